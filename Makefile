@@ -1,0 +1,44 @@
+# Two commands are enough on a fresh machine: `make demo` and `make test`.
+# Every target sets up its environment by itself when it is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+ENV := .venv/.ready
+
+.PHONY: demo test check board results test-torchtext clean
+
+$(ENV): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: $(ENV)            ## train FastText and TextCNN on BBC News, compare, classify two sentences
+	@$(BIN)/python scripts/demo.py
+
+test: $(ENV)            ## the test-suite, without what is slow
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: $(ENV)           ## everything CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+	$(BIN)/python -m pytest -m slow
+	$(MAKE) test-torchtext
+
+test-torchtext: .venv-torchtext/.ready   ## torchtext's equivalences and the whole suite on torch 2.3.1
+	.venv-torchtext/bin/python -m pytest -m 'not slow'
+
+.venv-torchtext/.ready: pyproject.toml constraints-torchtext.txt
+	$(PYTHON) -m venv .venv-torchtext
+	.venv-torchtext/bin/python -m pip install --quiet --constraint constraints-torchtext.txt --editable '.[demo,dev,torchtext]'
+	@touch $@
+
+board: $(ENV)           ## TensorBoard on every run
+	$(BIN)/tensorboard --logdir runs
+
+results: $(ENV)         ## rewrite the README's tables from the records in results/
+	$(BIN)/python scripts/tables.py
+
+clean:
+	rm -rf .venv .venv-torchtext build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
