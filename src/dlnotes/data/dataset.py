@@ -1,4 +1,4 @@
-"""A corpus ready for training: splits, vocabulary and labels."""
+"""A data set ready for training: splits, vocabulary and labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dlnotes.errors import UserError
 
 
 @dataclass
-class Corpus:
+class Dataset:
     """Train and dev documents in memory-mapped form; test documents only when asked for.
 
     Attributes:
@@ -54,13 +54,13 @@ class Corpus:
             UserError: There is none, it is unreadable, or it holds a label unknown to training.
         """
         if self._test is None:
-            raise UserError("the corpus has no test split; give one with --test FILE")
+            raise UserError("the data set has no test split; give one with --test FILE")
         texts = self._tokenize(self._test)
         self.fingerprints["test"] = texts.fingerprint
         return Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
 
 
-def load_corpus(
+def load_dataset(
     sources: Mapping[str, Source],
     *,
     tokenizer: str = "basic_english",
@@ -72,7 +72,7 @@ def load_corpus(
     text_column: str | None = None,
     label_column: str | None = None,
     cache_dir: Path | None = None,
-) -> Corpus:
+) -> Dataset:
     """Tokenize `sources`, cut a dev split where there is none and build the vocabulary.
 
     Args:
@@ -124,7 +124,7 @@ def load_corpus(
     view = partial(
         Documents, vocabulary=vocabulary, label_names=label_names, max_tokens=max_tokens
     )
-    return Corpus(
+    return Dataset(
         train=view(texts, indices=train_indices),
         dev=view(dev_texts, indices=dev_indices),
         vocabulary=vocabulary,
