@@ -20,7 +20,7 @@ def run(main: Callable[..., None]) -> None:
     reader that goes away (``… | head``) is no error.
     """
     try:
-        tyro.cli(main, description=main.__doc__ and main.__doc__.split("\n\nArgs:")[0])
+        tyro.cli(main)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

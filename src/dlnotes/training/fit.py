@@ -206,6 +206,7 @@ def fit(
                 if stop():
                     raise Interrupted
             trained = time.perf_counter()
+            speed = state.seen / (trained - began)
             measured = evaluate(model, dev, device=device, amp=amp)
             state.train_seconds += trained - clock
             state.seconds += time.perf_counter() - clock
@@ -214,7 +215,7 @@ def fit(
                 "epoch": state.epoch,
                 "train_loss": loss_sum.item() / state.seen,
                 **{f"dev_{name}": value for name, value in measured.summary().items()},
-                "documents_per_second": state.seen / took,
+                "documents_per_second": speed,
             }
             state.history.append(record)
             if (measured.accuracy, -measured.loss) > tuple(state.best):
