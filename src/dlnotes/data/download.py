@@ -73,15 +73,26 @@ def _download(url: str, sha256: str, path: Path) -> None:
     )
     # Started by the first byte: a file that is there already draws no bar.
     progress = Progress(*columns, console=Console(stderr=True))
+    bar = _Bar(progress, path.name)
+    get = pooch.HTTPDownloader(
+        progressbar=bar,
+        chunk_size=1 << 16,
+        timeout=TIMEOUT,
+        headers={"Accept-Encoding": "identity"},  # as many bytes as the bar is told
+    )
+
+    def get_all(url: str, output_file: str, caller: object) -> None:
+        get(url, output_file, caller)
+        if Path(output_file).stat().st_size < bar.total:  # unnoticed by urllib3 before 2.0
+            raise requests.exceptions.ChunkedEncodingError
+
     try:
         pooch.retrieve(
             url,
             known_hash=f"sha256:{sha256}",
             fname=path.name,
             path=path.parent,
-            downloader=pooch.HTTPDownloader(
-                progressbar=_Bar(progress, path.name), chunk_size=1 << 16, timeout=TIMEOUT
-            ),
+            downloader=get_all,
         )
     finally:
         progress.stop()
