@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Nesterov(UpdateRule):
     r"""Nesterov momentum (Nesterov 1983; notes, §4).
 
-    As in Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html, the gradient is taken where the momentum is about to carry the parameters anyway:
+    As in Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html, the gradient
+    is taken where the momentum is about to carry the parameters anyway:
 
     .. math::
         g = ∇J(φ − α β V) \\
