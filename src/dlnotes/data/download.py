@@ -24,15 +24,16 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-__all__ = ["DownloadError", "archive_members", "fetch"]
+from dlnotes.errors import UserError
+
+__all__ = ["BROKEN", "archive_members", "fetch"]
 
 ATTEMPTS = 3
 PAUSE = 1.0  # seconds before the second attempt; twice as long before the third
 TIMEOUT = (10, 30)  # seconds: to connect, and without a byte
 
-
-class DownloadError(ValueError):
-    """A file cannot be had, or is an archive not to be trusted; the message is one line."""
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
+"""What reading a damaged archive, or a member of it, may raise."""
 
 
 def fetch(urls: Sequence[str], sha256: str, path: Path) -> Path:
@@ -44,7 +45,7 @@ def fetch(urls: Sequence[str], sha256: str, path: Path) -> Path:
     when the download fails.
 
     Raises:
-        DownloadError: if no address gives the file; the message says for each one why.
+        UserError: if no address gives the file; the message says for each one why.
         OSError: if the file cannot be written.
     """
     reasons = []
@@ -59,7 +60,7 @@ def fetch(urls: Sequence[str], sha256: str, path: Path) -> Path:
                 reasons.append(f"{url}: {reason}")
                 break
             time.sleep(PAUSE * attempt)
-    raise DownloadError("; ".join(reasons))
+    raise UserError("; ".join(reasons))
 
 
 def _download(url: str, sha256: str, path: Path) -> None:
@@ -72,15 +73,26 @@ def _download(url: str, sha256: str, path: Path) -> None:
     )
     # Started by the first byte: a file that is there already draws no bar.
     progress = Progress(*columns, console=Console(stderr=True))
+    bar = _Bar(progress, path.name)
+    get = pooch.HTTPDownloader(
+        progressbar=bar,
+        chunk_size=1 << 16,
+        timeout=TIMEOUT,
+        headers={"Accept-Encoding": "identity"},  # as many bytes as the bar is told
+    )
+
+    def get_all(url: str, output_file: str, caller: object) -> None:
+        get(url, output_file, caller)
+        if Path(output_file).stat().st_size < bar.total:  # unnoticed by urllib3 before 2.0
+            raise requests.exceptions.ChunkedEncodingError
+
     try:
         pooch.retrieve(
             url,
             known_hash=f"sha256:{sha256}",
             fname=path.name,
             path=path.parent,
-            downloader=pooch.HTTPDownloader(
-                progressbar=_Bar(progress, path.name), chunk_size=1 << 16, timeout=TIMEOUT
-            ),
+            downloader=get_all,
         )
     finally:
         progress.stop()
@@ -115,6 +127,8 @@ def _explain(error: Exception) -> tuple[str, bool]:
         return "the transfer broke off before the end of the file", True
     if isinstance(error, requests.ReadTimeout):
         return f"no answer within {TIMEOUT[1]} s", True
+    if isinstance(error, requests.exceptions.SSLError):
+        return "no secure connection (its certificate is not accepted)", False
     if isinstance(error, requests.ConnectionError):
         return "no connection", False
     if isinstance(error, requests.RequestException):
@@ -132,23 +146,24 @@ def archive_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         (name, open file) of each regular file, in the archive's order; read it before the next.
 
     Raises:
-        DownloadError: for such a member, or for a file that is not a readable archive.
+        UserError: for such a member, or for a file that is not a readable archive. Reading a
+            damaged member raises one of `BROKEN`.
     """
     try:
         members = _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
         for name, kind, file in members:
             posix, windows = PurePosixPath(name), PureWindowsPath(name)
             if posix.is_absolute() or windows.root or windows.drive:
-                raise DownloadError(f"{path}: refused: member {name!r} has an absolute name")
+                raise UserError(f"{path}: refused: member {name!r} has an absolute name")
             if ".." in windows.parts:
-                raise DownloadError(f"{path}: refused: member {name!r} leads out of the archive")
+                raise UserError(f"{path}: refused: member {name!r} leads out of the archive")
             if kind not in ("file", "folder"):
-                raise DownloadError(f"{path}: refused: member {name!r} is a {kind}")
+                raise UserError(f"{path}: refused: member {name!r} is a {kind}")
             if file is not None:
                 with file:
                     yield name, file
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DownloadError(f"{path} is not a readable archive: {error}") from error
+    except BROKEN as error:
+        raise UserError(f"{path} is not a readable archive: {error}") from error
 
 
 _Member = tuple[str, str, "IO[bytes] | None"]  # name, kind, content

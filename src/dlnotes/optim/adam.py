@@ -1,8 +1,8 @@
-"""Adam."""
+"""Adam, and AdamW beside it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -84,3 +84,44 @@ class Adam(UpdateRule):
         m_hat = m / (1 - beta1**t)
         v_hat = v / (1 - beta2**t)
         return theta - lr * m_hat / (v_hat.sqrt() + eps), m, v
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay; not in the notes, but expected beside Adam.
+
+    Loshchilov & Hutter 2019, Algorithm 2, https://arxiv.org/abs/1711.05101:
+
+    .. math::
+        θ ← (1 − α λ) θ
+
+    and then Adam's step from the gradient alone: λ is not divided by √v̂, as it is when the penalty
+    is a part of the loss. Equal to ``torch.optim.AdamW``, defaults included.
+
+    Args:
+        params: Parameters, named parameters or groups.
+        lr: Learning rate α >= 0, a float or a tensor of one element.
+        betas: Decays (β₁, β₂) in [0, 1) of the two moving averages.
+        eps: ε >= 0, added to the root.
+        weight_decay: Decoupled decay λ >= 0.
+        options: ``maximize``, ``differentiable`` and ``fused``: see ``UpdateRule``.
+
+    Raises:
+        ValueError: A hyper-parameter is outside of its range, there is no parameter, or a
+            parameter appears twice.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, **options)
+
+    @staticmethod
+    def decay(theta: Tensor, g: Tensor, *, lr: Any, weight_decay: Any) -> tuple[Tensor, Tensor]:
+        """θ ← (1 − αλ)θ, the gradient stays as it is."""
+        return (1 - lr * weight_decay) * theta, g
