@@ -309,13 +309,12 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
         if block.count(b"\n") in (out.height, out.height - 1):
             out = out.with_columns(pl.int_range(line, line + out.height, dtype=pl.Int64).alias("line"))
         else:  # quoted line breaks or blank lines: only Python's reader counts them
-            records = csv.reader(io.StringIO(block.decode()))
-            ends = [line, *(line + records.line_num for record in records if record)]
+            starts = [start for start, record in _csv_records(line, block) if record]
             frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
             out = frame.select(select)
-            if out.height != len(ends) - 1:
+            if out.height != len(starts):
                 raise _broken_csv(path, line, block, len(names))
-            out = out.with_columns(pl.Series("line", ends[:-1], dtype=pl.Int64))
+            out = out.with_columns(pl.Series("line", starts, dtype=pl.Int64))
         # polars reads an absent field and an empty one alike.
         if out[TEXT].null_count() or out[LABEL].null_count():
             error_or_none = _short_record(path, line, block, len(names))
@@ -463,29 +462,34 @@ def _too_few(path: Path, line: int, found: int, expected: int) -> None:
 
 
 def _short_record(path: Path, first_line: int, block: bytes, width: int) -> UserError | None:
-    """The first CSV record with fewer than `width` fields."""
-    reader = csv.reader(io.StringIO(block.decode()))
-    line = first_line
-    for record in reader:
+    """The first CSV record that does not have `width` fields."""
+    for line, record in _csv_records(first_line, block):
         if record and len(record) != width:
             few = "few" if len(record) < width else "many"
             return UserError(
                 f"{path}:{line}: too {few} fields ({len(record)} where {width} are expected)"
             )
-        line = first_line + reader.line_num
     return None
 
 
 def _broken_csv(path: Path, first_line: int, block: bytes, width: int) -> UserError:
-    reader = csv.reader(io.StringIO(block.decode()), strict=True)
     line = first_line
     try:
-        for _ in reader:
-            line = first_line + reader.line_num
+        for start, record in _csv_records(first_line, block):
+            line = start + 1 if record == [] else start
     except csv.Error as error:
         return UserError(f"{path}:{line}: not CSV: {error}")
     short = _short_record(path, first_line, block, width)
     return short or UserError(f"{path}:{first_line}: not CSV; check the quotes")
+
+
+def _csv_records(first_line: int, block: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Records with their first lines, by Python's reader: slow, for what polars does not tell."""
+    reader = csv.reader(io.StringIO(block.decode()), strict=True)
+    start = first_line
+    for record in reader:
+        yield start, record
+        start = first_line + reader.line_num
 
 
 def _broken_json(path: Path, lines: pl.DataFrame) -> UserError:

@@ -169,7 +169,7 @@ def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> 
     rank = {name: i for i, name in enumerate(label_names)}
     order = np.array([rank[name] for name in label_of], np.int64)
     types = pl.Series("type", list(type_of), dtype=pl.String)
-    return offsets, types, order[np.concatenate(labels)], label_names, np.concatenate(lines)
+    return offsets, types, order[np.concatenate(labels).astype(np.int64)], label_names, np.concatenate(lines)
 
 
 def _write(entry: Path, frames: Iterable[pl.DataFrame], tokenizer: str) -> None:

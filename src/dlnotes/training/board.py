@@ -16,6 +16,9 @@ from dlnotes.data.documents import Documents
 from dlnotes.training.evaluate import Metrics
 
 
+_HISTOGRAM_VALUES = 100_000
+
+
 class Board:
     """Writes the TensorBoard log of one run.
 
@@ -98,6 +101,8 @@ class Board:
         self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
 
     def _histogram(self, name: str, values: Tensor, step: int) -> None:
+        # A regular sample of a large tensor has the same histogram and costs nothing.
+        values = values.flatten()[:: 1 + values.numel() // _HISTOGRAM_VALUES]
         if values.numel() and bool(values.isfinite().all()):
             self._writer.add_histogram(name, values.float().cpu(), step)  # type: ignore[no-untyped-call]
 

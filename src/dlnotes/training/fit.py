@@ -107,9 +107,9 @@ def fit(
         class_weights: Weight of each class in the loss, shape (c,).
         patience: Stop after so many epochs without a better one; None for never.
         bucket: See `BatchSampler`.
-        checkpoint: File for checkpoints: at each epoch's end, when interrupted and every
-            `checkpoint_every` updates (0: not within an epoch).
-        checkpoint_every: Updates between two checkpoints.
+        checkpoint: File for checkpoints: every `checkpoint_every` updates, when interrupted and
+            at the end.
+        checkpoint_every: Updates between two checkpoints; 0 for none before the end.
         resume: Go on from `checkpoint`, bit for bit.
         settings: Stored in the checkpoint and compared on resuming.
         board: Where curves, histograms and figures go.
@@ -228,9 +228,10 @@ def fit(
             state.batch = state.seen = 0
             state.loss_sum = 0.0
             loss_sum.zero_()
-            save()
             if stop() and state.epoch < epochs:
+                save()
                 raise Interrupted
+        save()
     model.load_state_dict(best_weights)
     return state
 
