@@ -23,8 +23,8 @@ def ngram_ids(
         h_1(i) = w_i, \qquad h_n(i) = A\,h_{n-1}(i) + w_{i+n-1} \pmod{2^{64}}, \qquad
         \mathrm{id} = \text{first} + \lfloor \text{buckets} \cdot \mathrm{mix}(h_n) / 2^{32} \rfloor
 
-    mix is the upper half of :math:`A\,(h \oplus (h \gg 32))`. Multiplying and shifting where fastText
-    divides makes the ids in a handful of passes over the integers.
+    mix is the upper half of :math:`A\,(h \oplus (h \gg 32))`. Multiplying and shifting instead
+    of dividing makes the ids in a handful of passes over the integers.
 
     Args:
         tokens: ``b t``.
