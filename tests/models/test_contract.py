@@ -19,6 +19,7 @@ from dlnotes.models import MODELS, FastText, TextCNN, TextRNN
 from dlnotes.models.fasttext import ngram_ids
 from dlnotes.models.textcnn import MaxOverTime
 from dlnotes.nn import PAD, Bidirectional, last_states, masked_max, masked_mean
+from dlnotes.nn.recurrence import lstm_step
 
 
 @pytest.fixture(autouse=True)
@@ -229,6 +230,23 @@ def test_one_trace_serves_other_documents(name: str, settings: dict[str, Any]) -
     assert not any(word in name for name in called for word in waiting), called
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@every_model
+def test_models_can_be_vmapped(name: str, settings: dict[str, Any]) -> None:
+    if name == "textrnn":
+        pytest.skip("torch has no batching rule for its LSTM kernel")
+    models = [build(name, settings).eval() for _ in range(2)]
+    with torch.no_grad():
+        for parameter in models[1].parameters():
+            parameter.mul_(2)
+    parameters, _ = torch.func.stack_module_state(models)
+    tokens = documents(MIXED)
+    both = torch.func.vmap(lambda p: torch.func.functional_call(models[0], p, (tokens,)))(
+        parameters
+    )
+    torch.testing.assert_close(both, torch.stack([model(tokens) for model in models]))
+
+
 @every_model
 def test_state_round_trip(name: str, settings: dict[str, Any], tmp_path: Any) -> None:
     model = build(name, settings).eval()
@@ -405,6 +423,25 @@ def test_textcnn_max_norm_rescales_the_rows_that_are_too_long() -> None:
 
 
 # ------------------------------------------------------------------------------- TextRNN
+
+
+def test_lstm_written_out_equals_torch() -> None:
+    torch.manual_seed(0)
+    lstm = nn.LSTM(5, 7, batch_first=True).double()
+    x = torch.randn(3, 6, 5, dtype=torch.float64)
+    W, U, b = lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0
+    h = c = torch.zeros(3, 7, dtype=torch.float64)
+    states = []
+    for x_t in x.unbind(dim=1):
+        h, c = lstm_step(x_t, h, c, W, U, b)
+        states.append(h)
+    expected, (_, last_c) = lstm(x)
+    torch.testing.assert_close(torch.stack(states, dim=1), expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(c, last_c[0], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        torch.autograd.grad(h.sum() + c.sum(), lstm.parameters()),
+        torch.autograd.grad(expected[:, -1].sum() + last_c.sum(), lstm.parameters()),
+    )
 
 
 def packed(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:

@@ -23,8 +23,10 @@ class MaxOverTime(torch.autograd.Function):
 
     where :math:`i^*(b, m)` is the window that won (the first of equal ones). All other windows have
     gradient zero, so that the backward pass adds up one window a filter instead of convolving
-    over the whole document: two weighted ``embedding_bag`` of :math:`b\,m\,h` rows. A training step
-    takes 0.6 (21 tokens) and 0.4 (207) times that of ``conv1d`` and ``max``.
+    over the whole document: two weighted ``embedding_bag`` of :math:`b\,m\,h` rows. On one CPU
+    thread a training step of TextCNN takes 0.68, 0.54 and 0.41 times that with ``conv1d`` and
+    ``max``, in batches of 50 documents of 11, 20 and 144 tokens (0.96, 0.63 and 0.28 times that
+    with windows unfolded and multiplied; 0.92, 0.59 and 0.33 with one shifted product a place).
     """
 
     generate_vmap_rule = True
