@@ -95,7 +95,7 @@ class FastText(nn.Module):
         ngrams: int = 2,
         buckets: int = 1_000_000,
         dropout: float = 0.0,
-        sparse: bool = False,
+        sparse: bool = True,
     ) -> None:
         super().__init__()
         check_classifier(vocabulary_size, num_classes)
