@@ -77,17 +77,18 @@ class TextCNN(nn.Module):
 
     .. math::
         c_i = \mathrm{ReLU}(w \cdot x_{i:i+h-1} + b), \qquad \hat c = \max_i c_i, \qquad
-        s = W\,(\hat c_1 \dots \hat c_m \circ r) + b
+        s = W\,([\hat c_1 \dots \hat c_m] \circ r) + b'
 
     with :math:`x` the word vectors, ``maps`` filters :math:`w` of each width :math:`h`, :math:`r`
-    the dropout mask, and every row of :math:`W` kept at :math:`\lVert W_k \rVert_2 \le s` by
+    the dropout mask, and every row of :math:`W` kept at a norm of at most ``max_norm`` by
     :meth:`constrain_`. The maximum is over the windows that lie inside the document; one shorter
     than the filter has a single window, filled up with zero vectors.
 
     This is CNN-rand: word vectors start at U(−0.25, 0.25) as in the author's code and are trained.
     Differs from the paper: windows that reach over the ends of the document do not count (the
-    author pads all documents to the longest, and h − 1 zeros before); torch's initialisation of
-    the filters and the output layer; inverted dropout, so that nothing is rescaled at test time.
+    author's code puts zeros before each document and fills all up to one length); torch's
+    initialisation of the filters and the output layer; inverted dropout, so that nothing is
+    rescaled at test time.
 
     Args:
         vocabulary_size: number of token ids, padding and the unknown word included.
