@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -14,6 +15,15 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real data sets in ../shared/data")
     return SHARED
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Tiny tensors: a second thread only waits, for ages on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True, scope="session")

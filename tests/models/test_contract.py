@@ -58,7 +58,8 @@ every_model = pytest.mark.parametrize(("name", "settings"), CASES)
 
 def build(name: str, settings: dict[str, Any], **more: Any) -> Any:
     torch.manual_seed(0)
-    return MODELS[name](vocabulary_size=V, num_classes=C, **{**settings, **more})
+    # Dense gradients unless a test asks: they can be compared and differentiated again.
+    return MODELS[name](vocabulary_size=V, num_classes=C, **{"sparse": False, **settings, **more})
 
 
 def documents(lengths: list[int], columns: int | None = None, seed: int = 1) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from dlnotes.data.dataset import Dataset
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
-from dlnotes.optim import OPTIMIZERS
+from dlnotes.optim import OPTIMIZERS, clip_grad_norm_
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import TextClassifier, write_json
 from dlnotes.training.evaluate import evaluate
@@ -270,7 +270,7 @@ def _clipping(clip_norm: float | None) -> Callable[..., Any] | None:
         return None
     if not clip_norm > 0:
         raise UserError(f"clip_norm must be above 0, not {clip_norm}")
-    return partial(torch.nn.utils.clip_grad_norm_, max_norm=clip_norm)
+    return partial(clip_grad_norm_, max_norm=clip_norm)
 
 
 def _class_weights(kind: str, dataset: Dataset) -> torch.Tensor | None:
