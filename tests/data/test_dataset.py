@@ -1,5 +1,6 @@
 """Vocabulary, flat token arrays, their cache, views and batches."""
 
+import itertools
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -42,8 +43,8 @@ def tsv(tmp_path):
 
 def test_tokens_offsets_and_labels():
     texts = tokenize(PAIRS)
-    words = [list(texts.types.gather(texts.tokens[a:b])) for a, b in zip(texts.offsets, texts.offsets[1:])]  # fmt: skip
-    assert words[0] == "the cat sat on the mat".split()
+    words = [list(texts.types.gather(texts.tokens[a:b])) for a, b in itertools.pairwise(texts.offsets)]  # fmt: skip
+    assert words[0] == ["the", "cat", "sat", "on", "the", "mat"]
     assert words[1] == ["the", "dog", "the", "'", "dog", "'"]
     assert words[2] == []
     assert [texts.label_names[i] for i in texts.labels] == [label for label, _ in PAIRS]
@@ -82,7 +83,7 @@ def test_a_damaged_cache_entry_is_made_again(tsv, tmp_path):
 
 def test_a_failed_read_leaves_no_cache_entry(tsv, tmp_path):
     tsv.write_text("a\tx\nb\n")
-    with pytest.raises(UserError, match="train.tsv:2"):
+    with pytest.raises(UserError, match=r"train\.tsv:2"):
         tokenize(tsv, cache_dir=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -144,7 +145,9 @@ def test_batch_of_mixed_lengths():
 
 def test_label_unseen_in_training():
     texts = tokenize([("a", "x"), ("b", "y"), ("c", "z")])
-    with pytest.raises(UserError, match=r"the texts:3: label 'c' does not occur .* which has: a, b"):
+    with pytest.raises(
+        UserError, match=r"the texts:3: label 'c' does not occur .* which has: a, b"
+    ):
         Documents(texts, Vocabulary(["<pad>", "<unk>"]), ["a", "b"])
 
 
@@ -204,7 +207,7 @@ def test_test_is_read_only_when_asked_for(tmp_path):
     test = tmp_path / "test.tsv"
     test.write_text("x\n")
     dataset = load_dataset({"train": [("a", "x"), ("b", "y")] * 9, "test": test})
-    with pytest.raises(UserError, match="test.tsv:1: too few fields"):
+    with pytest.raises(UserError, match=r"test\.tsv:1: too few fields"):
         dataset.read_test()
     with pytest.raises(UserError, match="does not exist"):
         load_dataset({"train": PAIRS, "test": Path("nowhere.tsv")})

@@ -60,7 +60,9 @@ def test_basic_english(text):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.text(alphabet=st.sampled_from("aB'\".,()!?;: \t\n<br/>\x1d\u2028é中")), max_size=5))
+@given(
+    st.lists(st.text(alphabet=st.sampled_from("aB'\".,()!?;: \t\n<br/>\x1d\u2028é中")), max_size=5)
+)
 def test_basic_english_on_drawn_punctuation(texts):
     assert ours(texts) == [reference(text) for text in texts]
 

@@ -93,7 +93,9 @@ def test_a_folder_with_a_run_is_left_alone(script, files, here):
     assert "resume with the same settings" in told(
         script(*train(files, "--out", "run", "--resume", "--lr", 0.5))
     )
-    assert {path: path.read_bytes() for path in (here / "run").iterdir() if path in before} == before
+    assert {
+        path: path.read_bytes() for path in (here / "run").iterdir() if path in before
+    } == before
 
 
 def test_a_damaged_checkpoint(script, files, here):

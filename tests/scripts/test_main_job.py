@@ -45,7 +45,11 @@ def test_train_evaluate_predict(script, files, tmp_path, model):
     assert [json.loads(line)["text"] for line in lines.out.splitlines()] == texts
     (tmp_path / "texts.txt").write_text("a chip\r\nthe team\n\n")
     from_file = script("predict", out, "--file", tmp_path / "texts.txt")
-    assert [json.loads(line)["text"] for line in from_file.out.splitlines()] == ["a chip", "the team", ""]
+    assert [json.loads(line)["text"] for line in from_file.out.splitlines()] == [
+        "a chip",
+        "the team",
+        "",
+    ]
 
 
 def test_help_is_readable(script):
@@ -100,8 +104,8 @@ def test_kill_at_a_random_moment_and_resume_bit_for_bit(script, files, tmp_path,
 
 def test_ctrl_c_saves_and_says_how_to_go_on(script, files, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert script("train", *arguments(files, whole, epochs=60)).code == 0
-    child = process("train", *arguments(files, stopped, epochs=60))
+    assert script("train", *arguments(files, whole, epochs=20)).code == 0
+    child = process("train", *arguments(files, stopped, epochs=20))
     while not (stopped / "checkpoint.pt").exists():
         assert child.poll() is None, child.stderr.read()
         time.sleep(0.005)

@@ -166,7 +166,9 @@ def test_bad_settings(dataset, tmp_path, settings, message):
 def test_a_bad_test_split_does_not_lose_the_training(dataset, tmp_path):
     dataset._test = [("unseen", "x")]
     out = tmp_path / "run"
-    with pytest.raises(UserError, match=r"'unseen' does not occur.*the trained classifier is kept in"):
+    with pytest.raises(
+        UserError, match=r"'unseen' does not occur.*the trained classifier is kept in"
+    ):
         train_classifier(
             dataset, out, model="fasttext", model_settings={"buckets": 99}, epochs=1, progress=False
         )

@@ -78,7 +78,9 @@ def test_schedules():
     assert [linear(s, 4) for s in range(4)] == [1, 0.75, 0.5, 0.25]
     assert constant(3, 4) == 1
     warm = with_warmup(linear, 0.5)
-    np.testing.assert_allclose([warm(s, 8) for s in range(8)], [0.2, 0.4, 0.6, 0.8, 1, 0.75, 0.5, 0.25])
+    np.testing.assert_allclose(
+        [warm(s, 8) for s in range(8)], [0.2, 0.4, 0.6, 0.8, 1, 0.75, 0.5, 0.25]
+    )
     with pytest.raises(UserError, match="warmup must be a share"):
         with_warmup(linear, 1.0)
 
@@ -162,7 +164,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(dataset, tmp_p
                 model.output.weight.fill_(float("nan"))
         return 1.0
 
-    with pytest.raises(UserError, match=r"loss became nan at step 2\d .*lower --lr.*last good state"):
+    with pytest.raises(
+        UserError, match=r"loss became nan at step 2\d .*lower --lr.*last good state"
+    ):
         run(dataset, model, schedule=schedule, checkpoint=path, checkpoint_every=5)
     kept = torch.load(path, weights_only=True)
     assert kept["state"]["step"] == 20

@@ -24,7 +24,7 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -220,9 +220,9 @@ def _read_tsv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
             fields = pl.col("text").str.split("\t").list
             out = frame.select(
                 fields.get(label, null_on_oob=True).alias(LABEL),
-                pl.concat_str(
-                    [fields.get(t, null_on_oob=True) for t in text], separator=" "
-                ).alias(TEXT),
+                pl.concat_str([fields.get(t, null_on_oob=True) for t in text], separator=" ").alias(
+                    TEXT
+                ),
                 "line",
             )
         short = out.filter(pl.col(TEXT).is_null() | pl.col(LABEL).is_null())
@@ -255,7 +255,7 @@ def _read_fasttext(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
 def _read_jsonl(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
     label, text = columns.label or LABEL, columns.text or [TEXT]
     for lines in _read_lines(path, block_bytes):
-        schema = {name: pl.String for name in [label, *text]}
+        schema = dict.fromkeys([label, *text], pl.String)
         try:
             parsed = lines.select(pl.col("text").str.json_decode(pl.Struct(schema)))
         except pl.exceptions.PolarsError as error:
@@ -291,7 +291,9 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
             select = columns.select(names, header=header)
             if header:
                 skipped = reader.line_num
-                block = block.split(b"\n", skipped)[skipped] if block.count(b"\n") >= skipped else b""
+                block = (
+                    block.split(b"\n", skipped)[skipped] if block.count(b"\n") >= skipped else b""
+                )
                 line += skipped
         if not block.strip():
             continue
@@ -307,7 +309,9 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
             raise _broken_csv(path, line, block, len(names)) from error
         out = frame.select(select)
         if block.count(b"\n") in (out.height, out.height - 1):
-            out = out.with_columns(pl.int_range(line, line + out.height, dtype=pl.Int64).alias("line"))
+            out = out.with_columns(
+                pl.int_range(line, line + out.height, dtype=pl.Int64).alias("line")
+            )
         else:  # quoted line breaks or blank lines: only Python's reader counts them
             starts = [start for start, record in _csv_records(line, block) if record]
             frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
@@ -335,7 +339,9 @@ def _read_parquet(path: Path, columns: _Columns) -> Iterator[pl.DataFrame]:
             line = pl.int_range(start + 1, start + 1 + out.height, dtype=pl.Int64)
             yield out.with_columns(line.alias("line"), pl.col(LABEL, TEXT).fill_null(""))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _read_folder(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
@@ -506,5 +512,3 @@ def _broken_json(path: Path, lines: pl.DataFrame) -> UserError:
 
 def _keys(lines: pl.DataFrame, line: int) -> list[str]:
     return list(json.loads(lines.filter(pl.col("line") == line)["text"][0]))
-
-

@@ -177,7 +177,7 @@ def fit(
                 loss = F.cross_entropy(
                     logits.float(), labels, weights, label_smoothing=label_smoothing
                 )
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 norm = clip_gradients(model.parameters()) if clip_gradients else None
                 optimizer.step()
                 constrain()
@@ -242,7 +242,11 @@ def _out_of_patience(state: State, patience: int | None) -> bool:
 
 def _check_finite(loss_sum: float, state: State, checkpoint: Path | None) -> None:
     if loss_sum != loss_sum or loss_sum in (float("inf"), float("-inf")):
-        kept = f"; {checkpoint} holds the last good state" if checkpoint and checkpoint.exists() else ""
+        kept = (
+            f"; {checkpoint} holds the last good state"
+            if checkpoint and checkpoint.exists()
+            else ""
+        )
         raise UserError(
             f"the loss became {loss_sum} at step {state.step} (epoch {state.epoch + 1}): "
             f"lower --lr or clip the gradients with --clip-norm 1{kept}"
