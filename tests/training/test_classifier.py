@@ -21,8 +21,8 @@ def trained(dataset, tmp_path):
         out,
         model="textcnn",
         model_settings={"embedding_dim": 8, "maps": 4, "widths": (2, 3)},
-        lr=0.01,
-        epochs=4,
+        lr=0.02,
+        epochs=10,
         batch_size=16,
         progress=False,
     )
@@ -74,7 +74,7 @@ def test_tensorboard_log(trained):
     ):  # fmt: skip
         assert tag in tags["scalars"], tag
     assert log.Scalars("test/accuracy")[-1].value == pytest.approx(record["test"]["accuracy"])
-    assert len(log.Scalars("dev/loss")) == 4
+    assert len(log.Scalars("dev/loss")) == 10
     assert "test/confusion matrix" in tags["images"]
     assert "weights/output.weight" in tags["histograms"]
     assert "gradients/output.weight" in tags["histograms"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import dlnotes.training.fit as fit_module
 from dlnotes.errors import UserError
@@ -259,3 +260,28 @@ def test_fit_knows_neither_models_nor_rules(dataset):
     source = Path(fit_module.__file__).read_text()
     assert "dlnotes.models" not in source
     assert "dlnotes.optim" not in source
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a value is read, which on CUDA waits for everything before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rule", [torch.optim.SGD, GradientDescent])
+def test_the_loop_reads_values_only_now_and_then(dataset, rule):
+    """The CPU twin of: no hidden CUDA synchronisation in an update."""
+    model = make(dataset)
+    kwargs = {"fused": False} if rule is GradientDescent else {}
+    with Waits() as waits:
+        state = run(
+            dataset, model, rule(model.parameters(), lr=0.01, **kwargs), batch_size=2, epochs=1
+        )
+    assert state.step > 100
+    assert waits.count <= 2 * (state.step // 10) + 12

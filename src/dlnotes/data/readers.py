@@ -7,7 +7,7 @@ memory as a whole: blocks of whole records are cut from the (decompressed) byte 
 | format | suffix | layout |
 |---|---|---|
 | TSV | ``.tsv`` | ``label<TAB>text``, or a header and any columns; never quoted |
-| CSV | ``.csv`` | with or without a header, quoted as in RFC 4180 |
+| CSV | ``.csv`` | a header, or columns by number; quoted as in RFC 4180 |
 | JSONL | ``.jsonl``, ``.ndjson``, ``.json`` | an object a line |
 | fastText | ``.txt``, ``.ft`` | ``__label__x text`` |
 | Parquet | ``.parquet`` | any columns |
@@ -55,8 +55,9 @@ def read(
             ``torchtext.datasets``).
         text_column: Name or number (from 0) of the text's column; several, joined by a space,
             with commas between them (``"1,2"``: AG News' title and description).
-            Default ``text``, or the second column where there is no header.
-        label_column: Name or number of the label's column. Default ``label``, or the first.
+            Default ``text``, or the second column of a TSV without a header.
+        label_column: Name or number of the label's column. Default ``label``, or the first of a
+            TSV without a header.
         block_bytes: Bytes of text in a block.
 
     Yields:
@@ -161,9 +162,9 @@ class _Columns:
         return any(not column.isdigit() for column in asked)
 
     def has_header(self, first: list[str]) -> bool:
-        """Names were asked for, or the first record is the usual header."""
+        """Names were asked for, or the first record looks like the usual header."""
         fields = {field.strip().lower() for field in first}
-        return self.named() or {LABEL, TEXT} <= fields
+        return self.named() or bool({LABEL, TEXT} & fields)
 
     def resolve(self, names: list[str], *, header: bool) -> tuple[int, list[int]]:
         """Positions of the label's and the text's columns among `names`."""
@@ -288,6 +289,12 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
             except (csv.Error, StopIteration) as error:
                 raise UserError(f"{path}:{first_line}: not CSV: {error or 'no records'}") from error
             header = columns.has_header(names)
+            if not header and columns.label is None and columns.text is None:
+                raise UserError(
+                    f"{path}:{first_line}: no columns 'label' and 'text' among {', '.join(names)}: "
+                    "name yours with --label-column and --text-column; where the file has no "
+                    "header, give their numbers, from 0"
+                )
             select = columns.select(names, header=header)
             if header:
                 skipped = reader.line_num
@@ -356,7 +363,11 @@ def _read_folder(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
     texts: list[str] = []
     size = 0
     for label, file in files:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        try:
+            with _open(file) as opened:
+                content = opened.read()
+        except (EOFError, zlib.error, OSError) as error:
+            raise UserError(f"{file} cannot be read: {error}") from error
         labels.append(label)
         texts.append(_decode(file, 1, content))
         size += len(content)
