@@ -150,6 +150,7 @@ def test_settings_are_typed_by_the_signature():
         ({"optimizer": "lion"}, "optimizer must be one of"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda"),
+        ({"amp": True, "device": "cpu"}, "amp .* needs a CUDA device"),
         ({"lr": -1.0}, "lr must be"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
         ({"class_weights": "odd"}, "class_weights must be none or balanced"),

@@ -106,6 +106,8 @@ def train_classifier(
         "data": dict(dataset.fingerprints),
     }
     place = _device(device)
+    if amp and place.type != "cuda":
+        raise UserError("amp (bf16 autocast) needs a CUDA device; leave it out on a CPU")
     if optimizer not in OPTIMIZERS:
         raise UserError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
     if schedule not in SCHEDULES:
