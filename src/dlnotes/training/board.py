@@ -65,12 +65,7 @@ class Board:
         split: str,
         wrong: int = 20,
     ) -> None:
-        """Final figures of a split, its confusion matrix and some of its wrong predictions.
-
-        The wrong predictions shown are those the model was surest of.
-        """
-        for name, value in measured.summary().items():
-            self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)
+        """Confusion matrix of a split and the wrong predictions that the model was surest of."""
         figure = confusion_figure(measured.confusion, label_names)
         self._writer.add_figure(f"{split}/confusion matrix", figure, step)
         missed = np.flatnonzero(measured.predictions != documents.labels)
@@ -82,6 +77,11 @@ class Board:
             label, guess = label_names[documents.labels[i]], label_names[measured.predictions[i]]
             rows.append(f"| {label} | {guess} | {measured.confidence[i]:.3f} | {text} |")
         self._writer.add_text(f"{split}/wrong predictions", "\n".join(rows), step)
+
+    def figures(self, measured: Metrics, step: int, *, split: str) -> None:
+        """Final figures of a split."""
+        for name, value in measured.summary().items():
+            self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)
 
     def hyper_parameters(self, settings: dict[str, Any], figures: dict[str, float]) -> None:
         """Settings and final figures of the run for the HPARAMS page."""
@@ -109,7 +109,7 @@ class Board:
 def confusion_figure(confusion: NDArray[np.int64], label_names: list[str]) -> Figure:
     """Confusion matrix: rows are labels, columns predictions, shades are shares of a row."""
     classes = len(label_names)
-    side = min(20.0, 2.5 + 0.55 * classes)
+    side = min(20.0, 1.6 + 0.5 * classes)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     shares = confusion / np.maximum(1, confusion.sum(1, keepdims=True))

@@ -184,9 +184,10 @@ def train_classifier(
             record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
             record["test_seconds"] = time.perf_counter() - began
             if board:
+                board.figures(test, state.step, split="test")
                 board.result(test, documents, dataset.label_names, state.step, split="test")
         if board and out:
-            board.result(dev, dataset.dev, dataset.label_names, state.step, split="best dev")
+            board.result(dev, dataset.dev, dataset.label_names, state.step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
                 final["test accuracy"] = record["test"]["accuracy"]
