@@ -142,8 +142,16 @@ BROKEN = {
     "too many fields, csv": ("a.csv", b"label,text\na,x\nb,y,z\n", r"a\.csv:3: too many fields"),
     "open quote": ("a.csv", b'label,text\na,x\nb,"y\n', r"a\.csv:3: not CSV"),
     "missing column": ("a.csv", b"klass,text\na,x\n", None),
-    "other header": ("a.csv", b"sentiment,review\na,x\n", "no columns 'label' and 'text' among sent"),
-    "half a header": ("a.tsv", b"sentence\tlabel\nx\ta\n", "no text column 'text'; the file has: sent"),
+    "other header": (
+        "a.csv",
+        b"sentiment,review\na,x\n",
+        "no columns 'label' and 'text' among sent",
+    ),
+    "half a header": (
+        "a.tsv",
+        b"sentence\tlabel\nx\ta\n",
+        "no text column 'text'; the file has: sent",
+    ),
     "no label": ("a.tsv", b"a\tx\n\tx\n", r"a\.tsv:2: the record has no label"),
     "broken json": ("a.jsonl", b'{"label":"a","text":"x"}\n{"label"\n', r"a\.jsonl:2: not a JSON"),
     "json list": ("a.jsonl", b"[1]\n", r"a\.jsonl:1: not a JSON record: not an object"),

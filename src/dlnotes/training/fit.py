@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -164,6 +165,7 @@ def fit(
         while state.epoch < epochs and not _out_of_patience(state, patience):
             batches = sampler.epoch(state.epoch)
             began = clock = time.perf_counter()
+            seen_before = state.seen  # not 0 in an epoch that is resumed
             for indices in batches[state.batch :]:
                 factor = schedule(state.step, steps)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -186,27 +188,26 @@ def fit(
                 state.batch += 1
                 state.seen += len(indices)
                 state.documents += len(indices)
+                stopping = stop()
+                saving = checkpoint_every and state.step % checkpoint_every == 0
                 # Reading a value waits for the device: only now and then.
-                if state.step % 10 == 0 or state.batch == len(batches) or stop():
+                if state.step % 10 == 0 or state.batch == len(batches) or stopping or saving:
                     value = loss.item()
                     _check_finite(loss_sum.item(), state, checkpoint)
                     bar.update(state.step, state.epoch, loss=value, documents=state.documents)
                     if board:
                         board.step(model, state.step, value, rates[0] * factor, norm)
-                if stop() or (checkpoint_every and state.step % checkpoint_every == 0):
-                    _check_finite(loss_sum.item(), state, checkpoint)
+                if stopping or saving:
                     state.loss_sum = loss_sum.item()
                     now = time.perf_counter()
-                    state.seconds, state.train_seconds = (
-                        state.seconds + now - clock,
-                        state.train_seconds + now - clock,
-                    )
+                    state.seconds += now - clock
+                    state.train_seconds += now - clock
                     clock = now
                     save()
-                if stop():
+                if stopping:
                     raise Interrupted
             trained = time.perf_counter()
-            speed = state.seen / (trained - began)
+            speed = (state.seen - seen_before) / (trained - began)
             measured = evaluate(model, dev, device=device, amp=amp)
             state.train_seconds += trained - clock
             state.seconds += time.perf_counter() - clock
@@ -241,7 +242,7 @@ def _out_of_patience(state: State, patience: int | None) -> bool:
 
 
 def _check_finite(loss_sum: float, state: State, checkpoint: Path | None) -> None:
-    if loss_sum != loss_sum or loss_sum in (float("inf"), float("-inf")):
+    if not math.isfinite(loss_sum):
         kept = (
             f"; {checkpoint} holds the last good state"
             if checkpoint and checkpoint.exists()
