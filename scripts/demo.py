@@ -26,9 +26,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "TextCNN": {
         "model": "textcnn",
         "model_settings": {"embedding_dim": 100},
-        "lr": 2e-3,
-        "epochs": 8,
+        "lr": 4e-3,
+        "epochs": 10,
         "batch_size": 32,
+        "schedule": "linear",
     },
 }
 SENTENCES = (
