@@ -50,8 +50,14 @@ class _Plan(NamedTuple):
 
     names: tuple[str, ...]
     states: list[dict[str, Tensor]]
-    everything: list[int]  # identities of the states of all parameters
-    addresses: list[int]
+    everything: list[int]
+    """Identities of the states of all parameters."""
+    single: list[int]
+    """Parameters of one element: only there may a lazily negated gradient, which is one half of a
+    complex tensor, be contiguous."""
+    theta: list[int]
+    accumulated: list[int]
+    pointers: tuple[array[int], array[int]]
     offsets: array[int]
 
 
@@ -214,16 +220,20 @@ class UpdateRule(Optimizer):
                             self._step_one(p, p.grad, group)
                     continue
                 params, grads = group["params"], list(map(_GRAD, group["params"]))
-                if _NONE in set(map(type, grads)):
+                kinds = set(map(type, grads))
+                if _NONE in kinds:
+                    kinds.remove(_NONE)
                     params = [p for p, g in zip(params, grads, strict=True) if g is not None]
                     grads = [g for g in grads if g is not None]
                 if group["fused"] is not False:
-                    params = self._step_compiled(index, params, grads, group)
+                    params = self._step_compiled(index, params, grads, kinds, group)
                 self._step_flat(params, group)
         return loss
 
     def _accumulated(self, p: Tensor) -> dict[str, Tensor]:
         """The state of one parameter, made at its first gradient."""
+        if not self.accumulators and "t" not in self._hyper:
+            return {}
         state = self.state[p]
         if not state:
             if "t" in self._hyper:
@@ -278,7 +288,7 @@ class UpdateRule(Optimizer):
             else:
                 self._step_one(p, g, group)
         for alike in together.values():
-            states = [self.state[p] for p in alike]
+            states = [self._accumulated(p) for p in alike]
             *_, hyper = (self._scalars(group, state) for state in states)
             columns = [alike, *([state[name] for state in states] for name in self.accumulators)]
             columns = [[_real(x) for x in column] for column in columns]
@@ -291,7 +301,12 @@ class UpdateRule(Optimizer):
                 torch._foreach_copy_(column, pieces)
 
     def _step_compiled(
-        self, index: int, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
+        self,
+        index: int,
+        params: list[Tensor],
+        grads: list[Tensor],
+        kinds: set[type],
+        group: dict[str, Any],
     ) -> list[Tensor]:
         """One step of all parameters that the kernel takes; the others are returned."""
         left: list[Tensor] = []
@@ -310,7 +325,7 @@ class UpdateRule(Optimizer):
                     raise RuntimeError(f"fused=True, but there is no kernel: {kernel}") from kernel
                 left += some
                 continue
-            addresses = self._addresses(key, some, theirs)
+            addresses = self._addresses(key, some, theirs) if kinds <= _PLAIN else None
             if addresses is None:
                 fit = self._fit(some, theirs)
                 if group["fused"] and not all(fit):
@@ -340,33 +355,41 @@ class UpdateRule(Optimizer):
         plan = self._plans.get(key)
         if (
             plan is None
-            or plan.everything != list(map(id, self.state.values()))
-            or not set(map(type, grads)) <= _PLAIN
+            or (plan.states and plan.everything != list(map(id, self.state.values())))
             or not all(map(Tensor.is_contiguous, grads))
-            or any(map(Tensor.is_neg, grads))
+            or any(grads[i].is_neg() for i in plan.single)
         ):
             return None
         try:
             theta, g = list(map(Tensor.data_ptr, params)), list(map(Tensor.data_ptr, grads))
         except RuntimeError:  # a sparse gradient has no address
             return None
+        if theta != plan.theta:
+            return None
         accumulated: list[int] = []
         for name in plan.names:
             accumulated += map(Tensor.data_ptr, [state[name] for state in plan.states])
-        if theta + accumulated != plan.addresses:
+        if accumulated != plan.accumulated:
             return None
-        return array("Q", theta + g + accumulated)
+        return plan.pointers[0] + array("Q", g) + plan.pointers[1]
 
     def _plan(self, key: Any, params: Sequence[Tensor], grads: Sequence[Tensor]) -> array[int]:
         """Write down the addresses of parameters that fit, and return them."""
-        states = [self._accumulated(p) for p in params]
         names = (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
+        states = [self._accumulated(p) for p in params] if names else []
         theta = [p.data_ptr() for p in params]
         accumulated = [state[name].data_ptr() for name in names for state in states]
-        offsets = array("q", [0, *accumulate(p.numel() for p in params)])
-        everything = list(map(id, self.state.values()))
-        self._plans[key] = _Plan(names, states, everything, theta + accumulated, offsets)
-        return array("Q", [*theta, *(g.data_ptr() for g in grads), *accumulated])
+        self._plans[key] = plan = _Plan(
+            names,
+            states,
+            list(map(id, self.state.values())),
+            [i for i, p in enumerate(params) if p.numel() == 1],
+            theta,
+            accumulated,
+            (array("Q", theta), array("Q", accumulated)),
+            array("q", [0, *accumulate(p.numel() for p in params)]),
+        )
+        return plan.pointers[0] + array("Q", [g.data_ptr() for g in grads]) + plan.pointers[1]
 
     def _fit(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> list[bool]:
         """Which parameters the kernel can take."""
