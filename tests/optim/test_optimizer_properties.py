@@ -123,7 +123,6 @@ def test_every_hyper_parameter_lives_in_param_groups(name):
         new = (0.3, 0.6) if key == "betas" else 0.25
         built = OPTIMIZERS[name](nets[0].parameters(), **{key: new})
         changed = OPTIMIZERS[name](nets[1].parameters())
-        train(nets[1], OPTIMIZERS[name](nets[1].parameters(), lr=0.0, weight_decay=0.0), 1)
         changed.param_groups[0][key] = new
         for net, optimizer in zip(nets, (built, changed), strict=True):
             train(net, optimizer, 3)
@@ -410,6 +409,7 @@ def test_shapes_and_strides(name, fused):
         torch.randn(2, 3, 4, 5, generator=generator).to(memory_format=torch.channels_last),
         torch.randn(40000, generator=generator)[::2],
     ]
+    starts = [v.clone() for v in values]
     params = [Parameter(v) for v in values]
     flat = [Parameter(v.clone().reshape(-1).contiguous()) for v in values]
     for p, v in zip(params, values, strict=True):
@@ -422,9 +422,10 @@ def test_shapes_and_strides(name, fused):
             p.grad, q.grad = g, g.reshape(-1).clone()
         a.step()
         b.step()
-    for p, q, v in zip(params, flat, values, strict=True):
+    for p, q, v, before in zip(params, flat, values, starts, strict=True):
         torch.testing.assert_close(p.reshape(-1), q, rtol=1e-5, atol=1e-6)
-        assert v.numel() == 0 or (not torch.equal(p, v + 1) and p.data_ptr() == v.data_ptr())
+        assert p.data_ptr() == v.data_ptr()
+        assert p.numel() == 0 or (p != before).double().mean() > 0.9
 
 
 @every_path
@@ -719,7 +720,8 @@ def test_a_broken_compiler_is_not_used(monkeypatch, tmp_path):
     """A library that computes something else is refused by the trial, whatever made it."""
     wrong = tmp_path / "cc"
     wrong.write_text(
-        '#!/bin/sh\nfor a; do case "$a" in *.c) sed -i "s/ - / + /g" "$a";; esac; done\n'
+        "#!/bin/sh\n"
+        'for a; do case "$a" in *.c) sed -i "s/= theta - /= theta + /" "$a";; esac; done\n'
         'exec cc "$@"\n'
     )
     wrong.chmod(0o755)
@@ -727,7 +729,8 @@ def test_a_broken_compiler_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", str(wrong))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     reason = _kernel.build(Momentum, torch.float32, False, {"lr": 1, "beta": 1, "weight_decay": 0})
-    assert isinstance(reason, (RuntimeError, OSError))
+    assert isinstance(reason, RuntimeError)
+    assert "the compiled Momentum differs from the plain one in theta" in str(reason)
 
 
 def test_a_rule_that_is_not_arithmetic_still_works():

@@ -175,11 +175,13 @@ class UpdateRule(Optimizer):
         """
         for name, value in {**self.defaults, **param_group}.items():
             _check(name, value)
+        params = param_group["params"]
+        if not isinstance(params, (Tensor, set)):  # of a set torch says itself that it has no order
+            params = param_group["params"] = list(params)
+            tensors = [p[1] if isinstance(p, tuple) else p for p in params]
+            if len(set(map(id, tensors))) < len(tensors):
+                raise ValueError("params has the same parameter twice; each may appear once")
         super().add_param_group(param_group)
-        params = self.param_groups[-1]["params"]
-        if len(set(params)) != len(params):
-            self.param_groups.pop()
-            raise ValueError("params has the same parameter twice; each may appear once")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state: a copy of it, so that later steps leave ``state_dict`` alone."""
@@ -262,7 +264,8 @@ class UpdateRule(Optimizer):
                 _real(target)[rows] = x.to(_real(target).dtype)
         else:
             columns = [[x] for x in (*targets, g)]
-            if p.is_cpu and p.numel() > PIECE and all(x.is_contiguous() for x in (*targets, g)):
+            large = type(p) in _PLAIN and p.is_cpu and p.numel() > PIECE
+            if large and all(x.is_contiguous() for x in (*targets, g)):
                 columns = [list(x.view(-1).split(PIECE)) for x in (*targets, g)]
             for *old, g in zip(*columns, strict=True):
                 for target, x in zip(old, self._updated(old, g, hyper), strict=True):
@@ -355,6 +358,7 @@ class UpdateRule(Optimizer):
         plan = self._plans.get(key)
         if (
             plan is None
+            or len(plan.theta) != len(grads)
             or (plan.states and plan.everything != list(map(id, self.state.values())))
             or not all(map(Tensor.is_contiguous, grads))
             or any(grads[i].is_neg() for i in plan.single)
@@ -427,11 +431,10 @@ class UpdateRule(Optimizer):
         """The keyword arguments of ``update``; counts the step."""
         hyper = {name: group[name] for name in ("maximize", *self.kernel_names())}
         exact = not (group["differentiable"] or torch.compiler.is_compiling())
-        if exact:
-            hyper = {name: _number(value) for name, value in hyper.items()}
+        hyper = {name: _number(value, exact) for name, value in hyper.items()}
         if "step" in state:
             state["step"] += 1
-            hyper["t"] = state["step"].item() if exact else state["step"].double()
+            hyper["t"] = _number(state["step"], exact)
         return hyper
 
 
@@ -455,18 +458,18 @@ def _count_version(params: Sequence[Tensor]) -> None:
             torch.autograd.graph.increment_version(p)
 
 
-def _number(value: Any) -> Any:
-    """A tensor of one element as a Python number: scalar arithmetic is then in float64."""
+def _number(value: Any, exact: bool = True) -> Any:
+    """A tensor of one element as a Python number, or else in float64 as Python's arithmetic is."""
     if isinstance(value, Tensor):
-        return value.item()
-    return tuple(map(_number, value)) if isinstance(value, tuple) else value
+        return value.item() if exact else value.double().reshape(())
+    return tuple(_number(x, exact) for x in value) if isinstance(value, (tuple, list)) else value
 
 
 def _numbers(value: Any) -> Iterator[float]:
     for x in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(x, Tensor) and x.numel() != 1:
             raise ValueError(f"must be a number or a tensor of one element, not {tuple(x.shape)}")
-        yield float(x)
+        yield float(x.detach() if isinstance(x, Tensor) else x)
 
 
 def _check(name: str, value: Any) -> None:
