@@ -3,6 +3,7 @@
 # ruff: noqa: PT009, PT027 (torch's TestCase compares nested tensors, and pytest's assert does not)
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -21,6 +22,9 @@ from torch.testing._internal.common_optimizers import (
 from torch.testing._internal.common_utils import TestCase
 
 from dlnotes.optim import OPTIMIZERS
+
+if "supports_fused_on" not in inspect.signature(OptimizerInfo).parameters:
+    pytest.skip("this torch's OptimizerInfo is an older one", allow_module_level=True)
 
 # What each rule is tried with beside the options that all of them share.
 OWN = {
