@@ -1,29 +1,23 @@
-"""Prove the rules against torch: one table of notes, oracles, mappings and differences.
-
-    python scripts/verify.py [--json FILE]
-
-Exits with 1 when a row is out of its tolerance.
-"""
+"""Prove the rules against torch: one table of notes, oracles, mappings and differences."""
 
 from __future__ import annotations
 
-import json
 import math
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch.nn import Parameter
 
+from dlnotes.cli import run
 from dlnotes.optim import clip_grad_norm_, clip_grad_value_
 from dlnotes.optim._oracles import ORACLES, largest_difference
+from dlnotes.training.classifier import write_json
+from dlnotes.training.record import provenance
 
 
 @dataclass
@@ -96,27 +90,12 @@ def clipping() -> Iterator[Row]:
     )
 
 
-def environment() -> dict[str, str]:
-    """Where the numbers come from."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": done.stdout.strip(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-    }
-
-
-def main(json_file: Path | None = None, steps: int = 300) -> int:
-    """Compare everything with its oracle.
+def main(json: Path | None = None, steps: int = 300) -> None:
+    """Compare every rule with its oracle; exit with 1 when a row is out of its tolerance.
 
     Args:
-        json_file: Write the rows and the versions there.
+        json: Also write the rows to this file.
         steps: Steps of a trajectory.
-
-    Returns:
-        1 when a row fails, else 0.
     """
     rows = [*optimizers(steps), *clipping()]
     table = Table(title="Ours against torch, float64")
@@ -134,13 +113,11 @@ def main(json_file: Path | None = None, steps: int = 300) -> int:
         )
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(table)
-    if json_file:
-        record = {**environment(), "rows": [{**asdict(row), "ok": row.ok} for row in rows]}
-        json_file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    return 0 if all(row.ok for row in rows) else 1
+    if json:
+        write_json(json, {**provenance(0), "rows": [{**asdict(r), "ok": r.ok} for r in rows]})
+    if not all(row.ok for row in rows):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(
-        tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,), description=(__doc__ or "").strip())
-    )
+    run(main)

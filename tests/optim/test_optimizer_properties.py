@@ -705,7 +705,7 @@ def test_fused_true_is_the_kernel_or_an_error(name):
 def test_without_a_compiler_the_step_falls_back(name, monkeypatch, tmp_path):
     monkeypatch.setattr(_kernel, "_built", {})
     monkeypatch.setenv("CC", "/nonexistent/cc")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
     net, twin = model(), model()
     train(net, OPTIMIZERS[name](net.parameters()), 5)
     assert all(isinstance(k, FileNotFoundError) for k in _kernel._built.values())
@@ -727,7 +727,7 @@ def test_a_broken_compiler_is_not_used(monkeypatch, tmp_path):
     wrong.chmod(0o755)
     monkeypatch.setattr(_kernel, "_built", {})
     monkeypatch.setenv("CC", str(wrong))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
     reason = _kernel.build(Momentum, torch.float32, False, {"lr": 1, "beta": 1, "weight_decay": 0})
     assert isinstance(reason, RuntimeError)
     assert "the compiled Momentum differs from the plain one in theta" in str(reason)
