@@ -1,0 +1,62 @@
+"""What each activation is checked against: one table for the tests, the benchmark and the plots."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlnotes import activations as ours
+
+
+class Oracle(NamedTuple):
+    """An activation, torch's function of the same name, and how their arguments correspond."""
+
+    name: str
+    ours: Callable[[Tensor], Tensor]
+    torch: Callable[[Tensor], Tensor]
+    mapping: str
+
+
+def _slope(x: Tensor) -> Tensor:
+    return torch.full((1,), 0.25, dtype=x.dtype, device=x.device)
+
+
+def _pieces(x: Tensor) -> Tensor:
+    return torch.stack((-x / 2 - 1, x / 4, x - 1), -1)
+
+
+def _heaviside(x: Tensor) -> Tensor:
+    return torch.where(x.isnan(), x, torch.heaviside(x.detach(), x.new_zeros(())))
+
+
+ORACLES = [
+    Oracle("step", ours.step, _heaviside, "heaviside(x, 0), except NaN → NaN; gradient 0"),
+    Oracle("sigmoid", ours.sigmoid, torch.sigmoid, "same"),
+    Oracle("tanh", ours.tanh, torch.tanh, "same"),
+    Oracle("relu", ours.relu, torch.relu, "same"),
+    Oracle("leaky_relu", ours.leaky_relu, F.leaky_relu, "same"),
+    Oracle(
+        "prelu",
+        lambda x: ours.prelu(x, _slope(x)),
+        lambda x: F.prelu(x, _slope(x)),
+        "same; at 0 torch's forward mode says 1",
+    ),
+    Oracle("rrelu", ours.rrelu, F.rrelu, "evaluation; in training through torch's own noise"),
+    Oracle(
+        "maxout",
+        lambda x: ours.maxout(_pieces(x)),
+        lambda x: _pieces(x).max(-1).values,
+        "max(dim).values",
+    ),
+    Oracle("elu", lambda x: ours.elu(x, 1.5), lambda x: F.elu(x, 1.5), "same"),
+    Oracle(
+        "softplus",
+        ours.softplus,
+        lambda x: F.softplus(x, threshold=40),
+        "threshold=40, where the two forms agree to the last digit",
+    ),
+    Oracle("gelu", ours.gelu, F.gelu, "approximate='none'"),
+    Oracle("silu", ours.silu, F.silu, "same"),
+]
