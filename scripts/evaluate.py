@@ -1,0 +1,69 @@
+"""Measure a trained classifier on labelled documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dlnotes.cli import cache_dir
+from dlnotes.cli import run as run_script
+from dlnotes.data.documents import Documents
+from dlnotes.data.tokenized import tokenize
+from dlnotes.training.classifier import TextClassifier, write_json
+from dlnotes.training.evaluate import evaluate
+
+
+def main(
+    run: Path,
+    /,
+    test: Path,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    json: Path | None = None,
+) -> None:
+    """Print accuracy, macro- and micro-F1, a table by class and the confusion matrix.
+
+    Args:
+        run: Folder that scripts/train.py wrote.
+        test: Labelled documents, in any format that scripts/train.py reads.
+        text_column: Name or number (from 0) of the text's column.
+        label_column: Name or number (from 0) of the label's column.
+        json: Also write all figures to this file.
+    """
+    classifier = TextClassifier.load(run)
+    texts = tokenize(
+        test,
+        classifier.tokenizer,
+        text_column=text_column,
+        label_column=label_column,
+        cache_dir=cache_dir() / "tokens",
+    )
+    names = classifier.label_names
+    documents = Documents(
+        texts, classifier.vocabulary, names, max_tokens=classifier.max_tokens
+    )
+    measured = evaluate(classifier.model, documents)
+    console = Console(highlight=False)
+    console.print(
+        f"{len(documents):,} documents  accuracy {measured.accuracy:.4f}  "
+        f"macro-F1 {measured.macro_f1:.4f}  micro-F1 {measured.micro_f1:.4f}  "
+        f"loss {measured.loss:.4f}"
+    )
+    by_class = Table("class", "precision", "recall", "F1", "documents")
+    for label, row in measured.per_class(names).items():
+        figures = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+        by_class.add_row(label, *figures, f"{row['documents']:,}")
+    console.print(by_class)
+    confusion = Table("label \\ predicted", *names, title="confusion matrix")
+    for label, counts in zip(names, measured.confusion, strict=True):
+        confusion.add_row(label, *map(str, counts))
+    console.print(confusion)
+    if json:
+        figures = measured.summary() | {"classes": measured.per_class(names)}
+        write_json(json, {**figures, "confusion": measured.confusion.tolist()})
+
+
+if __name__ == "__main__":
+    run_script(main)

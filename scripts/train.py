@@ -1,0 +1,161 @@
+"""Train a text classifier: a corpus or your own files in, a run folder out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dlnotes.cli import cache_dir, run
+from dlnotes.data.corpora import load
+from dlnotes.data.dataset import load_dataset
+from dlnotes.errors import UserError
+from dlnotes.models import MODELS
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.fit import Interrupted
+from dlnotes.training.train import parse_settings, train_classifier
+
+
+def main(
+    model: str = "fasttext",
+    corpus: str | None = None,
+    train: Path | None = None,
+    dev: Path | None = None,
+    test: Path | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    data_dir: Path | None = None,
+    out: Path | None = None,
+    optimizer: str = "adam",
+    lr: float = 1e-3,
+    epochs: int = 10,
+    batch_size: Annotated[int, tyro.conf.arg(metavar="INT")] = 64,
+    seed: int = 0,
+    device: str = "auto",
+    amp: bool = False,
+    schedule: str = "constant",
+    warmup: float = 0.0,
+    clip_norm: float | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: str = "none",
+    patience: int | None = None,
+    tokenizer: str = "basic_english",
+    min_freq: int = 1,
+    max_size: int | None = None,
+    max_tokens: int | None = None,
+    dev_fraction: float = 0.1,
+    model_args: tuple[str, ...] = (),
+    optimizer_args: tuple[str, ...] = (),
+    checkpoint_every: int = 200,
+    resume: bool = False,
+) -> None:
+    """Train a text classifier and measure it on the test split, once, at the end.
+
+    Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng and
+    yelp_polarity are downloaded), or your own files with --train and --test: CSV, TSV, JSONL,
+    Parquet, fastText's __label__ format, each also .gz, or a folder with a sub-folder per class.
+
+    Args:
+        model: Which model: fasttext, textcnn, textrnn.
+        corpus: Name of a corpus. Default bbc when --train is not given.
+        train: Your own training documents.
+        dev: Your own dev documents; without them a part of the training documents is cut off.
+        test: Your own test documents.
+        text_column: Name or number (from 0) of the text's column; several: 1,2.
+        label_column: Name or number (from 0) of the label's column.
+        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        out: Run folder. Default runs/MODEL-CORPUS.
+        optimizer: Which of our optimizers: gradient-descent, momentum, adam, …
+        lr: Learning rate.
+        epochs: Passes over the training documents, at most.
+        batch_size: Documents an update: 1 is SGD, 0 is all of them (BGD).
+        seed: Decides the dev split, initial weights, dropout and the documents' order.
+        device: auto, cpu or cuda.
+        amp: Compute in bf16 autocast.
+        schedule: Learning rate over the steps: constant or linear (down to 0).
+        warmup: Share of the steps in which the learning rate rises.
+        clip_norm: Scale the gradients down to this total norm.
+        label_smoothing: Share of the target that is spread over all classes.
+        class_weights: none, or balanced (rare classes weigh more).
+        patience: Stop after so many epochs without a better one on dev.
+        tokenizer: basic_english, or characters (Chinese and the like).
+        min_freq: Tokens that are rarer in the training documents become unknown.
+        max_size: Size of the vocabulary at most.
+        max_tokens: Longer documents are read up to here.
+        dev_fraction: Share of the training documents that becomes dev.
+        model_args: The model's own hyper-parameters, for example embedding_dim=100 dropout=0.3.
+        optimizer_args: The optimizer's own, for example betas=0.9,0.98.
+        checkpoint_every: Updates between two checkpoints; 0: only at each epoch's end.
+        resume: Go on with the run in --out, bit for bit, after an interruption.
+    """
+    if corpus and train:
+        raise UserError("give either --corpus or --train, not both")
+    if not train and (test or dev):
+        raise UserError("--test and --dev belong to --train FILE; a corpus brings its own")
+    for kind, name, known in (("model", model, MODELS), ("optimizer", optimizer, OPTIMIZERS)):
+        if name not in known:
+            raise UserError(f"--{kind} must be one of {', '.join(known)}, not {name!r}")
+    if train:
+        name = train.name.split(".")[0]
+        own = {"train": train, "dev": dev, "test": test}
+        sources = {split: path for split, path in own.items() if path}
+    else:
+        name = corpus or "bbc"
+        sources = load(name, data_dir=data_dir, cache_dir=cache_dir())
+    out = out or Path("runs") / f"{model}-{name}"
+    reading = {
+        "tokenizer": tokenizer,
+        "min_freq": min_freq,
+        "max_size": max_size,
+        "max_tokens": max_tokens,
+        "dev_fraction": dev_fraction,
+        "text_column": text_column,
+        "label_column": label_column,
+    }
+    model_settings = parse_settings(model, MODELS[model], model_args)
+    optimizer_settings = parse_settings(optimizer, OPTIMIZERS[optimizer], optimizer_args)
+    dataset = load_dataset(sources, seed=seed, cache_dir=cache_dir() / "tokens", **reading)
+    try:
+        _, record = train_classifier(
+            dataset,
+            out,
+            model=model,
+            model_settings=model_settings,
+            optimizer=optimizer,
+            lr=lr,
+            optimizer_settings=optimizer_settings,
+            epochs=epochs,
+            batch_size=batch_size or None,
+            seed=seed,
+            device=device,
+            amp=amp,
+            schedule=schedule,
+            warmup=warmup,
+            clip_norm=clip_norm,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            patience=patience,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            corpus=name,
+            **reading,
+        )
+    except Interrupted:
+        again = [a for a in sys.argv if a != "--resume"] + ["--resume"]
+        print(f"Stopped and saved. Go on with:\n  python {shlex.join(again)}", file=sys.stderr)
+        sys.exit(130)
+    for split in ("dev", "test"):
+        if split in record:
+            figures = record[split]
+            print(
+                f"{split:4}  accuracy {figures['accuracy']:.4f}  macro-F1 {figures['macro_f1']:.4f}"
+                f"  ({record['documents'][split]:,} documents)"
+            )
+    print(f"{record['seconds']:.1f} s, {record['documents_per_second']:,.0f} documents/s → {out}")
+
+
+if __name__ == "__main__":
+    run(main)

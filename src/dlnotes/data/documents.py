@@ -1,0 +1,102 @@
+"""Documents that a model can read: views of tokenized texts, and the batches drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dlnotes.data.tokenized import TokenizedTexts
+from dlnotes.data.vocabulary import PAD, Vocabulary
+from dlnotes.errors import UserError
+
+
+class Batch(NamedTuple):
+    """Token ids, padded with PAD on the right, and labels."""
+
+    tokens: Int[Tensor, "b t"]
+    labels: Int[Tensor, " b"]
+
+
+class Documents:
+    """A selection of tokenized texts, numbered by a vocabulary and a list of labels.
+
+    Holds no tokens of its own: they stay in the flat array of `texts`.
+
+    Args:
+        texts: The tokenized texts.
+        vocabulary: Gives every token its id.
+        label_names: Label of each class number; None for texts without labels.
+        indices: The documents that belong to the selection; default all.
+        max_tokens: Longer documents are read up to here.
+
+    Raises:
+        UserError: A label that is not in `label_names` (names the file and the line), or
+            `max_tokens` below 1.
+    """
+
+    def __init__(
+        self,
+        texts: TokenizedTexts,
+        vocabulary: Vocabulary,
+        label_names: Sequence[str] | None,
+        *,
+        indices: NDArray[np.int64] | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
+        if max_tokens is not None and max_tokens < 1:
+            raise UserError(f"max_tokens must be at least 1, not {max_tokens}")
+        if indices is None:
+            indices = np.arange(len(texts))
+        self._tokens = texts.tokens
+        self._types = texts.types
+        self._ids = vocabulary.ids(texts.types)
+        self._starts = texts.offsets[indices]
+        self.lengths: NDArray[np.int64] = texts.offsets[indices + 1] - self._starts
+        if max_tokens is not None:
+            self.lengths = np.minimum(self.lengths, max_tokens)
+        self.labels: NDArray[np.int64] = np.zeros(len(indices), np.int64)
+        if label_names is not None:
+            self.labels = _class_numbers(texts, label_names, indices)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Gather documents: tokens of shape (b, longest of them), labels of shape (b,)."""
+        lengths = self.lengths[indices, None]
+        steps = np.arange(lengths.max(initial=0))
+        real = steps < lengths
+        ids = np.full(real.shape, PAD, np.int64)
+        ids[real] = self._ids[self._tokens[(self._starts[indices, None] + steps)[real]]]
+        return Batch(torch.from_numpy(ids), torch.from_numpy(self.labels[indices]))
+
+    def text(self, index: int) -> str:
+        """Tokens of a document as they were read, with a space between two."""
+        start = self._starts[index]
+        types = self._tokens[start : start + self.lengths[index]]
+        return " ".join(self._types.gather(pl.Series(types)))
+
+
+def _class_numbers(
+    texts: TokenizedTexts, label_names: Sequence[str], indices: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    number = {name: i for i, name in enumerate(label_names)}
+    table = np.array([number.get(name, -1) for name in texts.label_names], np.int64)
+    labels = table[texts.labels[indices]]
+    unseen = np.flatnonzero(labels < 0)
+    if len(unseen):
+        document = indices[unseen[0]]
+        known = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
+        raise UserError(
+            f"{texts.name}:{texts.lines[document]}: label "
+            f"{texts.label_names[texts.labels[document]]!r} does not occur in the training data, "
+            f"which has: {known}"
+        )
+    return labels

@@ -1,0 +1,506 @@
+"""Labelled texts from the files that people have, one block of records after another.
+
+Every reader yields polars data frames with the string columns ``label`` and ``text`` and the
+integer column ``line`` (where a record starts in its file, from 1). A file is never held in
+memory as a whole: blocks of whole records are cut from the (decompressed) byte stream.
+
+| format | suffix | layout |
+|---|---|---|
+| TSV | ``.tsv`` | ``label<TAB>text``, or a header and any columns; never quoted |
+| CSV | ``.csv`` | with or without a header, quoted as in RFC 4180 |
+| JSONL | ``.jsonl``, ``.ndjson``, ``.json`` | an object a line |
+| fastText | ``.txt``, ``.ft`` | ``__label__x text`` |
+| Parquet | ``.parquet`` | any columns |
+| folder | | ``class/anything.txt``, a document a file |
+
+All but Parquet and folders may be gzipped (``.gz``).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import polars as pl
+
+from dlnotes.errors import UserError
+
+BLOCK_BYTES = 1 << 26
+"""Size of a block: large enough for polars to use every core, small against memory."""
+
+LABEL, TEXT = "label", "text"
+Source = Path | pl.DataFrame | Iterable[tuple[object, str]]
+_Block = tuple[int, bytes]  # line number of its first line, bytes of whole records
+
+
+def read(
+    source: Source,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[pl.DataFrame]:
+    """Read labelled texts, a block at a time.
+
+    Args:
+        source: A file or folder in one of the formats above, a data frame with the columns
+            ``label`` and ``text``, or any iterable of (label, text) pairs (the form of
+            ``torchtext.datasets``).
+        text_column: Name or number (from 0) of the text's column; several, joined by a space,
+            with commas between them (``"1,2"``: AG News' title and description).
+            Default ``text``, or the second column where there is no header.
+        label_column: Name or number of the label's column. Default ``label``, or the first.
+        block_bytes: Bytes of text in a block.
+
+    Yields:
+        Data frames with the columns ``label`` (str), ``text`` (str) and ``line`` (int).
+
+    Raises:
+        UserError: A missing, empty, broken or unreadable file, a missing column, a record
+            without a label or with too few fields; names the file and the line.
+    """
+    if isinstance(source, pl.DataFrame):
+        frames: Iterator[pl.DataFrame] = iter([_numbered(source)])
+        name = "the data frame"
+    elif isinstance(source, Path):
+        name = str(source)
+        frames = _read_path(source, text_column, label_column, block_bytes)
+    else:
+        name = "the iterable"
+        frames = _read_pairs(source)
+    empty = True
+    for frame in frames:
+        _check_labels(frame, name)
+        if frame.height:
+            empty = False
+            yield frame
+    if empty:
+        raise UserError(f"{name} holds no documents; give one with at least two classes")
+
+
+def check_readable(path: Path) -> None:
+    """Fail at once where `path` cannot be read later.
+
+    Raises:
+        UserError: No such file or folder, no permission, or an unknown suffix.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give the path of a data file or folder")
+    if path.is_file():
+        _format(path)
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read_path(
+    path: Path, text_column: str | None, label_column: str | None, block_bytes: int
+) -> Iterator[pl.DataFrame]:
+    check_readable(path)
+    if path.is_dir():
+        return _read_folder(path, block_bytes)
+    columns = _Columns(path, label_column, text_column)
+    match _format(path):
+        case "parquet":
+            return _read_parquet(path, columns)
+        case "csv":
+            return _read_csv(path, columns, block_bytes)
+        case "tsv":
+            return _read_tsv(path, columns, block_bytes)
+        case "jsonl":
+            return _read_jsonl(path, columns, block_bytes)
+        case _:
+            return _read_fasttext(path, block_bytes)
+
+
+_SUFFIXES = {
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".txt": "fasttext",
+    ".ft": "fasttext",
+    ".parquet": "parquet",
+}
+
+
+def _format(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffix = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
+    if not suffix or suffix[0] not in _SUFFIXES or (suffixes[-1] == ".gz" and ".parquet" in suffix):
+        raise UserError(
+            f"{path}: unknown kind of file; known are {', '.join(_SUFFIXES)}, each but .parquet "
+            "also with .gz, and a folder with a sub-folder per class"
+        )
+    return _SUFFIXES[suffix[0]]
+
+
+# --- where the label and the text are ----------------------------------------------------------
+
+
+class _Columns:
+    """Finds the label's and the text's columns in a header or by number."""
+
+    def __init__(self, path: Path, label: str | None, text: str | None) -> None:
+        self.path = path
+        self.label = label
+        self.text = text.split(",") if text else None
+
+    def named(self) -> bool:
+        """Whether the user asked for a column by name, so that there must be a header."""
+        asked = [*(self.text or []), *([self.label] if self.label else [])]
+        return any(not column.isdigit() for column in asked)
+
+    def has_header(self, first: list[str]) -> bool:
+        """Names were asked for, or the first record is the usual header."""
+        fields = {field.strip().lower() for field in first}
+        return self.named() or {LABEL, TEXT} <= fields
+
+    def resolve(self, names: list[str], *, header: bool) -> tuple[int, list[int]]:
+        """Positions of the label's and the text's columns among `names`."""
+        by_name = LABEL if header else "0", [TEXT] if header else ["1"]
+        label = self._position(self.label or by_name[0], names, "label", header)
+        text = [self._position(c, names, "text", header) for c in self.text or by_name[1]]
+        return label, text
+
+    def _position(self, column: str, names: list[str], what: str, header: bool) -> int:
+        if column in names and header:
+            return names.index(column)
+        if column.isdigit() and int(column) < len(names):
+            return int(column)
+        lowered = [name.strip().lower() for name in names]
+        if header and column.lower() in lowered:
+            return lowered.index(column.lower())
+        there = ", ".join(names) if header else f"columns 0 to {len(names) - 1}, without a header"
+        raise UserError(
+            f"{self.path}: no {what} column {column!r}; the file has: {there} "
+            f"(choose with --{what}-column NAME or NUMBER)"
+        )
+
+    def select(self, names: list[str], *, header: bool) -> list[pl.Expr]:
+        label, text = self.resolve(names, header=header)
+        return [
+            pl.nth(label).cast(pl.String).alias(LABEL),
+            pl.concat_str(pl.nth(text).cast(pl.String), separator=" ").alias(TEXT)
+            if len(text) > 1
+            else pl.nth(text[0]).cast(pl.String).alias(TEXT),
+        ]
+
+
+# --- formats ------------------------------------------------------------------------------------
+
+
+def _read_tsv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
+    layout: tuple[int, list[int]] | None = None
+    for lines in _read_lines(path, block_bytes):
+        frame = lines
+        if layout is None:
+            first = lines["text"][0].split("\t")
+            header = columns.has_header(first)
+            # Without a header, a record is label<TAB>text and a text may hold more tabs.
+            simple = not header and columns.label is None and columns.text is None
+            if simple and len(first) < 2:
+                _too_few(path, lines["line"][0], len(first), 2)
+            layout = columns.resolve(first[:2] if simple else first, header=header)
+            frame = lines[1:] if header else lines
+        label, text = layout
+        if simple:
+            split = pl.col("text").str.splitn("\t", 2).struct
+            out = frame.select(split[0].alias(LABEL), split[1].alias(TEXT), "line")
+        else:
+            fields = pl.col("text").str.split("\t").list
+            out = frame.select(
+                fields.get(label, null_on_oob=True).alias(LABEL),
+                pl.concat_str(
+                    [fields.get(t, null_on_oob=True) for t in text], separator=" "
+                ).alias(TEXT),
+                "line",
+            )
+        short = out.filter(pl.col(TEXT).is_null() | pl.col(LABEL).is_null())
+        if short.height:
+            line = short["line"][0]
+            record = frame.filter(pl.col("line") == line)["text"][0]
+            _too_few(path, line, record.count("\t") + 1, 1 + max(label, *text))
+        yield out
+
+
+def _read_fasttext(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
+    for lines in _read_lines(path, block_bytes):
+        parts = pl.col("text").str.strip_chars_start().str.splitn(" ", 2).struct
+        out = lines.select(
+            parts[0].str.strip_prefix("__label__").alias(LABEL),
+            parts[1].fill_null("").alias(TEXT),
+            "line",
+            parts[0].str.starts_with("__label__").alias("marked"),
+        )
+        for column, problem in (
+            (~pl.col("marked"), "does not begin with __label__NAME"),
+            (pl.col(TEXT).str.starts_with("__label__"), "has several labels; one is allowed"),
+        ):
+            wrong = out.filter(column)
+            if wrong.height:
+                raise UserError(f"{path}:{wrong['line'][0]}: the line {problem}")
+        yield out.drop("marked")
+
+
+def _read_jsonl(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
+    label, text = columns.label or LABEL, columns.text or [TEXT]
+    for lines in _read_lines(path, block_bytes):
+        schema = {name: pl.String for name in [label, *text]}
+        try:
+            parsed = lines.select(pl.col("text").str.json_decode(pl.Struct(schema)))
+        except pl.exceptions.PolarsError as error:
+            raise _broken_json(path, lines) from error
+        frame = parsed.unnest("text").select(
+            pl.col(label).alias(LABEL),
+            pl.concat_str([pl.col(t) for t in text], separator=" ").alias(TEXT),
+        )
+        frame = frame.with_columns(lines["line"])
+        missing = frame.filter(pl.col(LABEL).is_null() | pl.col(TEXT).is_null())
+        if missing.height:
+            line = missing["line"][0]
+            what, column = ("label", label) if missing[LABEL][0] is None else ("text", text[0])
+            raise UserError(
+                f"{path}:{line}: no {what} column {column!r}; the record has: "
+                f"{', '.join(_keys(lines, line))} (choose with --{what}-column NAME)"
+            )
+        yield frame
+
+
+def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
+    names: list[str] | None = None
+    for first_line, block in _record_blocks(path, block_bytes, quoted=True):
+        line = first_line
+        if names is None:
+            _decode(path, first_line, block)
+            try:
+                reader = csv.reader(io.StringIO(block.decode()), strict=True)
+                names = next(record for record in reader if record)
+            except (csv.Error, StopIteration) as error:
+                raise UserError(f"{path}:{first_line}: not CSV: {error or 'no records'}") from error
+            header = columns.has_header(names)
+            select = columns.select(names, header=header)
+            if header:
+                skipped = reader.line_num
+                block = block.split(b"\n", skipped)[skipped] if block.count(b"\n") >= skipped else b""
+                line += skipped
+        if not block.strip():
+            continue
+        try:
+            frame = pl.read_csv(
+                block,
+                has_header=False,
+                schema={str(i): pl.String for i in range(len(names))},
+                quote_char='"',
+            )
+        except pl.exceptions.PolarsError as error:
+            _decode(path, line, block)
+            raise _broken_csv(path, line, block, len(names)) from error
+        out = frame.select(select)
+        if block.count(b"\n") in (out.height, out.height - 1):
+            out = out.with_columns(pl.int_range(line, line + out.height, dtype=pl.Int64).alias("line"))
+        else:  # quoted line breaks or blank lines: only Python's reader counts them
+            records = csv.reader(io.StringIO(block.decode()))
+            ends = [line, *(line + records.line_num for record in records if record)]
+            frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+            out = frame.select(select)
+            if out.height != len(ends) - 1:
+                raise _broken_csv(path, line, block, len(names))
+            out = out.with_columns(pl.Series("line", ends[:-1], dtype=pl.Int64))
+        # polars reads an absent field and an empty one alike.
+        if out[TEXT].null_count() or out[LABEL].null_count():
+            error_or_none = _short_record(path, line, block, len(names))
+            if error_or_none:
+                raise error_or_none
+            out = out.with_columns(pl.col(LABEL, TEXT).fill_null(""))
+        yield out
+
+
+def _read_parquet(path: Path, columns: _Columns) -> Iterator[pl.DataFrame]:
+    try:
+        frame = pl.scan_parquet(path)
+        names = frame.collect_schema().names()
+        rows = cast(int, frame.select(pl.len()).collect().item())
+        select = columns.select(names, header=True)
+        for start in range(0, rows, 1 << 17):
+            out = frame.slice(start, 1 << 17).select(select).collect()
+            line = pl.int_range(start + 1, start + 1 + out.height, dtype=pl.Int64)
+            yield out.with_columns(line.alias("line"), pl.col(LABEL, TEXT).fill_null(""))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _read_folder(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
+    files = sorted(
+        (folder.name, file)
+        for folder in path.iterdir()
+        if folder.is_dir() and not folder.name.startswith(".")
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith(".")
+    )
+    labels: list[str] = []
+    texts: list[str] = []
+    size = 0
+    for label, file in files:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        labels.append(label)
+        texts.append(_decode(file, 1, content))
+        size += len(content)
+        if size >= block_bytes:
+            yield _numbered(pl.DataFrame({LABEL: labels, TEXT: texts}))
+            labels, texts, size = [], [], 0
+    if labels:
+        yield _numbered(pl.DataFrame({LABEL: labels, TEXT: texts}))
+
+
+def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
+    rest = iter(pairs)
+    start = 1
+    while batch := list(itertools.islice(rest, 1 << 16)):
+        try:
+            labels, texts = zip(*batch, strict=True)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"record {start} and after: expected pairs (label, text), got {batch[0]!r}"
+            ) from error
+        frame = pl.DataFrame(
+            {LABEL: [str(label) for label in labels], TEXT: list(texts)},
+            schema={LABEL: pl.String, TEXT: pl.String},
+        )
+        yield _numbered(frame, start)
+        start += len(batch)
+
+
+# --- blocks and lines ---------------------------------------------------------------------------
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _record_blocks(path: Path, block_bytes: int, *, quoted: bool) -> Iterator[_Block]:
+    """Blocks that end where a record ends: at a line break outside quotes."""
+    line, rest = 1, b""
+    try:
+        with _open(path) as file:
+            while chunk := file.read(block_bytes):
+                if line == 1 and not rest:
+                    chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+                rest += chunk
+                end = rest.rfind(b"\n") + 1
+                if quoted:
+                    while end and rest.count(b'"', 0, end) % 2:
+                        end = rest.rfind(b"\n", 0, end - 1) + 1
+                if end:
+                    yield line, rest[:end]
+                    line += rest.count(b"\n", 0, end)
+                    rest = rest[end:]
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: broken gzip file ({error}); fetch or make it again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    if rest:
+        yield line, rest
+
+
+def _read_lines(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
+    """Lines that are not blank (column ``text``), numbered from 1 (column ``line``)."""
+    for first_line, block in _record_blocks(path, block_bytes, quoted=False):
+        try:
+            frame = pl.read_lines(io.BytesIO(block), name="text")
+        except pl.exceptions.PolarsError:
+            _decode(path, first_line, block)
+            raise
+        frame = frame.with_row_index("line", first_line).filter(pl.col("text") != "")
+        if frame.height:
+            yield frame.with_columns(pl.col("line").cast(pl.Int64))
+
+
+def _numbered(frame: pl.DataFrame, first: int = 1) -> pl.DataFrame:
+    missing = {LABEL, TEXT} - set(frame.columns)
+    if missing:
+        raise UserError(f"the data frame has no column {missing.pop()!r}; it has {frame.columns}")
+    line = pl.int_range(first, first + frame.height, dtype=pl.Int64).alias("line")
+    return frame.select(pl.col(LABEL, TEXT).cast(pl.String).fill_null(""), line)
+
+
+# --- what is wrong, and where -------------------------------------------------------------------
+
+
+def _check_labels(frame: pl.DataFrame, name: str) -> None:
+    unlabelled = frame.filter(pl.col(LABEL).str.strip_chars() == "")
+    if unlabelled.height:
+        raise UserError(f"{name}:{unlabelled['line'][0]}: the record has no label")
+
+
+def _decode(path: Path, first_line: int, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = first_line + content.count(b"\n", 0, error.start)
+        raise UserError(
+            f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x}); "
+            "convert it, for example with: iconv -f latin1 -t utf-8"
+        ) from error
+
+
+def _too_few(path: Path, line: int, found: int, expected: int) -> None:
+    raise UserError(
+        f"{path}:{line}: too few fields ({found} where {expected} are needed); "
+        "expected label<TAB>text"
+        if expected == 2
+        else f"{path}:{line}: too few fields ({found} where {expected} are needed)"
+    )
+
+
+def _short_record(path: Path, first_line: int, block: bytes, width: int) -> UserError | None:
+    """The first CSV record with fewer than `width` fields."""
+    reader = csv.reader(io.StringIO(block.decode()))
+    line = first_line
+    for record in reader:
+        if record and len(record) != width:
+            few = "few" if len(record) < width else "many"
+            return UserError(
+                f"{path}:{line}: too {few} fields ({len(record)} where {width} are expected)"
+            )
+        line = first_line + reader.line_num
+    return None
+
+
+def _broken_csv(path: Path, first_line: int, block: bytes, width: int) -> UserError:
+    reader = csv.reader(io.StringIO(block.decode()), strict=True)
+    line = first_line
+    try:
+        for _ in reader:
+            line = first_line + reader.line_num
+    except csv.Error as error:
+        return UserError(f"{path}:{line}: not CSV: {error}")
+    short = _short_record(path, first_line, block, width)
+    return short or UserError(f"{path}:{first_line}: not CSV; check the quotes")
+
+
+def _broken_json(path: Path, lines: pl.DataFrame) -> UserError:
+    for line, text in lines.select("line", "text").iter_rows():
+        try:
+            if isinstance(json.loads(text), dict):
+                continue
+            problem = "not an object"
+        except json.JSONDecodeError as error:
+            problem = str(error)
+        return UserError(f"{path}:{line}: not a JSON record: {problem}")
+    return UserError(f"{path}:{lines['line'][0]}: label and text must be strings or numbers")
+
+
+def _keys(lines: pl.DataFrame, line: int) -> list[str]:
+    return list(json.loads(lines.filter(pl.col("line") == line)["text"][0]))
+
+

@@ -1,0 +1,54 @@
+r"""Tokenization as polars expressions: no Python loop ever touches a token.
+
+``basic_english`` is the normalisation of ``torchtext.data.utils.get_tokenizer("basic_english")``
+(https://docs.pytorch.org/text/0.18.0/data_utils.html): lower-case; drop ``"``; a space around
+``'``, ``.``, ``,``, ``(``, ``)``, ``!`` and ``?``; a space for ``;``, ``:`` and ``<br />``; split at
+white space. ``characters`` makes every character that is not white space a token (Chinese and
+other scripts without spaces).
+
+The same expression serves training and prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+# What Python's str.split takes for white space, the C0 separators and all Unicode spaces included.
+_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+
+_BASIC_ENGLISH = {
+    "'": " ' ",
+    ".": " . ",
+    "<br />": " ",
+    ",": " , ",
+    "(": " ( ",
+    ")": " ) ",
+    "!": " ! ",
+    "?": " ? ",
+    ";": " ",
+    ":": " ",
+    **dict.fromkeys(_SPACES, " "),
+}
+
+
+def basic_english(text: pl.Expr) -> pl.Expr:
+    """Tokens of each text, a list of strings in which empty strings are to be dropped."""
+    # The quotation mark goes first: what it leaves may be a <br />.
+    text = text.str.to_lowercase().str.replace_all('"', "", literal=True)
+    return text.str.replace_many(_BASIC_ENGLISH).str.split(" ")
+
+
+def characters(text: pl.Expr) -> pl.Expr:
+    """Characters of each text in lower case, white space made empty strings to be dropped."""
+    blank = dict.fromkeys(_SPACES + " ", "")
+    return text.str.to_lowercase().str.replace_many(blank).str.split("")
+
+
+TOKENIZERS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
+    "basic_english": basic_english,
+    "characters": characters,
+}

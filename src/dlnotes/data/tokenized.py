@@ -1,0 +1,250 @@
+"""Texts as one flat array of numbers, kept on disk and mapped into memory.
+
+A file is tokenized once. Its distinct tokens (*types*) are numbered as they appear, and every
+document is a run of these numbers in one flat array. The numbering knows nothing of a
+vocabulary, a split or a seed, so one cached copy serves all of them: a vocabulary is a table
+from type to id that is applied when a batch is gathered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dlnotes.data.readers import LABEL, TEXT, Source, check_readable, read
+from dlnotes.data.tokenization import TOKENIZERS
+from dlnotes.errors import UserError
+
+_CACHE_FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Documents as runs of type numbers.
+
+    Attributes:
+        name: Where the texts come from, for messages.
+        tokens: Type of every token, all documents after one another, shape (tokens,).
+        offsets: Where each document begins in `tokens`, and the end, shape (documents + 1,).
+        types: The distinct tokens.
+        labels: Index into `label_names` of every document, shape (documents,).
+        label_names: The distinct labels, sorted.
+        lines: Line of the source at which each document begins, shape (documents,).
+        fingerprint: SHA-256 of the source's content.
+    """
+
+    name: str
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    types: pl.Series
+    labels: NDArray[np.int64]
+    label_names: list[str]
+    lines: NDArray[np.int64]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def counts(self, documents: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """How often each type occurs, in all documents or in those given."""
+        chosen = np.ones(len(self), bool)
+        if documents is not None:
+            chosen[:] = False
+            chosen[documents] = True
+        total = np.zeros(len(self.types), np.int64)
+        # In pieces, since a corpus may be larger than memory.
+        for start in range(0, len(self), 1 << 16):
+            offsets = self.offsets[start : start + (1 << 16) + 1]
+            piece = self.tokens[offsets[0] : offsets[-1]]
+            kept = np.repeat(chosen[start : start + (1 << 16)], np.diff(offsets))
+            total += np.bincount(piece[kept], minlength=len(total))
+        return total
+
+
+def tokenize(
+    source: Source,
+    tokenizer: str = "basic_english",
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    cache_dir: Path | None = None,
+    block_bytes: int | None = None,
+) -> TokenizedTexts:
+    """Read and tokenize labelled texts.
+
+    Args:
+        source: What `dlnotes.data.readers.read` takes.
+        tokenizer: A name in `TOKENIZERS`.
+        text_column: See `read`.
+        label_column: See `read`.
+        cache_dir: Where the arrays of files are kept, keyed by the files' content; without it
+            they are held in memory.
+        block_bytes: See `read`.
+
+    Raises:
+        UserError: An unknown `tokenizer`, or what `read` raises.
+    """
+    if tokenizer not in TOKENIZERS:
+        raise UserError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, not {tokenizer!r}")
+    columns = {"text_column": text_column, "label_column": label_column}
+    block = {} if block_bytes is None else {"block_bytes": block_bytes}
+    if not isinstance(source, Path):
+        digest = hashlib.sha256()
+        frames = _hashed(read(source, **block), digest)
+        arrays = _number(frames, tokenizer, tokens := io.BytesIO())
+        flat = np.frombuffer(tokens.getbuffer(), np.int32)
+        return TokenizedTexts("the texts", flat, *arrays, digest.hexdigest())
+    check_readable(source)
+    fingerprint = _fingerprint(source)
+    frames = read(source, **columns, **block)
+    if cache_dir is None:
+        arrays = _number(frames, tokenizer, tokens := io.BytesIO())
+        flat = np.frombuffer(tokens.getbuffer(), np.int32)
+        return TokenizedTexts(str(source), flat, *arrays, fingerprint)
+    # The suffix decides how a file is read, so it is part of the key.
+    what = [_CACHE_FORMAT, fingerprint, "".join(source.suffixes), tokenizer, columns, pl.__version__]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+    entry = cache_dir / key
+    if not _intact(entry):
+        _write(entry, frames, tokenizer)
+    return _load(entry, str(source), fingerprint)
+
+
+def tokenize_texts(texts: Sequence[str], tokenizer: str) -> TokenizedTexts:
+    """Tokenize texts without labels, in memory: what prediction uses."""
+    frame = pl.DataFrame({TEXT: list(texts)}, schema={TEXT: pl.String})
+    frame = frame.with_columns(pl.lit("").alias(LABEL), pl.lit(0, pl.Int64).alias("line"))
+    arrays = _number([frame], tokenizer, tokens := io.BytesIO())
+    return TokenizedTexts("the texts", np.frombuffer(tokens.getbuffer(), np.int32), *arrays, "")
+
+
+_Arrays = tuple[NDArray[np.int64], pl.Series, NDArray[np.int64], list[str], NDArray[np.int64]]
+
+
+def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> _Arrays:
+    """Write the flat array of type numbers to `sink`; return all the rest."""
+    type_of: dict[str, int] = {}
+    label_of: dict[str, int] = {}
+    lengths, labels, lines = [], [], []
+    split = TOKENIZERS[tokenizer](pl.col(TEXT)).alias(TEXT)
+    for frame in frames:
+        lists = frame.select(split)[TEXT]
+        tokens = lists.explode(empty_as_null=False)
+        # Categorical hashes each token once; its codes are distinct, but neither dense nor
+        # the same from one block to the next.
+        codes = tokens.cast(pl.Categorical).to_physical().to_numpy()
+        first = np.full(int(codes.max(initial=0)) + 1, -1, np.int64)
+        first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+        present = np.flatnonzero(first >= 0)
+        present = present[np.argsort(first[present])]
+        numbers = np.empty(len(first), np.int32)
+        numbers[present] = [  # a loop over distinct tokens
+            type_of.setdefault(t, len(type_of)) if t else -1 for t in tokens.gather(first[present])
+        ]
+        flat = numbers[codes]
+        real = flat >= 0  # the empty strings between two spaces are no tokens
+        sink.write(flat[real].tobytes())
+        ends = np.concatenate([[0], np.cumsum(real)])
+        bounds = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy().astype(np.int64))])
+        lengths.append(np.diff(ends[bounds]))
+        names = frame[LABEL].unique().to_list()
+        numbered = [label_of.setdefault(name, len(label_of)) for name in names]
+        column = frame[LABEL].replace_strict(names, numbered, return_dtype=pl.Int64)
+        labels.append(column.to_numpy())
+        lines.append(frame["line"].to_numpy())
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+    label_names = sorted(label_of)
+    rank = {name: i for i, name in enumerate(label_names)}
+    order = np.array([rank[name] for name in label_of], np.int64)
+    types = pl.Series("type", list(type_of), dtype=pl.String)
+    return offsets, types, order[np.concatenate(labels)], label_names, np.concatenate(lines)
+
+
+def _write(entry: Path, frames: Iterable[pl.DataFrame], tokenizer: str) -> None:
+    """Build a cache entry beside its place and move it there whole."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
+    except OSError as error:
+        raise UserError(
+            f"cannot write the cache {entry.parent}: {error.strerror}; name another with DLNOTES_CACHE"
+        ) from error
+    try:
+        with (building / "tokens").open("wb") as sink:
+            offsets, types, labels, label_names, lines = _number(frames, tokenizer, sink)
+            size = sink.tell()
+        for name, array in {"offsets": offsets, "labels": labels, "lines": lines}.items():
+            np.save(building / f"{name}.npy", array)
+        (building / "types.txt").write_text("\n".join(types), "utf-8")
+        meta = {"label_names": label_names, "token_bytes": size, "types": len(types)}
+        (building / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), "utf-8")
+        if entry.exists():
+            shutil.rmtree(entry)
+        os.replace(building, entry)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _intact(entry: Path) -> bool:
+    try:
+        meta = json.loads((entry / "meta.json").read_text("utf-8"))
+        return bool(meta["token_bytes"] == (entry / "tokens").stat().st_size)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _load(entry: Path, name: str, fingerprint: str) -> TokenizedTexts:
+    meta = json.loads((entry / "meta.json").read_text("utf-8"))
+    types = (entry / "types.txt").read_text("utf-8").split("\n") if meta["types"] else []
+    tokens: NDArray[np.int32] = (
+        np.memmap(entry / "tokens", np.int32, "r") if meta["token_bytes"] else np.empty(0, np.int32)
+    )
+    return TokenizedTexts(
+        name,
+        tokens,
+        np.load(entry / "offsets.npy"),
+        pl.Series("type", types, dtype=pl.String),
+        np.load(entry / "labels.npy"),
+        meta["label_names"],
+        np.load(entry / "lines.npy"),
+        fingerprint,
+    )
+
+
+def _fingerprint(path: Path) -> str:
+    """SHA-256 of a file, or of every file below a folder with its name."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return _file_digest(file)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _file_digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _hashed(frames: Iterator[pl.DataFrame], digest: hashlib._Hash) -> Iterator[pl.DataFrame]:
+    for frame in frames:
+        digest.update("\0".join(pl.concat([frame[LABEL], frame[TEXT]])).encode())
+        yield frame

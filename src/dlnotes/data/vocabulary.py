@@ -1,0 +1,107 @@
+"""Vocabulary: which number each token has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dlnotes.errors import UserError
+
+PAD, UNK = 0, 1
+SPECIALS = ("<pad>", "<unk>")
+
+
+class Vocabulary:
+    """Tokens in the order of their ids: PAD 0, UNK 1, then by frequency, then alphabetically.
+
+    This is the order of ``torchtext.vocab.build_vocab_from_iterator`` with
+    ``specials=["<pad>", "<unk>"]``.
+
+    Args:
+        tokens: All tokens, the two specials first.
+
+    Raises:
+        UserError: `tokens` does not begin with the specials or holds one twice.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self.tokens = pl.Series("token", tokens, dtype=pl.String)
+        if tuple(self.tokens[:2]) != SPECIALS:
+            raise UserError(f"tokens must begin with {SPECIALS}, not {tuple(self.tokens[:2])}")
+        if self.tokens.n_unique() != len(self.tokens):
+            twice = self.tokens.filter(self.tokens.is_duplicated())[0]
+            raise UserError(f"tokens must be distinct, but {twice!r} occurs twice")
+
+    @classmethod
+    def from_counts(
+        cls,
+        types: Sequence[str] | pl.Series,
+        counts: NDArray[np.int64],
+        *,
+        min_freq: int = 1,
+        max_size: int | None = None,
+    ) -> Vocabulary:
+        """Order distinct tokens by how often they occur.
+
+        Args:
+            types: Distinct tokens.
+            counts: How often each of `types` occurs in the training split.
+            min_freq: Rarer tokens are left out (they become UNK). At least 1.
+            max_size: Size of the vocabulary at most, the two specials included.
+
+        Raises:
+            UserError: `min_freq` below 1 or `max_size` below 2.
+        """
+        if min_freq < 1:
+            raise UserError(f"min_freq must be at least 1, not {min_freq}")
+        if max_size is not None and max_size < len(SPECIALS):
+            raise UserError(f"max_size must be at least {len(SPECIALS)}, not {max_size}")
+        frame = pl.DataFrame({"token": types, "count": counts}, schema_overrides={"token": pl.String})
+        ordered = frame.filter(
+            (pl.col("count") >= min_freq) & ~pl.col("token").is_in(list(SPECIALS))
+        ).sort("count", "token", descending=[True, False])["token"]
+        if max_size is not None:
+            ordered = ordered.head(max_size - len(SPECIALS))
+        return cls([*SPECIALS, *ordered])
+
+    @classmethod
+    def from_torchtext(cls, vocab: Any) -> Vocabulary:
+        """Take over a ``torchtext.vocab.Vocab``, id for id.
+
+        Raises:
+            UserError: Its specials are not ``["<pad>", "<unk>"]``, in this order and first.
+        """
+        return cls(vocab.get_itos())
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: The file is not a vocabulary.
+        """
+        try:
+            return cls(path.read_text("utf-8").split("\n"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not a vocabulary: not UTF-8") from error
+        except UserError as error:
+            raise UserError(f"{path}: not a vocabulary: {error}") from error
+
+    def save(self, path: Path) -> None:
+        """Write one token a line; a token never holds white space."""
+        path.write_text("\n".join(self.tokens), "utf-8")
+
+    def ids(self, types: Sequence[str] | pl.Series) -> NDArray[np.int32]:
+        """Ids of distinct tokens; UNK for those that are not in the vocabulary."""
+        ids = pl.Series("token", types, dtype=pl.String).replace_strict(
+            self.tokens, pl.int_range(len(self), dtype=pl.Int32, eager=True), default=UNK
+        )
+        return ids.to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.tokens)

@@ -1,0 +1,133 @@
+"""TensorBoard: what a person looks at rather than reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from dlnotes.data.documents import Documents
+from dlnotes.training.evaluate import Metrics
+
+
+class Board:
+    """Writes the TensorBoard log of one run.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def resume(self, step: int) -> None:
+        """Go on after `step`: what an interrupted run logged beyond it is hidden."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+    def step(self, model: nn.Module, step: int, loss: float, lr: Any, norm: Tensor | None) -> None:
+        """Curves of an update: loss, learning rate, gradient norm (before clipping)."""
+        self._scalar("train/loss", loss, step)
+        self._scalar("train/learning rate", float(lr), step)
+        if norm is None:
+            squares = [values.square().sum() for _, values in _gradients(model)]
+            norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
+        self._scalar("train/gradient norm", float(norm), step)
+
+    def epoch(self, model: nn.Module, step: int, record: dict[str, float]) -> None:
+        """Dev figures, speed, and histograms of weights and of the last batch's gradients."""
+        for name, value in record.items():
+            if name.startswith("dev_"):
+                self._scalar(f"dev/{name[4:].replace('_', ' ')}", value, step)
+        self._scalar("train/documents per second", record["documents_per_second"], step)
+        for name, weight in model.named_parameters():
+            self._histogram(f"weights/{name}", weight.detach(), step)
+        for name, values in _gradients(model):
+            self._histogram(f"gradients/{name}", values, step)
+        self._writer.flush()  # type: ignore[no-untyped-call]
+
+    def result(
+        self,
+        measured: Metrics,
+        documents: Documents,
+        label_names: list[str],
+        step: int,
+        *,
+        split: str,
+        wrong: int = 20,
+    ) -> None:
+        """Final figures of a split, its confusion matrix and some of its wrong predictions.
+
+        The wrong predictions shown are those the model was surest of.
+        """
+        for name, value in measured.summary().items():
+            self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)
+        figure = confusion_figure(measured.confusion, label_names)
+        self._writer.add_figure(f"{split}/confusion matrix", figure, step)  # type: ignore[no-untyped-call]
+        missed = np.flatnonzero(measured.predictions != documents.labels)
+        missed = missed[np.argsort(-measured.confidence[missed], kind="stable")][:wrong]
+        rows = ["| label | predicted | probability | text |", "|---|---|---|---|"]
+        for i in missed:
+            text = documents.text(int(i)).replace("|", "\\|")
+            text = text if len(text) <= 400 else text[:400] + " …"
+            label, guess = label_names[documents.labels[i]], label_names[measured.predictions[i]]
+            rows.append(f"| {label} | {guess} | {measured.confidence[i]:.3f} | {text} |")
+        self._writer.add_text(f"{split}/wrong predictions", "\n".join(rows), step)  # type: ignore[no-untyped-call]
+
+    def hyper_parameters(self, settings: dict[str, Any], figures: dict[str, float]) -> None:
+        """Settings and final figures of the run for the HPARAMS page."""
+        plain = {
+            name: value if isinstance(value, int | float | str | bool) else str(value)
+            for name, value in settings.items()
+        }
+        named = {f"final/{name}": value for name, value in figures.items()}
+        self._writer.add_hparams(plain, named, run_name=".")  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Write everything out."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def _histogram(self, name: str, values: Tensor, step: int) -> None:
+        if values.numel() and bool(values.isfinite().all()):
+            self._writer.add_histogram(name, values.float().cpu(), step)  # type: ignore[no-untyped-call]
+
+
+def confusion_figure(confusion: NDArray[np.int64], label_names: list[str]) -> Figure:
+    """Confusion matrix: rows are labels, columns predictions, shades are shares of a row."""
+    classes = len(label_names)
+    side = min(20.0, 2.5 + 0.55 * classes)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(1, confusion.sum(1, keepdims=True))
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(classes), label_names, rotation=45, ha="right")
+    axes.set_yticks(range(classes), label_names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    if classes <= 25:
+        for (row, column), count in np.ndenumerate(confusion):
+            if count:
+                shade = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", color=shade)
+    figure.colorbar(image, label="share of the label's documents", shrink=0.8)
+    return figure
+
+
+def _gradients(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Gradients by name; of a sparse one the values that are there."""
+    return [
+        (name, p.grad.coalesce().values() if p.grad.is_sparse else p.grad)
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    ]
+

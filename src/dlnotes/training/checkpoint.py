@@ -1,0 +1,68 @@
+"""Checkpoints: all that a run needs to go on bit for bit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlnotes.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then put it in its place in one step.
+
+    Whenever the process dies, `path` holds the old content or the new one, whole.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` and the random-number generators' states atomically."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    random = {"cpu": torch.get_rng_state(), "cuda": cuda}
+    write_atomically(path, lambda temporary: torch.save({**state, "random": random}, temporary))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote and restore the generators' states.
+
+    Raises:
+        UserError: There is no such file, or it is not a checkpoint of dlnotes.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist: there is nothing to resume; leave out --resume")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        random = state.pop("random")
+        torch.set_rng_state(random["cpu"])
+        if random["cuda"] and len(random["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(random["cuda"])
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, TypeError) as e:
+        raise UserError(
+            f"{path} is not a checkpoint of dlnotes, or is damaged; train again without --resume"
+        ) from e
+    return dict(state)

@@ -1,0 +1,200 @@
+"""A trained text classifier: a folder that anyone can read, and nothing in it is a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dlnotes.data.documents import Documents
+from dlnotes.data.tokenization import TOKENIZERS
+from dlnotes.data.tokenized import tokenize_texts
+from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.errors import UserError
+from dlnotes.models import MODELS
+from dlnotes.training.checkpoint import write_atomically
+from dlnotes.training.evaluate import scores
+
+_FORMAT = "dlnotes text classifier 1"
+WEIGHTS, CONFIG, VOCABULARY, LABELS = (
+    "model.safetensors",
+    "config.json",
+    "vocabulary.txt",
+    "labels.json",
+)
+
+
+@dataclass
+class TextClassifier:
+    """A model with all it needs to read raw text.
+
+    Attributes:
+        model: The network.
+        model_name: Its name in `MODELS`.
+        hyper_parameters: Keyword arguments that made the model, sizes excepted.
+        vocabulary: Ids of the tokens.
+        label_names: Label of each class number.
+        tokenizer: Name of the tokenization.
+        max_tokens: Longer texts are read up to here.
+        device: Where the model is.
+    """
+
+    model: nn.Module = field(repr=False)
+    model_name: str
+    hyper_parameters: dict[str, Any]
+    vocabulary: Vocabulary = field(repr=False)
+    label_names: list[str]
+    tokenizer: str = "basic_english"
+    max_tokens: int | None = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
+
+    @classmethod
+    def create(
+        cls,
+        model_name: str,
+        hyper_parameters: Mapping[str, Any],
+        vocabulary: Vocabulary,
+        label_names: Sequence[str],
+        **rest: Any,
+    ) -> TextClassifier:
+        """Make an untrained classifier.
+
+        Raises:
+            UserError: An unknown model or a hyper-parameter that it refuses.
+        """
+        if model_name not in MODELS:
+            raise UserError(f"model must be one of {', '.join(MODELS)}, not {model_name!r}")
+        try:
+            model = MODELS[model_name](
+                vocabulary_size=len(vocabulary), num_classes=len(label_names), **hyper_parameters
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{model_name}: {error}") from error
+        labels = list(label_names)
+        return cls(model, model_name, dict(hyper_parameters), vocabulary, labels, **rest)
+
+    def to(self, device: torch.device) -> TextClassifier:
+        """Move the model."""
+        self.model.to(device)
+        self.device = device
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write the classifier's four files into `folder`.
+
+        Raises:
+            UserError: The folder cannot be written to.
+        """
+        config = {
+            "format": _FORMAT,
+            "model": self.model_name,
+            "hyper_parameters": self.hyper_parameters,
+            "tokenizer": self.tokenizer,
+            "max_tokens": self.max_tokens,
+        }
+        weights = {name: w.contiguous() for name, w in self.model.state_dict().items()}
+        write_atomically(folder / VOCABULARY, self.vocabulary.save)
+        write_json(folder / LABELS, self.label_names)
+        write_atomically(folder / WEIGHTS, lambda path: save_file(weights, path))
+        write_json(folder / CONFIG, config)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> TextClassifier:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: `folder` is no classifier, or one of its files is damaged.
+        """
+        config = read_json(folder / CONFIG, "is not a trained classifier of dlnotes")
+        if not isinstance(config, dict) or config.get("format") != _FORMAT:
+            raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: not a run of dlnotes")
+        labels = read_json(folder / LABELS, "is not a trained classifier of dlnotes")
+        if not (folder / VOCABULARY).is_file():
+            raise UserError(f"{folder} has no {VOCABULARY}: not a trained classifier of dlnotes")
+        vocabulary = Vocabulary.load(folder / VOCABULARY)
+        try:
+            tokenizer, max_tokens = config["tokenizer"], config["max_tokens"]
+            hyper = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in config["hyper_parameters"].items()
+            }
+            model_name = config["model"]
+        except (KeyError, AttributeError) as error:
+            raise UserError(f"{folder / CONFIG} is damaged: {error} is missing") from error
+        if tokenizer not in TOKENIZERS:
+            raise UserError(f"{folder / CONFIG}: unknown tokenizer {tokenizer!r}")
+        made = cls.create(
+            model_name, hyper, vocabulary, labels, tokenizer=tokenizer, max_tokens=max_tokens
+        )
+        try:
+            made.model.load_state_dict(load_file(folder / WEIGHTS))
+        except FileNotFoundError as error:
+            raise UserError(f"{folder} has no {WEIGHTS}: training has not finished") from error
+        except (SafetensorError, RuntimeError) as error:
+            problem = " ".join(str(error).split())[:200]
+            raise UserError(f"{folder / WEIGHTS} is damaged or foreign: {problem}") from error
+        made.model.eval()
+        return made.to(torch.device(device))
+
+    def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
+        """Probability of each class for each raw text."""
+        if not texts:
+            return torch.empty(0, len(self.label_names))
+        tokenized = tokenize_texts(texts, self.tokenizer)
+        documents = Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
+        return scores(self.model, documents, device=self.device).softmax(-1)
+
+    def classify(self, texts: Sequence[str], *, top_k: int = 1) -> list[dict[str, Any]]:
+        """Most probable labels of raw texts.
+
+        Args:
+            texts: Any number of texts.
+            top_k: How many labels to give under ``top``.
+
+        Returns:
+            For each text ``label``, ``probability`` and ``top``, a list of such pairs.
+
+        Raises:
+            UserError: `top_k` is below 1.
+        """
+        if top_k < 1:
+            raise UserError(f"top_k must be at least 1, not {top_k}")
+        results = []
+        for row in self.probabilities(texts):
+            values, classes = row.topk(min(top_k, len(row)))
+            top = [
+                {"label": self.label_names[c], "probability": p}
+                for c, p in zip(classes.tolist(), values.tolist(), strict=True)
+            ]
+            results.append({**top[0], "top": top})
+        return results
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that a person can read, atomically."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
+def read_json(path: Path, otherwise: str) -> Any:
+    """Read JSON.
+
+    Raises:
+        UserError: The file is missing (says that its folder `otherwise`) or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path.parent} {otherwise}: it has no {path.name}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,288 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import copy
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlnotes.data.batches import BatchSampler
+from dlnotes.data.documents import Documents
+from dlnotes.errors import UserError
+from dlnotes.training.board import Board
+from dlnotes.training.checkpoint import load_checkpoint, save_checkpoint
+from dlnotes.training.evaluate import evaluate
+from dlnotes.training.progress import Progress
+from dlnotes.training.schedule import Schedule, constant
+
+
+class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
+    """Training was stopped by a signal, after the checkpoint was written."""
+
+
+@dataclass
+class State:
+    """Where training stands; plain numbers, so that a checkpoint can hold it.
+
+    Attributes:
+        epoch: Epochs done.
+        batch: Batches done in the epoch under way.
+        step: Updates done.
+        loss_sum: Sum of the losses of the documents seen in the epoch under way.
+        seen: Documents seen in the epoch under way.
+        seconds: Time spent training, evaluation included.
+        train_seconds: Time spent in updates alone.
+        documents: Documents trained on.
+        best: Dev accuracy and negative dev loss of the best epoch.
+        best_epoch: The epoch whose weights are kept, from 1.
+        history: A record of each epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    documents: int = 0
+    best: tuple[float, float] = (-1.0, 0.0)
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Documents,
+    dev: Documents,
+    *,
+    epochs: int,
+    batch_size: int | None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+    schedule: Schedule = constant,
+    clip_gradients: Callable[[Iterable[Tensor]], Tensor] | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+    patience: int | None = None,
+    bucket: int = 50,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 0,
+    resume: bool = False,
+    settings: dict[str, Any] | None = None,
+    board: Board | None = None,
+    progress: bool = True,
+) -> State:
+    """Train `model`; it ends with the weights of its best epoch on `dev`.
+
+    The loss is the mean cross-entropy of a batch. A model with a method ``constrain_`` has it
+    called after each update (TextCNN's max-norm). The best epoch is the one with the highest dev
+    accuracy and, among equals, the lowest dev loss.
+
+    Args:
+        model: Maps token ids (b, t) to scores (b, c); already on `device`.
+        optimizer: Any optimizer over the model's parameters.
+        train: What to learn from.
+        dev: What early stopping and the choice of the epoch look at.
+        epochs: Passes over `train`.
+        batch_size: Documents an update; None for all of them (batch gradient descent).
+        seed: Decides the order of the documents. Dropout draws from torch's global generator.
+        device: Where to compute.
+        amp: Forward pass in bf16 autocast.
+        schedule: Factor of each group's learning rate as a function of the step.
+        clip_gradients: Called with the parameters before each update, returns the total norm.
+        label_smoothing: Share of the target spread over all classes.
+        class_weights: Weight of each class in the loss, shape (c,).
+        patience: Stop after so many epochs without a better one; None for never.
+        bucket: See `BatchSampler`.
+        checkpoint: File for checkpoints: at each epoch's end, when interrupted and every
+            `checkpoint_every` updates (0: not within an epoch).
+        checkpoint_every: Updates between two checkpoints.
+        resume: Go on from `checkpoint`, bit for bit.
+        settings: Stored in the checkpoint and compared on resuming.
+        board: Where curves, histograms and figures go.
+        progress: Show a progress bar on standard error.
+
+    Returns:
+        The final state, with the history of the epochs.
+
+    Raises:
+        UserError: The loss is not finite; a checkpoint that does not fit; bad arguments.
+        Interrupted: SIGINT or SIGTERM came; the checkpoint was written first.
+    """
+    if epochs < 1:
+        raise UserError(f"epochs must be at least 1, not {epochs}")
+    if patience is not None and patience < 1:
+        raise UserError(f"patience must be at least 1, not {patience}")
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
+    device = torch.device(device)
+    sampler = BatchSampler(train.lengths, batch_size, seed=seed, bucket=bucket)
+    steps = epochs * len(sampler)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    weights = None if class_weights is None else class_weights.to(device)
+    constrain = getattr(model, "constrain_", lambda: None)
+    state = State()
+    best_weights: dict[str, Tensor] = {}
+
+    def save() -> None:
+        if checkpoint:
+            parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            rest = {"best_weights": best_weights, "state": asdict(state), "settings": settings}
+            save_checkpoint(checkpoint, parts | rest)
+
+    if resume:
+        if checkpoint is None:
+            raise UserError("resume needs a checkpoint file")
+        saved = load_checkpoint(checkpoint)
+        _same_settings(checkpoint, saved, settings)
+        try:
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            state = State(**saved["state"])
+            best_weights = {name: w.to(device) for name, w in saved["best_weights"].items()}
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{checkpoint} belongs to another model or optimizer") from error
+        if board:
+            board.resume(state.step)
+
+    loss_sum = torch.zeros((), device=device) + state.loss_sum
+    model.train()
+    with _signals() as stop, Progress(steps, state.step, shown=progress) as bar:
+        while state.epoch < epochs and not _out_of_patience(state, patience):
+            batches = sampler.epoch(state.epoch)
+            began = clock = time.perf_counter()
+            for indices in batches[state.batch :]:
+                factor = schedule(state.step, steps)
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+                batch = train.batch(indices)
+                tokens = batch.tokens.to(device, non_blocking=True)
+                labels = batch.labels.to(device, non_blocking=True)
+                optimizer.zero_grad(set_to_none=True)
+                with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+                    logits = model(tokens)
+                loss = F.cross_entropy(
+                    logits.float(), labels, weights, label_smoothing=label_smoothing
+                )
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm = clip_gradients(model.parameters()) if clip_gradients else None
+                optimizer.step()
+                constrain()
+                loss_sum += loss.detach() * len(indices)
+                state.step += 1
+                state.batch += 1
+                state.seen += len(indices)
+                state.documents += len(indices)
+                # Reading a value waits for the device: only now and then.
+                if state.step % 10 == 0 or state.batch == len(batches) or stop():
+                    value = loss.item()
+                    _check_finite(loss_sum.item(), state, checkpoint)
+                    bar.update(state.step, state.epoch, loss=value, documents=state.documents)
+                    if board:
+                        board.step(model, state.step, value, rates[0] * factor, norm)
+                if stop() or (checkpoint_every and state.step % checkpoint_every == 0):
+                    _check_finite(loss_sum.item(), state, checkpoint)
+                    state.loss_sum = loss_sum.item()
+                    now = time.perf_counter()
+                    state.seconds, state.train_seconds = (
+                        state.seconds + now - clock,
+                        state.train_seconds + now - clock,
+                    )
+                    clock = now
+                    save()
+                if stop():
+                    raise Interrupted
+            trained = time.perf_counter()
+            speed = state.seen / (trained - began)
+            measured = evaluate(model, dev, device=device, amp=amp)
+            state.train_seconds += trained - clock
+            state.seconds += time.perf_counter() - clock
+            state.epoch += 1
+            record = {
+                "epoch": state.epoch,
+                "train_loss": loss_sum.item() / state.seen,
+                **{f"dev_{name}": value for name, value in measured.summary().items()},
+                "documents_per_second": speed,
+            }
+            state.history.append(record)
+            if (measured.accuracy, -measured.loss) > tuple(state.best):
+                state.best = (measured.accuracy, -measured.loss)
+                state.best_epoch = state.epoch
+                best_weights = copy.deepcopy(model.state_dict())
+            bar.epoch(record, is_best=state.best_epoch == state.epoch)
+            if board:
+                board.epoch(model, state.step, record)
+            state.batch = state.seen = 0
+            state.loss_sum = 0.0
+            loss_sum.zero_()
+            save()
+            if stop() and state.epoch < epochs:
+                raise Interrupted
+    model.load_state_dict(best_weights)
+    return state
+
+
+def _out_of_patience(state: State, patience: int | None) -> bool:
+    return patience is not None and state.epoch - state.best_epoch >= patience
+
+
+def _check_finite(loss_sum: float, state: State, checkpoint: Path | None) -> None:
+    if loss_sum != loss_sum or loss_sum in (float("inf"), float("-inf")):
+        kept = f"; {checkpoint} holds the last good state" if checkpoint and checkpoint.exists() else ""
+        raise UserError(
+            f"the loss became {loss_sum} at step {state.step} (epoch {state.epoch + 1}): "
+            f"lower --lr or clip the gradients with --clip-norm 1{kept}"
+        )
+
+
+def _same_settings(
+    checkpoint: Path, saved: dict[str, Any], settings: dict[str, Any] | None
+) -> None:
+    before = saved.get("settings")
+    if before == settings or before is None or settings is None:
+        return
+    name = next(n for n in [*before, *settings] if before.get(n) != settings.get(n))
+    raise UserError(
+        f"{checkpoint} was written with {name}={before.get(name)!r}, now it is "
+        f"{settings.get(name)!r}: resume with the same settings, or give another --out"
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came; a second one ends the process at once.
+
+    An exception in the middle of an update would leave some parameters old and others new, so
+    the loop asks between updates instead.
+    """
+    came: list[int] = []
+    old: dict[signal.Signals, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                old[number] = signal.signal(number, note)
+            except ValueError:  # not in the main thread, where signals cannot be caught
+                break
+        yield lambda: bool(came)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

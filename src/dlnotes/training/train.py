@@ -1,0 +1,286 @@
+"""From named settings to a trained classifier in a run folder."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dlnotes.data.dataset import Dataset
+from dlnotes.errors import UserError
+from dlnotes.models import MODELS
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.board import Board
+from dlnotes.training.classifier import TextClassifier, write_json
+from dlnotes.training.evaluate import evaluate
+from dlnotes.training.fit import fit
+from dlnotes.training.record import provenance
+from dlnotes.training.schedule import SCHEDULES, with_warmup
+
+CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
+
+
+def train_classifier(
+    dataset: Dataset,
+    out: Path | None,
+    *,
+    model: str,
+    model_settings: Mapping[str, Any] | None = None,
+    optimizer: str = "adam",
+    lr: float = 1e-3,
+    optimizer_settings: Mapping[str, Any] | None = None,
+    epochs: int = 10,
+    batch_size: int | None = 64,
+    seed: int = 0,
+    device: str = "auto",
+    amp: bool = False,
+    schedule: str = "constant",
+    warmup: float = 0.0,
+    clip_norm: float | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: str = "none",
+    patience: int | None = None,
+    checkpoint_every: int = 0,
+    resume: bool = False,
+    progress: bool = True,
+    **described: Any,
+) -> tuple[TextClassifier, dict[str, Any]]:
+    """Train, choose the epoch on dev, then read and measure the test split, once.
+
+    Args:
+        dataset: What to learn.
+        out: Run folder: the classifier, ``metrics.json``, ``checkpoint.pt`` and the TensorBoard
+            log. None keeps nothing.
+        model: A name in `MODELS`.
+        model_settings: Its hyper-parameters where they differ from the defaults.
+        optimizer: A name in `OPTIMIZERS`.
+        lr: Learning rate.
+        optimizer_settings: Its hyper-parameters where they differ from the defaults.
+        epochs: Passes over the training documents, at most.
+        batch_size: Documents an update; None for all of them.
+        seed: Decides initial weights, dropout and order.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        amp: bf16 autocast.
+        schedule: A name in `SCHEDULES`.
+        warmup: Share of the steps in which the learning rate rises.
+        clip_norm: Scale the gradients down to this total norm.
+        label_smoothing: See `fit`.
+        class_weights: ``none``, or ``balanced``: n / (classes · documents of the class).
+        patience: See `fit`.
+        checkpoint_every: See `fit`.
+        resume: Go on from the checkpoint in `out`.
+        progress: Show progress.
+        described: Further settings of the data, for the record.
+
+    Returns:
+        The trained classifier and its record (what ``metrics.json`` holds).
+
+    Raises:
+        UserError: Settings, files or a loss that cannot be used.
+        dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
+    """
+    settings: dict[str, Any] = {
+        "model": model,
+        "model_settings": dict(model_settings or {}),
+        "optimizer": optimizer,
+        "lr": lr,
+        "optimizer_settings": dict(optimizer_settings or {}),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "amp": amp,
+        "schedule": schedule,
+        "warmup": warmup,
+        "clip_norm": clip_norm,
+        "label_smoothing": label_smoothing,
+        "class_weights": class_weights,
+        "patience": patience,
+        **described,
+        "data": dict(dataset.fingerprints),
+    }
+    place = _device(device)
+    if optimizer not in OPTIMIZERS:
+        raise UserError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
+    if schedule not in SCHEDULES:
+        raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    if out:
+        _claim(out, resume)
+    torch.manual_seed(seed)
+    classifier = TextClassifier.create(
+        model,
+        model_settings or {},
+        dataset.vocabulary,
+        dataset.label_names,
+        tokenizer=dataset.tokenizer,
+        max_tokens=dataset.max_tokens,
+    ).to(place)
+    try:
+        rule = OPTIMIZERS[optimizer](
+            classifier.model.parameters(), lr=lr, **(optimizer_settings or {})
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{optimizer}: {error}") from error
+    board = Board(out) if out else None
+    try:
+        state = fit(
+            classifier.model,
+            rule,
+            dataset.train,
+            dataset.dev,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            device=place,
+            amp=amp,
+            schedule=with_warmup(SCHEDULES[schedule], warmup),
+            clip_gradients=_clipping(clip_norm),
+            label_smoothing=label_smoothing,
+            class_weights=_class_weights(class_weights, dataset),
+            patience=patience,
+            checkpoint=out / CHECKPOINT if out else None,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            settings=settings,
+            board=board,
+            progress=progress,
+        )
+        dev = evaluate(classifier.model, dataset.dev, device=place, amp=amp)
+        record: dict[str, Any] = {
+            **provenance(seed),
+            "settings": settings,
+            "data": dict(dataset.fingerprints),
+            "documents": {"train": len(dataset.train), "dev": len(dataset.dev)},
+            "vocabulary": len(dataset.vocabulary),
+            "parameters": sum(p.numel() for p in classifier.model.parameters()),
+            "best_epoch": state.best_epoch,
+            "history": state.history,
+            "dev": dev.summary(),
+            "seconds": state.seconds,
+            "documents_per_second": state.documents / max(1e-9, state.train_seconds),
+        }
+        if out:
+            # Saved before the test split is opened: nothing wrong with it can lose the training.
+            classifier.save(out)
+            write_json(out / METRICS, record)
+        if dataset.has_test:
+            began = time.perf_counter()
+            try:
+                documents = dataset.read_test()
+            except UserError as error:
+                kept = f" (the trained classifier is kept in {out})" if out else ""
+                raise UserError(f"{error}{kept}") from error
+            test = evaluate(classifier.model, documents, device=place, amp=amp)
+            record["documents"]["test"] = len(documents)
+            record["data"] = dict(dataset.fingerprints)
+            record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
+            record["test_seconds"] = time.perf_counter() - began
+            if board:
+                board.result(test, documents, dataset.label_names, state.step, split="test")
+        if board and out:
+            board.result(dev, dataset.dev, dataset.label_names, state.step, split="best dev")
+            final = {f"dev {name}": value for name, value in record["dev"].items()}
+            if "test" in record:
+                final["test accuracy"] = record["test"]["accuracy"]
+                final["test macro_f1"] = record["test"]["macro_f1"]
+            board.hyper_parameters(settings, final)
+            write_json(out / METRICS, record)
+    finally:
+        if board:
+            board.close()
+    return classifier, record
+
+
+def parse_settings(what: str, kind: Callable[..., Any], given: Sequence[str]) -> dict[str, Any]:
+    """Hyper-parameters from the command line, typed by the signature that takes them.
+
+    Args:
+        what: Whose hyper-parameters they are, for messages.
+        kind: The class whose keyword-only arguments they are.
+        given: ``name=value`` each.
+
+    Raises:
+        UserError: An unknown name or a value of another type than the default.
+    """
+    sizes = ("vocabulary_size", "num_classes", "lr")
+    allowed = {
+        name: parameter.default
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.default is not parameter.empty and name not in sizes
+    }
+    settings: dict[str, Any] = {}
+    for item in given:
+        name, equals, text = item.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in allowed:
+            defaults = ", ".join(f"{n}={v}" for n, v in allowed.items())
+            raise UserError(f"{what} has no setting {item!r}; its settings are: {defaults}")
+        settings[name] = _typed(what, name, text, allowed[name])
+    return settings
+
+
+def _typed(what: str, name: str, text: str, default: Any) -> Any:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if text.lower() in ("true", "false", "none"):
+        value = {"true": True, "false": False, "none": None}[text.lower()]
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if isinstance(default, tuple) and isinstance(value, int | float):
+        value = (value,)
+    if default is not None and value is not None and type(value) is not type(default):
+        kind = type(default).__name__
+        raise UserError(f"{what}: {name} must be of type {kind} like {default!r}, not {text!r}")
+    return value
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"device must be auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is cuda, but torch sees no CUDA device here; use cpu or auto")
+    return torch.device(name)
+
+
+def _claim(out: Path, resume: bool) -> None:
+    """Make the run folder; refuse one that holds a run already."""
+    if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
+        raise UserError(f"{out} already holds a run: give another --out, or --resume to go on")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}; give another --out") from error
+
+
+def _clipping(clip_norm: float | None) -> Callable[..., Any] | None:
+    if clip_norm is None:
+        return None
+    if not clip_norm > 0:
+        raise UserError(f"clip_norm must be above 0, not {clip_norm}")
+    return partial(torch.nn.utils.clip_grad_norm_, max_norm=clip_norm)
+
+
+def _class_weights(kind: str, dataset: Dataset) -> torch.Tensor | None:
+    if kind == "none":
+        return None
+    if kind != "balanced":
+        raise UserError(f"class_weights must be none or balanced, not {kind!r}")
+    classes = len(dataset.label_names)
+    counts = np.bincount(dataset.train.labels, minlength=classes)
+    return torch.tensor(len(dataset.train) / (classes * np.maximum(1, counts)), dtype=torch.float32)
+
+
+__all__ = ["MODELS", "OPTIMIZERS", "parse_settings", "train_classifier"]
