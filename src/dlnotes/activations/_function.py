@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+if torch.__version__.startswith("2.3."):
+    import torch._dynamo  # the first Function in a vmap imports it, and there it fails
+
 
 class Activation(Function):
     """A function of one tensor and some settings that keeps its input for the derivatives.
