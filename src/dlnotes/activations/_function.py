@@ -72,12 +72,11 @@ def rounded_once(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def one_or(below: Tensor | float, positive: Tensor, like: Tensor) -> Tensor:
-    """The slope of a piecewise function: 1 where ``positive``, else ``below``.
+    """The slope of a piecewise function: 1 where ``positive`` is 1, ``below`` where it is 0.
 
     ``torch.where`` says the same; on a CPU it branches at every element, and on signs that follow
     no pattern takes several times longer. ``lerp`` gives its ends exactly at weights 0 and 1.
     """
     one = like.new_ones(())
-    return torch.lerp(
-        torch.as_tensor(below, dtype=one.dtype, device=one.device), one, positive.to(one)
-    )
+    low = torch.as_tensor(below, dtype=one.dtype, device=one.device)
+    return torch.lerp(low, one, positive.to(one))

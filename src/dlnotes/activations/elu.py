@@ -14,7 +14,7 @@ def _value(x: Tensor, *, alpha: float) -> Tensor:
 
 @rounded_once
 def _slope_times(g: Tensor, x: Tensor, *, alpha: float) -> Tensor:
-    return g * one_or(alpha * x.clamp(max=0).exp(), x > 0, like=x)
+    return g * one_or(alpha * x.clamp(max=0).exp(), x.clamp(min=0).sign(), like=x)
 
 
 class _ELU(Activation):

@@ -16,14 +16,20 @@ class _Maxout(Activation):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         z, ctx.dim = inputs
-        ctx.pieces = z.size(ctx.dim)
-        keep(ctx, z.argmax(ctx.dim).to(torch.uint8))
+        ctx.shape = z.shape
+        # The winner's number: how many pieces come before the first that equals y, or is NaN.
+        before = torch.ones_like(output, dtype=torch.bool)
+        winner = torch.zeros_like(output, dtype=torch.uint8)
+        for piece in z.unbind(ctx.dim)[:-1]:
+            before = before & (piece != output) & (piece == piece)
+            winner = winner + before
+        keep(ctx, winner)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (winner,) = ctx.saved_tensors
-        pieces = [torch.where(winner == j, g, 0) for j in range(ctx.pieces)]
-        return torch.stack(pieces, ctx.dim), None
+        index = winner.long().unsqueeze(ctx.dim)
+        return g.new_zeros(ctx.shape).scatter(ctx.dim, index, g.unsqueeze(ctx.dim)), None
 
     @staticmethod
     def tangent(ctx: Any, t: Tensor, _: None) -> Tensor:

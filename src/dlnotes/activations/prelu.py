@@ -20,13 +20,15 @@ class _PReLU(Activation):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
         x, a = ctx.saved_tensors
-        return g * one_or(a, x > 0, like=x), (g * x.clamp(max=0)).sum_to_size(a.shape)
+        return g * one_or(a, x.clamp(min=0).sign(), like=x), (g * x.clamp(max=0)).sum_to_size(
+            a.shape
+        )
 
     @staticmethod
     def tangent(ctx: Any, t: Tensor, t_a: Tensor) -> Tensor:
         x: Tensor
         x, a = ctx.saved_tensors
-        return t * one_or(a, x > 0, like=x) + t_a * x.clamp(max=0)
+        return t * one_or(a, x.clamp(min=0).sign(), like=x) + t_a * x.clamp(max=0)
 
 
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
