@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlnotes.activations import maxout, rrelu
-from dlnotes.activations.oracle import ORACLES
+from dlnotes.activations._oracles import ORACLES
 from dlnotes.cli import run
 from dlnotes.training.record import provenance
 

@@ -7,7 +7,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
 from dlnotes.activations import ACTIVATIONS, elu
-from dlnotes.activations.oracle import ORACLES, Oracle
+from dlnotes.activations._oracles import ORACLES, Oracle
 
 every = pytest.mark.parametrize("case", ORACLES, ids=lambda case: case.name)
 compiles = pytest.mark.skipif(
