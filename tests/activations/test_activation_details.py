@@ -17,6 +17,7 @@ from dlnotes.activations import (
     leaky_relu,
     maxout,
     prelu,
+    relu,
     rrelu,
     softplus,
     step,
@@ -46,6 +47,17 @@ def test_step_passes_the_gradient_straight_through_on_request():
         assert torch.equal(dx, want)
     _, tangent = torch.func.jvp(lambda x: step(x, True), (x.detach(),), (g,))
     assert torch.equal(tangent, g)
+
+
+# ReLU
+
+
+def test_relu_does_not_hide_an_upstream_infinity_at_a_dead_unit():
+    x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    g = torch.tensor([float("inf"), float("inf")])
+    (dx,) = torch.autograd.grad(relu(x), x, g)
+    assert dx[0].isnan()
+    assert dx[1] == float("inf")
 
 
 # Settings that torch's functions also take
@@ -197,6 +209,26 @@ def test_rrelu_under_vmap_draws_as_asked():
     assert not torch.equal(*f(x))
     f = torch.func.vmap(lambda row: rrelu(row, training=True), randomness="same")
     assert torch.equal(*f(x))
+
+
+@pytest.mark.skipif(torch.__version__ < "2.4", reason="torch 2.3 does not trace setup_context")
+def test_rrelu_in_training_is_traced_whole_by_torch_compile():
+    torch._dynamo.reset()
+    f = torch.compile(lambda x: rrelu(x, training=True), fullgraph=True, backend="aot_eager")
+    x = points(1000)
+    y = f(x)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(dx * x, y)
+    assert 1 / 8 <= dx.min() < 0.13
+    assert not torch.equal(f(x), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_rrelu_in_half_precision(dtype):
+    x = -torch.ones(1000, dtype=dtype)
+    y = rrelu(x, training=True)
+    assert y.dtype == dtype
+    assert len(y.unique()) > 50
 
 
 def test_rrelu_says_what_is_wrong():

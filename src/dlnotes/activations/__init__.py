@@ -1,6 +1,9 @@
 """The activations of the notes, each proved against torch: one file, one activation.
 
-Every function is also a module, under the name that torch gives it.
+Every function is also a module, under the name that torch gives it. Each is written as its formula,
+one operation after the other: eager torch makes a pass through memory for each of them and takes a
+few times as long as its own single kernel; ``torch.compile`` makes one kernel of them
+(``scripts/bench_activations.py``).
 """
 
 from torch import nn
