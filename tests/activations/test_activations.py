@@ -60,7 +60,7 @@ def test_near_the_truth(case, dtype):
     """
     x = samples(dtype)
     info = torch.finfo(dtype)
-    eps = info.eps if info.bits == 16 else 4 * info.eps
+    eps = info.eps * (0.501 if info.bits == 16 else 4)  # one rounding is half an eps
     absolute = eps if case.name in {"gelu", "silu"} else info.smallest_normal * info.eps
     for mine, exact in zip(
         with_gradient(case.ours, x), with_gradient(case.torch, x.double()), strict=True

@@ -2,7 +2,6 @@ r"""ReLU with a small fixed slope on the left."""
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dlnotes.activations._function import Activation, apply, keep, one_or, rounded_once
@@ -16,7 +15,7 @@ def _slope_times(g: Tensor, positive: Tensor, *, negative_slope: float) -> Tenso
 class _LeakyReLU(Activation):
     @staticmethod
     def forward(x: Tensor, negative_slope: float) -> Tensor:
-        return torch.add(x.clamp(min=0), x.clamp(max=0), alpha=negative_slope)
+        return x.clamp(min=0) + negative_slope * x.clamp(max=0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
