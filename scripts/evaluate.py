@@ -41,9 +41,7 @@ def main(
         cache_dir=cache_dir() / "tokens",
     )
     names = classifier.label_names
-    documents = Documents(
-        texts, classifier.vocabulary, names, max_tokens=classifier.max_tokens
-    )
+    documents = Documents(texts, classifier.vocabulary, names, max_tokens=classifier.max_tokens)
     measured = evaluate(classifier.model, documents)
     console = Console(highlight=False)
     console.print(
@@ -53,8 +51,8 @@ def main(
     )
     by_class = Table("class", "precision", "recall", "F1", "documents")
     for label, row in measured.per_class(names).items():
-        figures = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
-        by_class.add_row(label, *figures, f"{row['documents']:,}")
+        shown = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+        by_class.add_row(label, *shown, f"{row['documents']:,}")
     console.print(by_class)
     confusion = Table("label \\ predicted", *names, title="confusion matrix")
     for label, counts in zip(names, measured.confusion, strict=True):

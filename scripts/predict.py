@@ -13,7 +13,9 @@ from dlnotes.errors import UserError
 from dlnotes.training.classifier import TextClassifier
 
 
-def main(run: Path, texts: tuple[str, ...] = (), /, file: Path | None = None, top_k: int = 3) -> None:
+def main(
+    run: Path, texts: tuple[str, ...] = (), /, file: Path | None = None, top_k: int = 3
+) -> None:
     """Print a JSON object a text: label, probability and the top k labels.
 
     Args:

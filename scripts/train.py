@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
-
-import tyro
+from typing import Any
 
 from dlnotes.cli import cache_dir, run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
+from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS
@@ -32,7 +31,7 @@ def main(
     optimizer: str = "adam",
     lr: float = 1e-3,
     epochs: int = 10,
-    batch_size: Annotated[int, tyro.conf.arg(metavar="INT")] = 64,
+    batch_size: int = 64,
     seed: int = 0,
     device: str = "auto",
     amp: bool = False,
@@ -101,12 +100,12 @@ def main(
     if train:
         name = train.name.split(".")[0]
         own = {"train": train, "dev": dev, "test": test}
-        sources = {split: path for split, path in own.items() if path}
+        sources: dict[str, Source] = {split: path for split, path in own.items() if path}
     else:
         name = corpus or "bbc"
-        sources = load(name, data_dir=data_dir, cache_dir=cache_dir())
+        sources = dict(load(name, data_dir=data_dir, cache_dir=cache_dir()))
     out = out or Path("runs") / f"{model}-{name}"
-    reading = {
+    reading: dict[str, Any] = {
         "tokenizer": tokenizer,
         "min_freq": min_freq,
         "max_size": max_size,

@@ -1,0 +1,1 @@
+"""Text files in, batches of token ids out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ class Dataset:
     max_tokens: int | None
     fingerprints: dict[str, str]
     _test: Source | None = field(repr=False)
-    _tokenize: Any = field(repr=False)
+    _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
 
     @property
     def has_test(self) -> bool:
@@ -72,6 +72,7 @@ def load_dataset(
     text_column: str | None = None,
     label_column: str | None = None,
     cache_dir: Path | None = None,
+    vocabulary: Any = None,
 ) -> Dataset:
     """Tokenize `sources`, cut a dev split where there is none and build the vocabulary.
 
@@ -88,18 +89,28 @@ def load_dataset(
         text_column: See `dlnotes.data.readers.read`.
         label_column: See `dlnotes.data.readers.read`.
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
+        vocabulary: Use this one, a `Vocabulary` or a ``torchtext.vocab.Vocab``, instead of
+            building one (`min_freq` and `max_size` then say nothing).
 
     Raises:
         UserError: What reading raises; fewer than two classes; too few documents.
     """
     if not 0 < dev_fraction < 1:
         raise UserError(f"dev_fraction must be between 0 and 1, not {dev_fraction}")
-    columns = {"text_column": text_column, "label_column": label_column}
-    read = partial(tokenize, tokenizer=tokenizer, cache_dir=cache_dir, **columns)
+
+    def read(source: Source) -> TokenizedTexts:
+        return tokenize(
+            source,
+            tokenizer,
+            text_column=text_column,
+            label_column=label_column,
+            cache_dir=cache_dir,
+        )
+
     test = sources.get("test")
     if isinstance(test, Path):
         check_readable(test)  # now, rather than when training is over
-    texts: TokenizedTexts = read(sources["train"])
+    texts = read(sources["train"])
     label_names = texts.label_names
     if len(label_names) < 2:
         raise UserError(
@@ -118,12 +129,13 @@ def load_dataset(
         train_indices, dev_indices = stratified_split(texts.labels, fractions, seed)
         if not len(train_indices) or not len(dev_indices):
             raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
-    vocabulary = Vocabulary.from_counts(
-        texts.types, texts.counts(train_indices), min_freq=min_freq, max_size=max_size
-    )
-    view = partial(
-        Documents, vocabulary=vocabulary, label_names=label_names, max_tokens=max_tokens
-    )
+    if vocabulary is None:
+        vocabulary = Vocabulary.from_counts(
+            texts.types, texts.counts(train_indices), min_freq=min_freq, max_size=max_size
+        )
+    elif not isinstance(vocabulary, Vocabulary):
+        vocabulary = Vocabulary.from_torchtext(vocabulary)
+    view = partial(Documents, vocabulary=vocabulary, label_names=label_names, max_tokens=max_tokens)
     return Dataset(
         train=view(texts, indices=train_indices),
         dev=view(dev_texts, indices=dev_indices),

@@ -7,7 +7,7 @@ memory as a whole: blocks of whole records are cut from the (decompressed) byte 
 | format | suffix | layout |
 |---|---|---|
 | TSV | ``.tsv`` | ``label<TAB>text``, or a header and any columns; never quoted |
-| CSV | ``.csv`` | with or without a header, quoted as in RFC 4180 |
+| CSV | ``.csv`` | a header, or columns by number; quoted as in RFC 4180 |
 | JSONL | ``.jsonl``, ``.ndjson``, ``.json`` | an object a line |
 | fastText | ``.txt``, ``.ft`` | ``__label__x text`` |
 | Parquet | ``.parquet`` | any columns |
@@ -24,7 +24,7 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -55,8 +55,9 @@ def read(
             ``torchtext.datasets``).
         text_column: Name or number (from 0) of the text's column; several, joined by a space,
             with commas between them (``"1,2"``: AG News' title and description).
-            Default ``text``, or the second column where there is no header.
-        label_column: Name or number of the label's column. Default ``label``, or the first.
+            Default ``text``, or the second column of a TSV without a header.
+        label_column: Name or number of the label's column. Default ``label``, or the first of a
+            TSV without a header.
         block_bytes: Bytes of text in a block.
 
     Yields:
@@ -161,9 +162,9 @@ class _Columns:
         return any(not column.isdigit() for column in asked)
 
     def has_header(self, first: list[str]) -> bool:
-        """Names were asked for, or the first record is the usual header."""
+        """Names were asked for, or the first record looks like the usual header."""
         fields = {field.strip().lower() for field in first}
-        return self.named() or {LABEL, TEXT} <= fields
+        return self.named() or bool({LABEL, TEXT} & fields)
 
     def resolve(self, names: list[str], *, header: bool) -> tuple[int, list[int]]:
         """Positions of the label's and the text's columns among `names`."""
@@ -220,9 +221,9 @@ def _read_tsv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
             fields = pl.col("text").str.split("\t").list
             out = frame.select(
                 fields.get(label, null_on_oob=True).alias(LABEL),
-                pl.concat_str(
-                    [fields.get(t, null_on_oob=True) for t in text], separator=" "
-                ).alias(TEXT),
+                pl.concat_str([fields.get(t, null_on_oob=True) for t in text], separator=" ").alias(
+                    TEXT
+                ),
                 "line",
             )
         short = out.filter(pl.col(TEXT).is_null() | pl.col(LABEL).is_null())
@@ -255,7 +256,7 @@ def _read_fasttext(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
 def _read_jsonl(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
     label, text = columns.label or LABEL, columns.text or [TEXT]
     for lines in _read_lines(path, block_bytes):
-        schema = {name: pl.String for name in [label, *text]}
+        schema = dict.fromkeys([label, *text], pl.String)
         try:
             parsed = lines.select(pl.col("text").str.json_decode(pl.Struct(schema)))
         except pl.exceptions.PolarsError as error:
@@ -288,10 +289,18 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
             except (csv.Error, StopIteration) as error:
                 raise UserError(f"{path}:{first_line}: not CSV: {error or 'no records'}") from error
             header = columns.has_header(names)
+            if not header and columns.label is None and columns.text is None:
+                raise UserError(
+                    f"{path}:{first_line}: no columns 'label' and 'text' among {', '.join(names)}: "
+                    "name yours with --label-column and --text-column; where the file has no "
+                    "header, give their numbers, from 0"
+                )
             select = columns.select(names, header=header)
             if header:
                 skipped = reader.line_num
-                block = block.split(b"\n", skipped)[skipped] if block.count(b"\n") >= skipped else b""
+                block = (
+                    block.split(b"\n", skipped)[skipped] if block.count(b"\n") >= skipped else b""
+                )
                 line += skipped
         if not block.strip():
             continue
@@ -307,15 +316,16 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
             raise _broken_csv(path, line, block, len(names)) from error
         out = frame.select(select)
         if block.count(b"\n") in (out.height, out.height - 1):
-            out = out.with_columns(pl.int_range(line, line + out.height, dtype=pl.Int64).alias("line"))
+            out = out.with_columns(
+                pl.int_range(line, line + out.height, dtype=pl.Int64).alias("line")
+            )
         else:  # quoted line breaks or blank lines: only Python's reader counts them
-            records = csv.reader(io.StringIO(block.decode()))
-            ends = [line, *(line + records.line_num for record in records if record)]
+            starts = [start for start, record in _csv_records(line, block) if record]
             frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
             out = frame.select(select)
-            if out.height != len(ends) - 1:
+            if out.height != len(starts):
                 raise _broken_csv(path, line, block, len(names))
-            out = out.with_columns(pl.Series("line", ends[:-1], dtype=pl.Int64))
+            out = out.with_columns(pl.Series("line", starts, dtype=pl.Int64))
         # polars reads an absent field and an empty one alike.
         if out[TEXT].null_count() or out[LABEL].null_count():
             error_or_none = _short_record(path, line, block, len(names))
@@ -336,7 +346,9 @@ def _read_parquet(path: Path, columns: _Columns) -> Iterator[pl.DataFrame]:
             line = pl.int_range(start + 1, start + 1 + out.height, dtype=pl.Int64)
             yield out.with_columns(line.alias("line"), pl.col(LABEL, TEXT).fill_null(""))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _read_folder(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
@@ -351,7 +363,11 @@ def _read_folder(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
     texts: list[str] = []
     size = 0
     for label, file in files:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        try:
+            with _open(file) as opened:
+                content = opened.read()
+        except (EOFError, zlib.error, OSError) as error:
+            raise UserError(f"{file} cannot be read: {error}") from error
         labels.append(label)
         texts.append(_decode(file, 1, content))
         size += len(content)
@@ -463,29 +479,34 @@ def _too_few(path: Path, line: int, found: int, expected: int) -> None:
 
 
 def _short_record(path: Path, first_line: int, block: bytes, width: int) -> UserError | None:
-    """The first CSV record with fewer than `width` fields."""
-    reader = csv.reader(io.StringIO(block.decode()))
-    line = first_line
-    for record in reader:
+    """The first CSV record that does not have `width` fields."""
+    for line, record in _csv_records(first_line, block):
         if record and len(record) != width:
             few = "few" if len(record) < width else "many"
             return UserError(
                 f"{path}:{line}: too {few} fields ({len(record)} where {width} are expected)"
             )
-        line = first_line + reader.line_num
     return None
 
 
 def _broken_csv(path: Path, first_line: int, block: bytes, width: int) -> UserError:
-    reader = csv.reader(io.StringIO(block.decode()), strict=True)
     line = first_line
     try:
-        for _ in reader:
-            line = first_line + reader.line_num
+        for start, record in _csv_records(first_line, block):
+            line = start + 1 if record == [] else start
     except csv.Error as error:
         return UserError(f"{path}:{line}: not CSV: {error}")
     short = _short_record(path, first_line, block, width)
     return short or UserError(f"{path}:{first_line}: not CSV; check the quotes")
+
+
+def _csv_records(first_line: int, block: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Records with their first lines, by Python's reader: slow, for what polars does not tell."""
+    reader = csv.reader(io.StringIO(block.decode()), strict=True)
+    start = first_line
+    for record in reader:
+        yield start, record
+        start = first_line + reader.line_num
 
 
 def _broken_json(path: Path, lines: pl.DataFrame) -> UserError:
@@ -502,5 +523,3 @@ def _broken_json(path: Path, lines: pl.DataFrame) -> UserError:
 
 def _keys(lines: pl.DataFrame, line: int) -> list[str]:
     return list(json.loads(lines.filter(pl.col("line") == line)["text"][0]))
-
-

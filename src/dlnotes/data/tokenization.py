@@ -2,8 +2,8 @@ r"""Tokenization as polars expressions: no Python loop ever touches a token.
 
 ``basic_english`` is the normalisation of ``torchtext.data.utils.get_tokenizer("basic_english")``
 (https://docs.pytorch.org/text/0.18.0/data_utils.html): lower-case; drop ``"``; a space around
-``'``, ``.``, ``,``, ``(``, ``)``, ``!`` and ``?``; a space for ``;``, ``:`` and ``<br />``; split at
-white space. ``characters`` makes every character that is not white space a token (Chinese and
+``'``, ``.``, ``,``, ``(``, ``)``, ``!`` and ``?``; a space for ``;``, ``:`` and ``<br />``; split
+at white space. ``characters`` makes every character that is not white space a token (Chinese and
 other scripts without spaces).
 
 The same expression serves training and prediction.

@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,7 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.data.readers import LABEL, TEXT, Source, check_readable, read
+from dlnotes.data.readers import BLOCK_BYTES, LABEL, TEXT, Source, check_readable, read
 from dlnotes.data.tokenization import TOKENIZERS
 from dlnotes.errors import UserError
 
@@ -80,7 +79,7 @@ def tokenize(
     text_column: str | None = None,
     label_column: str | None = None,
     cache_dir: Path | None = None,
-    block_bytes: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> TokenizedTexts:
     """Read and tokenize labelled texts.
 
@@ -98,25 +97,21 @@ def tokenize(
     """
     if tokenizer not in TOKENIZERS:
         raise UserError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, not {tokenizer!r}")
-    columns = {"text_column": text_column, "label_column": label_column}
-    block = {} if block_bytes is None else {"block_bytes": block_bytes}
     if not isinstance(source, Path):
         digest = hashlib.sha256()
-        frames = _hashed(read(source, **block), digest)
-        arrays = _number(frames, tokenizer, tokens := io.BytesIO())
-        flat = np.frombuffer(tokens.getbuffer(), np.int32)
-        return TokenizedTexts("the texts", flat, *arrays, digest.hexdigest())
+        frames = _hashed(read(source, block_bytes=block_bytes), digest)
+        return _in_memory("the texts", frames, tokenizer, digest.hexdigest)
     check_readable(source)
     fingerprint = _fingerprint(source)
-    frames = read(source, **columns, **block)
+    frames = read(
+        source, text_column=text_column, label_column=label_column, block_bytes=block_bytes
+    )
     if cache_dir is None:
-        arrays = _number(frames, tokenizer, tokens := io.BytesIO())
-        flat = np.frombuffer(tokens.getbuffer(), np.int32)
-        return TokenizedTexts(str(source), flat, *arrays, fingerprint)
+        return _in_memory(str(source), frames, tokenizer, lambda: fingerprint)
     # The suffix decides how a file is read, so it is part of the key.
-    what = [_CACHE_FORMAT, fingerprint, "".join(source.suffixes), tokenizer, columns, pl.__version__]
-    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
-    entry = cache_dir / key
+    how = [_CACHE_FORMAT, "".join(source.suffixes), tokenizer, text_column, label_column]
+    what = json.dumps([fingerprint, *how, pl.__version__])
+    entry = cache_dir / hashlib.sha256(what.encode()).hexdigest()[:32]
     if not _intact(entry):
         _write(entry, frames, tokenizer)
     return _load(entry, str(source), fingerprint)
@@ -126,8 +121,14 @@ def tokenize_texts(texts: Sequence[str], tokenizer: str) -> TokenizedTexts:
     """Tokenize texts without labels, in memory: what prediction uses."""
     frame = pl.DataFrame({TEXT: list(texts)}, schema={TEXT: pl.String})
     frame = frame.with_columns(pl.lit("").alias(LABEL), pl.lit(0, pl.Int64).alias("line"))
-    arrays = _number([frame], tokenizer, tokens := io.BytesIO())
-    return TokenizedTexts("the texts", np.frombuffer(tokens.getbuffer(), np.int32), *arrays, "")
+    return _in_memory("the texts", [frame], tokenizer, str)
+
+
+def _in_memory(
+    name: str, frames: Iterable[pl.DataFrame], tokenizer: str, fingerprint: Callable[[], str]
+) -> TokenizedTexts:
+    arrays = _number(frames, tokenizer, tokens := io.BytesIO())
+    return TokenizedTexts(name, np.frombuffer(tokens.getbuffer(), np.int32), *arrays, fingerprint())
 
 
 _Arrays = tuple[NDArray[np.int64], pl.Series, NDArray[np.int64], list[str], NDArray[np.int64]]
@@ -169,7 +170,13 @@ def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> 
     rank = {name: i for i, name in enumerate(label_names)}
     order = np.array([rank[name] for name in label_of], np.int64)
     types = pl.Series("type", list(type_of), dtype=pl.String)
-    return offsets, types, order[np.concatenate(labels)], label_names, np.concatenate(lines)
+    return (
+        offsets,
+        types,
+        order[np.concatenate(labels).astype(np.int64)],
+        label_names,
+        np.concatenate(lines),
+    )
 
 
 def _write(entry: Path, frames: Iterable[pl.DataFrame], tokenizer: str) -> None:
@@ -179,7 +186,8 @@ def _write(entry: Path, frames: Iterable[pl.DataFrame], tokenizer: str) -> None:
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
     except OSError as error:
         raise UserError(
-            f"cannot write the cache {entry.parent}: {error.strerror}; name another with DLNOTES_CACHE"
+            f"cannot write the cache {entry.parent}: {error.strerror}; "
+            "name another with DLNOTES_CACHE"
         ) from error
     try:
         with (building / "tokens").open("wb") as sink:
@@ -192,7 +200,7 @@ def _write(entry: Path, frames: Iterable[pl.DataFrame], tokenizer: str) -> None:
         (building / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), "utf-8")
         if entry.exists():
             shutil.rmtree(entry)
-        os.replace(building, entry)
+        building.replace(entry)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
@@ -230,10 +238,10 @@ def _fingerprint(path: Path) -> str:
         with path.open("rb") as file:
             return _file_digest(file)
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-            digest.update(file.read_bytes())
+    for member in sorted(path.rglob("*")):
+        if member.is_file():
+            digest.update(f"{member.relative_to(path)}\0{member.stat().st_size}\0".encode())
+            digest.update(member.read_bytes())
     return digest.hexdigest()
 
 

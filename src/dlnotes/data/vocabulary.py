@@ -61,7 +61,9 @@ class Vocabulary:
             raise UserError(f"min_freq must be at least 1, not {min_freq}")
         if max_size is not None and max_size < len(SPECIALS):
             raise UserError(f"max_size must be at least {len(SPECIALS)}, not {max_size}")
-        frame = pl.DataFrame({"token": types, "count": counts}, schema_overrides={"token": pl.String})
+        frame = pl.DataFrame(
+            {"token": types, "count": counts}, schema_overrides={"token": pl.String}
+        )
         ordered = frame.filter(
             (pl.col("count") >= min_freq) & ~pl.col("token").is_in(list(SPECIALS))
         ).sort("count", "token", descending=[True, False])["token"]
@@ -98,10 +100,11 @@ class Vocabulary:
 
     def ids(self, types: Sequence[str] | pl.Series) -> NDArray[np.int32]:
         """Ids of distinct tokens; UNK for those that are not in the vocabulary."""
-        ids = pl.Series("token", types, dtype=pl.String).replace_strict(
+        ids: pl.Series = pl.Series("token", types, dtype=pl.String).replace_strict(
             self.tokens, pl.int_range(len(self), dtype=pl.Int32, eager=True), default=UNK
         )
-        return ids.to_numpy()
+        numbers: NDArray[np.int32] = ids.to_numpy()
+        return numbers
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -23,8 +23,8 @@ def ngram_ids(
         h_1(i) = w_i, \qquad h_n(i) = A\,h_{n-1}(i) + w_{i+n-1} \pmod{2^{64}}, \qquad
         \mathrm{id} = \text{first} + \lfloor \text{buckets} \cdot \mathrm{mix}(h_n) / 2^{32} \rfloor
 
-    mix is the upper half of :math:`A\,(h \oplus (h \gg 32))`. Multiplying and shifting where fastText
-    divides makes the ids in a handful of passes over the integers.
+    mix is the upper half of :math:`A\,(h \oplus (h \gg 32))`. Multiplying and shifting instead
+    of dividing makes the ids in a handful of passes over the integers.
 
     Args:
         tokens: ``b t``.
@@ -56,10 +56,13 @@ class FastText(nn.Module):
     where :math:`x_1 \dots x_N` are the ids of the document's words and of its n-grams (hashed, see
     :func:`ngram_ids`), and :math:`A` starts at :math:`U(-1/e, 1/e)`.
 
-    The mean is a weighted ``embedding_bag`` in which padding has weight 0: torch's kernel for that
-    is 10 times faster on a CPU than the one that skips a ``padding_idx``, and no slower than a bag
-    of packed rows. Padding reads the first word of its own document, so that it touches no row of
-    :math:`A` that the document does not touch.
+    The mean is a weighted ``embedding_bag`` in which padding has weight 0. On a CPU torch has a
+    fast kernel for that and a slow one for bags with a ``padding_idx``: the forward pass takes
+    0.19–0.29 and a training step with sparse gradients 0.24–0.31 times that of ``mode="mean"``
+    with ``padding_idx`` (0.5 and 0.5 times that of ``embedding`` and a masked mean; 0.75 and 0.9
+    times that of packed rows with offsets, whose packing would stop a GPU). Padding reads the first
+    word of its own document, so that it touches no row of :math:`A` that the document does not
+    touch.
 
     Differs from the paper: softmax over all classes only (no hierarchical softmax); the output
     layer has a bias and torch's initialisation, where the authors' program has none and starts at
@@ -72,8 +75,9 @@ class FastText(nn.Module):
         ngrams: longest n-gram, in words; 1 for words alone.
         buckets: number of vectors that the n-grams share (below :math:`2^{31}`).
         dropout: share of the document vector dropped in training; the paper has none.
-        sparse: give the gradient of :math:`A` as a sparse tensor. With many buckets this is many
-            times faster, for an optimizer that takes sparse gradients.
+        sparse: give the gradient of :math:`A` as a sparse tensor, for an optimizer that takes such.
+            With a million buckets and 64 reviews of IMDB a training step, without the optimizer's,
+            takes 2 ms instead of 35: a dense gradient is as large as :math:`A`.
 
     Shapes:
         tokens ``b t`` → scores ``b c``. An empty document has a document vector of zeros.
@@ -91,7 +95,7 @@ class FastText(nn.Module):
         ngrams: int = 2,
         buckets: int = 1_000_000,
         dropout: float = 0.0,
-        sparse: bool = False,
+        sparse: bool = True,
     ) -> None:
         super().__init__()
         check_classifier(vocabulary_size, num_classes)

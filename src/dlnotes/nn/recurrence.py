@@ -8,6 +8,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def lstm_step(
+    x: Float[Tensor, "b e"],
+    h: Float[Tensor, "b h"],
+    c: Float[Tensor, "b h"],
+    W: Float[Tensor, "4h e"],
+    U: Float[Tensor, "4h h"],
+    b: Float[Tensor, "4h"],
+) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b h"]]:
+    r"""One position of an LSTM, written out: what :class:`Bidirectional` leaves to torch's kernel.
+
+    .. math::
+        (i, f, g, o) &= W x_t + U h_{t-1} + b \\
+        c_t &= \sigma(f) \circ c_{t-1} + \sigma(i) \circ \tanh(g) \\
+        h_t &= \sigma(o) \circ \tanh(c_t)
+
+    Hochreiter & Schmidhuber 1997 (https://doi.org/10.1162/neco.1997.9.8.1735) with the forget gate
+    of Gers et al. 2000. torch has two biases, of which this is the sum.
+
+    Returns:
+        :math:`h_t` and :math:`c_t`.
+    """
+    i, f, g, o = (x @ W.T + h @ U.T + b).chunk(4, dim=1)  # b h each
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    h = o.sigmoid() * c.tanh()
+    return h, c
+
+
 def reversal(real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
     """Positions that turn every row round within its real length and leave padding in place.
 
@@ -26,9 +53,8 @@ class Bidirectional(nn.Module):
         \overleftarrow{h}_i = \mathrm{LSTM}'(x_i, \overleftarrow{h}_{i+1}), \qquad
         h_i = [\overrightarrow{h}_i; \overleftarrow{h}_i]
 
-    (Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093; LSTM: Hochreiter & Schmidhuber
-    1997 with the forget gate of Gers et al. 2000, as ``torch.nn.LSTM``.) Layer :math:`l+1` reads
-    :math:`h` of layer :math:`l`.
+    with :func:`lstm_step` (Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093). Layer
+    :math:`l+1` reads :math:`h` of layer :math:`l`.
 
     Equal to ``torch.nn.LSTM(bidirectional=True)`` on a packed sequence, without packing, which
     needs the lengths on the CPU and so stops a GPU. Both directions are causal passes of a

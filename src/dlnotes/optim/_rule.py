@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from dlnotes.optim import _kernel
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
@@ -25,6 +30,29 @@ ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "rho": ("in [0, 1)", lambda x: 0 <= x < 1),
     "betas": ("two numbers in [0, 1)", lambda x: 0 <= x < 1),
 }
+
+
+SMALL = 1 << 14
+"""Tensors of up to so many elements share a flat buffer when there is no kernel for them."""
+
+PIECE = 1 << 16
+"""Elements of a piece of a larger tensor: its temporaries stay in the cache."""
+
+_PLAIN = {Tensor, torch.nn.Parameter}
+_NONE = type(None)
+_GRAD = attrgetter("grad")
+_DTYPE = attrgetter("dtype")
+_LISTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)  # increment_version takes them
+
+
+class _Plan(NamedTuple):
+    """What the kernel is told about the parameters of one group and dtype."""
+
+    names: tuple[str, ...]
+    states: list[dict[str, Tensor]]
+    everything: list[int]  # identities of the states of all parameters
+    addresses: list[int]
+    offsets: array[int]
 
 
 class Options(TypedDict, total=False):
@@ -82,8 +110,21 @@ class UpdateRule(Optimizer):
         fused: bool | None = None,
         **hyper: Any,
     ) -> None:
+        if fused and differentiable:
+            raise ValueError("fused must be False or None with differentiable=True, got True")
+        self._plans: dict[Any, _Plan] = {}
         options = {"maximize": maximize, "differentiable": differentiable, "fused": fused}
         super().__init__(params, {**hyper, **options})
+
+    @classmethod
+    def hyper_names(cls) -> tuple[str, ...]:
+        """The keyword arguments of ``rule``."""
+        return cls._hyper
+
+    @classmethod
+    def kernel_names(cls) -> tuple[str, ...]:
+        """The entries of a group that ``update`` takes as numbers."""
+        return (*(name for name in cls._hyper if name != "t"), "weight_decay")
 
     @classmethod
     def update(
@@ -140,11 +181,12 @@ class UpdateRule(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._plans = {}
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
         for accumulated in self.state.values():
-            if "step" in accumulated and not isinstance(accumulated["step"], Tensor):
+            if "step" in accumulated:  # older ones may be plain numbers
                 accumulated["step"] = torch.tensor(float(accumulated["step"]))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -155,16 +197,29 @@ class UpdateRule(Optimizer):
 
         Returns:
             What ``closure`` returned, or None.
+
+        Raises:
+            RuntimeError: ``fused`` is True and the kernel cannot take a parameter; nothing has been
+                updated in that group, then.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
+        for index, group in enumerate(self.param_groups):
             with torch.set_grad_enabled(group["differentiable"]):
-                for p in group["params"]:
-                    if p.grad is not None:
-                        self._step_one(p, p.grad, group)
+                if group["differentiable"] or torch.compiler.is_compiling():
+                    for p in group["params"]:
+                        if p.grad is not None:
+                            self._step_one(p, p.grad, group)
+                    continue
+                params, grads = group["params"], list(map(_GRAD, group["params"]))
+                if _NONE in set(map(type, grads)):
+                    params = [p for p, g in zip(params, grads, strict=True) if g is not None]
+                    grads = [g for g in grads if g is not None]
+                if group["fused"] is not False:
+                    params = self._step_compiled(index, params, grads, group)
+                self._step_flat(params, group)
         return loss
 
     def _accumulated(self, p: Tensor) -> dict[str, Tensor]:
@@ -181,28 +236,173 @@ class UpdateRule(Optimizer):
         """One step of one parameter, in plain tensor operations."""
         state = self._accumulated(p)
         hyper = self._scalars(group, state)
-        old = [_real(x) for x in (p, g, *(state[name] for name in self.accumulators))]
-        rows: Any = ...
-        if g.is_sparse:
-            g = g.coalesce()
-            rows = tuple(g.indices())
-            old = [x[rows] for x in (old[0], *old[2:])]
-            old.insert(1, _real(g.values()))
-        if group["differentiable"]:
-            old[0] = old[0].clone()  # autograd may need θ after it has been overwritten below
-        wide = [x.float() if x.dtype in LOW_PRECISION else x for x in old]
-        new = self.update(*wide, **hyper)
         targets = [p, *(state[name] for name in self.accumulators)]
         if group["differentiable"]:
+            # Autograd may need the old tensors after they have been overwritten.
             targets[1:] = [x.clone() for x in targets[1:]]
             state.update(zip(self.accumulators, targets[1:], strict=True))
-        for target, x in zip(targets, new, strict=True):
-            _real(target)[rows] = x.to(target.dtype.to_real())
+            new = self._updated([x.clone() for x in targets], g, hyper)
+            for target, x in zip(targets, new, strict=True):
+                _real(target).copy_(x)
+        elif g.is_sparse:
+            g = g.coalesce()
+            rows = tuple(g.indices())
+            new = self._updated([x[rows] for x in targets], g.values(), hyper)
+            for target, x in zip(targets, new, strict=True):
+                _real(target)[rows] = x.to(_real(target).dtype)
+        else:
+            columns = [[x] for x in (*targets, g)]
+            if p.is_cpu and p.numel() > PIECE and all(x.is_contiguous() for x in (*targets, g)):
+                columns = [list(x.view(-1).split(PIECE)) for x in (*targets, g)]
+            for *old, g in zip(*columns, strict=True):
+                for target, x in zip(old, self._updated(old, g, hyper), strict=True):
+                    _real(target).copy_(x)
+
+    def _updated(
+        self, old: Sequence[Tensor], g: Tensor, hyper: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        """``update`` in float32 or wider, complex numbers as pairs of reals."""
+        theta, g, *accumulated = map(_wide, (old[0], g, *old[1:]))
+        return self.update(theta, g, *accumulated, **hyper)
+
+    def _step_flat(self, params: Sequence[Tensor], group: dict[str, Any]) -> None:
+        """One step in tensor operations, small tensors together in one flat buffer."""
+        together: dict[Any, list[Tensor]] = {}
+        for p in params:
+            g = p.grad
+            assert g is not None
+            if {type(p), type(g)} <= _PLAIN and g.layout is torch.strided and p.numel() <= SMALL:
+                state = self._accumulated(p)
+                t = state["step"].item() if "step" in state else None
+                together.setdefault((p.dtype, p.device, t), []).append(p)
+            else:
+                self._step_one(p, g, group)
+        for alike in together.values():
+            states = [self.state[p] for p in alike]
+            *_, hyper = (self._scalars(group, state) for state in states)
+            columns = [alike, *([state[name] for state in states] for name in self.accumulators)]
+            columns = [[_real(x) for x in column] for column in columns]
+            sizes = [x.numel() for x in columns[0]]
+            old = [torch.cat([x.reshape(-1) for x in column]) for column in columns]
+            g = torch.cat([_real(cast("Tensor", p.grad)).reshape(-1) for p in alike])
+            for column, new in zip(columns, self._updated(old, g, hyper), strict=True):
+                pieces = new.to(column[0].dtype).split(sizes)
+                pieces = [x.view_as(target) for x, target in zip(pieces, column, strict=True)]
+                torch._foreach_copy_(column, pieces)
+
+    def _step_compiled(
+        self, index: int, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
+    ) -> list[Tensor]:
+        """One step of all parameters that the kernel takes; the others are returned."""
+        left: list[Tensor] = []
+        jobs = []
+        names = self.kernel_names()
+        hyper = {name: _number(group[name]) for name in names}
+        dtypes = set(map(_DTYPE, grads))
+        for dtype in dtypes:
+            key, some, theirs = (index, dtype), params, grads
+            if len(dtypes) > 1:
+                some = [p for p, g in zip(params, grads, strict=True) if g.dtype is dtype]
+                theirs = [g for g in grads if g.dtype is dtype]
+            kernel = _kernel.build(type(self), dtype, bool(group["maximize"]), hyper)
+            if isinstance(kernel, Exception):
+                if group["fused"]:
+                    raise RuntimeError(f"fused=True, but there is no kernel: {kernel}") from kernel
+                left += some
+                continue
+            addresses = self._addresses(key, some, theirs)
+            if addresses is None:
+                fit = self._fit(some, theirs)
+                if group["fused"] and not all(fit):
+                    raise RuntimeError(
+                        "fused=True, but a parameter, its gradient or its state is not a plain "
+                        "contiguous CPU tensor with memory of its own: a parameter of shape "
+                        f"{tuple(some[fit.index(False)].shape)}"
+                    )
+                left += [p for p, ok in zip(some, fit, strict=True) if not ok]
+                theirs = [g for g, ok in zip(theirs, fit, strict=True) if ok]
+                some = [p for p, ok in zip(some, fit, strict=True) if ok]
+                addresses = self._plan(key, some, theirs)
+            jobs.append((kernel, self._plans[key].offsets, addresses, some))
+        for kernel, offsets, addresses, some in jobs:
+            kernel(offsets, addresses, hyper)
+            _count_version(some)
+        return left
+
+    def _addresses(
+        self, key: Any, params: Sequence[Tensor], grads: Sequence[Tensor]
+    ) -> array[int] | None:
+        """Where everything is, or None when something has moved since ``_plan`` looked at it.
+
+        This runs at each step for each parameter: every attribute of a tensor costs as much as
+        updating a hundred numbers, hence the maps.
+        """
+        plan = self._plans.get(key)
+        if (
+            plan is None
+            or plan.everything != list(map(id, self.state.values()))
+            or not set(map(type, grads)) <= _PLAIN
+            or not all(map(Tensor.is_contiguous, grads))
+            or any(map(Tensor.is_neg, grads))
+        ):
+            return None
+        try:
+            theta, g = list(map(Tensor.data_ptr, params)), list(map(Tensor.data_ptr, grads))
+        except RuntimeError:  # a sparse gradient has no address
+            return None
+        accumulated: list[int] = []
+        for name in plan.names:
+            accumulated += map(Tensor.data_ptr, [state[name] for state in plan.states])
+        if theta + accumulated != plan.addresses:
+            return None
+        return array("Q", theta + g + accumulated)
+
+    def _plan(self, key: Any, params: Sequence[Tensor], grads: Sequence[Tensor]) -> array[int]:
+        """Write down the addresses of parameters that fit, and return them."""
+        states = [self._accumulated(p) for p in params]
+        names = (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
+        theta = [p.data_ptr() for p in params]
+        accumulated = [state[name].data_ptr() for name in names for state in states]
+        offsets = array("q", [0, *accumulate(p.numel() for p in params)])
+        everything = list(map(id, self.state.values()))
+        self._plans[key] = _Plan(names, states, everything, theta + accumulated, offsets)
+        return array("Q", [*theta, *(g.data_ptr() for g in grads), *accumulated])
+
+    def _fit(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> list[bool]:
+        """Which parameters the kernel can take."""
+        fit = [self._fits(p, g) for p, g in zip(params, grads, strict=True)]
+        places = sorted(
+            (p.data_ptr(), p.data_ptr() + p.numel() * p.element_size(), i)
+            for i, p in enumerate(params)
+            if fit[i]
+        )
+        for (_, end, i), (start, _, j) in pairwise(places):
+            if start < end:  # two parameters in the same memory are updated one after the other
+                fit[i] = fit[j] = False
+        return fit
+
+    def _fits(self, p: Tensor, g: Tensor) -> bool:
+        """Whether the kernel can take this parameter."""
+        if not (type(p) in _PLAIN and p.is_cpu and p.layout is torch.strided):
+            return False
+        state = self._accumulated(p)
+        if "step" in state and not (state["step"].is_cpu and state["step"].dtype is torch.float32):
+            return False
+        return all(
+            type(x) in _PLAIN
+            and x.layout is torch.strided
+            and x.shape == p.shape
+            and x.dtype is p.dtype
+            and x.is_cpu
+            and x.is_contiguous()
+            and not x.is_neg()
+            and (x.numel() == 0 or x.data_ptr() != 0)
+            for x in (p, g, *(state[name] for name in self.accumulators))
+        )
 
     def _scalars(self, group: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Any]:
         """The keyword arguments of ``update``; counts the step."""
-        hyper = {name: group[name] for name in ("maximize", "weight_decay")}
-        hyper.update((name, group[name]) for name in self._hyper if name != "t")
+        hyper = {name: group[name] for name in ("maximize", *self.kernel_names())}
         exact = not (group["differentiable"] or torch.compiler.is_compiling())
         if exact:
             hyper = {name: _number(value) for name, value in hyper.items()}
@@ -215,6 +415,21 @@ class UpdateRule(Optimizer):
 def _real(x: Tensor) -> Tensor:
     """A complex tensor as its real view, any other one as it is."""
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+def _wide(x: Tensor) -> Tensor:
+    """A tensor in the type that it is computed in."""
+    x = _real(x)
+    return x.float() if x.dtype in LOW_PRECISION else x
+
+
+def _count_version(params: Sequence[Tensor]) -> None:
+    """Tell autograd that the kernel has changed these tensors in place."""
+    if _LISTS:
+        torch.autograd.graph.increment_version(params)
+    else:
+        for p in params:
+            torch.autograd.graph.increment_version(p)
 
 
 def _number(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""One loop, one evaluation and one run folder for every model."""

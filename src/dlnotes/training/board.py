@@ -15,6 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 from dlnotes.data.documents import Documents
 from dlnotes.training.evaluate import Metrics
 
+_HISTOGRAM_VALUES = 100_000
+
 
 class Board:
     """Writes the TensorBoard log of one run.
@@ -25,12 +27,12 @@ class Board:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
 
     def resume(self, step: int) -> None:
         """Go on after `step`: what an interrupted run logged beyond it is hidden."""
-        self._writer.close()  # type: ignore[no-untyped-call]
-        self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._writer.close()
+        self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def step(self, model: nn.Module, step: int, loss: float, lr: Any, norm: Tensor | None) -> None:
         """Curves of an update: loss, learning rate, gradient norm (before clipping)."""
@@ -51,7 +53,7 @@ class Board:
             self._histogram(f"weights/{name}", weight.detach(), step)
         for name, values in _gradients(model):
             self._histogram(f"gradients/{name}", values, step)
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._writer.flush()
 
     def result(
         self,
@@ -63,14 +65,9 @@ class Board:
         split: str,
         wrong: int = 20,
     ) -> None:
-        """Final figures of a split, its confusion matrix and some of its wrong predictions.
-
-        The wrong predictions shown are those the model was surest of.
-        """
-        for name, value in measured.summary().items():
-            self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)
+        """Confusion matrix of a split and the wrong predictions that the model was surest of."""
         figure = confusion_figure(measured.confusion, label_names)
-        self._writer.add_figure(f"{split}/confusion matrix", figure, step)  # type: ignore[no-untyped-call]
+        self._writer.add_figure(f"{split}/confusion matrix", figure, step)
         missed = np.flatnonzero(measured.predictions != documents.labels)
         missed = missed[np.argsort(-measured.confidence[missed], kind="stable")][:wrong]
         rows = ["| label | predicted | probability | text |", "|---|---|---|---|"]
@@ -79,7 +76,12 @@ class Board:
             text = text if len(text) <= 400 else text[:400] + " …"
             label, guess = label_names[documents.labels[i]], label_names[measured.predictions[i]]
             rows.append(f"| {label} | {guess} | {measured.confidence[i]:.3f} | {text} |")
-        self._writer.add_text(f"{split}/wrong predictions", "\n".join(rows), step)  # type: ignore[no-untyped-call]
+        self._writer.add_text(f"{split}/wrong predictions", "\n".join(rows), step)
+
+    def figures(self, measured: Metrics, step: int, *, split: str) -> None:
+        """Final figures of a split."""
+        for name, value in measured.summary().items():
+            self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)
 
     def hyper_parameters(self, settings: dict[str, Any], figures: dict[str, float]) -> None:
         """Settings and final figures of the run for the HPARAMS page."""
@@ -88,24 +90,26 @@ class Board:
             for name, value in settings.items()
         }
         named = {f"final/{name}": value for name, value in figures.items()}
-        self._writer.add_hparams(plain, named, run_name=".")  # type: ignore[no-untyped-call]
+        self._writer.add_hparams(plain, named, run_name=".")
 
     def close(self) -> None:
         """Write everything out."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def _scalar(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+        self._writer.add_scalar(name, value, step)
 
     def _histogram(self, name: str, values: Tensor, step: int) -> None:
+        # A regular sample of a large tensor has the same histogram and costs nothing.
+        values = values.flatten()[:: 1 + values.numel() // _HISTOGRAM_VALUES]
         if values.numel() and bool(values.isfinite().all()):
-            self._writer.add_histogram(name, values.float().cpu(), step)  # type: ignore[no-untyped-call]
+            self._writer.add_histogram(name, values.float().cpu(), step)
 
 
 def confusion_figure(confusion: NDArray[np.int64], label_names: list[str]) -> Figure:
     """Confusion matrix: rows are labels, columns predictions, shades are shares of a row."""
     classes = len(label_names)
-    side = min(20.0, 2.5 + 0.55 * classes)
+    side = min(20.0, 1.6 + 0.5 * classes)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     shares = confusion / np.maximum(1, confusion.sum(1, keepdims=True))
@@ -130,4 +134,3 @@ def _gradients(model: nn.Module) -> list[tuple[str, Tensor]]:
         for name, p in model.named_parameters()
         if p.grad is not None
     ]
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -61,7 +60,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         torch.set_rng_state(random["cpu"])
         if random["cuda"] and len(random["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(random["cuda"])
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, TypeError) as e:
+    except Exception as e:  # an unpickler may trip over a damaged file in any way
         raise UserError(
             f"{path} is not a checkpoint of dlnotes, or is damaged; train again without --resume"
         ) from e

@@ -84,7 +84,10 @@ class Metrics:
         columns = (self.precision, self.recall, self.f1)
         return {
             label: {
-                **{n: float(c[i]) for n, c in zip(("precision", "recall", "f1"), columns, strict=True)},
+                **{
+                    n: float(c[i])
+                    for n, c in zip(("precision", "recall", "f1"), columns, strict=True)
+                },
                 "documents": int(self.confusion[i].sum()),
             }
             for i, label in enumerate(label_names)

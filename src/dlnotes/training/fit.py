@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -107,9 +108,9 @@ def fit(
         class_weights: Weight of each class in the loss, shape (c,).
         patience: Stop after so many epochs without a better one; None for never.
         bucket: See `BatchSampler`.
-        checkpoint: File for checkpoints: at each epoch's end, when interrupted and every
-            `checkpoint_every` updates (0: not within an epoch).
-        checkpoint_every: Updates between two checkpoints.
+        checkpoint: File for checkpoints: every `checkpoint_every` updates, when interrupted and
+            at the end.
+        checkpoint_every: Updates between two checkpoints; 0 for none before the end.
         resume: Go on from `checkpoint`, bit for bit.
         settings: Stored in the checkpoint and compared on resuming.
         board: Where curves, histograms and figures go.
@@ -164,6 +165,7 @@ def fit(
         while state.epoch < epochs and not _out_of_patience(state, patience):
             batches = sampler.epoch(state.epoch)
             began = clock = time.perf_counter()
+            seen_before = state.seen  # not 0 in an epoch that is resumed
             for indices in batches[state.batch :]:
                 factor = schedule(state.step, steps)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -177,7 +179,7 @@ def fit(
                 loss = F.cross_entropy(
                     logits.float(), labels, weights, label_smoothing=label_smoothing
                 )
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 norm = clip_gradients(model.parameters()) if clip_gradients else None
                 optimizer.step()
                 constrain()
@@ -186,27 +188,26 @@ def fit(
                 state.batch += 1
                 state.seen += len(indices)
                 state.documents += len(indices)
+                stopping = stop()
+                saving = checkpoint_every and state.step % checkpoint_every == 0
                 # Reading a value waits for the device: only now and then.
-                if state.step % 10 == 0 or state.batch == len(batches) or stop():
+                if state.step % 10 == 0 or state.batch == len(batches) or stopping or saving:
                     value = loss.item()
                     _check_finite(loss_sum.item(), state, checkpoint)
                     bar.update(state.step, state.epoch, loss=value, documents=state.documents)
                     if board:
                         board.step(model, state.step, value, rates[0] * factor, norm)
-                if stop() or (checkpoint_every and state.step % checkpoint_every == 0):
-                    _check_finite(loss_sum.item(), state, checkpoint)
+                if stopping or saving:
                     state.loss_sum = loss_sum.item()
                     now = time.perf_counter()
-                    state.seconds, state.train_seconds = (
-                        state.seconds + now - clock,
-                        state.train_seconds + now - clock,
-                    )
+                    state.seconds += now - clock
+                    state.train_seconds += now - clock
                     clock = now
                     save()
-                if stop():
+                if stopping:
                     raise Interrupted
             trained = time.perf_counter()
-            speed = state.seen / (trained - began)
+            speed = (state.seen - seen_before) / (trained - began)
             measured = evaluate(model, dev, device=device, amp=amp)
             state.train_seconds += trained - clock
             state.seconds += time.perf_counter() - clock
@@ -228,9 +229,10 @@ def fit(
             state.batch = state.seen = 0
             state.loss_sum = 0.0
             loss_sum.zero_()
-            save()
             if stop() and state.epoch < epochs:
+                save()
                 raise Interrupted
+        save()
     model.load_state_dict(best_weights)
     return state
 
@@ -240,8 +242,12 @@ def _out_of_patience(state: State, patience: int | None) -> bool:
 
 
 def _check_finite(loss_sum: float, state: State, checkpoint: Path | None) -> None:
-    if loss_sum != loss_sum or loss_sum in (float("inf"), float("-inf")):
-        kept = f"; {checkpoint} holds the last good state" if checkpoint and checkpoint.exists() else ""
+    if not math.isfinite(loss_sum):
+        kept = (
+            f"; {checkpoint} holds the last good state"
+            if checkpoint and checkpoint.exists()
+            else ""
+        )
         raise UserError(
             f"the loss became {loss_sum} at step {state.step} (epoch {state.epoch + 1}): "
             f"lower --lr or clip the gradients with --clip-norm 1{kept}"

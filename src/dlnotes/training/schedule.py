@@ -30,7 +30,9 @@ def with_warmup(schedule: Schedule, warmup: float) -> Schedule:
         UserError: `warmup` is not at least 0 and below 1.
     """
     if not 0 <= warmup < 1:
-        raise UserError(f"warmup must be a share of the steps, at least 0 and below 1, not {warmup}")
+        raise UserError(
+            f"warmup must be a share of the steps, at least 0 and below 1, not {warmup}"
+        )
 
     def factor(step: int, steps: int) -> float:
         rising = int(warmup * steps)

@@ -16,7 +16,7 @@ import torch
 from dlnotes.data.dataset import Dataset
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
-from dlnotes.optim import OPTIMIZERS
+from dlnotes.optim import OPTIMIZERS, clip_grad_norm_
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import TextClassifier, write_json
 from dlnotes.training.evaluate import evaluate
@@ -106,6 +106,8 @@ def train_classifier(
         "data": dict(dataset.fingerprints),
     }
     place = _device(device)
+    if amp and place.type != "cuda":
+        raise UserError("amp (bf16 autocast) needs a CUDA device; leave it out on a CPU")
     if optimizer not in OPTIMIZERS:
         raise UserError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
     if schedule not in SCHEDULES:
@@ -182,9 +184,10 @@ def train_classifier(
             record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
             record["test_seconds"] = time.perf_counter() - began
             if board:
+                board.figures(test, state.step, split="test")
                 board.result(test, documents, dataset.label_names, state.step, split="test")
         if board and out:
-            board.result(dev, dataset.dev, dataset.label_names, state.step, split="best dev")
+            board.result(dev, dataset.dev, dataset.label_names, state.step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
                 final["test accuracy"] = record["test"]["accuracy"]
@@ -270,7 +273,7 @@ def _clipping(clip_norm: float | None) -> Callable[..., Any] | None:
         return None
     if not clip_norm > 0:
         raise UserError(f"clip_norm must be above 0, not {clip_norm}")
-    return partial(torch.nn.utils.clip_grad_norm_, max_norm=clip_norm)
+    return partial(clip_grad_norm_, max_norm=clip_norm)
 
 
 def _class_weights(kind: str, dataset: Dataset) -> torch.Tensor | None:

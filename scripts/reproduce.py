@@ -1,0 +1,76 @@
+"""Run a named entry of results/ with its exact settings and seeds, and write its record."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from dlnotes.cli import cache_dir, run
+from dlnotes.data.corpora import load
+from dlnotes.data.dataset import load_dataset
+from dlnotes.errors import UserError
+from dlnotes.training.baseline import tfidf_logistic_regression
+from dlnotes.training.classifier import read_json, write_json
+from dlnotes.training.record import provenance
+from dlnotes.training.train import train_classifier
+
+RESULTS = Path(__file__).parents[1] / "results"
+FIGURES = ("accuracy", "macro_f1")
+
+
+def main(
+    names: tuple[str, ...] = (), /, data_dir: Path | None = None, results: Path = RESULTS
+) -> None:
+    """Repeat figures: train once a seed, write mean and standard deviation into the entry's file.
+
+    An entry results/NAME.json says `corpus`, `model` (or tfidf, the baseline), `seeds`, `reading`
+    (how texts become documents) and `settings` (how the model is trained).
+
+    Args:
+        names: Entries to run; without any, the list of entries is printed.
+        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        results: Folder of the entries.
+    """
+    known = sorted(path.stem for path in results.glob("*.json"))
+    for name in names:
+        if name not in known:
+            raise UserError(f"no entry {name!r} in {results}; there are: {', '.join(known)}")
+    if not names:
+        print("\n".join(known))
+    for name in names:
+        entry = read_json(results / f"{name}.json", "has no results")
+        runs = [_run(entry, seed, data_dir) for seed in entry["seeds"]]
+        entry["record"] = provenance(entry["seeds"][0]) | {
+            "seed": entry["seeds"],
+            "data": runs[0]["data"],
+            "documents": runs[0].get("documents"),
+            "test": {figure: _spread([r["test"][figure] for r in runs]) for figure in FIGURES},
+            "seconds": _spread([r["seconds"] for r in runs]),
+            "documents_per_second": _spread([r["documents_per_second"] for r in runs]),
+        }
+        if "dev" in runs[0]:
+            entry["record"]["dev"] = {"accuracy": _spread([r["dev"]["accuracy"] for r in runs])}
+            entry["record"]["best_epoch"] = [r["best_epoch"] for r in runs]
+        write_json(results / f"{name}.json", entry)
+        test = entry["record"]["test"]["accuracy"]
+        print(f"{name}: test accuracy {test['mean']:.4f} ± {test['std']:.4f} {test['runs']}")
+
+
+def _run(entry: dict[str, Any], seed: int, data_dir: Path | None) -> dict[str, Any]:
+    sources = load(entry["corpus"], data_dir=data_dir, cache_dir=cache_dir())
+    dataset = load_dataset(sources, seed=seed, cache_dir=cache_dir() / "tokens", **entry["reading"])
+    if entry["model"] == "tfidf":
+        return tfidf_logistic_regression(dataset) | {"data": dict(dataset.fingerprints)}
+    return train_classifier(
+        dataset, None, model=entry["model"], seed=seed, corpus=entry["corpus"], **entry["settings"]
+    )[1]
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "std": std, "runs": values}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""Rewrite the README's tables from the records in results/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dlnotes.cli import run
+from dlnotes.errors import UserError
+from dlnotes.training.classifier import read_json
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+MODELS = {
+    "fasttext": "FastText",
+    "textcnn": "TextCNN",
+    "textrnn": "TextRNN",
+    "tfidf": "TF-IDF + logistic regression",
+}
+
+
+def main(
+    readme: Path = ROOT / "README.md", results: Path = ROOT / "results", check: bool = False
+) -> None:
+    """Replace what stands between the two markers of the README.
+
+    Args:
+        readme: The file to rewrite.
+        results: Folder of the records.
+        check: Change nothing; fail if the table is not the one of the records.
+    """
+    before, begin, rest = readme.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{readme} has no {BEGIN} … {END} to fill")
+    new = f"{before}{BEGIN}\n{table(results)}\n{END}{after}"
+    if check and new != readme.read_text("utf-8"):
+        raise UserError(f"the tables in {readme} are not those of {results}: run `make results`")
+    if not check:
+        readme.write_text(new, "utf-8")
+
+
+def table(results: Path) -> str:
+    """A Markdown row for each record, corpus by corpus, the best first."""
+    entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
+    done = [entry for entry in entries if "record" in entry]
+    done.sort(key=lambda e: (e["corpus"], -e["record"]["test"]["accuracy"]["mean"]))
+    rows = [
+        "| corpus | model | test accuracy | macro-F1 | seeds | documents/s | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(rows + [_row(entry) for entry in done])
+
+
+def _row(entry: dict[str, Any]) -> str:
+    record = entry["record"]
+    figures = [record["test"][name] for name in ("accuracy", "macro_f1")]
+    shown = [f"{100 * f['mean']:.1f} ± {100 * f['std']:.1f}" for f in figures]
+    return (
+        f"| {entry['corpus']} | {MODELS.get(entry['model'], entry['model'])} "
+        f"| {shown[0]} | {shown[1]} | {len(entry['seeds'])} "
+        f"| {record['documents_per_second']['mean']:,.0f} "
+        f"| {record['seconds']['mean']:.0f} |"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,424 @@
+"""From a pure rule to one C loop: all tensors of a step in one call, in place, on all cores.
+
+The rule itself is run once on symbols instead of tensors, which records its arithmetic. What hangs
+on hyper-parameters and on t alone (bias corrections, say) is computed once per tensor in float64,
+as Python does in the plain step; the rest becomes the body of a loop. The C compiler may not
+contract or reorder, so every operation is rounded once, as IEEE 754 has it. So does torch on a CPU,
+with one exception: its √ may come from a vector library that is off by an ulp. Rules without a root
+therefore agree bit for bit with the plain step, the others to a few ulp a step; every kernel has to
+show that on a sample before it is used.
+
+A kernel takes about a quarter of a second to compile, once for each rule, dtype and machine; the
+result is kept in the user's cache directory (``$XDG_CACHE_HOME/dlnotes/kernels``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from array import array
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+if TYPE_CHECKING:
+    from dlnotes.optim._rule import UpdateRule
+
+# dtype → how it is stored, what it is computed in, load, store
+TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
+    torch.float32: ("float", "float", "{0}", "{0}"),
+    torch.float64: ("double", "double", "{0}", "{0}"),
+    torch.float16: ("_Float16", "float", "(float){0}", "(_Float16){0}"),
+    torch.bfloat16: ("uint16_t", "float", "from_bfloat16({0})", "to_bfloat16({0})"),
+}
+
+# No contraction and no -ffast-math: the plain step's numbers. Without errno √ is one instruction.
+FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS += ["-shared", "-fPIC"]
+
+TEMPLATE = """\
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef {storage} stored;
+typedef {compute} real;
+
+static inline float from_bfloat16(uint16_t x) {{
+    uint32_t bits = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}}
+
+static inline uint16_t to_bfloat16(float x) {{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return x != x ? 0x7fc0u : nearest;
+}}
+
+/* What hangs on hyper-parameters and on t alone. */
+static void prepare(const double *hyper, double t, double *scalar) {{
+    (void)hyper, (void)t, (void)scalar;
+{scalars}}}
+
+static void update(int64_t n, const double *scalar, {arguments}) {{
+    (void)scalar;
+{constants}    for (int64_t i = 0; i < n; i++) {{
+{body}    }}
+}}
+
+/* Tensor k has the elements offset[k] … offset[k + 1] - 1 of one long list of all elements, which
+   is cut into blocks. pointer[j * tensors + k]: θ, g, the accumulators and, last, the step. */
+void run(int64_t tensors, const int64_t *offset, void *const *pointer, const double *hyper,
+         int64_t threads) {{
+    const int64_t total = offset[tensors], size = {block};
+    const int64_t blocks = (total + size - 1) / size;
+    (void)threads;
+    if ({counts})
+        for (int64_t k = 0; k < tensors; k++) *(float *)pointer[{arrays} * tensors + k] += 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {{
+        double scalar[{slots}], now = -1;
+#pragma omp for schedule(dynamic)
+        for (int64_t b = 0; b < blocks; b++) {{
+            const int64_t start = b * size, end = start + size < total ? start + size : total;
+            int64_t k = 0, above = tensors;
+            while (above - k > 1) {{
+                const int64_t middle = (k + above) / 2;
+                if (offset[middle] <= start) k = middle; else above = middle;
+            }}
+            for (; k < tensors && offset[k] < end; k++) {{
+                const int64_t from = offset[k] > start ? offset[k] : start;
+                const int64_t to = offset[k + 1] < end ? offset[k + 1] : end;
+                const double t = {counts} ? *(float *)pointer[{arrays} * tensors + k] : 0;
+                if (t != now) prepare(hyper, now = t, scalar);
+                update(to - from, scalar, {pass_on});
+            }}
+        }}
+    }}
+}}
+"""
+
+BLOCK = 1 << 15  # elements: a few cache-sized pieces for each core to choose from
+
+
+class Symbol:
+    """A number of the rule while it is recorded: for each element, or one for the whole tensor."""
+
+    def __init__(self, program: Program, name: str, element: bool) -> None:
+        self.program, self.name, self.element = program, name, element
+
+    def __add__(self, other: Any) -> Symbol:
+        return self.program.record("{} + {}", self, other)
+
+    def __radd__(self, other: Any) -> Symbol:
+        return self.program.record("{} + {}", other, self)
+
+    def __sub__(self, other: Any) -> Symbol:
+        return self.program.record("{} - {}", self, other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return self.program.record("{} - {}", other, self)
+
+    def __mul__(self, other: Any) -> Symbol:
+        return self.program.record("{} * {}", self, other)
+
+    def __rmul__(self, other: Any) -> Symbol:
+        return self.program.record("{} * {}", other, self)
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return self.program.record("{} / {}", self, other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return self.program.record("{} / {}", other, self)
+
+    def __neg__(self) -> Symbol:
+        return self.program.record("-{}", self)
+
+    def __pow__(self, other: Any) -> Symbol:
+        if self.element:
+            if not (isinstance(other, int) and other == 2):
+                raise NotImplementedError("of the powers of a tensor only the square is compiled")
+            return self * self
+        return self.program.record("pow({}, {})", self, other)
+
+    def __rpow__(self, other: Any) -> Symbol:
+        if self.element:
+            raise NotImplementedError("a tensor in the exponent is not compiled")
+        return self.program.record("pow({}, {})", other, self)
+
+    def sqrt(self) -> Symbol:
+        """√, as the tensor's method."""
+        if not self.element:
+            raise NotImplementedError("numbers have no .sqrt()")
+        return self.program.record(self.program.root + "({})", self)
+
+    def __eq__(self, other: object) -> bool:
+        raise NotImplementedError("a rule that compares numbers is not compiled")
+
+    def __bool__(self) -> bool:
+        raise NotImplementedError("a rule that branches on a number is not compiled")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Program:
+    """The recorded arithmetic of one rule as C text."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.storage, self.compute, self.load, self.store = TYPES[dtype]
+        self.root = "sqrt" if self.compute == "double" else "sqrtf"
+        self.scalars: list[str] = []
+        self.constants: dict[str, str] = {}
+        self.body: list[str] = []
+
+    def record(self, form: str, *operands: Any) -> Symbol:
+        """Append one operation and return its result."""
+        if not all(isinstance(x, (Symbol, int, float)) for x in operands):
+            raise NotImplementedError("only arithmetic of tensors and numbers is compiled")
+        element = any(isinstance(x, Symbol) and x.element for x in operands)
+        text = form.format(*(self._operand(x, element) for x in operands))
+        if element:
+            name = f"e{len(self.body)}"
+            self.body.append(f"        const real {name} = {text};\n")
+        else:
+            name = f"scalar[{len(self.scalars)}]"
+            self.scalars.append(f"    {name} = {text};\n")
+        return Symbol(self, name, element)
+
+    def _operand(self, x: Symbol | float, element: bool) -> str:
+        text = x.name if isinstance(x, Symbol) else float(x).hex()
+        if not element or (isinstance(x, Symbol) and x.element):
+            return text
+        if not isinstance(x, Symbol):
+            return f"(real){text}"
+        return self.constants.setdefault(text, f"c{len(self.constants)}")
+
+
+def translate(
+    rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
+) -> str:
+    """The C text of a rule.
+
+    Args:
+        rule: The optimizer.
+        dtype: The dtype of parameters, gradients and accumulators.
+        maximize: Whether to ascend.
+        hyper: The hyper-parameters in the order in which the kernel will get them; only which of
+            them are pairs and whether there is weight decay matters.
+
+    Returns:
+        The source of a library with one function, ``run``.
+
+    Raises:
+        NotImplementedError: The rule does more than arithmetic with +, −, ·, /, √ and squares.
+    """
+    program = Program(dtype)
+    names = ["theta", "g", *rule.accumulators]
+    position = iter(range(len(flatten(hyper))))
+
+    def symbol(value: Any) -> Any:
+        if _is_pair(value):
+            return tuple(map(symbol, value))
+        # Copied, so that every number has one place.
+        program.scalars.append(f"    scalar[{len(program.scalars)}] = hyper[{next(position)}];\n")
+        return Symbol(program, f"scalar[{len(program.scalars) - 1}]", False)
+
+    arguments = {name: symbol(value) for name, value in hyper.items()}
+    if hyper.get("weight_decay") == 0:
+        arguments["weight_decay"] = 0.0
+    counts = "t" in rule.hyper_names()
+    if counts:
+        program.scalars.append(f"    scalar[{len(program.scalars)}] = t;\n")
+        arguments["t"] = Symbol(program, f"scalar[{len(program.scalars) - 1}]", False)
+    inputs = [Symbol(program, name, True) for name in names]
+    outputs = cast("Any", rule.update)(*inputs, maximize=maximize, **arguments)
+    written = ["theta", *rule.accumulators]
+    loads = [f"        const real {n} = {program.load.format(f'p_{n}[i]')};\n" for n in names]
+    stores = [
+        f"        p_{n}[i] = {program.store.format(x.name)};\n"
+        for n, x in zip(written, outputs, strict=True)
+    ]
+    return TEMPLATE.format(
+        storage=program.storage,
+        compute=program.compute,
+        scalars="".join(program.scalars),
+        constants="".join(
+            f"    const real {name} = (real){text};\n" for text, name in program.constants.items()
+        ),
+        body="".join(loads + program.body + stores),
+        arguments=", ".join(
+            f"{'' if n in written else 'const '}stored *restrict p_{n}" for n in names
+        ),
+        pass_on=", ".join(
+            f"(stored *)pointer[{j} * tensors + k] + (from - offset[k])" for j in range(len(names))
+        ),
+        arrays=len(names),
+        slots=max(1, len(program.scalars)),
+        counts=int(counts),
+        block=BLOCK,
+    )
+
+
+def flatten(hyper: dict[str, Any]) -> list[float]:
+    """The hyper-parameters as one list of numbers, pairs one after the other."""
+    numbers: list[float] = []
+    for value in hyper.values():
+        numbers.extend(map(float, value if _is_pair(value) else (value,)))
+    return numbers
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list))
+
+
+class Kernel:
+    """A compiled rule."""
+
+    def __init__(self, library: Path) -> None:
+        self._run = ctypes.CDLL(str(library)).run
+        self._run.restype = None
+        self._run.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
+
+    def __call__(self, offsets: array[int], pointers: array[int], hyper: dict[str, Any]) -> None:
+        """Update tensors in place.
+
+        Args:
+            offsets: Elements before each tensor, and the number of all.
+            pointers: Addresses of all θ, of all g, of each accumulator and of the steps.
+            hyper: The hyper-parameters, in the order in which the rule was translated.
+        """
+        numbers = array("d", flatten(hyper))
+        self._run(
+            len(offsets) - 1,
+            offsets.buffer_info()[0],
+            pointers.buffer_info()[0],
+            numbers.buffer_info()[0],
+            max(1, min(torch.get_num_threads(), offsets[-1] // BLOCK)),
+        )
+
+
+_built: dict[Any, Kernel | Exception] = {}
+
+
+def build(
+    rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
+) -> Kernel | Exception:
+    """Translate, compile and try a rule, once in a process.
+
+    Args:
+        rule: The optimizer.
+        dtype: The dtype of parameters, gradients and accumulators.
+        maximize: Whether to ascend.
+        hyper: The hyper-parameters in the order in which the kernel will get them; only which of
+            them are pairs and whether there is weight decay matters.
+
+    Returns:
+        The kernel, or the reason why there is none.
+    """
+    shape = tuple(map(_is_pair, hyper.values()))
+    key = (rule, dtype, maximize, hyper["weight_decay"] != 0, shape)
+    if key not in _built:
+        try:
+            if dtype not in TYPES:
+                raise NotImplementedError(f"{dtype} is not compiled")
+            kernel = Kernel(compiled(translate(rule, dtype, maximize, hyper)))
+            _try_out(kernel, rule, dtype, maximize, hyper)
+            _built[key] = kernel
+        except (NotImplementedError, OSError, RuntimeError, TypeError, AttributeError) as reason:
+            _built[key] = reason
+    return _built[key]
+
+
+def _try_out(
+    kernel: Kernel,
+    rule: type[UpdateRule],
+    dtype: torch.dtype,
+    maximize: bool,
+    hyper: dict[str, Any],
+) -> None:
+    """Compare a kernel with the plain rule; RuntimeError unless they agree."""
+    decays = hyper["weight_decay"] != 0
+    hyper = {name: (0.25, 0.5) if _is_pair(x) else 0.125 for name, x in hyper.items()}
+    hyper["weight_decay"] *= decays
+    generator = torch.Generator().manual_seed(0)
+    names = ["theta", "g", *rule.accumulators]
+    values = [torch.rand(43, generator=generator).to(dtype) + 0.25 for _ in names]
+    step = torch.tensor(2.0)
+    wide = [x.double() if dtype is torch.float64 else x.float() for x in values]
+    options = {**hyper, "maximize": maximize}
+    if "t" in rule.hyper_names():
+        options["t"] = 3.0
+    expected = rule.update(wide[0], wide[1], *wide[2:], **options)
+    pointers = array("Q", [x.data_ptr() for x in (*values, step)])
+    kernel(array("q", [0, 43]), pointers, hyper)
+    for name, found, x in zip(names, [values[0], *values[2:]], expected, strict=False):
+        if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0):
+            raise RuntimeError(f"the compiled {rule.__name__} differs from the plain one in {name}")
+
+
+def compiled(source: str) -> Path:
+    """The path of the library made from ``source``, from the cache when it is there.
+
+    Raises:
+        OSError: There is no C compiler or no place for the library.
+        RuntimeError: The compiler failed.
+    """
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None or shutil.which(compiler) is None:
+        raise FileNotFoundError("there is no C compiler (looked for $CC, cc, gcc and clang)")
+    key = hashlib.sha256("\n".join([source, compiler, *FLAGS, _machine()]).encode()).hexdigest()
+    folder = _cache()
+    library = folder / f"{key[:32]}.so"
+    if library.exists():
+        return library
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        text, made = Path(work, "rule.c"), Path(work, "rule.so")
+        text.write_text(source)
+        errors = ""
+        # Some compilers know no OpenMP (one core, then) or no -march=native.
+        for extra in (["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], []):
+            command = [compiler, *FLAGS, *extra, str(text), "-o", str(made), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                os.replace(made, library)  # noqa: PTH105 (atomic: another process may do the same)
+                return library
+            errors = done.stderr
+    raise RuntimeError(f"{compiler} failed:\n{errors}")
+
+
+@functools.lru_cache(maxsize=1)
+def _machine() -> str:
+    """What ``-march=native`` hangs on; a cache in a shared home serves several machines."""
+    cpu = Path("/proc/cpuinfo")
+    flags = (
+        [x for x in cpu.read_text().splitlines() if x.startswith("flags")] if cpu.exists() else []
+    )
+    return "\n".join([platform.platform(), platform.processor(), *flags[:1]])
+
+
+def _cache() -> Path:
+    """A folder for compiled kernels that only this user can write to."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "dlnotes" / "kernels"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return _temporary()
+
+
+@functools.lru_cache(maxsize=1)
+def _temporary() -> Path:
+    return Path(tempfile.mkdtemp(prefix="dlnotes-kernels-"))

@@ -1,0 +1,247 @@
+"""Vocabulary, flat token arrays, their cache, views and batches."""
+
+import itertools
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dlnotes.data.batches import BatchSampler, by_length
+from dlnotes.data.dataset import load_dataset
+from dlnotes.data.documents import Documents
+from dlnotes.data.tokenized import tokenize, tokenize_texts
+from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
+from dlnotes.errors import UserError
+
+PAIRS = [
+    ("pos", "the cat sat on the mat"),
+    ("neg", "The dog; the 'dog'"),
+    ("pos", ""),
+    ("neg", "a <unk> cat"),
+    ("pos", "the the cat"),
+    ("neg", "dog dog"),
+]
+
+
+def arrays(texts):
+    return [texts.tokens, texts.offsets, texts.types, texts.labels, texts.label_names, texts.lines]
+
+
+def equal(a, b):
+    return all(list(x) == list(y) for x, y in zip(arrays(a), arrays(b), strict=True))
+
+
+@pytest.fixture
+def tsv(tmp_path):
+    path = tmp_path / "train.tsv"
+    path.write_text("".join(f"{label}\t{text}\n" for label, text in PAIRS))
+    return path
+
+
+def test_tokens_offsets_and_labels():
+    texts = tokenize(PAIRS)
+    words = [list(texts.types.gather(texts.tokens[a:b])) for a, b in itertools.pairwise(texts.offsets)]  # fmt: skip
+    assert words[0] == ["the", "cat", "sat", "on", "the", "mat"]
+    assert words[1] == ["the", "dog", "the", "'", "dog", "'"]
+    assert words[2] == []
+    assert [texts.label_names[i] for i in texts.labels] == [label for label, _ in PAIRS]
+    assert texts.tokens.dtype == np.int32
+
+
+def test_blocks_give_the_same_as_the_whole(tsv):
+    assert equal(tokenize(tsv, block_bytes=30), tokenize(tsv))
+
+
+def test_cache_is_keyed_by_content(tsv, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    first = tokenize(tsv, cache_dir=cache)
+    assert equal(first, tokenize(tsv))
+    assert isinstance(first.tokens, np.memmap)
+    monkeypatch.setattr("dlnotes.data.tokenized._number", None)  # nothing is numbered again
+    assert equal(tokenize(shutil.copy(tsv, tmp_path / "b.tsv") and tmp_path / "b.tsv", cache_dir=cache), first)  # fmt: skip
+    tsv.write_text(tsv.read_text() + "pos\tnew words\n")
+    with pytest.raises(TypeError):
+        tokenize(tsv, cache_dir=cache)
+    monkeypatch.undo()
+    assert len(tokenize(tsv, cache_dir=cache)) == len(first) + 1
+    assert len(tokenize(tsv, "characters", cache_dir=cache).tokens) > len(first.tokens)
+
+
+def test_a_damaged_cache_entry_is_made_again(tsv, tmp_path):
+    cache = tmp_path / "cache"
+    first = tokenize(tsv)
+    tokenize(tsv, cache_dir=cache)
+    (entry,) = cache.iterdir()
+    (entry / "tokens").write_bytes(b"")
+    assert equal(tokenize(tsv, cache_dir=cache), first)
+    (entry / "meta.json").write_text("{")
+    assert equal(tokenize(tsv, cache_dir=cache), first)
+
+
+def test_a_failed_read_leaves_no_cache_entry(tsv, tmp_path):
+    tsv.write_text("a\tx\nb\n")
+    with pytest.raises(UserError, match=r"train\.tsv:2"):
+        tokenize(tsv, cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_texts_without_a_single_token(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("a\t \nb\t\n")
+    for cache in (None, tmp_path / "cache"):
+        texts = tokenize(path, cache_dir=cache)
+        assert len(texts) == 2
+        assert len(texts.tokens) == 0
+        documents = Documents(texts, Vocabulary(["<pad>", "<unk>"]), ["a", "b"])
+        assert documents.batch(np.array([0, 1])).tokens.shape == (2, 0)
+    assert len(tokenize_texts([], "basic_english")) == 0
+
+
+def test_vocabulary_order():
+    counts = Counter(token for _, text in PAIRS for token in text.lower().replace(";", "").replace("'", " ' ").split())  # fmt: skip
+    texts = tokenize(PAIRS)
+    vocabulary = Vocabulary.from_counts(texts.types, texts.counts())
+    del counts["<unk>"]
+    ordered = sorted(counts, key=lambda token: (-counts[token], token))
+    assert list(vocabulary.tokens) == ["<pad>", "<unk>", *ordered]
+    assert vocabulary.ids(["dog", "never seen", "<unk>", "<pad>"]).tolist()[1:] == [UNK, UNK, PAD]
+    frequent = Vocabulary.from_counts(texts.types, texts.counts(), min_freq=3)
+    assert set(frequent.tokens[2:]) == {t for t, n in counts.items() if n >= 3}
+    assert len(Vocabulary.from_counts(texts.types, texts.counts(), max_size=4)) == 4
+
+
+@pytest.mark.parametrize("bad", [{"min_freq": 0}, {"max_size": 1}])
+def test_bad_vocabulary_settings(bad):
+    with pytest.raises(UserError, match=f"{next(iter(bad))} must be at least"):
+        Vocabulary.from_counts(["a"], np.array([1]), **bad)
+
+
+def test_vocabulary_file(tmp_path):
+    vocabulary = Vocabulary(["<pad>", "<unk>", "naïve", "中", "'"])
+    vocabulary.save(tmp_path / "v.txt")
+    assert list(Vocabulary.load(tmp_path / "v.txt").tokens) == list(vocabulary.tokens)
+    for content in ("", "a\nb", "<pad>\n<unk>\na\na"):
+        (tmp_path / "v.txt").write_text(content)
+        with pytest.raises(UserError, match="not a vocabulary"):
+            Vocabulary.load(tmp_path / "v.txt")
+
+
+def test_batch_of_mixed_lengths():
+    texts = tokenize(PAIRS)
+    vocabulary = Vocabulary.from_counts(texts.types, texts.counts())
+    documents = Documents(texts, vocabulary, texts.label_names, max_tokens=4)
+    batch = documents.batch(np.array([4, 0, 2]))
+    the, cat = vocabulary.ids(["the", "cat"])
+    assert batch.tokens.tolist()[0] == [the, the, cat, PAD]
+    assert batch.tokens.tolist()[1][:2] == [the, cat]
+    assert batch.tokens.tolist()[2] == [PAD] * 4
+    assert batch.tokens.dtype == torch.int64
+    assert batch.labels.tolist() == [1, 1, 1]
+    assert documents.text(0) == "the cat sat on"
+
+
+def test_label_unseen_in_training():
+    texts = tokenize([("a", "x"), ("b", "y"), ("c", "z")])
+    with pytest.raises(
+        UserError, match=r"the texts:3: label 'c' does not occur .* which has: a, b"
+    ):
+        Documents(texts, Vocabulary(["<pad>", "<unk>"]), ["a", "b"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, None])
+def test_sampler_visits_every_document_once(batch_size):
+    lengths = np.random.default_rng(0).integers(0, 50, 200)
+    sampler = BatchSampler(lengths, batch_size, seed=3, bucket=4)
+    batches = sampler.epoch(0)
+    assert len(batches) == len(sampler)
+    assert sorted(np.concatenate(batches)) == list(range(200))
+    assert {len(b) for b in batches} <= {batch_size or 200, 200 % (batch_size or 200)}
+
+
+def test_sampler_is_a_function_of_seed_and_epoch():
+    lengths = np.arange(100)
+
+    def flat(seed, epoch):
+        return np.concatenate(BatchSampler(lengths, 8, seed=seed).epoch(epoch)).tolist()
+
+    assert flat(0, 1) == flat(0, 1)
+    assert len({tuple(flat(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+    in_order = np.concatenate(BatchSampler(lengths, 8, shuffle=False).epoch(5))
+    assert in_order.tolist() == list(range(100))
+
+
+def test_buckets_save_padding():
+    lengths = np.random.default_rng(0).geometric(0.01, 5000)
+
+    def padded(bucket):
+        batches = BatchSampler(lengths, 32, bucket=bucket).epoch(0)
+        return sum(len(b) * lengths[b].max() for b in batches) / lengths.sum()
+
+    assert padded(50) < 1.1 < 2.5 < padded(1)
+
+
+def test_evaluation_batches():
+    lengths = np.array([5, 0, 100, 7, 3])
+    batches = by_length(lengths, 16)
+    assert sorted(np.concatenate(batches)) == list(range(5))
+    assert all(len(b) == 1 or len(b) * max(lengths[b]) <= 16 for b in batches)
+
+
+def test_dev_is_cut_from_train_and_the_vocabulary_sees_train_only():
+    pairs = [(str(i % 2), f"common word{i}") for i in range(100)]
+    dataset = load_dataset({"train": pairs}, dev_fraction=0.2, seed=1)
+    assert (len(dataset.train), len(dataset.dev)) == (80, 20)
+    assert np.bincount(dataset.dev.labels).tolist() == [10, 10]
+    in_train = set(" ".join(dataset.train.text(i) for i in range(80)).split())
+    assert set(dataset.vocabulary.tokens[2:]) == in_train
+    unknown = dataset.dev.batch(np.arange(20)).tokens[:, 1]
+    assert (unknown == UNK).all()
+    other = load_dataset({"train": pairs}, dev_fraction=0.2, seed=2)
+    assert [other.dev.text(i) for i in range(20)] != [dataset.dev.text(i) for i in range(20)]
+
+
+def test_test_is_read_only_when_asked_for(tmp_path):
+    test = tmp_path / "test.tsv"
+    test.write_text("x\n")
+    dataset = load_dataset({"train": [("a", "x"), ("b", "y")] * 9, "test": test})
+    with pytest.raises(UserError, match=r"test\.tsv:1: too few fields"):
+        dataset.read_test()
+    with pytest.raises(UserError, match="does not exist"):
+        load_dataset({"train": PAIRS, "test": Path("nowhere.tsv")})
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "message"),
+    [
+        ({"train": [("a", "x")] * 9}, {}, "only one class, 'a'"),
+        ({"train": [("a", "x"), ("b", "y")]}, {}, "too few to cut a dev split"),
+        ({"train": PAIRS}, {"dev_fraction": 1.0}, "dev_fraction must be between"),
+        ({"train": PAIRS}, {"max_tokens": 0}, "max_tokens must be at least 1"),
+        ({"train": PAIRS}, {"tokenizer": "spacy"}, "tokenizer must be one of basic_english"),
+        ({"train": PAIRS, "dev": [("odd", "x")]}, {}, "label 'odd' does not occur"),
+    ],
+)
+def test_bad_data_sets(sources, options, message):
+    with pytest.raises(UserError, match=message):
+        load_dataset(sources, **options)
+
+
+@pytest.mark.slow
+def test_imdb_is_read_and_numbered_in_three_seconds(shared_data, tmp_path):
+    """25,000 documents on a cold cache of our own; the best of three, since machines are noisy."""
+    import time
+
+    def seconds(i):
+        began = time.perf_counter()
+        texts = tokenize(shared_data / "imdb" / "train.tsv.gz", cache_dir=tmp_path / str(i))
+        vocabulary = Vocabulary.from_counts(texts.types, texts.counts())
+        Documents(texts, vocabulary, texts.label_names)
+        took = time.perf_counter() - began
+        assert len(texts) == 25_000
+        assert len(texts.tokens) > 5_000_000
+        return took
+
+    assert min(seconds(i) for i in range(3)) <= 3

@@ -1,0 +1,86 @@
+"""Our polars expressions against torchtext's normalisation in plain Python."""
+
+import re
+import sys
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dlnotes.data.readers import read
+from dlnotes.data.tokenization import TOKENIZERS
+
+# torchtext 0.18's documented replacements of "basic_english", one after another.
+REPLACEMENTS = [
+    (r"\'", " '  "),
+    (r"\"", ""),
+    (r"\.", " . "),
+    (r"<br \/>", " "),
+    (r",", " , "),
+    (r"\(", " ( "),
+    (r"\)", " ) "),
+    (r"\!", " ! "),
+    (r"\?", " ? "),
+    (r"\;", " "),
+    (r"\:", " "),
+    (r"\s+", " "),
+]
+
+
+def reference(text: str) -> list[str]:
+    text = text.lower()
+    for pattern, replacement in REPLACEMENTS:
+        text = re.sub(pattern, replacement, text)
+    return text.split()
+
+
+def ours(texts: list[str], tokenizer: str = "basic_english") -> list[list[str]]:
+    frame = pl.DataFrame({"text": texts}, schema={"text": pl.String})
+    lists = frame.select(TOKENIZERS[tokenizer](pl.col("text")))["text"].to_list()
+    return [[token for token in tokens if token] for tokens in lists]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It's \"fine\", isn't it?",
+        "a<br />b<BR />c <br/> d",
+        'x <b"r /> y',
+        "one;two:three(four)!",
+        "tab\tnew\nline\x0bfeed\x1c\x1f\x85\xa0\u2003\u3000end",
+        "ÀÉÎ ΣΑΣ İ",
+        "",
+        " . ",
+        "中文，字",
+    ],
+)
+def test_basic_english(text):
+    assert ours([text]) == [reference(text)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.text(alphabet=st.sampled_from("aB'\".,()!?;: \t\n<br/>\x1d\u2028é中")), max_size=5)
+)
+def test_basic_english_on_drawn_punctuation(texts):
+    assert ours(texts) == [reference(text) for text in texts]
+
+
+def test_every_white_space_of_python_separates():
+    spaces = [chr(c) for c in range(sys.maxunicode + 1) if chr(c).isspace()]
+    assert ours([f"a{space}b" for space in spaces]) == [["a", "b"]] * len(spaces)
+    assert ours([f"a{space}b" for space in spaces], "characters") == [["a", "b"]] * len(spaces)
+
+
+def test_characters():
+    assert ours(["你好 World", ""], "characters") == [list("你好world"), []]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["trec", "mr", "sst2", "20ng", "r52", "imdb", "agnews_partial"])
+def test_basic_english_on_real_text(shared_data, name):
+    for path in (shared_data / name).glob("*.tsv*"):
+        texts = pl.concat(list(read(path)))["text"].to_list()
+        for text, tokens in zip(texts, ours(texts), strict=True):
+            assert tokens == reference(text)

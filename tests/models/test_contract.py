@@ -1,0 +1,499 @@
+"""What every model promises, on every model; small settings, a few seconds in all."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from dlnotes.models import MODELS, FastText, TextCNN, TextRNN
+from dlnotes.models.fasttext import ngram_ids
+from dlnotes.models.textcnn import MaxOverTime
+from dlnotes.nn import PAD, Bidirectional, last_states, masked_max, masked_mean
+from dlnotes.nn.recurrence import lstm_step
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    # On tensors this small a second thread only waits, for seconds when the machine is busy.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+V, C = 40, 3
+SMALL: dict[str, list[dict[str, Any]]] = {
+    "fasttext": [
+        {"embedding_dim": 8, "buckets": 64},
+        {"embedding_dim": 8, "ngrams": 1},
+        {"embedding_dim": 8, "ngrams": 4, "buckets": 64},
+    ],
+    "textcnn": [
+        {"embedding_dim": 8, "maps": 6},
+        {"embedding_dim": 8, "maps": 6, "widths": (1, 7)},
+    ],
+    "textrnn": [
+        {"embedding_dim": 8, "hidden_size": 6},
+        {"embedding_dim": 8, "hidden_size": 6, "pooling": "mean", "num_layers": 2},
+        {"embedding_dim": 8, "hidden_size": 6, "pooling": "last"},
+    ],
+}
+CASES = [
+    pytest.param(name, settings, id=f"{name}{i}")
+    for name, variants in SMALL.items()
+    for i, settings in enumerate(variants)
+]
+every_model = pytest.mark.parametrize(("name", "settings"), CASES)
+
+
+def build(name: str, settings: dict[str, Any], **more: Any) -> Any:
+    torch.manual_seed(0)
+    # Dense gradients unless a test asks: they can be compared and differentiated again.
+    return MODELS[name](vocabulary_size=V, num_classes=C, **{"sparse": False, **settings, **more})
+
+
+def documents(lengths: list[int], columns: int | None = None, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.full((len(lengths), max(lengths) if columns is None else columns), PAD)
+    for row, n in zip(tokens, lengths, strict=True):
+        row[:n] = torch.randint(1, V, (n,), generator=generator)
+    return tokens
+
+
+MIXED = [9, 1, 0, 4, 2, 9, 12, 3]
+
+
+def test_every_model_is_tested() -> None:
+    assert SMALL.keys() == MODELS.keys()
+
+
+@every_model
+def test_scores_have_one_row_a_document(name: str, settings: dict[str, Any]) -> None:
+    scores = build(name, settings)(documents(MIXED))
+    assert scores.shape == (len(MIXED), C)
+    assert scores.dtype == torch.float32
+    assert scores.isfinite().all()
+
+
+@every_model
+@pytest.mark.parametrize("extra", [1, 3, 50])
+def test_appended_padding_changes_nothing(name: str, settings: dict[str, Any], extra: int) -> None:
+    model = build(name, settings).double().eval()
+    tokens = documents(MIXED)
+    before, after = model(tokens), model(F.pad(tokens, (0, extra), value=PAD))
+    torch.testing.assert_close(after, before, rtol=1e-12, atol=1e-14)
+    if name == "fasttext":
+        assert torch.equal(after, before)
+
+
+@every_model
+def test_appended_padding_changes_no_gradient(name: str, settings: dict[str, Any]) -> None:
+    model = build(name, settings).double().eval()
+    tokens = documents(MIXED)
+    parameters = list(model.parameters())
+    before = torch.autograd.grad(model(tokens).square().sum(), parameters)
+    padded = F.pad(tokens, (0, 20), value=PAD)
+    after = torch.autograd.grad(model(padded).square().sum(), parameters)
+    torch.testing.assert_close(after, before, rtol=1e-11, atol=1e-13)
+
+
+@every_model
+def test_batched_equals_one_by_one(name: str, settings: dict[str, Any]) -> None:
+    model = build(name, settings).double().eval()
+    tokens = documents(MIXED)
+    single = [model(row[None, :n]) for row, n in zip(tokens, MIXED, strict=True)]
+    torch.testing.assert_close(model(tokens), torch.cat(single), rtol=1e-12, atol=1e-14)
+
+
+@every_model
+def test_every_parameter_gets_a_gradient(name: str, settings: dict[str, Any]) -> None:
+    model = build(name, settings)
+    F.cross_entropy(model(documents(MIXED)), torch.arange(len(MIXED)) % C).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@every_model
+@pytest.mark.parametrize("sparse", [False, True])
+def test_padding_row_is_zero_and_has_no_gradient(
+    name: str, settings: dict[str, Any], sparse: bool
+) -> None:
+    model = build(name, settings, sparse=sparse)
+    weight = model.vectors.weight
+    assert not weight[PAD].any()
+    tokens = documents([4, 2, 3], columns=8)
+    model(tokens).square().sum().backward()
+    assert weight.grad.is_sparse == sparse
+    assert not weight.grad.to_dense()[PAD].any()
+    touched = weight.grad.to_dense()[:V].any(dim=1).nonzero().flatten()
+    assert set(touched.tolist()) <= set(tokens.unique().tolist()) - {PAD}
+
+
+@every_model
+def test_sparse_gradient_equals_the_dense_one(name: str, settings: dict[str, Any]) -> None:
+    gradients = []
+    for sparse in (False, True):
+        model = build(name, settings, sparse=sparse).eval()
+        model(documents(MIXED)).square().sum().backward()
+        gradients.append(model.vectors.weight.grad.to_dense())
+    torch.testing.assert_close(*gradients)
+
+
+@every_model
+def test_poison_in_the_padding_row_goes_nowhere(name: str, settings: dict[str, Any]) -> None:
+    model = build(name, settings).eval()
+    tokens = documents([9, 1, 4, 2], columns=15)
+    clean = model(tokens)
+    with torch.no_grad():
+        model.vectors.weight[PAD] = torch.nan
+    poisoned = model(tokens)
+    assert torch.equal(poisoned, clean)
+    poisoned.square().sum().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad.isfinite().all(), key
+
+
+@every_model
+def test_sixteen_documents_are_learned_by_heart(name: str, settings: dict[str, Any]) -> None:
+    model = build(name, settings, dropout=0.0)
+    tokens = documents([int(n) for n in torch.arange(16) % 9 + 3])
+    labels = torch.randint(0, C, (16,), generator=torch.Generator().manual_seed(3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(tokens), labels)
+        loss.backward()
+        optimizer.step()
+        if hasattr(model, "constrain_"):
+            model.constrain_()
+        if loss < 0.05:
+            break
+    assert (model(tokens).argmax(dim=1) == labels).all()
+    assert loss < 0.05
+
+
+@every_model
+@pytest.mark.parametrize("columns", [0, 1, 2, 30])
+def test_unknown_and_empty_documents_have_finite_scores(
+    name: str, settings: dict[str, Any], columns: int
+) -> None:
+    model = build(name, settings)
+    empty = torch.full((2, columns), PAD)
+    unknown = torch.full((2, max(columns, 1)), 1)
+    for tokens in (empty, unknown):
+        model.zero_grad()
+        scores = model(tokens)
+        assert scores.isfinite().all()
+        scores.square().sum().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@every_model
+def test_meta_device(name: str, settings: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        model = build(name, settings)
+    scores = model(torch.ones(5, 7, dtype=torch.int64, device="meta"))
+    assert scores.shape == (5, C)
+    assert scores.device.type == "meta"
+
+
+@every_model
+def test_forward_never_reads_the_data(name: str, settings: dict[str, Any]) -> None:
+    # .item(), .nonzero(), a boolean index and packing all raise on a tensor that has no data: what
+    # passes here has no reason to wait for a GPU.
+    with FakeTensorMode() as fake:
+        model = build(name, settings)
+        tokens = fake.from_tensor(documents(MIXED))
+        assert model(tokens).shape == (len(MIXED), C)
+
+
+@every_model
+def test_one_trace_serves_other_documents(name: str, settings: dict[str, Any]) -> None:
+    # Nor does Python branch on them: the recorded operations give the scores of another batch.
+    model = build(name, settings).eval()
+    traced = make_fx(model)(documents(MIXED))
+    other = documents([0, 12, 3, 12, 1, 5, 7, 2], seed=7)
+    torch.testing.assert_close(traced(other), model(other))
+    called = {str(node.target) for node in traced.graph.nodes}
+    waiting = ("_local_scalar_dense", "nonzero", "aten.index.", "masked_select", "pack_padded")
+    assert not any(word in name for name in called for word in waiting), called
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@every_model
+def test_models_can_be_vmapped(name: str, settings: dict[str, Any]) -> None:
+    if name == "textrnn":
+        pytest.skip("torch has no batching rule for its LSTM kernel")
+    models = [build(name, settings).eval() for _ in range(2)]
+    with torch.no_grad():
+        for parameter in models[1].parameters():
+            parameter.mul_(2)
+    parameters, _ = torch.func.stack_module_state(models)
+    tokens = documents(MIXED)
+    both = torch.func.vmap(lambda p: torch.func.functional_call(models[0], p, (tokens,)))(
+        parameters
+    )
+    torch.testing.assert_close(both, torch.stack([model(tokens) for model in models]))
+
+
+@every_model
+def test_state_round_trip(name: str, settings: dict[str, Any], tmp_path: Any) -> None:
+    model = build(name, settings).eval()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    torch.manual_seed(9)
+    other = MODELS[name](vocabulary_size=V, num_classes=C, **settings).eval()
+    tokens = documents(MIXED)
+    assert not torch.equal(other(tokens), model(tokens))
+    other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    assert torch.equal(other(tokens), model(tokens))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
+    parameters = inspect.signature(MODELS[name], eval_str=True).parameters
+    assert list(parameters)[:2] == ["vocabulary_size", "num_classes"]
+    for parameter in parameters.values():
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        plain = {int, float, bool, str, tuple[int, ...]}
+        assert parameter.annotation in plain, parameter
+        if parameter.name not in ("vocabulary_size", "num_classes"):
+            kind = typing.get_origin(parameter.annotation) or parameter.annotation
+            assert type(parameter.default) is kind, parameter
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *((name, {"vocabulary_size": 1}) for name in MODELS),
+        *((name, {"num_classes": 1}) for name in MODELS),
+        *((name, {"num_classes": 2.5}) for name in MODELS),
+        *((name, {"embedding_dim": 0}) for name in MODELS),
+        *((name, {"dropout": 1.0}) for name in MODELS),
+        *((name, {"dropout": -0.1}) for name in MODELS),
+        *((name, {"dropout": float("nan")}) for name in MODELS),
+        ("fasttext", {"ngrams": 0}),
+        ("fasttext", {"buckets": 0}),
+        ("fasttext", {"buckets": 2**31}),
+        ("textcnn", {"maps": 0}),
+        ("textcnn", {"widths": ()}),
+        ("textcnn", {"widths": (3, 0)}),
+        ("textcnn", {"max_norm": -1.0}),
+        ("textcnn", {"max_norm": float("nan")}),
+        ("textrnn", {"hidden_size": 0}),
+        ("textrnn", {"num_layers": 0}),
+        ("textrnn", {"num_layers": True}),
+        ("textrnn", {"pooling": "sum"}),
+    ],
+)
+def test_bad_hyper_parameters(name: str, wrong: dict[str, Any]) -> None:
+    ((argument, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"{argument} is .*; allowed: ") as error:
+        MODELS[name](**{"vocabulary_size": V, "num_classes": C, **wrong})
+    assert repr(value) in str(error.value) or argument == "widths"
+
+
+# ------------------------------------------------------------------------------ FastText
+
+
+def test_fasttext_without_ngrams_is_embedding_bag_mean() -> None:
+    model = build("fasttext", {"ngrams": 1, "embedding_dim": 8})
+    bag = nn.EmbeddingBag(V, 8, mode="mean", padding_idx=PAD)
+    bag.load_state_dict({"weight": model.vectors.weight})
+    tokens = documents(MIXED)
+    torch.testing.assert_close(model(tokens), model.output(bag(tokens)))
+
+
+def test_fasttext_is_the_mean_of_words_and_ngrams() -> None:
+    model = build("fasttext", {"ngrams": 3, "buckets": 50, "embedding_dim": 8})
+    assert len(model.vectors.weight) == V + 50
+    tokens = documents(MIXED)
+    for row, n in zip(tokens, MIXED, strict=True):
+        if n == 0:
+            continue
+        words = row[None, :n]
+        ids = [*words[0].tolist()]
+        for i in range(n):
+            for end in range(i + 2, min(i + 3, n) + 1):
+                gram = ngram_ids(words[:, i:end], ngrams=end - i, first=V, buckets=50)
+                ids.append(int(gram[0, -1]))
+        expected = model.output(model.vectors.weight[ids].mean(dim=0))
+        torch.testing.assert_close(model(words)[0], expected)
+
+
+def test_ngram_ids_ignore_padding_and_depend_on_order() -> None:
+    ids = ngram_ids(
+        torch.tensor([[5, 6, 7, PAD], [6, 5, PAD, PAD]]), ngrams=3, first=100, buckets=2**30
+    )
+    assert ((ids == PAD) == torch.tensor([[0, 0, 1, 0, 1], [0, 1, 1, 1, 1]])).all()
+    real = ids[ids != PAD]
+    assert len(real.unique()) == len(real) == 4
+    assert (real >= 100).all()
+
+
+@pytest.mark.parametrize("buckets", [1000, 2**16, 99_991, 3_000_000])
+def test_ngrams_spread_over_the_buckets_like_random_numbers(buckets: int) -> None:
+    n = 400  # every pair of 400 words: the regular grid on which a weak hash collides
+    pairs = torch.cartesian_prod(torch.arange(2, n + 2), torch.arange(2, n + 2))
+    ids = ngram_ids(pairs, ngrams=2, first=7, buckets=buckets).flatten() - 7
+    assert ids.min() >= 0
+    assert ids.max() < buckets
+    used = len(ids.unique())
+    expected = buckets * (1 - (1 - 1 / buckets) ** (n * n))
+    assert used > 0.98 * expected
+
+
+def test_fasttext_starts_uniform() -> None:
+    weight = FastText(vocabulary_size=5000, num_classes=2, embedding_dim=20).vectors.weight[1:]
+    assert -1 / 20 <= weight.min() < -0.0499
+    assert 0.0499 < weight.max() <= 1 / 20
+    assert weight.std().item() == pytest.approx(1 / 20 / 3**0.5, rel=0.01)
+
+
+# ------------------------------------------------------------------------------- TextCNN
+
+
+def test_textcnn_is_conv1d_and_max_over_time() -> None:
+    model = build("textcnn", {"embedding_dim": 8, "maps": 6}).eval()
+    for n in (5, 9, 30):
+        tokens = documents([n])
+        x = model.vectors.weight[tokens].transpose(1, 2)  # b e t
+        pooled = [
+            F.max_pool1d(F.relu(F.conv1d(x, f.weight, f.bias)), n - h + 1).squeeze(2)
+            for h, f in zip(model.widths, model.filters, strict=True)
+        ]
+        torch.testing.assert_close(model(tokens), model.output(torch.cat(pooled, dim=1)))
+
+
+def test_textcnn_fills_a_short_document_up_with_zeros() -> None:
+    model = build("textcnn", {"embedding_dim": 8, "maps": 6}).eval()
+    tokens = documents([2])
+    x = F.pad(model.vectors.weight[tokens], (0, 0, 0, 3))  # b 5 e
+    pooled = [
+        F.relu(torch.einsum("bte,met->bm", x[:, :h], f.weight) + f.bias)
+        for h, f in zip(model.widths, model.filters, strict=True)
+    ]
+    torch.testing.assert_close(model(tokens), model.output(torch.cat(pooled, dim=1)))
+
+
+def test_max_over_time_has_the_gradients_of_convolution_and_maximum() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 9, 5, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(6, 5, 3, dtype=torch.float64, requires_grad=True)
+    inside = torch.arange(7) < torch.tensor([7, 1, 4, 2]).unsqueeze(1)
+    y, _ = MaxOverTime.apply(x, w, inside)
+    c = F.conv1d(x.transpose(1, 2), w).masked_fill(~inside.unsqueeze(1), -torch.inf)
+    expected = c.max(dim=2).values
+    torch.testing.assert_close(y, expected)
+    weights = torch.randn_like(y)
+    torch.testing.assert_close(
+        torch.autograd.grad((y * weights).sum(), (x, w)),
+        torch.autograd.grad((expected * weights).sum(), (x, w)),
+    )
+    function = lambda x, w: MaxOverTime.apply(x, w, inside)[0]  # noqa: E731
+    assert torch.autograd.gradcheck(function, (x, w))
+    assert torch.autograd.gradgradcheck(function, (x, w))
+
+
+def test_textcnn_max_norm_rescales_the_rows_that_are_too_long() -> None:
+    model = build("textcnn", {"max_norm": 3.0})
+    with torch.no_grad():
+        model.output.weight.copy_(torch.ones_like(model.output.weight))
+        model.output.weight[1] *= 0.1
+        model.output.weight[2] = 0.0
+    before = model.output.weight.detach().clone()
+    model.constrain_()
+    after = model.output.weight.detach()
+    torch.testing.assert_close(after[0], before[0] * 3 / before[0].norm())
+    assert torch.equal(after[1:], before[1:])
+    model.max_norm = 0.0
+    model.output.weight.data *= 100
+    model.constrain_()
+    assert model.output.weight[0].norm() > 100
+
+
+# ------------------------------------------------------------------------------- TextRNN
+
+
+def test_lstm_written_out_equals_torch() -> None:
+    torch.manual_seed(0)
+    lstm = nn.LSTM(5, 7, batch_first=True).double()
+    x = torch.randn(3, 6, 5, dtype=torch.float64)
+    W, U, b = lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0
+    h = c = torch.zeros(3, 7, dtype=torch.float64)
+    states = []
+    for x_t in x.unbind(dim=1):
+        h, c = lstm_step(x_t, h, c, W, U, b)
+        states.append(h)
+    expected, (_, last_c) = lstm(x)
+    torch.testing.assert_close(torch.stack(states, dim=1), expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(c, last_c[0], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        torch.autograd.grad(h.sum() + c.sum(), lstm.parameters()),
+        torch.autograd.grad(expected[:, -1].sum() + last_c.sum(), lstm.parameters()),
+    )
+
+
+def packed(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+    sequence = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(lstm(sequence)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize("direction", ["copy_from", "copy_to"])
+def test_bidirectional_equals_the_packed_lstm(num_layers: int, direction: str) -> None:
+    torch.manual_seed(0)
+    theirs = nn.LSTM(5, 7, num_layers, batch_first=True, bidirectional=True).double()
+    ours = Bidirectional(5, 7, num_layers=num_layers).double()
+    getattr(ours, direction)(theirs)
+    lengths = torch.tensor([n for n in MIXED if n > 0])
+    x = torch.randn(len(lengths), 14, 5, dtype=torch.float64, requires_grad=True)
+    real = torch.arange(14) < lengths[:, None]
+    y, expected = ours(x, real), packed(theirs, x, lengths)
+    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-12)
+    weights = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad((y * weights).sum(), x)
+    (reference,) = torch.autograd.grad((expected * weights).sum(), x)
+    torch.testing.assert_close(gradient, reference, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean", "last"])
+def test_textrnn_is_the_packed_lstm_and_pooling(pooling: str) -> None:
+    settings = {"embedding_dim": 8, "hidden_size": 6, "num_layers": 2, "pooling": pooling}
+    model = build("textrnn", settings).eval()
+    lstm = nn.LSTM(8, 6, 2, batch_first=True, bidirectional=True)
+    model.lstm.copy_to(lstm)
+    for n in (1, 2, 9):
+        tokens = documents([n])
+        h, (state, _) = lstm(model.vectors.weight[tokens])
+        pooled = {
+            "max": h.max(dim=1).values,
+            "mean": h.mean(dim=1),
+            "last": torch.cat([state[-2], state[-1]], dim=1),
+        }[pooling]
+        torch.testing.assert_close(model(tokens), model.output(pooled))
+
+
+@pytest.mark.parametrize("pool", [masked_max, masked_mean, last_states])
+def test_pooling_of_nothing_is_zero(pool: Any) -> None:
+    x = torch.full((2, 3, 4), torch.nan)
+    assert torch.equal(pool(x, torch.zeros(2, 3, dtype=torch.bool)), torch.zeros(2, 4))
+
+
+def test_paper_defaults() -> None:
+    cnn = TextCNN(vocabulary_size=10, num_classes=2)
+    assert [f.weight.shape for f in cnn.filters] == [(100, 300, h) for h in (3, 4, 5)]
+    assert (cnn.dropout.p, cnn.max_norm) == (0.5, 3.0)
+    assert FastText(vocabulary_size=10, num_classes=2).vectors.embedding_dim == 10
+    assert TextRNN(vocabulary_size=10, num_classes=2).pooling == "max"

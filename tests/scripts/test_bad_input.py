@@ -1,0 +1,120 @@
+"""A user's mistakes: one line that says what, where and what to do; exit code 2; nothing lost."""
+
+import io
+import os
+from types import SimpleNamespace
+
+import pytest
+from running import SMALL
+
+GOOD = "sport\tgoal team\ntech\tchip code\n" * 20
+
+
+def train(files, *more, **own):
+    """Arguments of a quick training in which `own` replaces files."""
+    chosen = {"train": files / "train.tsv", "test": files / "test.tsv"} | own
+    given = [part for name, path in chosen.items() if path for part in (f"--{name}", path)]
+    return ["train", *given, "--epochs", 1, *SMALL["fasttext"], *more]
+
+
+def case(make, *expected):
+    return pytest.param(make, expected)
+
+
+def put(path, content):
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+CASES = {
+    "missing file": case(lambda f, t: train(f, train=t / "no.tsv"), "no.tsv does not exist"),
+    "missing test file": case(lambda f, t: train(f, test=t / "no.tsv"), "no.tsv does not exist"),
+    "missing column": case(
+        lambda f, t: train(f, train=put(t / "a.csv", "klass,text\na,b\n"), **{"label-column": "label"}),
+        "a.csv: no label column 'label'; the file has: klass, text", "--label-column",
+    ),
+    "empty file": case(lambda f, t: train(f, train=put(t / "a.tsv", "")), "a.tsv holds no documents"),
+    "one class": case(lambda f, t: train(f, train=put(t / "a.tsv", "x\ty\n" * 9)), "only one class, 'x'"),
+    "unseen label": case(
+        lambda f, t: train(f, test=put(t / "b.tsv", "sport\tx\nlaw\ty\n")),
+        "b.tsv:2: label 'law' does not occur", "the trained classifier is kept in",
+    ),
+    "not UTF-8": case(lambda f, t: train(f, train=put(t / "a.tsv", GOOD.encode() + b"x\t\xff\n")), "a.tsv:41: not UTF-8"),
+    "too few fields": case(lambda f, t: train(f, train=put(t / "a.tsv", GOOD + "x\n")), "a.tsv:41: too few fields"),
+    "nan loss": case(lambda f, t: train(f, "--optimizer", "gradient-descent", "--lr", 1e38, "--epochs", 9), "the loss became", "lower --lr"),
+    "unwritable output": case(lambda f, t: train(f, "--out", put(t / "file", "") / "run"), "cannot write to", "give another --out"),
+    "unknown model": case(lambda f, t: train(f, "--model", "bert"), "--model must be one of fasttext, textcnn, textrnn, not 'bert'"),
+    "unknown optimizer": case(lambda f, t: train(f, "--optimizer", "lion"), "--optimizer must be one of"),
+    "bad lr": case(lambda f, t: train(f, "--lr", -1), "lr must be"),
+    "bad model setting": case(lambda f, t: train(f, "--model-args", "size=3"), "fasttext has no setting 'size=3'", "embedding_dim=10"),
+    "unknown corpus": case(lambda f, t: ["train", "--corpus", "nope"], "corpus 'nope' is none of"),
+    "corpus and train": case(lambda f, t: train(f, "--corpus", "bbc"), "give either --corpus or --train"),
+    "test without train": case(lambda f, t: ["train", "--test", f / "test.tsv"], "belong to --train FILE"),
+    "no cuda": case(lambda f, t: train(f, "--device", "cuda"), "torch sees no CUDA device"),
+    "nothing to resume": case(lambda f, t: train(f, "--resume"), "there is nothing to resume"),
+    "not a run, evaluate": case(lambda f, t: ["evaluate", t, "--test", f / "test.tsv"], "is not a trained classifier", "config.json"),
+    "not a run, predict": case(lambda f, t: ["predict", t / "no", "x"], "is not a trained classifier"),
+    "foreign folder": case(lambda f, t: [put(t / "config.json", "{}"), "predict", t, "x"][1:], "not a run of dlnotes"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to stand in: the default --out lies below it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def told(result):
+    assert result.code == 2, result
+    line = result.err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "Traceback" not in result.err
+    return line
+
+
+@pytest.mark.parametrize(("make", "expected"), CASES.values(), ids=CASES)
+def test_one_line_and_exit_code_2(script, files, here, make, expected):
+    if make is CASES["no cuda"].values[0]:
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("there is a CUDA device")
+    line = told(script(*make(files, here)))
+    for part in expected:
+        assert part in line
+
+
+def test_a_folder_with_a_run_is_left_alone(script, files, here):
+    assert script(*train(files, "--out", "run")).code == 0
+    before = {path: path.read_bytes() for path in (here / "run").iterdir()}
+    assert "already holds a run" in told(script(*train(files, "--out", "run")))
+    (here / "bad.tsv").write_text("law\tx\n")
+    assert "bad.tsv:1: label 'law'" in told(script("evaluate", "run", "--test", "bad.tsv"))
+    assert "resume with the same settings" in told(
+        script(*train(files, "--out", "run", "--resume", "--lr", 0.5))
+    )
+    assert {
+        path: path.read_bytes() for path in (here / "run").iterdir() if path in before
+    } == before
+
+
+def test_a_damaged_checkpoint(script, files, here):
+    assert script(*train(files, "--out", "run")).code == 0
+    (here / "run" / "checkpoint.pt").write_bytes(b"PK junk")
+    assert "is not a checkpoint" in told(script(*train(files, "--out", "run", "--resume")))
+    (here / "run" / "model.safetensors").write_bytes(b"\0" * 99)
+    assert "damaged or foreign" in told(script("predict", "run", "x"))
+
+
+def test_predict_names_the_line_that_is_not_utf8(script, files, here):
+    assert script(*train(files, "--out", "run")).code == 0
+    stream = SimpleNamespace(buffer=io.BytesIO(b"fine\n\xff\n"))
+    assert "standard input:2: not UTF-8" in told(script("predict", "run", stdin=stream))
+    assert "no.txt cannot be read" in told(script("predict", "run", "--file", "no.txt"))
+    assert "not both" in told(script("predict", "run", "x", "--file", "no.txt"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(script, files, here):
+    (here / "locked").mkdir(mode=0o500)
+    assert "cannot write to" in told(script(*train(files, "--out", "locked/run")))

@@ -1,0 +1,121 @@
+"""The main job on files: train, evaluate, predict; kill -9 and Ctrl-C in between."""
+
+import io
+import json
+import random
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+from running import SMALL, process
+
+from dlnotes.models import MODELS
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_train_evaluate_predict(script, files, tmp_path, model):
+    out = tmp_path / "run"
+    trained = script(
+        "train", "--model", model, "--train", files / "train.tsv", "--test", files / "test.tsv",
+        "--out", out, "--epochs", 5, "--lr", 0.02, "--batch-size", 16, *SMALL[model],
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    assert "epoch   5" in trained.err
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["test"]["accuracy"] > 0.9
+    assert f"accuracy {record['test']['accuracy']:.4f}" in trained.out
+    assert record["settings"]["model"] == model
+
+    figures = tmp_path / "figures.json"
+    measured = script("evaluate", out, "--test", files / "test.tsv", "--json", figures)
+    assert measured.code == 0, measured.err
+    assert f"accuracy {record['test']['accuracy']:.4f}" in measured.out
+    assert "confusion matrix" in measured.out
+    written = json.loads(figures.read_text())
+    assert written["macro_f1"] == pytest.approx(record["test"]["macro_f1"])
+    assert sum(map(sum, written["confusion"])) == 40
+
+    one = script("predict", out, "the goal of a team")
+    assert json.loads(one.out)["label"] == "sport"
+    texts = ["code for the web", "a match"]
+    stream = SimpleNamespace(buffer=io.BytesIO("\n".join(texts).encode()))
+    lines = script("predict", out, "--top-k", 1, stdin=stream)
+    assert [json.loads(line)["label"] for line in lines.out.splitlines()] == ["tech", "sport"]
+    assert [json.loads(line)["text"] for line in lines.out.splitlines()] == texts
+    (tmp_path / "texts.txt").write_text("a chip\r\nthe team\n\n")
+    from_file = script("predict", out, "--file", tmp_path / "texts.txt")
+    assert [json.loads(line)["text"] for line in from_file.out.splitlines()] == [
+        "a chip",
+        "the team",
+        "",
+    ]
+
+
+def test_help_is_readable(script):
+    for name in ("train", "evaluate", "predict"):
+        shown = script(name, "--help")
+        assert shown.code == 0
+        assert "usage:" in shown.out
+        assert "Traceback" not in shown.err
+    text = " ".join(script("train", "--help").out.replace("│", " ").split())
+    for option, explained in {
+        "--lr": "Learning rate.",
+        "--resume": "Go on with the run in --out, bit for bit",
+        "--model-args": "The model's own hyper-parameters, for example embedding_dim=100",
+    }.items():
+        assert option in text
+        assert explained in text
+
+
+def arguments(files, out, model="textcnn", epochs=6):
+    return [
+        "--model", model, "--train", files / "train.tsv", "--test", files / "test.tsv", "--out", out,
+        "--epochs", epochs, "--batch-size", 8, "--lr", 0.01, "--checkpoint-every", 3,
+        "--schedule", "linear", "--warmup", 0.1, "--clip-norm", 1, *SMALL[model],
+    ]  # fmt: skip
+
+
+def same_run(a, b):
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    records = [json.loads((folder / "metrics.json").read_text()) for folder in (a, b)]
+    for record in records:
+        for row in record["history"]:
+            row.pop("documents_per_second")
+    for key in ("history", "dev", "test", "best_epoch", "settings"):
+        assert records[0][key] == records[1][key], key
+
+
+@pytest.mark.parametrize("model", ["fasttext", "textcnn"])
+def test_kill_at_a_random_moment_and_resume_bit_for_bit(script, files, tmp_path, model):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert script("train", *arguments(files, whole, model)).code == 0
+    child = process("train", *arguments(files, killed, model))
+    while not (killed / "checkpoint.pt").exists():
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.005)
+    time.sleep(random.Random().uniform(0, 0.4))
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    resumed = script("train", *arguments(files, killed, model), "--resume")
+    assert resumed.code == 0, resumed.err
+    same_run(whole, killed)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(script, files, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert script("train", *arguments(files, whole, epochs=20)).code == 0
+    child = process("train", *arguments(files, stopped, epochs=20))
+    while not (stopped / "checkpoint.pt").exists():
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.005)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate()
+    assert child.returncode == 130
+    assert "Traceback" not in err
+    command = err.splitlines()[-1]
+    assert "Go on with:" in err
+    assert command.endswith("--resume")
+    resumed = script("train", *command.split()[2:])
+    assert resumed.code == 0, resumed.err
+    same_run(whole, stopped)

@@ -1,0 +1,53 @@
+"""The package itself: one-way imports, a wheel that works without the checkout."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dlnotes.data import vocabulary
+from dlnotes.nn import PAD
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_padding_has_one_number():
+    """Models may not import data, so the number stands in two places."""
+    assert PAD == vocabulary.PAD
+
+
+@pytest.mark.slow
+def test_a_wheel_builds_and_works(tmp_path):
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("dlnotes-*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    program = """
+import dlnotes, sys
+assert dlnotes.__file__.startswith(sys.argv[1]), dlnotes.__file__
+from dlnotes.data.dataset import load_dataset
+from dlnotes.training.train import train_classifier
+pairs = [("good", "fine film"), ("bad", "dull film")] * 20
+classifier, record = train_classifier(
+    load_dataset({"train": pairs}), None, model="textcnn", epochs=3, progress=False
+)
+assert classifier.classify(["fine"])[0]["label"] == "good"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "site")],
+        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,184 @@
+"""A run folder: complete, readable, without a pickle, and refused when it is not one."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dlnotes.errors import UserError
+from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.train import parse_settings, train_classifier
+
+
+@pytest.fixture
+def trained(dataset, tmp_path):
+    out = tmp_path / "run"
+    classifier, record = train_classifier(
+        dataset,
+        out,
+        model="textcnn",
+        model_settings={"embedding_dim": 8, "maps": 4, "widths": (2, 3)},
+        lr=0.02,
+        epochs=10,
+        batch_size=16,
+        progress=False,
+    )
+    return classifier, record, out
+
+
+def test_saved_and_loaded_classifier_agree(trained):
+    classifier, _, out = trained
+    loaded = TextClassifier.load(out)
+    texts = ["the goal of the match", "", "never seen words", "Court! Judge?"]
+    assert torch.equal(loaded.probabilities(texts), classifier.probabilities(texts))
+    result = loaded.classify(texts, top_k=9)
+    assert [r["label"] for r in result[:1]] == ["sport"]
+    assert result[3]["label"] == "law"
+    for row in result:
+        assert len(row["top"]) == 3
+        assert sum(t["probability"] for t in row["top"]) == pytest.approx(1, abs=1e-5)
+        assert row["probability"] == max(t["probability"] for t in row["top"])
+    assert loaded.classify([]) == []
+    with pytest.raises(UserError, match="top_k must be at least 1"):
+        loaded.classify(texts, top_k=0)
+
+
+def test_run_folder(trained):
+    _, record, out = trained
+    names = {path.name for path in out.iterdir() if not path.name.startswith("events")}
+    assert names == {
+        "model.safetensors", "config.json", "vocabulary.txt", "labels.json", "metrics.json", "checkpoint.pt",
+    }  # fmt: skip
+    torch.load(out / "checkpoint.pt", weights_only=True)
+    assert load_file(out / "model.safetensors")
+    assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(record))
+    for key in ("command", "commit", "seed", "versions", "machine", "data", "seconds", "history"):
+        assert key in record
+    assert set(record["data"]) == {"train", "test"}
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in record["data"].values())
+    assert record["test"]["accuracy"] > 0.8
+    assert record["documents"] == {"train": 216, "dev": 24, "test": 60}
+
+
+def test_tensorboard_log(trained):
+    _, record, out = trained
+    log = EventAccumulator(str(out), size_guidance={"tensors": 0, "scalars": 0})
+    log.Reload()
+    tags = log.Tags()
+    for tag in (
+        "train/loss", "train/learning rate", "train/gradient norm", "train/documents per second",
+        "dev/accuracy", "dev/loss", "dev/macro f1", "test/accuracy", "final/dev accuracy",
+    ):  # fmt: skip
+        assert tag in tags["scalars"], tag
+    assert log.Scalars("test/accuracy")[-1].value == pytest.approx(record["test"]["accuracy"])
+    assert len(log.Scalars("dev/loss")) == 10
+    assert "test/confusion matrix" in tags["images"]
+    assert "weights/output.weight" in tags["histograms"]
+    assert "gradients/output.weight" in tags["histograms"]
+    assert "test/wrong predictions/text_summary" in tags["tensors"]
+    assert "_hparams_/session_start_info" in log.summary_metadata
+
+
+def test_an_existing_run_is_not_overwritten(trained, dataset):
+    _, _, out = trained
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UserError, match=r"already holds a run: give another --out, or --resume"):
+        train_classifier(dataset, out, model="fasttext", progress=False)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def damaged_weights(out):
+    path = out / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def other_weights(out):
+    config = json.loads((out / "config.json").read_text())
+    config["hyper_parameters"]["maps"] = 5
+    (out / "config.json").write_text(json.dumps(config))
+
+
+DAMAGE = {
+    "no folder": (lambda out: [p.unlink() for p in out.iterdir()], "is not a trained classifier"),
+    "no weights": (lambda out: (out / "model.safetensors").unlink(), "training has not finished"),
+    "cut weights": (damaged_weights, "damaged or foreign"),
+    "other weights": (other_weights, "damaged or foreign"),
+    "not json": (lambda out: (out / "config.json").write_text("{"), "is damaged"),
+    "foreign json": (lambda out: (out / "config.json").write_text("{}"), "does not say"),
+    "no vocabulary": (lambda out: (out / "vocabulary.txt").unlink(), "has no vocabulary.txt"),
+    "odd vocabulary": (lambda out: (out / "vocabulary.txt").write_text("x"), "not a vocabulary"),
+    "cut vocabulary": (
+        lambda out: (out / "vocabulary.txt").write_text("<pad>\n<unk>"),
+        "damaged or foreign",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_folders_are_refused(trained, case):
+    _, _, out = trained
+    damage, message = DAMAGE[case]
+    damage(out)
+    with pytest.raises(UserError, match=message):
+        TextClassifier.load(out)
+
+
+def sample(*, width: int = 3, rate: float = 0.5, kind: str = "max", deep: bool = False, sizes: tuple[int, ...] = (1, 2), cap: int | None = None):  # fmt: skip
+    """Hyper-parameters of every type."""
+
+
+def test_settings_are_typed_by_the_signature():
+    given = ["width=4", "rate=1", "kind=mean", "deep=true", "sizes=3,4,5", "cap=7"]
+    assert parse_settings("sample", sample, given) == {
+        "width": 4, "rate": 1.0, "kind": "mean", "deep": True, "sizes": (3, 4, 5), "cap": 7,
+    }  # fmt: skip
+    assert parse_settings("sample", sample, ["sizes=3"]) == {"sizes": (3,)}
+    for bad in ("width=x", "width=1.5", "rate=fast", "deep=1", "kind=3"):
+        with pytest.raises(UserError, match=f"{bad.split('=')[0]} must be of type"):
+            parse_settings("sample", sample, [bad])
+    with pytest.raises(UserError, match=r"has no setting 'depth=3'; its settings are: width=3"):
+        parse_settings("sample", sample, ["depth=3"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "bert"}, "model must be one of fasttext, textcnn, textrnn"),
+        ({"optimizer": "lion"}, "optimizer must be one of"),
+        ({"schedule": "cosine"}, "schedule must be one of"),
+        ({"device": "tpu"}, "device must be auto, cpu or cuda"),
+        ({"amp": True, "device": "cpu"}, "amp .* needs a CUDA device"),
+        ({"lr": -1.0}, "lr must be"),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0"),
+        ({"class_weights": "odd"}, "class_weights must be none or balanced"),
+        ({"model_settings": {"dropout": 2.0}}, "dropout"),
+        ({"model_settings": {"nonsense": 1}}, "nonsense"),
+        ({"optimizer_settings": {"betas": (2.0, 0.9)}}, "betas"),
+    ],
+)
+def test_bad_settings(dataset, tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        train_classifier(dataset, None, **({"model": "textcnn", "progress": False} | settings))
+
+
+def test_a_bad_test_split_does_not_lose_the_training(dataset, tmp_path):
+    dataset._test = [("unseen", "x")]
+    out = tmp_path / "run"
+    with pytest.raises(
+        UserError, match=r"'unseen' does not occur.*the trained classifier is kept in"
+    ):
+        train_classifier(
+            dataset, out, model="fasttext", model_settings={"buckets": 99}, epochs=1, progress=False
+        )
+    assert TextClassifier.load(out).classify(["goal"])
+
+
+def test_unwritable_output(dataset, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(UserError, match="cannot write to"):
+        train_classifier(dataset, file / "run", model="fasttext", progress=False)
+    assert file.read_text() == "x"

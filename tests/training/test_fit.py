@@ -1,0 +1,287 @@
+"""The one loop: what it keeps, when it stops, what it refuses, and going on bit for bit."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import dlnotes.training.fit as fit_module
+from dlnotes.errors import UserError
+from dlnotes.models import MODELS
+from dlnotes.optim import Adam, GradientDescent
+from dlnotes.training.evaluate import evaluate
+from dlnotes.training.fit import Interrupted, fit
+from dlnotes.training.schedule import constant, linear, with_warmup
+
+SMALL = {
+    "fasttext": {"buckets": 500},
+    "textcnn": {"embedding_dim": 8, "maps": 4},
+    "textrnn": {"embedding_dim": 8, "hidden_size": 4},
+}
+
+
+def make(dataset, name="textcnn", **settings):
+    torch.manual_seed(0)
+    sizes = {"vocabulary_size": len(dataset.vocabulary), "num_classes": 3}
+    return MODELS[name](**sizes, **(SMALL[name] | settings))
+
+
+def run(dataset, model, optimizer=None, **options):
+    optimizer = optimizer or Adam(model.parameters(), lr=0.02)
+    options = {"epochs": 3, "batch_size": 16, "progress": False} | options
+    return fit(model, optimizer, dataset.train, dataset.dev, **options)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns(dataset, name):
+    model = make(dataset, name)
+    state = run(dataset, model, epochs=8)
+    assert evaluate(model, dataset.read_test()).accuracy >= 0.9
+    assert len(state.history) == 8
+
+
+def test_the_best_epochs_weights_are_a_real_copy(dataset):
+    """With a rate that ruins the model later, the weights kept must be those of the best epoch."""
+    model = make(dataset)
+    seen = []
+    original = fit_module.evaluate
+
+    def spy(model, documents, **options):
+        seen.append({n: w.clone() for n, w in model.state_dict().items()})
+        return original(model, documents, **options)
+
+    fit_module.evaluate = spy
+    try:
+        state = run(dataset, model, epochs=6, schedule=lambda step, steps: 1 if step < 28 else 300)
+    finally:
+        fit_module.evaluate = original
+    assert state.best_epoch < 6
+    kept = model.state_dict()
+    for name, weight in seen[state.best_epoch - 1].items():
+        assert torch.equal(kept[name], weight)
+    assert any(not torch.equal(kept[n], w) for n, w in seen[-1].items())
+    best = max(state.history, key=lambda r: (r["dev_accuracy"], -r["dev_loss"]))
+    assert best["epoch"] == state.best_epoch
+
+
+def test_patience(dataset):
+    model = make(dataset)
+    state = run(dataset, model, GradientDescent(model.parameters(), lr=0.0), epochs=9, patience=2)
+    assert (state.epoch, state.best_epoch) == (3, 1)
+
+
+def test_schedules():
+    assert [linear(s, 4) for s in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert constant(3, 4) == 1
+    warm = with_warmup(linear, 0.5)
+    np.testing.assert_allclose(
+        [warm(s, 8) for s in range(8)], [0.2, 0.4, 0.6, 0.8, 1, 0.75, 0.5, 0.25]
+    )
+    with pytest.raises(UserError, match="warmup must be a share"):
+        with_warmup(linear, 1.0)
+
+
+def test_the_schedule_reaches_the_optimizer(dataset):
+    model = make(dataset)
+    optimizer = GradientDescent(model.parameters(), lr=0.5)
+    rates = []
+    optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    run(dataset, model, optimizer, epochs=1, schedule=linear)
+    steps = len(rates)
+    np.testing.assert_allclose(rates, [0.5 * (1 - s / steps) for s in range(steps)])
+
+
+def test_batch_regimes_make_so_many_updates(dataset):
+    documents = len(dataset.train)
+    for batch_size, steps in ((None, 1), (1, documents), (50, -(-documents // 50))):
+        state = run(dataset, make(dataset, "fasttext"), epochs=1, batch_size=batch_size)
+        assert state.step == steps
+
+
+def test_full_batch_update_is_the_gradient_of_the_mean(dataset):
+    """BGD by hand: one step along the gradient over all documents."""
+    model, twin = make(dataset, "fasttext", sparse=False), make(dataset, "fasttext", sparse=False)
+    rate = 0.5
+    run(dataset, model, GradientDescent(model.parameters(), lr=rate), epochs=1, batch_size=None)
+    everything = dataset.train.batch(np.arange(len(dataset.train)))
+    nn.functional.cross_entropy(twin(everything.tokens), everything.labels).backward()
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q - rate * q.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_class_weights_and_label_smoothing_are_torchs(dataset):
+    options = {"label_smoothing": 0.1, "class_weights": torch.tensor([1.0, 2.0, 3.0])}
+    model, twin = make(dataset, "fasttext", sparse=False), make(dataset, "fasttext", sparse=False)
+    rule = GradientDescent(model.parameters(), lr=0.1)
+    state = run(dataset, model, rule, epochs=1, batch_size=None, **options)
+    batch = dataset.train.batch(np.arange(len(dataset.train)))
+    loss = nn.functional.cross_entropy(
+        twin(batch.tokens), batch.labels, options["class_weights"], label_smoothing=0.1
+    )
+    assert state.history[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_gradients_are_clipped_before_every_update(dataset):
+    model = make(dataset, "fasttext", sparse=False)
+    calls, norms = [], []
+
+    def clip(parameters):
+        norm = nn.utils.clip_grad_norm_(parameters, 1e-3)
+        calls.append(float(norm))
+        return norm
+
+    rule = GradientDescent(model.parameters(), lr=0.1)
+
+    def measure(*_):
+        norms.append(float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm()))
+
+    rule.register_step_pre_hook(measure)
+    state = run(dataset, model, rule, epochs=1, clip_gradients=clip)
+    assert len(calls) == state.step
+    assert min(calls) > 1e-3
+    assert max(norms) < 1.001e-3
+
+
+def test_constrain_is_called_after_each_update(dataset):
+    model = make(dataset)
+    calls = []
+    model.constrain_ = lambda: calls.append(0)
+    assert run(dataset, model, epochs=2).step == len(calls)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(dataset, tmp_path):
+    model = make(dataset)
+    path = tmp_path / "checkpoint.pt"
+    poison = {"at": 20}
+
+    def schedule(step, steps):
+        if step == poison["at"]:
+            with torch.no_grad():
+                model.output.weight.fill_(float("nan"))
+        return 1.0
+
+    with pytest.raises(
+        UserError, match=r"loss became nan at step 2\d .*lower --lr.*last good state"
+    ):
+        run(dataset, model, schedule=schedule, checkpoint=path, checkpoint_every=5)
+    kept = torch.load(path, weights_only=True)
+    assert kept["state"]["step"] == 20
+    assert all(w.isfinite().all() for w in kept["model"].values())
+
+
+@pytest.mark.parametrize("stop_after", [5, 14, 20])
+@pytest.mark.parametrize("name", MODELS)
+def test_interrupted_and_resumed_equals_uninterrupted(dataset, tmp_path, name, stop_after):
+    """SIGINT within an epoch or at its end; dropout, order, optimizer and schedule go on."""
+    options = {"epochs": 3, "schedule": with_warmup(linear, 0.1), "seed": 5}
+    whole = make(dataset, name)
+    expected = run(dataset, whole, checkpoint=tmp_path / "a.pt", **options)
+
+    model = make(dataset, name)
+    optimizer = Adam(model.parameters(), lr=0.02)
+
+    def interrupt(*_):
+        interrupt.calls += 1
+        if interrupt.calls == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    interrupt.calls = 0
+    optimizer.register_step_post_hook(interrupt)
+    path = tmp_path / "b.pt"
+    with pytest.raises(Interrupted):
+        run(dataset, model, optimizer, checkpoint=path, **options)
+    torch.manual_seed(999)  # whatever happened in between must not matter
+    other = make(dataset, name)
+    state = run(dataset, other, checkpoint=path, resume=True, **options)
+    for a, b in zip(whole.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    times = {"documents_per_second"}
+    assert [{k: v for k, v in r.items() if k not in times} for r in state.history] == [
+        {k: v for k, v in r.items() if k not in times} for r in expected.history
+    ]
+    first, second = (torch.load(tmp_path / f, weights_only=True) for f in ("a.pt", "b.pt"))
+    for name, entry in first["optimizer"]["state"].items():
+        for key, value in entry.items():
+            assert torch.equal(value, second["optimizer"]["state"][name][key])
+
+
+def test_resuming_refuses_what_does_not_fit(dataset, tmp_path):
+    path = tmp_path / "c.pt"
+    model = make(dataset)
+    with pytest.raises(UserError, match="there is nothing to resume"):
+        run(dataset, model, checkpoint=path, resume=True)
+    run(dataset, model, epochs=1, checkpoint=path, settings={"lr": 1, "epochs": 1})
+    with pytest.raises(UserError, match=r"written with lr=1, now it is 2"):
+        run(dataset, model, checkpoint=path, resume=True, settings={"lr": 2, "epochs": 1})
+    with pytest.raises(UserError, match="another model or optimizer"):
+        run(dataset, make(dataset, "fasttext"), checkpoint=path, resume=True)
+    for content in (b"", b"junk", path.read_bytes()[:-500]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is not a checkpoint"):
+            run(dataset, model, checkpoint=path, resume=True)
+    torch.save({"foreign": 1}, path)
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        run(dataset, model, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be"),
+        ({"batch_size": -1}, "batch_size must be at least 1"),
+    ],
+)
+def test_bad_arguments(dataset, options, message):
+    with pytest.raises(UserError, match=message):
+        run(dataset, make(dataset), **options)
+
+
+def test_fit_knows_neither_models_nor_rules(dataset):
+    """Any module, any optimizer, torch's own included."""
+
+    class Bag(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bag = nn.EmbeddingBag(len(dataset.vocabulary), 3, padding_idx=0)
+
+        def forward(self, tokens):
+            return self.bag(tokens)
+
+    model = Bag()
+    run(dataset, model, torch.optim.SGD(model.parameters(), lr=5.0), epochs=10)
+    assert evaluate(model, dataset.dev).accuracy > 0.9
+    source = Path(fit_module.__file__).read_text()
+    assert "dlnotes.models" not in source
+    assert "dlnotes.optim" not in source
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a value is read, which on CUDA waits for everything before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rule", [torch.optim.SGD, GradientDescent])
+def test_the_loop_reads_values_only_now_and_then(dataset, rule):
+    """The CPU twin of: no hidden CUDA synchronisation in an update."""
+    model = make(dataset)
+    kwargs = {"fused": False} if rule is GradientDescent else {}
+    with Waits() as waits:
+        state = run(
+            dataset, model, rule(model.parameters(), lr=0.01, **kwargs), batch_size=2, epochs=1
+        )
+    assert state.step > 100
+    assert waits.count <= 2 * (state.step // 10) + 12
