@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+import tyro
 from torch import Tensor
 
 from dlnotes.activations import maxout, rrelu
@@ -59,9 +61,15 @@ def ratio(name: str, ours: Function, theirs: Function, size: int, rounds: int) -
 
 
 def main(
-    size: int = 1 << 22, rounds: int = 25, compiled: bool = True, json_file: Path | None = None
+    size: int = 1 << 22,
+    rounds: int = 25,
+    compiled: bool = True,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
     """Print our forward + backward time as a multiple of torch's, in float32.
+
+    On a machine with other work set OMP_NUM_THREADS=1: with more threads each of our several
+    operations waits for the slowest one, and the table counts operations instead of work.
 
     Args:
         size: number of elements, a multiple of 4096.
