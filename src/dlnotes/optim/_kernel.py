@@ -9,7 +9,7 @@ therefore agree bit for bit with the plain step, the others to a few ulp a step;
 show that on a sample before it is used.
 
 A kernel takes about a quarter of a second to compile, once for each rule, dtype and machine; the
-result is kept in the user's cache directory (``$XDG_CACHE_HOME/dlnotes/kernels``).
+result is kept in ``$DLNOTES_CACHE/kernels``, by default in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -408,13 +408,13 @@ def _machine() -> str:
 
 def _cache() -> Path:
     """A folder for compiled kernels that only this user can write to."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "dlnotes" / "kernels"
     try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(os.environ.get("DLNOTES_CACHE") or Path(home, "dlnotes")) / "kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # no home, or one that cannot be written to
         pass
     return _temporary()
 

@@ -50,8 +50,14 @@ class _Plan(NamedTuple):
 
     names: tuple[str, ...]
     states: list[dict[str, Tensor]]
-    everything: list[int]  # identities of the states of all parameters
-    addresses: list[int]
+    everything: list[int]
+    """Identities of the states of all parameters."""
+    single: list[int]
+    """Parameters of one element: only there may a lazily negated gradient, which is one half of a
+    complex tensor, be contiguous."""
+    theta: list[int]
+    accumulated: list[int]
+    pointers: tuple[array[int], array[int]]
     offsets: array[int]
 
 
@@ -169,11 +175,13 @@ class UpdateRule(Optimizer):
         """
         for name, value in {**self.defaults, **param_group}.items():
             _check(name, value)
+        params = param_group["params"]
+        if not isinstance(params, (Tensor, set)):  # of a set torch says itself that it has no order
+            params = param_group["params"] = list(params)
+            tensors = [p[1] if isinstance(p, tuple) else p for p in params]
+            if len(set(map(id, tensors))) < len(tensors):
+                raise ValueError("params has the same parameter twice; each may appear once")
         super().add_param_group(param_group)
-        params = self.param_groups[-1]["params"]
-        if len(set(params)) != len(params):
-            self.param_groups.pop()
-            raise ValueError("params has the same parameter twice; each may appear once")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state: a copy of it, so that later steps leave ``state_dict`` alone."""
@@ -214,16 +222,20 @@ class UpdateRule(Optimizer):
                             self._step_one(p, p.grad, group)
                     continue
                 params, grads = group["params"], list(map(_GRAD, group["params"]))
-                if _NONE in set(map(type, grads)):
+                kinds = set(map(type, grads))
+                if _NONE in kinds:
+                    kinds.remove(_NONE)
                     params = [p for p, g in zip(params, grads, strict=True) if g is not None]
                     grads = [g for g in grads if g is not None]
                 if group["fused"] is not False:
-                    params = self._step_compiled(index, params, grads, group)
+                    params = self._step_compiled(index, params, grads, kinds, group)
                 self._step_flat(params, group)
         return loss
 
     def _accumulated(self, p: Tensor) -> dict[str, Tensor]:
         """The state of one parameter, made at its first gradient."""
+        if not self.accumulators and "t" not in self._hyper:
+            return {}
         state = self.state[p]
         if not state:
             if "t" in self._hyper:
@@ -252,7 +264,8 @@ class UpdateRule(Optimizer):
                 _real(target)[rows] = x.to(_real(target).dtype)
         else:
             columns = [[x] for x in (*targets, g)]
-            if p.is_cpu and p.numel() > PIECE and all(x.is_contiguous() for x in (*targets, g)):
+            large = type(p) in _PLAIN and p.is_cpu and p.numel() > PIECE
+            if large and all(x.is_contiguous() for x in (*targets, g)):
                 columns = [list(x.view(-1).split(PIECE)) for x in (*targets, g)]
             for *old, g in zip(*columns, strict=True):
                 for target, x in zip(old, self._updated(old, g, hyper), strict=True):
@@ -278,7 +291,7 @@ class UpdateRule(Optimizer):
             else:
                 self._step_one(p, g, group)
         for alike in together.values():
-            states = [self.state[p] for p in alike]
+            states = [self._accumulated(p) for p in alike]
             *_, hyper = (self._scalars(group, state) for state in states)
             columns = [alike, *([state[name] for state in states] for name in self.accumulators)]
             columns = [[_real(x) for x in column] for column in columns]
@@ -291,7 +304,12 @@ class UpdateRule(Optimizer):
                 torch._foreach_copy_(column, pieces)
 
     def _step_compiled(
-        self, index: int, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
+        self,
+        index: int,
+        params: list[Tensor],
+        grads: list[Tensor],
+        kinds: set[type],
+        group: dict[str, Any],
     ) -> list[Tensor]:
         """One step of all parameters that the kernel takes; the others are returned."""
         left: list[Tensor] = []
@@ -310,7 +328,7 @@ class UpdateRule(Optimizer):
                     raise RuntimeError(f"fused=True, but there is no kernel: {kernel}") from kernel
                 left += some
                 continue
-            addresses = self._addresses(key, some, theirs)
+            addresses = self._addresses(key, some, theirs) if kinds <= _PLAIN else None
             if addresses is None:
                 fit = self._fit(some, theirs)
                 if group["fused"] and not all(fit):
@@ -340,33 +358,42 @@ class UpdateRule(Optimizer):
         plan = self._plans.get(key)
         if (
             plan is None
-            or plan.everything != list(map(id, self.state.values()))
-            or not set(map(type, grads)) <= _PLAIN
+            or len(plan.theta) != len(grads)
+            or (plan.states and plan.everything != list(map(id, self.state.values())))
             or not all(map(Tensor.is_contiguous, grads))
-            or any(map(Tensor.is_neg, grads))
+            or any(grads[i].is_neg() for i in plan.single)
         ):
             return None
         try:
             theta, g = list(map(Tensor.data_ptr, params)), list(map(Tensor.data_ptr, grads))
         except RuntimeError:  # a sparse gradient has no address
             return None
+        if theta != plan.theta:
+            return None
         accumulated: list[int] = []
         for name in plan.names:
             accumulated += map(Tensor.data_ptr, [state[name] for state in plan.states])
-        if theta + accumulated != plan.addresses:
+        if accumulated != plan.accumulated:
             return None
-        return array("Q", theta + g + accumulated)
+        return plan.pointers[0] + array("Q", g) + plan.pointers[1]
 
     def _plan(self, key: Any, params: Sequence[Tensor], grads: Sequence[Tensor]) -> array[int]:
         """Write down the addresses of parameters that fit, and return them."""
-        states = [self._accumulated(p) for p in params]
         names = (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
+        states = [self._accumulated(p) for p in params] if names else []
         theta = [p.data_ptr() for p in params]
         accumulated = [state[name].data_ptr() for name in names for state in states]
-        offsets = array("q", [0, *accumulate(p.numel() for p in params)])
-        everything = list(map(id, self.state.values()))
-        self._plans[key] = _Plan(names, states, everything, theta + accumulated, offsets)
-        return array("Q", [*theta, *(g.data_ptr() for g in grads), *accumulated])
+        self._plans[key] = plan = _Plan(
+            names,
+            states,
+            list(map(id, self.state.values())),
+            [i for i, p in enumerate(params) if p.numel() == 1],
+            theta,
+            accumulated,
+            (array("Q", theta), array("Q", accumulated)),
+            array("q", [0, *accumulate(p.numel() for p in params)]),
+        )
+        return plan.pointers[0] + array("Q", [g.data_ptr() for g in grads]) + plan.pointers[1]
 
     def _fit(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> list[bool]:
         """Which parameters the kernel can take."""
@@ -404,11 +431,10 @@ class UpdateRule(Optimizer):
         """The keyword arguments of ``update``; counts the step."""
         hyper = {name: group[name] for name in ("maximize", *self.kernel_names())}
         exact = not (group["differentiable"] or torch.compiler.is_compiling())
-        if exact:
-            hyper = {name: _number(value) for name, value in hyper.items()}
+        hyper = {name: _number(value, exact) for name, value in hyper.items()}
         if "step" in state:
             state["step"] += 1
-            hyper["t"] = state["step"].item() if exact else state["step"].double()
+            hyper["t"] = _number(state["step"], exact)
         return hyper
 
 
@@ -432,18 +458,18 @@ def _count_version(params: Sequence[Tensor]) -> None:
             torch.autograd.graph.increment_version(p)
 
 
-def _number(value: Any) -> Any:
-    """A tensor of one element as a Python number: scalar arithmetic is then in float64."""
+def _number(value: Any, exact: bool = True) -> Any:
+    """A tensor of one element as a Python number, or else in float64 as Python's arithmetic is."""
     if isinstance(value, Tensor):
-        return value.item()
-    return tuple(map(_number, value)) if isinstance(value, tuple) else value
+        return value.item() if exact else value.double().reshape(())
+    return tuple(_number(x, exact) for x in value) if isinstance(value, (tuple, list)) else value
 
 
 def _numbers(value: Any) -> Iterator[float]:
     for x in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(x, Tensor) and x.numel() != 1:
             raise ValueError(f"must be a number or a tensor of one element, not {tuple(x.shape)}")
-        yield float(x)
+        yield float(x.detach() if isinstance(x, Tensor) else x)
 
 
 def _check(name: str, value: Any) -> None:

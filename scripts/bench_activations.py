@@ -1,0 +1,96 @@
+"""Time every activation, forward and backward, in turns with torch's."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor
+
+from dlnotes.activations import maxout, rrelu
+from dlnotes.activations._oracles import ORACLES
+from dlnotes.cli import run
+from dlnotes.training.record import provenance
+
+Function = Callable[[Tensor], Tensor]
+
+
+def cases() -> dict[str, tuple[Function, Function]]:
+    """Name → ours and torch's."""
+    functions = {oracle.name: (oracle.ours, oracle.torch) for oracle in ORACLES}
+    # Of z with its pieces along the second-last dimension, as the layer has it.
+    functions["maxout"] = (lambda z: maxout(z, -2), lambda z: z.max(-2).values)
+    functions["rrelu, training"] = (
+        lambda x: rrelu(x, training=True),
+        lambda x: F.rrelu(x, training=True),
+    )
+    return functions
+
+
+def forward_backward(f: Function, x: Tensor, g: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Seconds for both passes, and what they computed."""
+    start = time.perf_counter()
+    y = f(x)
+    (dx,) = torch.autograd.grad(y, x, g)
+    return time.perf_counter() - start, y.detach(), dx
+
+
+def ratio(name: str, ours: Function, theirs: Function, size: int, rounds: int) -> float:
+    """Our time as a multiple of torch's, after a check that both computed the same."""
+    torch.manual_seed(0)
+    x = torch.randn(size // 4096, 4, 1024).requires_grad_()
+    g = torch.randn_like(theirs(x))
+    _, *mine = forward_backward(ours, x, g)
+    _, *reference = forward_backward(theirs, x, g)
+    if name != "rrelu, training":  # random, each in its own way: compare where it is not
+        torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-6)
+    else:
+        kept = x > 0
+        for a, b in zip(mine, reference, strict=True):
+            torch.testing.assert_close(a[kept], b[kept])
+    seconds = [
+        (forward_backward(ours, x, g)[0], forward_backward(theirs, x, g)[0]) for _ in range(rounds)
+    ]
+    return min(mine for mine, _ in seconds) / min(theirs for _, theirs in seconds)
+
+
+def main(
+    size: int = 1 << 22,
+    rounds: int = 25,
+    compiled: bool = True,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
+    """Print our forward + backward time as a multiple of torch's, in float32.
+
+    On a machine with other work set OMP_NUM_THREADS=1: with more threads each of our several
+    operations waits for the slowest one, and the table counts operations instead of work.
+
+    Args:
+        size: number of elements, a multiple of 4096.
+        rounds: how often each side runs, in turns; the least disturbed of each are compared.
+        compiled: also both sides under torch.compile (needs a C++ compiler).
+        json_file: where to put the numbers.
+    """
+    print(f"{'':16s}   eager  compiled   (ours / torch, {size:,} elements, float32)")
+    rows: dict[str, dict[str, float]] = {}
+    for name, (ours, theirs) in cases().items():
+        row = {"eager": ratio(name, ours, theirs, size, rounds)}
+        if compiled and name != "rrelu, training":
+            torch._dynamo.reset()
+            pair = torch.compile(ours, fullgraph=True), torch.compile(theirs, fullgraph=True)
+            row["compiled"] = ratio(name, *pair, size, rounds)
+        rows[name] = row
+        print(f"{name:16s}" + "".join(f"{value:8.2f}" for value in row.values()), flush=True)
+    if json_file is not None:
+        record = {"size": size, "rounds": rounds, "ratios": rows, **provenance(seed=0)}
+        json_file.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,252 @@
+"""Time our rules against torch.optim in turns, on three models."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from dlnotes.cli import run
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.optim._oracles import ORACLES
+from dlnotes.training.classifier import write_json
+from dlnotes.training.record import provenance
+
+MODELS: dict[str, list[tuple[int, ...]]] = {
+    "mid": [(256, 256)] * 24 + [(256,)] * 48,
+    "tiny": [(64,)] * 400,
+    "big": [(4096, 4096)] * 2,
+}
+STEPS = {"mid": 5, "tiny": 3, "big": 1}  # of one turn
+
+PLAIN = ("gradient-descent", "momentum", "nesterov")
+DEFAULT_GOALS = {  # × faster than torch's default: (plain rules, adaptive rules)
+    "mid": (1.5, 3.0),
+    "tiny": (5.0, 10.0),
+    "big": (1.0, 2.5),
+}
+FUSED_GOALS = {"mid": 1.0, "tiny": 1.0, "big": 1 / 1.15}
+
+
+def parameters(model: str) -> list[Parameter]:
+    """A model's parameters, with gradients."""
+    torch.manual_seed(0)
+    params = [Parameter(torch.randn(shape)) for shape in MODELS[model]]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    return params
+
+
+def contestants(name: str, params: list[Parameter]) -> dict[str, Optimizer]:
+    """Our rule and torch's three ways of running its own, with mapped hyper-parameters."""
+    oracle = ORACLES[name]
+    hyper = {**oracle.grid[0], "lr": 1e-4}
+    made: dict[str, Optimizer] = {"ours": oracle.rule(params, **hyper)}
+    for kind, option in (
+        ("default", {}),
+        ("foreach", {"foreach": True}),
+        ("fused", {"fused": True}),
+    ):
+        try:
+            made[kind] = oracle.torch(params, **oracle.mapped(**hyper), **option)
+        except (TypeError, RuntimeError):  # torch has no fused RMSprop and Adadelta
+            if kind != "fused":
+                raise
+    return made
+
+
+def step_and_check(optimizer: Optimizer, params: list[Parameter]) -> None:
+    """One step, which has to move every parameter."""
+    before = [p.detach().view(-1)[:64].clone() for p in params]
+    optimizer.step()
+    if any(
+        torch.equal(p.detach().view(-1)[:64], old) for p, old in zip(params, before, strict=True)
+    ):
+        raise RuntimeError(f"a step of {type(optimizer).__name__} did not move every parameter")
+
+
+def times(model: str, name: str, turns: int) -> dict[str, float]:
+    """Median milliseconds of a step of each contestant, taken in turns.
+
+    On big torch's fused Adam joins as ``limit``: what the memory gives in the same run.
+    """
+    params = parameters(model)
+    optimizers = contestants(name, params)
+    if model == "big":
+        optimizers["limit"] = torch.optim.Adam(params, lr=1e-4, fused=True)
+    for optimizer in optimizers.values():
+        for _ in range(2):
+            step_and_check(optimizer, params)
+    taken: dict[str, list[float]] = {kind: [] for kind in optimizers}
+    for _ in range(turns):
+        for kind, optimizer in optimizers.items():
+            start = time.perf_counter()
+            for _ in range(STEPS[model]):
+                optimizer.step()
+            taken[kind].append((time.perf_counter() - start) / STEPS[model] * 1e3)
+    for optimizer in optimizers.values():
+        step_and_check(optimizer, params)
+    return {kind: statistics.median(values) for kind, values in taken.items()}
+
+
+def moved_bytes(model: str, name: str) -> int:
+    """Bytes of a step when θ and the accumulators are read and written once and g is read once."""
+    elements = sum(torch.Size(shape).numel() for shape in MODELS[model])
+    return 4 * elements * (3 + 2 * len(OPTIMIZERS[name].accumulators))
+
+
+def in_fresh_process(job: str, name: str, cache: str) -> float:
+    """The figure that ``--job`` prints in a process of its own."""
+    command = [sys.executable, __file__, "--job", job, "--rules", name]
+    environment = {**os.environ, "DLNOTES_CACHE": cache}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(done.stdout)
+
+
+def first_step(name: str) -> float:
+    """Seconds of the first step of a process."""
+    params = parameters("mid")
+    optimizer = OPTIMIZERS[name](params, lr=1e-4)
+    start = time.perf_counter()
+    step_and_check(optimizer, params)
+    return time.perf_counter() - start
+
+
+def peak(name: str, kind: str) -> float:
+    """MiB by which two steps raise the process's largest memory, accumulators included."""
+    params = parameters("big")
+    optimizer = contestants(name, params)[kind]
+    Path("/proc/self/clear_refs").write_text("5")  # the largest memory is counted from here
+    before = memory("VmRSS")
+    for _ in range(2):
+        step_and_check(optimizer, params)
+    return memory("VmHWM") - before
+
+
+def memory(which: str) -> float:
+    """MiB of this process from Linux; what getrusage says counts the parent's too."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(which):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {which}")
+
+
+def main(
+    json: Path | None = None,
+    rules: tuple[str, ...] = tuple(OPTIMIZERS),
+    models: tuple[str, ...] = tuple(MODELS),
+    turns: int = 31,
+    job: str | None = None,
+) -> None:
+    """Print a step's time for each rule, model and implementation, and which goals are met.
+
+    Ours, torch's default, foreach and fused take turns; figures are medians of the turns.
+
+    Args:
+        json: Also write all figures to this file.
+        rules: The rules to time.
+        models: mid: 24 matrices of 256² and 48 vectors; tiny: 400 vectors of 64; big: two matrices
+            of 4096².
+        turns: Turns of each implementation (half of it on big).
+        job: For the script itself: one measurement in a process of its own.
+    """
+    if job:
+        kinds: dict[str, Callable[[str], float]] = {
+            "first-step": first_step,
+            "peak-ours": lambda name: peak(name, "ours"),
+            "peak-foreach": lambda name: peak(name, "foreach"),
+        }
+        print(kinds[job](rules[0]))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    rows: list[dict[str, Any]] = []
+    goals: list[tuple[str, float, float]] = []  # what, reached, goal: reached ≥ goal
+    for model in models:
+        table = Table(title=f"{model}: milliseconds of a step on {torch.get_num_threads()} threads")
+        for heading in (
+            "rule",
+            "ours",
+            "default",
+            "foreach",
+            "fused",
+            "× default",
+            "× fused",
+            "GB/s",
+        ):
+            table.add_column(heading, justify="left" if heading == "rule" else "right")
+        for name in rules:
+            ms = times(model, name, turns if model != "big" else max(3, turns // 2))
+            speed = moved_bytes(model, name) / ms["ours"] / 1e6
+            row = {"model": model, "rule": name, "milliseconds": ms, "gigabytes_per_second": speed}
+            rows.append(row)
+            default = ms["default"] / ms["ours"]
+            goals.append(
+                (f"{model} {name} × default", default, DEFAULT_GOALS[model][name not in PLAIN])
+            )
+            fused = ms["fused"] / ms["ours"] if "fused" in ms else None
+            if fused:
+                goals.append((f"{model} {name} × fused", fused, FUSED_GOALS[model]))
+            if "limit" in ms:
+                limit = moved_bytes("big", "adam") / ms["limit"] / 1e6
+                row["of_fused_adam"] = speed / limit
+                goals.append((f"big {name}, bandwidth of fused Adam", speed / limit, 0.8))
+            table.add_row(
+                name,
+                *(
+                    f"{ms[k]:.3f}" if k in ms else "–"
+                    for k in ("ours", "default", "foreach", "fused")
+                ),
+                f"{default:.2f}",
+                f"{fused:.2f}" if fused else "–",
+                f"{speed:.1f}",
+            )
+        console.print(table)
+    table = Table(title="First step of a process (seconds), and memory on big (MiB more)")
+    for heading in ("rule", "cold", "warm cache", "ours", "foreach"):
+        table.add_column(heading, justify="left" if heading == "rule" else "right")
+    for name in rules:
+        with tempfile.TemporaryDirectory() as cache:
+            cold, warm = (in_fresh_process("first-step", name, cache) for _ in range(2))
+            ours, foreach = (
+                in_fresh_process(f"peak-{k}", name, cache) for k in ("ours", "foreach")
+            )
+        rows.append({"rule": name, "first_step": [cold, warm], "peak_mib": [ours, foreach]})
+        goals.append((f"{name} first step, 6 s", 6 / cold, 1.0))
+        goals.append((f"{name} first step with a warm cache, 1 s", 1 / warm, 1.0))
+        # Code that is loaded at the first step and ctypes count as well: 8 MiB of leeway.
+        goals.append((f"{name} peak memory against foreach", (foreach + 8) / (ours + 1e-9), 1.0))
+        table.add_row(name, f"{cold:.2f}", f"{warm:.2f}", f"{ours:.0f}", f"{foreach:.0f}")
+    console.print(table)
+    missed = [goal for goal in goals if not goal[1] >= goal[2]]
+    load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
+    print(f"{len(goals) - len(missed)} of {len(goals)} goals met (load of the machine: {load})")
+    for what, reached, goal in missed:
+        print(f"  missed: {what}: {reached:.2f}, goal {goal:.2f}")
+    if json:
+        listed = [{"goal": w, "reached": r, "at_least": g, "met": r >= g} for w, r, g in goals]
+        write_json(
+            json,
+            {
+                **provenance(0),
+                "turns": turns,
+                "load": os.getloadavg(),
+                "rows": rows,
+                "goals": listed,
+            },
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,160 @@
+"""Train a network with hand-written back-propagation to read handwritten digits."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from dlnotes.activations import ACTIVATIONS
+from dlnotes.cli import cache_dir, run
+from dlnotes.errors import UserError
+from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass, times_slope
+from dlnotes.foundations.digits import Split, digits, mnist
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.record import provenance
+
+
+def accuracy(network: Network, split: Split) -> float:
+    """The share of digits read rightly."""
+    return (network(split.x).argmax(1) == split.y).double().mean().item()
+
+
+def log_layers(board: Any, network: Network, values: Pass, step: int) -> None:
+    """Gradient norm of every layer; of every hidden layer also how much of it no longer learns."""
+    for layer, (W, z) in enumerate(zip(network.weights, values.z, strict=True), start=1):
+        assert W.grad is not None
+        board.add_scalar(f"gradient norm/layer {layer}", W.grad.norm().item(), step)
+        if layer < len(network.weights):
+            slope = times_slope(network.activation, z, torch.ones_like(z))
+            flat = slope.abs() < 0.01
+            board.add_scalar(f"saturated share/layer {layer}", flat.double().mean().item(), step)
+            dead = flat.all(0)  # whatever the digit, nothing changes
+            board.add_scalar(f"dead units/layer {layer}", dead.double().mean().item(), step)
+
+
+def picture_grid(pictures: Tensor, titles: list[str]) -> Figure:
+    """Square pictures, each scaled to its own range, in rows of ten."""
+    side = math.isqrt(pictures.size(1))
+    rows = max(1, math.ceil(len(pictures) / 10))
+    figure = Figure(figsize=(10, 1.25 * rows), layout="constrained")
+    for i, ax in enumerate(figure.subplots(rows, 10, squeeze=False).flat):
+        ax.axis("off")
+        if i < len(pictures):
+            ax.imshow(pictures[i].reshape(side, side), cmap="gray")
+            ax.set_title(titles[i], fontsize=8)
+    return figure
+
+
+def wrong_digits(network: Network, split: Split, most: int = 40) -> Figure:
+    """The wrongly read digits, those of which the network was surest first."""
+    output = network(split.x)
+    confidence, read = output.softmax(1).max(1)
+    wrong = (read != split.y).nonzero().flatten()
+    wrong = wrong[confidence[wrong].argsort(descending=True)][:most]
+    titles = [f"{int(split.y[i])} read as {int(read[i])}" for i in wrong]
+    return picture_grid(split.x[wrong], titles)
+
+
+def main(
+    dataset: str = "digits",
+    hidden: tuple[int, ...] = (100,),
+    activation: str = "relu",
+    optimizer: str = "adam",
+    lr: float = 3e-3,
+    epochs: int = 30,
+    batch_size: int = 32,
+    initialisation: str = "he",
+    squared_error: bool = False,
+    seed: int = 0,
+    data_dir: Path | None = None,
+    out: Path = Path("runs/digits"),
+) -> None:
+    """Train on handwritten digits, write a TensorBoard log, and print the test accuracy.
+
+    Args:
+        dataset: digits (8 × 8, they come with scikit-learn) or mnist (28 × 28, 11 MB, downloaded).
+        hidden: number of units in each hidden layer.
+        activation: a name of dlnotes.activations.ACTIVATIONS.
+        optimizer: a name of dlnotes.optim.OPTIMIZERS.
+        lr: learning rate.
+        epochs: how often every training image is shown.
+        batch_size: images in a step.
+        initialisation: deviation of the first weights: small, glorot, he or unit.
+        squared_error: in place of softmax cross-entropy.
+        seed: of the weights, the order, and the split of `digits`.
+        data_dir: where MNIST's four files are or are to be put; default: the user's cache folder.
+        out: the TensorBoard run's folder.
+    """
+    choices = {
+        "dataset": (dataset, ("digits", "mnist")),
+        "activation": (activation, ACTIVATIONS),
+        "optimizer": (optimizer, OPTIMIZERS),
+        "initialisation": (initialisation, INITIALISATIONS),
+    }
+    for argument, (given, known) in choices.items():
+        if given not in known:
+            raise UserError(f"--{argument}: {given!r} is not one of {', '.join(known)}")
+    torch.set_num_threads(1)  # a second thread has no work at this size and only waits
+    if dataset == "digits":
+        training, test = digits(seed)
+    else:
+        training, test = mnist(data_dir or cache_dir() / "mnist", download=data_dir is None)
+    generator = torch.Generator().manual_seed(seed)
+    network = Network(
+        [training.x.size(1), *hidden, 10],
+        ACTIVATIONS[activation]().eval(),  # RReLU with its mean slope: it must not change
+        cross_entropy=not squared_error,
+        initialisation=initialisation,
+        generator=generator,
+    )
+    rule: Any = OPTIMIZERS[optimizer]
+    optimise = rule(network.parameters(), lr=lr)
+    y = torch.eye(10)[training.y]
+    board: Any = SummaryWriter(str(out))
+    step, start = 0, time.perf_counter()
+    figures: dict[str, float] = {}
+    for epoch in range(1, epochs + 1):
+        total = 0.0
+        order = torch.randperm(len(y), generator=generator)
+        for rows in torch.split(order, batch_size):
+            values = network.forward(training.x[rows])
+            network.backward(values, y[rows])
+            loss = network.loss(values.a[-1], y[rows]).item()
+            if not math.isfinite(loss):
+                raise UserError(f"the loss is {loss} at step {step}: try a smaller --lr than {lr}")
+            if step % 50 == 0:
+                board.add_scalar("loss", loss, step)
+                log_layers(board, network, values, step)
+            optimise.step()
+            total += loss * len(rows)
+            step += 1
+        figures = {
+            "train_loss": total / len(y),
+            "train_accuracy": accuracy(network, training),
+            "test_accuracy": accuracy(network, test),
+        }
+        for name, value in figures.items():
+            board.add_scalar(name.replace("_", " "), value, step)
+        print(f"epoch {epoch:3d}  " + "  ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+    units = network.weights[0][:50]
+    board.add_figure("weights/layer 1", picture_grid(units, [f"{i}" for i in range(len(units))]))
+    board.add_figure("wrongly read digits", wrong_digits(network, test))
+    board.close()
+    seconds = time.perf_counter() - start
+    record = {**figures, "seconds": seconds, **provenance(seed)}
+    (out / "result.json").write_text(json.dumps(record, indent=2) + "\n")
+    wrong = round((1 - figures["test_accuracy"]) * len(test.y))
+    print(f"test accuracy {figures['test_accuracy']:.2%}: {wrong} of {len(test.y)} wrongly read")
+    print(f"look: tensorboard --logdir {out}")
+
+
+if __name__ == "__main__":
+    run(main)

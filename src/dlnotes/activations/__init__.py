@@ -1,0 +1,65 @@
+"""The activations of the notes, each proved against torch: one file, one activation.
+
+Every function is also a module, under the name that torch gives it. Each is written as its formula,
+one operation after the other: eager torch makes a pass through memory for each of them and takes a
+few times as long as its own single kernel; ``torch.compile`` makes one kernel of them
+(``scripts/bench_activations.py``).
+"""
+
+from torch import nn
+
+from dlnotes.activations.elu import ELU, elu
+from dlnotes.activations.gelu import GELU, gelu
+from dlnotes.activations.leaky_relu import LeakyReLU, leaky_relu
+from dlnotes.activations.maxout import Maxout, maxout
+from dlnotes.activations.prelu import PReLU, prelu
+from dlnotes.activations.relu import ReLU, relu
+from dlnotes.activations.rrelu import RReLU, rrelu
+from dlnotes.activations.sigmoid import Sigmoid, sigmoid
+from dlnotes.activations.silu import SiLU, silu
+from dlnotes.activations.softplus import Softplus, softplus
+from dlnotes.activations.step import Step, step
+from dlnotes.activations.tanh import Tanh, tanh
+
+#: Command-line name → module; Maxout is missing, for it is a layer with an input size.
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "step": Step,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky-relu": LeakyReLU,
+    "prelu": PReLU,
+    "rrelu": RReLU,
+    "elu": ELU,
+    "softplus": Softplus,
+    "gelu": GELU,
+    "silu": SiLU,
+}
+
+__all__ = [
+    "ACTIVATIONS",
+    "ELU",
+    "GELU",
+    "LeakyReLU",
+    "Maxout",
+    "PReLU",
+    "RReLU",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Step",
+    "Tanh",
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "maxout",
+    "prelu",
+    "relu",
+    "rrelu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "step",
+    "tanh",
+]

@@ -1,0 +1,67 @@
+r"""The Gaussian error linear unit."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlnotes.activations._function import Activation, apply, rounded_once
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
+
+
+@rounded_once
+def _value(x: Tensor) -> Tensor:
+    return x * _normal_cdf(x)
+
+
+@rounded_once
+def _slope_times(g: Tensor, x: Tensor) -> Tensor:
+    density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return g * (_normal_cdf(x) + x * density)
+
+
+class _GELU(Activation):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return _value(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return _slope_times(g, *ctx.saved_tensors)
+
+    @staticmethod
+    def tangent(ctx: Any, t: Tensor) -> Tensor:
+        return _slope_times(t, *ctx.saved_tensors)
+
+
+def gelu(x: Tensor) -> Tensor:
+    r"""Gaussian error linear unit (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415).
+
+        f(x)  = x Φ(x)                       Φ(x) = (1 + erf(x/√2)) / 2
+        f'(x) = Φ(x) + x φ(x)                φ(x) = e^(−x²/2) / √(2π)
+
+    f (*) and f' (.) on x in [-4, 4], height -0.5 to 2:
+
+                                |           **
+                                |         **
+                                |        *
+                                |   ...**................
+                                |... **
+                               ..  **
+        ***********---------...-***----------------------
+                 ..*************|
+                                |
+    """
+    return apply("gelu", _GELU, x)
+
+
+class GELU(nn.Module):
+    """:func:`gelu` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``gelu(x)``."""
+        return gelu(x)

@@ -1,0 +1,68 @@
+r"""ReLU with a small fixed slope on the left."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from dlnotes.activations._function import Activation, apply, keep, one_or, rounded_once
+
+
+@rounded_once
+def _slope_times(g: Tensor, positive: Tensor, *, negative_slope: float) -> Tensor:
+    return g * one_or(negative_slope, positive, like=g)
+
+
+class _LeakyReLU(Activation):
+    @staticmethod
+    def forward(x: Tensor, negative_slope: float) -> Tensor:
+        return x.clamp(min=0) + negative_slope * x.clamp(max=0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.negative_slope = inputs
+        keep(ctx, x > 0)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return _slope_times(g, *ctx.saved_tensors, negative_slope=ctx.negative_slope), None
+
+    @staticmethod
+    def tangent(ctx: Any, t: Tensor, _: None) -> Tensor:
+        return _slope_times(t, *ctx.saved_tensors, negative_slope=ctx.negative_slope)
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    r"""Leaky ReLU (Maas, Hannun & Ng 2013), whose units cannot die; a is ``negative_slope``.
+
+        f(x)  = max(x, 0) + a min(x, 0)
+        f'(x) = 1 if x > 0 else a            (a at 0, as in torch)
+
+    f (*) and f' (.) on x in [-4, 4], height -0.5 to 2, a = 0.1:
+
+                                |          ***
+                                |        **
+                                |.....***................
+                                |   **
+                                |***
+        .......******************------------------------
+        *******                 |
+
+    Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
+    """
+    return apply("leaky_relu", _LeakyReLU, x, negative_slope)
+
+
+class LeakyReLU(nn.Module):
+    """:func:`leaky_relu` as a module."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__()
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``leaky_relu(x, negative_slope)``."""
+        return leaky_relu(x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        """Show the setting."""
+        return f"negative_slope={self.negative_slope}"

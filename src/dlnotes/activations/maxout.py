@@ -1,0 +1,90 @@
+r"""The largest of k linear pieces."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlnotes.activations._function import Activation, apply, keep
+
+
+class _Maxout(Activation):
+    @staticmethod
+    def forward(z: Tensor, dim: int) -> Tensor:
+        return z.amax(dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, ctx.dim = inputs
+        ctx.shape = z.shape
+        # The winner's number: how many pieces come before the first that equals y, or is NaN.
+        before = torch.ones_like(output, dtype=torch.bool)
+        winner = torch.zeros_like(output, dtype=torch.uint8)
+        for piece in z.unbind(ctx.dim)[:-1]:
+            before = before & (piece != output) & (piece == piece)
+            winner = winner + before
+        keep(ctx, winner)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (winner,) = ctx.saved_tensors
+        index = winner.long().unsqueeze(ctx.dim)
+        return g.new_zeros(ctx.shape).scatter(ctx.dim, index, g.unsqueeze(ctx.dim)), None
+
+    @staticmethod
+    def tangent(ctx: Any, t: Tensor, _: None) -> Tensor:
+        (winner,) = ctx.saved_tensors
+        return t.gather(ctx.dim, winner.long().unsqueeze(ctx.dim)).squeeze(ctx.dim)
+
+
+def maxout(z: Tensor, dim: int = -1) -> Tensor:
+    r"""Maxout (Goodfellow et al. 2013, https://arxiv.org/abs/1302.4389).
+
+        f(z)     = maxⱼ zⱼ                   over the pieces j along ``dim``
+        ∂f/∂zⱼ   = 1 if j wins else 0        (of equal pieces the first wins)
+
+    With two linear pieces it can be ReLU or |x|; with more, any convex function of x.
+    The curve: pieces −x/2 − 1, x/4 and x − 1.
+
+    f (*) and f' (.) on x in [-4, 4], height -1 to 2:
+
+                                |                ***
+                                |              **
+                                |            **
+        ****                    |        ..**............
+            *****               |       ***
+        ---------****----......*********.----------------
+                     ********** |
+        .................       |
+                                |
+
+    Differs from torch's ``max(dim)``: keeps the winners as uint8, an eighth of its int64 indices.
+
+    Raises:
+        ValueError: there are no pieces, or more than 256.
+    """
+    if z.dim() == 0 or not 1 <= z.size(dim) <= 256:
+        raise ValueError(
+            f"maxout: needs 1 to 256 pieces along dim={dim}, got shape {tuple(z.shape)}"
+        )
+    return apply("maxout", _Maxout, z, dim)
+
+
+class Maxout(nn.Module):
+    """A layer whose every output is the largest of ``pieces`` linear functions of its input.
+
+    Shapes: ``(..., in_features)`` → ``(..., out_features)``.
+    """
+
+    def __init__(self, in_features: int, out_features: int, pieces: int = 2) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.linear = nn.Linear(in_features, pieces * out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the largest piece of every output."""
+        return maxout(self.linear(x).unflatten(-1, (self.pieces, -1)), dim=-2)
+
+    def extra_repr(self) -> str:
+        """Show the setting."""
+        return f"pieces={self.pieces}"

@@ -1,0 +1,170 @@
+"""A multi-layer network whose forward and backward passes are written by hand."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from dlnotes.activations import sigmoid
+
+#: Name → standard deviation of a layer's first weights, from its numbers of inputs and outputs.
+INITIALISATIONS: dict[str, Callable[[int, int], float]] = {
+    "small": lambda inputs, outputs: 0.01,
+    "glorot": lambda inputs, outputs: math.sqrt(2 / (inputs + outputs)),
+    "he": lambda inputs, outputs: math.sqrt(2 / inputs),
+    "unit": lambda inputs, outputs: 1.0,
+}
+
+
+class Pass(NamedTuple):
+    """What one pass computes at every layer: in the forward pass values, in the backward gradients.
+
+    ``z[l]`` is layer l's sum W a + b and ``a[l]`` its input, so that ``a[0]`` is x; the last ``a``
+    is the network's output.
+    """
+
+    z: list[Tensor]
+    a: list[Tensor]
+
+
+class Network:
+    """Fully connected layers, trained by back-propagation (Rumelhart, Hinton & Williams 1986).
+
+    Forward, for the layers l = 1 … L:
+
+        z⁽ˡ⁾ = a⁽ˡ⁻¹⁾ W⁽ˡ⁾ᵀ + b⁽ˡ⁾       a⁽⁰⁾ = x
+        a⁽ˡ⁾ = f(z⁽ˡ⁾)                   with cross-entropy, the last layer has no f: a⁽ᴸ⁾ = z⁽ᴸ⁾
+
+    Loss, the mean over m samples:
+
+        squared error   J = 1/(2m) Σᵢ ‖a⁽ᴸ⁾ᵢ − yᵢ‖²            ∂J/∂a⁽ᴸ⁾ = (a⁽ᴸ⁾ − y) / m
+        cross-entropy   J = −1/m Σᵢ yᵢ · log softmax(a⁽ᴸ⁾ᵢ)    ∂J/∂a⁽ᴸ⁾ = (softmax(a⁽ᴸ⁾) − y) / m
+
+    Backward, for l = L … 1:
+
+        ∂J/∂z⁽ˡ⁾   = ∂J/∂a⁽ˡ⁾ ⊙ f'(z⁽ˡ⁾)
+        ∂J/∂W⁽ˡ⁾   = ∂J/∂z⁽ˡ⁾ᵀ a⁽ˡ⁻¹⁾
+        ∂J/∂b⁽ˡ⁾   = Σᵢ ∂J/∂z⁽ˡ⁾ᵢ
+        ∂J/∂a⁽ˡ⁻¹⁾ = ∂J/∂z⁽ˡ⁾ W⁽ˡ⁾
+
+    f' is the derivative that ``dlnotes.activations`` writes by hand. No autograd graph is built:
+    ``backward`` puts ∂J/∂W and ∂J/∂b into the parameters' ``.grad``, where optimizers look.
+
+    Args:
+        sizes: the number of inputs, of units in each hidden layer, and of outputs.
+        activation: f, elementwise and without randomness.
+        cross_entropy: the loss; False for the squared error.
+        initialisation: a name of ``INITIALISATIONS``. Biases start at 0.
+        dtype: of the parameters.
+        generator: for the first weights.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: Callable[[Tensor], Tensor] = sigmoid,
+        *,
+        cross_entropy: bool = True,
+        initialisation: str = "glorot",
+        dtype: torch.dtype = torch.float32,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes must be at least two positive numbers, got {list(sizes)}")
+        if initialisation not in INITIALISATIONS:
+            names = ", ".join(INITIALISATIONS)
+            raise ValueError(f"initialisation must be one of {names}, got {initialisation!r}")
+        std = INITIALISATIONS[initialisation]
+        self.weights = [
+            torch.randn(outputs, inputs, dtype=dtype, generator=generator) * std(inputs, outputs)
+            for inputs, outputs in pairwise(sizes)
+        ]
+        self.biases = [torch.zeros(outputs, dtype=dtype) for outputs in sizes[1:]]
+        self.activation = activation
+        self.cross_entropy = cross_entropy
+
+    def parameters(self) -> list[Tensor]:
+        """Return the weights and biases, first layer first."""
+        return [p for layer in zip(self.weights, self.biases, strict=True) for p in layer]
+
+    def forward(self, x: Tensor) -> Pass:
+        """Return every layer's z and a for x of shape ``(m, inputs)``."""
+        values = Pass([], [x])
+        for W, b in zip(self.weights, self.biases, strict=True):
+            z = values.a[-1] @ W.T + b
+            last = W is self.weights[-1]
+            values.z.append(z)
+            values.a.append(z if last and self.cross_entropy else self.activation(z))
+        return values
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the outputs, ``(m, outputs)``."""
+        return self.forward(x).a[-1]
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return J; y has the output's shape, for classes one row of a unit matrix each."""
+        if self.cross_entropy:
+            return -(y * output.log_softmax(-1)).sum() / len(y)
+        return (output - y).square().sum() / (2 * len(y))
+
+    def backward(self, values: Pass, y: Tensor) -> Pass:
+        """Set the parameters' ``.grad`` and return ∂J/∂z and ∂J/∂a of every layer."""
+        output = values.a[-1]
+        da = ((output.softmax(-1) if self.cross_entropy else output) - y) / len(y)
+        gradients = Pass([], [da])
+        layers = zip(self.weights, self.biases, values.z, values.a, strict=False)
+        for W, b, z, a in reversed(list(layers)):
+            last = W is self.weights[-1]
+            dz = da if last and self.cross_entropy else times_slope(self.activation, z, da)
+            W.grad = dz.T @ a
+            b.grad = dz.sum(0)
+            da = dz @ W
+            gradients.z.insert(0, dz)
+            gradients.a.insert(0, da)
+        return gradients
+
+    def check(self, x: Tensor, y: Tensor, eps: float = 1e-5, rtol: float = 1e-5) -> float:
+        """Compare each ∂J/∂θ with (J(θ + ε) − J(θ − ε)) / 2ε, in float64.
+
+        Returns:
+            The largest difference, as a share of the largest slope of its parameter.
+
+        Raises:
+            AssertionError: it is above ``rtol``; the message names the parameter.
+            ValueError: x is not float64.
+        """
+        if x.dtype != torch.float64:
+            raise ValueError(f"x must be float64 for a numerical check, got {x.dtype}")
+        self.backward(self.forward(x), y)
+        worst = 0.0
+        for number, p in enumerate(self.parameters()):
+            numerical = torch.empty_like(p)
+            for i in range(p.numel()):
+                theta = p.view(-1)[i].item()
+                ends = []
+                for shifted in (theta + eps, theta - eps):
+                    p.view(-1)[i] = shifted
+                    ends.append(self.loss(self(x), y).item())
+                p.view(-1)[i] = theta
+                numerical.view(-1)[i] = (ends[0] - ends[1]) / (2 * eps)
+            assert p.grad is not None
+            difference = (p.grad - numerical).abs().max() / numerical.abs().max().clamp(min=1e-8)
+            if not difference <= rtol:  # NaN is a failure too
+                kind = "Wb"[number % 2]
+                raise AssertionError(
+                    f"∂J/∂{kind} of layer {number // 2 + 1} differs from its numerical value by "
+                    f"{difference:.1e}, allowed {rtol:.1e}"
+                )
+            worst = max(worst, difference.item())
+        return worst
+
+
+def times_slope(f: Callable[[Tensor], Tensor], z: Tensor, da: Tensor) -> Tensor:
+    """Return f'(z) ⊙ da through f's own hand-written forward mode (no graph is built)."""
+    with forward_ad.dual_level():
+        product: Tensor = forward_ad.unpack_dual(f(forward_ad.make_dual(z, da))).tangent
+    return product

@@ -1,0 +1,92 @@
+"""The perceptron and the neuron: one unit, y = f(w·x + b)."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dlnotes.activations import step
+from dlnotes.foundations.backpropagation import times_slope
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def identity(z: Tensor) -> Tensor:
+    """The linear unit's activation."""
+    return z
+
+
+class Neuron:
+    """One unit with an activation f: sigmoid or tanh for a neuron, ``identity`` for a linear unit.
+
+    It is trained with the squared error of m samples,
+
+        J(w, b) = 1/(2m) Σ (aᵢ − yᵢ)²                 with aᵢ = f(zᵢ), zᵢ = w·xᵢ + b
+        ∂J/∂w   = 1/m Σ (aᵢ − yᵢ) f'(zᵢ) xᵢ           ∂J/∂b = 1/m Σ (aᵢ − yᵢ) f'(zᵢ)
+        w ← w − α ∂J/∂w                               b ← b − α ∂J/∂b
+
+    For one sample of a linear unit that is the notes' ∂J/∂w₁ = x₁ (w·x − y).
+
+    Shapes: x is ``(m, inputs)``, y and what the unit returns are ``(m,)``.
+    """
+
+    def __init__(
+        self, inputs: int, activation: Activation, dtype: torch.dtype | None = None
+    ) -> None:
+        self.w = torch.zeros(inputs, dtype=dtype)
+        self.b = torch.zeros((), dtype=dtype)
+        self.activation = activation
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return a = f(w·x + b) for every sample."""
+        return self.activation(x @ self.w + self.b)
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return J."""
+        return (self(x) - y).square().mean() / 2
+
+    def gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ∂J/∂w and ∂J/∂b, by the formula above."""
+        z = x @ self.w + self.b
+        delta = times_slope(self.activation, z, (self.activation(z) - y) / len(y))
+        return delta @ x, delta.sum()
+
+    def learn(self, x: Tensor, y: Tensor, lr: float, epochs: int) -> list[float]:
+        """Take one step per sample, ``epochs`` times through all; return J after each epoch."""
+        losses = []
+        for _ in range(epochs):
+            for xi, yi in zip(x.split(1), y.split(1), strict=True):
+                dw, db = self.gradient(xi, yi)
+                self.w = self.w - lr * dw
+                self.b = self.b - lr * db
+            losses.append(self.loss(x, y).item())
+        return losses
+
+
+class Perceptron(Neuron):
+    """A unit with the step function (Rosenblatt 1958, https://doi.org/10.1037/h0042519).
+
+    The step's slope is 0 and teaches nothing. The delta rule leaves it out, w ← w − α (a − y) x:
+    that is the gradient passed straight through the step. If a line separates the two classes, it
+    stops making mistakes after finitely many steps (Novikoff 1962).
+
+    AND, OR and NAND have such a line. **XOR has none**: with w₁, w₂ and b it would ask
+
+        b ≤ 0,   w₁ + b > 0,   w₂ + b > 0,   w₁ + w₂ + b ≤ 0;
+
+    the two in the middle add up to w₁ + w₂ + b > −b ≥ 0, against the last. It takes a hidden layer.
+    """
+
+    def __init__(self, inputs: int, dtype: torch.dtype | None = None) -> None:
+        super().__init__(inputs, partial(step, straight_through=True), dtype)
+
+
+#: The corners of the unit square, and what each gate says of them.
+CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+GATES = {
+    "AND": torch.tensor([0.0, 0.0, 0.0, 1.0]),
+    "OR": torch.tensor([0.0, 1.0, 1.0, 1.0]),
+    "NAND": torch.tensor([1.0, 1.0, 1.0, 0.0]),
+    "XOR": torch.tensor([0.0, 1.0, 1.0, 0.0]),
+}

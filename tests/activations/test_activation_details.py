@@ -1,0 +1,307 @@
+"""What one activation has and the others have not."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck, gradgradcheck
+
+from dlnotes.activations import (
+    ELU,
+    LeakyReLU,
+    Maxout,
+    PReLU,
+    RReLU,
+    Softplus,
+    Step,
+    elu,
+    leaky_relu,
+    maxout,
+    prelu,
+    relu,
+    rrelu,
+    softplus,
+    step,
+)
+from dlnotes.activations.rrelu import _RReLU
+
+close = torch.testing.assert_close
+
+
+def points(*shape):
+    torch.manual_seed(0)
+    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
+# Step
+
+
+def test_step_is_zero_at_zero():
+    x = torch.tensor([-2.0, -0.0, 0.0, 1e-45, 3.0])
+    assert step(x).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_step_passes_the_gradient_straight_through_on_request():
+    x, g = points(5), torch.arange(5.0, dtype=torch.float64)
+    for f, want in ((step, torch.zeros_like(g)), (Step(straight_through=True), g)):
+        (dx,) = torch.autograd.grad(f(x), x, g)
+        assert torch.equal(dx, want)
+    _, tangent = torch.func.jvp(lambda x: step(x, True), (x.detach(),), (g,))
+    assert torch.equal(tangent, g)
+
+
+# ReLU
+
+
+def test_relu_does_not_hide_an_upstream_infinity_at_a_dead_unit():
+    x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    g = torch.tensor([float("inf"), float("inf")])
+    (dx,) = torch.autograd.grad(relu(x), x, g)
+    assert dx[0].isnan()
+    assert dx[1] == float("inf")
+
+
+# Settings that torch's functions also take
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchs"),
+    [
+        (lambda x: elu(x, 0.3), lambda x: F.elu(x, 0.3)),
+        (lambda x: leaky_relu(x, 0.3), lambda x: F.leaky_relu(x, 0.3)),
+        (lambda x: leaky_relu(x, -2.0), lambda x: F.leaky_relu(x, -2.0)),
+        (lambda x: softplus(x, 0.5), lambda x: F.softplus(x, 0.5, threshold=40)),
+        (ELU(2.0), torch.nn.ELU(2.0)),
+        (LeakyReLU(0.2), torch.nn.LeakyReLU(0.2)),
+        (Softplus(3.0), torch.nn.Softplus(3.0, threshold=40)),
+    ],
+)
+def test_settings(ours, torchs):
+    x = points(1000)
+    close(ours(x), torchs(x), rtol=1e-12, atol=1e-15)
+    grads = [torch.autograd.grad(f(x).sum(), x)[0] for f in (ours, torchs)]
+    close(*grads, rtol=1e-12, atol=0)
+
+
+# PReLU
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5), (2, 3, 4, 5), (3,)])
+@pytest.mark.parametrize("slopes", [1, 3])
+def test_prelu_equals_torch_with_one_slope_or_one_a_channel(shape, slopes):
+    x, weight = points(*shape), points(slopes)
+    if shape == (3,) and slopes == 3:
+        reference = torch.where(x > 0, x, weight * x)  # torch wants two dimensions here
+    else:
+        reference = F.prelu(x, weight)
+    close(prelu(x, weight), reference)
+    g = torch.randn_like(reference)
+    close(
+        torch.autograd.grad(prelu(x, weight), (x, weight), g),
+        torch.autograd.grad(reference, (x, weight), g),
+        rtol=1e-12,
+        atol=1e-14,
+    )
+
+
+def test_prelu_derivatives_in_both_arguments():
+    x, weight = points(4, 3, 2), points(3)
+    assert gradcheck(prelu, (x, weight), check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(prelu, (x, weight), check_fwd_over_rev=True, check_batched_grad=True)
+
+
+def test_prelu_module_learns_its_slope():
+    torch.manual_seed(0)
+    module = PReLU()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
+    x = torch.randn(500)
+    for _ in range(50):
+        optimizer.zero_grad()
+        ((module(x) - F.leaky_relu(x, 0.7)) ** 2).mean().backward()
+        optimizer.step()
+    close(module.weight.detach(), torch.tensor([0.7]), rtol=1e-3, atol=0)
+
+
+def test_prelu_module_loads_torchs_weights():
+    theirs, ours = torch.nn.PReLU(4, init=0.1), PReLU(4)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(5, 4)
+    close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("slopes", [(2,), (3, 1)])
+def test_prelu_says_what_is_wrong(slopes):
+    with pytest.raises(ValueError, match=r"1 for each channel.*\(6, 3\)"):
+        prelu(points(6, 3), torch.zeros(slopes))
+
+
+# RReLU
+
+
+def test_rrelu_equals_torch_given_torchs_noise():
+    x = points(1000)
+    noise = torch.empty_like(x)
+    theirs = torch.ops.aten.rrelu_with_noise(x, noise, 0.1, 0.4, True)
+    ours = _RReLU.with_jvp.apply(x, noise.detach())
+    close(ours, theirs, rtol=1e-15, atol=0)
+    g = torch.randn_like(x)
+    close(torch.autograd.grad(ours, x, g), torch.autograd.grad(theirs, x, g), rtol=1e-15, atol=0)
+
+
+def test_rrelu_in_evaluation_equals_torch():
+    x = points(1000)
+    close(RReLU(0.2, 0.6).eval()(x), F.rrelu(x, 0.2, 0.6, training=False))
+
+
+def test_rrelu_uses_the_same_noise_in_the_backward_pass():
+    x = points(1000)
+    y = rrelu(x, training=True)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(dx * x, y)
+
+
+def test_rrelu_noise_comes_from_the_generator():
+    x = points(1000).detach()
+
+    def draw(seed):
+        return RReLU(generator=torch.Generator().manual_seed(seed))(x)
+
+    state = torch.get_rng_state()
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+    assert torch.equal(torch.get_rng_state(), state)  # the global generator was left alone
+
+
+def test_rrelu_slopes_are_uniform_and_independent():
+    n = 200_000
+    x = -torch.ones(n, dtype=torch.float64)
+    slope = -rrelu(x, 0.1, 0.5, training=True, generator=torch.Generator().manual_seed(0))
+    assert slope.min() >= 0.1
+    assert slope.max() < 0.5
+    sorted_slopes = slope.sort().values
+    uniform = 0.1 + 0.4 * torch.arange(1, n + 1, dtype=torch.float64) / n
+    # Kolmogorov-Smirnov: exceeded once in 10⁵ seeds; the seed is fixed.
+    assert (sorted_slopes - uniform).abs().max() < 0.4 * 2.5 / n**0.5
+    centred = slope - slope.mean()
+    correlation = (centred[1:] * centred[:-1]).mean() / centred.square().mean()
+    assert correlation.abs() < 4.5 / n**0.5
+
+
+def test_rrelu_leaves_positive_inputs_alone_and_zero_takes_the_slope():
+    x = torch.tensor([2.0, 0.0], requires_grad=True)
+    y = rrelu(x, training=True)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    assert y.tolist() == [2, 0]
+    assert dx[0] == 1
+    assert 1 / 8 <= dx[1] <= 1 / 3
+
+
+def test_rrelu_derivatives_given_the_noise():
+    def f(x):
+        return rrelu(x, training=True, generator=torch.Generator().manual_seed(0))
+
+    assert gradcheck(f, points(6), check_forward_ad=True)
+    assert gradgradcheck(f, points(6), check_fwd_over_rev=True)
+
+
+def test_rrelu_under_vmap_draws_as_asked():
+    x = -torch.ones(2, 100)
+    f = torch.func.vmap(lambda row: rrelu(row, training=True), randomness="different")
+    assert not torch.equal(*f(x))
+    f = torch.func.vmap(lambda row: rrelu(row, training=True), randomness="same")
+    assert torch.equal(*f(x))
+
+
+@pytest.mark.skipif(torch.__version__ < "2.4", reason="torch 2.3 does not trace setup_context")
+def test_rrelu_in_training_is_traced_whole_by_torch_compile():
+    torch._dynamo.reset()
+    f = torch.compile(lambda x: rrelu(x, training=True), fullgraph=True, backend="aot_eager")
+    x = points(1000)
+    y = f(x)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(dx * x, y)
+    assert 1 / 8 <= dx.min() < 0.13
+    assert not torch.equal(f(x), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_rrelu_in_half_precision(dtype):
+    x = -torch.ones(1000, dtype=dtype)
+    y = rrelu(x, training=True)
+    assert y.dtype == dtype
+    assert len(y.unique()) > 50
+
+
+def test_rrelu_says_what_is_wrong():
+    with pytest.raises(ValueError, match=r"lower=0\.5 and upper=0\.1"):
+        rrelu(points(2), 0.5, 0.1)
+
+
+# Maxout
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, -1, -2, -3])
+def test_maxout_equals_torch_along_any_dimension(dim):
+    z = points(3, 4, 5)
+    reference = z.max(dim).values
+    g = torch.randn_like(reference)
+    assert torch.equal(maxout(z, dim), reference)
+    assert torch.equal(
+        torch.autograd.grad(maxout(z, dim), z, g)[0], torch.autograd.grad(reference, z, g)[0]
+    )
+    assert gradcheck(lambda z: maxout(z, dim), z, check_forward_ad=True, check_batched_grad=True)
+
+
+def test_maxout_gives_a_tie_to_the_first_piece():
+    z = torch.tensor([[1.0, 3.0, 3.0]], requires_grad=True)
+    (dz,) = torch.autograd.grad(maxout(z), z)
+    assert dz.tolist() == [[0, 1, 0]]
+    _, tangent = torch.func.jvp(maxout, (z.detach(),), (torch.tensor([[5.0, 6.0, 7.0]]),))
+    assert tangent.item() == 6
+
+
+def test_maxout_with_nan_gives_nan_and_blames_its_piece():
+    z = torch.tensor([[1.0, float("nan"), 3.0]], requires_grad=True)
+    y = maxout(z)
+    assert y.isnan().all()
+    assert torch.autograd.grad(y, z)[0].tolist() == [[0, 1, 0]]
+
+
+def test_maxout_tells_256_pieces_apart_and_no_more():
+    z = torch.arange(256.0).requires_grad_()
+    (dz,) = torch.autograd.grad(maxout(z), z)
+    assert dz.nonzero().item() == 255
+    for shape in ((2, 257), (2, 0), ()):
+        with pytest.raises(ValueError, match="1 to 256 pieces"):
+            maxout(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 7), (2, 3, 7), (0, 7)])
+def test_maxout_layer_is_the_maximum_of_linear_layers(shape):
+    torch.manual_seed(0)
+    layer = Maxout(7, 4, pieces=3)
+    x = torch.randn(shape)
+    weights, biases = layer.linear.weight.split(4), layer.linear.bias.split(4)
+    pieces = [F.linear(x, w, b) for w, b in zip(weights, biases, strict=True)]
+    close(layer(x), torch.stack(pieces).amax(0))
+    assert layer(x).shape == (*shape[:-1], 4)
+
+
+def test_maxout_layer_can_be_the_absolute_value():
+    layer = Maxout(1, 1)
+    layer.load_state_dict(
+        {"linear.weight": torch.tensor([[1.0], [-1.0]]), "linear.bias": torch.zeros(2)}
+    )
+    x = torch.randn(10, 1)
+    assert torch.equal(layer(x), x.abs())
+
+
+def test_modules_show_their_settings():
+    shown = [Step(True), LeakyReLU(0.2), PReLU(3), RReLU(0.1, 0.3), Maxout(2, 2, 4), ELU(2.0)]
+    assert [module.extra_repr() for module in shown] == [
+        "straight_through=True",
+        "negative_slope=0.2",
+        "num_parameters=3",
+        "lower=0.1, upper=0.3",
+        "pieces=4",
+        "alpha=2.0",
+    ]

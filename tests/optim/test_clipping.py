@@ -1,0 +1,148 @@
+"""Clipping against torch's, and the names of the batch regimes."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import Parameter
+from torch.utils.data import DataLoader, TensorDataset
+
+from dlnotes.optim import BGD, MBGD, SGD, GradientDescent, clip_grad_norm_, clip_grad_value_
+
+
+def parameters(scale=1.0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    params = [Parameter(torch.zeros(s, dtype=dtype)) for s in [(3, 4), (5,), (), (2, 3, 2)]]
+    for p in params:
+        p.grad = torch.randn(p.shape, generator=generator).to(dtype) * scale
+    params.insert(2, Parameter(torch.zeros(7)))  # without a gradient
+    return params
+
+
+def grads(params):
+    return [p.grad for p in params if p.grad is not None]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("norm_type", [0.5, 1.0, 2.0, 3.0, math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_norm_equals_torch(scale, norm_type, dtype):
+    ours, theirs = parameters(scale, dtype), parameters(scale, dtype)
+    a = clip_grad_norm_(ours, 1.5, norm_type)
+    b = torch.nn.utils.clip_grad_norm_(theirs, 1.5, norm_type)
+    assert torch.equal(a, b)
+    for x, y in zip(grads(ours), grads(theirs), strict=True):
+        assert torch.equal(x, y)
+    if a > 2:
+        after = clip_grad_norm_(ours, 1e9, norm_type)
+        assert after.item() == pytest.approx(1.5, rel=1e-2 if dtype is torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_norm_of_what_is_not_finite(value):
+    ours, theirs = parameters(), parameters()
+    for params in (ours, theirs):
+        params[0].grad[1, 1] = value
+    before = [g.clone() for g in grads(ours)]
+    with pytest.raises(RuntimeError, match="cannot be clipped"):
+        clip_grad_norm_(ours, 1.0, error_if_nonfinite=True)
+    for x, y in zip(grads(ours), before, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
+    clip_grad_norm_(ours, 1.0)
+    torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+    for x, y in zip(grads(ours), grads(theirs), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
+    if math.isinf(value):
+        assert ours[0].grad[1, 1].isnan()
+        assert (ours[1].grad == 0).all()
+    else:
+        assert all(g.isnan().all() for g in grads(ours))
+
+
+@pytest.mark.parametrize("clip_value", [0.0, 0.3, 10.0])
+def test_value_equals_torch(clip_value):
+    ours, theirs = parameters(), parameters()
+    clip_grad_value_(ours, clip_value)
+    torch.nn.utils.clip_grad_value_(theirs, clip_value)
+    for x, y in zip(grads(ours), grads(theirs), strict=True):
+        assert torch.equal(x, y)
+    assert max(g.abs().max() for g in grads(ours)) <= clip_value
+
+
+def test_sparse_complex_one_parameter_and_generators():
+    w = Parameter(torch.zeros(5, 2))
+    index, values = torch.tensor([[1, 3, 1]]), torch.tensor([[3.0, 0], [0, 4], [0, 0]])
+    w.grad = torch.sparse_coo_tensor(index, values, (5, 2), check_invariants=True)
+    assert clip_grad_norm_(w, 1.0) == 5.0
+    torch.testing.assert_close(w.grad.to_dense().norm(), torch.tensor(1.0))
+    clip_grad_value_(w, 0.25)
+    assert w.grad.to_dense().abs().max() == 0.25
+    z = Parameter(torch.zeros(1, dtype=torch.complex64))
+    z.grad = torch.tensor([3 + 4j])
+    assert clip_grad_norm_((p for p in [z]), 10.0) == 5.0
+    clip_grad_value_(z, 3.5)
+    assert z.grad.item() == 3 + 3.5j
+    assert clip_grad_norm_([Parameter(torch.zeros(2))], 1.0) == 0
+
+
+def test_bad_arguments_raise():
+    params = parameters()
+    for bad in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="max_norm must be >= 0, got"):
+            clip_grad_norm_(params, bad)
+        with pytest.raises(ValueError, match="clip_value must be >= 0, got"):
+            clip_grad_value_(params, bad)
+    for bad in (0.0, -2.0, math.nan):
+        with pytest.raises(ValueError, match="norm_type must be > 0, got"):
+            clip_grad_norm_(params, 1.0, bad)
+
+
+# --- BGD, SGD, MBGD ------------------------------------------------------------------------------
+
+
+def test_batch_regimes():
+    data = TensorDataset(torch.arange(10.0))
+    for regime, sizes in (
+        (BGD(data), [10]),
+        (SGD(data), [1] * 10),
+        (MBGD(data, 4), [4, 4, 2]),
+    ):
+        loader = DataLoader(data, batch_sampler=regime)
+        batches = [x for (x,) in loader]
+        assert [len(x) for x in batches] == sizes
+        assert len(loader) == len(regime) == len(sizes)
+        assert sorted(torch.cat(batches).tolist()) == list(range(10))
+    assert list(BGD(3)) == list(BGD(3)) == [[0, 1, 2]]
+
+
+def test_batch_regimes_shuffle_anew_each_epoch_and_by_seed():
+    regime = MBGD(100, 7, generator=torch.Generator().manual_seed(0))
+    first, second = list(regime), list(regime)
+    assert first != second
+    assert list(MBGD(100, 7, generator=torch.Generator().manual_seed(0))) == first
+    orders = [list(SGD(50, generator=torch.Generator().manual_seed(s))) for s in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_batch_regimes_reject_what_is_not_a_data_set():
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        MBGD(0, 3)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        MBGD(3, 0)
+    with pytest.raises(ValueError, match="optimizer of all batch regimes is GradientDescent"):
+        SGD(torch.nn.Linear(2, 2).parameters())
+
+
+def test_one_epoch_of_bgd_is_one_step_of_the_mean_gradient():
+    x = torch.tensor([1.0, 2.0, 3.0, 6.0])
+    ends = {}
+    for name, regime in (("bgd", BGD(4)), ("mbgd", MBGD(4, 2)), ("sgd", SGD(4))):
+        w = Parameter(torch.zeros(()))
+        optimizer = GradientDescent([w], lr=0.5)
+        for batch in regime:
+            optimizer.zero_grad()
+            (0.5 * (w - x[batch]) ** 2).mean().backward()
+            optimizer.step()
+        ends[name] = w.item()
+    assert ends["bgd"] == 1.5  # half of the mean, 3
+    assert ends["mbgd"] != ends["sgd"] != ends["bgd"]

@@ -1,0 +1,120 @@
+"""scripts/verify.py, scripts/bench_optimizers.py and scripts/compare_optimizers.py."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import Parameter
+
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.optim._oracles import ORACLES
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(name, *arguments):
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_verify_passes_and_writes_its_rows(tmp_path, capsys):
+    load("verify").main(json=tmp_path / "rows.json", steps=20)
+    record = json.loads((tmp_path / "rows.json").read_text())
+    assert len(record["rows"]) == len(OPTIMIZERS) + 2
+    assert all(row["ok"] and row["difference"] <= row["tolerance"] for row in record["rows"])
+    assert {"command", "commit", "versions", "machine"} <= record.keys()
+    out = capsys.readouterr().out
+    for oracle in ORACLES.values():
+        assert oracle.note in out
+
+
+@pytest.mark.parametrize("wrong", [1.0 + 1e-6, float("nan")])
+def test_verify_exits_with_1_when_a_row_fails(wrong, monkeypatch, capsys):
+    script = load("verify")
+    adam = ORACLES["adam"]
+
+    def mapped(lr, **same):
+        return {"lr": lr * wrong if wrong == wrong else float("inf"), **same}
+
+    monkeypatch.setitem(script.ORACLES, "adam", adam._replace(mapped=mapped))
+    with pytest.raises(SystemExit) as error:
+        script.main(steps=20)
+    assert error.value.code == 1
+    assert capsys.readouterr().out.count("NO") >= 1
+
+
+@pytest.mark.parametrize("name", ["gradient-descent", "nesterov", "adam"])
+def test_a_swept_path_is_the_optimizers_own(name):
+    script = load("compare_optimizers")
+    surface = script.SURFACES["Beale"]._replace(steps=30)
+    rates = torch.tensor([0.001, 0.02], dtype=torch.float64)
+    swept = script.sweep(OPTIMIZERS[name], surface, rates)
+    for lr, path in zip(rates.tolist(), swept, strict=True):
+        theta = Parameter(torch.tensor(surface.start, dtype=torch.float64))
+        optimizer = OPTIMIZERS[name]([theta], lr=lr)
+        for point in path:
+            torch.testing.assert_close(theta, point, rtol=1e-9, atol=1e-12)
+            optimizer.zero_grad()
+            surface.height(theta[0], theta[1]).backward()
+            optimizer.step()
+
+
+def test_minima_of_the_surfaces_are_minima():
+    for surface in load("compare_optimizers").SURFACES.values():
+        for minimum in surface.minima:
+            point = torch.tensor(minimum, dtype=torch.float64, requires_grad=True)
+            height = surface.height(point[0], point[1])
+            (slope,) = torch.autograd.grad(height, point)
+            assert slope.abs().max() < 1e-9
+            hessian = torch.autograd.functional.hessian(
+                lambda p, surface=surface: surface.height(p[0], p[1]), point.detach()
+            )
+            assert torch.linalg.eigvalsh(hessian).min() > 0
+
+
+@pytest.mark.slow
+def test_compare_draws_everything(tmp_path):
+    done = call("compare_optimizers", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = {f.name for f in tmp_path.iterdir()}
+    pictures = {"ravine", "rosenbrock", "beale", "saddle", "learning_rates", "batch_regimes"}
+    assert {f"{p}.png" for p in pictures} | {"paths.gif"} <= made
+    assert any(name.startswith("events.out.tfevents") for name in made)
+    assert "Adadelta" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from Linux's /proc")
+def test_benchmark_runs(tmp_path):
+    file = tmp_path / "bench.json"
+    options = ["--rules", "adam", "--models", "tiny", "--turns", "3", "--json", file]
+    done = call("bench_optimizers", *options)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(file.read_text())
+    assert record["rows"][0]["milliseconds"].keys() == {"ours", "default", "foreach", "fused"}
+    assert "goals met" in done.stdout
+    cold, warm = record["rows"][1]["first_step"]
+    assert 0 < cold < 6
+    assert 0 < warm < 6
+    ours, foreach = record["rows"][1]["peak_mib"]
+    assert 200 < ours <= foreach + 8  # the two accumulators alone are 256 MiB
+
+
+def test_benchmark_notices_a_step_that_does_nothing():
+    script = load("bench_optimizers")
+    params = [Parameter(torch.ones(3)), Parameter(torch.ones(3))]
+    params[0].grad = torch.ones(3)
+    with pytest.raises(RuntimeError, match="did not move every parameter"):
+        script.step_and_check(torch.optim.SGD(params, lr=0.1), params)
