@@ -27,8 +27,8 @@ check: $(ENV)           ## everything CI runs
 	$(MAKE) test-torchtext
 
 test-torchtext: .venv-torchtext/.ready   ## torchtext's equivalences and the whole suite on torch 2.3.1
-	.venv-torchtext/bin/python -m pytest tests/torchtext
-	.venv-torchtext/bin/python -m pytest -m 'not slow' --ignore tests/torchtext
+	.venv-torchtext/bin/python -m pytest tests/against_torchtext
+	.venv-torchtext/bin/python -m pytest -m 'not slow' --ignore tests/against_torchtext
 
 .venv-torchtext/.ready: pyproject.toml constraints-torchtext.txt
 	$(PYTHON) -m venv .venv-torchtext
