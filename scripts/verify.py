@@ -1,4 +1,4 @@
-"""Prove the rules against torch: one table of notes, oracles, mappings and differences."""
+"""Prove the notes' code against torch: note, oracle, mapping, largest difference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import Parameter
 
+from dlnotes.activations import _oracles as activations
 from dlnotes.cli import run
+from dlnotes.foundations import _oracles as foundations
 from dlnotes.optim import clip_grad_norm_, clip_grad_value_
 from dlnotes.optim._oracles import ORACLES, largest_difference
 from dlnotes.training.classifier import write_json
@@ -90,14 +92,20 @@ def clipping() -> Iterator[Row]:
     )
 
 
+def chapters() -> Iterator[Row]:
+    """Activations against torch's functions, hand-written gradients against autograd's."""
+    for row in (*activations.rows(), *foundations.rows()):
+        yield Row(row.note, row.oracle, row.mapping, 1, row.difference, row.tolerance)
+
+
 def main(json: Path | None = None, steps: int = 300) -> None:
-    """Compare every rule with its oracle; exit with 1 when a row is out of its tolerance.
+    """Compare everything with its oracle; exit with 1 when a row is out of its tolerance.
 
     Args:
         json: Also write the rows to this file.
         steps: Steps of a trajectory.
     """
-    rows = [*optimizers(steps), *clipping()]
+    rows = [*optimizers(steps), *clipping(), *chapters()]
     table = Table(title="Ours against torch, float64")
     for heading in ("note", "oracle", "mapping", "cases", "largest difference", "tolerance", "ok"):
         table.add_column(heading, justify="right" if heading[0] in "lct" else "left")

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch.nn import Parameter
 
+from dlnotes.activations import _oracles as activations
+from dlnotes.foundations import _oracles as foundations
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.optim._oracles import ORACLES
 
@@ -32,7 +34,9 @@ def call(name, *arguments):
 def test_verify_passes_and_writes_its_rows(tmp_path, capsys):
     load("verify").main(json=tmp_path / "rows.json", steps=20)
     record = json.loads((tmp_path / "rows.json").read_text())
-    assert len(record["rows"]) == len(OPTIMIZERS) + 2
+    others = [*activations.rows(), *foundations.rows()]
+    assert len(record["rows"]) == len(OPTIMIZERS) + 2 + len(others)
+    assert [row["note"] for row in record["rows"]][-len(others) :] == [r.note for r in others]
     assert all(row["ok"] and row["difference"] <= row["tolerance"] for row in record["rows"])
     assert {"command", "commit", "versions", "machine"} <= record.keys()
     out = capsys.readouterr().out

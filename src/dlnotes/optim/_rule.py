@@ -259,9 +259,16 @@ class UpdateRule(Optimizer):
         elif g.is_sparse:
             g = g.coalesce()
             rows = tuple(g.indices())
-            new = self._updated([x[rows] for x in targets], g.values(), hyper)
-            for target, x in zip(targets, new, strict=True):
-                _real(target)[rows] = x.to(_real(target).dtype)
+            if len(rows) == 1:  # whole rows, as an embedding gives: several times faster
+                old = [x.index_select(0, rows[0]) for x in targets]
+            else:
+                old = [x[rows] for x in targets]
+            new = self._updated(old, g.values(), hyper)
+            for target, x in zip(map(_real, targets), new, strict=True):
+                if len(rows) == 1:
+                    target.index_copy_(0, rows[0], x.to(target.dtype))
+                else:
+                    target[rows] = x.to(target.dtype)
         else:
             columns = [[x] for x in (*targets, g)]
             large = type(p) in _PLAIN and p.is_cpu and p.numel() > PIECE
