@@ -84,7 +84,7 @@ def test_the_table_is_that_of_the_records():
 def test_files_that_are_named_exist():
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / path).exists(), path
-    for path in re.findall(r"`((?:optim|models|data)/\w+\.py)`", README):
+    for path in re.findall(r"`((?:optim|models|data|foundations)/\w+\.py)`", README):
         assert (ROOT / "src" / "dlnotes" / path).exists(), path
     for name in re.findall(r"`scripts/(\w+\.py)", README):
         assert (ROOT / "scripts" / name).exists(), name

@@ -12,11 +12,10 @@ from dlnotes.errors import UserError
 pytest.importorskip("torchtext", reason="torchtext has an environment of its own")
 
 import torch
+import torchtext
 from torch.utils.data.datapipes.iter import IterableWrapper
 from torchtext.data.utils import get_tokenizer
 from torchtext.vocab import build_vocab_from_iterator
-
-import torchtext
 
 torchtext.disable_torchtext_deprecation_warning()
 
