@@ -30,6 +30,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "epochs": 10,
         "batch_size": 32,
         "schedule": "linear",
+        "label_smoothing": 0.1,
     },
 }
 SENTENCES = (
@@ -46,7 +47,9 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
         seed: Decides initial weights, dropout and the documents' order.
     """
     console = Console(highlight=False)
-    dataset = load_dataset(load("bbc"), cache_dir=cache_dir() / "tokens", max_tokens=400, seed=seed)
+    dataset = load_dataset(
+        load("bbc"), cache_dir=cache_dir() / "tokens", min_freq=2, max_tokens=400, seed=seed
+    )
     console.print(
         f"BBC News: {len(dataset.train):,} documents to train on, {len(dataset.dev):,} to choose "
         f"the epoch, {len(dataset.label_names)} classes, {len(dataset.vocabulary):,} words\n"
