@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +47,7 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
         out: Folder of the two runs; made anew.
         seed: Decides initial weights, dropout and the documents' order.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     dataset = load_dataset(
         load("bbc"), cache_dir=cache_dir() / "tokens", min_freq=2, max_tokens=400, seed=seed
     )
@@ -54,7 +55,7 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
         f"BBC News: {len(dataset.train):,} documents to train on, {len(dataset.dev):,} to choose "
         f"the epoch, {len(dataset.label_names)} classes, {len(dataset.vocabulary):,} words\n"
     )
-    table = Table("model", "test accuracy", "macro-F1", "documents/s", "seconds")
+    table = Table("model", "test accuracy", "macro-F1", "documents/s", "seconds", box=box.SIMPLE)
     rows = []
     for name, settings in MODELS.items():
         console.print(f"{name}, trained with dlnotes.optim.Adam")
