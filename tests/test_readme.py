@@ -95,7 +95,9 @@ def test_the_demo(tmp_path):
     """Its table has the three rows, and our models reach what the README says of them."""
     done = run([sys.executable, "scripts/demo.py", "--out", str(tmp_path / "demo")], ROOT)
     assert done.returncode == 0, done.stderr
-    rows = dict(re.findall(r"^ +(FastText|TextCNN|TF-IDF)[^\d]* (0\.\d+)", done.stdout, re.MULTILINE))
+    rows = dict(
+        re.findall(r"^ +(FastText|TextCNN|TF-IDF)[^\d]* (0\.\d+)", done.stdout, re.MULTILINE)
+    )
     assert set(rows) == {"FastText", "TextCNN", "TF-IDF"}
     assert all(float(accuracy) > 0.94 for accuracy in rows.values())
     assert re.search(r"sports \d\.\d+ +The striker", done.stdout)

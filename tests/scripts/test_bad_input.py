@@ -86,23 +86,21 @@ def test_one_line_and_exit_code_2(script, files, here, make, expected):
 
 def test_a_folder_with_a_run_is_left_alone(script, files, here):
     assert script(*train(files, "--out", "run")).code == 0
-    before = {path: path.read_bytes() for path in (here / "run").iterdir()}
+    before = {path: path.read_bytes() for path in (here / "run").rglob("*") if path.is_file()}
     assert "already holds a run" in told(script(*train(files, "--out", "run")))
     (here / "bad.tsv").write_text("law\tx\n")
     assert "bad.tsv:1: label 'law'" in told(script("evaluate", "run", "--test", "bad.tsv"))
     assert "resume with the same settings" in told(
         script(*train(files, "--out", "run", "--resume", "--lr", 0.5))
     )
-    assert {
-        path: path.read_bytes() for path in (here / "run").iterdir() if path in before
-    } == before
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_damaged_checkpoint(script, files, here):
     assert script(*train(files, "--out", "run")).code == 0
     (here / "run" / "checkpoint.pt").write_bytes(b"PK junk")
     assert "is not a checkpoint" in told(script(*train(files, "--out", "run", "--resume")))
-    (here / "run" / "model.safetensors").write_bytes(b"\0" * 99)
+    (here / "run" / "classifier" / "model.safetensors").write_bytes(b"\0" * 99)
     assert "damaged or foreign" in told(script("predict", "run", "x"))
 
 

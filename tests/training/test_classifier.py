@@ -49,11 +49,11 @@ def test_saved_and_loaded_classifier_agree(trained):
 def test_run_folder(trained):
     _, record, out = trained
     names = {path.name for path in out.iterdir() if not path.name.startswith("events")}
-    assert names == {
-        "model.safetensors", "config.json", "vocabulary.txt", "labels.json", "metrics.json", "checkpoint.pt",
-    }  # fmt: skip
+    assert names == {"classifier", "metrics.json", "checkpoint.pt"}
+    files = {path.name for path in (out / "classifier").iterdir()}
+    assert files == {"model.safetensors", "config.json", "vocabulary.txt", "labels.json"}
     torch.load(out / "checkpoint.pt", weights_only=True)
-    assert load_file(out / "model.safetensors")
+    assert load_file(out / "classifier" / "model.safetensors")
     assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(record))
     for key in ("command", "commit", "seed", "versions", "machine", "data", "seconds", "history"):
         assert key in record
@@ -84,10 +84,10 @@ def test_tensorboard_log(trained):
 
 def test_an_existing_run_is_not_overwritten(trained, dataset):
     _, _, out = trained
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=r"already holds a run: give another --out, or --resume"):
         train_classifier(dataset, out, model="fasttext", progress=False)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def damaged_weights(out):
@@ -121,9 +121,10 @@ DAMAGE = {
 def test_damaged_folders_are_refused(trained, case):
     _, _, out = trained
     damage, message = DAMAGE[case]
-    damage(out)
-    with pytest.raises(UserError, match=message):
-        TextClassifier.load(out)
+    damage(out / "classifier")
+    for folder in (out, out / "classifier"):
+        with pytest.raises(UserError, match=message):
+            TextClassifier.load(folder)
 
 
 def sample(*, width: int = 3, rate: float = 0.5, kind: str = "max", deep: bool = False, sizes: tuple[int, ...] = (1, 2), cap: int | None = None):  # fmt: skip

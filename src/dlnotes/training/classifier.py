@@ -24,6 +24,9 @@ from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.evaluate import scores
 
 _FORMAT = "dlnotes text classifier 1"
+CLASSIFIER = "classifier"
+"""Name of the classifier's folder in a run's."""
+
 WEIGHTS, CONFIG, VOCABULARY, LABELS = (
     "model.safetensors",
     "config.json",
@@ -88,7 +91,7 @@ class TextClassifier:
         return self
 
     def save(self, folder: Path) -> None:
-        """Write the classifier's four files into `folder`.
+        """Write the classifier's four files into `folder`, which is made if needed.
 
         Raises:
             UserError: The folder cannot be written to.
@@ -100,6 +103,10 @@ class TextClassifier:
             "tokenizer": self.tokenizer,
             "max_tokens": self.max_tokens,
         }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}") from error
         weights = {name: w.contiguous() for name, w in self.model.state_dict().items()}
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
         write_json(folder / LABELS, self.label_names)
@@ -110,9 +117,15 @@ class TextClassifier:
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> TextClassifier:
         """Read what `save` wrote.
 
+        Args:
+            folder: The classifier's folder, or a run's, which has it inside.
+            device: Where to put the model.
+
         Raises:
             UserError: `folder` is no classifier, or one of its files is damaged.
         """
+        if (folder / CLASSIFIER).is_dir():
+            folder = folder / CLASSIFIER
         config = read_json(folder / CONFIG, "is not a trained classifier of dlnotes")
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: not a run of dlnotes")

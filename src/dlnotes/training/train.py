@@ -18,7 +18,7 @@ from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS, clip_grad_norm_
 from dlnotes.training.board import Board
-from dlnotes.training.classifier import TextClassifier, write_json
+from dlnotes.training.classifier import CLASSIFIER, TextClassifier, write_json
 from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import fit
 from dlnotes.training.record import provenance
@@ -56,8 +56,8 @@ def train_classifier(
 
     Args:
         dataset: What to learn.
-        out: Run folder: the classifier, ``metrics.json``, ``checkpoint.pt`` and the TensorBoard
-            log. None keeps nothing.
+        out: Run folder: the classifier's folder, ``metrics.json``, ``checkpoint.pt`` and the
+            TensorBoard log. None keeps nothing.
         model: A name in `MODELS`.
         model_settings: Its hyper-parameters where they differ from the defaults.
         optimizer: A name in `OPTIMIZERS`.
@@ -169,14 +169,14 @@ def train_classifier(
         }
         if out:
             # Saved before the test split is opened: nothing wrong with it can lose the training.
-            classifier.save(out)
+            classifier.save(out / CLASSIFIER)
             write_json(out / METRICS, record)
         if dataset.has_test:
             began = time.perf_counter()
             try:
                 documents = dataset.read_test()
             except UserError as error:
-                kept = f" (the trained classifier is kept in {out})" if out else ""
+                kept = f" (the trained classifier is kept in {out / CLASSIFIER})" if out else ""
                 raise UserError(f"{error}{kept}") from error
             test = evaluate(classifier.model, documents, device=place, amp=amp)
             record["documents"]["test"] = len(documents)
