@@ -10,7 +10,6 @@ from dlnotes.errors import UserError
 from dlnotes.training.classifier import read_json
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MODELS = {
     "fasttext": "FastText",
     "textcnn": "TextCNN",
@@ -22,25 +21,28 @@ MODELS = {
 def main(
     readme: Path = ROOT / "README.md", results: Path = ROOT / "results", check: bool = False
 ) -> None:
-    """Replace what stands between the two markers of the README.
+    """Replace what stands between the markers of the README.
 
     Args:
         readme: The file to rewrite.
         results: Folder of the records.
         check: Change nothing; fail if the table is not the one of the records.
     """
-    before, begin, rest = readme.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{readme} has no {BEGIN} … {END} to fill")
-    new = f"{before}{BEGIN}\n{table(results)}\n{END}{after}"
+    new = readme.read_text("utf-8")
+    for name, content in {"results": accuracies(results), "speed": speeds(results)}.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, found, rest = new.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise UserError(f"{readme} has no {begin} … {end} to fill")
+        new = f"{before}{begin}\n{content}\n{end}{after}"
     if check and new != readme.read_text("utf-8"):
         raise UserError(f"the tables in {readme} are not those of {results}: run `make results`")
     if not check:
         readme.write_text(new, "utf-8")
 
 
-def table(results: Path) -> str:
+def accuracies(results: Path) -> str:
     """A Markdown row for each record, corpus by corpus, the best first."""
     entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
     done = [entry for entry in entries if "record" in entry]
@@ -50,6 +52,24 @@ def table(results: Path) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     return "\n".join(rows + [_row(entry) for entry in done])
+
+
+def speeds(results: Path) -> str:
+    """How many times faster than torch's default and fused optimizers a step is."""
+    record = read_json(results / "benchmarks" / "optimizers.json", "has no benchmark")
+    rows = {(row["model"], row["rule"]): row["milliseconds"] for row in record["rows"]}
+    sizes = list(dict.fromkeys(model for model, _ in rows))
+    head = "| rule | " + " | ".join(f"{size} × default | {size} × fused" for size in sizes) + " |"
+    lines = [head, "|---" * (1 + 2 * len(sizes)) + "|"]
+    for rule in dict.fromkeys(rule for _, rule in rows):
+        times = [rows[size, rule] for size in sizes]
+        cells = [
+            f"{t[other] / t['ours']:.2f}" if t.get(other) else "–"
+            for t in times
+            for other in ("default", "fused")
+        ]
+        lines.append(f"| {rule} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _row(entry: dict[str, Any]) -> str:
