@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlnotes.activations import relu
 from dlnotes.nn import PAD, WordVectors, widen
 from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
 
@@ -148,7 +149,7 @@ class TextCNN(nn.Module):
             value, _ = MaxOverTime.apply(x, convolution.weight, inside)  # b m
             pooled.append(value + convolution.bias)
         # Adding b and ReLU keep the order of numbers, so the maximum may come first.
-        features = F.relu(torch.cat(pooled, dim=1))  # b m
+        features = relu(torch.cat(pooled, dim=1))  # b m
         scores: Tensor = self.output(self.dropout(features))  # b c
         return scores
 
