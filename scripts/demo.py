@@ -10,9 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dlnotes.cli import cache_dir, run
+from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
+from dlnotes.data.download import cache_folder
 from dlnotes.training.baseline import tfidf_logistic_regression
 from dlnotes.training.train import METRICS, train_classifier
 
@@ -49,7 +50,7 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """
     console = Console(highlight=False, soft_wrap=True)
     dataset = load_dataset(
-        load("bbc"), cache_dir=cache_dir() / "tokens", min_freq=2, max_tokens=400, seed=seed
+        load("bbc"), cache_dir=cache_folder() / "tokens", min_freq=2, max_tokens=400, seed=seed
     )
     console.print(
         f"BBC News: {len(dataset.train):,} documents to train on, {len(dataset.dev):,} to choose "

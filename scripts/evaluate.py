@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dlnotes.cli import cache_dir
 from dlnotes.cli import run as run_script
 from dlnotes.data.documents import Documents
+from dlnotes.data.download import cache_folder
 from dlnotes.data.tokenized import tokenize
 from dlnotes.training.classifier import TextClassifier, write_json
 from dlnotes.training.evaluate import evaluate
@@ -38,7 +38,7 @@ def main(
         classifier.tokenizer,
         text_column=text_column,
         label_column=label_column,
-        cache_dir=cache_dir() / "tokens",
+        cache_dir=cache_folder() / "tokens",
     )
     names = classifier.label_names
     documents = Documents(texts, classifier.vocabulary, names, max_tokens=classifier.max_tokens)

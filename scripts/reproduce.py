@@ -6,9 +6,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from dlnotes.cli import cache_dir, run
+from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
+from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
 from dlnotes.training.baseline import tfidf_logistic_regression
 from dlnotes.training.classifier import read_json, write_json
@@ -58,8 +59,10 @@ def main(
 
 
 def _run(entry: dict[str, Any], seed: int, data_dir: Path | None) -> dict[str, Any]:
-    sources = load(entry["corpus"], data_dir=data_dir, cache_dir=cache_dir())
-    dataset = load_dataset(sources, seed=seed, cache_dir=cache_dir() / "tokens", **entry["reading"])
+    sources = load(entry["corpus"], data_dir=data_dir, cache_dir=cache_folder())
+    dataset = load_dataset(
+        sources, seed=seed, cache_dir=cache_folder() / "tokens", **entry["reading"]
+    )
     if entry["model"] == "tfidf":
         return tfidf_logistic_regression(dataset) | {"data": dict(dataset.fingerprints)}
     return train_classifier(

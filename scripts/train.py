@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dlnotes.cli import cache_dir, run
+from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
+from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
@@ -103,7 +104,7 @@ def main(
         sources: dict[str, Source] = {split: path for split, path in own.items() if path}
     else:
         name = corpus or "bbc"
-        sources = dict(load(name, data_dir=data_dir, cache_dir=cache_dir()))
+        sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
     out = out or Path("runs") / f"{model}-{name}"
     reading: dict[str, Any] = {
         "tokenizer": tokenizer,
@@ -116,7 +117,7 @@ def main(
     }
     model_settings = parse_settings(model, MODELS[model], model_args)
     optimizer_settings = parse_settings(optimizer, OPTIMIZERS[optimizer], optimizer_args)
-    dataset = load_dataset(sources, seed=seed, cache_dir=cache_dir() / "tokens", **reading)
+    dataset = load_dataset(sources, seed=seed, cache_dir=cache_folder() / "tokens", **reading)
     try:
         _, record = train_classifier(
             dataset,

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.activations import ACTIVATIONS
-from dlnotes.cli import cache_dir, run
+from dlnotes.cli import run
+from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
 from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass, times_slope
 from dlnotes.foundations.digits import Split, digits, mnist
@@ -106,7 +107,7 @@ def main(
     if dataset == "digits":
         training, test = digits(seed)
     else:
-        training, test = mnist(data_dir or cache_dir() / "mnist", download=data_dir is None)
+        training, test = mnist(data_dir or cache_folder() / "mnist", download=data_dir is None)
     generator = torch.Generator().manual_seed(seed)
     network = Network(
         [training.x.size(1), *hidden, 10],

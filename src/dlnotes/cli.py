@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-import pooch
 import tyro
 
 from dlnotes.errors import UserError
@@ -30,8 +28,3 @@ def run(main: Callable[..., None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def cache_dir() -> Path:
-    """Where downloads and token arrays are kept: DLNOTES_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("DLNOTES_CACHE") or pooch.os_cache("dlnotes"))

@@ -31,11 +31,10 @@ from pathlib import Path
 from typing import IO
 
 import polars as pl
-import pooch
 from rich.console import Console
 from rich.progress import track
 
-from dlnotes.data.download import BROKEN, archive_members, fetch
+from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
 from dlnotes.data.splits import stratified_split
 from dlnotes.errors import UserError
 
@@ -113,7 +112,7 @@ def load(
     if not corpus.files:
         return _cut(_checked(name, corpus, corpus.examples(())), seed)
     if cache_dir is None:
-        cache_dir = Path(os.environ.get("DLNOTES_CACHE") or pooch.os_cache("dlnotes"))
+        cache_dir = cache_folder()
     folder = _converted(name, corpus, cache_dir, data_dir)
     if "all" in corpus.counts:
         return _cut(_read(folder / "all.tsv"), seed)

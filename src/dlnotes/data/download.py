@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import stat
 import tarfile
 import time
@@ -26,7 +27,7 @@ from rich.progress import (
 
 from dlnotes.errors import UserError
 
-__all__ = ["BROKEN", "archive_members", "fetch"]
+__all__ = ["BROKEN", "archive_members", "cache_folder", "fetch"]
 
 ATTEMPTS = 3
 PAUSE = 1.0  # seconds before the second attempt; twice as long before the third
@@ -34,6 +35,11 @@ TIMEOUT = (10, 30)  # seconds: to connect, and without a byte
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 """What reading a damaged archive, or a member of it, may raise."""
+
+
+def cache_folder() -> Path:
+    """Where downloads and token arrays are kept: DLNOTES_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("DLNOTES_CACHE") or pooch.os_cache("dlnotes"))
 
 
 def fetch(urls: Sequence[str], sha256: str, path: Path) -> Path:

@@ -15,7 +15,6 @@ import torch
 
 from dlnotes.data.dataset import Dataset
 from dlnotes.errors import UserError
-from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS, clip_grad_norm_
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier, write_json
@@ -58,7 +57,7 @@ def train_classifier(
         dataset: What to learn.
         out: Run folder: the classifier's folder, ``metrics.json``, ``checkpoint.pt`` and the
             TensorBoard log. None keeps nothing.
-        model: A name in `MODELS`.
+        model: A name in `dlnotes.models.MODELS`.
         model_settings: Its hyper-parameters where they differ from the defaults.
         optimizer: A name in `OPTIMIZERS`.
         lr: Learning rate.
@@ -284,6 +283,3 @@ def _class_weights(kind: str, dataset: Dataset) -> torch.Tensor | None:
     classes = len(dataset.label_names)
     counts = np.bincount(dataset.train.labels, minlength=classes)
     return torch.tensor(len(dataset.train) / (classes * np.maximum(1, counts)), dtype=torch.float32)
-
-
-__all__ = ["MODELS", "OPTIMIZERS", "parse_settings", "train_classifier"]
