@@ -249,7 +249,7 @@ def test_imdb_is_read_and_numbered_in_three_seconds(shared_data, tmp_path):
 
 
 def test_marks_have_the_first_ids_whether_they_occur_or_not():
-    documents = [("x", "a b. C d"), ("y", "b b"), ("x", "a"), ("y", "b c")]
+    documents = [("x", "a bb. C d"), ("y", "b b"), ("x", "a"), ("y", "b c")]
     dataset = load_dataset({"train": documents, "dev": documents}, tokenizer="sentences")
     assert list(dataset.vocabulary.tokens[:5]) == ["<pad>", "<unk>", "</s>", "<question>", "b"]
     assert (nn.SENTENCE_END, nn.QUESTION) == (2, 3)
