@@ -11,12 +11,13 @@ from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
-from dlnotes.training.baseline import tfidf_logistic_regression
+from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
 from dlnotes.training.classifier import read_json, write_json
 from dlnotes.training.record import provenance
 from dlnotes.training.train import train_classifier
 
 RESULTS = Path(__file__).parents[1] / "results"
+BASELINES = {"tfidf": tfidf_logistic_regression, "svm": tfidf_svm}
 FIGURES = ("accuracy", "macro_f1")
 
 
@@ -25,8 +26,8 @@ def main(
 ) -> None:
     """Repeat figures: train once a seed, write mean and standard deviation into the entry's file.
 
-    An entry results/NAME.json says `corpus`, `model` (or tfidf, the baseline), `seeds`, `reading`
-    (how texts become documents) and `settings` (how the model is trained).
+    An entry results/NAME.json says `corpus`, `model` (or a baseline, tfidf or svm), `seeds`,
+    `reading` (how texts become documents) and `settings` (how the model is trained).
 
     Args:
         names: Entries to run; without any, the list of entries is printed.
@@ -63,8 +64,8 @@ def _run(entry: dict[str, Any], seed: int, data_dir: Path | None) -> dict[str, A
     dataset = load_dataset(
         sources, seed=seed, cache_dir=cache_folder() / "tokens", **entry["reading"]
     )
-    if entry["model"] == "tfidf":
-        return tfidf_logistic_regression(dataset) | {"data": dict(dataset.fingerprints)}
+    if entry["model"] in BASELINES:
+        return BASELINES[entry["model"]](dataset) | {"data": dict(dataset.fingerprints)}
     return train_classifier(
         dataset, None, model=entry["model"], seed=seed, corpus=entry["corpus"], **entry["settings"]
     )[1]

@@ -15,6 +15,7 @@ MODELS = {
     "textcnn": "TextCNN",
     "textrnn": "TextRNN",
     "tfidf": "TF-IDF + logistic regression",
+    "svm": "TF-IDF + linear SVM",
 }
 
 
