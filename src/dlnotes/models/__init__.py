@@ -3,6 +3,7 @@
 from torch import nn
 
 from dlnotes.models.fasttext import FastText
+from dlnotes.models.rcnn import RCNN
 from dlnotes.models.textcnn import TextCNN
 from dlnotes.models.textrnn import TextRNN
 
@@ -10,6 +11,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "fasttext": FastText,
     "textcnn": TextCNN,
     "textrnn": TextRNN,
+    "rcnn": RCNN,
 }
 
-__all__ = ["MODELS", "FastText", "TextCNN", "TextRNN"]
+__all__ = ["MODELS", "RCNN", "FastText", "TextCNN", "TextRNN"]
