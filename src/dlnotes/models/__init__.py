@@ -3,6 +3,7 @@
 from torch import nn
 
 from dlnotes.models.fasttext import FastText
+from dlnotes.models.han import HAN
 from dlnotes.models.rcnn import RCNN
 from dlnotes.models.textcnn import TextCNN
 from dlnotes.models.textrnn import TextRNN
@@ -12,6 +13,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "textcnn": TextCNN,
     "textrnn": TextRNN,
     "rcnn": RCNN,
+    "han": HAN,
 }
 
-__all__ = ["MODELS", "RCNN", "FastText", "TextCNN", "TextRNN"]
+__all__ = ["HAN", "MODELS", "RCNN", "FastText", "TextCNN", "TextRNN"]

@@ -17,7 +17,7 @@ def rnn_step(
     h: Float[Tensor, "b h"],
     W: Float[Tensor, "h e"],
     U: Float[Tensor, "h h"],
-    b: Float[Tensor, " h"] | float,
+    b: Float[Tensor, " h"],
 ) -> Float[Tensor, "b h"]:
     r"""One position of the simple recurrence, :math:`h_t = \tanh(W x_t + U h_{t-1} + b)`.
 
@@ -93,8 +93,8 @@ def written_out(
 
     The state before the first position is ``start`` or zero, an LSTM's memory there zero.
     """
-    W, U = cell.weight_ih_l0, cell.weight_hh_l0
-    b, c = (cell.bias_ih_l0, cell.bias_hh_l0) if cell.bias else (0.0, 0.0)
+    W, U, *biases = cell.parameters()
+    b, c = biases or (W.new_zeros(len(W)), W.new_zeros(len(W)))
     memory = x.new_zeros(len(x), cell.hidden_size)
     h = memory if start is None else start
     states = []
