@@ -3,6 +3,8 @@
 from torch import nn
 
 from dlnotes.models.fasttext import FastText
+from dlnotes.models.han import HAN
+from dlnotes.models.rcnn import RCNN
 from dlnotes.models.textcnn import TextCNN
 from dlnotes.models.textrnn import TextRNN
 from dlnotes.models.transformer import Transformer
@@ -11,7 +13,9 @@ MODELS: dict[str, type[nn.Module]] = {
     "fasttext": FastText,
     "textcnn": TextCNN,
     "textrnn": TextRNN,
+    "rcnn": RCNN,
+    "han": HAN,
     "transformer": Transformer,
 }
 
-__all__ = ["MODELS", "FastText", "TextCNN", "TextRNN", "Transformer"]
+__all__ = ["HAN", "MODELS", "RCNN", "FastText", "TextCNN", "TextRNN", "Transformer"]

@@ -1,7 +1,7 @@
 """Parts that two or more models use."""
 
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
-from dlnotes.nn.recurrence import CELLS, Bidirectional, gru_step, lstm_step
+from dlnotes.nn.recurrence import CELLS, Bidirectional, gru_step, lstm_step, rnn_step
 from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
 from dlnotes.nn.vectors import PAD, WordVectors, widen
 
@@ -17,6 +17,7 @@ __all__ = [
     "lstm_step",
     "masked_max",
     "masked_mean",
+    "rnn_step",
     "sentences",
     "split_question",
     "widen",
