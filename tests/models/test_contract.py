@@ -47,6 +47,10 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"embedding_dim": 8, "hidden_size": 6, "pooling": "mean", "num_layers": 2},
         {"embedding_dim": 8, "hidden_size": 6, "pooling": "last"},
     ],
+    "entnet": [
+        {"embedding_dim": 8, "slots": 5},
+        {"embedding_dim": 8, "slots": 2, "max_words": 4, "max_sentences": 3},
+    ],
 }
 CASES = [
     pytest.param(name, settings, id=f"{name}{i}")

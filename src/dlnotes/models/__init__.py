@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from dlnotes.models.entity_network import EntityNetwork
 from dlnotes.models.fasttext import FastText
 from dlnotes.models.textcnn import TextCNN
 from dlnotes.models.textrnn import TextRNN
@@ -10,6 +11,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "fasttext": FastText,
     "textcnn": TextCNN,
     "textrnn": TextRNN,
+    "entnet": EntityNetwork,
 }
 
-__all__ = ["MODELS", "FastText", "TextCNN", "TextRNN"]
+__all__ = ["MODELS", "EntityNetwork", "FastText", "TextCNN", "TextRNN"]
