@@ -138,7 +138,8 @@ class EntityNetwork(nn.Module):
         self, words: Int[Tensor, "*b w"], masks: Float[Tensor, "w2 d"]
     ) -> Float[Tensor, "*b d"]:
         x = self.dropout(self.vectors(words))  # *b w d
-        return (x * masks[: words.shape[-1]]).sum(dim=-2)
+        encoded: Tensor = (x * masks[: words.shape[-1]]).sum(dim=-2)
+        return encoded
 
     def _remember(
         self, words: Int[Tensor, "b s w"]
@@ -149,7 +150,7 @@ class EntityNetwork(nn.Module):
         real = (words != PAD).any(dim=2)  # b s
         # All that does not depend on the memory, for all sentences at once.
         key, candidate, known = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
-        b, m, d = len(s), *w.shape
+        b, (m, d) = len(s), w.shape
         h = w.expand(b, m, d)
         gates = []
         for t in range(s.shape[1]):
