@@ -31,7 +31,8 @@ class TextRNN(nn.Module):
     .. math::
         h_1 \dots h_n = \mathrm{BiRNN}(x_1 \dots x_n), \qquad s = W\,\mathrm{pool}(h) + b
 
-    over the real tokens only, with LSTM or GRU (see :class:`~dlnotes.nn.Bidirectional`). The pooling is one of
+    over the real tokens only, with an LSTM or a GRU (see :class:`~dlnotes.nn.Bidirectional`). The
+    pooling is one of
 
     - ``max``: :math:`\max_i h_i`, number by number (Conneau et al. 2017,
       https://arxiv.org/abs/1705.02364), the default;

@@ -68,7 +68,7 @@ def gru_step(
 
 def written_out(cell: nn.LSTM | nn.GRU, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b t h"]:
     """States of a one-layer recurrence, position by position: ``cell(x)[0]`` without its kernel."""
-    W, U, b, c = cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0
+    W, U, b, c = cell.parameters()
     h = memory = x.new_zeros(len(x), cell.hidden_size)
     states = []
     for x_t in x.unbind(1):
@@ -101,13 +101,14 @@ class Bidirectional(nn.Module):
         \overleftarrow{h}_i = \mathrm{cell}'(x_i, \overleftarrow{h}_{i+1}), \qquad
         h_i = [\overrightarrow{h}_i; \overleftarrow{h}_i]
 
-    with :func:`lstm_step` or :func:`gru_step` (Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093). Layer
-    :math:`l+1` reads :math:`h` of layer :math:`l`.
+    with :func:`lstm_step` or :func:`gru_step` (Schuster & Paliwal 1997,
+    https://doi.org/10.1109/78.650093). Layer :math:`l+1` reads :math:`h` of layer :math:`l`.
 
     Equal to ``torch.nn.LSTM(bidirectional=True)`` on a packed sequence, without packing, which
     needs the lengths on the CPU and so stops a GPU. Both directions are causal passes of a
-    one-directional ``torch.nn.LSTM`` or ``torch.nn.GRU``; the second reads every row reversed within its real length.
-    What stands to the right then never reaches a real position, and padding stands to the right.
+    one-directional ``torch.nn.LSTM`` or ``torch.nn.GRU``; the second reads every row reversed
+    within its real length. What stands to the right then never reaches a real position, and padding
+    stands to the right.
     On 2 CPU cores a training step takes 0.93 (11 tokens), 0.75 (22) and 0.65 (221) times that of
     the packed LSTM, in batches of 64 documents of like length.
 
