@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import re
 import tarfile
 from pathlib import Path
@@ -170,21 +169,18 @@ def test_the_archives_files_are_checked_one_by_one(
     ]
 
 
-FOLDER = Path(os.environ.get("DLNOTES_DATA", "nowhere"), "babi")  # before it is taken away
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="needs the real files: DLNOTES_DATA/babi")
 @pytest.mark.parametrize("task", babi.TASKS)
-def test_the_real_files(task: int) -> None:
-    splits = babi.local(FOLDER, task)
+def test_the_real_files(shared_data: Path, task: int) -> None:
+    folder = shared_data / "babi"
+    splits = babi.local(folder, task)
     assert splits is not None
     assert {s: len(frame) for s, frame in splits.items()} == CORPORA[f"babi-{task}"].counts
     assert set(splits["test"]["label"]) | set(splits["dev"]["label"]) <= set(
         splits["train"]["label"]
     )
     for split in ("train", "test"):
-        (path,) = (FOLDER / babi.SETS[task]).glob(f"qa{task}_*_{split}.txt*")
+        (path,) = (folder / babi.SETS[task]).glob(f"qa{task}_*_{split}.txt*")
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
         assert hashlib.sha256(content).hexdigest() == babi.SHA256[task, split]

@@ -84,7 +84,7 @@ class EntityNetwork(nn.Module):
         check_integer("max_sentences", max_sentences, 1)
         check_integer("max_words", max_words, 1)
         check_dropout("dropout", dropout)
-        if any(isinstance(k, bool) or not PAD < k < vocabulary_size for k in keys):
+        if any(type(k) is not int or not PAD < k < vocabulary_size for k in keys):
             raise ValueError(
                 f"keys is {keys!r}; allowed: token ids above {PAD} and below {vocabulary_size}"
             )
@@ -184,6 +184,7 @@ class Memory(Function):
         real: Tensor,
         keep: bool,
     ) -> tuple[Tensor, ...]:
+        """Read the sentences."""
         b, m, d = h.shape
         h = h.view_as(h)  # an input that is kept must be a view of itself
         one = slopes.new_ones(())
@@ -211,14 +212,17 @@ class Memory(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        h, s, _, _, _, U, _, _, _ = inputs
-        ctx.save_for_backward(s, U, *output)
+        """Keep what the derivatives need."""
+        ctx.save_for_backward(inputs[1], inputs[5], *output)  # s, U
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dh: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dh: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """Go back through the sentences."""
+        if dh is None:  # only the gates were used
+            return (None,) * 9
         s, U, after, *rest = ctx.saved_tensors
         b, n, d = s.shape
         gates, kept = rest[:n], rest[n:]
