@@ -47,6 +47,11 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"embedding_dim": 8, "hidden_size": 6, "pooling": "mean", "num_layers": 2},
         {"embedding_dim": 8, "hidden_size": 6, "pooling": "last"},
     ],
+    "dmn": [
+        {"embedding_dim": 8, "hidden_size": 6},
+        {"embedding_dim": 8, "hidden_size": 6, "variant": "dmn", "passes": 2},
+        {"embedding_dim": 8, "hidden_size": 6, "max_words": 4, "max_sentences": 3},
+    ],
     "entnet": [
         {"embedding_dim": 8, "slots": 5},
         {"embedding_dim": 8, "slots": 2, "max_words": 4, "max_sentences": 3},
@@ -242,7 +247,7 @@ def test_one_trace_serves_other_documents(name: str, settings: dict[str, Any]) -
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @every_model
 def test_models_can_be_vmapped(name: str, settings: dict[str, Any]) -> None:
-    if name == "textrnn":
+    if name in ("textrnn", "dmn"):
         pytest.skip("torch has no batching rule for its LSTM kernel")
     models = [build(name, settings).eval() for _ in range(2)]
     with torch.no_grad():
@@ -303,6 +308,11 @@ def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
         ("textrnn", {"num_layers": 0}),
         ("textrnn", {"num_layers": True}),
         ("textrnn", {"pooling": "sum"}),
+        ("dmn", {"hidden_size": 0}),
+        ("dmn", {"passes": 0}),
+        ("dmn", {"variant": "dmn++"}),
+        ("dmn", {"max_words": 0}),
+        ("dmn", {"max_sentences": 0}),
         ("entnet", {"slots": 0}),
         ("entnet", {"max_words": 0}),
         ("entnet", {"max_sentences": 0}),

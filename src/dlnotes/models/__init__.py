@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from dlnotes.models.dynamic_memory_network import DynamicMemoryNetwork
 from dlnotes.models.entity_network import EntityNetwork
 from dlnotes.models.fasttext import FastText
 from dlnotes.models.textcnn import TextCNN
@@ -11,7 +12,8 @@ MODELS: dict[str, type[nn.Module]] = {
     "fasttext": FastText,
     "textcnn": TextCNN,
     "textrnn": TextRNN,
+    "dmn": DynamicMemoryNetwork,
     "entnet": EntityNetwork,
 }
 
-__all__ = ["MODELS", "EntityNetwork", "FastText", "TextCNN", "TextRNN"]
+__all__ = ["MODELS", "DynamicMemoryNetwork", "EntityNetwork", "FastText", "TextCNN", "TextRNN"]
