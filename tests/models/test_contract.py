@@ -72,8 +72,17 @@ SMALL: dict[str, list[dict[str, Any]]] = {
             "max_words": 5,
         },
     ],
+    "dmn": [
+        {"embedding_dim": 8, "hidden_size": 6},
+        {"embedding_dim": 8, "hidden_size": 6, "variant": "dmn", "passes": 2},
+        {"embedding_dim": 8, "hidden_size": 6, "max_words": 4, "max_sentences": 3},
+    ],
+    "entnet": [
+        {"embedding_dim": 8, "slots": 5},
+        {"embedding_dim": 8, "slots": 2, "max_words": 4, "max_sentences": 3},
+    ],
 }
-RECURRENT = ("textrnn", "rcnn", "han")
+RECURRENT = ("textrnn", "rcnn", "han", "dmn")
 CASES = [
     pytest.param(name, settings, id=f"{name}{i}")
     for name, variants in SMALL.items()
@@ -338,6 +347,14 @@ def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
         ("han", {"context_size": 0}),
         ("han", {"max_sentences": 0}),
         ("han", {"max_words": 0}),
+        ("dmn", {"hidden_size": 0}),
+        ("dmn", {"passes": 0}),
+        ("dmn", {"variant": "dmn++"}),
+        ("dmn", {"max_words": 0}),
+        ("dmn", {"max_sentences": 0}),
+        ("entnet", {"slots": 0}),
+        ("entnet", {"max_words": 0}),
+        ("entnet", {"max_sentences": 0}),
     ],
 )
 def test_bad_hyper_parameters(name: str, wrong: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from dlnotes.models.dynamic_memory_network import DynamicMemoryNetwork
+from dlnotes.models.entity_network import EntityNetwork
 from dlnotes.models.fasttext import FastText
 from dlnotes.models.han import HAN
 from dlnotes.models.rcnn import RCNN
@@ -16,6 +18,18 @@ MODELS: dict[str, type[nn.Module]] = {
     "rcnn": RCNN,
     "han": HAN,
     "transformer": Transformer,
+    "dmn": DynamicMemoryNetwork,
+    "entnet": EntityNetwork,
 }
 
-__all__ = ["HAN", "MODELS", "RCNN", "FastText", "TextCNN", "TextRNN", "Transformer"]
+__all__ = [
+    "HAN",
+    "MODELS",
+    "RCNN",
+    "DynamicMemoryNetwork",
+    "EntityNetwork",
+    "FastText",
+    "TextCNN",
+    "TextRNN",
+    "Transformer",
+]
