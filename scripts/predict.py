@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+from dlnotes.cli import lines as lines_of
 from dlnotes.cli import run as run_script
 from dlnotes.errors import UserError
 from dlnotes.training.classifier import TextClassifier
@@ -27,24 +26,10 @@ def main(
     if texts and file:
         raise UserError("give texts or --file, not both")
     classifier = TextClassifier.load(run)
-    lines = iter(texts) if texts else _lines(file)
+    lines = iter(texts) if texts else lines_of(file)
     while batch := list(itertools.islice(lines, 1024)):
         for text, result in zip(batch, classifier.classify(batch, top_k=top_k), strict=True):
             print(json.dumps({**result, "text": text}, ensure_ascii=False))
-
-
-def _lines(file: Path | None) -> Iterator[str]:
-    name = str(file) if file else "standard input"
-    try:
-        stream = file.open("rb") if file else sys.stdin.buffer
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    with stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield line.decode().rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{name}:{number}: not UTF-8; convert it first") from error
 
 
 if __name__ == "__main__":

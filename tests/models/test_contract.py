@@ -47,6 +47,10 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"embedding_dim": 8, "hidden_size": 6, "pooling": "mean", "num_layers": 2},
         {"embedding_dim": 8, "hidden_size": 6, "pooling": "last"},
     ],
+    "seq2seq": [
+        {"embedding_dim": 8, "hidden_size": 6, "maxout_size": 6},
+        {"embedding_dim": 8, "hidden_size": 6, "maxout_size": 6, "attention": "multiplicative"},
+    ],
 }
 CASES = [
     pytest.param(name, settings, id=f"{name}{i}")
@@ -234,8 +238,8 @@ def test_one_trace_serves_other_documents(name: str, settings: dict[str, Any]) -
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @every_model
 def test_models_can_be_vmapped(name: str, settings: dict[str, Any]) -> None:
-    if name == "textrnn":
-        pytest.skip("torch has no batching rule for its LSTM kernel")
+    if name in ("textrnn", "seq2seq"):
+        pytest.skip("torch has no batching rule for its recurrent kernels")
     models = [build(name, settings).eval() for _ in range(2)]
     with torch.no_grad():
         for parameter in models[1].parameters():
@@ -295,6 +299,9 @@ def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
         ("textrnn", {"num_layers": 0}),
         ("textrnn", {"num_layers": True}),
         ("textrnn", {"pooling": "sum"}),
+        ("seq2seq", {"hidden_size": 0}),
+        ("seq2seq", {"maxout_size": 0}),
+        ("seq2seq", {"attention": "dot"}),
     ],
 )
 def test_bad_hyper_parameters(name: str, wrong: dict[str, Any]) -> None:

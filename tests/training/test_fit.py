@@ -22,6 +22,7 @@ SMALL = {
     "fasttext": {"buckets": 500},
     "textcnn": {"embedding_dim": 8, "maps": 4},
     "textrnn": {"embedding_dim": 8, "hidden_size": 4},
+    "seq2seq": {"embedding_dim": 8, "hidden_size": 4, "maxout_size": 8},
 }
 
 
