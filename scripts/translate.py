@@ -200,8 +200,8 @@ def score(
         device: auto, cpu or cuda.
         json_file: Write the figures here, too.
     """
-    translator = Translator.load(run, choose_device(device))
     texts, references = read_pairs(source, reference)
+    translator = Translator.load(run, choose_device(device))
     written = translator.write(texts, beam=beam, length_penalty=length_penalty)
     figures = bleu(written, references, translator.tokenizer)
     _print("BLEU", figures, len(texts))

@@ -64,9 +64,9 @@ def words(text: pl.Expr) -> pl.Expr:
 _TOGETHER = [
     (re.compile(r" @-@ "), "-"),
     (re.compile(r'" ([^"]*) "'), r'"\1"'),
-    (re.compile(r"„ "), "„"),
-    (re.compile(r" “|“ (?=[^„“]*”)"), "“"),
-    (re.compile(rf" (['\u2019](?:{_CLITICS})\b|[.,!?;:)\]}}%…”])"), r"\1"),
+    (re.compile(r"„ ([^„“]*) “"), r"„\1“"),
+    (re.compile(r"“ ([^“”]*) ”"), r"“\1”"),
+    (re.compile(rf" (['\u2019](?:{_CLITICS})\b|[.,!?;:)\]}}%…])"), r"\1"),
     (re.compile(r"([(\[{]) "), r"\1"),
 ]
 
