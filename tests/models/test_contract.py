@@ -81,8 +81,12 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"embedding_dim": 8, "slots": 5},
         {"embedding_dim": 8, "slots": 2, "max_words": 4, "max_sentences": 3},
     ],
+    "seq2seq": [
+        {"embedding_dim": 8, "hidden_size": 6, "maxout_size": 6},
+        {"embedding_dim": 8, "hidden_size": 6, "maxout_size": 6, "attention": "multiplicative"},
+    ],
 }
-RECURRENT = ("textrnn", "rcnn", "han", "dmn")
+RECURRENT = ("textrnn", "rcnn", "han", "seq2seq", "dmn")
 CASES = [
     pytest.param(name, settings, id=f"{name}{i}")
     for name, variants in SMALL.items()
@@ -355,6 +359,9 @@ def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
         ("entnet", {"slots": 0}),
         ("entnet", {"max_words": 0}),
         ("entnet", {"max_sentences": 0}),
+        ("seq2seq", {"hidden_size": 0}),
+        ("seq2seq", {"maxout_size": 0}),
+        ("seq2seq", {"attention": "dot"}),
     ],
 )
 def test_bad_hyper_parameters(name: str, wrong: dict[str, Any]) -> None:
