@@ -38,8 +38,10 @@ def test_models_with_attention():
 @pytest.mark.parametrize("name", EXPLAINED)
 def test_explanations_are_of_the_classifiers_choice(datasets, name):
     classifier = train(datasets, name)
+    classifier.model.train()
     texts = [TEXT, "", "code"]
     explained = classifier.explain(texts)
+    assert classifier.model.training  # as it was, though dropout was off meanwhile
     for result, e in zip(classifier.classify(texts), explained, strict=True):
         assert e.label == result["label"]
         assert e.probability == pytest.approx(result["probability"], rel=1e-5)
@@ -51,7 +53,6 @@ def test_explanations_are_of_the_classifiers_choice(datasets, name):
     first = explained[0]
     assert first.tokens[:4] == ["the", "goal", "of", "the"]
     assert any(max(weights) > 0 for weights in first.weights.values())
-    assert classifier.model.training is False
 
 
 def test_a_model_without_attention_says_so(datasets):
