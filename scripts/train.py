@@ -81,7 +81,8 @@ def main(
         label_smoothing: Share of the target that is spread over all classes.
         class_weights: none, or balanced (rare classes weigh more).
         patience: Stop after so many epochs without a better one on dev.
-        tokenizer: basic_english, or characters (Chinese and the like).
+        tokenizer: basic_english, words (all punctuation kept), or characters (Chinese and
+            the like).
         min_freq: Tokens that are rarer in the training documents become unknown.
         max_size: Size of the vocabulary at most.
         max_tokens: Longer documents are read up to here.
