@@ -16,6 +16,7 @@ MODELS = {
     "textrnn": "TextRNN",
     "seq2seq": "Seq2seq",
     "tfidf": "TF-IDF + logistic regression",
+    "svm": "TF-IDF + linear SVM",
 }
 
 

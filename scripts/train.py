@@ -15,6 +15,7 @@ from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.fit import Interrupted
 from dlnotes.training.train import parse_settings, train_classifier
 
@@ -42,7 +43,7 @@ def main(
     label_smoothing: float = 0.0,
     class_weights: str = "none",
     patience: int | None = None,
-    tokenizer: str = "basic_english",
+    tokenizer: str | None = None,
     min_freq: int = 1,
     max_size: int | None = None,
     max_tokens: int | None = None,
@@ -75,13 +76,14 @@ def main(
         seed: Decides the dev split, initial weights, dropout and the documents' order.
         device: auto, cpu or cuda.
         amp: Compute in bf16 autocast.
-        schedule: Learning rate over the steps: constant or linear (down to 0).
+        schedule: Learning rate over the steps: constant, linear (down to 0) or inverse_sqrt.
         warmup: Share of the steps in which the learning rate rises.
         clip_norm: Scale the gradients down to this total norm.
         label_smoothing: Share of the target that is spread over all classes.
         class_weights: none, or balanced (rare classes weigh more).
         patience: Stop after so many epochs without a better one on dev.
-        tokenizer: basic_english, words (all punctuation kept), or characters (Chinese and
+        tokenizer: basic_english, sentences (the same with sentence ends marked; the default of
+            models that read sentences), words (all punctuation kept) or characters (Chinese and
             the like).
         min_freq: Tokens that are rarer in the training documents become unknown.
         max_size: Size of the vocabulary at most.
@@ -108,7 +110,7 @@ def main(
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
     out = out or Path("runs") / f"{model}-{name}"
     reading: dict[str, Any] = {
-        "tokenizer": tokenizer,
+        "tokenizer": tokenizer or default_tokenizer(model),
         "min_freq": min_freq,
         "max_size": max_size,
         "max_tokens": max_tokens,

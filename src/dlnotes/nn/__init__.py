@@ -2,7 +2,14 @@
 
 from dlnotes.nn.alignment import ALIGNMENTS, AdditiveAttention, Memory, MultiplicativeAttention
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
-from dlnotes.nn.recurrence import CELLS, Bidirectional, gru_step, gru_update, lstm_step
+from dlnotes.nn.recurrence import (
+    CELLS,
+    Bidirectional,
+    gru_step,
+    gru_update,
+    lstm_step,
+    rnn_step,
+)
 from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
 from dlnotes.nn.vectors import PAD, WordVectors, widen
 
@@ -23,6 +30,7 @@ __all__ = [
     "lstm_step",
     "masked_max",
     "masked_mean",
+    "rnn_step",
     "sentences",
     "split_question",
     "widen",

@@ -33,9 +33,8 @@ class Grid(NamedTuple):
 
     def at_tokens(self, weights: Float[Tensor, "b s w"]) -> Float[Tensor, "b t"]:
         """Read a number of the grid at each token; 0 for tokens outside."""
-        b, t = self.sentence.shape
         cell = self.sentence * weights.shape[2] + self.place  # b t
-        return weights.reshape(b, -1).gather(1, cell).masked_fill(~self.inside, 0.0)
+        return weights.flatten(1).gather(1, cell).masked_fill(~self.inside, 0.0)
 
 
 def sentences(tokens: Int[Tensor, "b t"], *, max_sentences: int, max_words: int) -> Grid:

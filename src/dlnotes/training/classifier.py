@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -15,13 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dlnotes.data.documents import Documents
-from dlnotes.data.tokenization import TOKENIZERS
+from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.evaluate import scores
+from dlnotes.training.explain import Explanation
 
 _FORMAT = "dlnotes text classifier 1"
 CLASSIFIER = "classifier"
@@ -71,10 +73,14 @@ class TextClassifier:
         """Make an untrained classifier.
 
         Raises:
-            UserError: An unknown model or a hyper-parameter that it refuses.
+            UserError: An unknown model, a hyper-parameter that it refuses, or a vocabulary without
+                the marks that it reads.
         """
         if model_name not in MODELS:
             raise UserError(f"model must be one of {', '.join(MODELS)}, not {model_name!r}")
+        marks = MARKS.get(default_tokenizer(model_name), ())
+        if tuple(vocabulary.tokens[2 : 2 + len(marks)]) != marks:
+            raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
         try:
             model = MODELS[model_name](
                 vocabulary_size=len(vocabulary), num_classes=len(label_names), **hyper_parameters
@@ -153,9 +159,7 @@ class TextClassifier:
         """Probability of each class for each raw text."""
         if not texts:
             return torch.empty(0, len(self.label_names))
-        tokenized = tokenize_texts(texts, self.tokenizer)
-        documents = Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
-        return scores(self.model, documents, device=self.device).softmax(-1)
+        return scores(self.model, self._documents(texts), device=self.device).softmax(-1)
 
     def classify(self, texts: Sequence[str], *, top_k: int = 1) -> list[dict[str, Any]]:
         """Most probable labels of raw texts.
@@ -181,6 +185,54 @@ class TextClassifier:
             ]
             results.append({**top[0], "top": top})
         return results
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether the model has an attention to show."""
+        return hasattr(self.model, "explain")
+
+    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+        """Classify raw texts and tell what the model looked at.
+
+        Raises:
+            UserError: The model has no attention.
+        """
+        documents = self._documents(texts)
+        return list(self.explain_documents(documents, range(len(documents))))
+
+    def explain_documents(
+        self, documents: Documents, indices: Iterable[int]
+    ) -> Iterator[Explanation]:
+        """The same of documents that are tokenized already, one by one.
+
+        Raises:
+            UserError: The model has no attention.
+        """
+        explain: Any = getattr(self.model, "explain", None)
+        if explain is None:
+            raise UserError(f"{self.model_name} has no attention to explain its choices with")
+        was_training = self.model.training
+        self.model.eval()
+        for i in indices:
+            tokens = documents.batch(np.array([i])).tokens.to(self.device)
+            with torch.inference_mode():
+                probability, best = self.model(tokens).softmax(-1)[0].max(0)
+                attention = explain(tokens)
+            words = documents.text(i).split()
+            # The model may have widened the row.
+            weights = {n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()}
+            yield Explanation(self.label_names[int(best)], float(probability), words, weights)
+        self.model.train(was_training)
+
+    def _documents(self, texts: Sequence[str]) -> Documents:
+        tokenized = tokenize_texts(texts, self.tokenizer)
+        return Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
+
+
+def default_tokenizer(model_name: str) -> str:
+    """Name of the tokenization that a model in `MODELS` expects of English text."""
+    by_sentence = getattr(MODELS[model_name], "reads_sentences", False)
+    return "sentences" if by_sentence else "basic_english"
 
 
 def save_weights(model: nn.Module, folder: Path) -> None:
