@@ -250,8 +250,15 @@ class Seq2seq(Seq2seqTranslator):
         words, _ = beam_search(self, tokens, beam=beam, max_length=max_labels + 1)
         return torch.where(words > END, words - SPECIALS, -1)[:, :max_labels]
 
+    @torch.no_grad()
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
-        """Weights on the tokens when the first label is written."""
+        """Weights on the tokens when the first label is written.
+
+        Put the model in evaluation mode first.
+
+        Returns:
+            "label"; non-negative, 0 at padding, with a sum of 1 a document (0 if it is empty).
+        """
         return {"label": self.attention(tokens, _begin(tokens))[:, 0]}
 
 
