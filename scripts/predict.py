@@ -19,7 +19,7 @@ def main(
     """Print a JSON object a text: label, probability and the top k labels.
 
     Args:
-        run: Folder that scripts/train.py wrote.
+        run: Folder that scripts/train.py or scripts/ensemble.py wrote.
         texts: Texts to classify. Without any (and without --file), lines of standard input.
         file: Classify the lines of this file.
         top_k: How many labels to give.

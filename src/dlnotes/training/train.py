@@ -112,7 +112,7 @@ def train_classifier(
     if schedule not in SCHEDULES:
         raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
     if out:
-        _claim(out, resume)
+        claim(out, resume=resume)
     torch.manual_seed(seed)
     classifier = TextClassifier.create(
         model,
@@ -254,8 +254,12 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _claim(out: Path, resume: bool) -> None:
-    """Make the run folder; refuse one that holds a run already."""
+def claim(out: Path, *, resume: bool = False) -> None:
+    """Make the run folder.
+
+    Raises:
+        UserError: It holds a run already (unless that is to be resumed) or cannot be written to.
+    """
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         raise UserError(f"{out} already holds a run: give another --out, or --resume to go on")
     try:
