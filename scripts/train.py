@@ -16,6 +16,7 @@ from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training import ensemble
+from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.fit import Interrupted
 from dlnotes.training.train import parse_settings, train_classifier
 
@@ -46,7 +47,7 @@ def main(
     label_smoothing: float = 0.0,
     class_weights: str = "none",
     patience: int | None = None,
-    tokenizer: str = "basic_english",
+    tokenizer: str | None = None,
     min_freq: int = 1,
     max_size: int | None = None,
     max_tokens: int | None = None,
@@ -89,7 +90,8 @@ def main(
         label_smoothing: Share of the target that is spread over all classes.
         class_weights: none, or balanced (rare classes weigh more).
         patience: Stop after so many epochs without a better one on dev.
-        tokenizer: basic_english, or characters (Chinese and the like).
+        tokenizer: basic_english, sentences (the same with sentence ends marked; the default of
+            models that read sentences) or characters (Chinese and the like).
         min_freq: Tokens that are rarer in the training documents become unknown.
         max_size: Size of the vocabulary at most.
         max_tokens: Longer documents are read up to here.
@@ -117,7 +119,7 @@ def main(
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
     out = out or Path("runs") / f"{model}-{name}"
     reading: dict[str, Any] = {
-        "tokenizer": tokenizer,
+        "tokenizer": tokenizer or default_tokenizer(model),
         "min_freq": min_freq,
         "max_size": max_size,
         "max_tokens": max_tokens,

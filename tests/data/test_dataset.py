@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from dlnotes import nn
 from dlnotes.data.batches import BatchSampler, by_length
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.documents import Documents
@@ -245,3 +246,15 @@ def test_imdb_is_read_and_numbered_in_three_seconds(shared_data, tmp_path):
         return took
 
     assert min(seconds(i) for i in range(3)) <= 3
+
+
+def test_marks_have_the_first_ids_whether_they_occur_or_not():
+    documents = [("x", "a bb. C d"), ("y", "b b"), ("x", "a"), ("y", "b c")]
+    dataset = load_dataset({"train": documents, "dev": documents}, tokenizer="sentences")
+    assert list(dataset.vocabulary.tokens[:5]) == ["<pad>", "<unk>", "</s>", "<question>", "b"]
+    assert (nn.SENTENCE_END, nn.QUESTION) == (2, 3)
+    assert dataset.train.batch(np.array([0])).tokens[0].tolist().count(nn.SENTENCE_END) == 1
+    small = load_dataset({"train": documents, "dev": documents}, tokenizer="sentences", max_size=4)
+    assert len(small.vocabulary) == 4
+    with pytest.raises(UserError, match="max_size must be at least 4, not 3"):
+        load_dataset({"train": documents}, tokenizer="sentences", max_size=3)

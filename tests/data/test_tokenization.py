@@ -84,3 +84,31 @@ def test_basic_english_on_real_text(shared_data, name):
         texts = pl.concat(list(read(path)))["text"].to_list()
         for text, tokens in zip(texts, ours(texts), strict=True):
             assert tokens == reference(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("She left. Then he came! Why?", "she left . | then he came ! | why ?"),
+        ('He said: "No." It cost 3.5 dollars.', "he said no . | it cost 3 . 5 dollars ."),
+        (
+            "Mr. Smith and J. R. Hall met. 12 men sat.",
+            "mr . smith and j . r . hall met . | 12 men sat .",
+        ),
+        ("the movie . it is great !", "the movie . | it is great !"),
+        ("one\ntwo<br /><br />three<br />four", "one | two | three four"),
+        ("(Really.) And then", "( really . ) | and then"),
+        ("Mary ran. <question> Where is Mary?", "mary ran . <question> where is mary ?"),
+        ("a.b. no. e.g. Nothing", "a . b . no . e . g . nothing"),
+        ("", ""),
+    ],
+)
+def test_sentences(text, expected):
+    assert ours([text], "sentences") == [expected.replace("|", "</s>").split()]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.sampled_from("aB'\".!?() \n<br/>é")))
+def test_marks_between_sentences_are_all_that_is_added(text):
+    (tokens,) = ours([text], "sentences")
+    assert [token for token in tokens if token != "</s>"] == ours([text])[0]

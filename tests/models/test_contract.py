@@ -473,7 +473,7 @@ def test_textrnn_is_the_packed_lstm_and_pooling(pooling: str) -> None:
     settings = {"embedding_dim": 8, "hidden_size": 6, "num_layers": 2, "pooling": pooling}
     model = build("textrnn", settings).eval()
     lstm = nn.LSTM(8, 6, 2, batch_first=True, bidirectional=True)
-    model.lstm.copy_to(lstm)
+    model.recurrence.copy_to(lstm)
     for n in (1, 2, 9):
         tokens = documents([n])
         h, (state, _) = lstm(model.vectors.weight[tokens])

@@ -13,6 +13,7 @@ import numpy as np
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source, check_readable
 from dlnotes.data.splits import stratified_split
+from dlnotes.data.tokenization import MARKS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
@@ -131,7 +132,11 @@ def load_dataset(
             raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
     if vocabulary is None:
         vocabulary = Vocabulary.from_counts(
-            texts.types, texts.counts(train_indices), min_freq=min_freq, max_size=max_size
+            texts.types,
+            texts.counts(train_indices),
+            min_freq=min_freq,
+            max_size=max_size,
+            marks=MARKS.get(tokenizer, ()),
         )
     elif not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)

@@ -17,7 +17,7 @@ SPECIALS = ("<pad>", "<unk>")
 
 
 class Vocabulary:
-    """Tokens in the order of their ids: PAD 0, UNK 1, then by frequency, then alphabetically.
+    """Tokens in the order of their ids: PAD 0, UNK 1, marks, then by frequency and alphabetically.
 
     This is the order of ``torchtext.vocab.build_vocab_from_iterator`` with
     ``specials=["<pad>", "<unk>"]``.
@@ -45,6 +45,7 @@ class Vocabulary:
         *,
         min_freq: int = 1,
         max_size: int | None = None,
+        marks: Sequence[str] = (),
     ) -> Vocabulary:
         """Order distinct tokens by how often they occur.
 
@@ -52,24 +53,26 @@ class Vocabulary:
             types: Distinct tokens.
             counts: How often each of `types` occurs in the training split.
             min_freq: Rarer tokens are left out (they become UNK). At least 1.
-            max_size: Size of the vocabulary at most, the two specials included.
+            max_size: Size of the vocabulary at most, the two specials and the marks included.
+            marks: Tokens that get the ids from 2 on, whether they occur or not.
 
         Raises:
-            UserError: `min_freq` below 1 or `max_size` below 2.
+            UserError: `min_freq` below 1 or `max_size` below the number of specials and marks.
         """
+        reserved = [*SPECIALS, *marks]
         if min_freq < 1:
             raise UserError(f"min_freq must be at least 1, not {min_freq}")
-        if max_size is not None and max_size < len(SPECIALS):
-            raise UserError(f"max_size must be at least {len(SPECIALS)}, not {max_size}")
+        if max_size is not None and max_size < len(reserved):
+            raise UserError(f"max_size must be at least {len(reserved)}, not {max_size}")
         frame = pl.DataFrame(
             {"token": types, "count": counts}, schema_overrides={"token": pl.String}
         )
         ordered = frame.filter(
-            (pl.col("count") >= min_freq) & ~pl.col("token").is_in(list(SPECIALS))
+            (pl.col("count") >= min_freq) & ~pl.col("token").is_in(reserved)
         ).sort("count", "token", descending=[True, False])["token"]
         if max_size is not None:
-            ordered = ordered.head(max_size - len(SPECIALS))
-        return cls([*SPECIALS, *ordered])
+            ordered = ordered.head(max_size - len(reserved))
+        return cls([*reserved, *ordered])
 
     @classmethod
     def from_torchtext(cls, vocab: Any) -> Vocabulary:

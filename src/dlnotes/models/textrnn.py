@@ -1,4 +1,4 @@
-"""TextRNN: a bidirectional LSTM and pooling over its states."""
+"""TextRNN: a bidirectional LSTM or GRU and pooling over its states."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dlnotes.nn import (
+    CELLS,
     PAD,
     Bidirectional,
     WordVectors,
@@ -28,9 +29,10 @@ class TextRNN(nn.Module):
     r"""Recurrent network for documents (Liu et al. 2016, https://arxiv.org/abs/1605.05101).
 
     .. math::
-        h_1 \dots h_n = \mathrm{BiLSTM}(x_1 \dots x_n), \qquad s = W\,\mathrm{pool}(h) + b
+        h_1 \dots h_n = \mathrm{BiRNN}(x_1 \dots x_n), \qquad s = W\,\mathrm{pool}(h) + b
 
-    over the real tokens only (see :class:`~dlnotes.nn.Bidirectional`). The pooling is one of
+    over the real tokens only, with an LSTM or a GRU (see :class:`~dlnotes.nn.Bidirectional`). The
+    pooling is one of
 
     - ``max``: :math:`\max_i h_i`, number by number (Conneau et al. 2017,
       https://arxiv.org/abs/1705.02364), the default;
@@ -44,10 +46,12 @@ class TextRNN(nn.Module):
         num_classes: number of scores.
         embedding_dim: length of a word vector.
         hidden_size: length of a state, each direction.
+        cell: ``lstm`` or ``gru``.
         num_layers: recurrent layers.
         pooling: ``max``, ``mean`` or ``last``.
         dropout: share dropped in training of word vectors, between layers, of the pooled state.
         sparse: give the gradient of the word vectors as a sparse tensor.
+        fused: use torch's recurrent kernel; False runs the written-out steps.
 
     Shapes:
         tokens ``b t`` → scores ``b c``. An empty document has a pooled state of zeros.
@@ -63,22 +67,30 @@ class TextRNN(nn.Module):
         num_classes: int,
         embedding_dim: int = 300,
         hidden_size: int = 128,
+        cell: str = "lstm",
         num_layers: int = 1,
         pooling: str = "max",
         dropout: float = 0.5,
         sparse: bool = False,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         check_classifier(vocabulary_size, num_classes)
         check_integer("embedding_dim", embedding_dim, 1)
         check_integer("hidden_size", hidden_size, 1)
         check_integer("num_layers", num_layers, 1)
+        check_choice("cell", cell, CELLS)
         check_choice("pooling", pooling, POOLING)
         check_dropout("dropout", dropout)
         self.pooling = pooling
         self.vectors = WordVectors(vocabulary_size, embedding_dim, scale=0.25, sparse=sparse)
-        self.lstm = Bidirectional(
-            embedding_dim, hidden_size, num_layers=num_layers, dropout=dropout
+        self.recurrence = Bidirectional(
+            embedding_dim,
+            hidden_size,
+            cell=cell,
+            num_layers=num_layers,
+            dropout=dropout,
+            fused=fused,
         )
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(2 * hidden_size, num_classes)
@@ -88,6 +100,6 @@ class TextRNN(nn.Module):
         tokens = widen(tokens, 1)
         real = tokens != PAD  # b t
         x = self.dropout(self.vectors(tokens))  # b t e
-        h = self.lstm(x, real)  # b t 2h
+        h = self.recurrence(x, real)  # b t 2h
         scores: Tensor = self.output(self.dropout(POOLING[self.pooling](h, real)))  # b c
         return scores

@@ -1,15 +1,23 @@
 """Parts that two or more models use."""
 
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
-from dlnotes.nn.recurrence import Bidirectional
+from dlnotes.nn.recurrence import CELLS, Bidirectional, gru_step, lstm_step
+from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
 from dlnotes.nn.vectors import PAD, WordVectors, widen
 
 __all__ = [
+    "CELLS",
     "PAD",
+    "QUESTION",
+    "SENTENCE_END",
     "Bidirectional",
     "WordVectors",
+    "gru_step",
     "last_states",
+    "lstm_step",
     "masked_max",
     "masked_mean",
+    "sentences",
+    "split_question",
     "widen",
 ]

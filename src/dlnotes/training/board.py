@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.data.documents import Documents
 from dlnotes.training.evaluate import Metrics
+from dlnotes.training.explain import Explanation, attention_figure
 
 _HISTOGRAM_VALUES = 100_000
 
@@ -77,6 +79,11 @@ class Board:
             label, guess = label_names[documents.labels[i]], label_names[measured.predictions[i]]
             rows.append(f"| {label} | {guess} | {measured.confidence[i]:.3f} | {text} |")
         self._writer.add_text(f"{split}/wrong predictions", "\n".join(rows), step)
+
+    def attention(self, explanations: Iterable[Explanation], step: int, *, split: str) -> None:
+        """What the model looked at in some documents."""
+        for i, explanation in enumerate(explanations):
+            self._writer.add_figure(f"{split}/attention {i}", attention_figure(explanation), step)
 
     def figures(self, measured: Metrics, step: int, *, split: str) -> None:
         """Final figures of a split."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
-from dlnotes.data.tokenization import TOKENIZERS
+from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
@@ -28,6 +28,7 @@ from dlnotes.models import MODELS
 from dlnotes.models.ensemble import average_scores
 from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.evaluate import Metrics, metrics, scores
+from dlnotes.training.explain import Explanation
 
 _FORMAT = "dlnotes text classifier 1"
 _ENSEMBLE_FORMAT = "dlnotes ensemble 1"
@@ -111,6 +112,19 @@ class Classifier(ABC):
             results.append({**top[0], "top": top})
         return results
 
+    @property
+    def can_explain(self) -> bool:
+        """Whether there is one model, with an attention to show."""
+        return False
+
+    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+        """Classify raw texts and tell what the model looked at.
+
+        Raises:
+            UserError: There is no attention.
+        """
+        raise UserError("an ensemble has no attention of its own to explain its choices with")
+
 
 @dataclass
 class TextClassifier(Classifier):
@@ -148,10 +162,14 @@ class TextClassifier(Classifier):
         """Make an untrained classifier.
 
         Raises:
-            UserError: An unknown model or a hyper-parameter that it refuses.
+            UserError: An unknown model, a hyper-parameter that it refuses, or a vocabulary without
+                the marks that it reads.
         """
         if model_name not in MODELS:
             raise UserError(f"model must be one of {', '.join(MODELS)}, not {model_name!r}")
+        marks = MARKS.get(default_tokenizer(model_name), ())
+        if tuple(vocabulary.tokens[2 : 2 + len(marks)]) != marks:
+            raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
         try:
             model = MODELS[model_name](
                 vocabulary_size=len(vocabulary), num_classes=len(label_names), **hyper_parameters
@@ -245,6 +263,45 @@ class TextClassifier(Classifier):
         documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
         return scores(self.model, documents, device=self.device), documents.labels
 
+    @property
+    def can_explain(self) -> bool:
+        """Whether the model has an attention to show."""
+        return hasattr(self.model, "explain")
+
+    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+        """Classify raw texts and tell what the model looked at.
+
+        Raises:
+            UserError: The model has no attention.
+        """
+        tokenized = tokenize_texts(texts, self.tokenizer)
+        documents = Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
+        return list(self.explain_documents(documents, range(len(documents))))
+
+    def explain_documents(
+        self, documents: Documents, indices: Iterable[int]
+    ) -> Iterator[Explanation]:
+        """The same of documents that are tokenized already, one by one.
+
+        Raises:
+            UserError: The model has no attention.
+        """
+        explain: Any = getattr(self.model, "explain", None)
+        if explain is None:
+            raise UserError(f"{self.model_name} has no attention to explain its choices with")
+        was_training = self.model.training
+        self.model.eval()
+        for i in indices:
+            tokens = documents.batch(np.array([i])).tokens.to(self.device)
+            with torch.inference_mode():
+                probability, best = self.model(tokens).softmax(-1)[0].max(0)
+                attention = explain(tokens)
+            words = documents.text(i).split()
+            # The model may have widened the row.
+            weights = {n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()}
+            yield Explanation(self.label_names[int(best)], float(probability), words, weights)
+        self.model.train(was_training)
+
 
 @dataclass
 class Ensemble(Classifier):
@@ -316,6 +373,12 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device | 
             raise UserError(f"{place} is an ensemble; the members of one must be single models")
         members.append(member)
     return Ensemble(members, [w for _, _, w in each], [name for _, name, _ in each], average)
+
+
+def default_tokenizer(model_name: str) -> str:
+    """Name of the tokenization that a model in `MODELS` expects of English text."""
+    by_sentence = getattr(MODELS[model_name], "reads_sentences", False)
+    return "sentences" if by_sentence else "basic_english"
 
 
 def write_json(path: Path, value: Any) -> None:

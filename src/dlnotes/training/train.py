@@ -25,6 +25,8 @@ from dlnotes.training.schedule import SCHEDULES, with_warmup
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 
+_EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
+
 
 def train_classifier(
     dataset: Dataset,
@@ -187,6 +189,10 @@ def train_classifier(
                 board.result(test, documents, dataset.label_names, state.step, split="test")
         if board and out:
             board.result(dev, dataset.dev, dataset.label_names, state.step, split="dev")
+            if classifier.can_explain:
+                some = range(min(_EXPLAINED, len(dataset.dev)))
+                explained = classifier.explain_documents(dataset.dev, some)
+                board.attention(explained, state.step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
                 final["test accuracy"] = record["test"]["accuracy"]

@@ -1,0 +1,95 @@
+"""Sentences of a document: from one row of tokens to a grid of sentences and words, and back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlnotes.nn.vectors import PAD
+
+SENTENCE_END, QUESTION = 2, 3
+"""Token ids of the mark that ends a sentence and of the mark that stands before a question."""
+
+
+class Grid(NamedTuple):
+    """Rows of words, and where in them each token of the documents lies.
+
+    Attributes:
+        words: ``b s w``, token ids, :data:`~dlnotes.nn.PAD` to the right and below.
+        sentence: ``b t``, the row of each token.
+        place: ``b t``, its column.
+        inside: ``b t``, whether the token is in the grid at all: padding, marks and what lies
+            beyond the grid's edges are not.
+    """
+
+    words: Int[Tensor, "b s w"]
+    sentence: Int[Tensor, "b t"]
+    place: Int[Tensor, "b t"]
+    inside: Bool[Tensor, "b t"]
+
+    def at_tokens(self, weights: Float[Tensor, "b s w"]) -> Float[Tensor, "b t"]:
+        """Read a number of the grid at each token; 0 for tokens outside."""
+        cell = self.sentence * weights.shape[2] + self.place  # b t
+        return weights.flatten(1).gather(1, cell).masked_fill(~self.inside, 0.0)
+
+
+def sentences(tokens: Int[Tensor, "b t"], *, max_sentences: int, max_words: int) -> Grid:
+    """Cut documents into their sentences: what stands before, between and after the marks.
+
+    A sentence without words takes no row. Words beyond ``max_words`` in a sentence and sentences
+    beyond ``max_sentences`` are left out.
+
+    On a CPU the grid is as small as the documents allow. Looking at them there would make another
+    device wait, so there the grid is ``max_sentences`` by ``max_words`` or, where that is less,
+    by ``t``; the additional cells hold padding.
+
+    Returns:
+        The grid, with at least one row and one column.
+    """
+    b, t = tokens.shape
+    if t == 0:
+        tokens, t = F.pad(tokens, (0, 1), value=PAD), 1
+    word = (tokens != PAD) & (tokens != SENTENCE_END) & (tokens != QUESTION)  # b t
+    first = word & ~F.pad(word, (1, -1))  # b t
+    i = torch.arange(t, device=tokens.device)  # t
+    sentence = first.cumsum(1) - 1  # b t
+    place = i - torch.where(first, i, 0).cummax(1).values  # b t
+    s, w = min(max_sentences, t), min(max_words, t)
+    if tokens.device.type == "cpu":
+        # The reading costs nothing here, and an exact grid is several times smaller.
+        s = min(s, int(torch.where(word, sentence, 0).max()) + 1) if b else 1
+        w = min(w, int(torch.where(word, place, 0).max()) + 1) if b else 1
+    inside = word & (sentence < s) & (place < w)
+    sentence, place = torch.where(inside, sentence, 0), torch.where(inside, place, 0)
+    # One cell more than the grid has, for all that is outside.
+    cell = torch.where(inside, sentence * w + place, s * w)
+    words = tokens.new_full((b, s * w + 1), PAD).scatter(1, cell, tokens)[:, :-1]
+    return Grid(words.view(b, s, w), sentence, place, inside)
+
+
+def split_question(
+    tokens: Int[Tensor, "b t"], *, max_words: int
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b q"]]:
+    """Story and question of each document.
+
+    The question is what follows the first :data:`QUESTION` mark. A document without a mark is its
+    own question: its story and its question have the same words.
+
+    Returns:
+        The story, padding in place of the question and the mark; the question's first ``max_words``
+        words, moved to the left, marks left out.
+    """
+    if tokens.shape[1] == 0:
+        tokens = F.pad(tokens, (0, 1), value=PAD)
+    after = (tokens == QUESTION).cumsum(1) > 0  # b t
+    story = tokens.masked_fill(after, PAD)
+    asked = after.any(1, keepdim=True)  # b 1
+    marks = (tokens == SENTENCE_END) | (tokens == QUESTION)
+    question = tokens.masked_fill(marks | (asked & ~after), PAD)
+    # Stable, so that words keep their order while they move to the left of the padding.
+    order = (question == PAD).int().argsort(dim=1, stable=True)
+    return story, question.gather(1, order)[:, :max_words]
