@@ -37,6 +37,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"embedding_dim": 8, "buckets": 64},
         {"embedding_dim": 8, "ngrams": 1},
         {"embedding_dim": 8, "ngrams": 4, "buckets": 64},
+        {"embedding_dim": 8, "ngrams": 1, "output": "hierarchical", "class_counts": (5, 1, 1)},
     ],
     "textcnn": [
         {"embedding_dim": 8, "maps": 6},
@@ -286,6 +287,9 @@ def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
         ("fasttext", {"ngrams": 0}),
         ("fasttext", {"buckets": 0}),
         ("fasttext", {"buckets": 2**31}),
+        ("fasttext", {"output": "tree"}),
+        ("fasttext", {"class_counts": (1, 2)}),
+        ("fasttext", {"class_counts": (1, 2, -1)}),
         ("textcnn", {"maps": 0}),
         ("textcnn", {"widths": ()}),
         ("textcnn", {"widths": (3, 0)}),

@@ -1,5 +1,6 @@
 """Parts that two or more models use."""
 
+from dlnotes.nn.hierarchical_softmax import HierarchicalSoftmax
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
 from dlnotes.nn.recurrence import CELLS, Bidirectional, gru_step, lstm_step
 from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
@@ -11,6 +12,7 @@ __all__ = [
     "QUESTION",
     "SENTENCE_END",
     "Bidirectional",
+    "HierarchicalSoftmax",
     "WordVectors",
     "gru_step",
     "last_states",

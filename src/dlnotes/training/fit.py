@@ -89,7 +89,10 @@ def fit(
     """Train `model`; it ends with the weights of its best epoch on `dev`.
 
     The loss is the mean cross-entropy of a batch. A model with a method ``constrain_`` has it
-    called after each update (TextCNN's max-norm). The best epoch is the one with the highest dev
+    called after each update (TextCNN's max-norm). A model whose attribute ``log_likelihood`` is not
+    None gives the log-probability of the labels, (tokens, labels) → (b,), without computing that of
+    all classes (FastText's hierarchical softmax): the loss is then made of it, unless label
+    smoothing asks for all classes. The best epoch is the one with the highest dev
     accuracy and, among equals, the lowest dev loss.
 
     Args:
@@ -135,6 +138,7 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     weights = None if class_weights is None else class_weights.to(device)
     constrain = getattr(model, "constrain_", lambda: None)
+    likelihood = getattr(model, "log_likelihood", None) if label_smoothing == 0 else None
     state = State()
     best_weights: dict[str, Tensor] = {}
 
@@ -175,10 +179,14 @@ def fit(
                 labels = batch.labels.to(device, non_blocking=True)
                 optimizer.zero_grad(set_to_none=True)
                 with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                    logits = model(tokens)
-                loss = F.cross_entropy(
-                    logits.float(), labels, weights, label_smoothing=label_smoothing
-                )
+                    output = likelihood(tokens, labels) if likelihood else model(tokens)
+                if likelihood:
+                    share = torch.ones_like(labels) if weights is None else weights[labels]
+                    loss = -(share * output.float()).sum() / share.sum()
+                else:
+                    loss = F.cross_entropy(
+                        output.float(), labels, weights, label_smoothing=label_smoothing
+                    )
                 loss.backward()
                 norm = clip_gradients(model.parameters()) if clip_gradients else None
                 optimizer.step()

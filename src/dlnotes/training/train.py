@@ -118,7 +118,7 @@ def train_classifier(
     torch.manual_seed(seed)
     classifier = TextClassifier.create(
         model,
-        model_settings or {},
+        _with_class_counts(model_settings or {}, dataset),
         dataset.vocabulary,
         dataset.label_names,
         tokenizer=dataset.tokenizer,
@@ -283,6 +283,14 @@ def _clipping(clip_norm: float | None) -> Callable[..., Any] | None:
     if not clip_norm > 0:
         raise UserError(f"clip_norm must be above 0, not {clip_norm}")
     return partial(clip_grad_norm_, max_norm=clip_norm)
+
+
+def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """A hierarchical output gets its tree from the training labels, unless it has one."""
+    if model_settings.get("output") != "hierarchical":
+        return dict(model_settings)
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
+    return {"class_counts": tuple(counts.tolist()), **model_settings}
 
 
 def _class_weights(kind: str, dataset: Dataset) -> torch.Tensor | None:
