@@ -42,6 +42,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "textcnn": [
         {"embedding_dim": 8, "maps": 6},
         {"embedding_dim": 8, "maps": 6, "widths": (1, 7)},
+        {"embedding_dim": 8, "maps": 6, "channels": "multichannel"},
     ],
     "textrnn": [
         {"embedding_dim": 8, "hidden_size": 6},
@@ -294,6 +295,7 @@ def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
         ("textcnn", {"widths": ()}),
         ("textcnn", {"widths": (3, 0)}),
         ("textcnn", {"max_norm": -1.0}),
+        ("textcnn", {"channels": "two"}),
         ("textcnn", {"max_norm": float("nan")}),
         ("textrnn", {"hidden_size": 0}),
         ("textrnn", {"num_layers": 0}),

@@ -4,7 +4,7 @@ from dlnotes.nn.hierarchical_softmax import HierarchicalSoftmax
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
 from dlnotes.nn.recurrence import CELLS, Bidirectional, gru_step, lstm_step
 from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
-from dlnotes.nn.vectors import PAD, WordVectors, widen
+from dlnotes.nn.vectors import PAD, WordVectors, set_word_vectors, widen
 
 __all__ = [
     "CELLS",
@@ -20,6 +20,7 @@ __all__ = [
     "masked_max",
     "masked_mean",
     "sentences",
+    "set_word_vectors",
     "split_question",
     "widen",
 ]
