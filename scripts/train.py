@@ -65,7 +65,7 @@ def main(
     Parquet, fastText's __label__ format, each also .gz, or a folder with a sub-folder per class.
 
     Args:
-        model: Which model: fasttext, textcnn, textrnn.
+        model: Which model: fasttext, textcnn, textrnn, seq2seq.
         corpus: Name of a corpus. Default bbc when --train is not given.
         train: Your own training documents.
         dev: Your own dev documents; without them a part of the training documents is cut off.
@@ -87,7 +87,7 @@ def main(
             more often (boosting; see scripts/ensemble.py --weights boosting).
         device: auto, cpu or cuda.
         amp: Compute in bf16 autocast.
-        schedule: Learning rate over the steps: constant or linear (down to 0).
+        schedule: Learning rate over the steps: constant, linear (down to 0) or inverse_sqrt.
         warmup: Share of the steps in which the learning rate rises.
         clip_norm: Scale the gradients down to this total norm.
         label_smoothing: Share of the target that is spread over all classes.

@@ -381,6 +381,33 @@ FORMATS: list[tuple[str, dict[str, bytes], dict[str, list[str]]]] = [
         },
     ),
     (
+        "sst2-phrases",
+        {
+            "trainDevTestTrees_PTB.zip": zipped(
+                {
+                    "trees/train.txt": (
+                        "(3 (2 It) (4 (4 (2 's) (4 Crème)) (2 .)))\n(1 (4 Crème) (1 (0 No) (2 !)))\n"
+                    ).encode(),
+                    "trees/dev.txt": b"(1 (1 Bad) (2 .))\n",
+                    "trees/test.txt": b"(4 (4 Great) (2 .))\n",
+                }
+            )
+        },
+        {
+            "train": [
+                "pos\tcrème",
+                "pos\t's crème",
+                "pos\t's crème .",
+                "pos\tit 's crème .",
+                "neg\tno",
+                "neg\tno !",
+                "neg\tcrème no !",
+            ],
+            "dev": ["neg\tbad ."],
+            "test": ["pos\tgreat ."],
+        },
+    ),
+    (
         "20ng",
         {
             "20news-bydate.tar.gz": tar(
@@ -682,9 +709,29 @@ def test_a_hostile_archive_is_refused_and_writes_nothing(
 
 def test_every_download_names_a_checksum_and_addresses() -> None:
     assert {"bbc", "ag_news", "imdb", "trec", "sst2", "mr", "20ng", "yelp_polarity"} <= set(CORPORA)
-    files = [file for corpus in CORPORA.values() for file in corpus.files]
+    files = {file for corpus in CORPORA.values() for file in corpus.files}
     assert len({file.name for file in files}) == len(files)
     for file in files:
-        assert re.fullmatch("[0-9a-f]{64}", file.sha256)
+        if file != CORPORA["babi-1"].files[0]:  # what is in it has checksums: test_babi.py
+            assert re.fullmatch("[0-9a-f]{64}", file.sha256)
         assert file.urls
         assert all(url.startswith(("https://", "http://")) for url in file.urls)
+
+
+def test_a_variant_has_another_training_file(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "films"
+    folder.mkdir(parents=True)
+    (folder / "train.tsv").write_text("pos\ta good film\nneg\ta bad film\n")
+    (folder / "test.tsv").write_text("pos\ta very good film\n")
+    phrases = ["pos\tgood film", "neg\tbad", "neg\ta dull film", "neg\tdull film", "neg\tfilm"]
+    (folder / "train_phrases.tsv").write_text("\n".join(phrases))
+    data = tmp_path / "data"
+    assert load("films-phrases", data_dir=data)["train"] == folder / "train_phrases.tsv"
+    # With a dev file, what was cut out of its texts alone is left out.
+    (folder / "dev.tsv").write_text("neg\ta dull film\n")
+    sources = load("films-phrases", data_dir=data)
+    assert sources["dev"] == folder / "dev.tsv"
+    assert isinstance(sources["train"], pl.DataFrame)
+    assert sources["train"]["text"].to_list() == ["good film", "bad", "film"]
+    with pytest.raises(UserError, match="'films-clauses' is none of"):
+        load("films-clauses", data_dir=data)

@@ -1,8 +1,6 @@
 """Word vectors from files: each format round-trips, and what is no such file is told."""
 
 import gzip
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +8,7 @@ import pytest
 from dlnotes.data.vectors import character_ngrams, read_vectors
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
-import fasttext_vectors as reference
+from reference import fasttext_vectors as reference
 
 WORDS = ["the", "goal", "größe", "北京", "chip", ",", "a"]
 E = 5

@@ -1,13 +1,18 @@
 """Training from pretrained vectors: who takes them, and that a run does not need the file again."""
 
+import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from dlnotes.data.vectors import PretrainedVectors
 from dlnotes.errors import UserError
+from dlnotes.models import MODELS
 from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.train import _with_dimensions as with_dimensions
 from dlnotes.training.train import train_classifier
 
 TEXTS = ["the goal of the match", "", "never seen words"]
@@ -87,6 +92,18 @@ def test_static_vectors_stay_and_the_others_learn(dataset, file):
 def test_settings_that_contradict_the_file(dataset, file, settings, message):
     with pytest.raises(UserError, match=message):
         train(dataset, None, "textcnn", settings, file)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_with_an_embedding_dim_has_vectors_of_that_size(name):
+    sizes = {"vocabulary_size": 9, "num_classes": 2}
+    if "embedding_dim" in inspect.signature(MODELS[name]).parameters:
+        model = MODELS[name](**sizes, embedding_dim=8)
+        assert model.vectors.weight.shape[1] == 8
+    else:
+        pretrained = PretrainedVectors(np.array([2]), np.ones((1, 8), np.float32))
+        with pytest.raises(UserError, match=f"{name} cannot start from pretrained"):
+            with_dimensions(name, {}, Path("x"), pretrained)
 
 
 def test_without_a_file_nothing_changes(dataset):

@@ -6,11 +6,13 @@ r"""Corpora by name: embedded, from a local folder, or downloaded.
     FOLDER/imdb/train.tsv[.gz]   FOLDER/imdb/test.tsv[.gz]   optional: FOLDER/imdb/dev.tsv[.gz]
 
 in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting. Any name
-that is found there works. Otherwise `CORPORA` knows how to obtain the corpus: ``bbc`` from an
-installed package, the others by download, once, checked by SHA-256, and converted to the same
-format in the cache folder (`cache_dir`, or else DLNOTES_CACHE, or else the user's cache). In a
-text, control characters (new lines, tabs) become spaces and the ends are stripped; nothing else
-is changed.
+that is found there works, and NAME-VARIANT is the corpus NAME with ``train_VARIANT.tsv[.gz]`` in
+place of its training file; ``babi-1`` to ``babi-20`` may also stand there as the files of their
+archive (FOLDER/babi/en-10k, FOLDER/babi/en). Otherwise `CORPORA` knows how to obtain the corpus:
+``bbc`` from an installed package, the others by download, once, checked by SHA-256, and converted
+to the same format in the cache folder (`cache_dir`, or else DLNOTES_CACHE, or else the user's
+cache). In a text, control characters (new lines, tabs) become spaces and the ends are stripped;
+nothing else is changed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
@@ -34,7 +37,9 @@ import polars as pl
 from rich.console import Console
 from rich.progress import track
 
+from dlnotes.data import babi
 from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
+from dlnotes.data.readers import LABEL, TEXT, read
 from dlnotes.data.splits import stratified_split
 from dlnotes.errors import UserError
 
@@ -56,7 +61,11 @@ CONVERSION = 1  # raise when an `examples` function changes: older conversions a
 
 @dataclass(frozen=True)
 class File:
-    """A file to download: its name in the cache, checksum, and the addresses to try in turn."""
+    """A file to download: its name in the cache, checksum, and the addresses to try in turn.
+
+    The checksum is empty where only those of an archive's members are known; `Corpus.examples`
+    compares them then.
+    """
 
     name: str
     sha256: str
@@ -69,13 +78,13 @@ class Corpus:
 
     Attributes:
         examples: makes examples of the downloaded files, in the files' order.
-        counts: published number of examples of each split, checked after the conversion;
-            the one split ``all`` for a corpus that has no official split.
+        counts: published number of examples of each split, checked after the conversion (None:
+            nobody published it); the one split ``all`` for a corpus that has no official split.
         files: what to download; nothing for an embedded corpus.
     """
 
     examples: Callable[[Sequence[Path]], Iterator[Example]]
-    counts: Mapping[str, int]
+    counts: Mapping[str, int | None]
     files: tuple[File, ...] = ()
 
 
@@ -103,8 +112,14 @@ def load(
     if data_dir is not None:
         if not data_dir.is_dir():
             raise UserError(f"data folder {str(data_dir)!r} (data_dir, DLNOTES_DATA) not found")
-        if Path(name).name == name not in ("", "..") and (data_dir / name).is_dir():
-            return _local(data_dir / name)
+        if Path(name).name == name not in ("", ".."):
+            if (data_dir / name).is_dir():
+                return _local(data_dir / name)
+            base, _, variant = name.rpartition("-")
+            if base and (train := _file(data_dir / base, f"train_{variant}")):
+                return {**_local(data_dir / base), "train": _of_training(data_dir / base, train)}
+        if (task := BABI.get(name)) and (frames := babi.local(data_dir / "babi", task)):
+            return dict(frames)
     if name not in CORPORA:
         where = f", nor a folder in {data_dir}" if data_dir else ""
         raise UserError(f"corpus {name!r} is none of {', '.join(CORPORA)}{where}")
@@ -125,12 +140,41 @@ def load(
 def _local(folder: Path) -> dict[str, Source]:
     found: dict[str, Source] = {}
     for split in ("train", "dev", "test"):
-        files = [folder / f"{split}.tsv", folder / f"{split}.tsv.gz"]
-        if file := next((f for f in files if f.is_file()), None):
+        if file := _file(folder, split):
             found[split] = file
         elif split != "dev":
             raise UserError(f"corpus folder {folder} has no {split}.tsv or {split}.tsv.gz")
     return found
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    files = (folder / f"{name}.tsv", folder / f"{name}.tsv.gz")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _of_training(folder: Path, train: Path) -> Source:
+    """Examples of `train` without those cut out of a dev text.
+
+    Sets of phrases go round that hold the phrases of the dev sentences too (SST's): an epoch that
+    is chosen on these sentences is chosen on training data. A phrase that also stands in a training
+    sentence is kept.
+    """
+    dev = _file(folder, "dev")
+    if dev is None:
+        return train
+    parts: list[set[str]] = []
+    for file in (_file(folder, "train"), dev):
+        words = [text.split() for text in pl.concat(list(read(file)))[TEXT]] if file else []
+        parts.append(
+            {
+                " ".join(w[i:j])
+                for w in words
+                for i in range(len(w))
+                for j in range(i + 1, len(w) + 1)
+            }
+        )
+    examples = pl.concat(list(read(train))).select(LABEL, TEXT)
+    return examples.filter(~pl.col(TEXT).is_in(list(parts[1] - parts[0])))
 
 
 # Embedded
@@ -172,7 +216,7 @@ def _checked(name: str, corpus: Corpus, examples: Iterable[Example]) -> Iterator
         counts[split] += 1
         yield split, label, CONTROL.sub(" ", text).strip()
     for split, expected in corpus.counts.items():
-        if counts[split] != expected:
+        if expected is not None and counts[split] != expected:
             raise UserError(
                 f"corpus {name}: {counts[split]:,} {split} examples found, {expected:,} expected: "
                 "not the known files"
@@ -237,7 +281,7 @@ def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> 
             for split, label, text in track(
                 _checked(name, corpus, corpus.examples(paths)),
                 description=f"{name}: converting",
-                total=sum(corpus.counts.values()),
+                total=sum(filter(None, corpus.counts.values())),
                 console=Console(stderr=True),
             ):
                 files[split].write(f"{label}\t{text}\n")
@@ -316,6 +360,9 @@ def _trec(paths: Sequence[Path]) -> Iterator[Example]:
             yield split, label.split(":")[0], text
 
 
+_SST_LABELS = {"0": "neg", "1": "neg", "3": "pos", "4": "pos"}
+
+
 def _sst2(paths: Sequence[Path]) -> Iterator[Example]:
     """Stanford Sentiment Treebank, Socher et al. 2013, https://aclanthology.org/D13-1170.
 
@@ -323,13 +370,44 @@ def _sst2(paths: Sequence[Path]) -> Iterator[Example]:
     as Kim (2014) has them; labels 0 and 1 of the root are negative, 3 and 4 positive, neutral
     sentences are left out. GLUE has the same sentences, but no labels for its test set.
     """
-    labels = {"0": "neg", "1": "neg", "3": "pos", "4": "pos"}
     for name, file in archive_members(paths[0]):
         if match := re.search(r"(?:^|/)(train|dev|test)\.txt$", name):
             for line in file.read().decode().split("\n"):
-                if line[1:2] in labels:
+                if line[1:2] in _SST_LABELS:
                     leaves = re.findall(r"\(\d ([^()]+)\)", line)
-                    yield match[1], labels[line[1]], " ".join(leaves).lower()
+                    yield match[1], _SST_LABELS[line[1]], " ".join(leaves).lower()
+
+
+def _sst2_phrases(paths: Sequence[Path]) -> Iterator[Example]:
+    """The same with every labelled phrase of the training trees for training, each once.
+
+    So Kim (2014) trains: https://arxiv.org/abs/1408.5882.
+    """
+    seen: set[Example] = set()
+    for name, file in archive_members(paths[0]):
+        if re.search(r"(?:^|/)train\.txt$", name):
+            for line in file.read().decode().split("\n"):
+                for label, phrase in _phrases(line):
+                    example = ("train", label, phrase)
+                    if example not in seen:
+                        seen.add(example)
+                        yield example
+    yield from (example for example in _sst2(paths) if example[0] != "train")
+
+
+def _phrases(tree: str) -> Iterator[tuple[str, str]]:
+    """Label and words of every node of a tree that is not neutral, innermost first."""
+    words: list[str] = []
+    open_nodes: list[tuple[str, int]] = []
+    for begin, word, end in re.findall(r"\((\d) |([^()]+)|(\))", tree.strip()):
+        if begin:
+            open_nodes.append((begin, len(words)))
+        elif word.strip():
+            words.append(word.strip().lower())
+        elif end:
+            label, first = open_nodes.pop()
+            if label in _SST_LABELS:
+                yield _SST_LABELS[label], " ".join(words[first:])
 
 
 def _mr(paths: Sequence[Path]) -> Iterator[Example]:
@@ -343,6 +421,37 @@ def _mr(paths: Sequence[Path]) -> Iterator[Example]:
                 if line:
                     yield "all", match[1], line
 
+
+_SST_TREES = File(
+    name="trainDevTestTrees_PTB.zip",
+    sha256="5c613a4f673fc74097d523a2c83f38e0cc462984d847b82c7aaf36b01cbbbfcc",
+    urls=("https://nlp.stanford.edu/sentiment/trainDevTestTrees_PTB.zip",),
+)
+
+
+def _babi(paths: Sequence[Path], task: int) -> Iterator[Example]:
+    """Weston et al. 2015, https://arxiv.org/abs/1502.05698: see `dlnotes.data.babi`.
+
+    The archive's own checksum is not known, and its address is not a secure one: what counts is
+    that the files are those that the table of checksums was made of.
+    """
+    pattern = re.compile(rf"(?:^|/){babi.SETS[task]}/qa{task}_[\w-]+_(train|test)\.txt$")
+    for name, file in archive_members(paths[0]):
+        if match := pattern.search(name):
+            content = file.read()
+            if hashlib.sha256(content).hexdigest() != babi.SHA256[task, match[1]]:
+                paths[0].unlink()
+                raise UserError(f"{paths[0]}: wrong checksum of its file {name} (deleted)")
+            questions = list(babi.read_questions(io.StringIO(content.decode())))
+            parts = {"test": questions}
+            if match[1] == "train":
+                parts = dict(zip(("train", "dev"), babi.without_dev(questions), strict=True))
+            for split, part in parts.items():
+                for question in part:
+                    yield split, question.answer, question.text
+
+
+BABI = {f"babi-{task}": task for task in babi.TASKS}
 
 CORPORA: dict[str, Corpus] = {
     "bbc": Corpus(examples=_bbc, counts={"all": 2_225}),
@@ -404,13 +513,12 @@ CORPORA: dict[str, Corpus] = {
     "sst2": Corpus(
         examples=_sst2,
         counts={"train": 6_920, "dev": 872, "test": 1_821},
-        files=(
-            File(
-                name="trainDevTestTrees_PTB.zip",
-                sha256="5c613a4f673fc74097d523a2c83f38e0cc462984d847b82c7aaf36b01cbbbfcc",
-                urls=("https://nlp.stanford.edu/sentiment/trainDevTestTrees_PTB.zip",),
-            ),
-        ),
+        files=(_SST_TREES,),
+    ),
+    "sst2-phrases": Corpus(
+        examples=_sst2_phrases,
+        counts={"train": None, "dev": 872, "test": 1_821},
+        files=(_SST_TREES,),
     ),
     "mr": Corpus(
         examples=_mr,
@@ -453,5 +561,20 @@ CORPORA: dict[str, Corpus] = {
             ),
         ),
     ),
+    **{
+        name: Corpus(
+            examples=partial(_babi, task=task),
+            counts={"train": 10_000 - dev - 9_000 * (task == 3), "dev": dev, "test": 1_000},
+            files=(
+                File(
+                    name="tasks_1-20_v1-2.tar.gz",
+                    sha256="",
+                    urls=("http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz",),
+                ),
+            ),
+        )
+        for name, task in BABI.items()
+        for dev in ({3: 100, 18: 992, 20: 999}.get(task, 1_000),)
+    },
 }
 """Name → how to obtain it."""

@@ -1,0 +1,59 @@
+"""Entries of results/ are run seed by seed, and their record keeps what was done."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def entry(files, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "two").symlink_to(files)
+
+    def write(name, **changes):
+        settings = {
+            "model_settings": {"buckets": 100},
+            "optimizer": "adam",
+            "lr": 0.01,
+            "epochs": 1,
+            "batch_size": 16,
+        }
+        content = {
+            "corpus": "two",
+            "model": "fasttext",
+            "seeds": [0, 1, 2],
+            "reading": {},
+            "settings": settings,
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(content | changes))
+        return ["--data-dir", data, "--results", tmp_path]
+
+    return write
+
+
+def test_mean_over_seeds_and_best_on_dev(script, entry, tmp_path):
+    where = entry("mean")
+    entry("best", choose="best on dev")
+    entry("svm", model="svm", seeds=[0], settings={})
+    ran = script("reproduce", "mean", "best", "svm", *where)
+    assert ran.code == 0, ran.err
+    record = {
+        n: json.loads((tmp_path / f"{n}.json").read_text())["record"] for n in ("mean", "best")
+    }
+    test, dev = record["mean"]["test"]["accuracy"], record["mean"]["dev"]["accuracy"]
+    assert len(test["runs"]) == len(dev["runs"]) == 3
+    assert test["mean"] == pytest.approx(sum(test["runs"]) / 3)
+    assert record["best"]["dev"]["accuracy"]["runs"] == dev["runs"]  # the same runs
+    (chosen,) = record["best"]["test"]["accuracy"]["runs"]
+    top = max(dev["runs"])
+    assert chosen in [t for t, d in zip(test["runs"], dev["runs"], strict=True) if d == top]
+    assert record["mean"]["seed"] == [0, 1, 2]
+    assert "svm: test accuracy 1.0000" in ran.out
+
+
+def test_an_unknown_entry_is_named(script, entry):
+    ran = script("reproduce", "none", *entry("mean"))
+    assert ran.code == 2
+    assert "no entry 'none'" in ran.err
+    assert "there are: mean" in ran.err
