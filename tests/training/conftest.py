@@ -20,6 +20,12 @@ def pairs(n, seed):
     return out
 
 
+@pytest.fixture(scope="session")
+def labelled():
+    """`pairs`, for a test that wants files of its own."""
+    return pairs
+
+
 @pytest.fixture
 def datasets():
     def load(tokenizer: str) -> Dataset:
