@@ -34,6 +34,8 @@ TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
 FLAGS = ["-std=gnu11", "-O3", "-shared", "-fPIC"]
 # Without errno √ is one instruction; without traps both sides of a choice may be computed.
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
+# A minimum inside of a formula is no fork of two paths that are to be computed both.
+FLAGS += ["-fno-thread-jumps", "-fno-tree-pre"]
 # No -ffast-math, and a product and a sum become one operation only where the caller allows it.
 EXACT, CONTRACTED = "-ffp-contract=off", "-ffp-contract=fast"
 

@@ -38,9 +38,10 @@ class Activation(Function):
 
 
 class MaskedActivation(Activation):
-    """An activation of a fixed slope on either side: ``forward`` also returns what it keeps, a mask.
+    """An activation of a fixed slope on either side, which keeps a mask.
 
-    So one pass can make both; autograd differentiates no bool, whose gradient is None.
+    ``forward`` returns the mask beside the value, so that one pass makes both. Autograd
+    differentiates no bool: what it gives to ``backward`` for the mask has no meaning.
     """
 
     @staticmethod

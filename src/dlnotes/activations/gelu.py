@@ -21,7 +21,7 @@ def _value(x: Tensor) -> Tensor:
 
 @elementwise
 def _slope_times(g: Tensor, x: Tensor) -> Tensor:
-    density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    density = math.sqrt(0.5 / math.pi) * torch.exp(-0.5 * x * x)
     return g * (_normal_cdf(x) + x * density)
 
 

@@ -24,7 +24,7 @@ class _LeakyReLU(MaskedActivation):
         return _value(x, negative_slope=negative_slope)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: None) -> tuple[Tensor, None]:
+    def backward(ctx: Any, g: Tensor, _: Any) -> tuple[Tensor, None]:
         return _slope_times(g, *ctx.saved_tensors, negative_slope=ctx.settings[0]), None
 
     @staticmethod

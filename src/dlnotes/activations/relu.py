@@ -25,7 +25,7 @@ class _ReLU(MaskedActivation):
         return _value(x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: None) -> Tensor:
+    def backward(ctx: Any, g: Tensor, _: Any) -> Tensor:
         return _slope_times(g, *ctx.saved_tensors)
 
     @staticmethod
