@@ -320,13 +320,13 @@ def draw_regimes(epochs: int = 8, samples: int = 256) -> Figure:
 # The middle of each rule's sweep on a corpus: what suits a mean of word vectors.
 MIDDLE = {
     "gradient-descent": 3.0,
-    "momentum": 3.0,
-    "nesterov": 3.0,
+    "momentum": 10.0,
+    "nesterov": 10.0,
     "rmsprop": 0.01,
-    "adagrad": 0.1,
+    "adagrad": 0.3,
     "adadelta": 10.0,
-    "adam": 0.01,
-    "adamw": 0.01,
+    "adam": 0.03,
+    "adamw": 0.03,
 }
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 BATCH = 32
@@ -429,15 +429,16 @@ def study(
     for rule in rules:
         train(dataset, rule, MIDDLE[rule] / 10, 0, 1)
     result: dict[str, Any] = {}
-    jobs = [(rule, factor * MIDDLE[rule]) for rule in rules for factor in factors]
+    jobs = [(rule, round(factor * MIDDLE[rule], 9)) for rule in rules for factor in factors]
     console = Console(stderr=True)
     for rule, lr in track(jobs, "learning rates", console=console):
+        row: dict[str, float | None] = {"lr": lr, "dev_loss": None, "dev_accuracy": None}
         try:
             history = train(dataset, rule, lr, 0, epochs)[0].history
             best = min(history, key=lambda epoch: epoch["dev_loss"])
-            row = {"lr": lr, "dev_loss": best["dev_loss"], "dev_accuracy": best["dev_accuracy"]}
+            row |= {name: best[name] for name in ("dev_loss", "dev_accuracy")}
         except UserError:  # the loss left the numbers
-            row = {"lr": lr, "dev_loss": None, "dev_accuracy": None}
+            pass
         result.setdefault(rule, {"sweep": []})["sweep"].append(row)
     for rule, found in result.items():
         finite = [row for row in found["sweep"] if row["dev_loss"] is not None]
