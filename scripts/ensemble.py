@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +18,8 @@ from dlnotes.training.train import METRICS
 
 
 def main(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    runs: tuple[Path, ...],
+    /,
     out: Path,
     average: str = "probabilities",
     weights: str = "greedy",
