@@ -76,7 +76,7 @@ def main(
         seed: Decides the dev split, initial weights, dropout and the documents' order.
         device: auto, cpu or cuda.
         amp: Compute in bf16 autocast.
-        schedule: Learning rate over the steps: constant or linear (down to 0).
+        schedule: Learning rate over the steps: constant, linear (down to 0) or inverse_sqrt.
         warmup: Share of the steps in which the learning rate rises.
         clip_norm: Scale the gradients down to this total norm.
         label_smoothing: Share of the target that is spread over all classes.

@@ -47,6 +47,18 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"embedding_dim": 8, "hidden_size": 6, "pooling": "mean", "num_layers": 2},
         {"embedding_dim": 8, "hidden_size": 6, "pooling": "last"},
     ],
+    "transformer": [
+        {"embedding_dim": 8, "num_heads": 2, "num_layers": 2, "feedforward_dim": 16},
+        {
+            "embedding_dim": 8,
+            "num_heads": 4,
+            "num_layers": 1,
+            "feedforward_dim": 12,
+            "pooling": "max",
+            "activation": "gelu",
+            "norm_first": True,
+        },
+    ],
 }
 CASES = [
     pytest.param(name, settings, id=f"{name}{i}")
@@ -295,6 +307,11 @@ def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
         ("textrnn", {"num_layers": 0}),
         ("textrnn", {"num_layers": True}),
         ("textrnn", {"pooling": "sum"}),
+        ("transformer", {"num_heads": 3}),
+        ("transformer", {"num_layers": 0}),
+        ("transformer", {"feedforward_dim": 0}),
+        ("transformer", {"activation": "tanh"}),
+        ("transformer", {"pooling": "last"}),
     ],
 )
 def test_bad_hyper_parameters(name: str, wrong: dict[str, Any]) -> None:

@@ -16,12 +16,18 @@ from dlnotes.models import MODELS
 from dlnotes.optim import Adam, GradientDescent
 from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import Interrupted, fit
-from dlnotes.training.schedule import constant, linear, with_warmup
+from dlnotes.training.schedule import constant, inverse_sqrt, linear, with_warmup
 
 SMALL = {
     "fasttext": {"buckets": 500},
     "textcnn": {"embedding_dim": 8, "maps": 4},
     "textrnn": {"embedding_dim": 8, "hidden_size": 4},
+    "transformer": {
+        "embedding_dim": 8,
+        "num_heads": 2,
+        "num_layers": 1,
+        "feedforward_dim": 8,
+    },
 }
 
 
@@ -84,6 +90,16 @@ def test_schedules():
     )
     with pytest.raises(UserError, match="warmup must be a share"):
         with_warmup(linear, 1.0)
+
+
+def test_inverse_sqrt_is_the_schedule_of_the_transformer():
+    d, steps = 512, 100
+    rises = 20  # the paper counts updates from 1 and reaches the peak in the last one that rises
+    warm = with_warmup(inverse_sqrt, (rises - 0.5) / steps)
+    paper = [d**-0.5 * min(n**-0.5, n * rises**-1.5) for n in range(1, steps + 1)]
+    peak = (d * rises) ** -0.5
+    np.testing.assert_allclose([peak * warm(s, steps) for s in range(steps)], paper)
+    assert [inverse_sqrt(s, 9) for s in (0, 3, 8)] == [1, 1 / 2, 1 / 3]
 
 
 def test_the_schedule_reaches_the_optimizer(dataset):

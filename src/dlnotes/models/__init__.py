@@ -5,11 +5,13 @@ from torch import nn
 from dlnotes.models.fasttext import FastText
 from dlnotes.models.textcnn import TextCNN
 from dlnotes.models.textrnn import TextRNN
+from dlnotes.models.transformer import Transformer
 
 MODELS: dict[str, type[nn.Module]] = {
     "fasttext": FastText,
     "textcnn": TextCNN,
     "textrnn": TextRNN,
+    "transformer": Transformer,
 }
 
-__all__ = ["MODELS", "FastText", "TextCNN", "TextRNN"]
+__all__ = ["MODELS", "FastText", "TextCNN", "TextRNN", "Transformer"]

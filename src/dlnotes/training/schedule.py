@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from dlnotes.errors import UserError
@@ -9,21 +10,38 @@ from dlnotes.errors import UserError
 Schedule = Callable[[int, int], float]
 """(step from 0, number of steps) → factor of the learning rate."""
 
+AfterWarmup = Callable[[int, int, int], float]
+"""(step from 0, number of steps, steps of warm-up that came before) → factor."""
 
-def constant(step: int, steps: int) -> float:
+
+def constant(step: int, steps: int, warmup: int = 0) -> float:
     """The learning rate itself, all the time."""
     return 1.0
 
 
-def linear(step: int, steps: int) -> float:
+def linear(step: int, steps: int, warmup: int = 0) -> float:
     """From the learning rate down to 0 in equal steps (fastText, arXiv:1607.01759)."""
     return max(0.0, 1 - step / max(1, steps))
 
 
-SCHEDULES: dict[str, Schedule] = {"constant": constant, "linear": linear}
+def inverse_sqrt(step: int, steps: int, warmup: int = 0) -> float:
+    """Down with the square root of the number of updates, warm-up included.
+
+    With a warm-up this is the schedule of Vaswani et al. 2017 (arXiv:1706.03762, section 5.3), with
+    its highest rate, the paper's (d · warm-up steps)^-1/2, as the learning rate.
+    """
+    peak = warmup + 1
+    return math.sqrt(peak / (peak + step))
 
 
-def with_warmup(schedule: Schedule, warmup: float) -> Schedule:
+SCHEDULES: dict[str, AfterWarmup] = {
+    "constant": constant,
+    "linear": linear,
+    "inverse_sqrt": inverse_sqrt,
+}
+
+
+def with_warmup(schedule: AfterWarmup, warmup: float) -> Schedule:
     """Rise in equal steps over the first share `warmup` of the steps, then follow `schedule`.
 
     Raises:
@@ -38,6 +56,6 @@ def with_warmup(schedule: Schedule, warmup: float) -> Schedule:
         rising = int(warmup * steps)
         if step < rising:
             return (step + 1) / (rising + 1)
-        return schedule(step - rising, steps - rising)
+        return schedule(step - rising, steps - rising, rising)
 
     return factor

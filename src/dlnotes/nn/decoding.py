@@ -1,0 +1,161 @@
+"""Writing a sequence word by word: greedy and beam search over any model that can go on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dlnotes.nn.hyperparameters import check_integer
+from dlnotes.nn.vectors import PAD
+
+BEGIN = 2
+"""Token id that stands before the first word of a target."""
+END = 3
+"""Token id that follows the last word of a target."""
+
+State = tuple[Tensor, ...]
+"""What a model remembers; the first dimension of every tensor is the batch."""
+
+
+class Decodable(Protocol):
+    """A model that writes one word after the other."""
+
+    def start(self, source: Int[Tensor, "b t"]) -> State:
+        """Read the sources."""
+        ...
+
+    def advance(self, last: Int[Tensor, " b"], state: State) -> tuple[Float[Tensor, "b v"], State]:
+        """From the last word, :data:`BEGIN` at first, score the next one."""
+        ...
+
+
+@torch.no_grad()
+def greedy(model: Decodable, source: Int[Tensor, "b t"], *, max_length: int) -> Int[Tensor, "b u"]:
+    """Take the most probable word at each position.
+
+    :data:`PAD` and :data:`BEGIN` are never written. Put the model in evaluation mode first. Stops
+    as soon as all have ended, for which it waits for the device once a word.
+
+    Args:
+        model: what writes.
+        source: the sources.
+        max_length: words at most, :data:`END` included.
+
+    Returns:
+        Without :data:`BEGIN`; after :data:`END` comes padding. u ≤ ``max_length``.
+
+    Raises:
+        ValueError: ``max_length`` is below 1.
+    """
+    check_integer("max_length", max_length, 1)
+    state = model.start(source)
+    last = source.new_full((len(source),), BEGIN)  # b
+    ended = torch.zeros_like(last, dtype=torch.bool)  # b
+    words = []
+    for _ in range(max_length):
+        logits, state = model.advance(last, state)
+        last = _words_only(logits).argmax(dim=1).masked_fill(ended, PAD)
+        words.append(last)
+        ended = ended | (last == END)
+        if bool(ended.all()):
+            break
+    return torch.stack(words, dim=1)
+
+
+@torch.no_grad()
+def beam_search(
+    model: Decodable,
+    source: Int[Tensor, "b t"],
+    *,
+    beam: int,
+    max_length: int,
+    length_penalty: float = 0.6,
+) -> tuple[Int[Tensor, "b u"], Float[Tensor, " b"]]:
+    r"""Follow the ``beam`` most probable beginnings and return the best ended sequence.
+
+    .. math::
+        \mathrm{score}(y) = \log p(y \mid x) \Big/ \Bigl(\frac{5 + n}{6}\Bigr)^\alpha
+
+    where n counts the words, :data:`END` included (Wu et al. 2016, https://arxiv.org/abs/1609.08144,
+    section 7, without the coverage penalty). Of the ``beam`` most probable continuations those that
+    end are scored and leave; the ``beam`` most probable others go on. A source is done when
+    ``beam`` sequences have ended. If none has within ``max_length`` words, the most probable
+    beginning is returned. A beam of 1 is :func:`greedy`; one as wide as there are beginnings is an
+    exhaustive search.
+
+    All sources and beams advance together. Put the model in evaluation mode first. Stops as soon as
+    all sources are done, for which it waits for the device once a word.
+
+    Differs from the paper: no pruning of beginnings that are much worse than the best.
+
+    Args:
+        model: what writes.
+        source: the sources.
+        beam: beginnings followed.
+        max_length: words at most, :data:`END` included.
+        length_penalty: :math:`\alpha`; 0 compares log-probabilities, more favours longer ones.
+
+    Returns:
+        The words as :func:`greedy` gives them, and their scores.
+
+    Raises:
+        ValueError: ``beam`` or ``max_length`` is below 1.
+    """
+    check_integer("beam", beam, 1)
+    check_integer("max_length", max_length, 1)
+    b, k = len(source), beam
+    state = tuple(x.repeat_interleave(k, dim=0) for x in model.start(source))
+    last = source.new_full((b * k,), BEGIN)
+    words = source.new_empty(b, k, 0)  # b k n
+    first_row = k * torch.arange(b, device=source.device).unsqueeze(1)  # b 1
+    # All beams are alike at first: one of them is enough.
+    total = torch.full((b, k), -torch.inf, device=source.device)
+    total[:, 0] = 0.0
+    best_words = source.new_empty(b, 0)  # b n
+    best = torch.full((b,), -torch.inf, device=source.device)
+    ended = torch.zeros_like(best, dtype=torch.int64)  # b
+    for n in range(1, max_length + 1):
+        logits, state = model.advance(last, state)
+        log_p = _words_only(logits).log_softmax(dim=1).view(b, k, -1)  # b k v
+        v = log_p.shape[2]
+        # A beginning has one way to end, so among 2k continuations at least k go on.
+        candidate, index = (total.unsqueeze(2) + log_p).flatten(1).topk(min(2 * k, k * v), dim=1)
+        origin = index // v  # b 2k
+        word = index % v
+        extended = torch.cat([_rows(words, origin), word.unsqueeze(2)], dim=2)  # b 2k n
+        ends = word == END
+        # Those that end among the k best.
+        leaves = ends[:, :k] & (candidate[:, :k] > -torch.inf) & (ended < k).unsqueeze(1)
+        score = candidate[:, :k].masked_fill(~leaves, -torch.inf) / ((5 + n) / 6) ** length_penalty
+        score, i = score.max(dim=1, keepdim=True)  # b 1
+        better = score > best.unsqueeze(1)
+        best = torch.where(better, score, best.unsqueeze(1)).squeeze(1)
+        longer = torch.cat([best_words, best_words.new_full((b, 1), PAD)], dim=1)
+        best_words = torch.where(better, _rows(extended, i).squeeze(1), longer)  # b n
+        ended = ended + leaves.sum(dim=1)
+        # The k best that go on.
+        total, i = candidate.masked_fill(ends, -torch.inf).topk(k, dim=1)  # b k
+        words = _rows(extended, i)
+        last = word.gather(1, i).flatten()
+        row = (first_row + origin.gather(1, i)).flatten()  # bk
+        state = tuple(x.index_select(0, row) for x in state)
+        if bool((ended >= k).all()):
+            break
+    cut = (ended == 0).unsqueeze(1)
+    unfinished = total[:, 0] / ((5 + n) / 6) ** length_penalty
+    return torch.where(cut, words[:, 0], best_words), torch.where(cut[:, 0], unfinished, best)
+
+
+def _words_only(logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
+    """No probability for what is no word of a target."""
+    logits = logits.clone()
+    logits[:, PAD] = logits[:, BEGIN] = -torch.inf
+    return logits
+
+
+def _rows(x: Int[Tensor, "b k n"], i: Int[Tensor, "b j"]) -> Int[Tensor, "b j n"]:
+    """Row ``i`` of each source."""
+    return x.gather(1, i.unsqueeze(2).expand(-1, -1, x.shape[2]))
