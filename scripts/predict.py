@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+from dlnotes.cli import lines as lines_of
 from dlnotes.cli import run as run_script
 from dlnotes.errors import UserError
 from dlnotes.training.checkpoint import write_atomically
@@ -38,7 +37,7 @@ def main(
     classifier = TextClassifier.load(run)
     if explain and not classifier.can_explain:
         raise UserError(f"--explain: {classifier.model_name} has no attention to show")
-    lines = iter(texts) if texts else _lines(file)
+    lines = iter(texts) if texts else lines_of(file)
     explained: list[Explanation] = []
     while batch := list(itertools.islice(lines, 1024)):
         for text, result in zip(batch, classifier.classify(batch, top_k=top_k), strict=True):
@@ -48,20 +47,6 @@ def main(
     if explain:
         html = page(explained, title=f"What {run} looked at")
         write_atomically(explain, lambda path: path.write_text(html, "utf-8"))
-
-
-def _lines(file: Path | None) -> Iterator[str]:
-    name = str(file) if file else "standard input"
-    try:
-        stream = file.open("rb") if file else sys.stdin.buffer
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    with stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield line.decode().rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{name}:{number}: not UTF-8; convert it first") from error
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ MODELS = {
     "fasttext": "FastText",
     "textcnn": "TextCNN",
     "textrnn": "TextRNN",
+    "seq2seq": "Seq2seq",
     "tfidf": "TF-IDF + logistic regression",
     "svm": "TF-IDF + linear SVM",
 }

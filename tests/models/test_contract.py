@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from dlnotes.models import MODELS, FastText, TextCNN, TextRNN
+from dlnotes.models import HAN, MODELS, RCNN, FastText, TextCNN, TextRNN
 from dlnotes.models.fasttext import ngram_ids
 from dlnotes.models.textcnn import MaxOverTime
-from dlnotes.nn import PAD, Bidirectional, last_states, masked_max, masked_mean
-from dlnotes.nn.recurrence import lstm_step
+from dlnotes.nn import PAD, last_states, masked_max, masked_mean
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +57,36 @@ SMALL: dict[str, list[dict[str, Any]]] = {
             "norm_first": True,
         },
     ],
+    "rcnn": [
+        {"embedding_dim": 8, "context_size": 6, "hidden_size": 10},
+        {"embedding_dim": 8, "context_size": 6, "hidden_size": 10, "fused": False},
+        {"embedding_dim": 8, "context_size": 6, "hidden_size": 10, "cell": "lstm"},
+    ],
+    "han": [
+        {"embedding_dim": 8, "hidden_size": 4, "context_size": 6},
+        {
+            "embedding_dim": 8,
+            "hidden_size": 4,
+            "context_size": 6,
+            "max_sentences": 2,
+            "max_words": 5,
+        },
+    ],
+    "dmn": [
+        {"embedding_dim": 8, "hidden_size": 6},
+        {"embedding_dim": 8, "hidden_size": 6, "variant": "dmn", "passes": 2},
+        {"embedding_dim": 8, "hidden_size": 6, "max_words": 4, "max_sentences": 3},
+    ],
+    "entnet": [
+        {"embedding_dim": 8, "slots": 5},
+        {"embedding_dim": 8, "slots": 2, "max_words": 4, "max_sentences": 3},
+    ],
+    "seq2seq": [
+        {"embedding_dim": 8, "hidden_size": 6, "maxout_size": 6},
+        {"embedding_dim": 8, "hidden_size": 6, "maxout_size": 6, "attention": "multiplicative"},
+    ],
 }
+RECURRENT = ("textrnn", "rcnn", "han", "seq2seq", "dmn")
 CASES = [
     pytest.param(name, settings, id=f"{name}{i}")
     for name, variants in SMALL.items()
@@ -223,6 +250,8 @@ def test_meta_device(name: str, settings: dict[str, Any]) -> None:
 
 @every_model
 def test_forward_never_reads_the_data(name: str, settings: dict[str, Any]) -> None:
+    if getattr(MODELS[name], "reads_sentences", False):
+        pytest.skip("a grid of sentences is cut to the documents' size on a CPU, and only there")
     # .item(), .nonzero(), a boolean index and packing all raise on a tensor that has no data: what
     # passes here has no reason to wait for a GPU.
     with FakeTensorMode() as fake:
@@ -233,6 +262,8 @@ def test_forward_never_reads_the_data(name: str, settings: dict[str, Any]) -> No
 
 @every_model
 def test_one_trace_serves_other_documents(name: str, settings: dict[str, Any]) -> None:
+    if getattr(MODELS[name], "reads_sentences", False):
+        pytest.skip("a grid of sentences is cut to the documents' size on a CPU, and only there")
     # Nor does Python branch on them: the recorded operations give the scores of another batch.
     model = build(name, settings).eval()
     traced = make_fx(model)(documents(MIXED))
@@ -246,8 +277,8 @@ def test_one_trace_serves_other_documents(name: str, settings: dict[str, Any]) -
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @every_model
 def test_models_can_be_vmapped(name: str, settings: dict[str, Any]) -> None:
-    if name == "textrnn":
-        pytest.skip("torch has no batching rule for its LSTM kernel")
+    if name in RECURRENT and settings.get("fused", True):
+        pytest.skip("torch has no batching rule for its recurrent kernels")
     models = [build(name, settings).eval() for _ in range(2)]
     with torch.no_grad():
         for parameter in models[1].parameters():
@@ -312,6 +343,25 @@ def test_hyper_parameters_are_plain_and_keyword_only(name: str) -> None:
         ("transformer", {"feedforward_dim": 0}),
         ("transformer", {"activation": "tanh"}),
         ("transformer", {"pooling": "last"}),
+        ("textrnn", {"cell": "rnn"}),
+        ("rcnn", {"context_size": 0}),
+        ("rcnn", {"hidden_size": 0}),
+        ("rcnn", {"cell": "rnn"}),
+        ("han", {"hidden_size": 0}),
+        ("han", {"context_size": 0}),
+        ("han", {"max_sentences": 0}),
+        ("han", {"max_words": 0}),
+        ("dmn", {"hidden_size": 0}),
+        ("dmn", {"passes": 0}),
+        ("dmn", {"variant": "dmn++"}),
+        ("dmn", {"max_words": 0}),
+        ("dmn", {"max_sentences": 0}),
+        ("entnet", {"slots": 0}),
+        ("entnet", {"max_words": 0}),
+        ("entnet", {"max_sentences": 0}),
+        ("seq2seq", {"hidden_size": 0}),
+        ("seq2seq", {"maxout_size": 0}),
+        ("seq2seq", {"attention": "dot"}),
     ],
 )
 def test_bad_hyper_parameters(name: str, wrong: dict[str, Any]) -> None:
@@ -443,48 +493,6 @@ def test_textcnn_max_norm_rescales_the_rows_that_are_too_long() -> None:
 # ------------------------------------------------------------------------------- TextRNN
 
 
-def test_lstm_written_out_equals_torch() -> None:
-    torch.manual_seed(0)
-    lstm = nn.LSTM(5, 7, batch_first=True).double()
-    x = torch.randn(3, 6, 5, dtype=torch.float64)
-    W, U, b = lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0
-    h = c = torch.zeros(3, 7, dtype=torch.float64)
-    states = []
-    for x_t in x.unbind(dim=1):
-        h, c = lstm_step(x_t, h, c, W, U, b)
-        states.append(h)
-    expected, (_, last_c) = lstm(x)
-    torch.testing.assert_close(torch.stack(states, dim=1), expected, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(c, last_c[0], rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(
-        torch.autograd.grad(h.sum() + c.sum(), lstm.parameters()),
-        torch.autograd.grad(expected[:, -1].sum() + last_c.sum(), lstm.parameters()),
-    )
-
-
-def packed(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-    sequence = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(lstm(sequence)[0], batch_first=True, total_length=x.shape[1])[0]
-
-
-@pytest.mark.parametrize("num_layers", [1, 3])
-@pytest.mark.parametrize("direction", ["copy_from", "copy_to"])
-def test_bidirectional_equals_the_packed_lstm(num_layers: int, direction: str) -> None:
-    torch.manual_seed(0)
-    theirs = nn.LSTM(5, 7, num_layers, batch_first=True, bidirectional=True).double()
-    ours = Bidirectional(5, 7, num_layers=num_layers).double()
-    getattr(ours, direction)(theirs)
-    lengths = torch.tensor([n for n in MIXED if n > 0])
-    x = torch.randn(len(lengths), 14, 5, dtype=torch.float64, requires_grad=True)
-    real = torch.arange(14) < lengths[:, None]
-    y, expected = ours(x, real), packed(theirs, x, lengths)
-    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-12)
-    weights = torch.randn_like(y)
-    (gradient,) = torch.autograd.grad((y * weights).sum(), x)
-    (reference,) = torch.autograd.grad((expected * weights).sum(), x)
-    torch.testing.assert_close(gradient, reference, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize("pooling", ["max", "mean", "last"])
 def test_textrnn_is_the_packed_lstm_and_pooling(pooling: str) -> None:
     settings = {"embedding_dim": 8, "hidden_size": 6, "num_layers": 2, "pooling": pooling}
@@ -514,3 +522,14 @@ def test_paper_defaults() -> None:
     assert (cnn.dropout.p, cnn.max_norm) == (0.5, 3.0)
     assert FastText(vocabulary_size=10, num_classes=2).vectors.embedding_dim == 10
     assert TextRNN(vocabulary_size=10, num_classes=2).pooling == "max"
+    rcnn = RCNN(vocabulary_size=10, num_classes=2)
+    assert rcnn.hidden.weight.shape == (100, 50 + 50 + 50)
+    assert isinstance(rcnn.rightward, nn.RNN)
+    han = HAN(vocabulary_size=10, num_classes=2)
+    assert han.vectors.weight.shape == (10, 200)
+    for recurrence, attention in (
+        (han.words, han.word_attention),
+        (han.sentences, han.sentence_attention),
+    ):
+        assert recurrence.rightward[0].hidden_size == 50
+        assert attention.hidden.weight.shape == (100, 100)

@@ -144,9 +144,7 @@ def test_decoder_equals_torch(norm_first: bool) -> None:
         memory_key_padding_mask=~real,
     )
     close(y[target], expected[target])
-    close(
-        gradients(y[target], ours, x, memory), gradients(expected[target], theirs, x, memory)
-    )
+    close(gradients(y[target], ours, x, memory), gradients(expected[target], theirs, x, memory))
 
 
 # ------------------------------------------------------------------------- the classifier

@@ -19,9 +19,7 @@ class Grammar:
 
     def __init__(self, seed: int = 0, sharpness: float = 1.0, end: float = 0.0) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.logits = sharpness * torch.randn(
-            50, V, V, V, generator=generator, dtype=torch.float64
-        )
+        self.logits = sharpness * torch.randn(50, V, V, V, generator=generator, dtype=torch.float64)
         self.logits[..., END] += end
         self.steps = 0
 
@@ -50,9 +48,7 @@ def penalised(log_p: float, n: int, alpha: float) -> float:
 def everything(length: int) -> list[tuple[int, ...]]:
     """All sequences of at most ``length`` words that end."""
     words = [w for w in range(V) if w not in (PAD, BEGIN, END)]
-    return [
-        (*body, END) for n in range(length) for body in itertools.product(words, repeat=n)
-    ]
+    return [(*body, END) for n in range(length) for body in itertools.product(words, repeat=n)]
 
 
 def unpadded(row: Tensor) -> tuple[int, ...]:
@@ -68,9 +64,7 @@ SOURCES = torch.arange(50).unsqueeze(1)
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 def test_a_wide_beam_is_an_exhaustive_search(alpha: float) -> None:
     model, length = Grammar(), 4
-    words, scores = beam_search(
-        model, SOURCES, beam=400, max_length=length, length_penalty=alpha
-    )
+    words, scores = beam_search(model, SOURCES, beam=400, max_length=length, length_penalty=alpha)
     lengths = set()
     for source, (row, score) in enumerate(zip(words, scores, strict=True)):
         best = max(

@@ -28,6 +28,7 @@ SMALL = {
         "num_layers": 1,
         "feedforward_dim": 8,
     },
+    "seq2seq": {"embedding_dim": 8, "hidden_size": 4, "maxout_size": 8},
 }
 
 

@@ -7,11 +7,12 @@ r"""Corpora by name: embedded, from a local folder, or downloaded.
 
 in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting. Any name
 that is found there works, and NAME-VARIANT is the corpus NAME with ``train_VARIANT.tsv[.gz]`` in
-place of its training file. Otherwise `CORPORA` knows how to obtain the corpus: ``bbc`` from an
-installed package, the others by download, once, checked by SHA-256, and converted to the same
-format in the cache folder (`cache_dir`, or else DLNOTES_CACHE, or else the user's cache). In a
-text, control characters (new lines, tabs) become spaces and the ends are stripped; nothing else
-is changed.
+place of its training file; ``babi-1`` to ``babi-20`` may also stand there as the files of their
+archive (FOLDER/babi/en-10k, FOLDER/babi/en). Otherwise `CORPORA` knows how to obtain the corpus:
+``bbc`` from an installed package, the others by download, once, checked by SHA-256, and converted
+to the same format in the cache folder (`cache_dir`, or else DLNOTES_CACHE, or else the user's
+cache). In a text, control characters (new lines, tabs) become spaces and the ends are stripped;
+nothing else is changed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
@@ -35,6 +37,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import track
 
+from dlnotes.data import babi
 from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
 from dlnotes.data.readers import LABEL, TEXT, read
 from dlnotes.data.splits import stratified_split
@@ -58,7 +61,11 @@ CONVERSION = 1  # raise when an `examples` function changes: older conversions a
 
 @dataclass(frozen=True)
 class File:
-    """A file to download: its name in the cache, checksum, and the addresses to try in turn."""
+    """A file to download: its name in the cache, checksum, and the addresses to try in turn.
+
+    The checksum is empty where only those of an archive's members are known; `Corpus.examples`
+    compares them then.
+    """
 
     name: str
     sha256: str
@@ -111,6 +118,8 @@ def load(
             base, _, variant = name.rpartition("-")
             if base and (train := _file(data_dir / base, f"train_{variant}")):
                 return {**_local(data_dir / base), "train": _of_training(data_dir / base, train)}
+        if (task := BABI.get(name)) and (frames := babi.local(data_dir / "babi", task)):
+            return dict(frames)
     if name not in CORPORA:
         where = f", nor a folder in {data_dir}" if data_dir else ""
         raise UserError(f"corpus {name!r} is none of {', '.join(CORPORA)}{where}")
@@ -419,6 +428,31 @@ _SST_TREES = File(
     urls=("https://nlp.stanford.edu/sentiment/trainDevTestTrees_PTB.zip",),
 )
 
+
+def _babi(paths: Sequence[Path], task: int) -> Iterator[Example]:
+    """Weston et al. 2015, https://arxiv.org/abs/1502.05698: see `dlnotes.data.babi`.
+
+    The archive's own checksum is not known, and its address is not a secure one: what counts is
+    that the files are those that the table of checksums was made of.
+    """
+    pattern = re.compile(rf"(?:^|/){babi.SETS[task]}/qa{task}_[\w-]+_(train|test)\.txt$")
+    for name, file in archive_members(paths[0]):
+        if match := pattern.search(name):
+            content = file.read()
+            if hashlib.sha256(content).hexdigest() != babi.SHA256[task, match[1]]:
+                paths[0].unlink()
+                raise UserError(f"{paths[0]}: wrong checksum of its file {name} (deleted)")
+            questions = list(babi.read_questions(io.StringIO(content.decode())))
+            parts = {"test": questions}
+            if match[1] == "train":
+                parts = dict(zip(("train", "dev"), babi.without_dev(questions), strict=True))
+            for split, part in parts.items():
+                for question in part:
+                    yield split, question.answer, question.text
+
+
+BABI = {f"babi-{task}": task for task in babi.TASKS}
+
 CORPORA: dict[str, Corpus] = {
     "bbc": Corpus(examples=_bbc, counts={"all": 2_225}),
     "ag_news": Corpus(
@@ -527,5 +561,20 @@ CORPORA: dict[str, Corpus] = {
             ),
         ),
     ),
+    **{
+        name: Corpus(
+            examples=partial(_babi, task=task),
+            counts={"train": 10_000 - dev - 9_000 * (task == 3), "dev": dev, "test": 1_000},
+            files=(
+                File(
+                    name="tasks_1-20_v1-2.tar.gz",
+                    sha256="",
+                    urls=("http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz",),
+                ),
+            ),
+        )
+        for name, task in BABI.items()
+        for dev in ({3: 100, 18: 992, 20: 999}.get(task, 1_000),)
+    },
 }
 """Name → how to obtain it."""

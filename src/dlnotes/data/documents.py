@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -18,10 +18,24 @@ from dlnotes.errors import UserError
 
 
 class Batch(NamedTuple):
-    """Token ids, padded with PAD on the right, and labels."""
+    """Token ids, padded with PAD on the right, and labels: a class or a sequence a document."""
 
     tokens: Int[Tensor, "b t"]
-    labels: Int[Tensor, " b"]
+    labels: Int[Tensor, " b *u"]
+
+
+class Examples(Protocol):
+    """What can be trained on: documents with labels, drawn in batches."""
+
+    lengths: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        ...
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Gather documents."""
+        ...
 
 
 class Documents:

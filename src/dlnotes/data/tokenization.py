@@ -5,14 +5,18 @@ r"""Tokenization as polars expressions: no Python loop ever touches a token.
 ``'``, ``.``, ``,``, ``(``, ``)``, ``!`` and ``?``; a space for ``;``, ``:`` and ``<br />``; split
 at white space. ``characters`` makes every character that is not white space a token (Chinese and
 other scripts without spaces). ``sentences`` is ``basic_english`` with a mark between sentences, for
-models that read a document sentence by sentence.
+models that read a document sentence by sentence. ``words`` is for translation: lower-case; words
+and numbers, every other character that is not white space by itself; ``'s`` and its like apart from
+their word; a hyphen within a word becomes ``@-@``, so that :func:`detokenize` can put everything
+together again.
 
 The same expression serves training and prediction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 
 import polars as pl
 
@@ -75,10 +79,42 @@ def characters(text: pl.Expr) -> pl.Expr:
     return text.str.to_lowercase().str.replace_many(blank).str.split("")
 
 
+_CLITICS = "s|t|m|d|re|ve|ll"
+_WORD = rf"@-@|['\u2019](?:{_CLITICS})\b|\d+(?:[.,]\d+)+|\w+|[^\w\s]"
+
+
+def words(text: pl.Expr) -> pl.Expr:
+    """Words, numbers and single other characters of each text in lower case."""
+    text = text.str.to_lowercase().str.replace_all(r"\b-\b", " @-@ ")
+    return text.str.extract_all(_WORD)
+
+
+_TOGETHER = [
+    (re.compile(r" @-@ "), "-"),
+    (re.compile(r'" ([^"]*) "'), r'"\1"'),
+    (re.compile(r"„ ([^„“]*) “"), r"„\1“"),
+    (re.compile(r"“ ([^“”]*) ”"), r"“\1”"),
+    (re.compile(rf" (['\u2019](?:{_CLITICS})\b|[.,!?;:)\]}}%…])"), r"\1"),
+    (re.compile(r"([(\[{]) "), r"\1"),
+]
+
+
+def detokenize(tokens: Iterable[str]) -> str:
+    """A text of the tokens that :func:`words` gives, with the usual spaces.
+
+    Lower case stays; which single quotation mark opens is not known.
+    """
+    text = " ".join(tokens)
+    for pattern, replacement in _TOGETHER:
+        text = pattern.sub(replacement, text)
+    return text
+
+
 TOKENIZERS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "basic_english": basic_english,
     "characters": characters,
     "sentences": sentences,
+    "words": words,
 }
 
 MARKS: dict[str, tuple[str, ...]] = {"sentences": (SENTENCE_END, QUESTION)}

@@ -1,4 +1,4 @@
-"""TextRNN: a bidirectional LSTM or GRU and pooling over its states."""
+"""TextRNN: a bidirectional recurrence and pooling over its states."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class TextRNN(nn.Module):
     .. math::
         h_1 \dots h_n = \mathrm{BiRNN}(x_1 \dots x_n), \qquad s = W\,\mathrm{pool}(h) + b
 
-    over the real tokens only, with an LSTM or a GRU (see :class:`~dlnotes.nn.Bidirectional`). The
-    pooling is one of
+    over the real tokens only, with a simple recurrence, LSTM or GRU (see
+    :class:`~dlnotes.nn.Bidirectional`). The pooling is one of
 
     - ``max``: :math:`\max_i h_i`, number by number (Conneau et al. 2017,
       https://arxiv.org/abs/1705.02364), the default;
@@ -46,7 +46,7 @@ class TextRNN(nn.Module):
         num_classes: number of scores.
         embedding_dim: length of a word vector.
         hidden_size: length of a state, each direction.
-        cell: ``lstm`` or ``gru``.
+        cell: ``simple``, ``lstm`` or ``gru``.
         num_layers: recurrent layers.
         pooling: ``max``, ``mean`` or ``last``.
         dropout: share dropped in training of word vectors, between layers, of the pooled state.

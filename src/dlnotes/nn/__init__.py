@@ -1,22 +1,36 @@
 """Parts that two or more models use."""
 
+from dlnotes.nn.alignment import ALIGNMENTS, AdditiveAttention, Memory, MultiplicativeAttention
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
-from dlnotes.nn.recurrence import CELLS, Bidirectional, gru_step, lstm_step
+from dlnotes.nn.recurrence import (
+    CELLS,
+    Bidirectional,
+    gru_step,
+    gru_update,
+    lstm_step,
+    rnn_step,
+)
 from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
 from dlnotes.nn.vectors import PAD, WordVectors, widen
 
 __all__ = [
+    "ALIGNMENTS",
     "CELLS",
     "PAD",
     "QUESTION",
     "SENTENCE_END",
+    "AdditiveAttention",
     "Bidirectional",
+    "Memory",
+    "MultiplicativeAttention",
     "WordVectors",
     "gru_step",
+    "gru_update",
     "last_states",
     "lstm_step",
     "masked_max",
     "masked_mean",
+    "rnn_step",
     "sentences",
     "split_question",
     "widen",

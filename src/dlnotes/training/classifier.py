@@ -113,10 +113,9 @@ class TextClassifier:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-        weights = {name: w.contiguous() for name, w in self.model.state_dict().items()}
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
         write_json(folder / LABELS, self.label_names)
-        write_atomically(folder / WEIGHTS, lambda path: save_file(weights, path))
+        save_weights(self.model, folder)
         write_json(folder / CONFIG, config)
 
     @classmethod
@@ -153,14 +152,7 @@ class TextClassifier:
         made = cls.create(
             model_name, hyper, vocabulary, labels, tokenizer=tokenizer, max_tokens=max_tokens
         )
-        try:
-            made.model.load_state_dict(load_file(folder / WEIGHTS))
-        except FileNotFoundError as error:
-            raise UserError(f"{folder} has no {WEIGHTS}: training has not finished") from error
-        except (SafetensorError, RuntimeError) as error:
-            problem = " ".join(str(error).split())[:200]
-            raise UserError(f"{folder / WEIGHTS} is damaged or foreign: {problem}") from error
-        made.model.eval()
+        load_weights(made.model, folder)
         return made.to(torch.device(device))
 
     def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
@@ -241,6 +233,28 @@ def default_tokenizer(model_name: str) -> str:
     """Name of the tokenization that a model in `MODELS` expects of English text."""
     by_sentence = getattr(MODELS[model_name], "reads_sentences", False)
     return "sentences" if by_sentence else "basic_english"
+
+
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """Write a model's weights, atomically."""
+    weights = {name: w.contiguous() for name, w in model.state_dict().items()}
+    write_atomically(folder / WEIGHTS, lambda path: save_file(weights, path))
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Read what `save_weights` wrote; the model is then in evaluation mode.
+
+    Raises:
+        UserError: There are none, they are damaged, or they belong to another model.
+    """
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} has no {WEIGHTS}: training has not finished") from error
+    except (SafetensorError, RuntimeError) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder / WEIGHTS} is damaged or foreign: {problem}") from error
+    model.eval()
 
 
 def write_json(path: Path, value: Any) -> None:

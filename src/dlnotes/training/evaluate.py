@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlnotes.data.batches import by_length
-from dlnotes.data.documents import Documents
+from dlnotes.data.documents import Documents, Examples
+from dlnotes.data.vocabulary import PAD
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
+# The same for sequences, where every token of the target has a score for the whole vocabulary.
+_BATCH_TOKENS_OF_SEQUENCES = 1 << 11
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,60 @@ def metrics(logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Metrics:
         predictions=predicted.numpy(),
         confidence=confidence.numpy(),
     )
+
+
+@dataclass(frozen=True)
+class SequenceMetrics:
+    """Figures of a model that writes sequences, each token predicted from the true ones before it.
+
+    Attributes:
+        loss: Mean cross-entropy of a token in nats; its exponential is the perplexity.
+        accuracy: Share of the tokens predicted rightly, the end's included.
+        tokens: How many there are.
+    """
+
+    loss: float
+    accuracy: float
+    tokens: int
+
+    def summary(self) -> dict[str, float]:
+        """The single figures by name."""
+        return {"loss": self.loss, "accuracy": self.accuracy}
+
+
+def evaluate_sequences(
+    model: nn.Module, documents: Examples, *, device: torch.device | str = "cpu", amp: bool = False
+) -> SequenceMetrics:
+    """Measure a model whose labels are sequences; arguments as for `scores`."""
+    was_training = model.training
+    model.eval()
+    device = torch.device(device)
+    sums = torch.zeros(3, dtype=torch.float64)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
+        for indices in by_length(documents.lengths, _BATCH_TOKENS_OF_SEQUENCES):
+            tokens, labels = (x.to(device, non_blocking=True) for x in documents.batch(indices))
+            logits, target = predict(model, tokens, labels)
+            loss = F.cross_entropy(logits.float(), target, reduction="sum")
+            right = logits.argmax(-1) == target
+            sums += torch.stack([loss, right.sum(), (target >= 0).sum()]).cpu()
+    model.train(was_training)
+    loss, accuracy, count = sums.tolist()
+    return SequenceMetrics(loss / max(1, count), accuracy / max(1, count), int(count))
+
+
+def predict(
+    model: nn.Module, tokens: Int[Tensor, "b t"], labels: Int[Tensor, " b *u"]
+) -> tuple[Float[Tensor, "n c"], Int[Tensor, " n"]]:
+    """Scores, and the class that each of them should have chosen.
+
+    Labels are a class a document, or a sequence: then every label but the first is predicted from
+    the true ones before it, and padding has the class -100, which cross-entropy passes over.
+    """
+    if labels.dim() == 1:
+        return model(tokens), labels
+    target = labels[:, 1:]
+    logits: Tensor = model(tokens, labels[:, :-1])  # b u c
+    return logits.flatten(0, 1), target.masked_fill(target == PAD, -100).flatten()
 
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:

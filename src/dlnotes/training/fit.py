@@ -13,16 +13,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlnotes.data.batches import BatchSampler
-from dlnotes.data.documents import Documents
+from dlnotes.data.documents import Examples
 from dlnotes.errors import UserError
 from dlnotes.training.board import Board
 from dlnotes.training.checkpoint import load_checkpoint, save_checkpoint
-from dlnotes.training.evaluate import evaluate
+from dlnotes.training.evaluate import (
+    Metrics,
+    SequenceMetrics,
+    evaluate,
+    evaluate_sequences,
+    predict,
+)
 from dlnotes.training.progress import Progress
 from dlnotes.training.schedule import Schedule, constant
 
@@ -65,8 +72,8 @@ class State:
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    train: Documents,
-    dev: Documents,
+    train: Examples,
+    dev: Examples,
     *,
     epochs: int,
     batch_size: int | None,
@@ -91,6 +98,11 @@ def fit(
     The loss is the mean cross-entropy of a batch. A model with a method ``constrain_`` has it
     called after each update (TextCNN's max-norm). The best epoch is the one with the highest dev
     accuracy and, among equals, the lowest dev loss.
+
+    Labels may be sequences, one a document (b, u): the one that begins a target, its tokens, the
+    one that ends it, then padding. The model then maps tokens and labels to scores of the next
+    label at each position, the loss is the mean over the labels that are not padding, and
+    accuracy is theirs.
 
     Args:
         model: Maps token ids (b, t) to scores (b, c); already on `device`.
@@ -135,6 +147,9 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     weights = None if class_weights is None else class_weights.to(device)
     constrain = getattr(model, "constrain_", lambda: None)
+    measure: Callable[..., Metrics | SequenceMetrics] = evaluate
+    if dev.batch(np.arange(min(1, len(dev)))).labels.dim() == 2:
+        measure = evaluate_sequences
     state = State()
     best_weights: dict[str, Tensor] = {}
 
@@ -175,7 +190,7 @@ def fit(
                 labels = batch.labels.to(device, non_blocking=True)
                 optimizer.zero_grad(set_to_none=True)
                 with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                    logits = model(tokens)
+                    logits, labels = predict(model, tokens, labels)
                 loss = F.cross_entropy(
                     logits.float(), labels, weights, label_smoothing=label_smoothing
                 )
@@ -208,7 +223,7 @@ def fit(
                     raise Interrupted
             trained = time.perf_counter()
             speed = (state.seen - seen_before) / (trained - began)
-            measured = evaluate(model, dev, device=device, amp=amp)
+            measured = measure(model, dev, device=device, amp=amp)
             state.train_seconds += trained - clock
             state.seconds += time.perf_counter() - clock
             state.epoch += 1

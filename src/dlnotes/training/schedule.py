@@ -34,10 +34,16 @@ def inverse_sqrt(step: int, steps: int, warmup: int = 0) -> float:
     return math.sqrt(peak / (peak + step))
 
 
+def halving(step: int, steps: int, warmup: int = 0) -> float:
+    """Halved after each eighth of the steps: every 25 of 200 epochs (arXiv:1612.03969)."""
+    return 0.5 ** (8 * step // max(1, steps))
+
+
 SCHEDULES: dict[str, AfterWarmup] = {
     "constant": constant,
     "linear": linear,
     "inverse_sqrt": inverse_sqrt,
+    "halving": halving,
 }
 
 

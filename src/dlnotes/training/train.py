@@ -106,7 +106,7 @@ def train_classifier(
         **described,
         "data": dict(dataset.fingerprints),
     }
-    place = _device(device)
+    place = choose_device(device)
     if amp and place.type != "cuda":
         raise UserError("amp (bf16 autocast) needs a CUDA device; leave it out on a CPU")
     if optimizer not in OPTIMIZERS:
@@ -114,7 +114,7 @@ def train_classifier(
     if schedule not in SCHEDULES:
         raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
     if out:
-        _claim(out, resume)
+        claim(out, resume)
     torch.manual_seed(seed)
     classifier = TextClassifier.create(
         model,
@@ -143,7 +143,7 @@ def train_classifier(
             device=place,
             amp=amp,
             schedule=with_warmup(SCHEDULES[schedule], warmup),
-            clip_gradients=_clipping(clip_norm),
+            clip_gradients=clipping(clip_norm),
             label_smoothing=label_smoothing,
             class_weights=_class_weights(class_weights, dataset),
             patience=patience,
@@ -250,7 +250,12 @@ def _typed(what: str, name: str, text: str, default: Any) -> Any:
     return value
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """A device by name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        UserError: Another name, or CUDA where there is none.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):
@@ -260,8 +265,12 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _claim(out: Path, resume: bool) -> None:
-    """Make the run folder; refuse one that holds a run already."""
+def claim(out: Path, resume: bool) -> None:
+    """Make the run folder.
+
+    Raises:
+        UserError: It holds a run already, or cannot be written to.
+    """
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         raise UserError(f"{out} already holds a run: give another --out, or --resume to go on")
     try:
@@ -273,7 +282,12 @@ def _claim(out: Path, resume: bool) -> None:
         raise UserError(f"cannot write to {out}: {error.strerror}; give another --out") from error
 
 
-def _clipping(clip_norm: float | None) -> Callable[..., Any] | None:
+def clipping(clip_norm: float | None) -> Callable[..., Any] | None:
+    """Clipping to a total norm; None for none.
+
+    Raises:
+        UserError: The norm is not above 0.
+    """
     if clip_norm is None:
         return None
     if not clip_norm > 0:

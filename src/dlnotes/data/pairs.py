@@ -1,0 +1,240 @@
+"""Parallel text: two files whose lines are translations of one another.
+
+Multi30k (Elliott et al. 2016, https://arxiv.org/abs/1605.00459) comes in this form, a pair of files
+a split: ``train.de`` and ``train.en``, ``val.de`` … ``test2016.en``, each also ``.gz``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from dlnotes.data.documents import Batch, Documents
+from dlnotes.data.tokenized import TokenizedTexts, tokenize_texts
+from dlnotes.data.vocabulary import PAD, SPECIALS, Vocabulary
+from dlnotes.errors import UserError
+
+BEGIN, END = 2, 3
+"""Token ids of what begins and what ends a target."""
+MARKS = ("<s>", "</s>")
+
+
+class Pairs:
+    """Sentences and their translations, numbered by two vocabularies.
+
+    Args:
+        source: The sentences.
+        target: Their translations, as many.
+        source_vocabulary: Gives every token of a sentence its id.
+        target_vocabulary: Gives every token of a translation its id; has BEGIN and END.
+        max_tokens: Longer sentences and translations are read up to here.
+
+    Raises:
+        UserError: Not as many translations as sentences; `max_tokens` below 1.
+    """
+
+    def __init__(
+        self,
+        source: TokenizedTexts,
+        target: TokenizedTexts,
+        source_vocabulary: Vocabulary,
+        target_vocabulary: Vocabulary,
+        *,
+        max_tokens: int | None = None,
+    ) -> None:
+        if len(source) != len(target):
+            raise UserError(f"{len(source)} sentences have {len(target)} translations")
+        self._source = Documents(source, source_vocabulary, None, max_tokens=max_tokens)
+        self._target = Documents(target, target_vocabulary, None, max_tokens=max_tokens)
+        self.lengths: NDArray[np.int64] = self._source.lengths
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Gather pairs: tokens ``b t``; labels ``b u``: BEGIN, translation, END, then PAD."""
+        labels = F.pad(self._target.batch(indices).tokens, (1, 1), value=PAD)
+        labels[:, 0] = BEGIN
+        ends = torch.from_numpy(self._target.lengths[indices] + 1)
+        labels[torch.arange(len(indices)), ends] = END
+        return Batch(self._source.batch(indices).tokens, labels)
+
+
+@dataclass
+class ParallelText:
+    """Training and dev pairs; test pairs only when asked for.
+
+    Attributes:
+        train: What the vocabularies are built on and the model learns from.
+        dev: What model choice and early stopping look at.
+        source_vocabulary: Ids of the source's tokens.
+        target_vocabulary: Ids of the target's tokens, ``<s>`` 2 and ``</s>`` 3.
+        tokenizer: Name of the tokenization.
+        folder: Where the files are.
+        languages: Their suffixes, source and target.
+        fingerprints: SHA-256 of each file read so far.
+    """
+
+    train: Pairs
+    dev: Pairs
+    source_vocabulary: Vocabulary = field(repr=False)
+    target_vocabulary: Vocabulary = field(repr=False)
+    tokenizer: str
+    folder: Path
+    languages: tuple[str, str]
+    fingerprints: dict[str, str]
+
+    def read(self, split: str) -> tuple[list[str], list[str]]:
+        """Lines of another split; the test split is read once, when training is over.
+
+        Raises:
+            UserError: What `read_pairs` raises.
+        """
+        files = split_files(self.folder, split, self.languages)
+        return read_pairs(*files, fingerprints=self.fingerprints)
+
+
+def load_pairs(
+    folder: Path,
+    *,
+    source: str = "de",
+    target: str = "en",
+    dev: str = "val",
+    tokenizer: str = "words",
+    min_freq: int = 2,
+    max_size: int | None = None,
+    max_tokens: int | None = None,
+    max_pairs: int | None = None,
+) -> ParallelText:
+    """Read the training and dev pairs of a folder and build both vocabularies on the former.
+
+    Args:
+        folder: Holds ``train.SOURCE``, ``train.TARGET``, ``DEV.SOURCE`` and ``DEV.TARGET``.
+        source: Suffix of the files to translate from.
+        target: Suffix of the files to translate to.
+        dev: Name of the dev split.
+        tokenizer: A name in `dlnotes.data.tokenization.TOKENIZERS`.
+        min_freq: See `Vocabulary.from_counts`.
+        max_size: Size of each vocabulary at most.
+        max_tokens: See `Pairs`.
+        max_pairs: Only so many training pairs, the first.
+
+    Raises:
+        UserError: Missing, unreadable or misaligned files; a setting out of range.
+    """
+    if max_pairs is not None and max_pairs < 1:
+        raise UserError(f"max_pairs must be at least 1, not {max_pairs}")
+    fingerprints: dict[str, str] = {}
+    texts: list[list[TokenizedTexts]] = []
+    for split in ("train", dev):
+        files = split_files(folder, split, (source, target))
+        sides = read_pairs(*files, fingerprints=fingerprints)
+        until = max_pairs if split == "train" else None
+        texts.append([tokenize_texts(lines[:until], tokenizer) for lines in sides])
+    source_vocabulary, target_vocabulary = (
+        Vocabulary.from_counts(side.types, side.counts(), min_freq=min_freq, max_size=max_size)
+        for side in texts[0]
+    )
+    target_vocabulary = with_marks(target_vocabulary, max_size)
+    train_pairs, dev_pairs = (
+        Pairs(sides[0], sides[1], source_vocabulary, target_vocabulary, max_tokens=max_tokens)
+        for sides in texts
+    )
+    return ParallelText(
+        train=train_pairs,
+        dev=dev_pairs,
+        source_vocabulary=source_vocabulary,
+        target_vocabulary=target_vocabulary,
+        tokenizer=tokenizer,
+        folder=folder,
+        languages=(source, target),
+        fingerprints=fingerprints,
+    )
+
+
+def with_marks(vocabulary: Vocabulary, max_size: int | None = None) -> Vocabulary:
+    """The vocabulary of a target: with ``<s>`` and ``</s>`` after the specials."""
+    first = len(SPECIALS)
+    words = [token for token in vocabulary.tokens[first:] if token not in MARKS]
+    if max_size is not None:
+        words = words[: max(0, max_size - first - len(MARKS))]
+    return Vocabulary([*SPECIALS, *MARKS, *words])
+
+
+def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Path, Path]:
+    """The two files of a split, gzipped or not.
+
+    Raises:
+        UserError: One is not there.
+    """
+    found = []
+    for language in languages:
+        plain = folder / f"{split}.{language}"
+        file = next((f for f in (plain, Path(f"{plain}.gz")) if f.is_file()), None)
+        if file is None:
+            raise UserError(
+                f"{folder} has neither {plain.name} nor {plain.name}.gz; "
+                "give a folder with train, val and test2016, each in two languages"
+            )
+        found.append(file)
+    return found[0], found[1]
+
+
+def read_pairs(
+    source: Path, target: Path, *, fingerprints: dict[str, str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Lines of two aligned files.
+
+    Args:
+        source: One file, plain or ``.gz``.
+        target: The other.
+        fingerprints: Filled with the SHA-256 of each by its name.
+
+    Raises:
+        UserError: A file that is unreadable or empty; two files with different numbers of lines.
+    """
+    sides = []
+    for path in (source, target):
+        lines, fingerprint = _lines(path)
+        if fingerprints is not None:
+            fingerprints[path.name] = fingerprint
+        sides.append(lines)
+    counts = [len(lines) for lines in sides]
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"{source} has {counts[0]:,} lines and {target} has {counts[1]:,}: "
+            "line i of the one must be the translation of line i of the other"
+        )
+    return sides[0], sides[1]
+
+
+def _lines(path: Path) -> tuple[list[str], str]:
+    try:
+        data = path.read_bytes()
+        fingerprint = hashlib.sha256(data).hexdigest()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is not a whole gzip file: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        # Not splitlines(), for which more than a line feed ends a line.
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{number}: not UTF-8; convert it first") from error
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise UserError(f"{path} is empty")
+    return [line.rstrip("\r") for line in lines], fingerprint

@@ -1,0 +1,442 @@
+"""Translators: trained from parallel text, kept in a folder, measured by BLEU."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from dlnotes.data.batches import by_length
+from dlnotes.data.documents import Documents
+from dlnotes.data.pairs import ParallelText
+from dlnotes.data.tokenization import TOKENIZERS, detokenize
+from dlnotes.data.tokenized import tokenize_texts
+from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.errors import UserError
+from dlnotes.models import TRANSLATORS
+from dlnotes.nn.decoding import END, Decodable, beam_search
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.board import Board
+from dlnotes.training.checkpoint import write_atomically
+from dlnotes.training.classifier import (
+    CONFIG,
+    load_weights,
+    read_json,
+    save_weights,
+    write_json,
+)
+from dlnotes.training.evaluate import evaluate_sequences
+from dlnotes.training.fit import fit
+from dlnotes.training.record import provenance
+from dlnotes.training.schedule import SCHEDULES, with_warmup
+from dlnotes.training.train import CHECKPOINT, METRICS, choose_device, claim, clipping
+
+_FORMAT = "dlnotes translator 1"
+_NOT_ONE = "is not a trained translator of dlnotes"
+TRANSLATOR = "translator"
+"""Name of the translator's folder in a run's."""
+VOCABULARIES = ("source.txt", "target.txt")
+
+# Padded source tokens in a batch of sentences to translate, beams not counted.
+_BATCH_TOKENS = 1 << 10
+
+
+@dataclass
+class Translator:
+    """A model with all it needs to translate raw text.
+
+    Attributes:
+        model: The network.
+        model_name: Its name in `TRANSLATORS`.
+        hyper_parameters: Keyword arguments that made the model, sizes excepted.
+        source_vocabulary: Ids of the source's tokens.
+        target_vocabulary: Ids of the target's tokens.
+        tokenizer: Name of the tokenization.
+        device: Where the model is.
+    """
+
+    model: nn.Module = field(repr=False)
+    model_name: str
+    hyper_parameters: dict[str, Any]
+    source_vocabulary: Vocabulary = field(repr=False)
+    target_vocabulary: Vocabulary = field(repr=False)
+    tokenizer: str = "words"
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
+
+    @classmethod
+    def create(
+        cls,
+        model_name: str,
+        hyper_parameters: Mapping[str, Any],
+        source_vocabulary: Vocabulary,
+        target_vocabulary: Vocabulary,
+        tokenizer: str = "words",
+    ) -> Translator:
+        """Make an untrained translator.
+
+        Raises:
+            UserError: An unknown model or a hyper-parameter that it refuses.
+        """
+        if model_name not in TRANSLATORS:
+            raise UserError(f"model must be one of {', '.join(TRANSLATORS)}, not {model_name!r}")
+        try:
+            model = TRANSLATORS[model_name](
+                source_vocabulary_size=len(source_vocabulary),
+                target_vocabulary_size=len(target_vocabulary),
+                **hyper_parameters,
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{model_name}: {error}") from error
+        vocabularies = source_vocabulary, target_vocabulary
+        return cls(model, model_name, dict(hyper_parameters), *vocabularies, tokenizer)
+
+    def to(self, device: torch.device) -> Translator:
+        """Move the model."""
+        self.model.to(device)
+        self.device = device
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write the translator's four files into `folder`, which is made if needed.
+
+        Raises:
+            UserError: The folder cannot be written to.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+        vocabularies = self.source_vocabulary, self.target_vocabulary
+        for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
+            write_atomically(folder / name, vocabulary.save)
+        save_weights(self.model, folder)
+        config = {
+            "format": _FORMAT,
+            "model": self.model_name,
+            "hyper_parameters": self.hyper_parameters,
+            "tokenizer": self.tokenizer,
+        }
+        write_json(folder / CONFIG, config)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Translator:
+        """Read what `save` wrote.
+
+        Args:
+            folder: The translator's folder, or a run's, which has it inside.
+            device: Where to put the model.
+
+        Raises:
+            UserError: `folder` is no translator, or one of its files is damaged.
+        """
+        if (folder / TRANSLATOR).is_dir():
+            folder = folder / TRANSLATOR
+        config = read_json(folder / CONFIG, _NOT_ONE)
+        if not isinstance(config, dict) or config.get("format") != _FORMAT:
+            raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: {folder} {_NOT_ONE}")
+        for name in VOCABULARIES:
+            if not (folder / name).is_file():
+                raise UserError(f"{folder} {_NOT_ONE}: it has no {name}")
+        source, target = (Vocabulary.load(folder / name) for name in VOCABULARIES)
+        try:
+            given = config["model"], config["hyper_parameters"], source, target, config["tokenizer"]
+        except KeyError as error:
+            raise UserError(f"{folder / CONFIG} is damaged: {error} is missing") from error
+        if config["tokenizer"] not in TOKENIZERS:
+            raise UserError(f"{folder / CONFIG}: unknown tokenizer {config['tokenizer']!r}")
+        made = cls.create(*given)
+        load_weights(made.model, folder)
+        return made.to(torch.device(device))
+
+    def write(
+        self,
+        texts: Sequence[str],
+        *,
+        beam: int = 5,
+        max_length: int = 100,
+        length_penalty: float = 0.6,
+    ) -> list[list[str]]:
+        """Translate raw texts into tokens.
+
+        Args:
+            texts: Any number of sentences.
+            beam: See `beam_search`; 1 is greedy.
+            max_length: Tokens at most; and no more than twice the longest source, plus 10.
+            length_penalty: See `beam_search`.
+
+        Raises:
+            UserError: `beam` or `max_length` below 1.
+        """
+        for name, value in (("beam", beam), ("max_length", max_length)):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
+        if not texts:
+            return []
+        tokenized = tokenize_texts(texts, self.tokenizer)
+        documents = Documents(tokenized, self.source_vocabulary, None)
+        words = self.target_vocabulary.tokens.to_list()
+        results: list[list[str]] = [[] for _ in texts]
+        self.model.eval()
+        with torch.inference_mode():
+            for indices in by_length(documents.lengths, _BATCH_TOKENS):
+                source = documents.batch(indices).tokens.to(self.device)
+                longest = min(max_length, 2 * source.shape[1] + 10)
+                ids, _ = beam_search(
+                    cast(Decodable, self.model),
+                    source,
+                    beam=beam,
+                    max_length=longest,
+                    length_penalty=length_penalty,
+                )
+                for i, row in zip(indices, ids.tolist(), strict=True):
+                    results[i] = [words[word] for word in row if word not in (0, END)]
+        return results
+
+    def translate(self, texts: Sequence[str], **search: Any) -> list[str]:
+        """Translate raw texts; the arguments and errors of `write`.
+
+        Returns:
+            Texts in lower case. ``<unk>`` stands for words that the vocabulary does not have. Of
+            an empty text the translation is empty.
+        """
+        written = self.write(texts, **search)
+        return [
+            detokenize(tokens) if text.strip() else ""
+            for text, tokens in zip(texts, written, strict=True)
+        ]
+
+
+def bleu(
+    written: Sequence[Sequence[str]], references: Sequence[str], tokenizer: str = "words"
+) -> dict[str, Any]:
+    r"""BLEU of translations (Papineni et al. 2002, https://aclanthology.org/P02-1040) by sacrebleu.
+
+    Two figures, each with sacrebleu's signature, which says how it came about:
+
+    - ``detokenized``: the translations put together again against the references as they are,
+      both in lower case, cut into tokens by sacrebleu's own ``13a``. This one compares with other
+      work that quotes the signature.
+    - ``tokenized``: lower-cased tokens against lower-cased tokens, both our tokenization's, as
+      notebooks and older papers do it.
+
+    Args:
+        written: Tokens of each translation.
+        references: The true translations, raw.
+        tokenizer: The translations' tokenization.
+
+    Raises:
+        UserError: sacrebleu is not installed.
+    """
+    metric = _sacrebleu()
+    tokens = tokenize_texts(references, tokenizer)
+    types = tokens.types.gather(tokens.tokens).to_list()
+    cuts = tokens.offsets.tolist()
+    cut = [" ".join(types[a:b]) for a, b in itertools.pairwise(cuts)]
+    result = {}
+    for name, how, translations, truths in (
+        ("detokenized", "13a", [detokenize(t) for t in written], list(references)),
+        ("tokenized", "none", [" ".join(t) for t in written], cut),
+    ):
+        # force: sacrebleu warns of tokenized input where that is what is meant.
+        measure = metric(lowercase=True, tokenize=how, force=True)
+        score = measure.corpus_score(translations, [truths])
+        result[name] = {
+            "bleu": score.score,
+            "signature": str(measure.get_signature()),
+            "brevity_penalty": score.bp,
+            "precisions": list(score.precisions),
+        }
+    return result
+
+
+def _sacrebleu() -> Any:
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise UserError(
+            "BLEU needs the package sacrebleu: pip install 'dlnotes[translation]'"
+        ) from error
+    return BLEU
+
+
+def train_translator(
+    data: ParallelText,
+    out: Path,
+    *,
+    model: str = "seq2seq",
+    model_settings: Mapping[str, Any] | None = None,
+    optimizer: str = "adam",
+    lr: float = 1e-3,
+    optimizer_settings: Mapping[str, Any] | None = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    seed: int = 0,
+    device: str = "auto",
+    amp: bool = False,
+    schedule: str = "constant",
+    warmup: float = 0.0,
+    clip_norm: float | None = 1.0,
+    label_smoothing: float = 0.0,
+    patience: int | None = None,
+    test: str | None = "test2016",
+    beam: int = 5,
+    length_penalty: float = 0.6,
+    checkpoint_every: int = 0,
+    resume: bool = False,
+    progress: bool = True,
+    **described: Any,
+) -> tuple[Translator, dict[str, Any]]:
+    """Train, choose the epoch on dev, then translate and measure the test split, once.
+
+    Args:
+        data: What to learn.
+        out: Run folder: the translator's folder, ``metrics.json``, ``checkpoint.pt``, the
+            TensorBoard log and the test split's translations.
+        model: A name in `TRANSLATORS`.
+        model_settings: Its hyper-parameters where they differ from the defaults.
+        optimizer: A name in `OPTIMIZERS`.
+        lr: Learning rate.
+        optimizer_settings: Its hyper-parameters where they differ from the defaults.
+        epochs: Passes over the training pairs, at most.
+        batch_size: Pairs an update.
+        seed: Decides initial weights, dropout and order.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        amp: bf16 autocast.
+        schedule: A name in `SCHEDULES`.
+        warmup: Share of the steps in which the learning rate rises.
+        clip_norm: Scale the gradients down to this total norm.
+        label_smoothing: See `fit`.
+        patience: See `fit`.
+        test: Name of the test split; None for no test.
+        beam: See `Translator.write`.
+        length_penalty: See `Translator.write`.
+        checkpoint_every: See `fit`.
+        resume: Go on from the checkpoint in `out`.
+        progress: Show progress.
+        described: Further settings of the data, for the record.
+
+    Returns:
+        The trained translator and its record (what ``metrics.json`` holds).
+
+    Raises:
+        UserError: Settings, files or a loss that cannot be used.
+        dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
+    """
+    settings: dict[str, Any] = {
+        "model": model,
+        "model_settings": dict(model_settings or {}),
+        "optimizer": optimizer,
+        "lr": lr,
+        "optimizer_settings": dict(optimizer_settings or {}),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "amp": amp,
+        "schedule": schedule,
+        "warmup": warmup,
+        "clip_norm": clip_norm,
+        "label_smoothing": label_smoothing,
+        "patience": patience,
+        **described,
+        "data": dict(data.fingerprints),
+    }
+    place = choose_device(device)
+    if amp and place.type != "cuda":
+        raise UserError("amp (bf16 autocast) needs a CUDA device; leave it out on a CPU")
+    if optimizer not in OPTIMIZERS:
+        raise UserError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
+    if schedule not in SCHEDULES:
+        raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    if test:
+        _sacrebleu()  # now, rather than when training is over
+    claim(out, resume)
+    torch.manual_seed(seed)
+    translator = Translator.create(
+        model,
+        model_settings or {},
+        data.source_vocabulary,
+        data.target_vocabulary,
+        data.tokenizer,
+    ).to(place)
+    try:
+        rule = OPTIMIZERS[optimizer](
+            translator.model.parameters(), lr=lr, **(optimizer_settings or {})
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{optimizer}: {error}") from error
+    board = Board(out)
+    try:
+        state = fit(
+            translator.model,
+            rule,
+            data.train,
+            data.dev,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            device=place,
+            amp=amp,
+            schedule=with_warmup(SCHEDULES[schedule], warmup),
+            clip_gradients=clipping(clip_norm),
+            label_smoothing=label_smoothing,
+            patience=patience,
+            checkpoint=out / CHECKPOINT,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            settings=settings,
+            board=board,
+            progress=progress,
+        )
+        dev = evaluate_sequences(translator.model, data.dev, device=place, amp=amp)
+        record: dict[str, Any] = {
+            **provenance(seed),
+            "settings": settings,
+            "data": dict(data.fingerprints),
+            "pairs": {"train": len(data.train), "dev": len(data.dev)},
+            "vocabularies": [len(data.source_vocabulary), len(data.target_vocabulary)],
+            "parameters": sum(p.numel() for p in translator.model.parameters()),
+            "best_epoch": state.best_epoch,
+            "history": state.history,
+            "dev": {**dev.summary(), "perplexity": float(np.exp(dev.loss))},
+            "seconds": state.seconds,
+            "pairs_per_second": state.documents / max(1e-9, state.train_seconds),
+        }
+        # Saved before the test split is opened: nothing wrong with it can lose the training.
+        translator.save(out / TRANSLATOR)
+        write_json(out / METRICS, record)
+        if test:
+            search = {"beam": beam, "length_penalty": length_penalty}
+            record["test"] = score(translator, data, test, out, **search)
+            record["data"] = dict(data.fingerprints)
+            write_json(out / METRICS, record)
+        final = {f"dev {name}": value for name, value in record["dev"].items()}
+        if test:
+            final["test BLEU"] = record["test"]["detokenized"]["bleu"]
+        board.hyper_parameters(settings, final)
+    finally:
+        board.close()
+    return translator, record
+
+
+def score(
+    translator: Translator, data: ParallelText, split: str, out: Path | None, **search: Any
+) -> dict[str, Any]:
+    """Translate a split and measure it; the translations are kept in `out`.
+
+    Raises:
+        UserError: The split cannot be read, or sacrebleu is missing.
+    """
+    texts, references = data.read(split)
+    written = translator.write(texts, **search)
+    if out:
+        text = "".join(f"{detokenize(tokens)}\n" for tokens in written)
+        path = out / f"{split}.{data.languages[1]}"
+        write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+    figures = bleu(written, references, translator.tokenizer)
+    return {"split": split, "pairs": len(texts), **search, **figures}

@@ -1,0 +1,242 @@
+"""Labels that are sequences in the one loop; translators in folders; BLEU."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dlnotes.data.batches import BatchSampler
+from dlnotes.data.documents import Batch
+from dlnotes.data.pairs import load_pairs
+from dlnotes.errors import UserError
+from dlnotes.models import MODELS
+from dlnotes.nn.decoding import BEGIN, END
+from dlnotes.optim import Adam, GradientDescent
+from dlnotes.training.evaluate import evaluate_sequences, predict
+from dlnotes.training.fit import Interrupted, fit
+from dlnotes.training.translation import TRANSLATOR, Translator, bleu, train_translator
+
+NUMBERS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünf": "five"}
+SMALL = {"embedding_dim": 16, "hidden_size": 24, "maxout_size": 16, "dropout": 0.0}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A language of five words, translated word by word."""
+    folder = tmp_path_factory.mktemp("numbers")
+    random = np.random.default_rng(0)
+    for split, n in (("train", 300), ("val", 40), ("test2016", 40)):
+        rows = [random.choice(list(NUMBERS), random.integers(1, 5)).tolist() for _ in range(n)]
+        for language, word in (("de", str), ("en", NUMBERS.get)):
+            text = "".join(" ".join(map(word, row)).capitalize() + ".\n" for row in rows)
+            (folder / f"{split}.{language}").write_text(text, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return load_pairs(folder)
+
+
+def make(data, **more):
+    torch.manual_seed(0)
+    vocabularies = data.source_vocabulary, data.target_vocabulary
+    return Translator.create("seq2seq", SMALL | more, *vocabularies)
+
+
+def test_the_loss_is_the_mean_over_the_tokens_to_be_written(data):
+    """A full-batch step by hand, its loss summed token by token."""
+    model, twin = make(data).model, make(data).model
+    rule = GradientDescent(model.parameters(), lr=0.5)
+    state = fit(
+        model, rule, data.train, data.dev, epochs=1, batch_size=None, bucket=1, progress=False
+    )
+    tokens, labels = data.train.batch(np.arange(len(data.train)))
+    log_p = twin(tokens, labels[:, :-1]).log_softmax(2)
+    losses = [
+        -log_p[i, j, word]
+        for i, row in enumerate(labels.tolist())
+        for j, word in enumerate(row[1:])
+        if word != 0
+    ]
+    loss = torch.stack(losses).mean()
+    assert len(losses) == (data.train._target.lengths + 1).sum()
+    assert state.history[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
+    loss.backward()
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q - 0.5 * q.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_dev_figures_do_not_depend_on_the_batches(data, monkeypatch):
+    model = make(data).model
+    whole = evaluate_sequences(model, data.dev)
+    tokens, labels = data.dev.batch(np.arange(len(data.dev)))
+    model.eval()
+    logits, target = predict(model, tokens, labels)
+    assert whole.loss == pytest.approx(nn.functional.cross_entropy(logits, target).item(), rel=1e-5)
+    real = target >= 0
+    assert whole.tokens == int(real.sum())
+    right = (logits.argmax(1) == target)[real].float().mean().item()
+    assert whole.accuracy == pytest.approx(right)
+    monkeypatch.setattr("dlnotes.training.evaluate._BATCH_TOKENS_OF_SEQUENCES", 7)
+    pieces = evaluate_sequences(model, data.dev)
+    assert pieces.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert (pieces.accuracy, pieces.tokens) == (pytest.approx(whole.accuracy), whole.tokens)
+    assert evaluate_sequences(model.train(), data.dev).loss == pytest.approx(whole.loss)
+    assert model.training
+
+
+@pytest.mark.parametrize("stop_after", [3, 10])
+def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, stop_after):
+    """Within an epoch and at its end."""
+    options = {"epochs": 2, "batch_size": 30, "seed": 5, "progress": False}
+    whole = make(data, dropout=0.2).model
+    fit(whole, Adam(whole.parameters(), lr=0.01), data.train, data.dev, **options)
+
+    model = make(data, dropout=0.2).model
+    optimizer = Adam(model.parameters(), lr=0.01)
+
+    def interrupt(*_):
+        interrupt.calls += 1
+        if interrupt.calls == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    interrupt.calls = 0
+    optimizer.register_step_post_hook(interrupt)
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Interrupted):
+        fit(model, optimizer, data.train, data.dev, checkpoint=path, **options)
+    other = make(data, dropout=0.2).model
+    rule = Adam(other.parameters(), lr=0.01)
+    fit(other, rule, data.train, data.dev, checkpoint=path, resume=True, **options)
+    for a, b in zip(whole.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+class SeveralLabels:
+    """Documents whose labels are the classes of their words, ascending."""
+
+    def __init__(self, n, seed):
+        random = np.random.default_rng(seed)
+        self.rows = [random.integers(4, 12, random.integers(2, 6)).tolist() for _ in range(n)]
+        self.lengths = np.array([len(row) for row in self.rows])
+
+    def __len__(self):
+        return len(self.rows)
+
+    @staticmethod
+    def classes(row):
+        return sorted({(word - 4) // 2 for word in row})
+
+    def batch(self, indices):
+        rows = [self.rows[i] for i in indices]
+        labels = [[BEGIN, *(4 + c for c in self.classes(row)), END] for row in rows]
+        return Batch(*(
+            torch.tensor([r + [0] * (max(map(len, side)) - len(r)) for r in side])
+            for side in (rows, labels)
+        ))  # fmt: skip
+
+
+def test_several_labels_are_learned_in_the_one_loop():
+    torch.manual_seed(0)
+    model = MODELS["seq2seq"](vocabulary_size=12, num_classes=4, **SMALL)
+    train, dev = SeveralLabels(600, 0), SeveralLabels(60, 1)
+    rule = Adam(model.parameters(), lr=0.02)
+    state = fit(model, rule, train, dev, epochs=8, batch_size=50, progress=False)
+    assert state.history[-1]["dev_accuracy"] > 0.95
+    model.eval()
+    found = model.labels(dev.batch(np.arange(60)).tokens, 4)
+    exact = [[c for c in row if c >= 0] == dev.classes(words) for row, words in zip(found.tolist(), dev.rows, strict=True)]  # fmt: skip
+    assert np.mean(exact) > 0.9
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    return out, *train_translator(
+        data, out, model_settings=SMALL, lr=0.02, epochs=10, batch_size=20, progress=False, beam=3
+    )
+
+
+def test_a_run_learns_is_recorded_and_is_read_again(trained, data):
+    out, translator, record = trained
+    assert record["test"]["tokenized"]["bleu"] > 90
+    assert record["test"]["pairs"] == 40
+    assert record["dev"]["perplexity"] == pytest.approx(np.exp(record["dev"]["loss"]))
+    assert {f"{s}.{x}" for s in ("train", "val", "test2016") for x in ("de", "en")} == set(record["data"])  # fmt: skip
+    assert len((out / "test2016.en").read_text("utf-8").splitlines()) == 40
+    assert {p.name for p in (out / TRANSLATOR).iterdir()} == {
+        "config.json", "model.safetensors", "source.txt", "target.txt",
+    }  # fmt: skip
+    texts = ["Zwei drei.", "", "fünf eins zwei.", "vier vier vier vier.", "unbekannt."]
+    again = Translator.load(out)
+    assert again.translate(texts)[:4] == ["two three.", "", "five one two.", "four four four four."]
+    assert again.translate(texts) == translator.translate(texts)
+    assert again.translate(texts, beam=1) == [again.translate([t], beam=1)[0] for t in texts]
+    assert again.translate([]) == []
+    assert all(len(tokens) <= 2 for tokens in again.write(texts, max_length=2))
+    with pytest.raises(UserError, match="already holds a run"):
+        train_translator(data, out, model_settings=SMALL)
+
+
+def test_bleu_is_sacrebleus_and_says_how():
+    sacrebleu = pytest.importorskip("sacrebleu")
+    references = ["A man's dog runs, fast.", "Two T-shirts hang on the blue wall."]
+    texts = ["a man 's dog runs , fast .", "two t @-@ shirts hang at the wall ."]
+    written = [text.split() for text in texts]
+    figures = bleu(written, references)
+    lines = ["a man's dog runs, fast.", "two t-shirts hang at the wall."]
+    expected = sacrebleu.corpus_bleu(lines, [references], lowercase=True).score
+    assert figures["detokenized"]["bleu"] == pytest.approx(expected)
+    assert "case:lc" in figures["detokenized"]["signature"]
+    assert "tok:13a" in figures["detokenized"]["signature"]
+    cut = ["a man 's dog runs , fast .", "two t @-@ shirts hang on the blue wall ."]
+    joined = [" ".join(tokens) for tokens in written]
+    expected = sacrebleu.corpus_bleu(joined, [cut], tokenize="none", force=True).score
+    assert figures["tokenized"]["bleu"] == pytest.approx(expected)
+    assert "tok:none" in figures["tokenized"]["signature"]
+    perfect = bleu([cut[0].split(), cut[1].split()], references)
+    assert [perfect[k]["bleu"] for k in ("detokenized", "tokenized")] == pytest.approx([100, 100])
+
+
+def test_what_is_no_translator_is_told(trained, tmp_path):
+    out = trained[0] / TRANSLATOR
+    with pytest.raises(UserError, match="is not a trained translator"):
+        Translator.load(tmp_path)
+    for name in ("config.json", "model.safetensors", "source.txt"):
+        broken = tmp_path / name.replace(".", "-")
+        broken.mkdir()
+        for path in out.iterdir():
+            if path.name != name:
+                (broken / path.name).write_bytes(path.read_bytes())
+        with pytest.raises(UserError, match=name):
+            Translator.load(broken)
+        (broken / name).write_text("{}")
+        with pytest.raises(UserError):
+            Translator.load(broken)
+    with pytest.raises(UserError, match="beam must be at least 1"):
+        trained[1].translate(["x"], beam=0)
+
+
+def test_settings_are_checked_before_training(data, tmp_path):
+    for wrong, message in (
+        ({"model": "bert"}, "model must be one of seq2seq"),
+        ({"optimizer": "lion"}, "optimizer must be one of"),
+        ({"schedule": "cosine"}, "schedule must be one of"),
+        ({"model_settings": {"hidden_size": 0}}, "seq2seq: hidden_size is 0"),
+        ({"lr": -1.0}, "adam: "),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train_translator(data, tmp_path / message[:9], **{"model_settings": SMALL} | wrong)
+
+
+def test_batches_are_drawn_by_the_sources_length(data):
+    for indices in BatchSampler(data.train.lengths, 16).epoch(0):
+        tokens, labels = data.train.batch(indices)
+        assert tokens.shape[0] == labels.shape[0] == len(indices)
+        assert (labels[:, 0] == BEGIN).all()
+        assert ((labels == END).sum(1) == 1).all()
