@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import Dataset, load_dataset
-from dlnotes.data.documents import Batch, Documents
+from dlnotes.data.documents import Documents
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
@@ -256,7 +256,7 @@ class Seq2seq(nn.Module):
         y = self.dropout(self.label_vectors(tokens.new_full((len(tokens),), 2)))
         s = self.decoder(torch.cat([y, context], dim=1), s)
         t = self.maxout(self.dropout(torch.cat([s, context, y], dim=1)))
-        scores: Tensor = self.output(t.view(len(t), -1, 2).max(dim=2).values)
+        scores: Tensor = self.output(t.view(len(t), 2, -1).max(dim=1).values)
         return scores[:, 4:]
 
 
@@ -294,6 +294,66 @@ class Transformer(nn.Module):
         h = h.masked_fill(~real.unsqueeze(2), 0).sum(dim=1) / real.sum(dim=1, keepdim=True)
         scores: Tensor = self.output(self.dropout(h))
         return scores
+
+
+class DynamicMemoryNetwork(nn.Module):
+    """DMN+: GRUs of torch's, and the attention GRU of linear layers, fact by fact."""
+
+    def __init__(
+        self,
+        *,
+        vocabulary_size: int,
+        num_classes: int,
+        embedding_dim: int,
+        hidden_size: int,
+        passes: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        e, h = embedding_dim, hidden_size
+        self.vectors = vectors(vocabulary_size, e, 3**0.5)
+        self.question = nn.GRU(e, h, batch_first=True)
+        self.fusion = nn.GRU(e, h, batch_first=True, bidirectional=True)
+        self.hidden = nn.Linear(4 * h, h)
+        self.weight = nn.Linear(h, 1)
+        self.W_r, self.U_r, self.W, self.U = (nn.Linear(h, h) for _ in range(4))
+        self.update = nn.ModuleList(nn.Linear(3 * h, h) for _ in range(passes))
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(2 * h, num_classes)
+
+    def forward(self, story: Tensor, question: Tensor) -> Tensor:
+        """Answer the questions: story ``b s w``, question ``b q``."""
+        lengths = (question != 0).sum(dim=1)
+        asked = pack_padded_sequence(self.vectors(question), lengths, True, enforce_sorted=False)
+        q = self.question(asked)[1][0]
+        f = states(self.fusion, self.dropout(self.sentences(story)), story[:, :, 0] != 0)
+        f = sum(f.chunk(2, dim=2))
+        m = q
+        for update in self.update:
+            h = torch.zeros_like(q)
+            for f_i, g_i in zip(f.unbind(1), self.weights(f, q, m, story).unbind(1), strict=True):
+                r = torch.sigmoid(self.W_r(f_i) + self.U_r(h))
+                n = torch.tanh(self.W(f_i) + r * self.U(h))
+                h = g_i.unsqueeze(1) * n + (1 - g_i).unsqueeze(1) * h
+            m = F.relu(update(torch.cat([m, h, q], dim=1)))
+        scores: Tensor = self.output(self.dropout(torch.cat([m, q], dim=1)))
+        return scores
+
+    def sentences(self, story: Tensor) -> Tensor:
+        """Each sentence as a sum of its words, weighted by their position."""
+        real = (story != 0).unsqueeze(3)
+        x = self.vectors(story)
+        w, e = x.shape[2:]
+        j = torch.arange(1, w + 1).view(w, 1) / real.sum(dim=2, keepdim=True).clamp(min=1)
+        d = torch.arange(1, e + 1) / e
+        return (x * ((1 - j) - d * (1 - 2 * j)) * real).sum(dim=2)
+
+    def weights(self, f: Tensor, q: Tensor, m: Tensor, story: Tensor) -> Tensor:
+        """How much each fact counts."""
+        q, m = q.unsqueeze(1), m.unsqueeze(1)
+        z = torch.cat([f * q, (f - q).abs(), f * m, (f - m).abs()], dim=2)
+        a = self.weight(torch.tanh(self.hidden(z))).squeeze(2)
+        return a.masked_fill(story[:, :, 0] == 0, -1e9).softmax(dim=1)
 
 
 class EntityNetwork(nn.Module):
@@ -466,36 +526,25 @@ class OurTrainer:
 
     def train(self, indices: NDArray[np.int64]) -> float:
         """Seconds of training on these documents, once."""
-        state = fit(
-            self.model,
-            self.optimizer,
-            Piece(self.dataset.train, indices),
-            Piece(self.dataset.dev, np.arange(1)),
-            epochs=1,
-            batch_size=self.batch_size,
-            seed=self.turns,
-            progress=False,
-        )
+        try:
+            state = fit(
+                self.model,
+                self.optimizer,
+                self.dataset.train.take(indices),
+                self.dataset.dev.take(np.arange(1)),
+                epochs=1,
+                batch_size=self.batch_size,
+                seed=self.turns,
+                progress=False,
+            )
+        except Interrupted:
+            raise KeyboardInterrupt from None
         self.turns += 1
         return state.train_seconds
 
     def accuracy(self) -> float:
         """Share of the dev documents classified rightly."""
         return evaluate(self.model, self.dataset.dev).accuracy
-
-
-class Piece:
-    """Some of the documents."""
-
-    def __init__(self, documents: Documents, indices: NDArray[np.int64]) -> None:
-        self.documents, self.indices = documents, indices
-        self.lengths, self.labels = documents.lengths[indices], documents.labels[indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def batch(self, indices: NDArray[np.int64]) -> Batch:
-        return self.documents.batch(self.indices[indices])
 
 
 def lists(documents: Documents) -> Iterator[list[int]]:
@@ -619,6 +668,16 @@ CASES = {
         epochs=4,
         goal=1.3,
     ),
+    "dmn": Case(
+        DynamicMemoryNetwork,
+        "babi-1",
+        {"embedding_dim": 80, "hidden_size": 80, "passes": 3, "dropout": 0.1, "max_words": 64},
+        lr=1e-3,
+        epochs=3,
+        seconds=12.0,
+        lists=story_and_question,
+        ours_alone=("max_words",),
+    ),
     "entnet": Case(
         EntityNetwork,
         "babi-1",
@@ -635,7 +694,7 @@ CASES = {
 def some(documents: Documents, most: int) -> Documents:
     """At most so many of the documents, drawn at random."""
     order = np.random.default_rng(0).permutation(len(documents))
-    return documents if len(order) <= most else Piece(documents, order[:most])
+    return documents if len(order) <= most else documents.take(order[:most])
 
 
 def race(name: str, case: Case, dataset: Dataset, progress: Progress) -> dict[str, Any]:
@@ -669,7 +728,7 @@ def unequal(accuracy: dict[str, float], labels: NDArray[np.int64], margin: float
     if ours < ordinary - margin / 100:
         return f"accuracy {ours:.3f} on dev, the ordinary model's {ordinary:.3f}"
     if ordinary < most + margin / 100:
-        return f"the ordinary model has not learned: {ordinary:.3f} on dev, the largest class {most:.3f}"
+        return f"the ordinary model has only {ordinary:.3f} on dev, the largest class {most:.3f}"
     return None
 
 
@@ -778,8 +837,10 @@ def main(
                 "failed": failed,
             },
         )
+    for why in failed:
+        print(f"not equally accurate: {why}", file=sys.stderr)
     if failed:
-        raise SystemExit("not equally accurate:\n  " + "\n  ".join(failed))
+        sys.exit(1)
 
 
 if __name__ == "__main__":
