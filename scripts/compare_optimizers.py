@@ -473,7 +473,7 @@ def apart(heights: list[float], distance: float) -> list[float]:
 
 def draw_corpus(result: dict[str, Any], title: str) -> Figure:
     """Training loss and dev accuracy against steps and against seconds."""
-    figure, panels = plt.subplots(2, 2, figsize=(12, 9), layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(13, 9), layout="constrained")
     figure.suptitle(title, fontsize=12)
     for row, (measure, meaning) in zip(panels, MEASURED.items(), strict=True):
         for axes, (axis, unit) in zip(row, AXES.items(), strict=True):
