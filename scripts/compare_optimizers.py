@@ -565,7 +565,7 @@ def main(
     that keep its path inside of the picture, its other hyper-parameters at their defaults.
 
     On the corpus FastText is trained on words alone with dense gradients, with each rule at the
-    best of five rates by dev loss. That takes about 5 minutes; the figures go to corpus.json too.
+    best of five rates by dev loss. That takes about 2 minutes; the figures go to corpus.json too.
 
     Args:
         out: Folder for the pictures and TensorBoard's file.
