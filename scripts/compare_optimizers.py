@@ -499,13 +499,13 @@ def draw_corpus(result: dict[str, Any], title: str) -> Figure:
 def label(axes: Axes, ends: dict[str, tuple[float, float]], colours: list[str]) -> None:
     """Names right of the picture, each joined to the end of its line."""
     screen = axes.transData + axes.transAxes.inverted()
-    points = [screen.transform(end) for end in ends.values()]
-    heights = apart([float(y) for _, y in points], 0.058)
+    points = [tuple(map(float, screen.transform(end))) for end in ends.values()]
+    heights = apart([point[1] for point in points], 0.058)
     lift = max(0.0, 0.02 - min(heights)) - max(0.0, max(heights) - 0.98)
     for text, point, height, colour in zip(ends, points, heights, colours, strict=True):
         axes.annotate(
             text,
-            point,
+            (point[0], point[1]),
             (1.08, height + lift),
             xycoords="axes fraction",
             textcoords="axes fraction",
