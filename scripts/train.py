@@ -94,7 +94,8 @@ def main(
         class_weights: none, or balanced (rare classes weigh more).
         patience: Stop after so many epochs without a better one on dev.
         tokenizer: basic_english, sentences (the same with sentence ends marked; the default of
-            models that read sentences) or characters (Chinese and the like).
+            models that read sentences), words (all punctuation kept) or characters (Chinese and
+            the like).
         min_freq: Tokens that are rarer in the training documents become unknown.
         max_size: Size of the vocabulary at most.
         max_tokens: Longer documents are read up to here.

@@ -147,7 +147,7 @@ def test_settings_are_typed_by_the_signature():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "bert"}, "model must be one of fasttext, textcnn, textrnn, seq2seq"),
+        ({"model": "bert"}, "model must be one of fasttext, textcnn, textrnn, rcnn, han"),
         ({"optimizer": "lion"}, "optimizer must be one of"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda"),

@@ -14,22 +14,11 @@ import dlnotes.training.fit as fit_module
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import Adam, GradientDescent
+from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import Interrupted, fit
 from dlnotes.training.schedule import constant, inverse_sqrt, linear, with_warmup
-
-SMALL = {
-    "fasttext": {"buckets": 500},
-    "textcnn": {"embedding_dim": 8, "maps": 4},
-    "textrnn": {"embedding_dim": 8, "hidden_size": 4},
-    "transformer": {
-        "embedding_dim": 8,
-        "num_heads": 2,
-        "num_layers": 1,
-        "feedforward_dim": 8,
-    },
-    "seq2seq": {"embedding_dim": 8, "hidden_size": 4, "maxout_size": 8},
-}
+from small import SMALL
 
 
 def make(dataset, name="textcnn", **settings):
@@ -45,7 +34,8 @@ def run(dataset, model, optimizer=None, **options):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_learns(dataset, name):
+def test_every_model_learns(datasets, name):
+    dataset = datasets(default_tokenizer(name))
     model = make(dataset, name)
     state = run(dataset, model, epochs=8)
     assert evaluate(model, dataset.read_test()).accuracy >= 0.9

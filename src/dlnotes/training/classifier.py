@@ -375,7 +375,13 @@ def default_tokenizer(model_name: str) -> str:
 
 def save_weights(model: nn.Module, folder: Path) -> None:
     """Write a model's weights, atomically."""
-    weights = {name: w.contiguous() for name, w in model.state_dict().items()}
+    weights: dict[str, Tensor] = {}
+    places = set()
+    for name, weight in model.state_dict().items():
+        # Of weights that two layers share the file holds two copies: safetensors refuses one.
+        shared = weight.data_ptr() in places
+        places.add(weight.data_ptr())
+        weights[name] = weight.clone() if shared else weight.contiguous()
     write_atomically(folder / WEIGHTS, lambda path: save_file(weights, path))
 
 
