@@ -394,8 +394,12 @@ def train(
 ) -> tuple[State, Curves | None]:
     """One run of FastText on words alone. Its gradients are dense: every rule is what it says."""
     torch.manual_seed(seed)
-    sizes = {"vocabulary_size": len(dataset.vocabulary), "num_classes": len(dataset.label_names)}
-    model = FastText(**sizes, ngrams=1, sparse=False)
+    model = FastText(
+        vocabulary_size=len(dataset.vocabulary),
+        num_classes=len(dataset.label_names),
+        ngrams=1,
+        sparse=False,
+    )
     optimizer = OPTIMIZERS[rule](model.parameters(), lr=lr)
     steps = epochs * -(-len(dataset.train) // BATCH)
     board = Curves(model, dataset.train, dataset.dev, steps) if curves else None
