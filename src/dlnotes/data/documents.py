@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -90,6 +91,13 @@ class Documents:
         ids = np.full(real.shape, PAD, np.int64)
         ids[real] = self._ids[self._tokens[(self._starts[indices, None] + steps)[real]]]
         return Batch(torch.from_numpy(ids), torch.from_numpy(self.labels[indices]))
+
+    def take(self, indices: NDArray[np.int64]) -> Documents:
+        """These of the documents, in this order; one may be taken several times."""
+        taken = copy.copy(self)
+        taken._starts = self._starts[indices]
+        taken.lengths, taken.labels = self.lengths[indices], self.labels[indices]
+        return taken
 
     def text(self, index: int) -> str:
         """Tokens of a document as they were read, with a space between two."""
