@@ -264,7 +264,7 @@ def test_learns_to_count() -> None:
 def test_follows_two_agents_on_a_grid() -> None:
     torch.manual_seed(0)
     model = EntityNetwork(vocabulary_size=40, num_classes=100, embedding_dim=50, slots=6)
-    accuracy = learn(model, world, steps=1000, batch=64)
+    accuracy = learn(model, world, steps=1500, batch=64)
     tokens, answers = world(np.random.default_rng(1), 5000)
     # What can be had without following anyone: where the agent was put.
     asked = tokens[torch.arange(5000), (tokens == QUESTION).int().argmax(1) + 1]
