@@ -87,7 +87,8 @@ def main(
             more often (boosting; see scripts/ensemble.py --weights boosting).
         device: auto, cpu or cuda.
         amp: Compute in bf16 autocast.
-        schedule: Learning rate over the steps: constant, linear (down to 0) or inverse_sqrt.
+        schedule: Learning rate over the steps: constant, linear (down to 0), inverse_sqrt or
+            halving (after each eighth of the steps).
         warmup: Share of the steps in which the learning rate rises.
         clip_norm: Scale the gradients down to this total norm.
         label_smoothing: Share of the target that is spread over all classes.

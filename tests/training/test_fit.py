@@ -17,7 +17,7 @@ from dlnotes.optim import Adam, GradientDescent
 from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import Interrupted, fit
-from dlnotes.training.schedule import constant, inverse_sqrt, linear, with_warmup
+from dlnotes.training.schedule import constant, halving, inverse_sqrt, linear, with_warmup
 from small import SMALL
 
 
@@ -75,6 +75,15 @@ def test_patience(dataset):
 def test_schedules():
     assert [linear(s, 4) for s in range(4)] == [1, 0.75, 0.5, 0.25]
     assert constant(3, 4) == 1
+    # Every 25 of 200 epochs of 10 updates.
+    assert [halving(s, 2000) for s in (0, 249, 250, 499, 500, 1999)] == [
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+        2**-7,
+    ]
     warm = with_warmup(linear, 0.5)
     np.testing.assert_allclose(
         [warm(s, 8) for s in range(8)], [0.2, 0.4, 0.6, 0.8, 1, 0.75, 0.5, 0.25]
