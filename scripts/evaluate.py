@@ -8,11 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dlnotes.cli import run as run_script
-from dlnotes.data.documents import Documents
 from dlnotes.data.download import cache_folder
-from dlnotes.data.tokenized import tokenize
 from dlnotes.training.classifier import TextClassifier, write_json
-from dlnotes.training.evaluate import evaluate
 
 
 def main(
@@ -26,26 +23,23 @@ def main(
     """Print accuracy, macro- and micro-F1, a table by class and the confusion matrix.
 
     Args:
-        run: Folder that scripts/train.py wrote.
+        run: Folder that scripts/train.py or scripts/ensemble.py wrote.
         test: Labelled documents, in any format that scripts/train.py reads.
         text_column: Name or number (from 0) of the text's column.
         label_column: Name or number (from 0) of the label's column.
         json: Also write all figures to this file.
     """
     classifier = TextClassifier.load(run)
-    texts = tokenize(
+    names = classifier.label_names
+    measured = classifier.evaluate(
         test,
-        classifier.tokenizer,
         text_column=text_column,
         label_column=label_column,
         cache_dir=cache_folder() / "tokens",
     )
-    names = classifier.label_names
-    documents = Documents(texts, classifier.vocabulary, names, max_tokens=classifier.max_tokens)
-    measured = evaluate(classifier.model, documents)
     console = Console(highlight=False)
     console.print(
-        f"{len(documents):,} documents  accuracy {measured.accuracy:.4f}  "
+        f"{measured.confusion.sum():,} documents  accuracy {measured.accuracy:.4f}  "
         f"macro-F1 {measured.macro_f1:.4f}  micro-F1 {measured.micro_f1:.4f}  "
         f"loss {measured.loss:.4f}"
     )

@@ -25,7 +25,7 @@ def main(
     """Print a JSON object a text: label, probability and the top k labels.
 
     Args:
-        run: Folder that scripts/train.py wrote.
+        run: Folder that scripts/train.py or scripts/ensemble.py wrote.
         texts: Texts to classify. Without any (and without --file), lines of standard input.
         file: Classify the lines of this file.
         top_k: How many labels to give.
@@ -36,7 +36,7 @@ def main(
         raise UserError("give texts or --file, not both")
     classifier = TextClassifier.load(run)
     if explain and not classifier.can_explain:
-        raise UserError(f"--explain: {classifier.model_name} has no attention to show")
+        raise UserError(f"--explain: {run} has no attention to show")
     lines = iter(texts) if texts else lines_of(file)
     explained: list[Explanation] = []
     while batch := list(itertools.islice(lines, 1024)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dlnotes.cli import run
@@ -13,6 +15,7 @@ from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
 from dlnotes.training.classifier import read_json, write_json
+from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.record import provenance
 from dlnotes.training.train import train_classifier
 
@@ -28,7 +31,10 @@ def main(
 
     An entry results/NAME.json says `corpus`, `model` (or a baseline, tfidf or svm), `seeds`,
     `reading` (how texts become documents), `settings` (how the model is trained) and, where not the
-    mean but one of the runs is to be measured, `choose`: "best on dev".
+    mean but one of the runs is to be measured, `choose`: "best on dev". An entry whose `model` is
+    ensemble has `members` instead of `reading`: how often each of other entries of the same corpus
+    is trained for it, all with the dev split of the ensemble's seed; `settings` are those of
+    `make_ensemble`.
 
     Args:
         names: Entries to run; without any, the list of entries is printed.
@@ -45,7 +51,8 @@ def main(
         entry = read_json(results / f"{name}.json", "has no results")
         runs: list[dict[str, Any]] = []
         for seed in entry["seeds"]:
-            runs.append(_run(entry, seed, data_dir))
+            measure = _ensemble if entry["model"] == "ensemble" else _run
+            runs.append(measure(entry, seed, data_dir, results))
             entry["record"] = _record(entry, runs)
             write_json(results / f"{name}.json", entry)  # what is done is kept
         test = entry["record"]["test"]["accuracy"]
@@ -56,7 +63,7 @@ def _record(entry: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]
     """Mean and deviation over the runs; with `choose`, test figures of the best on dev alone."""
     measured = runs
     if entry.get("choose") == "best on dev":
-        measured = [max(runs, key=lambda r: (r["dev"]["accuracy"], -r["dev"]["loss"]))]
+        measured = [max(runs, key=_on_dev)]
     record = provenance(entry["seeds"][0]) | {
         "seed": entry["seeds"][: len(runs)],
         "data": runs[0]["data"],
@@ -68,10 +75,20 @@ def _record(entry: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]
     if "dev" in runs[0]:
         record["dev"] = {"accuracy": _spread([r["dev"]["accuracy"] for r in runs])}
         record["best_epoch"] = [r["best_epoch"] for r in runs]
+    if "members" in runs[0]:
+        best = [
+            max(r["members"], key=lambda m: (m["dev"]["accuracy"], -m["dev"]["loss"])) for r in runs
+        ]
+        record["best_member"] = {"accuracy": _spread([m["test"]["accuracy"] for m in best])}
+        record["members"] = [r["members"] for r in runs]
     return record
 
 
-def _run(entry: dict[str, Any], seed: int, data_dir: Path | None) -> dict[str, Any]:
+def _on_dev(run: dict[str, Any]) -> tuple[float, float]:
+    return run["dev"]["accuracy"], -run["dev"]["loss"]
+
+
+def _run(entry: dict[str, Any], seed: int, data_dir: Path | None, results: Path) -> dict[str, Any]:
     sources = load(entry["corpus"], data_dir=data_dir, cache_dir=cache_folder())
     dataset = load_dataset(
         sources, seed=seed, cache_dir=cache_folder() / "tokens", **entry["reading"]
@@ -81,6 +98,40 @@ def _run(entry: dict[str, Any], seed: int, data_dir: Path | None) -> dict[str, A
     return train_classifier(
         dataset, None, model=entry["model"], seed=seed, corpus=entry["corpus"], **entry["settings"]
     )[1]
+
+
+def _ensemble(
+    entry: dict[str, Any], seed: int, data_dir: Path | None, results: Path
+) -> dict[str, Any]:
+    sources = load(entry["corpus"], data_dir=data_dir, cache_dir=cache_folder())
+    cache = cache_folder() / "tokens"
+    runs, trained = [], []
+    with TemporaryDirectory() as folder:
+        for name, times in entry["members"].items():
+            member = read_json(results / f"{name}.json", "has no results")
+            dataset = load_dataset(sources, seed=seed, cache_dir=cache, **member["reading"])
+            for k in range(times):
+                runs.append(Path(folder) / f"{name}-{k}")
+                _, record = train_classifier(
+                    replace(dataset, _test=None),  # members are not to be chosen by it
+                    runs[-1],
+                    model=member["model"],
+                    seed=1000 * seed + k,
+                    split_seed=seed,
+                    corpus=entry["corpus"],
+                    **member["reading"],
+                    **member["settings"],
+                )
+                trained.append(record)
+        members = load_members(runs, sources, cache_dir=cache)
+        _, record = make_ensemble(members, None, **entry["settings"])
+    for row, path in zip(record["members"], runs, strict=True):
+        row["run"] = path.name
+    record["best_epoch"] = [r["best_epoch"] for r in trained]
+    record["seconds"] = sum(r["seconds"] for r in trained)
+    documents = sum(r["documents"]["train"] * len(r["history"]) for r in trained)
+    record["documents_per_second"] = documents / record["seconds"]
+    return record
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ MODELS = {
     "textcnn": "TextCNN",
     "textrnn": "TextRNN",
     "seq2seq": "Seq2seq",
+    "ensemble": "Ensemble",
     "tfidf": "TF-IDF + logistic regression",
     "svm": "TF-IDF + linear SVM",
 }

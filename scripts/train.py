@@ -15,6 +15,7 @@ from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS
+from dlnotes.training import ensemble
 from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.fit import Interrupted
 from dlnotes.training.train import parse_settings, train_classifier
@@ -29,12 +30,16 @@ def main(
     text_column: str | None = None,
     label_column: str | None = None,
     data_dir: Path | None = None,
+    vectors: Path | None = None,
     out: Path | None = None,
     optimizer: str = "adam",
     lr: float = 1e-3,
     epochs: int = 10,
     batch_size: int = 64,
     seed: int = 0,
+    split_seed: int | None = None,
+    bootstrap: bool = False,
+    boost: tuple[Path, ...] = (),
     device: str = "auto",
     amp: bool = False,
     schedule: str = "constant",
@@ -68,12 +73,18 @@ def main(
         text_column: Name or number (from 0) of the text's column; several: 1,2.
         label_column: Name or number (from 0) of the label's column.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        vectors: Pretrained word vectors to start from: word2vec (text or binary), GloVe or fastText
+            (.vec or .bin), also .gz.
         out: Run folder. Default runs/MODEL-CORPUS.
         optimizer: Which of our optimizers: gradient-descent, momentum, adam, …
         lr: Learning rate; with adam 1e-3 suits most models, fasttext wants about 1e-2.
         epochs: Passes over the training documents, at most.
         batch_size: Documents an update: 1 is SGD, 0 is all of them (BGD).
         seed: Decides the dev split, initial weights, dropout and the documents' order.
+        split_seed: Decides the dev split instead; runs with the same can form an ensemble.
+        bootstrap: Draw as many training documents with replacement (bagging), by --seed.
+        boost: Runs so far of a boosted ensemble, in order: draw the documents that they get wrong
+            more often (boosting; see scripts/ensemble.py --weights boosting).
         device: auto, cpu or cuda.
         amp: Compute in bf16 autocast.
         schedule: Learning rate over the steps: constant, linear (down to 0) or inverse_sqrt.
@@ -83,7 +94,8 @@ def main(
         class_weights: none, or balanced (rare classes weigh more).
         patience: Stop after so many epochs without a better one on dev.
         tokenizer: basic_english, sentences (the same with sentence ends marked; the default of
-            models that read sentences) or characters (Chinese and the like).
+            models that read sentences), words (all punctuation kept) or characters (Chinese and
+            the like).
         min_freq: Tokens that are rarer in the training documents become unknown.
         max_size: Size of the vocabulary at most.
         max_tokens: Longer documents are read up to here.
@@ -93,6 +105,8 @@ def main(
         checkpoint_every: Updates between two checkpoints; 0: only at each epoch's end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
     """
+    if bootstrap and boost:
+        raise UserError("give either --bootstrap or --boost, not both")
     if corpus and train:
         raise UserError("give either --corpus or --train, not both")
     if not train and (test or dev):
@@ -119,13 +133,23 @@ def main(
     }
     model_settings = parse_settings(model, MODELS[model], model_args)
     optimizer_settings = parse_settings(optimizer, OPTIMIZERS[optimizer], optimizer_args)
-    dataset = load_dataset(sources, seed=seed, cache_dir=cache_folder() / "tokens", **reading)
+    split_seed = seed if split_seed is None else split_seed
+    cache = cache_folder() / "tokens"
+    dataset = load_dataset(sources, seed=split_seed, cache_dir=cache, **reading)
+    if boost:
+        members = ensemble.load_members(boost, sources, cache_dir=cache)
+        ours = reading | {"seed": seed, "split_seed": split_seed}
+        split_by = ensemble.dev_split(ours, dataset.fingerprints)
+        dataset = ensemble.boost(dataset, members, split_by, seed)
+    elif bootstrap:
+        dataset = ensemble.bootstrap(dataset, seed)
     try:
         _, record = train_classifier(
             dataset,
             out,
             model=model,
             model_settings=model_settings,
+            vectors=vectors,
             optimizer=optimizer,
             lr=lr,
             optimizer_settings=optimizer_settings,
@@ -143,6 +167,9 @@ def main(
             checkpoint_every=checkpoint_every,
             resume=resume,
             corpus=name,
+            split_seed=split_seed,
+            bootstrap=bootstrap,
+            boost=[str(run) for run in boost],
             **reading,
         )
     except Interrupted:

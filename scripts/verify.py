@@ -1,7 +1,8 @@
-"""Prove the notes' code against torch: note, oracle, mapping, largest difference."""
+"""Prove the notes' code against torch and the papers: note, oracle, largest difference."""
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from torch.nn import Parameter
 from dlnotes.activations import _oracles as activations
 from dlnotes.cli import run
 from dlnotes.foundations import _oracles as foundations
+from dlnotes.models import _oracles as models
 from dlnotes.optim import clip_grad_norm_, clip_grad_value_
 from dlnotes.optim._oracles import ORACLES, largest_difference
 from dlnotes.training.classifier import write_json
@@ -93,9 +95,17 @@ def clipping() -> Iterator[Row]:
 
 
 def chapters() -> Iterator[Row]:
-    """Activations against torch's functions, hand-written gradients against autograd's."""
-    for row in (*activations.rows(), *foundations.rows()):
+    """Activations and models against torch's, hand-written gradients against autograd's."""
+    for row in (*activations.rows(), *foundations.rows(), *models.rows()):
         yield Row(row.note, row.oracle, row.mapping, 1, row.difference, row.tolerance)
+
+
+def papers() -> Iterator[Row]:
+    """Models that torch has no module for against the papers' equations, written in NumPy."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    reference = importlib.import_module("reference.rows")
+    for note, oracle, difference in reference.rows():
+        yield Row(note, oracle, "same weights", 1, difference, 1e-12)
 
 
 def main(json: Path | None = None, steps: int = 300) -> None:
@@ -105,8 +115,8 @@ def main(json: Path | None = None, steps: int = 300) -> None:
         json: Also write the rows to this file.
         steps: Steps of a trajectory.
     """
-    rows = [*optimizers(steps), *clipping(), *chapters()]
-    table = Table(title="Ours against torch, float64")
+    rows = [*optimizers(steps), *clipping(), *chapters(), *papers()]
+    table = Table(title="Ours against torch and the papers, float64")
     for heading in ("note", "oracle", "mapping", "cases", "largest difference", "tolerance", "ok"):
         table.add_column(heading, justify="right" if heading[0] in "lct" else "left")
     for row in rows:

@@ -204,3 +204,51 @@ def learn(
     with torch.no_grad():
         tokens, answers = examples(random, 500)
         return float((model(tokens).argmax(1) == answers).double().mean())
+
+
+def padded(rows: list[list[int]]) -> Tensor:
+    tokens = torch.full((len(rows), max(map(len, rows))), PAD)
+    for to, row in zip(tokens, rows, strict=True):
+        to[: len(row)] = torch.tensor(row)
+    return tokens
+
+
+def counting(random: np.random.Generator, n: int) -> tuple[Tensor, Tensor]:
+    """How often did the one that is asked for come? Three words, up to 6 sentences."""
+    rows, answers = [], []
+    for length in random.integers(1, 7, n):
+        said = random.integers(4, 7, length).tolist()
+        asked = int(random.integers(4, 7))
+        rows.append([token for word in said for token in (word, SENTENCE_END)] + [QUESTION, asked])
+        answers.append(said.count(asked))
+    return padded(rows), torch.tensor(answers)
+
+
+def world(
+    random: np.random.Generator, n: int, *, steps: int, side: int = 10
+) -> tuple[Tensor, Tensor]:
+    """Section 5.1: two agents are put on a grid, turn and move; where is one of them?"""
+    agents, turn, move = (4, 5), (6, 7, 8, 9), 10
+    here = 16  # and the following: x, then y
+    rows, answers = [], []
+    ways = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
+    for _ in range(n):
+        at = random.integers(0, side, (2, 2))
+        way = random.integers(0, 4, 2)
+        row: list[int] = []
+        for k in (0, 1):
+            x, y = at[k]
+            row += [agents[k], here + x, here + side + y, SENTENCE_END]
+            row += [agents[k], turn[way[k]], SENTENCE_END]
+        for k, acts in zip(random.integers(0, 2, steps), random.integers(0, 2, steps), strict=True):
+            if acts:
+                far = int(random.integers(1, 6))
+                at[k] = np.clip(at[k] + far * ways[way[k]], 0, side - 1)
+                row += [agents[k], move + far, SENTENCE_END]
+            else:
+                way[k] = random.integers(0, 4)
+                row += [agents[k], turn[way[k]], SENTENCE_END]
+        asked = int(random.integers(0, 2))
+        rows.append([*row, QUESTION, agents[asked]])
+        answers.append(int(at[asked] @ [side, 1]))
+    return padded(rows), torch.tensor(answers)

@@ -13,7 +13,7 @@ from dlnotes.models import HAN
 from dlnotes.models import han as module
 from dlnotes.models.han import ContextAttention, like_length
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END, sentences
-from reference.han import GRU, Attention, Trace, han
+from reference.han import Trace, of_parameters
 
 V = 30
 
@@ -47,28 +47,8 @@ TOKENS = documents(LENGTHS)
 
 def traced(model: HAN, tokens: Tensor) -> Trace:
     p = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-
-    def cells(level: str) -> tuple[GRU, GRU]:
-        right, left = (
-            GRU(
-                *(p[f"{level}.{way}.0.{kind}_{x}h_l0"] for kind in ("weight", "bias") for x in "ih")
-            )
-            for way in ("rightward", "leftward")
-        )
-        return right, left
-
-    def attention(level: str) -> Attention:
-        names = ("hidden.weight", "hidden.bias", "context")
-        return Attention(*(p[f"{level}_attention.{name}"] for name in names))
-
     grid = sentences(tokens[None], max_sentences=30, max_words=60).words[0]
-    return han(
-        [p["vectors.weight"][row[row != PAD].numpy()] for row in grid],
-        words=cells("words"),
-        word_attention=attention("word"),
-        sentence_cells=cells("sentences"),
-        sentence_attention=attention("sentence"),
-    )
+    return of_parameters(p, [row[row != PAD].tolist() for row in grid])
 
 
 @pytest.mark.parametrize("fused", [True, False])

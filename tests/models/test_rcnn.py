@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlnotes.models import RCNN
 from dlnotes.nn import PAD
-from reference.rcnn import Trace, rcnn
+from reference.rcnn import Trace, of_parameters
 
 LENGTHS = [9, 1, 4, 2, 9, 12, 3]
 
@@ -34,19 +34,7 @@ def documents() -> Tensor:
 
 def traced(model: RCNN, tokens: Tensor) -> Trace:
     p = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    return rcnn(
-        p["vectors.weight"][tokens.numpy()],
-        first=p["first"],
-        last=p["last"],
-        W_l=p["rightward.weight_hh_l0"],
-        W_sl=p["rightward.weight_ih_l0"],
-        W_r=p["leftward.weight_hh_l0"],
-        W_sr=p["leftward.weight_ih_l0"],
-        W2=p["hidden.weight"],
-        b2=p["hidden.bias"],
-        W4=p["output.weight"],
-        b4=p["output.bias"],
-    )
+    return of_parameters(p, tokens.tolist())
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -5,6 +5,7 @@ import io
 import math
 import pickle
 import weakref
+from array import array
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import lr_scheduler
 
-from dlnotes.optim import OPTIMIZERS, Adam, Momentum, UpdateRule, _kernel
+from dlnotes.optim import OPTIMIZERS, Adam, Momentum, UpdateRule, _kernel, _rule
 
 TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 CASES = list(OPTIMIZERS)
@@ -330,6 +331,171 @@ def test_data_and_state_may_be_moved(name, fused):
             if optimizer.state.get(p):
                 optimizer.state[p] = dict(optimizer.state[p])
     assert same(net.state_dict(), twin.state_dict())
+
+
+def another(p, optimizer):
+    p.grad = torch.linspace(-1, 1, 16).view(4, 4)
+
+
+def another_of_the_same_object(p, optimizer):
+    p.grad.data = torch.linspace(-1, 1, 16).view(4, 4)
+
+
+def transposed_gradient(p, optimizer):
+    p.grad = torch.linspace(-1, 1, 16).view(4, 4).t()
+
+
+def gradient_transposed_where_it_is(p, optimizer):
+    p.grad.data = p.grad.data.t()
+
+
+def sparse_gradient(p, optimizer):
+    p.grad = torch.eye(4).to_sparse(1)
+
+
+def no_gradient(p, optimizer):
+    p.grad = None
+
+
+def transposed_where_it_is(p, optimizer):
+    p.data = p.data.t()
+
+
+def moved(p, optimizer):
+    p.data = p.data + 1
+
+
+def exchanged_within_its_storage(p, optimizer):
+    p.set_(torch.linspace(0, 1, 16).view(4, 4).t())
+
+
+def fewer_rows(p, optimizer):
+    p.data = p.data[:2]
+    p.grad = torch.ones(2, 4)
+    optimizer.state.clear()
+
+
+def other_shape(p, optimizer):
+    p.data = p.data.view(2, 8)
+    p.grad = torch.ones(2, 8)
+    optimizer.state.clear()
+
+
+def other_dtype(p, optimizer):
+    p.data = p.data.double()
+    p.grad = torch.ones(4, 4, dtype=torch.float64)
+    optimizer.state.clear()
+
+
+def frozen(p, optimizer):
+    p.requires_grad_(False)
+
+
+def accumulators_transposed_where_they_are(p, optimizer):
+    state = optimizer.state.get(p, {})
+    state.update({name: x.t() for name, x in state.items() if x.dim() == 2})
+
+
+CHANGES = [
+    another,
+    another_of_the_same_object,
+    transposed_gradient,
+    gradient_transposed_where_it_is,
+    sparse_gradient,
+    no_gradient,
+    transposed_where_it_is,
+    moved,
+    exchanged_within_its_storage,
+    fewer_rows,
+    other_shape,
+    other_dtype,
+    frozen,
+    accumulators_transposed_where_they_are,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@every_rule
+def test_what_changes_between_two_steps_is_noticed(name, change):
+    """After equal steps the kernel's short way must see what no longer is as it was."""
+    results = []
+    for fused in (None, False):
+        generator = torch.Generator().manual_seed(0)
+        a, b = (Parameter(torch.randn(4, 4, generator=generator)) for _ in range(2))
+        optimizer = OPTIMIZERS[name]([a, b], lr=0.1, fused=fused)
+        for step in range(6):
+            if step == 3:
+                with torch.no_grad():
+                    change(a, optimizer)
+            else:
+                for p in (a, b):
+                    p.grad = torch.randn(p.shape, generator=generator).to(p.dtype)
+            optimizer.step()
+        results.append((a, b))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def fewer_elements_in_the_gradient(p, optimizer):
+    p.grad.data = torch.ones(2, 3)
+
+
+def fewer_elements_in_the_parameter(p, optimizer):
+    p.data = p.data[:3]
+
+
+@every_path
+@pytest.mark.parametrize("size", [16, 64])
+@pytest.mark.parametrize(
+    "change", [fewer_elements_in_the_gradient, fewer_elements_in_the_parameter]
+)
+@every_rule
+def test_memory_of_others_is_not_touched(name, change, size, fused):
+    """A gradient and a parameter that no longer fit together are an error, as torch's."""
+    p = Parameter(torch.ones(4, size))
+    optimizer = OPTIMIZERS[name]([p], fused=fused)
+    for _ in range(3):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    whole = p.data
+    change(p, optimizer)
+    before = whole.clone()
+    with pytest.raises(RuntimeError, match=r"size|shape"):
+        optimizer.step()
+    assert torch.equal(whole, before)
+
+
+def test_a_tensor_without_memory_is_noticed():
+    rule = OPTIMIZERS["gradient-descent"]
+    kernel = _kernel.build(rule, torch.float32, False, {"lr": 0.1, "weight_decay": 0.0})
+    offsets = array("q", [0, 3, 3])
+    tensors = [torch.ones(3), torch.ones(0), torch.ones(3), torch.ones(0)]
+    assert list(kernel.locate(tensors, offsets)) == [x.data_ptr() for x in tensors]
+    tensors[2].untyped_storage().resize_(0)
+    assert kernel.locate(tensors, offsets) is None
+
+
+@pytest.mark.parametrize("missing", [[], ["guards"], ["address"], ["guards", "address"]])
+@every_rule
+def test_without_what_torch_keeps_to_itself_the_steps_are_the_same(name, missing, monkeypatch):
+    """The quick check and the quick look-up are torch's internals: another version may lack them.
+
+    With the check, parameters are looked at once, though every step has new gradients.
+    """
+    looked = []
+    plan = UpdateRule._plan
+    monkeypatch.setattr(UpdateRule, "_plan", lambda *a: looked.append(0) or plan(*a))
+    if "guards" in missing:
+        monkeypatch.setattr(_rule, "_GUARDS", None)
+    if "address" in missing:
+        monkeypatch.setattr(_kernel, "ADDRESS", None)
+    net, twin = model(), model()
+    train(net, OPTIMIZERS[name](net.parameters()), 5)
+    assert len(looked) == (5 if "guards" in missing else 1)
+    train(twin, OPTIMIZERS[name](twin.parameters(), fused=False), 5)
+    assert len(looked) == (5 if "guards" in missing else 1)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
 
 
 # --- learning rates ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch.nn import Parameter
 
 from dlnotes.activations import _oracles as activations
+from dlnotes.data.dataset import load_dataset
 from dlnotes.foundations import _oracles as foundations
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.optim._oracles import ORACLES
@@ -88,9 +90,60 @@ def test_minima_of_the_surfaces_are_minima():
             assert torch.linalg.eigvalsh(hessian).min() > 0
 
 
+def small_dataset():
+    texts = [("sun", f"light day {i}") for i in range(40)]
+    texts += [("moon", f"dark night {i}") for i in range(40)]
+    return load_dataset({"train": texts})
+
+
+def test_the_study_finds_the_best_rate_and_curves_of_all_seeds(tmp_path):
+    script = load("compare_optimizers")
+    dataset = small_dataset()
+    factors = (0.001, 1.0, 1e30)
+    result = script.study(dataset, rules=("adam", "momentum"), factors=factors, seeds=2, epochs=12)
+    steps = 12 * -(-len(dataset.train) // script.BATCH)
+    for rule, found in result.items():
+        assert found["lr"] == script.MIDDLE[rule]
+        assert found["sweep"][2]["dev_loss"] is None or found["sweep"][2]["dev_loss"] > 1
+        assert found["steps"] == [0, 10, 20, 30, steps][: len(found["steps"])]
+        assert found["steps"][-1] == steps
+        for name in ("seconds", "loss", "accuracy"):
+            assert [len(curve) for curve in found[name]] == [len(found["steps"])] * 2
+        for seconds, loss in zip(found["seconds"], found["loss"], strict=True):
+            assert seconds[0] == 0
+            assert seconds == sorted(seconds)
+            assert loss[0] == pytest.approx(math.log(2), abs=0.2)
+            assert loss[-1] < loss[0]
+        assert found["loss"][0] != found["loss"][1]
+    script.draw_corpus(result, "title").savefig(tmp_path / "corpus.png")
+    assert (tmp_path / "corpus.png").stat().st_size > 10_000
+
+
+def test_the_study_measures_what_evaluate_measures_and_reads_no_test_document(monkeypatch):
+    script = load("compare_optimizers")
+    dataset = small_dataset()
+    monkeypatch.setattr(type(dataset), "read_test", None)
+    state, curves = script.train(dataset, "adam", 0.01, 0, 2, curves=True)
+    assert curves.values["accuracy"][-1] == pytest.approx(100 * state.history[-1]["dev_accuracy"])
+    again, _ = script.train(dataset, "adam", 0.01, 0, 2)
+    kept = ("dev_loss", "train_loss")
+    assert [[e[k] for k in kept] for e in again.history] == [
+        [e[k] for k in kept] for e in state.history
+    ]
+
+
+def test_labels_are_moved_apart_and_keep_their_order():
+    placed = load("compare_optimizers").apart([0.5, 0.5, 0.1, 0.52], 0.1)
+    assert placed[2] == 0.1
+    assert sorted(range(4), key=placed.__getitem__) == [2, 0, 1, 3]
+    first, second, third = (placed[i] for i in (0, 1, 3))
+    assert second - first >= 0.1 - 1e-6
+    assert third - second >= 0.1 - 1e-6
+
+
 @pytest.mark.slow
 def test_compare_draws_everything(tmp_path):
-    done = call("compare_optimizers", "--out", tmp_path)
+    done = call("compare_optimizers", "--out", tmp_path, "--corpus", "None")
     assert done.returncode == 0, done.stderr
     made = {f.name for f in tmp_path.iterdir()}
     pictures = {"ravine", "rosenbrock", "beale", "saddle", "learning_rates", "batch_regimes"}

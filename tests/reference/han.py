@@ -72,3 +72,27 @@ def han(
     s = np.array([vector for vector, _ in pairs])
     document, alpha = attend(bidirectional(s, *sentence_cells), sentence_attention)
     return Trace([weights for _, weights in pairs], s, alpha, document)
+
+
+def of_parameters(p: dict[str, Array], sentences: list[list[int]]) -> Trace:
+    """The same with the weights by the names that they have in the model."""
+
+    def cells(level: str) -> tuple[GRU, GRU]:
+        names = [f"{kind}_{x}h_l0" for kind in ("weight", "bias") for x in "ih"]
+        right, left = (
+            GRU(*(p[f"{level}.{way}.0.{name}"] for name in names))
+            for way in ("rightward", "leftward")
+        )
+        return right, left
+
+    def attention(level: str) -> Attention:
+        names = ("hidden.weight", "hidden.bias", "context")
+        return Attention(*(p[f"{level}_attention.{name}"] for name in names))
+
+    return han(
+        [p["vectors.weight"][words] for words in sentences],
+        words=cells("words"),
+        word_attention=attention("word"),
+        sentence_cells=cells("sentences"),
+        sentence_attention=attention("sentence"),
+    )

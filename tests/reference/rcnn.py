@@ -41,3 +41,20 @@ def rcnn(
     latent = [np.tanh(W2 @ np.concatenate([left[i], e[i], right[i]]) + b2) for i in range(n)]
     y3 = np.max(latent, axis=0)
     return Trace(np.array(left), np.array(right), np.array(latent), W4 @ y3 + b4)
+
+
+def of_parameters(p: dict[str, Array], words: list[int]) -> Trace:
+    """The same with the weights by the names that they have in the model."""
+    return rcnn(
+        p["vectors.weight"][words],
+        first=p["first"],
+        last=p["last"],
+        W_l=p["rightward.weight_hh_l0"],
+        W_sl=p["rightward.weight_ih_l0"],
+        W_r=p["leftward.weight_hh_l0"],
+        W_sr=p["leftward.weight_ih_l0"],
+        W2=p["hidden.weight"],
+        b2=p["hidden.bias"],
+        W4=p["output.weight"],
+        b4=p["output.bias"],
+    )

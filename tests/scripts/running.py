@@ -26,11 +26,3 @@ def process(name, *arguments, **options):
     return subprocess.Popen(
         command, stdout=pipe, stderr=pipe, text=True, env=environment, **options
     )
-
-
-SMALL = {
-    "fasttext": ["--model-args", "buckets=100"],
-    "textcnn": ["--model-args", "embedding_dim=8", "maps=4"],
-    "textrnn": ["--model-args", "embedding_dim=8", "hidden_size=4"],
-    "seq2seq": ["--model-args", "embedding_dim=8", "hidden_size=4", "maxout_size=8"],
-}

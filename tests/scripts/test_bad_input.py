@@ -5,7 +5,8 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from running import SMALL
+
+from small import model_args
 
 GOOD = "sport\tgoal team\ntech\tchip code\n" * 20
 
@@ -14,7 +15,7 @@ def train(files, *more, **own):
     """Arguments of a quick training in which `own` replaces files."""
     chosen = {"train": files / "train.tsv", "test": files / "test.tsv"} | own
     given = [part for name, path in chosen.items() if path for part in (f"--{name}", path)]
-    return ["train", *given, "--epochs", 1, *SMALL["fasttext"], *more]
+    return ["train", *given, "--epochs", 1, *model_args("fasttext"), *more]
 
 
 def case(make, *expected):

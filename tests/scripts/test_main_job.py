@@ -8,9 +8,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from running import SMALL, process
+from running import process
 
 from dlnotes.models import MODELS
+from small import model_args
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -18,7 +19,7 @@ def test_train_evaluate_predict(script, files, tmp_path, model):
     out = tmp_path / "run"
     trained = script(
         "train", "--model", model, "--train", files / "train.tsv", "--test", files / "test.tsv",
-        "--out", out, "--epochs", 5, "--lr", 0.02, "--batch-size", 16, *SMALL[model],
+        "--out", out, "--epochs", 5, "--lr", 0.02, "--batch-size", 16, *model_args(model),
     )  # fmt: skip
     assert trained.code == 0, trained.err
     assert "epoch   5" in trained.err
@@ -72,7 +73,7 @@ def arguments(files, out, model="textcnn", epochs=6):
     return [
         "--model", model, "--train", files / "train.tsv", "--test", files / "test.tsv", "--out", out,
         "--epochs", epochs, "--batch-size", 8, "--lr", 0.01, "--checkpoint-every", 3,
-        "--schedule", "linear", "--warmup", 0.1, "--clip-norm", 1, *SMALL[model],
+        "--schedule", "linear", "--warmup", 0.1, "--clip-norm", 1, *model_args(model),
     ]  # fmt: skip
 
 
@@ -120,3 +121,31 @@ def test_ctrl_c_saves_and_says_how_to_go_on(script, files, tmp_path):
     resumed = script("train", *command.split()[2:])
     assert resumed.code == 0, resumed.err
     same_run(whole, stopped)
+
+
+def test_explain_writes_a_page(script, files, tmp_path):
+    out = tmp_path / "run"
+    given = ["--train", files / "train.tsv", "--out", out, "--epochs", 1]
+    trained = script("train", "--model", "han", *given, *model_args("han"))
+    assert trained.code == 0, trained.err
+    said = script("predict", out, "A goal. The team!", "code", "--explain", tmp_path / "page.html")
+    assert said.code == 0, said.err
+    assert len(said.out.splitlines()) == 2
+    html = (tmp_path / "page.html").read_text("utf-8")
+    assert html.count("<h2>") == 2
+    assert ">goal</span>" in html
+
+    other = tmp_path / "other"
+    given[3] = other
+    assert script("train", "--model", "fasttext", *given, *model_args("fasttext")).code == 0
+    refused = script("predict", other, "code", "--explain", tmp_path / "none.html")
+    assert refused.code == 2
+    assert "fasttext has no attention to show" in refused.err
+    assert not (tmp_path / "none.html").exists()
+
+
+def test_a_model_of_sentences_refuses_another_tokenizer(script, files, tmp_path):
+    given = ["--train", files / "train.tsv", "--out", tmp_path / "run", *model_args("han")]
+    refused = script("train", "--model", "han", "--tokenizer", "basic_english", *given)
+    assert refused.code == 2
+    assert "han reads sentences: the tokenizer must be 'sentences'" in refused.err

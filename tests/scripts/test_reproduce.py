@@ -52,6 +52,25 @@ def test_mean_over_seeds_and_best_on_dev(script, entry, tmp_path):
     assert "svm: test accuracy 1.0000" in ran.out
 
 
+def test_an_ensemble_of_entries(script, entry, tmp_path):
+    where = entry("one")
+    entry("two", reading={"tokenizer": "characters"})
+    entry(
+        "both", model="ensemble", members={"one": 2, "two": 1}, seeds=[0, 1],
+        settings={"average": "logits"},
+    )  # fmt: skip
+    ran = script("reproduce", "both", *where)
+    assert ran.code == 0, ran.err
+    record = json.loads((tmp_path / "both.json").read_text())["record"]
+    assert len(record["test"]["accuracy"]["runs"]) == 2
+    for rows, seed in zip(record["members"], (0, 1), strict=True):
+        assert [row["run"] for row in rows] == ["one-0", "one-1", "two-0"]
+        assert sum(row["weight"] for row in rows) == pytest.approx(1)
+        best = max(rows, key=lambda row: (row["dev"]["accuracy"], -row["dev"]["loss"]))
+        assert record["best_member"]["accuracy"]["runs"][seed] == best["test"]["accuracy"]
+        assert record["dev"]["accuracy"]["runs"][seed] >= best["dev"]["accuracy"]
+
+
 def test_an_unknown_entry_is_named(script, entry):
     ran = script("reproduce", "none", *entry("mean"))
     assert ran.code == 2

@@ -20,6 +20,21 @@ def pairs(n, seed):
     return out
 
 
+@pytest.fixture(scope="session")
+def labelled():
+    """`pairs`, for a test that wants files of its own."""
+    return pairs
+
+
 @pytest.fixture
-def dataset() -> Dataset:
-    return load_dataset({"train": pairs(240, 0), "test": pairs(60, 1)}, seed=0)
+def datasets():
+    def load(tokenizer: str) -> Dataset:
+        sources = {"train": pairs(240, 0), "test": pairs(60, 1)}
+        return load_dataset(sources, seed=0, tokenizer=tokenizer)
+
+    return load
+
+
+@pytest.fixture
+def dataset(datasets) -> Dataset:
+    return datasets("basic_english")

@@ -147,7 +147,7 @@ def test_settings_are_typed_by_the_signature():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "bert"}, "model must be one of fasttext, textcnn, textrnn, seq2seq"),
+        ({"model": "bert"}, "model must be one of fasttext, textcnn, textrnn, rcnn, han"),
         ({"optimizer": "lion"}, "optimizer must be one of"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda"),
@@ -183,3 +183,16 @@ def test_unwritable_output(dataset, tmp_path):
     with pytest.raises(UserError, match="cannot write to"):
         train_classifier(dataset, file / "run", model="fasttext", progress=False)
     assert file.read_text() == "x"
+
+
+def test_a_hierarchical_output_gets_its_tree_from_the_training_labels(dataset, tmp_path):
+    out = tmp_path / "run"
+    classifier, record = train_classifier(
+        dataset, out, model="fasttext", model_settings={"output": "hierarchical", "ngrams": 1},
+        lr=0.05, epochs=8, batch_size=16, progress=False,
+    )  # fmt: skip
+    assert record["test"]["accuracy"] > 0.8
+    assert sum(classifier.hyper_parameters["class_counts"]) == len(dataset.train)
+    texts = ["the goal of the match", ""]
+    loaded = TextClassifier.load(out)
+    assert torch.equal(loaded.probabilities(texts), classifier.probabilities(texts))

@@ -14,22 +14,11 @@ import dlnotes.training.fit as fit_module
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import Adam, GradientDescent
+from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import Interrupted, fit
 from dlnotes.training.schedule import constant, inverse_sqrt, linear, with_warmup
-
-SMALL = {
-    "fasttext": {"buckets": 500},
-    "textcnn": {"embedding_dim": 8, "maps": 4},
-    "textrnn": {"embedding_dim": 8, "hidden_size": 4},
-    "transformer": {
-        "embedding_dim": 8,
-        "num_heads": 2,
-        "num_layers": 1,
-        "feedforward_dim": 8,
-    },
-    "seq2seq": {"embedding_dim": 8, "hidden_size": 4, "maxout_size": 8},
-}
+from small import SMALL
 
 
 def make(dataset, name="textcnn", **settings):
@@ -45,7 +34,8 @@ def run(dataset, model, optimizer=None, **options):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_learns(dataset, name):
+def test_every_model_learns(datasets, name):
+    dataset = datasets(default_tokenizer(name))
     model = make(dataset, name)
     state = run(dataset, model, epochs=8)
     assert evaluate(model, dataset.read_test()).accuracy >= 0.9
@@ -302,3 +292,21 @@ def test_the_loop_reads_values_only_now_and_then(dataset, rule):
         )
     assert state.step > 100
     assert waits.count <= 2 * (state.step // 10) + 12
+
+
+@pytest.mark.parametrize("options", [{}, {"class_weights": torch.tensor([1.0, 2.0, 3.0])}, {"label_smoothing": 0.1}])  # fmt: skip
+def test_the_likelihood_of_a_label_gives_the_loss_of_all_scores(dataset, options):
+    more = {"sparse": False, "output": "hierarchical"}
+    model, twin = make(dataset, "fasttext", **more), make(dataset, "fasttext", **more)
+    rate = 0.5
+    rule = GradientDescent(model.parameters(), lr=rate)
+    state = run(dataset, model, rule, epochs=1, batch_size=None, **options)
+    batch = dataset.train.batch(np.arange(len(dataset.train)))
+    weights, smoothing = options.get("class_weights"), options.get("label_smoothing", 0.0)
+    loss = nn.functional.cross_entropy(
+        twin(batch.tokens), batch.labels, weights, label_smoothing=smoothing
+    )
+    assert state.history[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
+    loss.backward()
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q - rate * q.grad, rtol=1e-5, atol=1e-7)

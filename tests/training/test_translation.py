@@ -182,6 +182,36 @@ def test_a_run_learns_is_recorded_and_is_read_again(trained, data):
         train_translator(data, out, model_settings=SMALL)
 
 
+TRANSFORMER = {"embedding_dim": 16, "num_layers": 1, "num_heads": 2, "feedforward_dim": 32, "dropout": 0.0}  # fmt: skip
+
+
+def test_the_transformer_is_trained_and_kept_in_the_same_way(data, tmp_path):
+    """Its output shares its weights with the word vectors; they are the same when read again."""
+    translator, record = train_translator(
+        data, tmp_path / "run", model="transformer", model_settings=TRANSFORMER, lr=0.01,
+        epochs=6, batch_size=20, progress=False, test=None,
+    )  # fmt: skip
+    assert record["dev"]["accuracy"] > 0.8
+    again = Translator.load(tmp_path / "run")
+    assert again.model.output.weight is again.model.target_vectors.weight
+    for a, b in zip(translator.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    texts = ["Zwei drei.", "fünf eins zwei."]
+    assert again.translate(texts, beam=2) == translator.translate(texts, beam=2)
+
+
+def test_half_precision(data):
+    model = make(data).model
+    batch = data.dev.batch(np.arange(10))
+    full, _ = predict(model, *batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = predict(model, *batch)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.02)
+    half.float().square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_bleu_is_sacrebleus_and_says_how():
     sacrebleu = pytest.importorskip("sacrebleu")
     references = ["A man's dog runs, fast.", "Two T-shirts hang on the blue wall."]

@@ -1,8 +1,6 @@
 """The form that every activation's ``autograd.Function`` takes, and how it is called."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,13 +37,26 @@ class Activation(Function):
         keep(ctx, x)
 
 
+class MaskedActivation(Activation):
+    """An activation of a fixed slope on either side, which keeps a mask.
+
+    ``forward`` returns the mask beside the value, so that one pass makes both. Autograd
+    differentiates no bool: what it gives to ``backward`` for the mask has no meaning.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.settings = inputs[1:]
+        keep(ctx, output[1])
+
+
 def keep(ctx: Any, *tensors: Tensor) -> None:
     """Save tensors for both the reverse and the forward mode."""
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
 
 
-def apply(name: str, function: type[Activation], x: Tensor, *others: Any) -> Tensor:
+def apply(name: str, function: type[Activation], x: Tensor, *others: Any) -> Any:
     """Call an activation's Function.
 
     Raises:
@@ -54,29 +65,5 @@ def apply(name: str, function: type[Activation], x: Tensor, *others: Any) -> Ten
     if not x.is_floating_point():
         raise ValueError(f"{name}: x must be a real floating-point tensor, got {x.dtype}")
     if torch.compiler.is_compiling():
-        return cast(Tensor, function.apply(x, *others))
-    return cast(Tensor, function.with_jvp.apply(x, *others))
-
-
-def rounded_once(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compute half precision in float32, as torch's kernels do: one rounding, at the end."""
-
-    @wraps(formula)
-    def call(*tensors: Tensor, **settings: float) -> Tensor:
-        dtype = tensors[0].dtype
-        if dtype not in (torch.float16, torch.bfloat16):
-            return formula(*tensors, **settings)
-        return formula(*(t.float() for t in tensors), **settings).to(dtype)
-
-    return call
-
-
-def one_or(below: Tensor | float, positive: Tensor, like: Tensor) -> Tensor:
-    """The slope of a piecewise function: 1 where ``positive`` is 1, ``below`` where it is 0.
-
-    ``torch.where`` says the same; on a CPU it branches at every element, and on signs that follow
-    no pattern takes several times longer. ``lerp`` gives its ends exactly at weights 0 and 1.
-    """
-    one = like.new_ones(())
-    low = torch.as_tensor(below, dtype=one.dtype, device=one.device)
-    return torch.lerp(low, one, positive.to(one))
+        return function.apply(x, *others)
+    return function.with_jvp.apply(x, *others)

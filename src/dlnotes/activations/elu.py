@@ -4,17 +4,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, one_or, rounded_once
+from dlnotes.activations._elementwise import elementwise, one_or
+from dlnotes.activations._function import Activation, apply
 
 
-@rounded_once
+@elementwise
 def _value(x: Tensor, *, alpha: float) -> Tensor:
     return x.clamp(min=0) + alpha * x.clamp(max=0).expm1()
 
 
-@rounded_once
+@elementwise
 def _slope_times(g: Tensor, x: Tensor, *, alpha: float) -> Tensor:
-    return g * one_or(alpha * x.clamp(max=0).exp(), x.clamp(min=0).sign(), like=x)
+    return g * one_or(alpha * x.clamp(max=0).exp(), x > 0, like=x)
 
 
 class _ELU(Activation):

@@ -6,21 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, rounded_once
+from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._function import Activation, apply
 
 
 def _normal_cdf(x: Tensor) -> Tensor:
     return 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
 
 
-@rounded_once
+@elementwise
 def _value(x: Tensor) -> Tensor:
     return x * _normal_cdf(x)
 
 
-@rounded_once
+@elementwise
 def _slope_times(g: Tensor, x: Tensor) -> Tensor:
-    density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    density = math.sqrt(0.5 / math.pi) * torch.exp(-0.5 * x * x)
     return g * (_normal_cdf(x) + x * density)
 
 

@@ -4,31 +4,32 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, keep, one_or, rounded_once
+from dlnotes.activations._elementwise import elementwise, one_or
+from dlnotes.activations._function import MaskedActivation, apply
 
 
-@rounded_once
+@elementwise
+def _value(x: Tensor, *, negative_slope: float) -> tuple[Tensor, Tensor]:
+    return x.clamp(min=0) + negative_slope * x.clamp(max=0), x > 0
+
+
+@elementwise
 def _slope_times(g: Tensor, positive: Tensor, *, negative_slope: float) -> Tensor:
     return g * one_or(negative_slope, positive, like=g)
 
 
-class _LeakyReLU(Activation):
+class _LeakyReLU(MaskedActivation):
     @staticmethod
-    def forward(x: Tensor, negative_slope: float) -> Tensor:
-        return x.clamp(min=0) + negative_slope * x.clamp(max=0)
+    def forward(x: Tensor, negative_slope: float) -> tuple[Tensor, Tensor]:
+        return _value(x, negative_slope=negative_slope)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.negative_slope = inputs
-        keep(ctx, x > 0)
+    def backward(ctx: Any, g: Tensor, _: Any) -> tuple[Tensor, None]:
+        return _slope_times(g, *ctx.saved_tensors, negative_slope=ctx.settings[0]), None
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        return _slope_times(g, *ctx.saved_tensors, negative_slope=ctx.negative_slope), None
-
-    @staticmethod
-    def tangent(ctx: Any, t: Tensor, _: None) -> Tensor:
-        return _slope_times(t, *ctx.saved_tensors, negative_slope=ctx.negative_slope)
+    def tangent(ctx: Any, t: Tensor, _: None) -> tuple[Tensor, None]:
+        return _slope_times(t, *ctx.saved_tensors, negative_slope=ctx.settings[0]), None
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -49,7 +50,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
 
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
     """
-    return apply("leaky_relu", _LeakyReLU, x, negative_slope)
+    return apply("leaky_relu", _LeakyReLU, x, negative_slope)[0]
 
 
 class LeakyReLU(nn.Module):

@@ -5,13 +5,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, keep, one_or
+from dlnotes.activations._elementwise import elementwise, one_or
+from dlnotes.activations._function import Activation, apply, keep
+
+
+@elementwise
+def _value(x: Tensor, a: Tensor) -> Tensor:
+    return x.clamp(min=0) + a * x.clamp(max=0)
+
+
+@elementwise
+def _slopes_times(g: Tensor, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    return g * one_or(a, x > 0, like=x), g * x.clamp(max=0)
 
 
 class _PReLU(Activation):
     @staticmethod
     def forward(x: Tensor, a: Tensor) -> Tensor:
-        return x.clamp(min=0) + a * x.clamp(max=0)
+        return _value(x, a)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -20,15 +31,14 @@ class _PReLU(Activation):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
         x, a = ctx.saved_tensors
-        return g * one_or(a, x.clamp(min=0).sign(), like=x), (g * x.clamp(max=0)).sum_to_size(
-            a.shape
-        )
+        in_x, in_a = _slopes_times(g, x, a)
+        return in_x, in_a.sum_to_size(a.shape)
 
     @staticmethod
     def tangent(ctx: Any, t: Tensor, t_a: Tensor) -> Tensor:
         x: Tensor
         x, a = ctx.saved_tensors
-        return t * one_or(a, x.clamp(min=0).sign(), like=x) + t_a * x.clamp(max=0)
+        return t * one_or(a, x > 0, like=x) + t_a * x.clamp(max=0)
 
 
 def prelu(x: Tensor, weight: Tensor) -> Tensor:

@@ -4,27 +4,33 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, keep
+from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._function import MaskedActivation, apply
 
 
-class _ReLU(Activation):
+@elementwise
+def _value(x: Tensor) -> tuple[Tensor, Tensor]:
+    y = x.clamp(min=0)
+    return y, y != 0  # the mask takes one byte an element in place of four
+
+
+@elementwise
+def _slope_times(g: Tensor, positive: Tensor) -> Tensor:
+    return g * positive
+
+
+class _ReLU(MaskedActivation):
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.clamp(min=0)
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return _value(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        keep(ctx, output.bool())  # where y ≠ 0: one byte an element in place of four
+    def backward(ctx: Any, g: Tensor, _: Any) -> Tensor:
+        return _slope_times(g, *ctx.saved_tensors)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        positive: Tensor = ctx.saved_tensors[0]
-        return g * positive
-
-    @staticmethod
-    def tangent(ctx: Any, t: Tensor) -> Tensor:
-        positive: Tensor = ctx.saved_tensors[0]
-        return t * positive
+    def tangent(ctx: Any, t: Tensor) -> tuple[Tensor, None]:
+        return _slope_times(t, *ctx.saved_tensors), None
 
 
 def relu(x: Tensor) -> Tensor:
@@ -49,7 +55,7 @@ def relu(x: Tensor) -> Tensor:
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
     An upstream gradient of NaN or ∞ reaches a dead unit as 0·∞ = NaN; torch's kernel drops it.
     """
-    return apply("relu", _ReLU, x)
+    return apply("relu", _ReLU, x)[0]
 
 
 class ReLU(nn.Module):

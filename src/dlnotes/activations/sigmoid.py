@@ -5,15 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, rounded_once
+from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._function import Activation, apply
 
 
-@rounded_once
+@elementwise
 def _value(x: Tensor) -> Tensor:
     return 1 / (1 + torch.exp(-x))
 
 
-@rounded_once
+@elementwise
 def _slope_times(g: Tensor, x: Tensor) -> Tensor:
     e = torch.exp(-x.abs())
     return g * e / (1 + e) ** 2

@@ -5,16 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, rounded_once
+from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._function import Activation, apply
 
 
-@rounded_once
+@elementwise
 def _value(x: Tensor, *, beta: float) -> Tensor:
     z = beta * x
     return (z.clamp(min=0) + torch.log1p(torch.exp(-z.abs()))) / beta
 
 
-@rounded_once
+@elementwise
 def _slope_times(g: Tensor, x: Tensor, *, beta: float) -> Tensor:
     return g / (1 + torch.exp(-beta * x))
 

@@ -5,17 +5,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, rounded_once
+from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._function import Activation, apply
 
 
-@rounded_once
+@elementwise
 def _value(x: Tensor) -> Tensor:
     # expm1 keeps the digits near 0; beyond ±20 tanh is ±1 in float64, and e⁴⁰ does not overflow.
     t = torch.expm1(2 * x.clamp(-20, 20))
     return t / (t + 2)
 
 
-@rounded_once
+@elementwise
 def _slope_times(g: Tensor, x: Tensor) -> Tensor:
     e = torch.exp(-2 * x.abs())
     return 4 * (g * e / (1 + e) ** 2)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlnotes.nn import PAD, widen
-from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
+from dlnotes.nn import PAD, HierarchicalSoftmax, widen
+from dlnotes.nn.hyperparameters import (
+    check_choice,
+    check_classifier,
+    check_dropout,
+    check_integer,
+)
 
 # Odd, and near 2**64 / golden ratio: consecutive multiples spread evenly (Knuth, TAOCP 3, 6.4).
 _MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
@@ -64,9 +71,13 @@ class FastText(nn.Module):
     word of its own document, so that it touches no row of :math:`A` that the document does not
     touch.
 
-    Differs from the paper: softmax over all classes only (no hierarchical softmax); the output
-    layer has a bias and torch's initialisation, where the authors' program has none and starts at
-    zero; another hash function; fewer buckets than the paper's 10 million.
+    With many classes ``output="hierarchical"`` replaces :math:`B` and the softmax by
+    :class:`~dlnotes.nn.HierarchicalSoftmax`: the scores are then log-probabilities, and a step of
+    training costs :math:`O(\log c)` (see :attr:`log_likelihood`).
+
+    Differs from the paper: the output layer has a bias and torch's initialisation, where the
+    authors' program has none and starts at zero; another hash function; fewer buckets than the
+    paper's 10 million.
 
     Args:
         vocabulary_size: number of token ids, padding and the unknown word included.
@@ -77,7 +88,11 @@ class FastText(nn.Module):
         dropout: share of the document vector dropped in training; the paper has none.
         sparse: give the gradient of :math:`A` as a sparse tensor, for an optimizer that takes such.
             With a million buckets and 64 reviews of IMDB a training step, without the optimizer's,
-            takes 2 ms instead of 35: a dense gradient is as large as :math:`A`.
+            takes 2 ms instead of 35: a dense gradient is as large as :math:`A`. The same for the
+            nodes of a hierarchical output.
+        output: ``softmax`` or ``hierarchical``.
+        class_counts: how often each class occurs in training, for the Huffman tree of the
+            hierarchical output (training fills it in); without, the tree is balanced.
 
     Shapes:
         tokens ``b t`` → scores ``b c``. An empty document has a document vector of zeros.
@@ -96,6 +111,8 @@ class FastText(nn.Module):
         buckets: int = 1_000_000,
         dropout: float = 0.0,
         sparse: bool = True,
+        output: str = "softmax",
+        class_counts: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         check_classifier(vocabulary_size, num_classes)
@@ -105,19 +122,48 @@ class FastText(nn.Module):
         if buckets >= 2**31:
             raise ValueError(f"buckets is {buckets!r}; allowed: below 2**31")
         check_dropout("dropout", dropout)
+        check_choice("output", output, ("softmax", "hierarchical"))
+        if class_counts and (len(class_counts) != num_classes or min(class_counts) < 0):
+            raise ValueError(
+                f"class_counts is {class_counts!r}; allowed: (), or an integer of at least 0 for "
+                f"each of {num_classes} classes"
+            )
         self.ngrams = ngrams
         self.buckets = buckets
         self.vocabulary_size = vocabulary_size
         rows = vocabulary_size + (buckets if ngrams > 1 else 0)
         self.vectors = nn.EmbeddingBag(rows, embedding_dim, mode="sum", sparse=sparse)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(embedding_dim, num_classes)
+        self.output: nn.Linear | HierarchicalSoftmax
+        if output == "softmax":
+            self.output = nn.Linear(embedding_dim, num_classes)
+        else:
+            counts = class_counts or (1,) * num_classes
+            self.output = HierarchicalSoftmax(embedding_dim, counts, sparse=sparse)
         with torch.no_grad():
             self.vectors.weight.uniform_(-1 / embedding_dim, 1 / embedding_dim)
             self.vectors.weight[PAD].zero_()
 
+    @property
+    def log_likelihood(
+        self,
+    ) -> Callable[[Int[Tensor, "b t"], Int[Tensor, " b"]], Float[Tensor, " b"]] | None:
+        """Log-probability of one class a document, where it costs less than all the scores.
+
+        None for the softmax output. No loss: what the model says of the classes that it is asked
+        about, in training mode as in any other.
+        """
+        output = self.output
+        if not isinstance(output, HierarchicalSoftmax):
+            return None
+        return lambda tokens, labels: output.log_likelihood(self._features(tokens), labels)
+
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents."""
+        scores: Tensor = self.output(self._features(tokens))  # b c
+        return scores
+
+    def _features(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
         tokens = widen(tokens, 1)
         grams = ngram_ids(
             tokens, ngrams=self.ngrams, first=self.vocabulary_size, buckets=self.buckets
@@ -134,5 +180,5 @@ class FastText(nn.Module):
             per_sample_weights=real.to(weight.dtype),
         )  # b e
         x = x / real.sum(dim=1, keepdim=True).clamp(min=1)
-        scores: Tensor = self.output(self.dropout(x))  # b c
-        return scores
+        features: Tensor = self.dropout(x)
+        return features

@@ -112,10 +112,10 @@ class RCNN(nn.Module):
     def _states_before(self, cell: Any, e: Tensor, start: Tensor) -> Float[Tensor, "b t l"]:
         """State of the recurrence before it reads each position."""
         h = start.expand(len(e), -1)  # b l
+        # On a CPU a loop over the positions with W x hoisted would take 0.7 to 0.9 times as long as
+        # torch's simple kernel; on a GPU it would launch kernels for every position.
         if not self.fused:
             states = written_out(cell, e, h)  # b t l
-        # torch's kernel for the simple recurrence takes 1.1 to 1.4 times as long on a CPU as a loop
-        # over the positions with W x hoisted, and is the fast one on a GPU.
         elif isinstance(cell, nn.LSTM):
             h0 = h.unsqueeze(0).contiguous()  # 1 b l
             states = cell(e, (h0, torch.zeros_like(h0)))[0]

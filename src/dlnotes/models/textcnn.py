@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from dlnotes.activations import relu
 from dlnotes.nn import PAD, WordVectors, widen
-from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
+from dlnotes.nn.hyperparameters import (
+    check_choice,
+    check_classifier,
+    check_dropout,
+    check_integer,
+)
+
+CHANNELS = ("rand", "static", "non-static", "multichannel")
 
 
 class MaxOverTime(torch.autograd.Function):
@@ -85,7 +92,14 @@ class TextCNN(nn.Module):
     :meth:`constrain_`. The maximum is over the windows that lie inside the document; one shorter
     than the filter has a single window, filled up with zero vectors.
 
-    This is CNN-rand: word vectors start at U(−0.25, 0.25) as in the author's code and are trained.
+    The paper's four variants are ``channels``:
+
+    - ``rand``: word vectors start at U(−0.25, 0.25) as in the author's code and are trained;
+    - ``static``: pretrained vectors (``scripts/train.py --vectors``) that stay as they are;
+    - ``non-static``: pretrained vectors, trained on; as a network the same as ``rand``;
+    - ``multichannel``: both, two channels with one start. Each filter is applied to both and the
+      results are added, which is one convolution of the channels' sum.
+
     Differs from the paper: windows that reach over the ends of the document do not count (the
     author's code puts zeros before each document and fills all up to one length); torch's
     initialisation of the filters and the output layer; inverted dropout, so that nothing is
@@ -99,6 +113,7 @@ class TextCNN(nn.Module):
         maps: filters of each width.
         dropout: share of the pooled features dropped in training.
         max_norm: largest norm of a row of the output weights; 0 for no limit.
+        channels: ``rand``, ``static``, ``non-static`` or ``multichannel``.
         sparse: give the gradient of the word vectors as a sparse tensor.
 
     Shapes:
@@ -118,6 +133,7 @@ class TextCNN(nn.Module):
         maps: int = 100,
         dropout: float = 0.5,
         max_norm: float = 3.0,
+        channels: str = "rand",
         sparse: bool = False,
     ) -> None:
         super().__init__()
@@ -131,9 +147,22 @@ class TextCNN(nn.Module):
         check_dropout("dropout", dropout)
         if not max_norm >= 0:
             raise ValueError(f"max_norm is {max_norm!r}; allowed: above 0, or 0 for no limit")
+        check_choice("channels", channels, CHANNELS)
         self.widths = tuple(widths)
         self.max_norm = max_norm
-        self.vectors = WordVectors(vocabulary_size, embedding_dim, scale=0.25, sparse=sparse)
+        self.vectors = WordVectors(
+            vocabulary_size,
+            embedding_dim,
+            scale=0.25,
+            sparse=sparse,
+            trainable=channels != "static",
+        )
+        self.static_vectors: WordVectors | None = None
+        if channels == "multichannel":
+            self.static_vectors = WordVectors(
+                vocabulary_size, embedding_dim, scale=0.25, trainable=False
+            )
+            self.static_vectors.load_state_dict(self.vectors.state_dict())
         self.filters = nn.ModuleList(nn.Conv1d(embedding_dim, maps, h) for h in self.widths)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(maps * len(self.widths), num_classes)
@@ -142,6 +171,8 @@ class TextCNN(nn.Module):
         """Score the documents."""
         tokens = widen(tokens, max(self.widths))
         x = self.vectors(tokens)  # b t e
+        if self.static_vectors is not None:
+            x = x + self.static_vectors(tokens)  # w · x + w · x' = w · (x + x')
         pooled = []
         for h, convolution in zip(self.widths, self.filters, strict=True):
             inside = tokens[:, h - 1 :] != PAD  # b t-h+1

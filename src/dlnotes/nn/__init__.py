@@ -1,6 +1,7 @@
 """Parts that two or more models use."""
 
 from dlnotes.nn.alignment import ALIGNMENTS, AdditiveAttention, Memory, MultiplicativeAttention
+from dlnotes.nn.hierarchical_softmax import HierarchicalSoftmax
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
 from dlnotes.nn.recurrence import (
     CELLS,
@@ -11,7 +12,7 @@ from dlnotes.nn.recurrence import (
     rnn_step,
 )
 from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
-from dlnotes.nn.vectors import PAD, WordVectors, widen
+from dlnotes.nn.vectors import PAD, WordVectors, set_word_vectors, widen
 
 __all__ = [
     "ALIGNMENTS",
@@ -21,6 +22,7 @@ __all__ = [
     "SENTENCE_END",
     "AdditiveAttention",
     "Bidirectional",
+    "HierarchicalSoftmax",
     "Memory",
     "MultiplicativeAttention",
     "WordVectors",
@@ -32,6 +34,7 @@ __all__ = [
     "masked_mean",
     "rnn_step",
     "sentences",
+    "set_word_vectors",
     "split_question",
     "widen",
 ]

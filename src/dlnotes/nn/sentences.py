@@ -62,7 +62,7 @@ def sentences(tokens: Int[Tensor, "b t"], *, max_sentences: int, max_words: int)
     if tokens.device.type == "cpu":
         # The reading costs nothing here, and an exact grid is several times smaller.
         s = min(s, int(torch.where(word, sentence, 0).max()) + 1) if b else 1
-        w = min(w, int(torch.where(word, place, 0).max()) + 1) if b else 1
+        w = min(w, int(torch.where(word & (sentence < s), place, 0).max()) + 1) if b else 1
     inside = word & (sentence < s) & (place < w)
     sentence, place = torch.where(inside, sentence, 0), torch.where(inside, place, 0)
     # One cell more than the grid has, for all that is outside.

@@ -30,21 +30,58 @@ class WordVectors(nn.Embedding):
         embedding_dim: length of a vector.
         scale: :math:`s`.
         sparse: give the gradient as a sparse tensor that holds the rows of the batch only.
+        trainable: False makes the vectors a buffer: saved, but no parameter, with no gradient.
 
     Shapes:
         tokens ``b t`` → vectors ``b t e``.
     """
 
     def __init__(
-        self, vocabulary_size: int, embedding_dim: int, *, scale: float, sparse: bool = False
+        self,
+        vocabulary_size: int,
+        embedding_dim: int,
+        *,
+        scale: float,
+        sparse: bool = False,
+        trainable: bool = True,
     ) -> None:
         super().__init__(vocabulary_size, embedding_dim, padding_idx=PAD, sparse=sparse)
         with torch.no_grad():
             self.weight.uniform_(-scale, scale)
             self.weight[PAD].zero_()
+        if not trainable:
+            weight = self.weight.detach()
+            del self.weight
+            self.register_buffer("weight", weight)
 
     def forward(self, input: Int[Tensor, "b t"]) -> Float[Tensor, "b t e"]:
         """Look the vectors up."""
         # Zero by construction, not only by initialisation: whatever stands in the PAD row (vectors
         # loaded from a file, NaN after a bad step) reaches neither the scores nor the gradients.
         return super().forward(input).masked_fill((input == PAD).unsqueeze(-1), 0.0)
+
+
+@torch.no_grad()
+def set_word_vectors(
+    weight: Float[Tensor, "v e"],
+    ids: Int[Tensor, " n"],
+    rows: Float[Tensor, "n e"],
+    vocabulary_size: int,
+) -> None:
+    r"""Put pretrained vectors into a model's, in place; the other words get random ones.
+
+    .. math:: E_w \sim U(-a, a), \qquad a = \sqrt{3 \operatorname{Var}(\text{rows})}
+
+    so that both have the same variance (Kim 2014, 4.3). The vector of :data:`PAD` becomes zero, and
+    rows from ``vocabulary_size`` on (FastText's n-grams) stay as they are.
+
+    Args:
+        weight: the model's vectors, changed in place.
+        ids: the words whose vectors are known.
+        rows: their vectors.
+        vocabulary_size: number of token ids.
+    """
+    a = (3 * rows.var(correction=0)).sqrt().item()
+    weight[:vocabulary_size].uniform_(-a, a)
+    weight[PAD] = 0
+    weight[ids.to(weight.device)] = rows.to(weight.device, weight.dtype)

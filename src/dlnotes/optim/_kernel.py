@@ -8,63 +8,25 @@ with one exception: its √ may come from a vector library that is off by an ulp
 therefore agree bit for bit with the plain step, the others to a few ulp a step; every kernel has to
 show that on a sample before it is used.
 
-A kernel takes about a quarter of a second to compile, once for each rule, dtype and machine; the
-result is kept in ``$DLNOTES_CACHE/kernels``, by default in the user's cache folder.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor
+
+from dlnotes.kernel import EXACT, TYPES, Program, Symbol, compiled
 
 if TYPE_CHECKING:
     from dlnotes.optim._rule import UpdateRule
 
-# dtype → how it is stored, what it is computed in, load, store
-TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
-    torch.float32: ("float", "float", "{0}", "{0}"),
-    torch.float64: ("double", "double", "{0}", "{0}"),
-    torch.float16: ("_Float16", "float", "(float){0}", "(_Float16){0}"),
-    torch.bfloat16: ("uint16_t", "float", "from_bfloat16({0})", "to_bfloat16({0})"),
-}
-
-# No contraction and no -ffast-math: the plain step's numbers. Without errno √ is one instruction.
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-FLAGS += ["-shared", "-fPIC"]
-
 TEMPLATE = """\
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-typedef {storage} stored;
-typedef {compute} real;
-
-static inline float from_bfloat16(uint16_t x) {{
-    uint32_t bits = (uint32_t)x << 16;
-    float y;
-    memcpy(&y, &bits, sizeof y);
-    return y;
-}}
-
-static inline uint16_t to_bfloat16(float x) {{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    return x != x ? 0x7fc0u : nearest;
-}}
-
+{prelude}
 /* What hangs on hyper-parameters and on t alone. */
 static void prepare(const double *hyper, double t, double *scalar) {{
     (void)hyper, (void)t, (void)scalar;
@@ -74,6 +36,18 @@ static void update(int64_t n, const double *scalar, {arguments}) {{
     (void)scalar;
 {constants}    for (int64_t i = 0; i < n; i++) {{
 {body}    }}
+}}
+
+/* Where the tensors of a Python list are; the caller holds the interpreter's lock. Returns whether
+   each that has elements has memory. */
+int locate(int64_t tensors, const int64_t *offset, int64_t n, void *list,
+           void *(*item)(void *, intptr_t), void *(*address)(void *), void **pointer) {{
+    int all = 1;
+    for (int64_t i = 0, k = 0; i < n; i++, k = k + 1 == tensors ? 0 : k + 1) {{
+        pointer[i] = address(item(list, i));
+        all &= pointer[i] || offset[k] == offset[k + 1];
+    }}
+    return all;
 }}
 
 /* Tensor k has the elements offset[k] … offset[k + 1] - 1 of one long list of all elements, which
@@ -108,100 +82,13 @@ void run(int64_t tensors, const int64_t *offset, void *const *pointer, const dou
 }}
 """
 
+# The address of torch's C function that finds a tensor's memory; generated code calls it as well.
+ADDRESS: int | None = getattr(
+    torch._C._dynamo.guards, "_torchinductor_pyobject_tensor_data_ptr", None
+)
+ITEM = ctypes.cast(ctypes.pythonapi.PyList_GetItem, ctypes.c_void_p).value
+
 BLOCK = 1 << 15  # elements: a few cache-sized pieces for each core to choose from
-
-
-class Symbol:
-    """A number of the rule while it is recorded: for each element, or one for the whole tensor."""
-
-    def __init__(self, program: Program, name: str, element: bool) -> None:
-        self.program, self.name, self.element = program, name, element
-
-    def __add__(self, other: Any) -> Symbol:
-        return self.program.record("{} + {}", self, other)
-
-    def __radd__(self, other: Any) -> Symbol:
-        return self.program.record("{} + {}", other, self)
-
-    def __sub__(self, other: Any) -> Symbol:
-        return self.program.record("{} - {}", self, other)
-
-    def __rsub__(self, other: Any) -> Symbol:
-        return self.program.record("{} - {}", other, self)
-
-    def __mul__(self, other: Any) -> Symbol:
-        return self.program.record("{} * {}", self, other)
-
-    def __rmul__(self, other: Any) -> Symbol:
-        return self.program.record("{} * {}", other, self)
-
-    def __truediv__(self, other: Any) -> Symbol:
-        return self.program.record("{} / {}", self, other)
-
-    def __rtruediv__(self, other: Any) -> Symbol:
-        return self.program.record("{} / {}", other, self)
-
-    def __neg__(self) -> Symbol:
-        return self.program.record("-{}", self)
-
-    def __pow__(self, other: Any) -> Symbol:
-        if self.element:
-            if not (isinstance(other, int) and other == 2):
-                raise NotImplementedError("of the powers of a tensor only the square is compiled")
-            return self * self
-        return self.program.record("pow({}, {})", self, other)
-
-    def __rpow__(self, other: Any) -> Symbol:
-        if self.element:
-            raise NotImplementedError("a tensor in the exponent is not compiled")
-        return self.program.record("pow({}, {})", other, self)
-
-    def sqrt(self) -> Symbol:
-        """√, as the tensor's method."""
-        if not self.element:
-            raise NotImplementedError("numbers have no .sqrt()")
-        return self.program.record(self.program.root + "({})", self)
-
-    def __eq__(self, other: object) -> bool:
-        raise NotImplementedError("a rule that compares numbers is not compiled")
-
-    def __bool__(self) -> bool:
-        raise NotImplementedError("a rule that branches on a number is not compiled")
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class Program:
-    """The recorded arithmetic of one rule as C text."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.storage, self.compute, self.load, self.store = TYPES[dtype]
-        self.root = "sqrt" if self.compute == "double" else "sqrtf"
-        self.scalars: list[str] = []
-        self.constants: dict[str, str] = {}
-        self.body: list[str] = []
-
-    def record(self, form: str, *operands: Any) -> Symbol:
-        """Append one operation and return its result."""
-        if not all(isinstance(x, (Symbol, int, float)) for x in operands):
-            raise NotImplementedError("only arithmetic of tensors and numbers is compiled")
-        element = any(isinstance(x, Symbol) and x.element for x in operands)
-        text = form.format(*(self._operand(x, element) for x in operands))
-        if element:
-            name = f"e{len(self.body)}"
-            self.body.append(f"        const real {name} = {text};\n")
-        else:
-            name = f"scalar[{len(self.scalars)}]"
-            self.scalars.append(f"    {name} = {text};\n")
-        return Symbol(self, name, element)
-
-    def _operand(self, x: Symbol | float, element: bool) -> str:
-        text = x.name if isinstance(x, Symbol) else float(x).hex()
-        if not element or (isinstance(x, Symbol) and x.element):
-            return text
-        if not isinstance(x, Symbol):
-            return f"(real){text}"
-        return self.constants.setdefault(text, f"c{len(self.constants)}")
 
 
 def translate(
@@ -229,17 +116,14 @@ def translate(
     def symbol(value: Any) -> Any:
         if _is_pair(value):
             return tuple(map(symbol, value))
-        # Copied, so that every number has one place.
-        program.scalars.append(f"    scalar[{len(program.scalars)}] = hyper[{next(position)}];\n")
-        return Symbol(program, f"scalar[{len(program.scalars) - 1}]", False)
+        return program.number(f"hyper[{next(position)}]")
 
     arguments = {name: symbol(value) for name, value in hyper.items()}
     if hyper.get("weight_decay") == 0:
         arguments["weight_decay"] = 0.0
     counts = "t" in rule.hyper_names()
     if counts:
-        program.scalars.append(f"    scalar[{len(program.scalars)}] = t;\n")
-        arguments["t"] = Symbol(program, f"scalar[{len(program.scalars) - 1}]", False)
+        arguments["t"] = program.number("t")
     inputs = [Symbol(program, name, True) for name in names]
     outputs = cast("Any", rule.update)(*inputs, maximize=maximize, **arguments)
     written = ["theta", *rule.accumulators]
@@ -249,12 +133,9 @@ def translate(
         for n, x in zip(written, outputs, strict=True)
     ]
     return TEMPLATE.format(
-        storage=program.storage,
-        compute=program.compute,
+        prelude=program.prelude(),
         scalars="".join(program.scalars),
-        constants="".join(
-            f"    const real {name} = (real){text};\n" for text, name in program.constants.items()
-        ),
+        constants=program.constants_text(),
         body="".join(loads + program.body + stores),
         arguments=", ".join(
             f"{'' if n in written else 'const '}stored *restrict p_{n}" for n in names
@@ -288,6 +169,26 @@ class Kernel:
         self._run = ctypes.CDLL(str(library)).run
         self._run.restype = None
         self._run.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
+        self._locate = ctypes.PyDLL(str(library)).locate
+        number, pointer = ctypes.c_int64, ctypes.c_void_p
+        self._locate.argtypes = [number, pointer, number, ctypes.py_object, *[pointer] * 3]
+
+    def locate(self, tensors: list[Tensor], offsets: array[int]) -> array[int] | None:
+        """The addresses of plain CPU tensors, or None when one with elements has no memory.
+
+        Args:
+            tensors: All θ, all g, each accumulator and the steps.
+            offsets: Elements before each θ, and the number of all.
+        """
+        if ADDRESS is None:
+            pointers = array("Q", [x.data_ptr() for x in tensors])
+            alive = all(a or not x.numel() for a, x in zip(pointers, tensors, strict=True))
+        else:
+            pointers = array("Q", bytes(8 * len(tensors)))
+            where, size = offsets.buffer_info()[0], len(tensors)
+            out = pointers.buffer_info()[0]
+            alive = self._locate(len(offsets) - 1, where, size, tensors, ITEM, ADDRESS, out)
+        return pointers if alive else None
 
     def __call__(self, offsets: array[int], pointers: array[int], hyper: dict[str, Any]) -> None:
         """Update tensors in place.
@@ -331,7 +232,7 @@ def build(
         try:
             if dtype not in TYPES:
                 raise NotImplementedError(f"{dtype} is not compiled")
-            kernel = Kernel(compiled(translate(rule, dtype, maximize, hyper)))
+            kernel = Kernel(compiled(translate(rule, dtype, maximize, hyper), EXACT))
             _try_out(kernel, rule, dtype, maximize, hyper)
             _built[key] = kernel
         except (NotImplementedError, OSError, RuntimeError, TypeError, AttributeError) as reason:
@@ -364,61 +265,3 @@ def _try_out(
     for name, found, x in zip(names, [values[0], *values[2:]], expected, strict=False):
         if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0):
             raise RuntimeError(f"the compiled {rule.__name__} differs from the plain one in {name}")
-
-
-def compiled(source: str) -> Path:
-    """The path of the library made from ``source``, from the cache when it is there.
-
-    Raises:
-        OSError: There is no C compiler or no place for the library.
-        RuntimeError: The compiler failed.
-    """
-    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
-    if compiler is None or shutil.which(compiler) is None:
-        raise FileNotFoundError("there is no C compiler (looked for $CC, cc, gcc and clang)")
-    key = hashlib.sha256("\n".join([source, compiler, *FLAGS, _machine()]).encode()).hexdigest()
-    folder = _cache()
-    library = folder / f"{key[:32]}.so"
-    if library.exists():
-        return library
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        text, made = Path(work, "rule.c"), Path(work, "rule.so")
-        text.write_text(source)
-        errors = ""
-        # Some compilers know no OpenMP (one core, then) or no -march=native.
-        for extra in (["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], []):
-            command = [compiler, *FLAGS, *extra, str(text), "-o", str(made), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                os.replace(made, library)  # noqa: PTH105 (atomic: another process may do the same)
-                return library
-            errors = done.stderr
-    raise RuntimeError(f"{compiler} failed:\n{errors}")
-
-
-@functools.lru_cache(maxsize=1)
-def _machine() -> str:
-    """What ``-march=native`` hangs on; a cache in a shared home serves several machines."""
-    cpu = Path("/proc/cpuinfo")
-    flags = (
-        [x for x in cpu.read_text().splitlines() if x.startswith("flags")] if cpu.exists() else []
-    )
-    return "\n".join([platform.platform(), platform.processor(), *flags[:1]])
-
-
-def _cache() -> Path:
-    """A folder for compiled kernels that only this user can write to."""
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(os.environ.get("DLNOTES_CACHE") or Path(home, "dlnotes")) / "kernels"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):  # no home, or one that cannot be written to
-        pass
-    return _temporary()
-
-
-@functools.lru_cache(maxsize=1)
-def _temporary() -> Path:
-    return Path(tempfile.mkdtemp(prefix="dlnotes-kernels-"))

@@ -6,9 +6,10 @@ import inspect
 import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -41,24 +42,25 @@ PIECE = 1 << 16
 _PLAIN = {Tensor, torch.nn.Parameter}
 _NONE = type(None)
 _GRAD = attrgetter("grad")
-_DTYPE = attrgetter("dtype")
+_GUARDS = getattr(torch._C._dynamo.guards, "TensorGuards", None)
 _LISTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)  # increment_version takes them
 
 
 class _Plan(NamedTuple):
-    """What the kernel is told about the parameters of one group and dtype."""
+    """What is known of the parameters of one group and dtype that the kernel takes."""
 
-    names: tuple[str, ...]
+    dtype: torch.dtype
+    places: list[int]
+    """Which parameters of the group they are, among those that have a gradient."""
     states: list[dict[str, Tensor]]
     everything: list[int]
     """Identities of the states of all parameters."""
-    single: list[int]
-    """Parameters of one element: only there may a lazily negated gradient, which is one half of a
-    complex tensor, be contiguous."""
-    theta: list[int]
-    accumulated: list[int]
-    pointers: tuple[array[int], array[int]]
+    unchanged: Callable[..., bool]
+    theta: array[int]
     offsets: array[int]
+
+
+_Job: TypeAlias = "tuple[_kernel.Kernel, array[int], array[int], Sequence[Tensor]]"
 
 
 class Options(TypedDict, total=False):
@@ -118,7 +120,7 @@ class UpdateRule(Optimizer):
     ) -> None:
         if fused and differentiable:
             raise ValueError("fused must be False or None with differentiable=True, got True")
-        self._plans: dict[Any, _Plan] = {}
+        self._plans: dict[int, list[_Plan]] = {}
         options = {"maximize": maximize, "differentiable": differentiable, "fused": fused}
         super().__init__(params, {**hyper, **options})
 
@@ -222,13 +224,11 @@ class UpdateRule(Optimizer):
                             self._step_one(p, p.grad, group)
                     continue
                 params, grads = group["params"], list(map(_GRAD, group["params"]))
-                kinds = set(map(type, grads))
-                if _NONE in kinds:
-                    kinds.remove(_NONE)
+                if _NONE in set(map(type, grads)):
                     params = [p for p, g in zip(params, grads, strict=True) if g is not None]
                     grads = [g for g in grads if g is not None]
                 if group["fused"] is not False:
-                    params = self._step_compiled(index, params, grads, kinds, group)
+                    params = self._step_compiled(index, params, grads, group)
                 self._step_flat(params, group)
         return loss
 
@@ -311,96 +311,104 @@ class UpdateRule(Optimizer):
                 torch._foreach_copy_(column, pieces)
 
     def _step_compiled(
-        self,
-        index: int,
-        params: list[Tensor],
-        grads: list[Tensor],
-        kinds: set[type],
-        group: dict[str, Any],
+        self, index: int, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
     ) -> list[Tensor]:
         """One step of all parameters that the kernel takes; the others are returned."""
         left: list[Tensor] = []
-        jobs = []
-        names = self.kernel_names()
-        hyper = {name: _number(group[name]) for name in names}
-        dtypes = set(map(_DTYPE, grads))
-        for dtype in dtypes:
-            key, some, theirs = (index, dtype), params, grads
-            if len(dtypes) > 1:
-                some = [p for p, g in zip(params, grads, strict=True) if g.dtype is dtype]
-                theirs = [g for g in grads if g.dtype is dtype]
-            kernel = _kernel.build(type(self), dtype, bool(group["maximize"]), hyper)
-            if isinstance(kernel, Exception):
-                if group["fused"]:
-                    raise RuntimeError(f"fused=True, but there is no kernel: {kernel}") from kernel
-                left += some
-                continue
-            addresses = self._addresses(key, some, theirs) if kinds <= _PLAIN else None
-            if addresses is None:
-                fit = self._fit(some, theirs)
-                if group["fused"] and not all(fit):
-                    raise RuntimeError(
-                        "fused=True, but a parameter, its gradient or its state is not a plain "
-                        "contiguous CPU tensor with memory of its own: a parameter of shape "
-                        f"{tuple(some[fit.index(False)].shape)}"
-                    )
-                left += [p for p, ok in zip(some, fit, strict=True) if not ok]
-                theirs = [g for g, ok in zip(theirs, fit, strict=True) if ok]
-                some = [p for p, ok in zip(some, fit, strict=True) if ok]
-                addresses = self._plan(key, some, theirs)
-            jobs.append((kernel, self._plans[key].offsets, addresses, some))
+        hyper = {name: _number(group[name]) for name in self.kernel_names()}
+        build = partial(_kernel.build, type(self), maximize=bool(group["maximize"]), hyper=hyper)
+        jobs = self._known(self._plans.get(index, []), params, grads, build)
+        if jobs is None:
+            jobs, left = self._plan(index, params, grads, build, bool(group["fused"]))
         for kernel, offsets, addresses, some in jobs:
             kernel(offsets, addresses, hyper)
             _count_version(some)
         return left
 
-    def _addresses(
-        self, key: Any, params: Sequence[Tensor], grads: Sequence[Tensor]
-    ) -> array[int] | None:
-        """Where everything is, or None when something has moved since ``_plan`` looked at it.
+    def _known(
+        self,
+        plans: Sequence[_Plan],
+        params: list[Tensor],
+        grads: list[Tensor],
+        build: Callable[..., Any],
+    ) -> list[_Job] | None:
+        """The kernels' work, or None when something has changed since ``_plan`` looked at it.
 
-        This runs at each step for each parameter: every attribute of a tensor costs as much as
-        updating a hundred numbers, hence the maps.
+        This runs at each step for each parameter: every attribute of a tensor that Python reads
+        costs as much as updating a hundred numbers, hence the calls that take all of them.
         """
-        plan = self._plans.get(key)
-        if (
-            plan is None
-            or len(plan.theta) != len(grads)
-            or (plan.states and plan.everything != list(map(id, self.state.values())))
-            or not all(map(Tensor.is_contiguous, grads))
-            or any(grads[i].is_neg() for i in plan.single)
-        ):
+        if sum(len(plan.places) for plan in plans) != len(params):
             return None
-        try:
-            theta, g = list(map(Tensor.data_ptr, params)), list(map(Tensor.data_ptr, grads))
-        except RuntimeError:  # a sparse gradient has no address
-            return None
-        if theta != plan.theta:
-            return None
-        accumulated: list[int] = []
-        for name in plan.names:
-            accumulated += map(Tensor.data_ptr, [state[name] for state in plan.states])
-        if accumulated != plan.accumulated:
-            return None
-        return plan.pointers[0] + array("Q", g) + plan.pointers[1]
+        jobs: list[_Job] = []
+        for plan in plans:
+            some, theirs = params, grads
+            if len(plans) > 1:
+                some = [params[i] for i in plan.places]
+                theirs = [grads[i] for i in plan.places]
+            if plan.states and plan.everything != list(map(id, self.state.values())):
+                return None
+            tensors = self._tensors(some, theirs, plan.states)
+            kernel = build(plan.dtype)
+            if isinstance(kernel, Exception) or not plan.unchanged(*tensors):
+                return None
+            addresses = kernel.locate(tensors, plan.offsets)
+            if addresses is None or addresses[: len(some)] != plan.theta:
+                return None
+            jobs.append((kernel, plan.offsets, addresses, some))
+        return jobs
 
-    def _plan(self, key: Any, params: Sequence[Tensor], grads: Sequence[Tensor]) -> array[int]:
-        """Write down the addresses of parameters that fit, and return them."""
-        names = (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
-        states = [self._accumulated(p) for p in params] if names else []
-        theta = [p.data_ptr() for p in params]
-        accumulated = [state[name].data_ptr() for name in names for state in states]
-        self._plans[key] = plan = _Plan(
-            names,
-            states,
-            list(map(id, self.state.values())),
-            [i for i, p in enumerate(params) if p.numel() == 1],
-            theta,
-            accumulated,
-            (array("Q", theta), array("Q", accumulated)),
-            array("q", [0, *accumulate(p.numel() for p in params)]),
-        )
-        return plan.pointers[0] + array("Q", [g.data_ptr() for g in grads]) + plan.pointers[1]
+    def _plan(
+        self,
+        index: int,
+        params: list[Tensor],
+        grads: list[Tensor],
+        build: Callable[..., Any],
+        forced: bool,
+    ) -> tuple[list[_Job], list[Tensor]]:
+        """The kernels' work and the parameters that they do not take; remembers what it saw."""
+        plans: list[_Plan] = []
+        jobs: list[_Job] = []
+        left: list[Tensor] = []
+        for dtype in {g.dtype for g in grads}:
+            places = [i for i, g in enumerate(grads) if g.dtype is dtype]
+            kernel = build(dtype)
+            if isinstance(kernel, Exception):
+                if forced:
+                    raise RuntimeError(f"fused=True, but there is no kernel: {kernel}") from kernel
+                fit = [False] * len(places)
+            else:
+                fit = self._fit([params[i] for i in places], [grads[i] for i in places])
+                if forced and not all(fit):
+                    raise RuntimeError(
+                        "fused=True, but a parameter, its gradient or its state is not a plain "
+                        "contiguous CPU tensor with memory of its own: a parameter of shape "
+                        f"{tuple(params[places[fit.index(False)]].shape)}"
+                    )
+            left += [params[i] for i, ok in zip(places, fit, strict=True) if not ok]
+            places = [i for i, ok in zip(places, fit, strict=True) if ok]
+            if not places:
+                continue
+            some = [params[i] for i in places]
+            states = [self._accumulated(p) for p in some] if self._names() else []
+            tensors = self._tensors(some, [grads[i] for i in places], states)
+            offsets = array("q", [0, *accumulate(p.numel() for p in some)])
+            addresses = kernel.locate(tensors, offsets)
+            everything = list(map(id, self.state.values()))
+            theta = addresses[: len(some)]
+            plans.append(_Plan(dtype, places, states, everything, _guard(tensors), theta, offsets))
+            jobs.append((kernel, offsets, addresses, some))
+        self._plans[index] = plans
+        return jobs, left
+
+    def _names(self) -> tuple[str, ...]:
+        """What a parameter's state holds."""
+        return (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
+
+    def _tensors(
+        self, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Tensor]]
+    ) -> list[Tensor]:
+        """All tensors of a step in the kernel's order."""
+        return [*params, *grads, *(state[name] for name in self._names() for state in states)]
 
     def _fit(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> list[bool]:
         """Which parameters the kernel can take."""
@@ -443,6 +451,17 @@ class UpdateRule(Optimizer):
             state["step"] += 1
             hyper["t"] = _number(state["step"], exact)
         return hyper
+
+
+def _guard(tensors: Sequence[Tensor]) -> Callable[..., bool]:
+    """Says of as many tensors whether their types, dtypes, shapes, strides and so on are the same.
+
+    It is what ``torch.compile`` guards its inputs with: one call for all of them.
+    """
+    if _GUARDS is None:
+        return lambda *tensors: False
+    guards = _GUARDS(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+    return cast("Callable[..., bool]", guards.check)
 
 
 def _real(x: Tensor) -> Tensor:

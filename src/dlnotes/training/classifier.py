@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dlnotes.data.documents import Documents
+from dlnotes.data.readers import Source
 from dlnotes.data.tokenization import MARKS, TOKENIZERS
-from dlnotes.data.tokenized import tokenize_texts
+from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
+from dlnotes.models.ensemble import average_scores
 from dlnotes.training.checkpoint import write_atomically
-from dlnotes.training.evaluate import scores
+from dlnotes.training.evaluate import Metrics, metrics, scores
 from dlnotes.training.explain import Explanation
 
 _FORMAT = "dlnotes text classifier 1"
+_ENSEMBLE_FORMAT = "dlnotes ensemble 1"
 CLASSIFIER = "classifier"
 """Name of the classifier's folder in a run's."""
 
@@ -37,8 +43,91 @@ WEIGHTS, CONFIG, VOCABULARY, LABELS = (
 )
 
 
+class Classifier(ABC):
+    """What labels raw text: one trained model, or an ensemble of several.
+
+    Attributes:
+        label_names: Label of each class number.
+    """
+
+    label_names: list[str]
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the classifier into `folder`, which is made if needed."""
+
+    @abstractmethod
+    def scores(
+        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
+        """Unnormalised scores of texts, and their class numbers (zeros where not `labelled`).
+
+        Args:
+            read: Gives the texts, tokenized by the tokenizer of that name.
+            labelled: Whether the texts have labels that are to be looked at.
+        """
+
+    def evaluate(self, source: Source, **how: Any) -> Metrics:
+        """Measure on labelled texts.
+
+        Args:
+            source: What `dlnotes.data.tokenized.tokenize` takes.
+            how: Its other arguments.
+
+        Raises:
+            UserError: `source` cannot be read or has a label that this classifier does not know.
+        """
+        read = partial(tokenize, source, **how)
+        return metrics(*self.scores(read, labelled=True))
+
+    def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
+        """Probability of each class for each raw text."""
+        if not texts:
+            return torch.empty(0, len(self.label_names))
+        read = partial(tokenize_texts, texts)
+        return self.scores(read, labelled=False)[0].softmax(-1)
+
+    def classify(self, texts: Sequence[str], *, top_k: int = 1) -> list[dict[str, Any]]:
+        """Most probable labels of raw texts.
+
+        Args:
+            texts: Any number of texts.
+            top_k: How many labels to give under ``top``.
+
+        Returns:
+            For each text ``label``, ``probability`` and ``top``, a list of such pairs.
+
+        Raises:
+            UserError: `top_k` is below 1.
+        """
+        if top_k < 1:
+            raise UserError(f"top_k must be at least 1, not {top_k}")
+        results = []
+        for row in self.probabilities(texts):
+            values, classes = row.topk(min(top_k, len(row)))
+            top = [
+                {"label": self.label_names[c], "probability": p}
+                for c, p in zip(classes.tolist(), values.tolist(), strict=True)
+            ]
+            results.append({**top[0], "top": top})
+        return results
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether there is one model, with an attention to show."""
+        return False
+
+    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+        """Classify raw texts and tell what the model looked at.
+
+        Raises:
+            UserError: There is no attention.
+        """
+        raise UserError("an ensemble has no attention of its own to explain its choices with")
+
+
 @dataclass
-class TextClassifier:
+class TextClassifier(Classifier):
     """A model with all it needs to read raw text.
 
     Attributes:
@@ -119,8 +208,8 @@ class TextClassifier:
         write_json(folder / CONFIG, config)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> TextClassifier:
-        """Read what `save` wrote.
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> TextClassifier | Ensemble:
+        """Read what `save` wrote, or what that of an `Ensemble` did.
 
         Args:
             folder: The classifier's folder, or a run's, which has it inside.
@@ -132,6 +221,8 @@ class TextClassifier:
         if (folder / CLASSIFIER).is_dir():
             folder = folder / CLASSIFIER
         config = read_json(folder / CONFIG, "is not a trained classifier of dlnotes")
+        if isinstance(config, dict) and config.get("format") == _ENSEMBLE_FORMAT:
+            return _load_ensemble(folder, config, device)
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: not a run of dlnotes")
         labels = read_json(folder / LABELS, "is not a trained classifier of dlnotes")
@@ -155,36 +246,14 @@ class TextClassifier:
         load_weights(made.model, folder)
         return made.to(torch.device(device))
 
-    def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
-        """Probability of each class for each raw text."""
-        if not texts:
-            return torch.empty(0, len(self.label_names))
-        return scores(self.model, self._documents(texts), device=self.device).softmax(-1)
-
-    def classify(self, texts: Sequence[str], *, top_k: int = 1) -> list[dict[str, Any]]:
-        """Most probable labels of raw texts.
-
-        Args:
-            texts: Any number of texts.
-            top_k: How many labels to give under ``top``.
-
-        Returns:
-            For each text ``label``, ``probability`` and ``top``, a list of such pairs.
-
-        Raises:
-            UserError: `top_k` is below 1.
-        """
-        if top_k < 1:
-            raise UserError(f"top_k must be at least 1, not {top_k}")
-        results = []
-        for row in self.probabilities(texts):
-            values, classes = row.topk(min(top_k, len(row)))
-            top = [
-                {"label": self.label_names[c], "probability": p}
-                for c, p in zip(classes.tolist(), values.tolist(), strict=True)
-            ]
-            results.append({**top[0], "top": top})
-        return results
+    def scores(
+        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
+        """Scores of texts, and their class numbers; see `Classifier`."""
+        labels = self.label_names if labelled else None
+        texts = read(self.tokenizer)
+        documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
+        return scores(self.model, documents, device=self.device), documents.labels
 
     @property
     def can_explain(self) -> bool:
@@ -197,7 +266,8 @@ class TextClassifier:
         Raises:
             UserError: The model has no attention.
         """
-        documents = self._documents(texts)
+        tokenized = tokenize_texts(texts, self.tokenizer)
+        documents = Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
         return list(self.explain_documents(documents, range(len(documents))))
 
     def explain_documents(
@@ -224,9 +294,77 @@ class TextClassifier:
             yield Explanation(self.label_names[int(best)], float(probability), words, weights)
         self.model.train(was_training)
 
-    def _documents(self, texts: Sequence[str]) -> Documents:
-        tokenized = tokenize_texts(texts, self.tokenizer)
-        return Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
+
+@dataclass
+class Ensemble(Classifier):
+    """Trained classifiers whose scores are averaged; each reads text in its own way.
+
+    Attributes:
+        members: The classifiers; all with the same labels.
+        weights: How much each counts; their sum is 1.
+        names: What each is called, for messages and the record.
+        average: What is averaged, see `average_scores`.
+
+    Raises:
+        UserError: Two members have different labels.
+    """
+
+    members: list[TextClassifier] = field(repr=False)
+    weights: list[float]
+    names: list[str]
+    average: str = "probabilities"
+    label_names: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.label_names = self.members[0].label_names
+        for name, member in zip(self.names, self.members, strict=True):
+            if member.label_names != self.label_names:
+                raise UserError(
+                    f"the members of an ensemble must have the same labels, but {self.names[0]} "
+                    f"has {', '.join(self.label_names[:9])} and {name} has "
+                    f"{', '.join(member.label_names[:9])}"
+                )
+
+    def save(self, folder: Path) -> None:
+        """Write a folder for each member that counts, and what joins them.
+
+        Raises:
+            UserError: The folder cannot be written to.
+        """
+        counting = [k for k, weight in enumerate(self.weights) if weight > 0]
+        for k in counting:
+            self.members[k].save(folder / f"member-{k + 1}")
+        config = {
+            "format": _ENSEMBLE_FORMAT,
+            "average": self.average,
+            "members": [
+                {"folder": f"member-{k + 1}", "name": self.names[k], "weight": self.weights[k]}
+                for k in counting
+            ],
+        }
+        write_json(folder / CONFIG, config)
+
+    def scores(
+        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
+        """Averaged scores of texts, and their class numbers; see `Classifier`."""
+        each = [member.scores(read, labelled=labelled) for member in self.members]
+        return average_scores([s for s, _ in each], self.weights, self.average), each[0][1]
+
+
+def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device | str) -> Ensemble:
+    try:
+        each = [(folder / m["folder"], m["name"], m["weight"]) for m in config["members"]]
+        average = config["average"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / CONFIG} is damaged: {error} is missing") from error
+    members = []
+    for place, _, _ in each:
+        member = TextClassifier.load(place, device)
+        if not isinstance(member, TextClassifier):
+            raise UserError(f"{place} is an ensemble; the members of one must be single models")
+        members.append(member)
+    return Ensemble(members, [w for _, _, w in each], [name for _, name, _ in each], average)
 
 
 def default_tokenizer(model_name: str) -> str:
@@ -237,7 +375,13 @@ def default_tokenizer(model_name: str) -> str:
 
 def save_weights(model: nn.Module, folder: Path) -> None:
     """Write a model's weights, atomically."""
-    weights = {name: w.contiguous() for name, w in model.state_dict().items()}
+    weights: dict[str, Tensor] = {}
+    places = set()
+    for name, weight in model.state_dict().items():
+        # Of weights that two layers share the file holds two copies: safetensors refuses one.
+        shared = weight.data_ptr() in places
+        places.add(weight.data_ptr())
+        weights[name] = weight.clone() if shared else weight.contiguous()
     write_atomically(folder / WEIGHTS, lambda path: save_file(weights, path))
 
 

@@ -171,14 +171,14 @@ def evaluate_sequences(
     was_training = model.training
     model.eval()
     device = torch.device(device)
-    sums = torch.zeros(3, dtype=torch.float64)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
         for indices in by_length(documents.lengths, _BATCH_TOKENS_OF_SEQUENCES):
             tokens, labels = (x.to(device, non_blocking=True) for x in documents.batch(indices))
             logits, target = predict(model, tokens, labels)
             loss = F.cross_entropy(logits.float(), target, reduction="sum")
             right = logits.argmax(-1) == target
-            sums += torch.stack([loss, right.sum(), (target >= 0).sum()]).cpu()
+            sums += torch.stack([loss, right.sum(), (target >= 0).sum()])
     model.train(was_training)
     loss, accuracy, count = sums.tolist()
     return SequenceMetrics(loss / max(1, count), accuracy / max(1, count), int(count))

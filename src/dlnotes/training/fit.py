@@ -96,7 +96,10 @@ def fit(
     """Train `model`; it ends with the weights of its best epoch on `dev`.
 
     The loss is the mean cross-entropy of a batch. A model with a method ``constrain_`` has it
-    called after each update (TextCNN's max-norm). The best epoch is the one with the highest dev
+    called after each update (TextCNN's max-norm). A model whose attribute ``log_likelihood`` is not
+    None gives the log-probability of the labels, (tokens, labels) → (b,), without computing that of
+    all classes (FastText's hierarchical softmax): the loss is then made of it, unless label
+    smoothing asks for all classes. The best epoch is the one with the highest dev
     accuracy and, among equals, the lowest dev loss.
 
     Labels may be sequences, one a document (b, u): the one that begins a target, its tokens, the
@@ -147,6 +150,7 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     weights = None if class_weights is None else class_weights.to(device)
     constrain = getattr(model, "constrain_", lambda: None)
+    likelihood = getattr(model, "log_likelihood", None) if label_smoothing == 0 else None
     measure: Callable[..., Metrics | SequenceMetrics] = evaluate
     if dev.batch(np.arange(min(1, len(dev)))).labels.dim() == 2:
         measure = evaluate_sequences
@@ -190,10 +194,17 @@ def fit(
                 labels = batch.labels.to(device, non_blocking=True)
                 optimizer.zero_grad(set_to_none=True)
                 with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                    logits, labels = predict(model, tokens, labels)
-                loss = F.cross_entropy(
-                    logits.float(), labels, weights, label_smoothing=label_smoothing
-                )
+                    if likelihood:
+                        chosen = likelihood(tokens, labels)
+                    else:
+                        logits, labels = predict(model, tokens, labels)
+                if likelihood:
+                    share = torch.ones_like(labels) if weights is None else weights[labels]
+                    loss = -(share * chosen.float()).sum() / share.sum()
+                else:
+                    loss = F.cross_entropy(
+                        logits.float(), labels, weights, label_smoothing=label_smoothing
+                    )
                 loss.backward()
                 norm = clip_gradients(model.parameters()) if clip_gradients else None
                 optimizer.step()

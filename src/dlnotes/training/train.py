@@ -14,7 +14,10 @@ import numpy as np
 import torch
 
 from dlnotes.data.dataset import Dataset
+from dlnotes.data.vectors import PretrainedVectors, read_vectors
 from dlnotes.errors import UserError
+from dlnotes.models import MODELS
+from dlnotes.nn import set_word_vectors
 from dlnotes.optim import OPTIMIZERS, clip_grad_norm_
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier, write_json
@@ -34,6 +37,7 @@ def train_classifier(
     *,
     model: str,
     model_settings: Mapping[str, Any] | None = None,
+    vectors: Path | None = None,
     optimizer: str = "adam",
     lr: float = 1e-3,
     optimizer_settings: Mapping[str, Any] | None = None,
@@ -61,6 +65,8 @@ def train_classifier(
             TensorBoard log. None keeps nothing.
         model: A name in `dlnotes.models.MODELS`.
         model_settings: Its hyper-parameters where they differ from the defaults.
+        vectors: Pretrained word vectors to start from, see `read_vectors`. They decide
+            `embedding_dim`. The trained classifier does not need the file.
         optimizer: A name in `OPTIMIZERS`.
         lr: Learning rate.
         optimizer_settings: Its hyper-parameters where they differ from the defaults.
@@ -90,6 +96,7 @@ def train_classifier(
     settings: dict[str, Any] = {
         "model": model,
         "model_settings": dict(model_settings or {}),
+        "vectors": str(vectors) if vectors else None,
         "optimizer": optimizer,
         "lr": lr,
         "optimizer_settings": dict(optimizer_settings or {}),
@@ -115,15 +122,22 @@ def train_classifier(
         raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
     if out:
         claim(out, resume)
+    own = _with_class_counts(model_settings or {}, dataset)
+    pretrained = None
+    if vectors:
+        pretrained = read_vectors(vectors, dataset.vocabulary)
+        own = _with_dimensions(model, own, vectors, pretrained)
     torch.manual_seed(seed)
     classifier = TextClassifier.create(
         model,
-        model_settings or {},
+        own,
         dataset.vocabulary,
         dataset.label_names,
         tokenizer=dataset.tokenizer,
         max_tokens=dataset.max_tokens,
     ).to(place)
+    if pretrained:
+        _start_from(pretrained, classifier)
     try:
         rule = OPTIMIZERS[optimizer](
             classifier.model.parameters(), lr=lr, **(optimizer_settings or {})
@@ -161,6 +175,7 @@ def train_classifier(
             "data": dict(dataset.fingerprints),
             "documents": {"train": len(dataset.train), "dev": len(dataset.dev)},
             "vocabulary": len(dataset.vocabulary),
+            "pretrained": len(pretrained.ids) if pretrained else 0,
             "parameters": sum(p.numel() for p in classifier.model.parameters()),
             "best_epoch": state.best_epoch,
             "history": state.history,
@@ -265,11 +280,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def claim(out: Path, resume: bool) -> None:
+def claim(out: Path, resume: bool = False) -> None:
     """Make the run folder.
 
     Raises:
-        UserError: It holds a run already, or cannot be written to.
+        UserError: It holds a run already (unless that is to be resumed) or cannot be written to.
     """
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         raise UserError(f"{out} already holds a run: give another --out, or --resume to go on")
@@ -293,6 +308,46 @@ def clipping(clip_norm: float | None) -> Callable[..., Any] | None:
     if not clip_norm > 0:
         raise UserError(f"clip_norm must be above 0, not {clip_norm}")
     return partial(clip_grad_norm_, max_norm=clip_norm)
+
+
+def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """A hierarchical output gets its tree from the training labels, unless it has one."""
+    if model_settings.get("output") != "hierarchical":
+        return dict(model_settings)
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
+    return {"class_counts": tuple(counts.tolist()), **model_settings}
+
+
+def _with_dimensions(
+    model: str, model_settings: dict[str, Any], path: Path, pretrained: PretrainedVectors
+) -> dict[str, Any]:
+    """The file decides the length of a vector, and that TextCNN is not CNN-rand."""
+    if model not in MODELS:
+        return model_settings
+    parameters = inspect.signature(MODELS[model]).parameters
+    if "embedding_dim" not in parameters:
+        raise UserError(f"{model} cannot start from pretrained word vectors (--vectors)")
+    dim = pretrained.rows.shape[1]
+    if model_settings.get("embedding_dim", dim) != dim:
+        raise UserError(
+            f"embedding_dim is {model_settings['embedding_dim']}, but the vectors in {path} have "
+            f"{dim} numbers: leave embedding_dim out"
+        )
+    filled: dict[str, Any] = {"embedding_dim": dim}
+    if "channels" in parameters:
+        filled["channels"] = "non-static"
+        if model_settings.get("channels") == "rand":
+            raise UserError("channels=rand takes no --vectors; leave one of them out")
+    return filled | model_settings
+
+
+def _start_from(pretrained: PretrainedVectors, classifier: TextClassifier) -> None:
+    ids, rows = torch.from_numpy(pretrained.ids), torch.from_numpy(pretrained.rows)
+    vectors: Any = classifier.model.vectors
+    set_word_vectors(vectors.weight, ids, rows, len(classifier.vocabulary))
+    static: Any = getattr(classifier.model, "static_vectors", None)
+    if static is not None:
+        static.load_state_dict(vectors.state_dict())
 
 
 def _class_weights(kind: str, dataset: Dataset) -> torch.Tensor | None:

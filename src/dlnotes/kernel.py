@@ -1,0 +1,262 @@
+"""From formulas of tensors to one C loop: a recorder, elementary functions, a compiler, a cache.
+
+A formula is run once on symbols instead of tensors, which records its arithmetic. What hangs on
+numbers alone is computed in float64, as Python does; the rest becomes the body of a loop. Two
+kinds of loops are made of that: ``dlnotes.optim._kernel`` and ``dlnotes.activations._elementwise``.
+
+A kernel takes about a quarter of a second to compile, once for each formula, dtype and machine; the
+result is kept in ``$DLNOTES_CACHE/kernels``, by default in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# dtype → how it is stored, what it is computed in, load, store
+TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
+    torch.float32: ("float", "float", "{0}", "{0}"),
+    torch.float64: ("double", "double", "{0}", "{0}"),
+    torch.float16: ("_Float16", "float", "(float){0}", "(_Float16){0}"),
+    torch.bfloat16: ("uint16_t", "float", "from_bfloat16({0})", "to_bfloat16({0})"),
+}
+
+FLAGS = ["-std=gnu11", "-O3", "-shared", "-fPIC"]
+# Without errno √ is one instruction; without traps both sides of a choice may be computed.
+FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
+# A minimum inside of a formula is no fork of two paths that are to be computed both.
+FLAGS += ["-fno-thread-jumps", "-fno-tree-pre"]
+# No -ffast-math, and a product and a sum become one operation only where the caller allows it.
+EXACT, CONTRACTED = "-ffp-contract=off", "-ffp-contract=fast"
+
+
+class Symbol:
+    """A number while a formula is recorded: one for each element, or one for the whole tensor."""
+
+    def __init__(self, program: Program, name: str, element: bool, truth: bool = False) -> None:
+        self.program, self.name, self.element, self.truth = program, name, element, truth
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Symbol:
+        """``torch.exp(x)`` and its like are the methods of the same name."""
+        method = {"where": "_where"}.get(function.__name__, function.__name__)
+        if not hasattr(cls, method):
+            raise NotImplementedError(f"{function.__name__} is not compiled")
+        result: Symbol = getattr(cls, method)(*args, **(kwargs or {}))
+        return result
+
+    def __add__(self, other: Any) -> Symbol:
+        return self.program.record("{} + {}", self, other)
+
+    def __radd__(self, other: Any) -> Symbol:
+        return self.program.record("{} + {}", other, self)
+
+    def __sub__(self, other: Any) -> Symbol:
+        return self.program.record("{} - {}", self, other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return self.program.record("{} - {}", other, self)
+
+    def __mul__(self, other: Any) -> Symbol:
+        return self.program.record("{} * {}", self, other)
+
+    def __rmul__(self, other: Any) -> Symbol:
+        return self.program.record("{} * {}", other, self)
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return self.program.record("{} / {}", self, other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return self.program.record("{} / {}", other, self)
+
+    def __neg__(self) -> Symbol:
+        return self.program.record("-{}", self)
+
+    def __pow__(self, other: Any) -> Symbol:
+        if self.element:
+            if not (isinstance(other, int) and other == 2):
+                raise NotImplementedError("of the powers of a tensor only the square is compiled")
+            return self * self
+        return self.program.record("pow({}, {})", self, other)
+
+    def __rpow__(self, other: Any) -> Symbol:
+        if self.element:
+            raise NotImplementedError("a tensor in the exponent is not compiled")
+        return self.program.record("pow({}, {})", other, self)
+
+    def __gt__(self, other: Any) -> Symbol:
+        return self.program.record("{} > {}", self, other, truth=True)
+
+    def __ne__(self, other: object) -> Any:
+        return self.program.record("{} != {}", self, other, truth=True)
+
+    def __eq__(self, other: object) -> bool:
+        raise NotImplementedError("a formula that compares numbers is not compiled")
+
+    def __bool__(self) -> bool:
+        raise NotImplementedError("a formula that branches on a number is not compiled")
+
+    def _method(self, form: str, *others: Any) -> Symbol:
+        if not self.element:
+            raise NotImplementedError("numbers have no methods")
+        return self.program.record(form, self, *others)
+
+    def _where(self, then: Any, otherwise: Any) -> Symbol:
+        return self._method("{} ? {} : {}", then, otherwise)
+
+    def sqrt(self) -> Symbol:
+        """√, as the tensor's method."""
+        return self._method("F(sqrt)({})")
+
+    def abs(self) -> Symbol:
+        """The absolute value."""
+        return self._method("F(fabs)({})")
+
+    def exp(self) -> Symbol:
+        """eˣ."""
+        return self._method("vector_exp({})")
+
+    def expm1(self) -> Symbol:
+        """eˣ − 1."""
+        return self._method("vector_expm1({})")
+
+    def log1p(self) -> Symbol:
+        """log(1 + x)."""
+        return self._method("vector_log1p({})")
+
+    def erf(self) -> Symbol:
+        """The error function, not in double."""
+        if self.program.compute == "double":
+            raise NotImplementedError("erf in double is not compiled")
+        return self._method("vector_erf({})")
+
+    def clamp(self, min: float | None = None, max: float | None = None) -> Symbol:
+        """The number in [min, max] that is closest to x."""
+        x = self if min is None else self._method("at_least({1}, {0})", min)
+        return x if max is None else x._method("at_most({1}, {0})", max)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Program:
+    """The recorded arithmetic of one formula as C text."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.storage, self.compute, self.load, self.store = TYPES[dtype]
+        self.scalars: list[str] = []
+        self.constants: dict[str, str] = {}
+        self.body: list[str] = []
+
+    def record(self, form: str, *operands: Any, truth: bool = False) -> Symbol:
+        """Append one operation and return its result."""
+        if not all(isinstance(x, (Symbol, int, float)) for x in operands):
+            raise NotImplementedError("only arithmetic of tensors and numbers is compiled")
+        element = any(isinstance(x, Symbol) and x.element for x in operands)
+        text = form.format(*(self._operand(x, element) for x in operands))
+        if element:
+            name = f"e{len(self.body)}"
+            self.body.append(f"        const {'int' if truth else 'real'} {name} = {text};\n")
+        else:
+            return self.number(text)
+        return Symbol(self, name, True, truth)
+
+    def number(self, text: str) -> Symbol:
+        """A number of the whole tensor, kept in one place."""
+        name = f"scalar[{len(self.scalars)}]"
+        self.scalars.append(f"    {name} = {text};\n")
+        return Symbol(self, name, False)
+
+    def constants_text(self) -> str:
+        """The numbers of the whole tensor, rounded to what the elements are computed in."""
+        return "".join(
+            f"    const real {name} = (real){text};\n" for text, name in self.constants.items()
+        )
+
+    def prelude(self) -> str:
+        """What the library begins with."""
+        header = Path(__file__).with_name("kernel.h").read_text(encoding="utf-8")
+        wide = int(self.compute == "double")
+        return f"#define WIDE {wide}\n{header}\ntypedef {self.storage} stored;\n"
+
+    def _operand(self, x: Symbol | float, element: bool) -> str:
+        text = x.name if isinstance(x, Symbol) else float(x).hex()
+        if not element or (isinstance(x, Symbol) and x.element):
+            return text
+        if not isinstance(x, Symbol):
+            return f"(real){text}"
+        return self.constants.setdefault(text, f"c{len(self.constants)}")
+
+
+def compiled(source: str, contraction: str) -> Path:
+    """The path of a library, from the cache when it is there.
+
+    Args:
+        source: The C text.
+        contraction: ``EXACT`` or ``CONTRACTED``.
+
+    Raises:
+        OSError: There is no C compiler or no place for the library.
+        RuntimeError: The compiler failed.
+    """
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None or shutil.which(compiler) is None:
+        raise FileNotFoundError("there is no C compiler (looked for $CC, cc, gcc and clang)")
+    flags = [*FLAGS, contraction]
+    key = hashlib.sha256("\n".join([source, compiler, *flags, _machine()]).encode()).hexdigest()
+    folder = _cache()
+    library = folder / f"{key[:32]}.so"
+    if library.exists():
+        return library
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        text, made = Path(work, "kernel.c"), Path(work, "kernel.so")
+        text.write_text(source)
+        errors = ""
+        # Some compilers know no OpenMP (one core, then) or no -march=native.
+        for extra in (["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], []):
+            command = [compiler, *flags, *extra, str(text), "-o", str(made), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                os.replace(made, library)  # noqa: PTH105 (atomic: another process may do the same)
+                return library
+            errors = done.stderr
+    raise RuntimeError(f"{compiler} failed:\n{errors}")
+
+
+@functools.lru_cache(maxsize=1)
+def _machine() -> str:
+    """What ``-march=native`` hangs on; a cache in a shared home serves several machines."""
+    cpu = Path("/proc/cpuinfo")
+    flags = (
+        [x for x in cpu.read_text().splitlines() if x.startswith("flags")] if cpu.exists() else []
+    )
+    return "\n".join([platform.platform(), platform.processor(), *flags[:1]])
+
+
+def _cache() -> Path:
+    """A folder for compiled kernels that only this user can write to."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(os.environ.get("DLNOTES_CACHE") or Path(home, "dlnotes")) / "kernels"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # no home, or one that cannot be written to
+        pass
+    return _temporary()
+
+
+@functools.lru_cache(maxsize=1)
+def _temporary() -> Path:
+    return Path(tempfile.mkdtemp(prefix="dlnotes-kernels-"))

@@ -1,0 +1,266 @@
+"""From trained runs to an ensemble, and to the next member of a boosted one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dlnotes.data.dataset import Dataset, load_dataset
+from dlnotes.data.documents import Documents
+from dlnotes.data.readers import Source
+from dlnotes.errors import UserError
+from dlnotes.models.ensemble import AVERAGES, average_scores, greedy_weights, samme
+from dlnotes.training.classifier import (
+    CLASSIFIER,
+    Ensemble,
+    TextClassifier,
+    read_json,
+    write_json,
+)
+from dlnotes.training.evaluate import metrics, scores
+from dlnotes.training.record import provenance
+from dlnotes.training.train import METRICS, claim
+
+WEIGHTING = ("greedy", "equal", "boosting")
+
+
+@dataclass
+class Member:
+    """A trained run and the documents, as its classifier reads them.
+
+    Attributes:
+        run: The run's folder.
+        classifier: What was trained.
+        dataset: Its splits, numbered by the classifier's vocabulary.
+        split: What decided which documents were dev in training, see `dev_split`.
+    """
+
+    run: Path
+    classifier: TextClassifier
+    dataset: Dataset
+    split: dict[str, Any]
+
+
+def load_members(
+    runs: Sequence[Path], sources: Mapping[str, Source], *, cache_dir: Path | None = None
+) -> list[Member]:
+    """Load runs that were trained on the same documents.
+
+    A document that one run has trained on is no dev document for an ensemble. The runs' dev split
+    is cut again from what their ``metrics.json`` says, and must be the same for all, unless
+    `sources` has dev documents of its own.
+
+    Args:
+        runs: Run folders of single models.
+        sources: ``train``, and optionally ``dev`` and ``test``, as for `load_dataset`.
+        cache_dir: See `dlnotes.data.tokenized.tokenize`.
+
+    Raises:
+        UserError: A folder that is not such a run, runs whose dev documents differ, or `sources`
+            that are not what the runs were trained on.
+    """
+    members: list[Member] = []
+    for run in runs:
+        classifier = TextClassifier.load(run)
+        if not isinstance(classifier, TextClassifier):
+            raise UserError(f"{run} is an ensemble itself; give the runs that it is made of")
+        record = read_json(run / METRICS, "is not a finished run")
+        settings, data = record["settings"], record["data"]
+        split = dev_split(settings, data)
+        dataset = load_dataset(
+            sources,
+            tokenizer=classifier.tokenizer,
+            max_tokens=classifier.max_tokens,
+            seed=settings.get("split_seed", settings["seed"]),
+            dev_fraction=settings.get("dev_fraction", 0.1),
+            text_column=settings.get("text_column"),
+            label_column=settings.get("label_column"),
+            cache_dir=cache_dir,
+            vocabulary=classifier.vocabulary,
+        )
+        if dataset.fingerprints["train"] != data["train"]:
+            raise UserError(f"{run} was trained on other documents than those given for training")
+        if "dev" in dataset.fingerprints:
+            if dataset.fingerprints["dev"] == data["train"]:
+                raise UserError(f"the dev documents are those that {run} was trained on")
+        elif "dev" in data:
+            raise UserError(f"{run} had dev documents of its own: give them with --dev FILE")
+        elif members and split != members[0].split:
+            raise UserError(
+                f"the dev documents of {runs[0]} and {run} differ, so that one may have trained on "
+                f"the other's ({_difference(members[0].split, split)}): train with the same "
+                "--split-seed, or give documents that none has seen with --dev FILE"
+            )
+        members.append(Member(run, classifier, dataset, split))
+    return members
+
+
+def dev_split(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    """What decides which documents are dev: equal for two runs whose dev documents are the same."""
+    if "dev" in data:
+        return {"train": data["train"], "dev": data["dev"]}
+    return {
+        "train": data["train"],
+        "split seed": settings.get("split_seed", settings["seed"]),
+        "dev_fraction": settings.get("dev_fraction", 0.1),
+        "label_column": settings.get("label_column"),
+    }
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return ", ".join(f"{name} is {one.get(name)!r} and {other.get(name)!r}" for name in names)
+
+
+def make_ensemble(
+    members: Sequence[Member],
+    out: Path | None,
+    *,
+    average: str = "probabilities",
+    weights: str = "greedy",
+    rounds: int = 50,
+) -> tuple[Ensemble, dict[str, Any]]:
+    """Weigh the members on dev, then read and measure the test split, once.
+
+    Args:
+        members: What `load_members` gave.
+        out: Run folder: the ensemble's folder and ``metrics.json``. None keeps nothing.
+        average: ``probabilities`` or ``logits``, see `average_scores`.
+        weights: ``greedy`` chooses on dev (see `greedy_weights`); ``equal`` takes all alike;
+            ``boosting`` takes the weights that boosting gave the members, which were trained one
+            after the other in this order (see `samme`), divided by their sum.
+        rounds: Of the greedy choice.
+
+    Returns:
+        The ensemble and its record (what ``metrics.json`` holds).
+
+    Raises:
+        UserError: Settings or members that cannot be used.
+    """
+    if average not in AVERAGES:
+        raise UserError(f"average must be one of {', '.join(AVERAGES)}, not {average!r}")
+    if weights not in WEIGHTING:
+        raise UserError(f"weights must be one of {', '.join(WEIGHTING)}, not {weights!r}")
+    if rounds < 1:
+        raise UserError(f"rounds must be at least 1, not {rounds}")
+    if out:
+        claim(out)
+    names = [str(member.run) for member in members]
+    # Made before anything is scored: members with different labels are refused at once.
+    ensemble = Ensemble([m.classifier for m in members], [], names, average)
+    labels = members[0].dataset.dev.labels
+    dev = [scores(m.classifier.model, m.dataset.dev) for m in members]
+    if weights == "greedy":
+        ensemble.weights = greedy_weights(
+            dev, torch.from_numpy(labels), kind=average, rounds=rounds
+        )
+    elif weights == "equal":
+        ensemble.weights = [1 / len(members)] * len(members)
+    else:
+        alpha, _ = _boosted(members)
+        ensemble.weights = (alpha / alpha.sum()).tolist()
+
+    def figures(each: list[Float[Tensor, "n c"]], split: str, documents: Documents) -> None:
+        whole = metrics(average_scores(each, ensemble.weights, average), documents.labels)
+        record["documents"][split] = len(documents)
+        record[split] = whole.summary()
+        if split == "test":
+            record[split]["classes"] = whole.per_class(ensemble.label_names)
+        for row, s in zip(record["members"], each, strict=True):
+            row[split] = metrics(s, documents.labels).summary()
+
+    record: dict[str, Any] = {
+        **provenance(0),
+        "settings": {
+            "model": "ensemble",
+            "members": names,
+            "average": average,
+            "weights": weights,
+            "rounds": rounds,
+        },
+        "documents": {},
+        "members": [
+            {"run": name, "model": m.classifier.model_name, "weight": weight}
+            for name, m, weight in zip(names, members, ensemble.weights, strict=True)
+        ],
+    }
+    figures(dev, "dev", members[0].dataset.dev)
+    if out:
+        ensemble.save(out / CLASSIFIER)
+    if members[0].dataset.has_test:
+        tests = [m.dataset.read_test() for m in members]
+        each = [scores(m.classifier.model, t) for m, t in zip(members, tests, strict=True)]
+        figures(each, "test", tests[0])
+    record["data"] = dict(members[0].dataset.fingerprints)
+    if out:
+        write_json(out / METRICS, record)
+    return ensemble, record
+
+
+def boost(
+    dataset: Dataset, members: Sequence[Member], split: Mapping[str, Any], seed: int
+) -> Dataset:
+    """The training documents for the next member of a boosted ensemble (see `samme`).
+
+    The algorithm weighs the documents in the loss; here as many as there are are drawn with the
+    weights as probabilities, which is the same in the mean and asks nothing of the training loop.
+
+    Args:
+        dataset: What the next member is to be trained on.
+        members: The members so far, in the order of their training.
+        split: The `dev_split` of `dataset`.
+        seed: Decides the draw.
+
+    Raises:
+        UserError: A member trained on other documents, with no error in training, or no better
+            than chance.
+    """
+    for member in members:
+        if member.split != split:
+            raise UserError(
+                f"{member.run} was trained on other documents "
+                f"({_difference(member.split, split)}): give the same --split-seed"
+            )
+    _, weights = _boosted(members)
+    return _drawn(dataset, weights.numpy(), seed)
+
+
+def bootstrap(dataset: Dataset, seed: int) -> Dataset:
+    """As many training documents, drawn with replacement: bagging's data for one member.
+
+    Breiman 1996, https://doi.org/10.1007/BF00058655. The vocabulary stays that of all of them.
+
+    Args:
+        dataset: What to draw from.
+        seed: Decides the draw.
+    """
+    n = len(dataset.train)
+    return _drawn(dataset, np.full(n, 1 / n), seed)
+
+
+def _drawn(dataset: Dataset, probabilities: Any, seed: int) -> Dataset:
+    n = len(dataset.train)
+    drawn = np.random.default_rng(seed).choice(n, n, p=probabilities)
+    return replace(dataset, train=dataset.train.take(drawn))
+
+
+def _boosted(members: Sequence[Member]) -> tuple[Float[Tensor, " k"], Float[Tensor, " n"]]:
+    wrong = []
+    for member in members:
+        train = member.dataset.train
+        predicted = scores(member.classifier.model, train).argmax(-1)
+        wrong.append(predicted != torch.from_numpy(train.labels))
+    try:
+        return samme(torch.stack(wrong), len(members[0].classifier.label_names))
+    except ValueError as error:
+        runs = ", ".join(str(member.run) for member in members)
+        raise UserError(
+            f"boosting cannot go on with {runs}: on training documents {error}"
+        ) from error

@@ -1,0 +1,261 @@
+"""Every formula as one C loop, against its tensor operations and against the truth."""
+
+import importlib
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from dlnotes import kernel
+from dlnotes.activations import _elementwise, elu, leaky_relu, sigmoid, softplus
+from dlnotes.activations._elementwise import _in_one_pass, _plain, elementwise
+from dlnotes.activations._oracles import ORACLES
+
+every = pytest.mark.parametrize("case", ORACLES, ids=lambda case: case.name)
+SETTINGS = {
+    "elu": {"alpha": 1.5},
+    "leaky_relu": {"negative_slope": 0.1},
+    "softplus": {"beta": 0.5},
+}
+FORMULAS = [
+    (module, name)
+    for module in (
+        "sigmoid",
+        "tanh",
+        "relu",
+        "leaky_relu",
+        "prelu",
+        "elu",
+        "softplus",
+        "gelu",
+        "silu",
+    )
+    for name in ("_value", "_slope_times")
+]
+
+
+def formula_of(module, name):
+    found = vars(importlib.import_module(f"dlnotes.activations.{module}"))
+    return found[
+        "_slopes_times" if (module, name) == ("prelu", "_slope_times") else name
+    ].__wrapped__
+
+
+def arguments(module, name, x):
+    g = torch.linspace(-2, 3, x.numel(), dtype=x.dtype).reshape(x.shape)
+    if name == "_value":
+        tensors = [x]
+    elif module in {"relu", "leaky_relu"}:
+        tensors = [g, x > 0]
+    else:
+        tensors = [g, x]
+    if module == "prelu":
+        tensors.append(torch.tensor(0.3, dtype=x.dtype))
+    return tensors
+
+
+def compiler():
+    try:
+        kernel.compiled("int one(void) { return 1; }\n", kernel.EXACT)
+    except (OSError, RuntimeError) as reason:
+        pytest.skip(f"no compiler on this machine: {reason}")
+
+
+def points(dtype, n=20_001):
+    torch.manual_seed(0)
+    return torch.cat((torch.linspace(-30, 30, n, dtype=dtype), 3 * torch.randn(n, dtype=dtype)))
+
+
+def as_list(result):
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("module", "name"), FORMULAS)
+def test_a_loop_is_its_formula_up_to_roundings(module, name, dtype):
+    """Both are as far from the formula in float64; gelu and silu of the sizes that cancel in it."""
+    compiler()
+    f, settings = formula_of(module, name), SETTINGS.get(module, {})
+    tensors = arguments(module, name, points(dtype))
+    with torch.no_grad():
+        fast = _in_one_pass(f, {}, tensors, settings)
+        if module == "gelu" and dtype is torch.float64:
+            assert fast is None  # there is no erf in double
+            return
+        plain = _plain(f, tensors, settings)
+        truth = f(*(t if t.dtype is torch.bool else t.double() for t in tensors), **settings)
+    eps = torch.finfo(dtype).eps
+    for x, y, exact in zip(*map(as_list, (fast, plain, truth)), strict=True):
+        if x.dtype is torch.bool:
+            assert torch.equal(x, y)
+            continue
+        absolute = 4 * eps * (30 if module in {"gelu", "silu"} else 1e-30)
+        for mine in (x, y):
+            torch.testing.assert_close(mine.double(), exact, rtol=6 * eps, atol=absolute)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("name", "low", "high", "ulps"),
+    [
+        ("exp", -1, 1, 2),
+        ("exp", -87, 88.7, 2),
+        ("exp", -103, -87, 2),  # in float the result has few digits left
+        ("expm1", -1e-3, 1e-3, 2),
+        ("expm1", -1, 1, 2),
+        ("expm1", -40, 88.7, 2),
+        ("log1p", -0.999, 0, 2),
+        ("log1p", 0, 1, 2),
+        ("log1p", 0, 1e6, 2),
+        ("erf", -1e-3, 1e-3, 4),
+        ("erf", -6, 6, 4),
+    ],
+)
+def test_elementary_functions(name, low, high, ulps, dtype):
+    compiler()
+    if name == "erf" and dtype is torch.float64:
+        pytest.skip("there is no erf in double")
+
+    def f(x):
+        return getattr(torch, name)(x)
+
+    x = torch.linspace(low, high, 100_001, dtype=dtype)
+    with torch.no_grad():
+        found = _in_one_pass(f, {}, [x], {})
+    if dtype is torch.float64:
+        exact, ulps = f(x), ulps + 1  # torch's own is off by one
+    else:
+        exact = f(x.double())
+    away = torch.full_like(exact, torch.inf)
+    rounded = exact.to(dtype).abs()
+    ulp = torch.nextafter(rounded, away.to(dtype)) - rounded
+    assert ((found.double() - exact).abs() <= ulps * ulp.double()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["exp", "expm1", "log1p", "erf"])
+def test_elementary_functions_at_their_ends(name, dtype):
+    compiler()
+    if name == "erf" and dtype is torch.float64:
+        pytest.skip("there is no erf in double")
+    tiny, huge = torch.finfo(dtype).tiny, torch.finfo(dtype).max
+    inf, nan = torch.inf, torch.nan
+    x = torch.tensor([0.0, tiny, -tiny, huge, -huge, inf, -inf, nan, -1, -2, 1], dtype=dtype)
+    with torch.no_grad():
+        found = _in_one_pass(lambda x: getattr(torch, name)(x), {}, [x], {})
+    torch.testing.assert_close(found, getattr(torch, name)(x), equal_nan=True, atol=0, rtol=1e-6)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_an_element_has_the_same_bits_wherever_it_lies(case, dtype):
+    """In the vector part of the loop, in its remainder, on one thread or on two."""
+    x = points(dtype, 40_000)
+    y = case.ours(x)
+    for start, end in ((0, 1), (1, 14), (3, 40_010), (77_777, None)):
+        assert torch.equal(case.ours(x[start:end]), y[start:end])
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(case.ours(x), y)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_without_a_compiler_the_numbers_are_the_same_to_a_few_ulp(case, dtype, monkeypatch):
+    def both(x):
+        x = x.clone().requires_grad_()
+        y = case.ours(x)
+        return y.detach(), *torch.autograd.grad(y, x, torch.full_like(y, 0.7))
+
+    x = torch.cat((points(dtype), torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan])))
+    x = x.to(dtype)
+    fast = both(x)
+    monkeypatch.setattr(_elementwise, "_in_one_pass", lambda *_: None)
+    eps = torch.finfo(dtype).eps
+    absolute = 60 * eps if case.name in {"gelu", "silu"} else 1e-37
+    for mine, plain in zip(fast, both(x), strict=True):
+        torch.testing.assert_close(mine, plain, rtol=8 * eps, atol=absolute, equal_nan=True)
+
+
+def test_no_compiler_no_loop(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "/nonexistent/cc")
+    monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
+    f = formula_of("sigmoid", "_value")
+    x = torch.randn(100)
+    with torch.no_grad():
+        assert _in_one_pass(f, {}, [x], {}) is None
+        assert torch.equal(elementwise(f)(x), f(x))
+
+
+def test_a_broken_compiler_is_not_used(monkeypatch, tmp_path):
+    compiler()
+    wrong = tmp_path / "cc"
+    wrong.write_text(
+        "#!/bin/sh\n"
+        'for a; do case "$a" in *.c) sed -i "s/= vector_exp(/= 1.001f * vector_exp(/" "$a";; esac; done\n'
+        'exec cc "$@"\n'
+    )
+    wrong.chmod(0o755)
+    monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
+    f = formula_of("sigmoid", "_value")
+    with torch.no_grad():
+        assert _in_one_pass(f, {}, [torch.randn(100)], {}) is not None
+        monkeypatch.setenv("CC", str(wrong))
+        assert _in_one_pass(f, {}, [torch.randn(100)], {}) is None
+
+
+def test_what_takes_the_loop():
+    """Dense plain tensors of one layout; everything else goes operation by operation."""
+    compiler()
+    f = formula_of("sigmoid", "_slope_times")
+    image = torch.randn(2, 3, 4, 5)
+    last = image.contiguous(memory_format=torch.channels_last)
+
+    def takes(*tensors):
+        return _in_one_pass(f, {}, tensors, {}) is not None
+
+    with torch.no_grad():
+        assert takes(image, image)
+        assert takes(last, last)
+        assert takes(image.transpose(0, 2), image.transpose(0, 2))
+        assert takes(torch.randn(()), torch.randn(()))
+        assert not takes(image, last)
+        assert not takes(image, image.double())
+        assert not takes(image[:, ::2], image[:, ::2])
+        assert not takes(image.half(), image.half())
+        assert not takes(image[:1].expand(2, -1, -1, -1), image)
+        assert not takes(image[:0], image[:0])
+        assert not takes(image.to("meta"), image.to("meta"))
+        assert not takes(image.to_sparse(), image.to_sparse())
+        z = torch.complex(torch.randn(1), torch.randn(1)).conj().imag  # lazily negated
+        assert not takes(z, z)
+    assert not takes(image, image)  # autograd may be recording
+
+
+def test_settings_are_not_compiled_in():
+    x = torch.tensor([-1.0, 2.0])
+    assert torch.equal(elu(x, 3.0) / elu(x, 1.0), torch.tensor([3.0, 1.0]))
+    assert leaky_relu(x, 0.5)[0] == -0.5
+    assert leaky_relu(x, 0.25)[0] == -0.25
+    assert softplus(x, 100.0)[1] == 2
+
+
+@pytest.mark.parametrize("mode", ["real", "fake"])
+def test_a_tracer_sees_the_operations(mode):
+    x = torch.randn(10)
+    traced = make_fx(sigmoid, tracing_mode=mode)(x)
+    torch.testing.assert_close(traced(x + 1), sigmoid(x + 1))
+
+
+def test_forward_over_reverse_without_a_graph_keeps_the_tangent():
+    x = torch.randn(10, dtype=torch.float64)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x.clone().requires_grad_(), torch.ones_like(x))
+        (dx,) = torch.autograd.grad(sigmoid(dual).sum(), dual)
+        tangent = forward_ad.unpack_dual(dx).tangent
+    y = torch.sigmoid(x)
+    torch.testing.assert_close(tangent, y * (1 - y) * (1 - 2 * y))

@@ -1,0 +1,30 @@
+"""--vectors on files: train, predict without the file, and a user's mistakes."""
+
+import json
+
+from running import SMALL
+
+
+def test_train_from_vectors(script, files, tmp_path):
+    path = tmp_path / "vectors.vec"
+    path.write_text("3 4\ngoal 1 0 0 0\nchip 0 1 0 0\nother 0 0 1 0\n")
+    command = [
+        "train", "--model", "textcnn", "--train", files / "train.tsv", "--test",
+        files / "test.tsv", "--vectors", path, "--epochs", 5, "--lr", 0.02, "--batch-size", 16,
+    ]  # fmt: skip
+    own = ["--model-args", "maps=4", "channels=multichannel"]
+    out = tmp_path / "run"
+    trained = script(*command, "--out", out, *own)
+    assert trained.code == 0, trained.err
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["pretrained"] == 2
+    assert record["test"]["accuracy"] > 0.9
+    path.unlink()
+    assert json.loads(script("predict", out, "the goal of a team").out)["label"] == "sport"
+    failed = script(*command, "--out", tmp_path / "b", *SMALL["textcnn"])
+    assert failed.code == 2
+    assert "vectors.vec cannot be read" in failed.err
+    path.write_text("goal 1 0\n")
+    failed = script(*command, "--out", tmp_path / "c", *SMALL["textcnn"])
+    assert failed.code == 2
+    assert "leave embedding_dim out" in failed.err
