@@ -240,9 +240,7 @@ def world(
             x, y = at[k]
             row += [agents[k], here + x, here + side + y, SENTENCE_END]
             row += [agents[k], turn[way[k]], SENTENCE_END]
-        for k, acts in zip(
-            random.integers(0, 2, steps), random.integers(0, 2, steps), strict=True
-        ):
+        for k, acts in zip(random.integers(0, 2, steps), random.integers(0, 2, steps), strict=True):
             if acts:
                 far = int(random.integers(1, 6))
                 at[k] = np.clip(at[k] + far * ways[way[k]], 0, side - 1)
