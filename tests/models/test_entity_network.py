@@ -159,6 +159,20 @@ def test_sentences_of_padding_leave_the_memory_as_it_is_bit_for_bit() -> None:
     assert torch.equal(h[2], inputs[0][2])
 
 
+def test_half_precision_around_it_leaves_the_memory_in_full() -> None:
+    model = build().float()
+    tokens = documents(stories([4, 2]))
+    expected = model.explain(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = model(tokens)
+        torch.testing.assert_close(model.explain(tokens), expected)
+    torch.testing.assert_close(scores.float(), model(tokens), rtol=0.05, atol=0.1)
+    scores.float().square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
 def test_starts_as_the_paper_says() -> None:
     model = EntityNetwork(vocabulary_size=2000, num_classes=3)
     assert model.keys.shape == (20, 100)

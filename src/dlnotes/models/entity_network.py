@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -151,10 +152,15 @@ class EntityNetwork(nn.Module):
         s = self._encode(words, self.masks)  # b s d
         real = (words != PAD).any(dim=2)  # b s
         h = w.expand(len(s), *w.shape)
-        # All that does not depend on the memory, for all sentences at once.
-        key, candidate, known = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
         keep = torch.is_grad_enabled()
-        h, *kept = Memory.apply(h, s, key, candidate, known, self.U, self.phi.weight, real, keep)
+        # In full precision where the rest is in half: the errors of many steps would add up.
+        full = nullcontext() if s.is_meta else torch.autocast(s.device.type, enabled=False)
+        with full:
+            # All that does not depend on the memory, for all sentences at once.
+            key, candidate, known = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
+            h, *kept = Memory.apply(
+                h, s, key, candidate, known, self.U, self.phi.weight, real, keep
+            )
         return h, torch.stack(kept[: s.shape[1]], dim=1)
 
 
