@@ -67,9 +67,18 @@ def rows() -> Iterator[Row]:
     yield _row("multi-head attention", "nn.MultiheadAttention", y, expected)
 
     for norm_first in (False, True):
-        sizes = {"num_layers": 2, "num_heads": 2, "feedforward_dim": 12, "norm_first": norm_first}
+        sizes: dict[str, Any] = {
+            "num_layers": 2,
+            "num_heads": 2,
+            "feedforward_dim": 12,
+            "norm_first": norm_first,
+        }
         encoder, decoder = _ready(Encoder(8, **sizes)), _ready(Decoder(8, **sizes))
-        layer = {"dim_feedforward": 12, "batch_first": True, "norm_first": norm_first}
+        layer: dict[str, Any] = {
+            "dim_feedforward": 12,
+            "batch_first": True,
+            "norm_first": norm_first,
+        }
         read = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(8, 2, **layer),
             2,
