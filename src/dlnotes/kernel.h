@@ -2,8 +2,8 @@
    WIDE is 1 and in float if it is 0, and the conversions of bfloat16.
 
    No function has a branch or a table, so that the compiler makes vector code of a loop around it.
-   They are off by less than 2 ulp, erf by less than 4; the C library's own vector functions need
-   glibc and are off by up to 4. */
+   They are off by less than 2 ulp, erf by less than 5e-7; the C library's own vector functions need
+   glibc and are off by up to 4 ulp. */
 
 #include <math.h>
 #include <stdint.h>
@@ -117,16 +117,13 @@ static inline real vector_log1p(real x) {
 }
 
 #if !WIDE
-/* erf |x| = 1 − e^(−|x| P(|x|)): P = −log(erfc x) / x is smooth, and a polynomial of degree 8 (found
-   by reweighted least squares on [0, 4], beyond which erf is 1 in float) errs by 4e-9 of erf. */
+/* erf |x| = 1 − e^(−x²) Q(t) with t = 1 / (1 + 0.4 |x|), after Abramowitz & Stegun 7.1.26; this Q was
+   found by reweighted least squares and errs by 3e-8. A density e^(−x²) beside it comes for free. */
 static inline real vector_erf(real x) {
-    static const real p[] = {1.1283791716f,   0.63661938197f,   0.10277783050f,
-                             -0.01915306387f, -1.6039611725e-4f, 1.6670275078e-3f,
-                             -6.3283687938e-4f, 1.1764127792e-4f, -9.2562658835e-6f};
-    const real size = at_most(4, fabsf(x));
-    word n; /* the exponential's argument is between -16 and 0, and so needs no care */
-    const real y = reduced_expm1(-size * polynomial(size, p, 0, 8), &n), power = power_of_2(n);
-    return copysignf(power * y + (power - 1), x);
+    static const real q[] = {0.231922298f, 0.161822286f,  0.468277355f,
+                             -0.370911883f, 0.709149755f, -0.200259838f};
+    const real t = 1 / (1 + (real)0.4 * fabsf(x));
+    return copysignf(1 - vector_exp(-x * x) * (t * polynomial(t, q, 0, 5)), x);
 }
 
 static inline float from_bfloat16(uint16_t x) { return from_bits((int32_t)((uint32_t)x << 16)); }

@@ -51,7 +51,7 @@ class Symbol:
         cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Symbol:
         """``torch.exp(x)`` and its like are the methods of the same name."""
-        method = {"where": "_where"}.get(function.__name__, function.__name__)
+        method = {"where": "choose"}.get(function.__name__, function.__name__)
         if not hasattr(cls, method):
             raise NotImplementedError(f"{function.__name__} is not compiled")
         result: Symbol = getattr(cls, method)(*args, **(kwargs or {}))
@@ -113,7 +113,8 @@ class Symbol:
             raise NotImplementedError("numbers have no methods")
         return self.program.record(form, self, *others)
 
-    def _where(self, then: Any, otherwise: Any) -> Symbol:
+    def choose(self, then: Any, otherwise: Any) -> Symbol:
+        """``torch.where`` of a comparison."""
         return self._method("{} ? {} : {}", then, otherwise)
 
     def sqrt(self) -> Symbol:

@@ -104,6 +104,7 @@ BAD = {
     "empty": (b"", "is not a file of word vectors"),
     "prose": (b"once upon a time\nthere was\n", "is not a file of word vectors"),
     "image": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 9, "is not a file of word vectors"),
+    "tabs": (lines().replace(b" ", b"\t"), "is not a file of word vectors"),
     "words alone": (b"the\ngoal\n", "is not a file of word vectors"),
     "too few numbers": (lines() + b"unseen 1 2\n", r"bad:8: 2 numbers, where others have 5"),
     "no number": (lines() + b"unseen 1 2 3 4 five\n", "is not made of numbers"),
@@ -127,7 +128,9 @@ def test_bad_fasttext_files_are_told(tmp_path):
     path = tmp_path / "bad"
     whole = bin_file(path)
     read_vectors(path, VOCABULARY)
-    for content in (whole[:-1], whole[:60], whole[:120], whole[:8]):
+    size = 4 + 13 * 4 + 8  # where the number of words is told
+    many = whole[:size] + b"\xff\xff\xff\x7f" + whole[size + 4 :]
+    for content in (whole[:-1], whole[:60], whole[:120], whole[:8], many):
         path.write_bytes(content)
         with pytest.raises(UserError, match="is cut off or damaged"):
             read_vectors(path, VOCABULARY)

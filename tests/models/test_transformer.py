@@ -283,6 +283,7 @@ def targets(*lengths: int, v: int = 11) -> Tensor:
     return rows
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("tied", [False, True])
 def test_translator_is_torchs_transformer(norm_first: bool, tied: bool) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from running import SMALL
+from small import model_args
 
 
 def train(script, files, out, *more):
@@ -15,12 +15,12 @@ def train(script, files, out, *more):
 
 
 def test_ensemble_evaluate_predict(script, files, tmp_path):
-    a = train(script, files, tmp_path / "a", "--model", "fasttext", *SMALL["fasttext"])
+    a = train(script, files, tmp_path / "a", "--model", "fasttext", *model_args("fasttext"))
     b = train(
         script, files, tmp_path / "b", "--model", "textcnn", "--seed", 1, "--split-seed", 0,
-        "--tokenizer", "characters", "--bootstrap", *SMALL["textcnn"],
+        "--tokenizer", "characters", "--bootstrap", *model_args("textcnn"),
     )  # fmt: skip
-    c = train(script, files, tmp_path / "c", "--boost", a, *SMALL["fasttext"])
+    c = train(script, files, tmp_path / "c", "--boost", a, *model_args("fasttext"))
     out = tmp_path / "e"
     data = ["--train", files / "train.tsv", "--test", files / "test.tsv"]
     joined = script("ensemble", a, b, "--out", out, "--weights", "equal", *data)
@@ -42,8 +42,8 @@ def told(result):
 
 
 def test_mistakes(script, files, tmp_path):
-    a = train(script, files, tmp_path / "a", *SMALL["fasttext"])
-    b = train(script, files, tmp_path / "b", "--seed", 1, *SMALL["fasttext"])
+    a = train(script, files, tmp_path / "a", *model_args("fasttext"))
+    b = train(script, files, tmp_path / "b", "--seed", 1, *model_args("fasttext"))
     data = ["--train", files / "train.tsv"]
     assert "split seed is 0 and 1" in told(script("ensemble", a, b, "--out", tmp_path / "e", *data))
     assert "give --train FILE" in told(script("ensemble", a, "--out", tmp_path / "e"))

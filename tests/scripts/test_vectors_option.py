@@ -2,7 +2,7 @@
 
 import json
 
-from running import SMALL
+from small import model_args
 
 
 def test_train_from_vectors(script, files, tmp_path):
@@ -21,10 +21,10 @@ def test_train_from_vectors(script, files, tmp_path):
     assert record["test"]["accuracy"] > 0.9
     path.unlink()
     assert json.loads(script("predict", out, "the goal of a team").out)["label"] == "sport"
-    failed = script(*command, "--out", tmp_path / "b", *SMALL["textcnn"])
+    failed = script(*command, "--out", tmp_path / "b", *model_args("textcnn"))
     assert failed.code == 2
     assert "vectors.vec cannot be read" in failed.err
     path.write_text("goal 1 0\n")
-    failed = script(*command, "--out", tmp_path / "c", *SMALL["textcnn"])
+    failed = script(*command, "--out", tmp_path / "c", *model_args("textcnn"))
     assert failed.code == 2
     assert "leave embedding_dim out" in failed.err

@@ -175,6 +175,10 @@ def test_a_run_learns_is_recorded_and_is_read_again(trained, data):
     again = Translator.load(out)
     assert again.translate(texts)[:4] == ["two three.", "", "five one two.", "four four four four."]
     assert again.translate(texts) == translator.translate(texts)
+    with torch.no_grad():
+        again.model.output.bias[1] += 100.0
+    assert "<unk>" not in " ".join(again.translate(texts))
+    again = Translator.load(out)
     assert again.translate(texts, beam=1) == [again.translate([t], beam=1)[0] for t in texts]
     assert again.translate([]) == []
     assert all(len(tokens) <= 2 for tokens in again.write(texts, max_length=2))

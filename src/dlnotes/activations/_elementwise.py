@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -54,26 +54,28 @@ def elementwise(formula: Callable[..., Result]) -> Callable[..., Result]:
     loops: dict[Any, _Loop | None] = {}
 
     @wraps(formula)
-    def call(*tensors: Tensor, **settings: float) -> Result:
+    def call(*tensors: Tensor, **settings: float) -> Any:
         if not torch.compiler.is_compiling():
             done = _in_one_pass(formula, loops, tensors, settings)
             if done is not None:
                 return done
         return _plain(formula, tensors, settings)
 
-    return call
+    return cast("Callable[..., Result]", call)
 
 
-def one_or(below: Tensor | float, positive: Tensor, like: Tensor) -> Tensor:
+def one_or(below: Tensor | float, positive: Any, like: Tensor) -> Tensor:
     """The slope of a piecewise function: 1 where ``positive`` is 1, ``below`` where it is 0.
 
-    ``torch.where`` says the same; on a CPU it branches at every element, and on signs that follow
-    no pattern takes several times longer. ``lerp`` gives its ends exactly at weights 0 and 1.
+    ``torch.where`` says the same; eager on a CPU it branches at every element, and on signs that
+    follow no pattern takes several times longer. ``lerp`` is exact at the weights 0 and 1.
     """
     if isinstance(positive, Symbol):
-        return torch.where(positive, 1.0, below)
+        return cast(Tensor, positive.choose(1.0, below))
     one = like.new_ones(())
     low = torch.as_tensor(below, dtype=one.dtype, device=one.device)
+    if torch.compiler.is_compiling():
+        return torch.where(positive, one, low)
     return torch.lerp(low, one, positive.to(one))
 
 

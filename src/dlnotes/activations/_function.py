@@ -1,6 +1,6 @@
 """The form that every activation's ``autograd.Function`` takes, and how it is called."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,8 +27,8 @@ class Activation(Function):
             cls.with_jvp = type(cls.__name__, (cls,), {"jvp": staticmethod(cls.tangent)})
 
     @staticmethod
-    def tangent(*args: Any, **kwargs: Any) -> Tensor:
-        """From the context and the inputs' tangents, return the output's tangent."""
+    def tangent(*args: Any, **kwargs: Any) -> Any:
+        """From the context and the inputs' tangents, return the outputs' tangents."""
         raise NotImplementedError
 
     @staticmethod
@@ -56,14 +56,14 @@ def keep(ctx: Any, *tensors: Tensor) -> None:
     ctx.save_for_forward(*tensors)
 
 
-def apply(name: str, function: type[Activation], x: Tensor, *others: Any) -> Any:
-    """Call an activation's Function.
+def apply(name: str, function: type[Activation], x: Tensor, *others: Any) -> Tensor:
+    """Call an activation's Function and return the value.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.
     """
     if not x.is_floating_point():
         raise ValueError(f"{name}: x must be a real floating-point tensor, got {x.dtype}")
-    if torch.compiler.is_compiling():
-        return function.apply(x, *others)
-    return function.with_jvp.apply(x, *others)
+    traced = torch.compiler.is_compiling()
+    result = (function if traced else function.with_jvp).apply(x, *others)
+    return cast(Tensor, result[0] if isinstance(result, tuple) else result)

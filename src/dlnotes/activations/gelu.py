@@ -10,19 +10,17 @@ from dlnotes.activations._elementwise import elementwise
 from dlnotes.activations._function import Activation, apply
 
 
-def _normal_cdf(x: Tensor) -> Tensor:
-    return 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
-
-
 @elementwise
 def _value(x: Tensor) -> Tensor:
-    return x * _normal_cdf(x)
+    z = x * math.sqrt(0.5)
+    return x * 0.5 * (1 + torch.erf(z))
 
 
 @elementwise
 def _slope_times(g: Tensor, x: Tensor) -> Tensor:
-    density = math.sqrt(0.5 / math.pi) * torch.exp(-0.5 * x * x)
-    return g * (_normal_cdf(x) + x * density)
+    z = x * math.sqrt(0.5)
+    density = torch.exp(-z * z) * math.sqrt(0.5 / math.pi)
+    return g * (0.5 * (1 + torch.erf(z)) + x * density)
 
 
 class _GELU(Activation):
@@ -42,8 +40,8 @@ class _GELU(Activation):
 def gelu(x: Tensor) -> Tensor:
     r"""Gaussian error linear unit (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415).
 
-        f(x)  = x Φ(x)                       Φ(x) = (1 + erf(x/√2)) / 2
-        f'(x) = Φ(x) + x φ(x)                φ(x) = e^(−x²/2) / √(2π)
+        f(x)  = x Φ(x)                       Φ(x) = (1 + erf z) / 2, z = x/√2
+        f'(x) = Φ(x) + x φ(x)                φ(x) = e^(−z²) / √(2π)
 
     f (*) and f' (.) on x in [-4, 4], height -0.5 to 2:
 

@@ -50,7 +50,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
 
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
     """
-    return apply("leaky_relu", _LeakyReLU, x, negative_slope)[0]
+    return apply("leaky_relu", _LeakyReLU, x, negative_slope)
 
 
 class LeakyReLU(nn.Module):

@@ -19,15 +19,21 @@ class _Maxout(Activation):
         ctx.shape = z.shape
         # The winner's number: how many pieces come before the first that equals y, or is NaN.
         before = torch.ones_like(output, dtype=torch.bool)
-        winner = torch.zeros_like(output, dtype=torch.uint8)
+        # Eager torch is fastest in bytes; torch.compile makes vector code of floats alone.
+        compiling = torch.compiler.is_compiling()
+        winner = torch.zeros_like(output, dtype=output.dtype if compiling else torch.uint8)
         for piece in z.unbind(ctx.dim)[:-1]:
             before = before & (piece != output) & (piece == piece)
             winner = winner + before
-        keep(ctx, winner)
+        keep(ctx, winner.to(torch.uint8))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (winner,) = ctx.saved_tensors
+        if torch.compiler.is_compiling():
+            number = winner.to(g.dtype)
+            pieces = [torch.where(number == j, g, 0.0) for j in range(ctx.shape[ctx.dim])]
+            return torch.stack(pieces, ctx.dim), None
         index = winner.long().unsqueeze(ctx.dim)
         return g.new_zeros(ctx.shape).scatter(ctx.dim, index, g.unsqueeze(ctx.dim)), None
 

@@ -55,7 +55,7 @@ def relu(x: Tensor) -> Tensor:
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
     An upstream gradient of NaN or ∞ reaches a dead unit as 0·∞ = NaN; torch's kernel drops it.
     """
-    return apply("relu", _ReLU, x)[0]
+    return apply("relu", _ReLU, x)
 
 
 class ReLU(nn.Module):

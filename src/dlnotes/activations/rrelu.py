@@ -66,7 +66,7 @@ def rrelu(
     if lower > upper:
         raise ValueError(f"rrelu: lower must be at most upper, got lower={lower} and upper={upper}")
     if not training:
-        return apply("rrelu", _LeakyReLU, x, (lower + upper) / 2)[0]
+        return apply("rrelu", _LeakyReLU, x, (lower + upper) / 2)
     a = torch.empty_like(x).uniform_(lower, upper, generator=generator)
     return apply("rrelu", _RReLU, x, one_or(a, x > 0, like=a))
 

@@ -114,7 +114,7 @@ def _read(path: Path, file: IO[bytes], wanted: dict[bytes, int], zipped: bool) -
 def _numbers(line: bytes) -> int:
     """How many numbers follow the word of a line; 0 where anything else does."""
     try:
-        return len([float(field) for field in line.split()[1:]])
+        return len([float(field) for field in line.strip().split(b" ")[1:]])
     except ValueError:
         return 0
 
@@ -215,6 +215,8 @@ def _read_fasttext(path: Path, wanted: dict[bytes, int]) -> _Found:
             rows: dict[bytes, int] = {}
             for row in range(size):
                 end = data.find(b"\0", place)
+                if end < 0:
+                    raise ValueError("the dictionary has no end")
                 word = data[place:end]
                 if row < nwords and word in wanted:
                     rows[word] = row
@@ -227,10 +229,11 @@ def _read_fasttext(path: Path, wanted: dict[bytes, int]) -> _Found:
             raise UserError(f"{path} is cut off or damaged: {error}") from error
         if quantized:
             raise UserError(f"{path} is quantized (.ftz): give the .bin that it was made of")
-        if n != dim or place + 17 + 4 * m * n > len(data):
-            raise UserError(f"{path} is cut off or damaged")
         if version < 12 and model == 3:  # supervised; such old files used no character n-grams
             maxn = 0
+        rows_of_grams = bucket if maxn and pruned < 0 else max(0, pruned)
+        if n != dim or m < nwords + rows_of_grams or place + 17 + 4 * m * n > len(data):
+            raise UserError(f"{path} is cut off or damaged")
         prune = {int(gram): int(row) for gram, row in kept}
         found: _Found = {}
         matrix = np.frombuffer(data, "<f4", m * n, place + 17).reshape(m, n)

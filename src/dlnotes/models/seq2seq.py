@@ -46,8 +46,9 @@ class Seq2seqTranslator(nn.Module):
     where y are the vectors of the target's words (see :class:`~dlnotes.nn.AdditiveAttention`,
     :class:`~dlnotes.nn.MultiplicativeAttention` and :func:`~dlnotes.nn.gru_step`). What of this
     does not wait for the state before it is computed for all positions at once: the attention's
-    keys, the gates' share of y, the output. On one CPU thread a training step (64 pairs of 14 words,
-    256 numbers a state, 5,000 words) takes 0.66 times that of a loop that does all of it anew.
+    keys, the gates' share of y, the output. On one CPU thread a training step (64 pairs of 14
+    words, 256 numbers a state, 5,000 words in all) takes 0.66 times that of a loop that does all of
+    it anew.
 
     Differs from the paper: the GRU is torch's, whose reset gate acts after the matrix product; the
     output reads :math:`s_i` and not :math:`s_{i-1}`; weights start as torch's do; dropout.

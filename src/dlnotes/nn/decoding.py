@@ -83,8 +83,8 @@ def beam_search(
     section 7, without the coverage penalty). Of the ``beam`` most probable continuations those that
     end are scored and leave; the ``beam`` most probable others go on. A source is done when
     ``beam`` sequences have ended. If none has within ``max_length`` words, the most probable
-    beginning is returned. A beam of 1 is :func:`greedy`; one as wide as there are beginnings is an
-    exhaustive search.
+    beginning is returned. A beam of 1 is :func:`greedy`; one as wide as there are continuations is
+    an exhaustive search.
 
     All sources and beams advance together. Put the model in evaluation mode first. Stops as soon as
     all sources are done, for which it waits for the device once a word.

@@ -150,11 +150,11 @@ def make_ensemble(
         raise UserError(f"weights must be one of {', '.join(WEIGHTING)}, not {weights!r}")
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, not {rounds}")
-    if out:
-        claim(out)
     names = [str(member.run) for member in members]
     # Made before anything is scored: members with different labels are refused at once.
     ensemble = Ensemble([m.classifier for m in members], [], names, average)
+    if out:
+        claim(out)
     labels = members[0].dataset.dev.labels
     dev = [scores(m.classifier.model, m.dataset.dev) for m in members]
     if weights == "greedy":
@@ -209,7 +209,7 @@ def boost(
 ) -> Dataset:
     """The training documents for the next member of a boosted ensemble (see `samme`).
 
-    The algorithm weighs the documents in the loss; here as many as there are are drawn with the
+    The algorithm weighs the documents in the loss; here an equal number is drawn with the
     weights as probabilities, which is the same in the mean and asks nothing of the training loop.
 
     Args:

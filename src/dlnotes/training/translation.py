@@ -10,17 +10,17 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
 from dlnotes.data.pairs import ParallelText
 from dlnotes.data.tokenization import TOKENIZERS, detokenize
 from dlnotes.data.tokenized import tokenize_texts
-from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.models import TRANSLATORS
-from dlnotes.nn.decoding import END, Decodable, beam_search
+from dlnotes.nn.decoding import END, Decodable, State, beam_search
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.board import Board
 from dlnotes.training.checkpoint import write_atomically
@@ -45,6 +45,22 @@ VOCABULARIES = ("source.txt", "target.txt")
 
 # Padded source tokens in a batch of sentences to translate, beams not counted.
 _BATCH_TOKENS = 1 << 10
+
+
+@dataclass
+class _KnownWords:
+    """A model that never writes the unknown word, which is a translation of nothing."""
+
+    model: Decodable
+
+    def start(self, source: Tensor) -> State:
+        return self.model.start(source)
+
+    def advance(self, last: Tensor, state: State) -> tuple[Tensor, State]:
+        logits, state = self.model.advance(last, state)
+        logits = logits.clone()
+        logits[:, UNK] = -torch.inf
+        return logits, state
 
 
 @dataclass
@@ -162,7 +178,7 @@ class Translator:
         max_length: int = 100,
         length_penalty: float = 0.6,
     ) -> list[list[str]]:
-        """Translate raw texts into tokens.
+        """Translate raw texts into tokens, of which none is the unknown word.
 
         Args:
             texts: Any number of sentences.
@@ -183,27 +199,28 @@ class Translator:
         words = self.target_vocabulary.tokens.to_list()
         results: list[list[str]] = [[] for _ in texts]
         self.model.eval()
+        writer = _KnownWords(cast(Decodable, self.model))
         with torch.inference_mode():
             for indices in by_length(documents.lengths, _BATCH_TOKENS):
                 source = documents.batch(indices).tokens.to(self.device)
                 longest = min(max_length, 2 * source.shape[1] + 10)
                 ids, _ = beam_search(
-                    cast(Decodable, self.model),
+                    writer,
                     source,
                     beam=beam,
                     max_length=longest,
                     length_penalty=length_penalty,
                 )
                 for i, row in zip(indices, ids.tolist(), strict=True):
-                    results[i] = [words[word] for word in row if word not in (0, END)]
+                    results[i] = [words[word] for word in row if word not in (PAD, END)]
         return results
 
     def translate(self, texts: Sequence[str], **search: Any) -> list[str]:
         """Translate raw texts; the arguments and errors of `write`.
 
         Returns:
-            Texts in lower case. ``<unk>`` stands for words that the vocabulary does not have. Of
-            an empty text the translation is empty.
+            Texts in lower case, of words that the vocabulary has. Of an empty text the translation
+            is empty.
         """
         written = self.write(texts, **search)
         return [
