@@ -167,7 +167,8 @@ class EntityNetwork(nn.Module):
 class Memory(Function):
     r"""The memory after a story, sentence by sentence, with its derivatives written out.
 
-    Equations of :class:`EntityNetwork`; autograd takes three times as long for them.
+    Equations of :class:`EntityNetwork`. With autograd's own derivatives a whole training step takes
+    1.2 to 1.4 times as long (batch 32, 6 sentences, one thread).
 
     Inputs: first memory ``b m d``, sentences ``b s d``, :math:`s_t \cdot w_j` ``b s m``,
     :math:`W s_t` ``b s d``, :math:`V w_j` ``m d``, :math:`U` ``d d``, slopes of :math:`\phi` ``d``,
