@@ -79,9 +79,13 @@ def split_question(
     The question is what follows the first :data:`QUESTION` mark. A document without a mark is its
     own question: its story and its question have the same words.
 
+    On a CPU there are as many columns for the questions as the longest needs. Looking at it there
+    would make another device wait, so there are ``max_words`` of them or, where that is less,
+    ``t``.
+
     Returns:
         The story, padding in place of the question and the mark; the question's first ``max_words``
-        words, moved to the left, marks left out.
+        words, moved to the left, marks left out; at least one column.
     """
     if tokens.shape[1] == 0:
         tokens = F.pad(tokens, (0, 1), value=PAD)
@@ -91,5 +95,9 @@ def split_question(
     marks = (tokens == SENTENCE_END) | (tokens == QUESTION)
     question = tokens.masked_fill(marks | (asked & ~after), PAD)
     # Stable, so that words keep their order while they move to the left of the padding.
-    order = (question == PAD).int().argsort(dim=1, stable=True)
-    return story, question.gather(1, order)[:, :max_words]
+    padding = question == PAD
+    order = padding.int().argsort(dim=1, stable=True)
+    if tokens.device.type == "cpu" and len(tokens):
+        # A recurrence over a question would run on to the length of the story.
+        max_words = min(max_words, max(1, int((~padding).sum(dim=1).max())))
+    return story, question.gather(1, order[:, :max_words])
