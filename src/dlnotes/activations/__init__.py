@@ -1,8 +1,8 @@
 """The activations of the notes, each proved against torch: one file, one activation.
 
 Every function is also a module, under the name that torch gives it. Each is written as its formula,
-one operation after the other: eager torch makes a pass through memory for each of them and takes a
-few times as long as its own single kernel; ``torch.compile`` makes one kernel of them
+one operation after the other. On a CPU with a C compiler the whole formula is one pass through
+memory, as torch's own kernels are (``_elementwise``); ``torch.compile`` makes one of it too
 (``scripts/bench_activations.py``).
 """
 

@@ -7,7 +7,6 @@ contract or reorder, so every operation is rounded once, as IEEE 754 has it. So 
 with one exception: its √ may come from a vector library that is off by an ulp. Rules without a root
 therefore agree bit for bit with the plain step, the others to a few ulp a step; every kernel has to
 show that on a sample before it is used.
-
 """
 
 from __future__ import annotations
