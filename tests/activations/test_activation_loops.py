@@ -2,6 +2,7 @@
 
 import importlib
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -148,7 +149,11 @@ def test_elementary_functions_at_their_ends(name, dtype):
     with torch.no_grad():
         found = _in_one_pass(lambda x: getattr(torch, name)(x), {}, [x], {})
     absolute = 5e-7 if name == "erf" else 0
-    expected = getattr(torch, name)(x)
+    if name == "erf":
+        expected = torch.erf(x)
+    else:  # torch 2.3's log1p is infinite at the largest number
+        with np.errstate(all="ignore"):
+            expected = torch.from_numpy(getattr(np, name)(x.numpy()))
     torch.testing.assert_close(found, expected, equal_nan=True, atol=absolute, rtol=1e-6)
 
 
