@@ -12,16 +12,18 @@ from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
+from dlnotes.data.pairs import load_pairs
 from dlnotes.errors import UserError
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
 from dlnotes.training.classifier import read_json, write_json
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.record import provenance
 from dlnotes.training.train import train_classifier
+from dlnotes.training.translation import train_translator
 
 RESULTS = Path(__file__).parents[1] / "results"
 BASELINES = {"tfidf": tfidf_logistic_regression, "svm": tfidf_svm}
-FIGURES = ("accuracy", "macro_f1")
+FIGURES = ("accuracy", "macro_f1", "bleu")
 
 
 def main(
@@ -34,7 +36,7 @@ def main(
     mean but one of the runs is to be measured, `choose`: "best on dev". An entry whose `model` is
     ensemble has `members` instead of `reading`: how often each of other entries of the same corpus
     is trained for it, all with the dev split of the ensemble's seed; `settings` are those of
-    `make_ensemble`.
+    `make_ensemble`. An entry with `languages` is a translation, measured by BLEU.
 
     Args:
         names: Entries to run; without any, the list of entries is printed.
@@ -52,11 +54,12 @@ def main(
         runs: list[dict[str, Any]] = []
         for seed in entry["seeds"]:
             measure = _ensemble if entry["model"] == "ensemble" else _run
+            measure = _translation if "languages" in entry else measure
             runs.append(measure(entry, seed, data_dir, results))
             entry["record"] = _record(entry, runs)
             write_json(results / f"{name}.json", entry)  # what is done is kept
-        test = entry["record"]["test"]["accuracy"]
-        print(f"{name}: test accuracy {test['mean']:.4f} ± {test['std']:.4f} {test['runs']}")
+        figure, test = next(iter(entry["record"]["test"].items()))
+        print(f"{name}: test {figure} {test['mean']:.4f} ± {test['std']:.4f} {test['runs']}")
 
 
 def _record(entry: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -68,7 +71,11 @@ def _record(entry: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]
         "seed": entry["seeds"][: len(runs)],
         "data": runs[0]["data"],
         "documents": runs[0].get("documents"),
-        "test": {figure: _spread([r["test"][figure] for r in measured]) for figure in FIGURES},
+        "test": {
+            figure: _spread([r["test"][figure] for r in measured])
+            for figure in FIGURES
+            if figure in runs[0]["test"]
+        },
         "seconds": _spread([r["seconds"] for r in runs]),
         "documents_per_second": _spread([r["documents_per_second"] for r in runs]),
     }
@@ -132,6 +139,29 @@ def _ensemble(
     documents = sum(r["documents"]["train"] * len(r["history"]) for r in trained)
     record["documents_per_second"] = documents / record["seconds"]
     return record
+
+
+def _translation(
+    entry: dict[str, Any], seed: int, data_dir: Path | None, results: Path
+) -> dict[str, Any]:
+    if data_dir is None:
+        raise UserError(
+            f"{entry['corpus']} is not downloaded: put its files (train.de, train.en, …) into "
+            f"FOLDER/{entry['corpus']} and name FOLDER by --data-dir"
+        )
+    source, target = entry["languages"]
+    folder = data_dir / entry["corpus"]
+    data = load_pairs(folder, source=source, target=target, **entry["reading"])
+    with TemporaryDirectory() as out:
+        _, record = train_translator(
+            data, Path(out) / "run", model=entry["model"], seed=seed, **entry["settings"]
+        )
+    measured = record["test"]["detokenized"]
+    return record | {
+        "test": {"bleu": measured["bleu"]},
+        "documents": record["pairs"],
+        "documents_per_second": record["pairs_per_second"],
+    }
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def main(
     tables = {
         "results": accuracies(results),
         "stories": stories(results),
+        "translations": translations(results),
         "speed": speeds(results),
     }
     for name, content in tables.items():
@@ -58,13 +59,28 @@ def main(
 def accuracies(results: Path) -> str:
     """A Markdown row for each record, corpus by corpus, the best first."""
     entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
-    done = [entry for entry in entries if "record" in entry]
+    done = [e for e in entries if "record" in e and "languages" not in e and not _task(e)]
     done.sort(key=lambda e: (e["corpus"], -e["record"]["test"]["accuracy"]["mean"]))
     rows = [
         "| corpus | model | test accuracy | macro-F1 | seeds | published, same split |",
         "|---|---|---|---|---|---|",
     ]
-    return "\n".join(rows + [_row(entry) for entry in done if not _task(entry)])
+    return "\n".join(rows + [_row(entry) for entry in done])
+
+
+def translations(results: Path) -> str:
+    """BLEU of each translation."""
+    entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
+    lines = ["| corpus | model | test BLEU | published |", "|---|---|---|---|"]
+    for e in entries:
+        if "record" in e and "languages" in e:
+            bleu, published = e["record"]["test"]["bleu"]["mean"], e["published"]
+            name = f"{e['corpus']} {'→'.join(e['languages'])}"
+            lines.append(
+                f"| {name} | {MODELS[e['model']]} | {bleu:.1f} "
+                f"| {published['bleu']:.1f} ({published['source']}) |"
+            )
+    return "\n".join(lines)
 
 
 def stories(results: Path) -> str:
