@@ -817,6 +817,32 @@ def test_hooks(name):
 
 
 @every_rule
+def test_global_hooks(name):
+    net = model()
+    optimizer = OPTIMIZERS[name](net.parameters())
+    seen = []
+    handles = [
+        register_optimizer_step_pre_hook(lambda *_: seen.append("pre")),
+        register_optimizer_step_post_hook(lambda *_: seen.append("post")),
+    ]
+    train(net, optimizer, 1)
+    for handle in handles:
+        handle.remove()
+    train(net, optimizer, 1)
+    assert seen == ["pre", "post"]
+
+
+@every_rule
+def test_a_profile_shows_the_step(name):
+    net = model()
+    optimizer = OPTIMIZERS[name](net.parameters())
+    with torch.profiler.profile() as profile:
+        train(net, optimizer, 1)
+    names = {event.key for event in profile.key_averages()}
+    assert f"Optimizer.step#{type(optimizer).__name__}.step" in names
+
+
+@every_rule
 def test_grad_scaler_unscales_and_skips_a_step_on_infinity(name):
     if TORCH < (2, 3):
         pytest.skip("torch.amp.GradScaler for the CPU came with torch 2.3")

@@ -6,7 +6,7 @@ import inspect
 import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import partial, wraps
 from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypedDict, cast
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypedDic
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from dlnotes.optim import _kernel
 
@@ -40,7 +41,6 @@ PIECE = 1 << 16
 """Elements of a piece of a larger tensor: its temporaries stay in the cache."""
 
 _PLAIN = {Tensor, torch.nn.Parameter}
-_NONE = type(None)
 _GRAD = attrgetter("grad")
 _GUARDS = getattr(torch._C._dynamo.guards, "TensorGuards", None)
 _LISTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)  # increment_version takes them
@@ -199,6 +199,27 @@ class UpdateRule(Optimizer):
             if "step" in accumulated:  # older ones may be plain numbers
                 accumulated["step"] = torch.tensor(float(accumulated["step"]))
 
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """Let hooks run round ``step``, and give it a range in the profile while somebody profiles.
+
+        Torch's own wrapper always opens the range: a sixth of a step of 400 small tensors.
+        """
+        hooked = Optimizer.profile_hook_step(func)
+
+        @wraps(func)
+        def step(self: UpdateRule, *args: Any, **kwargs: Any) -> Any:
+            watched = (
+                torch.autograd.profiler._is_profiler_enabled
+                or self._optimizer_step_pre_hooks
+                or self._optimizer_step_post_hooks
+                or _global_optimizer_pre_hooks
+                or _global_optimizer_post_hooks
+            )
+            return (hooked if watched else func)(self, *args, **kwargs)
+
+        return step
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 
@@ -223,12 +244,10 @@ class UpdateRule(Optimizer):
                         if p.grad is not None:
                             self._step_one(p, p.grad, group)
                     continue
-                params, grads = group["params"], list(map(_GRAD, group["params"]))
-                if _NONE in set(map(type, grads)):
-                    params = [p for p, g in zip(params, grads, strict=True) if g is not None]
-                    grads = [g for g in grads if g is not None]
-                if group["fused"] is not False:
-                    params = self._step_compiled(index, params, grads, group)
+                if group["fused"] is False:
+                    params, _ = _with_gradient(group["params"])
+                else:
+                    params = self._step_compiled(index, group)
                 self._step_flat(params, group)
         return loss
 
@@ -310,16 +329,20 @@ class UpdateRule(Optimizer):
                 pieces = [x.view_as(target) for x, target in zip(pieces, column, strict=True)]
                 torch._foreach_copy_(column, pieces)
 
-    def _step_compiled(
-        self, index: int, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
-    ) -> list[Tensor]:
-        """One step of all parameters that the kernel takes; the others are returned."""
+    def _step_compiled(self, index: int, group: dict[str, Any]) -> list[Tensor]:
+        """One step of all parameters that the kernel takes; others with a gradient are returned."""
         left: list[Tensor] = []
         hyper = {name: _number(group[name]) for name in self.kernel_names()}
         build = partial(_kernel.build, type(self), maximize=bool(group["maximize"]), hyper=hyper)
-        jobs = self._known(self._plans.get(index, []), params, grads, build)
+        plans = self._plans.get(index, [])
+        params = group["params"]
+        jobs = self._known(plans, params, list(map(_GRAD, params)), build)
         if jobs is None:
-            jobs, left = self._plan(index, params, grads, build, bool(group["fused"]))
+            params, grads = _with_gradient(params)
+            if len(params) < len(group["params"]):
+                jobs = self._known(plans, params, grads, build)
+            if jobs is None:
+                jobs, left = self._plan(index, params, grads, build, bool(group["fused"]))
         for kernel, offsets, addresses, some in jobs:
             kernel(offsets, addresses, hyper)
             _count_version(some)
@@ -333,6 +356,8 @@ class UpdateRule(Optimizer):
         build: Callable[..., Any],
     ) -> list[_Job] | None:
         """The kernels' work, or None when something has changed since ``_plan`` looked at it.
+
+        A gradient that is missing is such a change.
 
         This runs at each step for each parameter: every attribute of a tensor that Python reads
         costs as much as updating a hundred numbers, hence the calls that take all of them.
@@ -451,6 +476,12 @@ class UpdateRule(Optimizer):
             state["step"] += 1
             hyper["t"] = _number(state["step"], exact)
         return hyper
+
+
+def _with_gradient(params: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters that have a gradient, and their gradients."""
+    pairs = [(p, p.grad) for p in params if p.grad is not None]
+    return [p for p, _ in pairs], [g for _, g in pairs]
 
 
 def _guard(tensors: Sequence[Tensor]) -> Callable[..., bool]:
