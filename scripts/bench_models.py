@@ -685,7 +685,7 @@ CASES = {
         "babi-1",
         {"embedding_dim": 100, "slots": 20, "max_words": 64},
         lr=5e-3,
-        epochs=3,
+        epochs=4,
         seconds=12.0,
         batch_size=32,
         lists=story_and_question,

@@ -61,13 +61,14 @@ class AttentionGRU(nn.Module):
     ) -> Float[Tensor, "b h"]:
         """Read the facts."""
         h = products.new_zeros(len(products), products.shape[2] // self.parts)
+        # torch's activations: on so few numbers the checks of ours take ten times as long.
         for x, weight in zip(products.unbind(1), g.unsqueeze(2).unbind(1), strict=True):
             u = torch.addmm(self.c, h, self.U.T)  # b n
             (xr, *xz, xn), (ur, *uz, un) = x.chunk(self.parts, 1), u.chunk(self.parts, 1)
-            n = tanh(xn + sigmoid(xr + ur) * un)  # b h
+            n = torch.tanh(torch.addcmul(xn, torch.sigmoid(xr + ur), un))  # b h
             if xz:
-                n = n + sigmoid(xz[0] + uz[0]) * (h - n)
-            h = h + weight * (n - h)  # with a weight of 0 exactly what it was
+                n = torch.lerp(n, h, torch.sigmoid(xz[0] + uz[0]))
+            h = torch.addcmul(h, weight, n - h)  # with a weight of 0 exactly what it was
         return h
 
 
@@ -230,11 +231,15 @@ class DynamicMemoryNetwork(nn.Module):
         real = (grid.words != PAD).any(dim=2)  # b s
         f = self._facts(story, grid, real)  # b s h
         products = self.attend.products(f)
-        asked = self._likeness(f, q) if self.plus else [f, *self._likeness(f, q)]
+        of_question = self._likeness(f, q)
+        z = torch.cat(of_question if self.plus else [f, *of_question], dim=2)
+        # What the question makes of the facts is the same in every pass.
+        W_q, W_m = self.hidden.weight.tensor_split([z.shape[2]], dim=1)
+        asked = F.linear(z, W_q, self.hidden.bias)  # b s h
         m, weights = q, []
         for k in range(self.passes):
-            z = [*asked, *self._likeness(f, m)]
-            a = self.weight(tanh(self.hidden(torch.cat(z, dim=2)))).squeeze(2)  # b s
+            z = torch.cat(self._likeness(f, m), dim=2)
+            a = self.weight(tanh(asked + F.linear(z, W_m))).squeeze(2)  # b s
             if self.plus:
                 # A finite number: a row of -inf alone would make softmax divide zero by zero.
                 g = a.masked_fill(~real, torch.finfo(a.dtype).min).softmax(dim=1)
