@@ -65,7 +65,7 @@ def main(
     Parquet, fastText's __label__ format, each also .gz, or a folder with a sub-folder per class.
 
     Args:
-        model: Which model: fasttext, textcnn, textrnn, seq2seq.
+        model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet.
         corpus: Name of a corpus. Default bbc when --train is not given.
         train: Your own training documents.
         dev: Your own dev documents; without them a part of the training documents is cut off.

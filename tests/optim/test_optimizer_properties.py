@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import lr_scheduler
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from dlnotes.optim import OPTIMIZERS, Adam, Momentum, UpdateRule, _kernel, _rule
 

@@ -64,6 +64,13 @@ def apply(name: str, function: type[Activation], x: Tensor, *others: Any) -> Ten
     """
     if not x.is_floating_point():
         raise ValueError(f"{name}: x must be a real floating-point tensor, got {x.dtype}")
-    traced = torch.compiler.is_compiling()
-    result = (function if traced else function.with_jvp).apply(x, *others)
+    if torch.compiler.is_compiling():
+        result = function.apply(x, *others)
+    elif torch._C._are_functorch_transforms_active():
+        result = function.with_jvp.apply(x, *others)
+    else:
+        # What Function.apply comes to without a transform, less the signature that it inspects at
+        # every call: that alone takes as long as ten thousand numbers.
+        plain: Any = super(Function, function.with_jvp)
+        result = plain.apply(x, *others)
     return cast(Tensor, result[0] if isinstance(result, tuple) else result)

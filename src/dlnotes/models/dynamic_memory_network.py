@@ -61,13 +61,12 @@ class AttentionGRU(nn.Module):
     ) -> Float[Tensor, "b h"]:
         """Read the facts."""
         h = products.new_zeros(len(products), products.shape[2] // self.parts)
-        # torch's activations: on so few numbers the checks of ours take ten times as long.
         for x, weight in zip(products.unbind(1), g.unsqueeze(2).unbind(1), strict=True):
             u = torch.addmm(self.c, h, self.U.T)  # b n
             (xr, *xz, xn), (ur, *uz, un) = x.chunk(self.parts, 1), u.chunk(self.parts, 1)
-            n = torch.tanh(torch.addcmul(xn, torch.sigmoid(xr + ur), un))  # b h
+            n = tanh(torch.addcmul(xn, sigmoid(xr + ur), un))  # b h
             if xz:
-                n = torch.lerp(n, h, torch.sigmoid(xz[0] + uz[0]))
+                n = torch.lerp(n, h, sigmoid(xz[0] + uz[0]))
             h = torch.addcmul(h, weight, n - h)  # with a weight of 0 exactly what it was
         return h
 
