@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ENV := .venv/.ready
+# A process a core; the tests of a file share what the file sets up.
+PARALLEL := --numprocesses auto --dist loadfile
 
 .PHONY: demo test check board results test-torchtext clean
 
@@ -15,7 +17,7 @@ demo: $(ENV)            ## train FastText and TextCNN on BBC News, compare, clas
 	@$(BIN)/python scripts/demo.py
 
 test: $(ENV)            ## the test-suite, without what is slow
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
 
 check: $(ENV)           ## everything CI runs
 	$(BIN)/ruff format --check .
@@ -28,7 +30,7 @@ check: $(ENV)           ## everything CI runs
 
 test-torchtext: .venv-torchtext/.ready   ## torchtext's equivalences and the whole suite on torch 2.3.1
 	.venv-torchtext/bin/python -m pytest tests/against_torchtext
-	.venv-torchtext/bin/python -m pytest -m 'not slow' --ignore tests/against_torchtext
+	.venv-torchtext/bin/python -m pytest -m 'not slow' --ignore tests/against_torchtext $(PARALLEL)
 
 .venv-torchtext/.ready: pyproject.toml constraints-torchtext.txt
 	$(PYTHON) -m venv .venv-torchtext

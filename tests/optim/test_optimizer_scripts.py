@@ -14,8 +14,10 @@ from torch.nn import Parameter
 from dlnotes.activations import _oracles as activations
 from dlnotes.data.dataset import load_dataset
 from dlnotes.foundations import _oracles as foundations
+from dlnotes.models import _oracles as models
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.optim._oracles import ORACLES
+from reference import rows as papers
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -36,9 +38,10 @@ def call(name, *arguments):
 def test_verify_passes_and_writes_its_rows(tmp_path, capsys):
     load("verify").main(json=tmp_path / "rows.json", steps=20)
     record = json.loads((tmp_path / "rows.json").read_text())
-    others = [*activations.rows(), *foundations.rows()]
+    others = [*activations.rows(), *foundations.rows(), *models.rows()]
+    others = [row.note for row in others] + [note for note, *_ in papers.rows()]
     assert len(record["rows"]) == len(OPTIMIZERS) + 2 + len(others)
-    assert [row["note"] for row in record["rows"]][-len(others) :] == [r.note for r in others]
+    assert [row["note"] for row in record["rows"]][-len(others) :] == others
     assert all(row["ok"] and row["difference"] <= row["tolerance"] for row in record["rows"])
     assert {"command", "commit", "versions", "machine"} <= record.keys()
     out = capsys.readouterr().out
