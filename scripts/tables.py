@@ -69,9 +69,9 @@ def accuracies(results: Path) -> str:
 
 
 def translations(results: Path) -> str:
-    """BLEU of each translation."""
+    """BLEU of each translation, with a line that says so; nothing while there is no record."""
     entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
-    lines = ["| corpus | model | test BLEU | published |", "|---|---|---|---|"]
+    lines = []
     for e in entries:
         if "record" in e and "languages" in e:
             bleu, published = e["record"]["test"]["bleu"]["mean"], e["published"]
@@ -80,7 +80,11 @@ def translations(results: Path) -> str:
                 f"| {name} | {MODELS[e['model']]} | {bleu:.1f} "
                 f"| {published['bleu']:.1f} ({published['source']}) |"
             )
-    return "\n".join(lines)
+    if not lines:
+        return ""
+    head = ["Translation by beam search, lower-cased BLEU of sacrebleu:", ""]
+    head += ["| corpus | model | test BLEU | published |", "|---|---|---|---|"]
+    return "\n".join(head + lines)
 
 
 def stories(results: Path) -> str:
