@@ -198,10 +198,7 @@ class TextClassifier(Classifier):
             "tokenizer": self.tokenizer,
             "max_tokens": self.max_tokens,
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+        make_folder(folder)
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
         write_json(folder / LABELS, self.label_names)
         save_weights(self.model, folder)
@@ -399,6 +396,18 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         problem = " ".join(str(error).split())[:200]
         raise UserError(f"{folder / WEIGHTS} is damaged or foreign: {problem}") from error
     model.eval()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def write_json(path: Path, value: Any) -> None:

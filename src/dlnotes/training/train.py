@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import PretrainedVectors, read_vectors
@@ -113,13 +114,7 @@ def train_classifier(
         **described,
         "data": dict(dataset.fingerprints),
     }
-    place = choose_device(device)
-    if amp and place.type != "cuda":
-        raise UserError("amp (bf16 autocast) needs a CUDA device; leave it out on a CPU")
-    if optimizer not in OPTIMIZERS:
-        raise UserError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
-    if schedule not in SCHEDULES:
-        raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    place = check_choices(device, amp, optimizer, schedule)
     if out:
         claim(out, resume)
     own = _with_class_counts(model_settings or {}, dataset)
@@ -138,12 +133,7 @@ def train_classifier(
     ).to(place)
     if pretrained:
         _start_from(pretrained, classifier)
-    try:
-        rule = OPTIMIZERS[optimizer](
-            classifier.model.parameters(), lr=lr, **(optimizer_settings or {})
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{optimizer}: {error}") from error
+    rule = make_optimizer(optimizer, classifier.model, lr, optimizer_settings)
     board = Board(out) if out else None
     try:
         state = fit(
@@ -263,6 +253,36 @@ def _typed(what: str, name: str, text: str, default: Any) -> Any:
         kind = type(default).__name__
         raise UserError(f"{what}: {name} must be of type {kind} like {default!r}, not {text!r}")
     return value
+
+
+def check_choices(device: str, amp: bool, optimizer: str, schedule: str) -> torch.device:
+    """The device, once all that is chosen by name is there.
+
+    Raises:
+        UserError: An unknown or missing device, optimizer or schedule; `amp` without CUDA.
+    """
+    place = choose_device(device)
+    if amp and place.type != "cuda":
+        raise UserError("amp (bf16 autocast) needs a CUDA device; leave it out on a CPU")
+    if optimizer not in OPTIMIZERS:
+        raise UserError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
+    if schedule not in SCHEDULES:
+        raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    return place
+
+
+def make_optimizer(
+    name: str, model: nn.Module, lr: float, settings: Mapping[str, Any] | None
+) -> torch.optim.Optimizer:
+    """A rule of `OPTIMIZERS` over the model's parameters.
+
+    Raises:
+        UserError: A hyper-parameter that the rule refuses.
+    """
+    try:
+        return OPTIMIZERS[name](model.parameters(), lr=lr, **(settings or {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def choose_device(name: str) -> torch.device:

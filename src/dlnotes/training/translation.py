@@ -21,12 +21,12 @@ from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, State, beam_search
-from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.board import Board
 from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.classifier import (
     CONFIG,
     load_weights,
+    make_folder,
     read_json,
     save_weights,
     write_json,
@@ -35,7 +35,14 @@ from dlnotes.training.evaluate import evaluate_sequences
 from dlnotes.training.fit import fit
 from dlnotes.training.record import provenance
 from dlnotes.training.schedule import SCHEDULES, with_warmup
-from dlnotes.training.train import CHECKPOINT, METRICS, choose_device, claim, clipping
+from dlnotes.training.train import (
+    CHECKPOINT,
+    METRICS,
+    check_choices,
+    claim,
+    clipping,
+    make_optimizer,
+)
 
 _FORMAT = "dlnotes translator 1"
 _NOT_ONE = "is not a trained translator of dlnotes"
@@ -124,10 +131,7 @@ class Translator:
         Raises:
             UserError: The folder cannot be written to.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+        make_folder(folder)
         vocabularies = self.source_vocabulary, self.target_vocabulary
         for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
             write_atomically(folder / name, vocabulary.save)
@@ -363,13 +367,7 @@ def train_translator(
         **described,
         "data": dict(data.fingerprints),
     }
-    place = choose_device(device)
-    if amp and place.type != "cuda":
-        raise UserError("amp (bf16 autocast) needs a CUDA device; leave it out on a CPU")
-    if optimizer not in OPTIMIZERS:
-        raise UserError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
-    if schedule not in SCHEDULES:
-        raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    place = check_choices(device, amp, optimizer, schedule)
     if test:
         _sacrebleu()  # now, rather than when training is over
     claim(out, resume)
@@ -381,12 +379,7 @@ def train_translator(
         data.target_vocabulary,
         data.tokenizer,
     ).to(place)
-    try:
-        rule = OPTIMIZERS[optimizer](
-            translator.model.parameters(), lr=lr, **(optimizer_settings or {})
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{optimizer}: {error}") from error
+    rule = make_optimizer(optimizer, translator.model, lr, optimizer_settings)
     board = Board(out)
     try:
         state = fit(
