@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -150,7 +150,32 @@ class DecoderLayer(_Layer):
         return x, (k, v)
 
 
-class Encoder(nn.Module):
+class _Stack(nn.Module):
+    """Layers on top of one another, with a last normalisation if ``norm_first``."""
+
+    layer: ClassVar[type[_Layer]]
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        *,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        feedforward_dim: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        norm_first: bool = False,
+    ) -> None:
+        super().__init__()
+        check_integer("num_layers", num_layers, 1)
+        self.layers = nn.ModuleList(
+            self.layer(embedding_dim, num_heads, feedforward_dim, dropout, activation, norm_first)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(embedding_dim) if norm_first else None
+
+
+class Encoder(_Stack):
     """A stack of :class:`EncoderLayer`, with a last normalisation if ``norm_first``.
 
     Equal to ``torch.nn.TransformerEncoder``, whose ``state_dict`` it loads.
@@ -172,24 +197,7 @@ class Encoder(nn.Module):
         ValueError: a hyper-parameter is outside its range.
     """
 
-    def __init__(
-        self,
-        embedding_dim: int,
-        *,
-        num_layers: int = 6,
-        num_heads: int = 8,
-        feedforward_dim: int = 2048,
-        dropout: float = 0.1,
-        activation: str = "relu",
-        norm_first: bool = False,
-    ) -> None:
-        super().__init__()
-        check_integer("num_layers", num_layers, 1)
-        self.layers = nn.ModuleList(
-            EncoderLayer(embedding_dim, num_heads, feedforward_dim, dropout, activation, norm_first)
-            for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(embedding_dim) if norm_first else None
+    layer = EncoderLayer
 
     def forward(
         self,
@@ -207,31 +215,14 @@ class Encoder(nn.Module):
         return x if self.norm is None else self.norm(x), collected
 
 
-class Decoder(nn.Module):
+class Decoder(_Stack):
     """A stack of :class:`DecoderLayer`, with a last normalisation if ``norm_first``.
 
     Equal to ``torch.nn.TransformerDecoder``, whose ``state_dict`` it loads. The arguments are those
     of :class:`Encoder`.
     """
 
-    def __init__(
-        self,
-        embedding_dim: int,
-        *,
-        num_layers: int = 6,
-        num_heads: int = 8,
-        feedforward_dim: int = 2048,
-        dropout: float = 0.1,
-        activation: str = "relu",
-        norm_first: bool = False,
-    ) -> None:
-        super().__init__()
-        check_integer("num_layers", num_layers, 1)
-        self.layers = nn.ModuleList(
-            DecoderLayer(embedding_dim, num_heads, feedforward_dim, dropout, activation, norm_first)
-            for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(embedding_dim) if norm_first else None
+    layer = DecoderLayer
 
     def read(
         self, memory: Float[Tensor, "b t e"], real: Bool[Tensor, "b t"] | None = None
