@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from dlnotes.models import DynamicMemoryNetwork
 from dlnotes.models.dynamic_memory_network import AttentionGRU, encode_positions
-from dlnotes.nn import PAD, QUESTION, SENTENCE_END, gru_step
+from dlnotes.nn import PAD, SENTENCE_END, gru_step
 from reference import dynamic_memory_network as reference
+from stories import documents
 
 V, C = 30, 4
 
@@ -37,19 +38,6 @@ def stories(lengths: list[int]) -> list[tuple[list[list[int]], list[int]]]:
         return drawn
 
     return [([words(1, 6) for _ in range(n)], words(1, 4)) for n in lengths]
-
-
-def documents(told: list[tuple[list[list[int]], list[int]]]) -> Tensor:
-    rows = []
-    for story, question in told:
-        row = []
-        for i, sentence in enumerate(story):
-            row += [*([SENTENCE_END] if i else []), *sentence]
-        rows.append([*row, QUESTION, *question])
-    tokens = torch.full((len(rows), max(map(len, rows))), PAD)
-    for to, row in zip(tokens, rows, strict=True):
-        to[: len(row)] = torch.tensor(row)
-    return tokens
 
 
 @pytest.mark.parametrize("passes", [1, 3])

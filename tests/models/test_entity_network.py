@@ -15,6 +15,7 @@ from dlnotes.models import EntityNetwork
 from dlnotes.models.entity_network import Memory
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END
 from reference import entity_network as reference
+from stories import documents
 
 V, C = 30, 4
 
@@ -49,19 +50,6 @@ def stories(lengths: list[int], seed: int = 0) -> list[tuple[list[list[int]], li
         )
         for n in lengths
     ]
-
-
-def documents(told: list[tuple[list[list[int]], list[int]]]) -> Tensor:
-    rows = []
-    for story, question in told:
-        row = []
-        for i, sentence in enumerate(story):
-            row += [*([SENTENCE_END] if i else []), *sentence]
-        rows.append([*row, QUESTION, *question])
-    tokens = torch.full((len(rows), max(map(len, rows))), PAD)
-    for to, row in zip(tokens, rows, strict=True):
-        to[: len(row)] = torch.tensor(row)
-    return tokens
 
 
 @pytest.mark.parametrize("keys", [(), (9, 4, 17)])

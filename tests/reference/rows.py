@@ -15,6 +15,7 @@ from dlnotes.models import (
     EntityNetwork,
     Seq2seqTranslator,
 )
+from dlnotes.models._oracles import ready
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END
 from dlnotes.nn.decoding import BEGIN
 from reference import dynamic_memory_network, entity_network, han, rcnn, seq2seq
@@ -32,14 +33,14 @@ def rows() -> Iterator[tuple[str, str, float]]:
         return drawn
 
     documents = [words(n) for n in (9, 1, 4)]
-    model = _model(RCNN(**SIZES, context_size=4, hidden_size=6))
+    model = ready(RCNN(**SIZES, context_size=4, hidden_size=6))
     p = _numbers(model)
     expected = [rcnn.of_parameters(p, each).scores for each in documents]
     yield "RCNN", "Lai et al. 2015 in NumPy", _difference(model(_rows(documents)), expected)
 
     stories = [[words(n) for n in lengths] for lengths in ([3, 1, 6], [5], [2, 2, 7, 1])]
     marked = [[w for s in story for w in (*s, SENTENCE_END)] for story in stories]
-    model = _model(HAN(**SIZES, hidden_size=4, context_size=6))
+    model = ready(HAN(**SIZES, hidden_size=4, context_size=6))
     p = _numbers(model)
     expected = [
         p["output.weight"] @ han.of_parameters(p, story).document + p["output.bias"]
@@ -48,7 +49,7 @@ def rows() -> Iterator[tuple[str, str, float]]:
     yield "HAN", "Yang et al. 2016 in NumPy", _difference(model(_rows(marked)), expected)
 
     for attention, source in (("additive", "Bahdanau"), ("multiplicative", "Luong")):
-        model = _model(
+        model = ready(
             Seq2seqTranslator(
                 source_vocabulary_size=V,
                 target_vocabulary_size=V,
@@ -67,7 +68,7 @@ def rows() -> Iterator[tuple[str, str, float]]:
     questions = [words(3) for _ in stories]
     asked = _rows([[*m, QUESTION, *q] for m, q in zip(marked, questions, strict=True)])
     pairs = list(zip(stories, questions, strict=True))
-    model = _model(DynamicMemoryNetwork(**SIZES, hidden_size=6, variant="dmn"))
+    model = ready(DynamicMemoryNetwork(**SIZES, hidden_size=6, variant="dmn"))
     p = _numbers(model)
     expected = [
         dynamic_memory_network.dmn(
@@ -76,26 +77,15 @@ def rows() -> Iterator[tuple[str, str, float]]:
         for story, question in pairs
     ]
     yield "DMN", "Kumar et al. 2016 in NumPy", _difference(model(asked), expected)
-    model = _model(DynamicMemoryNetwork(**SIZES, hidden_size=6, variant="dmn+"))
+    model = ready(DynamicMemoryNetwork(**SIZES, hidden_size=6, variant="dmn+"))
     p = _numbers(model)
     expected = [dynamic_memory_network.dmn_plus(p, *pair, 3)[0] for pair in pairs]
     yield "DMN+", "Xiong et al. 2016 in NumPy", _difference(model(asked), expected)
 
-    model = _model(EntityNetwork(**SIZES, slots=4))
+    model = ready(EntityNetwork(**SIZES, slots=4))
     p = _numbers(model)
     expected = [entity_network.answer(p, *pair)[0] for pair in pairs]
     yield "EntityNetwork", "Henaff et al. 2017 in NumPy", _difference(model(asked), expected)
-
-
-def _model(model: Any) -> Any:
-    """In float64, with weights away from where they start: zeros and ones hide mistakes."""
-    generator = torch.Generator().manual_seed(0)
-    model = model.double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(noise / 3)
-    return model
 
 
 def _numbers(model: torch.nn.Module) -> dict[str, Any]:

@@ -31,13 +31,13 @@ def rows() -> Iterator[Row]:
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, dtype=torch.float64, generator=generator)
 
-    fasttext = _ready(FastText(vocabulary_size=V, num_classes=3, ngrams=1))
+    fasttext = ready(FastText(vocabulary_size=V, num_classes=3, ngrams=1))
     bag = nn.EmbeddingBag(V, 10, mode="mean", padding_idx=PAD).double()
     bag.load_state_dict({"weight": fasttext.vectors.weight})
     expected = fasttext.output(bag(tokens))
     yield _row("FastText", "nn.EmbeddingBag (mean), nn.Linear", fasttext(tokens), expected)
 
-    cnn = _ready(TextCNN(vocabulary_size=V, num_classes=3, embedding_dim=5, maps=4))
+    cnn = ready(TextCNN(vocabulary_size=V, num_classes=3, embedding_dim=5, maps=4))
     scores = []
     for row in single:
         x = F.pad(cnn.vectors(row), (0, 0, 0, max(0, 5 - row.shape[1]))).transpose(1, 2)  # b e t
@@ -49,7 +49,7 @@ def rows() -> Iterator[Row]:
     yield _row("TextCNN", "nn.Conv1d, maximum over time", cnn(tokens), torch.cat(scores))
 
     for cell, kind in (("lstm", nn.LSTM), ("gru", nn.GRU)):
-        rnn = _ready(
+        rnn = ready(
             TextRNN(vocabulary_size=V, num_classes=3, embedding_dim=5, hidden_size=4, cell=cell)
         )
         theirs: Any = kind(5, 4, batch_first=True, bidirectional=True).double()
@@ -60,7 +60,7 @@ def rows() -> Iterator[Row]:
 
     ours, theirs = MultiHeadAttention(8, 2), nn.MultiheadAttention(8, 2, batch_first=True)
     x, memory, real = random(4, 6, 8), random(4, 9, 8), tokens != PAD
-    ours, theirs = _ready(ours), theirs.double().eval()
+    ours, theirs = ready(ours), theirs.double().eval()
     theirs.load_state_dict(ours.state_dict())
     y, _ = ours(x, memory, real=real)
     expected, _ = theirs(x, memory, memory, key_padding_mask=~real)
@@ -73,7 +73,7 @@ def rows() -> Iterator[Row]:
             "feedforward_dim": 12,
             "norm_first": norm_first,
         }
-        encoder, decoder = _ready(Encoder(8, **sizes)), _ready(Decoder(8, **sizes))
+        encoder, decoder = ready(Encoder(8, **sizes)), ready(Decoder(8, **sizes))
         layer: dict[str, Any] = {
             "dim_feedforward": 12,
             "batch_first": True,
@@ -102,7 +102,7 @@ def rows() -> Iterator[Row]:
         yield _row(f"Transformer decoder, {kind_of}", "nn.TransformerDecoder", y, expected)
 
 
-def _ready(model: Any) -> Any:
+def ready(model: Any) -> Any:
     """In float64, with weights away from where they start: zeros and ones hide mistakes."""
     generator = torch.Generator().manual_seed(1)
     model = model.double().eval()
