@@ -64,6 +64,13 @@ def elementwise(formula: Callable[..., Result]) -> Callable[..., Result]:
     return cast("Callable[..., Result]", call)
 
 
+def scaled_below(x: Tensor, slope: Tensor | float, positive: Any) -> Tensor:
+    """``x`` where ``positive`` is 1 and ``slope * x`` where it is 0: value and derivative alike."""
+    if torch.compiler.is_compiling():
+        return torch.where(positive, x, slope * x)
+    return x * one_or(slope, positive, like=x)
+
+
 def one_or(below: Tensor | float, positive: Any, like: Tensor) -> Tensor:
     """The slope of a piecewise function: 1 where ``positive`` is 1, ``below`` where it is 0.
 
@@ -74,8 +81,6 @@ def one_or(below: Tensor | float, positive: Any, like: Tensor) -> Tensor:
         return cast(Tensor, positive.choose(1.0, below))
     one = like.new_ones(())
     low = torch.as_tensor(below, dtype=one.dtype, device=one.device)
-    if torch.compiler.is_compiling():
-        return torch.where(positive, one, low)
     return torch.lerp(low, one, positive.to(one))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import elementwise, one_or
+from dlnotes.activations._elementwise import elementwise, scaled_below
 from dlnotes.activations._function import Activation, apply
 
 
@@ -15,7 +15,7 @@ def _value(x: Tensor, *, alpha: float) -> Tensor:
 
 @elementwise
 def _slope_times(g: Tensor, x: Tensor, *, alpha: float) -> Tensor:
-    return g * one_or(alpha * x.clamp(max=0).exp(), x > 0, like=x)
+    return scaled_below(g, alpha * x.clamp(max=0).exp(), x > 0)
 
 
 class _ELU(Activation):

@@ -4,18 +4,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import elementwise, one_or
+from dlnotes.activations._elementwise import elementwise, scaled_below
 from dlnotes.activations._function import MaskedActivation, apply
 
 
 @elementwise
 def _value(x: Tensor, *, negative_slope: float) -> tuple[Tensor, Tensor]:
-    return x.clamp(min=0) + negative_slope * x.clamp(max=0), x > 0
+    positive = x > 0
+    return scaled_below(x, negative_slope, positive), positive
 
 
 @elementwise
 def _slope_times(g: Tensor, positive: Tensor, *, negative_slope: float) -> Tensor:
-    return g * one_or(negative_slope, positive, like=g)
+    return scaled_below(g, negative_slope, positive)
 
 
 class _LeakyReLU(MaskedActivation):

@@ -5,18 +5,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import elementwise, one_or
+from dlnotes.activations._elementwise import elementwise, scaled_below
 from dlnotes.activations._function import Activation, apply, keep
 
 
 @elementwise
 def _value(x: Tensor, a: Tensor) -> Tensor:
-    return x.clamp(min=0) + a * x.clamp(max=0)
+    return scaled_below(x, a, x > 0)
 
 
 @elementwise
 def _slopes_times(g: Tensor, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    return g * one_or(a, x > 0, like=x), g * x.clamp(max=0)
+    return scaled_below(g, a, x > 0), g * x.clamp(max=0)
 
 
 class _PReLU(Activation):
@@ -38,7 +38,7 @@ class _PReLU(Activation):
     def tangent(ctx: Any, t: Tensor, t_a: Tensor) -> Tensor:
         x: Tensor
         x, a = ctx.saved_tensors
-        return t * one_or(a, x > 0, like=x) + t_a * x.clamp(max=0)
+        return scaled_below(t, a, x > 0) + t_a * x.clamp(max=0)
 
 
 def prelu(x: Tensor, weight: Tensor) -> Tensor:

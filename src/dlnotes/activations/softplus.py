@@ -12,7 +12,7 @@ from dlnotes.activations._function import Activation, apply
 @elementwise
 def _value(x: Tensor, *, beta: float) -> Tensor:
     z = beta * x
-    return (z.clamp(min=0) + torch.log1p(torch.exp(-z.abs()))) / beta
+    return (z.clamp(min=0) + torch.log1p(torch.exp(-z.abs()))) * (1 / beta)
 
 
 @elementwise
