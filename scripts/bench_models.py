@@ -95,7 +95,9 @@ class TextCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.vectors = vectors(vocabulary_size, embedding_dim, 0.25)
-        self.filters = nn.ModuleList(nn.Conv1d(embedding_dim, maps, h) for h in widths)
+        self.filters = nn.ModuleList(
+            nn.Conv1d(embedding_dim, maps, h, padding=h - 1) for h in widths
+        )
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(maps * len(widths), num_classes)
 

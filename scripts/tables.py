@@ -42,6 +42,7 @@ def main(
         "stories": stories(results),
         "translations": translations(results),
         "speed": speeds(results),
+        "model-speed": model_speeds(results),
     }
     for name, content in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -128,6 +129,19 @@ def speeds(results: Path) -> str:
             for other in ("default", "fused")
         ]
         lines.append(f"| {rule} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def model_speeds(results: Path) -> str:
+    """Documents a second in training of each model and of the ordinary way."""
+    record = read_json(results / "benchmarks" / "models.json", "has no benchmark")
+    lines = ["| model | corpus | ours, documents/s | ordinary | × |", "|---|---|---|---|---|"]
+    for row in record["rows"]:
+        speed = row["documents_per_second"]
+        lines.append(
+            f"| {MODELS[row['model']]} | {row['corpus']} | {speed['ours']:,.0f} "
+            f"| {speed['ordinary']:,.0f} | {row['ratio']:.2f} |"
+        )
     return "\n".join(lines)
 
 

@@ -439,25 +439,28 @@ def test_fasttext_starts_uniform() -> None:
 
 def test_textcnn_is_conv1d_and_max_over_time() -> None:
     model = build("textcnn", {"embedding_dim": 8, "maps": 6}).eval()
-    for n in (5, 9, 30):
+    for n in (1, 2, 5, 30):
         tokens = documents([n])
         x = model.vectors.weight[tokens].transpose(1, 2)  # b e t
         pooled = [
-            F.max_pool1d(F.relu(F.conv1d(x, f.weight, f.bias)), n - h + 1).squeeze(2)
+            F.relu(F.conv1d(x, f.weight, f.bias, padding=h - 1)).amax(2)
             for h, f in zip(model.widths, model.filters, strict=True)
         ]
         torch.testing.assert_close(model(tokens), model.output(torch.cat(pooled, dim=1)))
 
 
-def test_textcnn_fills_a_short_document_up_with_zeros() -> None:
-    model = build("textcnn", {"embedding_dim": 8, "maps": 6}).eval()
-    tokens = documents([2])
-    x = F.pad(model.vectors.weight[tokens], (0, 0, 0, 3))  # b 5 e
-    pooled = [
-        F.relu(torch.einsum("bte,met->bm", x[:, :h], f.weight) + f.bias)
-        for h, f in zip(model.widths, model.filters, strict=True)
-    ]
-    torch.testing.assert_close(model(tokens), model.output(torch.cat(pooled, dim=1)))
+def test_textcnn_sees_where_a_document_begins() -> None:
+    """One filter of width 2 that answers to a zero vector before word 2."""
+    settings = {"embedding_dim": 1, "maps": 1, "widths": (2,), "dropout": 0.0}
+    model = build("textcnn", settings).eval()
+    with torch.no_grad():
+        model.vectors.weight[2:5] = torch.tensor([[1.0], [2.0], [3.0]])
+        model.filters[0].weight.copy_(torch.tensor([[[-5.0, 1.0]]]))
+        model.filters[0].bias.zero_()
+        model.output.weight.fill_(1.0)
+        model.output.bias.zero_()
+    scores = model(torch.tensor([[2, 4, 3], [4, 2, 2], [3, 2, 0]]))
+    torch.testing.assert_close(scores[:, 0], torch.tensor([1.0, 3.0, 2.0], dtype=scores.dtype))
 
 
 def test_max_over_time_has_the_gradients_of_convolution_and_maximum() -> None:

@@ -27,13 +27,14 @@ def test_multichannel_adds_what_each_filter_gives_on_both_channels():
         model.static_vectors.weight.normal_()
     tokens = documents()
     for row in tokens:
-        both = [model.vectors.weight[row], model.static_vectors.weight[row]]  # t e each
+        ends = (0, 0, 2, 2)  # zeros for the widest filter
+        both = [F.pad(v.weight[row], ends) for v in (model.vectors, model.static_vectors)]  # t e
         pooled = []
         for h, convolution in zip(model.widths, model.filters, strict=True):
             for w, b in zip(convolution.weight, convolution.bias, strict=True):  # w: e h
                 c = [
                     sum((w.t() * x[i : i + h]).sum() for x in both) + b
-                    for i in range(len(row) - h + 1)
+                    for i in range(3 - h, 2 + len(row))
                 ]
                 pooled.append(torch.stack(c).relu().max())
         expected = model.output.weight @ torch.stack(pooled) + model.output.bias
@@ -45,8 +46,8 @@ def test_multichannel_is_a_convolution_over_two_channels_with_tied_filters():
     tokens = documents()
     x = torch.cat([model.vectors(tokens), model.static_vectors(tokens)], dim=2).transpose(1, 2)
     pooled = [
-        F.conv1d(x, torch.cat([f.weight, f.weight], dim=1), f.bias).relu().amax(2)
-        for f in model.filters
+        F.conv1d(x, torch.cat([f.weight] * 2, dim=1), f.bias, padding=h - 1).relu().amax(2)
+        for h, f in zip(model.widths, model.filters, strict=True)
     ]
     torch.testing.assert_close(model(tokens), model.output(torch.cat(pooled, dim=1)))
 

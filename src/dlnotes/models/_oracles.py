@@ -40,11 +40,11 @@ def rows() -> Iterator[Row]:
     cnn = ready(TextCNN(vocabulary_size=V, num_classes=3, embedding_dim=5, maps=4))
     scores = []
     for row in single:
-        x = F.pad(cnn.vectors(row), (0, 0, 0, max(0, 5 - row.shape[1]))).transpose(1, 2)  # b e t
-        pooled = []
-        for convolution in cnn.filters:
-            c = convolution(x)[:, :, : max(1, row.shape[1] - convolution.kernel_size[0] + 1)]
-            pooled.append(F.relu(c).amax(2))
+        x = cnn.vectors(row).transpose(1, 2)  # b e t
+        pooled = [
+            F.relu(F.conv1d(x, f.weight, f.bias, padding=h - 1)).amax(2)
+            for h, f in zip(cnn.widths, cnn.filters, strict=True)
+        ]
         scores.append(cnn.output(torch.cat(pooled, 1)))
     yield _row("TextCNN", "nn.Conv1d, maximum over time", cnn(tokens), torch.cat(scores))
 

@@ -89,8 +89,9 @@ class TextCNN(nn.Module):
 
     with :math:`x` the word vectors, ``maps`` filters :math:`w` of each width :math:`h`, :math:`r`
     the dropout mask, and every row of :math:`W` kept at a norm of at most ``max_norm`` by
-    :meth:`constrain_`. The maximum is over the windows that lie inside the document; one shorter
-    than the filter has a single window, filled up with zero vectors.
+    :meth:`constrain_`. The maximum is over all windows that hold a word of the document. As in the
+    author's code they reach over both of its ends, where zero vectors stand: this is how a filter
+    sees that a sentence begins with "how many".
 
     The paper's four variants are ``channels``:
 
@@ -100,10 +101,9 @@ class TextCNN(nn.Module):
     - ``multichannel``: both, two channels with one start. Each filter is applied to both and the
       results are added, which is one convolution of the channels' sum.
 
-    Differs from the paper: windows that reach over the ends of the document do not count (the
-    author's code puts zeros before each document and fills all up to one length); torch's
-    initialisation of the filters and the output layer; inverted dropout, so that nothing is
-    rescaled at test time.
+    Differs from the paper: windows of nothing but zeros do not count (the author's code fills all
+    documents up to one length); torch's initialisation of the filters and the output layer;
+    inverted dropout, so that nothing is rescaled at test time.
 
     Args:
         vocabulary_size: number of token ids, padding and the unknown word included.
@@ -169,15 +169,16 @@ class TextCNN(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents."""
-        tokens = widen(tokens, max(self.widths))
+        tokens = widen(tokens, 1)
         x = self.vectors(tokens)  # b t e
         if self.static_vectors is not None:
             x = x + self.static_vectors(tokens)  # w · x + w · x' = w · (x + x')
         pooled = []
         for h, convolution in zip(self.widths, self.filters, strict=True):
-            inside = tokens[:, h - 1 :] != PAD  # b t-h+1
-            inside[:, 0] = True
-            value, _ = MaxOverTime.apply(x, convolution.weight, inside)  # b m
+            inside = F.pad(tokens != PAD, (h - 1, 0), value=True)  # b t+h-1, by the first word
+            inside[:, 0] = True  # of a document without words
+            padded = F.pad(x, (0, 0, h - 1, h - 1))  # b t+2h-2 e
+            value, _ = MaxOverTime.apply(padded, convolution.weight, inside)  # b m
             pooled.append(value + convolution.bias)
         # Adding b and ReLU keep the order of numbers, so the maximum may come first.
         features = relu(torch.cat(pooled, dim=1))  # b m
