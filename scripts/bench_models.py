@@ -620,7 +620,7 @@ CASES = {
         "trec",
         {"embedding_dim": 300, "hidden_size": 128, "dropout": 0.5},
         lr=1e-3,
-        epochs=4,
+        epochs=8,
         goal=1.3,
     ),
     "rcnn": Case(
