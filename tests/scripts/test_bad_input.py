@@ -44,7 +44,7 @@ CASES = {
     "too few fields": case(lambda f, t: train(f, train=put(t / "a.tsv", GOOD + "x\n")), "a.tsv:41: too few fields"),
     "nan loss": case(lambda f, t: train(f, "--optimizer", "gradient-descent", "--lr", 1e38, "--epochs", 9), "the loss became", "lower --lr"),
     "unwritable output": case(lambda f, t: train(f, "--out", put(t / "file", "") / "run"), "cannot write to", "give another --out"),
-    "unknown model": case(lambda f, t: train(f, "--model", "bert"), "not 'bert'"),
+    "unknown model": case(lambda f, t: train(f, "--model", "bert"), "--model must be one of fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn, entnet, not 'bert'"),
     "unknown optimizer": case(lambda f, t: train(f, "--optimizer", "lion"), "--optimizer must be one of"),
     "bad lr": case(lambda f, t: train(f, "--lr", -1), "lr must be"),
     "bad model setting": case(lambda f, t: train(f, "--model-args", "size=3"), "fasttext has no setting 'size=3'", "embedding_dim=10"),

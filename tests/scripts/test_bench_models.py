@@ -84,7 +84,7 @@ def same_weights(name, ours, ordinary):
         parameter.copy_(weights[key].view_as(parameter))
 
 
-# Windows that reach into the padding count in the ordinary TextCNN, as everywhere but with us.
+# Windows of nothing but padding count in the ordinary TextCNN, as everywhere but with us.
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "textcnn"])
 def test_both_models_give_the_same_scores_with_the_same_weights(bench, name):
     """Padded to more than the batch needs, as the ordinary trainer does."""

@@ -140,7 +140,7 @@ def test_explain_writes_a_page(script, files, tmp_path):
     assert script("train", "--model", "fasttext", *given, *model_args("fasttext")).code == 0
     refused = script("predict", other, "code", "--explain", tmp_path / "none.html")
     assert refused.code == 2
-    assert "has no attention to show" in refused.err
+    assert f"--explain: {other} has no attention to show" in refused.err
     assert not (tmp_path / "none.html").exists()
 
 
