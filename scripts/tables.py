@@ -37,10 +37,12 @@ def main(
         check: Change nothing; fail if the table is not the one of the records.
     """
     new = readme.read_text("utf-8")
+    entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
+    measured = [entry for entry in entries if "record" in entry]
     tables = {
-        "results": accuracies(results),
-        "stories": stories(results),
-        "translations": translations(results),
+        "results": accuracies(measured),
+        "stories": stories(measured),
+        "translations": translations(measured),
         "speed": speeds(results),
         "model-speed": model_speeds(results),
     }
@@ -57,10 +59,9 @@ def main(
         readme.write_text(new, "utf-8")
 
 
-def accuracies(results: Path) -> str:
+def accuracies(entries: list[dict[str, Any]]) -> str:
     """A Markdown row for each record, corpus by corpus, the best first."""
-    entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
-    done = [e for e in entries if "record" in e and "languages" not in e and not _task(e)]
+    done = [e for e in entries if "languages" not in e and not _task(e)]
     done.sort(key=lambda e: (e["corpus"], -e["record"]["test"]["accuracy"]["mean"]))
     rows = [
         "| corpus | model | test accuracy | macro-F1 | seeds | published, same split |",
@@ -69,12 +70,11 @@ def accuracies(results: Path) -> str:
     return "\n".join(rows + [_row(entry) for entry in done])
 
 
-def translations(results: Path) -> str:
+def translations(entries: list[dict[str, Any]]) -> str:
     """BLEU of each translation, with a line that says so; nothing while there is no record."""
-    entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
     lines = []
     for e in entries:
-        if "record" in e and "languages" in e:
+        if "languages" in e:
             bleu, published = e["record"]["test"]["bleu"]["mean"], e["published"]
             name = f"{e['corpus']} {'→'.join(e['languages'])}"
             lines.append(
@@ -88,10 +88,9 @@ def translations(results: Path) -> str:
     return "\n".join(head + lines)
 
 
-def stories(results: Path) -> str:
+def stories(entries: list[dict[str, Any]]) -> str:
     """Test error of the memory networks on each bAbI task, and the published one."""
-    entries = [read_json(path, "has no results") for path in sorted(results.glob("babi-*.json"))]
-    errors = {(_task(e), e["model"]): _error(e) for e in entries if "record" in e}
+    errors = {(_task(e), e["model"]): _error(e) for e in entries if _task(e)}
     models = [name for name in ("entnet", "dmn") if any(model == name for _, model in errors)]
     lines = ["| bAbI task | " + " | ".join(f"{MODELS[name]} | published" for name in models) + " |"]
     lines.append("|---" * (1 + 2 * len(models)) + "|")

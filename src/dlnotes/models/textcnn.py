@@ -173,9 +173,10 @@ class TextCNN(nn.Module):
         x = self.vectors(tokens)  # b t e
         if self.static_vectors is not None:
             x = x + self.static_vectors(tokens)  # w · x + w · x' = w · (x + x')
+        words = tokens != PAD
         pooled = []
         for h, convolution in zip(self.widths, self.filters, strict=True):
-            inside = F.pad(tokens != PAD, (h - 1, 0), value=True)  # b t+h-1, by the first word
+            inside = F.pad(words, (h - 1, 0), value=True)  # b t+h-1, by the first word
             inside[:, 0] = True  # of a document without words
             padded = F.pad(x, (0, 0, h - 1, h - 1))  # b t+2h-2 e
             value, _ = MaxOverTime.apply(padded, convolution.weight, inside)  # b m
