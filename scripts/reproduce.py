@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
-from dlnotes.data.dataset import load_dataset
+from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.pairs import load_pairs
+from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
 from dlnotes.training.classifier import read_json, write_json
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.record import provenance
-from dlnotes.training.train import train_classifier
+from dlnotes.training.train import CHECKPOINT, METRICS, REFIT, train_classifier
 from dlnotes.training.translation import train_translator
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -27,7 +29,11 @@ FIGURES = ("accuracy", "macro_f1", "bleu")
 
 
 def main(
-    names: tuple[str, ...] = (), /, data_dir: Path | None = None, results: Path = RESULTS
+    names: tuple[str, ...] = (),
+    /,
+    data_dir: Path | None = None,
+    results: Path = RESULTS,
+    runs: Path | None = None,
 ) -> None:
     """Repeat figures: train once a seed, write mean and standard deviation into the entry's file.
 
@@ -35,13 +41,16 @@ def main(
     `reading` (how texts become documents), `settings` (how the model is trained) and, where not the
     mean but one of the runs is to be measured, `choose`: "best on dev". An entry whose `model` is
     ensemble has `members` instead of `reading`: how often each of other entries of the same corpus
-    is trained for it, all with the dev split of the ensemble's seed; `settings` are those of
-    `make_ensemble`. An entry with `languages` is a translation, measured by BLEU.
+    is trained for it, all with the dev split of the ensemble's seed and the first with the seed
+    itself; `settings` are those of `make_ensemble`. An entry with `languages` is a translation,
+    measured by BLEU.
 
     Args:
         names: Entries to run; without any, the list of entries is printed.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
         results: Folder of the entries.
+        runs: Folder where trained classifiers are kept. What it holds already is not trained again,
+            if the settings are still the same: an ensemble of entries that were run takes moments.
     """
     known = sorted(path.stem for path in results.glob("*.json"))
     for name in names:
@@ -51,12 +60,12 @@ def main(
         print("\n".join(known))
     for name in names:
         entry = read_json(results / f"{name}.json", "has no results")
-        runs: list[dict[str, Any]] = []
+        measured: list[dict[str, Any]] = []
         for seed in entry["seeds"]:
             measure = _ensemble if entry["model"] == "ensemble" else _run
             measure = _translation if "languages" in entry else measure
-            runs.append(measure(entry, seed, data_dir, results))
-            entry["record"] = _record(entry, runs)
+            measured.append(measure(name, entry, seed, Places(data_dir, results, runs)))
+            entry["record"] = _record(entry, measured)
             write_json(results / f"{name}.json", entry)  # what is done is kept
         figure, test = next(iter(entry["record"]["test"].items()))
         print(f"{name}: test {figure} {test['mean']:.4f} ± {test['std']:.4f} {test['runs']}")
@@ -95,45 +104,43 @@ def _on_dev(run: dict[str, Any]) -> tuple[float, float]:
     return run["dev"]["accuracy"], -run["dev"]["loss"]
 
 
-def _run(entry: dict[str, Any], seed: int, data_dir: Path | None, results: Path) -> dict[str, Any]:
-    sources = load(entry["corpus"], data_dir=data_dir, cache_dir=cache_folder())
-    dataset = load_dataset(
-        sources, seed=seed, cache_dir=cache_folder() / "tokens", **entry["reading"]
-    )
+class Places(NamedTuple):
+    """Where corpora, entries and trained classifiers lie."""
+
+    data_dir: Path | None
+    results: Path
+    runs: Path | None
+
+    def sources(self, entry: dict[str, Any]) -> dict[str, Source]:
+        """Files of an entry's corpus."""
+        return dict(load(entry["corpus"], data_dir=self.data_dir, cache_dir=cache_folder()))
+
+
+def _run(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[str, Any]:
     if entry["model"] in BASELINES:
+        dataset = _dataset(entry, places, seed)
         return BASELINES[entry["model"]](dataset) | {"data": dict(dataset.fingerprints)}
-    return train_classifier(
-        dataset, None, model=entry["model"], seed=seed, corpus=entry["corpus"], **entry["settings"]
-    )[1]
+    if places.runs is None:
+        return _train(entry, places, seed, None)
+    return _train(entry, places, seed, _folder(places.runs, name, entry, seed))
 
 
-def _ensemble(
-    entry: dict[str, Any], seed: int, data_dir: Path | None, results: Path
-) -> dict[str, Any]:
-    sources = load(entry["corpus"], data_dir=data_dir, cache_dir=cache_folder())
-    cache = cache_folder() / "tokens"
-    runs, trained = [], []
-    with TemporaryDirectory() as folder:
+def _ensemble(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[str, Any]:
+    folders, trained, names = [], [], []
+    with TemporaryDirectory() as temporary:
         for name, times in entry["members"].items():
-            member = read_json(results / f"{name}.json", "has no results")
-            dataset = load_dataset(sources, seed=seed, cache_dir=cache, **member["reading"])
+            member = read_json(places.results / f"{name}.json", "has no results")
             for k in range(times):
-                runs.append(Path(folder) / f"{name}-{k}")
-                _, record = train_classifier(
-                    replace(dataset, _test=None),  # members are not to be chosen by it
-                    runs[-1],
-                    model=member["model"],
-                    seed=1000 * seed + k,
-                    split_seed=seed,
-                    corpus=entry["corpus"],
-                    **member["reading"],
-                    **member["settings"],
-                )
-                trained.append(record)
-        members = load_members(runs, sources, cache_dir=cache)
+                names.append(f"{name}-{k}")
+                own = seed + 1000 * k
+                folder = _folder(places.runs or Path(temporary), name, member, seed, own)
+                trained.append(_train(member, places, seed, folder, own))
+                folders.append(folder)
+        cache = cache_folder() / "tokens"
+        members = load_members(folders, places.sources(entry), cache_dir=cache)
         _, record = make_ensemble(members, None, **entry["settings"])
-    for row, path in zip(record["members"], runs, strict=True):
-        row["run"] = path.name
+    for row, name in zip(record["members"], names, strict=True):
+        row["run"] = name
     record["best_epoch"] = [r["best_epoch"] for r in trained]
     record["seconds"] = sum(r["seconds"] for r in trained)
     documents = sum(r["documents"]["train"] * len(r["history"]) for r in trained)
@@ -141,16 +148,56 @@ def _ensemble(
     return record
 
 
-def _translation(
-    entry: dict[str, Any], seed: int, data_dir: Path | None, results: Path
+def _dataset(entry: dict[str, Any], places: Places, split_seed: int) -> Dataset:
+    cache = cache_folder() / "tokens"
+    return load_dataset(places.sources(entry), seed=split_seed, cache_dir=cache, **entry["reading"])
+
+
+def _folder(
+    runs: Path, name: str, entry: dict[str, Any], split_seed: int, seed: int | None = None
+) -> Path:
+    """Folder of a run; another one as soon as the entry says something else."""
+    said = json.dumps([entry[k] for k in ("corpus", "model", "reading", "settings")])
+    digest = hashlib.sha256(said.encode()).hexdigest()[:8]
+    return runs / f"{name}-{digest}-{split_seed}-{split_seed if seed is None else seed}"
+
+
+def _train(
+    entry: dict[str, Any],
+    places: Places,
+    split_seed: int,
+    out: Path | None,
+    seed: int | None = None,
 ) -> dict[str, Any]:
-    if data_dir is None:
+    """The record of a run, trained now unless `out` holds it."""
+    if out and (out / METRICS).exists():
+        kept: dict[str, Any] = read_json(out / METRICS, "is not a finished run")
+        return kept
+    _, record = train_classifier(
+        _dataset(entry, places, split_seed),
+        out,
+        model=entry["model"],
+        seed=split_seed if seed is None else seed,
+        resume=out is not None and (out / CHECKPOINT).exists(),
+        split_seed=split_seed,
+        corpus=entry["corpus"],
+        **entry["reading"],
+        **entry["settings"],
+    )
+    for name in (CHECKPOINT, REFIT):
+        if out:
+            (out / name).unlink(missing_ok=True)  # to go on from; several times the model's size
+    return record
+
+
+def _translation(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[str, Any]:
+    if places.data_dir is None:
         raise UserError(
             f"{entry['corpus']} is not downloaded: put its files (train.de, train.en, …) into "
             f"FOLDER/{entry['corpus']} and name FOLDER by --data-dir"
         )
     source, target = entry["languages"]
-    folder = data_dir / entry["corpus"]
+    folder = places.data_dir / entry["corpus"]
     data = load_pairs(folder, source=source, target=target, **entry["reading"])
     with TemporaryDirectory() as out:
         _, record = train_translator(

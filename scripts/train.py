@@ -48,6 +48,7 @@ def main(
     label_smoothing: float = 0.0,
     class_weights: str = "none",
     patience: int | None = None,
+    refit: bool = False,
     tokenizer: str | None = None,
     min_freq: int = 1,
     max_size: int | None = None,
@@ -94,6 +95,8 @@ def main(
         label_smoothing: Share of the target that is spread over all classes.
         class_weights: none, or balanced (rare classes weigh more).
         patience: Stop after so many epochs without a better one on dev.
+        refit: When dev has chosen the epoch, train again up to it on training and dev documents
+            together; twice the time, a tenth more documents.
         tokenizer: basic_english, sentences (the same with sentence ends marked; the default of
             models that read sentences), words (all punctuation kept) or characters (Chinese and
             the like).
@@ -165,6 +168,7 @@ def main(
             label_smoothing=label_smoothing,
             class_weights=class_weights,
             patience=patience,
+            refit=refit,
             checkpoint_every=checkpoint_every,
             resume=resume,
             corpus=name,

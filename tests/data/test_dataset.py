@@ -12,7 +12,7 @@ import torch
 from dlnotes import nn
 from dlnotes.data.batches import BatchSampler, by_length
 from dlnotes.data.dataset import load_dataset
-from dlnotes.data.documents import Documents
+from dlnotes.data.documents import Documents, Joined
 from dlnotes.data.tokenized import tokenize, tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
@@ -258,3 +258,20 @@ def test_marks_have_the_first_ids_whether_they_occur_or_not():
     assert len(small.vocabulary) == 4
     with pytest.raises(UserError, match="max_size must be at least 4, not 3"):
         load_dataset({"train": documents}, tokenizer="sentences", max_size=3)
+
+
+def test_joined_documents_are_both():
+    dataset = load_dataset({"train": PAIRS}, dev_fraction=0.34)
+    both = Joined(dataset.train, dataset.dev)
+    n, m = len(dataset.train), len(dataset.dev)
+    assert len(both) == n + m
+    assert both.lengths.tolist() == [*dataset.train.lengths, *dataset.dev.lengths]
+    for rows in ([0, n, 1, n + m - 1], [n], [0], []):
+        batch = both.batch(np.array(rows, np.int64))
+        assert batch.tokens.shape == (len(rows), both.lengths[rows].max(initial=0))
+        for i, tokens, label in zip(rows, *batch, strict=True):
+            part, own = (dataset.train, i) if i < n else (dataset.dev, i - n)
+            one = part.batch(np.array([own]))
+            assert tokens[: part.lengths[own]].tolist() == one.tokens[0].tolist()
+            assert not tokens[part.lengths[own] :].any()
+            assert label == one.labels[0]

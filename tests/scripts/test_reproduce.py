@@ -71,6 +71,31 @@ def test_an_ensemble_of_entries(script, entry, tmp_path):
         assert record["dev"]["accuracy"]["runs"][seed] >= best["dev"]["accuracy"]
 
 
+def test_kept_runs_are_not_trained_again(script, entry, tmp_path):
+    where = entry("one", seeds=[0, 1])
+    entry("both", model="ensemble", members={"one": 2}, seeds=[0, 1], settings={})
+    kept = ["--runs", tmp_path / "runs"]
+    for name in ("one", "both"):
+        ran = script("reproduce", name, *where, *kept)
+        assert ran.code == 0, ran.err
+    folders = list((tmp_path / "runs").iterdir())
+    assert len(folders) == 4  # two of the entry, and the second member of each ensemble
+    assert all((f / "metrics.json").exists() for f in folders)
+    assert not any(list(f.glob("*.pt")) for f in folders)
+
+    def seconds(name):
+        return json.loads((tmp_path / f"{name}.json").read_text())["record"]["seconds"]["runs"]
+
+    before = seconds("one"), seconds("both")
+    assert all(both > one for one, both in zip(*before, strict=True))  # a sum over members
+    for name in ("one", "both"):
+        assert script("reproduce", name, *where, *kept).code == 0
+    assert (seconds("one"), seconds("both")) == before  # read, not measured again
+    entry("one", seeds=[0], reading={"min_freq": 2})
+    assert script("reproduce", "one", *where, *kept).code == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 5  # other settings are another run
+
+
 def test_an_unknown_entry_is_named(script, entry):
     ran = script("reproduce", "none", *entry("mean"))
     assert ran.code == 2

@@ -1,15 +1,23 @@
 """A run folder: complete, readable, without a pickle, and refused when it is not one."""
 
 import json
+import os
 import re
+import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dlnotes.data.documents import Joined
 from dlnotes.errors import UserError
+from dlnotes.models import MODELS
+from dlnotes.optim import Adam
 from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.evaluate import scores
+from dlnotes.training.fit import Interrupted, fit
+from dlnotes.training.schedule import linear
 from dlnotes.training.train import parse_settings, train_classifier
 
 
@@ -175,6 +183,76 @@ def test_a_bad_test_split_does_not_lose_the_training(dataset, tmp_path):
             dataset, out, model="fasttext", model_settings={"buckets": 99}, epochs=1, progress=False
         )
     assert TextClassifier.load(out).classify(["goal"])
+
+
+SMALL_RUN = {
+    "model": "textcnn",
+    "model_settings": {"embedding_dim": 8, "maps": 4, "widths": (2, 3)},
+    "lr": 0.02,
+    "batch_size": 16,
+    "progress": False,
+}
+
+
+def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_path):
+    settings = {
+        **SMALL_RUN,
+        "epochs": 5,
+        "seed": 3,
+        "schedule": "linear",
+    }
+    chosen, before = train_classifier(dataset, None, **settings)
+    classifier, record = train_classifier(dataset, tmp_path / "run", refit=True, **settings)
+    assert record["dev"] == before["dev"]  # the choice is that of a run without
+    assert record["best_epoch"] == before["best_epoch"]
+    torch.manual_seed(3)
+    twin = MODELS["textcnn"](
+        vocabulary_size=len(dataset.vocabulary), num_classes=3, **settings["model_settings"]
+    )
+    fit(
+        twin, Adam(twin.parameters(), lr=0.02), Joined(dataset.train, dataset.dev), None,
+        epochs=5, stop_after=record["best_epoch"], batch_size=16, seed=3, schedule=linear,
+        progress=False,
+    )  # fmt: skip
+    for a, b, c in zip(
+        classifier.model.parameters(), twin.parameters(), chosen.model.parameters(), strict=True
+    ):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+    kept = torch.load(tmp_path / "run" / "dev_scores.pt", weights_only=True)
+    assert torch.equal(kept, scores(chosen.model, dataset.dev))
+    loaded = TextClassifier.load(tmp_path / "run")
+    assert torch.equal(loaded.probabilities(["the goal"]), classifier.probabilities(["the goal"]))
+
+
+@pytest.mark.parametrize("updates", [3, 45])
+def test_a_refit_goes_on_where_it_was_interrupted(dataset, tmp_path, monkeypatch, updates):
+    """Once while dev chooses, once in the second training."""
+    settings = {
+        **SMALL_RUN,
+        "epochs": 3,
+        "refit": True,
+    }
+    whole, _ = train_classifier(dataset, tmp_path / "whole", **settings)
+    step, calls = Adam.step, 0
+
+    def interrupt(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == updates:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Adam, "step", interrupt)
+        with pytest.raises(Interrupted):
+            train_classifier(dataset, tmp_path / "parts", **settings)
+    assert (tmp_path / "parts" / "refit.pt").exists() == (updates == 45)
+    again, record = train_classifier(dataset, tmp_path / "parts", resume=True, **settings)
+    assert calls == updates
+    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert record["test"]["accuracy"] > 0.5
 
 
 def test_unwritable_output(dataset, tmp_path):

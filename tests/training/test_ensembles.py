@@ -17,6 +17,7 @@ from dlnotes.training.ensemble import (
     load_members,
     make_ensemble,
 )
+from dlnotes.training.evaluate import scores
 from dlnotes.training.train import train_classifier
 
 TEXTS = ["the goal of the match", "", "never seen words", "Court! Judge?"]
@@ -99,6 +100,29 @@ def test_the_greedy_ensemble_is_not_worse_on_dev_and_keeps_only_what_counts(
     )
     with pytest.raises(UserError, match="already holds a run"):
         make_ensemble(load_members(chosen, data), tmp_path / "e")
+
+
+def test_a_refitted_member_is_weighed_by_what_it_said_before(sources, tmp_path):
+    data = {k: sources[k] for k in ("train", "test")}
+    settings = {"model": "textcnn", "lr": 0.01, "epochs": 2, "batch_size": 16, "progress": False}
+    records, members = {}, {}
+    for refit in (False, True):
+        out = tmp_path / str(refit)
+        _, records[refit] = train_classifier(load_dataset(data), out, refit=refit, **settings)
+        (members[refit],) = load_members([out], data)
+    assert members[False].dev_scores is None
+    # Both trainings began alike, up to the choice of the epoch.
+    torch.testing.assert_close(members[True].score_dev(), members[False].score_dev())
+    now = scores(members[True].classifier.model, members[True].dataset.dev)
+    assert not torch.allclose(now, members[True].score_dev())  # it has seen them since
+    _, record = make_ensemble([members[True]], None)
+    assert record["dev"] == records[False]["dev"] == records[True]["dev"]
+    # Dev documents that it never saw are scored by what it is now.
+    (fresh,) = load_members([tmp_path / "True"], data | {"dev": sources["fresh"]})
+    assert fresh.dev_scores is None
+    (tmp_path / "True" / "dev_scores.pt").write_bytes(b"junk")
+    with pytest.raises(UserError, match="does not hold the scores of the run's dev"):
+        load_members([tmp_path / "True"], data)
 
 
 def test_a_document_that_one_member_trained_on_is_not_dev(runs, sources):

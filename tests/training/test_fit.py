@@ -72,6 +72,35 @@ def test_patience(dataset):
     assert (state.epoch, state.best_epoch) == (3, 1)
 
 
+def test_without_dev_the_last_epoch_is_kept(dataset):
+    both, model = make(dataset), make(dataset)
+    options = {
+        "epochs": 5,
+        "batch_size": 16,
+        "progress": False,
+        "stop_after": 2,
+        "schedule": linear,
+    }
+    states = []
+    for m, dev in ((both, dataset.dev), (model, None)):
+        torch.manual_seed(1)
+        states.append(fit(m, Adam(m.parameters(), lr=1e-3), dataset.train, dev, **options))
+    assert [s.epoch for s in states] == [2, 2]
+    assert states[0].best_epoch == states[1].best_epoch == 2
+    assert set(states[1].history[0]) == {"epoch", "train_loss", "documents_per_second"}
+    for a, b in zip(both.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_stopping_early_leaves_the_schedule_as_it_is(dataset):
+    rates = []
+    model = make(dataset)
+    rule = Adam(model.parameters(), lr=1.0)
+    rule.register_step_post_hook(lambda rule, *_: rates.append(rule.param_groups[0]["lr"]))
+    run(dataset, model, rule, epochs=4, stop_after=1, schedule=lambda step, steps: 1 - step / steps)
+    assert rates == [1 - i / (4 * len(rates)) for i in range(len(rates))]
+
+
 def test_schedules():
     assert [linear(s, 4) for s in range(4)] == [1, 0.75, 0.5, 0.25]
     assert constant(3, 4) == 1
@@ -250,6 +279,7 @@ def test_resuming_refuses_what_does_not_fit(dataset, tmp_path):
     [
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"patience": 0}, "patience must be at least 1"),
+        ({"stop_after": 0}, "stop_after must be at least 1"),
         ({"label_smoothing": 1.0}, "label_smoothing must be"),
         ({"batch_size": -1}, "batch_size must be at least 1"),
     ],

@@ -106,6 +106,31 @@ class Documents:
         return " ".join(self._types.gather(pl.Series(types)))
 
 
+class Joined:
+    """Two selections of documents as one: first those of `one`, then those of `other`."""
+
+    def __init__(self, one: Examples, other: Examples) -> None:
+        self._one, self._other = one, other
+        self.lengths: NDArray[np.int64] = np.concatenate([one.lengths, other.lengths])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Gather documents, as `Documents.batch` does."""
+        of_other = indices >= len(self._one)
+        parts = (
+            (~of_other, self._one.batch(indices[~of_other])),
+            (of_other, self._other.batch(indices[of_other] - len(self._one))),
+        )
+        tokens = torch.full((len(indices), max(p.tokens.shape[1] for _, p in parts)), PAD)
+        labels = torch.zeros(len(indices), dtype=torch.int64)
+        for rows, part in parts:
+            tokens[rows, : part.tokens.shape[1]] = part.tokens
+            labels[rows] = part.labels
+        return Batch(tokens, labels)
+
+
 def _class_numbers(
     texts: TokenizedTexts, label_names: Sequence[str], indices: NDArray[np.int64]
 ) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from dlnotes.training.classifier import (
 )
 from dlnotes.training.evaluate import metrics, scores
 from dlnotes.training.record import provenance
-from dlnotes.training.train import METRICS, claim
+from dlnotes.training.train import DEV_SCORES, METRICS, claim
 
 WEIGHTING = ("greedy", "equal", "boosting")
 
@@ -40,12 +40,21 @@ class Member:
         classifier: What was trained.
         dataset: Its splits, numbered by the classifier's vocabulary.
         split: What decided which documents were dev in training, see `dev_split`.
+        dev_scores: Of `dataset.dev`, given before the classifier was trained on these documents
+            too (see `refit` of `train_classifier`); None where it has not seen them.
     """
 
     run: Path
     classifier: TextClassifier
     dataset: Dataset
     split: dict[str, Any]
+    dev_scores: Float[Tensor, "n c"] | None = None
+
+    def score_dev(self) -> Float[Tensor, "n c"]:
+        """Scores of the dev documents by a classifier that has not learned from them."""
+        if self.dev_scores is not None:
+            return self.dev_scores
+        return scores(self.classifier.model, self.dataset.dev)
 
 
 def load_members(
@@ -98,8 +107,19 @@ def load_members(
                 f"the other's ({_difference(members[0].split, split)}): train with the same "
                 "--split-seed, or give documents that none has seen with --dev FILE"
             )
-        members.append(Member(run, classifier, dataset, split))
+        dev_scores = None
+        if settings.get("refit") and dataset.fingerprints.get("dev") == data.get("dev"):
+            dev_scores = _kept_scores(run / DEV_SCORES)
+        members.append(Member(run, classifier, dataset, split, dev_scores))
     return members
+
+
+def _kept_scores(path: Path) -> Float[Tensor, "n c"]:
+    try:
+        kept: Tensor = torch.load(path, weights_only=True)
+    except Exception as error:  # an unpickler may trip over a damaged file in any way
+        raise UserError(f"{path} does not hold the scores of the run's dev documents") from error
+    return kept
 
 
 def dev_split(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
@@ -156,7 +176,7 @@ def make_ensemble(
     if out:
         claim(out)
     labels = members[0].dataset.dev.labels
-    dev = [scores(m.classifier.model, m.dataset.dev) for m in members]
+    dev = [m.score_dev() for m in members]
     if weights == "greedy":
         ensemble.weights = greedy_weights(
             dev, torch.from_numpy(labels), kind=average, rounds=rounds

@@ -73,7 +73,7 @@ def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     train: Examples,
-    dev: Examples,
+    dev: Examples | None,
     *,
     epochs: int,
     batch_size: int | None,
@@ -85,6 +85,7 @@ def fit(
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
     patience: int | None = None,
+    stop_after: int | None = None,
     bucket: int = 50,
     checkpoint: Path | None = None,
     checkpoint_every: int = 0,
@@ -111,7 +112,8 @@ def fit(
         model: Maps token ids (b, t) to scores (b, c); already on `device`.
         optimizer: Any optimizer over the model's parameters.
         train: What to learn from.
-        dev: What early stopping and the choice of the epoch look at.
+        dev: What early stopping and the choice of the epoch look at; without it the last epoch is
+            the best.
         epochs: Passes over `train`.
         batch_size: Documents an update; None for all of them (batch gradient descent).
         seed: Decides the order of the documents. Dropout draws from torch's global generator.
@@ -122,6 +124,7 @@ def fit(
         label_smoothing: Share of the target spread over all classes.
         class_weights: Weight of each class in the loss, shape (c,).
         patience: Stop after so many epochs without a better one; None for never.
+        stop_after: Stop after so many of the epochs; `schedule` still spreads over all of them.
         bucket: See `BatchSampler`.
         checkpoint: File for checkpoints: every `checkpoint_every` updates, when interrupted and
             at the end.
@@ -140,6 +143,8 @@ def fit(
     """
     if epochs < 1:
         raise UserError(f"epochs must be at least 1, not {epochs}")
+    if stop_after is not None and stop_after < 1:
+        raise UserError(f"stop_after must be at least 1, not {stop_after}")
     if patience is not None and patience < 1:
         raise UserError(f"patience must be at least 1, not {patience}")
     if not 0 <= label_smoothing < 1:
@@ -152,7 +157,7 @@ def fit(
     constrain = getattr(model, "constrain_", lambda: None)
     likelihood = getattr(model, "log_likelihood", None) if label_smoothing == 0 else None
     measure: Callable[..., Metrics | SequenceMetrics] = evaluate
-    if dev.batch(np.arange(min(1, len(dev)))).labels.dim() == 2:
+    if dev is not None and dev.batch(np.arange(min(1, len(dev)))).labels.dim() == 2:
         measure = evaluate_sequences
     state = State()
     best_weights: dict[str, Tensor] = {}
@@ -181,7 +186,8 @@ def fit(
     loss_sum = torch.zeros((), device=device) + state.loss_sum
     model.train()
     with _signals() as stop, Progress(steps, state.step, shown=progress) as bar:
-        while state.epoch < epochs and not _out_of_patience(state, patience):
+        last = epochs if stop_after is None else min(stop_after, epochs)
+        while state.epoch < last and not _out_of_patience(state, patience):
             batches = sampler.epoch(state.epoch)
             began = clock = time.perf_counter()
             seen_before = state.seen  # not 0 in an epoch that is resumed
@@ -234,32 +240,36 @@ def fit(
                     raise Interrupted
             trained = time.perf_counter()
             speed = (state.seen - seen_before) / (trained - began)
-            measured = measure(model, dev, device=device, amp=amp)
+            measured = None if dev is None else measure(model, dev, device=device, amp=amp)
             state.train_seconds += trained - clock
             state.seconds += time.perf_counter() - clock
             state.epoch += 1
             record = {
                 "epoch": state.epoch,
                 "train_loss": loss_sum.item() / state.seen,
-                **{f"dev_{name}": value for name, value in measured.summary().items()},
                 "documents_per_second": speed,
             }
-            state.history.append(record)
-            if (measured.accuracy, -measured.loss) > tuple(state.best):
-                state.best = (measured.accuracy, -measured.loss)
+            if measured is None:
                 state.best_epoch = state.epoch
-                best_weights = copy.deepcopy(model.state_dict())
+            else:
+                record |= {f"dev_{name}": value for name, value in measured.summary().items()}
+                if (measured.accuracy, -measured.loss) > tuple(state.best):
+                    state.best = (measured.accuracy, -measured.loss)
+                    state.best_epoch = state.epoch
+                    best_weights = copy.deepcopy(model.state_dict())
+            state.history.append(record)
             bar.epoch(record, is_best=state.best_epoch == state.epoch)
             if board:
                 board.epoch(model, state.step, record)
             state.batch = state.seen = 0
             state.loss_sum = 0.0
             loss_sum.zero_()
-            if stop() and state.epoch < epochs:
+            if stop() and state.epoch < last:
                 save()
                 raise Interrupted
         save()
-    model.load_state_dict(best_weights)
+    if dev is not None:
+        model.load_state_dict(best_weights)
     return state
 
 

@@ -48,9 +48,11 @@ class Progress:
 
     def epoch(self, record: dict[str, float], *, is_best: bool) -> None:
         """Print a line for a finished epoch."""
+        dev = ""
+        if "dev_loss" in record:
+            dev = f"dev loss {record['dev_loss']:.4f}  dev accuracy {record['dev_accuracy']:.4f}  "
         self._bar.console.print(
-            f"epoch {record['epoch']:3.0f}  loss {record['train_loss']:.4f}  "
-            f"dev loss {record['dev_loss']:.4f}  dev accuracy {record['dev_accuracy']:.4f}  "
+            f"epoch {record['epoch']:3.0f}  loss {record['train_loss']:.4f}  {dev}"
             f"{record['documents_per_second']:8,.0f} docs/s{'  *' if is_best else ''}",
             highlight=False,
         )

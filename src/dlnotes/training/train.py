@@ -15,19 +15,25 @@ import torch
 from torch import nn
 
 from dlnotes.data.dataset import Dataset
+from dlnotes.data.documents import Joined
 from dlnotes.data.vectors import PretrainedVectors, read_vectors
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.nn import set_word_vectors
 from dlnotes.optim import OPTIMIZERS, clip_grad_norm_
 from dlnotes.training.board import Board
+from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier, write_json
-from dlnotes.training.evaluate import evaluate
+from dlnotes.training.evaluate import evaluate, metrics, scores
 from dlnotes.training.fit import fit
 from dlnotes.training.record import provenance
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
+REFIT = "refit.pt"
+"""Checkpoint of training again, with the dev documents."""
+DEV_SCORES = "dev_scores.pt"
+"""Of a run that was trained on its dev documents in the end: the scores it gave them before."""
 
 _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 
@@ -53,6 +59,7 @@ def train_classifier(
     label_smoothing: float = 0.0,
     class_weights: str = "none",
     patience: int | None = None,
+    refit: bool = False,
     checkpoint_every: int = 0,
     resume: bool = False,
     progress: bool = True,
@@ -82,6 +89,10 @@ def train_classifier(
         label_smoothing: See `fit`.
         class_weights: ``none``, or ``balanced``: n / (classes · documents of the class).
         patience: See `fit`.
+        refit: When the epoch is chosen, train once more from the start, on the training and the dev
+            documents together, with the same settings and up to that epoch: as a baseline without
+            an epoch to choose learns from all documents. The record's dev figures are those of the
+            first training, the test figures those of the second.
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`.
         progress: Show progress.
@@ -111,6 +122,7 @@ def train_classifier(
         "label_smoothing": label_smoothing,
         "class_weights": class_weights,
         "patience": patience,
+        "refit": refit,
         **described,
         "data": dict(dataset.fingerprints),
     }
@@ -122,43 +134,69 @@ def train_classifier(
     if vectors:
         pretrained = read_vectors(vectors, dataset.vocabulary)
         own = _with_dimensions(model, own, vectors, pretrained)
-    torch.manual_seed(seed)
-    classifier = TextClassifier.create(
-        model,
-        own,
-        dataset.vocabulary,
-        dataset.label_names,
-        tokenizer=dataset.tokenizer,
-        max_tokens=dataset.max_tokens,
-    ).to(place)
-    if pretrained:
-        _start_from(pretrained, classifier)
-    rule = make_optimizer(optimizer, classifier.model, lr, optimizer_settings)
+
+    def start() -> tuple[TextClassifier, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        classifier = TextClassifier.create(
+            model,
+            own,
+            dataset.vocabulary,
+            dataset.label_names,
+            tokenizer=dataset.tokenizer,
+            max_tokens=dataset.max_tokens,
+        ).to(place)
+        if pretrained:
+            _start_from(pretrained, classifier)
+        return classifier, make_optimizer(optimizer, classifier.model, lr, optimizer_settings)
+
+    classifier, rule = start()
+    learn = partial(
+        fit,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        device=place,
+        amp=amp,
+        schedule=with_warmup(SCHEDULES[schedule], warmup),
+        clip_gradients=clipping(clip_norm),
+        label_smoothing=label_smoothing,
+        class_weights=_class_weights(class_weights, dataset),
+        checkpoint_every=checkpoint_every,
+        settings=settings,
+        progress=progress,
+    )
     board = Board(out) if out else None
     try:
-        state = fit(
+        state = learn(
             classifier.model,
             rule,
             dataset.train,
             dataset.dev,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            device=place,
-            amp=amp,
-            schedule=with_warmup(SCHEDULES[schedule], warmup),
-            clip_gradients=clipping(clip_norm),
-            label_smoothing=label_smoothing,
-            class_weights=_class_weights(class_weights, dataset),
             patience=patience,
             checkpoint=out / CHECKPOINT if out else None,
-            checkpoint_every=checkpoint_every,
             resume=resume,
-            settings=settings,
             board=board,
-            progress=progress,
         )
-        dev = evaluate(classifier.model, dataset.dev, device=place, amp=amp)
+        dev_scores = scores(classifier.model, dataset.dev, device=place, amp=amp)
+        dev = metrics(dev_scores, dataset.dev.labels)
+        seconds, train_seconds = state.seconds, state.train_seconds
+        trained = state.documents
+        if refit:
+            checkpoint = out / REFIT if out else None
+            if progress:
+                pass
+            classifier, rule = start()
+            again = learn(
+                classifier.model,
+                rule,
+                Joined(dataset.train, dataset.dev),
+                None,
+                stop_after=state.best_epoch,
+                checkpoint=checkpoint,
+                resume=resume and checkpoint is not None and checkpoint.exists(),
+            )
+            seconds, train_seconds = seconds + again.seconds, train_seconds + again.train_seconds
+            trained += again.documents
         record: dict[str, Any] = {
             **provenance(seed),
             "settings": settings,
@@ -170,12 +208,14 @@ def train_classifier(
             "best_epoch": state.best_epoch,
             "history": state.history,
             "dev": dev.summary(),
-            "seconds": state.seconds,
-            "documents_per_second": state.documents / max(1e-9, state.train_seconds),
+            "seconds": seconds,
+            "documents_per_second": trained / max(1e-9, train_seconds),
         }
         if out:
             # Saved before the test split is opened: nothing wrong with it can lose the training.
             classifier.save(out / CLASSIFIER)
+            if refit:
+                write_atomically(out / DEV_SCORES, partial(torch.save, dev_scores))
             write_json(out / METRICS, record)
         if dataset.has_test:
             began = time.perf_counter()
