@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from dlnotes.errors import UserError
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
 from dlnotes.training.classifier import read_json, write_json
 from dlnotes.training.ensemble import load_members, make_ensemble
+from dlnotes.training.fit import Interrupted
 from dlnotes.training.record import provenance
 from dlnotes.training.train import CHECKPOINT, METRICS, REFIT, train_classifier
 from dlnotes.training.translation import train_translator
@@ -64,7 +66,12 @@ def main(
         for seed in entry["seeds"]:
             measure = _ensemble if entry["model"] == "ensemble" else _run
             measure = _translation if "languages" in entry else measure
-            measured.append(measure(name, entry, seed, Places(data_dir, results, runs)))
+            try:
+                measured.append(measure(name, entry, seed, Places(data_dir, results, runs)))
+            except Interrupted:
+                kept = f"; {runs} keeps what was trained" if runs else ""
+                print(f"stopped at seed {seed} of {name}{kept}", file=sys.stderr)
+                sys.exit(130)
             entry["record"] = _record(entry, measured)
             write_json(results / f"{name}.json", entry)  # what is done is kept
         figure, test = next(iter(entry["record"]["test"].items()))

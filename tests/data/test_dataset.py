@@ -12,7 +12,7 @@ import torch
 from dlnotes import nn
 from dlnotes.data.batches import BatchSampler, by_length
 from dlnotes.data.dataset import load_dataset
-from dlnotes.data.documents import Documents, Joined
+from dlnotes.data.documents import Documents
 from dlnotes.data.tokenized import tokenize, tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
@@ -260,18 +260,30 @@ def test_marks_have_the_first_ids_whether_they_occur_or_not():
         load_dataset({"train": documents}, tokenizer="sentences", max_size=3)
 
 
-def test_joined_documents_are_both():
-    dataset = load_dataset({"train": PAIRS}, dev_fraction=0.34)
-    both = Joined(dataset.train, dataset.dev)
-    n, m = len(dataset.train), len(dataset.dev)
-    assert len(both) == n + m
-    assert both.lengths.tolist() == [*dataset.train.lengths, *dataset.dev.lengths]
-    for rows in ([0, n, 1, n + m - 1], [n], [0], []):
-        batch = both.batch(np.array(rows, np.int64))
-        assert batch.tokens.shape == (len(rows), both.lengths[rows].max(initial=0))
-        for i, tokens, label in zip(rows, *batch, strict=True):
-            part, own = (dataset.train, i) if i < n else (dataset.dev, i - n)
-            one = part.batch(np.array([own]))
-            assert tokens[: part.lengths[own]].tolist() == one.tokens[0].tolist()
-            assert not tokens[part.lengths[own] :].any()
-            assert label == one.labels[0]
+@pytest.mark.parametrize("own_dev", [False, True])
+def test_the_whole_data_set_is_train_and_dev(own_dev):
+    sources = {"train": PAIRS} | (
+        {"dev": [("neg", "a bird"), ("pos", "cat cat cat bird")]} if own_dev else {}
+    )
+    dataset = load_dataset(sources, dev_fraction=0.34)
+    whole = dataset.whole()
+    parts = (dataset.train, dataset.dev)
+    texts = [part.text(i) for part in parts for i in range(len(part))]
+    assert len(whole.train) == len(texts)
+    words = Counter(" ".join(texts).split())
+    ordered = sorted(words, key=lambda w: (-words[w], w))
+    assert list(whole.vocabulary.tokens) == [
+        "<pad>",
+        "<unk>",
+        *(w for w in ordered if w != "<unk>"),
+    ]
+    assert len(whole.vocabulary) > len(dataset.vocabulary)  # dev has words of its own
+    assert whole.train.labels.tolist() == [label for part in parts for label in part.labels]
+    for i, text in enumerate(texts):
+        assert whole.train.text(i) == text
+        (tokens,), _ = whole.train.batch(np.array([i]))
+        assert [whole.vocabulary.tokens[int(t)] for t in tokens] == text.split()
+    last = len(texts) - 1
+    assert whole.dev.text(len(dataset.dev) - 1) == texts[last]
+    given = load_dataset(sources, dev_fraction=0.34, vocabulary=dataset.vocabulary)
+    assert given.whole().vocabulary is dataset.vocabulary

@@ -1,8 +1,12 @@
 """Entries of results/ are run seed by seed, and their record keeps what was done."""
 
 import json
+import os
+import signal
 
 import pytest
+
+from dlnotes.optim import Adam
 
 
 @pytest.fixture
@@ -101,3 +105,30 @@ def test_an_unknown_entry_is_named(script, entry):
     assert ran.code == 2
     assert "no entry 'none'" in ran.err
     assert "there are: mean" in ran.err
+
+
+def test_an_interrupted_entry_goes_on_with_the_runs_kept(script, entry, tmp_path, monkeypatch):
+    where = entry("one", seeds=[0, 1])
+    kept = ["--runs", tmp_path / "runs"]
+    step, calls = Adam.step, 0
+
+    def interrupt(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 15:  # in the second seed's run
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Adam, "step", interrupt)
+        ran = script("reproduce", "one", *where, *kept)
+    assert ran.code == 130
+    assert "stopped at seed 1 of one" in ran.err
+    record = json.loads((tmp_path / "one.json").read_text())["record"]
+    assert record["seed"] == [0]  # what is done is kept
+    again = script("reproduce", "one", *where, *kept)
+    assert again.code == 0, again.err
+    entry("whole", seeds=[0, 1])
+    assert script("reproduce", "whole", *where).code == 0
+    both = [json.loads((tmp_path / f"{n}.json").read_text())["record"] for n in ("one", "whole")]
+    assert both[0]["test"] == both[1]["test"]

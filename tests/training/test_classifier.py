@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlnotes.data.documents import Joined
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import Adam
@@ -206,11 +205,12 @@ def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_pat
     assert record["dev"] == before["dev"]  # the choice is that of a run without
     assert record["best_epoch"] == before["best_epoch"]
     torch.manual_seed(3)
+    whole = dataset.whole()
     twin = MODELS["textcnn"](
-        vocabulary_size=len(dataset.vocabulary), num_classes=3, **settings["model_settings"]
+        vocabulary_size=len(whole.vocabulary), num_classes=3, **settings["model_settings"]
     )
     fit(
-        twin, Adam(twin.parameters(), lr=0.02), Joined(dataset.train, dataset.dev), None,
+        twin, Adam(twin.parameters(), lr=0.02), whole.train, None,
         epochs=5, stop_after=record["best_epoch"], batch_size=16, seed=3, schedule=linear,
         progress=False,
     )  # fmt: skip
@@ -218,7 +218,7 @@ def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_pat
         classifier.model.parameters(), twin.parameters(), chosen.model.parameters(), strict=True
     ):
         assert torch.equal(a, b)
-        assert not torch.equal(a, c)
+        assert a.shape != c.shape or not torch.equal(a, c)
     kept = torch.load(tmp_path / "run" / "dev_scores.pt", weights_only=True)
     assert torch.equal(kept, scores(chosen.model, dataset.dev))
     loaded = TextClassifier.load(tmp_path / "run")

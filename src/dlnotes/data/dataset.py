@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source, check_readable
@@ -42,11 +44,19 @@ class Dataset:
     fingerprints: dict[str, str]
     _test: Source | None = field(repr=False)
     _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
+    _whole_vocabulary: Callable[[], Vocabulary] = field(repr=False)
 
     @property
     def has_test(self) -> bool:
         """Whether there is a test split to read."""
         return self._test is not None
+
+    def whole(self) -> Dataset:
+        """The same with the dev documents among those to learn from, and a vocabulary of both."""
+        vocabulary = self._whole_vocabulary()
+        both = self.train.joined(self.dev, vocabulary)
+        dev = both.take(np.arange(len(self.train), len(both)))
+        return replace(self, train=both, dev=dev, vocabulary=vocabulary)
 
     def read_test(self) -> Documents:
         """Read the test split; to be done once, when training is over.
@@ -130,25 +140,30 @@ def load_dataset(
         train_indices, dev_indices = stratified_split(texts.labels, fractions, seed)
         if not len(train_indices) or not len(dev_indices):
             raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
-    if vocabulary is None:
-        vocabulary = Vocabulary.from_counts(
-            texts.types,
-            texts.counts(train_indices),
-            min_freq=min_freq,
-            max_size=max_size,
-            marks=MARKS.get(tokenizer, ()),
-        )
-    elif not isinstance(vocabulary, Vocabulary):
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
-    view = partial(Documents, vocabulary=vocabulary, label_names=label_names, max_tokens=max_tokens)
+
+    def vocabulary_of(*parts: tuple[TokenizedTexts, NDArray[np.int64]]) -> Vocabulary:
+        if isinstance(vocabulary, Vocabulary):
+            return vocabulary
+        types = pl.concat([part.types for part, _ in parts])
+        counts = np.concatenate([part.counts(indices) for part, indices in parts])
+        return Vocabulary.from_counts(
+            types, counts, min_freq=min_freq, max_size=max_size, marks=MARKS.get(tokenizer, ())
+        )
+
+    train_part, dev_part = (texts, train_indices), (dev_texts, dev_indices)
+    built = vocabulary_of(train_part)
+    view = partial(Documents, vocabulary=built, label_names=label_names, max_tokens=max_tokens)
     return Dataset(
         train=view(texts, indices=train_indices),
         dev=view(dev_texts, indices=dev_indices),
-        vocabulary=vocabulary,
+        vocabulary=built,
         label_names=label_names,
         tokenizer=tokenizer,
         max_tokens=max_tokens,
         fingerprints=fingerprints,
         _test=test,
         _tokenize=read,
+        _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
     )

@@ -99,36 +99,25 @@ class Documents:
         taken.lengths, taken.labels = self.lengths[indices], self.labels[indices]
         return taken
 
+    def joined(self, other: Documents, vocabulary: Vocabulary) -> Documents:
+        """These documents and then those of `other`, numbered by `vocabulary`."""
+        both = copy.copy(self)
+        starts = other._starts
+        if other._tokens is not self._tokens:
+            both._tokens = np.concatenate([self._tokens, other._tokens + len(self._types)])
+            both._types = pl.concat([self._types, other._types])
+            starts = starts + len(self._tokens)
+        both._ids = vocabulary.ids(both._types)
+        both._starts = np.concatenate([self._starts, starts])
+        both.lengths = np.concatenate([self.lengths, other.lengths])
+        both.labels = np.concatenate([self.labels, other.labels])
+        return both
+
     def text(self, index: int) -> str:
         """Tokens of a document as they were read, with a space between two."""
         start = self._starts[index]
         types = self._tokens[start : start + self.lengths[index]]
         return " ".join(self._types.gather(pl.Series(types)))
-
-
-class Joined:
-    """Two selections of documents as one: first those of `one`, then those of `other`."""
-
-    def __init__(self, one: Examples, other: Examples) -> None:
-        self._one, self._other = one, other
-        self.lengths: NDArray[np.int64] = np.concatenate([one.lengths, other.lengths])
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def batch(self, indices: NDArray[np.int64]) -> Batch:
-        """Gather documents, as `Documents.batch` does."""
-        of_other = indices >= len(self._one)
-        parts = (
-            (~of_other, self._one.batch(indices[~of_other])),
-            (of_other, self._other.batch(indices[of_other] - len(self._one))),
-        )
-        tokens = torch.full((len(indices), max(p.tokens.shape[1] for _, p in parts)), PAD)
-        labels = torch.zeros(len(indices), dtype=torch.int64)
-        for rows, part in parts:
-            tokens[rows, : part.tokens.shape[1]] = part.tokens
-            labels[rows] = part.labels
-        return Batch(tokens, labels)
 
 
 def _class_numbers(

@@ -50,7 +50,7 @@ class Vocabulary:
         """Order distinct tokens by how often they occur.
 
         Args:
-            types: Distinct tokens.
+            types: Tokens; those given several times have the sum of their counts.
             counts: How often each of `types` occurs in the training split.
             min_freq: Rarer tokens are left out (they become UNK). At least 1.
             max_size: Size of the vocabulary at most, the two specials and the marks included.
@@ -67,6 +67,8 @@ class Vocabulary:
         frame = pl.DataFrame(
             {"token": types, "count": counts}, schema_overrides={"token": pl.String}
         )
+        if frame["token"].is_duplicated().any():
+            frame = frame.group_by("token").agg(pl.col("count").sum())
         ordered = frame.filter(
             (pl.col("count") >= min_freq) & ~pl.col("token").is_in(reserved)
         ).sort("count", "token", descending=[True, False])["token"]

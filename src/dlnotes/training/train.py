@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import nn
 
 from dlnotes.data.dataset import Dataset
-from dlnotes.data.documents import Joined
 from dlnotes.data.vectors import PretrainedVectors, read_vectors
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
@@ -90,9 +90,9 @@ def train_classifier(
         class_weights: ``none``, or ``balanced``: n / (classes · documents of the class).
         patience: See `fit`.
         refit: When the epoch is chosen, train once more from the start, on the training and the dev
-            documents together, with the same settings and up to that epoch: as a baseline without
-            an epoch to choose learns from all documents. The record's dev figures are those of the
-            first training, the test figures those of the second.
+            documents together, with a vocabulary of both, the same settings and up to that epoch:
+            a baseline without an epoch to choose learns from all documents, too. The dev figures of
+            the record are those of the first training, the test figures those of the second.
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`.
         progress: Show progress.
@@ -129,13 +129,13 @@ def train_classifier(
     place = check_choices(device, amp, optimizer, schedule)
     if out:
         claim(out, resume)
-    own = _with_class_counts(model_settings or {}, dataset)
-    pretrained = None
-    if vectors:
-        pretrained = read_vectors(vectors, dataset.vocabulary)
-        own = _with_dimensions(model, own, vectors, pretrained)
 
-    def start() -> tuple[TextClassifier, torch.optim.Optimizer]:
+    def start(dataset: Dataset) -> tuple[TextClassifier, torch.optim.Optimizer, int]:
+        own = _with_class_counts(model_settings or {}, dataset)
+        pretrained = None
+        if vectors:
+            pretrained = read_vectors(vectors, dataset.vocabulary)
+            own = _with_dimensions(model, own, vectors, pretrained)
         torch.manual_seed(seed)
         classifier = TextClassifier.create(
             model,
@@ -147,9 +147,10 @@ def train_classifier(
         ).to(place)
         if pretrained:
             _start_from(pretrained, classifier)
-        return classifier, make_optimizer(optimizer, classifier.model, lr, optimizer_settings)
+        rule = make_optimizer(optimizer, classifier.model, lr, optimizer_settings)
+        return classifier, rule, len(pretrained.ids) if pretrained else 0
 
-    classifier, rule = start()
+    classifier, rule, pretrained = start(dataset)
     learn = partial(
         fit,
         epochs=epochs,
@@ -179,37 +180,38 @@ def train_classifier(
         )
         dev_scores = scores(classifier.model, dataset.dev, device=place, amp=amp)
         dev = metrics(dev_scores, dataset.dev.labels)
-        seconds, train_seconds = state.seconds, state.train_seconds
-        trained = state.documents
+        documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
+        spent = [state]
         if refit:
+            console = Console(stderr=True, quiet=not progress)
+            console.print(f"again up to epoch {state.best_epoch}, with the dev documents")
+            dataset = dataset.whole()
+            classifier, rule, pretrained = start(dataset)
             checkpoint = out / REFIT if out else None
-            if progress:
-                pass
-            classifier, rule = start()
             again = learn(
                 classifier.model,
                 rule,
-                Joined(dataset.train, dataset.dev),
+                dataset.train,
                 None,
                 stop_after=state.best_epoch,
                 checkpoint=checkpoint,
                 resume=resume and checkpoint is not None and checkpoint.exists(),
             )
-            seconds, train_seconds = seconds + again.seconds, train_seconds + again.train_seconds
-            trained += again.documents
+            spent.append(again)
+        trained, busy = sum(s.documents for s in spent), sum(s.train_seconds for s in spent)
         record: dict[str, Any] = {
             **provenance(seed),
             "settings": settings,
             "data": dict(dataset.fingerprints),
-            "documents": {"train": len(dataset.train), "dev": len(dataset.dev)},
+            "documents": documents,
             "vocabulary": len(dataset.vocabulary),
-            "pretrained": len(pretrained.ids) if pretrained else 0,
+            "pretrained": pretrained,
             "parameters": sum(p.numel() for p in classifier.model.parameters()),
             "best_epoch": state.best_epoch,
             "history": state.history,
             "dev": dev.summary(),
-            "seconds": seconds,
-            "documents_per_second": trained / max(1e-9, train_seconds),
+            "seconds": sum(s.seconds for s in spent),
+            "documents_per_second": trained / max(1e-9, busy),
         }
         if out:
             # Saved before the test split is opened: nothing wrong with it can lose the training.
@@ -220,18 +222,18 @@ def train_classifier(
         if dataset.has_test:
             began = time.perf_counter()
             try:
-                documents = dataset.read_test()
+                test_documents = dataset.read_test()
             except UserError as error:
                 kept = f" (the trained classifier is kept in {out / CLASSIFIER})" if out else ""
                 raise UserError(f"{error}{kept}") from error
-            test = evaluate(classifier.model, documents, device=place, amp=amp)
-            record["documents"]["test"] = len(documents)
+            test = evaluate(classifier.model, test_documents, device=place, amp=amp)
+            record["documents"]["test"] = len(test_documents)
             record["data"] = dict(dataset.fingerprints)
             record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
             record["test_seconds"] = time.perf_counter() - began
             if board:
                 board.figures(test, state.step, split="test")
-                board.result(test, documents, dataset.label_names, state.step, split="test")
+                board.result(test, test_documents, dataset.label_names, state.step, split="test")
         if board and out:
             board.result(dev, dataset.dev, dataset.label_names, state.step, split="dev")
             if classifier.can_explain:
