@@ -97,9 +97,9 @@ def main(
         patience: Stop after so many epochs without a better one on dev.
         refit: When dev has chosen the epoch, train again up to it on training and dev documents
             together; twice the time, a tenth more documents.
-        tokenizer: basic_english, sentences (the same with sentence ends marked; the default of
-            models that read sentences), words (all punctuation kept) or characters (Chinese and
-            the like).
+        tokenizer: basic_english, cased (the same without lower-casing), sentences (the first with
+            sentence ends marked; the default of models that read sentences), words (all punctuation
+            kept) or characters (Chinese and the like).
         min_freq: Tokens that are rarer in the training documents become unknown.
         max_size: Size of the vocabulary at most.
         max_tokens: Longer documents are read up to here.

@@ -67,6 +67,18 @@ def test_basic_english_on_drawn_punctuation(texts):
     assert ours(texts) == [reference(text) for text in texts]
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet=st.sampled_from("aBC'\".,()!?;: \t\n<br/>é")))
+def test_cased_differs_in_nothing_but_case(text):
+    (tokens,) = ours([text], "cased")
+    assert [token.lower() for token in tokens] == ours([text])[0]
+
+
+def test_cased():
+    text = 'Who was "Galileo"?<BR />IBM\'s'
+    assert ours([text], "cased") == [["Who", "was", "Galileo", "?", "IBM", "'", "s"]]
+
+
 def test_every_white_space_of_python_separates():
     spaces = [chr(c) for c in range(sys.maxunicode + 1) if chr(c).isspace()]
     assert ours([f"a{space}b" for space in spaces]) == [["a", "b"]] * len(spaces)

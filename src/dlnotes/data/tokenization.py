@@ -3,9 +3,10 @@ r"""Tokenization as polars expressions: no Python loop ever touches a token.
 ``basic_english`` is the normalisation of ``torchtext.data.utils.get_tokenizer("basic_english")``
 (https://docs.pytorch.org/text/0.18.0/data_utils.html): lower-case; drop ``"``; a space around
 ``'``, ``.``, ``,``, ``(``, ``)``, ``!`` and ``?``; a space for ``;``, ``:`` and ``<br />``; split
-at white space. ``characters`` makes every character that is not white space a token (Chinese and
-other scripts without spaces). ``sentences`` is ``basic_english`` with a mark between sentences, for
-models that read a document sentence by sentence. ``words`` is for translation: lower-case; words
+at white space. ``cased`` is the same without lower-casing. ``characters`` makes every character
+that is not white space a token (Chinese and other scripts without spaces). ``sentences`` is
+``basic_english`` with a mark between sentences, for models that read a document sentence by
+sentence. ``words`` is for translation: lower-case; words
 and numbers, every other character that is not white space by itself; ``'s`` and its like apart from
 their word; a hyphen within a word becomes ``@-@``, so that :func:`detokenize` can put everything
 together again.
@@ -31,7 +32,7 @@ SENTENCE_END, QUESTION = "</s>", "<question>"
 _BASIC_ENGLISH = {
     "'": " ' ",
     ".": " . ",
-    "<br />": " ",
+    **dict.fromkeys(("<br />", "<BR />", "<Br />", "<bR />"), " "),
     ",": " , ",
     "(": " ( ",
     ")": " ) ",
@@ -45,8 +46,13 @@ _BASIC_ENGLISH = {
 
 def basic_english(text: pl.Expr) -> pl.Expr:
     """Tokens of each text, a list of strings in which empty strings are to be dropped."""
+    return cased(text.str.to_lowercase())
+
+
+def cased(text: pl.Expr) -> pl.Expr:
+    """The same in the case that the text has, which tells names from words."""
     # The quotation mark goes first: what it leaves may be a <br />.
-    text = text.str.to_lowercase().str.replace_all('"', "", literal=True)
+    text = text.str.replace_all('"', "", literal=True)
     return text.str.replace_many(_BASIC_ENGLISH).str.split(" ")
 
 
@@ -112,6 +118,7 @@ def detokenize(tokens: Iterable[str]) -> str:
 
 TOKENIZERS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "basic_english": basic_english,
+    "cased": cased,
     "characters": characters,
     "sentences": sentences,
     "words": words,
