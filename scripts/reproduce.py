@@ -133,21 +133,21 @@ def _run(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[st
 
 
 def _ensemble(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[str, Any]:
-    folders, trained, names = [], [], []
+    folders, trained, called = [], [], []
     with TemporaryDirectory() as temporary:
-        for name, times in entry["members"].items():
-            member = read_json(places.results / f"{name}.json", "has no results")
+        for member_name, times in entry["members"].items():
+            member = read_json(places.results / f"{member_name}.json", "has no results")
             for k in range(times):
-                names.append(f"{name}-{k}")
+                called.append(f"{member_name}-{k}")
                 own = seed + 1000 * k
-                folder = _folder(places.runs or Path(temporary), name, member, seed, own)
+                folder = _folder(places.runs or Path(temporary), member_name, member, seed, own)
                 trained.append(_train(member, places, seed, folder, own))
                 folders.append(folder)
         cache = cache_folder() / "tokens"
         members = load_members(folders, places.sources(entry), cache_dir=cache)
         _, record = make_ensemble(members, None, **entry["settings"])
-    for row, name in zip(record["members"], names, strict=True):
-        row["run"] = name
+    for row, run_name in zip(record["members"], called, strict=True):
+        row["run"] = run_name
     record["best_epoch"] = [r["best_epoch"] for r in trained]
     record["seconds"] = sum(r["seconds"] for r in trained)
     documents = sum(r["documents"]["train"] * len(r["history"]) for r in trained)
@@ -177,7 +177,7 @@ def _train(
     seed: int | None = None,
 ) -> dict[str, Any]:
     """The record of a run, trained now unless `out` holds it."""
-    if out and (out / METRICS).exists():
+    if out and (out / METRICS).exists() and not (out / CHECKPOINT).exists():
         kept: dict[str, Any] = read_json(out / METRICS, "is not a finished run")
         return kept
     _, record = train_classifier(
@@ -191,9 +191,9 @@ def _train(
         **entry["reading"],
         **entry["settings"],
     )
-    for name in (CHECKPOINT, REFIT):
+    for name in (REFIT, CHECKPOINT):
         if out:
-            (out / name).unlink(missing_ok=True)  # to go on from; several times the model's size
+            (out / name).unlink(missing_ok=True)  # large, and only there to go on from
     return record
 
 

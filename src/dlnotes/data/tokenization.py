@@ -6,10 +6,9 @@ r"""Tokenization as polars expressions: no Python loop ever touches a token.
 at white space. ``cased`` is the same without lower-casing. ``characters`` makes every character
 that is not white space a token (Chinese and other scripts without spaces). ``sentences`` is
 ``basic_english`` with a mark between sentences, for models that read a document sentence by
-sentence. ``words`` is for translation: lower-case; words
-and numbers, every other character that is not white space by itself; ``'s`` and its like apart from
-their word; a hyphen within a word becomes ``@-@``, so that :func:`detokenize` can put everything
-together again.
+sentence. ``words`` is for translation: lower-case; words and numbers, every other character that is
+not white space by itself; ``'s`` and its like apart from their word; a hyphen within a word becomes
+``@-@``, so that :func:`detokenize` can put everything together again.
 
 The same expression serves training and prediction.
 """
