@@ -150,8 +150,12 @@ def _row(entry: dict[str, Any]) -> str:
     shown = [f"{100 * f['mean']:.1f} ± {100 * f['std']:.1f}" for f in figures]
     published = entry.get("published")
     before = f"{published['accuracy']:.1f} ({published['source']})" if published else ""
+    model = MODELS.get(entry["model"], entry["model"])
+    tokens = entry.get("reading", {}).get("tokenizer")
+    if tokens in ("cased", "characters"):
+        model = f"{model}, {tokens}"
     return (
-        f"| {entry['corpus']} | {MODELS.get(entry['model'], entry['model'])} "
+        f"| {entry['corpus']} | {model} "
         f"| {shown[0]} | {shown[1]} | {len(figures[0]['runs'])} | {before} |"
     )
 
