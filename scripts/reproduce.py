@@ -128,8 +128,8 @@ def _run(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[st
         dataset = _dataset(entry, places, seed)
         return BASELINES[entry["model"]](dataset) | {"data": dict(dataset.fingerprints)}
     if places.runs is None:
-        return _train(entry, places, seed, None)
-    return _train(entry, places, seed, _folder(places.runs, name, entry, seed))
+        return _train(entry, places, seed, seed, None)
+    return _train(entry, places, seed, seed, _folder(places.runs, name, entry, seed, seed))
 
 
 def _ensemble(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _ensemble(name: str, entry: dict[str, Any], seed: int, places: Places) -> di
                 called.append(f"{member_name}-{k}")
                 own = seed + 1000 * k
                 folder = _folder(places.runs or Path(temporary), member_name, member, seed, own)
-                trained.append(_train(member, places, seed, folder, own))
+                trained.append(_train(member, places, seed, own, folder))
                 folders.append(folder)
         cache = cache_folder() / "tokens"
         members = load_members(folders, places.sources(entry), cache_dir=cache)
@@ -160,21 +160,15 @@ def _dataset(entry: dict[str, Any], places: Places, split_seed: int) -> Dataset:
     return load_dataset(places.sources(entry), seed=split_seed, cache_dir=cache, **entry["reading"])
 
 
-def _folder(
-    runs: Path, name: str, entry: dict[str, Any], split_seed: int, seed: int | None = None
-) -> Path:
+def _folder(runs: Path, name: str, entry: dict[str, Any], split_seed: int, seed: int) -> Path:
     """Folder of a run; another one as soon as the entry says something else."""
     said = json.dumps([entry[k] for k in ("corpus", "model", "reading", "settings")])
     digest = hashlib.sha256(said.encode()).hexdigest()[:8]
-    return runs / f"{name}-{digest}-{split_seed}-{split_seed if seed is None else seed}"
+    return runs / f"{name}-{digest}-{split_seed}-{seed}"
 
 
 def _train(
-    entry: dict[str, Any],
-    places: Places,
-    split_seed: int,
-    out: Path | None,
-    seed: int | None = None,
+    entry: dict[str, Any], places: Places, split_seed: int, seed: int, out: Path | None
 ) -> dict[str, Any]:
     """The record of a run, trained now unless `out` holds it."""
     if out and (out / METRICS).exists() and not (out / CHECKPOINT).exists():
@@ -184,7 +178,7 @@ def _train(
         _dataset(entry, places, split_seed),
         out,
         model=entry["model"],
-        seed=split_seed if seed is None else seed,
+        seed=seed,
         resume=out is not None and (out / CHECKPOINT).exists(),
         split_seed=split_seed,
         corpus=entry["corpus"],

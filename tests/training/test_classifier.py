@@ -19,20 +19,19 @@ from dlnotes.training.fit import Interrupted, fit
 from dlnotes.training.schedule import linear
 from dlnotes.training.train import parse_settings, train_classifier
 
+SMALL_RUN = {
+    "model": "textcnn",
+    "model_settings": {"embedding_dim": 8, "maps": 4, "widths": (2, 3)},
+    "lr": 0.02,
+    "batch_size": 16,
+    "progress": False,
+}
+
 
 @pytest.fixture
 def trained(dataset, tmp_path):
     out = tmp_path / "run"
-    classifier, record = train_classifier(
-        dataset,
-        out,
-        model="textcnn",
-        model_settings={"embedding_dim": 8, "maps": 4, "widths": (2, 3)},
-        lr=0.02,
-        epochs=10,
-        batch_size=16,
-        progress=False,
-    )
+    classifier, record = train_classifier(dataset, out, epochs=10, **SMALL_RUN)
     return classifier, record, out
 
 
@@ -182,15 +181,6 @@ def test_a_bad_test_split_does_not_lose_the_training(dataset, tmp_path):
             dataset, out, model="fasttext", model_settings={"buckets": 99}, epochs=1, progress=False
         )
     assert TextClassifier.load(out).classify(["goal"])
-
-
-SMALL_RUN = {
-    "model": "textcnn",
-    "model_settings": {"embedding_dim": 8, "maps": 4, "widths": (2, 3)},
-    "lr": 0.02,
-    "batch_size": 16,
-    "progress": False,
-}
 
 
 def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_path):

@@ -25,7 +25,7 @@ from dlnotes.training.board import Board
 from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier, write_json
 from dlnotes.training.evaluate import evaluate, metrics, scores
-from dlnotes.training.fit import fit
+from dlnotes.training.fit import State, fit
 from dlnotes.training.record import provenance
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 
@@ -151,19 +151,11 @@ def train_classifier(
         return classifier, rule, len(pretrained.ids) if pretrained else 0
 
     classifier, rule, pretrained = start(dataset)
-    learn = partial(
-        fit,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
+    learn = learning(
+        settings,
         device=place,
-        amp=amp,
-        schedule=with_warmup(SCHEDULES[schedule], warmup),
-        clip_gradients=clipping(clip_norm),
-        label_smoothing=label_smoothing,
         class_weights=_class_weights(class_weights, dataset),
         checkpoint_every=checkpoint_every,
-        settings=settings,
         progress=progress,
     )
     board = Board(out) if out else None
@@ -173,7 +165,6 @@ def train_classifier(
             rule,
             dataset.train,
             dataset.dev,
-            patience=patience,
             checkpoint=out / CHECKPOINT if out else None,
             resume=resume,
             board=board,
@@ -340,6 +331,23 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but torch sees no CUDA device here; use cpu or auto")
     return torch.device(name)
+
+
+def learning(settings: dict[str, Any], **options: Any) -> Callable[..., State]:
+    """`fit` with what `settings` say about it, and further of its `options`.
+
+    Raises:
+        UserError: A warm-up or a norm that cannot be used.
+    """
+    named = ("epochs", "batch_size", "seed", "amp", "label_smoothing", "patience")
+    return partial(
+        fit,
+        **{name: settings[name] for name in named},
+        schedule=with_warmup(SCHEDULES[settings["schedule"]], settings["warmup"]),
+        clip_gradients=clipping(settings["clip_norm"]),
+        settings=settings,
+        **options,
+    )
 
 
 def claim(out: Path, resume: bool = False) -> None:

@@ -32,15 +32,13 @@ from dlnotes.training.classifier import (
     write_json,
 )
 from dlnotes.training.evaluate import evaluate_sequences
-from dlnotes.training.fit import fit
 from dlnotes.training.record import provenance
-from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.train import (
     CHECKPOINT,
     METRICS,
     check_choices,
     claim,
-    clipping,
+    learning,
     make_optimizer,
 )
 
@@ -382,26 +380,17 @@ def train_translator(
     rule = make_optimizer(optimizer, translator.model, lr, optimizer_settings)
     board = Board(out)
     try:
-        state = fit(
+        learn = learning(
+            settings, device=place, checkpoint_every=checkpoint_every, progress=progress
+        )
+        state = learn(
             translator.model,
             rule,
             data.train,
             data.dev,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            device=place,
-            amp=amp,
-            schedule=with_warmup(SCHEDULES[schedule], warmup),
-            clip_gradients=clipping(clip_norm),
-            label_smoothing=label_smoothing,
-            patience=patience,
             checkpoint=out / CHECKPOINT,
-            checkpoint_every=checkpoint_every,
             resume=resume,
-            settings=settings,
             board=board,
-            progress=progress,
         )
         dev = evaluate_sequences(translator.model, data.dev, device=place, amp=amp)
         record: dict[str, Any] = {
