@@ -30,7 +30,7 @@ def main(
     text_column: str | None = None,
     label_column: str | None = None,
     data_dir: Path | None = None,
-    vectors: Path | None = None,
+    vectors: str | None = None,
     out: Path | None = None,
     optimizer: str = "adam",
     lr: float = 1e-3,
@@ -74,8 +74,9 @@ def main(
         text_column: Name or number (from 0) of the text's column; several: 1,2.
         label_column: Name or number (from 0) of the label's column.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
-        vectors: Pretrained word vectors to start from: word2vec (text or binary), GloVe or fastText
-            (.vec or .bin), also .gz.
+        vectors: Word vectors to start from: a file of word2vec (text or binary), GloVe or fastText
+            (.vec or .bin), also .gz; or word2vec, to learn them first from the training documents,
+            as HAN's authors do.
         out: Run folder. Default runs/MODEL-CORPUS.
         optimizer: Which of our optimizers: gradient-descent, momentum, adam, …
         lr: Learning rate; with adam 1e-3 suits most models, fasttext wants about 1e-2.

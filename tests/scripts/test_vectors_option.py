@@ -28,3 +28,16 @@ def test_train_from_vectors(script, files, tmp_path):
     failed = script(*command, "--out", tmp_path / "c", *model_args("textcnn"))
     assert failed.code == 2
     assert "leave embedding_dim out" in failed.err
+
+
+def test_train_from_word2vec(script, files, tmp_path):
+    out = tmp_path / "run"
+    trained = script(
+        "train", "--model", "textrnn", "--train", files / "train.tsv", "--test",
+        files / "test.tsv", "--vectors", "word2vec", "--epochs", 1, "--out", out,
+        *model_args("textrnn"),
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["settings"]["vectors"] == "word2vec"
+    assert record["pretrained"] > 2

@@ -2,17 +2,15 @@
 
 import inspect
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from dlnotes.data.vectors import PretrainedVectors
+from dlnotes.data.word2vec import learn_vectors
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.train import _with_dimensions as with_dimensions
 from dlnotes.training.train import train_classifier
 
 TEXTS = ["the goal of the match", "", "never seen words"]
@@ -95,18 +93,42 @@ def test_settings_that_contradict_the_file(dataset, file, settings, message):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_with_an_embedding_dim_has_vectors_of_that_size(name):
-    sizes = {"vocabulary_size": 9, "num_classes": 2}
-    if "embedding_dim" in inspect.signature(MODELS[name]).parameters:
-        model = MODELS[name](**sizes, embedding_dim=8)
-        assert model.vectors.weight.shape[1] == 8
-    else:
-        pretrained = PretrainedVectors(np.array([2]), np.ones((1, 8), np.float32))
-        with pytest.raises(UserError, match=f"{name} cannot start from pretrained"):
-            with_dimensions(name, {}, Path("x"), pretrained)
+def test_every_model_has_vectors_of_the_given_size(name):
+    model = MODELS[name](vocabulary_size=9, num_classes=2, embedding_dim=8)
+    assert model.vectors.weight.shape[1] == 8
 
 
 def test_without_a_file_nothing_changes(dataset):
     classifier, record = train(dataset, None, "textcnn", {"maps": 4, "embedding_dim": 5}, None)
     assert record["pretrained"] == 0
     assert classifier.hyper_parameters == {"maps": 4, "embedding_dim": 5}
+
+
+def test_word2vec_learns_the_vectors_that_the_model_starts_from(dataset):
+    settings = {"hidden_size": 4, "embedding_dim": 6}
+    classifier, record = train(dataset, None, "textrnn", settings, "word2vec", seed=3)
+    learned = learn_vectors(dataset.train, dataset.vocabulary, dimensions=6, seed=3)
+    found = classifier.model.vectors.weight[torch.from_numpy(learned.ids)]
+    torch.testing.assert_close(found, torch.from_numpy(learned.rows), rtol=0, atol=1e-6)
+    assert record["pretrained"] == len(learned.ids)
+    assert record["settings"]["vectors"] == "word2vec"
+
+
+def test_word2vec_takes_the_model_s_own_size(dataset):
+    classifier, _ = train(dataset, None, "textrnn", {"hidden_size": 4}, "word2vec")
+    size = inspect.signature(MODELS["textrnn"]).parameters["embedding_dim"].default
+    assert classifier.model.vectors.weight.shape[1] == size
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("textrnn", {"embedding_dim": 0}, "textrnn: embedding_dim must be an integer of at least"),
+        ("textcnn", {"channels": "rand"}, "channels=rand takes no --vectors"),
+        ("nothing", {}, "nothing"),
+    ],
+)
+def test_word2vec_refuses_before_it_learns(dataset, monkeypatch, model, settings, message):
+    monkeypatch.setattr("dlnotes.training.train.learn_vectors", None)
+    with pytest.raises(UserError, match=message):
+        train(dataset, None, model, settings, "word2vec")

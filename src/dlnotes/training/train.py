@@ -17,6 +17,7 @@ from torch import nn
 
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import PretrainedVectors, read_vectors
+from dlnotes.data.word2vec import EPOCHS, learn_vectors
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.nn import set_word_vectors
@@ -35,6 +36,9 @@ REFIT = "refit.pt"
 DEV_SCORES = "dev_scores.pt"
 """Of a run that was trained on its dev documents in the end: the scores it gave them before."""
 
+WORD2VEC = "word2vec"
+"""In place of a file of word vectors: learn them from the training documents."""
+
 _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 
 
@@ -44,7 +48,7 @@ def train_classifier(
     *,
     model: str,
     model_settings: Mapping[str, Any] | None = None,
-    vectors: Path | None = None,
+    vectors: Path | str | None = None,
     optimizer: str = "adam",
     lr: float = 1e-3,
     optimizer_settings: Mapping[str, Any] | None = None,
@@ -74,7 +78,8 @@ def train_classifier(
         model: A name in `dlnotes.models.MODELS`.
         model_settings: Its hyper-parameters where they differ from the defaults.
         vectors: Pretrained word vectors to start from, see `read_vectors`. They decide
-            `embedding_dim`. The trained classifier does not need the file.
+            `embedding_dim`. The trained classifier does not need the file. Or "word2vec": learn
+            them first from the training documents, see `learn_vectors`.
         optimizer: A name in `OPTIMIZERS`.
         lr: Learning rate.
         optimizer_settings: Its hyper-parameters where they differ from the defaults.
@@ -133,9 +138,11 @@ def train_classifier(
     def start(dataset: Dataset) -> tuple[TextClassifier, torch.optim.Optimizer, int]:
         own = _with_class_counts(model_settings or {}, dataset)
         pretrained = None
-        if vectors:
-            pretrained = read_vectors(vectors, dataset.vocabulary)
-            own = _with_dimensions(model, own, vectors, pretrained)
+        if vectors and model in MODELS:
+            words = dataset.vocabulary
+            read = None if vectors == WORD2VEC else read_vectors(Path(vectors), words)
+            own = _with_dimensions(model, own, vectors, read)
+            pretrained = read or _learn_vectors(dataset, own, seed, progress)
         torch.manual_seed(seed)
         classifier = TextClassifier.create(
             model,
@@ -389,19 +396,22 @@ def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> d
 
 
 def _with_dimensions(
-    model: str, model_settings: dict[str, Any], path: Path, pretrained: PretrainedVectors
+    model: str,
+    model_settings: dict[str, Any],
+    vectors: Path | str,
+    pretrained: PretrainedVectors | None,
 ) -> dict[str, Any]:
     """The file decides the length of a vector, and that TextCNN is not CNN-rand."""
-    if model not in MODELS:
-        return model_settings
     parameters = inspect.signature(MODELS[model]).parameters
-    if "embedding_dim" not in parameters:
-        raise UserError(f"{model} cannot start from pretrained word vectors (--vectors)")
-    dim = pretrained.rows.shape[1]
+    dim = model_settings.get("embedding_dim", parameters["embedding_dim"].default)
+    if pretrained is not None:
+        dim = pretrained.rows.shape[1]
+    elif type(dim) is not int or dim < 1:
+        raise UserError(f"{model}: embedding_dim must be an integer of at least 1, not {dim!r}")
     if model_settings.get("embedding_dim", dim) != dim:
         raise UserError(
-            f"embedding_dim is {model_settings['embedding_dim']}, but the vectors in {path} have "
-            f"{dim} numbers: leave embedding_dim out"
+            f"embedding_dim is {model_settings['embedding_dim']}, but the vectors in {vectors} "
+            f"have {dim} numbers: leave embedding_dim out"
         )
     filled: dict[str, Any] = {"embedding_dim": dim}
     if "channels" in parameters:
@@ -409,6 +419,19 @@ def _with_dimensions(
         if model_settings.get("channels") == "rand":
             raise UserError("channels=rand takes no --vectors; leave one of them out")
     return filled | model_settings
+
+
+def _learn_vectors(
+    dataset: Dataset, model_settings: dict[str, Any], seed: int, progress: bool
+) -> PretrainedVectors:
+    with Console(stderr=True, quiet=not progress).status("word2vec") as status:
+        return learn_vectors(
+            dataset.train,
+            dataset.vocabulary,
+            dimensions=model_settings["embedding_dim"],
+            seed=seed,
+            told=lambda done: status.update(f"word2vec: {done} of {EPOCHS} passes"),
+        )
 
 
 def _start_from(pretrained: PretrainedVectors, classifier: TextClassifier) -> None:

@@ -1,0 +1,93 @@
+"""Word vectors learned from documents: words of like neighbours get like vectors."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from dlnotes.data.dataset import load_dataset
+from dlnotes.data.vocabulary import UNK
+from dlnotes.data.word2vec import learn_vectors
+from dlnotes.errors import UserError
+
+TOPICS = (["lion", "tiger", "zebra", "hyena", "camel"], ["piano", "violin", "flute", "organ"])
+
+
+def documents(sentences, *, tokenizer="basic_english", min_freq=1):
+    """Documents of two topics; every sentence stays with one."""
+    random = np.random.default_rng(0)
+    pairs = []
+    for i in range(200):
+        topics = [TOPICS[(i + s) % 2] for s in range(sentences)]
+        text = " . ".join(" ".join(random.choice(topic, 12)) for topic in topics)
+        pairs.append((str(i % 2), text + (" . rare" if i == 7 else " .")))
+    dev = pairs[:4]
+    sources = {"train": pairs, "dev": dev}
+    return load_dataset(sources, tokenizer=tokenizer, min_freq=min_freq)
+
+
+def learn(dataset, **more):
+    given = {"dimensions": 12, "epochs": 200} | more  # frequent words are mostly left out
+    return learn_vectors(dataset.train, dataset.vocabulary, **given)
+
+
+def likeness(dataset, learned):
+    """Mean cosine of two words of one topic, and of two topics."""
+    row = {dataset.vocabulary.tokens[int(i)]: v for i, v in zip(learned.ids, learned.rows)}  # noqa: B905
+    unit = [[row[word] / np.linalg.norm(row[word]) for word in topic] for topic in TOPICS]
+    same = [u @ v for topic in unit for i, u in enumerate(topic) for v in topic[:i]]
+    other = [u @ v for u in unit[0] for v in unit[1]]
+    return np.mean(same), np.mean(other)
+
+
+@pytest.mark.parametrize("sentences", [1, 2])
+def test_words_of_one_topic_are_alike(sentences):
+    """Also where a document has both topics, for neighbours end with the sentence."""
+    dataset = documents(sentences, tokenizer="sentences")
+    same, other = likeness(dataset, learn(dataset))
+    assert same > other + 0.3
+
+
+def test_without_marks_a_document_is_one_neighbourhood():
+    """The gap of the test above comes from the marks: unmarked, one topic leaks into the other."""
+    marked, plain = documents(2, tokenizer="sentences"), documents(2)
+    gaps = [np.subtract(*likeness(d, learn(d))) for d in (marked, plain)]
+    assert gaps[0] > gaps[1]
+
+
+def test_a_row_for_each_token_that_occurs():
+    dataset = documents(2, min_freq=2)  # "rare" becomes unknown
+    learned = learn(dataset)
+    words = [dataset.vocabulary.tokens[int(i)] for i in learned.ids]
+    assert sorted(words) == sorted(["<unk>", ".", *TOPICS[0], *TOPICS[1]])
+    assert learned.ids[0] == UNK
+    assert (np.diff(learned.ids) > 0).all()
+    assert learned.rows.shape == (len(words), 12)
+    assert learned.rows.dtype == np.float32
+    assert np.isfinite(learned.rows).all()
+
+
+def test_the_seed_decides_the_numbers():
+    dataset = documents(1)
+    first, again, other = (learn(dataset, seed=seed).rows for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_passes_are_told():
+    passes = []
+    learn(documents(1), epochs=3, told=passes.append)
+    assert passes == [1, 2, 3]
+
+
+def test_documents_without_a_token_are_refused():
+    dataset = documents(1)
+    empty = dataset.train.take(np.array([], np.int64))
+    with pytest.raises(UserError, match="the training documents have no token"):
+        learn_vectors(empty, dataset.vocabulary, dimensions=3)
+
+
+def test_the_package_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    with pytest.raises(UserError, match=r"needs the package gensim: pip install 'dlnotes\[word2"):
+        learn(documents(1))
