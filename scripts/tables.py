@@ -154,6 +154,8 @@ def _row(entry: dict[str, Any]) -> str:
     tokens = entry.get("reading", {}).get("tokenizer")
     if tokens in ("cased", "characters"):
         model = f"{model}, {tokens}"
+    if vectors := entry.get("settings", {}).get("vectors"):
+        model = f"{model}, {vectors}"
     return (
         f"| {entry['corpus']} | {model} "
         f"| {shown[0]} | {shown[1]} | {len(figures[0]['runs'])} | {before} |"
