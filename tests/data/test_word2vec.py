@@ -74,9 +74,9 @@ def test_the_seed_decides_the_numbers():
     assert not np.allclose(first, other)
 
 
-def test_passes_are_told():
+def test_passes_are_reported():
     passes = []
-    learn(documents(1), epochs=3, told=passes.append)
+    learn(documents(1), epochs=3, on_epoch=passes.append)
     assert passes == [1, 2, 3]
 
 

@@ -28,9 +28,9 @@ def learn_vectors(
     dimensions: int,
     seed: int = 0,
     epochs: int = EPOCHS,
-    told: Callable[[int], None] | None = None,
+    on_epoch: Callable[[int], None] | None = None,
 ) -> PretrainedVectors:
-    r"""Vectors that foretell the neighbours of a word (Mikolov et al. 2013).
+    r"""Vectors that predict the neighbours of a word (Mikolov et al. 2013).
 
     Skip-gram with negative sampling (https://arxiv.org/abs/1310.4546), computed by the package
     gensim: for a word w and a neighbour c, at most five words away in the same sentence, it
@@ -49,7 +49,7 @@ def learn_vectors(
         dimensions: Length of a vector.
         seed: Decides initial vectors and samples.
         epochs: Passes over the documents.
-        told: Called with the number of passes done after each.
+        on_epoch: Called after each pass with the number of passes done.
 
     Returns:
         A vector of each token that occurs, the unknown word included.
@@ -58,9 +58,8 @@ def learn_vectors(
         UserError: gensim is not installed, or no document has a token.
     """
     word2vec, callback = _gensim()
-
     passes = count(1)
-    report = {"on_epoch_end": lambda *_: told(next(passes)) if told else None}
+    report = {"on_epoch_end": lambda *_: on_epoch(next(passes)) if on_epoch else None}
     end = vocabulary.tokens.index_of(SENTENCE_END)
     with TemporaryDirectory() as folder:
         # Numbers rather than words: these may hold what gensim takes for white space.

@@ -74,7 +74,8 @@ class HAN(nn.Module):
     grid of 30 sentences of 60 words (0.45 times in one group), and 0.16 times (0.40) with reviews
     of like length. Another device would have to wait for the lengths, and computes the whole grid.
 
-    Differs from the paper: word vectors start at random; dropout.
+    Differs from the paper: dropout, and word vectors start at random; there word2vec learns them
+    from the training documents first (``scripts/train.py --vectors word2vec``).
 
     Args:
         vocabulary_size: number of token ids, padding and the unknown word included.

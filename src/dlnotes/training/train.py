@@ -424,14 +424,17 @@ def _with_dimensions(
 def _learn_vectors(
     dataset: Dataset, model_settings: dict[str, Any], seed: int, progress: bool
 ) -> PretrainedVectors:
-    with Console(stderr=True, quiet=not progress).status("word2vec") as status:
-        return learn_vectors(
+    console = Console(stderr=True, quiet=not progress)
+    with console.status("word2vec") as status:
+        learned = learn_vectors(
             dataset.train,
             dataset.vocabulary,
             dimensions=model_settings["embedding_dim"],
             seed=seed,
-            told=lambda done: status.update(f"word2vec: {done} of {EPOCHS} passes"),
+            on_epoch=lambda done: status.update(f"word2vec: {done} of {EPOCHS} passes"),
         )
+    console.print(f"word2vec: {len(learned.ids):,} word vectors learned", highlight=False)
+    return learned
 
 
 def _start_from(pretrained: PretrainedVectors, classifier: TextClassifier) -> None:
