@@ -47,8 +47,15 @@ def test_equals_torch_in_float64(case):
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_equals_torch_in_lower_precision(case, dtype):
-    eps = torch.finfo(dtype).eps
-    assert_equal(case, samples(dtype), rtol=4 * eps, atol=4 * eps)
+    """Within four roundings, and the distance of torch's kernel from its own float64 result.
+
+    The latter is nothing, but for the gelu that torch 2.13 has for AVX-512: 7 roundings at x = 3.
+    """
+    x, eps = samples(dtype), torch.finfo(dtype).eps
+    results = with_gradient(case.ours, x), with_gradient(case.torch, x)
+    for mine, theirs, exact in zip(*results, with_gradient(case.torch, x.double()), strict=True):
+        allowed = 4 * eps * (1 + theirs.double().abs()) + (theirs.double() - exact).abs()
+        assert ((mine.double() - theirs.double()).abs() <= allowed).all()
 
 
 @every
@@ -140,7 +147,8 @@ def test_forward_and_reverse_mode_agree_at_zero(case):
 def test_nan_and_infinity(case, dtype):
     x = torch.tensor([float("nan"), float("inf"), -float("inf")], dtype=dtype)
     y, dx = with_gradient(case.ours, x)
-    want_y, want_dx = with_gradient(case.torch, x)
+    # In float64: torch's float32 gelu for AVX-512 makes NaN of an infinity.
+    want_y, want_dx = (t.to(dtype) for t in with_gradient(case.torch, x.double()))
     torch.testing.assert_close(y, want_y, equal_nan=True)
     assert y[0].isnan()
     if case.name != "step":
@@ -232,9 +240,8 @@ def test_compiled_by_inductor(case):
     torch._dynamo.reset()
     x = samples(torch.float32)
     compiled = torch.compile(case.ours, fullgraph=True)
-    torch.testing.assert_close(
-        with_gradient(compiled, x), with_gradient(case.torch, x), rtol=1e-5, atol=1e-6
-    )
+    exact = (t.float() for t in with_gradient(case.torch, x.double()))
+    torch.testing.assert_close(with_gradient(compiled, x), tuple(exact), rtol=1e-5, atol=1e-6)
 
 
 @every
