@@ -78,13 +78,13 @@ def translations(entries: list[dict[str, Any]]) -> str:
             bleu, published = e["record"]["test"]["bleu"]["mean"], e["published"]
             name = f"{e['corpus']} {'→'.join(e['languages'])}"
             lines.append(
-                f"| {name} | {MODELS[e['model']]} | {bleu:.1f} "
+                f"| {name} | {MODELS[e['model']]} | {e['settings']['epochs']} | {bleu:.1f} "
                 f"| {published['bleu']:.1f} ({published['source']}) |"
             )
     if not lines:
         return ""
     head = ["Translation by beam search, lower-cased BLEU of sacrebleu:", ""]
-    head += ["| corpus | model | test BLEU | published |", "|---|---|---|---|"]
+    head += ["| corpus | model | epochs | test BLEU | published |", "|---|---|---|---|---|"]
     return "\n".join(head + lines)
 
 
