@@ -54,6 +54,7 @@ def test_equals_torch_in_lower_precision(case, dtype):
     x, eps = samples(dtype), torch.finfo(dtype).eps
     results = with_gradient(case.ours, x), with_gradient(case.torch, x)
     for mine, theirs, exact in zip(*results, with_gradient(case.torch, x.double()), strict=True):
+        assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
         allowed = 4 * eps * (1 + theirs.double().abs()) + (theirs.double() - exact).abs()
         assert ((mine.double() - theirs.double()).abs() <= allowed).all()
 

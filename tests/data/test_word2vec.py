@@ -33,7 +33,8 @@ def learn(dataset, **more):
 
 def likeness(dataset, learned):
     """Mean cosine of two words of one topic, and of two topics."""
-    row = {dataset.vocabulary.tokens[int(i)]: v for i, v in zip(learned.ids, learned.rows)}  # noqa: B905
+    words = dataset.vocabulary.tokens.gather(learned.ids)
+    row = dict(zip(words, learned.rows, strict=True))
     unit = [[row[word] / np.linalg.norm(row[word]) for word in topic] for topic in TOPICS]
     same = [u @ v for topic in unit for i, u in enumerate(topic) for v in topic[:i]]
     other = [u @ v for u in unit[0] for v in unit[1]]
@@ -58,7 +59,7 @@ def test_without_marks_a_document_is_one_neighbourhood():
 def test_a_row_for_each_token_that_occurs():
     dataset = documents(2, min_freq=2)  # "rare" becomes unknown
     learned = learn(dataset)
-    words = [dataset.vocabulary.tokens[int(i)] for i in learned.ids]
+    words = dataset.vocabulary.tokens.gather(learned.ids)
     assert sorted(words) == sorted(["<unk>", ".", *TOPICS[0], *TOPICS[1]])
     assert learned.ids[0] == UNK
     assert (np.diff(learned.ids) > 0).all()

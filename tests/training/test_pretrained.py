@@ -123,7 +123,8 @@ def test_word2vec_takes_the_model_s_own_size(dataset):
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("textrnn", {"embedding_dim": 0}, "textrnn: embedding_dim must be an integer of at least"),
+        ("textrnn", {"embedding_dim": 0}, "textrnn: embedding_dim is 0; allowed: an integer of at"),
+        ("textrnn", {"dropout": 2.0}, "textrnn: dropout is 2.0; allowed"),
         ("textcnn", {"channels": "rand"}, "channels=rand takes no --vectors"),
         ("nothing", {}, "nothing"),
     ],

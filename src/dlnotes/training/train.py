@@ -138,11 +138,10 @@ def train_classifier(
     def start(dataset: Dataset) -> tuple[TextClassifier, torch.optim.Optimizer, int]:
         own = _with_class_counts(model_settings or {}, dataset)
         pretrained = None
-        if vectors and model in MODELS:
-            words = dataset.vocabulary
-            read = None if vectors == WORD2VEC else read_vectors(Path(vectors), words)
-            own = _with_dimensions(model, own, vectors, read)
-            pretrained = read or _learn_vectors(dataset, own, seed, progress)
+        if vectors and vectors != WORD2VEC:
+            pretrained = read_vectors(Path(vectors), dataset.vocabulary)
+        if vectors:
+            own = _with_vectors(model, own, vectors, pretrained)
         torch.manual_seed(seed)
         classifier = TextClassifier.create(
             model,
@@ -152,6 +151,8 @@ def train_classifier(
             tokenizer=dataset.tokenizer,
             max_tokens=dataset.max_tokens,
         ).to(place)
+        if vectors == WORD2VEC:  # only now: this takes minutes, and the settings have been checked
+            pretrained = _learn_vectors(dataset, classifier, seed, progress)
         if pretrained:
             _start_from(pretrained, classifier)
         rule = make_optimizer(optimizer, classifier.model, lr, optimizer_settings)
@@ -395,25 +396,24 @@ def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> d
     return {"class_counts": tuple(counts.tolist()), **model_settings}
 
 
-def _with_dimensions(
+def _with_vectors(
     model: str,
     model_settings: dict[str, Any],
     vectors: Path | str,
     pretrained: PretrainedVectors | None,
 ) -> dict[str, Any]:
-    """The file decides the length of a vector, and that TextCNN is not CNN-rand."""
+    """A file decides the length of a vector; with vectors TextCNN is not CNN-rand."""
+    if model not in MODELS:
+        return model_settings
     parameters = inspect.signature(MODELS[model]).parameters
-    dim = model_settings.get("embedding_dim", parameters["embedding_dim"].default)
-    if pretrained is not None:
-        dim = pretrained.rows.shape[1]
-    elif type(dim) is not int or dim < 1:
-        raise UserError(f"{model}: embedding_dim must be an integer of at least 1, not {dim!r}")
-    if model_settings.get("embedding_dim", dim) != dim:
-        raise UserError(
-            f"embedding_dim is {model_settings['embedding_dim']}, but the vectors in {vectors} "
-            f"have {dim} numbers: leave embedding_dim out"
-        )
-    filled: dict[str, Any] = {"embedding_dim": dim}
+    filled: dict[str, Any] = {}
+    if pretrained:
+        dim = filled["embedding_dim"] = pretrained.rows.shape[1]
+        if model_settings.get("embedding_dim", dim) != dim:
+            raise UserError(
+                f"embedding_dim is {model_settings['embedding_dim']}, but the vectors in {vectors} "
+                f"have {dim} numbers: leave embedding_dim out"
+            )
     if "channels" in parameters:
         filled["channels"] = "non-static"
         if model_settings.get("channels") == "rand":
@@ -422,14 +422,15 @@ def _with_dimensions(
 
 
 def _learn_vectors(
-    dataset: Dataset, model_settings: dict[str, Any], seed: int, progress: bool
+    dataset: Dataset, classifier: TextClassifier, seed: int, progress: bool
 ) -> PretrainedVectors:
+    vectors: Any = classifier.model.vectors
     console = Console(stderr=True, quiet=not progress)
     with console.status("word2vec") as status:
         learned = learn_vectors(
             dataset.train,
             dataset.vocabulary,
-            dimensions=model_settings["embedding_dim"],
+            dimensions=vectors.embedding_dim,
             seed=seed,
             on_epoch=lambda done: status.update(f"word2vec: {done} of {EPOCHS} passes"),
         )
