@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,13 +31,31 @@ TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
     torch.bfloat16: ("uint16_t", "float", "from_bfloat16({0})", "to_bfloat16({0})"),
 }
 
-FLAGS = ["-std=gnu11", "-O3", "-shared", "-fPIC"]
+FLAGS = ["-std=gnu11", "-O3"]
 # Without errno √ is one instruction; without traps both sides of a choice may be computed.
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 # A minimum inside of a formula is no fork of two paths that are to be computed both.
 FLAGS += ["-fno-thread-jumps", "-fno-tree-pre"]
 # No -ffast-math, and a product and a sum become one operation only where the caller allows it.
-EXACT, CONTRACTED = "-ffp-contract=off", "-ffp-contract=fast"
+EXACT, CONTRACTED = ("-ffp-contract=off", "-lm"), ("-ffp-contract=fast", "-lm")
+
+
+class Language(NamedTuple):
+    """How a source becomes a library."""
+
+    name: str
+    suffix: str
+    variable: str
+    compilers: tuple[str, ...]
+    flags: list[str]
+    extras: tuple[list[str], ...]
+    """Flags that some compilers do not know: the first of these that works is taken."""
+
+
+# Some compilers know no OpenMP (one core, then) or no -march=native.
+FAST: tuple[list[str], ...] = (["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], [])
+C = Language("C", ".c", "CC", ("cc", "gcc", "clang"), FLAGS, FAST)
+CPP = Language("C++", ".cpp", "CXX", ("c++", "g++", "clang++"), ["-std=c++20", "-O2"], ([],))
 
 
 class Symbol:
@@ -200,33 +218,36 @@ class Program:
         return self.constants.setdefault(text, f"c{len(self.constants)}")
 
 
-def compiled(source: str, contraction: str) -> Path:
+def compiled(source: str, *flags: str, language: Language = C) -> Path:
     """The path of a library, from the cache when it is there.
 
     Args:
-        source: The C text.
-        contraction: ``EXACT`` or ``CONTRACTED``.
+        source: Its text.
+        flags: More flags of the compiler, libraries last.
+        language: ``C`` or ``CPP``.
 
     Raises:
-        OSError: There is no C compiler or no place for the library.
+        OSError: There is no compiler or no place for the library.
         RuntimeError: The compiler failed.
     """
-    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    names = language.compilers
+    compiler = os.environ.get(language.variable) or next(filter(shutil.which, names), None)
     if compiler is None or shutil.which(compiler) is None:
-        raise FileNotFoundError("there is no C compiler (looked for $CC, cc, gcc and clang)")
-    flags = [*FLAGS, contraction]
-    key = hashlib.sha256("\n".join([source, compiler, *flags, _machine()]).encode()).hexdigest()
+        looked = f"${language.variable}, {', '.join(names[:-1])} and {names[-1]}"
+        raise FileNotFoundError(f"there is no {language.name} compiler (looked for {looked})")
+    parts = [source, compiler, *language.flags, *flags, _machine()]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     folder = _cache()
     library = folder / f"{key[:32]}.so"
     if library.exists():
         return library
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        text, made = Path(work, "kernel.c"), Path(work, "kernel.so")
-        text.write_text(source)
+        text, made = Path(work, f"kernel{language.suffix}"), Path(work, "kernel.so")
+        text.write_text(source, encoding="utf-8")
         errors = ""
-        # Some compilers know no OpenMP (one core, then) or no -march=native.
-        for extra in (["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], []):
-            command = [compiler, *flags, *extra, str(text), "-o", str(made), "-lm"]
+        for extra in language.extras:
+            command = [compiler, "-shared", "-fPIC", *language.flags, *extra]
+            command += [str(text), "-o", str(made), *flags]  # libraries come after the source
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 os.replace(made, library)  # noqa: PTH105 (atomic: another process may do the same)

@@ -58,7 +58,7 @@ def arguments(module, name, x):
 
 def compiler():
     try:
-        kernel.compiled("int one(void) { return 1; }\n", kernel.EXACT)
+        kernel.compiled("int one(void) { return 1; }\n", *kernel.EXACT)
     except (OSError, RuntimeError) as reason:
         pytest.skip(f"no compiler on this machine: {reason}")
 

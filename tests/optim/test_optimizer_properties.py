@@ -5,7 +5,6 @@ import io
 import math
 import pickle
 import weakref
-from array import array
 
 import pytest
 import torch
@@ -17,7 +16,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from dlnotes.optim import OPTIMIZERS, Adam, Momentum, UpdateRule, _kernel, _rule
+from dlnotes.optim import OPTIMIZERS, Adam, Momentum, UpdateRule, _kernel, _watch
+from dlnotes.optim._watch import Watch
 
 TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 CASES = list(OPTIMIZERS)
@@ -400,6 +400,27 @@ def accumulators_transposed_where_they_are(p, optimizer):
     state.update({name: x.t() for name, x in state.items() if x.dim() == 2})
 
 
+def other_accumulators(p, optimizer):
+    state = optimizer.state.get(p, {})
+    state.update({name: x + 1 for name, x in state.items()})
+
+
+def another_state(p, optimizer):
+    if p in optimizer.state:
+        optimizer.state[p] = {name: x / 2 for name, x in optimizer.state[p].items()}
+
+
+def swapped(p, optimizer):
+    other = Parameter(torch.linspace(0, 1, 16).view(4, 4))
+    other.grad = torch.ones(4, 4)
+    p.grad = torch.ones(4, 4)
+    torch.utils.swap_tensors(p, other)
+
+
+def gradient_of_another_kind(p, optimizer):
+    p.grad = torch._neg_view(torch.linspace(-1, 1, 16).view(4, 4))
+
+
 CHANGES = [
     another,
     another_of_the_same_object,
@@ -415,6 +436,10 @@ CHANGES = [
     other_dtype,
     frozen,
     accumulators_transposed_where_they_are,
+    other_accumulators,
+    another_state,
+    swapped,
+    gradient_of_another_kind,
 ]
 
 
@@ -469,37 +494,63 @@ def test_memory_of_others_is_not_touched(name, change, size, fused):
     assert torch.equal(whole, before)
 
 
-def test_a_tensor_without_memory_is_noticed():
-    rule = OPTIMIZERS["gradient-descent"]
-    kernel = _kernel.build(rule, torch.float32, False, {"lr": 0.1, "weight_decay": 0.0})
-    offsets = array("q", [0, 3, 3])
-    tensors = [torch.ones(3), torch.ones(0), torch.ones(3), torch.ones(0)]
-    assert list(kernel.locate(tensors, offsets)) == [x.data_ptr() for x in tensors]
-    tensors[2].untyped_storage().resize_(0)
-    assert kernel.locate(tensors, offsets) is None
+def test_watch_sees_what_the_kernel_cannot_take():
+    """Addresses as torch tells them, and none for a tensor without memory or of another size."""
+    params = [Parameter(torch.ones(3)), Parameter(torch.ones(0)), Parameter(torch.ones(2))]
+    watch = Watch(params[:2], [0, 1])
+    assert not watch.look(params, {})
+    for p in params:
+        p.grad = torch.ones_like(p)
+    before = params[0]._version
+    assert watch.look(params, {})
+    tensors = [*params[:2], params[0].grad, params[1].grad]
+    assert list(watch.pointers) == [x.data_ptr() for x in tensors]
+    assert [p._version for p in params] == [before + 1, before + 1, before]
+    assert not watch.look(params[::-1], {})
+    params[0].grad.untyped_storage().resize_(0)
+    assert not watch.look(params, {})
+    params[0].grad = torch.ones(3)
+    assert watch.look(params, {})
+    params[0].data = params[0].data.clone()
+    assert not watch.look(params, {})
 
 
-@pytest.mark.parametrize("missing", [[], ["guards"], ["address"], ["guards", "address"]])
-@every_rule
-def test_without_what_torch_keeps_to_itself_the_steps_are_the_same(name, missing, monkeypatch):
-    """The quick check and the quick look-up are torch's internals: another version may lack them.
-
-    With the check, parameters are looked at once, though every step has new gradients.
-    """
+def test_parameters_are_looked_at_closely_once(monkeypatch):
+    """Every step has new gradients, which the quick look takes."""
     looked = []
     plan = UpdateRule._plan
     monkeypatch.setattr(UpdateRule, "_plan", lambda *a: looked.append(0) or plan(*a))
-    if "guards" in missing:
-        monkeypatch.setattr(_rule, "_GUARDS", None)
-    if "address" in missing:
-        monkeypatch.setattr(_kernel, "ADDRESS", None)
+    net = model()
+    train(net, OPTIMIZERS["adam"](net.parameters()), 5)
+    assert len(looked) == 1
+
+
+def unknown_torch(monkeypatch):
+    def refuse():
+        raise RuntimeError("this torch keeps its tensors in an unknown way")
+
+    monkeypatch.setattr(_watch, "_inside", refuse)
+
+
+def no_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "/nonexistent/c++")
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [(no_compiler, r"no C\+\+ compiler.*\$CXX, c\+\+"), (unknown_torch, "unknown way")],
+)
+@every_rule
+def test_without_the_quick_look_the_step_falls_back(name, missing, reason, monkeypatch):
+    monkeypatch.setattr(_kernel, "_built", {})
+    monkeypatch.setattr(_watch, "load", _watch.load.__wrapped__)
+    missing(monkeypatch)
     net, twin = model(), model()
     train(net, OPTIMIZERS[name](net.parameters()), 5)
-    assert len(looked) == (5 if "guards" in missing else 1)
     train(twin, OPTIMIZERS[name](twin.parameters(), fused=False), 5)
-    assert len(looked) == (5 if "guards" in missing else 1)
-    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+    assert same(net.state_dict(), twin.state_dict())
+    with pytest.raises(RuntimeError, match=reason):
+        train(net, OPTIMIZERS[name](net.parameters(), fused=True), 1)
 
 
 # --- learning rates ------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def _loop(formula: Callable[..., Any], kinds: Any, settings: dict[str, float]) -
     """Translate, compile and try a formula; None if one of that fails."""
     try:
         source, results = translate(formula, kinds, list(settings))
-        loop = _Loop(compiled(source, CONTRACTED), len(kinds), results, list(settings))
+        loop = _Loop(compiled(source, *CONTRACTED), len(kinds), results, list(settings))
     except (NotImplementedError, OSError, RuntimeError, TypeError, AttributeError):
         return None
     return loop if _agrees(loop, formula, kinds, settings) else None

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
 
 from dlnotes.kernel import EXACT, TYPES, Program, Symbol, compiled
+from dlnotes.optim import _watch
 
 if TYPE_CHECKING:
     from dlnotes.optim._rule import UpdateRule
@@ -35,18 +35,6 @@ static void update(int64_t n, const double *scalar, {arguments}) {{
     (void)scalar;
 {constants}    for (int64_t i = 0; i < n; i++) {{
 {body}    }}
-}}
-
-/* Where the tensors of a Python list are; the caller holds the interpreter's lock. Returns whether
-   each that has elements has memory. */
-int locate(int64_t tensors, const int64_t *offset, int64_t n, void *list,
-           void *(*item)(void *, intptr_t), void *(*address)(void *), void **pointer) {{
-    int all = 1;
-    for (int64_t i = 0, k = 0; i < n; i++, k = k + 1 == tensors ? 0 : k + 1) {{
-        pointer[i] = address(item(list, i));
-        all &= pointer[i] || offset[k] == offset[k + 1];
-    }}
-    return all;
 }}
 
 /* Tensor k has the elements offset[k] … offset[k + 1] - 1 of one long list of all elements, which
@@ -80,12 +68,6 @@ void run(int64_t tensors, const int64_t *offset, void *const *pointer, const dou
     }}
 }}
 """
-
-# The address of torch's C function that finds a tensor's memory; generated code calls it as well.
-ADDRESS: int | None = getattr(
-    torch._C._dynamo.guards, "_torchinductor_pyobject_tensor_data_ptr", None
-)
-ITEM = ctypes.cast(ctypes.pythonapi.PyList_GetItem, ctypes.c_void_p).value
 
 BLOCK = 1 << 15  # elements: a few cache-sized pieces for each core to choose from
 
@@ -168,26 +150,6 @@ class Kernel:
         self._run = ctypes.CDLL(str(library)).run
         self._run.restype = None
         self._run.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
-        self._locate = ctypes.PyDLL(str(library)).locate
-        number, pointer = ctypes.c_int64, ctypes.c_void_p
-        self._locate.argtypes = [number, pointer, number, ctypes.py_object, *[pointer] * 3]
-
-    def locate(self, tensors: list[Tensor], offsets: array[int]) -> array[int] | None:
-        """The addresses of plain CPU tensors, or None when one with elements has no memory.
-
-        Args:
-            tensors: All θ, all g, each accumulator and the steps.
-            offsets: Elements before each θ, and the number of all.
-        """
-        if ADDRESS is None:
-            pointers = array("Q", [x.data_ptr() for x in tensors])
-            alive = all(a or not x.numel() for a, x in zip(pointers, tensors, strict=True))
-        else:
-            pointers = array("Q", bytes(8 * len(tensors)))
-            where, size = offsets.buffer_info()[0], len(tensors)
-            out = pointers.buffer_info()[0]
-            alive = self._locate(len(offsets) - 1, where, size, tensors, ITEM, ADDRESS, out)
-        return pointers if alive else None
 
     def __call__(self, offsets: array[int], pointers: array[int], hyper: dict[str, Any]) -> None:
         """Update tensors in place.
@@ -231,8 +193,9 @@ def build(
         try:
             if dtype not in TYPES:
                 raise NotImplementedError(f"{dtype} is not compiled")
-            kernel = Kernel(compiled(translate(rule, dtype, maximize, hyper), EXACT))
+            kernel = Kernel(compiled(translate(rule, dtype, maximize, hyper), *EXACT))
             _try_out(kernel, rule, dtype, maximize, hyper)
+            _watch.load()
             _built[key] = kernel
         except (NotImplementedError, OSError, RuntimeError, TypeError, AttributeError) as reason:
             _built[key] = reason

@@ -8,8 +8,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial, wraps
 from itertools import accumulate, pairwise
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from dlnotes.optim import _kernel
+from dlnotes.optim._watch import Watch
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
@@ -41,26 +41,24 @@ PIECE = 1 << 16
 """Elements of a piece of a larger tensor: its temporaries stay in the cache."""
 
 _PLAIN = {Tensor, torch.nn.Parameter}
-_GRAD = attrgetter("grad")
-_GUARDS = getattr(torch._C._dynamo.guards, "TensorGuards", None)
-_LISTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)  # increment_version takes them
 
 
 class _Plan(NamedTuple):
-    """What is known of the parameters of one group and dtype that the kernel takes."""
+    """The parameters of one group and dtype that the kernel takes."""
 
     dtype: torch.dtype
-    places: list[int]
-    """Which parameters of the group they are, among those that have a gradient."""
-    states: list[dict[str, Tensor]]
-    everything: list[int]
-    """Identities of the states of all parameters."""
-    unchanged: Callable[..., bool]
-    theta: array[int]
+    watch: Watch
     offsets: array[int]
 
 
-_Job: TypeAlias = "tuple[_kernel.Kernel, array[int], array[int], Sequence[Tensor]]"
+class _Plans(NamedTuple):
+    """What is known of one group."""
+
+    size: int
+    """How many parameters it has."""
+    compiled: list[_Plan]
+    idle: Watch | None
+    """Those without a gradient."""
 
 
 class Options(TypedDict, total=False):
@@ -120,7 +118,7 @@ class UpdateRule(Optimizer):
     ) -> None:
         if fused and differentiable:
             raise ValueError("fused must be False or None with differentiable=True, got True")
-        self._plans: dict[int, list[_Plan]] = {}
+        self._plans: dict[int, _Plans] = {}
         options = {"maximize": maximize, "differentiable": differentiable, "fused": fused}
         super().__init__(params, {**hyper, **options})
 
@@ -245,7 +243,7 @@ class UpdateRule(Optimizer):
                             self._step_one(p, p.grad, group)
                     continue
                 if group["fused"] is False:
-                    params, _ = _with_gradient(group["params"])
+                    params = [p for p in group["params"] if p.grad is not None]
                 else:
                     params = self._step_compiled(index, group)
                 self._step_flat(params, group)
@@ -332,112 +330,74 @@ class UpdateRule(Optimizer):
     def _step_compiled(self, index: int, group: dict[str, Any]) -> list[Tensor]:
         """One step of all parameters that the kernel takes; others with a gradient are returned."""
         left: list[Tensor] = []
+        params = group["params"]
         hyper = {name: _number(group[name]) for name in self.kernel_names()}
         build = partial(_kernel.build, type(self), maximize=bool(group["maximize"]), hyper=hyper)
-        plans = self._plans.get(index, [])
-        params = group["params"]
-        jobs = self._known(plans, params, list(map(_GRAD, params)), build)
-        if jobs is None:
-            params, grads = _with_gradient(params)
-            if len(params) < len(group["params"]):
-                jobs = self._known(plans, params, grads, build)
-            if jobs is None:
-                jobs, left = self._plan(index, params, grads, build, bool(group["fused"]))
-        for kernel, offsets, addresses, some in jobs:
-            kernel(offsets, addresses, hyper)
-            _count_version(some)
+        plans = self._plans.get(index)
+        if plans is None or not self._as_planned(plans, params, build):
+            plans, left = self._plan(params, build, bool(group["fused"]))
+            self._plans[index] = plans
+        for plan in plans.compiled:
+            kernel = build(plan.dtype)
+            assert isinstance(kernel, _kernel.Kernel)
+            kernel(plan.offsets, plan.watch.pointers, hyper)
         return left
 
-    def _known(
-        self,
-        plans: Sequence[_Plan],
-        params: list[Tensor],
-        grads: list[Tensor],
-        build: Callable[..., Any],
-    ) -> list[_Job] | None:
-        """The kernels' work, or None when something has changed since ``_plan`` looked at it.
-
-        A gradient that is missing is such a change.
-
-        This runs at each step for each parameter: every attribute of a tensor that Python reads
-        costs as much as updating a hundred numbers, hence the calls that take all of them.
-        """
-        if sum(len(plan.places) for plan in plans) != len(params):
-            return None
-        jobs: list[_Job] = []
-        for plan in plans:
-            some, theirs = params, grads
-            if len(plans) > 1:
-                some = [params[i] for i in plan.places]
-                theirs = [grads[i] for i in plan.places]
-            if plan.states and plan.everything != list(map(id, self.state.values())):
-                return None
-            tensors = self._tensors(some, theirs, plan.states)
-            kernel = build(plan.dtype)
-            if isinstance(kernel, Exception) or not plan.unchanged(*tensors):
-                return None
-            addresses = kernel.locate(tensors, plan.offsets)
-            if addresses is None or addresses[: len(some)] != plan.theta:
-                return None
-            jobs.append((kernel, plan.offsets, addresses, some))
-        return jobs
+    def _as_planned(self, plans: _Plans, params: list[Tensor], build: Callable[..., Any]) -> bool:
+        """Whether nothing has changed since ``_plan`` looked; tells the plans where all is."""
+        return (
+            plans.size == len(params)
+            and (plans.idle is None or plans.idle.idle(params))
+            and not any(isinstance(build(plan.dtype), Exception) for plan in plans.compiled)
+            and all(plan.watch.look(params, self.state) for plan in plans.compiled)
+        )
 
     def _plan(
-        self,
-        index: int,
-        params: list[Tensor],
-        grads: list[Tensor],
-        build: Callable[..., Any],
-        forced: bool,
-    ) -> tuple[list[_Job], list[Tensor]]:
-        """The kernels' work and the parameters that they do not take; remembers what it saw."""
-        plans: list[_Plan] = []
-        jobs: list[_Job] = []
+        self, params: list[Tensor], build: Callable[..., Any], forced: bool
+    ) -> tuple[_Plans, list[Tensor]]:
+        """The kernels' work and the parameters that they do not take."""
+        compiled: list[_Plan] = []
         left: list[Tensor] = []
-        for dtype in {g.dtype for g in grads}:
-            places = [i for i, g in enumerate(grads) if g.dtype is dtype]
+        idle = [i for i, p in enumerate(params) if p.grad is None]
+        dtypes = {i: p.grad.dtype for i, p in enumerate(params) if p.grad is not None}
+        for dtype in set(dtypes.values()):
+            places = [i for i, its in dtypes.items() if its is dtype]
             kernel = build(dtype)
             if isinstance(kernel, Exception):
                 if forced:
                     raise RuntimeError(f"fused=True, but there is no kernel: {kernel}") from kernel
-                fit = [False] * len(places)
-            else:
-                fit = self._fit([params[i] for i in places], [grads[i] for i in places])
-                if forced and not all(fit):
-                    raise RuntimeError(
-                        "fused=True, but a parameter, its gradient or its state is not a plain "
-                        "contiguous CPU tensor with memory of its own: a parameter of shape "
-                        f"{tuple(params[places[fit.index(False)]].shape)}"
-                    )
+                left += [params[i] for i in places]
+                continue
+            fit = self._fit([params[i] for i in places])
+            if forced and not all(fit):
+                raise RuntimeError(
+                    "fused=True, but a parameter, its gradient or its state is not a plain "
+                    "contiguous CPU tensor with memory of its own: a parameter of shape "
+                    f"{tuple(params[places[fit.index(False)]].shape)}"
+                )
             left += [params[i] for i, ok in zip(places, fit, strict=True) if not ok]
             places = [i for i, ok in zip(places, fit, strict=True) if ok]
-            if not places:
-                continue
-            some = [params[i] for i in places]
-            states = [self._accumulated(p) for p in some] if self._names() else []
-            tensors = self._tensors(some, [grads[i] for i in places], states)
-            offsets = array("q", [0, *accumulate(p.numel() for p in some)])
-            addresses = kernel.locate(tensors, offsets)
-            everything = list(map(id, self.state.values()))
-            theta = addresses[: len(some)]
-            plans.append(_Plan(dtype, places, states, everything, _guard(tensors), theta, offsets))
-            jobs.append((kernel, offsets, addresses, some))
-        self._plans[index] = plans
-        return jobs, left
+            if places:
+                some = [params[i] for i in places]
+                offsets = array("q", [0, *accumulate(p.numel() for p in some)])
+                states = [self._accumulated(p) for p in some] if self._names() else []
+                watch = Watch(some, places, states, self._names(), self.state)
+                if not watch.look(params, self.state):
+                    left += some
+                else:
+                    compiled.append(_Plan(dtype, watch, offsets))
+        # Those that are left may fit at the next step: it looks closely again.
+        size = len(params) if compiled and not left else -1
+        waiting = Watch([params[i] for i in idle], idle) if idle and compiled else None
+        return _Plans(size, compiled, waiting), left
 
     def _names(self) -> tuple[str, ...]:
         """What a parameter's state holds."""
         return (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
 
-    def _tensors(
-        self, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Tensor]]
-    ) -> list[Tensor]:
-        """All tensors of a step in the kernel's order."""
-        return [*params, *grads, *(state[name] for name in self._names() for state in states)]
-
-    def _fit(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> list[bool]:
+    def _fit(self, params: Sequence[Tensor]) -> list[bool]:
         """Which parameters the kernel can take."""
-        fit = [self._fits(p, g) for p, g in zip(params, grads, strict=True)]
+        fit = list(map(self._fits, params))
         places = sorted(
             (p.data_ptr(), p.data_ptr() + p.numel() * p.element_size(), i)
             for i, p in enumerate(params)
@@ -448,7 +408,7 @@ class UpdateRule(Optimizer):
                 fit[i] = fit[j] = False
         return fit
 
-    def _fits(self, p: Tensor, g: Tensor) -> bool:
+    def _fits(self, p: Tensor) -> bool:
         """Whether the kernel can take this parameter."""
         if not (type(p) in _PLAIN and p.is_cpu and p.layout is torch.strided):
             return False
@@ -464,7 +424,7 @@ class UpdateRule(Optimizer):
             and x.is_contiguous()
             and not x.is_neg()
             and (x.numel() == 0 or x.data_ptr() != 0)
-            for x in (p, g, *(state[name] for name in self.accumulators))
+            for x in (p, cast("Tensor", p.grad), *(state[name] for name in self.accumulators))
         )
 
     def _scalars(self, group: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Any]:
@@ -478,23 +438,6 @@ class UpdateRule(Optimizer):
         return hyper
 
 
-def _with_gradient(params: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters that have a gradient, and their gradients."""
-    pairs = [(p, p.grad) for p in params if p.grad is not None]
-    return [p for p, _ in pairs], [g for _, g in pairs]
-
-
-def _guard(tensors: Sequence[Tensor]) -> Callable[..., bool]:
-    """Says of as many tensors whether their types, dtypes, shapes, strides and so on are the same.
-
-    It is what ``torch.compile`` guards its inputs with: one call for all of them.
-    """
-    if _GUARDS is None:
-        return lambda *tensors: False
-    guards = _GUARDS(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
-    return cast("Callable[..., bool]", guards.check)
-
-
 def _real(x: Tensor) -> Tensor:
     """A complex tensor as its real view, any other one as it is."""
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
@@ -504,15 +447,6 @@ def _wide(x: Tensor) -> Tensor:
     """A tensor in the type that it is computed in."""
     x = _real(x)
     return x.float() if x.dtype in LOW_PRECISION else x
-
-
-def _count_version(params: Sequence[Tensor]) -> None:
-    """Tell autograd that the kernel has changed these tensors in place."""
-    if _LISTS:
-        torch.autograd.graph.increment_version(params)
-    else:
-        for p in params:
-            torch.autograd.graph.increment_version(p)
 
 
 def _number(value: Any, exact: bool = True) -> Any:
