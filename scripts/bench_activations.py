@@ -49,7 +49,9 @@ def ratio(name: str, ours: Function, theirs: Function, size: int, rounds: int) -
     x = torch.randn(size // 4096, 4, 1024).requires_grad_()
     g = torch.randn_like(theirs(x))
     _, *mine = forward_backward(ours, x, g)
-    _, *reference = forward_backward(theirs, x, g)
+    # In double: torch's own GELU in float32 with AVX-512 is off by more than is allowed here.
+    _, *reference = forward_backward(theirs, x.detach().double().requires_grad_(), g.double())
+    reference = [y.float() for y in reference]
     if name != "rrelu, training":  # random, each in its own way: compare where it is not
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-6)
     else:

@@ -143,6 +143,10 @@ class Symbol:
         """The absolute value."""
         return self._method("F(fabs)({})")
 
+    def copysign(self, other: Any) -> Symbol:
+        """The absolute value with the sign of another number."""
+        return self._method("F(copysign)({}, {})", other)
+
     def exp(self) -> Symbol:
         """eˣ."""
         return self._method("vector_exp({})")

@@ -47,9 +47,9 @@ def elementwise(formula: Callable[..., Result]) -> Callable[..., Result]:
     Half precision is computed in float32, as torch's kernels do: one rounding, at the end.
 
     Args:
-        formula: A function of tensors with arithmetic, exp, expm1, log1p, erf, abs, clamp, where
-            and comparisons, and of numbers as keyword arguments. A tensor without a dimension
-            stands beside the others for a number; a bool is a tensor of 0 and 1.
+        formula: A function of tensors with arithmetic, exp, expm1, log1p, erf, abs, copysign,
+            clamp, where and comparisons, and of numbers as keyword arguments. A tensor without a
+            dimension stands beside the others for a number; a bool is a tensor of 0 and 1.
     """
     loops: dict[Any, _Loop | None] = {}
 
@@ -82,6 +82,26 @@ def one_or(below: Tensor | float, positive: Any, like: Tensor) -> Tensor:
     one = like.new_ones(())
     low = torch.as_tensor(below, dtype=one.dtype, device=one.device)
     return torch.lerp(low, one, positive.to(one))
+
+
+def expm1(x: Tensor) -> Tensor:
+    """eˣ − 1 for x <= 0, with the digits near 0 that ``torch.compile`` drops.
+
+    On a CPU it turns ``torch.expm1`` into exp(x) − 1, which is off by 10 % at x = −1e-7. Compiled,
+    this is x = k log 2 + r with |r| <= ½ log 2 and eˣ − 1 = 2ᵏ (eʳ − 1) + (2ᵏ − 1), as in kernel.h:
+    k comes out in the last digits of a sum with 1.5 · 2²³, from where it goes into an exponent.
+    """
+    if not (torch.compiler.is_compiling() and x.is_cpu and x.dtype is torch.float32):
+        return torch.expm1(x)
+    integers = 1.5 * 2**23
+    k = x * 1.4426950408889634 + integers
+    r = (x - (k - integers) * 0.693359375) - (k - integers) * -2.12194440054690583e-4
+    # The series r + r²/2! + r³/3! + … in pairs, which a processor works on at the same time.
+    square = r * r
+    rest = (r * (1 / 5040) + 1 / 720) * square + (r * (1 / 120) + 1 / 24)
+    rest = (rest * square + (r * (1 / 6) + 1 / 2)) * square + r
+    power = ((k.view(torch.int32) + 127) << 23).view(torch.float32)
+    return torch.where(x < -30, -1.0, power * rest + (power - 1))
 
 
 def _plain(formula: Callable[..., Any], tensors: Sequence[Tensor], settings: Any) -> Any:

@@ -2,15 +2,16 @@ r"""The exponential linear unit."""
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import elementwise, scaled_below
+from dlnotes.activations._elementwise import elementwise, expm1, scaled_below
 from dlnotes.activations._function import Activation, apply
 
 
 @elementwise
 def _value(x: Tensor, *, alpha: float) -> Tensor:
-    return x.clamp(min=0) + alpha * x.clamp(max=0).expm1()
+    return torch.where(x > 0, x, alpha * expm1(x))
 
 
 @elementwise

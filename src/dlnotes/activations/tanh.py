@@ -5,15 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._elementwise import elementwise, expm1
 from dlnotes.activations._function import Activation, apply
 
 
 @elementwise
 def _value(x: Tensor) -> Tensor:
-    # expm1 keeps the digits near 0; beyond ±20 tanh is ±1 in float64, and e⁴⁰ does not overflow.
-    t = torch.expm1(2 * x.clamp(-20, 20))
-    return t / (t + 2)
+    t = expm1(-2 * x.abs())  # keeps the digits near 0, and nothing overflows
+    return torch.copysign(t / (t + 2), x)
 
 
 @elementwise
