@@ -10,12 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.pairs import load_pairs
 from dlnotes.data.readers import Source
+from dlnotes.data.word2vec import learn_from, unlabelled
 from dlnotes.errors import UserError
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
 from dlnotes.training.classifier import read_json, write_json
@@ -45,7 +48,8 @@ def main(
     ensemble has `members` instead of `reading`: how often each of other entries of the same corpus
     is trained for it, all with the dev split of the ensemble's seed and the first with the seed
     itself; `settings` are those of `make_ensemble`. An entry with `languages` is a translation,
-    measured by BLEU.
+    measured by BLEU. Where the `vectors` of `settings` are a table, they are learned first, from
+    the training texts of its `corpora`; the rest of it are settings of `learn_from`.
 
     Args:
         names: Entries to run; without any, the list of entries is printed.
@@ -174,6 +178,9 @@ def _train(
     if out and (out / METRICS).exists() and not (out / CHECKPOINT).exists():
         kept: dict[str, Any] = read_json(out / METRICS, "is not a finished run")
         return kept
+    settings = dict(entry["settings"])
+    if isinstance(settings.get("vectors"), dict):
+        settings["vectors"] = _vectors(settings["vectors"], places)
     _, record = train_classifier(
         _dataset(entry, places, split_seed),
         out,
@@ -183,12 +190,29 @@ def _train(
         split_seed=split_seed,
         corpus=entry["corpus"],
         **entry["reading"],
-        **entry["settings"],
+        **settings,
     )
     for name in (REFIT, CHECKPOINT):
         if out:
             (out / name).unlink(missing_ok=True)  # large, and only there to go on from
     return record
+
+
+def _vectors(settings: dict[str, Any], places: Places) -> Path:
+    """A file of word vectors, learned now unless the cache has it."""
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    path = cache_folder() / "vectors" / f"{digest}.vec"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        given = {key: value for key, value in settings.items() if key != "corpora"}
+        texts = [
+            source
+            for name in settings["corpora"]
+            for source in unlabelled(places.sources({"corpus": name}))
+        ]
+        with Console(stderr=True).status(f"word2vec of {', '.join(settings['corpora'])}"):
+            learn_from(texts, path, cache_dir=cache_folder() / "tokens", **given)
+    return path
 
 
 def _translation(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[str, Any]:

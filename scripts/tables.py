@@ -155,6 +155,8 @@ def _row(entry: dict[str, Any]) -> str:
     if tokens in ("cased", "characters"):
         model = f"{model}, {tokens}"
     if vectors := entry.get("settings", {}).get("vectors"):
+        if isinstance(vectors, dict):
+            vectors = f"word2vec of {', '.join(vectors['corpora'])}"
         model = f"{model}, {vectors}"
     return (
         f"| {entry['corpus']} | {model} "

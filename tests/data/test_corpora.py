@@ -346,6 +346,7 @@ FORMATS: list[tuple[str, dict[str, bytes], dict[str, list[str]]]] = [
         {
             "train": ["neg\tawful", "pos\ttrès bien"],
             "test": ["neg\tBad.<br /><br />Really  bad."],
+            "unsup": ["unknown"],
         },
     ),
     (

@@ -1,13 +1,18 @@
 """Word vectors learned from documents: words of like neighbours get like vectors."""
 
+import gzip
 import sys
 
 import numpy as np
 import pytest
 
+from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
-from dlnotes.data.vocabulary import UNK
-from dlnotes.data.word2vec import learn_vectors
+from dlnotes.data.documents import Documents
+from dlnotes.data.tokenized import tokenize
+from dlnotes.data.vectors import PretrainedVectors, read_vectors, write_vectors
+from dlnotes.data.vocabulary import UNK, Vocabulary
+from dlnotes.data.word2vec import learn_from, learn_vectors, unlabelled
 from dlnotes.errors import UserError
 
 TOPICS = (["lion", "tiger", "zebra", "hyena", "camel"], ["piano", "violin", "flute", "organ"])
@@ -92,3 +97,67 @@ def test_the_package_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "gensim.models", None)
     with pytest.raises(UserError, match=r"needs the package gensim: pip install 'dlnotes\[word2"):
         learn(documents(1))
+
+
+def test_several_sources_are_learned_together_into_a_file(tmp_path):
+    pairs = [("a", "lion tiger zebra"), ("b", "lion zebra rare"), ("c", "tiger lion zebra lion")]
+    file = tmp_path / "c.tsv"
+    file.write_text("c\ttiger lion zebra lion\n")
+    out = tmp_path / "words.vec"
+    count = learn_from([pairs[:2], file], out, min_freq=2, dimensions=4, epochs=3, seed=5)
+    assert out.read_text().splitlines()[0] == f"{count} 4"
+    texts = tokenize(pairs)
+    vocabulary = Vocabulary.from_counts(texts.types, texts.counts(), min_freq=2)
+    whole = Documents(texts, vocabulary, None)
+    expected = learn_vectors(whole, vocabulary, dimensions=4, epochs=3, seed=5)
+    found = read_vectors(out, vocabulary)
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert len(found.ids) == count == 4  # three words, and the unknown one for the rare one
+    np.testing.assert_allclose(found.rows, expected.rows, rtol=1e-5)
+
+
+def test_words_with_white_space_are_left_out_of_a_file(tmp_path):
+    vocabulary = Vocabulary(["<pad>", "<unk>", "one", "two words", "\u2003", "three"])
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    vectors = PretrainedVectors(np.array([2, 3, 4, 5]), rows)
+    assert write_vectors(tmp_path / "out.vec", vocabulary, vectors) == 2
+    assert read_vectors(tmp_path / "out.vec", vocabulary).rows.tolist() == [[0, 1], [6, 7]]
+
+
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
+    vocabulary = Vocabulary(["<pad>", "<unk>", "one"])
+    vectors = PretrainedVectors(np.array([2]), np.ones((1, 2), np.float32))
+    with pytest.raises(UserError, match=r"nowhere.*cannot be written"):
+        write_vectors(tmp_path / "nowhere" / "out.vec", vocabulary, vectors)
+
+
+def test_a_text_a_line_without_labels(tmp_path):
+    lines, marked = tmp_path / "plain.txt", tmp_path / "marked.txt.gz"
+    lines.write_text("lion tiger zebra\n\nlion camel\n")
+    marked.write_bytes(
+        gzip.compress(b"__label__a __label__b lion tiger zebra\n__label__a lion camel\n")
+    )
+    texts = []
+    for k, source in enumerate((lines, marked)):
+        learn_from([source], tmp_path / f"{k}.vec", min_freq=1, dimensions=3, epochs=1)
+        texts.append((tmp_path / f"{k}.vec").read_text())
+    assert texts[0] == texts[1]
+    assert {line.split()[0] for line in texts[0].splitlines()[1:]} == {
+        "lion",
+        "tiger",
+        "zebra",
+        "camel",
+    }
+    with pytest.raises(UserError, match="does not exist"):
+        learn_from([tmp_path / "no.txt"], tmp_path / "no.vec")
+
+
+def test_a_corpus_gives_its_training_texts_and_those_without_labels(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("train.tsv", "test.tsv", "unsup.txt"):
+        (folder / name).write_text("a\tb\n")
+    splits = load("mine", data_dir=tmp_path)
+    assert unlabelled(splits) == [folder / "train.tsv", folder / "unsup.txt"]
+    (folder / "unsup.txt").unlink()
+    assert unlabelled(load("mine", data_dir=tmp_path)) == [folder / "train.tsv"]

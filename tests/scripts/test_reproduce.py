@@ -75,6 +75,21 @@ def test_an_ensemble_of_entries(script, entry, tmp_path):
         assert record["dev"]["accuracy"]["runs"][seed] >= best["dev"]["accuracy"]
 
 
+def test_vectors_of_an_entry_are_learned_once(script, entry, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path / "cache"))
+    vectors = {"corpora": ["two", "two"], "min_freq": 1, "dimensions": 5, "epochs": 1}
+    settings = {"vectors": vectors, "epochs": 1}
+    where = entry("started", model="textrnn", seeds=[0, 1], settings=settings)
+    assert script("reproduce", "started", *where).code == 0
+    (file,) = (tmp_path / "cache" / "vectors").iterdir()
+    assert file.read_text().splitlines()[0].endswith(" 5")
+    file.write_text("goal 1 2 3\n")  # what is there is taken
+    assert script("reproduce", "started", *where, "--runs", tmp_path / "runs").code == 0
+    (metrics, _) = (tmp_path / "runs").glob("started-*/metrics.json")
+    assert json.loads(metrics.read_text())["pretrained"] == 1
+    assert json.loads((tmp_path / "started.json").read_text())["settings"] == settings
+
+
 def test_kept_runs_are_not_trained_again(script, entry, tmp_path):
     where = entry("one", seeds=[0, 1])
     entry("both", model="ensemble", members={"one": 2}, seeds=[0, 1], settings={})

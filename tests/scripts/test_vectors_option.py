@@ -41,3 +41,32 @@ def test_train_from_word2vec(script, files, tmp_path):
     record = json.loads((out / "metrics.json").read_text())
     assert record["settings"]["vectors"] == "word2vec"
     assert record["pretrained"] > 2
+
+
+def test_vectors_learned_from_other_text(script, files, tmp_path):
+    vectors, out = tmp_path / "words.vec", tmp_path / "run"
+    options = ["--dimensions", 6, "--min-freq", 1, "--epochs", 2]
+    learned = script("learn_vectors", "bbc", files / "train.tsv", "--out", vectors, *options)
+    assert learned.code == 0, learned.err
+    count, dimensions = vectors.read_text().splitlines()[0].split()
+    assert int(count) > 20_000  # bbc's words
+    assert dimensions == "6"
+    trained = script(
+        "train", "--model", "rcnn", "--train", files / "train.tsv", "--test", files / "test.tsv",
+        "--vectors", vectors, "--epochs", 1, "--out", out,
+        "--model-args", "context_size=4", "hidden_size=4",
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    assert json.loads((out / "metrics.json").read_text())["pretrained"] > 0
+
+
+def test_mistakes_in_learning_vectors(script, tmp_path):
+    for arguments, said in (
+        (["--out", tmp_path / "x.vec"], "give one or more corpora or files"),
+        (["nothing", "--out", tmp_path / "x.vec"], "corpus 'nothing' is none of"),
+        (["bbc", "--out", tmp_path / "x.vec", "--tokenizer", "no"], "tokenizer must be one of"),
+    ):
+        failed = script("learn_vectors", *arguments)
+        assert failed.code == 2
+        assert said in failed.err
+    assert not list(tmp_path.iterdir())

@@ -3,9 +3,11 @@ r"""Corpora by name: embedded, from a local folder, or downloaded.
 `load("imdb")` returns where each split is to be read from. A local folder comes first
 (`data_dir`, or else the environment variable DLNOTES_DATA)::
 
-    FOLDER/imdb/train.tsv[.gz]   FOLDER/imdb/test.tsv[.gz]   optional: FOLDER/imdb/dev.tsv[.gz]
+    FOLDER/imdb/train.tsv[.gz]   FOLDER/imdb/test.tsv[.gz]
+    optional: FOLDER/imdb/dev.tsv[.gz]   FOLDER/imdb/unsup.txt[.gz]
 
-in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting. Any name
+in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting; and in
+``unsup.txt`` a text a line without a label, for word vectors to be learned from. Any name
 that is found there works, and NAME-VARIANT is the corpus NAME with ``train_VARIANT.tsv[.gz]`` in
 place of its training file; ``babi-1`` to ``babi-20`` may also stand there as the files of their
 archive (FOLDER/babi/en-10k, FOLDER/babi/en). Otherwise `CORPORA` knows how to obtain the corpus:
@@ -56,7 +58,9 @@ FRACTIONS = {"train": 0.7, "dev": 0.1, "test": 0.2}
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # would break the lines and fields of the format
 
-CONVERSION = 1  # raise when an `examples` function changes: older conversions are then left alone
+UNSUP = "unsup"  # the split of texts without labels
+
+CONVERSION = 2  # raise when an `examples` function changes: older conversions are then left alone
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def load(
     cache_dir: Path | None = None,
     seed: int = 0,
 ) -> dict[str, Source]:
-    """Find the splits of a corpus: ``train``, ``test`` and, where it has one, ``dev``.
+    """Find the splits of a corpus: ``train``, ``test`` and, where it has them, ``dev``, ``unsup``.
 
     Args:
         name: a folder in `data_dir`, or a key of `CORPORA`.
@@ -131,7 +135,11 @@ def load(
     folder = _converted(name, corpus, cache_dir, data_dir)
     if "all" in corpus.counts:
         return _cut(_read(folder / "all.tsv"), seed)
-    return {split: folder / f"{split}.tsv" for split in corpus.counts}
+    return {split: _place(folder, split) for split in corpus.counts}
+
+
+def _place(folder: Path, split: str) -> Path:
+    return folder / (f"{split}.txt" if split == UNSUP else f"{split}.tsv")
 
 
 # Local folder
@@ -144,11 +152,13 @@ def _local(folder: Path) -> dict[str, Source]:
             found[split] = file
         elif split != "dev":
             raise UserError(f"corpus folder {folder} has no {split}.tsv or {split}.tsv.gz")
+    if file := _file(folder, UNSUP, ".txt"):
+        found[UNSUP] = file
     return found
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    files = (folder / f"{name}.tsv", folder / f"{name}.tsv.gz")
+def _file(folder: Path, name: str, suffix: str = ".tsv") -> Path | None:
+    files = (folder / f"{name}{suffix}", folder / f"{name}{suffix}.gz")
     return next((file for file in files if file.is_file()), None)
 
 
@@ -274,7 +284,7 @@ def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> 
         with ExitStack() as stack:
             files = {
                 split: stack.enter_context(
-                    (made / f"{split}.tsv").open("w", encoding="utf-8", newline="\n")
+                    _place(made, split).open("w", encoding="utf-8", newline="\n")
                 )
                 for split in corpus.counts
             }
@@ -284,7 +294,7 @@ def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> 
                 total=sum(filter(None, corpus.counts.values())),
                 console=Console(stderr=True),
             ):
-                files[split].write(f"{label}\t{text}\n")
+                files[split].write(f"{text}\n" if split == UNSUP else f"{label}\t{text}\n")
         try:
             made.rename(folder)
         except OSError:
@@ -338,8 +348,9 @@ def _yelp_polarity(paths: Sequence[Path]) -> Iterator[Example]:
 def _imdb(paths: Sequence[Path]) -> Iterator[Example]:
     """Maas et al. 2011, https://aclanthology.org/P11-1015: one file a review."""
     for name, file in archive_members(paths[0]):
-        if match := re.search(r"(?:^|/)(train|test)/(neg|pos)/\d+_\d+\.txt$", name):
-            yield match[1], match[2], file.read().decode()
+        if match := re.search(r"(?:^|/)(train|test)/(neg|pos|unsup)/\d+_\d+\.txt$", name):
+            split = UNSUP if match[2] == UNSUP else match[1]
+            yield split, match[2], file.read().decode()
 
 
 def _newsgroups(paths: Sequence[Path]) -> Iterator[Example]:
@@ -477,7 +488,7 @@ CORPORA: dict[str, Corpus] = {
     ),
     "imdb": Corpus(
         examples=_imdb,
-        counts={"train": 25_000, "test": 25_000},
+        counts={"train": 25_000, "test": 25_000, UNSUP: 50_000},
         files=(
             File(
                 name="aclImdb_v1.tar.gz",

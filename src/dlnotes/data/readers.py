@@ -202,7 +202,7 @@ class _Columns:
 
 def _read_tsv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
     layout: tuple[int, list[int]] | None = None
-    for lines in _read_lines(path, block_bytes):
+    for lines in read_lines(path, block_bytes):
         frame = lines
         if layout is None:
             first = lines["text"][0].split("\t")
@@ -235,7 +235,7 @@ def _read_tsv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
 
 
 def _read_fasttext(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
-    for lines in _read_lines(path, block_bytes):
+    for lines in read_lines(path, block_bytes):
         parts = pl.col("text").str.strip_chars_start().str.splitn(" ", 2).struct
         out = lines.select(
             parts[0].str.strip_prefix("__label__").alias(LABEL),
@@ -255,7 +255,7 @@ def _read_fasttext(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
 
 def _read_jsonl(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
     label, text = columns.label or LABEL, columns.text or [TEXT]
-    for lines in _read_lines(path, block_bytes):
+    for lines in read_lines(path, block_bytes):
         schema = dict.fromkeys([label, *text], pl.String)
         try:
             parsed = lines.select(pl.col("text").str.json_decode(pl.Struct(schema)))
@@ -428,7 +428,7 @@ def _record_blocks(path: Path, block_bytes: int, *, quoted: bool) -> Iterator[_B
         yield line, rest
 
 
-def _read_lines(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
+def read_lines(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
     """Lines that are not blank (column ``text``), numbered from 1 (column ``line``)."""
     for first_line, block in _record_blocks(path, block_bytes, quoted=False):
         try:

@@ -85,6 +85,35 @@ def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
     return PretrainedVectors(ids, rows)
 
 
+def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors) -> int:
+    """Write vectors in word2vec's text format, which most programs read.
+
+    Args:
+        path: The file; what was there is replaced when all is written.
+        vocabulary: Gives the words of the ids. Words with white space are left out: the format has
+            no place for them.
+        vectors: The vectors.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    words = [vocabulary.tokens[i] for i in vectors.ids.tolist()]
+    kept = [k for k, word in enumerate(words) if word and word.split() == [word]]
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(f"{len(kept)} {vectors.rows.shape[1]}\n")
+            for k in kept:
+                file.write(f"{words[k]} {' '.join(f'{x:.6g}' for x in vectors.rows[k].tolist())}\n")
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    return len(kept)
+
+
 _Found = dict[int, NDArray[np.float32]]
 
 

@@ -1,19 +1,24 @@
-"""Word vectors learned from the documents themselves, without looking at their labels."""
+"""Word vectors learned from documents, without looking at their labels."""
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import polars as pl
 
+from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
-from dlnotes.data.tokenization import SENTENCE_END
-from dlnotes.data.vectors import PretrainedVectors
+from dlnotes.data.readers import BLOCK_BYTES, TEXT, Source, check_readable, read_lines
+from dlnotes.data.tokenization import MARKS, SENTENCE_END
+from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
+from dlnotes.data.vectors import PretrainedVectors, write_vectors
 from dlnotes.data.vocabulary import PAD, Vocabulary
 from dlnotes.errors import UserError
 
@@ -84,6 +89,72 @@ def learn_vectors(
     ids = np.array([int(word) for word in model.wv.index_to_key], np.int64)
     order = ids.argsort()
     return PretrainedVectors(ids[order], model.wv.vectors[order].astype(np.float32))
+
+
+def learn_from(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    tokenizer: str = "basic_english",
+    min_freq: int = 5,
+    dimensions: int = 300,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    cache_dir: Path | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+) -> int:
+    """Learn vectors from several sources of text together and write a file of them.
+
+    Args:
+        sources: Files, folders, data frames or iterables as `read` takes them, labels and all,
+            though nothing hangs on these; a ``.txt`` or ``.txt.gz`` has a text a line without one.
+        out: The file, in word2vec's text format; `read_vectors` reads it.
+        tokenizer: A name in `dlnotes.data.tokenization.TOKENIZERS`: that of the classifier which
+            is to start from the vectors.
+        min_freq: Rarer words share the vector of the unknown word.
+        dimensions: Length of a vector.
+        epochs: Passes over the texts.
+        seed: Decides initial vectors and samples.
+        cache_dir: See `dlnotes.data.tokenized.tokenize`.
+        on_epoch: Called after each pass with the number of passes done.
+
+    Returns:
+        How many vectors the file has.
+
+    Raises:
+        UserError: What reading and `learn_vectors` raise; `out` cannot be written.
+    """
+    texts = [_tokenized(source, tokenizer, cache_dir) for source in sources]
+    vocabulary = Vocabulary.from_counts(
+        pl.concat([part.types for part in texts]),
+        np.concatenate([part.counts() for part in texts]),
+        min_freq=min_freq,
+        marks=MARKS.get(tokenizer, ()),
+    )
+    documents = [Documents(part, vocabulary, None) for part in texts]
+    learned = learn_vectors(
+        functools.reduce(lambda both, part: both.joined(part, vocabulary), documents),
+        vocabulary,
+        dimensions=dimensions,
+        epochs=epochs,
+        seed=seed,
+        on_epoch=on_epoch,
+    )
+    return write_vectors(out, vocabulary, learned)
+
+
+def unlabelled(splits: Mapping[str, Source]) -> list[Source]:
+    """What to learn vectors from in a corpus: the training texts and those without a label."""
+    return [splits[name] for name in ("train", UNSUP) if name in splits]
+
+
+def _tokenized(source: Source, tokenizer: str, cache_dir: Path | None) -> TokenizedTexts:
+    if not (isinstance(source, Path) and source.name.endswith((".txt", ".txt.gz"))):
+        return tokenize(source, tokenizer, cache_dir=cache_dir)
+    check_readable(source)
+    texts = pl.concat([lines[TEXT] for lines in read_lines(source, BLOCK_BYTES)])
+    # A file for fastText's own program has labels after all.
+    return tokenize_texts(texts.str.replace(r"^\s*(__label__\S*\s+)+", "").to_list(), tokenizer)
 
 
 def _sentences(documents: Documents, end: int | None) -> Iterator[list[int]]:

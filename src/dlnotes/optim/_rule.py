@@ -330,7 +330,7 @@ class UpdateRule(Optimizer):
     def _step_compiled(self, index: int, group: dict[str, Any]) -> list[Tensor]:
         """One step of all parameters that the kernel takes; others with a gradient are returned."""
         left: list[Tensor] = []
-        params = group["params"]
+        params = list(group["params"])  # a list whatever the user has put there: C reads it
         hyper = {name: _number(group[name]) for name in self.kernel_names()}
         build = partial(_kernel.build, type(self), maximize=bool(group["maximize"]), hyper=hyper)
         plans = self._plans.get(index)
