@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlnotes.activations import elu, relu, sigmoid, tanh
+from dlnotes.activations import elu, relu, sigmoid, softplus, tanh
 from dlnotes.activations.stability import FAR, slopes, table, ulps
 
 each = pytest.mark.parametrize("far", FAR, ids=lambda far: far.name)
@@ -33,12 +33,19 @@ def test_no_overflow_at_the_largest_numbers():
         assert dx.isfinite().all()
 
 
+def log1p_of_exp(x):
+    """Softplus; F.softplus itself is x from 20 on."""
+    return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
+
+
 @pytest.mark.skipif(
     torch.__version__ < "2.4", reason="torch 2.3 traces no Function with a setup_context"
 )
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("ours", "torchs"), [(tanh, torch.tanh), (elu, F.elu)])
-def test_torch_compile_keeps_the_digits_near_zero(ours, torchs, backend):
+@pytest.mark.parametrize(
+    ("ours", "torchs"), [(tanh, torch.tanh), (elu, F.elu), (softplus, log1p_of_exp)]
+)
+def test_torch_compile_keeps_the_digits_of_small_values(ours, torchs, backend):
     """Inductor's own expm1 is eˣ − 1: torch's ELU at −1e-7 is off by a fifth, then."""
     torch._dynamo.reset()
     far = torch.tensor([-31.0, -104.0, -3e38, float("-inf")])
@@ -47,9 +54,9 @@ def test_torch_compile_keeps_the_digits_near_zero(ours, torchs, backend):
     y, truth = torch.compile(ours, fullgraph=True, backend=backend)(x), torchs(x.double())
     assert ulps(y.abs(), truth.abs()).max() <= 3
     assert torch.equal(y.signbit(), truth.signbit())
-    kept = torch.compile(ours, fullgraph=True, backend=backend)(torch.tensor([0.0, float("nan")]))
-    assert kept[0] == 0
-    assert kept[1].isnan()
+    zero, nan = torch.compile(ours, fullgraph=True, backend=backend)(torch.tensor([0.0, torch.nan]))
+    torch.testing.assert_close(zero, torchs(torch.tensor(0.0)), rtol=1e-7, atol=0)
+    assert nan.isnan()
 
 
 def test_the_table_shows_it():

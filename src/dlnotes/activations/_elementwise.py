@@ -87,11 +87,11 @@ def one_or(below: Tensor | float, positive: Any, like: Tensor) -> Tensor:
 def expm1(x: Tensor) -> Tensor:
     """eˣ − 1 for x <= 0, with the digits near 0 that ``torch.compile`` drops.
 
-    On a CPU it turns ``torch.expm1`` into exp(x) − 1, which is off by 10 % at x = −1e-7. Compiled,
+    On a CPU it turns ``torch.expm1`` into exp(x) − 1, which is off by a fifth at −1e-7. Compiled,
     this is x = k log 2 + r with |r| <= ½ log 2 and eˣ − 1 = 2ᵏ (eʳ − 1) + (2ᵏ − 1), as in kernel.h:
     k comes out in the last digits of a sum with 1.5 · 2²³, from where it goes into an exponent.
     """
-    if not (torch.compiler.is_compiling() and x.is_cpu and x.dtype is torch.float32):
+    if not _compiles_in_float32_on_a_cpu(x):
         return torch.expm1(x)
     integers = 1.5 * 2**23
     k = x * 1.4426950408889634 + integers
@@ -102,6 +102,25 @@ def expm1(x: Tensor) -> Tensor:
     rest = (rest * square + (r * (1 / 6) + 1 / 2)) * square + r
     power = ((k.view(torch.int32) + 127) << 23).view(torch.float32)
     return torch.where(x < -30, -1.0, power * rest + (power - 1))
+
+
+def log1p(x: Tensor) -> Tensor:
+    """log(1 + x) for 0 <= x <= 1, in half the time that ``torch.compile`` needs on a CPU.
+
+    It is 2 artanh s = 2s + 2s³/3 + 2s⁵/5 + … with s = x / (2 + x) <= 1/3.
+    """
+    if not _compiles_in_float32_on_a_cpu(x):
+        return torch.log1p(x)
+    s = x / (2 + x)
+    square = s * s
+    fourth = square * square
+    rest = (square * (2 / 13) + 2 / 11) * fourth + (square * (2 / 9) + 2 / 7)
+    rest = rest * fourth + (square * (2 / 5) + 2 / 3)
+    return 2 * s + s * square * rest
+
+
+def _compiles_in_float32_on_a_cpu(x: Tensor) -> bool:
+    return torch.compiler.is_compiling() and x.is_cpu and x.dtype is torch.float32
 
 
 def _plain(formula: Callable[..., Any], tensors: Sequence[Tensor], settings: Any) -> Any:

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._elementwise import elementwise, log1p
 from dlnotes.activations._function import Activation, apply
 
 
 @elementwise
 def _value(x: Tensor, *, beta: float) -> Tensor:
     z = beta * x
-    return (z.clamp(min=0) + torch.log1p(torch.exp(-z.abs()))) * (1 / beta)
+    return (z.clamp(min=0) + log1p(torch.exp(-z.abs()))) * (1 / beta)
 
 
 @elementwise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -124,6 +125,9 @@ def learn_from(
     Raises:
         UserError: What reading and `learn_vectors` raise; `out` cannot be written.
     """
+    _gensim()  # now, rather than when all is read
+    if not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
+        raise UserError(f"{out} cannot be written: {out.parent} is no folder to write to")
     texts = [_tokenized(source, tokenizer, cache_dir) for source in sources]
     vocabulary = Vocabulary.from_counts(
         pl.concat([part.types for part in texts]),
