@@ -35,7 +35,7 @@ def main(
             reads, or a .txt with a text a line; labels are not looked at.
         out: Where to write the vectors, in word2vec's text format.
         tokenizer: How texts become tokens.
-        min_freq: Rarer words share one vector.
+        min_freq: Rarer words get no vector.
         dimensions: Length of a vector.
         epochs: Passes over the texts.
         seed: Decides initial vectors and samples.

@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.data.vocabulary import PAD, Vocabulary
+from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
 
 _BLOCK_BYTES = 1 << 22
@@ -90,8 +90,9 @@ def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors
 
     Args:
         path: The file; what was there is replaced when all is written.
-        vocabulary: Gives the words of the ids. Words with white space are left out: the format has
-            no place for them.
+        vocabulary: Gives the words of the ids. Words with white space are left out, since the
+            format has no place for them, and so is the unknown word: to another vocabulary other
+            words are unknown.
         vectors: The vectors.
 
     Returns:
@@ -101,7 +102,8 @@ def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors
         UserError: The file cannot be written.
     """
     words = [vocabulary.tokens[i] for i in vectors.ids.tolist()]
-    kept = [k for k, word in enumerate(words) if word and word.split() == [word]]
+    unknown = vocabulary.tokens[UNK]
+    kept = [k for k, word in enumerate(words) if word != unknown and word.split() == [word]]
     part = path.with_name(path.name + ".part")
     try:
         with part.open("w", encoding="utf-8") as file:

@@ -112,7 +112,7 @@ def learn_from(
         out: The file, in word2vec's text format; `read_vectors` reads it.
         tokenizer: A name in `dlnotes.data.tokenization.TOKENIZERS`: that of the classifier which
             is to start from the vectors.
-        min_freq: Rarer words share the vector of the unknown word.
+        min_freq: Rarer words get no vector.
         dimensions: Length of a vector.
         epochs: Passes over the texts.
         seed: Decides initial vectors and samples.
