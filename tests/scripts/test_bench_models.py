@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import statistics
 import sys
 from dataclasses import replace
 
@@ -123,9 +124,11 @@ def test_two_models_through_the_script(script, files, tmp_path):
     for row in written["rows"]:
         assert row["documents"] == {"train": 180, "dev": 20}
         assert min(row["accuracy"].values()) > 0.9
-        speed = row["documents_per_second"]
-        assert row["ratio"] == pytest.approx(speed["ours"] / speed["ordinary"], rel=0.5)
-        assert len(row["pieces"]["ours"]) == len(row["pieces"]["ordinary"]) == 8
+        pieces = row["pieces"]
+        assert len(pieces["ours"]) == len(pieces["ordinary"]) == 8
+        ratios = [a / b for a, b in zip(pieces["ours"], pieces["ordinary"], strict=True)]
+        assert row["ratio"] == statistics.median(ratios)
+        assert row["documents_per_second"] == {s: statistics.median(pieces[s]) for s in pieces}
 
 
 class Constant(nn.Module):
