@@ -163,7 +163,11 @@ def test_every_parameter_gets_a_gradient(name: str, settings: dict[str, Any]) ->
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-        assert parameter.grad.any(), key
+        if (name, key) == ("dmn", "weight.bias") and settings.get("variant") != "dmn":
+            # DMN+ adds it to all scores of a softmax, which does not see it: what is left is noise.
+            assert parameter.grad.abs().max() < 1e-6
+        else:
+            assert parameter.grad.any(), key
 
 
 @every_model
