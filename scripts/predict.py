@@ -9,7 +9,7 @@ from pathlib import Path
 from dlnotes.cli import lines as lines_of
 from dlnotes.cli import run as run_script
 from dlnotes.errors import UserError
-from dlnotes.training.checkpoint import write_atomically
+from dlnotes.files import write_atomically
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.explain import Explanation, page
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
+from dlnotes.files import write_atomically
 
 _BLOCK_BYTES = 1 << 22
 _FASTTEXT_MAGIC = struct.pack("<i", 793712314)
@@ -104,15 +105,14 @@ def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors
     words = [vocabulary.tokens[i] for i in vectors.ids.tolist()]
     unknown = vocabulary.tokens[UNK]
     kept = [k for k, word in enumerate(words) if word != unknown and word.split() == [word]]
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
             file.write(f"{len(kept)} {vectors.rows.shape[1]}\n")
             for k in kept:
                 file.write(f"{words[k]} {' '.join(f'{x:.6g}' for x in vectors.rows[k].tolist())}\n")
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+    write_atomically(path, write)
     return len(kept)
 
 

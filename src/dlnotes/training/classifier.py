@@ -24,9 +24,9 @@ from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
+from dlnotes.files import write_atomically
 from dlnotes.models import MODELS
 from dlnotes.models.ensemble import average_scores
-from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.evaluate import Metrics, metrics, scores
 from dlnotes.training.explain import Explanation
 

@@ -19,11 +19,11 @@ from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import PretrainedVectors, read_vectors
 from dlnotes.data.word2vec import EPOCHS, learn_vectors
 from dlnotes.errors import UserError
+from dlnotes.files import write_atomically
 from dlnotes.models import MODELS
 from dlnotes.nn import set_word_vectors
 from dlnotes.optim import OPTIMIZERS, clip_grad_norm_
 from dlnotes.training.board import Board
-from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier, write_json
 from dlnotes.training.evaluate import evaluate, metrics, scores
 from dlnotes.training.fit import State, fit

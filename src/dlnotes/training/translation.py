@@ -19,10 +19,10 @@ from dlnotes.data.tokenization import TOKENIZERS, detokenize
 from dlnotes.data.tokenized import tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
+from dlnotes.files import write_atomically
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, State, beam_search
 from dlnotes.training.board import Board
-from dlnotes.training.checkpoint import write_atomically
 from dlnotes.training.classifier import (
     CONFIG,
     load_weights,
