@@ -95,7 +95,8 @@ def expm1(x: Tensor) -> Tensor:
         return torch.expm1(x)
     integers = 1.5 * 2**23
     k = x * 1.4426950408889634 + integers
-    r = (x - (k - integers) * 0.693359375) - (k - integers) * -2.12194440054690583e-4
+    whole = k - integers
+    r = (x - whole * 0.693359375) - whole * -2.12194440054690583e-4
     # The series r + r²/2! + r³/3! + … in pairs, which a processor works on at the same time.
     square = r * r
     rest = (r * (1 / 5040) + 1 / 720) * square + (r * (1 / 120) + 1 / 24)

@@ -47,6 +47,7 @@ class _Plan(NamedTuple):
     """The parameters of one group and dtype that the kernel takes."""
 
     dtype: torch.dtype
+    kernel: _kernel.Kernel
     watch: Watch
     offsets: array[int]
 
@@ -338,9 +339,7 @@ class UpdateRule(Optimizer):
             plans, left = self._plan(params, build, bool(group["fused"]))
             self._plans[index] = plans
         for plan in plans.compiled:
-            kernel = build(plan.dtype)
-            assert isinstance(kernel, _kernel.Kernel)
-            kernel(plan.offsets, plan.watch.pointers, hyper)
+            plan.kernel(plan.offsets, plan.watch.pointers, hyper)
         return left
 
     def _as_planned(self, plans: _Plans, params: list[Tensor], build: Callable[..., Any]) -> bool:
@@ -348,7 +347,7 @@ class UpdateRule(Optimizer):
         return (
             plans.size == len(params)
             and (plans.idle is None or plans.idle.idle(params))
-            and not any(isinstance(build(plan.dtype), Exception) for plan in plans.compiled)
+            and all(build(plan.dtype) is plan.kernel for plan in plans.compiled)
             and all(plan.watch.look(params, self.state) for plan in plans.compiled)
         )
 
@@ -385,7 +384,7 @@ class UpdateRule(Optimizer):
                 if not watch.look(params, self.state):
                     left += some
                 else:
-                    compiled.append(_Plan(dtype, watch, offsets))
+                    compiled.append(_Plan(dtype, kernel, watch, offsets))
         # Those that are left may fit at the next step: it looks closely again.
         size = len(params) if compiled and not left else -1
         waiting = Watch([params[i] for i in idle], idle) if idle and compiled else None

@@ -28,10 +28,10 @@ class _Watch(ctypes.Structure):
         ("example", ctypes.py_object),
         ("params", ctypes.c_int64),
         ("accumulators", ctypes.c_int64),
+        ("entries", ctypes.c_int64),
         ("place", ctypes.c_void_p),
         ("known", ctypes.c_void_p),
         ("name", ctypes.c_void_p),
-        ("entries", ctypes.c_int64),
         ("entry", ctypes.c_void_p),
         ("pointer", ctypes.c_void_p),
     )
@@ -65,7 +65,7 @@ class Watch:
         known = [*params, *states, *(s[name] for name in names for s in states)]
         entries = list(state.values()) if states else []
         # Objects that are kept can be told by their addresses: no other one gets the same.
-        self._kept = known, entries, names, example
+        self._kept = known, entries, names
         self.pointers = array("Q", bytes(8 * len(params) * (2 + len(names))))
         self._arrays = [
             array("q", places),
@@ -74,19 +74,10 @@ class Watch:
             array("Q", map(id, entries)),
             self.pointers,
         ]
-        place, known_, name, entry, pointer = (x.buffer_info()[0] for x in self._arrays)
-        self._watch = _Watch(
-            _inside(),
-            example,
-            len(params),
-            len(names) - ("step" in names),
-            place,
-            known_,
-            name,
-            len(entries),
-            entry,
-            pointer,
-        )
+        accumulators = len(names) - ("step" in names)
+        sizes = len(params), accumulators, len(entries)
+        addresses = (x.buffer_info()[0] for x in self._arrays)
+        self._watch = _Watch(_inside(), example, *sizes, *addresses)  # it keeps the example
         self._look, self._idle = library.look, library.idle
         self._address = ctypes.addressof(self._watch)
 

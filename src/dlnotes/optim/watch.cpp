@@ -18,11 +18,11 @@ struct Watch {
     int64_t inside;              /* bytes from the start of a Python tensor to its TensorImpl * */
     PyObject *example;           /* an ordinary tensor of that dtype */
     int64_t params, accumulators;
+    int64_t entries;             /* in the optimizer's state, of all parameters */
     const int64_t *place;        /* where in the group's list each parameter is */
     PyObject *const *known;      /* all θ, their states, each accumulator, the steps */
     PyObject *const *name;       /* of the accumulators, then "step" or null */
-    int64_t entries;             /* in the optimizer's state, of all parameters */
-    PyObject *const *entry;
+    PyObject *const *entry;      /* of the optimizer's state */
     void **pointer;              /* out: where θ, g, each accumulator and the steps are */
 };
 
