@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlnotes.activations import elu, relu, sigmoid, softplus, tanh
+from dlnotes.activations import _elementwise, elu, relu, sigmoid, softplus, tanh
 from dlnotes.activations.stability import FAR, slopes, table, ulps
 
 each = pytest.mark.parametrize("far", FAR, ids=lambda far: far.name)
@@ -38,10 +38,16 @@ def log1p_of_exp(x):
     return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
 
 
-@pytest.mark.skipif(
+compiles = pytest.mark.skipif(
     torch.__version__ < "2.4", reason="torch 2.3 traces no Function with a setup_context"
 )
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+backends = pytest.mark.parametrize(
+    "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+)
+
+
+@compiles
+@backends
 @pytest.mark.parametrize(
     ("ours", "torchs"), [(tanh, torch.tanh), (elu, F.elu), (softplus, log1p_of_exp)]
 )
@@ -57,6 +63,46 @@ def test_torch_compile_keeps_the_digits_of_small_values(ours, torchs, backend):
     zero, nan = torch.compile(ours, fullgraph=True, backend=backend)(torch.tensor([0.0, torch.nan]))
     torch.testing.assert_close(zero, torchs(torch.tensor(0.0)), rtol=1e-7, atol=0)
     assert nan.isnan()
+
+
+@compiles
+@backends
+@pytest.mark.parametrize("avx2", [False, True])
+def test_torch_compile_keeps_the_digits_of_the_sigmoid(avx2, backend, monkeypatch):
+    """Also with the exponential that is used with AVX2 alone."""
+    monkeypatch.setattr(_elementwise, "AVX2", avx2)
+    torch._dynamo.reset()
+    compiled = torch.compile(sigmoid, fullgraph=True, backend=backend)
+    x = torch.linspace(-104, 104, 100_001).requires_grad_()
+    y = compiled(x)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    e = torch.exp(-x.detach().double().abs())
+    slope = ulps(dx, e / (1 + e) ** 2)
+    assert slope.max() <= 4
+    assert slope[(x.abs() >= 17) & (x.abs() <= 100)].max() <= 2
+    if avx2:  # 1 / (1 + e⁻ˣ) is 0 from -89 down, as torch's is
+        assert ulps(y.detach(), torch.sigmoid(x.detach().double())).max() <= 2
+    far = torch.tensor([-torch.inf, -3e38, -200.0, 200.0, 3e38, torch.inf, torch.nan])
+    y = compiled(far.requires_grad_())
+    (dx,) = torch.autograd.grad(y.sum(), far)
+    torch.testing.assert_close(y.detach(), torch.sigmoid(far.detach()), equal_nan=True)
+    assert (dx[:-1] == 0).all()
+    assert dx[-1].isnan()
+
+
+@compiles
+def test_second_derivative_of_the_exponential_for_avx2(monkeypatch):
+    monkeypatch.setattr(_elementwise, "AVX2", True)
+    torch._dynamo.reset()
+
+    def curvature(x):
+        return torch.func.grad(lambda z: torch.func.grad(lambda u: sigmoid(u).sum())(z).sum())(x)
+
+    x = torch.tensor([-1e12, -120.0, -3.0, -0.5, 0.5, 2.0, 50.0, 1e12, torch.inf])
+    s = torch.sigmoid(x.double())
+    expected = (s * torch.sigmoid(-x.double()) * (1 - 2 * s)).float()
+    found = torch.compile(curvature, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-30)
 
 
 def test_the_table_shows_it():

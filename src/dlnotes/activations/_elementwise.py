@@ -36,6 +36,8 @@ void run(int64_t n, int64_t threads, {arguments}) {{
 
 GRAIN = 1 << 15  # elements that are worth a thread, as in torch
 
+AVX2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
+
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
@@ -84,25 +86,51 @@ def one_or(below: Tensor | float, positive: Any, like: Tensor) -> Tensor:
     return torch.lerp(low, one, positive.to(one))
 
 
+def exp(x: Tensor) -> Tensor:
+    """eˣ for x <= 0, in less time than ``torch.compile`` needs where :func:`exp_is_ours`."""
+    if not exp_is_ours(x):
+        return torch.exp(x)
+    k, rest = _halvings(x.clamp(min=-104))  # from there on it is 0
+    # The smallest results have no power of 2 of their own: 2ᵏ⁺⁶⁴ is one, and 2⁻⁶⁴ rounds once.
+    return (rest + 1) * _power(k + 64) * 2.0**-64
+
+
+def exp_is_ours(x: Tensor) -> bool:
+    """Whether :func:`exp` has a formula of its own: with AVX-512 ``torch.compile``'s is as fast."""
+    return AVX2 and _compiles_in_float32_on_a_cpu(x)
+
+
 def expm1(x: Tensor) -> Tensor:
     """eˣ − 1 for x <= 0, with the digits near 0 that ``torch.compile`` drops.
 
     On a CPU it turns ``torch.expm1`` into exp(x) − 1, which is off by a fifth at −1e-7. Compiled,
-    this is x = k log 2 + r with |r| <= ½ log 2 and eˣ − 1 = 2ᵏ (eʳ − 1) + (2ᵏ − 1), as in kernel.h:
-    k comes out in the last digits of a sum with 1.5 · 2²³, from where it goes into an exponent.
+    this is 2ᵏ (eʳ − 1) + (2ᵏ − 1), as in kernel.h.
     """
     if not _compiles_in_float32_on_a_cpu(x):
         return torch.expm1(x)
+    k, rest = _halvings(x)
+    power = _power(k)
+    return torch.where(x < -30, -1.0, power * rest + (power - 1))
+
+
+def _halvings(x: Tensor) -> tuple[Tensor, Tensor]:
+    """k and eʳ − 1 of x = k log 2 + r with |r| <= ½ log 2.
+
+    k comes out in the last digits of a sum with 1.5 · 2²³, from where it goes into an exponent.
+    """
     integers = 1.5 * 2**23
-    k = x * 1.4426950408889634 + integers
+    k = (x * 1.4426950408889634 + integers).detach()  # a step function: its slope is 0
     whole = k - integers
     r = (x - whole * 0.693359375) - whole * -2.12194440054690583e-4
     # The series r + r²/2! + r³/3! + … in pairs, which a processor works on at the same time.
     square = r * r
     rest = (r * (1 / 5040) + 1 / 720) * square + (r * (1 / 120) + 1 / 24)
-    rest = (rest * square + (r * (1 / 6) + 1 / 2)) * square + r
-    power = ((k.view(torch.int32) + 127) << 23).view(torch.float32)
-    return torch.where(x < -30, -1.0, power * rest + (power - 1))
+    return k.view(torch.int32), (rest * square + (r * (1 / 6) + 1 / 2)) * square + r
+
+
+def _power(k: Tensor) -> Tensor:
+    """2ᵏ from the integer k in the last 8 bits."""
+    return ((k + 127) << 23).view(torch.float32)
 
 
 def log1p(x: Tensor) -> Tensor:

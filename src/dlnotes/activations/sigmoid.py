@@ -5,18 +5,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._elementwise import elementwise, exp, exp_is_ours
 from dlnotes.activations._function import Activation, apply
 
 
 @elementwise
 def _value(x: Tensor) -> Tensor:
-    return 1 / (1 + torch.exp(-x))
+    if not exp_is_ours(x):
+        return 1 / (1 + torch.exp(-x))
+    e = exp(-x.abs())
+    return torch.where(x > 0, 1.0, e) / (1 + e)
 
 
 @elementwise
 def _slope_times(g: Tensor, x: Tensor) -> Tensor:
-    e = torch.exp(-x.abs())
+    e = exp(-x.abs())
     return g * e / (1 + e) ** 2
 
 
