@@ -47,6 +47,7 @@ class MaskedActivation(Activation):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.settings = inputs[1:]
+        ctx.set_materialize_grads(False)  # or a tensor of zeros is made for the mask
         keep(ctx, output[1])
 
 

@@ -25,7 +25,9 @@ class _LeakyReLU(MaskedActivation):
         return _value(x, negative_slope=negative_slope)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Any) -> tuple[Tensor, None]:
+    def backward(ctx: Any, g: Tensor | None, _: Any) -> tuple[Tensor | None, None]:
+        if g is None:
+            return None, None
         return _slope_times(g, *ctx.saved_tensors, negative_slope=ctx.settings[0]), None
 
     @staticmethod

@@ -25,8 +25,8 @@ class _ReLU(MaskedActivation):
         return _value(x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Any) -> Tensor:
-        return _slope_times(g, *ctx.saved_tensors)
+    def backward(ctx: Any, g: Tensor | None, _: Any) -> Tensor | None:
+        return None if g is None else _slope_times(g, *ctx.saved_tensors)
 
     @staticmethod
     def tangent(ctx: Any, t: Tensor) -> tuple[Tensor, None]:
