@@ -37,11 +37,29 @@ def test_not_more_than_torch(case):
     assert kept(case.ours, N) <= kept(case.torch, N)
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "rrelu"])
-def test_a_byte_an_element_for_a_fixed_slope(name):
-    (case,) = (case for case in ORACLES if case.name == name)
+masked = pytest.mark.parametrize(
+    "case",
+    [case for case in ORACLES if case.name in ("relu", "leaky_relu", "rrelu")],
+    ids=lambda case: case.name,
+)
+
+
+@masked
+def test_a_byte_an_element_for_a_fixed_slope(case):
     assert kept(case.ours, N) == N
     assert kept(case.torch, N) >= 4 * N
+
+
+@masked
+def test_no_gradient_is_made_for_the_mask(case):
+    """Autograd's own default is a tensor of zeros in every backward pass."""
+    x = torch.randn(N, requires_grad=True)
+    y, g = case.ours(x), torch.randn(N)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        torch.autograd.grad(y, x, g)
+    called = [event.name for event in profile.events()]
+    assert any("Backward" in name for name in called)
+    assert "aten::zeros" not in called
 
 
 def test_rrelu_keeps_its_noise_only():

@@ -172,6 +172,24 @@ def test_a_nan_gradient_propagates(case):
 
 
 @every
+def test_no_gradient_stays_none_or_zero(case):
+    """What comes after may not depend on its input: autograd then hands on no tensor at all."""
+
+    class Constant(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y):
+            return y.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return None
+
+    x = samples().requires_grad_()
+    (dx,) = torch.autograd.grad(Constant.apply(case.ours(x)).sum(), x, allow_unused=True)
+    assert dx is None or torch.equal(dx, torch.zeros_like(x))
+
+
+@every
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_any_layout(case, dtype):
     image = samples(dtype)[: 2 * 3 * 4 * 5].reshape(2, 3, 4, 5)

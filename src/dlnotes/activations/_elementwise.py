@@ -114,7 +114,7 @@ def expm1(x: Tensor) -> Tensor:
 
 
 def _halvings(x: Tensor) -> tuple[Tensor, Tensor]:
-    """k and eʳ − 1 of x = k log 2 + r with |r| <= ½ log 2.
+    """Split x = k log 2 + r with |r| <= ½ log 2: k and eʳ − 1.
 
     k comes out in the last digits of a sum with 1.5 · 2²³, from where it goes into an exponent.
     """
