@@ -96,7 +96,7 @@ def exp(x: Tensor) -> Tensor:
 
 
 def exp_is_ours(x: Tensor) -> bool:
-    """Whether :func:`exp` has a formula of its own: with AVX-512 ``torch.compile``'s is as fast."""
+    """Whether :func:`exp` has a formula of its own: torch.compile's is as fast with AVX-512."""
     return AVX2 and _compiles_in_float32_on_a_cpu(x)
 
 
