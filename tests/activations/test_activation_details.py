@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
+from compiling import compiles
 from dlnotes.activations import (
     ELU,
     LeakyReLU,
@@ -211,7 +212,7 @@ def test_rrelu_under_vmap_draws_as_asked():
     assert torch.equal(*f(x))
 
 
-@pytest.mark.skipif(torch.__version__ < "2.4", reason="torch 2.3 does not trace setup_context")
+@compiles
 def test_rrelu_in_training_is_traced_whole_by_torch_compile():
     torch._dynamo.reset()
     f = torch.compile(lambda x: rrelu(x, training=True), fullgraph=True, backend="aot_eager")

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from compiling import compiles
 from dlnotes.activations import _elementwise, elu, relu, sigmoid, softplus, tanh
 from dlnotes.activations.stability import FAR, slopes, table, ulps
 
@@ -38,9 +39,6 @@ def log1p_of_exp(x):
     return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
 
 
-compiles = pytest.mark.skipif(
-    torch.__version__ < "2.4", reason="torch 2.3 traces no Function with a setup_context"
-)
 backends = pytest.mark.parametrize(
     "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 )

@@ -6,13 +6,11 @@ import torch.nn.functional as F
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
+from compiling import compiles
 from dlnotes.activations import ACTIVATIONS, elu
 from dlnotes.activations._oracles import ORACLES, Oracle
 
 every = pytest.mark.parametrize("case", ORACLES, ids=lambda case: case.name)
-compiles = pytest.mark.skipif(
-    torch.__version__ < "2.4", reason="torch 2.3 traces no Function with a setup_context"
-)
 KINKED = {"step", "relu", "leaky_relu", "prelu", "rrelu", "maxout", "elu"}
 
 
