@@ -1,27 +1,36 @@
 """From formulas of tensors to one C loop: a recorder, elementary functions, a compiler, a cache.
 
-A formula is run once on symbols instead of tensors, which records its arithmetic. What hangs on
+A formula is run once on symbols instead of tensors, which records its arithmetic. What depends on
 numbers alone is computed in float64, as Python does; the rest becomes the body of a loop. Two
 kinds of loops are made of that: ``dlnotes.optim._kernel`` and ``dlnotes.activations._elementwise``.
 
 A kernel takes about a quarter of a second to compile, once for each formula, dtype and machine; the
-result is kept in ``$DLNOTES_CACHE/kernels``, by default in the user's cache folder.
+result is kept in ``$DLNOTES_CACHE/kernels``, by default in the user's cache folder, with its hash.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+import time
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch.autograd import forward_ad
+from torch.utils._device import DeviceContext
+
+Value = TypeVar("Value")
 
 # dtype → how it is stored, what it is computed in, load, store
 TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
@@ -223,7 +232,7 @@ class Program:
 
 
 def compiled(source: str, *flags: str, language: Language = C) -> Path:
-    """The path of a library, from the cache when it is there.
+    """The path of a compiled library, from the cache when it is there and intact.
 
     Args:
         source: Its text.
@@ -234,35 +243,143 @@ def compiled(source: str, *flags: str, language: Language = C) -> Path:
         OSError: There is no compiler or no place for the library.
         RuntimeError: The compiler failed.
     """
-    names = language.compilers
-    compiler = os.environ.get(language.variable) or next(filter(shutil.which, names), None)
-    if compiler is None or shutil.which(compiler) is None:
-        looked = f"${language.variable}, {', '.join(names[:-1])} and {names[-1]}"
-        raise FileNotFoundError(f"there is no {language.name} compiler (looked for {looked})")
-    parts = [source, compiler, *language.flags, *flags, _machine()]
+    compiler = _compiler(language)
+    parts = [source, *compiler, *language.flags, *flags, _machine()]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     folder = _cache()
     library = folder / f"{key[:32]}.so"
-    if library.exists():
+    if _intact(library):
         return library
-    with tempfile.TemporaryDirectory(dir=folder) as work:
+    _remove_abandoned(folder)
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=folder) as work:
         text, made = Path(work, f"kernel{language.suffix}"), Path(work, "kernel.so")
         text.write_text(source, encoding="utf-8")
         errors = ""
         for extra in language.extras:
-            command = [compiler, "-shared", "-fPIC", *language.flags, *extra]
+            command = [*compiler, "-shared", "-fPIC", *language.flags, *extra]
             command += [str(text), "-o", str(made), *flags]  # libraries come after the source
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                os.replace(made, library)  # noqa: PTH105 (atomic: another process may do the same)
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=_PATIENCE
+                )
+            except subprocess.TimeoutExpired:
+                raise RuntimeError(f"{compiler[0]} took more than {_PATIENCE} s") from None
+            if done.returncode == 0 and made.exists():
+                digest = Path(work, "kernel.sha256")
+                digest.write_text(_sha256(made.read_bytes()), encoding="ascii")
+                # Each rename is atomic. Between the two, another process finds a library without
+                # its hash and compiles one of its own.
+                made.replace(library)
+                digest.replace(library.with_suffix(".sha256"))
                 return library
-            errors = done.stderr
-    raise RuntimeError(f"{compiler} failed:\n{errors}")
+            errors = done.stderr or done.stdout
+    raise RuntimeError(f"{compiler[0]} failed:\n{errors}")
+
+
+_WORK = "compiling-"
+_PATIENCE = 600  # seconds for one compilation, which takes one or two
+_ABANDONED = 3600  # seconds after which nobody can still be compiling in a folder
+
+
+def _compiler(language: Language) -> list[str]:
+    """The command of a compiler, with the flags that the user has put into $CC or $CXX."""
+    named = os.environ.get(language.variable, "")
+    try:
+        words = shlex.split(named)
+    except ValueError as error:  # a quotation mark without its partner
+        raise FileNotFoundError(f"${language.variable} is {named!r}: {error}") from None
+    if words and shutil.which(words[0]):
+        return words
+    found = None if words else next(filter(shutil.which, language.compilers), None)
+    if found is None:
+        names = language.compilers
+        looked = (
+            f"${language.variable} is {named!r}"
+            if words
+            else f"looked for ${language.variable}, {', '.join(names[:-1])} and {names[-1]}"
+        )
+        raise FileNotFoundError(f"there is no {language.name} compiler ({looked})")
+    return [found]
+
+
+def _intact(library: Path) -> bool:
+    """Whether a library is, byte for byte, what its compilation wrote.
+
+    Loading one that is cut short or altered would kill the interpreter.
+    """
+    try:
+        return _sha256(library.read_bytes()) == library.with_suffix(".sha256").read_text("ascii")
+    except (OSError, ValueError):
+        return False
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what compilations that were killed have left."""
+    for work in folder.glob(f"{_WORK}*"):
+        try:
+            if time.time() - work.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(work, ignore_errors=True)
+        except OSError:  # another process was faster
+            pass
+
+
+def apart(function: Callable[..., Value], *args: Any) -> Value:
+    """Call a function in a thread of its own and return its result.
+
+    Torch keeps the default device, dispatch and function modes, transforms, grad mode and inference
+    mode for each thread. What is built there does not depend on what its first caller is inside of.
+    """
+    with ThreadPoolExecutor(1, "dlnotes-kernels") as pool:
+        return pool.submit(function, *args).result()
+
+
+def observed() -> bool:
+    """Whether somebody records, transforms or replaces the operations of this thread.
+
+    A compiled loop does not go through torch's dispatcher, so that a tracer, a mode, a transform or
+    forward-mode autograd would not see it.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+        or any(
+            type(torch._C._get_function_stack_at(i)) is not DeviceContext
+            for i in range(torch._C._len_torch_function_stack())
+        )
+    )
+
+
+_said: list[str] = []
+
+
+def say_it_is_slow(reason: Exception) -> None:
+    """Warn, once in a process, that there are no compiled loops, and what that costs.
+
+    Args:
+        reason: Why not. That a formula cannot be compiled is no reason to warn.
+    """
+    if isinstance(reason, NotImplementedError) or _said:
+        return
+    _said.append(str(reason))
+    first = str(reason).splitlines()[0].rstrip(":")
+    warnings.warn(
+        f"dlnotes cannot compile its loops: {first}. Results are the same; optimizer steps and "
+        "activations take several times as long on a CPU. A C and a C++ compiler make them fast",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 @functools.lru_cache(maxsize=1)
 def _machine() -> str:
-    """What ``-march=native`` hangs on; a cache in a shared home serves several machines."""
+    """What ``-march=native`` depends on; a cache in a shared home serves several machines."""
     cpu = Path("/proc/cpuinfo")
     flags = (
         [x for x in cpu.read_text().splitlines() if x.startswith("flags")] if cpu.exists() else []
@@ -271,18 +388,42 @@ def _machine() -> str:
 
 
 def _cache() -> Path:
-    """A folder for compiled kernels that only this user can write to."""
+    """A folder for compiled kernels that only this user can write to.
+
+    Who can write to it can run code in this process.
+    """
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(os.environ.get("DLNOTES_CACHE") or Path(home, "dlnotes")) / "kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
+        status = folder.stat()
+        if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+            if os.access(folder, os.W_OK):
+                return folder
+        else:
+            _distrust(folder)
     except (OSError, RuntimeError):  # no home, or one that cannot be written to
         pass
     return _temporary()
 
 
 @functools.lru_cache(maxsize=1)
+def _distrust(folder: Path) -> None:
+    warnings.warn(
+        f"others than this user can write to {folder}: kernels are compiled again in each process. "
+        f"chmod go-w {folder}, or a $DLNOTES_CACHE of your own, avoids that",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+@functools.lru_cache(maxsize=1)
 def _temporary() -> Path:
-    return Path(tempfile.mkdtemp(prefix="dlnotes-kernels-"))
+    folder, owner = tempfile.mkdtemp(prefix="dlnotes-kernels-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # a forked child leaves its parent's folder
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(folder)

@@ -16,8 +16,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from dlnotes.optim import OPTIMIZERS, Adam, Momentum, UpdateRule, _kernel, _watch
-from dlnotes.optim._watch import Watch
+import dlnotes.kernel
+from dlnotes.optim import OPTIMIZERS, Adam, Momentum, UpdateRule, _kernel, _native
 
 TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 CASES = list(OPTIMIZERS)
@@ -494,42 +494,8 @@ def test_memory_of_others_is_not_touched(name, change, size, fused):
     assert torch.equal(whole, before)
 
 
-def test_watch_sees_what_the_kernel_cannot_take():
-    """Addresses as torch tells them, and none for a tensor without memory or of another size."""
-    params = [Parameter(torch.ones(3)), Parameter(torch.ones(0)), Parameter(torch.ones(2))]
-    watch = Watch(params[:2], [0, 1])
-    assert not watch.look(params, {})
-    for p in params:
-        p.grad = torch.ones_like(p)
-    before = params[0]._version
-    assert watch.look(params, {})
-    tensors = [*params[:2], params[0].grad, params[1].grad]
-    assert list(watch.pointers) == [x.data_ptr() for x in tensors]
-    assert [p._version for p in params] == [before + 1, before + 1, before]
-    assert not watch.look(params[::-1], {})
-    params[0].grad.untyped_storage().resize_(0)
-    assert not watch.look(params, {})
-    params[0].grad = torch.ones(3)
-    assert watch.look(params, {})
-    params[0].data = params[0].data.clone()
-    assert not watch.look(params, {})
-
-
-def test_parameters_are_looked_at_closely_once(monkeypatch):
-    """Every step has new gradients, which the quick look takes."""
-    looked = []
-    plan = UpdateRule._plan
-    monkeypatch.setattr(UpdateRule, "_plan", lambda *a: looked.append(0) or plan(*a))
-    net = model()
-    train(net, OPTIMIZERS["adam"](net.parameters()), 5)
-    assert len(looked) == 1
-
-
-def unknown_torch(monkeypatch):
-    def refuse():
-        raise RuntimeError("this torch keeps its tensors in an unknown way")
-
-    monkeypatch.setattr(_watch, "_inside", refuse)
+def broken_headers(monkeypatch):
+    monkeypatch.setenv("CXX", "c++ -DTensorImpl=2")
 
 
 def no_compiler(monkeypatch):
@@ -538,15 +504,20 @@ def no_compiler(monkeypatch):
 
 @pytest.mark.parametrize(
     ("missing", "reason"),
-    [(no_compiler, r"no C\+\+ compiler.*\$CXX, c\+\+"), (unknown_torch, "unknown way")],
+    [(no_compiler, r"no C\+\+ compiler.*\$CXX"), (broken_headers, r"c\+\+ failed")],
 )
 @every_rule
-def test_without_the_quick_look_the_step_falls_back(name, missing, reason, monkeypatch):
-    monkeypatch.setattr(_kernel, "_built", {})
-    monkeypatch.setattr(_watch, "load", _watch.load.__wrapped__)
+def test_without_the_quick_look_the_step_falls_back(name, missing, reason, monkeypatch, tmp_path):
+    monkeypatch.setattr(_native, "_loaded", [])
+    monkeypatch.setattr(dlnotes.kernel, "_said", [])
+    monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
     missing(monkeypatch)
     net, twin = model(), model()
-    train(net, OPTIMIZERS[name](net.parameters()), 5)
+    optimizer = OPTIMIZERS[name](net.parameters())
+    with pytest.warns(RuntimeWarning, match=reason) as warned:
+        train(net, optimizer, 5)
+    assert len(warned) == 1  # once in a process, in one line
+    assert "\n" not in str(warned[0].message)
     train(twin, OPTIMIZERS[name](twin.parameters(), fused=False), 5)
     assert same(net.state_dict(), twin.state_dict())
     with pytest.raises(RuntimeError, match=reason):
@@ -953,8 +924,10 @@ def test_without_a_compiler_the_step_falls_back(name, monkeypatch, tmp_path):
     monkeypatch.setattr(_kernel, "_built", {})
     monkeypatch.setenv("CC", "/nonexistent/cc")
     monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
+    monkeypatch.setattr(dlnotes.kernel, "_said", [])
     net, twin = model(), model()
-    train(net, OPTIMIZERS[name](net.parameters()), 5)
+    with pytest.warns(RuntimeWarning, match="no C compiler"):
+        train(net, OPTIMIZERS[name](net.parameters()), 5)
     assert all(isinstance(k, FileNotFoundError) for k in _kernel._built.values())
     assert _kernel._built
     train(twin, OPTIMIZERS[name](twin.parameters(), fused=False), 5)

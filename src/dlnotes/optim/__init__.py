@@ -5,6 +5,7 @@ from dlnotes.optim.adadelta import Adadelta
 from dlnotes.optim.adagrad import Adagrad
 from dlnotes.optim.adam import Adam, AdamW
 from dlnotes.optim.clipping import clip_grad_norm_, clip_grad_value_
+from dlnotes.optim.conversion import from_torch, to_torch
 from dlnotes.optim.gradient_descent import BGD, MBGD, SGD, GradientDescent
 from dlnotes.optim.momentum import Momentum
 from dlnotes.optim.nesterov import Nesterov
@@ -38,4 +39,6 @@ __all__ = [
     "UpdateRule",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "from_torch",
+    "to_torch",
 ]

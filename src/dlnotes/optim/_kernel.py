@@ -1,12 +1,12 @@
 """From a pure rule to one C loop: all tensors of a step in one call, in place, on all cores.
 
-The rule itself is run once on symbols instead of tensors, which records its arithmetic. What hangs
-on hyper-parameters and on t alone (bias corrections, say) is computed once per tensor in float64,
-as Python does in the plain step; the rest becomes the body of a loop. The C compiler may not
-contract or reorder, so every operation is rounded once, as IEEE 754 has it. So does torch on a CPU,
-with one exception: its √ may come from a vector library that is off by an ulp. Rules without a root
-therefore agree bit for bit with the plain step, the others to a few ulp a step; every kernel has to
-show that on a sample before it is used.
+The rule itself is run once on symbols instead of tensors, which records its arithmetic. What
+depends on hyper-parameters and on t alone (bias corrections, say) is computed once per tensor in
+float64, as Python does in the plain step; the rest becomes the body of a loop. The C compiler may
+not contract or reorder, so every operation is rounded once, as IEEE 754 has it. So does torch on a
+CPU, with one exception: its √ may come from a vector library that is off by an ulp. Rules without a
+root therefore agree bit for bit with the plain step, the others to a few ulp per step; every kernel
+has to show that on a sample before it is used.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dlnotes.kernel import EXACT, TYPES, Program, Symbol, compiled
-from dlnotes.optim import _watch
+from dlnotes.kernel import EXACT, TYPES, Program, Symbol, apart, compiled
 
 if TYPE_CHECKING:
     from dlnotes.optim._rule import UpdateRule
 
 TEMPLATE = """\
 {prelude}
-/* What hangs on hyper-parameters and on t alone. */
+/* What depends on hyper-parameters and on t alone. */
 static void prepare(const double *hyper, double t, double *scalar) {{
     (void)hyper, (void)t, (void)scalar;
 {scalars}}}
@@ -49,7 +48,7 @@ void run(int64_t tensors, const int64_t *offset, void *const *pointer, const dou
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {{
         double scalar[{slots}], now = -1;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
         for (int64_t b = 0; b < blocks; b++) {{
             const int64_t start = b * size, end = start + size < total ? start + size : total;
             int64_t k = 0, above = tensors;
@@ -60,6 +59,7 @@ void run(int64_t tensors, const int64_t *offset, void *const *pointer, const dou
             for (; k < tensors && offset[k] < end; k++) {{
                 const int64_t from = offset[k] > start ? offset[k] : start;
                 const int64_t to = offset[k + 1] < end ? offset[k + 1] : end;
+                if (from >= to) continue;
                 const double t = {counts} ? *(float *)pointer[{arrays} * tensors + k] : 0;
                 if (t != now) prepare(hyper, now = t, scalar);
                 update(to - from, scalar, {pass_on});
@@ -90,6 +90,10 @@ def translate(
     Raises:
         NotImplementedError: The rule does more than arithmetic with +, −, ·, /, √ and squares.
     """
+    if dtype not in TYPES:
+        raise NotImplementedError(f"{dtype} is not compiled")
+    if rule.elementwise is False:
+        raise NotImplementedError(f"{rule.__name__} is not elementwise")
     program = Program(dtype)
     names = ["theta", "g", *rule.accumulators]
     position = iter(range(len(flatten(hyper))))
@@ -97,6 +101,8 @@ def translate(
     def symbol(value: Any) -> Any:
         if _is_pair(value):
             return tuple(map(symbol, value))
+        if not _is_number(value):
+            return value
         return program.number(f"hyper[{next(position)}]")
 
     arguments = {name: symbol(value) for name, value in hyper.items()}
@@ -132,15 +138,20 @@ def translate(
 
 
 def flatten(hyper: dict[str, Any]) -> list[float]:
-    """The hyper-parameters as one list of numbers, pairs one after the other."""
-    numbers: list[float] = []
+    """The hyper-parameters that are numbers as one list, tuples one number after the other."""
+    found: list[float] = []
     for value in hyper.values():
-        numbers.extend(map(float, value if _is_pair(value) else (value,)))
-    return numbers
+        found.extend(map(float, filter(_is_number, value if _is_pair(value) else (value,))))
+    return found
 
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, (tuple, list))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value may change from step to step; others, as a string, are a part of the rule."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class Kernel:
@@ -151,25 +162,29 @@ class Kernel:
         self._run.restype = None
         self._run.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
 
-    def __call__(self, offsets: array[int], pointers: array[int], hyper: dict[str, Any]) -> None:
-        """Update tensors in place.
+    def __call__(
+        self, count: int, offsets: array[int], pointers: array[int], hyper: dict[str, Any]
+    ) -> None:
+        """Update tensors in place. Whoever calls this keeps their memory.
 
         Args:
+            count: The number of tensors.
             offsets: Elements before each tensor, and the number of all.
             pointers: Addresses of all θ, of all g, of each accumulator and of the steps.
             hyper: The hyper-parameters, in the order in which the rule was translated.
         """
         numbers = array("d", flatten(hyper))
         self._run(
-            len(offsets) - 1,
+            count,
             offsets.buffer_info()[0],
             pointers.buffer_info()[0],
             numbers.buffer_info()[0],
-            max(1, min(torch.get_num_threads(), offsets[-1] // BLOCK)),
+            max(1, min(torch.get_num_threads(), offsets[count] // BLOCK)),
         )
 
 
 _built: dict[Any, Kernel | Exception] = {}
+_recorded: dict[Any, str | Exception] = {}
 
 
 def build(
@@ -187,19 +202,66 @@ def build(
     Returns:
         The kernel, or the reason why there is none.
     """
-    shape = tuple(map(_is_pair, hyper.values()))
-    key = (rule, dtype, maximize, hyper["weight_decay"] != 0, shape)
+    key = _key(rule, dtype, maximize, hyper)
     if key not in _built:
-        try:
-            if dtype not in TYPES:
-                raise NotImplementedError(f"{dtype} is not compiled")
-            kernel = Kernel(compiled(translate(rule, dtype, maximize, hyper), *EXACT))
-            _try_out(kernel, rule, dtype, maximize, hyper)
-            _watch.load()
-            _built[key] = kernel
-        except (NotImplementedError, OSError, RuntimeError, TypeError, AttributeError) as reason:
-            _built[key] = reason
+        _built[key] = apart(_build, rule, dtype, maximize, hyper)
     return _built[key]
+
+
+def _build(
+    rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
+) -> Kernel | Exception:
+    source = record(rule, dtype, maximize, hyper)
+    if isinstance(source, Exception):
+        return source
+    try:
+        kernel = Kernel(compiled(source, *EXACT))
+        _try_out(kernel, rule, dtype, maximize, hyper)
+    except Exception as reason:  # no compiler, no memory, or a rule that refuses the sample
+        return reason
+    return kernel
+
+
+def record(
+    rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
+) -> str | Exception:
+    """The C text of a rule, or the reason why there is none; arguments as for :func:`build`."""
+    key = _key(rule, dtype, maximize, hyper)
+    if key not in _recorded:
+        try:
+            _recorded[key] = translate(rule, dtype, maximize, hyper)
+        except Exception as reason:  # a rule may do whatever it likes with numbers and tensors
+            _recorded[key] = NotImplementedError(f"{rule.__name__} is not compiled: {reason}")
+    return _recorded[key]
+
+
+def is_elementwise(rule: type[UpdateRule], hyper: dict[str, Any]) -> bool:
+    """Whether each number of a parameter is updated from its own numbers alone.
+
+    A rule may say so; otherwise it has to show it: a recording has nothing but arithmetic of
+    single elements.
+    """
+    if rule.elementwise is not None:
+        return rule.elementwise
+    hyper = {name: 0.5 if isinstance(x, torch.Tensor) else x for name, x in hyper.items()}
+    return isinstance(record(rule, torch.float32, False, hyper), str)
+
+
+def _key(
+    rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
+) -> tuple[Any, ...]:
+    """What a kernel depends on; the functions, for somebody may replace those of a class."""
+    functions = (rule.rule, rule.decay, cast("Any", rule.update).__func__, rule.elementwise)
+    names = (rule.__name__, rule.accumulators, rule.hyper_names())
+    shape = tuple((name, _shape(value)) for name, value in hyper.items())
+    return (functions, names, dtype, maximize, hyper["weight_decay"] != 0, shape)
+
+
+def _shape(value: Any) -> Any:
+    """A hyper-parameter less what may change from step to step."""
+    if _is_pair(value):
+        return tuple(map(_shape, value))
+    return float if _is_number(value) else (type(value), repr(value))
 
 
 def _try_out(
@@ -211,19 +273,26 @@ def _try_out(
 ) -> None:
     """Compare a kernel with the plain rule; RuntimeError unless they agree."""
     decays = hyper["weight_decay"] != 0
-    hyper = {name: (0.25, 0.5) if _is_pair(x) else 0.125 for name, x in hyper.items()}
+
+    def sample(value: Any, number: float = 0.125) -> Any:
+        if _is_pair(value):
+            return tuple(sample(x, (i + 1) / (len(value) + 2)) for i, x in enumerate(value))
+        return number if _is_number(value) else value
+
+    hyper = {name: sample(value) for name, value in hyper.items()}
     hyper["weight_decay"] *= decays
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     names = ["theta", "g", *rule.accumulators]
-    values = [torch.rand(43, generator=generator).to(dtype) + 0.25 for _ in names]
-    step = torch.tensor(2.0)
+    plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    values = [torch.rand(43, generator=generator, **plain).to(dtype) + 0.25 for _ in names]
+    step = torch.full((), 2.0, **plain)
     wide = [x.double() if dtype is torch.float64 else x.float() for x in values]
     options = {**hyper, "maximize": maximize}
     if "t" in rule.hyper_names():
         options["t"] = 3.0
     expected = rule.update(wide[0], wide[1], *wide[2:], **options)
     pointers = array("Q", [x.data_ptr() for x in (*values, step)])
-    kernel(array("q", [0, 43]), pointers, hyper)
+    kernel(1, array("q", [0, 43]), pointers, hyper)
     for name, found, x in zip(names, [values[0], *values[2:]], expected, strict=False):
         if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0):
             raise RuntimeError(f"the compiled {rule.__name__} differs from the plain one in {name}")

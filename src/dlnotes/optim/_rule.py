@@ -1,65 +1,37 @@
-"""The only loop over parameters: from a pure update rule to a ``torch.optim.Optimizer``."""
+"""From a pure update rule to a ``torch.optim.Optimizer``."""
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
-from array import array
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial, wraps
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, cast
+import numbers
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from dlnotes.optim import _kernel
-from dlnotes.optim._watch import Watch
+from dlnotes.kernel import observed, say_it_is_slow
+from dlnotes.optim import _kernel, _native, _plain
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
-
-LOW_PRECISION = (torch.float16, torch.bfloat16)
 
 # What each hyper-parameter may be; one name means the same thing in every rule.
 ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "lr": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     "eps": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
-    "beta": ("in [0, 1)", lambda x: 0 <= x < 1),
-    "rho": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "beta": ("a number in [0, 1)", lambda x: 0 <= x < 1),
+    "rho": ("a number in [0, 1)", lambda x: 0 <= x < 1),
     "betas": ("two numbers in [0, 1)", lambda x: 0 <= x < 1),
 }
 
-
-SMALL = 1 << 14
-"""Tensors of up to so many elements share a flat buffer when there is no kernel for them."""
-
-PIECE = 1 << 16
-"""Elements of a piece of a larger tensor: its temporaries stay in the cache."""
-
-_PLAIN = {Tensor, torch.nn.Parameter}
-
-
-class _Plan(NamedTuple):
-    """The parameters of one group and dtype that the kernel takes."""
-
-    dtype: torch.dtype
-    kernel: _kernel.Kernel
-    watch: Watch
-    offsets: array[int]
-
-
-class _Plans(NamedTuple):
-    """What is known of one group."""
-
-    size: int
-    """How many parameters it has."""
-    compiled: list[_Plan]
-    idle: Watch | None
-    """Those without a gradient."""
+OPTIONS = ("maximize", "differentiable", "fused")
 
 
 class Options(TypedDict, total=False):
@@ -74,23 +46,33 @@ class UpdateRule(Optimizer):
     """An optimizer made from one pure function of tensors.
 
     A subclass gives ``rule``, the update as the notes print it, and ``accumulators``, the names of
-    the tensors that it carries from step to step; all of them start at zero. The loop over
-    parameters, weight decay, ``maximize``, sparse gradients and low precision are here, once.
+    the tensors that it carries from step to step; all of them start at zero. Weight decay,
+    ``maximize``, sparse gradients, low precision and the loop over the parameters are here, once::
+
+        class SignDescent(UpdateRule):
+            @staticmethod
+            def rule(theta, g, *, lr):
+                return theta - lr * g.sign()
+
+        optimizer = SignDescent(model.parameters(), lr=1e-3)
 
     Parameters and accumulators in float16 and bfloat16 are updated in float32 and rounded once at
-    the end; a complex parameter is updated as its real view.
+    the end; a complex parameter is updated as its real view. Parameters that share memory are
+    updated one after the other.
 
     Every hyper-parameter lives in ``param_groups`` under the name of the constructor's argument,
-    and ``rule`` gets it under the same name.
+    and ``rule`` gets it under the same name. ``rule`` must depend on its arguments alone.
 
     Args:
         params: Parameters, named parameters or groups, as in ``torch.optim``.
         maximize: Ascend instead of descending.
         differentiable: Let autograd record the step (parameters must not be leaves, then).
-        fused: True forces the compiled kernel, False plain tensor operations, None chooses.
-        hyper: The rule's hyper-parameters, ``lr`` and ``weight_decay`` among them.
+        fused: True forces the compiled kernel, False plain tensor operations, None chooses. While
+            a mode, a tracer or a transform is active it is always plain operations.
+        hyper: The rule's hyper-parameters and ``weight_decay``.
 
     Raises:
+        TypeError: There is no hyper-parameter of such a name.
         ValueError: A hyper-parameter is outside of its range, there is no parameter, or a
             parameter appears twice.
     """
@@ -101,12 +83,23 @@ class UpdateRule(Optimizer):
     rule: ClassVar[Callable[..., Any]]
     """``rule(theta, g, *accumulators, **hyper)`` returns the new theta and the new accumulators."""
 
+    elementwise: ClassVar[bool | None] = None
+    """Whether every number is updated from its own numbers alone; None finds out.
+
+    If not, as with ``theta - lr * g / g.norm()``, parameters are never joined, cut up or updated
+    in rows. A rule of arithmetic alone is known to be elementwise; one that calls other functions,
+    as ``SignDescent`` above, is taken for one that is not unless it says so here.
+    """
+
     _hyper: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         arguments = inspect.signature(cls.rule).parameters.values()
-        cls._hyper = tuple(a.name for a in arguments if a.kind is a.KEYWORD_ONLY)
+        keywords = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
+        cls._hyper = tuple(a.name for a in keywords)
+        cls._defaults = {a.name: a.default for a in keywords if a.default is not a.empty}
 
     def __init__(
         self,
@@ -117,11 +110,50 @@ class UpdateRule(Optimizer):
         fused: bool | None = None,
         **hyper: Any,
     ) -> None:
+        known = self._known()
+        for name in hyper:
+            if name not in known:
+                raise TypeError(
+                    f"{type(self).__name__}() got an unexpected keyword argument {name!r}"
+                    f"{_meant(name, known)}; it takes {', '.join(known)}"
+                )
         if fused and differentiable:
             raise ValueError("fused must be False or None with differentiable=True, got True")
-        self._plans: dict[int, _Plans] = {}
         options = {"maximize": maximize, "differentiable": differentiable, "fused": fused}
+        hyper = {**self._defaults, "weight_decay": 0.0, **hyper}
+        missing = [name for name in self._hyper if name not in hyper and name != "t"]
+        if missing:
+            raise TypeError(f"{type(self).__name__}() misses the argument {missing[0]!r}")
         super().__init__(params, {**hyper, **options})
+        self._give_step_its_own_code()
+
+    @classmethod
+    def _give_step_its_own_code(cls) -> None:
+        """Copy the wrapper that torch has put around ``step``.
+
+        All optimizers share the wrapper's code object, and ``torch.compile`` counts recompilations
+        for each code object: a process that compiles eight rules would reach its limit.
+        """
+        step: Any = cls.__dict__.get("step")
+        if not isinstance(step, types.FunctionType) or step.__code__.co_name.startswith("step"):
+            return
+        code = step.__code__.replace(co_name=f"step_of_{cls.__name__}")
+        own = types.FunctionType(
+            code, step.__globals__, step.__name__, step.__defaults__, step.__closure__
+        )
+        own.__dict__.update(step.__dict__)
+        own.__doc__, own.__qualname__ = step.__doc__, step.__qualname__
+        cls.step = own  # type: ignore[method-assign]
+
+    @classmethod
+    def _known(cls) -> list[str]:
+        """The names of the keyword arguments that a rule takes."""
+        names = list(cls.kernel_names())
+        for ancestor in cls.__mro__[: cls.__mro__.index(UpdateRule)]:
+            if "__init__" in ancestor.__dict__:
+                arguments = inspect.signature(ancestor.__dict__["__init__"]).parameters.values()
+                names += [a.name for a in arguments if a.kind is not a.VAR_KEYWORD][2:]
+        return list(dict.fromkeys([*names, *OPTIONS]))
 
     @classmethod
     def hyper_names(cls) -> tuple[str, ...]:
@@ -159,7 +191,7 @@ class UpdateRule(Optimizer):
         if maximize:
             g = -g
         if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
-            theta, g = cls.decay(theta, g, lr=hyper["lr"], weight_decay=weight_decay)
+            theta, g = cls.decay(theta, g, lr=hyper.get("lr"), weight_decay=weight_decay)
         new = cls.rule(theta, g, *accumulators, **hyper)
         return new if isinstance(new, tuple) else (new,)
 
@@ -176,6 +208,14 @@ class UpdateRule(Optimizer):
         """
         for name, value in {**self.defaults, **param_group}.items():
             _check(name, value)
+        known = self._known()
+        for name in param_group:
+            meant = _meant(name, known)
+            if meant and name not in known:  # groups may carry what they like; this is a slip
+                warnings.warn(
+                    f"{type(self).__name__} does not know {name!r} of a parameter group{meant}",
+                    stacklevel=3,
+                )
         params = param_group["params"]
         if not isinstance(params, (Tensor, set)):  # of a set torch says itself that it has no order
             params = param_group["params"] = list(params)
@@ -185,295 +225,246 @@ class UpdateRule(Optimizer):
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state: a copy of it, so that later steps leave ``state_dict`` alone."""
-        super().load_state_dict({**state_dict, "state": _copy(state_dict["state"])})
+        """Continue from a state: a copy of it, so that later steps leave ``state_dict`` alone.
+
+        Where both the state and this optimizer have names of parameters, states go to the
+        parameters of the same name, in whatever order they are.
+
+        Raises:
+            ValueError: It is the state of another rule, or of parameters of other shapes or names.
+                :func:`dlnotes.optim.from_torch` converts the states of ``torch.optim``.
+        """
+        groups = _in_order_of_names(state_dict["param_groups"], self.param_groups)
+        super().load_state_dict(
+            {**state_dict, "state": _copy(state_dict["state"]), "param_groups": groups}
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._check_state(state)
         super().__setstate__(state)
-        self._plans = {}
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
         for accumulated in self.state.values():
             if "step" in accumulated:  # older ones may be plain numbers
-                accumulated["step"] = torch.tensor(float(accumulated["step"]))
+                accumulated["step"] = _step(accumulated["step"])
 
-    @staticmethod
-    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
-        """Let hooks run round ``step``, and give it a range in the profile while somebody profiles.
-
-        Torch's own wrapper always opens the range: a sixth of a step of 400 small tensors.
-        """
-        hooked = Optimizer.profile_hook_step(func)
-
-        @wraps(func)
-        def step(self: UpdateRule, *args: Any, **kwargs: Any) -> Any:
-            watched = (
-                torch.autograd.profiler._is_profiler_enabled
-                or self._optimizer_step_pre_hooks
-                or self._optimizer_step_post_hooks
-                or _global_optimizer_pre_hooks
-                or _global_optimizer_post_hooks
-            )
-            return (hooked if watched else func)(self, *args, **kwargs)
-
-        return step
+    def _check_state(self, state: dict[str, Any]) -> None:
+        """Raise ValueError unless a state is one of this rule."""
+        rule = type(self).__name__
+        for p, accumulated in state["state"].items():
+            if not accumulated:
+                continue
+            if {*accumulated} != {*self._names()}:
+                raise ValueError(
+                    f"this is no state of {rule}: it has {', '.join(accumulated)}, and {rule} "
+                    f"has {', '.join(self._names()) or 'none'}; dlnotes.optim.from_torch converts "
+                    "the states of torch.optim"
+                )
+            for name in self.accumulators:
+                shape = getattr(accumulated[name], "shape", None)
+                if isinstance(p, Tensor) and shape != p.shape:
+                    raise ValueError(
+                        f"{name} of a parameter of shape {tuple(p.shape)} must be a tensor of that "
+                        f"shape, got {'none' if shape is None else tuple(shape)}"
+                    )
+        for group in state["param_groups"]:
+            missing = [name for name in self._hyper if name != "t" and name not in group]
+            if missing and missing[0] not in self._defaults:
+                raise ValueError(
+                    f"this is no state of {rule}: a parameter group has no {missing[0]}; "
+                    "dlnotes.optim.from_torch converts the states of torch.optim"
+                )
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 
         Args:
-            closure: Computes the loss anew, gradients included, and returns it.
+            closure: Computes the loss and its gradients again, and returns the loss.
 
         Returns:
             What ``closure`` returned, or None.
 
         Raises:
-            RuntimeError: ``fused`` is True and the kernel cannot take a parameter; nothing has been
-                updated in that group, then.
+            RuntimeError: A gradient or a state does not fit its parameter; or ``fused`` is True and
+                the kernel cannot take a parameter, and nothing has been updated in that group.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for index, group in enumerate(self.param_groups):
+        for group in self.param_groups:
             with torch.set_grad_enabled(group["differentiable"]):
-                if group["differentiable"] or torch.compiler.is_compiling():
-                    for p in group["params"]:
-                        if p.grad is not None:
-                            self._step_one(p, p.grad, group)
-                    continue
-                if group["fused"] is False:
-                    params = [p for p in group["params"] if p.grad is not None]
-                else:
-                    params = self._step_compiled(index, group)
-                self._step_flat(params, group)
+                self._step_group(group)
         return loss
 
-    def _accumulated(self, p: Tensor) -> dict[str, Tensor]:
-        """The state of one parameter, made at its first gradient."""
-        if not self.accumulators and "t" not in self._hyper:
-            return {}
-        state = self.state[p]
-        if not state:
-            if "t" in self._hyper:
-                state["step"] = torch.tensor(0.0)
-            for name in self.accumulators:
-                state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        return cast("dict[str, Tensor]", state)
+    def _step_group(self, group: dict[str, Any]) -> None:
+        params, counts = group["params"], "t" in self._hyper
+        differentiable = bool(group["differentiable"])
+        recorded = differentiable or observed()
+        maximize = bool(group["maximize"])
+        hyper = {name: _number(group[name], not recorded) for name in self.kernel_names()}
+        if not recorded and group["fused"] is not False:
+            params = self._step_compiled(params, maximize, hyper, bool(group["fused"]))
+        params = [p for p in params if p.grad is not None]
+        if not params:
+            return
+        states = self._states(params)
+        columns = [params, [p.grad for p in params]]
+        columns += [[state[name] for state in states] for name in self._names()]
+        rows = list(zip(*columns, strict=True))
 
-    def _step_one(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
-        """One step of one parameter, in plain tensor operations."""
-        state = self._accumulated(p)
-        hyper = self._scalars(group, state)
-        targets = [p, *(state[name] for name in self.accumulators)]
-        if group["differentiable"]:
-            # Autograd may need the old tensors after they have been overwritten.
-            targets[1:] = [x.clone() for x in targets[1:]]
-            state.update(zip(self.accumulators, targets[1:], strict=True))
-            new = self._updated([x.clone() for x in targets], g, hyper)
-            for target, x in zip(targets, new, strict=True):
-                _real(target).copy_(x)
-        elif g.is_sparse:
-            g = g.coalesce()
-            rows = tuple(g.indices())
-            if len(rows) == 1:  # whole rows, as an embedding gives: several times faster
-                old = [x.index_select(0, rows[0]) for x in targets]
-            else:
-                old = [x[rows] for x in targets]
-            new = self._updated(old, g.values(), hyper)
-            for target, x in zip(map(_real, targets), new, strict=True):
-                if len(rows) == 1:
-                    target.index_copy_(0, rows[0], x.to(target.dtype))
-                else:
-                    target[rows] = x.to(target.dtype)
+        def update(theta: Tensor, g: Tensor, *others: Tensor, t: Any) -> tuple[Tensor, ...]:
+            counted = {"t": t} if counts else {}
+            return self.update(theta, g, *others, maximize=maximize, **hyper, **counted)
+
+        if torch.compiler.is_compiling():
+            divisible = self.elementwise is not False
         else:
-            columns = [[x] for x in (*targets, g)]
-            large = type(p) in _PLAIN and p.is_cpu and p.numel() > PIECE
-            if large and all(x.is_contiguous() for x in (*targets, g)):
-                columns = [list(x.view(-1).split(PIECE)) for x in (*targets, g)]
-            for *old, g in zip(*columns, strict=True):
-                for target, x in zip(old, self._updated(old, g, hyper), strict=True):
-                    _real(target).copy_(x)
+            divisible = _kernel.is_elementwise(type(self), hyper)
+        if differentiable:
+            for row, state in zip(rows, states or [{}] * len(rows), strict=True):
+                new = _plain.step_differentiably(row, counts, update)
+                state.update(zip(self.accumulators, new, strict=True))
+        elif recorded:
+            for row in rows:
+                _plain.step_one(row, counts, update, divisible, exact=False)
+        else:
+            _plain.step(rows, counts, update, divisible)
 
-    def _updated(
-        self, old: Sequence[Tensor], g: Tensor, hyper: dict[str, Any]
-    ) -> tuple[Tensor, ...]:
-        """``update`` in float32 or wider, complex numbers as pairs of reals."""
-        theta, g, *accumulated = map(_wide, (old[0], g, *old[1:]))
-        return self.update(theta, g, *accumulated, **hyper)
+    def _step_compiled(
+        self, params: list[Tensor], maximize: bool, hyper: dict[str, Any], forced: bool
+    ) -> list[Tensor]:
+        """Update what the kernels take; the other parameters are returned."""
 
-    def _step_flat(self, params: Sequence[Tensor], group: dict[str, Any]) -> None:
-        """One step in tensor operations, small tensors together in one flat buffer."""
-        together: dict[Any, list[Tensor]] = {}
-        for p in params:
-            g = p.grad
-            assert g is not None
-            if {type(p), type(g)} <= _PLAIN and g.layout is torch.strided and p.numel() <= SMALL:
-                state = self._accumulated(p)
-                t = state["step"].item() if "step" in state else None
-                together.setdefault((p.dtype, p.device, t), []).append(p)
-            else:
-                self._step_one(p, g, group)
-        for alike in together.values():
-            states = [self._accumulated(p) for p in alike]
-            *_, hyper = (self._scalars(group, state) for state in states)
-            columns = [alike, *([state[name] for state in states] for name in self.accumulators)]
-            columns = [[_real(x) for x in column] for column in columns]
-            sizes = [x.numel() for x in columns[0]]
-            old = [torch.cat([x.reshape(-1) for x in column]) for column in columns]
-            g = torch.cat([_real(cast("Tensor", p.grad)).reshape(-1) for p in alike])
-            for column, new in zip(columns, self._updated(old, g, hyper), strict=True):
-                pieces = new.to(column[0].dtype).split(sizes)
-                pieces = [x.view_as(target) for x, target in zip(pieces, column, strict=True)]
-                torch._foreach_copy_(column, pieces)
+        def build(dtype: torch.dtype) -> _kernel.Kernel | None:
+            kernel = _kernel.build(type(self), dtype, maximize, hyper)
+            if isinstance(kernel, _kernel.Kernel):
+                return kernel
+            if forced:
+                raise RuntimeError(f"fused=True, but there is no kernel: {kernel}")
+            say_it_is_slow(kernel)
+            return None
 
-    def _step_compiled(self, index: int, group: dict[str, Any]) -> list[Tensor]:
-        """One step of all parameters that the kernel takes; others with a gradient are returned."""
-        left: list[Tensor] = []
-        params = list(group["params"])  # a list whatever the user has put there: C reads it
-        hyper = {name: _number(group[name]) for name in self.kernel_names()}
-        build = partial(_kernel.build, type(self), maximize=bool(group["maximize"]), hyper=hyper)
-        plans = self._plans.get(index)
-        if plans is None or not self._as_planned(plans, params, build):
-            plans, left = self._plan(params, build, bool(group["fused"]))
-            self._plans[index] = plans
-        for plan in plans.compiled:
-            plan.kernel(plan.offsets, plan.watch.pointers, hyper)
-        return left
-
-    def _as_planned(self, plans: _Plans, params: list[Tensor], build: Callable[..., Any]) -> bool:
-        """Whether nothing has changed since ``_plan`` looked; tells the plans where all is."""
-        return (
-            plans.size == len(params)
-            and (plans.idle is None or plans.idle.idle(params))
-            and all(build(plan.dtype) is plan.kernel for plan in plans.compiled)
-            and all(plan.watch.look(params, self.state) for plan in plans.compiled)
-        )
-
-    def _plan(
-        self, params: list[Tensor], build: Callable[..., Any], forced: bool
-    ) -> tuple[_Plans, list[Tensor]]:
-        """The kernels' work and the parameters that they do not take."""
-        compiled: list[_Plan] = []
-        left: list[Tensor] = []
-        idle = [i for i, p in enumerate(params) if p.grad is None]
-        dtypes = {i: p.grad.dtype for i, p in enumerate(params) if p.grad is not None}
-        for dtype in set(dtypes.values()):
-            places = [i for i, its in dtypes.items() if its is dtype]
-            kernel = build(dtype)
-            if isinstance(kernel, Exception):
-                if forced:
-                    raise RuntimeError(f"fused=True, but there is no kernel: {kernel}") from kernel
-                left += [params[i] for i in places]
-                continue
-            fit = self._fit([params[i] for i in places])
-            if forced and not all(fit):
-                raise RuntimeError(
-                    "fused=True, but a parameter, its gradient or its state is not a plain "
-                    "contiguous CPU tensor with memory of its own: a parameter of shape "
-                    f"{tuple(params[places[fit.index(False)]].shape)}"
-                )
-            left += [params[i] for i, ok in zip(places, fit, strict=True) if not ok]
-            places = [i for i, ok in zip(places, fit, strict=True) if ok]
-            if places:
-                some = [params[i] for i in places]
-                offsets = array("q", [0, *accumulate(p.numel() for p in some)])
-                states = [self._accumulated(p) for p in some] if self._names() else []
-                watch = Watch(some, places, states, self._names(), self.state)
-                if not watch.look(params, self.state):
-                    left += some
-                else:
-                    compiled.append(_Plan(dtype, kernel, watch, offsets))
-        # Those that are left may fit at the next step: it looks closely again.
-        size = len(params) if compiled and not left else -1
-        waiting = Watch([params[i] for i in idle], idle) if idle and compiled else None
-        return _Plans(size, compiled, waiting), left
+        library, names = _native.load(), self._names()
+        if isinstance(library, Exception):
+            if forced:
+                raise RuntimeError(f"fused=True, but there is no kernel: {library}")
+            say_it_is_slow(library)
+            return params
+        states: Any = list(map(self.state.get, params)) if names else []
+        if not all(states):
+            params = [p for p in params if p.grad is not None]
+            states = self._states(params)
+        if not params:
+            return []
+        columns = [list(params), *([state[name] for state in states] for name in names)]
+        left = _native.step(library, columns, "step" in names, build, hyper, forced)
+        params = [p for p in map(params.__getitem__, left) if p.grad is not None]
+        if forced and params:
+            raise RuntimeError(
+                "fused=True, but a parameter, its gradient or its state is not a plain "
+                "contiguous CPU tensor with memory of its own: a parameter of shape "
+                f"{tuple(params[0].shape)}"
+            )
+        return params
 
     def _names(self) -> tuple[str, ...]:
         """What a parameter's state holds."""
         return (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
 
-    def _fit(self, params: Sequence[Tensor]) -> list[bool]:
-        """Which parameters the kernel can take."""
-        fit = list(map(self._fits, params))
-        places = sorted(
-            (p.data_ptr(), p.data_ptr() + p.numel() * p.element_size(), i)
-            for i, p in enumerate(params)
-            if fit[i]
+    def _states(self, params: list[Tensor]) -> list[dict[str, Tensor]]:
+        """The states of parameters, made at the first gradient; none if the rule keeps nothing."""
+        if not self._names():
+            return []
+        states = [self.state.get(p) or self._state(p) for p in params]
+        return cast("list[dict[str, Tensor]]", states)
+
+    def _state(self, p: Tensor) -> dict[str, Tensor]:
+        state = self.state[p]
+        if not state:
+            new = {"step": _step(0.0)} if "t" in self._hyper else {}
+            for name in self.accumulators:
+                new[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state.update(new)  # at once: another thread may look
+        return cast("dict[str, Tensor]", state)
+
+
+def _step(value: Any) -> Tensor:
+    """The number of a step, on the CPU and in float32 whatever the defaults are."""
+    return torch.tensor(float(value), dtype=torch.float32, device="cpu")
+
+
+def _refuse_cuda_graph() -> None:
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "a rule with a bias correction cannot be captured in a CUDA graph: each replay would "
+            "repeat the same step number"
         )
-        for (_, end, i), (start, _, j) in pairwise(places):
-            if start < end:  # two parameters in the same memory are updated one after the other
-                fit[i] = fit[j] = False
-        return fit
-
-    def _fits(self, p: Tensor) -> bool:
-        """Whether the kernel can take this parameter."""
-        if not (type(p) in _PLAIN and p.is_cpu and p.layout is torch.strided):
-            return False
-        state = self._accumulated(p)
-        if "step" in state and not (state["step"].is_cpu and state["step"].dtype is torch.float32):
-            return False
-        return all(
-            type(x) in _PLAIN
-            and x.layout is torch.strided
-            and x.shape == p.shape
-            and x.dtype is p.dtype
-            and x.is_cpu
-            and x.is_contiguous()
-            and not x.is_neg()
-            and (x.numel() == 0 or x.data_ptr() != 0)
-            for x in (p, cast("Tensor", p.grad), *(state[name] for name in self.accumulators))
-        )
-
-    def _scalars(self, group: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Any]:
-        """The keyword arguments of ``update``; counts the step."""
-        hyper = {name: group[name] for name in ("maximize", *self.kernel_names())}
-        exact = not (group["differentiable"] or torch.compiler.is_compiling())
-        hyper = {name: _number(value, exact) for name, value in hyper.items()}
-        if "step" in state:
-            state["step"] += 1
-            hyper["t"] = _number(state["step"], exact)
-        return hyper
-
-
-def _real(x: Tensor) -> Tensor:
-    """A complex tensor as its real view, any other one as it is."""
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-
-
-def _wide(x: Tensor) -> Tensor:
-    """A tensor in the type that it is computed in."""
-    x = _real(x)
-    return x.float() if x.dtype in LOW_PRECISION else x
 
 
 def _number(value: Any, exact: bool = True) -> Any:
-    """A tensor of one element as a Python number, or else in float64 as Python's arithmetic is."""
+    """A hyper-parameter as Python numbers, or, if not ``exact``, tensors of it in float64."""
     if isinstance(value, Tensor):
         return value.item() if exact else value.double().reshape(())
-    return tuple(_number(x, exact) for x in value) if isinstance(value, (tuple, list)) else value
+    if isinstance(value, (tuple, list)):
+        return tuple(_number(x, exact) for x in value)
+    plain = isinstance(value, (int, float)) or not isinstance(value, numbers.Real)
+    return value if plain else float(value)  # a number of NumPy, say
 
 
 def _numbers(value: Any) -> Iterator[float]:
     for x in value if isinstance(value, (tuple, list)) else (value,):
-        if isinstance(x, Tensor) and x.numel() != 1:
-            raise ValueError(f"must be a number or a tensor of one element, not {tuple(x.shape)}")
-        yield float(x.detach() if isinstance(x, Tensor) else x)
+        if isinstance(x, Tensor):
+            if x.numel() != 1:
+                raise ValueError(f"must have one element, not {tuple(x.shape)}")
+            x = x.detach().item()
+        if isinstance(x, bool) or not isinstance(x, numbers.Real):
+            raise TypeError(f"must be a number, not {type(x).__name__}")
+        yield float(x)
 
 
 def _check(name: str, value: Any) -> None:
     """Raise ValueError unless ``value`` is allowed for the hyper-parameter ``name``."""
+    if name in OPTIONS and not (isinstance(value, bool) or (name == "fused" and value is None)):
+        also = " or None" if name == "fused" else ""
+        raise ValueError(f"{name} must be True or False{also}, got {value!r}")
     if name not in ALLOWED:
         return
     allowed, ok = ALLOWED[name]
     try:
-        numbers = list(_numbers(value))
-        valid = all(map(ok, numbers)) and len(numbers) == (2 if name == "betas" else 1)
-    except (TypeError, ValueError):
+        found = list(_numbers(value))
+        single = not isinstance(value, (tuple, list))
+        valid = all(map(ok, found)) and (len(found) == 2 if name == "betas" else single)
+    except (TypeError, ValueError, RuntimeError):
         valid = False
     if not valid:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _in_order_of_names(
+    saved: list[dict[str, Any]], groups: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The saved groups with their parameters in the order in which ours have the same names."""
+    if len(saved) != len(groups):
+        return saved  # torch says so
+    ordered = []
+    for before, group in zip(saved, groups, strict=True):
+        there, here = before.get("param_names"), group.get("param_names")
+        if there and here and there != here:
+            if sorted(there) != sorted(here):
+                odd = sorted({*there} ^ {*here})
+                where = "not in the optimizer" if odd[0] in there else "not in the state"
+                raise ValueError(f"parameter {odd[0]!r} of a group is {where}: names must agree")
+            number = dict(zip(there, before["params"], strict=True))
+            before = {**before, "params": [number[n] for n in here], "param_names": list(here)}
+        ordered.append(before)
+    return ordered
 
 
 def _copy(value: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from dlnotes.optim._rule import _real
+from dlnotes.optim._plain import real
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if not clip_value >= 0:
         raise ValueError(f"clip_value must be >= 0, got {clip_value!r}")
     for g in _dense(parameters):
-        _real(g).clamp_(-clip_value, clip_value)
+        real(g).clamp_(-clip_value, clip_value)
 
 
 def _dense(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

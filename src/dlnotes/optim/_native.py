@@ -1,0 +1,130 @@
+"""One step of many parameters in compiled code: who can take part, and where the numbers are.
+
+A loop in C updates 400 small tensors in 20 µs. To ask Python for their dtypes, sizes and addresses
+takes a hundred times as long, so ``native.cpp`` asks torch's C++ objects. It looks at all of them
+at every step; nothing is remembered.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlnotes.kernel import CPP, compiled
+from dlnotes.optim._kernel import Kernel
+
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
+"""Types without operations of their own."""
+
+CODES = {torch.float32: 1, torch.float64: 2, torch.float16: 3, torch.bfloat16: 4}
+"""How ``native.cpp`` calls the dtypes."""
+
+
+def step(
+    library: ctypes.PyDLL,
+    columns: Sequence[Sequence[Tensor]],
+    counts: bool,
+    build: Callable[[torch.dtype], Kernel | None],
+    hyper: dict[str, Any],
+    all_or_none: bool,
+) -> list[int]:
+    """Update the parameters that a kernel can take; the places of the others are returned.
+
+    A kernel takes a parameter if all of its tensors are plain, dense, contiguous, of one dtype and
+    one size, in this machine's memory, which they share with no tensor that is written.
+
+    Args:
+        library: What :func:`load` returns.
+        columns: All θ, each accumulator and, with ``counts``, the steps. These lists keep the
+            tensors alive while they are looked at.
+        counts: Whether the last column holds the steps.
+        build: Makes the kernel of a dtype.
+        hyper: The hyper-parameters, in the order in which the kernels were translated.
+        all_or_none: Update nothing unless a kernel takes every parameter that has a gradient.
+    """
+    if not set().union(*(map(type, column) for column in columns)) <= PLAIN:
+        rows = list(zip(*columns, strict=True))
+        plain = [k for k, row in enumerate(rows) if {*map(type, row)} <= PLAIN]
+        others = {*range(len(rows))} - {*plain}
+        if not plain or all_or_none:
+            return sorted(others)
+        some = [[column[k] for k in plain] for column in columns]
+        left = step(library, some, counts, build, hyper, all_or_none)
+        return sorted(others | {plain[k] for k in left})
+    count, width = len(columns[0]), len(columns) + 1
+    tensors = array("Q", [x for column in columns for x in map(_cdata, column)])
+    codes, elements = array("B", bytes(count)), array("q", bytes(8 * count))
+    offsets = array("q", bytes(8 * (count + 1)))
+    pointers, taken, held = (array("Q", bytes(8 * count * width)) for _ in range(3))
+    present = library.dtypes(count, _address(tensors))
+    wanted = {code: build(dtype) for dtype, code in CODES.items() if present >> code & 1}
+    kernels = {code: kernel for code, kernel in wanted.items() if kernel is not None}
+    try:
+        left = library.look(
+            *(count, width, counts, sum(1 << code for code in kernels), all_or_none),
+            *map(_address, (tensors, codes, elements, pointers, held)),
+        )
+        if not (left and all_or_none):
+            for code, kernel in kernels.items():
+                n = library.take(
+                    *(count, width, code),
+                    *map(_address, (codes, elements, pointers, offsets, taken)),
+                )
+                if n:
+                    kernel(n, offsets, taken, hyper)
+    finally:
+        library.release(len(held), _address(held))
+    return [k for k, code in enumerate(codes) if not code]
+
+
+_cdata = attrgetter("_cdata")  # the address of torch's C++ object
+
+
+def _address(numbers: array[int]) -> int:
+    return numbers.buffer_info()[0]
+
+
+def load() -> ctypes.PyDLL | Exception:
+    """The compiled ``native.cpp``, or the reason why there is none.
+
+    Its functions hold the interpreter's lock.
+    """
+    if not _loaded:
+        try:
+            _loaded.append(_load())
+        except (OSError, RuntimeError, AttributeError) as reason:
+            _loaded.append(reason)
+    return _loaded[0]
+
+
+_loaded: list[ctypes.PyDLL | Exception] = []
+
+
+def _load() -> ctypes.PyDLL:
+    home = Path(torch.__file__).parent
+    source = Path(__file__).with_name("native.cpp").read_text(encoding="utf-8")
+    flags = [
+        f"-I{home / 'include'}",
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
+        f"-L{home / 'lib'}",
+        "-lc10",
+    ]
+    another = f"// for torch {torch.__version__}\n"  # in the same folder is another library
+    library = ctypes.PyDLL(str(compiled(another + source, *flags, language=CPP)))
+    number, address = ctypes.c_int64, ctypes.c_void_p
+    library.look.argtypes = [*[number] * 5, *[address] * 5]
+    library.look.restype = number
+    library.dtypes.argtypes = [number, address]
+    library.dtypes.restype = number
+    library.take.argtypes = [*[number] * 3, *[address] * 5]
+    library.take.restype = number
+    library.release.argtypes = [number, address]
+    library.release.restype = None
+    return library

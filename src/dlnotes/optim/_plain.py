@@ -1,0 +1,258 @@
+"""One step of many parameters in tensor operations, on any device and inside of any transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._C._nn import flatten_dense_tensors
+
+from dlnotes.optim._native import PLAIN
+
+LOW_PRECISION = (torch.float16, torch.bfloat16)
+
+SMALL = 1 << 14
+"""Tensors of up to so many elements share a flat buffer."""
+
+PIECE = 1 << 16
+"""Elements of a piece of a larger tensor: its temporaries stay in the cache."""
+
+Update = Callable[..., tuple[Tensor, ...]]
+"""``update(theta, g, *accumulators, t)``: the new θ and the new accumulators."""
+
+
+def step(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update, divisible: bool) -> None:
+    """Update every parameter, small ones together in flat buffers.
+
+    Args:
+        rows: Of each parameter θ, its gradient, its accumulators and, with ``counts``, its step.
+        counts: Whether the steps are there.
+        update: The rule.
+        divisible: Whether tensors may be cut up and joined, since the rule is elementwise.
+    """
+    alone = _alone(rows) if divisible else [False] * len(rows)
+    alike = _alike([row[:-1] if counts else row for row in rows])
+    together: dict[Any, list[Sequence[Tensor]]] = {}
+    for row, separate, similar in zip(rows, alone, alike, strict=True):
+        if separate and similar and row[0].numel() <= SMALL:
+            together.setdefault((row[0].dtype, row[0].device), []).append(row)
+        else:
+            step_one(row, counts, update, divisible, cut=separate)
+    for some in together.values():
+        _step_flat(some, counts, update)
+
+
+def step_one(
+    row: Sequence[Tensor],
+    counts: bool,
+    update: Update,
+    divisible: bool,
+    cut: bool = False,
+    exact: bool = True,
+) -> None:
+    """Update one parameter.
+
+    Args:
+        row: θ, its gradient, its accumulators and, with ``counts``, its step.
+        counts: Whether the step is there.
+        update: The rule.
+        divisible: Whether rows of a sparse gradient may be updated alone.
+        cut: Whether a large tensor may be updated piece by piece.
+        exact: Compute with the step as a Python number; else it stays a tensor, for who records.
+    """
+    check_shapes(row[:-1] if counts else row)
+    t = _count(row[-1], exact) if counts else None
+    theta, g, *accumulators = row[:-1] if counts else row
+    targets = [theta, *accumulators]
+    if g.is_sparse and not divisible:
+        g = g.to_dense()
+    if g.is_sparse:
+        g = g.coalesce()
+        rows = tuple(g.indices())
+        if len(rows) == 1:  # whole rows, as an embedding gives: several times faster
+            old = [x.index_select(0, rows[0]) for x in targets]
+        else:
+            old = [x[rows] for x in targets]
+        new = updated(update, old, g.values(), t)
+        for target, x in zip(targets, new, strict=True):
+            if len(rows) == 1:
+                target.index_copy_(0, rows[0], _like(target, x))
+            else:
+                target[rows] = _like(target, x)
+        return
+    columns = [[x] for x in (*targets, g)]
+    plain = {*map(type, row)} <= PLAIN and theta.is_cpu and theta.numel() > PIECE
+    if cut and plain and all(x.is_contiguous() for x in (*targets, g)):
+        columns = [list(x.view(-1).split(PIECE)) for x in (*targets, g)]
+    for *old, part in zip(*columns, strict=True):
+        for target, x in zip(old, updated(update, old, part, t), strict=True):
+            target.copy_(_like(target, x))
+
+
+def step_differentiably(row: Sequence[Tensor], counts: bool, update: Update) -> list[Tensor]:
+    """Update one parameter so that autograd can go back through the step.
+
+    Returns:
+        The new accumulators; the old ones stay, for autograd may need them.
+    """
+    check_shapes(row[:-1] if counts else row)
+    t = _count(row[-1], exact=False) if counts else None
+    theta, g, *accumulators = row[:-1] if counts else row
+    new = updated(update, [x.clone() for x in (theta, *accumulators)], g, t)
+    theta.copy_(_like(theta, new[0]))
+    return [_like(old, x) for old, x in zip(accumulators, new[1:], strict=True)]
+
+
+def updated(update: Update, old: Sequence[Tensor], g: Tensor, t: Any) -> tuple[Tensor, ...]:
+    """The new tensors in float32 or wider, complex numbers as pairs of reals."""
+    theta, g, *accumulated = map(_wide, (old[0], g, *old[1:]))
+    return update(theta, g, *accumulated, t=t)
+
+
+def check_shapes(tensors: Sequence[Tensor]) -> None:
+    """Refuse tensors that no longer fit together before anything is written.
+
+    Raises:
+        RuntimeError: A gradient or an accumulator has another shape than its parameter.
+    """
+    theta, *others = tensors
+    for name, x in zip(["gradient", *["state"] * len(others)], others, strict=False):
+        if x.shape != theta.shape:
+            raise RuntimeError(
+                f"the {name} of a parameter of shape {tuple(theta.shape)} has the shape "
+                f"{tuple(x.shape)}: a parameter that changes its size needs a new gradient, and a "
+                "new state in optimizer.state"
+            )
+
+
+def _step_flat(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update) -> None:
+    """Update small dense tensors of one dtype, those with the same step at once."""
+    same: dict[Any, list[Sequence[Tensor]]] = {None: list(rows)}
+    if counts:
+        same = {}
+        for row, t in zip(rows, _count_all([row[-1] for row in rows]), strict=True):
+            same.setdefault(t, []).append(row[:-1])
+    for t, some in same.items():
+        theta, g, *accumulators = (list(column) for column in zip(*some, strict=True))
+        targets = [theta, *accumulators]
+        old = [flatten_dense_tensors(column) for column in targets]
+        new = updated(update, old, flatten_dense_tensors(g), t)
+        sizes = list(map(Tensor.numel, theta))
+        for column, flat in zip(targets, new, strict=True):
+            parts = flat.to(column[0].dtype).split(sizes)
+            shaped = [
+                p if x.dim() == 1 else p.view(x.shape) for p, x in zip(parts, column, strict=True)
+            ]
+            torch._foreach_copy_(column, shaped)
+
+
+def _count(step: Tensor, exact: bool) -> Any:
+    """Count a step and return its number, in float64 as Python's arithmetic is."""
+    step += 1
+    return step.item() if exact else step.double().reshape(())
+
+
+def _count_all(steps: list[Tensor]) -> list[float]:
+    torch._foreach_add_(steps, 1)
+    try:
+        return cast("list[float]", torch.stack(steps).view(-1).tolist())
+    except RuntimeError:  # of several shapes or on several devices
+        return [x.item() for x in steps]
+
+
+_kind = attrgetter("dtype", "device", "layout", "shape")
+
+
+def _alike(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
+    """Of each parameter, whether its tensors may go into flat buffers.
+
+    They are dense, real and alike but for their numbers.
+    """
+    tensors = [x for row in rows for x in row]
+    kinds = [{*map(attrgetter(name), tensors)} for name in ("dtype", "device", "layout")]
+    if {*map(type, tensors)} <= PLAIN and [*map(len, kinds)] == [1, 1, 1]:  # the usual case
+        if torch.strided not in kinds[2] or rows[0][0].is_complex():
+            return [False] * len(rows)
+        shapes = list(map(attrgetter("shape"), tensors))
+        width = len(rows[0])
+        columns = [shapes[j::width] for j in range(width)]
+        if all(column == columns[0] for column in columns):
+            return [True] * len(rows)
+    return [
+        {*map(type, row)} <= PLAIN
+        and len({*map(_kind, row)}) == 1
+        and row[0].layout is torch.strided
+        and not row[0].is_complex()
+        for row in rows
+    ]
+
+
+def _alone(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
+    """Of each parameter, whether no other tensor, nor another of its own, writes to its memory.
+
+    Those that do are updated one after the other, for the next sees what the one before has done.
+    """
+    if _all_apart(rows):
+        return [True] * len(rows)
+    alone = [True] * len(rows)
+    spans = []
+    for k, row in enumerate(rows):
+        for j, x in enumerate(row):
+            try:
+                start = x.data_ptr()
+            except RuntimeError:  # sparse, or the tensor of a mode or a transform
+                alone[k] = alone[k] and j == 1 and x.is_sparse
+                continue
+            n = x.numel()
+            if n and not x.is_contiguous():
+                n = 1 + sum((size - 1) * s for size, s in zip(x.shape, x.stride(), strict=True))
+            if start and n:
+                spans.append((start, start + n * x.itemsize, k, j != 1))
+    spans.sort()
+    last = 0
+    open_spans: list[tuple[int, int, int, bool]] = []
+    for span in spans:
+        start, end, k, written = span
+        if start >= last:
+            open_spans.clear()
+        for _, other_end, i, other_written in open_spans:
+            if other_end > start and (written or other_written):
+                alone[i] = alone[k] = False
+        open_spans.append(span)
+        last = max(last, end)
+    return alone
+
+
+def _all_apart(rows: Sequence[Sequence[Tensor]]) -> bool:
+    """Whether no two of the tensors can share memory: the usual case, found fast."""
+    tensors = [x for row in rows for x in row]
+    try:
+        starts = np.array([*map(Tensor.data_ptr, tensors)], np.uint64)
+    except RuntimeError:
+        return False
+    if not all(map(Tensor.is_contiguous, tensors)):
+        return False
+    sizes = np.array([*map(Tensor.numel, tensors)]) * np.array([x.itemsize for x in tensors])
+    order = np.argsort(starts)
+    ends = np.maximum.accumulate((starts + sizes.astype(np.uint64))[order])
+    return bool((starts[order][1:] >= ends[:-1]).all())
+
+
+def real(x: Tensor) -> Tensor:
+    """A complex tensor as its real view, any other one as it is."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+def _like(target: Tensor, x: Tensor) -> Tensor:
+    """What has been computed from a tensor, in that tensor's dtype."""
+    return (torch.view_as_complex(x.contiguous()) if target.is_complex() else x).to(target.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """A tensor in the type that it is computed in."""
+    x = real(x)
+    return x.float() if x.dtype in LOW_PRECISION else x

@@ -1,0 +1,178 @@
+/* What a compiled step has to know of its tensors, asked anew at every step through torch's public
+   interface. Nothing is remembered from one step to the next.
+
+   Python holds the tensors while this runs, and the interpreter's lock is held, so that nobody else
+   changes them. The loop over the numbers runs later and without the lock; for it, each tensor's
+   memory is held here until `release`. */
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Storage.h>
+#include <c10/core/TensorImpl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+using c10::DispatchKeySet;
+using c10::TensorImpl;
+
+namespace {
+
+/* Of a parameter: 0 if the plain step has to take it, else the dtype's number in _native.py. */
+using Code = uint8_t;
+
+Code code_of(const TensorImpl &x) {
+    switch (x.dtype().toScalarType()) {
+        case c10::ScalarType::Float: return 1;
+        case c10::ScalarType::Double: return 2;
+        case c10::ScalarType::Half: return 3;
+        case c10::ScalarType::BFloat16: return 4;
+        default: return 0;
+    }
+}
+
+/* Whether x has strides and memory in this process. */
+bool in_memory(const TensorImpl &x) {
+    return x.has_storage() && !x.has_symbolic_sizes_strides() && x.device().is_cpu() &&
+           x.storage().unsafeGetStorageImpl() != nullptr;
+}
+
+/* Elements from the first to behind the last one, gaps included. */
+int64_t extent(const TensorImpl &x) {
+    int64_t last = 0;
+    for (int64_t d = 0; d < x.dim(); d++) {
+        if (x.sizes()[d] == 0) return 0;
+        last += (x.sizes()[d] - 1) * x.strides()[d];
+    }
+    return last + 1;
+}
+
+/* Whether x is an ordinary dense CPU tensor, contiguous and inside of its memory. Sparse, negated,
+   conjugate, quantized, wrapped and transformed tensors have other keys. */
+bool ordinary(TensorImpl &x) {
+    static const auto neutral =
+        c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset;
+    return x.key_set() - neutral == DispatchKeySet(c10::DispatchKey::CPU) && in_memory(x) &&
+           !x.is_inference() && x.is_contiguous() &&
+           x.storage().nbytes() >= (size_t)(x.storage_offset() + x.numel()) * x.itemsize();
+}
+
+struct Span {
+    uintptr_t start, end;
+    int64_t parameter;
+    bool written;
+};
+
+/* Parameters that share memory which one of them writes are left to the plain step, which takes
+   them one after the other. */
+void leave_shared(std::vector<Span> &spans, Code *code) {
+    std::sort(spans.begin(), spans.end(),
+              [](const Span &a, const Span &b) { return a.start < b.start; });
+    std::vector<const Span *> open;
+    uintptr_t last = 0;
+    for (const Span &span : spans) {
+        if (span.start >= last) {
+            open.clear();
+        } else {
+            for (const Span *other : open)
+                if (other->end > span.start && (other->written || span.written))
+                    code[other->parameter] = code[span.parameter] = 0;
+        }
+        open.push_back(&span);
+        last = std::max(last, span.end);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+/* Bit c is set if a parameter has the dtype of code c. */
+int64_t dtypes(int64_t count, TensorImpl *const *theta) try {
+    int64_t found = 0;
+    for (int64_t k = 0; k < count; k++) found |= int64_t{1} << code_of(*theta[k]);
+    return found & ~int64_t{1};
+} catch (...) {
+    return 0;
+}
+
+/* Looks at `count` parameters. tensor[j * count + k] is, of parameter k, θ for j = 0, then its
+   accumulators and, with `counts`, its step; pointer and held have its gradient in between, at j = 1.
+
+   In: `kernels`, bit c for a dtype of code c that has a kernel; `all`, take all or none.
+   Out: code, 0 for what is not taken; elements[k]; pointer; held.
+   Returns how many have a gradient and are not taken. Autograd is told that the others change. */
+int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, int64_t all,
+             TensorImpl *const *tensor, Code *code, int64_t *elements, void **pointer,
+             c10::StorageImpl **held) try {
+    const auto at = [&](int64_t j, int64_t k) {
+        return j == 1 ? tensor[k]->grad().unsafeGetTensorImpl()
+                      : tensor[(j ? j - 1 : 0) * count + k];
+    };
+    int64_t idle = 0;
+    std::vector<Span> spans;
+    spans.reserve(count * columns);
+    for (int64_t k = 0; k < count; k++) {
+        if (!tensor[k]->grad().defined()) {
+            idle++;
+            continue;
+        }
+        const TensorImpl &theta = *tensor[k];
+        const Code wanted = code_of(theta);
+        code[k] = kernels >> wanted & 1 ? wanted : 0;
+        for (int64_t j = 0; j < columns; j++) {
+            TensorImpl &x = *at(j, k);
+            const bool step = counts && j == columns - 1;
+            const bool fits = code[k] && ordinary(x) &&
+                              (step ? x.dtype().toScalarType() == c10::ScalarType::Float &&
+                                          x.numel() == 1
+                                    : code_of(x) == wanted && x.sizes() == theta.sizes());
+            if (!fits) code[k] = 0;
+            if (!in_memory(x)) continue;
+            const void *data = j == 1 || !fits ? x.data() : x.mutable_data();
+            const auto start = reinterpret_cast<uintptr_t>(data);
+            pointer[j * count + k] = const_cast<void *>(data);
+            const int64_t bytes = extent(x) * static_cast<int64_t>(x.itemsize());
+            if (bytes && data) spans.push_back({start, start + bytes, k, j != 1});
+        }
+        if (code[k]) elements[k] = theta.numel();
+    }
+    leave_shared(spans, code);
+    const int64_t left = std::count(code, code + count, 0) - idle;
+    if (all && left) return left;
+    for (int64_t k = 0; k < count; k++) {
+        if (!code[k]) continue;
+        for (int64_t j = 0; j < columns; j++) {
+            TensorImpl *x = at(j, k);
+            held[j * count + k] = c10::Storage(x->storage()).unsafeReleaseStorageImpl();
+            if (j != 1) x->bump_version();
+        }
+    }
+    return left;
+} catch (...) { /* what it is, the plain step will say */
+    std::fill(code, code + count, 0);
+    return count;
+}
+
+/* The parameters of one dtype, as its kernel takes them: offset[k] elements come before the k-th.
+   Returns how many they are. */
+int64_t take(int64_t count, int64_t columns, int64_t wanted, const Code *code,
+             const int64_t *elements, void *const *pointer, int64_t *offset, void **taken) {
+    const int64_t some = std::count(code, code + count, wanted);
+    int64_t next = 0;
+    *offset = 0;
+    for (int64_t k = 0; k < count; k++) {
+        if (code[k] != wanted) continue;
+        for (int64_t j = 0; j < columns; j++) taken[j * some + next] = pointer[j * count + k];
+        offset[next + 1] = offset[next] + elements[k];
+        next++;
+    }
+    return some;
+}
+
+/* Lets go of the memory that `look` holds. */
+void release(int64_t count, c10::StorageImpl **held) {
+    for (int64_t k = 0; k < count; k++)
+        if (held[k]) c10::Storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim(held[k]));
+}
+}
