@@ -15,8 +15,8 @@ import tyro
 from torch import Tensor
 
 from dlnotes.activations import maxout, rrelu
-from dlnotes.activations._oracles import ORACLES
 from dlnotes.cli import run
+from dlnotes.oracles.activations import ORACLES
 from dlnotes.training.record import provenance
 
 Function = Callable[[Tensor], Tensor]

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from dlnotes.cli import run
 from dlnotes.optim import OPTIMIZERS
-from dlnotes.optim._oracles import ORACLES
+from dlnotes.oracles.optimizers import ORACLES
 from dlnotes.training.classifier import write_json
 from dlnotes.training.record import provenance
 
