@@ -193,3 +193,10 @@ def test_benchmark_notices_a_step_that_does_nothing():
     params[0].grad = torch.ones(3)
     with pytest.raises(RuntimeError, match="did not move every parameter"):
         script.step_and_check(torch.optim.SGD(params, lr=0.1), params)
+    for bad in (math.nan, math.inf):
+        params = [Parameter(torch.ones(100)), Parameter(torch.ones(3))]
+        for p in params:
+            p.grad = torch.ones_like(p)
+        params[0].grad[-1] = bad
+        with pytest.raises(RuntimeError, match="not finite"):
+            script.step_and_check(torch.optim.SGD(params, lr=0.1), params)

@@ -357,13 +357,3 @@ def test_erratum_batch_gradient_descent_needs_a_suitable_rate():
         ends[lr] = w.detach().abs().max().item()
     assert ends[0.19] < 1e-10
     assert ends[0.21] > 1e10
-
-
-def test_erratum_constant_derivative_is_affine_not_linear():
-    def f(x):
-        return 3 * x + 1
-
-    x = torch.linspace(-2, 2, 9, requires_grad=True)
-    (slope,) = torch.autograd.grad(f(x).sum(), x)
-    assert (slope == 3).all()
-    assert f(1.0 + 1.0) != f(1.0) + f(1.0)
