@@ -124,5 +124,5 @@ def test_bench_activations_looks_at_negative_inputs_of_rrelu_too(slope):
     def wrong(x):
         return torch.where(x > 0, x, slope * x)
 
-    with pytest.raises(AssertionError, match="slope is outside|not close"):
+    with pytest.raises(AssertionError, match=r"slope is outside|not close"):
         module.ratio("rrelu, training", wrong, torch.relu, 4096, 1)

@@ -240,11 +240,12 @@ def spoilt(f, value, slope):
     return lambda x: Spoil.apply(f(Spoil.apply(x, same, slope)), value, same)
 
 
-@pytest.mark.parametrize("where", ["value", "slope"])
-@pytest.mark.parametrize("fault", SMALL)
-def test_a_fault_in_an_activation_shows(monkeypatch, fault, where):
-    if (fault, where) == ("float32", "slope"):
-        pytest.skip("autograd gives a gradient the dtype of its input")
+@pytest.mark.parametrize(
+    ("where", "fault"),
+    # A gradient of another dtype cannot be planted: autograd casts it to that of the input.
+    [("value", fault) for fault in SMALL] + [("slope", f) for f in SMALL if f != "float32"],
+)
+def test_a_fault_in_an_activation_shows(monkeypatch, where, fault):
     faults = {"value": same, "slope": same, where: SMALL[fault]}
     oracles = [
         oracle._replace(ours=spoilt(oracle.ours, **faults)) for oracle in activations.ORACLES
