@@ -15,8 +15,8 @@ import tyro
 from torch import Tensor
 
 from dlnotes.activations import maxout, rrelu
-from dlnotes.activations._oracles import ORACLES
 from dlnotes.cli import run
+from dlnotes.oracles.activations import ORACLES
 from dlnotes.training.record import provenance
 
 Function = Callable[[Tensor], Tensor]
@@ -57,9 +57,13 @@ def ratio(name: str, ours: Function, theirs: Function, size: int, rounds: int) -
     if name != "rrelu, training":  # random, each in its own way: compare where it is not
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-6)
     else:
-        kept = x > 0
+        kept, below, (y, dx) = x > 0, x < 0, mine
         for a, b in zip(mine, reference, strict=True):
             torch.testing.assert_close(a[kept], b[kept])
+        slope = (y / x)[below]
+        if not ((slope > 0.1249) & (slope < 0.3334)).all():
+            raise AssertionError(f"{name}: a slope is outside of [1/8, 1/3]")
+        torch.testing.assert_close(dx[below], slope * g[below], rtol=1e-5, atol=1e-6)
     ratios = []
     for i in range(rounds):
         if i % MOVE == 0:

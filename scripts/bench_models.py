@@ -732,9 +732,9 @@ def unequal(accuracy: dict[str, float], labels: NDArray[np.int64], margin: float
     """Why the two speeds may not be compared; None if they may."""
     most = float(np.bincount(labels).max() / len(labels))
     ours, ordinary = accuracy["ours"], accuracy["ordinary"]
-    if ours < ordinary - margin / 100:
+    if not ours >= ordinary - margin / 100:
         return f"accuracy {ours:.3f} on dev, the ordinary model's {ordinary:.3f}"
-    if ordinary < most + margin / 100:
+    if not ordinary >= most + margin / 100:
         return f"the ordinary model has only {ordinary:.3f} on dev, the largest class {most:.3f}"
     return None
 

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from dlnotes.cli import run
 from dlnotes.optim import OPTIMIZERS
-from dlnotes.optim._oracles import ORACLES
+from dlnotes.oracles.optimizers import ORACLES
 from dlnotes.training.classifier import write_json
 from dlnotes.training.record import provenance
 
@@ -68,13 +68,16 @@ def contestants(name: str, params: list[Parameter]) -> dict[str, Optimizer]:
 
 
 def step_and_check(optimizer: Optimizer, params: list[Parameter]) -> None:
-    """One step, which has to move every parameter."""
+    """One step, which has to move every parameter, and to a number."""
     before = [p.detach().view(-1)[:64].clone() for p in params]
     optimizer.step()
     if any(
         torch.equal(p.detach().view(-1)[:64], old) for p, old in zip(params, before, strict=True)
     ):
         raise RuntimeError(f"a step of {type(optimizer).__name__} did not move every parameter")
+    # Of a NaN or an infinity anywhere a sum keeps a trace, and it takes no memory that counts.
+    if not all(p.detach().sum().isfinite() for p in params):
+        raise RuntimeError(f"a step of {type(optimizer).__name__} left a number that is not finite")
 
 
 def times(model: str, name: str, turns: int) -> dict[str, float]:

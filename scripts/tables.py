@@ -83,7 +83,12 @@ def translations(entries: list[dict[str, Any]]) -> str:
             )
     if not lines:
         return ""
-    head = ["Translation by beam search, lower-cased BLEU of sacrebleu:", ""]
+    head = [
+        "Translation by beam search, lower-cased BLEU of sacrebleu on detokenized text. The "
+        "published figures are lower-cased BLEU of spaCy's tokens, another measure, and compare "
+        "only roughly:",
+        "",
+    ]
     head += ["| corpus | model | epochs | test BLEU | published |", "|---|---|---|---|---|"]
     return "\n".join(head + lines)
 
@@ -91,12 +96,15 @@ def translations(entries: list[dict[str, Any]]) -> str:
 def stories(entries: list[dict[str, Any]]) -> str:
     """Test error of the memory networks on each bAbI task, and the published one."""
     errors = {(_task(e), e["model"]): _error(e) for e in entries if _task(e)}
+    # The published figures are of 10,000 training questions.
+    fewer = {_task(e): n for e in entries if _task(e) and (n := _questions(e)) < 10_000}
     models = [name for name in ("entnet", "dmn") if any(model == name for _, model in errors)]
     lines = ["| bAbI task | " + " | ".join(f"{MODELS[name]} | published" for name in models) + " |"]
     lines.append("|---" * (1 + 2 * len(models)) + "|")
     for task in sorted({task for task, _ in errors}):
         cells = [cell for name in models for cell in errors.get((task, name), ("–", "–"))]
-        lines.append(f"| {task} | {' | '.join(cells)} |")
+        name = f"{task} ({fewer[task]:,} questions)" if task in fewer else f"{task}"
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -104,6 +112,12 @@ def _task(entry: dict[str, Any]) -> int:
     """Number of the bAbI task that the entry is of, or 0."""
     corpus, _, task = entry["corpus"].partition("-")
     return int(task) if corpus == "babi" else 0
+
+
+def _questions(entry: dict[str, Any]) -> int:
+    """How many questions there were to train on and to choose the epoch."""
+    documents = entry["record"]["documents"]
+    return int(documents["train"] + documents["dev"])
 
 
 def _error(entry: dict[str, Any]) -> tuple[str, str]:
@@ -149,7 +163,7 @@ def _row(entry: dict[str, Any]) -> str:
     figures = [record["test"][name] for name in ("accuracy", "macro_f1")]
     shown = [f"{100 * f['mean']:.1f} ± {100 * f['std']:.1f}" for f in figures]
     published = entry.get("published")
-    before = f"{published['accuracy']:.1f} ({published['source']})" if published else ""
+    before = f"{published['accuracy']:.1f} ({_source(published)})" if published else ""
     model = MODELS.get(entry["model"], entry["model"])
     tokens = entry.get("reading", {}).get("tokenizer")
     if tokens in ("cased", "characters"):
@@ -162,6 +176,13 @@ def _row(entry: dict[str, Any]) -> str:
         f"| {entry['corpus']} | {model} "
         f"| {shown[0]} | {shown[1]} | {len(figures[0]['runs'])} | {before} |"
     )
+
+
+def _source(published: dict[str, Any]) -> str:
+    """Which model the figure is of, who published it, and the word vectors it was given, if any."""
+    vectors = published.get("vectors")
+    source: str = published["source"]
+    return f"{source}, given {vectors} vectors" if vectors else source
 
 
 if __name__ == "__main__":

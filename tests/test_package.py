@@ -44,6 +44,10 @@ classifier, record = train_classifier(
     load_dataset({"train": pairs}), None, model="textcnn", epochs=3, progress=False
 )
 assert classifier.classify(["fine"])[0]["label"] == "good"
+from dlnotes.oracles import rows
+proofs = list(rows(steps=5))
+assert len(proofs) > 40
+assert all(row.ok for row in proofs), proofs
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "site")],

@@ -82,11 +82,17 @@ def test_the_table_is_that_of_the_records():
 
 
 def test_files_that_are_named_exist():
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+    linked = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    sources = re.findall(r"`((?:\w+/)?\w+\.py)`", README)
+    scripts = re.findall(r"scripts/(\w+\.py)", README)
+    assert {"optim/adam.py", "nn/alignment.py"} <= set(sources)
+    assert {"train.py", "verify.py"} <= set(scripts)
+    assert linked
+    for path in linked:
         assert (ROOT / path).exists(), path
-    for path in re.findall(r"`((?:optim|models|data|foundations)/\w+\.py)`", README):
+    for path in sources:
         assert (ROOT / "src" / "dlnotes" / path).exists(), path
-    for name in re.findall(r"`scripts/(\w+\.py)", README):
+    for name in scripts:
         assert (ROOT / "scripts" / name).exists(), name
 
 

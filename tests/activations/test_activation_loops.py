@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from dlnotes import kernel
 from dlnotes.activations import _elementwise, elu, leaky_relu, sigmoid, softplus
 from dlnotes.activations._elementwise import _in_one_pass, _plain, elementwise
-from dlnotes.activations._oracles import ORACLES
+from dlnotes.oracles.activations import ORACLES
 
 every = pytest.mark.parametrize("case", ORACLES, ids=lambda case: case.name)
 SETTINGS = {

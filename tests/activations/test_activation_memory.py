@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from dlnotes.activations import maxout, rrelu
-from dlnotes.activations._oracles import ORACLES
+from dlnotes.oracles.activations import ORACLES
 
 every = pytest.mark.parametrize("case", ORACLES, ids=lambda case: case.name)
 N = 1 << 12

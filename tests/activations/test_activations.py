@@ -8,7 +8,7 @@ from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
 from compiling import compiles
 from dlnotes.activations import ACTIVATIONS, elu
-from dlnotes.activations._oracles import ORACLES, Oracle
+from dlnotes.oracles.activations import ORACLES, Oracle
 
 every = pytest.mark.parametrize("case", ORACLES, ids=lambda case: case.name)
 KINKED = {"step", "relu", "leaky_relu", "prelu", "rrelu", "maxout", "elu"}

@@ -64,7 +64,7 @@ def test_cache_is_keyed_by_content(tsv, tmp_path, monkeypatch):
     monkeypatch.setattr("dlnotes.data.tokenized._number", None)  # nothing is numbered again
     assert equal(tokenize(shutil.copy(tsv, tmp_path / "b.tsv") and tmp_path / "b.tsv", cache_dir=cache), first)  # fmt: skip
     tsv.write_text(tsv.read_text() + "pos\tnew words\n")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         tokenize(tsv, cache_dir=cache)
     monkeypatch.undo()
     assert len(tokenize(tsv, cache_dir=cache)) == len(first) + 1

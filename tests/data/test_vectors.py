@@ -5,10 +5,10 @@ import gzip
 import numpy as np
 import pytest
 
+import fasttext_vectors as reference
 from dlnotes.data.vectors import character_ngrams, read_vectors
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
-from reference import fasttext_vectors as reference
 
 WORDS = ["the", "goal", "größe", "北京", "chip", ",", "a"]
 E = 5

@@ -115,3 +115,14 @@ def test_bench_activations_checks_before_it_times(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(module, "cases", lambda: {"wrong": (torch.sigmoid, torch.tanh)})
     with pytest.raises(AssertionError, match="not close"):
         module.main(size=4096, rounds=2, compiled=False)
+
+
+@pytest.mark.parametrize("slope", [0.1, 0.4, float("nan"), 0.0])
+def test_bench_activations_looks_at_negative_inputs_of_rrelu_too(slope):
+    module = load("bench_activations")
+
+    def wrong(x):
+        return torch.where(x > 0, x, slope * x)
+
+    with pytest.raises(AssertionError, match=r"slope is outside|not close"):
+        module.ratio("rrelu, training", wrong, torch.relu, 4096, 1)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlnotes.activations import elu, relu, sigmoid, tanh
+from dlnotes.foundations.backpropagation import Network
 from dlnotes.foundations.perceptron import CORNERS, GATES, Neuron, Perceptron, identity
 
 
@@ -95,3 +96,25 @@ def test_a_sigmoid_neuron_learns_or():
     losses = neuron.learn(CORNERS, GATES["OR"], lr=2.0, epochs=200)
     assert (neuron(CORNERS) > 0.5).float().equal(GATES["OR"])
     assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.5])
+def test_erratum_a_constant_derivative_is_affine_and_linear_only_without_a_bias(bias):
+    """The linear unit, and layers of it, which are one linear unit (notes, errata)."""
+    neuron = Neuron(3, identity, torch.float64)
+    neuron.w, neuron.b = torch.tensor([2.0, -1.0, 3.0]).double(), torch.tensor(bias).double()
+    generator = torch.Generator().manual_seed(0)
+    network = Network(
+        [3, 5, 4], identity, cross_entropy=False, dtype=torch.float64, generator=generator
+    )
+    for b in network.biases:
+        b.fill_(bias)
+    x, y = torch.randn(2, 7, 3, dtype=torch.float64, generator=generator)
+    for f in (neuron, network):
+        slopes = torch.autograd.functional.jacobian(lambda x, f=f: f(x).sum(0), x)
+        assert slopes.abs().min() > 0.01
+        torch.testing.assert_close(slopes, slopes[..., :1, :].expand_as(slopes))  # of all samples
+        origin = f(torch.zeros_like(x))
+        torch.testing.assert_close(f(x + y), f(x) + f(y) - origin)
+        assert torch.allclose(f(x + y), f(x) + f(y)) == (bias == 0)
+        assert origin.any() == (bias != 0)

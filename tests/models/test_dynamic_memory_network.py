@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dlnotes.models import DynamicMemoryNetwork
 from dlnotes.models.dynamic_memory_network import AttentionGRU, encode_positions
 from dlnotes.nn import PAD, SENTENCE_END, gru_step
-from reference import dynamic_memory_network as reference
+from dlnotes.oracles.papers import dynamic_memory_network as reference
 from stories import documents
 
 V, C = 30, 4

@@ -58,6 +58,9 @@ def test_sure_scores_stay_finite():
         ([0.5, 0.5], "probabilities", "allowed: 3 numbers"),
         ([0.5, 0.5, 0.5], "probabilities", "of sum 1"),
         ([1.5, -0.5, 0.0], "logits", "at least 0"),
+        ([0.5, float("nan"), 0.5], "logits", "at least 0"),
+        ([float("nan"), 0.5, 0.5], "probabilities", "at least 0"),
+        ([float("inf"), 0.0, 0.0], "probabilities", "of sum 1"),
         ([1.0, 0.0, 0.0], "votes", "kind is 'votes'"),
     ],
 )

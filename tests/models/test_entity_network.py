@@ -14,7 +14,7 @@ from dlnotes.activations import prelu, sigmoid
 from dlnotes.models import EntityNetwork
 from dlnotes.models.entity_network import Memory
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END
-from reference import entity_network as reference
+from dlnotes.oracles.papers import entity_network as reference
 from stories import documents
 
 V, C = 30, 4

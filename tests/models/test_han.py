@@ -13,7 +13,7 @@ from dlnotes.models import HAN
 from dlnotes.models import han as module
 from dlnotes.models.han import ContextAttention, like_length
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END, sentences
-from reference.han import Trace, of_parameters
+from dlnotes.oracles.papers.han import Trace, of_parameters
 
 V = 30
 

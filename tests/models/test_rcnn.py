@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlnotes.models import RCNN
 from dlnotes.nn import PAD
-from reference.rcnn import Trace, of_parameters
+from dlnotes.oracles.papers.rcnn import Trace, of_parameters
 
 LENGTHS = [9, 1, 4, 2, 9, 12, 3]
 

@@ -15,7 +15,7 @@ from dlnotes.models import Seq2seq, Seq2seqTranslator
 from dlnotes.nn import ALIGNMENTS, PAD, AdditiveAttention, MultiplicativeAttention, gru_update
 from dlnotes.nn.decoding import BEGIN, END, beam_search, greedy
 from dlnotes.optim import Adam
-from reference.seq2seq import decode
+from dlnotes.oracles.papers.seq2seq import decode
 
 V, W = 12, 10
 SMALL: dict[str, Any] = {"embedding_dim": 5, "hidden_size": 4, "maxout_size": 3}

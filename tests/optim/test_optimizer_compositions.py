@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from dlnotes.optim import OPTIMIZERS, AdamW
-from dlnotes.optim._oracles import ORACLES, loss, start
+from dlnotes.oracles.optimizers import ORACLES, loss, start
 
 TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 every_rule = pytest.mark.parametrize("name", OPTIMIZERS)

@@ -11,13 +11,10 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from dlnotes.activations import _oracles as activations
 from dlnotes.data.dataset import load_dataset
-from dlnotes.foundations import _oracles as foundations
-from dlnotes.models import _oracles as models
 from dlnotes.optim import OPTIMIZERS
-from dlnotes.optim._oracles import ORACLES
-from reference import rows as papers
+from dlnotes.oracles import comparisons, optimizers
+from dlnotes.oracles.optimizers import ORACLES
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -38,10 +35,7 @@ def call(name, *arguments):
 def test_verify_passes_and_writes_its_rows(tmp_path, capsys):
     load("verify").main(json=tmp_path / "rows.json", steps=20)
     record = json.loads((tmp_path / "rows.json").read_text())
-    others = [*activations.rows(), *foundations.rows(), *models.rows()]
-    others = [row.note for row in others] + [note for note, *_ in papers.rows()]
-    assert len(record["rows"]) == len(OPTIMIZERS) + 2 + len(others)
-    assert [row["note"] for row in record["rows"]][-len(others) :] == others
+    assert [row["note"] for row in record["rows"]] == [c.note for c in comparisons()]
     assert all(row["ok"] and row["difference"] <= row["tolerance"] for row in record["rows"])
     assert {"command", "commit", "versions", "machine"} <= record.keys()
     out = capsys.readouterr().out
@@ -50,18 +44,39 @@ def test_verify_passes_and_writes_its_rows(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("wrong", [1.0 + 1e-6, float("nan")])
-def test_verify_exits_with_1_when_a_row_fails(wrong, monkeypatch, capsys):
-    script = load("verify")
+def test_verify_exits_with_1_when_a_row_fails(wrong, tmp_path, monkeypatch, capsys):
+    """NaN comes into torch's parameters at their last step, when all before was right."""
     adam = ORACLES["adam"]
 
-    def mapped(lr, **same):
-        return {"lr": lr * wrong if wrong == wrong else float("inf"), **same}
+    def theirs(params, lr, **same):
+        optimizer = adam.torch(params, lr=lr if math.isnan(wrong) else lr * wrong, **same)
+        count = iter(range(1, 21))
 
-    monkeypatch.setitem(script.ORACLES, "adam", adam._replace(mapped=mapped))
+        def spoil(*_):
+            if next(count) == 20 and math.isnan(wrong):
+                with torch.no_grad():
+                    params[0][-1] = wrong
+
+        optimizer.register_step_post_hook(spoil)
+        return optimizer
+
+    monkeypatch.setitem(optimizers.ORACLES, "adam", adam._replace(torch=theirs))
     with pytest.raises(SystemExit) as error:
-        script.main(steps=20)
+        load("verify").main(json=tmp_path / "rows.json", steps=20)
     assert error.value.code == 1
-    assert capsys.readouterr().out.count("NO") >= 1
+    assert capsys.readouterr().out.count("NO") == 1
+    written = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    (row,) = [row for row in written if not row["ok"]]
+    assert row["note"] == "Adam"
+    assert math.isnan(row["difference"]) == math.isnan(wrong)
+
+
+def test_verify_exits_with_1_when_there_is_nothing_to_compare(monkeypatch):
+    script = load("verify")
+    monkeypatch.setattr(script, "rows", lambda steps: iter(()))
+    with pytest.raises(SystemExit) as error:
+        script.main()
+    assert error.value.code == 1
 
 
 @pytest.mark.parametrize("name", ["gradient-descent", "nesterov", "adam"])
@@ -178,3 +193,10 @@ def test_benchmark_notices_a_step_that_does_nothing():
     params[0].grad = torch.ones(3)
     with pytest.raises(RuntimeError, match="did not move every parameter"):
         script.step_and_check(torch.optim.SGD(params, lr=0.1), params)
+    for bad in (math.nan, math.inf):
+        params = [Parameter(torch.ones(100)), Parameter(torch.ones(3))]
+        for p in params:
+            p.grad = torch.ones_like(p)
+        params[0].grad[-1] = bad
+        with pytest.raises(RuntimeError, match="not finite"):
+            script.step_and_check(torch.optim.SGD(params, lr=0.1), params)

@@ -18,7 +18,8 @@ from dlnotes.optim import (
     RMSProp,
     _kernel,
 )
-from dlnotes.optim._oracles import ORACLES, largest_difference, loss, start, trajectory
+from dlnotes.oracles import Comparison
+from dlnotes.oracles.optimizers import ORACLES, case, loss, start, trajectory
 
 RTOL = 1e-10  # atol is 0: a looser one lets a wrong place of ε through
 
@@ -54,11 +55,14 @@ def test_equals_torch_in_float64(name, hyper, maximize, weight_decay, fused):
 def test_the_comparison_would_notice(name):
     """A rate wrong by one part in a million is far outside of the tolerance."""
     oracle = ORACLES[name]
-    hyper = {**oracle.grid[0], "lr": oracle.grid[0]["lr"] * (1 + 1e-6)}
-    ours = trajectory(lambda p: oracle.rule(p, **hyper))
-    theirs = trajectory(lambda p: oracle.torch(p, **oracle.mapped(**oracle.grid[0])))
-    assert ((ours - theirs).abs() / theirs.abs()).max() > 100 * RTOL
-    assert largest_difference(oracle, oracle.grid[0], 50) < RTOL
+    hyper = oracle.grid[0]
+
+    def off(lr, **same):
+        return oracle.mapped(lr=lr * (1 + 1e-6), **same)
+
+    wrong, right = case(oracle._replace(mapped=off), hyper), case(oracle, hyper)
+    assert 1e-4 > Comparison("", "", "", [wrong], RTOL, "each").row().difference > 100 * RTOL
+    assert Comparison("", "", "", [right], RTOL, "each").row().ok
 
 
 @pytest.mark.parametrize("fused", [None, False], ids=["kernel", "operations"])
@@ -353,13 +357,3 @@ def test_erratum_batch_gradient_descent_needs_a_suitable_rate():
         ends[lr] = w.detach().abs().max().item()
     assert ends[0.19] < 1e-10
     assert ends[0.21] > 1e10
-
-
-def test_erratum_constant_derivative_is_affine_not_linear():
-    def f(x):
-        return 3 * x + 1
-
-    x = torch.linspace(-2, 2, 9, requires_grad=True)
-    (slope,) = torch.autograd.grad(f(x).sum(), x)
-    assert (slope == 3).all()
-    assert f(1.0 + 1.0) != f(1.0) + f(1.0)

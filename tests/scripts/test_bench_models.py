@@ -163,6 +163,8 @@ def test_no_time_is_shown_of_a_model_that_is_less_accurate(script, files, tmp_pa
         (0.88, 0.90, None),
         (0.99, 0.90, None),
         (0.90, 0.61, "has only 0.610"),  # of the largest class there are 0.6
+        (float("nan"), 0.90, "accuracy nan"),
+        (0.90, float("nan"), "ordinary model's nan"),
     ],
 )
 def test_accuracies_that_may_be_compared(bench, ours, ordinary, says):

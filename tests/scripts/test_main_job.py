@@ -8,9 +8,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from running import process
 
 from dlnotes.models import MODELS
+from dlnotes.training.progress import Progress
 from small import model_args
 
 
@@ -88,23 +90,50 @@ def same_run(a, b):
         assert records[0][key] == records[1][key], key
 
 
+@pytest.fixture
+def begun(monkeypatch):
+    """How many updates were done before, for each training that begins in this process."""
+    seen = []
+
+    class Seen(Progress):
+        def __init__(self, steps, done=0, **options):
+            seen.append(done)
+            super().__init__(steps, done, **options)
+
+    monkeypatch.setattr("dlnotes.training.fit.Progress", Seen)
+    return seen
+
+
+def saved_step(folder):
+    """Updates done at the last checkpoint; 0 while there is none."""
+    path = folder / "checkpoint.pt"
+    return torch.load(path, weights_only=True)["state"]["step"] if path.exists() else 0
+
+
 @pytest.mark.parametrize("model", ["fasttext", "textcnn"])
-def test_kill_at_a_random_moment_and_resume_bit_for_bit(script, files, tmp_path, model):
+def test_kill_at_a_random_moment_and_resume_bit_for_bit(script, files, tmp_path, model, begun):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert script("train", *arguments(files, whole, model)).code == 0
+    steps = saved_step(whole)
     child = process("train", *arguments(files, killed, model))
-    while not (killed / "checkpoint.pt").exists():
+    moment = random.Random().randint(1, steps // 2)
+    while saved_step(killed) < moment:
         assert child.poll() is None, child.stderr.read()
         time.sleep(0.005)
-    time.sleep(random.Random().uniform(0, 0.4))
+    time.sleep(random.Random().uniform(0, 0.02))
     child.send_signal(signal.SIGKILL)
     child.communicate()
+    assert child.returncode == -signal.SIGKILL  # it was not done yet
+    assert not (killed / "metrics.json").exists()
+    done = saved_step(killed)
+    assert 0 < done < steps
     resumed = script("train", *arguments(files, killed, model), "--resume")
     assert resumed.code == 0, resumed.err
+    assert begun == [0, done]  # from the start again would give the same
     same_run(whole, killed)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(script, files, tmp_path):
+def test_ctrl_c_saves_and_says_how_to_go_on(script, files, tmp_path, begun):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert script("train", *arguments(files, whole, epochs=20)).code == 0
     child = process("train", *arguments(files, stopped, epochs=20))
@@ -118,8 +147,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(script, files, tmp_path):
     command = err.splitlines()[-1]
     assert "Go on with:" in err
     assert command.endswith("--resume")
+    done = saved_step(stopped)
+    assert 0 < done < saved_step(whole)
     resumed = script("train", *command.split()[2:])
     assert resumed.code == 0, resumed.err
+    assert begun == [0, done]
     same_run(whole, stopped)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import dlnotes.training.fit as fit_module
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
-from dlnotes.optim import Adam, GradientDescent
+from dlnotes.optim import OPTIMIZERS, Adam, GradientDescent, clip_grad_norm_
+from dlnotes.training.board import Board
 from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import Interrupted, fit
@@ -309,28 +311,75 @@ def test_fit_knows_neither_models_nor_rules(dataset):
 
 
 class Waits(TorchDispatchMode):
-    """Counts how often a value is read, which on CUDA waits for everything before it."""
+    """Notes after which updates a value is read, which on CUDA waits for everything before it.
 
-    def __init__(self):
+    The numbers of steps that Adam keeps are on the CPU everywhere: to read one waits for nothing.
+    """
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "_coalesce")
+
+    def __init__(self, optimizer):
         super().__init__()
-        self.count = 0
+        self.optimizer, self.updates, self.after = optimizer, 0, []
+        optimizer.register_step_post_hook(self.count)
+
+    def count(self, *_):
+        self.updates += 1
+
+    def is_a_counter(self, x):
+        counters = [s["step"] for s in self.optimizer.state.values() if "step" in s]
+        return x.data_ptr() in [c.data_ptr() for c in counters if isinstance(c, torch.Tensor)]
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function is torch.ops.aten._local_scalar_dense.default
+        name = function._schema.name.removeprefix("aten::")
+        if name in self.NAMES and not (name == self.NAMES[0] and self.is_a_counter(args[0])):
+            self.after.append((name, self.updates))
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("rule", [torch.optim.SGD, GradientDescent])
-def test_the_loop_reads_values_only_now_and_then(dataset, rule):
+def reads(dataset, model, optimizer, **options):
+    """Names of what waits, in updates after which nothing should be read; and how often else."""
+    with Waits(optimizer) as waits:
+        state = run(dataset, model, optimizer, batch_size=2, epochs=1, **options)
+    assert state.step == waits.updates > 100
+    shown = [(n % 10 == 0 and n > 0) or n == state.step for _, n in waits.after]
+    hidden = [name for (name, _), due in zip(waits.after, shown, strict=True) if not due]
+    tenth = [n for name, n in waits.after if name != "_coalesce" and 0 < n < state.step]
+    return hidden, max(map(tenth.count, tenth))
+
+
+CLIPPED = {"clip_gradients": partial(clip_grad_norm_, max_norm=0.1)}
+
+
+@pytest.mark.parametrize(("options", "board"), [({}, False), (CLIPPED, True)], ids=["", "more"])
+@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.Adam, *OPTIMIZERS.values()])
+def test_the_loop_reads_values_only_now_and_then(dataset, tmp_path, rule, options, board):
     """The CPU twin of: no hidden CUDA synchronisation in an update."""
     model = make(dataset)
-    kwargs = {"fused": False} if rule is GradientDescent else {}
-    with Waits() as waits:
-        state = run(
-            dataset, model, rule(model.parameters(), lr=0.01, **kwargs), batch_size=2, epochs=1
-        )
-    assert state.step > 100
-    assert waits.count <= 2 * (state.step // 10) + 12
+    kwargs = {"fused": False} if rule in OPTIMIZERS.values() else {}
+    optimizer = rule(model.parameters(), lr=0.01, **kwargs)
+    board = Board(tmp_path) if board else None
+    hidden, at_once = reads(dataset, model, optimizer, **options, board=board)
+    assert hidden == []
+    assert at_once == 2 + (board is not None)  # the loss, its sum and the norm on the board
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS.values())
+def test_of_a_sparse_gradient_only_the_number_of_rows_is_waited_for(dataset, rule):
+    model = make(dataset, "fasttext", sparse=True)
+    optimizer = rule(model.parameters(), lr=0.01, fused=False)
+    hidden, at_once = reads(dataset, model, optimizer, **CLIPPED)
+    assert set(hidden) == {"_coalesce"}
+    assert len(hidden) <= 120  # one an update
+    assert at_once == 2
+
+
+def test_a_value_read_in_every_update_is_noticed(dataset):
+    model = make(dataset)
+    rule = GradientDescent(model.parameters(), lr=0.01, fused=False)
+    clip = partial(clip_grad_norm_, max_norm=0.1, error_if_nonfinite=True)
+    hidden, _ = reads(dataset, model, rule, clip_gradients=clip)
+    assert hidden.count("_local_scalar_dense") > 90
 
 
 @pytest.mark.parametrize("options", [{}, {"class_weights": torch.tensor([1.0, 2.0, 3.0])}, {"label_smoothing": 0.1}])  # fmt: skip

@@ -1,6 +1,7 @@
 """Labels that are sequences in the one loop; translators in folders; BLEU."""
 
 import os
+import re
 import signal
 
 import numpy as np
@@ -111,7 +112,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, stop_after
         fit(model, optimizer, data.train, data.dev, checkpoint=path, **options)
     other = make(data, dropout=0.2).model
     rule = Adam(other.parameters(), lr=0.01)
+    steps = []
+    rule.register_step_post_hook(lambda *_: steps.append(1))
     fit(other, rule, data.train, data.dev, checkpoint=path, resume=True, **options)
+    assert stop_after + len(steps) == 2 * -(-len(data.train) // 30)  # and not from the start
     for a, b in zip(whole.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -249,7 +253,7 @@ def test_what_is_no_translator_is_told(trained, tmp_path):
         with pytest.raises(UserError, match=name):
             Translator.load(broken)
         (broken / name).write_text("{}")
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=re.escape(str(broken))):
             Translator.load(broken)
     with pytest.raises(UserError, match="beam must be at least 1"):
         trained[1].translate(["x"], beam=0)

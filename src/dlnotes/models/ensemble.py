@@ -40,7 +40,11 @@ def average_scores(
             members, or an unknown kind.
     """
     check_choice("kind", kind, AVERAGES)
-    if len(weights) != len(scores) or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+    if (
+        len(weights) != len(scores)
+        or not all(w >= 0 for w in weights)
+        or not abs(sum(weights) - 1) <= 1e-6  # NaN is refused too
+    ):
         raise ValueError(
             f"weights is {list(weights)!r}; allowed: {len(scores)} numbers of at least 0, of sum 1"
         )

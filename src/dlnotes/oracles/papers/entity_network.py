@@ -9,6 +9,7 @@ Array = NDArray[np.float64]
 
 
 def phi(x: Array, slope: Array) -> Array:
+    """The PReLU whose slopes all layers share."""
     return np.where(x > 0, x, slope * x)
 
 

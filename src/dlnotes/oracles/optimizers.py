@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from dlnotes.optim.adadelta import Adadelta
 from dlnotes.optim.adagrad import Adagrad
 from dlnotes.optim.adam import Adam, AdamW
+from dlnotes.optim.clipping import clip_grad_norm_, clip_grad_value_
 from dlnotes.optim.gradient_descent import GradientDescent
 from dlnotes.optim.momentum import Momentum
 from dlnotes.optim.nesterov import Nesterov
 from dlnotes.optim.rmsprop import RMSProp
+from dlnotes.oracles.comparison import Case, Comparison, Outputs
 
 
 class Oracle(NamedTuple):
@@ -135,11 +139,11 @@ def loss(w: Tensor, step: int) -> Tensor:
     return ((0.2 + n / len(n)) * off**2 + 0.1 * off * off.roll(1) + shaken * off).sum()
 
 
-def start(n: int = 23, dtype: torch.dtype = torch.float64) -> torch.nn.Parameter:
+def start(n: int = 23, dtype: torch.dtype = torch.float64) -> Parameter:
     """Where the trajectories start."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(n, dtype=torch.float64, generator=generator)
-    return torch.nn.Parameter(((4 + noise) * (1 - 2 * (torch.arange(n) % 2))).to(dtype))
+    return Parameter(((4 + noise) * (1 - 2 * (torch.arange(n) % 2))).to(dtype))
 
 
 def trajectory(
@@ -158,10 +162,63 @@ def trajectory(
     return torch.stack(path)
 
 
-def largest_difference(oracle: Oracle, hyper: dict[str, Any], steps: int = 300) -> float:
-    """The largest relative difference of two float64 trajectories, through the mapping."""
-    ours = trajectory(lambda params: oracle.rule(params, **hyper), steps)
-    theirs = trajectory(lambda params: oracle.torch(params, **oracle.mapped(**hyper)), steps)
-    if torch.equal(ours[0], ours[-1]):
-        raise RuntimeError(f"{oracle.note}: the parameters did not move")
-    return ((ours - theirs).abs() / theirs.abs()).max().item()
+def case(
+    oracle: Oracle, hyper: dict[str, Any], steps: int = 300, fused: bool | None = None
+) -> Case:
+    """Two trajectories in float64, through the mapping, and how far each moved in all."""
+    return Case(
+        lambda: _moved(trajectory(lambda p: oracle.rule(p, **hyper, fused=fused), steps)),
+        lambda: _moved(trajectory(lambda p: oracle.torch(p, **oracle.mapped(**hyper)), steps)),
+    )
+
+
+def _moved(path: Tensor) -> Outputs:
+    """The path, and its last point less the start: 0 where an optimizer does nothing."""
+    return path, path[-1] - start().detach()
+
+
+def comparisons(steps: int = 300) -> Iterator[Comparison]:
+    """Yield every rule against torch's, both ways of running it, and clipping against torch's."""
+    for oracle in ORACLES.values():
+        cases = [
+            case(oracle, {**hyper, **options}, steps, fused)
+            for hyper in oracle.grid
+            for options in ({}, {"weight_decay": 0.05})
+            for fused in (None, False)
+        ]
+        name = f"torch.optim.{getattr(oracle.torch, '__name__', '')}"
+        yield Comparison(oracle.note, name, oracle.mapping, cases, 1e-10, "each")
+    for what, function, cases in (
+        ("norm", "clip_grad_norm_", [_norm(s, p) for s in _SCALES for p in (1.0, 2.0, math.inf)]),
+        ("value", "clip_grad_value_", [_value(scale) for scale in _SCALES]),
+    ):
+        name = f"torch.nn.utils.{function}"
+        yield Comparison(f"Clipping by {what}", name, "same arguments", cases, 0.0, "each")
+
+
+_SCALES = (1e-3, 1.0, 1e3)
+
+
+def _gradients(scale: float) -> list[Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    params = [Parameter(torch.zeros(n, dtype=torch.float64)) for n in (5, 1, 40)]
+    for p in params:
+        p.grad = scale * torch.randn(p.shape, dtype=torch.float64, generator=generator)
+    return params
+
+
+def _norm(scale: float, norm_type: float) -> Case:
+    def clipped(clip: Callable[..., Tensor]) -> Outputs:
+        params = _gradients(scale)
+        return clip(params, 1.0, norm_type), *(p.grad for p in params if p.grad is not None)
+
+    return Case(lambda: clipped(clip_grad_norm_), lambda: clipped(torch.nn.utils.clip_grad_norm_))
+
+
+def _value(scale: float) -> Case:
+    def clipped(clip: Callable[..., None]) -> Outputs:
+        params = _gradients(scale)
+        clip(params, 0.5)
+        return [p.grad for p in params if p.grad is not None]
+
+    return Case(lambda: clipped(clip_grad_value_), lambda: clipped(torch.nn.utils.clip_grad_value_))

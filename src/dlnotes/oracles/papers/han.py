@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 
 class GRU(NamedTuple):
+    """Parameters of a GRU as torch keeps them."""
+
     W: Array  # 3h e: reset, update, new
     U: Array  # 3h h
     b: Array  # 3h
@@ -21,12 +23,16 @@ class GRU(NamedTuple):
 
 
 class Attention(NamedTuple):
+    """Parameters of an attention."""
+
     W: Array  # a d
     b: Array  # a
     u: Array  # a
 
 
 class Trace(NamedTuple):
+    """What the model computes on its way through a document."""
+
     word_weights: list[Array]
     sentence_vectors: Array
     sentence_weights: Array
@@ -34,10 +40,12 @@ class Trace(NamedTuple):
 
 
 def sigmoid(x: Array) -> Array:
+    """σ(x)."""
     return 1 / (1 + np.exp(-x))
 
 
 def gru(x: Array, p: GRU) -> list[Array]:
+    """Equations 1 to 4: the states over a sequence."""
     h = np.zeros(p.U.shape[1])
     states = []
     for x_t in x:
@@ -49,11 +57,13 @@ def gru(x: Array, p: GRU) -> list[Array]:
 
 
 def bidirectional(x: Array, right: GRU, left: GRU) -> Array:
+    """The states of both directions, side by side."""
     pairs = zip(gru(x, right), reversed(gru(x[::-1], left)), strict=True)
     return np.array([np.concatenate(pair) for pair in pairs])
 
 
 def attend(h: Array, p: Attention) -> tuple[Array, Array]:
+    """Equations 5 to 7 (of sentences: 8 to 10): the weighted sum, and the weights."""
     scores = np.array([np.tanh(p.W @ h_i + p.b) @ p.u for h_i in h])
     alpha = np.exp(scores) / np.exp(scores).sum()
     return sum(a * h_i for a, h_i in zip(alpha, h, strict=True)), alpha

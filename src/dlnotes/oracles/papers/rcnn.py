@@ -11,6 +11,8 @@ Array = NDArray[np.float64]
 
 
 class Trace(NamedTuple):
+    """What the model computes on its way through a document."""
+
     left: Array  # n l: c_l(w_1) ... c_l(w_n)
     right: Array  # n l
     latent: Array  # n h: y2

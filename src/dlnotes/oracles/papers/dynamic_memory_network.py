@@ -10,6 +10,7 @@ Weights = dict[str, Array]
 
 
 def sigmoid(x: Array) -> Array:
+    """σ(x)."""
     return 1 / (1 + np.exp(-x))
 
 
@@ -21,6 +22,7 @@ def gru(p: Weights, name: str, x: Array, h: Array) -> Array:
 
 
 def gru_step(W: Array, U: Array, b: Array, c: Array, x: Array, h: Array) -> Array:
+    """One step of a GRU, the gates in torch's order and sense."""
     (xr, xz, xn), (hr, hz, hn) = np.split(W @ x + b, 3), np.split(U @ h + c, 3)
     r, z = sigmoid(xr + hr), sigmoid(xz + hz)
     return (1 - z) * np.tanh(xn + r * hn) + z * h
@@ -39,13 +41,14 @@ def attention_gru(p: Weights, facts: list[Array], g: list[float]) -> Array:
 def gated_gru(p: Weights, facts: list[Array], g: list[float]) -> Array:
     """DMN, section 2.3: a whole GRU, taken as far as the weight says."""
     h = np.zeros(len(facts[0]))
-    parameters = [p[f"attend.{name}"] for name in "WUbc"]
+    W, U, b, c = (p[f"attend.{name}"] for name in "WUbc")
     for f, g_i in zip(facts, g, strict=True):
-        h = g_i * gru_step(*parameters, f, h) + (1 - g_i) * h
+        h = g_i * gru_step(W, U, b, c, f, h) + (1 - g_i) * h
     return h
 
 
 def read(p: Weights, name: str, words: list[int], size: int) -> list[Array]:
+    """States of a GRU over the words."""
     h, states = np.zeros(size), []
     for word in words:
         h = gru(p, name, p["vectors.weight"][word], h)
