@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import math
@@ -9,6 +10,7 @@ import numbers
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
 import torch
@@ -235,9 +237,10 @@ class UpdateRule(Optimizer):
                 :func:`dlnotes.optim.from_torch` converts the states of ``torch.optim``.
         """
         groups = _in_order_of_names(state_dict["param_groups"], self.param_groups)
-        super().load_state_dict(
-            {**state_dict, "state": _copy(state_dict["state"]), "param_groups": groups}
-        )
+        with _ordinary_tensors():
+            super().load_state_dict(
+                {**state_dict, "state": _copy(state_dict["state"]), "param_groups": groups}
+            )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._check_state(state)
@@ -383,11 +386,18 @@ class UpdateRule(Optimizer):
     def _state(self, p: Tensor) -> dict[str, Tensor]:
         state = self.state[p]
         if not state:
-            new = {"step": _step(0.0)} if "t" in self._hyper else {}
-            for name in self.accumulators:
-                new[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            with _ordinary_tensors():
+                new = {"step": _step(0.0)} if "t" in self._hyper else {}
+                for name in self.accumulators:
+                    new[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
             state.update(new)  # at once: another thread may look
         return cast("dict[str, Tensor]", state)
+
+
+def _ordinary_tensors() -> AbstractContextManager[Any]:
+    """Inside of inference mode: tensors that may be changed outside of it, too."""
+    inside = torch.is_inference_mode_enabled()
+    return torch.inference_mode(False) if inside else contextlib.nullcontext()
 
 
 def _step(value: Any) -> Tensor:

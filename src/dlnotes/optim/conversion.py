@@ -71,7 +71,7 @@ def from_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, 
         kept = {name: theirs[name] for name in ("params", "param_names") if name in theirs}
         also = {"maximize": theirs.get("maximize", False), "weight_decay": theirs["weight_decay"]}
         options = {"differentiable": False, "fused": None}
-        extra = _extra(theirs, _TORCHS_NAMES)
+        extra = _extra(theirs, _TORCHS_NAMES, conversion.from_group)
         groups.append({**extra, **kept, **ours, **also, **options})
         for p in theirs["params"]:
             if p in states:
@@ -104,7 +104,8 @@ def to_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, An
             raise ValueError(f"this is no state of {rule.__name__}: a group has no {missing[0]}")
         kept = {name: ours[name] for name in ("params", "param_names") if name in ours}
         also = {name: ours[name] for name in ("maximize", "weight_decay")}
-        extra = _extra(ours, {*rule.kernel_names(), "maximize", "differentiable", "fused"})
+        known = {*rule.kernel_names(), "maximize", "differentiable", "fused"}
+        extra = _extra(ours, known, conversion.to_group)
         theirs = {**conversion.required, **conversion.to_group(ours), **also}
         template = _torchs_defaults(conversion.torch, theirs)
         groups.append({**extra, **template, **kept, **theirs})
@@ -118,7 +119,9 @@ def _same(*names: str) -> Callable[[Group], Group]:
     return lambda group: {name: group[name] for name in names}
 
 
-def _renamed(**names: str) -> tuple[Callable[[State, Group], State], Callable[[State, Group], State]]:
+def _renamed(
+    **names: str,
+) -> tuple[Callable[[State, Group], State], Callable[[State, Group], State]]:
     """Both ways between states that differ in names only, given as ``ours="theirs"``."""
 
     def from_state(state: State, group: Group) -> State:
@@ -207,7 +210,9 @@ def _torchs_defaults(name: str, hyper: Group) -> Group:
     """The group of a fresh torch optimizer, in this torch's version."""
     parameter = torch.nn.Parameter(torch.zeros((), device="cpu"))
     optimizer = getattr(torch.optim, name)([parameter], **hyper)
-    return {k: v for k, v in optimizer.param_groups[0].items() if k not in ("params", "param_names")}
+    return {
+        k: v for k, v in optimizer.param_groups[0].items() if k not in ("params", "param_names")
+    }
 
 
 _TORCHS_NAMES = {
@@ -218,10 +223,13 @@ _TORCHS_NAMES = {
 }
 
 
-def _extra(group: Group, known: set[str]) -> Group:
-    """What others keep in a group, such as a scheduler's ``initial_lr``."""
+def _extra(group: Group, known: set[str], convert: Callable[[Group], Group]) -> Group:
+    """What others keep in a group, rates of a scheduler among it."""
     names = {*known, "params", "param_names"}
-    return {name: copy.deepcopy(value) for name, value in group.items() if name not in names}
+    extra = {name: copy.deepcopy(value) for name, value in group.items() if name not in names}
+    for name in {"initial_lr", "max_lr", "min_lr"} & set(extra):
+        extra[name] = convert({**group, "lr": extra[name]})["lr"]
+    return extra
 
 
 def _conversion(rule: type[UpdateRule]) -> Conversion:
