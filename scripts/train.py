@@ -107,7 +107,7 @@ def main(
         dev_fraction: Share of the training documents that becomes dev.
         model_args: The model's own hyper-parameters, for example embedding_dim=100 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
-        checkpoint_every: Updates between two checkpoints; 0: only at each epoch's end.
+        checkpoint_every: Updates between two checkpoints; 0: only at the end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
     """
     if bootstrap and boost:

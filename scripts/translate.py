@@ -85,7 +85,7 @@ def train(
         length_penalty: More favours longer translations.
         model_args: The model's own hyper-parameters, for example hidden_size=256 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
-        checkpoint_every: Updates between two checkpoints; 0: only at each epoch's end.
+        checkpoint_every: Updates between two checkpoints; 0: only at the end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
     """
     for kind, name, known in (("model", model, TRANSLATORS), ("optimizer", optimizer, OPTIMIZERS)):
