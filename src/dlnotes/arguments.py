@@ -179,7 +179,9 @@ def _say(hint: Any, value: Any) -> str:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         rules = " and ".join(map(str, inner[1:]))
-        return rules if _allows(inner[0], value) else f"{_say(inner[0], value)}, {rules},"
+        if _allows(inner[0], value):
+            return rules
+        return f"{_say(inner[0], value)} {'of ' * rules.startswith('at least')}{rules}"
     if origin in (Union, types.UnionType):
         return " or ".join(_say(one, value) for one in inner)
     if origin is tuple:
