@@ -68,7 +68,9 @@ def wrong_digits(network: Network, split: Split, most: int = 40) -> Figure:
 def diverged(what: str, step: int, epoch: int, lr: float) -> UserError:
     """The error of a training that is lost; nothing of it is kept but the TensorBoard log."""
     where = f"step {step} (epoch {epoch})"
-    return UserError(f"{what} at {where}: the training has diverged; lower --lr (now {lr:g})")
+    return UserError(
+        f"{what} at {where}: the training has diverged; try a smaller --lr than {lr:g}"
+    )
 
 
 @checked

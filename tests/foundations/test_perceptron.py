@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlnotes.activations import elu, relu, sigmoid, tanh
+from dlnotes.errors import UserError
 from dlnotes.foundations.perceptron import CORNERS, GATES, Neuron, Perceptron, identity
 
 
@@ -95,3 +96,12 @@ def test_a_sigmoid_neuron_learns_or():
     losses = neuron.learn(CORNERS, GATES["OR"], lr=2.0, epochs=200)
     assert (neuron(CORNERS) > 0.5).float().equal(GATES["OR"])
     assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("lr", [10.0, 1e10])
+def test_a_descent_that_diverges_ends_in_an_error(lr):
+    """The weights are lost before or after the loss is."""
+    with pytest.raises(UserError, match=r"not finite after epoch \d+: .*lower lr \(now 1"):
+        Neuron(2, identity).learn(CORNERS, GATES["OR"], lr=lr, epochs=100)
+    with pytest.raises(UserError, match="not finite after epoch 1"):
+        Neuron(2, identity).learn(CORNERS, GATES["OR"], lr=1e38, epochs=1)
