@@ -105,3 +105,9 @@ def test_a_descent_that_diverges_ends_in_an_error(lr):
         Neuron(2, identity).learn(CORNERS, GATES["OR"], lr=lr, epochs=100)
     with pytest.raises(UserError, match="not finite after epoch 1"):
         Neuron(2, identity).learn(CORNERS, GATES["OR"], lr=1e38, epochs=1)
+
+
+def test_infinite_weights_with_a_loss_of_zero_are_lost_as_well():
+    x, y = torch.tensor([[10.0, 10.0], [-10.0, -10.0]]), torch.tensor([1.0, 0.0])
+    with pytest.raises(UserError, match="not finite after epoch 1"):
+        Perceptron(2).learn(x, y, lr=1e38, epochs=1)

@@ -117,6 +117,16 @@ def test_the_checkpoint_stays_good_and_resume_goes_on_from_it(dataset, tmp_path,
         assert torch.equal(a, b)
 
 
+def test_a_resumed_run_that_is_lost_names_what_it_was_resumed_from(dataset, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    run(dataset, make(dataset), stop_after=1, checkpoint=path)
+    model = make(dataset)
+    optimizer = Adam(model.parameters(), lr=0.02)
+    plant(optimizer, 3, unused_row, NAN, model)
+    with pytest.raises(UserError, match=r"at step 28 .*holds the last good state, of step 14$"):
+        run(dataset, model, optimizer, checkpoint=path, resume=True)
+
+
 def test_an_interruption_does_not_save_what_is_lost(dataset, tmp_path):
     model = make(dataset)
     optimizer = Adam(model.parameters(), lr=0.02)
@@ -410,7 +420,7 @@ def test_nothing_drawn_ends_a_training(dataset, tmp_path):
 
 
 def test_a_label_or_a_word_with_dollar_signs_is_drawn(tmp_path):
-    name = r"$\nonsense{$ 5$"
+    name = r"$\nonsense{$"
     for figure in (
         confusion_figure(np.array([[3, 1], [0, 12]]), [name, "pos"]),
         attention_figure(Explanation(name, 0.5, [name, "$5"], {"word": [0.1, 0.9]})),

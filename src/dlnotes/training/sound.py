@@ -27,7 +27,8 @@ def defect(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> 
     tensors = list(_tensors(model, optimizer))
     if not tensors:
         return None
-    norms = [_norm(tensor) for _, _, tensor in tensors]
+    # A norm is finite only where every number is.
+    norms = [torch.linalg.vector_norm(tensor) for _, _, tensor in tensors]
     if bool(torch.stack([n.to(norms[0].device) for n in norms]).isfinite().all()):
         return None
     for kind, name, tensor in tensors:
@@ -58,10 +59,3 @@ def _tensors(
             for key, value in entries.items():
                 if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
                     yield "state", f"the optimizer's {key} of {of}", value.detach()
-
-
-def _norm(tensor: Tensor) -> Tensor:
-    """The 2-norm: finite only where every number is."""
-    dtype = torch.float32 if tensor.dtype.itemsize < 4 else None
-    norm: Tensor = torch.linalg.vector_norm(tensor, dtype=dtype)
-    return norm
