@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from dlnotes.arguments import Count, checked
 from dlnotes.cli import run as run_script
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
@@ -17,13 +18,14 @@ from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.train import METRICS
 
 
+@checked
 def main(
     runs: tuple[Path, ...],
     /,
     out: Path,
     average: str = "probabilities",
     weights: str = "greedy",
-    rounds: int = 50,
+    rounds: Count = 50,
     train: Path | None = None,
     dev: Path | None = None,
     test: Path | None = None,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dlnotes.arguments import Count, Seed, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
@@ -14,15 +15,16 @@ from dlnotes.data.word2vec import EPOCHS, learn_from, unlabelled
 from dlnotes.errors import UserError
 
 
+@checked
 def main(
     texts: tuple[str, ...],
     /,
     out: Path,
     tokenizer: str = "basic_english",
-    min_freq: int = 5,
-    dimensions: int = 300,
-    epochs: int = EPOCHS,
-    seed: int = 0,
+    min_freq: Count = 5,
+    dimensions: Count = 300,
+    epochs: Count = EPOCHS,
+    seed: Seed = 0,
     data_dir: Path | None = None,
 ) -> None:
     """Learn word vectors (skip-gram with negative sampling) from the training texts of corpora.

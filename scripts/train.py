@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dlnotes.arguments import Count, Natural, NotNegative, Positive, Seed, Share, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
@@ -21,6 +22,7 @@ from dlnotes.training.fit import Interrupted
 from dlnotes.training.train import parse_settings, train_classifier
 
 
+@checked
 def main(
     model: str = "fasttext",
     corpus: str | None = None,
@@ -33,30 +35,30 @@ def main(
     vectors: str | None = None,
     out: Path | None = None,
     optimizer: str = "adam",
-    lr: float = 1e-3,
-    epochs: int = 10,
-    batch_size: int = 64,
-    seed: int = 0,
-    split_seed: int | None = None,
+    lr: NotNegative = 1e-3,
+    epochs: Count = 10,
+    batch_size: Natural = 64,
+    seed: Seed = 0,
+    split_seed: Seed | None = None,
     bootstrap: bool = False,
     boost: tuple[Path, ...] = (),
     device: str = "auto",
     amp: bool = False,
     schedule: str = "constant",
-    warmup: float = 0.0,
-    clip_norm: float | None = None,
-    label_smoothing: float = 0.0,
+    warmup: Share = 0.0,
+    clip_norm: Positive | None = None,
+    label_smoothing: Share = 0.0,
     class_weights: str = "none",
-    patience: int | None = None,
+    patience: Count | None = None,
     refit: bool = False,
     tokenizer: str | None = None,
-    min_freq: int = 1,
-    max_size: int | None = None,
-    max_tokens: int | None = None,
+    min_freq: Count = 1,
+    max_size: Count | None = None,
+    max_tokens: Count | None = None,
     dev_fraction: float = 0.1,
     model_args: tuple[str, ...] = (),
     optimizer_args: tuple[str, ...] = (),
-    checkpoint_every: int = 200,
+    checkpoint_every: Natural = 200,
     resume: bool = False,
 ) -> None:
     """Train a text classifier and measure it on the test split, once, at the end.
@@ -107,7 +109,7 @@ def main(
         dev_fraction: Share of the training documents that becomes dev.
         model_args: The model's own hyper-parameters, for example embedding_dim=100 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
-        checkpoint_every: Updates between two checkpoints; 0: only at each epoch's end.
+        checkpoint_every: Updates between two checkpoints; 0: only at the end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
     """
     if bootstrap and boost:

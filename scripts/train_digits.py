@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.activations import ACTIVATIONS
+from dlnotes.arguments import Count, NotNegative, Seed, checked
 from dlnotes.cli import run
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
@@ -64,17 +65,26 @@ def wrong_digits(network: Network, split: Split, most: int = 40) -> Figure:
     return picture_grid(split.x[wrong], titles)
 
 
+def diverged(what: str, step: int, epoch: int, lr: float) -> UserError:
+    """The error of a training that is lost; nothing of it is kept but the TensorBoard log."""
+    where = f"step {step} (epoch {epoch})"
+    return UserError(
+        f"{what} at {where}: the training has diverged; try a smaller --lr than {lr:g}"
+    )
+
+
+@checked
 def main(
     dataset: str = "digits",
-    hidden: tuple[int, ...] = (100,),
+    hidden: tuple[Count, ...] = (100,),
     activation: str = "relu",
     optimizer: str = "adam",
-    lr: float = 3e-3,
-    epochs: int = 30,
-    batch_size: int = 32,
+    lr: NotNegative = 3e-3,
+    epochs: Count = 30,
+    batch_size: Count = 32,
     initialisation: str = "he",
     squared_error: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     data_dir: Path | None = None,
     out: Path = Path("runs/digits"),
 ) -> None:
@@ -130,13 +140,15 @@ def main(
             network.backward(values, y[rows])
             loss = network.loss(values.a[-1], y[rows]).item()
             if not math.isfinite(loss):
-                raise UserError(f"the loss is {loss} at step {step}: try a smaller --lr than {lr}")
+                raise diverged(f"the loss is {loss}", step, epoch, lr)
             if step % 50 == 0:
                 board.add_scalar("loss", loss, step)
                 log_layers(board, network, values, step)
             optimise.step()
             total += loss * len(rows)
             step += 1
+        if not all(bool(p.isfinite().all()) for p in network.parameters()):
+            raise diverged("the weights are not finite", step, epoch, lr)
         figures = {
             "train_loss": total / len(y),
             "train_accuracy": accuracy(network, training),

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dlnotes.arguments import Count, Natural, NotNegative, Positive, Seed, Share, checked
 from dlnotes.cli import lines as lines_of
 from dlnotes.cli import run as run_script
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
@@ -20,6 +21,7 @@ from dlnotes.training.train import choose_device, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
 
 
+@checked
 def train(
     data_dir: Path,
     source: str = "de",
@@ -29,26 +31,26 @@ def train(
     model: str = "seq2seq",
     out: Path | None = None,
     optimizer: str = "adam",
-    lr: float = 1e-3,
-    epochs: int = 10,
-    batch_size: int = 128,
-    seed: int = 0,
+    lr: NotNegative = 1e-3,
+    epochs: Count = 10,
+    batch_size: Count = 128,
+    seed: Seed = 0,
     device: str = "auto",
     amp: bool = False,
     schedule: str = "constant",
-    warmup: float = 0.0,
-    clip_norm: float | None = 1.0,
-    label_smoothing: float = 0.0,
-    patience: int | None = None,
-    min_freq: int = 2,
-    max_size: int | None = None,
-    max_tokens: int | None = None,
-    max_pairs: int | None = None,
-    beam: int = 5,
+    warmup: Share = 0.0,
+    clip_norm: Positive | None = 1.0,
+    label_smoothing: Share = 0.0,
+    patience: Count | None = None,
+    min_freq: Count = 2,
+    max_size: Count | None = None,
+    max_tokens: Count | None = None,
+    max_pairs: Count | None = None,
+    beam: Count = 5,
     length_penalty: float = 0.6,
     model_args: tuple[str, ...] = (),
     optimizer_args: tuple[str, ...] = (),
-    checkpoint_every: int = 200,
+    checkpoint_every: Natural = 200,
     resume: bool = False,
 ) -> None:
     """Train a translator and measure it on the test split, once, at the end.
@@ -85,14 +87,12 @@ def train(
         length_penalty: More favours longer translations.
         model_args: The model's own hyper-parameters, for example hidden_size=256 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
-        checkpoint_every: Updates between two checkpoints; 0: only at each epoch's end.
+        checkpoint_every: Updates between two checkpoints; 0: only at the end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
     """
     for kind, name, known in (("model", model, TRANSLATORS), ("optimizer", optimizer, OPTIMIZERS)):
         if name not in known:
             raise UserError(f"--{kind} must be one of {', '.join(known)}, not {name!r}")
-    if batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {batch_size}")
     out = out or Path("runs") / f"{model}-{source}-{target}"
     reading: dict[str, Any] = {
         "min_freq": min_freq,

@@ -219,7 +219,7 @@ def test_test_is_read_only_when_asked_for(tmp_path):
     [
         ({"train": [("a", "x")] * 9}, {}, "only one class, 'a'"),
         ({"train": [("a", "x"), ("b", "y")]}, {}, "too few to cut a dev split"),
-        ({"train": PAIRS}, {"dev_fraction": 1.0}, "dev_fraction must be between"),
+        ({"train": PAIRS}, {"dev_fraction": 1.0}, "dev_fraction must be above 0 and below 1"),
         ({"train": PAIRS}, {"max_tokens": 0}, "max_tokens must be at least 1"),
         ({"train": PAIRS}, {"tokenizer": "spacy"}, "tokenizer must be one of basic_english"),
         ({"train": PAIRS, "dev": [("odd", "x")]}, {}, "label 'odd' does not occur"),

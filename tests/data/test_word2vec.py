@@ -2,6 +2,7 @@
 
 import gzip
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,3 +163,22 @@ def test_a_corpus_gives_its_training_texts_and_those_without_labels(tmp_path):
     assert unlabelled(splits) == [folder / "train.tsv", folder / "unsup.txt"]
     (folder / "unsup.txt").unlink()
     assert unlabelled(load("mine", data_dir=tmp_path)) == [folder / "train.tsv"]
+
+
+def test_vectors_that_are_not_finite_are_refused(monkeypatch):
+    dataset = documents(1)
+
+    class Lost:
+        def __init__(self, **options):
+            vectors = np.ones((2, 3), np.float32)
+            vectors[1, 2] = np.nan
+            self.wv = SimpleNamespace(index_to_key=["4", "3"], vectors=vectors)
+
+    monkeypatch.setattr("dlnotes.data.word2vec._gensim", lambda: (Lost, object))
+    with pytest.raises(UserError, match="not finite after 200 passes: the training has diverged"):
+        learn(dataset)
+
+
+def test_a_seed_that_gensim_refuses_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"seed must be at least 0 and below 4,294,967,296"):
+        learn(documents(1), seed=2**32)

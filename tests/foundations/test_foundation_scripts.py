@@ -1,6 +1,7 @@
 """The programs of these chapters, run as a person runs them, but for a shorter time."""
 
 import importlib.util
+import itertools
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from dlnotes.errors import UserError
+from dlnotes.optim import Adam
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -49,6 +51,22 @@ def test_train_digits(tmp_path, capsys, optimizer, lr, activation):
     assert loss[-1] < loss[0]
     shares = [e.value for tag in layers[:4] for e in events.Scalars(tag)]
     assert all(0 <= share <= 1 for share in shares)
+
+
+def test_digits_whose_last_update_is_lost_are_no_result(tmp_path, monkeypatch):
+    """One update an epoch; the loss of that epoch was still a number."""
+    pytest.importorskip("sklearn")
+    step, calls = Adam.step, itertools.count(1)
+
+    def lost(self, *args):
+        step(self, *args)
+        if next(calls) == 2:
+            self.param_groups[0]["params"][0].data[3, 4] = float("nan")
+
+    monkeypatch.setattr(Adam, "step", lost)
+    with pytest.raises(UserError, match=r"weights are not finite at step 2 \(epoch 2\): .*smaller --lr than 0.003"):  # fmt: skip
+        load("train_digits").main(epochs=2, batch_size=10_000, out=tmp_path)
+    assert not (tmp_path / "result.json").exists()
 
 
 @pytest.mark.slow

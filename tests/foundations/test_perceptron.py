@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlnotes.activations import elu, relu, sigmoid, tanh
+from dlnotes.errors import UserError
 from dlnotes.foundations.backpropagation import Network
 from dlnotes.foundations.perceptron import CORNERS, GATES, Neuron, Perceptron, identity
 
@@ -118,3 +119,18 @@ def test_erratum_a_constant_derivative_is_affine_and_linear_only_without_a_bias(
         torch.testing.assert_close(f(x + y), f(x) + f(y) - origin)
         assert torch.allclose(f(x + y), f(x) + f(y)) == (bias == 0)
         assert origin.any() == (bias != 0)
+
+
+@pytest.mark.parametrize("lr", [10.0, 1e10])
+def test_a_descent_that_diverges_ends_in_an_error(lr):
+    """The weights are lost before or after the loss is."""
+    with pytest.raises(UserError, match=r"not finite after epoch \d+: .*lower lr \(now 1"):
+        Neuron(2, identity).learn(CORNERS, GATES["OR"], lr=lr, epochs=100)
+    with pytest.raises(UserError, match="not finite after epoch 1"):
+        Neuron(2, identity).learn(CORNERS, GATES["OR"], lr=1e38, epochs=1)
+
+
+def test_infinite_weights_with_a_loss_of_zero_are_lost_as_well():
+    x, y = torch.tensor([[10.0, 10.0], [-10.0, -10.0]]), torch.tensor([1.0, 0.0])
+    with pytest.raises(UserError, match="not finite after epoch 1"):
+        Perceptron(2).learn(x, y, lr=1e38, epochs=1)

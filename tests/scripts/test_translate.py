@@ -58,7 +58,10 @@ MISTAKES = {
     "no folder": (["train", "--data-dir", "/no"], "has neither test2016.de"),
     "model": (["train", "--data-dir", "{folder}", "--model", "bert"], "--model must be one of"),
     "setting": (["train", "--data-dir", "{folder}", "--model-args", "x=1"], "has no setting 'x=1'"),
-    "batch": (["train", "--data-dir", "{folder}", "--batch-size", "0"], "--batch-size must be"),
+    "batch": (
+        ["train", "--data-dir", "{folder}", "--batch-size", "0"],
+        "batch_size must be at least 1",
+    ),
     "no run": (["translate", "{folder}", "x"], "is not a trained translator"),
     "misaligned": (
         ["score", "{folder}", "--source", "{folder}/val.de", "--reference", "{folder}/train.en"],

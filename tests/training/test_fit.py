@@ -161,14 +161,17 @@ def test_full_batch_update_is_the_gradient_of_the_mean(dataset):
         torch.testing.assert_close(p, q - rate * q.grad, rtol=1e-5, atol=1e-7)
 
 
-def test_class_weights_and_label_smoothing_are_torchs(dataset):
-    options = {"label_smoothing": 0.1, "class_weights": torch.tensor([1.0, 2.0, 3.0])}
+@pytest.mark.parametrize("options", [{"class_weights": torch.tensor([1.0, 2.0, 3.0])}, {"label_smoothing": 0.1}])  # fmt: skip
+def test_class_weights_and_label_smoothing_alone_are_torchs(dataset, options):
     model, twin = make(dataset, "fasttext", sparse=False), make(dataset, "fasttext", sparse=False)
     rule = GradientDescent(model.parameters(), lr=0.1)
     state = run(dataset, model, rule, epochs=1, batch_size=None, **options)
     batch = dataset.train.batch(np.arange(len(dataset.train)))
     loss = nn.functional.cross_entropy(
-        twin(batch.tokens), batch.labels, options["class_weights"], label_smoothing=0.1
+        twin(batch.tokens),
+        batch.labels,
+        options.get("class_weights"),
+        label_smoothing=options.get("label_smoothing", 0.0),
     )
     assert state.history[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
 

@@ -265,7 +265,7 @@ def test_settings_are_checked_before_training(data, tmp_path):
         ({"optimizer": "lion"}, "optimizer must be one of"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"model_settings": {"hidden_size": 0}}, "seq2seq: hidden_size is 0"),
-        ({"lr": -1.0}, "adam: "),
+        ({"lr": -1.0}, "lr must be at least 0"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
     ):
         with pytest.raises(UserError, match=message):

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.arguments import Count, Range, Seed, checked
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source, check_readable
 from dlnotes.data.splits import stratified_split
@@ -71,15 +72,16 @@ class Dataset:
         return Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
 
 
+@checked
 def load_dataset(
     sources: Mapping[str, Source],
     *,
     tokenizer: str = "basic_english",
-    min_freq: int = 1,
-    max_size: int | None = None,
-    max_tokens: int | None = None,
-    dev_fraction: float = 0.1,
-    seed: int = 0,
+    min_freq: Count = 1,
+    max_size: Count | None = None,
+    max_tokens: Count | None = None,
+    dev_fraction: Annotated[float, Range(above=0, below=1)] = 0.1,
+    seed: Seed = 0,
     text_column: str | None = None,
     label_column: str | None = None,
     cache_dir: Path | None = None,
@@ -106,8 +108,6 @@ def load_dataset(
     Raises:
         UserError: What reading raises; fewer than two classes; too few documents.
     """
-    if not 0 < dev_fraction < 1:
-        raise UserError(f"dev_fraction must be between 0 and 1, not {dev_fraction}")
 
     def read(source: Source) -> TokenizedTexts:
         return tokenize(

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from dlnotes.arguments import Count, checked
 from dlnotes.data.documents import Batch, Documents
 from dlnotes.data.tokenized import TokenizedTexts, tokenize_texts
 from dlnotes.data.vocabulary import PAD, SPECIALS, Vocabulary
@@ -103,6 +104,7 @@ class ParallelText:
         return read_pairs(*files, fingerprints=self.fingerprints)
 
 
+@checked
 def load_pairs(
     folder: Path,
     *,
@@ -110,10 +112,10 @@ def load_pairs(
     target: str = "en",
     dev: str = "val",
     tokenizer: str = "words",
-    min_freq: int = 2,
-    max_size: int | None = None,
-    max_tokens: int | None = None,
-    max_pairs: int | None = None,
+    min_freq: Count = 2,
+    max_size: Count | None = None,
+    max_tokens: Count | None = None,
+    max_pairs: Count | None = None,
 ) -> ParallelText:
     """Read the training and dev pairs of a folder and build both vocabularies on the former.
 
@@ -131,8 +133,6 @@ def load_pairs(
     Raises:
         UserError: Missing, unreadable or misaligned files; a setting out of range.
     """
-    if max_pairs is not None and max_pairs < 1:
-        raise UserError(f"max_pairs must be at least 1, not {max_pairs}")
     fingerprints: dict[str, str] = {}
     texts: list[list[TokenizedTexts]] = []
     for split in ("train", dev):

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 
+from dlnotes.arguments import Count, Range, checked
 from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import BLOCK_BYTES, TEXT, Source, check_readable, read_lines
@@ -24,16 +25,20 @@ from dlnotes.data.vocabulary import PAD, Vocabulary
 from dlnotes.errors import UserError
 
 EPOCHS = 8
+Seed = Annotated[int, Range(0, below=2**32)]
+"""What gensim takes."""
+
 _BLOCK = 512  # documents
 
 
+@checked
 def learn_vectors(
     documents: Documents,
     vocabulary: Vocabulary,
     *,
-    dimensions: int,
-    seed: int = 0,
-    epochs: int = EPOCHS,
+    dimensions: Count,
+    seed: Seed = 0,
+    epochs: Count = EPOCHS,
     on_epoch: Callable[[int], None] | None = None,
 ) -> PretrainedVectors:
     r"""Vectors that predict the neighbours of a word (Mikolov et al. 2013).
@@ -61,7 +66,7 @@ def learn_vectors(
         A vector of each token that occurs, the unknown word included.
 
     Raises:
-        UserError: gensim is not installed, or no document has a token.
+        UserError: gensim is not installed, no document has a token, or the vectors are not finite.
     """
     word2vec, callback = _gensim()
     passes = count(1)
@@ -89,18 +94,25 @@ def learn_vectors(
         )
     ids = np.array([int(word) for word in model.wv.index_to_key], np.int64)
     order = ids.argsort()
-    return PretrainedVectors(ids[order], model.wv.vectors[order].astype(np.float32))
+    rows = model.wv.vectors[order].astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise UserError(
+            f"word2vec's vectors are not finite after {epochs} passes: the training has diverged; "
+            "try another --seed or fewer --epochs"
+        )
+    return PretrainedVectors(ids[order], rows)
 
 
+@checked
 def learn_from(
     sources: Sequence[Source],
     out: Path,
     *,
     tokenizer: str = "basic_english",
-    min_freq: int = 5,
-    dimensions: int = 300,
-    epochs: int = EPOCHS,
-    seed: int = 0,
+    min_freq: Count = 5,
+    dimensions: Count = 300,
+    epochs: Count = EPOCHS,
+    seed: Seed = 0,
     cache_dir: Path | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> int:

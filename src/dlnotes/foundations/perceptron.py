@@ -1,5 +1,6 @@
 """The perceptron and the neuron: one unit, y = f(w·x + b)."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dlnotes.activations import step
+from dlnotes.errors import UserError
 from dlnotes.foundations.backpropagation import times_slope
 
 Activation = Callable[[Tensor], Tensor]
@@ -53,14 +55,23 @@ class Neuron:
         return delta @ x, delta.sum()
 
     def learn(self, x: Tensor, y: Tensor, lr: float, epochs: int) -> list[float]:
-        """Take one step per sample, ``epochs`` times through all; return J after each epoch."""
+        """Take one step per sample, ``epochs`` times through all; return J after each epoch.
+
+        Raises:
+            UserError: a weight or J is not finite after an epoch: the descent has diverged.
+        """
         losses = []
-        for _ in range(epochs):
+        for epoch in range(1, epochs + 1):
             for xi, yi in zip(x.split(1), y.split(1), strict=True):
                 dw, db = self.gradient(xi, yi)
                 self.w = self.w - lr * dw
                 self.b = self.b - lr * db
             losses.append(self.loss(x, y).item())
+            if not all(math.isfinite(n) for n in (losses[-1], *self.w.tolist(), self.b.item())):
+                raise UserError(
+                    f"the weights or the loss are not finite after epoch {epoch}: the descent has "
+                    f"diverged; lower lr (now {lr:g})"
+                )
         return losses
 
 

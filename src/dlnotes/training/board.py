@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
@@ -18,10 +20,29 @@ from dlnotes.training.evaluate import Metrics
 from dlnotes.training.explain import Explanation, attention_figure
 
 _HISTOGRAM_VALUES = 100_000
+# TensorBoard's bins end at ±1e20; the sum of the squares is to be a float32, too.
+_HISTOGRAM_LARGEST = 1e16
+
+_P = ParamSpec("_P")
+
+
+def _drawing(
+    draw: Callable[Concatenate[Board, _P], None],
+) -> Callable[Concatenate[Board, _P], None]:
+    """A picture that cannot be drawn is left out with a warning: it must not end a training."""
+
+    @functools.wraps(draw)
+    def drawn(self: Board, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            draw(self, *args, **kwargs)
+        except Exception as error:
+            warnings.warn(f"TensorBoard: {draw.__name__} could not be drawn: {error}", stacklevel=2)
+
+    return drawn
 
 
 class Board:
-    """Writes the TensorBoard log of one run.
+    """Writes the TensorBoard log of one run; what cannot be drawn is left out with a warning.
 
     Args:
         folder: The run's folder.
@@ -31,11 +52,13 @@ class Board:
         self._folder = folder
         self._writer = SummaryWriter(str(folder))
 
+    @_drawing
     def resume(self, step: int) -> None:
         """Go on after `step`: what an interrupted run logged beyond it is hidden."""
         self._writer.close()
         self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
 
+    @_drawing
     def step(self, model: nn.Module, step: int, loss: float, lr: Any, norm: Tensor | None) -> None:
         """Curves of an update: loss, learning rate, gradient norm (before clipping)."""
         self._scalar("train/loss", loss, step)
@@ -45,6 +68,7 @@ class Board:
             norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
         self._scalar("train/gradient norm", float(norm), step)
 
+    @_drawing
     def epoch(self, model: nn.Module, step: int, record: dict[str, float]) -> None:
         """Dev figures, speed, and histograms of weights and of the last batch's gradients."""
         for name, value in record.items():
@@ -57,6 +81,7 @@ class Board:
             self._histogram(f"gradients/{name}", values, step)
         self._writer.flush()
 
+    @_drawing
     def result(
         self,
         measured: Metrics,
@@ -80,16 +105,19 @@ class Board:
             rows.append(f"| {label} | {guess} | {measured.confidence[i]:.3f} | {text} |")
         self._writer.add_text(f"{split}/wrong predictions", "\n".join(rows), step)
 
+    @_drawing
     def attention(self, explanations: Iterable[Explanation], step: int, *, split: str) -> None:
         """What the model looked at in some documents."""
         for i, explanation in enumerate(explanations):
             self._writer.add_figure(f"{split}/attention {i}", attention_figure(explanation), step)
 
+    @_drawing
     def figures(self, measured: Metrics, step: int, *, split: str) -> None:
         """Final figures of a split."""
         for name, value in measured.summary().items():
             self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)
 
+    @_drawing
     def hyper_parameters(self, settings: dict[str, Any], figures: dict[str, float]) -> None:
         """Settings and final figures of the run for the HPARAMS page."""
         plain = {
@@ -99,6 +127,7 @@ class Board:
         named = {f"final/{name}": value for name, value in figures.items()}
         self._writer.add_hparams(plain, named, run_name=".")
 
+    @_drawing
     def close(self) -> None:
         """Write everything out."""
         self._writer.close()
@@ -106,10 +135,11 @@ class Board:
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)
 
+    @_drawing
     def _histogram(self, name: str, values: Tensor, step: int) -> None:
         # A regular sample of a large tensor has the same histogram and costs nothing.
         values = values.flatten()[:: 1 + values.numel() // _HISTOGRAM_VALUES]
-        if values.numel() and bool(values.isfinite().all()):
+        if values.numel() and float(values.abs().max()) <= _HISTOGRAM_LARGEST:  # no NaN is
             self._writer.add_histogram(name, values.float().cpu(), step)
 
 
@@ -121,8 +151,9 @@ def confusion_figure(confusion: NDArray[np.int64], label_names: list[str]) -> Fi
     axes = figure.subplots()
     shares = confusion / np.maximum(1, confusion.sum(1, keepdims=True))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(classes), label_names, rotation=45, ha="right")
-    axes.set_yticks(range(classes), label_names)
+    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign is one
+    axes.set_xticks(range(classes), label_names, rotation=45, ha="right", **plain)
+    axes.set_yticks(range(classes), label_names, **plain)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
     if classes <= 25:

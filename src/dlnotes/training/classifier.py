@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dlnotes.arguments import Count, check, check_names, checked, hints_of
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
 from dlnotes.data.tokenization import MARKS, TOKENIZERS
@@ -27,8 +28,9 @@ from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.models import MODELS
 from dlnotes.models.ensemble import average_scores
-from dlnotes.training.evaluate import Metrics, metrics, scores
+from dlnotes.training.evaluate import Metrics, check_scores, metrics, scores
 from dlnotes.training.explain import Explanation
+from dlnotes.training.sound import defect
 
 _FORMAT = "dlnotes text classifier 1"
 _ENSEMBLE_FORMAT = "dlnotes ensemble 1"
@@ -80,6 +82,7 @@ class Classifier(ABC):
         read = partial(tokenize, source, **how)
         return metrics(*self.scores(read, labelled=True))
 
+    @checked
     def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
         """Probability of each class for each raw text."""
         if not texts:
@@ -87,7 +90,8 @@ class Classifier(ABC):
         read = partial(tokenize_texts, texts)
         return self.scores(read, labelled=False)[0].softmax(-1)
 
-    def classify(self, texts: Sequence[str], *, top_k: int = 1) -> list[dict[str, Any]]:
+    @checked
+    def classify(self, texts: Sequence[str], *, top_k: Count = 1) -> list[dict[str, Any]]:
         """Most probable labels of raw texts.
 
         Args:
@@ -100,8 +104,6 @@ class Classifier(ABC):
         Raises:
             UserError: `top_k` is below 1.
         """
-        if top_k < 1:
-            raise UserError(f"top_k must be at least 1, not {top_k}")
         results = []
         for row in self.probabilities(texts):
             values, classes = row.topk(min(top_k, len(row)))
@@ -170,12 +172,8 @@ class TextClassifier(Classifier):
         marks = MARKS.get(default_tokenizer(model_name), ())
         if tuple(vocabulary.tokens[2 : 2 + len(marks)]) != marks:
             raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
-        try:
-            model = MODELS[model_name](
-                vocabulary_size=len(vocabulary), num_classes=len(label_names), **hyper_parameters
-            )
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{model_name}: {error}") from error
+        sizes = {"vocabulary_size": len(vocabulary), "num_classes": len(label_names)}
+        model = make_model(model_name, MODELS[model_name], sizes, hyper_parameters)
         labels = list(label_names)
         return cls(model, model_name, dict(hyper_parameters), vocabulary, labels, **rest)
 
@@ -250,7 +248,8 @@ class TextClassifier(Classifier):
         labels = self.label_names if labelled else None
         texts = read(self.tokenizer)
         documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
-        return scores(self.model, documents, device=self.device), documents.labels
+        found = scores(self.model, documents, device=self.device)
+        return check_scores(found, f"this {self.model_name}"), documents.labels
 
     @property
     def can_explain(self) -> bool:
@@ -370,8 +369,41 @@ def default_tokenizer(model_name: str) -> str:
     return "sentences" if by_sentence else "basic_english"
 
 
+def make_model(
+    name: str,
+    kind: type[nn.Module],
+    sizes: Mapping[str, int],
+    hyper_parameters: Mapping[str, Any],
+) -> nn.Module:
+    """Make a model from checked hyper-parameters.
+
+    Args:
+        name: What it is called, for messages.
+        kind: Its class.
+        sizes: What the data decide.
+        hyper_parameters: What the user does.
+
+    Raises:
+        UserError: An unknown hyper-parameter, or a value that is not allowed.
+    """
+    hints = {n: hint for n, hint in hints_of(kind.__init__).items() if n not in sizes}
+    del hints["self"]
+    check_names(name, "setting", hyper_parameters, hints)
+    try:
+        check(hints, hyper_parameters)
+        return kind(**sizes, **hyper_parameters)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {error}") from error
+
+
 def save_weights(model: nn.Module, folder: Path) -> None:
-    """Write a model's weights, atomically."""
+    """Write a model's weights, atomically.
+
+    Raises:
+        UserError: They are not finite.
+    """
+    if found := defect(model):
+        raise UserError(f"{folder / WEIGHTS} is not written: {found}")
     weights: dict[str, Tensor] = {}
     places = set()
     for name, weight in model.state_dict().items():
@@ -386,7 +418,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     """Read what `save_weights` wrote; the model is then in evaluation mode.
 
     Raises:
-        UserError: There are none, they are damaged, or they belong to another model.
+        UserError: There are none, they are damaged or not finite, or they belong to another model.
     """
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
@@ -395,6 +427,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     except (SafetensorError, RuntimeError) as error:
         problem = " ".join(str(error).split())[:200]
         raise UserError(f"{folder / WEIGHTS} is damaged or foreign: {problem}") from error
+    if found := defect(model):
+        raise UserError(f"{folder / WEIGHTS} is of no use: {found}; train again")
     model.eval()
 
 

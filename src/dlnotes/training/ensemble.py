@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dlnotes.arguments import Count, Seed, checked
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
@@ -24,7 +25,7 @@ from dlnotes.training.classifier import (
     read_json,
     write_json,
 )
-from dlnotes.training.evaluate import metrics, scores
+from dlnotes.training.evaluate import check_scores, metrics, scores
 from dlnotes.training.record import provenance
 from dlnotes.training.train import DEV_SCORES, METRICS, claim
 
@@ -51,12 +52,25 @@ class Member:
     dev_scores: Float[Tensor, "n c"] | None = None
 
     def score_dev(self) -> Float[Tensor, "n c"]:
-        """Scores of the dev documents by a classifier that has not learned from them."""
+        """Scores of the dev documents by a classifier that has not learned from them.
+
+        Raises:
+            UserError: They are not numbers.
+        """
         if self.dev_scores is not None:
-            return self.dev_scores
-        return scores(self.classifier.model, self.dataset.dev)
+            return check_scores(self.dev_scores, f"{self.run} before --refit")
+        return self.score(self.dataset.dev)
+
+    def score(self, documents: Documents) -> Float[Tensor, "n c"]:
+        """Scores of other documents.
+
+        Raises:
+            UserError: They are not numbers.
+        """
+        return check_scores(scores(self.classifier.model, documents), str(self.run))
 
 
+@checked
 def load_members(
     runs: Sequence[Path], sources: Mapping[str, Source], *, cache_dir: Path | None = None
 ) -> list[Member]:
@@ -139,13 +153,14 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} is {one.get(name)!r} and {other.get(name)!r}" for name in names)
 
 
+@checked
 def make_ensemble(
     members: Sequence[Member],
     out: Path | None,
     *,
     average: str = "probabilities",
     weights: str = "greedy",
-    rounds: int = 50,
+    rounds: Count = 50,
 ) -> tuple[Ensemble, dict[str, Any]]:
     """Weigh the members on dev, then read and measure the test split, once.
 
@@ -168,8 +183,8 @@ def make_ensemble(
         raise UserError(f"average must be one of {', '.join(AVERAGES)}, not {average!r}")
     if weights not in WEIGHTING:
         raise UserError(f"weights must be one of {', '.join(WEIGHTING)}, not {weights!r}")
-    if rounds < 1:
-        raise UserError(f"rounds must be at least 1, not {rounds}")
+    if not members:
+        raise UserError("members must be one or more trained runs, not none")
     names = [str(member.run) for member in members]
     # Made before anything is scored: members with different labels are refused at once.
     ensemble = Ensemble([m.classifier for m in members], [], names, average)
@@ -216,7 +231,7 @@ def make_ensemble(
         ensemble.save(out / CLASSIFIER)
     if members[0].dataset.has_test:
         tests = [m.dataset.read_test() for m in members]
-        each = [scores(m.classifier.model, t) for m, t in zip(members, tests, strict=True)]
+        each = [m.score(t) for m, t in zip(members, tests, strict=True)]
         figures(each, "test", tests[0])
     record["data"] = dict(members[0].dataset.fingerprints)
     if out:
@@ -224,8 +239,9 @@ def make_ensemble(
     return ensemble, record
 
 
+@checked
 def boost(
-    dataset: Dataset, members: Sequence[Member], split: Mapping[str, Any], seed: int
+    dataset: Dataset, members: Sequence[Member], split: Mapping[str, Any], seed: Seed
 ) -> Dataset:
     """The training documents for the next member of a boosted ensemble (see `samme`).
 
@@ -252,7 +268,8 @@ def boost(
     return _drawn(dataset, weights.numpy(), seed)
 
 
-def bootstrap(dataset: Dataset, seed: int) -> Dataset:
+@checked
+def bootstrap(dataset: Dataset, seed: Seed) -> Dataset:
     """As many training documents, drawn with replacement: bagging's data for one member.
 
     Breiman 1996, https://doi.org/10.1007/BF00058655. The vocabulary stays that of all of them.
@@ -275,7 +292,7 @@ def _boosted(members: Sequence[Member]) -> tuple[Float[Tensor, " k"], Float[Tens
     wrong = []
     for member in members:
         train = member.dataset.train
-        predicted = scores(member.classifier.model, train).argmax(-1)
+        predicted = member.score(train).argmax(-1)
         wrong.append(predicted != torch.from_numpy(train.labels))
     try:
         return samme(torch.stack(wrong), len(members[0].classifier.label_names))

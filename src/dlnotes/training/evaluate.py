@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents, Examples
 from dlnotes.data.vocabulary import PAD
+from dlnotes.errors import UserError
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
@@ -122,6 +123,25 @@ def scores(
     result = torch.empty_like(shuffled)
     result[torch.from_numpy(np.concatenate(batches))] = shuffled
     return result
+
+
+def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c"]:
+    """Give scores back, if probabilities can be made of them: a class is else chosen at random.
+
+    Args:
+        logits: Unnormalised scores.
+        whose: What gave them, for the message.
+
+    Raises:
+        UserError: The scores of a document hold NaN or +inf, or are all -inf.
+    """
+    lost = int(logits.softmax(-1).isnan().any(-1).sum())
+    if lost:
+        raise UserError(
+            f"{whose} gives {lost:,} of {len(logits):,} documents scores that are no numbers (NaN "
+            "or an infinity): its training has diverged; train again with a lower --lr"
+        )
+    return logits
 
 
 def evaluate(

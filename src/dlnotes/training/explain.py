@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -75,7 +76,9 @@ def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
     figure = Figure(figsize=(2 + 0.28 * len(tokens), 1.6 + 0.3 * len(names)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(rows / np.maximum(rows.max(1, keepdims=True), 1e-12), cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(tokens)), tokens, rotation=90)
+    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign is one
+    axes.set_xticks(range(len(tokens)), tokens, rotation=90, **plain)
     axes.set_yticks(range(len(names)), names)
-    axes.set_title(f"{explanation.label} ({explanation.probability:.2f})", fontsize="medium")
+    title = f"{explanation.label} ({explanation.probability:.2f})"
+    axes.set_title(title, fontsize="medium", **plain)
     return figure

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dlnotes.arguments import Count, Natural, Seed, Share, checked
 from dlnotes.data.batches import BatchSampler
 from dlnotes.data.documents import Examples
 from dlnotes.errors import UserError
@@ -32,6 +34,7 @@ from dlnotes.training.evaluate import (
 )
 from dlnotes.training.progress import Progress
 from dlnotes.training.schedule import Schedule, constant
+from dlnotes.training.sound import defect
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
@@ -69,26 +72,27 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@checked
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     train: Examples,
     dev: Examples | None,
     *,
-    epochs: int,
-    batch_size: int | None,
-    seed: int = 0,
+    epochs: Count,
+    batch_size: Count | None,
+    seed: Seed = 0,
     device: torch.device | str = "cpu",
     amp: bool = False,
     schedule: Schedule = constant,
     clip_gradients: Callable[[Iterable[Tensor]], Tensor] | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: Share = 0.0,
     class_weights: Tensor | None = None,
-    patience: int | None = None,
-    stop_after: int | None = None,
-    bucket: int = 50,
+    patience: Count | None = None,
+    stop_after: Count | None = None,
+    bucket: Count = 50,
     checkpoint: Path | None = None,
-    checkpoint_every: int = 0,
+    checkpoint_every: Natural = 0,
     resume: bool = False,
     settings: dict[str, Any] | None = None,
     board: Board | None = None,
@@ -96,12 +100,12 @@ def fit(
 ) -> State:
     """Train `model`; it ends with the weights of its best epoch on `dev`.
 
-    The loss is the mean cross-entropy of a batch. A model with a method ``constrain_`` has it
-    called after each update (TextCNN's max-norm). A model whose attribute ``log_likelihood`` is not
-    None gives the log-probability of the labels, (tokens, labels) → (b,), without computing that of
-    all classes (FastText's hierarchical softmax): the loss is then made of it, unless label
-    smoothing asks for all classes. The best epoch is the one with the highest dev
-    accuracy and, among equals, the lowest dev loss.
+    The loss is the mean cross-entropy of a batch, see `mean_loss`. A model with a method
+    ``constrain_`` has it called after each update (TextCNN's max-norm). A model whose attribute
+    ``log_likelihood`` is not None gives the log-probability of the labels, (tokens, labels) → (b,),
+    without computing that of all classes (FastText's hierarchical softmax): the loss is then made
+    of it, unless label smoothing asks for all classes. The best epoch is the one with the highest
+    dev accuracy and, among equals, the lowest dev loss.
 
     Labels may be sequences, one a document (b, u): the one that begins a target, its tokens, the
     one that ends it, then padding. The model then maps tokens and labels to scores of the next
@@ -122,7 +126,7 @@ def fit(
         schedule: Factor of each group's learning rate as a function of the step.
         clip_gradients: Called with the parameters before each update, returns the total norm.
         label_smoothing: Share of the target spread over all classes.
-        class_weights: Weight of each class in the loss, shape (c,).
+        class_weights: Weight in the loss of a document of each class, shape (c,).
         patience: Stop after so many epochs without a better one; None for never.
         stop_after: Stop after so many of the epochs; `schedule` still spreads over all of them.
         bucket: See `BatchSampler`.
@@ -138,17 +142,15 @@ def fit(
         The final state, with the history of the epochs.
 
     Raises:
-        UserError: The loss is not finite; a checkpoint that does not fit; bad arguments.
+        UserError: The loss, the loss on `dev`, a weight or a state of the optimizer is not finite,
+            or a weight has grown beyond all measure; a checkpoint that does not fit; bad
+            arguments. No checkpoint is written then: the one before stays as it is.
         Interrupted: SIGINT or SIGTERM came; the checkpoint was written first.
     """
-    if epochs < 1:
-        raise UserError(f"epochs must be at least 1, not {epochs}")
-    if stop_after is not None and stop_after < 1:
-        raise UserError(f"stop_after must be at least 1, not {stop_after}")
-    if patience is not None and patience < 1:
-        raise UserError(f"patience must be at least 1, not {patience}")
-    if not 0 <= label_smoothing < 1:
-        raise UserError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
+    if class_weights is not None and not bool(
+        (class_weights.isfinite() & (class_weights >= 0)).all()
+    ):
+        raise UserError(f"class_weights must be finite and at least 0, not {class_weights}")
     device = torch.device(device)
     sampler = BatchSampler(train.lengths, batch_size, seed=seed, bucket=bucket)
     steps = epochs * len(sampler)
@@ -161,12 +163,28 @@ def fit(
         measure = evaluate_sequences
     state = State()
     best_weights: dict[str, Tensor] = {}
+    saved_at: int | None = None
+
+    def diverged(what: str) -> UserError:
+        kept = f"; {checkpoint} holds the last good state, of step {saved_at}"
+        return UserError(
+            f"{what} at step {state.step} (epoch {state.epoch + 1}): the training has diverged; "
+            f"lower --lr (now {rates[0]:g}) or clip the gradients with --clip-norm 1"
+            f"{kept if saved_at is not None else ''}"
+        )
+
+    def check() -> None:
+        if found := defect(model, optimizer):
+            raise diverged(found)
 
     def save() -> None:
+        nonlocal saved_at
         if checkpoint:
+            check()
             parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             rest = {"best_weights": best_weights, "state": asdict(state), "settings": settings}
             save_checkpoint(checkpoint, parts | rest)
+            saved_at = state.step
 
     if resume:
         if checkpoint is None:
@@ -180,8 +198,19 @@ def fit(
             best_weights = {name: w.to(device) for name, w in saved["best_weights"].items()}
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{checkpoint} belongs to another model or optimizer") from error
+        saved_at = state.step
         if board:
             board.resume(state.step)
+    found = defect(model, optimizer)
+    if not found and any(w.isnan().any() for w in best_weights.values()):
+        found = "the best epoch's weights hold NaN"
+    if found:
+        whose = (
+            f"{checkpoint} is of no use: train again without --resume"
+            if resume
+            else ("look at what the model was made from, such as --vectors")
+        )
+        raise UserError(f"{found} before the first update: {whose}")
 
     loss_sum = torch.zeros((), device=device) + state.loss_sum
     model.train()
@@ -208,9 +237,7 @@ def fit(
                     share = torch.ones_like(labels) if weights is None else weights[labels]
                     loss = -(share * chosen.float()).sum() / share.sum()
                 else:
-                    loss = F.cross_entropy(
-                        logits.float(), labels, weights, label_smoothing=label_smoothing
-                    )
+                    loss = mean_loss(logits.float(), labels, weights, label_smoothing)
                 loss.backward()
                 norm = clip_gradients(model.parameters()) if clip_gradients else None
                 optimizer.step()
@@ -225,7 +252,8 @@ def fit(
                 # Reading a value waits for the device: only now and then.
                 if state.step % 10 == 0 or state.batch == len(batches) or stopping or saving:
                     value = loss.item()
-                    _check_finite(loss_sum.item(), state, checkpoint)
+                    if not math.isfinite(total := loss_sum.item()):
+                        raise diverged(f"the loss became {total}")
                     bar.update(state.step, state.epoch, loss=value, documents=state.documents)
                     if board:
                         board.step(model, state.step, value, rates[0] * factor, norm)
@@ -238,9 +266,12 @@ def fit(
                     save()
                 if stopping:
                     raise Interrupted
+            check()
             trained = time.perf_counter()
             speed = (state.seen - seen_before) / (trained - began)
             measured = None if dev is None else measure(model, dev, device=device, amp=amp)
+            if measured is not None and not math.isfinite(measured.loss):
+                raise diverged(f"the loss on dev became {measured.loss}")
             state.train_seconds += trained - clock
             state.seconds += time.perf_counter() - clock
             state.epoch += 1
@@ -273,21 +304,37 @@ def fit(
     return state
 
 
+def mean_loss(
+    logits: Float[Tensor, "n c"],
+    labels: Int[Tensor, " n"],
+    weights: Float[Tensor, " c"] | None = None,
+    smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    r"""Cross-entropy of several documents, each with the weight of its own class.
+
+    .. math::
+        L = \frac{\sum_i w_{y_i} \ell_i}{\sum_i w_{y_i}}, \qquad
+        \ell_i = -(1 - \varepsilon) \log p_{i y_i} - \frac{\varepsilon}{c} \sum_k \log p_{ik}
+
+    Differs from ``F.cross_entropy`` where there are both weights and smoothing: that multiplies
+    each class's share of the smoothed target by the class's weight, so that a class a hundred times
+    rarer is drawn into every document a hundred times more strongly, and nothing is learned.
+
+    Args:
+        logits: Scores.
+        labels: True classes; a negative one leaves its row out.
+        weights: :math:`w`; None for 1 each.
+        smoothing: :math:`\varepsilon`, the share of the target spread over all classes.
+    """
+    if weights is None or smoothing == 0:
+        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    share = weights[labels.clamp(min=0)] * (labels >= 0)
+    return (share * each).sum() / share.sum()
+
+
 def _out_of_patience(state: State, patience: int | None) -> bool:
     return patience is not None and state.epoch - state.best_epoch >= patience
-
-
-def _check_finite(loss_sum: float, state: State, checkpoint: Path | None) -> None:
-    if not math.isfinite(loss_sum):
-        kept = (
-            f"; {checkpoint} holds the last good state"
-            if checkpoint and checkpoint.exists()
-            else ""
-        )
-        raise UserError(
-            f"the loss became {loss_sum} at step {state.step} (epoch {state.epoch + 1}): "
-            f"lower --lr or clip the gradients with --clip-norm 1{kept}"
-        )
 
 
 def _same_settings(

@@ -8,13 +8,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
+from typing_extensions import Unpack
 
+from dlnotes.arguments import (
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    check_names,
+    checked,
+)
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import PretrainedVectors, read_vectors
 from dlnotes.data.word2vec import EPOCHS, learn_vectors
@@ -25,7 +36,7 @@ from dlnotes.nn import set_word_vectors
 from dlnotes.optim import OPTIMIZERS, clip_grad_norm_
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier, write_json
-from dlnotes.training.evaluate import evaluate, metrics, scores
+from dlnotes.training.evaluate import check_scores, metrics, scores
 from dlnotes.training.fit import State, fit
 from dlnotes.training.record import provenance
 from dlnotes.training.schedule import SCHEDULES, with_warmup
@@ -36,12 +47,38 @@ REFIT = "refit.pt"
 DEV_SCORES = "dev_scores.pt"
 """Of a run that was trained on its dev documents in the end: the scores it gave them before."""
 
+CLASS_WEIGHTS = ("none", "balanced")
+
 WORD2VEC = "word2vec"
 """In place of a file of word vectors: learn them from the training documents."""
 
 _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 
 
+class Described(TypedDict, total=False):
+    """What a run's record says of its documents, where they were read; see `load_dataset`.
+
+    Attributes:
+        corpus: Their name.
+        split_seed: What decided the dev split, where it is not the run's seed.
+        bootstrap: Whether they were drawn with replacement.
+        boost: The runs before, in a boosted ensemble.
+    """
+
+    corpus: str
+    split_seed: int
+    bootstrap: bool
+    boost: list[str]
+    tokenizer: str
+    min_freq: int
+    max_size: int | None
+    max_tokens: int | None
+    dev_fraction: float
+    text_column: str | None
+    label_column: str | None
+
+
+@checked
 def train_classifier(
     dataset: Dataset,
     out: Path | None,
@@ -50,24 +87,24 @@ def train_classifier(
     model_settings: Mapping[str, Any] | None = None,
     vectors: Path | str | None = None,
     optimizer: str = "adam",
-    lr: float = 1e-3,
+    lr: NotNegative = 1e-3,
     optimizer_settings: Mapping[str, Any] | None = None,
-    epochs: int = 10,
-    batch_size: int | None = 64,
-    seed: int = 0,
+    epochs: Count = 10,
+    batch_size: Count | None = 64,
+    seed: Seed = 0,
     device: str = "auto",
     amp: bool = False,
     schedule: str = "constant",
-    warmup: float = 0.0,
-    clip_norm: float | None = None,
-    label_smoothing: float = 0.0,
+    warmup: Share = 0.0,
+    clip_norm: Positive | None = None,
+    label_smoothing: Share = 0.0,
     class_weights: str = "none",
-    patience: int | None = None,
+    patience: Count | None = None,
     refit: bool = False,
-    checkpoint_every: int = 0,
+    checkpoint_every: Natural = 0,
     resume: bool = False,
     progress: bool = True,
-    **described: Any,
+    **described: Unpack[Described],
 ) -> tuple[TextClassifier, dict[str, Any]]:
     """Train, choose the epoch on dev, then read and measure the test split, once.
 
@@ -92,7 +129,8 @@ def train_classifier(
         warmup: Share of the steps in which the learning rate rises.
         clip_norm: Scale the gradients down to this total norm.
         label_smoothing: See `fit`.
-        class_weights: ``none``, or ``balanced``: n / (classes · documents of the class).
+        class_weights: ``none``, or ``balanced``: n / (classes · documents of the class). A
+            document counts in the loss with the weight of its own class, see `mean_loss`.
         patience: See `fit`.
         refit: When the epoch is chosen, train once more from the start, on the training and the dev
             documents together, with a vocabulary of both, the same settings and up to that epoch:
@@ -101,13 +139,13 @@ def train_classifier(
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`.
         progress: Show progress.
-        described: Further settings of the data, for the record.
+        described: How the documents were read, for the record.
 
     Returns:
         The trained classifier and its record (what ``metrics.json`` holds).
 
     Raises:
-        UserError: Settings, files or a loss that cannot be used.
+        UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
         dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
     """
     settings: dict[str, Any] = {
@@ -132,6 +170,8 @@ def train_classifier(
         "data": dict(dataset.fingerprints),
     }
     place = check_choices(device, amp, optimizer, schedule)
+    if class_weights not in CLASS_WEIGHTS:
+        raise UserError(f"class_weights must be none or balanced, not {class_weights!r}")
     if out:
         claim(out, resume)
 
@@ -162,7 +202,6 @@ def train_classifier(
     learn = learning(
         settings,
         device=place,
-        class_weights=_class_weights(class_weights, dataset),
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
@@ -173,6 +212,7 @@ def train_classifier(
             rule,
             dataset.train,
             dataset.dev,
+            class_weights=_class_weights(class_weights, dataset),
             checkpoint=out / CHECKPOINT if out else None,
             resume=resume,
             board=board,
@@ -192,6 +232,7 @@ def train_classifier(
                 rule,
                 dataset.train,
                 None,
+                class_weights=_class_weights(class_weights, dataset),
                 stop_after=state.best_epoch,
                 checkpoint=checkpoint,
                 resume=resume and checkpoint is not None and checkpoint.exists(),
@@ -225,7 +266,8 @@ def train_classifier(
             except UserError as error:
                 kept = f" (the trained classifier is kept in {out / CLASSIFIER})" if out else ""
                 raise UserError(f"{error}{kept}") from error
-            test = evaluate(classifier.model, test_documents, device=place, amp=amp)
+            test_scores = scores(classifier.model, test_documents, device=place, amp=amp)
+            test = metrics(check_scores(test_scores, "the trained model"), test_documents.labels)
             record["documents"]["test"] = len(test_documents)
             record["data"] = dict(dataset.fingerprints)
             record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
@@ -269,12 +311,13 @@ def parse_settings(what: str, kind: Callable[..., Any], given: Sequence[str]) ->
         if parameter.default is not parameter.empty and name not in sizes
     }
     settings: dict[str, Any] = {}
+    defaults = ", ".join(f"{n}={v}" for n, v in allowed.items())
     for item in given:
         name, equals, text = item.partition("=")
         name = name.strip().replace("-", "_")
-        if not equals or name not in allowed:
-            defaults = ", ".join(f"{n}={v}" for n, v in allowed.items())
-            raise UserError(f"{what} has no setting {item!r}; its settings are: {defaults}")
+        check_names(what, "setting", [f"{name}{equals}{text}"], allowed, defaults)
+        if not equals:
+            raise UserError(f"{what}: {name} has no value; write {name}={allowed[name]}")
         settings[name] = _typed(what, name, text, allowed[name])
     return settings
 
@@ -450,8 +493,6 @@ def _start_from(pretrained: PretrainedVectors, classifier: TextClassifier) -> No
 def _class_weights(kind: str, dataset: Dataset) -> torch.Tensor | None:
     if kind == "none":
         return None
-    if kind != "balanced":
-        raise UserError(f"class_weights must be none or balanced, not {kind!r}")
     classes = len(dataset.label_names)
     counts = np.bincount(dataset.train.labels, minlength=classes)
     return torch.tensor(len(dataset.train) / (classes * np.maximum(1, counts)), dtype=torch.float32)

@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
+from dlnotes.arguments import Count, Natural, NotNegative, Positive, Seed, Share, checked
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
 from dlnotes.data.pairs import ParallelText
@@ -27,6 +29,7 @@ from dlnotes.training.classifier import (
     CONFIG,
     load_weights,
     make_folder,
+    make_model,
     read_json,
     save_weights,
     write_json,
@@ -106,14 +109,11 @@ class Translator:
         """
         if model_name not in TRANSLATORS:
             raise UserError(f"model must be one of {', '.join(TRANSLATORS)}, not {model_name!r}")
-        try:
-            model = TRANSLATORS[model_name](
-                source_vocabulary_size=len(source_vocabulary),
-                target_vocabulary_size=len(target_vocabulary),
-                **hyper_parameters,
-            )
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{model_name}: {error}") from error
+        sizes = {
+            "source_vocabulary_size": len(source_vocabulary),
+            "target_vocabulary_size": len(target_vocabulary),
+        }
+        model = make_model(model_name, TRANSLATORS[model_name], sizes, hyper_parameters)
         vocabularies = source_vocabulary, target_vocabulary
         return cls(model, model_name, dict(hyper_parameters), *vocabularies, tokenizer)
 
@@ -172,12 +172,13 @@ class Translator:
         load_weights(made.model, folder)
         return made.to(torch.device(device))
 
+    @checked
     def write(
         self,
         texts: Sequence[str],
         *,
-        beam: int = 5,
-        max_length: int = 100,
+        beam: Count = 5,
+        max_length: Count = 100,
         length_penalty: float = 0.6,
     ) -> list[list[str]]:
         """Translate raw texts into tokens, of which none is the unknown word.
@@ -191,9 +192,6 @@ class Translator:
         Raises:
             UserError: `beam` or `max_length` below 1.
         """
-        for name, value in (("beam", beam), ("max_length", max_length)):
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, not {value}")
         if not texts:
             return []
         tokenized = tokenize_texts(texts, self.tokenizer)
@@ -284,6 +282,22 @@ def _sacrebleu() -> Any:
     return BLEU
 
 
+class Described(TypedDict, total=False):
+    """What a run's record says of its pairs, where they were read; see `load_pairs`.
+
+    Attributes:
+        languages: Suffixes of the files, source first.
+    """
+
+    languages: list[str]
+    tokenizer: str
+    min_freq: int
+    max_size: int | None
+    max_tokens: int | None
+    max_pairs: int | None
+
+
+@checked
 def train_translator(
     data: ParallelText,
     out: Path,
@@ -291,25 +305,25 @@ def train_translator(
     model: str = "seq2seq",
     model_settings: Mapping[str, Any] | None = None,
     optimizer: str = "adam",
-    lr: float = 1e-3,
+    lr: NotNegative = 1e-3,
     optimizer_settings: Mapping[str, Any] | None = None,
-    epochs: int = 10,
-    batch_size: int = 128,
-    seed: int = 0,
+    epochs: Count = 10,
+    batch_size: Count = 128,
+    seed: Seed = 0,
     device: str = "auto",
     amp: bool = False,
     schedule: str = "constant",
-    warmup: float = 0.0,
-    clip_norm: float | None = 1.0,
-    label_smoothing: float = 0.0,
-    patience: int | None = None,
+    warmup: Share = 0.0,
+    clip_norm: Positive | None = 1.0,
+    label_smoothing: Share = 0.0,
+    patience: Count | None = None,
     test: str | None = "test2016",
-    beam: int = 5,
+    beam: Count = 5,
     length_penalty: float = 0.6,
-    checkpoint_every: int = 0,
+    checkpoint_every: Natural = 0,
     resume: bool = False,
     progress: bool = True,
-    **described: Any,
+    **described: Unpack[Described],
 ) -> tuple[Translator, dict[str, Any]]:
     """Train, choose the epoch on dev, then translate and measure the test split, once.
 
@@ -338,13 +352,13 @@ def train_translator(
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`.
         progress: Show progress.
-        described: Further settings of the data, for the record.
+        described: How the pairs were read, for the record.
 
     Returns:
         The trained translator and its record (what ``metrics.json`` holds).
 
     Raises:
-        UserError: Settings, files or a loss that cannot be used.
+        UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
         dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
     """
     settings: dict[str, Any] = {

@@ -1,0 +1,192 @@
+"""Arguments checked, where a user's values come in, against what the signature says of them."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar, Union
+
+import numpy as np
+
+from dlnotes.errors import UserError
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers are allowed; stands beside the type in ``Annotated``.
+
+    Attributes:
+        least: The smallest one.
+        above: A bound that is not allowed itself.
+        below: Another, from above.
+    """
+
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def allows(self, value: float) -> bool:
+        """Whether `value` is within the bounds."""
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        bounds = {"at least": self.least, "above": self.above, "below": self.below}
+        return " and ".join(f"{word} {n:,}" for word, n in bounds.items() if n is not None)
+
+
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Seed = Annotated[int, Range(0, below=2**63)]
+NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(above=0)]
+Share = Annotated[float, Range(0, below=1)]
+
+
+def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have the arguments of `function` checked by `check` before it runs.
+
+    Numbers of NumPy become Python's.
+
+    Raises:
+        UserError: An unknown name, or a value that the annotation does not allow.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        hints = hints_of(function)
+        given = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
+        check_names(function.__name__, "argument", given, hints)
+        positional = dict(zip(signature.parameters, args, strict=False))
+        check(hints, positional | given)
+        return function(*args, **given)  # type: ignore[arg-type]
+
+    return call
+
+
+@functools.cache
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotation of each keyword that `function` takes, in their order."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    found: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints.get(parameter.name, Any)
+        if parameter.kind is parameter.VAR_KEYWORD:  # **rest: Unpack[a TypedDict]
+            found |= typing.get_type_hints(typing.get_args(hint)[0], include_extras=True)
+        else:
+            found[parameter.name] = hint
+    return found
+
+
+def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Require of each value what its annotation says.
+
+    Looks at numbers, text, paths and plain collections of them. A float may be given as an int,
+    a tuple as a list; a bool is no number, and every number is finite. Other objects pass: what
+    they can do decides.
+
+    Args:
+        hints: Annotations by name.
+        given: Values by name; those without an annotation pass.
+
+    Raises:
+        UserError: A value is of another type or outside of its range.
+    """
+    for name, value in given.items():
+        hint = hints.get(name, Any)
+        if not _allows(hint, value):
+            shown = " ".join(repr(value).split())
+            shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
+            raise UserError(f"{name} must be {_say(hint, value)}, not {shown}")
+
+
+def check_names(
+    what: str, kind: str, given: Iterable[str], known: Iterable[str], listed: str = ""
+) -> None:
+    """Require names that are known.
+
+    Args:
+        what: Whose names they are, for the message.
+        kind: What they name, such as ``argument``.
+        given: The names.
+        known: Those that there are.
+        listed: How the message lists these, where not by name alone.
+
+    Raises:
+        UserError: An unknown name; the message has the most similar one.
+    """
+    known = list(known)
+    for item in given:
+        name = item.partition("=")[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            names = listed or ", ".join(known)
+            raise UserError(f"{what} has no {kind} {item!r}; its {kind}s are: {names}{hint}")
+
+
+def _allows(hint: Any, value: Any) -> bool:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        ranges = (rule for rule in inner[1:] if isinstance(rule, Range))
+        return _allows(inner[0], value) and all(rule.allows(value) for rule in ranges)
+    if origin in (Union, types.UnionType):
+        return any(_allows(one, value) for one in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            return False
+        each = inner[:1] * len(value) if inner[1:] == (...,) else inner
+        return len(each) == len(value) and all(map(_allows, each, value))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        # A text is a sequence of texts, and never meant as one.
+        return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if hint in (int, float):
+        numeric = isinstance(value, int if hint is int else int | float)
+        return numeric and not isinstance(value, bool) and math.isfinite(value)
+    if hint in (bool, str, Path, types.NoneType):
+        return isinstance(value, hint)
+    return True
+
+
+_WORDS = {
+    int: "an integer",
+    float: "a finite number",
+    bool: "True or False",
+    str: "text",
+    Path: "a pathlib.Path",
+    types.NoneType: "None",
+}
+
+
+def _say(hint: Any, value: Any) -> str:
+    """What `hint` allows; of a number that is merely out of range, the range."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        rules = " and ".join(map(str, inner[1:]))
+        if _allows(inner[0], value):
+            return rules
+        return f"{_say(inner[0], value)} {'of ' * rules.startswith('at least')}{rules}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_say(one, value) for one in inner)
+    if origin is tuple:
+        each = inner[:1] if inner[1:] == (...,) else inner
+        return f"a tuple ({', '.join(_say(one, None) for one in each)}{', …' * (each != inner)})"
+    if isinstance(origin, type):
+        return "a mapping" if issubclass(origin, Mapping) else "a list"
+    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))

@@ -1,0 +1,223 @@
+"""What a user gives is checked against the signature: names, types and ranges, in one line."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import numpy as np
+import pytest
+import torch
+from typing_extensions import Unpack
+
+from dlnotes.arguments import Count, Natural, Positive, Range, Share, checked, hints_of
+from dlnotes.data.dataset import load_dataset
+from dlnotes.data.pairs import load_pairs
+from dlnotes.data.word2vec import learn_from, learn_vectors
+from dlnotes.errors import UserError
+from dlnotes.models import MODELS, TRANSLATORS
+from dlnotes.optim import Adam
+from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.ensemble import boost, bootstrap, load_members, make_ensemble
+from dlnotes.training.fit import fit
+from dlnotes.training.train import parse_settings, train_classifier
+from dlnotes.training.translation import Translator, train_translator
+
+
+class Rest(TypedDict, total=False):
+    """Further keywords."""
+
+    note: str
+    parts: int | None
+
+
+@checked
+def sample(
+    thing: Any,
+    *,
+    count: Count = 1,
+    natural: Natural | None = 0,
+    rate: Annotated[float, Range(0)] = 0.1,
+    share: Share = 0.0,
+    norm: Positive | None = None,
+    flag: bool = False,
+    name: str = "",
+    path: Path | None = None,
+    place: torch.device | str = "cpu",
+    sizes: tuple[Count, ...] = (),
+    pair: tuple[float, float] = (0.0, 0.0),
+    texts: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    call: Callable[[], None] | None = None,
+    **rest: Unpack[Rest],
+) -> dict[str, Any]:
+    """Gives back what it got."""
+    return {k: v for k, v in locals().items() if k != "rest"} | rest
+
+
+GOOD = {
+    "count": [1, 10**30], "natural": [0, None], "rate": [0, 0.0, 1e300, 3], "share": [0, 0.999], "norm": [1e-9, 2, None],
+    "flag": [True, False], "name": ["", "x"], "path": [Path("x"), None], "place": ["cpu", torch.device("cpu")],
+    "sizes": [(), (1, 2), [3]], "pair": [(0.1, 1), [1, 2]], "texts": [["a"], ("a", "b")], "settings": [None, {}, {"a": 1}],
+    "call": [None, print], "note": ["x"], "parts": [3, None],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_allowed_arrives_as_it_is(name):
+    for value in GOOD[name]:
+        assert sample(0, **{name: value})[name] is value
+
+
+NAN, INF = float("nan"), float("inf")
+BAD = {
+    "count": ([0, -1], "at least 1"),
+    "count ": ([True, 1.0, 1.5, "1", None, NAN, INF, torch.tensor(1), [1]], "an integer of at least 1"),
+    "natural": ([-1], "at least 0 or None"),
+    "natural ": (["0", False, 0.0], "an integer of at least 0 or None"),
+    "rate": ([-1, -1e-300], "at least 0"),
+    "rate ": ([NAN, INF, -INF, "1e-3", True, None, torch.tensor(0.1), 1j], "a finite number of at least 0"),
+    "share": ([1, 1.0, -0.1], "at least 0 and below 1"),
+    "norm": ([0, 0.0, -1], "above 0 or None"),
+    "norm ": ([INF, "1", False], "a finite number above 0 or None"),
+    "flag": ([1, 0, None, "true", "no", 1.0], "True or False"),
+    "name": ([1, None, b"x", Path("x")], "text"),
+    "path": (["x", 3], "a pathlib.Path or None"),
+    "sizes": ([3, "3", (0,), (1, 2.0), [True], None], "a tuple "),
+    "pair": ([0.1, (0.1,), (1, 2, 3), (NAN, 0.0), "ab"], "a tuple "),
+    "texts": (["abc", b"abc", 3], "a list"),
+    "settings": (["a=1", [], 3], "a mapping or None"),
+    "parts": (["3", 1.5], "an integer or None"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_not_allowed_is_named_with_what_is(name):
+    values, allowed = BAD[name]
+    name = name.strip()
+    for value in values:
+        with pytest.raises(UserError) as told:
+            sample(0, **{name: value})
+        assert str(told.value).startswith(f"{name} must be {allowed}"), told.value
+        assert str(told.value).endswith(f", not {' '.join(repr(value).split())}")
+
+
+def test_a_long_value_is_cut():
+    with pytest.raises(UserError) as told:
+        sample(0, count=list(range(1000)))
+    assert len(str(told.value)) < 200
+
+
+def test_an_unknown_name_is_told_with_the_nearest_one():
+    with pytest.raises(UserError, match=r"sample has no argument 'cuont'; .*; did you mean 'count'\?$"):  # fmt: skip
+        sample(0, cuont=3)
+    with pytest.raises(UserError, match=r"did you mean 'parts'\?"):
+        sample(0, part=3)
+    with pytest.raises(UserError, match=r"no argument 'xyzzy'; its arguments are: thing, count, .*, note, parts$"):  # fmt: skip
+        sample(0, xyzzy=3)
+
+
+def test_numbers_of_numpy_become_pythons():
+    """So that a record can be written as JSON."""
+    got = sample(0, count=np.int64(3), rate=np.float32(0.5), flag=np.bool_(True))
+    assert [(type(got[n]), got[n]) for n in ("count", "rate", "flag")] == [(int, 3), (float, 0.5), (bool, True)]  # fmt: skip
+    with pytest.raises(UserError, match="count must be at least 1, not 0"):
+        sample(0, count=np.int64(0))
+
+
+def test_the_signature_is_still_there():
+    assert list(inspect.signature(sample).parameters)[:2] == ["thing", "count"]
+    assert sample.__doc__ == "Gives back what it got."
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'thing'"):
+        sample()
+
+
+DOORS = [
+    fit, train_classifier, train_translator, load_members, make_ensemble, boost, bootstrap, load_dataset, load_pairs,
+    learn_vectors, learn_from, TextClassifier.classify, Translator.write,
+]  # fmt: skip
+WRONG = {int: ["3", 2.5, True, NAN], float: ["1e-3", True, NAN, INF], bool: [1, "false"], str: [3, None]}  # fmt: skip
+
+
+def wrong(hint):
+    """Values of other types than an annotation's only one."""
+    base = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    options = [a.__origin__ if hasattr(a, "__metadata__") else a for a in getattr(base, "__args__", (base,))]  # fmt: skip
+    kinds = [k for k in options if k in WRONG]
+    if len(kinds) != 1 or any(o not in (*WRONG, type(None)) for o in options):
+        return []
+    return [v for v in WRONG[kinds[0]] if v is not None or type(None) not in options]
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda d: d.__qualname__)
+def test_every_number_flag_and_text_is_checked_at_every_door(door):
+    """Before anything is done: no other argument is even looked at."""
+    with pytest.raises(UserError, match=f"{door.__name__} has no argument 'sede'"):
+        door(sede=3)
+    tried = 0
+    for name, hint in hints_of(door).items():
+        for value in wrong(hint):
+            with pytest.raises(UserError, match=f"^{name} must be "):
+                door(**{name: value})
+            tried += 1
+    assert tried or door is load_members
+
+
+def test_the_arguments_of_training_have_ranges(dataset):
+    for name, value, allowed in (
+        ("lr", -1e-3, "at least 0"),
+        ("epochs", 0, "at least 1"),
+        ("batch_size", 0, "at least 1 or None"),
+        ("seed", -1, "at least 0"),
+        ("warmup", 1.0, "at least 0 and below 1"),
+        ("clip_norm", 0.0, "above 0"),
+        ("label_smoothing", 1.0, "at least 0 and below 1"),
+        ("patience", 0, "at least 1"),
+        ("checkpoint_every", -1, "at least 0"),
+    ):
+        with pytest.raises(UserError, match=f"{name} must be {allowed}"):
+            train_classifier(dataset, None, model="fasttext", **{name: value})
+    with pytest.raises(UserError, match=r"no argument 'epoch'; .*; did you mean 'epochs'\?"):
+        train_classifier(dataset, None, model="fasttext", epoch=3)
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(UserError, match=r"did you mean 'batch_size'\?"):
+        fit(model, Adam(model.parameters()), dataset.train, None, epochs=1, batchsize=3)
+
+
+@pytest.mark.parametrize("name", [*MODELS, *(f"{name} translator" for name in TRANSLATORS)])
+def test_every_hyper_parameter_of_every_model_is_checked(dataset, datasets, name):
+    name, _, kind = name.partition(" ")
+    models = TRANSLATORS if kind else MODELS
+    vocabulary = datasets("sentences").vocabulary
+
+    def create(settings):
+        if kind:
+            return Translator.create(name, settings, vocabulary, vocabulary)
+        return TextClassifier.create(name, settings, vocabulary, ["a", "b"])
+
+    with pytest.raises(UserError, match=rf"{name} has no setting 'dropuot'; .*did you mean 'dropout'\?"):  # fmt: skip
+        create({"dropuot": 0.1})
+    with pytest.raises(UserError, match=f"{name} has no setting '.*vocabulary_size'"):
+        create({next(n for n in hints_of(models[name].__init__) if "vocabulary" in n): 9})
+    tried = set()
+    for setting, hint in hints_of(models[name].__init__).items():
+        if "vocabulary_size" in setting or setting == "num_classes":
+            continue
+        for value in wrong(hint):
+            with pytest.raises(UserError, match=f"^{name}: {setting} must be "):
+                create({setting: value})
+            tried.add(setting)
+    assert {"dropout", "embedding_dim"} <= tried
+
+
+def test_settings_on_the_command_line_name_the_nearest():
+    with pytest.raises(UserError, match=r"no setting 'dropuot=0.1'; .*did you mean 'dropout'\?"):
+        parse_settings("textcnn", MODELS["textcnn"], ["dropuot=0.1"])
+    with pytest.raises(UserError, match=r"textcnn: maps has no value; write maps=100"):
+        parse_settings("textcnn", MODELS["textcnn"], ["maps"])
+
+
+def test_what_described_the_documents_is_checked_too(dataset):
+    for wrong_, told in (({"corpus": 3}, "corpus must be text"), ({"min_freq": "3"}, "min_freq must be an integer"), ({"corpsu": "x"}, "did you mean 'corpus'")):  # fmt: skip
+        with pytest.raises(UserError, match=told):
+            train_classifier(dataset, None, model="fasttext", **wrong_)
