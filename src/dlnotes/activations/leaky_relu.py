@@ -1,5 +1,6 @@
 r"""ReLU with a small fixed slope on the left."""
 
+import torch
 from torch import Tensor
 
 from dlnotes.activations._activation import Module, activation
@@ -12,7 +13,7 @@ def positive(x: Tensor) -> Tensor:
 
 def slope(positive: Tensor, negative_slope: float) -> Tensor:
     """The derivative: 1 on the right, a on the left."""
-    return positive + (1 - positive) * negative_slope
+    return torch.where(positive > 0, positive, negative_slope)
 
 
 @activation(slope, mask=positive)
@@ -43,7 +44,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
         TypeError: ``negative_slope`` is not a number.
         ValueError: it is not finite, or ``x`` is not a real floating-point tensor.
     """
-    return x.clamp(min=0) + negative_slope * x.clamp(max=0)
+    return torch.where(x > 0, x, negative_slope * x)
 
 
 class LeakyReLU(Module, function=leaky_relu):
