@@ -89,14 +89,13 @@ def activation(
         def inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
             """All arguments in the order of the value's parameters, checked."""
             rest = parameters[len(args) :]
-            if len(args) + len(kwargs) > len(parameters) or any(
-                default is Parameter.empty and p not in kwargs for p, default in rest
-            ):
-                signature(value).bind(*args, **kwargs)  # says what is wrong
             known = [p for p, _ in rest]
-            for p in kwargs:
-                if p not in known:
+            missing = [p for p, default in rest if default is Parameter.empty and p not in kwargs]
+            if missing or len(args) > len(parameters) or any(p not in known for p in kwargs):
+                try:
                     signature(value).bind(*args, **kwargs)
+                except TypeError as error:
+                    raise TypeError(f"{name}: {error}") from None
             given = [*args, *[kwargs.get(p, default) for p, default in rest]]
             check_input(name, given[0])
             for i in range(len(tensors), len(given)):
@@ -290,11 +289,13 @@ def check_number(
     if isinstance(number, bool) or not isinstance(
         number, (float, int, Real, torch.SymFloat, torch.SymInt)
     ):
-        got = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else number
-        raise TypeError(f"{name}: {argument} must be {allowed}, got {got!r}")
+        got = f"a tensor {tuple(number.shape)}" if isinstance(number, Tensor) else repr(number)
+        raise TypeError(f"{name}: {argument} must be {allowed}, got {got}")
     largest = torch.finfo(torch.promote_types(dtype, torch.float32)).max
     if not -largest <= cast(float, number) <= largest or (number == 0 and not zero):
         raise ValueError(f"{name}: {argument} must be {allowed} in {dtype}, got {number!r}")
+    if not isinstance(number, (float, int, torch.SymFloat, torch.SymInt)):
+        number = float(number)  # NumPy's and others, which a tensor cannot be multiplied by
     return cast(float, number)
 
 

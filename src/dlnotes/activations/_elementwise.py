@@ -113,9 +113,7 @@ def in_operations(
     """The formula in tensor operations."""
     dtype = tensors[0].dtype
     wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-    # Neither promotes: a parameter keeps its dtype beside half precision, as beside float32.
-    narrow = (torch.bool, torch.float16, torch.bfloat16)
-    result = formula(*(t.to(wide) if t.dtype in narrow else t for t in tensors), **settings)
+    result = formula(*(t.to(wide) for t in tensors), **settings)
     if wide is dtype:
         return result
     if isinstance(result, Tensor):

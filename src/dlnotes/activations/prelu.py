@@ -51,7 +51,8 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
     Shapes: x's, and the same.
 
     Raises:
-        ValueError: ``weight`` has neither one element nor one for each channel, or ``x`` is not a
+        TypeError: ``weight`` is not a real floating-point tensor.
+        ValueError: it has neither one element nor one for each channel, or ``x`` is not a
             real floating-point tensor.
     """
     return _prelu(x, _per_channel(x, weight))
@@ -60,6 +61,9 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
 def _per_channel(x: Tensor, weight: Tensor) -> Tensor:
     """The slopes in a shape that broadcasts to x."""
     check_input("prelu", x)
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        got = weight.dtype if isinstance(weight, Tensor) else repr(weight)
+        raise TypeError(f"prelu: weight must be a real floating-point tensor, got {got}")
     channel = min(1, x.dim() - 1)
     if weight.dim() > 1 or (
         weight.numel() != 1 and (x.dim() == 0 or weight.numel() != x.size(channel))

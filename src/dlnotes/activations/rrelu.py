@@ -38,9 +38,10 @@ def slope(
     Raises:
         ValueError: in training mode, where it is random.
     """
-    if training:
+    if check_flag("rrelu", "training", training):
         raise ValueError("rrelu: in training mode the slope is random; training must be False")
-    return leaky_relu.slope(x, _mean(x, lower, upper))
+    lower, upper = _checked(x, lower, upper)
+    return leaky_relu.slope(x, (lower + upper) / 2)
 
 
 @with_slope(slope)
@@ -82,23 +83,23 @@ def rrelu(
         ValueError: ``lower`` is greater than ``upper``, or one of them is not finite, or ``x`` is
             not a real floating-point tensor.
     """
-    mean = _mean(x, lower, upper)
+    lower, upper = _checked(x, lower, upper)
     if not check_flag("rrelu", "training", training):
-        return leaky_relu(x, mean)
+        return leaky_relu(x, (lower + upper) / 2)
     with torch.no_grad():
         a = torch.empty_like(x).uniform_(lower, upper, generator=generator)
         noise = noisy(x, a)
     return scaled(x, noise)
 
 
-def _mean(x: Tensor, lower: float, upper: float) -> float:
-    """The slope on the left in evaluation mode."""
+def _checked(x: Tensor, lower: float, upper: float) -> tuple[float, float]:
+    """The bounds of the slope, as numbers that can be computed with."""
     check_input("rrelu", x)
     lower = check_number("rrelu", "lower", lower, x.dtype)
     upper = check_number("rrelu", "upper", upper, x.dtype)
     if lower > upper:
         raise ValueError(f"rrelu: lower must be at most upper, got lower={lower} and upper={upper}")
-    return (lower + upper) / 2
+    return lower, upper
 
 
 class RReLU(nn.Module):
