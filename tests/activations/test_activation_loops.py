@@ -1,6 +1,7 @@
 """Every formula as one C loop, against its tensor operations and against the truth."""
 
 import importlib
+import threading
 
 import numpy as np
 import pytest
@@ -246,7 +247,55 @@ def test_what_takes_the_loop():
         assert not takes(image.to_sparse(), image.to_sparse())
         z = torch.complex(torch.randn(1), torch.randn(1)).conj().imag  # lazily negated
         assert not takes(z, z)
+        freed = torch.randn(100)[10:]
+        freed.untyped_storage().resize_(0)
+        assert not takes(freed, freed)
+        askew = torch.frombuffer(bytearray(41), dtype=torch.uint8)[1:].view(torch.uint8)
+        askew = torch.frombuffer(askew.numpy(), dtype=torch.float32)
+        assert not takes(askew, askew)
+        nested = torch.nested.nested_tensor([torch.randn(2), torch.randn(3)])
+        assert not takes(nested, nested)
+        assert not takes(image.to_mkldnn(), image.to_mkldnn())
+        assert not takes(image.as_subclass(Labelled), image)
+        assert takes(torch.nn.Parameter(image), image)
+        with torch.device("cpu"):  # what modes do is theirs to say
+            assert not takes(image, image)
     assert not takes(image, image)  # autograd may be recording
+
+
+class Labelled(torch.Tensor):
+    """A subclass may redefine any operation."""
+
+
+def test_a_loop_is_not_judged_by_the_settings_of_the_first_call():
+    """With this α value and slope are infinite or NaN nearly everywhere."""
+    compiler()
+    f = formula_of("elu", "value")
+    with torch.no_grad():
+        for alpha in (3e38, 1e-320, 0.0):
+            assert one_pass(f, [torch.randn(10)], {"alpha": alpha}) is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_memory_that_is_given_away_meanwhile_is_held(dtype):
+    """Another thread may set a tensor's data while C, which holds no lock, reads it."""
+    compiler()
+    x = torch.zeros(1 << 21, dtype=dtype)
+    stop = threading.Event()
+
+    def give_away():
+        while not stop.is_set():
+            x.data = torch.zeros(1 << 21, dtype=dtype)
+
+    other = threading.Thread(target=give_away)
+    other.start()
+    try:
+        with torch.no_grad():
+            for _ in range(30):
+                assert torch.equal(sigmoid(x), torch.full_like(x, 0.5))
+    finally:
+        stop.set()
+        other.join()
 
 
 def test_settings_are_not_compiled_in():

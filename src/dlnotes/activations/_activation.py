@@ -243,6 +243,8 @@ def _derive(
 def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
     """Call a Function and return the value."""
     if torch.compiler.is_compiling():
+        if _transform_differentiates():
+            torch._dynamo.graph_break()
         result = function.apply(*inputs)
     elif torch._C._are_functorch_transforms_active():
         result = function.with_jvp.apply(*inputs)
@@ -252,6 +254,18 @@ def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
         plain: Any = super(Function, function.with_jvp)
         result = plain.apply(*inputs)
     return cast(Tensor, result[0] if isinstance(result, tuple) else result)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _transform_differentiates() -> bool:
+    """Whether a transform of ``torch.func`` other than ``vmap`` is active.
+
+    Inside of one, torch.compile (2.13) drops a Function's ``backward`` and ``jvp`` and without a
+    word differentiates the operations of ``forward``: sigmoid'(-120) is NaN then, and a straight-
+    through gradient 0. Those parts are left to eager torch.
+    """
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack)
 
 
 def keep(ctx: Any, *tensors: Tensor) -> None:

@@ -131,7 +131,16 @@ def in_one_pass(
         tensors: Its arguments.
         settings: Its numbers and flags.
     """
-    if not (_nobody_looks_on() and all(map(_is_plain, tensors))):
+    if not (_nobody_looks_on() and all(type(t) in _PLAIN for t in tensors)):
+        return None
+    if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        return None
+    # From here on these are ours: while C runs other threads do, and may give x other memory.
+    try:
+        tensors = [t.detach() for t in tensors]
+    except RuntimeError:  # of a wrapper whose transform is over
+        return None
+    if not all(map(_is_plain, tensors)):
         return None
     first = tensors[0]
     dtype, shape, stride = first.dtype, first.shape, first.stride()
@@ -154,8 +163,6 @@ def in_one_pass(
     # Of another layout where first has gaps or overlaps.
     if not all(_is_plain(r) and r.shape == shape and r.stride() == stride for r in results):
         return None
-    # While C runs other threads do, and may give a tensor other memory: hold this one.
-    memory = [t.untyped_storage() for t in (*tensors, *results)]
     n = first.numel()
     loop.run(
         n,
@@ -163,7 +170,6 @@ def in_one_pass(
         *[t.data_ptr() for t in (*tensors, *results)],
         *[float(settings[name]) for name in numbers],
     )
-    del memory
     return tuple(results) if loop.several else results[0]
 
 
@@ -181,14 +187,12 @@ def _nobody_looks_on() -> bool:
 def _is_plain(t: Tensor) -> bool:
     """Whether this is a tensor of numbers in the CPU's memory, and nothing else."""
     if not (
-        type(t) in _PLAIN
-        and t.is_cpu
+        t.is_cpu
         and t.layout is torch.strided
         and t.dtype in (torch.float32, torch.float64, torch.bool)
         and not t.is_nested
         and not t.is_neg()
         and not torch._C._functorch.is_functorch_wrapped_tensor(t)
-        and forward_ad.unpack_dual(t).tangent is None
     ):
         return False
     try:
@@ -235,7 +239,10 @@ def _loop(
     trial = threading.Thread(
         target=lambda: verdict.append(_agrees(loop, formula, kinds, flags, numbers))
     )
-    trial.start()
+    try:
+        trial.start()
+    except RuntimeError:  # the interpreter is shutting down
+        return None
     trial.join()
     return loop if verdict == [True] else None
 
