@@ -88,15 +88,10 @@ def activation(
 
         def inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
             """All arguments in the order of the value's parameters, checked."""
-            rest = parameters[len(args) :]
-            known = [p for p, _ in rest]
-            missing = [p for p, default in rest if default is Parameter.empty and p not in kwargs]
-            if missing or len(args) > len(parameters) or any(p not in known for p in kwargs):
-                try:
-                    signature(value).bind(*args, **kwargs)
-                except TypeError as error:
-                    raise TypeError(f"{name}: {error}") from None
-            given = [*args, *[kwargs.get(p, default) for p, default in rest]]
+            if len(args) == len(parameters) and not kwargs:
+                given = [*args]
+            else:
+                given = complete(args, kwargs)
             check_input(name, given[0])
             for i in range(len(tensors), len(given)):
                 p, default = parameters[i]
@@ -105,6 +100,18 @@ def activation(
                 else:
                     given[i] = check_number(name, p, given[i], given[0].dtype, p not in nonzero)
             return given
+
+        def complete(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+            """With keywords and defaults."""
+            rest = parameters[len(args) :]
+            known = [p for p, _ in rest]
+            missing = [p for p, default in rest if default is Parameter.empty and p not in kwargs]
+            if missing or len(args) > len(parameters) or any(p not in known for p in kwargs):
+                try:
+                    signature(value).bind(*args, **kwargs)
+                except TypeError as error:
+                    raise TypeError(f"{name}: {error}") from None
+            return [*args, *[kwargs.get(p, default) for p, default in rest]]
 
         @wraps(value)
         def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -212,7 +219,7 @@ def _derive(
             if g is None:
                 return (None,) * (count + len(settings))
             gradients: list[Tensor | None] = [
-                product.sum_to_size(shape)
+                product if product.shape == shape else product.sum_to_size(shape)
                 for product, shape in zip(products(ctx, g), ctx.shapes, strict=False)
             ]
             return (*gradients, *[None] * (count + len(settings) - len(gradients)))

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -33,9 +32,6 @@ void run(int64_t n, int64_t threads, {arguments}) {{
 """
 
 GRAIN = 1 << 15  # elements that are worth a thread, as in torch
-
-# Formula → what its arguments are → loop. Not in a closure, where torch.compile would look.
-_LOOPS: WeakKeyDictionary[Callable[..., Any], dict[Any, _Loop | None]] = WeakKeyDictionary()
 
 Kinds = Sequence[tuple[torch.dtype, bool]]
 
@@ -131,45 +127,43 @@ def in_one_pass(
         tensors: Its arguments.
         settings: Its numbers and flags.
     """
-    if not (_nobody_looks_on() and all(type(t) in _PLAIN for t in tensors)):
+    if not _nobody_looks_on():
         return None
-    if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-        return None
-    # From here on these are ours: while C runs other threads do, and may give x other memory.
-    try:
-        tensors = [t.detach() for t in tensors]
-    except RuntimeError:  # of a wrapper whose transform is over
-        return None
-    if not all(map(_is_plain, tensors)):
-        return None
-    first = tensors[0]
-    dtype, shape, stride = first.dtype, first.shape, first.stride()
-    kinds = tuple((t.dtype, t.dim() == 0 < first.dim()) for t in tensors)
-    for t, (kind, single) in zip(tensors, kinds, strict=True):
-        if kind not in (dtype, torch.bool) or not (
-            single or (t.shape == shape and t.stride() == stride)
+    held: list[Tensor] = []
+    kinds: list[tuple[torch.dtype, bool]] = []
+    for given in tensors:
+        t = _held(given)
+        if t is None:
+            return None
+        if not held:
+            dtype, shape, stride, dims = t.dtype, t.shape, t.stride(), t.dim()
+        single = t.dim() == 0 < dims
+        if t.dtype not in (dtype, torch.bool) or not (
+            single or (t.stride() == stride and t.shape == shape)
         ):
             return None
+        held.append(t)
+        kinds.append((t.dtype, single))
     flags = {name: x for name, x in settings.items() if isinstance(x, bool)}
     numbers = [name for name in settings if name not in flags]
-    key = (kinds, *flags.items(), *numbers)
-    loops = _LOOPS.setdefault(formula, {})
+    # Among the formula's attributes and not in a closure, where torch.compile would look.
+    loops: dict[Any, _Loop | None] = vars(formula).setdefault("loops", {})
+    key = (*kinds, *flags.items(), *numbers)
     if key not in loops:  # two threads may both make one: they are the same
         loops[key] = _loop(formula, kinds, flags, numbers)
     loop = loops[key]
     if loop is None:
         return None
-    results = [torch.empty_like(first, dtype=kind, requires_grad=False) for kind in loop.results]
-    # Of another layout where first has gaps or overlaps.
-    if not all(_is_plain(r) and r.shape == shape and r.stride() == stride for r in results):
+    results = [torch.empty_like(held[0], dtype=kind) for kind in loop.results]
+    # Of another layout where x has gaps or overlaps.
+    if not all(type(r) is Tensor and r.is_cpu and r.stride() == stride for r in results):
         return None
-    n = first.numel()
-    loop.run(
-        n,
-        max(1, min(torch.get_num_threads(), n // GRAIN)),
-        *[t.data_ptr() for t in (*tensors, *results)],
-        *[float(settings[name]) for name in numbers],
-    )
+    n = held[0].numel()
+    threads = 1 if n < 2 * GRAIN else min(torch.get_num_threads(), n // GRAIN)
+    addresses = [t.data_ptr() for t in (*held, *results)]
+    if 0 in addresses:
+        return None
+    loop.run(n, threads, *addresses, *[float(settings[name]) for name in numbers])
     return tuple(results) if loop.several else results[0]
 
 
@@ -184,28 +178,31 @@ def _nobody_looks_on() -> bool:
     )
 
 
-def _is_plain(t: Tensor) -> bool:
-    """Whether this is a tensor of numbers in the CPU's memory, and nothing else."""
-    if not (
-        t.is_cpu
-        and t.layout is torch.strided
-        and t.dtype in (torch.float32, torch.float64, torch.bool)
-        and not t.is_nested
-        and not t.is_neg()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(t)
-    ):
-        return False
+def _held(t: Tensor) -> Tensor | None:
+    """An alias of a tensor of numbers in the CPU's memory, or None for one of another kind.
+
+    It is the caller's alone. While C runs other threads do, and may give ``t`` other memory.
+    """
+    if type(t) not in _PLAIN or forward_ad.unpack_dual(t).tangent is not None:
+        return None
     try:
-        address, storage = t.data_ptr(), t.untyped_storage()
+        t = t.detach()
+        if not (
+            t.is_cpu
+            and t.layout is torch.strided
+            and t.dtype in (torch.float32, torch.float64, torch.bool)
+            and not t.is_nested
+            and not t.is_neg()
+        ):
+            return None
+        address, memory = t.data_ptr(), t.untyped_storage().nbytes()
     except RuntimeError:  # a wrapper's tensor has neither
-        return False
+        return None
     # A lazy zero has no address, and no memory lies behind one whose storage was freed.
     size = t.element_size()
-    return (
-        address != 0
-        and address % size == 0
-        and storage.nbytes() >= (t.storage_offset() + t.numel()) * size
-    )
+    if not address or address % size or memory < (t.storage_offset() + t.numel()) * size:
+        return None
+    return t
 
 
 class _Loop(NamedTuple):
