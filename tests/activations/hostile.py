@@ -38,10 +38,10 @@ class Counting(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.operations = 0
+        self.operations = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.operations += 1
+        self.operations.add(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
 
 
@@ -119,9 +119,11 @@ def dispatch_mode(xs):
     with Counting() as mode:
         for x in xs:
             for case in CASES:
-                mode.operations = 0
+                mode.operations.clear()
                 case.ours(x)
-                assert mode.operations > 0, f"{case.name} is invisible"
+                # What a loop needs is no trace of the formula.
+                seen = mode.operations - {"detach", "alias", "empty_like"}
+                assert seen, f"{case.name} is invisible"
             compare(x)
 
 

@@ -257,6 +257,7 @@ def test_what_takes_the_loop():
         assert not takes(nested, nested)
         assert not takes(image.to_mkldnn(), image.to_mkldnn())
         assert not takes(image.as_subclass(Labelled), image)
+        assert not takes(image, image.as_subclass(Labelled))
         assert takes(torch.nn.Parameter(image), image)
         with torch.device("cpu"):  # what modes do is theirs to say
             assert not takes(image, image)
