@@ -9,6 +9,7 @@ from pathlib import Path
 import hostile
 import pytest
 
+from compiling import compiles
 from dlnotes import kernel
 
 PROGRAM = Path(hostile.__file__)
@@ -42,6 +43,13 @@ def test_a_first_call_under_every_mode():
     """With a default dtype that is none of torch's own, and in a context of another device."""
     cells = itertools.product(["bfloat16"], ["cpu", "meta"], hostile.MODES, ["first"])
     assert failures(["/".join(names) for names in cells]) == {}
+
+
+@compiles
+def test_the_compiler_is_imported_by_who_compiles_alone():
+    """It takes longer than all else that an activation needs."""
+    program = "import sys, dlnotes.activations; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.slow

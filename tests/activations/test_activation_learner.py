@@ -1,5 +1,6 @@
 """An activation that is not in the library, in the lines that a learner writes."""
 
+import inspect
 import pickle
 
 import pytest
@@ -100,6 +101,8 @@ def test_the_module():
     assert repr(module) == "Softsign()"
     assert not module.state_dict()
     assert pickle.loads(pickle.dumps(softsign)) is softsign
+    assert pickle.loads(pickle.dumps(softsign.slope)) is softsign.slope
+    assert list(inspect.signature(softsign.slope).parameters) == ["x"]
     assert isinstance(pickle.loads(pickle.dumps(module)), Softsign)
 
 
@@ -145,6 +148,18 @@ def test_settings_flags_masks_and_several_tensors():
     assert gradcheck(scale, (x, a), check_forward_ad=True, check_batched_grad=True)
     with pytest.raises(ValueError, match=r"^bent: low must be a finite number other than 0"):
         bent(x, 0.0)
+
+
+def test_a_tensor_without_a_derivative_is_a_constant():
+    @activation(lambda noise: noise)
+    def product(x: Tensor, noise: Tensor) -> Tensor:
+        return x * noise
+
+    x, noise = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0], requires_grad=True)
+    _, tangent = torch.func.jvp(product, (x, noise.detach()), (torch.ones(2), torch.ones(2)))
+    assert tangent.tolist() == [3, 4]
+    y = product(x.requires_grad_(), noise)
+    assert torch.autograd.grad(y.sum(), (x, noise), allow_unused=True)[1] is None
 
 
 def test_a_slope_that_asks_for_what_is_not_there_is_refused():

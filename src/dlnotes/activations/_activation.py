@@ -71,7 +71,8 @@ def activation(
 
     Args:
         slope: the derivative. Its parameters are those of the value that it needs, by name. With
-            several tensors it may return a tuple, one derivative for each of the first ones.
+            several tensors it may return a tuple, one derivative for each of the first ones; those
+            that remain are constants.
         mask: a formula of x that gives a bool. A slope that names it as a parameter receives it as
             0 and 1, and it is kept in place of x: one byte per element.
         nonzero: settings that must not be 0.
@@ -117,10 +118,12 @@ def activation(
         def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
             return apply(function, *inputs(args, kwargs))
 
-        @wraps(slope)
+        @wraps(value)
         def slope_at(*args: P.args, **kwargs: P.kwargs) -> Tensor:
             return function.slope(*inputs(args, kwargs))
 
+        slope_at.__qualname__ = f"{value.__qualname__}.slope"
+        slope_at.__doc__ = f"The derivative of {name} with respect to its first argument."
         return with_slope(slope_at, value)(call)
 
     return derive
@@ -226,10 +229,11 @@ def _derive(
 
         @staticmethod
         def tangent(ctx: Any, *tangents: Any) -> Any:
-            terms = [products(ctx, t)[i] for i, t in enumerate(tangents[:count]) if t is not None]
-            total = terms[0]
-            for term in terms[1:]:
-                total = total + term
+            total: Tensor | None = None
+            for i, t in enumerate(tangents[:count]):
+                slopes = () if t is None else products(ctx, t)
+                if i < len(slopes):
+                    total = slopes[i] if total is None else total + slopes[i]
             return total if mask is None else (total, None)
 
         @staticmethod
@@ -263,7 +267,6 @@ def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
     return cast(Tensor, result[0] if isinstance(result, tuple) else result)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _transform_differentiates() -> bool:
     """Whether a transform of ``torch.func`` other than ``vmap`` is active.
 
@@ -273,6 +276,10 @@ def _transform_differentiates() -> bool:
     """
     stack = torch._C._functorch.get_interpreter_stack() or []
     return any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack)
+
+
+# What torch.compiler.assume_constant_result sets, after it has imported the compiler (0.8 s).
+cast(Any, _transform_differentiates)._dynamo_marked_constant = True
 
 
 def keep(ctx: Any, *tensors: Tensor) -> None:
