@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import BaseTorchFunctionMode
 
 from dlnotes import activations, kernel
 from dlnotes.activations import _elementwise, elu, leaky_relu, sigmoid, softplus
@@ -259,7 +260,10 @@ def test_what_takes_the_loop():
         assert not takes(image.as_subclass(Labelled), image)
         assert not takes(image, image.as_subclass(Labelled))
         assert takes(torch.nn.Parameter(image), image)
-        with torch.device("cpu"):  # what modes do is theirs to say
+        for device in ("cpu", "meta"):  # a default device changes no operation on given tensors
+            with torch.device(device):
+                assert takes(image, image)
+        with BaseTorchFunctionMode():  # what other modes do is theirs to say
             assert not takes(image, image)
     assert not takes(image, image)  # autograd may be recording
 

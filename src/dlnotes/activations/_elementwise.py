@@ -8,16 +8,22 @@ few ulp, not bit for bit: its elementary functions are its own, and x·y + z may
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from dlnotes.kernel import CONTRACTED, Program, Symbol, compiled
+from dlnotes.kernel import (
+    CONTRACTED,
+    Program,
+    Symbol,
+    apart,
+    compiled,
+    observed,
+    say_it_is_slow,
+)
 
 TEMPLATE = """\
 {prelude}
@@ -127,7 +133,7 @@ def in_one_pass(
         tensors: Its arguments.
         settings: Its numbers and flags.
     """
-    if not _nobody_looks_on():
+    if torch.is_grad_enabled() or observed():
         return None
     held: list[Tensor] = []
     kinds: list[tuple[torch.dtype, bool]] = []
@@ -167,23 +173,12 @@ def in_one_pass(
     return tuple(results) if loop.several else results[0]
 
 
-def _nobody_looks_on() -> bool:
-    """Whether no mode, transform or tracer is to see the operations."""
-    return not (
-        torch.is_grad_enabled()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-    )
-
-
 def _held(t: Tensor) -> Tensor | None:
     """An alias of a tensor of numbers in the CPU's memory, or None for one of another kind.
 
     It is the caller's alone. While C runs other threads do, and may give ``t`` other memory.
     """
-    if type(t) not in _PLAIN or forward_ad.unpack_dual(t).tangent is not None:
+    if type(t) not in _PLAIN:
         return None
     try:
         t = t.detach()
@@ -220,28 +215,21 @@ def _loop(
     """Translate, compile and try a formula; None if one of that fails."""
     try:
         source, results, several = translate(formula, kinds, flags, numbers)
-        run = ctypes.CDLL(str(compiled(source, *CONTRACTED))).run
-    except (NotImplementedError, OSError, RuntimeError, TypeError, AttributeError):
+    except (NotImplementedError, TypeError, AttributeError):
         return None
-    run.restype = None
-    run.argtypes = (
-        [ctypes.c_int64] * 2
-        + [ctypes.c_void_p] * (len(kinds) + len(results))
-        + [ctypes.c_double] * len(numbers)
-    )
-    loop = _Loop(run, results, several)
-    # In a thread of its own: what the caller's thread is in the middle of, a mode or autocast, must
-    # not decide for ever whether the loop is used.
-    verdict: list[bool] = []
-    trial = threading.Thread(
-        target=lambda: verdict.append(_agrees(loop, formula, kinds, flags, numbers))
-    )
     try:
-        trial.start()
-    except RuntimeError:  # the interpreter is shutting down
+        run = ctypes.CDLL(str(compiled(source, *CONTRACTED))).run
+        run.restype = None
+        run.argtypes = (
+            [ctypes.c_int64] * 2
+            + [ctypes.c_void_p] * (len(kinds) + len(results))
+            + [ctypes.c_double] * len(numbers)
+        )
+        loop = _Loop(run, results, several)
+        return loop if apart(_agrees, loop, formula, kinds, flags, numbers) else None
+    except (OSError, RuntimeError, AttributeError) as reason:
+        say_it_is_slow(reason)
         return None
-    trial.join()
-    return loop if verdict == [True] else None
 
 
 def translate(
