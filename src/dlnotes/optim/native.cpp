@@ -113,7 +113,7 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
     std::vector<Span> spans;
     spans.reserve(count * columns);
     for (int64_t k = 0; k < count; k++) {
-        if (!tensor[k]->grad().defined()) {
+        if (!tensor[k]->grad().use_count()) { /* none, or one that is just being freed */
             idle++;
             continue;
         }
