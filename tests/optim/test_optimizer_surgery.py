@@ -185,6 +185,8 @@ def state_forgotten(world, k, n):
 
 def saved_and_loaded(world, k, n):
     world.optimizer.load_state_dict(copy.deepcopy(world.optimizer.state_dict()))
+    for p in world.params:  # whether states share memory afterwards is no promise of ours
+        world.set_states(p, torch.clone)
 
 
 def parameter_exchanged(world, k, n):
