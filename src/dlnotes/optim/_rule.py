@@ -60,7 +60,8 @@ class UpdateRule(Optimizer):
 
     Parameters and accumulators in float16 and bfloat16 are updated in float32 and rounded once at
     the end; a complex parameter is updated as its real view. Parameters that share memory are
-    updated one after the other.
+    updated one after the other. Of a parameter with a sparse gradient, an elementwise rule updates
+    only the rows in that gradient, and only those rows of its accumulators.
 
     Every hyper-parameter lives in ``param_groups`` under the name of the constructor's argument,
     and ``rule`` gets it under the same name. ``rule`` must depend on its arguments alone.
@@ -69,8 +70,9 @@ class UpdateRule(Optimizer):
         params: Parameters, named parameters or groups, as in ``torch.optim``.
         maximize: Ascend instead of descending.
         differentiable: Let autograd record the step (parameters must not be leaves, then).
-        fused: True forces the compiled kernel, False plain tensor operations, None chooses. While
-            a mode, a tracer or a transform is active it is always plain operations.
+        fused: True forces the compiled kernel, False plain tensor operations, None takes the
+            kernel where it can. While a mode, a tracer or a transform is active, plain operations
+            are used in any case.
         hyper: The rule's hyper-parameters and ``weight_decay``.
 
     Raises:
@@ -86,11 +88,11 @@ class UpdateRule(Optimizer):
     """``rule(theta, g, *accumulators, **hyper)`` returns the new theta and the new accumulators."""
 
     elementwise: ClassVar[bool | None] = None
-    """Whether every number is updated from its own numbers alone; None finds out.
+    """Whether each element of the results depends on that element of the arguments alone.
 
-    If not, as with ``theta - lr * g / g.norm()``, parameters are never joined, cut up or updated
-    in rows. A rule of arithmetic alone is known to be elementwise; one that calls other functions,
-    as ``SignDescent`` above, is taken for one that is not unless it says so here.
+    If not, as with ``theta - lr * g / g.norm()``, parameters are never joined, split or updated in
+    rows. With None, the default, a rule of arithmetic alone is recognized as elementwise; one that
+    calls other functions, such as ``SignDescent`` above, counts as not elementwise.
     """
 
     _hyper: ClassVar[tuple[str, ...]] = ()
@@ -213,13 +215,13 @@ class UpdateRule(Optimizer):
         known = self._known()
         for name in param_group:
             meant = _meant(name, known)
-            if meant and name not in known:  # groups may carry what they like; this is a slip
+            if meant and name not in known:  # other entries are allowed; this is a typo
                 warnings.warn(
                     f"{type(self).__name__} does not know {name!r} of a parameter group{meant}",
                     stacklevel=3,
                 )
         params = param_group["params"]
-        if not isinstance(params, (Tensor, set)):  # of a set torch says itself that it has no order
+        if not isinstance(params, (Tensor, set)):  # torch itself refuses a set, it has no order
             params = param_group["params"] = list(params)
             tensors = [p[1] if isinstance(p, tuple) else p for p in params]
             if len(set(map(id, tensors))) < len(tensors):
@@ -227,10 +229,10 @@ class UpdateRule(Optimizer):
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state: a copy of it, so that later steps leave ``state_dict`` alone.
+        """Load a copy of a state, so that later steps do not change ``state_dict``.
 
-        Where both the state and this optimizer have names of parameters, states go to the
-        parameters of the same name, in whatever order they are.
+        If both the state and this optimizer have names of parameters, the parameters of a group are
+        matched by name, otherwise by position.
 
         Raises:
             ValueError: It is the state of another rule, or of parameters of other shapes or names.
@@ -249,7 +251,7 @@ class UpdateRule(Optimizer):
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
         for accumulated in self.state.values():
-            if "step" in accumulated:  # older ones may be plain numbers
+            if "step" in accumulated:  # in older states a plain number
                 accumulated["step"] = _step(accumulated["step"])
 
     def _check_state(self, state: dict[str, Any]) -> None:
@@ -340,7 +342,7 @@ class UpdateRule(Optimizer):
     def _step_compiled(
         self, params: list[Tensor], maximize: bool, hyper: dict[str, Any], forced: bool
     ) -> list[Tensor]:
-        """Update what the kernels take; the other parameters are returned."""
+        """Update the parameters that a kernel can take, and return the others."""
 
         def build(dtype: torch.dtype) -> _kernel.Kernel | None:
             kernel = _kernel.build(type(self), dtype, maximize, hyper)
@@ -375,11 +377,11 @@ class UpdateRule(Optimizer):
         return params
 
     def _names(self) -> tuple[str, ...]:
-        """What a parameter's state holds."""
+        """The keys of a parameter's state."""
         return (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
 
     def _states(self, params: list[Tensor]) -> list[dict[str, Tensor]]:
-        """The states of parameters, made at the first gradient; none if the rule keeps nothing."""
+        """The states of parameters, made at the first gradient; none if the rule has no state."""
         if not self._names():
             return []
         states = [self.state.get(p) or self._state(p) for p in params]
@@ -392,18 +394,18 @@ class UpdateRule(Optimizer):
                 new = {"step": _step(0.0)} if "t" in self._hyper else {}
                 for name in self.accumulators:
                     new[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            state.update(new)  # at once: another thread may look
+            state.update(new)  # in one call: another thread must not see a part of it
         return cast("dict[str, Tensor]", state)
 
 
 def _ordinary_tensors() -> AbstractContextManager[Any]:
-    """Inside of inference mode: tensors that may be changed outside of it, too."""
+    """Leave inference mode, if active: tensors made in it could not be updated outside of it."""
     inside = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
     return torch.inference_mode(False) if inside else contextlib.nullcontext()
 
 
 def _step(value: Any) -> Tensor:
-    """The number of a step, on the CPU and in float32 whatever the defaults are."""
+    """A step count, on the CPU and in float32 whatever the defaults are."""
     return torch.tensor(float(value), dtype=torch.float32, device="cpu")
 
 
@@ -416,13 +418,13 @@ def _refuse_cuda_graph() -> None:
 
 
 def _number(value: Any, exact: bool = True) -> Any:
-    """A hyper-parameter as Python numbers, or, if not ``exact``, tensors of it in float64."""
+    """A hyper-parameter in Python numbers; unless ``exact``, tensors stay tensors, in float64."""
     if isinstance(value, Tensor):
         return value.item() if exact else value.double().reshape(())
     if isinstance(value, (tuple, list)):
         return tuple(_number(x, exact) for x in value)
     plain = isinstance(value, (int, float)) or not isinstance(value, numbers.Real)
-    return value if plain else float(value)  # a number of NumPy, say
+    return value if plain else float(value)  # NumPy's, for example
 
 
 def _numbers(value: Any) -> Iterator[float]:
@@ -462,9 +464,9 @@ def _meant(name: str, known: list[str]) -> str:
 def _in_order_of_names(
     saved: list[dict[str, Any]], groups: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The saved groups with their parameters in the order in which ours have the same names."""
+    """The saved groups, the parameters of each in the order of names that our group has."""
     if len(saved) != len(groups):
-        return saved  # torch says so
+        return saved  # torch raises the error
     ordered = []
     for before, group in zip(saved, groups, strict=True):
         there, here = before.get("param_names"), group.get("param_names")
@@ -480,7 +482,7 @@ def _in_order_of_names(
 
 
 def _copy(value: Any, copies: dict[int, Tensor] | None = None) -> Any:
-    """A copy of nested dicts down to the tensors; one that appears twice is copied once."""
+    """A copy of nested dicts and their tensors; a tensor that appears twice stays one tensor."""
     copies = {} if copies is None else copies
     if isinstance(value, dict):
         return {key: _copy(x, copies) for key, x in value.items()}
