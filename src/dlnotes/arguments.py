@@ -1,4 +1,4 @@
-"""Arguments checked, where a user's values come in, against what the signature says of them."""
+"""Arguments of the public functions, checked against the annotations in their signatures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Range:
 
     Attributes:
         least: The smallest one.
-        above: A bound that is not allowed itself.
-        below: Another, from above.
+        above: A lower bound that is not allowed itself.
+        below: An upper bound that is not allowed itself.
     """
 
     least: float | None = None
@@ -95,9 +95,9 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Require of each value what its annotation says.
 
-    Looks at numbers, text, paths and plain collections of them. A float may be given as an int,
-    a tuple as a list; a bool is no number, and every number is finite. Other objects pass: what
-    they can do decides.
+    Looks at numbers, text, paths and tuples of them, and at whether a list or a mapping is one, not
+    at what is in it. A float may be given as an int, a tuple as a list; a bool is not a number, and
+    every number must be finite. Other objects pass unchecked.
 
     Args:
         hints: Annotations by name.
@@ -122,7 +122,7 @@ def check_names(
     Args:
         what: Whose names they are, for the message.
         kind: What they name, such as ``argument``.
-        given: The names.
+        given: The names, or items ``name=value``.
         known: Those that there are.
         listed: How the message lists these, where not by name alone.
 

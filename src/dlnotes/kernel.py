@@ -43,7 +43,8 @@ TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
 FLAGS = ["-std=gnu11", "-O3"]
 # Without errno √ is one instruction; without traps both sides of a choice may be computed.
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
-# A minimum inside of a formula is no fork of two paths that are to be computed both.
+# Without these gcc may turn a minimum inside a formula into two branches, and the loop into scalar
+# code.
 FLAGS += ["-fno-thread-jumps", "-fno-tree-pre"]
 # No -ffast-math, and a product and a sum become one operation only where the caller allows it.
 EXACT, CONTRACTED = ("-ffp-contract=off", "-lm"), ("-ffp-contract=fast", "-lm")
@@ -286,7 +287,7 @@ def _compiler(language: Language) -> list[str]:
     named = os.environ.get(language.variable, "")
     try:
         words = shlex.split(named)
-    except ValueError as error:  # a quotation mark without its partner
+    except ValueError as error:  # an unclosed quotation mark
         raise FileNotFoundError(f"${language.variable} is {named!r}: {error}") from None
     if words and shutil.which(words[0]):
         return words
@@ -331,14 +332,15 @@ def apart(function: Callable[..., Value], *args: Any) -> Value:
     """Call a function in a thread of its own and return its result.
 
     Torch keeps the default device, dispatch and function modes, transforms, grad mode and inference
-    mode for each thread. What is built there does not depend on what its first caller is inside of.
+    mode for each thread. So what is built there does not depend on which of these the first caller
+    has active.
     """
     with ThreadPoolExecutor(1, "dlnotes-kernels") as pool:
         return pool.submit(function, *args).result()
 
 
 def observed() -> bool:
-    """Whether somebody records, transforms or replaces the operations of this thread.
+    """Whether anything records, transforms or replaces the operations of this thread.
 
     A compiled loop does not go through torch's dispatcher, so that a tracer, a mode, a transform or
     forward-mode autograd would not see it.
@@ -363,7 +365,8 @@ def say_it_is_slow(reason: Exception) -> None:
     """Warn, once in a process, that there are no compiled loops, and what that costs.
 
     Args:
-        reason: Why not. That a formula cannot be compiled is no reason to warn.
+        reason: Why there are none. A formula that cannot be compiled (NotImplementedError) does not
+            warn.
     """
     if isinstance(reason, NotImplementedError) or _said:
         return
@@ -390,7 +393,7 @@ def _machine() -> str:
 def _cache() -> Path:
     """A folder for compiled kernels that only this user can write to.
 
-    Who can write to it can run code in this process.
+    Anyone who can write to it can run code in this process.
     """
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -150,7 +150,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value may change from step to step; others, as a string, are a part of the rule."""
+    """Whether a value may change from step to step; others, such as strings, are compiled in."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -165,7 +165,7 @@ class Kernel:
     def __call__(
         self, count: int, offsets: array[int], pointers: array[int], hyper: dict[str, Any]
     ) -> None:
-        """Update tensors in place. Whoever calls this keeps their memory.
+        """Update tensors in place. The caller keeps their memory alive.
 
         Args:
             count: The number of tensors.
@@ -250,7 +250,7 @@ def is_elementwise(rule: type[UpdateRule], hyper: dict[str, Any]) -> bool:
 def _key(
     rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """What a kernel depends on; the functions, for somebody may replace those of a class."""
+    """What a kernel depends on, the functions included: those of a class may be replaced."""
     functions = (rule.rule, rule.decay, cast("Any", rule.update).__func__, rule.elementwise)
     names = (rule.__name__, rule.accumulators, rule.hyper_names())
     shape = tuple((name, _shape(value)) for name, value in hyper.items())
@@ -258,7 +258,7 @@ def _key(
 
 
 def _shape(value: Any) -> Any:
-    """A hyper-parameter less what may change from step to step."""
+    """A hyper-parameter without its numbers, which may change from step to step."""
     if _is_pair(value):
         return tuple(map(_shape, value))
     return float if _is_number(value) else (type(value), repr(value))

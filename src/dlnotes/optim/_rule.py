@@ -53,7 +53,8 @@ class UpdateRule(Optimizer):
 
     Parameters and accumulators in float16 and bfloat16 are updated in float32 and rounded once at
     the end; a complex parameter is updated as its real view. Parameters that share memory are
-    updated one after the other.
+    updated one after the other. Of a parameter with a sparse gradient, an elementwise rule updates
+    only the rows in that gradient, and only those rows of its accumulators.
 
     Every hyper-parameter lives in ``param_groups`` under the name of the constructor's argument,
     and ``rule`` gets it under the same name. ``rule`` must depend on its arguments alone.
@@ -62,8 +63,9 @@ class UpdateRule(Optimizer):
         params: Parameters, named parameters or groups, as in ``torch.optim``.
         maximize: Ascend instead of descending.
         differentiable: Let autograd record the step (parameters must not be leaves, then).
-        fused: True forces the compiled kernel, False plain tensor operations, None chooses. While
-            a mode, a tracer or a transform is active it is always plain operations.
+        fused: True forces the compiled kernel, False plain tensor operations, None takes the
+            kernel where it can. While a mode, a tracer or a transform is active, plain operations
+            are used in any case.
         hyper: The rule's hyper-parameters and ``weight_decay``.
 
     Raises:
@@ -79,11 +81,11 @@ class UpdateRule(Optimizer):
     """``rule(theta, g, *accumulators, **hyper)`` returns the new theta and the new accumulators."""
 
     elementwise: ClassVar[bool | None] = None
-    """Whether every number is updated from its own numbers alone; None finds out.
+    """Whether each element of the results depends on that element of the arguments alone.
 
-    If not, as with ``theta - lr * g / g.norm()``, parameters are never joined, cut up or updated
-    in rows. A rule of arithmetic alone is known to be elementwise; one that calls other functions,
-    as ``SignDescent`` above, is taken for one that is not unless it says so here.
+    If not, as with ``theta - lr * g / g.norm()``, parameters are never joined, split or updated in
+    rows. With None, the default, a rule of arithmetic alone is recognized as elementwise; one that
+    calls other functions, such as ``SignDescent`` above, counts as not elementwise.
     """
 
     _hyper: ClassVar[tuple[str, ...]] = ()
@@ -212,7 +214,7 @@ class UpdateRule(Optimizer):
                     stacklevel=3,
                 )
         params = param_group["params"]
-        if not isinstance(params, (Tensor, set)):  # of a set torch says itself that it has no order
+        if not isinstance(params, (Tensor, set)):  # torch itself refuses a set, it has no order
             params = param_group["params"] = list(params)
             tensors = [p[1] if isinstance(p, tuple) else p for p in params]
             if len(set(map(id, tensors))) < len(tensors):
@@ -220,10 +222,10 @@ class UpdateRule(Optimizer):
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state: a copy of it, so that later steps leave ``state_dict`` alone.
+        """Load a copy of a state, so that later steps do not change ``state_dict``.
 
-        Where both the state and this optimizer have names of parameters, states go to the
-        parameters of the same name, in whatever order they are.
+        If both the state and this optimizer have names of parameters, the parameters of a group are
+        matched by name, otherwise by position.
 
         Raises:
             ValueError: It is the state of another rule, or of parameters of other shapes or names.
@@ -307,7 +309,7 @@ class UpdateRule(Optimizer):
     def _step_compiled(
         self, params: list[Tensor], maximize: bool, hyper: dict[str, Any], forced: bool
     ) -> list[Tensor]:
-        """Update what the kernels take; the other parameters are returned."""
+        """Update the parameters that a kernel can take, and return the others."""
 
         def build(dtype: torch.dtype) -> _kernel.Kernel | None:
             kernel = _kernel.build(type(self), dtype, maximize, hyper)
@@ -342,11 +344,11 @@ class UpdateRule(Optimizer):
         return params
 
     def _names(self) -> tuple[str, ...]:
-        """What a parameter's state holds."""
+        """The keys of a parameter's state."""
         return (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
 
     def _states(self, params: list[Tensor]) -> list[dict[str, Tensor]]:
-        """The states of parameters, made at the first gradient; none if the rule keeps nothing."""
+        """The states of parameters, made at the first gradient; none if the rule has no state."""
         if not self._names():
             return []
         states = [self.state.get(p) or self._state(p) for p in params]
@@ -368,7 +370,7 @@ def _refuse_cuda_graph() -> None:
 
 
 def _number(value: Any, exact: bool = True) -> Any:
-    """A hyper-parameter as Python numbers, or, if not ``exact``, tensors of it in float64."""
+    """A hyper-parameter in Python numbers; unless ``exact``, tensors stay tensors, in float64."""
     if isinstance(value, Tensor):
         return value.item() if exact else value.double().reshape(())
     if isinstance(value, (tuple, list)):

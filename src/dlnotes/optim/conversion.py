@@ -1,4 +1,4 @@
-"""States of ``torch.optim`` as states of our rules, and back: a training goes on where it was."""
+"""States of ``torch.optim`` as states of our rules, and back, so that a training can continue."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ _TORCHS_NAMES = {
 
 
 def _extra(group: Group, known: set[str], convert: Callable[[Group], Group]) -> Group:
-    """What others keep in a group, rates of a scheduler among it."""
+    """Entries of a group that neither optimizer knows, such as the rates of a scheduler."""
     names = {*known, "params", "param_names"}
     extra = {name: copy.deepcopy(value) for name, value in group.items() if name not in names}
     for name in {"initial_lr", "max_lr", "min_lr"} & set(extra):
@@ -251,7 +251,7 @@ def _check(conversion: Conversion, group: Group) -> None:
             f"{missing[0]}"
         )
     for name, value in conversion.required.items():
-        if name == "dampening":  # it has two meanings that a rule has
+        if name == "dampening":  # two of its values have an equal rule, see _from_momentum
             continue
         if group[name] != value:
             raise ValueError(

@@ -375,13 +375,13 @@ def make_model(
     sizes: Mapping[str, int],
     hyper_parameters: Mapping[str, Any],
 ) -> nn.Module:
-    """Make a model from checked hyper-parameters.
+    """Check hyper-parameters and make the model that they describe.
 
     Args:
         name: What it is called, for messages.
         kind: Its class.
         sizes: What the data decide.
-        hyper_parameters: What the user does.
+        hyper_parameters: What the user decides.
 
     Raises:
         UserError: An unknown hyper-parameter, or a value that is not allowed.

@@ -17,8 +17,8 @@ def defect(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> 
     NaN is wrong anywhere; an infinity anywhere but in a buffer, where it may be a mask; a number
     above `LARGEST` in a parameter.
 
-    Waits for the device once, and reads the weights once as fast as memory goes; more only where
-    something is wrong.
+    Waits for the device once and reads each weight once; only where something is wrong does it read
+    them again.
 
     Args:
         model: Its parameters and buffers are looked at.
