@@ -27,7 +27,15 @@ from dlnotes.activations import sigmoid
 from dlnotes.optim import Adam, GradientDescent, Momentum, _kernel, _native
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["torch", "pytest", "dlnotes.optim", "dlnotes.activations"])
+SERVER.set_forkserver_preload(
+    [
+        "torch._dynamo",
+        "pytest",
+        "dlnotes.optim",
+        "dlnotes.activations",
+        "dlnotes.oracles.optimizers",
+    ]
+)
 COMPILER, COMPILER_CPP = shutil.which("gcc") or shutil.which("cc"), shutil.which("c++")
 pytestmark = pytest.mark.skipif(
     COMPILER is None or COMPILER_CPP is None, reason="needs a C and a C++ compiler"
@@ -46,8 +54,9 @@ def enter(pipe, environment, function, arguments):
         os.environ.pop(name, None) if value is None else os.environ.update({name: str(value)})
     for cached in ("_distrust", "_machine"):
         getattr(kernel, cached).cache_clear()
+    tempfile.tempdir = None  # $TMPDIR may be another one now
     torch.set_num_threads(1)
-    signal.alarm(100)
+    signal.alarm(60)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         try:
@@ -142,7 +151,7 @@ def is_right(numbers):
 
 def files(cache):
     folder = Path(cache, "kernels")
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def no_leftovers(cache):
@@ -212,7 +221,7 @@ FILE_DAMAGES = {
     "a byte more": lambda p: p.write_bytes(p.read_bytes() + b"\n"),
     "missing": Path.unlink,
     "a folder": lambda p: replace(p, Path.mkdir),
-    "a full folder": lambda p: replace(p, lambda q: shutil.copytree(p.parents[1], q)),
+    "a full folder": lambda p: replace(p, lambda q: (q / "more").mkdir(parents=True)),
     "a pipe": lambda p: replace(p, os.mkfifo),
     "a dangling link": lambda p: replace(p, lambda q: q.symlink_to("nowhere")),
     "a link to itself": lambda p: replace(p, lambda q: q.symlink_to(q.name)),
@@ -336,7 +345,7 @@ def twice(cache, other=None):
 def in_a_temporary_folder(cache, temporary, **environment):
     """Compile with a cache that cannot be used; the warnings."""
     temporary.mkdir(exist_ok=True)
-    before = files(cache) if Path(cache).is_dir() else None
+    before = files(cache)
     (answers, again, folders), said = apart(
         twice, cache, DLNOTES_CACHE=cache, TMPDIR=temporary, **environment
     )
@@ -344,8 +353,7 @@ def in_a_temporary_folder(cache, temporary, **environment):
     assert again
     assert len({*folders}) == 1
     assert folders[0].startswith(str(temporary))
-    if before is not None:
-        assert files(cache) == before
+    assert files(cache) == before
     return said
 
 
@@ -549,7 +557,7 @@ FAILING = {
     "of another format": ("no format", "Exec format error"),
     "silent": ("exit 3", "exit status 3"),
     "writes nothing": ("exit 0", "it wrote no library"),
-    "writes a folder": ('eval mkdir -p "\\${$#}" kernel.so', "wrote no library"),
+    "writes a folder": ("folder", "Is a directory"),
     "killed": ("kill -9 $$", "exit status -9"),
     "an error": ("echo note; echo 'x.c:1: error: no math.h' >&2; exit 1", "x.c:1: error: no math"),
     "megabytes": ("yes 'an error' | head -c 9000000 >&2; exit 1", "failed: an error"),
@@ -558,9 +566,7 @@ FAILING = {
     "garbage": ("garbage", "invalid ELF header"),
     "half a library": ("half", "cc"),
 }
-WRITE = """\
-while [ "$1" != -o ]; do shift; done
-"""
+WRITE = 'while [ "$1" != -o ]; do shift; done\n'
 
 
 def failing_compiler(tmp_path, text):
@@ -574,6 +580,8 @@ def failing_compiler(tmp_path, text):
         path.chmod(0o755)
     elif text == "garbage":
         script(path, WRITE + 'yes garbage | head -c 20000 > "$2"')
+    elif text == "folder":
+        script(path, WRITE + 'mkdir "$2"')
     elif text == "half":
         script(path, f'{COMPILER} "$@"\n{WRITE}truncate -s 1000 "$2"')
     else:
@@ -588,8 +596,6 @@ def test_a_compiler_that_fails(tmp_path, case):
     command = failing_compiler(tmp_path, text)
     environment = {"DLNOTES_CACHE": cache, "TMPDIR": tmp_path, "CC": command}
     reason, said = apart(failure, **environment)
-    if case == "writes a folder":
-        cause = "failed"
     assert cause in reason.splitlines()[0]
     assert len(said) == 1
     assert "\n" not in said[0]
@@ -783,7 +789,7 @@ def test_a_compilation_that_is_killed_leaves_nothing_for_ever(tmp_path):
 
 def test_nobody_compiles_for_longer_than_a_folder_is_kept():
     longest = max(len(language.extras) for language in (kernel.C, kernel.CPP))
-    assert kernel._ABANDONED > 2 * longest * kernel._PATIENCE
+    assert 2 * longest * kernel._PATIENCE < kernel._ABANDONED
 
 
 # Forks and ends

@@ -296,11 +296,12 @@ def _compile(
             raise RuntimeError(_cause(compiler[0], done))
         ctypes.CDLL(str(made))  # OSError if it is no library: it must not be kept
         seal = Path(work, "kernel.sha256")
-        seal.write_text(_seal(library, made), encoding="ascii")
+        seal.write_bytes(_seal(library, made))
         # Each rename is atomic. Between the two, another process finds a library without its seal
         # and compiles one of its own.
         for new, place in ((made, library), (seal, library.with_suffix(".sha256"))):
-            shutil.rmtree(place, ignore_errors=True)  # a folder, if there is one in its place
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
             new.replace(place)
     return library
 
@@ -373,14 +374,14 @@ def _intact(library: Path) -> bool:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
                 return False  # reading a pipe, say, would never end
-        return _seal(library, library) == seal.read_text("ascii")
-    except (OSError, ValueError):
+        return _seal(library, library) == seal.read_bytes()
+    except OSError:
         return False
 
 
-def _seal(library: Path, content: Path) -> str:
+def _seal(library: Path, content: Path) -> bytes:
     """The hash of a library and its name."""
-    return hashlib.sha256(library.name.encode() + content.read_bytes()).hexdigest()
+    return hashlib.sha256(library.name.encode() + content.read_bytes()).hexdigest().encode()
 
 
 def _remove_abandoned(folder: Path) -> None:
