@@ -489,18 +489,18 @@ def _distrust(folder: Path) -> None:
     )
 
 
-_folders: list[Path] = []
+_folders: list[tuple[Path, int]] = []
 
 
 def _temporary() -> Path:
     """A folder of this process alone, for as long as it runs."""
-    if not _folders or not _folders[-1].is_dir():  # somebody cleans up from time to time
-        folder, owner = Path(tempfile.mkdtemp(prefix="dlnotes-kernels-")), os.getpid()
+    if not _folders or not _folders[-1][0].is_dir():  # somebody cleans up from time to time
+        _folders.append((Path(tempfile.mkdtemp(prefix="dlnotes-kernels-")), os.getpid()))
+    return _folders[-1][0]
 
-        def remove() -> None:
-            if os.getpid() == owner:  # a forked child leaves its parent's folder
-                shutil.rmtree(folder, ignore_errors=True)
 
-        atexit.register(remove)
-        _folders.append(folder)
-    return _folders[-1]
+@atexit.register  # now, so that it is called after the handlers of those who import this
+def _remove_folders() -> None:
+    for folder, owner in _folders:
+        if os.getpid() == owner:  # a forked child leaves its parent's folder
+            shutil.rmtree(folder, ignore_errors=True)
