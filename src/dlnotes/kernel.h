@@ -52,7 +52,10 @@ static inline real from_bits(word n) {
 /* 1.5 · 2^DIGITS: the last digit of a number around it is 1. */
 #define INTEGERS ((real)3 * ((word)1 << (DIGITS - 1)))
 
-static inline real power_of_2(word n) { return from_bits((n + BIAS) << DIGITS); }
+/* Without a sign: of numbers with one, C does not define what overflows. NaN and ∞ do. */
+static inline unsigned_word exponent(word n) { return (unsigned_word)n << DIGITS; }
+
+static inline real power_of_2(word n) { return from_bits((word)exponent(n + BIAS)); }
 
 /* Both leave NaN as it is. */
 static inline real at_most(real most, real x) { return x > most ? most : x; }
@@ -106,10 +109,11 @@ static inline real vector_log1p(real x) {
     static const real odd[] = {2,       2. / 3,  2. / 5,  2. / 7,  2. / 9, 2. / 11, 2. / 13,
                                2. / 15, 2. / 17, 2. / 19, 2. / 21};
     const real u = 1 + x, lost = x < 1 ? x - (u - 1) : 1 - (u - x);
-    const word above = bits_of(u) - bits_of((real)0.70710678118654752440) + ((word)BIAS << DIGITS);
-    const word n = (word)((unsigned_word)above >> DIGITS) - BIAS;
+    const unsigned_word bits = (unsigned_word)bits_of(u);
+    const unsigned_word least = (unsigned_word)bits_of((real)0.70710678118654752440);
+    const word n = (word)((bits - least + exponent(BIAS)) >> DIGITS) - BIAS;
     const real k = from_bits(bits_of(INTEGERS) + n) - INTEGERS; /* n: few processors convert it */
-    const real f = from_bits(bits_of(u) - (n << DIGITS)) - 1, s = f / (2 + f), square = s * s;
+    const real f = from_bits((word)(bits - exponent(n))) - 1, s = f / (2 + f), square = s * s;
     const real half = (real)0.5 * f * f, rest = square * polynomial(square, odd, 1, LOG_TERMS);
     const real y = k * LOG2_HIGH + (f - (half - s * (half + rest) - (k * LOG2_LOW + lost / u)));
     const real limit = x < -1 ? NAN : -INFINITY;

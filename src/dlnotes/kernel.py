@@ -11,12 +11,15 @@ result is kept in ``$DLNOTES_CACHE/kernels``, by default in the user's cache fol
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
 import functools
 import hashlib
 import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -241,45 +244,95 @@ def compiled(source: str, *flags: str, language: Language = C) -> Path:
         language: ``C`` or ``CPP``.
 
     Raises:
-        OSError: There is no compiler or no place for the library.
+        OSError: There is no compiler or no place for the library, or it cannot be loaded.
         RuntimeError: The compiler failed.
     """
+    try:
+        return _compiled(source, flags, language)
+    except (OSError, RuntimeError) as reason:
+        say_it_is_slow(reason)
+        raise
+
+
+def _compiled(source: str, flags: tuple[str, ...], language: Language) -> Path:
     compiler = _compiler(language)
-    parts = [source, *compiler, *language.flags, *flags, _machine()]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    folder = _cache()
-    library = folder / f"{key[:32]}.so"
-    if _intact(library):
-        return library
-    _remove_abandoned(folder)
-    with tempfile.TemporaryDirectory(prefix=_WORK, dir=folder) as work:
-        text, made = Path(work, f"kernel{language.suffix}"), Path(work, "kernel.so")
-        text.write_text(source, encoding="utf-8")
-        errors = ""
-        for extra in language.extras:
-            command = [*compiler, "-shared", "-fPIC", *language.flags, *extra]
-            command += [str(text), "-o", str(made), *flags]  # libraries come after the source
-            try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, check=False, timeout=_PATIENCE
-                )
-            except subprocess.TimeoutExpired:
-                raise RuntimeError(f"{compiler[0]} took more than {_PATIENCE} s") from None
-            if done.returncode == 0 and made.exists():
-                digest = Path(work, "kernel.sha256")
-                digest.write_text(_sha256(made.read_bytes()), encoding="ascii")
-                # Each rename is atomic. Between the two, another process finds a library without
-                # its hash and compiles one of its own.
-                made.replace(library)
-                digest.replace(library.with_suffix(".sha256"))
-                return library
-            errors = done.stderr or done.stdout
-    raise RuntimeError(f"{compiler[0]} failed:\n{errors}")
+    kind = [*language.flags, *flags, repr(language.extras)]
+    parts = [source, *compiler, *kind, *_version(compiler), _machine()]
+    name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32] + ".so"
+    cache = _cache()
+    if cache is not None:
+        if _intact(cache / name):
+            return cache / name
+        # A full disk, a quota, a file system without programs: try again in another place.
+        with contextlib.suppress(OSError, RuntimeError):
+            return _compile(source, compiler, flags, language, cache / name)
+    library = _temporary() / name
+    if not _intact(library):
+        _compile(source, compiler, flags, language, library)
+    return library
 
 
 _WORK = "compiling-"
-_PATIENCE = 600  # seconds for one compilation, which takes one or two
+_PATIENCE = 120  # seconds for one compilation, which takes one or two
 _ABANDONED = 3600  # seconds after which nobody can still be compiling in a folder
+_hung: set[str] = set()
+
+
+def _compile(
+    source: str, compiler: list[str], flags: tuple[str, ...], language: Language, library: Path
+) -> Path:
+    """Compile a source, and put the library and its seal where they belong."""
+    _remove_abandoned(library.parent)
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=library.parent) as work:
+        text, made = Path(work, f"kernel{language.suffix}"), Path(work, "kernel.so")
+        text.write_text(source, encoding="utf-8")
+        for extra in language.extras:
+            command = [*compiler, "-shared", "-fPIC", *language.flags, *extra]
+            command += [str(text), "-o", str(made), *flags]  # libraries come after the source
+            done = _run(command)
+            # One that was killed may know the flags: the slower library must not be kept.
+            if done.returncode <= 0:
+                break
+        if done.returncode or not made.exists():
+            raise RuntimeError(_cause(compiler[0], done))
+        ctypes.CDLL(str(made))  # OSError if it is no library: it must not be kept
+        seal = Path(work, "kernel.sha256")
+        seal.write_bytes(_seal(library, made))
+        # Each rename is atomic. Between the two, another process finds a library without its seal
+        # and compiles one of its own.
+        for new, place in ((made, library), (seal, library.with_suffix(".sha256"))):
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            new.replace(place)
+    return library
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a compiler, unless it has already been waited for in vain."""
+    if command[0] not in _hung:
+        try:
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+                timeout=_PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            _hung.add(command[0])
+    raise RuntimeError(f"{command[0]} took more than {_PATIENCE} s") from None
+
+
+def _cause(compiler: str, done: subprocess.CompletedProcess[str]) -> str:
+    """Why a compilation failed: the line that says it, then all of them."""
+    lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    if not lines:
+        status = f"exit status {done.returncode}" if done.returncode else "it wrote no library"
+        return f"{compiler} failed: {status}"
+    first = next((line for line in lines if "error" in line.lower()), lines[-1])
+    return "\n".join([f"{compiler} failed: {first.strip()}", *lines])
 
 
 def _compiler(language: Language) -> list[str]:
@@ -303,19 +356,33 @@ def _compiler(language: Language) -> list[str]:
     return [found]
 
 
-def _intact(library: Path) -> bool:
-    """Whether a library is, byte for byte, what its compilation wrote.
+def _version(compiler: list[str]) -> list[str]:
+    """What changes when a compiler is replaced by another one of the same name."""
+    path = Path(shutil.which(compiler[0]) or compiler[0])
+    status = path.stat()
+    return [str(path), str(status.st_size), str(status.st_mtime_ns)]
 
-    Loading one that is cut short or altered would kill the interpreter.
+
+def _intact(library: Path) -> bool:
+    """Whether a library is, byte for byte, what the compilation for its name wrote.
+
+    Loading one that is cut short or altered would kill the interpreter, and so would calling one
+    that was made of another source.
     """
+    seal = library.with_suffix(".sha256")
     try:
-        return _sha256(library.read_bytes()) == library.with_suffix(".sha256").read_text("ascii")
-    except (OSError, ValueError):
+        for path, largest in ((library, 1 << 26), (seal, 64)):
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
+                return False  # reading a pipe, say, would never end
+        return _seal(library, library) == seal.read_bytes()
+    except OSError:
         return False
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _seal(library: Path, content: Path) -> bytes:
+    """The hash of a library and its name."""
+    return hashlib.sha256(library.name.encode() + content.read_bytes()).hexdigest().encode()
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -335,8 +402,12 @@ def apart(function: Callable[..., Value], *args: Any) -> Value:
     mode for each thread. So what is built there does not depend on which of these the first caller
     has active.
     """
-    with ThreadPoolExecutor(1, "dlnotes-kernels") as pool:
-        return pool.submit(function, *args).result()
+    try:
+        with ThreadPoolExecutor(1, "dlnotes-kernels") as pool:
+            result = pool.submit(function, *args)
+    except RuntimeError:  # no threads: there are too many, or the interpreter is shutting down
+        return function(*args)
+    return result.result()
 
 
 def observed() -> bool:
@@ -385,29 +456,30 @@ def _machine() -> str:
     """What ``-march=native`` depends on; a cache in a shared home serves several machines."""
     cpu = Path("/proc/cpuinfo")
     flags = (
-        [x for x in cpu.read_text().splitlines() if x.startswith("flags")] if cpu.exists() else []
+        [x for x in cpu.read_text().splitlines() if x.startswith(("flags", "Features"))]
+        if cpu.exists()
+        else []
     )
     return "\n".join([platform.platform(), platform.processor(), *flags[:1]])
 
 
-def _cache() -> Path:
-    """A folder for compiled kernels that only this user can write to.
+def _cache() -> Path | None:
+    """A folder for compiled kernels that only this user can write to, or None.
 
     Anyone who can write to it can run code in this process.
     """
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(os.environ.get("DLNOTES_CACHE") or Path(home, "dlnotes")) / "kernels"
+        folder = folder.absolute()  # a relative path may look like an option of the compiler
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
         if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
-            if os.access(folder, os.W_OK):
-                return folder
-        else:
-            _distrust(folder)
+            return folder if os.access(folder, os.W_OK) else None
     except (OSError, RuntimeError):  # no home, or one that cannot be written to
-        pass
-    return _temporary()
+        return None
+    _distrust(folder)
+    return None
 
 
 @functools.lru_cache(maxsize=1)
@@ -420,13 +492,18 @@ def _distrust(folder: Path) -> None:
     )
 
 
-@functools.lru_cache(maxsize=1)
-def _temporary() -> Path:
-    folder, owner = tempfile.mkdtemp(prefix="dlnotes-kernels-"), os.getpid()
+_folders: list[tuple[Path, int]] = []
 
-    def remove() -> None:
+
+def _temporary() -> Path:
+    """A folder of this process alone, for as long as it runs."""
+    if not _folders or not _folders[-1][0].is_dir():  # somebody cleans up from time to time
+        _folders.append((Path(tempfile.mkdtemp(prefix="dlnotes-kernels-")), os.getpid()))
+    return _folders[-1][0]
+
+
+@atexit.register  # now, so that it is called after the handlers of those who import this
+def _remove_folders() -> None:
+    for folder, owner in _folders:
         if os.getpid() == owner:  # a forked child leaves its parent's folder
             shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return Path(folder)

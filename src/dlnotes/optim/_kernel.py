@@ -47,7 +47,7 @@ void run(int64_t tensors, const int64_t *offset, void *const *pointer, const dou
         for (int64_t k = 0; k < tensors; k++) *(float *)pointer[{arrays} * tensors + k] += 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {{
-        double scalar[{slots}], now = -1;
+        double scalar[{slots}], now = NAN; /* no t is equal to that */
 #pragma omp for schedule(dynamic) nowait
         for (int64_t b = 0; b < blocks; b++) {{
             const int64_t start = b * size, end = start + size < total ? start + size : total;

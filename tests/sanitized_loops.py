@@ -1,0 +1,132 @@
+"""Every compiled loop on tensors of many sizes: ``python sanitized_loops.py optimizers|activations``.
+
+It is run with a compiler that plants checks of memory and arithmetic; these end the process at the
+first fault. Each tensor is an allocation of its own, or lies in the middle of one.
+"""
+
+import itertools
+import sys
+import warnings
+
+import torch
+from torch.nn import Parameter
+
+import dlnotes.activations
+from dlnotes.activations import ACTIVATIONS
+from dlnotes.optim import OPTIMIZERS, _kernel, _native
+from dlnotes.oracles.optimizers import ORACLES
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+BLOCK = _kernel.BLOCK
+SIZES = [0, 1, 3, 43, 257, BLOCK - 1, 2 * BLOCK + 5]
+
+
+def parameter(x, requires_grad=True):
+    p = Parameter(x, requires_grad)
+    p.grad = torch.full_like(x, 0.25)
+    return p
+
+
+def views(dtype):
+    """Tensors in the middle of others, at the ends of others, in shared memory."""
+    whole = torch.ones(1000, dtype=dtype)
+    rows = torch.ones(10, 7, dtype=dtype)
+    shared = torch.ones(300, dtype=dtype).share_memory_()
+    return [
+        whole[3:46],
+        whole[46:47],
+        whole[-5:],
+        whole[1000:],
+        rows[2:4],
+        rows[:, 3],  # not contiguous: left to the plain step
+        shared,
+        torch.ones((), dtype=dtype),
+        torch.ones(0, 5, dtype=dtype),
+    ]
+
+
+def surgery(optimizer, params):
+    """Change sizes and places between two steps, states included."""
+    for p in params:
+        n = p.numel()
+        if p.dim() != 1 or n < 2:
+            continue
+        states = [x for x in optimizer.state[p].values() if x.dim()]
+        for length in (n // 2, n + 3, 1, 0, n):
+            exact = {"dtype": p.dtype}
+            if length <= n:  # a view of the old memory, up to its end
+                p.data = p.detach().new_ones(n)[n - length :]
+            else:
+                p.data = torch.ones(length, **exact)
+            p.grad = torch.full_like(p, 0.25)
+            if length % 2:  # a state that does not fit is an error, not a crash
+                try:
+                    optimizer.step()
+                except RuntimeError:
+                    pass
+                else:
+                    assert not states or length == n
+            for name, x in optimizer.state[p].items():
+                if x.dim():
+                    optimizer.state[p][name] = torch.zeros(length, **exact)
+            optimizer.step()
+
+
+def optimizers():
+    steps = 0
+    for name, dtype in itertools.product(OPTIMIZERS, DTYPES):
+        rule, grid = OPTIMIZERS[name], ORACLES[name].grid
+        for decay, maximize in ((0.0, False), (0.1, True)):
+            hyper = {**grid[0], "weight_decay": decay, "maximize": maximize}
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                params = [parameter(torch.ones(n, dtype=dtype)) for n in SIZES]
+                params += map(parameter, views(dtype))
+                optimizer = rule(params, **hyper)
+                for _ in range(3):
+                    optimizer.step()
+                    steps += 1
+                few = [parameter(torch.ones(n, dtype=dtype)) for n in (43, BLOCK + 2)]
+                optimizer = rule(few, **hyper)
+                optimizer.step()
+                surgery(optimizer, few)
+                tied = torch.ones(99, dtype=dtype)
+                optimizer = rule([parameter(tied[:50]), parameter(tied[49:])], **hyper)
+                optimizer.step()
+    mixed = [parameter(torch.ones(n, dtype=d)) for n in (1, 43, BLOCK) for d in DTYPES]
+    for name in OPTIMIZERS:
+        OPTIMIZERS[name](mixed, **ORACLES[name].grid[0]).step()
+    assert not isinstance(_native.load(), Exception), _native.load()
+    failed = [k for k in _kernel._built.values() if not isinstance(k, _kernel.Kernel)]
+    assert not failed, failed
+    assert len(_kernel._built) >= 2 * len(OPTIMIZERS) * len(DTYPES)
+    return f"{steps} steps, {len(_kernel._built)} kernels"
+
+
+def activations():
+    count = 0
+    modules = [*ACTIVATIONS.values()]
+    for module, dtype, n, threads in itertools.product(
+        modules, (*DTYPES,), [0, 1, 3, 43, 257, 1001, 2 * BLOCK + 5], (1, 2)
+    ):
+        torch.set_num_threads(threads)
+        f = module().to(dtype)
+        x = torch.linspace(-9, 9, n, dtype=torch.float64).to(dtype)
+        middle = torch.zeros(n + 7, dtype=dtype)[3 : n + 3].copy_(x)
+        extremes = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan"), 6e4, -6e4])
+        for values in (x, middle, extremes.to(dtype), x.reshape(-1, 1).expand(-1, 2).mT):
+            with torch.no_grad():
+                f(values)
+            leaf = values.detach().requires_grad_()
+            y = f(leaf)
+            if y.requires_grad:
+                y.sum().backward()
+            count += 1
+    maxout = dlnotes.activations.Maxout(5, 4, 3)
+    maxout(torch.ones(7, 5)).sum().backward()
+    return f"{count} activations"
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")  # a loop that is not compiled is said in a warning
+    print({"optimizers": optimizers, "activations": activations}[sys.argv[1]]())
