@@ -71,9 +71,9 @@ def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
         hints = hints_of(function)
         given = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
         check_names(function.__name__, "argument", given, hints)
-        positional = dict(zip(signature.parameters, args, strict=False))
-        check(hints, positional | given)
-        return function(*args, **given)  # type: ignore[arg-type]
+        values = [v.item() if isinstance(v, np.generic) else v for v in args]
+        check(hints, dict(zip(signature.parameters, values, strict=False)) | given)
+        return function(*values, **given)  # type: ignore[arg-type]
 
     return call
 
@@ -85,6 +85,8 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         hint = hints.get(parameter.name, Any)
+        if parameter.name == "self":
+            continue
         if parameter.kind is parameter.VAR_KEYWORD:  # **rest: Unpack[a TypedDict]
             found |= typing.get_type_hints(typing.get_args(hint)[0], include_extras=True)
         else:
@@ -158,7 +160,8 @@ def _allows(hint: Any, value: Any) -> bool:
         return isinstance(value, Sequence) and not isinstance(value, str | bytes)
     if hint in (int, float):
         numeric = isinstance(value, int if hint is int else int | float)
-        return numeric and not isinstance(value, bool) and math.isfinite(value)
+        number = numeric and not isinstance(value, bool)
+        return number and (isinstance(value, int) or math.isfinite(value))
     if hint in (bool, str, Path, types.NoneType):
         return isinstance(value, hint)
     return True

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shlex
@@ -120,6 +121,8 @@ class Symbol:
             if not (isinstance(other, int) and other == 2):
                 raise NotImplementedError("of the powers of a tensor only the square is compiled")
             return self * self
+        if isinstance(other, Symbol) and other.element:
+            raise NotImplementedError("a tensor in the exponent is not compiled")
         return self.program.record("pow({}, {})", self, other)
 
     def __rpow__(self, other: Any) -> Symbol:
@@ -227,12 +230,19 @@ class Program:
         return f"#define WIDE {wide}\n{header}\ntypedef {self.storage} stored;\n"
 
     def _operand(self, x: Symbol | float, element: bool) -> str:
-        text = x.name if isinstance(x, Symbol) else float(x).hex()
+        text = x.name if isinstance(x, Symbol) else _literal(x)
         if not element or (isinstance(x, Symbol) and x.element):
             return text
         if not isinstance(x, Symbol):
             return f"(real){text}"
         return self.constants.setdefault(text, f"c{len(self.constants)}")
+
+
+def _literal(x: float) -> str:
+    """A number as C writes it, to the last digit."""
+    if math.isfinite(x):
+        return float(x).hex()
+    return "NAN" if math.isnan(x) else "INFINITY" if x > 0 else "-INFINITY"
 
 
 def compiled(source: str, *flags: str, language: Language = C) -> Path:
@@ -441,11 +451,11 @@ def say_it_is_slow(reason: Exception) -> None:
     """
     if isinstance(reason, NotImplementedError) or _said:
         return
-    _said.append(str(reason))
-    first = str(reason).splitlines()[0].rstrip(":")
+    first = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(":")
+    _said.append(first)
     warnings.warn(
-        f"dlnotes cannot compile its loops: {first}. Results are the same; optimizer steps and "
-        "activations take several times as long on a CPU. A C and a C++ compiler make them fast",
+        f"dlnotes cannot use compiled loops: {first}. Results are the same; optimizer steps and "
+        "activations take several times as long on a CPU. They need a C and a C++ compiler",
         RuntimeWarning,
         stacklevel=2,
     )

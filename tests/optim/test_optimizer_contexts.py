@@ -13,7 +13,16 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import Parameter
 
-from dlnotes.optim import OPTIMIZERS, Adam, GradientDescent, Momentum, RMSProp, UpdateRule
+from dlnotes.optim import (
+    OPTIMIZERS,
+    Adam,
+    GradientDescent,
+    Momentum,
+    RMSProp,
+    UpdateRule,
+    _kernel,
+    _native,
+)
 
 every_rule = pytest.mark.parametrize("name", OPTIMIZERS)
 every_path = pytest.mark.parametrize("fused", [None, False])
@@ -377,3 +386,74 @@ def test_a_captured_graph_would_repeat_one_step(monkeypatch):
     stepped(GradientDescent)
     with pytest.raises(RuntimeError, match="CUDA graph"):
         stepped(Adam)
+
+
+# --- where a kernel may not be -------------------------------------------------------------------
+
+
+class Labelled(torch.Tensor):
+    pass
+
+
+@every_rule
+def test_a_forced_kernel_takes_all_that_have_a_gradient(name):
+    """Another kind of tensor stands in its way only if it has one."""
+    plain, other = Parameter(torch.ones(3)), Parameter(torch.ones(3).as_subclass(Labelled))
+    assert type(other) is not Parameter
+    optimizer = OPTIMIZERS[name]([other, plain], fused=True)
+    for _ in range(2):
+        plain.grad = torch.ones(3)
+        before = plain.detach().clone()
+        optimizer.step()
+        assert (plain != before).all()
+    other.grad = torch.ones(3)
+    before = plain.detach().clone()
+    with pytest.raises(RuntimeError, match="fused=True"):
+        optimizer.step()
+    assert torch.equal(plain, before)
+
+
+def test_nothing_is_compiled_for_tensors_elsewhere(monkeypatch):
+    def fail():
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(_native, "load", fail)
+    p = Parameter(torch.ones(3, device="meta"))
+    optimizer = Adam([p])
+    p.grad = torch.ones(3, device="meta")
+    optimizer.step()
+    optimizer = Adam([p], fused=True)
+    with pytest.raises(RuntimeError, match="not on the CPU"):
+        optimizer.step()
+
+
+def test_infinite_constants_are_compiled():
+    class Lowered(UpdateRule):
+        @staticmethod
+        def rule(theta, g, *, lr):
+            limited = torch.where(g > -float("inf"), g, float("inf"))
+            return theta - lr * limited.clamp(-1e300, float("inf"))
+
+    p = Parameter(torch.zeros(2, dtype=torch.float64))
+    p.grad = torch.tensor([2.0, -float("inf")], dtype=torch.float64)
+    Lowered([p], lr=0.5, fused=True).step()
+    assert p.tolist() == [-1.0, -float("inf")]
+
+
+def test_a_mode_does_not_see_how_a_rule_is_looked_at():
+    class Refusing(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            assert "Symbol" not in str(types)
+            return function(*args, **(kwargs or {}))
+
+    class Rooted(UpdateRule):
+        @staticmethod
+        def rule(theta, g, *, lr):
+            return theta - lr * torch.sqrt(g)
+
+    p = Parameter(torch.zeros(2))
+    p.grad = torch.full((2,), 4.0)
+    with Refusing():
+        Rooted([p], lr=1.0).step()
+    assert p.tolist() == [-2.0, -2.0]
+    assert _kernel.is_elementwise(Rooted, {"lr": 1.0, "weight_decay": 0.0})

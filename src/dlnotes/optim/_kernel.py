@@ -244,6 +244,8 @@ def is_elementwise(rule: type[UpdateRule], hyper: dict[str, Any]) -> bool:
     if rule.elementwise is not None:
         return rule.elementwise
     hyper = {name: 0.5 if isinstance(x, torch.Tensor) else x for name, x in hyper.items()}
+    if _key(rule, torch.float32, False, hyper) not in _recorded:
+        apart(record, rule, torch.float32, False, hyper)
     return isinstance(record(rule, torch.float32, False, hyper), str)
 
 
@@ -282,9 +284,9 @@ def _try_out(
     hyper = {name: sample(value) for name, value in hyper.items()}
     hyper["weight_decay"] *= decays
     generator = torch.Generator("cpu").manual_seed(0)
-    names = ["theta", "g", *rule.accumulators]
+    names = ["theta", *rule.accumulators]
     plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
-    values = [torch.rand(43, generator=generator, **plain).to(dtype) + 0.25 for _ in names]
+    values = [torch.rand(43, generator=generator, **plain).to(dtype) + 0.25 for _ in (*names, "g")]
     step = torch.full((), 2.0, **plain)
     wide = [x.double() if dtype is torch.float64 else x.float() for x in values]
     options = {**hyper, "maximize": maximize}
@@ -293,6 +295,6 @@ def _try_out(
     expected = rule.update(wide[0], wide[1], *wide[2:], **options)
     pointers = array("Q", [x.data_ptr() for x in (*values, step)])
     kernel(1, array("q", [0, 43]), pointers, hyper)
-    for name, found, x in zip(names, [values[0], *values[2:]], expected, strict=False):
+    for name, found, x in zip(names, [values[0], *values[2:]], expected, strict=True):
         if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0):
             raise RuntimeError(f"the compiled {rule.__name__} differs from the plain one in {name}")

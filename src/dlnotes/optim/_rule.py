@@ -320,6 +320,12 @@ class UpdateRule(Optimizer):
             say_it_is_slow(kernel)
             return None
 
+        if not any(p.is_cpu for p in params):  # nothing to compile for
+            if forced and any(p.grad is not None for p in params):
+                raise RuntimeError(
+                    "fused=True, but there is no kernel: the parameters are not on the CPU"
+                )
+            return params
         library, names = _native.load(), self._names()
         if isinstance(library, Exception):
             if forced:
@@ -327,7 +333,7 @@ class UpdateRule(Optimizer):
             say_it_is_slow(library)
             return params
         states: Any = list(map(self.state.get, params)) if names else []
-        if not all(states):
+        if forced or not all(states):  # a state is made for those that have a gradient
             params = [p for p in params if p.grad is not None]
             states = self._states(params)
         if not params:

@@ -136,6 +136,10 @@ def _renamed(
 
 def _from_momentum(group: Group) -> Group:
     beta = group["momentum"]
+    if not 0 <= beta < 1:
+        raise ValueError(
+            f"no rule is equal to torch.optim.SGD with momentum={beta!r}; it must be < 1"
+        )
     if group["dampening"] == 0:
         return {"lr": group["lr"] / (1 - beta), "beta": beta}
     if group["dampening"] == beta and not group["nesterov"]:

@@ -90,7 +90,8 @@ extern "C" {
 /* Bit c is set if a parameter has the dtype of code c. */
 int64_t dtypes(int64_t count, TensorImpl *const *theta) try {
     int64_t found = 0;
-    for (int64_t k = 0; k < count; k++) found |= int64_t{1} << code_of(*theta[k]);
+    for (int64_t k = 0; k < count; k++)
+        if (theta[k]->device().is_cpu()) found |= int64_t{1} << code_of(*theta[k]);
     return found & ~int64_t{1};
 } catch (...) {
     return 0;

@@ -387,7 +387,6 @@ def make_model(
         UserError: An unknown hyper-parameter, or a value that is not allowed.
     """
     hints = {n: hint for n, hint in hints_of(kind.__init__).items() if n not in sizes}
-    del hints["self"]
     check_names(name, "setting", hyper_parameters, hints)
     try:
         check(hints, hyper_parameters)

@@ -48,7 +48,7 @@ def _tensors(
     names: dict[Tensor, str] = {}
     for name, parameter in model.named_parameters():
         names[parameter] = name
-        if parameter.is_floating_point() or parameter.is_complex():
+        if parameter.numel() and (parameter.is_floating_point() or parameter.is_complex()):
             yield "parameter", name, parameter.detach()
     for name, buffer in model.named_buffers():
         if buffer.is_floating_point() and buffer.numel():
