@@ -75,8 +75,16 @@ CPP = Language("C++", ".cpp", "CXX", ("c++", "g++", "clang++"), ["-std=c++20", "
 class Symbol:
     """A number while a formula is recorded: one for each element, or one for the whole tensor."""
 
-    def __init__(self, program: Program, name: str, element: bool, truth: bool = False) -> None:
+    def __init__(
+        self,
+        program: Program,
+        name: str,
+        element: bool,
+        truth: bool = False,
+        compared: bool = False,
+    ) -> None:
         self.program, self.name, self.element, self.truth = program, name, element, truth
+        self.compared = compared
 
     @classmethod
     def __torch_function__(
@@ -149,7 +157,13 @@ class Symbol:
 
     def choose(self, then: Any, otherwise: Any) -> Symbol:
         """``torch.where`` of a comparison."""
-        return self._method("{} ? {} : {}", then, otherwise)
+        if not isinstance(then, Symbol) and not isinstance(otherwise, Symbol):
+            raise NotImplementedError("a choice between two constants is not compiled")
+        if not self.element:
+            raise NotImplementedError("numbers have no methods")
+        program = self.program
+        name = Symbol(program, self.name, True, True)  # the condition is no operand of arithmetic
+        return program.record("{} ? {} : {}", name, then, otherwise)
 
     def sqrt(self) -> Symbol:
         """√, as the tensor's method."""
@@ -203,13 +217,17 @@ class Program:
         if not all(isinstance(x, (Symbol, int, float)) for x in operands):
             raise NotImplementedError("only arithmetic of tensors and numbers is compiled")
         element = any(isinstance(x, Symbol) and x.element for x in operands)
+        given = [x for x in operands if isinstance(x, Symbol) and x.element]
+        if not truth and given and all(x.compared for x in given):
+            # In torch that is arithmetic of bools, or of numbers in the default dtype.
+            raise NotImplementedError("arithmetic of comparisons alone is not compiled")
         text = form.format(*(self._operand(x, element) for x in operands))
         if element:
             name = f"e{len(self.body)}"
             self.body.append(f"        const {'int' if truth else 'real'} {name} = {text};\n")
         else:
             return self.number(text)
-        return Symbol(self, name, True, truth)
+        return Symbol(self, name, True, truth, compared=truth)
 
     def number(self, text: str) -> Symbol:
         """A number of the whole tensor, kept in one place."""

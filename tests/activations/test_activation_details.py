@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
 from compiling import compiles
+from dlnotes import activations
 from dlnotes.activations import (
     ELU,
     LeakyReLU,
@@ -306,3 +307,21 @@ def test_modules_show_their_settings():
         "pieces=4",
         "alpha=2.0",
     ]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "elu", "softplus", "gelu", "silu"])
+@pytest.mark.parametrize("x", [-1.3, 0.7])
+def test_forward_mode_of_forward_mode(name, x):
+    """torch takes the tangent of a Function for a constant at the second level."""
+    theirs = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}.get(name) or getattr(
+        torch.nn.functional, name
+    )
+    x = torch.tensor(x, dtype=torch.float64)
+    one = torch.ones_like(x)
+
+    def second(f):
+        return torch.func.jvp(lambda z: torch.func.jvp(f, (z,), (one,))[1], (x,), (one,))[1]
+
+    torch.testing.assert_close(second(getattr(activations, name)), second(theirs))
+    hessian = torch.func.jacfwd(torch.func.jacfwd(lambda z: getattr(activations, name)(z).sum()))
+    torch.testing.assert_close(hessian(x.repeat(2)).diagonal(), second(theirs).repeat(2))

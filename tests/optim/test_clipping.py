@@ -151,3 +151,11 @@ def test_the_regimes_are_one_rule_on_other_batches():
             by_hand -= 0.5 * (by_hand - x[batch].mean().item())
         assert w.item() == pytest.approx(by_hand, rel=1e-6)
         assert w.item() != 0
+
+
+def test_conjugate_gradients_are_clipped():
+    w = torch.nn.Parameter(torch.full((2, 2), 1 + 1j, dtype=torch.complex128))
+    (w.mH @ torch.full((2, 2), 2 + 1j, dtype=torch.complex128)).abs().sum().backward()
+    assert w.grad.is_conj()
+    clip_grad_value_([w], 1e-3)
+    assert w.grad.real.abs().max() == w.grad.imag.abs().max() == 1e-3

@@ -457,3 +457,108 @@ def test_a_mode_does_not_see_how_a_rule_is_looked_at():
         Rooted([p], lr=1.0).step()
     assert p.tolist() == [-2.0, -2.0]
     assert _kernel.is_elementwise(Rooted, {"lr": 1.0, "weight_decay": 0.0})
+
+
+# --- what an attacker found ----------------------------------------------------------------------
+
+
+@every_path
+@pytest.mark.parametrize("name", ["rmsprop", "adadelta", "adam", "adamw"])
+def test_one_huge_gradient_does_not_stop_a_parameter_for_ever(name, fused):
+    """g² overflows float32 from 1.8e19 on; (1 − β) g · g does not before 5.8e19."""
+    p = Parameter(torch.ones(1))
+    optimizer = OPTIMIZERS[name]([p], fused=fused)
+    for k in range(3):
+        p.grad = torch.full((1,), 3e19 if k == 0 else 1.0)
+        optimizer.step()
+    assert all(x.isfinite().all() for x in optimizer.state[p].values())
+
+
+@every_path
+@pytest.mark.parametrize("argument", ["lr", "weight_decay", "eps"])
+def test_numbers_that_overflow_float32_are_refused(argument, fused):
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        p = Parameter(torch.ones(2, dtype=dtype))
+        p.grad = torch.ones_like(p)
+        optimizer = Adam([p], **{argument: 1e39}, fused=fused)
+        if dtype is torch.float64:
+            optimizer.step()
+            continue
+        with pytest.raises(RuntimeError, match=f"{argument} = 1e.39 overflows float32"):
+            optimizer.step()
+        assert torch.equal(p, torch.ones_like(p))
+
+
+@every_path
+@every_rule
+def test_integer_parameters_are_refused(name, fused):
+    p = torch.tensor([10, 20])
+    p.grad = torch.tensor([1, 1])
+    with pytest.raises(RuntimeError, match=r"floating-point or complex, got torch.int64"):
+        OPTIMIZERS[name]([p], fused=fused).step()
+    assert p.tolist() == [10, 20]
+
+
+@every_path
+@every_rule
+def test_negated_parameters_move(name, fused):
+    x = torch.linspace(1, 2, 5)
+    p, q = torch._neg_view(-x).requires_grad_(), Parameter(x.clone())
+    assert p.is_neg()
+    for each in (p, q):
+        each.grad = torch.ones(5)
+        OPTIMIZERS[name]([each], lr=0.5, fused=fused).step()
+    torch.testing.assert_close(p.detach(), q.detach())
+
+
+@every_path
+def test_memory_shared_with_a_parameter_of_another_type_is_updated_in_order(fused):
+    class Own(torch.nn.Parameter):
+        pass
+
+    memory = torch.ones(3, dtype=torch.float64)
+    ours = [Own(memory[:]), Parameter(memory[:])]
+    theirs = torch.ones(3, dtype=torch.float64)
+    reference = [Parameter(theirs[:]), Parameter(theirs[:])]
+    for params, optimizer in (
+        (ours, GradientDescent(ours, lr=0.1, weight_decay=0.5, fused=fused)),
+        (reference, torch.optim.SGD(reference, lr=0.1, weight_decay=0.5, foreach=False)),
+    ):
+        for _ in range(3):
+            for p, g in zip(params, (1.0, -5.0), strict=True):
+                p.grad = torch.full((3,), g, dtype=torch.float64)
+            optimizer.step()
+    torch.testing.assert_close(memory, theirs, rtol=1e-14, atol=0)
+
+
+@every_path
+def test_comparisons_are_added_as_torch_adds_them(fused):
+    class Own(UpdateRule):
+        @staticmethod
+        def rule(theta, g, *, lr):
+            return theta - lr * ((g > 2) + (g > 3))
+
+    p = Parameter(torch.ones(1))
+    p.grad = torch.full((1,), 4.0)
+    Own([p], lr=0.5, fused=fused).step()
+    assert p.item() == 0.5  # True + True is True
+
+
+@pytest.mark.parametrize("fused", [None, False])
+def test_accumulators_may_have_any_name(fused):
+    class Own(UpdateRule):
+        accumulators = ("int", "e0", "n")
+
+        @staticmethod
+        def rule(theta, g, a, b, c, *, lr):
+            return theta - lr * (g + a), a + 1.0, b + g, c - 1.0
+
+    p = Parameter(torch.ones(3))
+    optimizer = Own([p], lr=0.5, fused=fused)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            p.grad = torch.ones(3)
+            optimizer.step()
+    assert p[0].item() == -0.5
+    assert [x[0].item() for x in optimizer.state[p].values()] == [2.0, 2.0, -2.0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations._elementwise import elementwise, in_operations
 
 if torch.__version__.startswith("2.3."):
     import torch._dynamo  # the first Function in a vmap imports it, and there it fails
@@ -245,6 +245,12 @@ def _derive(
             result = times_slope(one, *[given[p] for p in kept], **{p: given[p] for p in numbers})
             return cast(Tensor, result[0] if isinstance(result, tuple) else result)
 
+    if mask is None:  # with a mask the slope is piecewise constant, and its derivative is 0
+        cast(Any, Derived).operations = staticmethod(
+            lambda *inputs: in_operations(
+                value, inputs[:count], dict(zip(settings, inputs[count:], strict=True))
+            )
+        )
     # torch.compile counts the parameters of forward to find out whether ctx is the first.
     cast(Any, Derived.forward).__signature__ = signature(value)
     Derived.__name__ = Derived.with_jvp.__name__ = value.__name__
@@ -258,6 +264,8 @@ def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
             torch._dynamo.graph_break()
         result = function.apply(*inputs)
     elif torch._C._are_functorch_transforms_active():
+        if _forward_modes() > 1 and hasattr(function, "operations"):
+            return cast(Tensor, cast(Any, function).operations(*inputs))
         result = function.with_jvp.apply(*inputs)
     else:
         # What Function.apply comes to without a transform, less the signature that it inspects at
@@ -265,6 +273,16 @@ def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
         plain: Any = super(Function, function.with_jvp)
         result = plain.apply(*inputs)
     return cast(Tensor, result[0] if isinstance(result, tuple) else result)
+
+
+def _forward_modes() -> int:
+    """How many levels of forward mode are active.
+
+    From the second one on, torch (2.13) takes the slope of a Function for a constant: the
+    derivative of its tangent would silently be 0.
+    """
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
 
 
 def _transform_differentiates() -> bool:

@@ -122,7 +122,12 @@ class Network:
         return self.forward(x).a[-1]
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Return J; y has the output's shape, for classes one row of a unit matrix each."""
+        """Return J; y has the output's shape, for classes one row of a unit matrix each.
+
+        Raises:
+            ValueError: y has another shape.
+        """
+        check_targets(output, y)
         if self.cross_entropy:
             return -(y * output.log_softmax(-1)).sum() / len(y)
         return (output - y).square().sum() / (2 * len(y))
@@ -131,7 +136,11 @@ class Network:
     def backward(self, values: Pass, y: Tensor) -> Pass:
         """Set the parameters' ``.grad`` and return ∂J/∂z and ∂J/∂a of every layer."""
         output = values.a[-1]
-        da = ((output.softmax(-1) if self.cross_entropy else output) - y) / len(y)
+        check_targets(output, y)
+        if self.cross_entropy:
+            da = (output.softmax(-1) * y.sum(-1, keepdim=True) - y) / len(y)
+        else:
+            da = (output - y) / len(y)
         gradients = Pass([], [da])
         for p in self.parameters():
             p.grad = None
@@ -202,3 +211,15 @@ def differentiable(f: Any) -> Differentiable:
             "`activation(slope)` returns"
         )
     return cast(Differentiable, f)
+
+
+def check_targets(output: Tensor, y: Tensor) -> None:
+    """Refuse targets that would be broadcast against the outputs.
+
+    Raises:
+        ValueError: y has not the output's shape.
+    """
+    if y.shape != output.shape:
+        raise ValueError(
+            f"y must have the output's shape {tuple(output.shape)}, got {tuple(y.shape)}"
+        )

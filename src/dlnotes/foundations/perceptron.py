@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dlnotes.activations import Step, activation
 from dlnotes.errors import UserError
-from dlnotes.foundations.backpropagation import Differentiable, differentiable
+from dlnotes.foundations.backpropagation import Differentiable, check_targets, differentiable
 
 
 @activation(lambda: 1.0)
@@ -49,13 +49,20 @@ class Neuron:
         return self.activation(x @ self.w + self.b)
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return J."""
-        return (self(x) - y).square().mean() / 2
+        """Return J.
+
+        Raises:
+            ValueError: y is not one number per sample.
+        """
+        a = self(x)
+        check_targets(a, y)
+        return (a - y).square().mean() / 2
 
     @torch.no_grad()
     def gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return ∂J/∂w and ∂J/∂b, by the formula above."""
         z = x @ self.w + self.b
+        check_targets(z, y)
         delta = (self.activation(z) - y) / len(y) * self.activation.slope(z)
         return delta @ x, delta.sum()
 

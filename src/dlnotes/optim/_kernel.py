@@ -111,10 +111,10 @@ def translate(
     counts = "t" in rule.hyper_names()
     if counts:
         arguments["t"] = program.number("t")
-    inputs = [Symbol(program, name, True) for name in names]
+    inputs = [Symbol(program, f"v_{name}", True) for name in names]
     outputs = cast("Any", rule.update)(*inputs, maximize=maximize, **arguments)
     written = ["theta", *rule.accumulators]
-    loads = [f"        const real {n} = {program.load.format(f'p_{n}[i]')};\n" for n in names]
+    loads = [f"        const real v_{n} = {program.load.format(f'p_{n}[i]')};\n" for n in names]
     stores = [
         f"        p_{n}[i] = {program.store.format(x.name)};\n"
         for n, x in zip(written, outputs, strict=True)

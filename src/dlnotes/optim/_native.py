@@ -49,18 +49,15 @@ def step(
         hyper: The hyper-parameters, in the order in which the kernels were translated.
         all_or_none: Update nothing unless a kernel takes every parameter that has a gradient.
     """
-    if not set().union(*(map(type, column) for column in columns)) <= PLAIN:
-        rows = list(zip(*columns, strict=True))
-        plain = [k for k, row in enumerate(rows) if {*map(type, row)} <= PLAIN]
-        others = {*range(len(rows))} - {*plain}
-        if not plain or all_or_none:
-            return sorted(others)
-        some = [[column[k] for k in plain] for column in columns]
-        left = step(library, some, counts, build, hyper, all_or_none)
-        return sorted(others | {plain[k] for k in left})
+    types = set().union(*(map(type, column) for column in columns))
+    if not all(issubclass(kind, Tensor) for kind in types):
+        return list(range(len(columns[0])))
     count, width = len(columns[0]), len(columns) + 1
     tensors = array("Q", [x for column in columns for x in map(_cdata, column)])
-    codes, elements = array("B", bytes(count)), array("q", bytes(8 * count))
+    codes, elements = array("B", b"\1") * count, array("q", bytes(8 * count))
+    if not types <= PLAIN:  # the others are looked at all the same: they may share memory
+        rows = zip(*columns, strict=True)
+        codes = array("B", [{*map(type, row)} <= PLAIN for row in rows])
     offsets = array("q", bytes(8 * (count + 1)))
     pointers, taken, held = (array("Q", bytes(8 * count * width)) for _ in range(3))
     present = library.dtypes(count, _address(tensors))

@@ -117,9 +117,12 @@ def check_shapes(tensors: Sequence[Tensor]) -> None:
     """Refuse the tensors of a parameter that no longer fit together, before any is written.
 
     Raises:
-        RuntimeError: A gradient or an accumulator has another shape than its parameter.
+        RuntimeError: The parameter holds integers, or its gradient or an accumulator has another
+            shape.
     """
     theta, *others = tensors
+    if not (theta.is_floating_point() or theta.is_complex()):
+        raise RuntimeError(f"a parameter must be floating-point or complex, got {theta.dtype}")
     for name, x in zip(["gradient", *["state"] * len(others)], others, strict=False):
         if x.shape != theta.shape:
             raise RuntimeError(
@@ -147,7 +150,11 @@ def _step_flat(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update) -
             shaped = [
                 p if x.dim() == 1 else p.view(x.shape) for p, x in zip(parts, column, strict=True)
             ]
-            torch._foreach_copy_(column, shaped)
+            try:
+                torch._foreach_copy_(column, shaped)
+            except RuntimeError:  # it takes no negated tensors
+                for x, part in zip(column, shaped, strict=True):
+                    x.copy_(part)
 
 
 def _count(step: Tensor, exact: bool) -> Any:
@@ -175,7 +182,7 @@ def _alike(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
     tensors = [x for row in rows for x in row]
     kinds = [{*map(attrgetter(name), tensors)} for name in ("dtype", "device", "layout")]
     if {*map(type, tensors)} <= PLAIN and [*map(len, kinds)] == [1, 1, 1]:  # the usual case
-        if torch.strided not in kinds[2] or rows[0][0].is_complex():
+        if torch.strided not in kinds[2] or not rows[0][0].is_floating_point():
             return [False] * len(rows)
         shapes = list(map(attrgetter("shape"), tensors))
         width = len(rows[0])
@@ -186,7 +193,7 @@ def _alike(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
         {*map(type, row)} <= PLAIN
         and len({*map(_kind, row)}) == 1
         and row[0].layout is torch.strided
-        and not row[0].is_complex()
+        and row[0].is_floating_point()
         for row in rows
     ]
 

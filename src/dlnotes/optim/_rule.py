@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import numbers
 import types
 import warnings
@@ -27,6 +28,9 @@ from dlnotes.optim._state import (
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
+
+
+FLOAT32_MAX = torch.finfo(torch.float32).max
 
 
 class Options(TypedDict, total=False):
@@ -278,6 +282,7 @@ class UpdateRule(Optimizer):
         if counts and not recorded:
             _refuse_cuda_graph()
         hyper = {name: _number(group[name], not recorded) for name in self.kernel_names()}
+        _refuse_overflow(hyper, params)
         if not recorded and group["fused"] is not False:
             params = self._step_compiled(params, maximize, hyper, bool(group["fused"]))
         pairs = [pair for pair in [(p, p.grad) for p in params] if pair[1] is not None]
@@ -375,11 +380,22 @@ def _refuse_cuda_graph() -> None:
         )
 
 
+def _refuse_overflow(hyper: dict[str, Any], params: list[Tensor]) -> None:
+    """Refuse numbers that float32 turns into infinities, as torch's own steps do."""
+    for name, value in hyper.items():
+        if isinstance(value, (int, float)) and FLOAT32_MAX < abs(value) < math.inf:
+            narrow = [p for p in params if p.dtype not in (torch.float64, torch.complex128)]
+            if any(p.grad is not None for p in narrow):
+                raise RuntimeError(f"{name} = {value!r} overflows float32, the dtype of the steps")
+
+
 def _number(value: Any, exact: bool = True) -> Any:
     """A hyper-parameter in Python numbers; unless ``exact``, tensors stay tensors, in float64."""
     if isinstance(value, Tensor):
         return value.item() if exact else value.double().reshape(())
     if isinstance(value, (tuple, list)):
         return tuple(_number(x, exact) for x in value)
+    if isinstance(value, complex):
+        raise TypeError(f"a hyper-parameter must be real, got {value!r}")
     plain = isinstance(value, (int, float)) or not isinstance(value, numbers.Real)
     return value if plain else float(value)  # a number of NumPy, say

@@ -70,7 +70,7 @@ class Adadelta(UpdateRule):
         theta: Tensor, g: Tensor, G: Tensor, D: Tensor, *, lr: float, rho: float, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Δ = g RMS(past Δ)/RMS(g) ; θ ← θ − αΔ, the mean squares G of g and D of Δ decaying."""
-        G = rho * G + (1 - rho) * g**2
+        G = rho * G + (1 - rho) * g * g  # in this order g² alone cannot overflow
         delta = (D + eps).sqrt() / (G + eps).sqrt() * g
-        D = rho * D + (1 - rho) * delta**2
+        D = rho * D + (1 - rho) * delta * delta
         return theta - lr * delta, G, D

@@ -80,7 +80,7 @@ class Adam(UpdateRule):
         """θ ← θ − α m̂/(√v̂ + ε) with the bias-corrected averages m̂ of g and v̂ of g²."""
         beta1, beta2 = betas
         m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
+        v = beta2 * v + (1 - beta2) * g * g  # in this order g² alone cannot overflow
         m_hat = m / (1 - beta1**t)
         v_hat = v / (1 - beta2**t)
         return theta - lr * m_hat / (v_hat.sqrt() + eps), m, v

@@ -78,7 +78,10 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if not clip_value >= 0:
         raise ValueError(f"clip_value must be >= 0, got {clip_value!r}")
     for g in _dense(parameters):
-        real(g).clamp_(-clip_value, clip_value)
+        if g.is_complex():
+            g.copy_(torch.view_as_complex(real(g).clamp(-clip_value, clip_value)))
+        else:
+            g.clamp_(-clip_value, clip_value)
 
 
 def _dense(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -34,6 +34,9 @@ class Momentum(UpdateRule):
     ``SGD(lr=lr * (1 - beta), momentum=beta)``; the same arguments copied give steps that are
     1/(1−β) times larger there. A learning rate carried over from torch is to be multiplied by that.
 
+    A sparse gradient moves its own rows alone, and only their V, as ``torch.optim.SparseAdam``
+    does; ``torch.optim.SGD`` lets the momentum of every row go on.
+
     ``OneCycleLR`` and ``CyclicLR`` vary a torch optimizer's ``momentum`` or ``betas`` as well; with
     this rule they need ``cycle_momentum=False``.
 

@@ -100,7 +100,8 @@ int64_t dtypes(int64_t count, TensorImpl *const *theta) try {
 /* Looks at `count` parameters. tensor[j * count + k] is, of parameter k, θ for j = 0, then its
    accumulators and, with `counts`, its step; pointer and held have its gradient in between, at j = 1.
 
-   In: `kernels`, bit c for a dtype of code c that has a kernel; `all`, take all or none.
+   In: code, 1 for what may be taken; `kernels`, bit c for a dtype of code c that has a kernel;
+   `all`, take all or none.
    Out: code, 0 for what is not taken; elements[k]; pointer; held.
    Returns how many have a gradient and are not taken. Autograd is told that the others change. */
 int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, int64_t all,
@@ -116,11 +117,12 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
     for (int64_t k = 0; k < count; k++) {
         if (!tensor[k]->grad().use_count()) { /* none, or one that is just being freed */
             idle++;
+            code[k] = 0;
             continue;
         }
         const TensorImpl &theta = *tensor[k];
         const Code wanted = code_of(theta);
-        code[k] = kernels >> wanted & 1 ? wanted : 0;
+        code[k] = code[k] && kernels >> wanted & 1 ? wanted : 0;
         for (int64_t j = 0; j < columns; j++) {
             TensorImpl &x = *at(j, k);
             const bool step = counts && j == columns - 1;

@@ -46,6 +46,9 @@ class Nesterov(UpdateRule):
     ahead. Differs from torch as ``Momentum`` does: equal to
     ``SGD(lr=lr * (1 - beta), momentum=beta, nesterov=True)``.
 
+    A sparse gradient moves its own rows alone, and only their V, as ``torch.optim.SparseAdam``
+    does; ``torch.optim.SGD`` lets the momentum of every row go on.
+
     ``OneCycleLR`` and ``CyclicLR`` vary a torch optimizer's ``momentum`` or ``betas`` as well; with
     this rule they need ``cycle_momentum=False``.
 

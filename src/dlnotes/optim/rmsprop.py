@@ -71,5 +71,5 @@ class RMSProp(UpdateRule):
         theta: Tensor, g: Tensor, S: Tensor, *, lr: float, beta: float, eps: float
     ) -> tuple[Tensor, Tensor]:
         """S ← βS + (1−β)g² ; θ ← θ − αg/(√S + ε)."""
-        S = beta * S + (1 - beta) * g**2
+        S = beta * S + (1 - beta) * g * g  # in this order g² alone cannot overflow
         return theta - lr * g / (S.sqrt() + eps), S
