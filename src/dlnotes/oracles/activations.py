@@ -105,7 +105,7 @@ ORACLES = [
 ]
 
 
-#: Where a formula may go wrong: what is not finite, 0 with either sign, and the small and the large.
+#: Where a formula may go wrong: not finite, 0 with either sign, small and large.
 _POINTS = (
     *(math.nan, math.inf, -math.inf, 0.0, -0.0),
     *(sign * x for x in (1e-8, 1e-6, 1e-4, 1e-3, 9.0, 20.0, 50.0) for sign in (1, -1)),
