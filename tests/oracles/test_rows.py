@@ -10,7 +10,7 @@ import torch
 from dlnotes.models import MODELS
 from dlnotes.models import rcnn as rcnn_module
 from dlnotes.models.textrnn import POOLING
-from dlnotes.optim import OPTIMIZERS
+from dlnotes.optim import OPTIMIZERS, UpdateRule
 from dlnotes.oracles import (
     Case,
     activations,
@@ -31,6 +31,8 @@ CHAPTERS = {
     "papers": papers.comparisons,
 }
 NOTES = {chapter: [each.note for each in made()] for chapter, made in CHAPTERS.items()}
+FLOAT32 = "float32 beside float64"
+RULES = {oracle.note for oracle in optimizers.ORACLES.values()}
 ALL = [note for notes in NOTES.values() for note in notes]
 
 
@@ -56,7 +58,7 @@ def failing(chapter):
 
 def test_everything_has_a_row():
     assert len(ALL) == len(set(ALL))
-    assert len(NOTES["optimizers"]) == len(OPTIMIZERS) + 2
+    assert len(NOTES["optimizers"]) == len(OPTIMIZERS) + 3
     assert list(optimizers.ORACLES) == list(OPTIMIZERS)
     assert NOTES["activations"] == [oracle.name for oracle in activations.ORACLES]
     assert set(foundations.UNITS) < set(NOTES["foundations"])
@@ -76,7 +78,10 @@ def test_rows_are_those_of_the_comparisons():
     assert [row.note for row in made if not row.ok] == []
     for row in made:
         assert row.cases == len(computed()[row.note].cases) > 0
-        assert 0 < row.tolerance <= 1e-10 or row.note.startswith("Clipping")
+        if row.note.startswith("Clipping"):
+            assert row.tolerance == 0
+        else:
+            assert 0 < row.tolerance <= (1e-5 if row.note == FLOAT32 else 1e-10)
         assert row.oracle
         assert row.mapping
 
@@ -87,7 +92,8 @@ def test_a_row_holds(note):
     assert row.ok, row
     for ours, theirs in computed()[note].cases:
         assert len(ours()) == len(theirs()) > 0
-        assert all(x.dtype == torch.float64 for x in (*ours(), *theirs()))
+        dtype = torch.float32 if note == FLOAT32 else torch.float64
+        assert all(x.dtype == dtype for x in (*ours(), *theirs()))
 
 
 def at(position, value):
@@ -155,12 +161,12 @@ def test_a_fault_in_any_output_of_any_case_shows(note, fault):
         wrong = FAULTS[fault](x)
         same = wrong.shape == x.shape and wrong.dtype == x.dtype and torch.equal(wrong, x)
         if same:  # 0 by definition, and what float32 can hold: slopes of 0, .1 and 1, clipped .5
-            assert fault in SAME_OF_ZERO
-            assert output in comparison.zeros or fault == "float32's digits"
+            assert fault in SAME_OF_ZERO or note == FLOAT32
+            assert output in comparison.zeros or fault.startswith("float32")
             continue
         tried += 1
         assert not planted(comparison, case, output, FAULTS[fault]).row().ok, (case, output)
-    assert tried or fault == "float32's digits"
+    assert tried or fault.startswith("float32")
 
 
 @pytest.mark.parametrize("fault", ["NaN", "NaN, last", "all inf", "zero", "empty"])
@@ -179,7 +185,7 @@ def test_last_digits_beyond_the_tolerance_show_and_others_do_not(note):
     comparison = computed()[note]
     for case, output in places(comparison):
         x = comparison.cases[case].theirs()[output].detach()
-        place = int(x.abs().argmax())
+        place = int(x.abs().nan_to_num(posinf=0).argmax())
         size = float(x.reshape(-1)[place].abs())
         if comparison.scale == "one":
             size = max(size, 1.0)
@@ -264,8 +270,8 @@ def test_a_fault_in_a_rule_shows(monkeypatch, fault, step):
 
     def wrong(make):
         def made(params, **hyper):
-            (w,) = params
-            optimizer, done = make([w], **hyper), []
+            optimizer, done = make(params, **hyper), []
+            w = optimizer.param_groups[0]["params"][0]
 
             def spoil(*_):
                 if len(done) == step:
@@ -280,8 +286,7 @@ def test_a_fault_in_a_rule_shows(monkeypatch, fault, step):
 
     for name, oracle in optimizers.ORACLES.items():
         monkeypatch.setitem(optimizers.ORACLES, name, oracle._replace(rule=wrong(oracle.rule)))
-    clipping = {"Clipping by norm", "Clipping by value"}
-    assert failing("optimizers") == set(NOTES["optimizers"]) - clipping
+    assert failing("optimizers") == RULES
 
 
 def test_optimizers_that_do_nothing_are_not_equal(monkeypatch):
@@ -291,8 +296,7 @@ def test_optimizers_that_do_nothing_are_not_equal(monkeypatch):
             torch=lambda p, **_: torch.optim.SGD(p, lr=0.0),
         )
         monkeypatch.setitem(optimizers.ORACLES, name, idle)
-    clipping = {"Clipping by norm", "Clipping by value"}
-    assert failing("optimizers") == set(NOTES["optimizers"]) - clipping
+    assert failing("optimizers") == {*RULES, FLOAT32}
 
 
 @pytest.mark.parametrize("fault", SMALL)
@@ -318,6 +322,135 @@ def test_the_norm_that_clipping_returns_is_compared(monkeypatch):
     right = optimizers.clip_grad_norm_
     monkeypatch.setattr(optimizers, "clip_grad_norm_", lambda *a: right(*a) * (1 + 1e-15))
     assert failing("optimizers") == {"Clipping by norm"}
+
+
+# --- implementations that are wrong for some arguments and parameters only ------------------------
+
+
+def stepping_only(chosen):
+    """A step over some of a group's parameters."""
+    right = UpdateRule._step_group
+
+    def wrong(optimizer, group):
+        right(optimizer, {**group, "params": [p for p in group["params"] if chosen(p, group)]})
+
+    return wrong
+
+
+def zeroing_float32(optimizer, group):
+    RIGHT_STEP(optimizer, group)
+    kinds = {p.dtype for p in group["params"]}
+    with torch.no_grad():
+        for p in group["params"]:
+            if len(kinds) > 1 and p.dtype == torch.float32:
+                p.zero_()
+
+
+RIGHT_STEP = UpdateRule._step_group
+STEPS_GONE_WRONG = {
+    "only the first parameter": (
+        stepping_only(lambda p, group: p is group["params"][0]),
+        {*RULES, FLOAT32},
+    ),
+    "not those of 1,000 elements": (stepping_only(lambda p, _: p.numel() < 1000), RULES),
+    "not those above 65,536": (stepping_only(lambda p, _: p.numel() <= 65_536), RULES),
+    "float32 beside float64 becomes 0": (zeroing_float32, {FLOAT32}),
+}
+
+
+@pytest.mark.parametrize("what", STEPS_GONE_WRONG)
+def test_a_parameter_that_is_not_stepped_shows(monkeypatch, what):
+    assert failing("optimizers") == set()
+    wrong, expected = STEPS_GONE_WRONG[what]
+    monkeypatch.setattr(UpdateRule, "_step_group", wrong)
+    assert failing("optimizers") == expected
+
+
+def test_a_rule_that_does_not_maximize_shows(monkeypatch):
+    right = UpdateRule.update.__func__
+
+    def wrong(cls, *tensors, maximize=False, **hyper):
+        return right(cls, *tensors, **hyper)
+
+    monkeypatch.setattr(UpdateRule, "update", classmethod(wrong))
+    assert failing("optimizers") == RULES
+
+
+NORM, VALUE = optimizers.clip_grad_norm_, optimizers.clip_grad_value_
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong"),
+    [
+        ("norm", lambda params, limit, p: NORM(params, 1.0, p)),
+        ("norm", lambda params, limit, p: NORM(params, limit, p if p in (1, 2, math.inf) else 2)),
+        ("value", lambda params, limit: VALUE(params, 0.5)),
+    ],
+    ids=["max_norm", "norm_type", "clip_value"],
+)
+def test_an_argument_that_clipping_ignores_shows(monkeypatch, function, wrong):
+    monkeypatch.setattr(optimizers, f"clip_grad_{function}_", wrong)
+    assert failing("optimizers") == {f"Clipping by {function}"}
+
+
+def changed(f, where, value):
+    """The function, but for what it returns at some points."""
+    return lambda x: torch.where(where(x), value(x), f(x))
+
+
+def constant(number):
+    return lambda x: torch.full_like(x, number)
+
+
+OURS = {oracle.name: oracle.ours for oracle in activations.ORACLES}
+POINTS_GONE_WRONG = {
+    "relu, slope 1 at 0": ("relu", changed(OURS["relu"], lambda x: x == 0, same)),
+    "relu(NaN) = 0": ("relu", changed(OURS["relu"], torch.isnan, constant(0.0))),
+    "step(0) = 1": ("step", changed(OURS["step"], lambda x: x == 0, constant(1.0))),
+    "sigmoid = 0 far out": (
+        "sigmoid",
+        changed(OURS["sigmoid"], lambda x: x.abs() > 8, constant(0.0)),
+    ),
+    "tanh(x) = x for small x": ("tanh", changed(OURS["tanh"], lambda x: x.abs() < 1e-3, same)),
+    **{
+        f"{name}, NaN at {number}": (
+            name,
+            changed(f, lambda x, number=number: x == number, constant(math.nan)),
+        )
+        for name, f in OURS.items()
+        for number in (0.0, 50.0, math.inf, -math.inf)
+    },
+}
+
+
+@pytest.mark.parametrize("what", POINTS_GONE_WRONG)
+def test_a_single_wrong_point_of_an_activation_shows(monkeypatch, what):
+    assert failing("activations") == set()
+    name, wrong = POINTS_GONE_WRONG[what]
+    oracles = [o._replace(ours=wrong) if o.name == name else o for o in activations.ORACLES]
+    monkeypatch.setattr(activations, "ORACLES", oracles)
+    assert failing("activations") == {name}
+
+
+FUNCTIONS = {name: getattr(activations.ours, name) for name in OURS}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("leaky_relu", lambda x, negative_slope=0.01: FUNCTIONS["leaky_relu"](x)),
+        ("elu", lambda x, alpha=1.0: FUNCTIONS["elu"](x)),
+        ("elu", lambda x, alpha=1.0: FUNCTIONS["elu"](x, 1.5)),
+        ("softplus", lambda x, beta=1.0: FUNCTIONS["softplus"](x)),
+        ("prelu", lambda x, weight: FUNCTIONS["prelu"](x, torch.full_like(weight, 0.25))),
+        ("rrelu", lambda x, *bounds_and_training: FUNCTIONS["rrelu"](x)),
+        ("rrelu", lambda x, a=1 / 8, b=1 / 3, t=False: FUNCTIONS["rrelu"](x, a, 1 / 3, t)),
+        ("rrelu", lambda x, a=1 / 8, b=1 / 3, t=False: FUNCTIONS["rrelu"](x, 1 / 8, b, t)),
+    ],
+)
+def test_an_argument_that_an_activation_ignores_shows(monkeypatch, name, wrong):
+    monkeypatch.setattr(activations.ours, name, wrong)
+    assert failing("activations") == {name}
 
 
 @pytest.mark.parametrize("fault", SMALL)

@@ -34,7 +34,7 @@ __all__ = [
 
 
 def comparisons(steps: int = 300) -> Iterator[Comparison]:
-    """Yield every comparison with an oracle, chapter by chapter, in float64.
+    """Yield every comparison with an oracle, chapter by chapter, in float64 unless it says so.
 
     Args:
         steps: Length of the optimizers' trajectories.

@@ -165,16 +165,56 @@ def trajectory(
 def case(
     oracle: Oracle, hyper: dict[str, Any], steps: int = 300, fused: bool | None = None
 ) -> Case:
-    """Two trajectories in float64, through the mapping, and how far each moved in all."""
+    """Two trajectories in float64, through the mapping, and how far each moved in all.
+
+    With ``maximize`` among the hyper-parameters they climb instead.
+    """
+    up = hyper.get("maximize", False)
     return Case(
-        lambda: _moved(trajectory(lambda p: oracle.rule(p, **hyper, fused=fused), steps)),
-        lambda: _moved(trajectory(lambda p: oracle.torch(p, **oracle.mapped(**hyper)), steps)),
+        lambda: _moved(trajectory(lambda p: oracle.rule(p, **hyper, fused=fused), steps, up)),
+        lambda: _moved(trajectory(lambda p: oracle.torch(p, **oracle.mapped(**hyper)), steps, up)),
     )
 
 
 def _moved(path: Tensor) -> Outputs:
     """The path, and its last point less the start: 0 where an optimizer does nothing."""
     return path, path[-1] - start().detach()
+
+
+#: Of the parameters that are stepped together: the last in a group of its own, with its own lr.
+_SHAPES = (
+    ((23,), torch.float64),
+    ((19,), torch.float32),
+    ((40, 30), torch.float64),
+    ((66_000,), torch.float64),
+    ((7,), torch.float64),
+)
+
+
+def several(oracle: Oracle, dtype: torch.dtype, fused: bool | None = None) -> Case:
+    """Several parameters after 3 steps in two groups, those of ``dtype``, and how far each went."""
+    hyper = oracle.grid[0]
+    shapes = [each for each in _SHAPES if dtype == torch.float64 or math.prod(each[0]) < 10_000]
+    other = {**hyper, "lr": hyper["lr"] / 2}
+
+    def stepped(
+        make: Callable[..., Optimizer], hyper: dict[str, Any], other: dict[str, Any]
+    ) -> Outputs:
+        starts = [start(math.prod(shape), kind).detach().view(shape) for shape, kind in shapes]
+        params = [Parameter(w.clone()) for w in starts]
+        optimizer = make([{"params": params[:-1]}, {"params": params[-1:], **other}], **hyper)
+        for step in range(3):
+            optimizer.zero_grad()
+            for w in params:
+                loss(w.flatten(), step).backward()
+            optimizer.step()
+        ours = [(w.detach(), w0) for w, w0 in zip(params, starts, strict=True) if w.dtype == dtype]
+        return *(w for w, _ in ours), torch.stack([(w - w0).abs().mean() for w, w0 in ours])
+
+    return Case(
+        lambda: stepped(oracle.rule, {**hyper, "fused": fused}, other),
+        lambda: stepped(oracle.torch, oracle.mapped(**hyper), oracle.mapped(**other)),
+    )
 
 
 def comparisons(steps: int = 300) -> Iterator[Comparison]:
@@ -186,11 +226,39 @@ def comparisons(steps: int = 300) -> Iterator[Comparison]:
             for options in ({}, {"weight_decay": 0.05})
             for fused in (None, False)
         ]
+        up = {**oracle.grid[0], "maximize": True}
+        for fused in (None, False):
+            cases += [case(oracle, up, steps, fused), several(oracle, torch.float64, fused)]
         name = f"torch.optim.{getattr(oracle.torch, '__name__', '')}"
         yield Comparison(oracle.note, name, oracle.mapping, cases, 1e-10, "each")
+    yield Comparison(
+        "float32 beside float64",
+        "torch.optim, every rule",
+        "as above; 3 steps, float32's digits",
+        [
+            several(oracle, torch.float32, fused)
+            for oracle in ORACLES.values()
+            for fused in (None, False)
+        ],
+        1e-5,
+        "each",
+    )
     for what, function, cases in (
-        ("norm", "clip_grad_norm_", [_norm(s, p) for s in _SCALES for p in (1.0, 2.0, math.inf)]),
-        ("value", "clip_grad_value_", [_value(scale) for scale in _SCALES]),
+        (
+            "norm",
+            "clip_grad_norm_",
+            [
+                _norm(scale, limit, p)
+                for scale in _SCALES
+                for limit in (0.3, 1.0)
+                for p in (1.0, 2.0, 3.0, math.inf)
+            ],
+        ),
+        (
+            "value",
+            "clip_grad_value_",
+            [_value(scale, limit) for scale in _SCALES for limit in (0.1, 0.5)],
+        ),
     ):
         name = f"torch.nn.utils.{function}"
         yield Comparison(f"Clipping by {what}", name, "same arguments", cases, 0.0, "each")
@@ -207,18 +275,18 @@ def _gradients(scale: float) -> list[Parameter]:
     return params
 
 
-def _norm(scale: float, norm_type: float) -> Case:
+def _norm(scale: float, max_norm: float, norm_type: float) -> Case:
     def clipped(clip: Callable[..., Tensor]) -> Outputs:
         params = _gradients(scale)
-        return clip(params, 1.0, norm_type), *(p.grad for p in params if p.grad is not None)
+        return clip(params, max_norm, norm_type), *(p.grad for p in params if p.grad is not None)
 
     return Case(lambda: clipped(clip_grad_norm_), lambda: clipped(torch.nn.utils.clip_grad_norm_))
 
 
-def _value(scale: float) -> Case:
+def _value(scale: float, clip_value: float) -> Case:
     def clipped(clip: Callable[..., None]) -> Outputs:
         params = _gradients(scale)
-        clip(params, 0.5)
+        clip(params, clip_value)
         return [p.grad for p in params if p.grad is not None]
 
     return Case(lambda: clipped(clip_grad_value_), lambda: clipped(torch.nn.utils.clip_grad_value_))
