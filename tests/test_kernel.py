@@ -893,13 +893,14 @@ p, optimizer = make(1 << 18)
 optimizer.step()
 reading, writing = os.pipe()
 if os.fork() == 0:
+    signal.alarm(10)
     q, small = make(100)
     small.step()
     os.write(writing, f"small {q[0].item()} ".encode())
-    signal.alarm(10)
     optimizer.step()
     os.write(writing, f"large {p[0].item()}".encode())
     os._exit(0)
+os.close(writing)
 os.wait()
 optimizer.step()
 print(os.read(reading, 99).decode(), "parent", p[0].item())
@@ -910,8 +911,8 @@ print(os.read(reading, 99).decode(), "parent", p[0].item())
 def test_a_fork_after_a_parallel_step_is_as_with_torch(trained):
     """With GNU OpenMP a large step of the child waits for ever for threads that only its parent has.
 
-    That is so for every parallel operation of torch, its own optimizers' included; a small step is
-    not affected.
+    That is so for every parallel operation of torch, its own fused step included. Our small steps
+    are not affected.
     """
     found = {}
     for whose in ("torch", "ours"):
@@ -923,6 +924,7 @@ def test_a_fork_after_a_parallel_step_is_as_with_torch(trained):
             check=True,
         )
         found[whose] = done.stdout
-        assert done.stdout.startswith("small 0.5"), done.stdout
+        assert "parent" in done.stdout
+    assert "small 0.5" in found["ours"], found
     ours, torchs = ("large" in found[whose] for whose in ("ours", "torch"))
     assert ours >= torchs, found
