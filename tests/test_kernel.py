@@ -107,10 +107,11 @@ def answer(source=ANSWER):
 
 
 def failure(source=ANSWER):
-    """Why a source is not compiled."""
+    """Why a source is not compiled; it is said, too."""
     try:
         path = kernel.compiled(source)
     except (OSError, RuntimeError) as reason:
+        kernel.say_it_is_slow(reason)
         return str(reason)
     raise AssertionError(f"there is {path}")
 
@@ -559,10 +560,12 @@ FAILING = {
     "writes nothing": ("exit 0", "it wrote no library"),
     "writes a folder": ("folder", "Is a directory"),
     "killed": ("kill -9 $$", "exit status -9"),
-    "an error": ("echo note; echo 'x.c:1: error: no math.h' >&2; exit 1", "x.c:1: error: no math"),
+    "an error": (
+        "printf 'In x.c\\nx.c:1: error: no math.h\\nended\\n' >&2; exit 1",
+        "x.c:1: error: no math",
+    ),
     "megabytes": ("yes 'an error' | head -c 9000000 >&2; exit 1", "failed: an error"),
     "no UTF-8": ("printf 'error \\377\\n' >&2; exit 1", "failed: error"),
-    "reads": ("read x && exit 0; echo 'error: no input' >&2; exit 1", "error: no input"),
     "garbage": ("garbage", "invalid ELF header"),
 }
 WRITE = 'while [ "$1" != -o ]; do shift; done\n'
@@ -633,6 +636,20 @@ def test_a_compiler_that_was_killed_is_not_asked_for_less(tmp_path):
     assert apart(answer, source, **environment) == ((1, 2), [])  # in the temporary folder
     assert files(tmp_path / "cache") == []
     assert apart(answer, source, **environment) == ((1, 1), [])
+
+
+def asked_for_input():
+    """Compile while somebody could still type."""
+    kernel._PATIENCE = 2
+    reading, _ = os.pipe()
+    os.dup2(reading, 0)
+    return failure()
+
+
+def test_a_compiler_that_reads_finds_nothing(tmp_path):
+    command = script(tmp_path / "cc", "read x; echo error: $? >&2; exit 1")
+    reason, _ = apart(asked_for_input, CC=command, DLNOTES_CACHE=tmp_path, TMPDIR=tmp_path)
+    assert "error: 1" in reason
 
 
 def hanging():
