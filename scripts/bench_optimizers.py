@@ -75,7 +75,7 @@ def step_and_check(optimizer: Optimizer, params: list[Parameter]) -> None:
         torch.equal(p.detach().view(-1)[:64], old) for p, old in zip(params, before, strict=True)
     ):
         raise RuntimeError(f"a step of {type(optimizer).__name__} did not move every parameter")
-    # Of a NaN or an infinity anywhere a sum keeps a trace, and it takes no memory that counts.
+    # A sum is not finite where any number is not, and needs no tensor of its own.
     if not all(p.detach().sum().isfinite() for p in params):
         raise RuntimeError(f"a step of {type(optimizer).__name__} left a number that is not finite")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dlnotes.arguments import Count, Seed, checked
+from dlnotes.arguments import Count, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
-from dlnotes.data.word2vec import EPOCHS, learn_from, unlabelled
+from dlnotes.data.word2vec import EPOCHS, Seed, learn_from, unlabelled
 from dlnotes.errors import UserError
 
 

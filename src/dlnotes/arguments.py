@@ -1,4 +1,4 @@
-"""Arguments checked, where a user's values come in, against what the signature says of them."""
+"""Arguments of the public functions, checked against the annotations in their signatures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Range:
 
     Attributes:
         least: The smallest one.
-        above: A bound that is not allowed itself.
-        below: Another, from above.
+        above: A lower bound that is not allowed itself.
+        below: An upper bound that is not allowed itself.
     """
 
     least: float | None = None
@@ -71,9 +71,9 @@ def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
         hints = hints_of(function)
         given = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
         check_names(function.__name__, "argument", given, hints)
-        positional = dict(zip(signature.parameters, args, strict=False))
-        check(hints, positional | given)
-        return function(*args, **given)  # type: ignore[arg-type]
+        values = [v.item() if isinstance(v, np.generic) else v for v in args]
+        check(hints, dict(zip(signature.parameters, values, strict=False)) | given)
+        return function(*values, **given)  # type: ignore[arg-type]
 
     return call
 
@@ -85,6 +85,8 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         hint = hints.get(parameter.name, Any)
+        if parameter.name == "self":
+            continue
         if parameter.kind is parameter.VAR_KEYWORD:  # **rest: Unpack[a TypedDict]
             found |= typing.get_type_hints(typing.get_args(hint)[0], include_extras=True)
         else:
@@ -95,9 +97,9 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Require of each value what its annotation says.
 
-    Looks at numbers, text, paths and plain collections of them. A float may be given as an int,
-    a tuple as a list; a bool is no number, and every number is finite. Other objects pass: what
-    they can do decides.
+    Looks at numbers, text, paths and tuples of them, and at whether a list or a mapping is one, not
+    at what is in it. A float may be given as an int, a tuple as a list; a bool is not a number, and
+    every number must be finite. Other objects pass unchecked.
 
     Args:
         hints: Annotations by name.
@@ -122,7 +124,7 @@ def check_names(
     Args:
         what: Whose names they are, for the message.
         kind: What they name, such as ``argument``.
-        given: The names.
+        given: The names, or items ``name=value``.
         known: Those that there are.
         listed: How the message lists these, where not by name alone.
 
@@ -158,7 +160,8 @@ def _allows(hint: Any, value: Any) -> bool:
         return isinstance(value, Sequence) and not isinstance(value, str | bytes)
     if hint in (int, float):
         numeric = isinstance(value, int if hint is int else int | float)
-        return numeric and not isinstance(value, bool) and math.isfinite(value)
+        number = numeric and not isinstance(value, bool)
+        return number and (isinstance(value, int) or math.isfinite(value))
     if hint in (bool, str, Path, types.NoneType):
         return isinstance(value, hint)
     return True

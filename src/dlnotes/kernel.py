@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shlex
@@ -46,7 +47,8 @@ TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
 FLAGS = ["-std=gnu11", "-O3"]
 # Without errno √ is one instruction; without traps both sides of a choice may be computed.
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
-# A minimum inside of a formula is no fork of two paths that are to be computed both.
+# Without these gcc may turn a minimum inside a formula into two branches, and the loop into scalar
+# code.
 FLAGS += ["-fno-thread-jumps", "-fno-tree-pre"]
 # No -ffast-math, and a product and a sum become one operation only where the caller allows it.
 EXACT, CONTRACTED = ("-ffp-contract=off", "-lm"), ("-ffp-contract=fast", "-lm")
@@ -119,6 +121,8 @@ class Symbol:
             if not (isinstance(other, int) and other == 2):
                 raise NotImplementedError("of the powers of a tensor only the square is compiled")
             return self * self
+        if isinstance(other, Symbol) and other.element:
+            raise NotImplementedError("a tensor in the exponent is not compiled")
         return self.program.record("pow({}, {})", self, other)
 
     def __rpow__(self, other: Any) -> Symbol:
@@ -226,12 +230,19 @@ class Program:
         return f"#define WIDE {wide}\n{header}\ntypedef {self.storage} stored;\n"
 
     def _operand(self, x: Symbol | float, element: bool) -> str:
-        text = x.name if isinstance(x, Symbol) else float(x).hex()
+        text = x.name if isinstance(x, Symbol) else _literal(x)
         if not element or (isinstance(x, Symbol) and x.element):
             return text
         if not isinstance(x, Symbol):
             return f"(real){text}"
         return self.constants.setdefault(text, f"c{len(self.constants)}")
+
+
+def _literal(x: float) -> str:
+    """A number as C writes it, to the last digit."""
+    if math.isfinite(x):
+        return float(x).hex()
+    return "NAN" if math.isnan(x) else "INFINITY" if x > 0 else "-INFINITY"
 
 
 def compiled(source: str, *flags: str, language: Language = C) -> Path:
@@ -331,7 +342,7 @@ def _compiler(language: Language) -> list[str]:
     named = os.environ.get(language.variable, "")
     try:
         words = shlex.split(named)
-    except ValueError as error:  # a quotation mark without its partner
+    except ValueError as error:  # an unclosed quotation mark
         raise FileNotFoundError(f"${language.variable} is {named!r}: {error}") from None
     if words and shutil.which(words[0]):
         return words
@@ -390,7 +401,8 @@ def apart(function: Callable[..., Value], *args: Any) -> Value:
     """Call a function in a thread of its own and return its result.
 
     Torch keeps the default device, dispatch and function modes, transforms, grad mode and inference
-    mode for each thread. What is built there does not depend on what its first caller is inside of.
+    mode for each thread. So what is built there does not depend on which of these the first caller
+    has active.
     """
     try:
         with ThreadPoolExecutor(1, "dlnotes-kernels") as pool:
@@ -401,7 +413,7 @@ def apart(function: Callable[..., Value], *args: Any) -> Value:
 
 
 def observed() -> bool:
-    """Whether somebody records, transforms or replaces the operations of this thread.
+    """Whether anything records, transforms or replaces the operations of this thread.
 
     A compiled loop does not go through torch's dispatcher, so that a tracer, a mode, a transform or
     forward-mode autograd would not see it.
@@ -426,15 +438,16 @@ def say_it_is_slow(reason: Exception) -> None:
     """Warn, once in a process, that there are no compiled loops, and what that costs.
 
     Args:
-        reason: Why not. That a formula cannot be compiled is no reason to warn.
+        reason: Why there are none. A formula that cannot be compiled (NotImplementedError) does not
+            warn.
     """
     if isinstance(reason, NotImplementedError) or _said:
         return
-    _said.append(str(reason))
-    first = str(reason).splitlines()[0].rstrip(":")
+    first = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(":")
+    _said.append(first)
     warnings.warn(
-        f"dlnotes cannot compile its loops: {first}. Results are the same; optimizer steps and "
-        "activations take several times as long on a CPU. A C and a C++ compiler make them fast",
+        f"dlnotes cannot use compiled loops: {first}. Results are the same; optimizer steps and "
+        "activations take several times as long on a CPU. They need a C and a C++ compiler",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -455,7 +468,7 @@ def _machine() -> str:
 def _cache() -> Path | None:
     """A folder for compiled kernels that only this user can write to, or None.
 
-    Who can write to it can run code in this process.
+    Anyone who can write to it can run code in this process.
     """
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

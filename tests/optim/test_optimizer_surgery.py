@@ -5,7 +5,6 @@ tensors lie inside of larger buffers; what no tensor of ours covers must stay as
 """
 
 import copy
-from typing import ClassVar
 
 import pytest
 import torch
@@ -33,6 +32,7 @@ class World:
 
     def __init__(self, make, names, sizes, dtype):
         self.buffers = []
+        self.rounded = False
         self.names = names
         self.params = [Parameter(self.place(torch.linspace(0.5, 2, n, dtype=dtype))) for n in sizes]
         self.optimizer = make(self.params)
@@ -130,6 +130,7 @@ def transposed(world, k, n):
 
 def retyped(world, k, n):
     p = world.params[k]
+    world.rounded = True
     dtype = torch.float32 if p.dtype is torch.float64 else torch.float64
     p.data = world.place(p.data.to(dtype))
     world.set_states(p, lambda x: world.place(x.to(dtype)))
@@ -184,13 +185,15 @@ def state_forgotten(world, k, n):
 
 def saved_and_loaded(world, k, n):
     world.optimizer.load_state_dict(copy.deepcopy(world.optimizer.state_dict()))
+    for p in world.params:  # whether states share memory afterwards is no promise of ours
+        world.set_states(p, torch.clone)
 
 
 def parameter_exchanged(world, k, n):
-    group = world.optimizer.param_groups[0]
     old, new = world.params[k], Parameter(world.place(world.params[k].data + 0.5))
     world.params[k] = new
-    group["params"] = [new if p is old else p for p in group["params"]]
+    for group in world.optimizer.param_groups:
+        group["params"] = [new if p is old else p for p in group["params"]]
     if old in world.optimizer.state:
         world.optimizer.state[new] = world.optimizer.state.pop(old)
 
@@ -232,10 +235,6 @@ def none(world, p, g):
     p.grad = None
 
 
-def its_own_parameter(world, p, g):
-    p.grad = p.data
-
-
 def lazily_cloned(world, p, g):
     p.grad = torch._lazy_clone(g) if hasattr(torch, "_lazy_clone") else g
 
@@ -249,7 +248,6 @@ GRADIENTS = [
     strided,
     expanded,
     none,
-    its_own_parameter,
     lazily_cloned,
 ]
 
@@ -289,10 +287,6 @@ def step_guarded(world):
     return error
 
 
-class Drawn:
-    names: ClassVar = list(NAMES)
-
-
 def check(data, name):
     hyper = {**ORACLES[name].grid[0], "weight_decay": data.draw(st.sampled_from([0.0, 0.1]))}
     sizes = data.draw(st.lists(st.integers(1, 24), min_size=1, max_size=4), label="sizes")
@@ -324,7 +318,7 @@ def check(data, name):
             return  # torch has no result to compare with; ours has not crashed and wrote nowhere else
         assert raised[0] is None, raised[0]
         for p, q in zip(ours.params, theirs.params, strict=True):
-            tight = 1e-9 if p.dtype is torch.float64 else 2e-4
+            tight = 2e-4 if ours.rounded else 1e-9
             torch.testing.assert_close(p.detach(), q.detach(), rtol=tight, atol=tight * 1e-2)
             for x, y in zip(ours.states(p).values(), theirs.states(q).values(), strict=False):
                 torch.testing.assert_close(x, scale * y, rtol=tight, atol=tight * 1e-2)
@@ -339,7 +333,7 @@ def test_surgery_between_steps_equals_torchs_default_step(name, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=800, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_much_surgery_between_steps_equals_torchs_default_step(name, data):
     check(data, name)

@@ -132,7 +132,7 @@ def activation(
 def with_slope(
     slope: Callable[P, Tensor], value: Callable[..., Tensor] | None = None
 ) -> Callable[[Callable[P, Tensor]], Activation[P]]:
-    """Say what the slope of a function is that is made of an activation's."""
+    """Give a slope to a function that is composed of activations."""
 
     def say(function: Callable[P, Tensor]) -> Activation[P]:
         known = cast(Any, function)
@@ -245,7 +245,7 @@ def _derive(
             result = times_slope(one, *[given[p] for p in kept], **{p: given[p] for p in numbers})
             return cast(Tensor, result[0] if isinstance(result, tuple) else result)
 
-    # By the number of parameters torch.compile tells that there is no context among them.
+    # torch.compile counts the parameters of forward to find out whether ctx is the first.
     cast(Any, Derived.forward).__signature__ = signature(value)
     Derived.__name__ = Derived.with_jvp.__name__ = value.__name__
     return Derived

@@ -45,9 +45,9 @@ _PLAIN = {Tensor, torch.nn.Parameter}
 
 
 def elementwise(formula: Callable[..., Any]) -> Callable[..., Any]:
-    """Compute a formula in one pass where that can be, and else operation by operation.
+    """Compute a formula in one pass where possible, otherwise operation by operation.
 
-    One pass needs plain tensors of one layout on a CPU, in which nobody records the operations: not
+    One pass needs plain tensors of one layout on a CPU whose operations nothing records: not
     autograd (it does in a backward pass that is to be differentiated), no transform, no tracer, no
     mode. Half precision is computed in float32, as torch's kernels do: one rounding, at the end.
 
@@ -126,7 +126,7 @@ def in_operations(
 def in_one_pass(
     formula: Callable[..., Any], tensors: Sequence[Tensor], settings: dict[str, float]
 ) -> Any:
-    """The formula by its loop, or None where that cannot be.
+    """The result of the compiled loop, or None where it cannot be used.
 
     Args:
         formula: A function, see :func:`elementwise`.
@@ -176,7 +176,7 @@ def in_one_pass(
 def _held(t: Tensor) -> Tensor | None:
     """An alias of a tensor of numbers in the CPU's memory, or None for one of another kind.
 
-    It is the caller's alone. While C runs other threads do, and may give ``t`` other memory.
+    No other thread has the alias; while the loop runs, one may give ``t`` itself other memory.
     """
     if type(t) not in _PLAIN:
         return None
@@ -212,10 +212,10 @@ class _Loop(NamedTuple):
 def _loop(
     formula: Callable[..., Any], kinds: Kinds, flags: dict[str, bool], numbers: list[str]
 ) -> _Loop | None:
-    """Translate, compile and try a formula; None if one of that fails."""
+    """Translate, compile and try a formula; None if any of these fails."""
     try:
         source, results, several = translate(formula, kinds, flags, numbers)
-    except (NotImplementedError, TypeError, AttributeError):
+    except Exception:  # a formula may do whatever it likes with tensors and numbers
         return None
     try:
         run = ctypes.CDLL(str(compiled(source, *CONTRACTED))).run
@@ -295,7 +295,7 @@ def _agrees(
     numbers: list[str],
 ) -> bool:
     """Whether the loop computes the formula, tried on a sample."""
-    # Explicitly on the CPU, and far from what the defaults may say.
+    # Explicit dtypes and devices: the defaults may be others.
     grid = torch.linspace(-9, 9, 43, dtype=torch.float64, device="cpu")
     sample = []
     for i, (dtype, single) in enumerate(kinds):

@@ -150,7 +150,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value may change from step to step; others, as a string, are a part of the rule."""
+    """Whether a value may change from step to step; others, such as strings, are compiled in."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -165,7 +165,7 @@ class Kernel:
     def __call__(
         self, count: int, offsets: array[int], pointers: array[int], hyper: dict[str, Any]
     ) -> None:
-        """Update tensors in place. Whoever calls this keeps their memory.
+        """Update tensors in place. The caller keeps their memory alive.
 
         Args:
             count: The number of tensors.
@@ -244,13 +244,15 @@ def is_elementwise(rule: type[UpdateRule], hyper: dict[str, Any]) -> bool:
     if rule.elementwise is not None:
         return rule.elementwise
     hyper = {name: 0.5 if isinstance(x, torch.Tensor) else x for name, x in hyper.items()}
+    if _key(rule, torch.float32, False, hyper) not in _recorded:
+        apart(record, rule, torch.float32, False, hyper)
     return isinstance(record(rule, torch.float32, False, hyper), str)
 
 
 def _key(
     rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """What a kernel depends on; the functions, for somebody may replace those of a class."""
+    """What a kernel depends on, the functions included: those of a class may be replaced."""
     functions = (rule.rule, rule.decay, cast("Any", rule.update).__func__, rule.elementwise)
     names = (rule.__name__, rule.accumulators, rule.hyper_names())
     shape = tuple((name, _shape(value)) for name, value in hyper.items())
@@ -258,7 +260,7 @@ def _key(
 
 
 def _shape(value: Any) -> Any:
-    """A hyper-parameter less what may change from step to step."""
+    """A hyper-parameter without its numbers, which may change from step to step."""
     if _is_pair(value):
         return tuple(map(_shape, value))
     return float if _is_number(value) else (type(value), repr(value))
@@ -282,9 +284,9 @@ def _try_out(
     hyper = {name: sample(value) for name, value in hyper.items()}
     hyper["weight_decay"] *= decays
     generator = torch.Generator("cpu").manual_seed(0)
-    names = ["theta", "g", *rule.accumulators]
+    names = ["theta", *rule.accumulators]
     plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
-    values = [torch.rand(43, generator=generator, **plain).to(dtype) + 0.25 for _ in names]
+    values = [torch.rand(43, generator=generator, **plain).to(dtype) + 0.25 for _ in (*names, "g")]
     step = torch.full((), 2.0, **plain)
     wide = [x.double() if dtype is torch.float64 else x.float() for x in values]
     options = {**hyper, "maximize": maximize}
@@ -293,6 +295,6 @@ def _try_out(
     expected = rule.update(wide[0], wide[1], *wide[2:], **options)
     pointers = array("Q", [x.data_ptr() for x in (*values, step)])
     kernel(1, array("q", [0, 43]), pointers, hyper)
-    for name, found, x in zip(names, [values[0], *values[2:]], expected, strict=False):
+    for name, found, x in zip(names, [values[0], *values[2:]], expected, strict=True):
         if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0):
             raise RuntimeError(f"the compiled {rule.__name__} differs from the plain one in {name}")

@@ -1,4 +1,4 @@
-"""One step of many parameters in compiled code: who can take part, and where the numbers are.
+"""One step of many parameters in compiled code: which of them it takes, and their addresses.
 
 A loop in C updates 400 small tensors in 20 µs. To ask Python for their dtypes, sizes and addresses
 takes a hundred times as long, so ``native.cpp`` asks torch's C++ objects. It looks at all of them
@@ -24,7 +24,7 @@ PLAIN = frozenset({Tensor, torch.nn.Parameter})
 """Types without operations of their own."""
 
 CODES = {torch.float32: 1, torch.float64: 2, torch.float16: 3, torch.bfloat16: 4}
-"""How ``native.cpp`` calls the dtypes."""
+"""The codes of the dtypes in ``native.cpp``."""
 
 
 def step(
@@ -35,7 +35,7 @@ def step(
     hyper: dict[str, Any],
     all_or_none: bool,
 ) -> list[int]:
-    """Update the parameters that a kernel can take; the places of the others are returned.
+    """Update the parameters that a kernel can take, and return the indices of the others.
 
     A kernel takes a parameter if all of its tensors are plain, dense, contiguous, of one dtype and
     one size, in this machine's memory, which they share with no tensor that is written.
@@ -116,7 +116,7 @@ def _load() -> ctypes.PyDLL:
         f"-L{home / 'lib'}",
         "-lc10",
     ]
-    another = f"// for torch {torch.__version__}\n"  # in the same folder is another library
+    another = f"// for torch {torch.__version__}\n"  # after an upgrade all the rest is the same
     library = ctypes.PyDLL(str(compiled(another + source, *flags, language=CPP)))
     number, address = ctypes.c_int64, ctypes.c_void_p
     library.look.argtypes = [*[number] * 5, *[address] * 5]

@@ -1,4 +1,4 @@
-"""One step of many parameters in tensor operations, on any device and inside of any transform."""
+"""One step of many parameters in tensor operations, on any device and under any transform."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def step(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update, divisib
     """Update every parameter, small ones together in flat buffers.
 
     Args:
-        rows: Of each parameter θ, its gradient, its accumulators and, with ``counts``, its step.
+        rows: For each parameter: θ, its gradient, its accumulators and, with ``counts``, its step.
         counts: Whether the steps are there.
         update: The rule.
         divisible: Whether tensors may be cut up and joined, since the rule is elementwise.
@@ -62,7 +62,7 @@ def step_one(
         update: The rule.
         divisible: Whether rows of a sparse gradient may be updated alone.
         cut: Whether a large tensor may be updated piece by piece.
-        exact: Compute with the step as a Python number; else it stays a tensor, for who records.
+        exact: Compute with the step as a Python number; else it stays a tensor, as a tracer needs.
     """
     check_shapes(row[:-1] if counts else row)
     t = _count(row[-1], exact) if counts else None
@@ -94,10 +94,10 @@ def step_one(
 
 
 def step_differentiably(row: Sequence[Tensor], counts: bool, update: Update) -> list[Tensor]:
-    """Update one parameter so that autograd can go back through the step.
+    """Update one parameter so that autograd can differentiate through the step.
 
     Returns:
-        The new accumulators; the old ones stay, for autograd may need them.
+        The new accumulators; the old ones are unchanged, since autograd may need them.
     """
     check_shapes(row[:-1] if counts else row)
     t = _count(row[-1], exact=False) if counts else None
@@ -114,7 +114,7 @@ def updated(update: Update, old: Sequence[Tensor], g: Tensor, t: Any) -> tuple[T
 
 
 def check_shapes(tensors: Sequence[Tensor]) -> None:
-    """Refuse tensors that no longer fit together before anything is written.
+    """Refuse the tensors of a parameter that no longer fit together, before any is written.
 
     Raises:
         RuntimeError: A gradient or an accumulator has another shape than its parameter.
@@ -130,7 +130,7 @@ def check_shapes(tensors: Sequence[Tensor]) -> None:
 
 
 def _step_flat(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update) -> None:
-    """Update small dense tensors of one dtype, those with the same step at once."""
+    """Update small dense tensors of one dtype, those with the same step count at once."""
     same: dict[Any, list[Sequence[Tensor]]] = {None: list(rows)}
     if counts:
         same = {}
@@ -168,9 +168,9 @@ _kind = attrgetter("dtype", "device", "layout", "shape")
 
 
 def _alike(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
-    """Of each parameter, whether its tensors may go into flat buffers.
+    """For each parameter, whether its tensors may go into flat buffers.
 
-    They are dense, real and alike but for their numbers.
+    They must be dense and real, and of one dtype, device and shape.
     """
     tensors = [x for row in rows for x in row]
     kinds = [{*map(attrgetter(name), tensors)} for name in ("dtype", "device", "layout")]
@@ -192,9 +192,9 @@ def _alike(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
 
 
 def _alone(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
-    """Of each parameter, whether no other tensor, nor another of its own, writes to its memory.
+    """For each parameter, whether none of its tensors shares memory that a step writes.
 
-    Those that do are updated one after the other, for the next sees what the one before has done.
+    Parameters that do are updated one after the other: each sees the result of the one before.
     """
     if _all_apart(rows):
         return [True] * len(rows)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import inspect
-import math
 import numbers
 import types
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
 import torch
@@ -19,21 +15,18 @@ from torch.optim import Optimizer
 
 from dlnotes.kernel import observed, say_it_is_slow
 from dlnotes.optim import _kernel, _native, _plain
+from dlnotes.optim._arguments import OPTIONS, check, meant
+from dlnotes.optim._state import (
+    check_state,
+    copied,
+    in_order_of_names,
+    new_state,
+    ordinary_tensors,
+    step_tensor,
+)
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
-
-# What each hyper-parameter may be; one name means the same thing in every rule.
-ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "lr": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
-    "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
-    "eps": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
-    "beta": ("a number in [0, 1)", lambda x: 0 <= x < 1),
-    "rho": ("a number in [0, 1)", lambda x: 0 <= x < 1),
-    "betas": ("two numbers in [0, 1)", lambda x: 0 <= x < 1),
-}
-
-OPTIONS = ("maximize", "differentiable", "fused")
 
 
 class Options(TypedDict, total=False):
@@ -60,7 +53,8 @@ class UpdateRule(Optimizer):
 
     Parameters and accumulators in float16 and bfloat16 are updated in float32 and rounded once at
     the end; a complex parameter is updated as its real view. Parameters that share memory are
-    updated one after the other.
+    updated one after the other. Of a parameter with a sparse gradient, an elementwise rule updates
+    only the rows in that gradient, and only those rows of its accumulators.
 
     Every hyper-parameter lives in ``param_groups`` under the name of the constructor's argument,
     and ``rule`` gets it under the same name. ``rule`` must depend on its arguments alone.
@@ -69,8 +63,9 @@ class UpdateRule(Optimizer):
         params: Parameters, named parameters or groups, as in ``torch.optim``.
         maximize: Ascend instead of descending.
         differentiable: Let autograd record the step (parameters must not be leaves, then).
-        fused: True forces the compiled kernel, False plain tensor operations, None chooses. While
-            a mode, a tracer or a transform is active it is always plain operations.
+        fused: True forces the compiled kernel, False plain tensor operations, None takes the
+            kernel where it can. While a mode, a tracer or a transform is active, plain operations
+            are used in any case.
         hyper: The rule's hyper-parameters and ``weight_decay``.
 
     Raises:
@@ -86,11 +81,11 @@ class UpdateRule(Optimizer):
     """``rule(theta, g, *accumulators, **hyper)`` returns the new theta and the new accumulators."""
 
     elementwise: ClassVar[bool | None] = None
-    """Whether every number is updated from its own numbers alone; None finds out.
+    """Whether each element of the results depends on that element of the arguments alone.
 
-    If not, as with ``theta - lr * g / g.norm()``, parameters are never joined, cut up or updated
-    in rows. A rule of arithmetic alone is known to be elementwise; one that calls other functions,
-    as ``SignDescent`` above, is taken for one that is not unless it says so here.
+    If not, as with ``theta - lr * g / g.norm()``, parameters are never joined, split or updated in
+    rows. With None, the default, a rule of arithmetic alone is recognized as elementwise; one that
+    calls other functions, such as ``SignDescent`` above, counts as not elementwise.
     """
 
     _hyper: ClassVar[tuple[str, ...]] = ()
@@ -117,7 +112,7 @@ class UpdateRule(Optimizer):
             if name not in known:
                 raise TypeError(
                     f"{type(self).__name__}() got an unexpected keyword argument {name!r}"
-                    f"{_meant(name, known)}; it takes {', '.join(known)}"
+                    f"{meant(name, known)}; it takes {', '.join(known)}"
                 )
         if fused and differentiable:
             raise ValueError("fused must be False or None with differentiable=True, got True")
@@ -209,17 +204,17 @@ class UpdateRule(Optimizer):
             ValueError: A hyper-parameter is outside of its range or a parameter appears twice.
         """
         for name, value in {**self.defaults, **param_group}.items():
-            _check(name, value)
+            check(name, value)
         known = self._known()
         for name in param_group:
-            meant = _meant(name, known)
-            if meant and name not in known:  # groups may carry what they like; this is a slip
+            slip = "" if name in known else meant(name, known)
+            if slip:  # groups may carry what they like, but hardly this
                 warnings.warn(
-                    f"{type(self).__name__} does not know {name!r} of a parameter group{meant}",
+                    f"{type(self).__name__} does not know {name!r} of a parameter group{slip}",
                     stacklevel=3,
                 )
         params = param_group["params"]
-        if not isinstance(params, (Tensor, set)):  # of a set torch says itself that it has no order
+        if not isinstance(params, (Tensor, set)):  # torch itself refuses a set, it has no order
             params = param_group["params"] = list(params)
             tensors = [p[1] if isinstance(p, tuple) else p for p in params]
             if len(set(map(id, tensors))) < len(tensors):
@@ -227,57 +222,31 @@ class UpdateRule(Optimizer):
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state: a copy of it, so that later steps leave ``state_dict`` alone.
+        """Load a copy of a state, so that later steps do not change ``state_dict``.
 
-        Where both the state and this optimizer have names of parameters, states go to the
-        parameters of the same name, in whatever order they are.
+        If both the state and this optimizer have names of parameters, the parameters of a group are
+        matched by name, otherwise by position.
 
         Raises:
             ValueError: It is the state of another rule, or of parameters of other shapes or names.
                 :func:`dlnotes.optim.from_torch` converts the states of ``torch.optim``.
         """
-        groups = _in_order_of_names(state_dict["param_groups"], self.param_groups)
-        with _ordinary_tensors():
+        groups = in_order_of_names(state_dict["param_groups"], self.param_groups)
+        with ordinary_tensors():
             super().load_state_dict(
-                {**state_dict, "state": _copy(state_dict["state"]), "param_groups": groups}
+                {**state_dict, "state": copied(state_dict["state"]), "param_groups": groups}
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._check_state(state)
+        needed = [n for n in self._hyper if n != "t" and n not in self._defaults]
+        check_state(type(self).__name__, self.accumulators, "t" in self._hyper, needed, state)
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
         for accumulated in self.state.values():
             if "step" in accumulated:  # older ones may be plain numbers
-                accumulated["step"] = _step(accumulated["step"])
-
-    def _check_state(self, state: dict[str, Any]) -> None:
-        """Raise ValueError unless a state is one of this rule."""
-        rule = type(self).__name__
-        for p, accumulated in state["state"].items():
-            if not accumulated:
-                continue
-            if {*accumulated} != {*self._names()}:
-                raise ValueError(
-                    f"this is no state of {rule}: it has {', '.join(accumulated)}, and {rule} "
-                    f"has {', '.join(self._names()) or 'none'}; dlnotes.optim.from_torch converts "
-                    "the states of torch.optim"
-                )
-            for name in self.accumulators:
-                shape = getattr(accumulated[name], "shape", None)
-                if isinstance(p, Tensor) and shape != p.shape:
-                    raise ValueError(
-                        f"{name} of a parameter of shape {tuple(p.shape)} must be a tensor of that "
-                        f"shape, got {'none' if shape is None else tuple(shape)}"
-                    )
-        for group in state["param_groups"]:
-            missing = [name for name in self._hyper if name != "t" and name not in group]
-            if missing and missing[0] not in self._defaults:
-                raise ValueError(
-                    f"this is no state of {rule}: a parameter group has no {missing[0]}; "
-                    "dlnotes.optim.from_torch converts the states of torch.optim"
-                )
+                accumulated["step"] = step_tensor(accumulated["step"])
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -306,14 +275,16 @@ class UpdateRule(Optimizer):
         differentiable = bool(group["differentiable"])
         recorded = differentiable or observed()
         maximize = bool(group["maximize"])
+        if counts and not recorded:
+            _refuse_cuda_graph()
         hyper = {name: _number(group[name], not recorded) for name in self.kernel_names()}
         if not recorded and group["fused"] is not False:
             params = self._step_compiled(params, maximize, hyper, bool(group["fused"]))
-        params = [p for p in params if p.grad is not None]
-        if not params:
+        pairs = [pair for pair in [(p, p.grad) for p in params] if pair[1] is not None]
+        if not pairs:
             return
-        states = self._states(params)
-        columns = [params, [p.grad for p in params]]
+        states = self._states([p for p, _ in pairs])
+        columns = [list(column) for column in zip(*pairs, strict=True)]
         columns += [[state[name] for state in states] for name in self._names()]
         rows = list(zip(*columns, strict=True))
 
@@ -338,7 +309,7 @@ class UpdateRule(Optimizer):
     def _step_compiled(
         self, params: list[Tensor], maximize: bool, hyper: dict[str, Any], forced: bool
     ) -> list[Tensor]:
-        """Update what the kernels take; the other parameters are returned."""
+        """Update the parameters that a kernel can take, and return the others."""
 
         def build(dtype: torch.dtype) -> _kernel.Kernel | None:
             kernel = _kernel.build(type(self), dtype, maximize, hyper)
@@ -349,6 +320,12 @@ class UpdateRule(Optimizer):
             say_it_is_slow(kernel)
             return None
 
+        if not any(p.is_cpu for p in params):  # nothing to compile for
+            if forced and any(p.grad is not None for p in params):
+                raise RuntimeError(
+                    "fused=True, but there is no kernel: the parameters are not on the CPU"
+                )
+            return params
         library, names = _native.load(), self._names()
         if isinstance(library, Exception):
             if forced:
@@ -356,7 +333,7 @@ class UpdateRule(Optimizer):
             say_it_is_slow(library)
             return params
         states: Any = list(map(self.state.get, params)) if names else []
-        if not all(states):
+        if forced or not all(states):  # a state is made for those that have a gradient
             params = [p for p in params if p.grad is not None]
             states = self._states(params)
         if not params:
@@ -373,11 +350,11 @@ class UpdateRule(Optimizer):
         return params
 
     def _names(self) -> tuple[str, ...]:
-        """What a parameter's state holds."""
+        """The keys of a parameter's state."""
         return (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
 
     def _states(self, params: list[Tensor]) -> list[dict[str, Tensor]]:
-        """The states of parameters, made at the first gradient; none if the rule keeps nothing."""
+        """The states of parameters, made at the first gradient; none if the rule has no state."""
         if not self._names():
             return []
         states = [self.state.get(p) or self._state(p) for p in params]
@@ -385,24 +362,9 @@ class UpdateRule(Optimizer):
 
     def _state(self, p: Tensor) -> dict[str, Tensor]:
         state = self.state[p]
-        if not state:
-            with _ordinary_tensors():
-                new = {"step": _step(0.0)} if "t" in self._hyper else {}
-                for name in self.accumulators:
-                    new[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            state.update(new)  # at once: another thread may look
+        if not state:  # filled at once: another thread may look
+            state.update(new_state(p, self.accumulators, "t" in self._hyper))
         return cast("dict[str, Tensor]", state)
-
-
-def _ordinary_tensors() -> AbstractContextManager[Any]:
-    """Inside of inference mode: tensors that may be changed outside of it, too."""
-    inside = torch.is_inference_mode_enabled()
-    return torch.inference_mode(False) if inside else contextlib.nullcontext()
-
-
-def _step(value: Any) -> Tensor:
-    """The number of a step, on the CPU and in float32 whatever the defaults are."""
-    return torch.tensor(float(value), dtype=torch.float32, device="cpu")
 
 
 def _refuse_cuda_graph() -> None:
@@ -414,71 +376,10 @@ def _refuse_cuda_graph() -> None:
 
 
 def _number(value: Any, exact: bool = True) -> Any:
-    """A hyper-parameter as Python numbers, or, if not ``exact``, tensors of it in float64."""
+    """A hyper-parameter in Python numbers; unless ``exact``, tensors stay tensors, in float64."""
     if isinstance(value, Tensor):
         return value.item() if exact else value.double().reshape(())
     if isinstance(value, (tuple, list)):
         return tuple(_number(x, exact) for x in value)
     plain = isinstance(value, (int, float)) or not isinstance(value, numbers.Real)
     return value if plain else float(value)  # a number of NumPy, say
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    for x in value if isinstance(value, (tuple, list)) else (value,):
-        if isinstance(x, Tensor):
-            if x.numel() != 1:
-                raise ValueError(f"must have one element, not {tuple(x.shape)}")
-            x = x.detach().item()
-        if isinstance(x, bool) or not isinstance(x, numbers.Real):
-            raise TypeError(f"must be a number, not {type(x).__name__}")
-        yield float(x)
-
-
-def _check(name: str, value: Any) -> None:
-    """Raise ValueError unless ``value`` is allowed for the hyper-parameter ``name``."""
-    if name in OPTIONS and not (isinstance(value, bool) or (name == "fused" and value is None)):
-        also = " or None" if name == "fused" else ""
-        raise ValueError(f"{name} must be True or False{also}, got {value!r}")
-    if name not in ALLOWED:
-        return
-    allowed, ok = ALLOWED[name]
-    try:
-        found = list(_numbers(value))
-        single = not isinstance(value, (tuple, list))
-        valid = all(map(ok, found)) and (len(found) == 2 if name == "betas" else single)
-    except (TypeError, ValueError, RuntimeError):
-        valid = False
-    if not valid:
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-
-
-def _meant(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _in_order_of_names(
-    saved: list[dict[str, Any]], groups: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The saved groups with their parameters in the order in which ours have the same names."""
-    if len(saved) != len(groups):
-        return saved  # torch says so
-    ordered = []
-    for before, group in zip(saved, groups, strict=True):
-        there, here = before.get("param_names"), group.get("param_names")
-        if there and here and there != here:
-            if sorted(there) != sorted(here):
-                odd = sorted({*there} ^ {*here})
-                where = "not in the optimizer" if odd[0] in there else "not in the state"
-                raise ValueError(f"parameter {odd[0]!r} of a group is {where}: names must agree")
-            number = dict(zip(there, before["params"], strict=True))
-            before = {**before, "params": [number[n] for n in here], "param_names": list(here)}
-        ordered.append(before)
-    return ordered
-
-
-def _copy(value: Any) -> Any:
-    """A copy of nested dicts down to the tensors."""
-    if isinstance(value, dict):
-        return {key: _copy(x) for key, x in value.items()}
-    return value.clone() if isinstance(value, Tensor) else value

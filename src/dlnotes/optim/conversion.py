@@ -1,4 +1,4 @@
-"""States of ``torch.optim`` as states of our rules, and back: a training goes on where it was."""
+"""States of ``torch.optim`` as states of our rules, and back, so that a training can continue."""
 
 from __future__ import annotations
 
@@ -136,6 +136,10 @@ def _renamed(
 
 def _from_momentum(group: Group) -> Group:
     beta = group["momentum"]
+    if not 0 <= beta < 1:
+        raise ValueError(
+            f"no rule is equal to torch.optim.SGD with momentum={beta!r}; it must be < 1"
+        )
     if group["dampening"] == 0:
         return {"lr": group["lr"] / (1 - beta), "beta": beta}
     if group["dampening"] == beta and not group["nesterov"]:
@@ -224,7 +228,7 @@ _TORCHS_NAMES = {
 
 
 def _extra(group: Group, known: set[str], convert: Callable[[Group], Group]) -> Group:
-    """What others keep in a group, rates of a scheduler among it."""
+    """Entries of a group that neither optimizer knows, such as the rates of a scheduler."""
     names = {*known, "params", "param_names"}
     extra = {name: copy.deepcopy(value) for name, value in group.items() if name not in names}
     for name in {"initial_lr", "max_lr", "min_lr"} & set(extra):
@@ -251,7 +255,7 @@ def _check(conversion: Conversion, group: Group) -> None:
             f"{missing[0]}"
         )
     for name, value in conversion.required.items():
-        if name == "dampening":  # it has two meanings that a rule has
+        if name == "dampening":  # two of its values have an equal rule, see _from_momentum
             continue
         if group[name] != value:
             raise ValueError(

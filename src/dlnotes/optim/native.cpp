@@ -1,4 +1,4 @@
-/* What a compiled step has to know of its tensors, asked anew at every step through torch's public
+/* What a compiled step has to know about its tensors, read at every step through torch's public
    interface. Nothing is remembered from one step to the next.
 
    Python holds the tensors while this runs, and the interpreter's lock is held, so that nobody else
@@ -18,7 +18,7 @@ using c10::TensorImpl;
 
 namespace {
 
-/* Of a parameter: 0 if the plain step has to take it, else the dtype's number in _native.py. */
+/* A parameter's code: 0 if the plain step has to take it, else that of its dtype in _native.py. */
 using Code = uint8_t;
 
 Code code_of(const TensorImpl &x) {
@@ -37,7 +37,7 @@ bool in_memory(const TensorImpl &x) {
            x.storage().unsafeGetStorageImpl() != nullptr;
 }
 
-/* Elements from the first to behind the last one, gaps included. */
+/* How many elements x spans in memory, gaps included. */
 int64_t extent(const TensorImpl &x) {
     int64_t last = 0;
     for (int64_t d = 0; d < x.dim(); d++) {
@@ -90,7 +90,8 @@ extern "C" {
 /* Bit c is set if a parameter has the dtype of code c. */
 int64_t dtypes(int64_t count, TensorImpl *const *theta) try {
     int64_t found = 0;
-    for (int64_t k = 0; k < count; k++) found |= int64_t{1} << code_of(*theta[k]);
+    for (int64_t k = 0; k < count; k++)
+        if (theta[k]->device().is_cpu()) found |= int64_t{1} << code_of(*theta[k]);
     return found & ~int64_t{1};
 } catch (...) {
     return 0;
@@ -113,7 +114,7 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
     std::vector<Span> spans;
     spans.reserve(count * columns);
     for (int64_t k = 0; k < count; k++) {
-        if (!tensor[k]->grad().defined()) {
+        if (!tensor[k]->grad().use_count()) { /* none, or one that is just being freed */
             idle++;
             continue;
         }
@@ -132,7 +133,7 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
             const void *data = j == 1 || !fits ? x.data() : x.mutable_data();
             const auto start = reinterpret_cast<uintptr_t>(data);
             pointer[j * count + k] = const_cast<void *>(data);
-            if (start % x.itemsize()) code[k] = 0; /* of a file's bytes, say */
+            if (start % x.itemsize()) code[k] = 0; /* as in a view of a file's bytes */
             const int64_t bytes = extent(x) * static_cast<int64_t>(x.itemsize());
             if (bytes && data) spans.push_back({start, start + bytes, k, j != 1});
         }
@@ -150,7 +151,7 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
         }
     }
     return left;
-} catch (...) { /* what it is, the plain step will say */
+} catch (...) { /* the plain step will raise the error */
     std::fill(code, code + count, 0);
     return count;
 }

@@ -100,7 +100,7 @@ def _textrnn(cell: str, kind: type[nn.RNNBase], tokens: Tensor) -> Comparison:
     model = ready(
         TextRNN(vocabulary_size=V, num_classes=3, embedding_dim=5, hidden_size=4, cell=cell)
     )
-    # LSTM and GRU take the mode of their base class by themselves.
+    # For mypy: RNNBase takes a mode, which LSTM and GRU fill in.
     make: Any = kind
     torchs = make(5, 4, batch_first=True, bidirectional=True).double()
     model.recurrence.copy_to(torchs)

@@ -139,7 +139,7 @@ class Board:
     def _histogram(self, name: str, values: Tensor, step: int) -> None:
         # A regular sample of a large tensor has the same histogram and costs nothing.
         values = values.flatten()[:: 1 + values.numel() // _HISTOGRAM_VALUES]
-        if values.numel() and float(values.abs().max()) <= _HISTOGRAM_LARGEST:  # no NaN is
+        if values.numel() and float(values.abs().max()) <= _HISTOGRAM_LARGEST:  # False for NaN
             self._writer.add_histogram(name, values.float().cpu(), step)
 
 
@@ -151,7 +151,7 @@ def confusion_figure(confusion: NDArray[np.int64], label_names: list[str]) -> Fi
     axes = figure.subplots()
     shares = confusion / np.maximum(1, confusion.sum(1, keepdims=True))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign is one
+    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign starts no formula
     axes.set_xticks(range(classes), label_names, rotation=45, ha="right", **plain)
     axes.set_yticks(range(classes), label_names, **plain)
     axes.set_xlabel("predicted")

@@ -375,19 +375,18 @@ def make_model(
     sizes: Mapping[str, int],
     hyper_parameters: Mapping[str, Any],
 ) -> nn.Module:
-    """Make a model from checked hyper-parameters.
+    """Check hyper-parameters and make the model that they describe.
 
     Args:
         name: What it is called, for messages.
         kind: Its class.
         sizes: What the data decide.
-        hyper_parameters: What the user does.
+        hyper_parameters: What the user decides.
 
     Raises:
         UserError: An unknown hyper-parameter, or a value that is not allowed.
     """
     hints = {n: hint for n, hint in hints_of(kind.__init__).items() if n not in sizes}
-    del hints["self"]
     check_names(name, "setting", hyper_parameters, hints)
     try:
         check(hints, hyper_parameters)

@@ -126,7 +126,7 @@ def scores(
 
 
 def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c"]:
-    """Give scores back, if probabilities can be made of them: a class is else chosen at random.
+    """Return the scores if they give probabilities: of others the best class means nothing.
 
     Args:
         logits: Unnormalised scores.
@@ -138,7 +138,7 @@ def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c
     lost = int(logits.softmax(-1).isnan().any(-1).sum())
     if lost:
         raise UserError(
-            f"{whose} gives {lost:,} of {len(logits):,} documents scores that are no numbers (NaN "
+            f"{whose} gives {lost:,} of {len(logits):,} documents scores that are not numbers (NaN "
             "or an infinity): its training has diverged; train again with a lower --lr"
         )
     return logits

@@ -76,7 +76,7 @@ def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
     figure = Figure(figsize=(2 + 0.28 * len(tokens), 1.6 + 0.3 * len(names)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(rows / np.maximum(rows.max(1, keepdims=True), 1e-12), cmap="Blues", vmin=0, vmax=1)
-    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign is one
+    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign starts no formula
     axes.set_xticks(range(len(tokens)), tokens, rotation=90, **plain)
     axes.set_yticks(range(len(names)), names)
     title = f"{explanation.label} ({explanation.probability:.2f})"

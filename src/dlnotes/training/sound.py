@@ -17,8 +17,8 @@ def defect(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> 
     NaN is wrong anywhere; an infinity anywhere but in a buffer, where it may be a mask; a number
     above `LARGEST` in a parameter.
 
-    Waits for the device once, and reads the weights once as fast as memory goes; more only where
-    something is wrong.
+    Waits for the device once and reads each weight once; only where something is wrong does it read
+    them again.
 
     Args:
         model: Its parameters and buffers are looked at.
@@ -48,7 +48,7 @@ def _tensors(
     names: dict[Tensor, str] = {}
     for name, parameter in model.named_parameters():
         names[parameter] = name
-        if parameter.is_floating_point() or parameter.is_complex():
+        if parameter.numel() and (parameter.is_floating_point() or parameter.is_complex()):
             yield "parameter", name, parameter.detach()
     for name, buffer in model.named_buffers():
         if buffer.is_floating_point() and buffer.numel():
