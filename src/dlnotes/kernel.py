@@ -275,14 +275,6 @@ def compiled(source: str, *flags: str, language: Language = C) -> Path:
         OSError: There is no compiler or no place for the library, or it cannot be loaded.
         RuntimeError: The compiler failed.
     """
-    try:
-        return _compiled(source, flags, language)
-    except (OSError, RuntimeError) as reason:
-        say_it_is_slow(reason)
-        raise
-
-
-def _compiled(source: str, flags: tuple[str, ...], language: Language) -> Path:
     compiler = _compiler(language)
     kind = [*language.flags, *flags, repr(language.extras)]
     parts = [source, *compiler, *kind, *_version(compiler), _machine()]
