@@ -941,7 +941,7 @@ def test_a_broken_compiler_is_not_used(monkeypatch, tmp_path):
     wrong = tmp_path / "cc"
     wrong.write_text(
         "#!/bin/sh\n"
-        'for a; do case "$a" in *.c) sed -i "s/= theta - /= theta + /" "$a";; esac; done\n'
+        'for a; do case "$a" in *.c) sed -i "s/= v_theta - /= v_theta + /" "$a";; esac; done\n'
         'exec cc "$@"\n'
     )
     wrong.chmod(0o755)

@@ -419,6 +419,8 @@ POINTS_GONE_WRONG = {
         )
         for name, f in OURS.items()
         for number in (0.0, 50.0, math.inf, -math.inf)
+        # There x Φ(x) and x σ(x) are −∞ · 0 = NaN, torch's too.
+        if not (name in ("gelu", "silu") and number == -math.inf)
     },
 }
 

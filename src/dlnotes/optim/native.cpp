@@ -21,8 +21,13 @@ namespace {
 /* A parameter's code: 0 if the plain step has to take it, else that of its dtype in _native.py. */
 using Code = uint8_t;
 
+c10::ScalarType scalar_type(const TensorImpl &x) {
+    auto dtype = x.dtype(); /* a copy: torch 2.3 asks for one that is not const */
+    return dtype.toScalarType();
+}
+
 Code code_of(const TensorImpl &x) {
-    switch (x.dtype().toScalarType()) {
+    switch (scalar_type(x)) {
         case c10::ScalarType::Float: return 1;
         case c10::ScalarType::Double: return 2;
         case c10::ScalarType::Half: return 3;
@@ -127,7 +132,7 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
             TensorImpl &x = *at(j, k);
             const bool step = counts && j == columns - 1;
             const bool fits = code[k] && ordinary(x) &&
-                              (step ? x.dtype().toScalarType() == c10::ScalarType::Float &&
+                              (step ? scalar_type(x) == c10::ScalarType::Float &&
                                           x.numel() == 1
                                     : code_of(x) == wanted && x.sizes() == theta.sizes());
             if (!fits) code[k] = 0;
