@@ -1,0 +1,473 @@
+"""Mutation testing: change the code of a package in one place and see whether a test notices.
+
+Run by hand, for it takes from minutes to an hour::
+
+    pip install -e '.[dev,demo,mutants]'
+    python scripts/mutants.py --package optim --sample 300 --seed 0
+
+The changes are those of two tools: mutmut's (numbers, texts, operators, arguments, assignments) and
+of cosmic-ray's what mutmut lacks (conditions negated, loops that never run, exceptions that are not
+caught, decorators removed). Their own runners start Python again for every mutant; here a process
+that has imported torch forks one child for each, in a copy of the checkout.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import cosmic_ray.plugins
+import libcst
+import pytest
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from mutmut.mutation.mutators import mutation_operators
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "evaluate": (["training/evaluate.py"], ["tests/training"]),
+    "readers": (["data/readers.py"], ["tests/data"]),
+    "optim": (["optim"], ["tests/optim"]),
+    "activations": (["activations"], ["tests/activations"]),
+}
+"""What is mutated, below src/dlnotes, and the tests that have to notice."""
+
+COSMIC_RAY = ("AddNot", "ZeroIterationForLoop", "ExceptionReplacer", "RemoveDecorator")
+COPIED = ("src", "tests", "scripts", "pyproject.toml", "README.md")
+# Slow to import and none of our code: imported once, before the forks.
+IMPORTED = (
+    *("torch._dynamo", "torch.optim", "torch.func", "torch.utils.tensorboard", "polars", "numpy"),
+    *("hypothesis", "sklearn.metrics", "matplotlib.figure", "rich.table", "tyro", "xdist"),
+)
+PATIENCE = 20  # seconds for one test; the slowest that runs here takes --longest
+MEMORY = 16 << 30  # bytes of address space for a child
+
+Verdict = Literal["killed", "timed out", "survived"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of the code in one place."""
+
+    file: str
+    line: int
+    before: str
+    after: str
+    operator: str
+    code: str = field(repr=False)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What says that a mutant of an earlier run is the same; lines move."""
+        return self.file, self.before, self.after
+
+
+@dataclass
+class Tests:
+    """Tests that pass on the code as it is, with the seconds that they take."""
+
+    seconds: dict[str, float]
+    kills: Counter[str] = field(default_factory=Counter)
+
+    def in_order(self) -> list[str]:
+        """Those first that have found most, then the fastest."""
+        return sorted(self.seconds, key=lambda name: (-self.kills[name], self.seconds[name]))
+
+
+def main(
+    package: Literal["evaluate", "readers", "optim", "activations"],
+    sample: int = 300,
+    seed: int = 0,
+    again: bool = False,
+    longest: float = 1.0,
+    processes: int = 2,
+    out: Path | None = None,
+) -> None:
+    """Draw mutants, run the tests on each, write results/mutants-PACKAGE.json.
+
+    Args:
+        package: What to mutate.
+        sample: Number of mutants, drawn at random; all, if there are fewer.
+        seed: Of the sample.
+        again: Run only what survived in the record; its first score is kept as ``before``.
+        longest: Leave out tests that take more seconds.
+        processes: Mutants at a time.
+        out: Where to write, if not there.
+    """
+    began = time.monotonic()
+    record = out or ROOT / "results" / f"mutants-{package}.json"
+    old: dict[str, Any] = json.loads(record.read_text("utf-8")) if record.exists() else {}
+    where, folders = PACKAGES[package]
+    population, drawn = draw(where, sample, seed)
+    reasons = {key(x): x["reason"] for x in old.get("survivors", ()) if x.get("reason")}
+    alive = {key(x) for x in old.get("survivors", ())}
+    chosen = [x for x in drawn if x.key in alive] if again else drawn
+    with tempfile.TemporaryDirectory(prefix="dlnotes-mutants-") as folder:
+        runner = Runner(Path(folder), folders, longest, processes)
+        verdicts = runner.run(chosen)
+    survivors = [x for x in chosen if verdicts[x] == "survived"]
+    counts = Counter(verdicts.values())
+    if again:
+        counts["timed out"] += old["timed_out"]
+        counts["killed"] = len(drawn) - len(survivors) - counts["timed out"]
+    explained = sum(x.key in reasons for x in survivors)
+    summary = {
+        "mutants": len(drawn),
+        "killed": counts["killed"],
+        "timed_out": counts["timed out"],
+        "survived": len(survivors),
+        "explained": explained,
+        "score": round(1 - len(survivors) / len(drawn), 4),
+        "score_without_explained": round(
+            1 - (len(survivors) - explained) / (len(drawn) - explained), 4
+        ),
+    }
+    first = {name: old[name] for name in summary if name in old}
+    # Imported here, for the forked children must import their own copy.
+    from dlnotes.training.classifier import write_json
+    from dlnotes.training.record import provenance
+
+    write_json(
+        record,
+        {
+            **provenance(seed),
+            "tools": {name: version(name) for name in ("mutmut", "cosmic-ray")},
+            "package": package,
+            "population": population,
+            **summary,
+            "before": (old.get("before") or first) if again else None,
+            "seconds": round(time.monotonic() - began),
+            "tests": len(runner.tests.seconds),
+            "tests_left_out": runner.left_out,
+            "survivors": [
+                {k: v for k, v in asdict(x).items() if k != "code"}
+                | {"reason": reasons.get(x.key)}
+                for x in survivors
+            ],
+        },
+    )
+    print(f"{record}: {summary}")
+
+
+def key(entry: dict[str, Any]) -> tuple[str, str, str]:
+    """`Mutant.key` of an entry of a record."""
+    return entry["file"], entry["before"], entry["after"]
+
+
+# --- mutants ------------------------------------------------------------------------------------
+
+
+def draw(where: list[str], sample: int, seed: int) -> tuple[int, list[Mutant]]:
+    """Number of the candidates in all files, and a sample without those that change no meaning."""
+    home = ROOT / "src" / "dlnotes"
+    files = [f for name in where for f in ([home / name] if ".py" in name else home.glob(f"{name}/*.py"))]
+    candidates: list[tuple[Path, str, Callable[[], str | None]]] = []
+    meanings: dict[str, set[str]] = {}
+    for file in sorted(files):
+        code = file.read_text("utf-8")
+        candidates += [(file, name, make) for name, make in _candidates(code)]
+        meanings[str(file)] = {_meaning(code)}
+    random.Random(seed).shuffle(candidates)
+    drawn = []
+    for file, name, make in candidates:
+        if len(drawn) == sample:
+            break
+        known = meanings[str(file)]
+        with contextlib.suppress(SyntaxError, AttributeError):  # cosmic-ray and ``a.Error``, say
+            code = make()
+            if code and (meaning := _meaning(code)) not in known:
+                known.add(meaning)
+                line, before, after = _difference(file.read_text("utf-8"), code)
+                path = str(file.relative_to(ROOT))
+                drawn.append(Mutant(path, line, before, after, name, code))
+    return len(candidates), drawn
+
+
+def _candidates(code: str) -> Iterator[tuple[str, Callable[[], str | None]]]:
+    """Names of operators, and functions that apply them in one place."""
+    module = libcst.parse_module(code)
+
+    def replaced(old: libcst.CSTNode, new: libcst.CSTNode) -> Callable[[], str]:
+        return lambda: cast(libcst.Module, module.deep_replace(old, new)).code
+
+    for node in _nodes(module):
+        for kind, operator in mutation_operators:
+            if isinstance(node, kind):
+                for mutated in operator(node):
+                    yield f"mutmut {operator.__name__}", replaced(node, mutated)
+    tree = get_ast(code)
+    for name in COSMIC_RAY:
+        operator = cosmic_ray.plugins.get_operator(f"core/{name}")()
+        places = sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(tree))
+        for k in range(places):
+            yield (
+                f"cosmic-ray {name}",
+                lambda operator=operator, k=k: mutate_code(code, operator, k),
+            )
+
+
+def _nodes(node: libcst.CSTNode) -> Iterator[libcst.CSTNode]:
+    yield node
+    for child in node.children:
+        yield from _nodes(child)
+
+
+def _difference(code: str, mutated: str) -> tuple[int, str, str]:
+    """The number of the first line that differs, and the lines that do."""
+    before, after = code.splitlines(), mutated.splitlines()
+    start = next(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
+    end = 1
+    while end < min(len(before), len(after)) - start and before[-end] == after[-end]:
+        end += 1
+    end -= 1
+    changed = ["\n".join(x[start : len(x) - end]).strip() for x in (before, after)]
+    return start + 1, changed[0], changed[1]
+
+
+def _meaning(code: str) -> str:
+    """What a mutant has to differ in: all but what nobody's result depends on."""
+    return ast.dump(_Meaning().visit(ast.parse(code)))
+
+
+class _Meaning(ast.NodeTransformer):
+    """Removes docstrings, annotations, what only type checkers read, and the texts of messages."""
+
+    def __init__(self) -> None:
+        self._message = False
+
+    def visit_Expr(self, node: ast.Expr) -> Any:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> Any:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
+        if node.value is None:
+            node.annotation = ast.Constant(None)
+            return node
+        return self.generic_visit(ast.Assign([node.target], node.value, lineno=node.lineno))
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        names = [x.id for x in node.targets if isinstance(x, ast.Name)]
+        return None if "__all__" in names else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> Any:
+        only_types = "TYPE_CHECKING" in ast.dump(node.test)
+        return None if only_types else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> Any:
+        return self._in_message(node)
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        name = ast.unparse(node.func)
+        if name == "cast":
+            return self.generic_visit(ast.Call(node.func, node.args[1:], node.keywords))
+        node.keywords = [k for k in node.keywords if k.arg != "stacklevel"]
+        for k in node.keywords:
+            if k.arg == "encoding" and isinstance(k.value, ast.Constant):
+                k.value.value = str(k.value.value).lower()
+        return self._in_message(node, name.endswith(("Error", "warn")))
+
+    def visit_Constant(self, node: ast.Constant) -> Any:
+        return ast.Constant("") if self._message and isinstance(node.value, str) else node
+
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
+        node.value = self.visit(node.value)
+        return self._in_message(node, False)
+
+    def _in_message(self, node: ast.AST, message: bool = True) -> ast.AST:
+        outer, self._message = self._message, message
+        node = self.generic_visit(node)
+        self._message = outer
+        return node
+
+
+# --- tests --------------------------------------------------------------------------------------
+
+
+class Runner:
+    """Forks a child for each mutant, each in a copy of the checkout of its own."""
+
+    def __init__(self, home: Path, folders: list[str], longest: float, processes: int) -> None:
+        for name in IMPORTED:
+            importlib.import_module(name)
+        if any(name.split(".")[0] == "dlnotes" for name in sys.modules):
+            raise RuntimeError("dlnotes has been imported before the forks")
+        os.environ["PYTHONHASHSEED"] = "0"
+        self.home, self.folders = home, folders
+        self.slots = [home / str(i) for i in range(processes)]
+        for slot in self.slots:
+            slot.mkdir()
+            for name in COPIED:
+                source = ROOT / name
+                if source.is_dir():
+                    ignored = shutil.ignore_patterns("__pycache__")
+                    shutil.copytree(source, slot / "checkout" / name, ignore=ignored)
+                else:
+                    shutil.copy2(source, slot / "checkout" / name)
+        self.kernels = home / "kernels"
+        self.tests = Tests({})
+        self.left_out: list[str] = []
+        for slot in self.slots:  # the second time with kernels from the cache; pyc files for all
+            pid = self._start(slot, baseline=True)
+            os.waitpid(pid, 0)
+            passed, slow = json.loads((slot / "passed.json").read_text("utf-8"))
+            self.tests.seconds = {k: s for k, s in passed.items() if s <= longest}
+            self.left_out = sorted(slow + [k for k, s in passed.items() if s > longest])
+        total = sum(self.tests.seconds.values())
+        self.limit = 60 + 4 * total
+        print(f"{len(self.tests.seconds)} tests, {total:.0f} s; left out: {self.left_out}")
+
+    def run(self, mutants: list[Mutant]) -> dict[Mutant, Verdict]:
+        """The verdict on each mutant."""
+        verdicts: dict[Mutant, Verdict] = {}
+        waiting, free = list(reversed(mutants)), list(self.slots)
+        running: dict[int, tuple[Mutant, Path, float]] = {}
+        while waiting or running:
+            while waiting and free:
+                mutant, slot = waiting.pop(), free.pop()
+                (slot / "checkout" / mutant.file).write_text(mutant.code, "utf-8")
+                running[self._start(slot)] = mutant, slot, time.monotonic()
+            time.sleep(0.05)
+            for pid, (mutant, slot, began) in list(running.items()):
+                late = time.monotonic() - began > self.limit
+                if late:
+                    os.killpg(pid, signal.SIGKILL)
+                ended, status = os.waitpid(pid, 0 if late else os.WNOHANG)
+                if not ended:
+                    continue
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # what its tests have left
+                del running[pid]
+                free.append(slot)
+                shutil.copy2(ROOT / mutant.file, slot / "checkout" / mutant.file)
+                verdict = self._verdict(slot, status, late)
+                verdicts[mutant] = verdict
+                seconds = time.monotonic() - began
+                print(
+                    f"{len(verdicts):4}/{len(mutants)} {verdict:9} {seconds:5.1f} s "
+                    f"{mutant.file}:{mutant.line} {mutant.before[:70]!r} → {mutant.after[:70]!r}",
+                    flush=True,
+                )
+        return verdicts
+
+    def _verdict(self, slot: Path, status: int, late: bool) -> Verdict:
+        if late:
+            return "timed out"
+        if status == 0:
+            return "survived"
+        output = (slot / "output").read_text("utf-8", errors="replace")
+        for name in re.findall(r"^(?:FAILED|ERROR) (tests/\S+)", output, re.MULTILINE):
+            self.tests.kills[name] += name in self.tests.seconds
+        return "timed out" if "Failed: Timeout" in output else "killed"
+
+    def _start(self, slot: Path, baseline: bool = False) -> int:
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 70
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            output = os.open(slot / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            checkout = slot / "checkout"
+            os.chdir(checkout)
+            temporary = slot / "tmp"
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            os.environ["PYTHONPATH"] = str(checkout / "src")
+            os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+            sys.path[:0] = [str(checkout / "src")]
+            # A mutant of the same size in the same second would be taken for the one before.
+            sys.dont_write_bytecode = not baseline
+            if not baseline:
+                os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+                for cached in (checkout / "src").rglob("*.pyc"):
+                    cached.unlink()
+            arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not cuda"]
+            arguments += ["-q", "--tb=line", *([] if baseline else ["-x"]), "-o", f"timeout={PATIENCE}"]
+            order = None if baseline else self.tests.in_order()
+            plugin = Plugin(order, self.kernels, slot / "passed.json")
+            status = pytest.main([*arguments, *self.folders], plugins=[plugin])
+            import dlnotes
+
+            assert Path(dlnotes.__file__).is_relative_to(checkout)
+        except BaseException as error:  # of a mutant, at import
+            print(f"{type(error).__name__}: {error}", flush=True)
+        finally:
+            os._exit(int(status))
+
+
+class Plugin:
+    """Chooses and orders the tests, keeps their times, and lends them the compiled kernels."""
+
+    def __init__(self, order: list[str] | None, kernels: Path, passed: Path) -> None:
+        self._order, self._kernels, self._passed = order, kernels, passed
+        self._seconds: Counter[str] = Counter()
+        self._failed: set[str] = set()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Those in order, in that order."""
+        if self._order is not None:
+            place = {name: i for i, name in enumerate(self._order)}
+            items[:] = sorted(
+                (item for item in items if item.nodeid in place), key=lambda x: place[x.nodeid]
+            )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
+        """Without them every mutant would compile its kernels again."""
+        result = yield
+        if fixturedef.argname == "_own_cache" and self._kernels.exists():
+            lent = Path(os.environ["DLNOTES_CACHE"], "kernels")
+            shutil.copytree(self._kernels, lent, dirs_exist_ok=True)
+            lent.chmod(0o700)
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add the time of a phase."""
+        self._seconds[report.nodeid] += report.duration
+        if not report.passed:
+            self._failed.add(report.nodeid)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Of the code as it is: what passes, and the kernels."""
+        if self._order is None:
+            passed = {k: s for k, s in self._seconds.items() if k not in self._failed}
+            self._passed.write_text(json.dumps([passed, sorted(self._failed)]), "utf-8")
+            made = Path(os.environ.get("DLNOTES_CACHE", ""), "kernels")
+            if made.is_dir():
+                shutil.copytree(made, self._kernels, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(main)
