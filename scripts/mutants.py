@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import importlib
 import json
 import os
-import random
 import re
 import resource
 import shutil
@@ -29,6 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -42,8 +43,14 @@ from mutmut.mutation.mutators import mutation_operators
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
-    "evaluate": (["training/evaluate.py"], ["tests/training"]),
-    "readers": (["data/readers.py"], ["tests/data"]),
+    "evaluate": (
+        ["training/evaluate.py"],
+        [f"tests/training/test_{x}.py" for x in ("evaluate", "translation", "classifier", "sound")],
+    ),
+    "readers": (
+        ["data/readers.py"],
+        [f"tests/data/test_{x}.py" for x in ("readers", "dataset", "tokenization", "corpora")],
+    ),
     "optim": (["optim"], ["tests/optim"]),
     "activations": (["activations"], ["tests/activations"]),
 }
@@ -102,11 +109,14 @@ def main(
 ) -> None:
     """Draw mutants, run the tests on each, write results/mutants-PACKAGE.json.
 
+    Where there is a record already, its reasons for survivors are kept, and the score of the first
+    run stays as ``before``.
+
     Args:
         package: What to mutate.
         sample: Number of mutants, drawn at random; all, if there are fewer.
         seed: Of the sample.
-        again: Run only what survived in the record; its first score is kept as ``before``.
+        again: Run only what survived in the record.
         longest: Leave out tests that take more seconds.
         processes: Mutants at a time.
         out: Where to write, if not there.
@@ -152,13 +162,12 @@ def main(
             "package": package,
             "population": population,
             **summary,
-            "before": (old.get("before") or first) if again else None,
+            "before": old.get("before") or first or None,
             "seconds": round(time.monotonic() - began),
             "tests": len(runner.tests.seconds),
             "tests_left_out": runner.left_out,
             "survivors": [
-                {k: v for k, v in asdict(x).items() if k != "code"}
-                | {"reason": reasons.get(x.key)}
+                {k: v for k, v in asdict(x).items() if k != "code"} | {"reason": reasons.get(x.key)}
                 for x in survivors
             ],
         },
@@ -175,52 +184,57 @@ def key(entry: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def draw(where: list[str], sample: int, seed: int) -> tuple[int, list[Mutant]]:
-    """Number of the candidates in all files, and a sample without those that change no meaning."""
+    """Number of the candidates in all files, and a sample without those that change no meaning.
+
+    Whether a candidate is drawn depends on itself alone: a change elsewhere in the file leaves the
+    others in the sample.
+    """
     home = ROOT / "src" / "dlnotes"
-    files = [f for name in where for f in ([home / name] if ".py" in name else home.glob(f"{name}/*.py"))]
-    candidates: list[tuple[Path, str, Callable[[], str | None]]] = []
-    meanings: dict[str, set[str]] = {}
-    for file in sorted(files):
-        code = file.read_text("utf-8")
-        candidates += [(file, name, make) for name, make in _candidates(code)]
-        meanings[str(file)] = {_meaning(code)}
-    random.Random(seed).shuffle(candidates)
-    drawn = []
-    for file, name, make in candidates:
+    candidates: list[tuple[bytes, Path, str, Callable[[], str | None]]] = []
+    meanings: dict[Path, set[str]] = {}
+    for name in where:
+        for file in [home / name] if name.endswith(".py") else (home / name).glob("*.py"):
+            code, seen = file.read_text("utf-8"), Counter[str]()
+            meanings[file] = {_meaning(code)}
+            for operator, text, make in _candidates(code):
+                identity = f"{seed} {file.relative_to(home)} {operator} {text}"
+                seen[identity] += 1
+                place = hashlib.sha256(f"{identity} {seen[identity]}".encode()).digest()
+                candidates.append((place, file, operator, make))
+    drawn: list[Mutant] = []
+    for _, file, operator, make in sorted(candidates, key=lambda x: x[0]):
         if len(drawn) == sample:
             break
-        known = meanings[str(file)]
         with contextlib.suppress(SyntaxError, AttributeError):  # cosmic-ray and ``a.Error``, say
-            code = make()
-            if code and (meaning := _meaning(code)) not in known:
-                known.add(meaning)
-                line, before, after = _difference(file.read_text("utf-8"), code)
-                path = str(file.relative_to(ROOT))
-                drawn.append(Mutant(path, line, before, after, name, code))
+            mutated = make()
+            if mutated and (meaning := _meaning(mutated)) not in meanings[file]:
+                meanings[file].add(meaning)
+                changed = _difference(file.read_text("utf-8"), mutated)
+                drawn.append(Mutant(str(file.relative_to(ROOT)), *changed, operator, mutated))
     return len(candidates), drawn
 
 
-def _candidates(code: str) -> Iterator[tuple[str, Callable[[], str | None]]]:
-    """Names of operators, and functions that apply them in one place."""
+def _candidates(code: str) -> Iterator[tuple[str, str, Callable[[], str | None]]]:
+    """An operator's name, a text that tells its places apart, and a function that applies it."""
     module = libcst.parse_module(code)
 
     def replaced(old: libcst.CSTNode, new: libcst.CSTNode) -> Callable[[], str]:
         return lambda: cast(libcst.Module, module.deep_replace(old, new)).code
 
     for node in _nodes(module):
-        for kind, operator in mutation_operators:
+        for kind, mutate in mutation_operators:
             if isinstance(node, kind):
-                for mutated in operator(node):
-                    yield f"mutmut {operator.__name__}", replaced(node, mutated)
+                for new in mutate(node):
+                    text = f"{module.code_for_node(node)} → {module.code_for_node(new)}"
+                    yield f"mutmut {mutate.__name__}", text, replaced(node, new)
     tree = get_ast(code)
     for name in COSMIC_RAY:
         operator = cosmic_ray.plugins.get_operator(f"core/{name}")()
-        places = sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(tree))
-        for k in range(places):
-            yield (
-                f"cosmic-ray {name}",
-                lambda operator=operator, k=k: mutate_code(code, operator, k),
-            )
+        places = [
+            node.get_code() for node in ast_nodes(tree) for _ in operator.mutation_positions(node)
+        ]
+        for k, text in enumerate(places):
+            yield f"cosmic-ray {name}", text, partial(mutate_code, code, operator, k)
 
 
 def _nodes(node: libcst.CSTNode) -> Iterator[libcst.CSTNode]:
@@ -317,16 +331,16 @@ class Runner:
             raise RuntimeError("dlnotes has been imported before the forks")
         os.environ["PYTHONHASHSEED"] = "0"
         self.home, self.folders = home, folders
+        self.original = home / "original"
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, self.original / name, ignore=ignored)
+            else:
+                shutil.copy2(ROOT / name, self.original / name)
         self.slots = [home / str(i) for i in range(processes)]
         for slot in self.slots:
-            slot.mkdir()
-            for name in COPIED:
-                source = ROOT / name
-                if source.is_dir():
-                    ignored = shutil.ignore_patterns("__pycache__")
-                    shutil.copytree(source, slot / "checkout" / name, ignore=ignored)
-                else:
-                    shutil.copy2(source, slot / "checkout" / name)
+            shutil.copytree(self.original, slot / "checkout")
         self.kernels = home / "kernels"
         self.tests = Tests({})
         self.left_out: list[str] = []
@@ -362,7 +376,7 @@ class Runner:
                     os.killpg(pid, signal.SIGKILL)  # what its tests have left
                 del running[pid]
                 free.append(slot)
-                shutil.copy2(ROOT / mutant.file, slot / "checkout" / mutant.file)
+                shutil.copy2(self.original / mutant.file, slot / "checkout" / mutant.file)
                 verdict = self._verdict(slot, status, late)
                 verdicts[mutant] = verdict
                 seconds = time.monotonic() - began
@@ -410,7 +424,13 @@ class Runner:
                 for cached in (checkout / "src").rglob("*.pyc"):
                     cached.unlink()
             arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not cuda"]
-            arguments += ["-q", "--tb=line", *([] if baseline else ["-x"]), "-o", f"timeout={PATIENCE}"]
+            arguments += [
+                "-q",
+                "--tb=line",
+                *([] if baseline else ["-x"]),
+                "-o",
+                f"timeout={PATIENCE}",
+            ]
             order = None if baseline else self.tests.in_order()
             plugin = Plugin(order, self.kernels, slot / "passed.json")
             status = pytest.main([*arguments, *self.folders], plugins=[plugin])
