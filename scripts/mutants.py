@@ -2,7 +2,7 @@
 
 Run by hand, for it takes from minutes to an hour::
 
-    pip install -e '.[dev,demo,mutants]'
+    pip install -e '.[demo,dev,mutants]'
     python scripts/mutants.py --package optim --sample 300 --seed 0
 
 The changes are those of two tools: mutmut's (numbers, texts, operators, arguments, assignments) and
@@ -26,7 +26,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -116,7 +116,7 @@ def main(
         package: What to mutate.
         sample: Number of mutants, drawn at random; all, if there are fewer.
         seed: Of the sample.
-        again: Run only what survived in the record.
+        again: Run only what survived in the record: for new tests of the same code.
         longest: Leave out tests that take more seconds.
         processes: Mutants at a time.
         out: Where to write, if not there.
@@ -125,7 +125,11 @@ def main(
     record = out or ROOT / "results" / f"mutants-{package}.json"
     old: dict[str, Any] = json.loads(record.read_text("utf-8")) if record.exists() else {}
     where, folders = PACKAGES[package]
-    population, drawn = draw(where, sample, seed)
+    sources = files(where)
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+    if again and old.get("sources") != digest:
+        raise SystemExit(f"the code is not that of {record}: run without --again")
+    population, drawn = draw(sources, sample, seed)
     reasons = {key(x): x["reason"] for x in old.get("survivors", ()) if x.get("reason")}
     alive = {key(x) for x in old.get("survivors", ())}
     chosen = [x for x in drawn if x.key in alive] if again else drawn
@@ -160,6 +164,7 @@ def main(
             **provenance(seed),
             "tools": {name: version(name) for name in ("mutmut", "cosmic-ray")},
             "package": package,
+            "sources": digest,
             "population": population,
             **summary,
             "before": old.get("before") or first or None,
@@ -183,24 +188,29 @@ def key(entry: dict[str, Any]) -> tuple[str, str, str]:
 # --- mutants ------------------------------------------------------------------------------------
 
 
-def draw(where: list[str], sample: int, seed: int) -> tuple[int, list[Mutant]]:
+def files(where: list[str]) -> list[Path]:
+    """The files to mutate."""
+    home = ROOT / "src" / "dlnotes"
+    paths = [home / name for name in where]
+    return sorted(f for path in paths for f in (path.glob("*.py") if path.is_dir() else [path]))
+
+
+def draw(sources: list[Path], sample: int, seed: int) -> tuple[int, list[Mutant]]:
     """Number of the candidates in all files, and a sample without those that change no meaning.
 
     Whether a candidate is drawn depends on itself alone: a change elsewhere in the file leaves the
     others in the sample.
     """
-    home = ROOT / "src" / "dlnotes"
     candidates: list[tuple[bytes, Path, str, Callable[[], str | None]]] = []
     meanings: dict[Path, set[str]] = {}
-    for name in where:
-        for file in [home / name] if name.endswith(".py") else (home / name).glob("*.py"):
-            code, seen = file.read_text("utf-8"), Counter[str]()
-            meanings[file] = {_meaning(code)}
-            for operator, text, make in _candidates(code):
-                identity = f"{seed} {file.relative_to(home)} {operator} {text}"
-                seen[identity] += 1
-                place = hashlib.sha256(f"{identity} {seen[identity]}".encode()).digest()
-                candidates.append((place, file, operator, make))
+    for file in sources:
+        code, seen = file.read_text("utf-8"), Counter[str]()
+        meanings[file] = {_meaning(code)}
+        for operator, text, make in _candidates(code):
+            identity = f"{seed} {file.relative_to(ROOT / 'src' / 'dlnotes')} {operator} {text}"
+            seen[identity] += 1
+            place = hashlib.sha256(f"{identity} {seen[identity]}".encode()).digest()
+            candidates.append((place, file, operator, make))
     drawn: list[Mutant] = []
     for _, file, operator, make in sorted(candidates, key=lambda x: x[0]):
         if len(drawn) == sample:
@@ -448,7 +458,7 @@ class Plugin:
 
     def __init__(self, order: list[str] | None, kernels: Path, passed: Path) -> None:
         self._order, self._kernels, self._passed = order, kernels, passed
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._failed: set[str] = set()
 
     @pytest.hookimpl(trylast=True)
