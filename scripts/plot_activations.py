@@ -75,6 +75,22 @@ def draw(ax: Axes, title: str, f: Function) -> None:
     ax.legend(loc="upper left", frameon=False)
 
 
+def text_plot(f: Function, low: float, high: float, rows: int) -> str:
+    """The picture of a docstring: f (*) and f' (.) on x in [-4, 4], of 49 columns."""
+    x = torch.tensor([-4 + i / 6 for i in range(49)], dtype=torch.float64)
+
+    def row(y: float) -> int:
+        return round((high - y) / (high - low) * (rows - 1))
+
+    picture = [[" "] * 24 + ["|"] + [" "] * 24 for _ in range(rows)]
+    picture[row(0)] = ["-"] * 24 + ["+"] + ["-"] * 24
+    for mark, values in ((".", vmap(grad(f))(x)), ("*", f(x))):
+        for column, y in enumerate(values.tolist()):
+            if 0 <= row(y) < rows:
+                picture[row(y)][column] = mark
+    return "\n".join("".join(line).rstrip() for line in picture)
+
+
 def sheet() -> Figure:
     """Every activation with its derivative."""
     figure = Figure(figsize=(12, 8.4), layout="constrained")

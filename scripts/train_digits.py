@@ -18,7 +18,7 @@ from dlnotes.arguments import Count, NotNegative, Seed, checked
 from dlnotes.cli import run
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
-from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass, times_slope
+from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass
 from dlnotes.foundations.digits import Split, digits, mnist
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.record import provenance
@@ -35,8 +35,7 @@ def log_layers(board: Any, network: Network, values: Pass, step: int) -> None:
         assert W.grad is not None
         board.add_scalar(f"gradient norm/layer {layer}", W.grad.norm().item(), step)
         if layer < len(network.weights):
-            slope = times_slope(network.activation, z, torch.ones_like(z))
-            flat = slope.abs() < 0.01
+            flat = network.activation.slope(z).abs() < 0.01
             board.add_scalar(f"saturated share/layer {layer}", flat.double().mean().item(), step)
             dead = flat.all(0)  # whatever the digit, nothing changes
             board.add_scalar(f"dead units/layer {layer}", dead.double().mean().item(), step)

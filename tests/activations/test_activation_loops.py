@@ -1,16 +1,18 @@
 """Every formula as one C loop, against its tensor operations and against the truth."""
 
 import importlib
+import threading
 
 import numpy as np
 import pytest
 import torch
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import BaseTorchFunctionMode
 
-from dlnotes import kernel
+from dlnotes import activations, kernel
 from dlnotes.activations import _elementwise, elu, leaky_relu, sigmoid, softplus
-from dlnotes.activations._elementwise import _in_one_pass, _plain, elementwise
+from dlnotes.activations._elementwise import elementwise, in_one_pass, in_operations
 from dlnotes.oracles.activations import ORACLES
 
 every = pytest.mark.parametrize("case", ORACLES, ids=lambda case: case.name)
@@ -19,41 +21,44 @@ SETTINGS = {
     "leaky_relu": {"negative_slope": 0.1},
     "softplus": {"beta": 0.5},
 }
-FORMULAS = [
-    (module, name)
-    for module in (
-        "sigmoid",
-        "tanh",
-        "relu",
-        "leaky_relu",
-        "prelu",
-        "elu",
-        "softplus",
-        "gelu",
-        "silu",
-    )
-    for name in ("_value", "_slope_times")
-]
+POINTWISE = {case.name: case.ours for case in ORACLES} | {
+    name: getattr(activations, name) for name in ("elu", "prelu")
+}
+del POINTWISE["maxout"], POINTWISE["rrelu"], POINTWISE["step"]  # rrelu is leaky_relu and a product
+FORMULAS = [(name, which) for name in POINTWISE for which in ("value", "slope")]
 
 
-def formula_of(module, name):
-    found = vars(importlib.import_module(f"dlnotes.activations.{module}"))
-    return found[
-        "_slopes_times" if (module, name) == ("prelu", "_slope_times") else name
-    ].__wrapped__
+def formula_of(name, which):
+    """What runs as a loop: the value, or g times the slope."""
+    module = importlib.import_module(f"dlnotes.activations.{name}")
+    value = (module._prelu if name == "prelu" else getattr(module, name)).value
+    return value if which == "value" else times(module.slopes if name == "prelu" else module.slope)
 
 
-def arguments(module, name, x):
+def times(slope):
+    def formula(g, *x, **settings):
+        slopes = slope(*x, **settings)
+        return tuple(g * s for s in slopes) if isinstance(slopes, tuple) else g * slopes
+
+    return formula
+
+
+def arguments(name, which, x):
     g = torch.linspace(-2, 3, x.numel(), dtype=x.dtype).reshape(x.shape)
-    if name == "_value":
+    if which == "value":
         tensors = [x]
-    elif module in {"relu", "leaky_relu"}:
+    elif name in {"relu", "leaky_relu"}:
         tensors = [g, x > 0]
     else:
         tensors = [g, x]
-    if module == "prelu":
+    if name == "prelu":
         tensors.append(torch.tensor(0.3, dtype=x.dtype))
     return tensors
+
+
+def one_pass(f, tensors, settings=None):
+    """By a loop that is made here and now, or None."""
+    return in_one_pass(lambda *x, **s: f(*x, **s), tensors, settings or {})
 
 
 def compiler():
@@ -73,25 +78,25 @@ def as_list(result):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize(("module", "name"), FORMULAS)
-def test_a_loop_is_its_formula_up_to_roundings(module, name, dtype):
+@pytest.mark.parametrize(("name", "which"), FORMULAS)
+def test_a_loop_is_its_formula_up_to_roundings(name, which, dtype):
     """Both are as far from the formula in float64; gelu and silu of the sizes that cancel in it."""
     compiler()
-    f, settings = formula_of(module, name), SETTINGS.get(module, {})
-    tensors = arguments(module, name, points(dtype))
+    f, settings = formula_of(name, which), SETTINGS.get(name, {})
+    tensors = arguments(name, which, points(dtype))
     with torch.no_grad():
-        fast = _in_one_pass(f, {}, tensors, settings)
-        if module == "gelu" and dtype is torch.float64:
+        fast = one_pass(f, tensors, settings)
+        if name == "gelu" and dtype is torch.float64:
             assert fast is None  # there is no erf in double
             return
-        plain = _plain(f, tensors, settings)
-        truth = f(*(t if t.dtype is torch.bool else t.double() for t in tensors), **settings)
+        plain = in_operations(f, tensors, settings)
+        truth = f(*(t.double() for t in tensors), **settings)
     eps = torch.finfo(dtype).eps
     for x, y, exact in zip(*map(as_list, (fast, plain, truth)), strict=True):
         if x.dtype is torch.bool:
             assert torch.equal(x, y)
             continue
-        absolute = 4 * eps * (30 if module in {"gelu", "silu"} else 1e-30)
+        absolute = 4 * eps * (30 if name in {"gelu", "silu"} else 1e-30)
         for mine in (x, y):
             torch.testing.assert_close(mine.double(), exact, rtol=6 * eps, atol=absolute)
 
@@ -123,7 +128,7 @@ def test_elementary_functions(name, low, high, ulps, dtype):
 
     x = torch.linspace(low, high, 100_001, dtype=dtype)
     with torch.no_grad():
-        found = _in_one_pass(f, {}, [x], {})
+        found = one_pass(f, [x])
     if name == "erf":
         torch.testing.assert_close(found.double(), f(x.double()), rtol=0, atol=5e-7)
         return
@@ -147,7 +152,7 @@ def test_elementary_functions_at_their_ends(name, dtype):
     inf, nan = torch.inf, torch.nan
     x = torch.tensor([0.0, tiny, -tiny, huge, -huge, inf, -inf, nan, -1, -2, 1], dtype=dtype)
     with torch.no_grad():
-        found = _in_one_pass(lambda x: getattr(torch, name)(x), {}, [x], {})
+        found = one_pass(lambda x: getattr(torch, name)(x), [x])
     absolute = 5e-7 if name == "erf" else 0
     if name == "erf":
         expected = torch.erf(x)
@@ -184,7 +189,7 @@ def test_without_a_compiler_the_numbers_are_the_same_to_a_few_ulp(case, dtype, m
     x = torch.cat((points(dtype), torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan])))
     x = x.to(dtype)
     fast = both(x)
-    monkeypatch.setattr(_elementwise, "_in_one_pass", lambda *_: None)
+    monkeypatch.setattr(_elementwise, "in_one_pass", lambda *_: None)
     eps = torch.finfo(dtype).eps
     absolute = 60 * eps if case.name in {"gelu", "silu"} else 1e-37
     for mine, plain in zip(fast, both(x), strict=True):
@@ -194,10 +199,10 @@ def test_without_a_compiler_the_numbers_are_the_same_to_a_few_ulp(case, dtype, m
 def test_no_compiler_no_loop(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", "/nonexistent/cc")
     monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
-    f = formula_of("sigmoid", "_value")
+    f = formula_of("sigmoid", "value")
     x = torch.randn(100)
     with torch.no_grad():
-        assert _in_one_pass(f, {}, [x], {}) is None
+        assert one_pass(f, [x]) is None
         assert torch.equal(elementwise(f)(x), f(x))
 
 
@@ -211,22 +216,22 @@ def test_a_broken_compiler_is_not_used(monkeypatch, tmp_path):
     )
     wrong.chmod(0o755)
     monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
-    f = formula_of("sigmoid", "_value")
+    f = formula_of("sigmoid", "value")
     with torch.no_grad():
-        assert _in_one_pass(f, {}, [torch.randn(100)], {}) is not None
+        assert one_pass(f, [torch.randn(100)]) is not None
         monkeypatch.setenv("CC", str(wrong))
-        assert _in_one_pass(f, {}, [torch.randn(100)], {}) is None
+        assert one_pass(f, [torch.randn(100)]) is None
 
 
 def test_what_takes_the_loop():
     """Dense plain tensors of one layout; everything else goes operation by operation."""
     compiler()
-    f = formula_of("sigmoid", "_slope_times")
+    f = formula_of("sigmoid", "slope")
     image = torch.randn(2, 3, 4, 5)
     last = image.contiguous(memory_format=torch.channels_last)
 
     def takes(*tensors):
-        return _in_one_pass(f, {}, tensors, {}) is not None
+        return one_pass(f, tensors) is not None
 
     with torch.no_grad():
         assert takes(image, image)
@@ -243,7 +248,59 @@ def test_what_takes_the_loop():
         assert not takes(image.to_sparse(), image.to_sparse())
         z = torch.complex(torch.randn(1), torch.randn(1)).conj().imag  # lazily negated
         assert not takes(z, z)
+        freed = torch.randn(100)[10:]
+        freed.untyped_storage().resize_(0)
+        assert not takes(freed, freed)
+        askew = torch.frombuffer(bytearray(41), dtype=torch.uint8)[1:].view(torch.uint8)
+        askew = torch.frombuffer(askew.numpy(), dtype=torch.float32)
+        assert not takes(askew, askew)
+        nested = torch.nested.nested_tensor([torch.randn(2), torch.randn(3)])
+        assert not takes(nested, nested)
+        assert not takes(image.to_mkldnn(), image.to_mkldnn())
+        assert not takes(image.as_subclass(Labelled), image)
+        assert not takes(image, image.as_subclass(Labelled))
+        assert takes(torch.nn.Parameter(image), image)
+        for device in ("cpu", "meta"):  # a default device changes no operation on given tensors
+            with torch.device(device):
+                assert takes(image, image)
+        with BaseTorchFunctionMode():  # what other modes do is theirs to say
+            assert not takes(image, image)
     assert not takes(image, image)  # autograd may be recording
+
+
+class Labelled(torch.Tensor):
+    """A subclass may redefine any operation."""
+
+
+def test_a_loop_is_not_judged_by_the_settings_of_the_first_call():
+    """With this α value and slope are infinite or NaN nearly everywhere."""
+    compiler()
+    f = formula_of("elu", "value")
+    with torch.no_grad():
+        for alpha in (3e38, 1e-320, 0.0):
+            assert one_pass(f, [torch.randn(10)], {"alpha": alpha}) is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_memory_that_is_given_away_meanwhile_is_held(dtype):
+    """Another thread may set a tensor's data while C, which holds no lock, reads it."""
+    compiler()
+    x = torch.zeros(1 << 21, dtype=dtype)
+    stop = threading.Event()
+
+    def give_away():
+        while not stop.is_set():
+            x.data = torch.zeros(1 << 21, dtype=dtype)
+
+    other = threading.Thread(target=give_away)
+    other.start()
+    try:
+        with torch.no_grad():
+            for _ in range(30):
+                assert torch.equal(sigmoid(x), torch.full_like(x, 0.5))
+    finally:
+        stop.set()
+        other.join()
 
 
 def test_settings_are_not_compiled_in():

@@ -7,7 +7,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
 from compiling import compiles
-from dlnotes.activations import ACTIVATIONS, elu
+from dlnotes.activations import ACTIVATIONS, Step, elu, relu, sigmoid
 from dlnotes.oracles.activations import ORACLES, Oracle
 
 every = pytest.mark.parametrize("case", ORACLES, ids=lambda case: case.name)
@@ -248,6 +248,36 @@ def test_traced_whole_by_torch_compile(case):
     x = samples(torch.float32)
     compiled = torch.compile(case.ours, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(with_gradient(compiled, x), with_gradient(case.ours, x))
+
+
+@compiles
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f: grad(lambda x: f(x).sum()),
+        lambda f: vmap(grad(f)),
+        lambda f: grad(lambda x: vmap(f)(x).sum()),
+        lambda f: grad(lambda x: grad(lambda z: f(z).sum())(x).sum()),
+        jacrev,
+        jacfwd,
+        lambda f: lambda x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1],
+    ],
+)
+def test_transforms_under_torch_compile_use_the_slope(transform):
+    """torch.compile itself differentiates the forward pass, and wrongly (torch 2.13)."""
+    torch._dynamo.reset()
+    x = torch.tensor([-120.0, -1.0, 0.0, 2.0])
+    for f in (sigmoid, relu, Step(straight_through=True)):
+        compiled = torch.compile(transform(f), backend="aot_eager")
+        torch.testing.assert_close(compiled(x), transform(f)(x))
+
+
+@compiles
+def test_vmap_alone_is_traced_whole_by_torch_compile():
+    torch._dynamo.reset()
+    x = samples(torch.float32)[1:].reshape(2, -1)
+    compiled = torch.compile(vmap(sigmoid), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), sigmoid(x))
 
 
 @pytest.mark.slow

@@ -11,12 +11,12 @@ from dlnotes.foundations.perceptron import CORNERS, GATES, identity
 ACTIVATIONS = {
     "identity": identity,
     "step": ours.step,
-    "straight-through step": lambda z: ours.step(z, straight_through=True),
+    "straight-through step": ours.Step(straight_through=True),
     "sigmoid": ours.sigmoid,
     "tanh": ours.tanh,
     "relu": ours.relu,
     "leaky_relu": ours.leaky_relu,
-    "prelu": lambda z: ours.prelu(z, torch.tensor([0.25], dtype=z.dtype)),
+    "prelu": ours.PReLU().double(),
     "rrelu": ours.rrelu,
     "elu": ours.elu,
     "softplus": ours.softplus,
@@ -114,13 +114,69 @@ def test_losses_equal_torchs(cross_entropy):
 
 def test_no_autograd_graph_is_built():
     network, x, y = network_and_data(ours.tanh, True)
+    values = network.forward(x)
+    assert torch.is_grad_enabled()
+    assert not any(tensor.requires_grad for tensor in values.z + values.a)
+    for p in network.parameters():
+        p.requires_grad_()  # as an optimizer's parameters may
+    values = network.forward(x)
+    assert values.a[-1].requires_grad  # a test of backward must have a graph to leave alone
+    gradients = network.backward(values, y)
+    for tensor in [*gradients.z, *gradients.a, *(p.grad for p in network.parameters())]:
+        assert not tensor.requires_grad
+        assert tensor.grad_fn is None
+
+
+def test_backward_asks_the_activation_for_its_slope_and_autograd_for_nothing(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("autograd was asked")
+
+    for module, name in (
+        (torch.autograd, "grad"),
+        (torch.autograd, "backward"),
+        (torch.autograd.forward_ad, "make_dual"),
+        (torch.func, "jvp"),
+        (torch.func, "grad"),
+        (torch.func, "vjp"),
+    ):
+        monkeypatch.setattr(module, name, refuse)
+
+    @ours.activation(lambda: 3.0)  # a slope that is not the value's: it is what is used
+    def line(z):
+        return 1 * z
+
+    network, x, y = network_and_data(line, True)
+    gradients = network.backward(network.forward(x), y)
+    for da, dz in zip(gradients.a[1:-1], gradients.z, strict=False):
+        assert dz.equal(3 * da)
+
+
+@either_loss
+@pytest.mark.parametrize("tied", [[0, 1], [1, 2], [0, 2], [0, 1, 2]])
+def test_tied_layers_get_the_sum_of_their_gradients(tied, cross_entropy):
+    network, x, y = network_and_data(ours.tanh, cross_entropy, sizes=(4, 4, 4, 4))
+    first, *others = tied
+    for layer in others:
+        network.weights[layer] = network.weights[first]
+        network.biases[layer] = network.biases[first]
+    assert len(network.parameters()) == 2 * (4 - len(tied))
+    for _ in range(2):  # the second pass must not add to the first
+        network.backward(network.forward(x), y)
+    by_hand = [p.grad for p in network.parameters()]
     for p in network.parameters():
         p.requires_grad_()
-    with torch.no_grad():
-        values = network.forward(x)
-        gradients = network.backward(values, y)
-    for tensor in values.z + values.a + gradients.z + gradients.a:
-        assert tensor.grad_fn is None
+    loss = network.loss(network(x), y)
+    by_autograd = torch.autograd.grad(loss, network.parameters())
+    torch.testing.assert_close(by_hand, list(by_autograd), rtol=1e-10, atol=1e-16)
+    for p in network.parameters():
+        p.requires_grad_(False)
+    assert network.check(x, y, rtol=1e-7) < 1e-7
+
+
+@pytest.mark.parametrize("callable_", [lambda z: z.tanh(), torch.tanh, torch.nn.Tanh()])
+def test_an_activation_without_a_slope_is_refused(callable_):
+    with pytest.raises(TypeError, match=r"activation must have a slope, its derivative, got"):
+        Network([3, 2], callable_)
 
 
 def test_one_hidden_layer_learns_xor():

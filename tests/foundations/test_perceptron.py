@@ -68,6 +68,11 @@ def test_gradient_equals_autograd(activation):
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
 
 
+def test_an_activation_without_a_slope_is_refused():
+    with pytest.raises(TypeError, match=r"activation must have a slope.*got <lambda>"):
+        Neuron(2, lambda z: z)
+
+
 def test_the_perceptrons_delta_is_the_straight_through_gradient():
     torch.manual_seed(0)
     x, y = torch.randn(50, 4, dtype=torch.float64), torch.randint(2, (50,)).double()

@@ -1,13 +1,15 @@
 """The activations of the notes, each proved against torch: one file, one activation.
 
-Every function is also a module, under the name that torch gives it. Each is written as its formula,
-one operation after the other. On a CPU with a C compiler the whole formula is one pass through
+A file gives two formulas, the value and the slope; :func:`activation` makes the rest of them
+(``_activation``). Every function is also a module, under the name that torch gives it, and carries
+its derivative: ``sigmoid.slope(x)``. On a CPU with a C compiler a formula is one pass through
 memory, as torch's own kernels are (``_elementwise``); ``torch.compile`` makes one of it too
 (``scripts/bench_activations.py``).
 """
 
 from torch import nn
 
+from dlnotes.activations._activation import Activation, Module, activation
 from dlnotes.activations.elu import ELU, elu
 from dlnotes.activations.gelu import GELU, gelu
 from dlnotes.activations.leaky_relu import LeakyReLU, leaky_relu
@@ -40,8 +42,10 @@ __all__ = [
     "ACTIVATIONS",
     "ELU",
     "GELU",
+    "Activation",
     "LeakyReLU",
     "Maxout",
+    "Module",
     "PReLU",
     "RReLU",
     "ReLU",
@@ -50,6 +54,7 @@ __all__ = [
     "Softplus",
     "Step",
     "Tanh",
+    "activation",
     "elu",
     "gelu",
     "leaky_relu",

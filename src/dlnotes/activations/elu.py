@@ -1,45 +1,26 @@
 r"""The exponential linear unit."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dlnotes.activations._elementwise import elementwise, expm1, scaled_below
-from dlnotes.activations._function import Activation, apply
-
-
-@elementwise
-def _value(x: Tensor, *, alpha: float) -> Tensor:
-    return torch.where(x > 0, x, alpha * expm1(x))
+from dlnotes.activations._activation import Module, activation
+from dlnotes.activations._elementwise import expm1
 
 
-@elementwise
-def _slope_times(g: Tensor, x: Tensor, *, alpha: float) -> Tensor:
-    return scaled_below(g, alpha * x.clamp(max=0).exp(), x > 0)
+def slope(x: Tensor, alpha: float) -> Tensor:
+    """The derivative."""
+    return torch.where(x > 0, 1.0, alpha * x.clamp(max=0).exp())
 
 
-class _ELU(Activation):
-    @staticmethod
-    def forward(x: Tensor, alpha: float) -> Tensor:
-        return _value(x, alpha=alpha)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        return _slope_times(g, *ctx.saved_tensors, alpha=ctx.settings[0]), None
-
-    @staticmethod
-    def tangent(ctx: Any, t: Tensor, _: None) -> Tensor:
-        return _slope_times(t, *ctx.saved_tensors, alpha=ctx.settings[0])
-
-
+@activation(slope)
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     r"""Exponential linear unit (Clevert et al. 2016, https://arxiv.org/abs/1511.07289).
 
-        f(x)  = x if x > 0 else α(eˣ − 1)
-        f'(x) = 1 if x > 0 else α eˣ         (α at 0, as in torch)
+    .. math::
+        f(x) = \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0 \end{cases}, \qquad
+        f'(x) = \begin{cases} 1 & x > 0 \\ \alpha e^x & x \le 0 \end{cases}
 
-    f (*) and f' (.) on x in [-4, 4], height -1 to 2:
+    f (*) and f' (.) on x in [-4, 4], height -1 to 2::
 
                                 |          ***
                                 |        **
@@ -51,23 +32,21 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
                       *******   |
         **************          |
 
-    eˣ − 1 is computed as ``expm1``, which keeps the digits near 0. The derivative is taken from x:
-    from the output, f(x) + α, it would be 0 in float32 from x = −17 down.
+    At 0 the derivative is α, as in torch. :math:`e^x - 1` is computed as ``expm1``, which keeps the
+    digits near 0. The derivative is computed from x: from the output, as f(x) + α, it would be 0 in
+    float32 from x = −17 down.
+
+    Shapes: any, and the same.
+
+    Raises:
+        TypeError: ``alpha`` is not a number.
+        ValueError: it is not finite, or ``x`` is not a real floating-point tensor.
     """
-    return apply("elu", _ELU, x, alpha)
+    return torch.where(x > 0, x, alpha * expm1(x))
 
 
-class ELU(nn.Module):
+class ELU(Module, function=elu):
     """:func:`elu` as a module."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``elu(x, alpha)``."""
-        return elu(x, self.alpha)
-
-    def extra_repr(self) -> str:
-        """Show the setting."""
-        return f"alpha={self.alpha}"
+        super().__init__(alpha=alpha)

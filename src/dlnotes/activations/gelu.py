@@ -1,49 +1,30 @@
 r"""The Gaussian error linear unit."""
 
 import math
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dlnotes.activations._elementwise import elementwise
-from dlnotes.activations._function import Activation, apply
-
-
-@elementwise
-def _value(x: Tensor) -> Tensor:
-    z = x * math.sqrt(0.5)
-    return x * 0.5 * (1 + torch.erf(z))
+from dlnotes.activations._activation import Module, activation
 
 
-@elementwise
-def _slope_times(g: Tensor, x: Tensor) -> Tensor:
+def slope(x: Tensor) -> Tensor:
+    """The derivative."""
     z = x * math.sqrt(0.5)
     density = torch.exp(-z * z) * math.sqrt(0.5 / math.pi)
-    return g * (0.5 * (1 + torch.erf(z)) + x * density)
+    return 0.5 * (1 + torch.erf(z)) + x * density
 
 
-class _GELU(Activation):
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return _value(x)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return _slope_times(g, *ctx.saved_tensors)
-
-    @staticmethod
-    def tangent(ctx: Any, t: Tensor) -> Tensor:
-        return _slope_times(t, *ctx.saved_tensors)
-
-
+@activation(slope)
 def gelu(x: Tensor) -> Tensor:
     r"""Gaussian error linear unit (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415).
 
-        f(x)  = x Φ(x)                       Φ(x) = (1 + erf z) / 2, z = x/√2
-        f'(x) = Φ(x) + x φ(x)                φ(x) = e^(−z²) / √(2π)
+    .. math::
+        f(x) = x\, \Phi(x), \qquad f'(x) = \Phi(x) + x\, \varphi(x), \qquad
+        \Phi(x) = \tfrac12 \bigl(1 + \operatorname{erf} \tfrac{x}{\sqrt2}\bigr), \quad
+        \varphi(x) = \tfrac{1}{\sqrt{2\pi}}\, e^{-x^2/2}
 
-    f (*) and f' (.) on x in [-4, 4], height -0.5 to 2:
+    f (*) and f' (.) on x in [-4, 4], height -0.5 to 2::
 
                                 |           **
                                 |         **
@@ -54,13 +35,14 @@ def gelu(x: Tensor) -> Tensor:
         ***********---------...-***----------------------
                  ..*************|
                                 |
+
+    Shapes: any, and the same.
+
+    Raises:
+        ValueError: ``x`` is not a real floating-point tensor.
     """
-    return apply("gelu", _GELU, x)
+    return x * 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
 
 
-class GELU(nn.Module):
+class GELU(Module, function=gelu):
     """:func:`gelu` as a module."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``gelu(x)``."""
-        return gelu(x)

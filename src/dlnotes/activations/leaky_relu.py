@@ -1,47 +1,32 @@
 r"""ReLU with a small fixed slope on the left."""
 
-from typing import Any
+import torch
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from dlnotes.activations._elementwise import elementwise, scaled_below
-from dlnotes.activations._function import MaskedActivation, apply
+from dlnotes.activations._activation import Module, activation
 
 
-@elementwise
-def _value(x: Tensor, *, negative_slope: float) -> tuple[Tensor, Tensor]:
-    positive = x > 0
-    return scaled_below(x, negative_slope, positive), positive
+def positive(x: Tensor) -> Tensor:
+    """On which side of 0 an element lies."""
+    return x > 0
 
 
-@elementwise
-def _slope_times(g: Tensor, positive: Tensor, *, negative_slope: float) -> Tensor:
-    return scaled_below(g, negative_slope, positive)
+def slope(positive: Tensor, negative_slope: float) -> Tensor:
+    """The derivative: 1 on the right, a on the left."""
+    return torch.where(positive > 0, positive, negative_slope)
 
 
-class _LeakyReLU(MaskedActivation):
-    @staticmethod
-    def forward(x: Tensor, negative_slope: float) -> tuple[Tensor, Tensor]:
-        return _value(x, negative_slope=negative_slope)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor | None, _: Any) -> tuple[Tensor | None, None]:
-        if g is None:
-            return None, None
-        return _slope_times(g, *ctx.saved_tensors, negative_slope=ctx.settings[0]), None
-
-    @staticmethod
-    def tangent(ctx: Any, t: Tensor, _: None) -> tuple[Tensor, None]:
-        return _slope_times(t, *ctx.saved_tensors, negative_slope=ctx.settings[0]), None
-
-
+@activation(slope, mask=positive)
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     r"""Leaky ReLU (Maas, Hannun & Ng 2013), whose units cannot die; a is ``negative_slope``.
 
-        f(x)  = max(x, 0) + a min(x, 0)
-        f'(x) = 1 if x > 0 else a            (a at 0, as in torch)
+    https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf
 
-    f (*) and f' (.) on x in [-4, 4], height -0.5 to 2, a = 0.1:
+    .. math::
+        f(x) = \max(x, 0) + a \min(x, 0), \qquad
+        f'(x) = \begin{cases} 1 & x > 0 \\ a & x \le 0 \end{cases}
+
+    f (*) and f' (.) on x in [-4, 4], height -0.5 to 2, a = 0.1::
 
                                 |          ***
                                 |        **
@@ -52,21 +37,18 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
         *******                 |
 
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
+
+    Shapes: any, and the same.
+
+    Raises:
+        TypeError: ``negative_slope`` is not a number.
+        ValueError: it is not finite, or ``x`` is not a real floating-point tensor.
     """
-    return apply("leaky_relu", _LeakyReLU, x, negative_slope)
+    return torch.where(x > 0, x, negative_slope * x)
 
 
-class LeakyReLU(nn.Module):
+class LeakyReLU(Module, function=leaky_relu):
     """:func:`leaky_relu` as a module."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__()
-        self.negative_slope = negative_slope
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``leaky_relu(x, negative_slope)``."""
-        return leaky_relu(x, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        """Show the setting."""
-        return f"negative_slope={self.negative_slope}"
+        super().__init__(negative_slope=negative_slope)

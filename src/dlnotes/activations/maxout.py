@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._function import Activation, apply, keep
+from dlnotes.activations._activation import Differentiable, apply, check_input, keep
 
 
-class _Maxout(Activation):
+class _Maxout(Differentiable):
     @staticmethod
     def forward(z: Tensor, dim: int) -> Tensor:
         return z.amax(dim)
@@ -46,13 +46,17 @@ class _Maxout(Activation):
 def maxout(z: Tensor, dim: int = -1) -> Tensor:
     r"""Maxout (Goodfellow et al. 2013, https://arxiv.org/abs/1302.4389).
 
-        f(z)     = maxⱼ zⱼ                   over the pieces j along ``dim``
-        ∂f/∂zⱼ   = 1 if j wins else 0        (of equal pieces the first wins)
+    .. math::
+        f(z) = \max_j z_j, \qquad
+        \frac{\partial f}{\partial z_j} =
+            \begin{cases} 1 & j \text{ wins} \\ 0 & \text{else} \end{cases}
+
+    over the pieces j along ``dim``; of equal pieces the first wins.
 
     With two linear pieces it can be ReLU or |x|; with more, any convex function of x.
     The curve: pieces −x/2 − 1, x/4 and x − 1.
 
-    f (*) and f' (.) on x in [-4, 4], height -1 to 2:
+    f (*) and f' (.) on x in [-4, 4], height -1 to 2::
 
                                 |                ***
                                 |              **
@@ -66,14 +70,18 @@ def maxout(z: Tensor, dim: int = -1) -> Tensor:
 
     Differs from torch's ``max(dim)``: keeps the winners as uint8, an eighth of its int64 indices.
 
+    Shapes: z's without ``dim``.
+
     Raises:
-        ValueError: there are no pieces, or more than 256.
+        ValueError: there are no pieces, or more than 256, or ``z`` is not a real floating-point
+            tensor.
     """
+    check_input("maxout", z)
     if z.dim() == 0 or not 1 <= z.size(dim) <= 256:
         raise ValueError(
             f"maxout: needs 1 to 256 pieces along dim={dim}, got shape {tuple(z.shape)}"
         )
-    return apply("maxout", _Maxout, z, dim)
+    return apply(_Maxout, z, dim)
 
 
 class Maxout(nn.Module):

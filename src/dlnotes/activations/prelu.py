@@ -1,54 +1,36 @@
 r"""ReLU with a learned slope on the left."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import elementwise, scaled_below
-from dlnotes.activations._function import Activation, apply, keep
+from dlnotes.activations._activation import activation, check_input, with_slope
 
 
-@elementwise
-def _value(x: Tensor, a: Tensor) -> Tensor:
-    return scaled_below(x, a, x > 0)
+def slopes(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivatives with respect to x and to a."""
+    return torch.where(x > 0, 1.0, a), x.clamp(max=0)
 
 
-@elementwise
-def _slopes_times(g: Tensor, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    return scaled_below(g, a, x > 0), g * x.clamp(max=0)
+@activation(slopes)
+def _prelu(x: Tensor, a: Tensor) -> Tensor:
+    return torch.where(x > 0, x, a * x)
 
 
-class _PReLU(Activation):
-    @staticmethod
-    def forward(x: Tensor, a: Tensor) -> Tensor:
-        return _value(x, a)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        keep(ctx, *inputs)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
-        x, a = ctx.saved_tensors
-        in_x, in_a = _slopes_times(g, x, a)
-        return in_x, in_a.sum_to_size(a.shape)
-
-    @staticmethod
-    def tangent(ctx: Any, t: Tensor, t_a: Tensor) -> Tensor:
-        x: Tensor
-        x, a = ctx.saved_tensors
-        return scaled_below(t, a, x > 0) + t_a * x.clamp(max=0)
+def slope(x: Tensor, weight: Tensor) -> Tensor:
+    """The derivative with respect to x."""
+    return _prelu.slope(x, _per_channel(x, weight))
 
 
+@with_slope(slope)
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
     r"""Parametric ReLU (He et al. 2015, https://arxiv.org/abs/1502.01852); a is ``weight``.
 
-        f(x)     = max(x, 0) + a min(x, 0)
-        ∂f/∂x    = 1 if x > 0 else a         (a at 0)
-        ∂f/∂a    = min(x, 0)
+    .. math::
+        f(x) = \max(x, 0) + a \min(x, 0), \qquad
+        \frac{\partial f}{\partial x} = \begin{cases} 1 & x > 0 \\ a & x \le 0 \end{cases}, \qquad
+        \frac{\partial f}{\partial a} = \min(x, 0)
 
-    f (*) and f' (.) on x in [-4, 4], height -1 to 2, a = 1/4:
+    f (*) and f' (.) on x in [-4, 4], height -1 to 2, a = 1/4::
 
                                 |          ***
                                 |        **
@@ -66,9 +48,22 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
         x: a tensor of any shape.
         weight: one slope, or one for each channel (dimension 1 of x, or 0 if x has only one).
 
+    Shapes: x's, and the same.
+
     Raises:
-        ValueError: ``weight`` has neither one element nor one for each channel.
+        TypeError: ``weight`` is not a real floating-point tensor.
+        ValueError: it has neither one element nor one for each channel, or ``x`` is not a
+            real floating-point tensor.
     """
+    return _prelu(x, _per_channel(x, weight))
+
+
+def _per_channel(x: Tensor, weight: Tensor) -> Tensor:
+    """The slopes in a shape that broadcasts to x."""
+    check_input("prelu", x)
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        got = weight.dtype if isinstance(weight, Tensor) else repr(weight)
+        raise TypeError(f"prelu: weight must be a real floating-point tensor, got {got}")
     channel = min(1, x.dim() - 1)
     if weight.dim() > 1 or (
         weight.numel() != 1 and (x.dim() == 0 or weight.numel() != x.size(channel))
@@ -78,10 +73,8 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
             f"got weight of shape {tuple(weight.shape)} and x of shape {tuple(x.shape)}"
         )
     if weight.numel() == 1:
-        a = weight.reshape(())
-    else:
-        a = weight.reshape(-1, *[1] * (x.dim() - channel - 1))
-    return apply("prelu", _PReLU, x, a)
+        return weight.reshape(())
+    return weight.reshape(-1, *[1] * (x.dim() - channel - 1))
 
 
 class PReLU(nn.Module):
@@ -94,6 +87,10 @@ class PReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``prelu(x, weight)``."""
         return prelu(x, self.weight)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """Return the derivative with respect to x."""
+        return prelu.slope(x, self.weight)
 
     def extra_repr(self) -> str:
         """Show the setting."""

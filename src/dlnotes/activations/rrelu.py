@@ -1,35 +1,50 @@
 r"""ReLU with a random slope on the left."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._elementwise import one_or
-from dlnotes.activations._function import Activation, apply, keep
-from dlnotes.activations.leaky_relu import _LeakyReLU
+from dlnotes.activations._activation import (
+    activation,
+    check_flag,
+    check_input,
+    check_number,
+    with_slope,
+)
+from dlnotes.activations._elementwise import elementwise
+from dlnotes.activations.leaky_relu import leaky_relu
 
 
-class _RReLU(Activation):
-    @staticmethod
-    def forward(x: Tensor, slope: Tensor) -> Tensor:
-        return x * slope
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        keep(ctx, inputs[1])  # the sampled slopes alone tell the derivative
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        slope: Tensor = ctx.saved_tensors[0]
-        return g * slope, None
-
-    @staticmethod
-    def tangent(ctx: Any, t: Tensor, _: Tensor) -> Tensor:
-        slope: Tensor = ctx.saved_tensors[0]
-        return t * slope
+@elementwise
+def noisy(x: Tensor, a: Tensor) -> Tensor:
+    """The derivative, given the drawn slopes."""
+    return torch.where(x > 0, 1.0, a)
 
 
+@activation(lambda noise: noise)
+def scaled(x: Tensor, noise: Tensor) -> Tensor:
+    """The value, given the derivative."""
+    return x * noise
+
+
+def slope(
+    x: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The derivative in evaluation mode.
+
+    Raises:
+        ValueError: in training mode, where it is random.
+    """
+    if check_flag("rrelu", "training", training):
+        raise ValueError("rrelu: in training mode the slope is random; training must be False")
+    lower, upper = _checked(x, lower, upper)
+    return leaky_relu.slope(x, (lower + upper) / 2)
+
+
+@with_slope(slope)
 def rrelu(
     x: Tensor,
     lower: float = 1 / 8,
@@ -39,13 +54,14 @@ def rrelu(
 ) -> Tensor:
     r"""Randomized leaky ReLU (Xu et al. 2015, https://arxiv.org/abs/1505.00853).
 
-        f(x)  = max(x, 0) + a min(x, 0)
-        f'(x) = 1 if x > 0 else a            (a at 0)
+    .. math::
+        f(x) = \max(x, 0) + a \min(x, 0), \qquad
+        f'(x) = \begin{cases} 1 & x > 0 \\ a & x \le 0 \end{cases}
 
-    In training each element draws its own a ~ U(lower, upper), used again in the backward pass;
-    otherwise a = (lower + upper) / 2.
+    In training each element draws its own :math:`a \sim U(\text{lower}, \text{upper})`, used again
+    in the backward pass; otherwise a = (lower + upper) / 2.
 
-    f (*) and f' (.) on x in [-4, 4], height -1 to 2, a = 11/48:
+    f (*) and f' (.) on x in [-4, 4], height -1 to 2, a = 11/48::
 
                                 |          ***
                                 |        **
@@ -60,15 +76,30 @@ def rrelu(
     Differs from torch: draws for every element, whatever its sign, so that one seed gives other
     slopes than torch's; takes a ``generator``; keeps the slopes alone, half of torch's memory.
 
+    Shapes: any, and the same.
+
     Raises:
-        ValueError: ``lower`` is greater than ``upper``.
+        TypeError: ``lower`` or ``upper`` is not a number, or ``training`` not a bool.
+        ValueError: ``lower`` is greater than ``upper``, or one of them is not finite, or ``x`` is
+            not a real floating-point tensor.
     """
+    lower, upper = _checked(x, lower, upper)
+    if not check_flag("rrelu", "training", training):
+        return leaky_relu(x, (lower + upper) / 2)
+    with torch.no_grad():
+        a = torch.empty_like(x).uniform_(lower, upper, generator=generator)
+        noise = noisy(x, a)
+    return scaled(x, noise)
+
+
+def _checked(x: Tensor, lower: float, upper: float) -> tuple[float, float]:
+    """The bounds of the slope, as numbers that can be computed with."""
+    check_input("rrelu", x)
+    lower = check_number("rrelu", "lower", lower, x.dtype)
+    upper = check_number("rrelu", "upper", upper, x.dtype)
     if lower > upper:
         raise ValueError(f"rrelu: lower must be at most upper, got lower={lower} and upper={upper}")
-    if not training:
-        return apply("rrelu", _LeakyReLU, x, (lower + upper) / 2)
-    a = torch.empty_like(x).uniform_(lower, upper, generator=generator)
-    return apply("rrelu", _RReLU, x, one_or(a, x > 0, like=a))
+    return lower, upper
 
 
 class RReLU(nn.Module):
@@ -86,6 +117,10 @@ class RReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``rrelu(x, lower, upper)`` in the module's mode."""
         return rrelu(x, self.lower, self.upper, self.training, self.generator)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """Return the derivative, in evaluation mode."""
+        return rrelu.slope(x, self.lower, self.upper, self.training)
 
     def extra_repr(self) -> str:
         """Show the settings."""

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from dlnotes.activations import sigmoid
 
@@ -18,6 +17,16 @@ INITIALISATIONS: dict[str, Callable[[int, int], float]] = {
     "he": lambda inputs, outputs: math.sqrt(2 / inputs),
     "unit": lambda inputs, outputs: 1.0,
 }
+
+
+class Differentiable(Protocol):
+    """A function f with its derivative: one of ``dlnotes.activations`` or a module of it."""
+
+    def __call__(self, z: Tensor, /) -> Tensor:
+        """Return f(z)."""
+
+    def slope(self, z: Tensor, /) -> Tensor:
+        """Return f'(z)."""
 
 
 class Pass(NamedTuple):
@@ -51,22 +60,28 @@ class Network:
         ∂J/∂b⁽ˡ⁾   = Σᵢ ∂J/∂z⁽ˡ⁾ᵢ
         ∂J/∂a⁽ˡ⁻¹⁾ = ∂J/∂z⁽ˡ⁾ W⁽ˡ⁾
 
-    f' is the derivative that ``dlnotes.activations`` writes by hand. No autograd graph is built:
-    ``backward`` puts ∂J/∂W and ∂J/∂b into the parameters' ``.grad``, where optimizers look.
+    f' is the activation's own ``slope``, written by hand too: autograd has no part in ``backward``.
+    It puts ∂J/∂W and ∂J/∂b into the parameters' ``.grad``, where optimizers look. A tensor that is
+    the weight (or bias) of several layers gets the sum of their gradients.
 
     Args:
         sizes: the number of inputs, of units in each hidden layer, and of outputs.
-        activation: f, elementwise and without randomness.
+        activation: f, elementwise and without randomness, with its derivative ``f.slope``: a
+            function of ``dlnotes.activations``, or one of its modules where f has settings.
         cross_entropy: the loss; False for the squared error.
         initialisation: a name of ``INITIALISATIONS``. Biases start at 0.
         dtype: of the parameters.
         generator: for the first weights.
+
+    Raises:
+        ValueError: the sizes are not positive, or the initialisation has another name.
+        TypeError: the activation has no slope.
     """
 
     def __init__(
         self,
         sizes: Sequence[int],
-        activation: Callable[[Tensor], Tensor] = sigmoid,
+        activation: Differentiable | Callable[[Tensor], Tensor] = sigmoid,
         *,
         cross_entropy: bool = True,
         initialisation: str = "glorot",
@@ -84,19 +99,20 @@ class Network:
             for inputs, outputs in pairwise(sizes)
         ]
         self.biases = [torch.zeros(outputs, dtype=dtype) for outputs in sizes[1:]]
-        self.activation = activation
+        self.activation = differentiable(activation)
         self.cross_entropy = cross_entropy
 
     def parameters(self) -> list[Tensor]:
-        """Return the weights and biases, first layer first."""
-        return [p for layer in zip(self.weights, self.biases, strict=True) for p in layer]
+        """Return the weights and biases, first layer first, each once."""
+        layers = zip(self.weights, self.biases, strict=True)
+        return list({id(p): p for layer in layers for p in layer}.values())
 
     def forward(self, x: Tensor) -> Pass:
         """Return every layer's z and a for x of shape ``(m, inputs)``."""
         values = Pass([], [x])
-        for W, b in zip(self.weights, self.biases, strict=True):
+        for layer, (W, b) in enumerate(zip(self.weights, self.biases, strict=True), start=1):
             z = values.a[-1] @ W.T + b
-            last = W is self.weights[-1]
+            last = layer == len(self.weights)
             values.z.append(z)
             values.a.append(z if last and self.cross_entropy else self.activation(z))
         return values
@@ -111,17 +127,21 @@ class Network:
             return -(y * output.log_softmax(-1)).sum() / len(y)
         return (output - y).square().sum() / (2 * len(y))
 
+    @torch.no_grad()
     def backward(self, values: Pass, y: Tensor) -> Pass:
         """Set the parameters' ``.grad`` and return ∂J/∂z and ∂J/∂a of every layer."""
         output = values.a[-1]
         da = ((output.softmax(-1) if self.cross_entropy else output) - y) / len(y)
         gradients = Pass([], [da])
-        layers = zip(self.weights, self.biases, values.z, values.a, strict=False)
-        for W, b, z, a in reversed(list(layers)):
-            last = W is self.weights[-1]
-            dz = da if last and self.cross_entropy else times_slope(self.activation, z, da)
-            W.grad = dz.T @ a
-            b.grad = dz.sum(0)
+        for p in self.parameters():
+            p.grad = None
+        last = len(self.weights) - 1
+        for layer in range(last, -1, -1):
+            W, b, z, a = self.weights[layer], self.biases[layer], values.z[layer], values.a[layer]
+            linear = layer == last and self.cross_entropy
+            dz = da if linear else da * self.activation.slope(z)
+            for p, gradient in ((W, dz.T @ a), (b, dz.sum(0))):
+                p.grad = gradient if p.grad is None else p.grad + gradient
             da = dz @ W
             gradients.z.insert(0, dz)
             gradients.a.insert(0, da)
@@ -141,7 +161,7 @@ class Network:
             raise ValueError(f"x must be float64 for a numerical check, got {x.dtype}")
         self.backward(self.forward(x), y)
         worst = 0.0
-        for number, p in enumerate(self.parameters()):
+        for p in self.parameters():
             numerical = torch.empty_like(p)
             for i in range(p.numel()):
                 theta = p.view(-1)[i].item()
@@ -154,17 +174,31 @@ class Network:
             assert p.grad is not None
             difference = (p.grad - numerical).abs().max() / numerical.abs().max().clamp(min=1e-8)
             if not difference <= rtol:  # NaN is a failure too
-                kind = "Wb"[number % 2]
                 raise AssertionError(
-                    f"∂J/∂{kind} of layer {number // 2 + 1} differs from its numerical value by "
+                    f"∂J/∂{self._name(p)} differs from its numerical value by "
                     f"{difference:.1e}, allowed {rtol:.1e}"
                 )
             worst = max(worst, difference.item())
         return worst
 
+    def _name(self, p: Tensor) -> str:
+        """What a parameter is called, by the first layer that has it."""
+        kind, tensors = ("W", self.weights) if p.dim() == 2 else ("b", self.biases)
+        layer = next(i for i, tensor in enumerate(tensors, start=1) if tensor is p)
+        return f"{kind} of layer {layer}"
 
-def times_slope(f: Callable[[Tensor], Tensor], z: Tensor, da: Tensor) -> Tensor:
-    """Return f'(z) ⊙ da through f's own hand-written forward mode (no graph is built)."""
-    with forward_ad.dual_level():
-        product: Tensor = forward_ad.unpack_dual(f(forward_ad.make_dual(z, da))).tangent
-    return product
+
+def differentiable(f: Any) -> Differentiable:
+    """Return f as it is.
+
+    Raises:
+        TypeError: it has no slope.
+    """
+    if not callable(getattr(f, "slope", None)):
+        name = getattr(f, "__name__", None) or repr(f)
+        raise TypeError(
+            f"activation must have a slope, its derivative, got {name}; allowed: a function of "
+            "dlnotes.activations (sigmoid), a module of it (ELU(0.5)), or what its decorator "
+            "`activation(slope)` returns"
+        )
+    return cast(Differentiable, f)

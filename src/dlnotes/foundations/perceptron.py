@@ -2,20 +2,18 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from dlnotes.activations import step
+from dlnotes.activations import Step, activation
 from dlnotes.errors import UserError
-from dlnotes.foundations.backpropagation import times_slope
-
-Activation = Callable[[Tensor], Tensor]
+from dlnotes.foundations.backpropagation import Differentiable, differentiable
 
 
+@activation(lambda: 1.0)
 def identity(z: Tensor) -> Tensor:
-    """The linear unit's activation."""
+    """The linear unit's activation, whose slope is 1."""
     return z
 
 
@@ -31,14 +29,20 @@ class Neuron:
     For one sample of a linear unit that is the notes' ∂J/∂w₁ = x₁ (w·x − y).
 
     Shapes: x is ``(m, inputs)``, y and what the unit returns are ``(m,)``.
+
+    Raises:
+        TypeError: the activation has no slope.
     """
 
     def __init__(
-        self, inputs: int, activation: Activation, dtype: torch.dtype | None = None
+        self,
+        inputs: int,
+        activation: Differentiable | Callable[[Tensor], Tensor],
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.w = torch.zeros(inputs, dtype=dtype)
         self.b = torch.zeros((), dtype=dtype)
-        self.activation = activation
+        self.activation = differentiable(activation)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return a = f(w·x + b) for every sample."""
@@ -48,10 +52,11 @@ class Neuron:
         """Return J."""
         return (self(x) - y).square().mean() / 2
 
+    @torch.no_grad()
     def gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return ∂J/∂w and ∂J/∂b, by the formula above."""
         z = x @ self.w + self.b
-        delta = times_slope(self.activation, z, (self.activation(z) - y) / len(y))
+        delta = (self.activation(z) - y) / len(y) * self.activation.slope(z)
         return delta @ x, delta.sum()
 
     def learn(self, x: Tensor, y: Tensor, lr: float, epochs: int) -> list[float]:
@@ -90,7 +95,7 @@ class Perceptron(Neuron):
     """
 
     def __init__(self, inputs: int, dtype: torch.dtype | None = None) -> None:
-        super().__init__(inputs, partial(step, straight_through=True), dtype)
+        super().__init__(inputs, Step(straight_through=True), dtype)
 
 
 #: The corners of the unit square, and what each gate says of them.

@@ -125,7 +125,7 @@ def written_out(
         else:
             h = rnn_step(x_t, h, W, U, b + c)
         states.append(h)
-    return torch.stack(states, dim=1)
+    return torch.stack(states, dim=1) if states else x.new_zeros(len(x), 0, cell.hidden_size)
 
 
 CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {
@@ -174,8 +174,7 @@ class Bidirectional(nn.Module):
             the same numbers.
 
     Shapes:
-        x ``b t e``, real ``b t`` (True, then False, in each row; t ≥ 1) → ``b t 2h``, zero at
-        padding.
+        x ``b t e``, real ``b t`` (True, then False, in each row) → ``b t 2h``, zero at padding.
     """
 
     def __init__(
@@ -214,7 +213,8 @@ class Bidirectional(nn.Module):
         return x
 
     def _states(self, cell: Any, x: Tensor) -> Tensor:
-        states: Tensor = cell(x)[0] if self.fused else written_out(cell, x)
+        fused = self.fused and x.shape[1] > 0  # torch's kernel refuses a batch without positions
+        states: Tensor = cell(x)[0] if fused else written_out(cell, x)
         return states
 
     @torch.no_grad()

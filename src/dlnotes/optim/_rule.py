@@ -306,6 +306,8 @@ class UpdateRule(Optimizer):
         differentiable = bool(group["differentiable"])
         recorded = differentiable or observed()
         maximize = bool(group["maximize"])
+        if counts and not recorded:
+            _refuse_cuda_graph()
         hyper = {name: _number(group[name], not recorded) for name in self.kernel_names()}
         if not recorded and group["fused"] is not False:
             params = self._step_compiled(params, maximize, hyper, bool(group["fused"]))
@@ -396,7 +398,7 @@ class UpdateRule(Optimizer):
 
 def _ordinary_tensors() -> AbstractContextManager[Any]:
     """Inside of inference mode: tensors that may be changed outside of it, too."""
-    inside = torch.is_inference_mode_enabled()
+    inside = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
     return torch.inference_mode(False) if inside else contextlib.nullcontext()
 
 
@@ -437,8 +439,8 @@ def _numbers(value: Any) -> Iterator[float]:
 def _check(name: str, value: Any) -> None:
     """Raise ValueError unless ``value`` is allowed for the hyper-parameter ``name``."""
     if name in OPTIONS and not (isinstance(value, bool) or (name == "fused" and value is None)):
-        also = " or None" if name == "fused" else ""
-        raise ValueError(f"{name} must be True or False{also}, got {value!r}")
+        among = "True, False or None" if name == "fused" else "True or False"
+        raise ValueError(f"{name} must be {among}, got {value!r}")
     if name not in ALLOWED:
         return
     allowed, ok = ALLOWED[name]
@@ -477,8 +479,11 @@ def _in_order_of_names(
     return ordered
 
 
-def _copy(value: Any) -> Any:
-    """A copy of nested dicts down to the tensors."""
+def _copy(value: Any, copies: dict[int, Tensor] | None = None) -> Any:
+    """A copy of nested dicts down to the tensors; one that appears twice is copied once."""
+    copies = {} if copies is None else copies
     if isinstance(value, dict):
-        return {key: _copy(x) for key, x in value.items()}
-    return value.clone() if isinstance(value, Tensor) else value
+        return {key: _copy(x, copies) for key, x in value.items()}
+    if isinstance(value, Tensor):
+        return copies.setdefault(id(value), value.clone())
+    return value

@@ -34,6 +34,9 @@ class Momentum(UpdateRule):
     ``SGD(lr=lr * (1 - beta), momentum=beta)``; the same arguments copied give steps that are
     1/(1−β) times larger there. A learning rate carried over from torch is to be multiplied by that.
 
+    ``OneCycleLR`` and ``CyclicLR`` vary a torch optimizer's ``momentum`` or ``betas`` as well; with
+    this rule they need ``cycle_momentum=False``.
+
     Args:
         params: Parameters, named parameters or groups.
         lr: Learning rate α >= 0, a float or a tensor of one element.

@@ -113,7 +113,7 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
     std::vector<Span> spans;
     spans.reserve(count * columns);
     for (int64_t k = 0; k < count; k++) {
-        if (!tensor[k]->grad().defined()) {
+        if (!tensor[k]->grad().use_count()) { /* none, or one that is just being freed */
             idle++;
             continue;
         }
@@ -132,6 +132,7 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
             const void *data = j == 1 || !fits ? x.data() : x.mutable_data();
             const auto start = reinterpret_cast<uintptr_t>(data);
             pointer[j * count + k] = const_cast<void *>(data);
+            if (start % x.itemsize()) code[k] = 0; /* of a file's bytes, say */
             const int64_t bytes = extent(x) * static_cast<int64_t>(x.itemsize());
             if (bytes && data) spans.push_back({start, start + bytes, k, j != 1});
         }

@@ -46,6 +46,9 @@ class Nesterov(UpdateRule):
     ahead. Differs from torch as ``Momentum`` does: equal to
     ``SGD(lr=lr * (1 - beta), momentum=beta, nesterov=True)``.
 
+    ``OneCycleLR`` and ``CyclicLR`` vary a torch optimizer's ``momentum`` or ``betas`` as well; with
+    this rule they need ``cycle_momentum=False``.
+
     Args:
         params: Parameters, named parameters or groups.
         lr: Learning rate α >= 0, a float or a tensor of one element.

@@ -1,0 +1,43 @@
+"""The pictures in the docstrings are drawn from the functions."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlnotes import activations as act
+
+DRAWN = {
+    "step": act.step,
+    "sigmoid": act.sigmoid,
+    "tanh": act.tanh,
+    "relu": act.relu,
+    "leaky_relu": act.LeakyReLU(0.1),
+    "prelu": lambda x: act.prelu(x, torch.tensor([0.25])),
+    "rrelu": act.rrelu,
+    "maxout": lambda x: act.maxout(torch.stack((-x / 2 - 1, x / 4, x - 1), -1)),
+    "elu": act.elu,
+    "softplus": act.softplus,
+    "gelu": act.gelu,
+    "silu": act.silu,
+}
+PICTURE = re.compile(r"height (\S+) to ([\d.]*\d).*::\n\n((?:.*\n)*?)\n    \S")
+
+
+@pytest.fixture(scope="module")
+def plots():
+    path = Path(__file__).parents[2] / "scripts" / "plot_activations.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_docstring_shows_the_function(name, plots):
+    low, high, picture = PICTURE.search(getattr(act, name).__doc__).groups()
+    lines = [line[8:].rstrip() for line in picture.splitlines()]
+    drawn = plots.text_plot(DRAWN[name], float(low), float(high), len(lines))
+    assert drawn == "\n".join(lines)
