@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import cosmic_ray.plugins
+import coverage
 import libcst
 import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
@@ -63,6 +64,9 @@ IMPORTED = (
     *("torch._dynamo", "torch.optim", "torch.func", "torch.utils.tensorboard", "polars", "numpy"),
     *("hypothesis", "sklearn.metrics", "matplotlib.figure", "rich.table", "tyro", "xdist"),
 )
+# What their functions return is kept for the whole process: a test depends on them that does not
+# run them.
+KEPT = ("optim/_kernel.py", "optim/_native.py")
 PATIENCE = 20  # seconds for one test; the slowest that runs here takes --longest
 MEMORY = 16 << 30  # bytes of address space for a child
 
@@ -88,14 +92,34 @@ class Mutant:
 
 @dataclass
 class Tests:
-    """Tests that pass on the code as it is, with the seconds that they take."""
+    """Tests that pass on the code as it is."""
 
     seconds: dict[str, float]
+    lines: dict[str, dict[int, list[str]]]
+    """By file and line: the tests that run it, or "" where it is run at import."""
     kills: Counter[str] = field(default_factory=Counter)
 
-    def in_order(self) -> list[str]:
-        """Those first that have found most, then the fastest."""
-        return sorted(self.seconds, key=lambda name: (-self.kills[name], self.seconds[name]))
+    def of(self, mutant: Mutant) -> list[str]:
+        """Those that run the function; first those that have found most, then the fastest."""
+        names = set(self.seconds)
+        body = _body(ROOT / mutant.file, mutant.line)
+        if body and not mutant.file.endswith(KEPT):
+            lines = self.lines[mutant.file]
+            running = {name for line in body for name in lines.get(line, ())}
+            if "" not in running:
+                names &= running
+        return sorted(names, key=lambda name: (-self.kills[name], self.seconds[name]))
+
+
+def _body(file: Path, line: int) -> range | None:
+    """The lines of the innermost function in whose body a line is."""
+    found = None
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            body = range(node.body[0].lineno, (node.end_lineno or 0) + 1)
+            if line in body and (found is None or len(body) < len(found)):
+                found = body
+    return found
 
 
 def main(
@@ -349,17 +373,28 @@ class Runner:
             else:
                 shutil.copy2(ROOT / name, self.original / name)
         self.slots = [home / str(i) for i in range(processes)]
-        for slot in self.slots:
-            shutil.copytree(self.original, slot / "checkout")
+        first = self.slots[0]
+        shutil.copytree(self.original, first / "checkout")
         self.kernels = home / "kernels"
-        self.tests = Tests({})
-        self.left_out: list[str] = []
-        for slot in self.slots:  # the second time with kernels from the cache; pyc files for all
-            pid = self._start(slot, baseline=True)
+        for measured in (
+            True,
+            False,
+        ):  # which tests run which lines; then the times, kernels cached
+            pid = self._start(first, None, measured)
             os.waitpid(pid, 0)
-            passed, slow = json.loads((slot / "passed.json").read_text("utf-8"))
-            self.tests.seconds = {k: s for k, s in passed.items() if s <= longest}
-            self.left_out = sorted(slow + [k for k, s in passed.items() if s > longest])
+        for slot in self.slots[1:]:
+            shutil.copytree(first / "checkout", slot / "checkout")
+        passed, failed = json.loads((first / "passed.json").read_text("utf-8"))
+        self.left_out = sorted(failed + [k for k, s in passed.items() if s > longest])
+        data = coverage.CoverageData(str(first / "coverage"))
+        data.read()
+        self.tests = Tests(
+            {k: s for k, s in passed.items() if s <= longest},
+            {
+                str(Path(file).relative_to(first / "checkout")): data.contexts_by_lineno(file)
+                for file in data.measured_files()
+            },
+        )
         total = sum(self.tests.seconds.values())
         self.limit = 60 + 4 * total
         print(f"{len(self.tests.seconds)} tests, {total:.0f} s; left out: {self.left_out}")
@@ -372,8 +407,12 @@ class Runner:
         while waiting or running:
             while waiting and free:
                 mutant, slot = waiting.pop(), free.pop()
-                (slot / "checkout" / mutant.file).write_text(mutant.code, "utf-8")
-                running[self._start(slot)] = mutant, slot, time.monotonic()
+                file = slot / "checkout" / mutant.file
+                file.write_text(mutant.code, "utf-8")
+                for cached in file.parent.glob(f"__pycache__/{file.stem}.*"):
+                    cached.unlink()
+                tests = self.tests.of(mutant)
+                running[self._start(slot, tests)] = mutant, slot, time.monotonic()
             time.sleep(0.05)
             for pid, (mutant, slot, began) in list(running.items()):
                 late = time.monotonic() - began > self.limit
@@ -407,7 +446,7 @@ class Runner:
             self.tests.kills[name] += name in self.tests.seconds
         return "timed out" if "Failed: Timeout" in output else "killed"
 
-    def _start(self, slot: Path, baseline: bool = False) -> int:
+    def _start(self, slot: Path, tests: list[str] | None, measured: bool = False) -> int:
         sys.stdout.flush()
         pid = os.fork()
         if pid:
@@ -419,45 +458,57 @@ class Runner:
             output = os.open(slot / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for stream in (1, 2):
                 os.dup2(output, stream)
-            checkout = slot / "checkout"
+            checkout, temporary = slot / "checkout", slot / "tmp"
             os.chdir(checkout)
-            temporary = slot / "tmp"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             os.environ["PYTHONPATH"] = str(checkout / "src")
             os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
             sys.path[:0] = [str(checkout / "src")]
-            # A mutant of the same size in the same second would be taken for the one before.
-            sys.dont_write_bytecode = not baseline
-            if not baseline:
+            if tests is not None:
+                # A mutant of the same size in the same second would be taken for the one before.
+                sys.dont_write_bytecode = True
                 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-                for cached in (checkout / "src").rglob("*.pyc"):
-                    cached.unlink()
-            arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not cuda"]
-            arguments += [
-                "-q",
-                "--tb=line",
-                *([] if baseline else ["-x"]),
-                "-o",
-                f"timeout={PATIENCE}",
-            ]
-            order = None if baseline else self.tests.in_order()
-            plugin = Plugin(order, self.kernels, slot / "passed.json")
-            status = pytest.main([*arguments, *self.folders], plugins=[plugin])
-            import dlnotes
-
-            assert Path(dlnotes.__file__).is_relative_to(checkout)
+            status = self._tested(slot, tests, measured)
         except BaseException as error:  # of a mutant, at import
             print(f"{type(error).__name__}: {error}", flush=True)
         finally:
             os._exit(int(status))
 
+    def _tested(self, slot: Path, tests: list[str] | None, measured: bool) -> int:
+        arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not cuda"]
+        arguments += ["-q", "--tb=line", "-o", f"timeout={PATIENCE}"]
+        if tests is not None:
+            arguments.append("-x")
+        watch = None
+        if measured:
+            data = str(slot / "coverage")
+            watch = coverage.Coverage(
+                data, include=[str(slot / "checkout/src/*")], config_file=False
+            )
+            watch.start()
+        plugin = Plugin(tests, self.kernels, slot / "passed.json", watch)
+        status = pytest.main([*arguments, *self.folders], plugins=[plugin])
+        if watch:
+            watch.stop()
+            watch.save()
+        import dlnotes
+
+        assert Path(dlnotes.__file__).is_relative_to(slot)
+        return status
+
 
 class Plugin:
     """Chooses and orders the tests, keeps their times, and lends them the compiled kernels."""
 
-    def __init__(self, order: list[str] | None, kernels: Path, passed: Path) -> None:
-        self._order, self._kernels, self._passed = order, kernels, passed
+    def __init__(
+        self,
+        order: list[str] | None,
+        kernels: Path,
+        passed: Path,
+        watch: coverage.Coverage | None,
+    ) -> None:
+        self._order, self._kernels, self._passed, self._watch = order, kernels, passed, watch
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._failed: set[str] = set()
 
@@ -469,6 +520,16 @@ class Plugin:
             items[:] = sorted(
                 (item for item in items if item.nodeid in place), key=lambda x: place[x.nodeid]
             )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Say whose lines are run."""
+        if self._watch:
+            self._watch.switch_context(item.nodeid)
+        result = yield
+        if self._watch:
+            self._watch.switch_context("")
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
