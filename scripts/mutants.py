@@ -89,6 +89,11 @@ class Mutant:
         """What says that a mutant of an earlier run is the same; lines move."""
         return self.file, self.before, self.after
 
+    @property
+    def digest(self) -> str:
+        """Of the whole file."""
+        return hashlib.sha256(self.code.encode()).hexdigest()[:16]
+
 
 @dataclass
 class Tests:
@@ -134,7 +139,7 @@ def main(
     """Draw mutants, run the tests on each, write results/mutants-PACKAGE.json.
 
     Where there is a record already, its reasons for survivors are kept, and the score of the first
-    run stays as ``before``.
+    run stays as ``before``. A run that was interrupted goes on where it was.
 
     Args:
         package: What to mutate.
@@ -146,6 +151,7 @@ def main(
         out: Where to write, if not there.
     """
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the temporary folder goes, too
     record = out or ROOT / "results" / f"mutants-{package}.json"
     old: dict[str, Any] = json.loads(record.read_text("utf-8")) if record.exists() else {}
     where, folders = PACKAGES[package]
@@ -157,9 +163,10 @@ def main(
     reasons = {key(x): x["reason"] for x in old.get("survivors", ()) if x.get("reason")}
     alive = {key(x) for x in old.get("survivors", ())}
     chosen = [x for x in drawn if x.key in alive] if again else drawn
+    partial = record.with_suffix(".partial")
     with tempfile.TemporaryDirectory(prefix="dlnotes-mutants-") as folder:
         runner = Runner(Path(folder), folders, longest, processes)
-        verdicts = runner.run(chosen)
+        verdicts = runner.run(chosen, partial)
     survivors = [x for x in chosen if verdicts[x] == "survived"]
     counts = Counter(verdicts.values())
     if again:
@@ -201,6 +208,7 @@ def main(
             ],
         },
     )
+    partial.unlink(missing_ok=True)
     print(f"{record}: {summary}")
 
 
@@ -399,10 +407,11 @@ class Runner:
         self.limit = 60 + 4 * total
         print(f"{len(self.tests.seconds)} tests, {total:.0f} s; left out: {self.left_out}")
 
-    def run(self, mutants: list[Mutant]) -> dict[Mutant, Verdict]:
-        """The verdict on each mutant."""
-        verdicts: dict[Mutant, Verdict] = {}
-        waiting, free = list(reversed(mutants)), list(self.slots)
+    def run(self, mutants: list[Mutant], partial: Path) -> dict[Mutant, Verdict]:
+        """The verdict on each mutant; those reached so far are kept in a file."""
+        known = json.loads(partial.read_text("utf-8")) if partial.exists() else {}
+        verdicts: dict[Mutant, Verdict] = {x: known[x.digest] for x in mutants if x.digest in known}
+        waiting, free = [x for x in reversed(mutants) if x not in verdicts], list(self.slots)
         running: dict[int, tuple[Mutant, Path, float]] = {}
         while waiting or running:
             while waiting and free:
@@ -427,7 +436,8 @@ class Runner:
                 free.append(slot)
                 shutil.copy2(self.original / mutant.file, slot / "checkout" / mutant.file)
                 verdict = self._verdict(slot, status, late)
-                verdicts[mutant] = verdict
+                verdicts[mutant] = known[mutant.digest] = verdict
+                partial.write_text(json.dumps(known), "utf-8")
                 seconds = time.monotonic() - began
                 print(
                     f"{len(verdicts):4}/{len(mutants)} {verdict:9} {seconds:5.1f} s "

@@ -79,9 +79,10 @@ def test_every_format_gives_the_same_documents(tmp_path, name, block_bytes):
 def test_a_file_comes_in_blocks_of_whole_records_with_their_lines(tmp_path, name):
     """Memory stays small, and a message about a later block still names the right line."""
     WRITERS[name](tmp_path / name)
-    whole = pl.concat(list(read(tmp_path / name)))
+    at_once = list(read(tmp_path / name))
+    whole = pl.concat(at_once)
     parts = list(read(tmp_path / name, block_bytes=40))
-    assert len(parts) > 1
+    assert len(parts) > len(at_once)
     assert pl.concat(parts).equals(whole)
     header = name in ("a.csv", "b.tsv")
     assert whole["line"].to_list() == [header + i for i in (1, 2, 3, 4)]
@@ -266,6 +267,14 @@ def test_blank_lines_of_a_csv_file_are_passed_over(tmp_path, end, block_bytes):
     (tmp_path / "a.csv").write_bytes(end.join(lines).encode())
     frame = pl.concat(list(read(tmp_path / "a.csv", block_bytes=block_bytes)))
     assert frame.rows() == [("a", "x", 5), ("b", "y", 7), ("c", "z", 8)]
+    for lines, places in (
+        (["label,text", "", "a,x", "b,y"], (3, 4)),
+        (["label,text", "a,x", "", "b,y"], (2, 4)),
+        (["label,text", "a,x", "b,y", ""], (2, 3)),
+    ):
+        (tmp_path / "a.csv").write_bytes(end.join([*lines, ""]).encode())
+        frame = pl.concat(list(read(tmp_path / "a.csv", block_bytes=block_bytes)))
+        assert frame.rows() == [("a", "x", places[0]), ("b", "y", places[1])]
 
 
 def test_fasttext_lines(tmp_path):
@@ -309,7 +318,11 @@ BROKEN = {
     "too few fields, first": ("a.tsv", b"b\na\tx\n", r"a\.tsv:1: too few fields"),
     "too few fields, csv": ("a.csv", b"label,text\na,x\nb\n", r"a\.csv:3: too few fields \(1"),
     "too many fields, csv": ("a.csv", b"label,text\na,x\nb,y,z\n", r"a\.csv:3: too many fields"),
-    "too few fields, chosen": ("b.tsv", b"0\t1\tlabel\ttext\nx\ty\tz\n", r":2: .*\(3 where 4 are"),
+    "too few fields, chosen": (
+        "b.tsv",
+        b"0\t1\tlabel\ttext\nx\ty\tz\n",
+        r":2: .*\(3 where 4 are needed\)$",
+    ),
     "header and too few": (
         "b.tsv",
         b"text\tlabel\nx\n",
@@ -368,6 +381,24 @@ def test_bad_files_are_told_by_name_and_line(tmp_path, case):
     options = {"label_column": "label"} if message is None else {}
     with pytest.raises(UserError, match=message or "no label column 'label'; the file has: klass"):
         documents(path, **options)
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n"])
+def test_what_is_wrong_in_a_later_block_of_csv_is_told_by_its_line(tmp_path, blank):
+    path = tmp_path / "a.csv"
+    start = b"label,text\n" + b"a,x\n" * 20 + blank
+    line = 22 + len(blank)
+    for wrong, message in (
+        (b"b,\xe9\n", r"not UTF-8 \(byte 0xe9\)"),
+        (b"b\n", r"too few fields \(1 where 2 are expected\)"),
+        (b"b,y,z\n", r"too many fields \(3 where 2 are expected\)"),
+        (b'b,"y"z\n', "not CSV: ',' expected"),
+        (b",y\n", "the record has no label"),
+    ):
+        path.write_bytes(start + wrong + b"a,x\n")
+        for block_bytes in (4, 40, 1 << 20):
+            with pytest.raises(UserError, match=rf"a\.csv:{line}: {message}"):
+                documents(path, block_bytes=block_bytes)
 
 
 def test_a_column_number_beyond_the_last(tmp_path):
