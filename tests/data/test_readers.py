@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from dlnotes.data.readers import read
+from dlnotes.data.readers import check_readable, read
 from dlnotes.errors import UserError
 
 LABELS = ["pos", "neg", "pos", "neg"]
@@ -75,6 +75,49 @@ def test_every_format_gives_the_same_documents(tmp_path, name, block_bytes):
     assert documents(path, block_bytes=block_bytes) == DOCUMENTS
 
 
+@pytest.mark.parametrize("name", [name for name in WRITERS if "parquet" not in name])
+def test_a_file_comes_in_blocks_of_whole_records_with_their_lines(tmp_path, name):
+    """Memory stays small, and a message about a later block still names the right line."""
+    WRITERS[name](tmp_path / name)
+    at_once = list(read(tmp_path / name))
+    whole = pl.concat(at_once)
+    parts = list(read(tmp_path / name, block_bytes=40))
+    assert len(parts) > len(at_once)
+    assert pl.concat(parts).equals(whole)
+    header = name in ("a.csv", "b.tsv")
+    assert whole["line"].to_list() == [header + i for i in (1, 2, 3, 4)]
+
+
+def test_a_suffix_in_capitals(tmp_path):
+    random = "\n".join(f"a\t{i * 7919 % 10007}" for i in range(3000))
+    (tmp_path / "DATA.TSV.GZ").write_bytes(gzip.compress(random.encode()))
+    assert len(documents(tmp_path / "DATA.TSV.GZ", block_bytes=64)) == 3000
+
+
+def test_parquet_goes_in_slices_and_has_lines(tmp_path):
+    n = (1 << 17) + 1
+    frame = pl.DataFrame({"label": ["a"] * n, "text": [str(i) for i in range(n)]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    parts = list(read(tmp_path / "a.parquet"))
+    assert [part.height for part in parts] == [1 << 17, 1]
+    whole = pl.concat(parts)
+    assert whole["text"].to_list() == frame["text"].to_list()
+    assert whole["line"].to_list() == list(range(1, n + 1))
+
+
+def test_what_is_absent_in_parquet_and_data_frames(tmp_path):
+    frame = pl.DataFrame({"label": ["a", None], "text": [None, "x"], "title": ["t", "u"]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    for source in (tmp_path / "a.parquet", frame):
+        with pytest.raises(UserError, match="2: the record has no label"):
+            documents(source)
+    frame[:1].write_parquet(tmp_path / "a.parquet")
+    for source in (tmp_path / "a.parquet", frame[:1]):
+        assert documents(source) == [("a", "")]
+    with pytest.raises(UserError, match="no text column 'body'; the file has: label, text, title"):
+        documents(tmp_path / "a.parquet", text_column="body")
+
+
 def test_folder_with_a_folder_per_class(tmp_path):
     for i, (label, text) in enumerate(DOCUMENTS):
         (tmp_path / label).mkdir(exist_ok=True)
@@ -83,14 +126,73 @@ def test_folder_with_a_folder_per_class(tmp_path):
     assert sorted(documents(tmp_path, block_bytes=1)) == sorted(DOCUMENTS)
 
 
+def test_what_a_folder_may_hold(tmp_path):
+    """Folders in folders, packed files; what begins with a dot is the system's."""
+    for name in ("b/2.txt", "b/deep/deeper/1.txt", ".git/config", "a/.DS_Store", "readme"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "a" / "3.txt.gz").write_bytes(gzip.compress(b"packed"))
+    frames = list(read(tmp_path, block_bytes=7))
+    assert pl.concat(frames).rows() == [
+        ("a", "packed", 1),
+        ("b", "b/2.txt", 2),
+        ("b", "b/deep/deeper/1.txt", 1),
+    ]
+    assert [frame.height for frame in frames] == [2, 1], "a block ends when it is full"
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"cut" * 99)[:-9], b""])
+def test_a_broken_file_in_a_folder_is_named(tmp_path, content):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.txt").write_bytes(b"x")
+    (tmp_path / "a" / "2.txt.gz").write_bytes(content)
+    if content:
+        with pytest.raises(UserError, match=r"a/2\.txt\.gz cannot be read: .+"):
+            documents(tmp_path)
+    (tmp_path / "a" / "2.txt.gz").unlink()
+    (tmp_path / "a" / "3.txt").write_bytes(b"x\n\xff")
+    with pytest.raises(UserError, match=r"a/3\.txt:2: not UTF-8 \(byte 0xff\)"):
+        documents(tmp_path)
+
+
 def test_iterables_of_pairs_and_data_frames():
     assert documents(iter(DOCUMENTS)) == DOCUMENTS
     assert documents([(1, "a"), (2, "b")]) == [("1", "a"), ("2", "b")]
     assert documents(pl.DataFrame({"text": ["x"], "label": [3]})) == [("3", "x")]
     with pytest.raises(UserError, match=r"pairs \(label, text\)"):
         documents(["just a text"])
-    with pytest.raises(UserError, match="no column 'label'"):
+    with pytest.raises(UserError, match=r"no column 'label'; it has \['text'\]"):
         documents(pl.DataFrame({"text": ["x"]}))
+
+
+def test_an_iterable_of_many_pairs_is_numbered_through():
+    n = (1 << 16) + 2
+    frames = list(read((i % 2, str(i)) for i in range(n)))
+    assert len(frames) == 2, "an iterable may be larger than memory"
+    whole = pl.concat(frames)
+    assert whole["line"].to_list() == list(range(1, n + 1))
+    assert whole["text"][-1] == str(n - 1)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([("a", "x"), ("b", "y", "z")], r"record 2: expected pairs .*, got \('b', 'y', 'z'\)"),
+        ([("a", "x"), 7], "record 2: expected pairs .*, got 7"),
+        ([("a", "x"), ("b", 3)], "record 2: the text must be a string, got 3"),
+        ([("a", "x"), ("b", None)], "record 2: the text must be a string, got None"),
+        ([("a", "x"), (None, "y")], "the iterable:2: the record has no label"),
+        ([], "the iterable holds no documents"),
+    ],
+)
+def test_wrong_pairs_are_told_by_their_number(pairs, message):
+    with pytest.raises(UserError, match=message):
+        documents(iter(pairs))
+
+
+def test_an_empty_data_frame():
+    with pytest.raises(UserError, match="the data frame holds no documents"):
+        documents(pl.DataFrame({"label": [], "text": []}))
 
 
 @pytest.mark.parametrize("columns", [("label", "text"), ("1", "2"), ("LABEL", "Text")])
@@ -126,9 +228,85 @@ def test_tabs_in_a_text_and_windows_line_ends(tmp_path):
     assert documents(path) == [("a", "one\ttwo"), ("b", "three")]
 
 
+def test_a_document_longer_than_pythons_limit_of_a_csv_field(tmp_path):
+    long = "word " * 40_000
+    path = tmp_path / "a.csv"
+    path.write_text(f'a,"two\nlines"\n\nb,{long}\n')
+    found = documents(path, label_column="0", text_column="1")
+    assert found == [("a", "two\nlines"), ("b", long)]
+    path.write_text(f"a,{long}\nb,y\n")
+    found = documents(path, label_column="0", text_column="1")
+    assert found == [("a", long), ("b", "y")]
+
+
+def test_csv_headers_of_several_lines(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('\n"a\nb", Label ,TEXT\n1,x,y\n')
+    assert pl.concat(list(read(path))).rows() == [("x", "y", 4)]
+    path.write_text('"a\nb",label,text')
+    with pytest.raises(UserError, match="holds no documents"):
+        documents(path)
+
+
+def test_csv_fields_that_are_empty(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('label,text\na,\nb,""\n')
+    assert documents(path) == [("a", ""), ("b", "")]
+    path.write_text("label,text\na,x\n\n,y\n")
+    with pytest.raises(UserError, match=r"a\.csv:4: the record has no label"):
+        documents(path)
+    path.write_text('label,text\na,"x\n"\n,\n')
+    with pytest.raises(UserError, match=r"a\.csv:4: the record has no label"):
+        documents(path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("block_bytes", [1, 8, 1 << 20])
+def test_blank_lines_of_a_csv_file_are_passed_over(tmp_path, end, block_bytes):
+    lines = ["", "label,text", "", "", "a,x", "", "b,y", 'c,"z"', "", ""]
+    (tmp_path / "a.csv").write_bytes(end.join(lines).encode())
+    frame = pl.concat(list(read(tmp_path / "a.csv", block_bytes=block_bytes)))
+    assert frame.rows() == [("a", "x", 5), ("b", "y", 7), ("c", "z", 8)]
+    for lines, places in (
+        (["label,text", "", "a,x", "b,y"], (3, 4)),
+        (["label,text", "a,x", "", "b,y"], (2, 4)),
+        (["label,text", "a,x", "b,y", ""], (2, 3)),
+    ):
+        (tmp_path / "a.csv").write_bytes(end.join([*lines, ""]).encode())
+        frame = pl.concat(list(read(tmp_path / "a.csv", block_bytes=block_bytes)))
+        assert frame.rows() == [("a", "x", places[0]), ("b", "y", places[1])]
+
+
+def test_fasttext_lines(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\t __label__a  two  spaces \n__label__b\n__label__c x __label__\n")
+    assert documents(path) == [("a", " two  spaces "), ("b", ""), ("c", "x __label__")]
+
+
+def test_numbers_in_json_and_in_tsv_columns(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"label": 1, "text": 2.5, "title": "t"}\n')
+    assert documents(path) == [("1", "2.5")]
+    assert documents(path, label_column="title", text_column="text,label") == [("t", "2.5 1")]
+    path = tmp_path / "a.tsv"
+    path.write_text("x\ty\ta\nu\tv\tb\n")
+    found = documents(path, label_column="2", text_column="0,1")
+    assert found == [("a", "x y"), ("b", "u v")]
+    # A name among the columns means that there is a header, a number alone does not.
+    path.write_text("x\ty\tlabel\nu\tv\tb\n")
+    assert documents(path, label_column="label", text_column="1") == [("b", "v")]
+    assert documents(path, label_column="2", text_column="Y") == [("b", "v")]
+    with pytest.raises(UserError, match="no text column '3'; the file has: x, y, label"):
+        documents(path, text_column="3")
+
+
 BROKEN = {
     "missing": ("a.tsv", None, "does not exist"),
-    "unknown kind": ("a.docx", b"x", "unknown kind of file"),
+    "unknown kind": ("a.docx", b"x", r"unknown kind of file; known are \.tsv, \.csv, \.jsonl"),
+    "no suffix": ("a", b"x", "unknown kind of file"),
+    "only gzip": ("a.gz", gzip.compress(b"x"), "unknown kind of file"),
+    "gzip within": ("a.gz.docx", b"x", "unknown kind of file"),
+    "packed parquet": ("a.parquet.gz", gzip.compress(b"x"), "unknown kind of file"),
     "empty": ("a.tsv", b"", "holds no documents"),
     "blank lines only": ("a.tsv", b"\n\n", "holds no documents"),
     "header only": ("a.csv", b"label,text\n", "holds no documents"),
@@ -140,6 +318,25 @@ BROKEN = {
     "too few fields, first": ("a.tsv", b"b\na\tx\n", r"a\.tsv:1: too few fields"),
     "too few fields, csv": ("a.csv", b"label,text\na,x\nb\n", r"a\.csv:3: too few fields \(1"),
     "too many fields, csv": ("a.csv", b"label,text\na,x\nb,y,z\n", r"a\.csv:3: too many fields"),
+    "too few fields, chosen": (
+        "b.tsv",
+        b"0\t1\tlabel\ttext\nx\ty\tz\n",
+        r":2: .*\(3 where 4 are needed\)$",
+    ),
+    "header and too few": (
+        "b.tsv",
+        b"text\tlabel\nx\n",
+        r":2: too few fields \(1 where 2 are needed",
+    ),
+    "quote within": ("a.csv", b'label,text\na,x\nb,y"z\nc,u\n', r"a\.csv:3: not CSV; check the q"),
+    "after a quote": ("a.csv", b'label,text\na,x\nb,"q"r\n', r"a\.csv:3: not CSV: ',' expected"),
+    "after blank lines": ("a.csv", b'label,text\n\na,x\n\nb,"q"r\n', r"a\.csv:5: not CSV"),
+    "in the header": ("a.csv", b'"label"s,text\na,x\n', r"a\.csv:1: not CSV: ',' expected"),
+    "several text columns": (
+        "d.csv",
+        b"sentiment,re,view\na,x,y\n",
+        "among sentiment, re, view: name",
+    ),
     "open quote": ("a.csv", b'label,text\na,x\nb,"y\n', r"a\.csv:3: not CSV"),
     "missing column": ("a.csv", b"klass,text\na,x\n", None),
     "other header": (
@@ -156,9 +353,20 @@ BROKEN = {
     "broken json": ("a.jsonl", b'{"label":"a","text":"x"}\n{"label"\n', r"a\.jsonl:2: not a JSON"),
     "json list": ("a.jsonl", b"[1]\n", r"a\.jsonl:1: not a JSON record: not an object"),
     "json key": ("a.jsonl", b'{"label":"a","body":"x"}\n', r":1: no text column 'text'.*body"),
+    "json label": (
+        "a.jsonl",
+        b'{"label":"a","text":"x"}\n\n{"text":"x","z":1}\n',
+        r":3: no label column 'label'; the record has: text, z \(",
+    ),
+    "json null": ("a.jsonl", b'{"label":null,"text":"x"}\n', r":1: no label column 'label'"),
+    "json object": (
+        "a.jsonl",
+        b'{"label":"a","text":{"x":1}}\n',
+        r"a\.jsonl:1: label and text must be strings",
+    ),
     "not marked": ("a.txt", b"__label__a x\nhello\n", r"a\.txt:2: the line does not begin with"),
     "two labels": ("a.txt", b"__label__a __label__b x\n", r"a\.txt:1: the line has several labels"),
-    "not parquet": ("a.parquet", b"PAR1", "not a readable Parquet file"),
+    "not parquet": ("a.parquet", b"PAR1", r"not a readable Parquet file: .*(parquet|file)"),
     "not gzip": ("a.tsv.gz", b"a\tx\n", "broken gzip file"),
     "cut gzip": ("a.tsv.gz", gzip.compress(b"a\tx\n" * 9999)[:40], "broken gzip file"),
 }
@@ -175,10 +383,47 @@ def test_bad_files_are_told_by_name_and_line(tmp_path, case):
         documents(path, **options)
 
 
+@pytest.mark.parametrize("blank", [b"", b"\n"])
+def test_what_is_wrong_in_a_later_block_of_csv_is_told_by_its_line(tmp_path, blank):
+    path = tmp_path / "a.csv"
+    start = b"label,text\n" + b"a,x\n" * 20 + blank
+    line = 22 + len(blank)
+    for wrong, message in (
+        (b"b,\xe9\n", r"not UTF-8 \(byte 0xe9\)"),
+        (b"b\n", r"too few fields \(1 where 2 are expected\)"),
+        (b"b,y,z\n", r"too many fields \(3 where 2 are expected\)"),
+        (b'b,"y"z\n', "not CSV: ',' expected"),
+        (b",y\n", "the record has no label"),
+    ):
+        path.write_bytes(start + wrong + b"a,x\n")
+        for block_bytes in (4, 40, 1 << 20):
+            with pytest.raises(UserError, match=rf"a\.csv:{line}: {message}"):
+                documents(path, block_bytes=block_bytes)
+
+
 def test_a_column_number_beyond_the_last(tmp_path):
     write_tsv(tmp_path / "a.tsv")
     with pytest.raises(UserError, match="no text column '5'; the file has: columns 0 to 1"):
         documents(tmp_path / "a.tsv", text_column="5")
+
+
+def test_of_several_text_columns_the_absent_one_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"label":"a","title":"t","body":"b"}\n{"label":"a","title":"t"}\n')
+    with pytest.raises(UserError, match=r":2: no text column 'body'; the record has: label, title"):
+        documents(path, text_column="title,body")
+
+
+def test_a_file_without_permission_is_refused_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.tsv"
+    path.write_text("a\tx\n")
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root
+    with pytest.raises(UserError, match=r"a\.tsv cannot be read: Permission denied"):
+        check_readable(path)
 
 
 def test_real_sets_are_read_whole(shared_data: Path):

@@ -299,6 +299,21 @@ def test_named_parameters(name):
 
 
 @every_rule
+@pytest.mark.skipif(TORCH < (2, 6), reason="torch < 2.6 has no named parameters in optimizers")
+def test_where_only_one_side_has_names_the_order_counts(name):
+    net = model()
+    named = OPTIMIZERS[name](net.named_parameters())
+    unnamed = OPTIMIZERS[name](net.parameters())
+    train(net, named, 2)
+    unnamed.load_state_dict(named.state_dict())
+    again = OPTIMIZERS[name](net.named_parameters())
+    again.load_state_dict(unnamed.state_dict())
+    for optimizer in (unnamed, again):
+        for p in net.parameters():
+            assert same(dict(optimizer.state[p]), dict(named.state[p]))
+
+
+@every_rule
 def test_parameters_may_be_exchanged_in_a_group(name):
     """Pruning and growing, as splatting does it: the short way must notice."""
     a, b, c = (Parameter(torch.ones(3)) for _ in range(3))
@@ -979,3 +994,31 @@ def test_a_rule_that_branches_is_not_compiled():
         optimizer.step()
         seen.append(w[0].item())
     assert seen == [0.0, 0.0, -1.0, -2.0]
+
+
+class Own(Parameter):
+    """A type that may have operations of its own."""
+
+
+@every_path
+@every_rule
+def test_parameters_of_another_type_beside_plain_ones(name, fused):
+    def trained(kinds):
+        net = model()
+        layers = [net[0].weight, net[0].bias, net[2].weight, net[2].bias]
+        for p, kind in zip(layers, kinds, strict=True):
+            owner = net[0] if any(p is x for x in net[0].parameters()) else net[2]
+            setattr(owner, "weight" if p.dim() == 2 else "bias", kind(p.detach()))
+        train(net, OPTIMIZERS[name](net.parameters(), fused=fused), 4)
+        return net
+
+    plain = trained([Parameter] * 4)
+    for kinds in ([Parameter, Own, Parameter, Own], [Own, Own, Own, Parameter], [Own] * 4):
+        mixed = trained(kinds)
+        assert [type(p) for p in mixed.parameters()] == kinds
+        for p, q in zip(mixed.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(p.detach(), q.detach(), rtol=1e-5, atol=1e-7)
+    optimizer = OPTIMIZERS[name](mixed.parameters(), fused=True)
+    backward(mixed)
+    with pytest.raises(RuntimeError, match="fused=True, but a parameter"):
+        optimizer.step()

@@ -26,11 +26,14 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import polars as pl
 
 from dlnotes.errors import UserError
+
+if TYPE_CHECKING:
+    import _csv
 
 BLOCK_BYTES = 1 << 26
 """Size of a block: large enough for polars to use every core, small against memory."""
@@ -38,6 +41,7 @@ BLOCK_BYTES = 1 << 26
 LABEL, TEXT = "label", "text"
 Source = Path | pl.DataFrame | Iterable[tuple[object, str]]
 _Block = tuple[int, bytes]  # line number of its first line, bytes of whole records
+_Record = tuple[int, list[str]]  # line number of its first line, fields
 
 
 def read(
@@ -261,15 +265,18 @@ def _read_jsonl(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.
             parsed = lines.select(pl.col("text").str.json_decode(pl.Struct(schema)))
         except pl.exceptions.PolarsError as error:
             raise _broken_json(path, lines) from error
-        frame = parsed.unnest("text").select(
+        fields = parsed.unnest("text")
+        frame = fields.select(
             pl.col(label).alias(LABEL),
             pl.concat_str([pl.col(t) for t in text], separator=" ").alias(TEXT),
         )
         frame = frame.with_columns(lines["line"])
-        missing = frame.filter(pl.col(LABEL).is_null() | pl.col(TEXT).is_null())
-        if missing.height:
-            line = missing["line"][0]
-            what, column = ("label", label) if missing[LABEL][0] is None else ("text", text[0])
+        missing = frame[LABEL].is_null() | frame[TEXT].is_null()
+        if missing.any():
+            row = missing.to_list().index(True)
+            line = frame["line"][row]
+            column = next(c for c in (label, *text) if fields[c][row] is None)
+            what = "label" if column == label else "text"
             raise UserError(
                 f"{path}:{line}: no {what} column {column!r}; the record has: "
                 f"{', '.join(_keys(lines, line))} (choose with --{what}-column NAME)"
@@ -280,11 +287,13 @@ def _read_jsonl(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.
 def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
     names: list[str] | None = None
     for first_line, block in _record_blocks(path, block_bytes, quoted=True):
+        if not block.strip():
+            continue
         line = first_line
         if names is None:
             _decode(path, first_line, block)
             try:
-                reader = csv.reader(io.StringIO(block.decode()), strict=True)
+                reader = _csv_reader(block)
                 names = next(record for record in reader if record)
             except (csv.Error, StopIteration) as error:
                 raise UserError(f"{path}:{first_line}: not CSV: {error or 'no records'}") from error
@@ -304,35 +313,38 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
                 line += skipped
         if not block.strip():
             continue
-        try:
-            frame = pl.read_csv(
-                block,
-                has_header=False,
-                schema={str(i): pl.String for i in range(len(names))},
-                quote_char='"',
-            )
-        except pl.exceptions.PolarsError as error:
-            _decode(path, line, block)
-            raise _broken_csv(path, line, block, len(names)) from error
-        out = frame.select(select)
-        if block.count(b"\n") in (out.height, out.height - 1):
-            out = out.with_columns(
-                pl.int_range(line, line + out.height, dtype=pl.Int64).alias("line")
-            )
-        else:  # quoted line breaks or blank lines: only Python's reader counts them
-            starts = [start for start, record in _csv_records(line, block) if record]
-            frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
-            out = frame.select(select)
-            if out.height != len(starts):
-                raise _broken_csv(path, line, block, len(names))
-            out = out.with_columns(pl.Series("line", starts, dtype=pl.Int64))
+        frame, lines = _csv_frame(path, line, block, len(names))
+        out = frame.select(select).with_columns(lines.alias("line"))
         # polars reads an absent field and an empty one alike.
         if out[TEXT].null_count() or out[LABEL].null_count():
-            error_or_none = _short_record(path, line, block, len(names))
-            if error_or_none:
+            if error_or_none := _short_record(path, _csv_records(path, line, block), len(names)):
                 raise error_or_none
             out = out.with_columns(pl.col(LABEL, TEXT).fill_null(""))
         yield out
+
+
+def _csv_frame(
+    path: Path, first_line: int, block: bytes, width: int
+) -> tuple[pl.DataFrame, pl.Series]:
+    """The fields of a block as columns by number, and the lines in which the records start."""
+    schema = {str(i): pl.String for i in range(width)}
+    blank = block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block
+    if not blank:
+        try:
+            frame = pl.read_csv(block, has_header=False, schema=schema, quote_char='"')
+        except pl.exceptions.PolarsError as error:
+            _decode(path, first_line, block)
+            raise _broken_csv(path, first_line, block, width) from error
+        n = frame.height
+        if block.count(b"\n") in (n, n - 1):
+            return frame, pl.int_range(first_line, first_line + n, dtype=pl.Int64, eager=True)
+    # Blank lines or quoted line breaks: only Python's reader tells where a record starts.
+    _decode(path, first_line, block)
+    records = [(line, x) for line, x in _csv_records(path, first_line, block) if x]
+    if error_or_none := _short_record(path, records, width):
+        raise error_or_none
+    frame = pl.DataFrame([x for _, x in records], schema, orient="row")
+    return frame, pl.Series([line for line, _ in records], dtype=pl.Int64)
 
 
 def _read_parquet(path: Path, columns: _Columns) -> Iterator[pl.DataFrame]:
@@ -382,16 +394,19 @@ def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
     rest = iter(pairs)
     start = 1
     while batch := list(itertools.islice(rest, 1 << 16)):
-        try:
-            labels, texts = zip(*batch, strict=True)
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"record {start} and after: expected pairs (label, text), got {batch[0]!r}"
-            ) from error
-        frame = pl.DataFrame(
-            {LABEL: [str(label) for label in labels], TEXT: list(texts)},
-            schema={LABEL: pl.String, TEXT: pl.String},
-        )
+        labels, texts = [], []
+        for number, pair in enumerate(batch, start):
+            try:
+                label, text = pair
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"record {number}: expected pairs (label, text), got {pair!r}"
+                ) from error
+            if not isinstance(text, str):
+                raise UserError(f"record {number}: the text must be a string, got {text!r}")
+            labels.append(None if label is None else str(label))
+            texts.append(text)
+        frame = pl.DataFrame({LABEL: labels, TEXT: texts}, {LABEL: pl.String, TEXT: pl.String})
         yield _numbered(frame, start)
         start += len(batch)
 
@@ -400,7 +415,9 @@ def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+    return (
+        cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+    )
 
 
 def _record_blocks(path: Path, block_bytes: int, *, quoted: bool) -> Iterator[_Block]:
@@ -478,9 +495,9 @@ def _too_few(path: Path, line: int, found: int, expected: int) -> None:
     )
 
 
-def _short_record(path: Path, first_line: int, block: bytes, width: int) -> UserError | None:
+def _short_record(path: Path, records: Iterable[_Record], width: int) -> UserError | None:
     """The first CSV record that does not have `width` fields."""
-    for line, record in _csv_records(first_line, block):
+    for line, record in records:
         if record and len(record) != width:
             few = "few" if len(record) < width else "many"
             return UserError(
@@ -490,23 +507,26 @@ def _short_record(path: Path, first_line: int, block: bytes, width: int) -> User
 
 
 def _broken_csv(path: Path, first_line: int, block: bytes, width: int) -> UserError:
-    line = first_line
-    try:
-        for start, record in _csv_records(first_line, block):
-            line = start + 1 if record == [] else start
-    except csv.Error as error:
-        return UserError(f"{path}:{line}: not CSV: {error}")
-    short = _short_record(path, first_line, block, width)
+    short = _short_record(path, _csv_records(path, first_line, block), width)
     return short or UserError(f"{path}:{first_line}: not CSV; check the quotes")
 
 
-def _csv_records(first_line: int, block: bytes) -> Iterator[tuple[int, list[str]]]:
+def _csv_records(path: Path, first_line: int, block: bytes) -> Iterator[_Record]:
     """Records with their first lines, by Python's reader: slow, for what polars does not tell."""
-    reader = csv.reader(io.StringIO(block.decode()), strict=True)
+    reader = _csv_reader(block)
     start = first_line
-    for record in reader:
-        yield start, record
-        start = first_line + reader.line_num
+    try:
+        for record in reader:
+            yield start, record
+            start = first_line + reader.line_num
+    except csv.Error as error:
+        raise UserError(f"{path}:{start}: not CSV: {error}") from error
+
+
+def _csv_reader(block: bytes) -> _csv.Reader:
+    # A document may be longer than Python's limit for a field, 128 KiB.
+    csv.field_size_limit(max(csv.field_size_limit(), len(block)))
+    return csv.reader(io.StringIO(block.decode()), strict=True)
 
 
 def _broken_json(path: Path, lines: pl.DataFrame) -> UserError:
