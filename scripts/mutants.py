@@ -136,7 +136,7 @@ def main(
     processes: int = 2,
     out: Path | None = None,
 ) -> None:
-    """Draw mutants, run the tests on each, write results/mutants-PACKAGE.json.
+    """Draw mutants, run the tests on each, write results/mutants/PACKAGE.json.
 
     Where there is a record already, its reasons for survivors are kept, and the score of the first
     run stays as ``before``. A run that was interrupted goes on where it was.
@@ -152,7 +152,7 @@ def main(
     """
     began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the temporary folder goes, too
-    record = out or ROOT / "results" / f"mutants-{package}.json"
+    record = out or ROOT / "results" / "mutants" / f"{package}.json"
     old: dict[str, Any] = json.loads(record.read_text("utf-8")) if record.exists() else {}
     where, folders = PACKAGES[package]
     sources = files(where)

@@ -130,6 +130,8 @@ def transposed(world, k, n):
 
 def retyped(world, k, n):
     p = world.params[k]
+    if world.optimizer.param_groups[0]["weight_decay"]:
+        return  # g + λθ may cancel, and Adam makes a step of full size of what float32 leaves
     world.rounded = True
     dtype = torch.float32 if p.dtype is torch.float64 else torch.float64
     p.data = world.place(p.data.to(dtype))

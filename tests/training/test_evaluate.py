@@ -188,7 +188,7 @@ def test_many_small_losses_count_beside_a_large_one(monkeypatch):
 def test_low_precision_of_sequences():
     class Low(Table):
         def forward(self, tokens, labels):
-            self.enabled = torch.is_autocast_enabled("cpu")
+            self.enabled = torch.is_autocast_cpu_enabled()
             return super().forward(tokens, labels).bfloat16()
 
     model = Low()
