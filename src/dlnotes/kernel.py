@@ -36,6 +36,12 @@ from torch.utils._device import DeviceContext
 
 Value = TypeVar("Value")
 
+PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+"""Types of tensors without operations of their own."""
+
+LOW_PRECISION = (torch.float16, torch.bfloat16)
+"""Dtypes that are computed in float32 and rounded once."""
+
 # dtype → how it is stored, what it is computed in, load, store
 TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
     torch.float32: ("float", "float", "{0}", "{0}"),
@@ -159,11 +165,9 @@ class Symbol:
         """``torch.where`` of a comparison."""
         if not isinstance(then, Symbol) and not isinstance(otherwise, Symbol):
             raise NotImplementedError("a choice between two constants is not compiled")
-        if not self.element:
-            raise NotImplementedError("numbers have no methods")
-        program = self.program
-        name = Symbol(program, self.name, True, True)  # the condition is no operand of arithmetic
-        return program.record("{} ? {} : {}", name, then, otherwise)
+        # A condition is no operand of arithmetic, whatever it was made of.
+        condition = Symbol(self.program, self.name, self.element, truth=True)
+        return condition._method("{} ? {} : {}", then, otherwise)
 
     def sqrt(self) -> Symbol:
         """√, as the tensor's method."""

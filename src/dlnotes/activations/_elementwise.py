@@ -17,6 +17,8 @@ from torch import Tensor
 
 from dlnotes.kernel import (
     CONTRACTED,
+    LOW_PRECISION,
+    PLAIN,
     Program,
     Symbol,
     apart,
@@ -40,8 +42,6 @@ void run(int64_t n, int64_t threads, {arguments}) {{
 GRAIN = 1 << 15  # elements that are worth a thread, as in torch
 
 Kinds = Sequence[tuple[torch.dtype, bool]]
-
-_PLAIN = {Tensor, torch.nn.Parameter}
 
 
 def elementwise(formula: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,7 +114,7 @@ def in_operations(
 ) -> Any:
     """The formula in tensor operations."""
     dtype = tensors[0].dtype
-    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    wide = torch.float32 if dtype in LOW_PRECISION else dtype
     result = formula(*(t.to(wide) for t in tensors), **settings)
     if wide is dtype:
         return result
@@ -178,7 +178,7 @@ def _held(t: Tensor) -> Tensor | None:
 
     No other thread has the alias; while the loop runs, one may give ``t`` itself other memory.
     """
-    if type(t) not in _PLAIN:
+    if type(t) not in PLAIN:
         return None
     try:
         t = t.detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -23,15 +23,13 @@ ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
 OPTIONS = ("maximize", "differentiable", "fused")
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    for x in value if isinstance(value, (tuple, list)) else (value,):
-        if isinstance(x, Tensor):
-            if x.numel() != 1:
-                raise ValueError(f"must have one element, not {tuple(x.shape)}")
-            x = x.detach().item()
-        if isinstance(x, bool) or not isinstance(x, numbers.Real):
-            raise TypeError(f"must be a number, not {type(x).__name__}")
-        yield float(x)
+def _float(x: Any) -> float:
+    """A real number as a float; NaN, which no range allows, for anything else."""
+    try:
+        x = x.detach().item() if isinstance(x, Tensor) else x
+        return math.nan if isinstance(x, bool) or not isinstance(x, numbers.Real) else float(x)
+    except (RuntimeError, OverflowError):  # a tensor of several numbers or of none; 10**400
+        return math.nan
 
 
 def check(name: str, value: Any) -> None:
@@ -42,16 +40,14 @@ def check(name: str, value: Any) -> None:
     if name not in ALLOWED:
         return
     allowed, ok = ALLOWED[name]
-    try:
-        found = list(_numbers(value))
-        single = not isinstance(value, (tuple, list))
-        valid = all(map(ok, found)) and (len(found) == 2 if name == "betas" else single)
-    except (TypeError, ValueError, RuntimeError):
-        valid = False
-    if not valid:
+    wanted = 2 if name == "betas" else None  # how many, or a number by itself
+    found = value if isinstance(value, (tuple, list)) else [value]
+    count = len(value) if found is value else None
+    if count != wanted or not all(ok(_float(x)) for x in found):
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
 def meant(name: str, known: Sequence[str]) -> str:
+    """A hint at the known name that is most like one that is not known, or nothing."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -17,11 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlnotes.kernel import CPP, compiled
+from dlnotes.kernel import CPP, PLAIN, compiled
 from dlnotes.optim._kernel import Kernel
-
-PLAIN = frozenset({Tensor, torch.nn.Parameter})
-"""Types without operations of their own."""
 
 CODES = {torch.float32: 1, torch.float64: 2, torch.float16: 3, torch.bfloat16: 4}
 """The codes of the dtypes in ``native.cpp``."""

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 from torch._C._nn import flatten_dense_tensors
 
-from dlnotes.optim._native import PLAIN
-
-LOW_PRECISION = (torch.float16, torch.bfloat16)
+from dlnotes.kernel import LOW_PRECISION, PLAIN
 
 SMALL = 1 << 14
 """Tensors of up to so many elements share a flat buffer."""
@@ -35,7 +33,7 @@ def step(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update, divisib
         divisible: Whether tensors may be cut up and joined, since the rule is elementwise.
     """
     alone = _alone(rows) if divisible else [False] * len(rows)
-    alike = _alike([row[:-1] if counts else row for row in rows])
+    alike = _alike([_parts(row, counts)[0] for row in rows])
     together: dict[Any, list[Sequence[Tensor]]] = {}
     for row, separate, similar in zip(rows, alone, alike, strict=True):
         if separate and similar and row[0].numel() <= SMALL:
@@ -64,9 +62,10 @@ def step_one(
         cut: Whether a large tensor may be updated piece by piece.
         exact: Compute with the step as a Python number; else it stays a tensor, as a tracer needs.
     """
-    check_shapes(row[:-1] if counts else row)
-    t = _count(row[-1], exact) if counts else None
-    theta, g, *accumulators = row[:-1] if counts else row
+    tensors, counter = _parts(row, counts)
+    check_shapes(tensors)
+    t = None if counter is None else _count(counter, exact)
+    theta, g, *accumulators = tensors
     targets = [theta, *accumulators]
     if g.is_sparse and not divisible:
         g = g.to_dense()
@@ -93,15 +92,21 @@ def step_one(
             target.copy_(_like(target, x))
 
 
+def _parts(row: Sequence[Tensor], counts: bool) -> tuple[Sequence[Tensor], Tensor | None]:
+    """The tensors of a row, which have one shape, and its step."""
+    return (row[:-1], row[-1]) if counts else (row, None)
+
+
 def step_differentiably(row: Sequence[Tensor], counts: bool, update: Update) -> list[Tensor]:
     """Update one parameter so that autograd can differentiate through the step.
 
     Returns:
         The new accumulators; the old ones are unchanged, since autograd may need them.
     """
-    check_shapes(row[:-1] if counts else row)
-    t = _count(row[-1], exact=False) if counts else None
-    theta, g, *accumulators = row[:-1] if counts else row
+    tensors, counter = _parts(row, counts)
+    check_shapes(tensors)
+    t = None if counter is None else _count(counter, exact=False)
+    theta, g, *accumulators = tensors
     new = updated(update, [x.clone() for x in (theta, *accumulators)], g, t)
     theta.copy_(_like(theta, new[0]))
     return [_like(old, x) for old, x in zip(accumulators, new[1:], strict=True)]

@@ -289,23 +289,23 @@ class UpdateRule(Optimizer):
         if not pairs:
             return
         states = self._states([p for p, _ in pairs])
-        columns = [list(column) for column in zip(*pairs, strict=True)]
-        columns += [[state[name] for state in states] for name in self._names()]
-        rows = list(zip(*columns, strict=True))
+        columns = [[state[name] for state in states] for name in self._names()]
+        rows = [(*pair, *accumulated) for pair, *accumulated in zip(pairs, *columns, strict=True)]
 
         def update(theta: Tensor, g: Tensor, *others: Tensor, t: Any) -> tuple[Tensor, ...]:
             counted = {"t": t} if counts else {}
             return self.update(theta, g, *others, maximize=maximize, **hyper, **counted)
 
-        if torch.compiler.is_compiling():
-            divisible = self.elementwise is not False
-        else:
-            divisible = _kernel.is_elementwise(type(self), hyper)
         if differentiable:
             for row, state in zip(rows, states or [{}] * len(rows), strict=True):
                 new = _plain.step_differentiably(row, counts, update)
                 state.update(zip(self.accumulators, new, strict=True))
-        elif recorded:
+            return
+        if torch.compiler.is_compiling():
+            divisible = self.elementwise is not False
+        else:
+            divisible = _kernel.is_elementwise(type(self), hyper)
+        if recorded:
             for row in rows:
                 _plain.step_one(row, counts, update, divisible, exact=False)
         else:
@@ -316,26 +316,25 @@ class UpdateRule(Optimizer):
     ) -> list[Tensor]:
         """Update the parameters that a kernel can take, and return the others."""
 
+        def do_without(reason: Exception) -> None:
+            if forced:
+                raise RuntimeError(f"fused=True, but there is no kernel: {reason}")
+            say_it_is_slow(reason)
+
         def build(dtype: torch.dtype) -> _kernel.Kernel | None:
             kernel = _kernel.build(type(self), dtype, maximize, hyper)
             if isinstance(kernel, _kernel.Kernel):
                 return kernel
-            if forced:
-                raise RuntimeError(f"fused=True, but there is no kernel: {kernel}")
-            say_it_is_slow(kernel)
+            do_without(kernel)
             return None
 
         if not any(p.is_cpu for p in params):  # nothing to compile for
-            if forced and any(p.grad is not None for p in params):
-                raise RuntimeError(
-                    "fused=True, but there is no kernel: the parameters are not on the CPU"
-                )
+            if any(p.grad is not None for p in params):
+                do_without(NotImplementedError("the parameters are not on the CPU"))
             return params
         library, names = _native.load(), self._names()
         if isinstance(library, Exception):
-            if forced:
-                raise RuntimeError(f"fused=True, but there is no kernel: {library}")
-            say_it_is_slow(library)
+            do_without(library)
             return params
         states: Any = list(map(self.state.get, params)) if names else []
         if forced or not all(states):  # a state is made for those that have a gradient
