@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import torch
+
+from dlnotes.models import MODELS
+
 SMALL: dict[str, dict[str, Any]] = {
     "fasttext": {"buckets": 100},
     "textcnn": {"embedding_dim": 8, "maps": 4},
@@ -23,3 +27,10 @@ SMALL: dict[str, dict[str, Any]] = {
 def model_args(name: str) -> list[str]:
     """The same for the command line."""
     return ["--model-args", *(f"{key}={value}" for key, value in SMALL[name].items())]
+
+
+def make(dataset, name="textcnn", **settings):
+    """A tiny model for a data set of three classes, with the same weights at each call."""
+    torch.manual_seed(0)
+    sizes = {"vocabulary_size": len(dataset.vocabulary), "num_classes": 3}
+    return MODELS[name](**sizes, **(SMALL[name] | settings))

@@ -49,6 +49,7 @@ def sanitized(tmp_path_factory):
         "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch leave theirs to the system
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "DLNOTES_CACHE": str(cache),
+        "PYTHONPATH": os.pathsep.join(sys.path),
     }
 
     def run(*command):

@@ -8,7 +8,6 @@ computed nothing, so that a child's first call is a first call.
 import contextlib
 import os
 import sys
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -19,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dlnotes import activations
 from dlnotes.activations import _elementwise
 from dlnotes.oracles.activations import ORACLES
+from forking import error_in_a_fork
 
 DTYPES = {
     "float32": torch.float32,
@@ -218,24 +218,7 @@ def main(cells):
     # What torch imports late, it imports once and not in every child.
     torch.testing.assert_close(torch.zeros(2), torch.func.vmap(torch.sin)(torch.zeros(2)))
     for name in cells:
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reader)
-            status = 1
-            try:
-                cell(*name.split("/"))
-                status = 0
-            except BaseException:
-                os.write(writer, traceback.format_exc()[-1500:].encode())
-            finally:
-                os._exit(status)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as pipe:
-            text = pipe.read().decode(errors="replace").replace("\n", "\\n")
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            text += f"killed by signal {os.WTERMSIG(status)}"
+        text = error_in_a_fork(cell, *name.split("/")).replace("\n", "\\n")
         sys.stdout.write(f"{name}\t{text}\n")
         sys.stdout.flush()
 

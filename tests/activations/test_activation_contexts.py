@@ -25,7 +25,11 @@ def has_compiler():
 
 def failures(cells):
     """Run the cells; what failed, with its reason."""
-    environment = {**os.environ, "HOSTILE_COMPILER": str(int(has_compiler()))}
+    environment = {
+        **os.environ,
+        "HOSTILE_COMPILER": str(int(has_compiler())),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     done = subprocess.run(
         [sys.executable, PROGRAM, *cells],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Steps in unusual contexts, each in a process of its own: ``python hostile_contexts.py [PART]``.
+"""Steps in unusual contexts, each in a process of its own: ``python hostile_contexts.py [PART PARTS]``.
 
 A cell is a default dtype, a default device, a mode, and whether the mode is there at the first step
 or at a later one. Every cell runs in a fork of a process that has imported torch and our rules but
@@ -10,11 +10,9 @@ process has to live. Prints one line of JSON for each cell that fails, and how m
 import contextlib
 import itertools
 import json
-import os
-import signal
 import sys
-import traceback
 import warnings
+from functools import partial
 
 import torch
 import torch._dynamo  # imported here, and not in every fork
@@ -23,6 +21,7 @@ from torch.nn import Parameter
 
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.oracles.optimizers import ORACLES
+from forking import error_in_a_fork
 
 CANARY = 12345.0  # exact in every dtype's neighbourhood: compared bit for bit with itself
 MARGIN = 64
@@ -47,19 +46,12 @@ class Watching(torch.overrides.TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def counting():
-    before = Counting.seen
-    with Counting():
+def noticed_by(mode):
+    """A mode that has to see the operations of the step."""
+    before = mode.seen
+    with mode():
         yield
-    assert Counting.seen > before + 3, "the mode has not seen the step"
-
-
-@contextlib.contextmanager
-def watching():
-    before = Watching.seen
-    with Watching():
-        yield
-    assert Watching.seen > before + 3, "the mode has not seen the step"
+    assert mode.seen > before + 3, "the mode has not seen the step"
 
 
 @contextlib.contextmanager
@@ -97,8 +89,8 @@ MODES = {
     "plain": contextlib.nullcontext,
     "inference": torch.inference_mode,
     "no_grad": torch.no_grad,
-    "dispatch mode": counting,
-    "function mode": watching,
+    "dispatch mode": partial(noticed_by, Counting),
+    "function mode": partial(noticed_by, Watching),
     "transform": in_a_transform,
     "dual level": with_dual_numbers,
     "deterministic": deterministic,
@@ -160,6 +152,7 @@ def guard_states(optimizer, wholes):
 
 
 def cell(name, ambient, device, mode, first):
+    warnings.simplefilter("ignore")
     oracle = ORACLES[name]
     hyper = oracle.grid[0]
     ours, optimizer, wholes = make(oracle.rule, hyper)
@@ -212,30 +205,6 @@ def cell(name, ambient, device, mode, first):
             assert state["step"].item() == (2 if first else 4)
 
 
-def run(arguments):
-    """The cell's error, or None, from a process of its own."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        signal.alarm(120)
-        message = b""
-        try:
-            warnings.simplefilter("ignore")
-            cell(*arguments)
-        except BaseException:
-            message = traceback.format_exc(limit=-4).encode()
-        os.write(writing, message[:4000])
-        os._exit(1 if message else 0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        message = pipe.read().decode(errors="replace")
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return f"killed by signal {os.WTERMSIG(status)}"
-    return message or (None if status == 0 else f"exit status {status}")
-
-
 def main(part: int, parts: int) -> None:
     modes = [mode for mode in MODES if mode != "profiler"]  # which takes seconds to start
     cells = list(itertools.product(AMBIENT, DEVICES, modes, (True, False)))
@@ -248,7 +217,7 @@ def main(part: int, parts: int) -> None:
         for f in (True, False)
     ]
     for arguments in listed[part::parts]:
-        error = run(arguments)
+        error = error_in_a_fork(cell, *arguments)
         if error:
             print(json.dumps({"cell": list(map(str, arguments)), "error": error}), flush=True)
     print(json.dumps({"cells": len(listed[part::parts])}))

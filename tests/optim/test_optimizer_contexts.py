@@ -35,7 +35,11 @@ def hostile(part, parts):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+        env={
+            **os.environ,
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
     )
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert done.returncode == 0, done.stderr[-2000:]

@@ -40,6 +40,17 @@ def params():
     return [start(5), start(23)]
 
 
+def assert_they_go_on_alike(ours, optimizer, theirs, reference):
+    steps(theirs, reference, 7, 20)
+    steps(ours, optimizer, 7, 20)
+    assert_equal(ours, theirs)
+
+
+def copy_to(params, others):
+    for p, q in zip(params, others, strict=True):
+        q.data.copy_(p)
+
+
 def assert_equal(ours, theirs):
     for p, q, old in zip(ours, theirs, params(), strict=True):
         torch.testing.assert_close(p.detach(), q.detach(), rtol=1e-12, atol=0)
@@ -55,13 +66,10 @@ def test_torchs_state_goes_on_in_ours(name, hyper):
     saved = copy.deepcopy(reference.state_dict())
     converted = from_torch(OPTIMIZERS[name], saved)
     assert str(saved) == str(reference.state_dict())  # it is left as it was
-    for p, q in zip(ours, theirs, strict=True):
-        p.data.copy_(q)
+    copy_to(theirs, ours)
     optimizer = oracle.rule(ours)  # with other hyper-parameters, which the state replaces
     optimizer.load_state_dict(converted)
-    steps(theirs, reference, 7, 20)
-    steps(ours, optimizer, 7, 20)
-    assert_equal(ours, theirs)
+    assert_they_go_on_alike(ours, optimizer, theirs, reference)
 
 
 @every_case
@@ -71,13 +79,10 @@ def test_our_state_goes_on_in_torchs(name, hyper):
     optimizer = oracle.rule(ours, **hyper)
     steps(ours, optimizer, 0, 7)
     converted = to_torch(OPTIMIZERS[name], optimizer.state_dict())
-    for p, q in zip(ours, theirs, strict=True):
-        q.data.copy_(p)
+    copy_to(ours, theirs)
     reference = getattr(torch.optim, type(oracle.torch(params())).__name__)(theirs)
     reference.load_state_dict(converted)
-    steps(theirs, reference, 7, 20)
-    steps(ours, optimizer, 7, 20)
-    assert_equal(ours, theirs)
+    assert_they_go_on_alike(ours, optimizer, theirs, reference)
 
 
 @every_case
@@ -101,8 +106,7 @@ def test_dampened_momentum_is_the_average_itself():
     theirs, ours = params(), params()
     reference = torch.optim.SGD(theirs, lr=0.01, momentum=0.9, dampening=0.9)
     steps(theirs, reference, 0, 5)
-    for p, q in zip(ours, theirs, strict=True):
-        p.data.copy_(q)
+    copy_to(theirs, ours)
     optimizer = Momentum(ours)
     optimizer.load_state_dict(from_torch(Momentum, reference.state_dict()))
     steps(theirs, reference, 5, 15)

@@ -20,13 +20,7 @@ from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import Interrupted, fit
 from dlnotes.training.schedule import constant, halving, inverse_sqrt, linear, with_warmup
-from small import SMALL
-
-
-def make(dataset, name="textcnn", **settings):
-    torch.manual_seed(0)
-    sizes = {"vocabulary_size": len(dataset.vocabulary), "num_classes": 3}
-    return MODELS[name](**sizes, **(SMALL[name] | settings))
+from small import make
 
 
 def run(dataset, model, optimizer=None, **options):

@@ -16,7 +16,6 @@ from torch import nn
 import dlnotes.training.fit as fit_module
 from dlnotes.data.pairs import load_pairs
 from dlnotes.errors import UserError
-from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS, Adam, GradientDescent, clip_grad_norm_
 from dlnotes.training.board import Board, confusion_figure
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier, save_weights
@@ -26,15 +25,9 @@ from dlnotes.training.fit import fit
 from dlnotes.training.sound import LARGEST, defect
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
-from small import SMALL
+from small import SMALL, make
 
 NAN, INF = float("nan"), float("inf")
-
-
-def make(dataset, name="textcnn", **settings):
-    torch.manual_seed(0)
-    sizes = {"vocabulary_size": len(dataset.vocabulary), "num_classes": 3}
-    return MODELS[name](**sizes, **(SMALL[name] | settings))
 
 
 def run(dataset, model, optimizer=None, **options):
