@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.activations import ACTIVATIONS
-from dlnotes.arguments import Count, NotNegative, Seed, checked
+from dlnotes.arguments import Count, Rate, Seed, checked
 from dlnotes.cli import run
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
@@ -78,7 +78,7 @@ def main(
     hidden: tuple[Count, ...] = (100,),
     activation: str = "relu",
     optimizer: str = "adam",
-    lr: NotNegative = 3e-3,
+    lr: Rate = 3e-3,
     epochs: Count = 30,
     batch_size: Count = 32,
     initialisation: str = "he",

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import Parameter
 
-from dlnotes.optim import OPTIMIZERS, GradientDescent
+from dlnotes.optim import OPTIMIZERS, GradientDescent, _kernel, _native
 from dlnotes.oracles.optimizers import ORACLES
 
 ROOM, MARGIN = 96, 32
@@ -402,3 +402,61 @@ def test_a_gradient_in_another_parameters_memory_is_read_after_that_ones_step():
             results.append((a.detach(), b.detach(), c.detach()))
         assert torch.equal(results[0][1], torch.full((n,), 0.75))
         assert all(map(torch.equal, *results))
+
+
+def stepped_natively(*params):
+    """The indices of the parameters that the native step leaves to the plain one."""
+    kernels = {}
+
+    def build(dtype):
+        hyper = {"lr": 0.5, "weight_decay": 0.0}
+        return kernels.setdefault(dtype, _kernel.build(GradientDescent, dtype, False, hyper))
+
+    library, hyper = _native.load(), {"lr": 0.5, "weight_decay": 0.0}
+    if isinstance(library, Exception):
+        pytest.skip(f"no native step on this machine: {library}")
+    return _native.step(library, [list(params)], False, build, hyper, False)
+
+
+def with_gradient(values, gradient=None):
+    p = Parameter(values)
+    p.grad = torch.ones_like(p) if gradient is None else gradient
+    return p
+
+
+def test_what_the_native_step_leaves():
+    """The first parameter is as it should be, and is always taken."""
+    memory = torch.ones(8)
+    freed = torch.ones(100)[90:]
+    short = with_gradient(torch.ones(100)[90:])
+    short.data.untyped_storage().resize_(95 * 4)
+    gone = with_gradient(freed, torch.ones(10))
+    freed.untyped_storage().resize_(0)
+    # Two bytes beside where a float may begin: alignments of allocations are larger than that.
+    askew = torch.frombuffer(bytearray(42), dtype=torch.uint8, offset=2).numpy()
+    cases = {
+        "the same memory": [with_gradient(memory), with_gradient(memory)],
+        "a part of it": [with_gradient(memory[:5]), with_gradient(memory[4:])],
+        "a gradient in another parameter": [
+            with_gradient(memory),
+            with_gradient(torch.ones(8), memory),
+        ],
+        "its own gradient": [with_gradient(memory, memory)],
+        "gaps": [with_gradient(torch.ones(8)[::2])],
+        "gaps that hold another": [with_gradient(memory[::2]), with_gradient(memory[1:2])],
+        "another size": [with_gradient(torch.ones(3).double())],
+        "a storage that is too small": [short],
+        "a storage without memory": [gone],
+        "an address that is no multiple of 4": [
+            with_gradient(torch.frombuffer(askew, dtype=torch.float32)[:5])
+        ],
+    }
+    cases["another size"][0].grad.data = torch.ones(2).double()
+    for what, others in cases.items():
+        first = with_gradient(torch.ones(3))
+        assert stepped_natively(first, *others) == [k + 1 for k in range(len(others))], what
+        assert torch.equal(first, torch.full((3,), 0.5)), what
+    apart = [with_gradient(memory[:4]), with_gradient(memory[4:])]
+    assert stepped_natively(*apart) == []
+    shared = torch.ones(3)
+    assert stepped_natively(*(with_gradient(torch.ones(3), shared) for _ in range(2))) == []

@@ -440,3 +440,26 @@ def test_clipping_a_gradient_that_is_not_finite_is_not_silent(dataset, value):
 def test_class_weights_are_numbers(dataset, weights):
     with pytest.raises(UserError, match="class_weights must be finite and at least 0"):
         run(dataset, make(dataset), class_weights=torch.tensor(weights))
+
+
+def test_numbers_of_every_kind_are_looked_at():
+    """Sparse, complex and 8-bit numbers, which have no norm or no NaN in the usual place."""
+    complex_nan = torch.tensor([1 + 1j, complex(NAN, 0)])
+    sparse = torch.sparse_coo_tensor([[1]], [NAN], (3,), check_invariants=True)
+    compressed = torch.eye(3).to_sparse_csr()
+    for buffer in (torch.eye(3).to_sparse(), compressed, torch.ones(2).to(torch.float8_e4m3fn)):
+        model = torch.nn.Linear(2, 2)
+        model.register_buffer("extra", buffer)
+        assert defect(model) is None
+    for buffer in (complex_nan, sparse, torch.tensor([NAN]).to(torch.float8_e4m3fn)):
+        model = torch.nn.Linear(2, 2)
+        model.register_buffer("extra", buffer)
+        assert defect(model) == "extra holds NaN"
+    model, optimizer = torch.nn.Linear(2, 2), torch.optim.SGD([torch.ones(1)], lr=0.1)
+    optimizer.state[model.weight] = {"m": complex_nan}
+    assert defect(model, optimizer) == "the optimizer's m of weight holds NaN"
+
+
+def test_a_rate_that_is_no_float32_is_refused(dataset):
+    with pytest.raises(UserError, match=r"lr must be at least 0 and below 3.4e\+38, not 1e\+39"):
+        train_classifier(dataset, model="fasttext", lr=1e39)

@@ -101,6 +101,11 @@ class UpdateRule(Optimizer):
         keywords = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
         cls._hyper = tuple(a.name for a in keywords)
         cls._defaults = {a.name: a.default for a in keywords if a.default is not a.empty}
+        keys = cls._names()
+        if len({*keys}) < len(keys):
+            raise TypeError(f"{cls.__name__}.accumulators must have different names: {keys}")
+        if taken := {*cls._hyper} & {"params", "weight_decay", *OPTIONS}:
+            raise TypeError(f"{cls.__name__}.rule cannot have a hyper-parameter {min(taken)!r}")
 
     def __init__(
         self,
@@ -353,9 +358,10 @@ class UpdateRule(Optimizer):
             )
         return params
 
-    def _names(self) -> tuple[str, ...]:
+    @classmethod
+    def _names(cls) -> tuple[str, ...]:
         """The keys of a parameter's state."""
-        return (*self.accumulators, "step") if "t" in self._hyper else self.accumulators
+        return (*cls.accumulators, "step") if "t" in cls._hyper else cls.accumulators
 
     def _states(self, params: list[Tensor]) -> list[dict[str, Tensor]]:
         """The states of parameters, made at the first gradient; none if the rule has no state."""

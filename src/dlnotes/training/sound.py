@@ -48,14 +48,28 @@ def _tensors(
     names: dict[Tensor, str] = {}
     for name, parameter in model.named_parameters():
         names[parameter] = name
-        if parameter.numel() and (parameter.is_floating_point() or parameter.is_complex()):
-            yield "parameter", name, parameter.detach()
+        if (found := _numbers(parameter)) is not None:
+            yield "parameter", name, found
     for name, buffer in model.named_buffers():
-        if buffer.is_floating_point() and buffer.numel():
-            yield "buffer", name, buffer
+        if (found := _numbers(buffer)) is not None:
+            yield "buffer", name, found
     if optimizer is not None:
         for of_parameter, entries in optimizer.state.items():
             of = names.get(of_parameter, "a parameter")
             for key, value in entries.items():
-                if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
-                    yield "state", f"the optimizer's {key} of {of}", value.detach()
+                if isinstance(value, Tensor) and (found := _numbers(value)) is not None:
+                    yield "state", f"the optimizer's {key} of {of}", found
+
+
+def _numbers(tensor: Tensor) -> Tensor | None:
+    """The numbers of a tensor as a dense one; None if it has none that could be lost."""
+    tensor = tensor.detach()
+    if tensor.layout is torch.sparse_coo:
+        tensor = tensor.coalesce().values()
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
+        tensor = tensor.values()
+    if tensor.layout is not torch.strided or not tensor.numel():
+        return None
+    if tensor.is_floating_point():
+        return tensor.float() if tensor.element_size() == 1 else tensor  # float8 has no norm
+    return tensor if tensor.is_complex() else None

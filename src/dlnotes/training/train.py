@@ -19,8 +19,8 @@ from typing_extensions import Unpack
 from dlnotes.arguments import (
     Count,
     Natural,
-    NotNegative,
     Positive,
+    Rate,
     Seed,
     Share,
     check_names,
@@ -87,7 +87,7 @@ def train_classifier(
     model_settings: Mapping[str, Any] | None = None,
     vectors: Path | str | None = None,
     optimizer: str = "adam",
-    lr: NotNegative = 1e-3,
+    lr: Rate = 1e-3,
     optimizer_settings: Mapping[str, Any] | None = None,
     epochs: Count = 10,
     batch_size: Count | None = 64,
