@@ -33,7 +33,7 @@ class Counting(torch.utils._python_dispatch.TorchDispatchMode):
     seen = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        Counting.seen += 1
+        Counting.seen += "copy_" in function.__name__
         return function(*args, **(kwargs or {}))
 
 
@@ -41,17 +41,17 @@ class Watching(torch.overrides.TorchFunctionMode):
     seen = 0
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        Watching.seen += 1
+        Watching.seen += "copy_" in function.__name__
         return function(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
 def noticed_by(mode):
-    """A mode that has to see the operations of the step."""
+    """A mode that has to see the operations that move the parameters."""
     before = mode.seen
     with mode():
         yield
-    assert mode.seen > before + 3, "the mode has not seen the step"
+    assert mode.seen > before, "the mode has not seen the step"
 
 
 @contextlib.contextmanager
