@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dlnotes.arguments import Count, Natural, Positive, Rate, Seed, Share, checked
+from dlnotes.arguments import Count, Natural, NotNegative, Positive, Seed, Share, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
@@ -35,7 +35,7 @@ def main(
     vectors: str | None = None,
     out: Path | None = None,
     optimizer: str = "adam",
-    lr: Rate = 1e-3,
+    lr: NotNegative = 1e-3,
     epochs: Count = 10,
     batch_size: Natural = 64,
     seed: Seed = 0,

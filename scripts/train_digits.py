@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.activations import ACTIVATIONS
-from dlnotes.arguments import Count, Rate, Seed, checked
+from dlnotes.arguments import Count, NotNegative, Seed, checked
 from dlnotes.cli import run
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
@@ -22,6 +22,7 @@ from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass
 from dlnotes.foundations.digits import Split, digits, mnist
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.record import provenance
+from dlnotes.training.train import make_optimizer
 
 
 def accuracy(network: Network, split: Split) -> float:
@@ -78,7 +79,7 @@ def main(
     hidden: tuple[Count, ...] = (100,),
     activation: str = "relu",
     optimizer: str = "adam",
-    lr: Rate = 3e-3,
+    lr: NotNegative = 3e-3,
     epochs: Count = 30,
     batch_size: Count = 32,
     initialisation: str = "he",
@@ -125,8 +126,7 @@ def main(
         initialisation=initialisation,
         generator=generator,
     )
-    rule: Any = OPTIMIZERS[optimizer]
-    optimise = rule(network.parameters(), lr=lr)
+    optimise = make_optimizer(optimizer, network.parameters(), lr)
     y = torch.eye(10)[training.y]
     board: Any = SummaryWriter(str(out))
     step, start = 0, time.perf_counter()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dlnotes.arguments import Count, Natural, Positive, Rate, Seed, Share, checked
+from dlnotes.arguments import Count, Natural, NotNegative, Positive, Seed, Share, checked
 from dlnotes.cli import lines as lines_of
 from dlnotes.cli import run as run_script
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
@@ -31,7 +31,7 @@ def train(
     model: str = "seq2seq",
     out: Path | None = None,
     optimizer: str = "adam",
-    lr: Rate = 1e-3,
+    lr: NotNegative = 1e-3,
     epochs: Count = 10,
     batch_size: Count = 128,
     seed: Seed = 0,

@@ -51,8 +51,7 @@ class Range:
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, below=2**63)]
-Rate = Annotated[float, Range(0, below=3.4e38)]
-"""A learning rate; float32 ends at 3.4e38."""
+NotNegative = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(above=0)]
 Share = Annotated[float, Range(0, below=1)]
 

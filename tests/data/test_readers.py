@@ -141,7 +141,11 @@ def test_what_a_folder_may_hold(tmp_path):
     assert [frame.height for frame in frames] == [2, 1], "a block ends when it is full"
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"cut" * 99)[:-9], b""])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"cut" * 99)[:-9], b""],
+    ids=["no gzip", "cut off", "empty"],  # a gzip file holds the second in which it was made
+)
 def test_a_broken_file_in_a_folder_is_named(tmp_path, content):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.txt").write_bytes(b"x")

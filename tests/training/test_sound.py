@@ -23,7 +23,7 @@ from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.explain import Explanation, attention_figure
 from dlnotes.training.fit import fit
 from dlnotes.training.sound import LARGEST, defect
-from dlnotes.training.train import train_classifier
+from dlnotes.training.train import make_optimizer, train_classifier
 from dlnotes.training.translation import train_translator
 from small import SMALL, make
 
@@ -460,6 +460,7 @@ def test_numbers_of_every_kind_are_looked_at():
     assert defect(model, optimizer) == "the optimizer's m of weight holds NaN"
 
 
-def test_a_rate_that_is_no_float32_is_refused(dataset):
-    with pytest.raises(UserError, match=r"lr must be at least 0 and below 3.4e\+38, not 1e\+39"):
-        train_classifier(dataset, model="fasttext", lr=1e39)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_rate_that_is_no_float32_is_refused(name):
+    with pytest.raises(UserError, match=r"lr must be .* below 3.4e\+38, not 1e\+39"):
+        make_optimizer(name, torch.nn.Linear(2, 2).parameters(), lr=1e39)

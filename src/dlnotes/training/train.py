@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -13,14 +13,14 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor
 from typing_extensions import Unpack
 
 from dlnotes.arguments import (
     Count,
     Natural,
+    NotNegative,
     Positive,
-    Rate,
     Seed,
     Share,
     check_names,
@@ -87,7 +87,7 @@ def train_classifier(
     model_settings: Mapping[str, Any] | None = None,
     vectors: Path | str | None = None,
     optimizer: str = "adam",
-    lr: Rate = 1e-3,
+    lr: NotNegative = 1e-3,
     optimizer_settings: Mapping[str, Any] | None = None,
     epochs: Count = 10,
     batch_size: Count | None = 64,
@@ -195,7 +195,7 @@ def train_classifier(
             pretrained = _learn_vectors(dataset, classifier, seed, progress)
         if pretrained:
             _start_from(pretrained, classifier)
-        rule = make_optimizer(optimizer, classifier.model, lr, optimizer_settings)
+        rule = make_optimizer(optimizer, classifier.model.parameters(), lr, optimizer_settings)
         return classifier, rule, len(pretrained.ids) if pretrained else 0
 
     classifier, rule, pretrained = start(dataset)
@@ -356,15 +356,17 @@ def check_choices(device: str, amp: bool, optimizer: str, schedule: str) -> torc
 
 
 def make_optimizer(
-    name: str, model: nn.Module, lr: float, settings: Mapping[str, Any] | None
+    name: str, parameters: Iterable[Tensor], lr: float, settings: Mapping[str, Any] | None = None
 ) -> torch.optim.Optimizer:
-    """A rule of `OPTIMIZERS` over the model's parameters.
+    """A rule of `OPTIMIZERS` over parameters in float32.
 
     Raises:
         UserError: A hyper-parameter that the rule refuses.
     """
+    if lr > torch.finfo(torch.float32).max:
+        raise UserError(f"lr must be a number that float32 holds, below 3.4e+38, not {lr:g}")
     try:
-        return OPTIMIZERS[name](model.parameters(), lr=lr, **(settings or {}))
+        return OPTIMIZERS[name](parameters, lr=lr, **(settings or {}))
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
 

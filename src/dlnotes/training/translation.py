@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from dlnotes.arguments import Count, Natural, Positive, Rate, Seed, Share, checked
+from dlnotes.arguments import Count, Natural, NotNegative, Positive, Seed, Share, checked
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
 from dlnotes.data.pairs import ParallelText
@@ -305,7 +305,7 @@ def train_translator(
     model: str = "seq2seq",
     model_settings: Mapping[str, Any] | None = None,
     optimizer: str = "adam",
-    lr: Rate = 1e-3,
+    lr: NotNegative = 1e-3,
     optimizer_settings: Mapping[str, Any] | None = None,
     epochs: Count = 10,
     batch_size: Count = 128,
@@ -391,7 +391,7 @@ def train_translator(
         data.target_vocabulary,
         data.tokenizer,
     ).to(place)
-    rule = make_optimizer(optimizer, translator.model, lr, optimizer_settings)
+    rule = make_optimizer(optimizer, translator.model.parameters(), lr, optimizer_settings)
     board = Board(out)
     try:
         learn = learning(
