@@ -48,7 +48,7 @@ void run(int64_t tensors, const int64_t *offset, void *const *pointer, const dou
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {{
         double scalar[{slots}], now = NAN; /* no t is equal to that */
-#pragma omp for schedule(dynamic) nowait
+#pragma omp for schedule(guided) nowait
         for (int64_t b = 0; b < blocks; b++) {{
             const int64_t start = b * size, end = start + size < total ? start + size : total;
             int64_t k = 0, above = tensors;
