@@ -1,49 +1,6 @@
-"""Prove the notes' code against torch and the papers: note, oracle, largest difference."""
+"""``dlnotes verify`` in a checkout."""
 
-from __future__ import annotations
-
-import sys
-from dataclasses import asdict
-from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
-
-from dlnotes.cli import run
-from dlnotes.oracles import rows
-from dlnotes.training.classifier import write_json
-from dlnotes.training.record import provenance
-
-
-def main(json: Path | None = None, steps: int = 300) -> None:
-    """Compare everything with its oracle; exit with 1 when a row is out of its tolerance.
-
-    Args:
-        json: Also write the rows to this file.
-        steps: Steps of a trajectory.
-    """
-    compared = list(rows(steps))
-    table = Table(title="Ours against torch and the papers, float64")
-    for heading in ("note", "oracle", "mapping", "cases", "largest difference", "tolerance", "ok"):
-        table.add_column(heading, justify="right" if heading[0] in "lct" else "left")
-    for row in compared:
-        table.add_row(
-            row.note,
-            row.oracle,
-            row.mapping,
-            str(row.cases),
-            f"{row.difference:.1e}",
-            f"{row.tolerance:.0e}" if row.tolerance else "0",
-            "yes" if row.ok else "[bold red]NO",
-        )
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
-    if json:
-        record = [{**asdict(row), "ok": row.ok} for row in compared]
-        write_json(json, {**provenance(0), "rows": record})
-    if not compared or not all(row.ok for row in compared):
-        sys.exit(1)
-
+from dlnotes.commands import run
 
 if __name__ == "__main__":
-    run(main)
+    run("verify")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
+from dlnotes.commands import verify
 from dlnotes.data.dataset import load_dataset
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.oracles import comparisons, optimizers
@@ -33,7 +34,7 @@ def call(name, *arguments):
 
 
 def test_verify_passes_and_writes_its_rows(tmp_path, capsys):
-    load("verify").main(json=tmp_path / "rows.json", steps=20)
+    verify.main(json=tmp_path / "rows.json", steps=20)
     record = json.loads((tmp_path / "rows.json").read_text())
     assert [row["note"] for row in record["rows"]] == [c.note for c in comparisons()]
     assert all(row["ok"] and row["difference"] <= row["tolerance"] for row in record["rows"])
@@ -62,7 +63,7 @@ def test_verify_exits_with_1_when_a_row_fails(wrong, tmp_path, monkeypatch, caps
 
     monkeypatch.setitem(optimizers.ORACLES, "adam", adam._replace(torch=theirs))
     with pytest.raises(SystemExit) as error:
-        load("verify").main(json=tmp_path / "rows.json", steps=20)
+        verify.main(json=tmp_path / "rows.json", steps=20)
     assert error.value.code == 1
     assert capsys.readouterr().out.count("NO") == 1
     written = json.loads((tmp_path / "rows.json").read_text())["rows"]

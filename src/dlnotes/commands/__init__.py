@@ -1,0 +1,71 @@
+"""The programs behind ``dlnotes NAME`` and ``scripts/NAME.py``: a table from name to module.
+
+A module is imported when its command runs, so that ``dlnotes --help`` waits for nobody's imports.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+COMMANDS = {
+    "train": "Train a text classifier: a corpus or your own files in, a run folder out.",
+    "evaluate": "Measure a trained classifier on labelled documents.",
+    "predict": "Classify raw text with a trained classifier.",
+    "ensemble": "Join trained runs into an ensemble, weighted on the dev split.",
+    "translate": "Train a translator on parallel text, translate with it, measure it by BLEU.",
+    "learn-vectors": "Learn word vectors from text for classifiers to start from.",
+    "verify": "Compare every rule, activation and model with torch and the papers.",
+    "completion": "Print a script that completes commands and options in your shell.",
+}
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        width = max(map(len, COMMANDS)) + 2
+        rows = "\n".join(f"  {known:{width}}{about}" for known, about in COMMANDS.items())
+        print(
+            "usage: dlnotes COMMAND [OPTIONS]\n\n"
+            "Text classifiers, optimizers and activations, written from scratch in PyTorch.\n\n"
+            f"commands:\n{rows}\n\n"
+            "dlnotes COMMAND --help explains a command; dlnotes --version prints the version."
+        )
+    elif name == "--version":
+        from dlnotes import __version__
+
+        print(f"dlnotes {__version__}")
+    elif name in COMMANDS:
+        run(name, sys.argv[2:])
+    else:
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(COMMANDS)
+        print(f"error: dlnotes has no command {name!r}; it has {listed}{hint}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(name: str, arguments: list[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        name: A key of `COMMANDS`.
+        arguments: What follows its name; None for all that follows the name of a script, which then
+            stands for the command.
+    """
+    from dlnotes import cli
+
+    prog = f"dlnotes {name}"
+    if arguments is None:
+        prog, arguments = sys.argv[0], sys.argv[1:]
+    cli.run(load(name), prog=prog, arguments=arguments)
+
+
+def load(name: str) -> Any:
+    """The function of a command, or its several functions by name."""
+    module = importlib.import_module(f"dlnotes.commands.{name.replace('-', '_')}")
+    return module.main

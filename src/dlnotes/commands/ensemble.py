@@ -1,0 +1,75 @@
+"""Join trained runs into an ensemble, weighed on dev; a run folder like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dlnotes.arguments import Count, checked
+from dlnotes.data.corpora import load
+from dlnotes.data.download import cache_folder
+from dlnotes.data.readers import Source
+from dlnotes.errors import UserError
+from dlnotes.training.classifier import read_json
+from dlnotes.training.ensemble import load_members, make_ensemble
+from dlnotes.training.train import METRICS
+
+
+@checked
+def main(
+    runs: tuple[Path, ...],
+    /,
+    out: Path,
+    average: str = "probabilities",
+    weights: str = "greedy",
+    rounds: Count = 50,
+    train: Path | None = None,
+    dev: Path | None = None,
+    test: Path | None = None,
+    data_dir: Path | None = None,
+) -> None:
+    """Average trained classifiers; choose them and their weights on dev, then measure on test once.
+
+    The runs may be of different models, tokenizers and vocabularies, but must have learned the same
+    labels from the same documents. Train runs of different seeds with one --split-seed: they then
+    share the dev split. Bagging: train each with --bootstrap. Boosting: train each with --boost and
+    the runs before it, and join them with --weights boosting.
+
+    Args:
+        runs: Folders that dlnotes train wrote.
+        out: Run folder of the ensemble.
+        average: probabilities, or logits (the geometric mean of the probabilities).
+        weights: greedy (add, again and again, the run with which dev accuracy is highest), equal,
+            or boosting.
+        rounds: How many runs the greedy choice adds.
+        train: The training documents, when the runs were trained on your own files.
+        dev: Dev documents that no run was trained on; default: the runs' common dev split.
+        test: Test documents; default: the corpus' own.
+        data_dir: Folder of corpora, as for dlnotes train.
+    """
+    if not runs:
+        raise UserError("give one or more runs")
+    sources: dict[str, Source] = {}
+    if train:
+        sources["train"] = train
+    else:
+        settings = read_json(runs[0] / METRICS, "is not a finished run")["settings"]
+        try:
+            sources |= load(settings["corpus"], data_dir=data_dir, cache_dir=cache_folder())
+        except (KeyError, UserError) as error:
+            raise UserError(
+                f"cannot find what {runs[0]} was trained on ({error}): give --train FILE, and "
+                "--dev FILE if it had one"
+            ) from error
+    sources |= {split: path for split, path in (("dev", dev), ("test", test)) if path}
+    members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")
+    _, record = make_ensemble(members, out, average=average, weights=weights, rounds=rounds)
+    splits = [split for split in ("dev", "test") if split in record]
+    table = Table("run", "weight", *(f"{split} accuracy" for split in splits))
+    for row in record["members"]:
+        shown = [f"{row[split]['accuracy']:.4f}" for split in splits]
+        table.add_row(row["run"], f"{row['weight']:.3f}", *shown)
+    table.add_row("ensemble", "1", *(f"{record[split]['accuracy']:.4f}" for split in splits))
+    Console(highlight=False).print(table)

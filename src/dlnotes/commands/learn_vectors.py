@@ -1,0 +1,67 @@
+"""Learn word vectors from text for classifiers to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from dlnotes.arguments import Count, checked
+from dlnotes.data.corpora import load
+from dlnotes.data.download import cache_folder
+from dlnotes.data.readers import Source
+from dlnotes.data.word2vec import EPOCHS, Seed, learn_from, unlabelled
+from dlnotes.errors import UserError
+
+
+@checked
+def main(
+    texts: tuple[str, ...],
+    /,
+    out: Path,
+    tokenizer: str = "basic_english",
+    min_freq: Count = 5,
+    dimensions: Count = 300,
+    epochs: Count = EPOCHS,
+    seed: Seed = 0,
+    data_dir: Path | None = None,
+) -> None:
+    """Learn word vectors (skip-gram with negative sampling) from the training texts of corpora.
+
+    A few hundred labelled documents say little about words; millions of words of other text say
+    more. Then: dlnotes train --vectors FILE with the same --tokenizer.
+
+    Args:
+        texts: Names of corpora (imdb, 20ng, …), or your own files: any format that dlnotes train
+            reads, or a .txt with a text a line; labels are not looked at.
+        out: Where to write the vectors, in word2vec's text format.
+        tokenizer: How texts become tokens.
+        min_freq: Rarer words get no vector.
+        dimensions: Length of a vector.
+        epochs: Passes over the texts.
+        seed: Decides initial vectors and samples.
+        data_dir: Folder of corpora, as for dlnotes train.
+    """
+    if not texts:
+        raise UserError("give one or more corpora or files to learn from")
+    sources: list[Source] = []
+    for name in texts:
+        path = Path(name)
+        if path.exists():
+            sources.append(path)
+        else:
+            sources += unlabelled(load(name, data_dir=data_dir, cache_dir=cache_folder()))
+    console = Console(stderr=True)
+    with console.status("reading") as status:
+        count = learn_from(
+            sources,
+            out,
+            tokenizer=tokenizer,
+            min_freq=min_freq,
+            dimensions=dimensions,
+            epochs=epochs,
+            seed=seed,
+            cache_dir=cache_folder() / "tokens",
+            on_epoch=lambda done: status.update(f"word2vec: {done} of {epochs} passes"),
+        )
+    console.print(f"{out}: {count:,} word vectors of {dimensions} numbers", highlight=False)
