@@ -26,6 +26,7 @@ from dlnotes.data.corpora import load
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.download import cache_folder
+from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.models.fasttext import ngram_ids
@@ -33,7 +34,8 @@ from dlnotes.nn import QUESTION, SENTENCE_END
 from dlnotes.optim import Adam
 from dlnotes.training.classifier import default_tokenizer, write_json
 from dlnotes.training.evaluate import evaluate
-from dlnotes.training.fit import Interrupted, fit
+from dlnotes.training.fit import Fitting, Interrupted, fit
+from dlnotes.training.objectives import SingleLabel
 from dlnotes.training.record import provenance
 
 SIDES = ("ours", "ordinary")
@@ -534,11 +536,10 @@ class OurTrainer:
             state = fit(
                 self.model,
                 self.optimizer,
+                SingleLabel(),
                 self.dataset.train.take(indices),
                 self.dataset.dev.take(np.arange(1)),
-                epochs=1,
-                batch_size=self.batch_size,
-                seed=self.turns,
+                Fitting(epochs=1, batch_size=self.batch_size, seed=self.turns),
                 progress=False,
             )
         except Interrupted:
@@ -791,9 +792,8 @@ def main(
             )
             dataset = load_dataset(
                 load(case.corpus, data_dir=data_dir, cache_dir=cache_folder()),
-                tokenizer=default_tokenizer(name),
+                Reading(tokenizer=default_tokenizer(name), **case.reading),
                 cache_dir=cache_folder() / "tokens",
-                **case.reading,
             )
             dataset.train = some(dataset.train, case.documents)
             dataset.dev = some(dataset.dev, DEV)

@@ -36,7 +36,8 @@ from dlnotes.models import FastText
 from dlnotes.optim import BGD, MBGD, OPTIMIZERS, SGD, GradientDescent, UpdateRule
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import write_json
-from dlnotes.training.fit import State, fit
+from dlnotes.training.fit import Fitting, TrainingState, fit
+from dlnotes.training.objectives import SingleLabel
 from dlnotes.training.record import provenance
 
 mpl.use("Agg")
@@ -391,7 +392,7 @@ def measure(model: nn.Module, batches: list[Batch]) -> tuple[float, float]:
 
 def train(
     dataset: Dataset, rule: str, lr: float, seed: int, epochs: int, *, curves: bool = False
-) -> tuple[State, Curves | None]:
+) -> tuple[TrainingState, Curves | None]:
     """One run of FastText on words alone. Its gradients are dense: every rule is what it says."""
     torch.manual_seed(seed)
     model = FastText(
@@ -403,9 +404,10 @@ def train(
     optimizer = OPTIMIZERS[rule](model.parameters(), lr=lr)
     steps = epochs * -(-len(dataset.train) // BATCH)
     board = Curves(model, dataset.train, dataset.dev, steps) if curves else None
-    options: dict[str, Any] = {"epochs": epochs, "batch_size": BATCH, "seed": seed}
-    options |= {"board": board, "progress": False}
-    return fit(model, optimizer, dataset.train, dataset.dev, **options), board
+    fitting = Fitting(epochs=epochs, batch_size=BATCH, seed=seed)
+    data = dataset.train, dataset.dev
+    state = fit(model, optimizer, SingleLabel(), *data, fitting, board=board, progress=False)
+    return state, board
 
 
 def study(

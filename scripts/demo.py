@@ -14,8 +14,10 @@ from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
+from dlnotes.data.reading import Reading
 from dlnotes.training.baseline import tfidf_logistic_regression
-from dlnotes.training.train import METRICS, train_classifier
+from dlnotes.training.run import METRICS
+from dlnotes.training.train import train_classifier
 
 MODELS: dict[str, dict[str, Any]] = {
     "FastText": {
@@ -50,7 +52,10 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """
     console = Console(highlight=False, soft_wrap=True)
     dataset = load_dataset(
-        load("bbc"), cache_dir=cache_folder() / "tokens", min_freq=2, max_tokens=400, seed=seed
+        load("bbc"),
+        Reading(min_freq=2, max_tokens=400, split_seed=seed),
+        name="bbc",
+        cache_dir=cache_folder() / "tokens",
     )
     console.print(
         f"BBC News: {len(dataset.train):,} documents to train on, {len(dataset.dev):,} to choose "
@@ -63,9 +68,7 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
         folder = out / settings["model"]
         if (folder / METRICS).exists():  # nothing but an earlier demo is ever deleted
             shutil.rmtree(folder)
-        classifier, record = train_classifier(
-            dataset, folder, seed=seed, optimizer="adam", corpus="bbc", **settings
-        )
+        classifier, record = train_classifier(dataset, out=folder, seed=seed, **settings)
         rows.append((name, record))
     rows.append(("TF-IDF + logistic regression", tfidf_logistic_regression(dataset)))
     for name, record in rows:

@@ -18,6 +18,7 @@ from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.pairs import load_pairs
 from dlnotes.data.readers import Source
+from dlnotes.data.reading import PairReading, Reading
 from dlnotes.data.word2vec import learn_from, unlabelled
 from dlnotes.errors import UserError
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
@@ -25,7 +26,8 @@ from dlnotes.training.classifier import read_json, write_json
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.fit import Interrupted
 from dlnotes.training.record import provenance
-from dlnotes.training.train import CHECKPOINT, METRICS, REFIT, train_classifier
+from dlnotes.training.run import CHECKPOINT, METRICS
+from dlnotes.training.train import REFIT, train_classifier
 from dlnotes.training.translation import train_translator
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -161,7 +163,8 @@ def _ensemble(name: str, entry: dict[str, Any], seed: int, places: Places) -> di
 
 def _dataset(entry: dict[str, Any], places: Places, split_seed: int) -> Dataset:
     cache = cache_folder() / "tokens"
-    return load_dataset(places.sources(entry), seed=split_seed, cache_dir=cache, **entry["reading"])
+    reading = Reading(**entry["reading"], split_seed=split_seed)
+    return load_dataset(places.sources(entry), reading, name=entry["corpus"], cache_dir=cache)
 
 
 def _folder(runs: Path, name: str, entry: dict[str, Any], split_seed: int, seed: int) -> Path:
@@ -180,16 +183,13 @@ def _train(
         return kept
     settings = dict(entry["settings"])
     if isinstance(settings.get("vectors"), dict):
-        settings["vectors"] = _vectors(settings["vectors"], places)
+        settings["vectors"] = str(_vectors(settings["vectors"], places))
     _, record = train_classifier(
         _dataset(entry, places, split_seed),
-        out,
-        model=entry["model"],
+        entry["model"],
+        out=out,
         seed=seed,
         resume=out is not None and (out / CHECKPOINT).exists(),
-        split_seed=split_seed,
-        corpus=entry["corpus"],
-        **entry["reading"],
         **settings,
     )
     for name in (REFIT, CHECKPOINT):
@@ -223,10 +223,10 @@ def _translation(name: str, entry: dict[str, Any], seed: int, places: Places) ->
         )
     source, target = entry["languages"]
     folder = places.data_dir / entry["corpus"]
-    data = load_pairs(folder, source=source, target=target, **entry["reading"])
+    data = load_pairs(folder, PairReading(source=source, target=target, **entry["reading"]))
     with TemporaryDirectory() as out:
         _, record = train_translator(
-            data, Path(out) / "run", model=entry["model"], seed=seed, **entry["settings"]
+            data, entry["model"], out=Path(out) / "run", seed=seed, **entry["settings"]
         )
     measured = record["test"]["detokenized"]
     return record | {

@@ -22,7 +22,7 @@ from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass
 from dlnotes.foundations.digits import Split, digits, mnist
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.record import provenance
-from dlnotes.training.train import make_optimizer
+from dlnotes.training.settings import Optimization
 
 
 def accuracy(network: Network, split: Split) -> float:
@@ -126,7 +126,7 @@ def main(
         initialisation=initialisation,
         generator=generator,
     )
-    optimise = make_optimizer(optimizer, network.parameters(), lr)
+    optimise = Optimization(optimizer=optimizer, lr=lr).make_optimizer(network.parameters())
     y = torch.eye(10)[training.y]
     board: Any = SummaryWriter(str(out))
     step, start = 0, time.perf_counter()

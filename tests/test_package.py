@@ -41,7 +41,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.training.train import train_classifier
 pairs = [("good", "fine film"), ("bad", "dull film")] * 20
 classifier, record = train_classifier(
-    load_dataset({"train": pairs}), None, model="textcnn", epochs=3, progress=False
+    load_dataset({"train": pairs}), model="textcnn", epochs=3, progress=False
 )
 assert classifier.classify(["fine"])[0]["label"] == "good"
 from dlnotes.oracles import rows

@@ -8,12 +8,13 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, Union
 
 import numpy as np
+from typing_extensions import Self
 
 from dlnotes.errors import UserError
 
@@ -48,6 +49,24 @@ class Range:
         return " and ".join(f"{word} {n:,}" for word, n in bounds.items() if n is not None)
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """Which names are allowed; stands beside ``str`` in ``Annotated``.
+
+    Attributes:
+        names: A collection, or a table whose keys are the names.
+    """
+
+    names: Collection[str]
+
+    def allows(self, value: Any) -> bool:
+        """Whether `value` is one of them."""
+        return value in self.names
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names)}"
+
+
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, below=2**63)]
@@ -65,17 +84,48 @@ def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
         UserError: An unknown name, or a value that the annotation does not allow.
     """
     signature = inspect.signature(function)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         hints = hints_of(function)
         given = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
-        check_names(function.__name__, "argument", given, hints)
+        if not open_ended:  # otherwise the function itself knows which names there are
+            check_names(function.__name__, "argument", given, hints)
         values = [v.item() if isinstance(v, np.generic) else v for v in args]
         check(hints, dict(zip(signature.parameters, values, strict=False)) | given)
         return function(*values, **given)  # type: ignore[arg-type]
 
     return call
+
+
+class Settings:
+    """What a frozen dataclass of settings inherits: its fields are checked when it is made.
+
+    The docstring below a field describes it, here and on the command line; its annotation says what
+    is allowed. Numbers of NumPy become Python's.
+
+    Raises:
+        UserError: An unknown name, or a value that the annotation does not allow.
+    """
+
+    def __new__(cls, *values: Any, **given: Any) -> Self:
+        """Look at the names before ``__init__`` does."""
+        check_names(cls.__name__, "setting", given, fields_of(cls))
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            if isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())
+        check(fields_of(type(self)), vars(self))
+
+
+def fields_of(settings: type[Settings]) -> dict[str, Any]:
+    """The annotation of each field, in their order."""
+    hints = typing.get_type_hints(settings, include_extras=True)
+    fields: dict[str, Any] = getattr(settings, "__dataclass_fields__", {})
+    return {name: hints[name] for name in fields}
 
 
 @functools.cache
@@ -87,9 +137,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
         hint = hints.get(parameter.name, Any)
         if parameter.name == "self":
             continue
-        if parameter.kind is parameter.VAR_KEYWORD:  # **rest: Unpack[a TypedDict]
-            found |= typing.get_type_hints(typing.get_args(hint)[0], include_extras=True)
-        else:
+        if parameter.kind is not parameter.VAR_KEYWORD:
             found[parameter.name] = hint
     return found
 
@@ -144,7 +192,7 @@ def check_names(
 def _allows(hint: Any, value: Any) -> bool:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        ranges = (rule for rule in inner[1:] if isinstance(rule, Range))
+        ranges = (rule for rule in inner[1:] if isinstance(rule, Range | OneOf))
         return _allows(inner[0], value) and all(rule.allows(value) for rule in ranges)
     if origin in (Union, types.UnionType):
         return any(_allows(one, value) for one in inner)

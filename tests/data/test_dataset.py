@@ -193,14 +193,14 @@ def test_evaluation_batches():
 
 def test_dev_is_cut_from_train_and_the_vocabulary_sees_train_only():
     pairs = [(str(i % 2), f"common word{i}") for i in range(100)]
-    dataset = load_dataset({"train": pairs}, dev_fraction=0.2, seed=1)
+    dataset = load_dataset({"train": pairs}, dev_fraction=0.2, split_seed=1)
     assert (len(dataset.train), len(dataset.dev)) == (80, 20)
     assert np.bincount(dataset.dev.labels).tolist() == [10, 10]
     in_train = set(" ".join(dataset.train.text(i) for i in range(80)).split())
     assert set(dataset.vocabulary.tokens[2:]) == in_train
     unknown = dataset.dev.batch(np.arange(20)).tokens[:, 1]
     assert (unknown == UNK).all()
-    other = load_dataset({"train": pairs}, dev_fraction=0.2, seed=2)
+    other = load_dataset({"train": pairs}, dev_fraction=0.2, split_seed=2)
     assert [other.dev.text(i) for i in range(20)] != [dataset.dev.text(i) for i in range(20)]
 
 

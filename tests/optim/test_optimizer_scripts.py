@@ -73,7 +73,7 @@ def test_verify_exits_with_1_when_a_row_fails(wrong, tmp_path, monkeypatch, caps
 
 
 def test_verify_exits_with_1_when_there_is_nothing_to_compare(monkeypatch):
-    script = load("verify")
+    script = verify
     monkeypatch.setattr(script, "rows", lambda steps: iter(()))
     with pytest.raises(SystemExit) as error:
         script.main()

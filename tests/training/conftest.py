@@ -30,7 +30,7 @@ def labelled():
 def datasets():
     def load(tokenizer: str) -> Dataset:
         sources = {"train": pairs(240, 0), "test": pairs(60, 1)}
-        return load_dataset(sources, seed=0, tokenizer=tokenizer)
+        return load_dataset(sources, split_seed=0, tokenizer=tokenizer)
 
     return load
 

@@ -102,9 +102,9 @@ def classifier(name):
     own = SMALL[model] | settings.pop("model_settings", {})
     reading = {"tokenizer": "sentences" if model in ("han", "dmn", "entnet") else "basic_english"}
     sources = {"train": documents(240, 0), "test": documents(60, 1)}
-    dataset = load_dataset(sources, seed=0, **reading)
+    dataset = load_dataset(sources, split_seed=0, **reading)
     (trained, record), losses = losses_of(
-        lambda: train_classifier(dataset, None, model=model, model_settings=own, **settings)
+        lambda: train_classifier(dataset, model, model_settings=own, **settings)
     )
     scores = trained.probabilities([text for _, text in documents(8, 2)])
     return {
@@ -128,8 +128,8 @@ def translator(name, folder):
     (_, record), losses = losses_of(
         lambda: train_translator(
             data,
-            folder / "run",
-            model=name,
+            name,
+            out=folder / "run",
             model_settings=TRANSLATORS[name],
             lr=0.01,
             label_smoothing=0.1,

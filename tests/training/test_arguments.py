@@ -20,7 +20,8 @@ from dlnotes.optim import Adam
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.ensemble import boost, bootstrap, load_members, make_ensemble
 from dlnotes.training.fit import fit
-from dlnotes.training.train import parse_settings, train_classifier
+from dlnotes.training.settings import parse_settings
+from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import Translator, train_translator
 
 
@@ -176,9 +177,9 @@ def test_the_arguments_of_training_have_ranges(dataset):
         ("checkpoint_every", -1, "at least 0"),
     ):
         with pytest.raises(UserError, match=f"{name} must be {allowed}"):
-            train_classifier(dataset, None, model="fasttext", **{name: value})
+            train_classifier(dataset, "fasttext", **{name: value})
     with pytest.raises(UserError, match=r"no argument 'epoch'; .*; did you mean 'epochs'\?"):
-        train_classifier(dataset, None, model="fasttext", epoch=3)
+        train_classifier(dataset, "fasttext", epoch=3)
     model = torch.nn.Linear(1, 1)
     with pytest.raises(UserError, match=r"did you mean 'batch_size'\?"):
         fit(model, Adam(model.parameters()), dataset.train, None, epochs=1, batchsize=3)
@@ -220,4 +221,4 @@ def test_settings_on_the_command_line_name_the_nearest():
 def test_what_described_the_documents_is_checked_too(dataset):
     for wrong_, told in (({"corpus": 3}, "corpus must be text"), ({"min_freq": "3"}, "min_freq must be an integer"), ({"corpsu": "x"}, "did you mean 'corpus'")):  # fmt: skip
         with pytest.raises(UserError, match=told):
-            train_classifier(dataset, None, model="fasttext", **wrong_)
+            train_classifier(dataset, "fasttext", **wrong_)

@@ -17,7 +17,8 @@ from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.evaluate import scores
 from dlnotes.training.fit import Interrupted, fit
 from dlnotes.training.schedule import linear
-from dlnotes.training.train import parse_settings, train_classifier
+from dlnotes.training.settings import parse_settings
+from dlnotes.training.train import train_classifier
 
 SMALL_RUN = {
     "model": "textcnn",
@@ -31,7 +32,7 @@ SMALL_RUN = {
 @pytest.fixture
 def trained(dataset, tmp_path):
     out = tmp_path / "run"
-    classifier, record = train_classifier(dataset, out, epochs=10, **SMALL_RUN)
+    classifier, record = train_classifier(dataset, out=out, epochs=10, **SMALL_RUN)
     return classifier, record, out
 
 
@@ -92,7 +93,7 @@ def test_an_existing_run_is_not_overwritten(trained, dataset):
     _, _, out = trained
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=r"already holds a run: give another --out, or --resume"):
-        train_classifier(dataset, out, model="fasttext", progress=False)
+        train_classifier(dataset, out=out, model="fasttext", progress=False)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -168,7 +169,7 @@ def test_settings_are_typed_by_the_signature():
 )
 def test_bad_settings(dataset, tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
-        train_classifier(dataset, None, **({"model": "textcnn", "progress": False} | settings))
+        train_classifier(dataset, **({"model": "textcnn", "progress": False} | settings))
 
 
 def test_a_bad_test_split_does_not_lose_the_training(dataset, tmp_path):
@@ -178,7 +179,12 @@ def test_a_bad_test_split_does_not_lose_the_training(dataset, tmp_path):
         UserError, match=r"'unseen' does not occur.*the trained classifier is kept in"
     ):
         train_classifier(
-            dataset, out, model="fasttext", model_settings={"buckets": 99}, epochs=1, progress=False
+            dataset,
+            out=out,
+            model="fasttext",
+            model_settings={"buckets": 99},
+            epochs=1,
+            progress=False,
         )
     assert TextClassifier.load(out).classify(["goal"])
 
@@ -190,8 +196,8 @@ def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_pat
         "seed": 3,
         "schedule": "linear",
     }
-    chosen, before = train_classifier(dataset, None, **settings)
-    classifier, record = train_classifier(dataset, tmp_path / "run", refit=True, **settings)
+    chosen, before = train_classifier(dataset, **settings)
+    classifier, record = train_classifier(dataset, out=tmp_path / "run", refit=True, **settings)
     assert record["dev"] == before["dev"]  # the choice is that of a run without
     assert record["best_epoch"] == before["best_epoch"]
     torch.manual_seed(3)
@@ -223,7 +229,7 @@ def test_a_refit_goes_on_where_it_was_interrupted(dataset, tmp_path, monkeypatch
         "epochs": 3,
         "refit": True,
     }
-    whole, _ = train_classifier(dataset, tmp_path / "whole", **settings)
+    whole, _ = train_classifier(dataset, out=tmp_path / "whole", **settings)
     step, calls = Adam.step, 0
 
     def interrupt(*args, **options):
@@ -236,9 +242,9 @@ def test_a_refit_goes_on_where_it_was_interrupted(dataset, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(Adam, "step", interrupt)
         with pytest.raises(Interrupted):
-            train_classifier(dataset, tmp_path / "parts", **settings)
+            train_classifier(dataset, out=tmp_path / "parts", **settings)
     assert (tmp_path / "parts" / "refit.pt").exists() == (updates == 45)
-    again, record = train_classifier(dataset, tmp_path / "parts", resume=True, **settings)
+    again, record = train_classifier(dataset, out=tmp_path / "parts", resume=True, **settings)
     assert calls == updates
     for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -249,14 +255,14 @@ def test_unwritable_output(dataset, tmp_path):
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(UserError, match="cannot write to"):
-        train_classifier(dataset, file / "run", model="fasttext", progress=False)
+        train_classifier(dataset, out=file / "run", model="fasttext", progress=False)
     assert file.read_text() == "x"
 
 
 def test_a_hierarchical_output_gets_its_tree_from_the_training_labels(dataset, tmp_path):
     out = tmp_path / "run"
     classifier, record = train_classifier(
-        dataset, out, model="fasttext", model_settings={"output": "hierarchical", "ngrams": 1},
+        dataset, out=out, model="fasttext", model_settings={"output": "hierarchical", "ngrams": 1},
         lr=0.05, epochs=8, batch_size=16, progress=False,
     )  # fmt: skip
     assert record["test"]["accuracy"] > 0.8

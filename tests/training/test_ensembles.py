@@ -45,9 +45,9 @@ def runs(sources, tmp_path_factory):
         ("other-split", 5, {"seed": 5}),
     ):
         reading = {k: v for k, v in more.items() if k != "seed"}
-        dataset = load_dataset(data, seed=split_seed, **reading)
+        dataset = load_dataset(data, split_seed=split_seed, **reading)
         train_classifier(
-            dataset, folder / name, model="fasttext",
+            dataset, out=folder / name, model="fasttext",
             model_settings={"buckets": 50, "ngrams": 2 if name == "characters" else 1},
             lr=0.005, epochs=1, batch_size=16, seed=more["seed"], progress=False,
             split_seed=split_seed,
@@ -108,7 +108,7 @@ def test_a_refitted_member_is_weighed_by_what_it_said_before(sources, tmp_path):
     records, members = {}, {}
     for refit in (False, True):
         out = tmp_path / str(refit)
-        _, records[refit] = train_classifier(load_dataset(data), out, refit=refit, **settings)
+        _, records[refit] = train_classifier(load_dataset(data), out=out, refit=refit, **settings)
         (members[refit],) = load_members([out], data)
     assert members[False].dev_scores is None
     # Both trainings began alike, up to the choice of the epoch.
@@ -142,7 +142,12 @@ def test_a_run_with_dev_documents_of_its_own_wants_them(sources, tmp_path):
     dataset = load_dataset({"train": sources["train"], "dev": sources["fresh"]})
     settings = {"buckets": 50}
     train_classifier(
-        dataset, tmp_path / "r", model="fasttext", model_settings=settings, epochs=1, progress=False
+        dataset,
+        out=tmp_path / "r",
+        model="fasttext",
+        model_settings=settings,
+        epochs=1,
+        progress=False,
     )
     with pytest.raises(UserError, match="give them with --dev FILE"):
         load_members([tmp_path / "r"], {"train": sources["train"]})

@@ -90,9 +90,9 @@ MODELS = [
 
 @pytest.mark.parametrize(("model", "settings", "options"), MODELS)
 def test_rare_classes_are_learned_with_both(unequal, model, settings, options):
-    dataset = load_dataset({"train": unequal}, seed=0)
+    dataset = load_dataset({"train": unequal}, split_seed=0)
     classifier, record = train_classifier(
-        dataset, None, model=model, model_settings=settings, epochs=10, **(BOTH | options)
+        dataset, model, model_settings=settings, epochs=10, **(BOTH | options)
     )
     assert record["dev"]["accuracy"] == 1.0
     assert record["dev"]["macro_f1"] == 1.0
@@ -103,10 +103,10 @@ def test_an_ensemble_of_such_runs_is_as_good(unequal, tmp_path):
     runs = []
     for seed in (0, 1):
         runs.append(tmp_path / str(seed))
-        dataset = load_dataset({"train": unequal}, seed=7)
+        dataset = load_dataset({"train": unequal}, split_seed=7)
         train_classifier(
-            dataset, runs[-1], model="fasttext", model_settings={"buckets": 100}, epochs=10,
-            seed=seed, split_seed=7, **BOTH,
+            dataset, out=runs[-1], model="fasttext", model_settings={"buckets": 100}, epochs=10,
+            seed=seed, **BOTH,
         )  # fmt: skip
     _, record = make_ensemble(load_members(runs, {"train": unequal}), None)
     assert record["dev"]["accuracy"] == 1.0
@@ -114,7 +114,7 @@ def test_an_ensemble_of_such_runs_is_as_good(unequal, tmp_path):
 
 def test_a_step_of_training_in_half_precision_follows_the_formula(unequal):
     """The scores are bf16, the loss is float32; one full-batch step."""
-    dataset = load_dataset({"train": unequal}, seed=0)
+    dataset = load_dataset({"train": unequal}, split_seed=0)
     weights, smoothing, rate = torch.tensor([0.37, 3.7, 37.0]), 0.2, 0.5
 
     class Bag(torch.nn.Module):
@@ -148,7 +148,7 @@ def test_a_step_of_training_in_half_precision_follows_the_formula(unequal):
 
 
 def test_refit_weighs_the_classes_of_all_its_documents(unequal, monkeypatch):
-    dataset = load_dataset({"train": unequal}, seed=0)
+    dataset = load_dataset({"train": unequal}, split_seed=0)
     given = []
 
     def spy(*args, class_weights, **options):
@@ -157,7 +157,7 @@ def test_refit_weighs_the_classes_of_all_its_documents(unequal, monkeypatch):
 
     monkeypatch.setattr("dlnotes.training.train.fit", spy)
     train_classifier(
-        dataset, None, model="fasttext", model_settings={"buckets": 9}, epochs=1, refit=True, **BOTH
+        dataset, "fasttext", model_settings={"buckets": 9}, epochs=1, refit=True, **BOTH
     )
     for weights, split in zip(given, (dataset.train, dataset.whole().train), strict=True):
         counts = np.bincount(split.labels)

@@ -272,20 +272,20 @@ RUN = {"model": "textcnn", "model_settings": SMALL["textcnn"], "lr": 0.02, "batc
 @pytest.mark.parametrize(("at", "checkpoint"), [(2 * UPDATES, "checkpoint.pt"), (2 * UPDATES + 9, "refit.pt")])  # fmt: skip
 def test_a_run_that_is_lost_leaves_no_classifier(dataset, tmp_path, monkeypatch, at, checkpoint):
     """In the last update of the first training, and while it trains again with all documents."""
-    whole, _ = train_classifier(dataset, None, refit=True, **RUN)
+    whole, _ = train_classifier(dataset, refit=True, **RUN)
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         poisoned(patch, at)
         with pytest.raises(UserError, match=rf"vectors.weight holds NaN .*{checkpoint} holds the last good state"):  # fmt: skip
-            train_classifier(dataset, out, refit=True, checkpoint_every=4, **RUN)
+            train_classifier(dataset, out=out, refit=True, checkpoint_every=4, **RUN)
     assert not (out / CLASSIFIER).exists()
-    again, _ = train_classifier(dataset, out, refit=True, resume=True, **RUN)
+    again, _ = train_classifier(dataset, out=out, refit=True, resume=True, **RUN)
     for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_a_classifier_that_is_not_finite_is_neither_written_nor_read(dataset, tmp_path):
-    classifier, _ = train_classifier(dataset, None, **RUN)
+    classifier, _ = train_classifier(dataset, **RUN)
     classifier.save(tmp_path / "good")
     weight = classifier.model.output.bias.data
     weight[0] = NAN
@@ -304,7 +304,7 @@ def test_scores_that_are_no_numbers_are_told(dataset, labelled, tmp_path):
     """Finite weights, but infinities on the way: no label, no figure, no ensemble of them."""
     runs = [tmp_path / "a", tmp_path / "b"]
     for run_, seed in zip(runs, (0, 1), strict=True):
-        train_classifier(dataset, run_, seed=seed, split_seed=0, **RUN)
+        train_classifier(dataset, out=run_, seed=seed, **RUN)
     bad = TextClassifier.load(runs[1])
     for weight in bad.model.parameters():
         weight.data.fill_(1e19).flatten()[::2] *= -1
@@ -329,7 +329,7 @@ def test_test_figures_are_not_made_of_nan(dataset, monkeypatch, tmp_path):
 
     monkeypatch.setattr("dlnotes.training.train.scores", lost)
     with pytest.raises(UserError, match="the trained model gives 60 of 60 documents scores"):
-        train_classifier(dataset, tmp_path / "run", **RUN)
+        train_classifier(dataset, out=tmp_path / "run", **RUN)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
 from dlnotes.training.classifier import read_json
 from dlnotes.training.ensemble import load_members, make_ensemble
-from dlnotes.training.train import METRICS
+from dlnotes.training.run import METRICS
 
 
 @checked

@@ -5,132 +5,80 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from dlnotes.arguments import Count, Natural, NotNegative, Positive, Seed, Share, checked
+from tyro.conf import arg
+
+from dlnotes.arguments import Natural, checked
 from dlnotes.cli import lines as lines_of
 from dlnotes.cli import same_command
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
+from dlnotes.data.reading import PairReading
 from dlnotes.errors import UserError
 from dlnotes.models import TRANSLATORS
 from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.device import choose_device
 from dlnotes.training.fit import Interrupted
-from dlnotes.training.train import choose_device, parse_settings
+from dlnotes.training.settings import TranslatorTraining, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
 
 
 @checked
 def train(
     data_dir: Path,
-    source: str = "de",
-    target: str = "en",
-    dev: str = "val",
     test: str | None = "test2016",
     model: str = "seq2seq",
     out: Path | None = None,
-    optimizer: str = "adam",
-    lr: NotNegative = 1e-3,
-    epochs: Count = 10,
-    batch_size: Count = 128,
-    seed: Seed = 0,
-    device: str = "auto",
-    amp: bool = False,
-    schedule: str = "constant",
-    warmup: Share = 0.0,
-    clip_norm: Positive | None = 1.0,
-    label_smoothing: Share = 0.0,
-    patience: Count | None = None,
-    min_freq: Count = 2,
-    max_size: Count | None = None,
-    max_tokens: Count | None = None,
-    max_pairs: Count | None = None,
-    beam: Count = 5,
-    length_penalty: float = 0.6,
+    reading: Annotated[PairReading, arg(name="")] = PairReading(),
+    training: Annotated[TranslatorTraining, arg(name="")] = TranslatorTraining(),
     model_args: tuple[str, ...] = (),
     optimizer_args: tuple[str, ...] = (),
+    device: str = "auto",
     checkpoint_every: Natural = 200,
     resume: bool = False,
 ) -> None:
     """Train a translator and measure it on the test split, once, at the end.
 
-    The folder holds aligned files, a pair a split, each also .gz: Multi30k's train.de, train.en,
+    The folder holds aligned files, a pair per split, each also .gz: Multi30k's train.de, train.en,
     val.de, val.en, test2016.de and test2016.en, or yours. Texts are lower-cased and cut into words,
     numbers and single other characters.
 
     Args:
         data_dir: Folder with the files.
-        source: Suffix of the files to translate from.
-        target: Suffix of the files to translate to.
-        dev: Name of the dev split.
         test: Name of the test split; None for no test.
         model: Which model: seq2seq, transformer.
         out: Run folder. Default runs/MODEL-SOURCE-TARGET.
-        optimizer: Which of our optimizers.
-        lr: Learning rate.
-        epochs: Passes over the training pairs, at most.
-        batch_size: Pairs an update.
-        seed: Decides initial weights, dropout and the pairs' order.
-        device: auto, cpu or cuda.
-        amp: Compute in bf16 autocast.
-        schedule: Learning rate over the steps, by name.
-        warmup: Share of the steps in which the learning rate rises.
-        clip_norm: Scale the gradients down to this total norm; None for never.
-        label_smoothing: Share of the target that is spread over all words.
-        patience: Stop after so many epochs without a better one on dev.
-        min_freq: Words that are rarer in the training pairs become unknown.
-        max_size: Size of each vocabulary at most.
-        max_tokens: Longer sentences are read up to here.
-        max_pairs: Only so many training pairs, the first.
-        beam: Beginnings followed when the test split is translated; 1 is greedy.
-        length_penalty: More favours longer translations.
+        reading: How texts become pairs.
+        training: How the model is trained.
         model_args: The model's own hyper-parameters, for example hidden_size=256 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
+        device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         checkpoint_every: Updates between two checkpoints; 0: only at the end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
     """
-    for kind, name, known in (("model", model, TRANSLATORS), ("optimizer", optimizer, OPTIMIZERS)):
-        if name not in known:
-            raise UserError(f"--{kind} must be one of {', '.join(known)}, not {name!r}")
-    out = out or Path("runs") / f"{model}-{source}-{target}"
-    reading: dict[str, Any] = {
-        "min_freq": min_freq,
-        "max_size": max_size,
-        "max_tokens": max_tokens,
-        "max_pairs": max_pairs,
-    }
+    if model not in TRANSLATORS:
+        raise UserError(f"--model must be one of {', '.join(TRANSLATORS)}, not {model!r}")
+    out = out or Path("runs") / f"{model}-{reading.source}-{reading.target}"
     model_settings = parse_settings(model, TRANSLATORS[model], model_args)
-    optimizer_settings = parse_settings(optimizer, OPTIMIZERS[optimizer], optimizer_args)
-    if test:
-        split_files(data_dir, test, (source, target))  # now, rather than when training is over
-    data = load_pairs(data_dir, source=source, target=target, dev=dev, **reading)
+    rule = training.optimizer
+    optimizer_settings = parse_settings(rule, OPTIMIZERS[rule], optimizer_args)
+    training = replace(training, optimizer_settings=optimizer_settings)
+    if test:  # now, rather than when training is over
+        split_files(data_dir, test, (reading.source, reading.target))
+    data = load_pairs(data_dir, reading)
     try:
         _, record = train_translator(
             data,
-            out,
-            model=model,
+            model,
+            training,
+            out=out,
             model_settings=model_settings,
-            optimizer=optimizer,
-            lr=lr,
-            optimizer_settings=optimizer_settings,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            device=device,
-            amp=amp,
-            schedule=schedule,
-            warmup=warmup,
-            clip_norm=clip_norm,
-            label_smoothing=label_smoothing,
-            patience=patience,
             test=test,
-            beam=beam,
-            length_penalty=length_penalty,
+            device=device,
             checkpoint_every=checkpoint_every,
             resume=resume,
-            tokenizer=data.tokenizer,
-            languages=[source, target],
-            **reading,
         )
     except Interrupted:
         again = same_command("--resume")
@@ -162,7 +110,7 @@ def translate(
         run: Folder that `train` wrote.
         texts: Texts to translate. Without any (and without --file), lines of standard input.
         file: Translate the lines of this file.
-        beam: Beginnings followed; 1 is greedy.
+        beam: Hypotheses followed; 1 is greedy.
         max_length: Tokens of a translation at most.
         length_penalty: More favours longer translations.
         device: auto, cpu or cuda.
@@ -194,7 +142,7 @@ def score(
         run: Folder that `train` wrote.
         source: File to translate, plain or .gz.
         reference: Its true translation, line by line.
-        beam: Beginnings followed; 1 is greedy.
+        beam: Hypotheses followed; 1 is greedy.
         length_penalty: More favours longer translations.
         device: auto, cpu or cuda.
         json_file: Write the figures here, too.

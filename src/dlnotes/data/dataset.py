@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.arguments import Count, Range, Seed, checked
+from dlnotes.arguments import checked
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source, check_readable
+from dlnotes.data.reading import Reading
 from dlnotes.data.splits import stratified_split
 from dlnotes.data.tokenization import MARKS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize
@@ -31,8 +32,8 @@ class Dataset:
         dev: What model choice and early stopping look at.
         vocabulary: Built on `train` alone.
         label_names: Label of each class number, sorted.
-        tokenizer: Name of the tokenization.
-        max_tokens: Longer documents are read up to here.
+        reading: How the sources were read.
+        described: What records of trainings say of the documents.
         fingerprints: SHA-256 of each source read so far.
     """
 
@@ -40,12 +41,22 @@ class Dataset:
     dev: Documents
     vocabulary: Vocabulary
     label_names: list[str]
-    tokenizer: str
-    max_tokens: int | None
+    reading: Reading
+    described: dict[str, Any]
     fingerprints: dict[str, str]
     _test: Source | None = field(repr=False)
     _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
     _whole_vocabulary: Callable[[], Vocabulary] = field(repr=False)
+
+    @property
+    def tokenizer(self) -> str:
+        """Name of the tokenization."""
+        return self.reading.tokenizer or "basic_english"
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Longer documents are read up to here."""
+        return self.reading.max_tokens
 
     @property
     def has_test(self) -> bool:
@@ -75,46 +86,42 @@ class Dataset:
 @checked
 def load_dataset(
     sources: Mapping[str, Source],
+    reading: Reading | None = None,
     *,
-    tokenizer: str = "basic_english",
-    min_freq: Count = 1,
-    max_size: Count | None = None,
-    max_tokens: Count | None = None,
-    dev_fraction: Annotated[float, Range(above=0, below=1)] = 0.1,
-    seed: Seed = 0,
-    text_column: str | None = None,
-    label_column: str | None = None,
+    name: str | None = None,
     cache_dir: Path | None = None,
     vocabulary: Any = None,
+    **settings: Any,
 ) -> Dataset:
     """Tokenize `sources`, cut a dev split where there is none and build the vocabulary.
 
     Args:
         sources: ``train`` and optionally ``dev`` and ``test``: files, folders, data frames or
             iterables of (label, text) pairs.
-        tokenizer: A name in `dlnotes.data.tokenization.TOKENIZERS`.
-        min_freq: See `Vocabulary.from_counts`.
-        max_size: See `Vocabulary.from_counts`.
-        max_tokens: See `Documents`.
-        dev_fraction: Share of the training documents that becomes dev where `sources` has no
-            ``dev``: drawn with `seed`, class by class.
-        seed: Decides the dev split.
-        text_column: See `dlnotes.data.readers.read`.
-        label_column: See `dlnotes.data.readers.read`.
+        reading: How to read them; default `Reading()`.
+        name: What the records of trainings call the data set.
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
         vocabulary: Use this one, a `Vocabulary` or a ``torchtext.vocab.Vocab``, instead of
             building one (`min_freq` and `max_size` then say nothing).
+        settings: Fields of `reading` that are to be others.
 
     Raises:
         UserError: What reading raises; fewer than two classes; too few documents.
     """
+    reading = replace(reading or Reading(), **settings)
+    reading = replace(
+        reading,
+        tokenizer=reading.tokenizer or "basic_english",
+        split_seed=reading.split_seed or 0,
+    )
+    tokenizer = reading.tokenizer or ""
 
     def read(source: Source) -> TokenizedTexts:
         return tokenize(
             source,
             tokenizer,
-            text_column=text_column,
-            label_column=label_column,
+            text_column=reading.text_column,
+            label_column=reading.label_column,
             cache_dir=cache_dir,
         )
 
@@ -136,8 +143,8 @@ def load_dataset(
         dev_indices = np.arange(len(dev_texts))
         fingerprints["dev"] = dev_texts.fingerprint
     else:
-        fractions = (1 - dev_fraction, dev_fraction)
-        train_indices, dev_indices = stratified_split(texts.labels, fractions, seed)
+        fractions = (1 - reading.dev_fraction, reading.dev_fraction)
+        train_indices, dev_indices = stratified_split(texts.labels, fractions, reading.split_seed or 0)
         if not len(train_indices) or not len(dev_indices):
             raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
@@ -149,19 +156,25 @@ def load_dataset(
         types = pl.concat([part.types for part, _ in parts])
         counts = np.concatenate([part.counts(indices) for part, indices in parts])
         return Vocabulary.from_counts(
-            types, counts, min_freq=min_freq, max_size=max_size, marks=MARKS.get(tokenizer, ())
+            types,
+            counts,
+            min_freq=reading.min_freq,
+            max_size=reading.max_size,
+            marks=MARKS.get(tokenizer, ()),
         )
 
     train_part, dev_part = (texts, train_indices), (dev_texts, dev_indices)
     built = vocabulary_of(train_part)
-    view = partial(Documents, vocabulary=built, label_names=label_names, max_tokens=max_tokens)
+    view = partial(
+        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.max_tokens
+    )
     return Dataset(
         train=view(texts, indices=train_indices),
         dev=view(dev_texts, indices=dev_indices),
         vocabulary=built,
         label_names=label_names,
-        tokenizer=tokenizer,
-        max_tokens=max_tokens,
+        reading=reading,
+        described={"corpus": name, "bootstrap": False, "boost": [], **asdict(reading)},
         fingerprints=fingerprints,
         _test=test,
         _tokenize=read,

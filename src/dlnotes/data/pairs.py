@@ -10,16 +10,18 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from dlnotes.arguments import Count, checked
+from dlnotes.arguments import checked
 from dlnotes.data.documents import Batch, Documents
+from dlnotes.data.reading import PairReading
 from dlnotes.data.tokenized import TokenizedTexts, tokenize_texts
 from dlnotes.data.vocabulary import PAD, SPECIALS, Vocabulary
 from dlnotes.errors import UserError
@@ -82,6 +84,7 @@ class ParallelText:
         tokenizer: Name of the tokenization.
         folder: Where the files are.
         languages: Their suffixes, source and target.
+        described: What records of trainings say of the pairs.
         fingerprints: SHA-256 of each file read so far.
     """
 
@@ -92,6 +95,7 @@ class ParallelText:
     tokenizer: str
     folder: Path
     languages: tuple[str, str]
+    described: dict[str, Any]
     fingerprints: dict[str, str]
 
     def read(self, split: str) -> tuple[list[str], list[str]]:
@@ -106,47 +110,43 @@ class ParallelText:
 
 @checked
 def load_pairs(
-    folder: Path,
-    *,
-    source: str = "de",
-    target: str = "en",
-    dev: str = "val",
-    tokenizer: str = "words",
-    min_freq: Count = 2,
-    max_size: Count | None = None,
-    max_tokens: Count | None = None,
-    max_pairs: Count | None = None,
+    folder: Path, reading: PairReading | None = None, *, tokenizer: str = "words", **settings: Any
 ) -> ParallelText:
     """Read the training and dev pairs of a folder and build both vocabularies on the former.
 
     Args:
         folder: Holds ``train.SOURCE``, ``train.TARGET``, ``DEV.SOURCE`` and ``DEV.TARGET``.
-        source: Suffix of the files to translate from.
-        target: Suffix of the files to translate to.
-        dev: Name of the dev split.
+        reading: How to read them; default `PairReading()`.
         tokenizer: A name in `dlnotes.data.tokenization.TOKENIZERS`.
-        min_freq: See `Vocabulary.from_counts`.
-        max_size: Size of each vocabulary at most.
-        max_tokens: See `Pairs`.
-        max_pairs: Only so many training pairs, the first.
+        settings: Fields of `reading` that are to be others.
 
     Raises:
         UserError: Missing, unreadable or misaligned files; a setting out of range.
     """
+    reading = replace(reading or PairReading(), **settings)
+    languages, max_size = (reading.source, reading.target), reading.max_size
     fingerprints: dict[str, str] = {}
     texts: list[list[TokenizedTexts]] = []
-    for split in ("train", dev):
-        files = split_files(folder, split, (source, target))
+    for split in ("train", reading.dev):
+        files = split_files(folder, split, languages)
         sides = read_pairs(*files, fingerprints=fingerprints)
-        until = max_pairs if split == "train" else None
+        until = reading.max_pairs if split == "train" else None
         texts.append([tokenize_texts(lines[:until], tokenizer) for lines in sides])
     source_vocabulary, target_vocabulary = (
-        Vocabulary.from_counts(side.types, side.counts(), min_freq=min_freq, max_size=max_size)
+        Vocabulary.from_counts(
+            side.types, side.counts(), min_freq=reading.min_freq, max_size=max_size
+        )
         for side in texts[0]
     )
     target_vocabulary = with_marks(target_vocabulary, max_size)
     train_pairs, dev_pairs = (
-        Pairs(sides[0], sides[1], source_vocabulary, target_vocabulary, max_tokens=max_tokens)
+        Pairs(
+            sides[0],
+            sides[1],
+            source_vocabulary,
+            target_vocabulary,
+            max_tokens=reading.max_tokens,
+        )
         for sides in texts
     )
     return ParallelText(
@@ -156,7 +156,8 @@ def load_pairs(
         target_vocabulary=target_vocabulary,
         tokenizer=tokenizer,
         folder=folder,
-        languages=(source, target),
+        languages=languages,
+        described={"languages": [*languages], "tokenizer": tokenizer, **asdict(reading)},
         fingerprints=fingerprints,
     )
 

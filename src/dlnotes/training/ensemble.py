@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dlnotes.arguments import Count, Seed, checked
+from dlnotes.arguments import Count, Seed, checked, fields_of
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
+from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 from dlnotes.models.ensemble import AVERAGES, average_scores, greedy_weights, samme
 from dlnotes.training.classifier import (
@@ -27,7 +28,8 @@ from dlnotes.training.classifier import (
 )
 from dlnotes.training.evaluate import check_scores, metrics, scores
 from dlnotes.training.record import provenance
-from dlnotes.training.train import DEV_SCORES, METRICS, claim
+from dlnotes.training.run import METRICS, create_run_folder
+from dlnotes.training.train import DEV_SCORES
 
 WEIGHTING = ("greedy", "equal", "boosting")
 
@@ -98,15 +100,7 @@ def load_members(
         settings, data = record["settings"], record["data"]
         split = dev_split(settings, data)
         dataset = load_dataset(
-            sources,
-            tokenizer=classifier.tokenizer,
-            max_tokens=classifier.max_tokens,
-            seed=settings.get("split_seed", settings["seed"]),
-            dev_fraction=settings.get("dev_fraction", 0.1),
-            text_column=settings.get("text_column"),
-            label_column=settings.get("label_column"),
-            cache_dir=cache_dir,
-            vocabulary=classifier.vocabulary,
+            sources, _reading(settings), cache_dir=cache_dir, vocabulary=classifier.vocabulary
         )
         if dataset.fingerprints["train"] != data["train"]:
             raise UserError(f"{run} was trained on other documents than those given for training")
@@ -126,6 +120,12 @@ def load_members(
             dev_scores = _kept_scores(run / DEV_SCORES)
         members.append(Member(run, classifier, dataset, split, dev_scores))
     return members
+
+
+def _reading(settings: Mapping[str, Any]) -> Reading:
+    """How a run read its documents; what its record does not say had the default."""
+    known = {name: settings[name] for name in fields_of(Reading) if name in settings}
+    return Reading(**{"split_seed": settings["seed"], **known})
 
 
 def _kept_scores(path: Path) -> Float[Tensor, "n c"]:
@@ -189,7 +189,7 @@ def make_ensemble(
     # Made before anything is scored: members with different labels are refused at once.
     ensemble = Ensemble([m.classifier for m in members], [], names, average)
     if out:
-        claim(out)
+        create_run_folder(out)
     labels = members[0].dataset.dev.labels
     dev = [m.score_dev() for m in members]
     if weights == "greedy":
@@ -265,7 +265,7 @@ def boost(
                 f"({_difference(member.split, split)}): give the same --split-seed"
             )
     _, weights = _boosted(members)
-    return _drawn(dataset, weights.numpy(), seed)
+    return _drawn(dataset, weights.numpy(), seed, boost=[str(member.run) for member in members])
 
 
 @checked
@@ -279,13 +279,14 @@ def bootstrap(dataset: Dataset, seed: Seed) -> Dataset:
         seed: Decides the draw.
     """
     n = len(dataset.train)
-    return _drawn(dataset, np.full(n, 1 / n), seed)
+    return _drawn(dataset, np.full(n, 1 / n), seed, bootstrap=True)
 
 
-def _drawn(dataset: Dataset, probabilities: Any, seed: int) -> Dataset:
+def _drawn(dataset: Dataset, probabilities: Any, seed: int, **described: Any) -> Dataset:
     n = len(dataset.train)
     drawn = np.random.default_rng(seed).choice(n, n, p=probabilities)
-    return replace(dataset, train=dataset.train.take(drawn))
+    train = dataset.train.take(drawn)
+    return replace(dataset, train=train, described=dataset.described | described)
 
 
 def _boosted(members: Sequence[Member]) -> tuple[Float[Tensor, " k"], Float[Tensor, " n"]]:

@@ -1,26 +1,41 @@
-"""The one way a classifier is measured."""
+"""Figures of trained models: what is computed from scores and true labels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlnotes.data.batches import by_length
-from dlnotes.data.documents import Documents, Examples
-from dlnotes.data.vocabulary import PAD
+from dlnotes.data.documents import Documents
 from dlnotes.errors import UserError
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
-# The same for sequences, where every token of the target has a score for the whole vocabulary.
-_BATCH_TOKENS_OF_SEQUENCES = 1 << 11
+
+
+class Figures(Protocol):
+    """What an evaluation found, whatever the kind of label."""
+
+    @property
+    def loss(self) -> float:
+        """Mean loss in nats."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """What the best epoch has most of."""
+        ...
+
+    def summary(self) -> dict[str, float]:
+        """The single figures by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class Metrics:
     With \(tp_c, fp_c, fn_c\) the true positives, false positives and false negatives of class
     \(c\): precision \(tp/(tp+fp)\), recall \(tp/(tp+fn)\), F1 \(2tp/(2tp+fp+fn)\), each 0 where
     its denominator is. Macro-F1 is the mean F1 of the classes that occur among labels or
-    predictions; micro-F1 pools the counts of all classes, which for one label a document is the
+    predictions; micro-F1 pools the counts of all classes, which for one label per document is the
     accuracy.
 
     Attributes:
@@ -47,7 +62,7 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of documents classified rightly."""
+        """Share of documents classified correctly."""
         return float(np.trace(self.confusion) / max(1, self.confusion.sum()))
 
     @property
@@ -77,6 +92,11 @@ class Metrics:
         true = np.trace(self.confusion)
         wrong = self.confusion.sum() - true
         return float(2 * true / max(1, 2 * true + wrong + wrong))
+
+    @property
+    def score(self) -> float:
+        """What the best epoch has most of: the accuracy."""
+        return self.accuracy
 
     def summary(self) -> dict[str, float]:
         """The single figures by name."""
@@ -171,7 +191,7 @@ class SequenceMetrics:
 
     Attributes:
         loss: Mean cross-entropy of a token in nats; its exponential is the perplexity.
-        accuracy: Share of the tokens predicted rightly, the end's included.
+        accuracy: Share of the tokens predicted correctly, the end's included.
         tokens: How many there are.
     """
 
@@ -179,44 +199,89 @@ class SequenceMetrics:
     accuracy: float
     tokens: int
 
+    @property
+    def score(self) -> float:
+        """What the best epoch has most of: the accuracy."""
+        return self.accuracy
+
     def summary(self) -> dict[str, float]:
         """The single figures by name."""
         return {"loss": self.loss, "accuracy": self.accuracy}
 
 
-def evaluate_sequences(
-    model: nn.Module, documents: Examples, *, device: torch.device | str = "cpu", amp: bool = False
-) -> SequenceMetrics:
-    """Measure a model whose labels are sequences; arguments as for `scores`."""
-    was_training = model.training
-    model.eval()
-    device = torch.device(device)
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
-        for indices in by_length(documents.lengths, _BATCH_TOKENS_OF_SEQUENCES):
-            tokens, labels = (x.to(device, non_blocking=True) for x in documents.batch(indices))
-            logits, target = predict(model, tokens, labels)
-            loss = F.cross_entropy(logits.float(), target, reduction="sum")
-            right = logits.argmax(-1) == target
-            sums += torch.stack([loss, right.sum(), (target >= 0).sum()])
-    model.train(was_training)
-    loss, accuracy, count = sums.tolist()
-    return SequenceMetrics(loss / max(1, count), accuracy / max(1, count), int(count))
+@dataclass(frozen=True)
+class MultiLabelMetrics:
+    r"""Figures of a classifier that gives each document any number of labels.
 
+    Micro-F1 pools the counts of all classes, macro-F1 is the mean F1 of the classes that occur
+    among labels or predictions, samples-F1 the mean over the documents of the F1 of their own
+    labels; a document without labels for which none is predicted counts as 1.
 
-def predict(
-    model: nn.Module, tokens: Int[Tensor, "b t"], labels: Int[Tensor, " b *u"]
-) -> tuple[Float[Tensor, "n c"], Int[Tensor, " n"]]:
-    """Scores, and the class that each of them should have chosen.
-
-    Labels are a class a document, or a sequence: then every label but the first is predicted from
-    the true ones before it, and padding has the class -100, which cross-entropy passes over.
+    Attributes:
+        loss: Mean binary cross-entropy over documents and classes, in nats.
+        counts: True positives, false positives and false negatives of each class, shape
+            (classes, 3).
+        samples_f1: See above.
+        subset_accuracy: Share of documents whose labels are all correct.
+        hamming_loss: Share of wrong decisions among all of documents × classes.
+        predictions: Which classes were chosen, shape (documents, classes).
     """
-    if labels.dim() == 1:
-        return model(tokens), labels
-    target = labels[:, 1:]
-    logits: Tensor = model(tokens, labels[:, :-1])  # b u c
-    return logits.flatten(0, 1), target.masked_fill(target == PAD, -100).flatten()
+
+    loss: float
+    counts: NDArray[np.int64]
+    samples_f1: float
+    subset_accuracy: float
+    hamming_loss: float
+    predictions: NDArray[np.bool_]
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """F1 of each class."""
+        tp, fp, fn = self.counts.T
+        return _ratio(2 * tp, 2 * tp + fp + fn)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of the classes that occur."""
+        occurs = self.counts.sum(1) > 0
+        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
+
+    @property
+    def micro_f1(self) -> float:
+        """F1 of the pooled counts."""
+        tp, fp, fn = self.counts.sum(0)
+        return float(2 * tp / max(1, 2 * tp + fp + fn))
+
+    @property
+    def score(self) -> float:
+        """What the best epoch has most of: micro-F1."""
+        return self.micro_f1
+
+    def summary(self) -> dict[str, float]:
+        """The single figures by name."""
+        names = ("loss", "micro_f1", "macro_f1", "samples_f1", "subset_accuracy", "hamming_loss")
+        return {name: float(getattr(self, name)) for name in names}
+
+
+def multi_label_metrics(
+    logits: Float[Tensor, "n c"], labels: NDArray[np.int64], chosen: Bool[Tensor, "n c"]
+) -> MultiLabelMetrics:
+    """Figures from scores, the true labels (0 and 1) and the decisions."""
+    target, decided = labels.astype(bool), chosen.cpu().numpy()
+    hit, extra, missed = target & decided, decided & ~target, target & ~decided
+    counts = np.stack([part.sum(0) for part in (hit, extra, missed)], axis=1).astype(np.int64)
+    tp, fp, fn = (part.sum(1) for part in (hit, extra, missed))
+    f1 = np.where(tp + fp + fn == 0, 1.0, _ratio(2 * tp, 2 * tp + fp + fn))
+    return MultiLabelMetrics(
+        loss=F.binary_cross_entropy_with_logits(
+            logits.cpu(), torch.from_numpy(target).float()
+        ).item(),
+        counts=counts,
+        samples_f1=float(f1.mean()) if len(f1) else 0.0,
+        subset_accuracy=float((fp + fn == 0).mean()) if len(f1) else 0.0,
+        hamming_loss=float((fp + fn).sum() / max(1, target.size)),
+        predictions=decided,
+    )
 
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:

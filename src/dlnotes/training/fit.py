@@ -6,43 +6,75 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dlnotes.arguments import Count, Natural, Seed, Share, checked
+from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, Share, checked
 from dlnotes.data.batches import BatchSampler
 from dlnotes.data.documents import Examples
 from dlnotes.errors import UserError
+from dlnotes.optim.clipping import clip_grad_norm_
 from dlnotes.training.board import Board
 from dlnotes.training.checkpoint import load_checkpoint, save_checkpoint
-from dlnotes.training.evaluate import (
-    Metrics,
-    SequenceMetrics,
-    evaluate,
-    evaluate_sequences,
-    predict,
-)
+from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
-from dlnotes.training.schedule import Schedule, constant
+from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.sound import defect
+
+MEANING_BEFORE: dict[str, Any] = {}
+"""What a setting that a later version added stands for in the checkpoints of earlier versions."""
+
+_REPORT_EVERY = 10  # updates: reading a value waits for the device
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
     """Training was stopped by a signal, after the checkpoint was written."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fitting(Settings):
+    """How `fit` goes through the training documents."""
+
+    epochs: Count = 10
+    """Passes over the training documents, at most."""
+
+    batch_size: Natural | None = 64
+    """Documents per update: 1 is SGD, 0 is all of them (batch gradient descent)."""
+
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "constant"
+    """Learning rate over the steps: constant, linear (down to 0), inverse_sqrt or halving (after
+    each eighth of the steps)."""
+
+    warmup: Share = 0.0
+    """Share of the steps in which the learning rate rises."""
+
+    clip_norm: Positive | None = None
+    """Scale the gradients down to this total norm."""
+
+    patience: Count | None = None
+    """Stop after so many epochs without a better one on the dev split."""
+
+    seed: Seed = 0
+    """Decides the documents' order; also initial weights and dropout where a run is started."""
+
+    amp: bool = False
+    """Compute in bf16 autocast."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "batch_size", self.batch_size or None)
+
+
 @dataclass
-class State:
+class TrainingState:
     """Where training stands; plain numbers, so that a checkpoint can hold it.
 
     Attributes:
@@ -54,7 +86,7 @@ class State:
         seconds: Time spent training, evaluation included.
         train_seconds: Time spent in updates alone.
         documents: Documents trained on.
-        best: Dev accuracy and negative dev loss of the best epoch.
+        best: Dev score (see `Figures`) and negative dev loss of the best epoch.
         best_epoch: The epoch whose weights are kept, from 1.
         history: A record of each epoch.
     """
@@ -72,63 +104,48 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@runtime_checkable
+class Constrained(Protocol):
+    """A model whose weights are brought back into their bounds after each update."""
+
+    def constrain_(self) -> None:
+        """Change the weights in place (TextCNN's max-norm)."""
+
+
 @checked
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    objective: Objective,
     train: Examples,
     dev: Examples | None,
+    fitting: Fitting,
     *,
-    epochs: Count,
-    batch_size: Count | None,
-    seed: Seed = 0,
     device: torch.device | str = "cpu",
-    amp: bool = False,
-    schedule: Schedule = constant,
-    clip_gradients: Callable[[Iterable[Tensor]], Tensor] | None = None,
-    label_smoothing: Share = 0.0,
-    class_weights: Tensor | None = None,
-    patience: Count | None = None,
     stop_after: Count | None = None,
     bucket: Count = 50,
     checkpoint: Path | None = None,
     checkpoint_every: Natural = 0,
     resume: bool = False,
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     board: Board | None = None,
     progress: bool = True,
-) -> State:
+) -> TrainingState:
     """Train `model`; it ends with the weights of its best epoch on `dev`.
 
-    The loss is the mean cross-entropy of a batch, see `mean_loss`. A model with a method
-    ``constrain_`` has it called after each update (TextCNN's max-norm). A model whose attribute
-    ``log_likelihood`` is not None gives the log-probability of the labels, (tokens, labels) → (b,),
-    without computing that of all classes (FastText's hierarchical softmax): the loss is then made
-    of it, unless label smoothing asks for all classes. The best epoch is the one with the highest
-    dev accuracy and, among equals, the lowest dev loss.
-
-    Labels may be sequences, one a document (b, u): the one that begins a target, its tokens, the
-    one that ends it, then padding. The model then maps tokens and labels to scores of the next
-    label at each position, the loss is the mean over the labels that are not padding, and
-    accuracy is theirs.
+    The best epoch is the one with the highest score on `dev` (see `Figures`) and, among equals, the
+    lowest loss. A model that is `Constrained` has its weights constrained after each update.
 
     Args:
-        model: Maps token ids (b, t) to scores (b, c); already on `device`.
+        model: Already on `device`.
         optimizer: Any optimizer over the model's parameters.
+        objective: What the model is trained and measured for.
         train: What to learn from.
         dev: What early stopping and the choice of the epoch look at; without it the last epoch is
             the best.
-        epochs: Passes over `train`.
-        batch_size: Documents an update; None for all of them (batch gradient descent).
-        seed: Decides the order of the documents. Dropout draws from torch's global generator.
+        fitting: How to go through `train`. Dropout draws from torch's global generator.
         device: Where to compute.
-        amp: Forward pass in bf16 autocast.
-        schedule: Factor of each group's learning rate as a function of the step.
-        clip_gradients: Called with the parameters before each update, returns the total norm.
-        label_smoothing: Share of the target spread over all classes.
-        class_weights: Weight in the loss of a document of each class, shape (c,).
-        patience: Stop after so many epochs without a better one; None for never.
-        stop_after: Stop after so many of the epochs; `schedule` still spreads over all of them.
+        stop_after: Stop after so many of the epochs; the schedule still spreads over all of them.
         bucket: See `BatchSampler`.
         checkpoint: File for checkpoints: every `checkpoint_every` updates, when interrupted and
             at the end.
@@ -147,207 +164,242 @@ def fit(
             arguments. No checkpoint is written then: the one before stays as it is.
         Interrupted: SIGINT or SIGTERM came; the checkpoint was written first.
     """
-    if class_weights is not None and not bool(
-        (class_weights.isfinite() & (class_weights >= 0)).all()
-    ):
-        raise UserError(f"class_weights must be finite and at least 0, not {class_weights}")
-    device = torch.device(device)
-    sampler = BatchSampler(train.lengths, batch_size, seed=seed, bucket=bucket)
-    steps = epochs * len(sampler)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    weights = None if class_weights is None else class_weights.to(device)
-    constrain = getattr(model, "constrain_", lambda: None)
-    likelihood = getattr(model, "log_likelihood", None) if label_smoothing == 0 else None
-    measure: Callable[..., Metrics | SequenceMetrics] = evaluate
-    if dev is not None and dev.batch(np.arange(min(1, len(dev)))).labels.dim() == 2:
-        measure = evaluate_sequences
-    state = State()
-    best_weights: dict[str, Tensor] = {}
-    saved_at: int | None = None
+    loop = _Loop(model, optimizer, objective, train, dev, fitting, torch.device(device), bucket)
+    loop.settings, loop.board = settings, board
+    loop.checkpoint, loop.checkpoint_every = checkpoint, checkpoint_every
+    if resume:
+        loop.resume()
+    loop.check_before_the_first_update(resume)
+    last = fitting.epochs if stop_after is None else min(stop_after, fitting.epochs)
+    with _signals() as stop, Progress(loop.steps, loop.state.step, shown=progress) as bar:
+        loop.run(last, bar, stop)
+    return loop.state
 
-    def diverged(what: str) -> UserError:
-        kept = f"; {checkpoint} holds the last good state, of step {saved_at}"
+
+class _Loop:
+    """A training under way."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        objective: Objective,
+        train: Examples,
+        dev: Examples | None,
+        fitting: Fitting,
+        device: torch.device,
+        bucket: int,
+    ) -> None:
+        self.model, self.optimizer, self.objective = model, optimizer, objective.to(device)
+        self.train, self.dev, self.fitting, self.device = train, dev, fitting, device
+        self.sampler = BatchSampler(
+            train.lengths, fitting.batch_size, seed=fitting.seed, bucket=bucket
+        )
+        self.steps = fitting.epochs * len(self.sampler)
+        self.schedule = with_warmup(SCHEDULES[fitting.schedule], fitting.warmup)
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.state = TrainingState()
+        self.loss_sum = torch.zeros((), device=device)
+        self.best_weights: dict[str, Tensor] = {}
+        self.saved_at: int | None = None
+        self.settings: Mapping[str, Any] | None = None
+        self.board: Board | None = None
+        self.checkpoint: Path | None = None
+        self.checkpoint_every = 0
+
+    def run(self, last: int, bar: Progress, stop: Callable[[], bool]) -> None:
+        """Train up to epoch `last`, or until patience ends or a signal comes."""
+        state = self.state
+        self.model.train()
+        while state.epoch < last and not self.out_of_patience():
+            self.epoch(bar, stop)
+            if stop() and state.epoch < last:
+                self.save()
+                raise Interrupted
+        self.save()
+        if self.dev is not None:
+            self.model.load_state_dict(self.best_weights)
+
+    def out_of_patience(self) -> bool:
+        patience, state = self.fitting.patience, self.state
+        return patience is not None and state.epoch - state.best_epoch >= patience
+
+    def epoch(self, bar: Progress, stop: Callable[[], bool]) -> None:
+        """Do the rest of the epoch under way, and measure."""
+        state, batches = self.state, self.sampler.epoch(self.state.epoch)
+        began = clock = time.perf_counter()
+        seen_before = state.seen  # not 0 in an epoch that is resumed
+        for indices in batches[state.batch :]:
+            loss, norm = self.update(indices)
+            stopping = stop()
+            saving = self.checkpoint_every and state.step % self.checkpoint_every == 0
+            due = state.step % _REPORT_EVERY == 0 or state.batch == len(batches)
+            if due or stopping or saving:
+                self.report(bar, loss.item(), norm)
+            if stopping or saving:
+                state.loss_sum = self.loss_sum.item()
+                now = time.perf_counter()
+                state.seconds += now - clock
+                state.train_seconds += now - clock
+                clock = now
+                self.save()
+            if stopping:
+                raise Interrupted
+        self.check()
+        trained = time.perf_counter()
+        record = {
+            "epoch": state.epoch + 1,
+            "train_loss": self.loss_sum.item() / state.seen,
+            "documents_per_second": (state.seen - seen_before) / (trained - began),
+        }
+        self.measure(record)
+        state.train_seconds += trained - clock
+        state.seconds += time.perf_counter() - clock
+        bar.epoch(record, is_best=state.best_epoch == state.epoch)
+        if self.board:
+            self.board.epoch(self.model, state.step, record)
+
+    def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
+        """One update; its loss and, where it is clipped, the norm of the gradient."""
+        state, model = self.state, self.model
+        factor = self.schedule(state.step, self.steps)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        batch = self.train.batch(indices)
+        tokens = batch.tokens.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp):
+            outputs = self.objective.forward(model, tokens, labels)
+        loss = self.objective.loss(outputs, labels)
+        loss.backward()
+        limit = self.fitting.clip_norm
+        norm = None if limit is None else clip_grad_norm_(model.parameters(), max_norm=limit)
+        self.optimizer.step()
+        if isinstance(model, Constrained):
+            model.constrain_()
+        self.loss_sum += loss.detach() * len(indices)
+        state.step += 1
+        state.batch += 1
+        state.seen += len(indices)
+        state.documents += len(indices)
+        return loss, norm
+
+    def report(self, bar: Progress, loss: float, norm: Tensor | None) -> None:
+        """Show where training stands, unless it has diverged."""
+        state = self.state
+        if not math.isfinite(total := self.loss_sum.item()):
+            raise self.diverged(f"the loss became {total}")
+        bar.update(state.step, state.epoch, loss=loss, documents=state.documents)
+        if self.board:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.board.step(self.model, state.step, loss, rate, norm)
+
+    def measure(self, record: dict[str, float]) -> None:
+        """End the epoch: figures on dev into `record`, and the best weights kept."""
+        state, model = self.state, self.model
+        if self.dev is None:
+            state.best_epoch = state.epoch + 1
+        else:
+            figures = self.objective.evaluate(
+                model, self.dev, device=self.device, amp=self.fitting.amp
+            )
+            if not math.isfinite(figures.loss):
+                raise self.diverged(f"the loss on dev became {figures.loss}")
+            record |= {f"dev_{name}": value for name, value in figures.summary().items()}
+            if (figures.score, -figures.loss) > tuple(state.best):
+                state.best = (figures.score, -figures.loss)
+                state.best_epoch = state.epoch + 1
+                self.best_weights = copy.deepcopy(model.state_dict())
+        state.history.append(record)
+        state.epoch += 1
+        state.batch = state.seen = 0
+        state.loss_sum = 0.0
+        self.loss_sum.zero_()
+
+    def diverged(self, what: str) -> UserError:
+        state = self.state
+        kept = f"; {self.checkpoint} holds the last good state, of step {self.saved_at}"
         return UserError(
             f"{what} at step {state.step} (epoch {state.epoch + 1}): the training has diverged; "
-            f"lower --lr (now {rates[0]:g}) or clip the gradients with --clip-norm 1"
-            f"{kept if saved_at is not None else ''}"
+            f"lower --lr (now {self.rates[0]:g}) or clip the gradients with --clip-norm 1"
+            f"{kept if self.saved_at is not None else ''}"
         )
 
-    def check() -> None:
-        if found := defect(model, optimizer):
-            raise diverged(found)
+    def check(self) -> None:
+        """Refuse to go on with weights that are no numbers."""
+        if found := defect(self.model, self.optimizer):
+            raise self.diverged(found)
 
-    def save() -> None:
-        nonlocal saved_at
-        if checkpoint:
-            check()
-            parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            rest = {"best_weights": best_weights, "state": asdict(state), "settings": settings}
-            save_checkpoint(checkpoint, parts | rest)
-            saved_at = state.step
+    def check_before_the_first_update(self, resumed: bool) -> None:
+        """Refuse to begin with such weights."""
+        found = defect(self.model, self.optimizer)
+        if not found and any(w.isnan().any() for w in self.best_weights.values()):
+            found = "the best epoch's weights hold NaN"
+        if found:
+            whose = (
+                f"{self.checkpoint} is of no use: train again without --resume"
+                if resumed
+                else "look at what the model was made from, such as --vectors"
+            )
+            raise UserError(f"{found} before the first update: {whose}")
 
-    if resume:
-        if checkpoint is None:
-            raise UserError("resume needs a checkpoint file")
-        saved = load_checkpoint(checkpoint)
-        _same_settings(checkpoint, saved, settings)
-        try:
-            model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
-            state = State(**saved["state"])
-            best_weights = {name: w.to(device) for name, w in saved["best_weights"].items()}
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{checkpoint} belongs to another model or optimizer") from error
-        saved_at = state.step
-        if board:
-            board.resume(state.step)
-    found = defect(model, optimizer)
-    if not found and any(w.isnan().any() for w in best_weights.values()):
-        found = "the best epoch's weights hold NaN"
-    if found:
-        whose = (
-            f"{checkpoint} is of no use: train again without --resume"
-            if resume
-            else ("look at what the model was made from, such as --vectors")
-        )
-        raise UserError(f"{found} before the first update: {whose}")
-
-    loss_sum = torch.zeros((), device=device) + state.loss_sum
-    model.train()
-    with _signals() as stop, Progress(steps, state.step, shown=progress) as bar:
-        last = epochs if stop_after is None else min(stop_after, epochs)
-        while state.epoch < last and not _out_of_patience(state, patience):
-            batches = sampler.epoch(state.epoch)
-            began = clock = time.perf_counter()
-            seen_before = state.seen  # not 0 in an epoch that is resumed
-            for indices in batches[state.batch :]:
-                factor = schedule(state.step, steps)
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * factor
-                batch = train.batch(indices)
-                tokens = batch.tokens.to(device, non_blocking=True)
-                labels = batch.labels.to(device, non_blocking=True)
-                optimizer.zero_grad(set_to_none=True)
-                with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                    if likelihood:
-                        chosen = likelihood(tokens, labels)
-                    else:
-                        logits, labels = predict(model, tokens, labels)
-                if likelihood:
-                    share = torch.ones_like(labels) if weights is None else weights[labels]
-                    loss = -(share * chosen.float()).sum() / share.sum()
-                else:
-                    loss = mean_loss(logits.float(), labels, weights, label_smoothing)
-                loss.backward()
-                norm = clip_gradients(model.parameters()) if clip_gradients else None
-                optimizer.step()
-                constrain()
-                loss_sum += loss.detach() * len(indices)
-                state.step += 1
-                state.batch += 1
-                state.seen += len(indices)
-                state.documents += len(indices)
-                stopping = stop()
-                saving = checkpoint_every and state.step % checkpoint_every == 0
-                # Reading a value waits for the device: only now and then.
-                if state.step % 10 == 0 or state.batch == len(batches) or stopping or saving:
-                    value = loss.item()
-                    if not math.isfinite(total := loss_sum.item()):
-                        raise diverged(f"the loss became {total}")
-                    bar.update(state.step, state.epoch, loss=value, documents=state.documents)
-                    if board:
-                        board.step(model, state.step, value, rates[0] * factor, norm)
-                if stopping or saving:
-                    state.loss_sum = loss_sum.item()
-                    now = time.perf_counter()
-                    state.seconds += now - clock
-                    state.train_seconds += now - clock
-                    clock = now
-                    save()
-                if stopping:
-                    raise Interrupted
-            check()
-            trained = time.perf_counter()
-            speed = (state.seen - seen_before) / (trained - began)
-            measured = None if dev is None else measure(model, dev, device=device, amp=amp)
-            if measured is not None and not math.isfinite(measured.loss):
-                raise diverged(f"the loss on dev became {measured.loss}")
-            state.train_seconds += trained - clock
-            state.seconds += time.perf_counter() - clock
-            state.epoch += 1
-            record = {
-                "epoch": state.epoch,
-                "train_loss": loss_sum.item() / state.seen,
-                "documents_per_second": speed,
+    def save(self) -> None:
+        """Write the checkpoint, where there is to be one."""
+        if self.checkpoint:
+            self.check()
+            saved = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "best_weights": self.best_weights,
+                "state": asdict(self.state),
+                "settings": self.settings,
             }
-            if measured is None:
-                state.best_epoch = state.epoch
-            else:
-                record |= {f"dev_{name}": value for name, value in measured.summary().items()}
-                if (measured.accuracy, -measured.loss) > tuple(state.best):
-                    state.best = (measured.accuracy, -measured.loss)
-                    state.best_epoch = state.epoch
-                    best_weights = copy.deepcopy(model.state_dict())
-            state.history.append(record)
-            bar.epoch(record, is_best=state.best_epoch == state.epoch)
-            if board:
-                board.epoch(model, state.step, record)
-            state.batch = state.seen = 0
-            state.loss_sum = 0.0
-            loss_sum.zero_()
-            if stop() and state.epoch < last:
-                save()
-                raise Interrupted
-        save()
-    if dev is not None:
-        model.load_state_dict(best_weights)
-    return state
+            save_checkpoint(self.checkpoint, saved)
+            self.saved_at = self.state.step
+
+    def resume(self) -> None:
+        """Go on from the checkpoint."""
+        if self.checkpoint is None:
+            raise UserError("resume needs a checkpoint file")
+        saved = load_checkpoint(self.checkpoint)
+        check_same_settings(self.checkpoint, saved.get("settings"), self.settings)
+        try:
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.state = TrainingState(**saved["state"])
+            weights = saved["best_weights"].items()
+            self.best_weights = {name: w.to(self.device) for name, w in weights}
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.checkpoint} belongs to another model or optimizer") from error
+        self.loss_sum += self.state.loss_sum
+        self.saved_at = self.state.step
+        if self.board:
+            self.board.resume(self.state.step)
 
 
-def mean_loss(
-    logits: Float[Tensor, "n c"],
-    labels: Int[Tensor, " n"],
-    weights: Float[Tensor, " c"] | None = None,
-    smoothing: float = 0.0,
-) -> Float[Tensor, ""]:
-    r"""Cross-entropy of several documents, each with the weight of its own class.
-
-    .. math::
-        L = \frac{\sum_i w_{y_i} \ell_i}{\sum_i w_{y_i}}, \qquad
-        \ell_i = -(1 - \varepsilon) \log p_{i y_i} - \frac{\varepsilon}{c} \sum_k \log p_{ik}
-
-    Differs from ``F.cross_entropy`` where there are both weights and smoothing: that multiplies
-    each class's share of the smoothed target by the class's weight, so that a class a hundred times
-    rarer is drawn into every document a hundred times more strongly, and nothing is learned.
-
-    Args:
-        logits: Scores.
-        labels: True classes; a negative one leaves its row out.
-        weights: :math:`w`; None for 1 each.
-        smoothing: :math:`\varepsilon`, the share of the target spread over all classes.
-    """
-    if weights is None or smoothing == 0:
-        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
-    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
-    share = weights[labels.clamp(min=0)] * (labels >= 0)
-    return (share * each).sum() / share.sum()
-
-
-def _out_of_patience(state: State, patience: int | None) -> bool:
-    return patience is not None and state.epoch - state.best_epoch >= patience
-
-
-def _same_settings(
-    checkpoint: Path, saved: dict[str, Any], settings: dict[str, Any] | None
+def check_same_settings(
+    checkpoint: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
 ) -> None:
-    before = saved.get("settings")
-    if before == settings or before is None or settings is None:
-        return
-    name = next(n for n in [*before, *settings] if before.get(n) != settings.get(n))
-    raise UserError(
-        f"{checkpoint} was written with {name}={before.get(name)!r}, now it is "
-        f"{settings.get(name)!r}: resume with the same settings, or give another --out"
-    )
+    """Require the settings of a checkpoint; one that it does not have has its old meaning.
+
+    Raises:
+        UserError: One has changed.
+    """
+    for name, value in (now or {}).items():
+        was = (before or {}).get(name, MEANING_BEFORE.get(name, value))
+        if _plain(was) != _plain(value):
+            raise UserError(
+                f"{checkpoint} was written with {name}={was!r}, now it is {value!r}: resume with "
+                "the same settings, or give another --out"
+            )
+
+
+def _plain(value: Any) -> Any:
+    """A setting with lists for tuples, which a file may not tell apart."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from typing_extensions import Unpack
 
-from dlnotes.arguments import Count, Natural, NotNegative, Positive, Seed, Share, checked
+from dlnotes.arguments import Count, Natural, checked
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
 from dlnotes.data.pairs import ParallelText
@@ -24,7 +23,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, State, beam_search
-from dlnotes.training.board import Board
+from dlnotes.training import objectives
 from dlnotes.training.classifier import (
     CONFIG,
     load_weights,
@@ -34,16 +33,8 @@ from dlnotes.training.classifier import (
     save_weights,
     write_json,
 )
-from dlnotes.training.evaluate import evaluate_sequences
-from dlnotes.training.record import provenance
-from dlnotes.training.train import (
-    CHECKPOINT,
-    METRICS,
-    check_choices,
-    claim,
-    learning,
-    make_optimizer,
-)
+from dlnotes.training.run import Run
+from dlnotes.training.settings import TranslatorTraining
 
 _FORMAT = "dlnotes translator 1"
 _NOT_ONE = "is not a trained translator of dlnotes"
@@ -282,77 +273,36 @@ def _sacrebleu() -> Any:
     return BLEU
 
 
-class Described(TypedDict, total=False):
-    """What a run's record says of its pairs, where they were read; see `load_pairs`.
-
-    Attributes:
-        languages: Suffixes of the files, source first.
-    """
-
-    languages: list[str]
-    tokenizer: str
-    min_freq: int
-    max_size: int | None
-    max_tokens: int | None
-    max_pairs: int | None
-
-
 @checked
 def train_translator(
     data: ParallelText,
-    out: Path,
-    *,
     model: str = "seq2seq",
+    training: TranslatorTraining | None = None,
+    *,
+    out: Path,
     model_settings: Mapping[str, Any] | None = None,
-    optimizer: str = "adam",
-    lr: NotNegative = 1e-3,
-    optimizer_settings: Mapping[str, Any] | None = None,
-    epochs: Count = 10,
-    batch_size: Count = 128,
-    seed: Seed = 0,
-    device: str = "auto",
-    amp: bool = False,
-    schedule: str = "constant",
-    warmup: Share = 0.0,
-    clip_norm: Positive | None = 1.0,
-    label_smoothing: Share = 0.0,
-    patience: Count | None = None,
     test: str | None = "test2016",
-    beam: Count = 5,
-    length_penalty: float = 0.6,
+    device: str = "auto",
     checkpoint_every: Natural = 0,
     resume: bool = False,
     progress: bool = True,
-    **described: Unpack[Described],
+    **settings: Any,
 ) -> tuple[Translator, dict[str, Any]]:
     """Train, choose the epoch on dev, then translate and measure the test split, once.
 
     Args:
         data: What to learn.
+        model: A name in `TRANSLATORS`.
+        training: How to train; default `TranslatorTraining()`.
         out: Run folder: the translator's folder, ``metrics.json``, ``checkpoint.pt``, the
             TensorBoard log and the test split's translations.
-        model: A name in `TRANSLATORS`.
-        model_settings: Its hyper-parameters where they differ from the defaults.
-        optimizer: A name in `OPTIMIZERS`.
-        lr: Learning rate.
-        optimizer_settings: Its hyper-parameters where they differ from the defaults.
-        epochs: Passes over the training pairs, at most.
-        batch_size: Pairs an update.
-        seed: Decides initial weights, dropout and order.
-        device: ``cpu``, ``cuda`` or ``auto``.
-        amp: bf16 autocast.
-        schedule: A name in `SCHEDULES`.
-        warmup: Share of the steps in which the learning rate rises.
-        clip_norm: Scale the gradients down to this total norm.
-        label_smoothing: See `fit`.
-        patience: See `fit`.
+        model_settings: The model's hyper-parameters where they differ from its defaults.
         test: Name of the test split; None for no test.
-        beam: See `Translator.write`.
-        length_penalty: See `Translator.write`.
+        device: See `choose_device`.
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`.
         progress: Show progress.
-        described: How the pairs were read, for the record.
+        settings: Fields of `training` that are to be others.
 
     Returns:
         The trained translator and its record (what ``metrics.json`` holds).
@@ -361,79 +311,57 @@ def train_translator(
         UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
         dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
     """
-    settings: dict[str, Any] = {
-        "model": model,
-        "model_settings": dict(model_settings or {}),
-        "optimizer": optimizer,
-        "lr": lr,
-        "optimizer_settings": dict(optimizer_settings or {}),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-        "amp": amp,
-        "schedule": schedule,
-        "warmup": warmup,
-        "clip_norm": clip_norm,
-        "label_smoothing": label_smoothing,
-        "patience": patience,
-        **described,
-        "data": dict(data.fingerprints),
-    }
-    place = check_choices(device, amp, optimizer, schedule)
+    training = replace(training or TranslatorTraining(), **settings)
     if test:
         _sacrebleu()  # now, rather than when training is over
-    claim(out, resume)
-    torch.manual_seed(seed)
-    translator = Translator.create(
-        model,
-        model_settings or {},
-        data.source_vocabulary,
-        data.target_vocabulary,
-        data.tokenizer,
-    ).to(place)
-    rule = make_optimizer(optimizer, translator.model.parameters(), lr, optimizer_settings)
-    board = Board(out)
-    try:
-        learn = learning(
-            settings, device=place, checkpoint_every=checkpoint_every, progress=progress
-        )
-        state = learn(
-            translator.model,
-            rule,
-            data.train,
-            data.dev,
-            checkpoint=out / CHECKPOINT,
-            resume=resume,
-            board=board,
-        )
-        dev = evaluate_sequences(translator.model, data.dev, device=place, amp=amp)
+    every = {
+        "model": model,
+        "model_settings": dict(model_settings or {}),
+        **asdict(training),
+        **data.described,
+        "data": dict(data.fingerprints),
+    }
+    with Run(
+        training,
+        every,
+        out=out,
+        device=device,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        progress=progress,
+    ) as run:
+        torch.manual_seed(training.seed)
+        translator = Translator.create(
+            model,
+            model_settings or {},
+            data.source_vocabulary,
+            data.target_vocabulary,
+            data.tokenizer,
+        ).to(run.device)
+        network = translator.model
+        optimizer = training.make_optimizer(network.parameters())
+        objective = objectives.Sequence(training.label_smoothing)
+        run.fit(network, optimizer, objective, data.train, data.dev)
+        dev = objective.evaluate(network, data.dev, device=run.device, amp=training.amp)
         record: dict[str, Any] = {
-            **provenance(seed),
-            "settings": settings,
+            **run.record(network, "pairs"),
             "data": dict(data.fingerprints),
             "pairs": {"train": len(data.train), "dev": len(data.dev)},
             "vocabularies": [len(data.source_vocabulary), len(data.target_vocabulary)],
-            "parameters": sum(p.numel() for p in translator.model.parameters()),
-            "best_epoch": state.best_epoch,
-            "history": state.history,
             "dev": {**dev.summary(), "perplexity": float(np.exp(dev.loss))},
-            "seconds": state.seconds,
-            "pairs_per_second": state.documents / max(1e-9, state.train_seconds),
         }
         # Saved before the test split is opened: nothing wrong with it can lose the training.
         translator.save(out / TRANSLATOR)
-        write_json(out / METRICS, record)
-        if test:
-            search = {"beam": beam, "length_penalty": length_penalty}
-            record["test"] = score(translator, data, test, out, **search)
-            record["data"] = dict(data.fingerprints)
-            write_json(out / METRICS, record)
+        run.write(record)
         final = {f"dev {name}": value for name, value in record["dev"].items()}
         if test:
+            search = {"beam": training.beam, "length_penalty": training.length_penalty}
+            record["test"] = score(translator, data, test, out, **search)
+            record["data"] = dict(data.fingerprints)
+            run.write(record)
             final["test BLEU"] = record["test"]["detokenized"]["bleu"]
-        board.hyper_parameters(settings, final)
-    finally:
-        board.close()
+        if run.board:
+            run.board.hyper_parameters(every, final)
     return translator, record
 
 

@@ -1,0 +1,66 @@
+"""How texts become documents: each setting is named, typed, checked and described here alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from dlnotes.arguments import Count, Range, Seed, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits(Settings):
+    """What is left out of texts."""
+
+    min_freq: Count = 1
+    """Tokens that are rarer in the training documents become unknown."""
+
+    max_size: Count | None = None
+    """Size of the vocabulary at most."""
+
+    max_tokens: Count | None = None
+    """Longer documents are read up to here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Limits):
+    """How labelled texts become documents; see `load_dataset`."""
+
+    tokenizer: str | None = None
+    """basic_english, cased (the same without lower-casing), sentences (the first with sentence ends
+    marked), words (all punctuation kept) or characters (Chinese and the like). Default: sentences
+    for models that read sentences, basic_english for the others."""
+
+    dev_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
+    """Share of the training documents that becomes dev where there are no dev documents: drawn
+    class by class."""
+
+    split_seed: Seed | None = None
+    """Decides the dev split; runs with the same one can form an ensemble. Default: the seed of the
+    training, or 0."""
+
+    text_column: str | None = None
+    """Name or number (from 0) of the text's column; several: 1,2."""
+
+    label_column: str | None = None
+    """Name or number (from 0) of the label's column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairReading(Limits):
+    """How parallel text becomes pairs; see `load_pairs`."""
+
+    source: str = "de"
+    """Suffix of the files to translate from."""
+
+    target: str = "en"
+    """Suffix of the files to translate to."""
+
+    dev: str = "val"
+    """Name of the dev split."""
+
+    min_freq: Count = 2
+    """Words that are rarer in the training pairs become unknown."""
+
+    max_pairs: Count | None = None
+    """Only so many training pairs, the first."""

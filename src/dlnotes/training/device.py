@@ -1,0 +1,35 @@
+"""Where to compute, by name."""
+
+from __future__ import annotations
+
+import torch
+
+from dlnotes.errors import UserError
+
+
+def choose_device(name: str, *, amp: bool = False) -> torch.device:
+    """A device by name.
+
+    Args:
+        name: ``cpu``, ``cuda``, one of several such as ``cuda:1``, or ``mps`` (Apple's; dlnotes is
+            not tested there). ``auto`` is CUDA where there is one, otherwise the CPU.
+        amp: Whether to compute in bf16 autocast.
+
+    Raises:
+        UserError: Another name, a device that is not there, or `amp` without CUDA.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (":" in name and not number.isdecimal()):
+        raise UserError(f"device must be auto, cpu, cuda, cuda:1 (and so on) or mps, not {name!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device is {name}, but torch sees no CUDA device here; use cpu or auto")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device is mps, but torch has no MPS here; use cpu or auto")
+    found = {"cpu": 1, "mps": 1}.get(kind) or torch.cuda.device_count()
+    if number and int(number) >= found:
+        raise UserError(f"device is {name}, but there are {found} of them, counted from 0")
+    if amp and kind != "cuda":
+        raise UserError("amp (bf16 autocast) needs a CUDA device; leave it out on a CPU")
+    return torch.device(name)

@@ -1,0 +1,336 @@
+"""What depends on the kind of label: targets, loss, link, decision, figures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dlnotes.data.batches import by_length
+from dlnotes.data.documents import Documents, Examples
+from dlnotes.data.vocabulary import PAD
+from dlnotes.errors import UserError
+from dlnotes.training.evaluate import (
+    Figures,
+    Metrics,
+    MultiLabelMetrics,
+    SequenceMetrics,
+    metrics,
+    multi_label_metrics,
+    scores,
+)
+
+_Self = TypeVar("_Self", bound="Objective")
+
+# Padded tokens in an evaluation batch of sequences, where every token of the target has a score for
+# the whole vocabulary.
+_BATCH_TOKENS = 1 << 11
+
+
+@runtime_checkable
+class GivesLogLikelihood(Protocol):
+    """A model that can give the log-probability of labels without computing that of all classes."""
+
+    log_likelihood: Any
+    """(tokens, labels) → (b,), or None where its output layer cannot."""
+
+
+class Objective(ABC):
+    """What a model is trained and measured for.
+
+    `fit` asks for `forward` and `loss` in every update and for `evaluate` after every epoch.
+    """
+
+    @abstractmethod
+    def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
+        """What the loss is computed from; under autocast where there is mixed precision.
+
+        Args:
+            model: In training mode.
+            tokens: Token ids (b, t).
+            labels: As the documents' batches have them.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
+        """Mean loss of a batch in nats, in float32.
+
+        Args:
+            outputs: What `forward` returned.
+            labels: The same as there.
+        """
+
+    @abstractmethod
+    def evaluate(
+        self,
+        model: nn.Module,
+        documents: Examples,
+        *,
+        device: torch.device | str = "cpu",
+        amp: bool = False,
+    ) -> Figures:
+        """Figures of `model` on `documents`, without dropout; arguments as for `scores`."""
+
+    def to(self: _Self, device: torch.device) -> _Self:
+        """Move the tensors of the objective itself."""
+        return self
+
+
+class SingleLabel(Objective):
+    r"""Each document has one label.
+
+    The link is the softmax, the decision the most probable class. With the weight :math:`w` of each
+    class and the label smoothing :math:`\varepsilon` the loss is
+
+    .. math::
+        L = \frac{\sum_i w_{y_i} \ell_i}{\sum_i w_{y_i}}, \qquad
+        \ell_i = -(1 - \varepsilon) \log p_{i y_i} - \frac{\varepsilon}{c} \sum_k \log p_{ik}
+
+    Differs from ``F.cross_entropy`` where there are both weights and smoothing: that multiplies
+    each class's share of the smoothed target by the class's weight, so that a class a hundred times
+    rarer is drawn into every document a hundred times more strongly, and nothing is learned.
+
+    Args:
+        class_weights: :math:`w`, shape (c,); None for 1 each.
+        label_smoothing: :math:`\varepsilon`, the share of the target spread over all classes.
+
+    Raises:
+        UserError: A weight is negative or not finite.
+    """
+
+    def __init__(
+        self, class_weights: Float[Tensor, " c"] | None = None, label_smoothing: float = 0.0
+    ) -> None:
+        _check_weights("class_weights", class_weights)
+        self.class_weights, self.label_smoothing = class_weights, label_smoothing
+
+    def to(self: _Self, device: torch.device) -> _Self:
+        """Move the weights."""
+        if isinstance(self, SingleLabel) and self.class_weights is not None:
+            self.class_weights = self.class_weights.to(device)
+        return self
+
+    def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
+        """Scores (b, c)."""
+        return model(tokens)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
+        """The weighted mean above."""
+        return mean_loss(outputs.float(), labels, self.class_weights, self.label_smoothing)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        documents: Examples,
+        *,
+        device: torch.device | str = "cpu",
+        amp: bool = False,
+    ) -> Metrics:
+        """Accuracy, F1 and what follows from the confusion matrix."""
+        found = cast(Documents, documents)
+        return metrics(scores(model, found, device=device, amp=amp), found.labels)
+
+    @staticmethod
+    def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """Probabilities of the classes, which exclude one another."""
+        return logits.softmax(-1)
+
+    @staticmethod
+    def decide(logits: Float[Tensor, "n c"]) -> Int[Tensor, " n"]:
+        """The most probable class."""
+        return logits.argmax(-1)
+
+
+class Hierarchical(SingleLabel):
+    """One label each, and a model that gives its log-probability alone, in O(log c).
+
+    Everything else is `SingleLabel`. Label smoothing would need the probability of every class,
+    which is what such an output layer saves.
+
+    Args:
+        class_weights: Weight in the loss of a document of each class, shape (c,); None for 1 each.
+
+    Raises:
+        UserError: A weight is negative or not finite.
+    """
+
+    def __init__(self, class_weights: Float[Tensor, " c"] | None = None) -> None:
+        super().__init__(class_weights)
+
+    @staticmethod
+    def suits(model: nn.Module) -> bool:
+        """Whether a model gives that."""
+        return isinstance(model, GivesLogLikelihood) and model.log_likelihood is not None
+
+    def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
+        """Log-probability of each document's label, shape (b,)."""
+        return cast(GivesLogLikelihood, model).log_likelihood(tokens, labels)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
+        """The weighted mean of the negative log-likelihoods."""
+        weights = self.class_weights
+        share = torch.ones_like(labels) if weights is None else weights[labels]
+        loss: Tensor = -(share * outputs.float()).sum() / share.sum()
+        return loss
+
+
+class MultiLabel(Objective):
+    r"""Each document has any number of labels, none included.
+
+    Labels are a matrix of 0 and 1, a row per document. The link is the sigmoid
+    :math:`p = \sigma(z)`, class by class; a class is chosen where its probability is at least the
+    threshold. The loss is the mean binary cross-entropy over documents and classes, with a weight
+    :math:`w_k` of the documents that have class :math:`k`:
+
+    .. math::
+        L = -\frac{1}{nc} \sum_{ik} \bigl( w_k y_{ik} \log p_{ik}
+            + (1 - y_{ik}) \log (1 - p_{ik}) \bigr)
+
+    and with label smoothing :math:`y` becomes :math:`(1 - \varepsilon) y + \varepsilon / 2`.
+
+    Args:
+        positive_weights: :math:`w`, shape (c,); None for 1 each.
+        label_smoothing: :math:`\varepsilon`.
+        threshold: Least probability of a chosen class, one for all or one per class.
+
+    Raises:
+        UserError: A weight is negative or not finite, or a threshold is outside of [0, 1].
+    """
+
+    def __init__(
+        self,
+        positive_weights: Float[Tensor, " c"] | None = None,
+        label_smoothing: float = 0.0,
+        threshold: float | Float[Tensor, " c"] = 0.5,
+    ) -> None:
+        _check_weights("positive_weights", positive_weights)
+        if not bool(((low := torch.as_tensor(threshold)) >= 0).all() and (low <= 1).all()):
+            raise UserError(f"threshold must be at least 0 and at most 1, not {threshold}")
+        self.positive_weights, self.label_smoothing = positive_weights, label_smoothing
+        self.threshold = threshold
+
+    def to(self: _Self, device: torch.device) -> _Self:
+        """Move the weights."""
+        if isinstance(self, MultiLabel) and self.positive_weights is not None:
+            self.positive_weights = self.positive_weights.to(device)
+        return self
+
+    def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
+        """Scores (b, c)."""
+        return model(tokens)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
+        """The mean above."""
+        smooth = self.label_smoothing
+        target = (1 - smooth) * labels.float() + smooth / 2
+        return F.binary_cross_entropy_with_logits(
+            outputs.float(), target, pos_weight=self.positive_weights
+        )
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        documents: Examples,
+        *,
+        device: torch.device | str = "cpu",
+        amp: bool = False,
+    ) -> MultiLabelMetrics:
+        """F1 in its three averages, subset accuracy and Hamming loss."""
+        found = cast(Documents, documents)
+        logits = scores(model, found, device=device, amp=amp)
+        return multi_label_metrics(logits, found.labels, self.decide(logits))
+
+    @staticmethod
+    def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """Probability of each class, whatever the others are."""
+        return logits.sigmoid()
+
+    def decide(self, logits: Float[Tensor, "n c"]) -> Bool[Tensor, "n c"]:
+        """Which classes are chosen."""
+        return self.link(logits) >= torch.as_tensor(self.threshold).to(logits.device)
+
+
+class Sequence(Objective):
+    r"""The label is a sequence, predicted token by token from the true tokens before it.
+
+    Labels (b, u) are the token that begins a target, the target, the token that ends it, then
+    padding. The model maps tokens and labels to scores of the next label at each position. The
+    link is the softmax over the vocabulary, the decision the most probable token (for a whole
+    sequence: beam search). The loss is the mean cross-entropy over the tokens that are not padding.
+
+    Args:
+        label_smoothing: Share of the target spread over all tokens.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    @staticmethod
+    def targets(labels: Int[Tensor, "b u"]) -> Int[Tensor, " n"]:
+        """What each position should predict; -100, which cross-entropy passes over, at padding."""
+        target = labels[:, 1:]
+        return target.masked_fill(target == PAD, -100).flatten()
+
+    def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
+        """Scores of the next token at each position, (b·(u-1), vocabulary)."""
+        logits: Tensor = model(tokens, labels[:, :-1])  # b u v
+        return logits.flatten(0, 1)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
+        """The mean above."""
+        target = self.targets(labels)
+        return mean_loss(outputs.float(), target, None, self.label_smoothing)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        documents: Examples,
+        *,
+        device: torch.device | str = "cpu",
+        amp: bool = False,
+    ) -> SequenceMetrics:
+        """Loss and accuracy per token."""
+        was_training = model.training
+        model.eval()
+        device = torch.device(device)
+        sums = torch.zeros(3, dtype=torch.float64, device=device)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            for indices in by_length(documents.lengths, _BATCH_TOKENS):
+                tokens, labels = (x.to(device, non_blocking=True) for x in documents.batch(indices))
+                logits, target = self.forward(model, tokens, labels), self.targets(labels)
+                loss = F.cross_entropy(logits.float(), target, reduction="sum")
+                correct = logits.argmax(-1) == target
+                sums += torch.stack([loss, correct.sum(), (target >= 0).sum()])
+        model.train(was_training)
+        total, correct_tokens, count = sums.tolist()
+        return SequenceMetrics(total / max(1, count), correct_tokens / max(1, count), int(count))
+
+
+def mean_loss(
+    logits: Float[Tensor, "n c"],
+    labels: Int[Tensor, " n"],
+    weights: Float[Tensor, " c"] | None = None,
+    smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """The loss of `SingleLabel`.
+
+    Args:
+        logits: Scores.
+        labels: True classes; a negative one leaves its row out.
+        weights: Weight of each class; None for 1 each.
+        smoothing: Share of the target spread over all classes.
+    """
+    if weights is None or smoothing == 0:
+        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    share = weights[labels.clamp(min=0)] * (labels >= 0)
+    return (share * each).sum() / share.sum()
+
+
+def _check_weights(name: str, weights: Tensor | None) -> None:
+    if weights is not None and not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise UserError(f"{name} must be finite and at least 0, not {weights}")

@@ -1,0 +1,78 @@
+"""Word vectors that a classifier starts from."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from dlnotes.data.dataset import Dataset
+from dlnotes.data.vectors import PretrainedVectors
+from dlnotes.data.word2vec import EPOCHS, learn_vectors
+from dlnotes.errors import UserError
+from dlnotes.models import MODELS
+from dlnotes.nn import set_word_vectors
+from dlnotes.training.classifier import TextClassifier
+
+WORD2VEC = "word2vec"
+"""In place of a file of word vectors: learn them from the training documents."""
+
+
+def with_vectors(
+    model: str,
+    model_settings: dict[str, Any],
+    vectors: Path | str,
+    pretrained: PretrainedVectors | None,
+) -> dict[str, Any]:
+    """Settings with what vectors decide: their length, and that TextCNN is not CNN-rand.
+
+    Raises:
+        UserError: The settings contradict the vectors.
+    """
+    if model not in MODELS:
+        return model_settings
+    parameters = inspect.signature(MODELS[model]).parameters
+    filled: dict[str, Any] = {}
+    if pretrained:
+        dim = filled["embedding_dim"] = pretrained.rows.shape[1]
+        if model_settings.get("embedding_dim", dim) != dim:
+            raise UserError(
+                f"embedding_dim is {model_settings['embedding_dim']}, but the vectors in {vectors} "
+                f"have {dim} numbers: leave embedding_dim out"
+            )
+    if "channels" in parameters:
+        filled["channels"] = "non-static"
+        if model_settings.get("channels") == "rand":
+            raise UserError("channels=rand takes no --vectors; leave one of them out")
+    return filled | model_settings
+
+
+def learn(
+    dataset: Dataset, classifier: TextClassifier, seed: int, progress: bool
+) -> PretrainedVectors:
+    """Word vectors of the training documents."""
+    vectors: Any = classifier.model.vectors
+    console = Console(stderr=True, quiet=not progress)
+    with console.status("word2vec") as status:
+        learned = learn_vectors(
+            dataset.train,
+            dataset.vocabulary,
+            dimensions=vectors.embedding_dim,
+            seed=seed,
+            on_epoch=lambda done: status.update(f"word2vec: {done} of {EPOCHS} passes"),
+        )
+    console.print(f"word2vec: {len(learned.ids):,} word vectors learned", highlight=False)
+    return learned
+
+
+def start_from(pretrained: PretrainedVectors, classifier: TextClassifier) -> None:
+    """Give the words that have a vector theirs."""
+    ids, rows = torch.from_numpy(pretrained.ids), torch.from_numpy(pretrained.rows)
+    vectors: Any = classifier.model.vectors
+    set_word_vectors(vectors.weight, ids, rows, len(classifier.vocabulary))
+    static: Any = getattr(classifier.model, "static_vectors", None)
+    if static is not None:
+        static.load_state_dict(vectors.state_dict())

@@ -1,0 +1,149 @@
+"""One training from its settings to its record: device, folder, checkpoints, TensorBoard log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from typing_extensions import Self
+
+from dlnotes.data.documents import Examples
+from dlnotes.errors import UserError
+from dlnotes.training.board import Board
+from dlnotes.training.classifier import write_json
+from dlnotes.training.device import choose_device
+from dlnotes.training.fit import TrainingState, fit
+from dlnotes.training.objectives import Objective
+from dlnotes.training.record import provenance
+from dlnotes.training.settings import Optimization
+
+CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
+
+
+class Run:
+    """A training and the folder that it writes.
+
+    Args:
+        training: How the model is trained.
+        settings: All settings by name, for the record; a resumed run must have the same.
+        out: The run folder; None keeps nothing.
+        device: See `choose_device`.
+        checkpoint_every: See `fit`.
+        resume: Go on from the checkpoint in `out`.
+        progress: Show progress.
+
+    Raises:
+        UserError: A device that is not there; a folder that holds a run already (unless that is to
+            be resumed) or cannot be written to.
+    """
+
+    def __init__(
+        self,
+        training: Optimization,
+        settings: Mapping[str, Any],
+        *,
+        out: Path | None,
+        device: str,
+        checkpoint_every: int,
+        resume: bool,
+        progress: bool,
+    ) -> None:
+        self.training, self.settings, self.out = training, dict(settings), out
+        self.checkpoint_every, self.resume, self.progress = checkpoint_every, resume, progress
+        self.device = choose_device(device, amp=training.amp)
+        self.board: Board | None = None
+        self._states: list[TrainingState] = []
+        if out:
+            create_run_folder(out, resume)
+
+    def fit(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        objective: Objective,
+        train: Examples,
+        dev: Examples | None,
+        *,
+        checkpoint: str = CHECKPOINT,
+        stop_after: int | None = None,
+    ) -> TrainingState:
+        """`fit` with this run's settings; the first one of a run is drawn in TensorBoard."""
+        first = not self._states
+        if self.out and self.board is None:
+            self.board = Board(self.out)
+        file = self.out / checkpoint if self.out else None
+        state = fit(
+            model,
+            optimizer,
+            objective,
+            train,
+            dev,
+            self.training,
+            device=self.device,
+            stop_after=stop_after,
+            checkpoint=file,
+            checkpoint_every=self.checkpoint_every,
+            resume=self.resume and (first or (file is not None and file.exists())),
+            settings=self.settings,
+            board=self.board if first else None,
+            progress=self.progress,
+        )
+        self._states.append(state)
+        return state
+
+    def record(self, model: nn.Module, unit: str = "documents") -> dict[str, Any]:
+        """What ``metrics.json`` says of every training: provenance, settings, epochs, speed.
+
+        Args:
+            model: The trained model.
+            unit: What there is one label of.
+        """
+        trained = sum(state.documents for state in self._states)
+        busy = sum(state.train_seconds for state in self._states)
+        return {
+            **provenance(self.training.seed),
+            "settings": self.settings,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "best_epoch": self._states[0].best_epoch,
+            "history": self._states[0].history,
+            "seconds": sum(state.seconds for state in self._states),
+            f"{unit}_per_second": trained / max(1e-9, busy),
+        }
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``."""
+        if self.out:
+            write_json(self.out / METRICS, record)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.board:
+            self.board.close()
+
+
+def create_run_folder(out: Path, resume: bool = False) -> None:
+    """Make the run folder.
+
+    Raises:
+        UserError: It holds a run already (unless that is to be resumed) or cannot be written to.
+    """
+    if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
+        raise UserError(f"{out} already holds a run: give another --out, or --resume to go on")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}; give another --out") from error

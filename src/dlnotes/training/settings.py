@@ -1,0 +1,135 @@
+"""How a model is trained: each setting is named, typed, checked and described here alone."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from dlnotes.arguments import Count, NotNegative, OneOf, Positive, Share, check_names
+from dlnotes.errors import UserError
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.fit import Fitting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization(Fitting):
+    """How a model is fitted and by which optimizer: what all trainings share."""
+
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adam"
+    """Which of our optimizers: gradient-descent, momentum, adam, …"""
+
+    lr: NotNegative = 1e-3
+    """Learning rate; with adam 1e-3 suits most models, fasttext wants about 1e-2."""
+
+    optimizer_settings: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(
+        default_factory=dict
+    )
+    """The optimizer's hyper-parameters where they differ from its defaults."""
+
+    label_smoothing: Share = 0.0
+    """Share of the target that is spread over all classes."""
+
+    def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """The optimizer over parameters in float32.
+
+        Raises:
+            UserError: A hyper-parameter that the rule refuses.
+        """
+        if self.lr > torch.finfo(torch.float32).max:
+            raise UserError(
+                f"lr must be a number that float32 holds, below 3.4e+38, not {self.lr:g}"
+            )
+        try:
+            return OPTIMIZERS[self.optimizer](parameters, lr=self.lr, **self.optimizer_settings)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self.optimizer}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Optimization):
+    """How a classifier is trained; see `train_classifier`."""
+
+    vectors: str | None = None
+    """Word vectors to start from: a file of word2vec (text or binary), GloVe or fastText (.vec or
+    .bin), also .gz; or word2vec, to learn them first from the training documents, as HAN's authors
+    do. A file decides `embedding_dim`; the trained classifier does not need it."""
+
+    class_weights: Annotated[str, OneOf(("none", "balanced"))] = "none"
+    """none, or balanced: a document counts in the loss with n / (classes · documents of its
+    class), so that rare classes weigh more."""
+
+    refit: bool = False
+    """When dev has chosen the epoch, train once more from the start and up to that epoch, on the
+    training and dev documents together, with a vocabulary of both: a baseline without an epoch to
+    choose learns from all documents, too. The dev figures of the record are those of the first
+    training, the test figures those of the second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorTraining(Optimization):
+    """How a translator is trained and how it searches; see `train_translator`."""
+
+    batch_size: Count = 128
+    """Pairs per update."""
+
+    clip_norm: Positive | None = 1.0
+    """Scale the gradients down to this total norm; None for never."""
+
+    beam: Count = 5
+    """Hypotheses followed when the test split is translated; 1 is greedy."""
+
+    length_penalty: float = 0.6
+    """More favours longer translations."""
+
+
+def parse_settings(what: str, kind: Callable[..., Any], given: Sequence[str]) -> dict[str, Any]:
+    """Hyper-parameters from the command line, typed by the signature that takes them.
+
+    Args:
+        what: Whose hyper-parameters they are, for messages.
+        kind: The class whose keyword-only arguments they are.
+        given: ``name=value`` each.
+
+    Raises:
+        UserError: An unknown name or a value of another type than the default.
+    """
+    sizes = ("vocabulary_size", "num_classes", "lr")
+    allowed = {
+        name: parameter.default
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.default is not parameter.empty and name not in sizes
+    }
+    settings: dict[str, Any] = {}
+    defaults = ", ".join(f"{n}={v}" for n, v in allowed.items())
+    for item in given:
+        name, equals, text = item.partition("=")
+        name = name.strip().replace("-", "_")
+        check_names(what, "setting", [f"{name}{equals}{text}"], allowed, defaults)
+        if not equals:
+            raise UserError(f"{what}: {name} has no value; write {name}={allowed[name]}")
+        settings[name] = _typed(what, name, text, allowed[name])
+    return settings
+
+
+def _typed(what: str, name: str, text: str, default: Any) -> Any:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if text.lower() in ("true", "false", "none"):
+        value = {"true": True, "false": False, "none": None}[text.lower()]
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if isinstance(default, tuple) and isinstance(value, int | float):
+        value = (value,)
+    if default is not None and value is not None and type(value) is not type(default):
+        kind = type(default).__name__
+        raise UserError(f"{what}: {name} must be of type {kind} like {default!r}, not {text!r}")
+    return value
