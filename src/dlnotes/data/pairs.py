@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -110,7 +110,11 @@ class ParallelText:
 
 @checked
 def load_pairs(
-    folder: Path, reading: PairReading | None = None, *, tokenizer: str = "words", **settings: Any
+    folder: Path,
+    reading: PairReading | None = None,
+    *,
+    tokenizer: str = "words",
+    **settings: Annotated[Any, PairReading],
 ) -> ParallelText:
     """Read the training and dev pairs of a folder and build both vocabularies on the former.
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -56,7 +57,7 @@ class Optimization(Fitting):
 class Training(Optimization):
     """How a classifier is trained; see `train_classifier`."""
 
-    vectors: str | None = None
+    vectors: str | Path | None = None
     """Word vectors to start from: a file of word2vec (text or binary), GloVe or fastText (.vec or
     .bin), also .gz; or word2vec, to learn them first from the training documents, as HAN's authors
     do. A file decides `embedding_dim`; the trained classifier does not need it."""
@@ -70,6 +71,11 @@ class Training(Optimization):
     training and dev documents together, with a vocabulary of both: a baseline without an epoch to
     choose learns from all documents, too. The dev figures of the record are those of the first
     training, the test figures those of the second."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.vectors, Path):  # a record holds its name
+            object.__setattr__(self, "vectors", str(self.vectors))
+        super().__post_init__()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def train_classifier(
     checkpoint_every: Natural = 0,
     resume: bool = False,
     progress: bool = True,
-    **settings: Any,
+    **settings: Annotated[Any, Training],
 ) -> tuple[TextClassifier, dict[str, Any]]:
     """Train, choose the epoch on dev, then read and measure the test split, once.
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -286,7 +286,7 @@ def train_translator(
     checkpoint_every: Natural = 0,
     resume: bool = False,
     progress: bool = True,
-    **settings: Any,
+    **settings: Annotated[Any, TranslatorTraining],
 ) -> tuple[Translator, dict[str, Any]]:
     """Train, choose the epoch on dev, then translate and measure the test split, once.
 
