@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 from torch import Tensor
+from typing_extensions import Self
 
 from dlnotes.arguments import Count, NotNegative, OneOf, Positive, Share, check_names
 from dlnotes.errors import UserError
@@ -36,6 +37,20 @@ class Optimization(Fitting):
 
     label_smoothing: Share = 0.0
     """Share of the target that is spread over all classes."""
+
+    def with_optimizer_args(self, given: Sequence[str]) -> Self:
+        """The same with hyper-parameters of the optimizer from the command line.
+
+        Args:
+            given: ``name=value`` each.
+
+        Raises:
+            UserError: See `parse_settings`.
+        """
+        if not given:
+            return self
+        parsed = parse_settings(self.optimizer, OPTIMIZERS[self.optimizer], given)
+        return replace(self, optimizer_settings=parsed)
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The optimizer over parameters in float32.
