@@ -124,7 +124,7 @@ def train_classifier(
             if training.refit:
                 write_atomically(out / DEV_SCORES, partial(torch.save, dev_scores))
         run.write(record)
-        board = run.board
+        board, draw = run.board, objective.draw
         if dataset.has_test:
             began = time.perf_counter()
             try:
@@ -140,9 +140,9 @@ def train_classifier(
             record["test_seconds"] = time.perf_counter() - began
             if board:
                 board.figures(test, state.step, split="test")
-                board.result(test, test_documents, dataset.label_names, state.step, split="test")
+                draw(board, test, test_documents, dataset.label_names, state.step, split="test")
         if board:
-            board.result(dev, dataset.dev, dataset.label_names, state.step, split="dev")
+            draw(board, dev, dataset.dev, dataset.label_names, state.step, split="dev")
             if classifier.can_explain:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = classifier.explain_documents(dataset.dev, some)
