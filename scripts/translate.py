@@ -83,7 +83,7 @@ def train(
         max_size: Size of each vocabulary at most.
         max_tokens: Longer sentences are read up to here.
         max_pairs: Only so many training pairs, the first.
-        beam: Beginnings followed when the test split is translated; 1 is greedy.
+        beam: Hypotheses kept when the test split is translated; 1 is greedy.
         length_penalty: More favours longer translations.
         model_args: The model's own hyper-parameters, for example hidden_size=256 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
@@ -163,7 +163,7 @@ def translate(
         run: Folder that `train` wrote.
         texts: Texts to translate. Without any (and without --file), lines of standard input.
         file: Translate the lines of this file.
-        beam: Beginnings followed; 1 is greedy.
+        beam: Hypotheses kept; 1 is greedy.
         max_length: Tokens of a translation at most.
         length_penalty: More favours longer translations.
         device: auto, cpu or cuda.
@@ -195,7 +195,7 @@ def score(
         run: Folder that `train` wrote.
         source: File to translate, plain or .gz.
         reference: Its true translation, line by line.
-        beam: Beginnings followed; 1 is greedy.
+        beam: Hypotheses kept; 1 is greedy.
         length_penalty: More favours longer translations.
         device: auto, cpu or cuda.
         json_file: Write the figures here, too.

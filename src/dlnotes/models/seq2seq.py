@@ -19,7 +19,7 @@ from dlnotes.nn import (
     gru_update,
     widen,
 )
-from dlnotes.nn.decoding import BEGIN, END, State, beam_search
+from dlnotes.nn.decoding import BEGIN, END, DecoderState, beam_search
 from dlnotes.nn.hyperparameters import (
     check_choice,
     check_classifier,
@@ -124,12 +124,14 @@ class Seq2seqTranslator(nn.Module):
         """Weights on the source's tokens when the word after each of the target's is written."""
         return self._decode(target, *self._read(source))[1][:, :, : source.shape[1]]
 
-    def start(self, source: Int[Tensor, "b t"]) -> State:
+    def start(self, source: Int[Tensor, "b t"]) -> DecoderState:
         """Read the sources: the state before the first word."""
         s, memory = self._read(source)
         return s, *memory
 
-    def advance(self, last: Int[Tensor, " b"], state: State) -> tuple[Float[Tensor, "b v"], State]:
+    def advance(
+        self, last: Int[Tensor, " b"], state: DecoderState
+    ) -> tuple[Float[Tensor, "b v"], DecoderState]:
         """From the last word, BEGIN at first, score the next one."""
         s, *memory = state
         logits, _, s = self._decode(last.unsqueeze(1), s, Memory(*memory))
@@ -222,7 +224,9 @@ class Seq2seq(Seq2seqTranslator):
             return super().forward(source, target)
         return super().forward(source, _begin(source))[:, 0, SPECIALS:]
 
-    def advance(self, last: Int[Tensor, " b"], state: State) -> tuple[Float[Tensor, "b v"], State]:
+    def advance(
+        self, last: Int[Tensor, " b"], state: DecoderState
+    ) -> tuple[Float[Tensor, "b v"], DecoderState]:
         """From the last label, BEGIN at first, score the next one; a label is never unknown."""
         logits, state = super().advance(last, state)
         unknown = torch.arange(logits.shape[1], device=logits.device) == UNKNOWN
@@ -239,7 +243,7 @@ class Seq2seq(Seq2seqTranslator):
         Args:
             tokens: the documents.
             max_labels: labels at most.
-            beam: beginnings followed in the search; 1 is greedy.
+            beam: hypotheses kept in the search; 1 is greedy.
 
         Returns:
             Class numbers, -1 after the last; u ≤ ``max_labels``.

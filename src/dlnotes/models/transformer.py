@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dlnotes.activations import gelu, relu
 from dlnotes.nn import PAD, WordVectors, masked_max, masked_mean, widen
 from dlnotes.nn.attention import MultiHeadAttention
-from dlnotes.nn.decoding import State
+from dlnotes.nn.decoding import DecoderState
 from dlnotes.nn.hyperparameters import (
     check_choice,
     check_classifier,
@@ -459,7 +459,7 @@ class TransformerTranslator(nn.Module):
         logits: Tensor = self.output(h)  # b u v
         return logits
 
-    def start(self, source: Int[Tensor, "b t"]) -> State:
+    def start(self, source: Int[Tensor, "b t"]) -> DecoderState:
         """Read the sources; see :class:`~dlnotes.nn.decoding.Decodable`.
 
         Returns:
@@ -470,7 +470,9 @@ class TransformerTranslator(nn.Module):
         read = [x for pair in memory for x in pair]
         return real, *read, *(x[:, :, :0] for x in read)
 
-    def advance(self, last: Int[Tensor, " b"], state: State) -> tuple[Float[Tensor, "b v"], State]:
+    def advance(
+        self, last: Int[Tensor, " b"], state: DecoderState
+    ) -> tuple[Float[Tensor, "b v"], DecoderState]:
         """From the last word, score the next; see :class:`~dlnotes.nn.decoding.Decodable`."""
         real, *both = state
         memory, past = both[: len(both) // 2], both[len(both) // 2 :]

@@ -1,0 +1,35 @@
+"""Old names of what has moved: they keep working, and a warning gives the new name."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from importlib import import_module
+from typing import Any
+
+MOVED = {
+    "dlnotes.nn.decoding.State": "dlnotes.nn.decoding.DecoderState",
+    "dlnotes.optim.conversion.State": "dlnotes.optim.conversion.ParameterState",
+}
+"""Old name → new name, each with its module."""
+
+
+def keep_old_names(module: str) -> None:
+    """Give a module a ``__getattr__`` for the names in :data:`MOVED` that it had.
+
+    Python calls it for a name that the module does not have (PEP 562). It is set here and not
+    written in the module, where it would make a type checker accept any name.
+
+    Args:
+        module: the module's ``__name__``.
+    """
+
+    def find(name: str) -> Any:
+        old = f"{module}.{name}"
+        if old not in MOVED:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        new_module, _, new_name = MOVED[old].rpartition(".")
+        warnings.warn(f"{old} is now {MOVED[old]}", DeprecationWarning, stacklevel=2)
+        return getattr(import_module(new_module), new_name)
+
+    vars(sys.modules[module])["__getattr__"] = find
