@@ -8,6 +8,18 @@ from importlib import import_module
 from typing import Any
 
 MOVED = {
+    **{
+        f"dlnotes.nn.alignment.{name}": f"dlnotes.nn.attention.{name}"
+        for name in ("ALIGNMENTS", "AdditiveAttention", "MultiplicativeAttention")
+    },
+    "dlnotes.nn.alignment.Memory": "dlnotes.nn.attention.AttentionMemory",
+    "dlnotes.nn.Memory": "dlnotes.nn.AttentionMemory",
+    **{
+        f"dlnotes.models.ensemble.{name}": f"dlnotes.models.averaging.{name}"
+        for name in ("AVERAGES", "average_scores", "greedy_weights", "samme")
+    },
+    "dlnotes.models.entity_network.Memory": "dlnotes.models.entity_network.SlotRecurrence",
+    "dlnotes.data.corpora.Source": "dlnotes.data.corpora.CorpusSplit",
     "dlnotes.nn.decoding.State": "dlnotes.nn.decoding.DecoderState",
     "dlnotes.optim.conversion.State": "dlnotes.optim.conversion.ParameterState",
 }

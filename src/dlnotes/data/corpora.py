@@ -43,11 +43,12 @@ from dlnotes.data import babi
 from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
 from dlnotes.data.readers import LABEL, TEXT, read
 from dlnotes.data.splits import stratified_split
+from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 
-__all__ = ["CORPORA", "Corpus", "File", "Source", "load"]
+__all__ = ["CORPORA", "Corpus", "CorpusSplit", "File", "load"]
 
-Source = Path | pl.DataFrame
+CorpusSplit = Path | pl.DataFrame
 """A file in the project's own format, or a frame with the string columns label and text."""
 
 Example = tuple[str, str, str]
@@ -98,7 +99,7 @@ def load(
     data_dir: Path | None = None,
     cache_dir: Path | None = None,
     seed: int = 0,
-) -> dict[str, Source]:
+) -> dict[str, CorpusSplit]:
     """Find the splits of a corpus: ``train``, ``test`` and, where it has them, ``dev``, ``unsup``.
 
     Args:
@@ -145,8 +146,8 @@ def _place(folder: Path, split: str) -> Path:
 # Local folder
 
 
-def _local(folder: Path) -> dict[str, Source]:
-    found: dict[str, Source] = {}
+def _local(folder: Path) -> dict[str, CorpusSplit]:
+    found: dict[str, CorpusSplit] = {}
     for split in ("train", "dev", "test"):
         if file := _file(folder, split):
             found[split] = file
@@ -162,7 +163,7 @@ def _file(folder: Path, name: str, suffix: str = ".tsv") -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _of_training(folder: Path, train: Path) -> Source:
+def _of_training(folder: Path, train: Path) -> CorpusSplit:
     """Examples of `train` without those cut out of a dev text.
 
     Sets of phrases go round that hold the phrases of the dev sentences too (SST's): an epoch that
@@ -233,7 +234,7 @@ def _checked(name: str, corpus: Corpus, examples: Iterable[Example]) -> Iterator
             )
 
 
-def _cut(examples: Iterable[Example], seed: int) -> dict[str, Source]:
+def _cut(examples: Iterable[Example], seed: int) -> dict[str, CorpusSplit]:
     """Drop texts that differ from an earlier one in white space only, then split by `FRACTIONS`."""
     first: dict[str, tuple[str, str]] = {}
     for _, label, text in examples:
@@ -589,3 +590,6 @@ CORPORA: dict[str, Corpus] = {
     },
 }
 """Name → how to obtain it."""
+
+
+keep_old_names(__name__)

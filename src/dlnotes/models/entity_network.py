@@ -12,6 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dlnotes.activations import PReLU, sigmoid
+from dlnotes.deprecation import keep_old_names
 from dlnotes.nn import PAD, WordVectors, sentences, split_question
 from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
 from dlnotes.nn.sentences import Grid
@@ -158,13 +159,13 @@ class EntityNetwork(nn.Module):
         with full:
             # All that does not depend on the memory, for all sentences at once.
             key, candidate, known = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
-            h, *kept = Memory.apply(
+            h, *kept = SlotRecurrence.apply(
                 h, s, key, candidate, known, self.U, self.phi.weight, real, keep
             )
         return h, torch.stack(kept[: s.shape[1]], dim=1)
 
 
-class Memory(Function):
+class SlotRecurrence(Function):
     r"""The memory after a story, sentence by sentence, with its derivatives written out.
 
     Equations of :class:`EntityNetwork`. With autograd's own derivatives a whole training step takes
@@ -258,3 +259,6 @@ class Memory(Function):
             after = before
         back = [torch.stack(d[::-1], dim=1) for d in (ds, dkey, dcandidate)]
         return dh, *back, dknown, dU, dslopes, None, None
+
+
+keep_old_names(__name__)

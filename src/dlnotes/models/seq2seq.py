@@ -12,8 +12,8 @@ from dlnotes.nn import (
     ALIGNMENTS,
     PAD,
     AdditiveAttention,
+    AttentionMemory,
     Bidirectional,
-    Memory,
     MultiplicativeAttention,
     WordVectors,
     gru_update,
@@ -134,10 +134,10 @@ class Seq2seqTranslator(nn.Module):
     ) -> tuple[Float[Tensor, "b v"], DecoderState]:
         """From the last word, BEGIN at first, score the next one."""
         s, *memory = state
-        logits, _, s = self._decode(last.unsqueeze(1), s, Memory(*memory))
+        logits, _, s = self._decode(last.unsqueeze(1), s, AttentionMemory(*memory))
         return logits.squeeze(1), (s, *memory)
 
-    def _read(self, source: Int[Tensor, "b t"]) -> tuple[Float[Tensor, "b h"], Memory]:
+    def _read(self, source: Int[Tensor, "b t"]) -> tuple[Float[Tensor, "b h"], AttentionMemory]:
         source = widen(source, 1)
         real = source != PAD  # b t
         h = self.encoder(self.dropout(self.vectors(source)), real)  # b t 2h
@@ -146,7 +146,7 @@ class Seq2seqTranslator(nn.Module):
         return s, self.alignment.memory(h, real)
 
     def _decode(
-        self, target: Int[Tensor, "b u"], s: Float[Tensor, "b h"], memory: Memory
+        self, target: Int[Tensor, "b u"], s: Float[Tensor, "b h"], memory: AttentionMemory
     ) -> tuple[Float[Tensor, "b u v"], Float[Tensor, "b u t"], Float[Tensor, "b h"]]:
         """Logits and weights at every position, and the last state."""
         y = self.dropout(self.target_vectors(target))  # b u e

@@ -1,6 +1,12 @@
 """Parts that two or more models use."""
 
-from dlnotes.nn.alignment import ALIGNMENTS, AdditiveAttention, Memory, MultiplicativeAttention
+from dlnotes.deprecation import keep_old_names
+from dlnotes.nn.attention import (
+    ALIGNMENTS,
+    AdditiveAttention,
+    AttentionMemory,
+    MultiplicativeAttention,
+)
 from dlnotes.nn.hierarchical_softmax import HierarchicalSoftmax
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
 from dlnotes.nn.recurrence import (
@@ -21,9 +27,9 @@ __all__ = [
     "QUESTION",
     "SENTENCE_END",
     "AdditiveAttention",
+    "AttentionMemory",
     "Bidirectional",
     "HierarchicalSoftmax",
-    "Memory",
     "MultiplicativeAttention",
     "WordVectors",
     "gru_step",
@@ -38,3 +44,5 @@ __all__ = [
     "split_question",
     "widen",
 ]
+
+keep_old_names(__name__)
