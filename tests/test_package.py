@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from dlnotes.data import vocabulary
-from dlnotes.nn import PAD
+from dlnotes.nn import PAD, UNK
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_padding_has_one_number():
-    """Models may not import data, so the number stands in two places."""
-    assert PAD == vocabulary.PAD
+def test_padding_and_the_unknown_word_have_one_id():
+    """Models may not import data, so the ids stand in two places."""
+    assert (PAD, UNK) == (vocabulary.PAD, vocabulary.UNK)
 
 
 @pytest.mark.slow

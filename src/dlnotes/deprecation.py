@@ -19,6 +19,12 @@ MOVED = {
         for name in ("AVERAGES", "average_scores", "greedy_weights", "samme")
     },
     "dlnotes.models.entity_network.Memory": "dlnotes.models.entity_network.SlotRecurrence",
+    "dlnotes.models.seq2seq.SPECIALS": "dlnotes.models.seq2seq.NUM_RESERVED",
+    "dlnotes.models.seq2seq.UNKNOWN": "dlnotes.nn.UNK",
+    "dlnotes.data.babi.QUESTION": "dlnotes.data.tokenization.QUESTION_TOKEN",
+    "dlnotes.data.pairs.MARKS": "dlnotes.data.pairs.TARGET_MARKS",
+    "dlnotes.data.tokenization.QUESTION": "dlnotes.data.tokenization.QUESTION_TOKEN",
+    "dlnotes.data.tokenization.SENTENCE_END": "dlnotes.data.tokenization.SENTENCE_END_TOKEN",
     "dlnotes.data.corpora.Source": "dlnotes.data.corpora.CorpusSplit",
     "dlnotes.nn.decoding.State": "dlnotes.nn.decoding.DecoderState",
     "dlnotes.optim.conversion.State": "dlnotes.optim.conversion.ParameterState",

@@ -26,9 +26,10 @@ from typing import NamedTuple
 
 import polars as pl
 
+from dlnotes.data.tokenization import QUESTION_TOKEN
+from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 
-QUESTION = "<question>"
 TASKS = range(1, 21)
 SETS = {task: "en" if task == 3 else "en-10k" for task in TASKS}
 """Task → the set, a folder of the archive, that its files are taken from."""
@@ -54,7 +55,7 @@ class Question(NamedTuple):
     @property
     def text(self) -> str:
         """The document that a classifier reads."""
-        return " ".join([*self.sentences, QUESTION, self.question])
+        return " ".join([*self.sentences, QUESTION_TOKEN, self.question])
 
 
 def read_questions(lines: Iterable[str]) -> Iterator[Question]:
@@ -185,3 +186,6 @@ SHA256 = {
     (20, "test"): "bd3bde3788ac14ba0ae095078f7b820fbd2bfa6a34dba9d1d46a34afde9c2729",
 }
 """(task, split) → checksum of the file, as it is in the archive, that the split is made of."""
+
+
+keep_old_names(__name__)

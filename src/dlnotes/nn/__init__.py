@@ -18,7 +18,7 @@ from dlnotes.nn.recurrence import (
     rnn_step,
 )
 from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
-from dlnotes.nn.vectors import PAD, WordVectors, set_word_vectors, widen
+from dlnotes.nn.vectors import PAD, UNK, WordVectors, set_word_vectors, widen
 
 __all__ = [
     "ALIGNMENTS",
@@ -26,6 +26,7 @@ __all__ = [
     "PAD",
     "QUESTION",
     "SENTENCE_END",
+    "UNK",
     "AdditiveAttention",
     "AttentionMemory",
     "Bidirectional",
