@@ -65,6 +65,12 @@ class EntityNetwork(nn.Module):
     """
 
     reads_sentences: ClassVar[bool] = True
+    data_dependent: bool | None = None
+    """Whether shapes may depend on the tokens: see :func:`~dlnotes.nn.sentences.is_data_dependent`.
+
+    Not a hyper-parameter, for it changes no number by more than rounding: set it to False on a
+    model that is to be traced or exported.
+    """
 
     def __init__(
         self,
@@ -114,7 +120,9 @@ class EntityNetwork(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents: answer the questions."""
-        story, question = split_question(tokens, max_words=self.max_words)
+        story, question = split_question(
+            tokens, max_words=self.max_words, data_dependent=self.data_dependent
+        )
         words = self._sentences(story).words  # b s w
         h, _ = self._remember(words)  # b m d
         q = self._encode(question, self.question_masks)  # b d
@@ -126,7 +134,9 @@ class EntityNetwork(nn.Module):
     @torch.no_grad()
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
         """How far each sentence opened the gate of each slot, at the sentence's tokens."""
-        story, _ = split_question(tokens, max_words=self.max_words)
+        story, _ = split_question(
+            tokens, max_words=self.max_words, data_dependent=self.data_dependent
+        )
         grid = self._sentences(story)
         _, gates = self._remember(grid.words)  # b s m
         t = tokens.shape[1]
@@ -136,7 +146,12 @@ class EntityNetwork(nn.Module):
         }
 
     def _sentences(self, story: Int[Tensor, "b t"]) -> Grid:
-        return sentences(story, max_sentences=self.max_sentences, max_words=self.max_words)
+        return sentences(
+            story,
+            max_sentences=self.max_sentences,
+            max_words=self.max_words,
+            data_dependent=self.data_dependent,
+        )
 
     def _encode(
         self, words: Int[Tensor, "*b w"], masks: Float[Tensor, "w2 d"]
@@ -152,7 +167,7 @@ class EntityNetwork(nn.Module):
         w = self.vectors(self.key_tokens) if hasattr(self, "key_tokens") else self.keys  # m d
         s = self._encode(words, self.masks)  # b s d
         real = (words != PAD).any(dim=2)  # b s
-        h = w.expand(len(s), *w.shape)
+        h = w.expand(s.shape[0], *w.shape)
         keep = torch.is_grad_enabled()
         # In full precision where the rest is in half: the errors of many steps would add up.
         full = nullcontext() if s.is_meta else torch.autocast(s.device.type, enabled=False)
