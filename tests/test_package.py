@@ -37,6 +37,8 @@ def test_a_wheel_builds_and_works(tmp_path):
     program = """
 import dlnotes, sys
 assert dlnotes.__file__.startswith(sys.argv[1]), dlnotes.__file__
+from dlnotes.data.corpora import CORPORA
+assert len(CORPORA) > 20
 from dlnotes.data.dataset import load_dataset
 from dlnotes.training.train import train_classifier
 pairs = [("good", "fine film"), ("bad", "dull film")] * 20
