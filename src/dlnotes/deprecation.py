@@ -18,6 +18,10 @@ MOVED = {
         f"dlnotes.models.ensemble.{name}": f"dlnotes.models.averaging.{name}"
         for name in ("AVERAGES", "average_scores", "greedy_weights", "samme")
     },
+    **{
+        f"dlnotes.foundations.digits.{name}": f"dlnotes.data.digits.{name}"
+        for name in ("MIRRORS", "MNIST", "Split", "digits", "mnist", "read_idx")
+    },
     "dlnotes.models.entity_network.Memory": "dlnotes.models.entity_network.SlotRecurrence",
     "dlnotes.models.seq2seq.SPECIALS": "dlnotes.models.seq2seq.NUM_RESERVED",
     "dlnotes.models.seq2seq.UNKNOWN": "dlnotes.nn.UNK",
