@@ -86,7 +86,7 @@ def memory_by_autograd(
     s: Tensor,
     key: Tensor,
     candidate: Tensor,
-    known: Tensor,
+    key_term: Tensor,
     U: Tensor,
     slopes: Tensor,
     real: Tensor,
@@ -94,7 +94,7 @@ def memory_by_autograd(
     gates = []
     for t in range(s.shape[1]):
         gate = sigmoid((h @ s[:, t, :, None]).squeeze(2) + key[:, t]) * real[:, t, None]
-        x = h @ U.T + candidate[:, t, None] + known
+        x = h @ U.T + candidate[:, t, None] + key_term
         new = prelu(x.flatten(0, 1), slopes).view_as(h)
         after = F.normalize(h + gate.unsqueeze(2) * new, dim=2)
         h = torch.where(real[:, t, None, None], after, h)

@@ -173,9 +173,9 @@ class EntityNetwork(nn.Module):
         full = nullcontext() if s.is_meta else torch.autocast(s.device.type, enabled=False)
         with full:
             # All that does not depend on the memory, for all sentences at once.
-            key, candidate, known = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
+            key, candidate, key_term = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
             h, *kept = SlotRecurrence.apply(
-                h, s, key, candidate, known, self.U, self.phi.weight, real, keep
+                h, s, key, candidate, key_term, self.U, self.phi.weight, real, keep
             )
         return h, torch.stack(kept[: s.shape[1]], dim=1)
 
@@ -201,7 +201,7 @@ class SlotRecurrence(Function):
         s: Tensor,
         key: Tensor,
         candidate: Tensor,
-        known: Tensor,
+        key_term: Tensor,
         U: Tensor,
         slopes: Tensor,
         real: Tensor,
@@ -217,7 +217,7 @@ class SlotRecurrence(Function):
             closed = ~real[:, t, None]  # b 1
             gate = sigmoid((h * s[:, t, None]).sum(dim=2) + key[:, t])  # b m
             gate = gate.masked_fill(closed, 0.0)
-            x = (candidate[:, t, None] + known).reshape(b * m, d)
+            x = (candidate[:, t, None] + key_term).reshape(b * m, d)
             x = torch.addmm(x, h.reshape(b * m, d), U.T).view(b, m, d)
             # φ(x) = φ'(x) x, and the derivative is needed again.
             slope = torch.lerp(slopes, one, (x > 0).to(x.dtype))  # b m d
@@ -251,7 +251,7 @@ class SlotRecurrence(Function):
         gates, kept = rest[:n], rest[n:]
         m = dh.shape[1]
         dU, dslopes = torch.zeros_like(U), U.new_zeros(d)
-        dknown = U.new_zeros(m, d)
+        dkey_term = U.new_zeros(m, d)
         ds, dkey, dcandidate = [], [], []
         for t in reversed(range(n)):
             before, x, slope, new, scale, turns = kept[6 * t : 6 * t + 6]
@@ -263,7 +263,7 @@ class SlotRecurrence(Function):
             dnew = dz * gate.unsqueeze(2)
             dslopes += (dnew * x.clamp(max=0)).sum(dim=(0, 1))
             dx = dnew.mul_(slope)  # b m d
-            dknown += dx.sum(dim=0)
+            dkey_term += dx.sum(dim=0)
             flat = dx.view(b * m, d)
             dU.addmm_(flat.T, before.reshape(b * m, d))
             dcandidate.append(dx.sum(dim=1))
@@ -273,7 +273,7 @@ class SlotRecurrence(Function):
             dh.addcmul_(dgate.unsqueeze(2), s[:, t, None])
             after = before
         back = [torch.stack(d[::-1], dim=1) for d in (ds, dkey, dcandidate)]
-        return dh, *back, dknown, dU, dslopes, None, None
+        return dh, *back, dkey_term, dU, dslopes, None, None
 
 
 keep_old_names(__name__)

@@ -341,7 +341,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
-        """How much each token is looked at, on average over the tokens that look.
+        """How much each token is attended to, on average over the tokens that attend.
 
         Put the model in evaluation mode first.
 
@@ -351,14 +351,14 @@ class Transformer(nn.Module):
         """
         t = tokens.shape[1]
         _, real, weights = self._encode(tokens, return_weights=True)
-        looked: dict[str, Tensor] = {}
+        attention: dict[str, Tensor] = {}
         for layer, a in enumerate(weights, start=1):
             n = real.sum(dim=1).clamp(min=1).view(-1, 1, 1)  # b 1 1
             heads = (a * real[:, None, :, None]).sum(dim=2)[:, :, :t] / n  # b h t
-            looked[f"layer {layer}"] = heads.mean(dim=1)
+            attention[f"layer {layer}"] = heads.mean(dim=1)
             for head, mean in enumerate(heads.unbind(dim=1), start=1):
-                looked[f"layer {layer}, head {head}"] = mean
-        return looked
+                attention[f"layer {layer}, head {head}"] = mean
+        return attention
 
     def _encode(
         self, tokens: Int[Tensor, "b t"], *, return_weights: bool = False

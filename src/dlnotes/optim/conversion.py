@@ -106,8 +106,8 @@ def to_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, An
             raise ValueError(f"this is no state of {rule.__name__}: a group has no {missing[0]}")
         kept = {name: ours[name] for name in ("params", "param_names") if name in ours}
         also = {name: ours[name] for name in ("maximize", "weight_decay")}
-        known = {*rule.kernel_names(), "maximize", "differentiable", "fused"}
-        extra = _extra(ours, known, conversion.to_group)
+        options = {*rule.kernel_names(), "maximize", "differentiable", "fused"}
+        extra = _extra(ours, options, conversion.to_group)
         theirs = {**conversion.required, **conversion.to_group(ours), **also}
         template = _torchs_defaults(conversion.torch, theirs)
         groups.append({**extra, **template, **kept, **theirs})
@@ -232,9 +232,9 @@ _TORCHS_NAMES = {
 }
 
 
-def _extra(group: Group, known: set[str], convert: Callable[[Group], Group]) -> Group:
+def _extra(group: Group, options: set[str], convert: Callable[[Group], Group]) -> Group:
     """Entries of a group that neither optimizer knows, such as the rates of a scheduler."""
-    names = {*known, "params", "param_names"}
+    names = {*options, "params", "param_names"}
     extra = {name: copy.deepcopy(value) for name, value in group.items() if name not in names}
     for name in {"initial_lr", "max_lr", "min_lr"} & set(extra):
         extra[name] = convert({**group, "lr": extra[name]})["lr"]
@@ -243,7 +243,7 @@ def _extra(group: Group, known: set[str], convert: Callable[[Group], Group]) -> 
 
 def _conversion(rule: type[UpdateRule]) -> Conversion:
     if rule not in CONVERSIONS:
-        names = ", ".join(known.__name__ for known in CONVERSIONS)
+        names = ", ".join(each.__name__ for each in CONVERSIONS)
         raise ValueError(f"rule must be one of {names}, got {getattr(rule, '__name__', rule)!r}")
     return CONVERSIONS[rule]
 
