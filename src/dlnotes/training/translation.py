@@ -22,7 +22,7 @@ from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.models import TRANSLATORS
-from dlnotes.nn.decoding import END, Decodable, State, beam_search
+from dlnotes.nn.decoding import END, Decodable, DecoderState, beam_search
 from dlnotes.training import objectives
 from dlnotes.training.classifier import (
     CONFIG,
@@ -52,10 +52,10 @@ class _KnownWords:
 
     model: Decodable
 
-    def start(self, source: Tensor) -> State:
+    def start(self, source: Tensor) -> DecoderState:
         return self.model.start(source)
 
-    def advance(self, last: Tensor, state: State) -> tuple[Tensor, State]:
+    def advance(self, last: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         logits, state = self.model.advance(last, state)
         logits = logits.clone()
         logits[:, UNK] = -torch.inf
