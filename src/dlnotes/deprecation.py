@@ -32,6 +32,14 @@ MOVED = {
     "dlnotes.data.corpora.Source": "dlnotes.data.corpora.CorpusSplit",
     "dlnotes.nn.decoding.State": "dlnotes.nn.decoding.DecoderState",
     "dlnotes.optim.conversion.State": "dlnotes.optim.conversion.ParameterState",
+    "dlnotes.training.fit.State": "dlnotes.training.fit.TrainingState",
+    "dlnotes.training.fit.mean_loss": "dlnotes.training.objectives.mean_loss",
+    "dlnotes.training.train.CHECKPOINT": "dlnotes.training.run.CHECKPOINT",
+    "dlnotes.training.train.METRICS": "dlnotes.training.run.METRICS",
+    "dlnotes.training.train.WORD2VEC": "dlnotes.training.pretrained.WORD2VEC",
+    "dlnotes.training.train.choose_device": "dlnotes.training.device.choose_device",
+    "dlnotes.training.train.claim": "dlnotes.training.run.create_run_folder",
+    "dlnotes.training.train.parse_settings": "dlnotes.training.settings.parse_settings",
 }
 """Old name → new name, each with its module."""
 

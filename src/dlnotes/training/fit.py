@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, Share, checked
 from dlnotes.data.batches import BatchSampler
 from dlnotes.data.documents import Examples
+from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 from dlnotes.optim.clipping import clip_grad_norm_
 from dlnotes.training.board import Board
@@ -428,3 +429,6 @@ def _signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+keep_old_names(__name__)

@@ -16,6 +16,7 @@ from rich.console import Console
 from dlnotes.arguments import Natural, checked
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import read_vectors
+from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.training import pretrained
@@ -201,3 +202,6 @@ def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> d
         return dict(model_settings)
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
     return {"class_counts": tuple(counts.tolist()), **model_settings}
+
+
+keep_old_names(__name__)
