@@ -8,7 +8,7 @@ memory as a whole: blocks of whole records are cut from the (decompressed) byte 
 |---|---|---|
 | TSV | ``.tsv`` | ``label<TAB>text``, or a header and any columns; never quoted |
 | CSV | ``.csv`` | a header, or columns by number; quoted as in RFC 4180 |
-| JSONL | ``.jsonl``, ``.ndjson``, ``.json`` | an object a line |
+| JSONL | ``.jsonl``, ``.ndjson``, ``.json`` | an object per line |
 | fastText | ``.txt``, ``.ft`` | ``__label__x text`` |
 | Parquet | ``.parquet`` | any columns |
 | folder | | ``class/anything.txt``, a document a file |
@@ -315,7 +315,7 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
             continue
         frame, lines = _csv_frame(path, line, block, len(names))
         out = frame.select(select).with_columns(lines.alias("line"))
-        # polars reads an absent field and an empty one alike.
+        # polars reads an absent field like an empty one.
         if out[TEXT].null_count() or out[LABEL].null_count():
             if error_or_none := _short_record(path, _csv_records(path, line, block), len(names)):
                 raise error_or_none
