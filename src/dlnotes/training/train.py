@@ -277,7 +277,7 @@ def train_classifier(
                 board.result(test, test_documents, dataset.label_names, state.step, split="test")
         if board and out:
             board.result(dev, dataset.dev, dataset.label_names, state.step, split="dev")
-            if classifier.can_explain:
+            if classifier.has_attention:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = classifier.explain_documents(dataset.dev, some)
                 board.attention(explained, state.step, split="dev")
