@@ -29,13 +29,12 @@ def main(
         file: Classify the lines of this file.
         top_k: How many labels to give.
         explain: Also write an HTML page with the words coloured by the model's attention (han,
-            seq2seq, transformer, dmn, entnet).
+            seq2seq, transformer, dmn, entnet), or by what leaving each of them out takes from the
+            log-odds of the label (the other models, and ensembles).
     """
     if texts and file:
         raise UserError("give texts or --file, not both")
     classifier = TextClassifier.load(run)
-    if explain and not classifier.can_explain:
-        raise UserError(f"--explain: {run} has no attention to show")
     lines = iter(texts) if texts else lines_of(file)
     explained: list[Explanation] = []
     while batch := list(itertools.islice(lines, 1024)):

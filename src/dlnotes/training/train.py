@@ -121,7 +121,7 @@ def train_classifier(
         if board := run.board:
             names = dataset.label_names
             trained.objective.draw(board, dev, dataset.dev, names, step, split="dev")
-            if classifier.can_explain:
+            if classifier.has_attention:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = classifier.explain_documents(dataset.dev, some)
                 board.attention(explained, step, split="dev")
