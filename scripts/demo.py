@@ -86,7 +86,7 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     console.print(
         "\nCurves, histograms and confusion matrices:  make board   "
         f"(tensorboard --logdir {out.parent})"
-        f'\nClassify your own text:  .venv/bin/python scripts/predict.py {out}/textcnn "some text"'
+        f'\nClassify your own text:  .venv/bin/dlnotes predict {out}/textcnn "some text"'
     )
 
 

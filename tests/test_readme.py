@@ -50,8 +50,9 @@ def after_the_commands(tmp_path_factory):
         (folder / name).write_text(text + "\n")
     outputs = {}
     for command in commands():
-        if command[0] == "python":
-            done = run([sys.executable, *command[1:]], folder)
+        if command[0] in ("python", "dlnotes"):
+            program = ["-m", "dlnotes"] if command[0] == "dlnotes" else []
+            done = run([sys.executable, *program, *command[1:]], folder)
             assert done.returncode == 0, done.stderr
             outputs[Path(command[1]).stem] = done.stdout
     return folder, outputs
@@ -86,7 +87,7 @@ def test_files_that_are_named_exist():
     sources = re.findall(r"`((?:\w+/)?\w+\.py)`", README)
     scripts = re.findall(r"scripts/(\w+\.py)", README)
     assert {"optim/adam.py", "nn/attention.py"} <= set(sources)
-    assert {"train.py", "verify.py"} <= set(scripts)
+    assert {"train.py", "bench_optimizers.py"} <= set(scripts)
     assert linked
     for path in linked:
         assert (ROOT / path).exists(), path
