@@ -144,7 +144,9 @@ def load_dataset(
         fingerprints["dev"] = dev_texts.fingerprint
     else:
         fractions = (1 - reading.dev_fraction, reading.dev_fraction)
-        train_indices, dev_indices = stratified_split(texts.labels, fractions, reading.split_seed or 0)
+        train_indices, dev_indices = stratified_split(
+            texts.labels, fractions, reading.split_seed or 0
+        )
         if not len(train_indices) or not len(dev_indices):
             raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
