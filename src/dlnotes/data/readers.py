@@ -511,11 +511,13 @@ def read_records(
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[-2:-1] if zipped else suffixes[-1:])
-    if path.is_dir() or (suffix not in ("", *_SUFFIXES)) or (zipped and suffix == ".parquet"):
+    kinds = {**_SUFFIXES, "": "lines", ".txt": "lines"}
+    del kinds[".ft"]  # every line of it has a label
+    if path.is_dir() or suffix not in kinds or (zipped and suffix == ".parquet"):
         raise UserError(f"{path}: unknown kind of file; known are {RECORD_FORMATS}")
     progress = _Progress()
     columns = _Columns(path, None, text_column)
-    match "lines" if suffix in ("", ".txt", ".ft") else _SUFFIXES[suffix]:
+    match kinds[suffix]:
         case "parquet":
             frames = _parquet_records(path, columns, block_bytes, progress)
         case "csv":
