@@ -20,6 +20,7 @@ from dlnotes.files import write_atomically
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.explain import Explanation, page
+from dlnotes.training.scoring import single_threaded
 
 _ROWS = 1 << 15  # of texts without a file: as many make a block of the file that is written
 
@@ -67,6 +68,7 @@ def main(
     if out:
         check_writable(out)
     with ExitStack() as stack:
+        stack.enter_context(single_threaded())
         if file:
             blocks: Iterable[Records] = _records(file, text_column, run)
         else:
@@ -183,11 +185,18 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
 
 def _print(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
     """A line per text, all of them out of the door before the next block is read."""
-    given = texts.to_list()
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    results = classifier.classify(given, top_k=top_k)
-    rows = zip(given, results, strict=True)
-    sys.stdout.write("".join(f"{encode({**found, 'text': text})}\n" for text, found in rows))
+    labels = list(map(encode, classifier.label_names))
+    probabilities, classes = (found.tolist() for found in classifier.best(texts, top_k))
+    lines = []
+    # Put together by hand: three times as fast as a dictionary per text and an encoder for it.
+    for text, best, values in zip(texts, classes, probabilities, strict=True):
+        top = [
+            f'"label": {labels[c]}, "probability": {p}' for c, p in zip(best, values, strict=True)
+        ]
+        listed = "}, {".join(top)
+        lines.append(f'{{{top[0]}, "top": [{{{listed}}}], "text": {encode(text)}}}\n')
+    sys.stdout.write("".join(lines))
     sys.stdout.flush()
 
 

@@ -574,7 +574,8 @@ def _csv_table_records(
     for table in _csv_tables(path, columns, block_bytes, progress):
         text = _joined(columns.texts(table.names, header=table.header))
         texts = _filled(path, table, table.frame.select(text))[TEXT]
-        yield texts, _named(path, table.frame, table.names if table.header else None)
+        frame = table.frame.fill_null("")  # absent and empty fields are one in CSV
+        yield texts, _named(path, frame, table.names if table.header else None)
 
 
 def _tsv_records(path: Path, columns: _Columns, block_bytes: int, progress: _Progress) -> _Texts:
@@ -646,12 +647,17 @@ def _record_blocks(
         size = path.stat().st_size
         with _open(path) as file:
             stored: IO[bytes] = getattr(file, "fileobj", file)  # a gzip file has one inside
-            while chunk := file.read(block_bytes):
+            following = file.read(block_bytes)
+            while chunk := following:
+                following = file.read(block_bytes)
                 if seen:
                     seen(stored.tell() / max(1, size))
                 if line == 1 and not rest:
                     chunk = chunk.removeprefix(b"\xef\xbb\xbf")
                 rest += chunk
+                # A last line without a line break belongs to this block.
+                if not following and not (quoted and rest.count(b'"') % 2):
+                    break
                 end = rest.rfind(b"\n") + 1
                 if quoted:
                     while end and rest.count(b'"', 0, end) % 2:

@@ -93,7 +93,9 @@ def _write_csv(
         for i, block in enumerate(blocks):
             assert isinstance(block, pl.DataFrame)
             _check_columns(name, block, nested, "CSV holds flat values; write .jsonl or .parquet")
-            file.write(block.write_csv(include_header=i == 0).encode())
+            # Of an empty text polars makes "", to tell it from null; people's CSV does not.
+            flat = block.with_columns(pl.col(pl.String).replace("", None))
+            file.write(flat.write_csv(include_header=i == 0).encode())
 
 
 def _write_parquet(
