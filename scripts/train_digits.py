@@ -16,10 +16,10 @@ from torch.utils.tensorboard import SummaryWriter
 from dlnotes.activations import ACTIVATIONS
 from dlnotes.arguments import Count, NotNegative, Seed, checked
 from dlnotes.cli import run
+from dlnotes.data.digits import Split, digits, mnist
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
 from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass
-from dlnotes.foundations.digits import Split, digits, mnist
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.record import provenance
 from dlnotes.training.settings import Optimization

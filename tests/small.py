@@ -2,9 +2,14 @@
 
 from typing import Any
 
+import pytest
 import torch
 
+from dlnotes.arguments import fields_of
 from dlnotes.models import MODELS
+from dlnotes.training.fit import Fitting, fit
+from dlnotes.training.objectives import Hierarchical, SingleLabel
+from dlnotes.training.schedule import SCHEDULES
 
 SMALL: dict[str, dict[str, Any]] = {
     "fasttext": {"buckets": 100},
@@ -34,3 +39,22 @@ def make(dataset, name="textcnn", **settings):
     torch.manual_seed(0)
     sizes = {"vocabulary_size": len(dataset.vocabulary), "num_classes": 3}
     return MODELS[name](**sizes, **(SMALL[name] | settings))
+
+
+def fitted(model, optimizer, train, dev, objective=None, **options):
+    """`fit` with all settings as keywords; a schedule may be a function of step and steps."""
+    weights = options.pop("class_weights", None)
+    smoothing = options.pop("label_smoothing", 0.0)
+    if objective is None:
+        hierarchical = Hierarchical.suits(model) and not smoothing
+        objective = Hierarchical(weights) if hierarchical else SingleLabel(weights, smoothing)
+    schedule = options.get("schedule", "constant")
+    known = fields_of(Fitting)
+    with pytest.MonkeyPatch.context() as patch:
+        if callable(schedule):
+            patch.setitem(
+                SCHEDULES, "a test's", lambda step, steps, warmup=0: schedule(step, steps)
+            )
+            options["schedule"] = "a test's"
+        fitting = Fitting(**{name: options.pop(name) for name in [*options] if name in known})
+        return fit(model, optimizer, objective, train, dev, fitting, **options)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from dlnotes.data import vocabulary
-from dlnotes.nn import PAD
+from dlnotes.nn import PAD, UNK
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_padding_has_one_number():
-    """Models may not import data, so the number stands in two places."""
-    assert PAD == vocabulary.PAD
+def test_padding_and_the_unknown_word_have_one_id():
+    """Models may not import data, so the ids stand in two places."""
+    assert (PAD, UNK) == (vocabulary.PAD, vocabulary.UNK)
 
 
 @pytest.mark.slow
@@ -37,6 +37,8 @@ def test_a_wheel_builds_and_works(tmp_path):
     program = """
 import dlnotes, sys
 assert dlnotes.__file__.startswith(sys.argv[1]), dlnotes.__file__
+from dlnotes.data.corpora import CORPORA
+assert len(CORPORA) > 20
 from dlnotes.data.dataset import load_dataset
 from dlnotes.training.train import train_classifier
 pairs = [("good", "fine film"), ("bad", "dull film")] * 20

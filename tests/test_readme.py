@@ -85,7 +85,7 @@ def test_files_that_are_named_exist():
     linked = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     sources = re.findall(r"`((?:\w+/)?\w+\.py)`", README)
     scripts = re.findall(r"scripts/(\w+\.py)", README)
-    assert {"optim/adam.py", "nn/alignment.py"} <= set(sources)
+    assert {"optim/adam.py", "nn/attention.py"} <= set(sources)
     assert {"train.py", "verify.py"} <= set(scripts)
     assert linked
     for path in linked:

@@ -49,7 +49,7 @@ class Range:
         return " and ".join(f"{word} {n:,}" for word, n in bounds.items() if n is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OneOf:
     """Which names are allowed; stands beside ``str`` in ``Annotated``.
 
@@ -84,14 +84,12 @@ def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
         UserError: An unknown name, or a value that the annotation does not allow.
     """
     signature = inspect.signature(function)
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         hints = hints_of(function)
         given = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
-        if not open_ended:  # otherwise the function itself knows which names there are
-            check_names(function.__name__, "argument", given, hints)
+        check_names(function.__name__, "argument", given, hints)
         values = [v.item() if isinstance(v, np.generic) else v for v in args]
         check(hints, dict(zip(signature.parameters, values, strict=False)) | given)
         return function(*values, **given)  # type: ignore[arg-type]
@@ -137,7 +135,9 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
         hint = hints.get(parameter.name, Any)
         if parameter.name == "self":
             continue
-        if parameter.kind is not parameter.VAR_KEYWORD:
+        if parameter.kind is parameter.VAR_KEYWORD:  # **settings: Annotated[Any, Training]
+            found |= fields_of(typing.get_args(hint)[1])
+        else:
             found[parameter.name] = hint
     return found
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
 
-def run(main: Program, *, prog: str | None = None, arguments: Sequence[str] | None = None) -> None:
+def run(
+    main: Program,
+    *,
+    prog: str | None = None,
+    arguments: Callable[[], Sequence[str]] | None = None,
+) -> None:
     """Parse the command line for `main`, or for one of several commands by name, and run it.
 
     A `UserError` is printed as one line (exit code 2); Ctrl-C ends quietly (exit code 130); a
@@ -29,13 +34,14 @@ def run(main: Program, *, prog: str | None = None, arguments: Sequence[str] | No
     Args:
         main: What to run.
         prog: What the help calls it; default: the script's name.
-        arguments: Default: what follows the script's name.
+        arguments: Gives the command line; default: what follows the script's name.
     """
     try:
+        given = None if arguments is None else arguments()
         if isinstance(main, dict):
-            tyro.extras.subcommand_cli_from_dict(main, prog=prog, args=arguments)
+            tyro.extras.subcommand_cli_from_dict(main, prog=prog, args=given)
         else:
-            tyro.cli(main, prog=prog, args=arguments)
+            tyro.cli(main, prog=prog, args=given)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dlnotes.activations import prelu, sigmoid
 from dlnotes.models import EntityNetwork
-from dlnotes.models.entity_network import Memory
+from dlnotes.models.entity_network import SlotRecurrence
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END
 from dlnotes.oracles.papers import entity_network as reference
 from stories import documents
@@ -86,7 +86,7 @@ def memory_by_autograd(
     s: Tensor,
     key: Tensor,
     candidate: Tensor,
-    known: Tensor,
+    key_term: Tensor,
     U: Tensor,
     slopes: Tensor,
     real: Tensor,
@@ -94,7 +94,7 @@ def memory_by_autograd(
     gates = []
     for t in range(s.shape[1]):
         gate = sigmoid((h @ s[:, t, :, None]).squeeze(2) + key[:, t]) * real[:, t, None]
-        x = h @ U.T + candidate[:, t, None] + known
+        x = h @ U.T + candidate[:, t, None] + key_term
         new = prelu(x.flatten(0, 1), slopes).view_as(h)
         after = F.normalize(h + gate.unsqueeze(2) * new, dim=2)
         h = torch.where(real[:, t, None, None], after, h)
@@ -112,7 +112,7 @@ def arguments(b: int = 3, n: int = 4, m: int = 2, d: int = 5) -> list[Tensor]:
 def test_the_written_out_derivatives_are_those_of_the_equations() -> None:
     inputs = arguments()
     real = torch.arange(4) < torch.tensor([4, 2, 0])[:, None]
-    h, *gates = Memory.apply(*inputs, real, True)[:5]
+    h, *gates = SlotRecurrence.apply(*inputs, real, True)[:5]
     expected, expected_gates = memory_by_autograd(*inputs, real)
     torch.testing.assert_close(h, expected, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(torch.stack(gates, 1), expected_gates, rtol=1e-12, atol=1e-14)
@@ -123,14 +123,14 @@ def test_the_written_out_derivatives_are_those_of_the_equations() -> None:
         rtol=1e-11,
         atol=1e-13,
     )
-    assert torch.autograd.gradcheck(lambda *x: Memory.apply(*x, real, True)[0], inputs)
+    assert torch.autograd.gradcheck(lambda *x: SlotRecurrence.apply(*x, real, True)[0], inputs)
     with torch.no_grad():
-        assert torch.equal(Memory.apply(*inputs, real, False)[0], h)
+        assert torch.equal(SlotRecurrence.apply(*inputs, real, False)[0], h)
 
 
 def test_a_slot_of_zeros_stays_finite() -> None:
     inputs = [torch.zeros_like(x).requires_grad_() for x in arguments()]
-    h = Memory.apply(*inputs, torch.ones(3, 4, dtype=torch.bool), True)[0]
+    h = SlotRecurrence.apply(*inputs, torch.ones(3, 4, dtype=torch.bool), True)[0]
     assert not h.any()
     assert all(g.isfinite().all() for g in torch.autograd.grad(h.sum(), inputs))
 
@@ -139,8 +139,8 @@ def test_sentences_of_padding_leave_the_memory_as_it_is_bit_for_bit() -> None:
     # Not normalised again either: a division by a length of nearly 1 would show.
     inputs = arguments()
     real = torch.arange(4) < torch.tensor([4, 1, 0])[:, None]
-    h = Memory.apply(*inputs, real, True)[0]
-    after_one = Memory.apply(
+    h = SlotRecurrence.apply(*inputs, real, True)[0]
+    after_one = SlotRecurrence.apply(
         *(x[:, :1] if x.dim() == 3 and x.shape[1] == 4 else x for x in inputs), real[:, :1], True
     )[0]
     assert torch.equal(h[1], after_one[1])

@@ -157,10 +157,7 @@ def test_groups_change_nothing(groups: int, monkeypatch: pytest.MonkeyPatch) -> 
     expected = run()
     monkeypatch.setattr(module, "GROUPS", groups)
     torch.testing.assert_close(run(), expected, rtol=1e-11, atol=1e-13)
-    # As on a GPU: all rows of a whole grid.
-    monkeypatch.setattr(
-        module, "like_length", lambda words: [(torch.arange(len(words)), words.shape[1])]
-    )
+    model.data_dependent = False  # all rows of a whole grid, as on a GPU
     torch.testing.assert_close(run(), expected, rtol=1e-11, atol=1e-13)
 
 
@@ -173,6 +170,9 @@ def test_groups_hold_every_sentence_once(lengths: list[int]) -> None:
     assert set(rows) >= {i for i, n in enumerate(lengths) if n > 0}
     if any(lengths):
         assert all(lengths[i] > 0 for i in rows)
+    ((every, width),) = like_length(words, data_dependent=False)
+    assert every.tolist() == list(range(len(lengths)))
+    assert width == words.shape[1]
     for i, width in groups:
         assert max(1, *(lengths[j] for j in i.tolist())) == width
 

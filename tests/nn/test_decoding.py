@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlnotes.nn import PAD
-from dlnotes.nn.decoding import BEGIN, END, State, beam_search, greedy
+from dlnotes.nn.decoding import BEGIN, END, DecoderState, beam_search, greedy
 
 V = 7
 
@@ -23,10 +23,10 @@ class Grammar:
         self.logits[..., END] += end
         self.steps = 0
 
-    def start(self, source: Tensor) -> State:
+    def start(self, source: Tensor) -> DecoderState:
         return source[:, 0], torch.full_like(source[:, 0], PAD)
 
-    def advance(self, last: Tensor, state: State) -> tuple[Tensor, State]:
+    def advance(self, last: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         self.steps += 1
         source, before = state
         return self.logits[source, before, last], (source, last)

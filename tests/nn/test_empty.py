@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from dlnotes.nn.alignment import AdditiveAttention, MultiplicativeAttention
-from dlnotes.nn.attention import MultiHeadAttention, attention, fused_attention
+from dlnotes.nn.attention import (
+    AdditiveAttention,
+    MultiHeadAttention,
+    MultiplicativeAttention,
+    attention,
+    fused_attention,
+)
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
 from dlnotes.nn.recurrence import CELLS, Bidirectional, written_out
 from dlnotes.nn.sentences import sentences, split_question
@@ -67,7 +72,7 @@ def test_many_heads_over_nothing(fused, causal, b, t):
 @pytest.mark.parametrize(
     "kind", [lambda: AdditiveAttention(4, 4, 3), lambda: MultiplicativeAttention(4, 4)]
 )
-def test_alignment_to_nothing_is_zero(kind, b, t):
+def test_attention_of_one_query_to_nothing_is_zero(kind, b, t):
     layer = kind()
     mean, weights = layer(torch.randn(b, 4), layer.memory(*batch(b, t)))
     assert torch.equal(mean, torch.zeros(b, 4))

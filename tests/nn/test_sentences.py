@@ -75,17 +75,21 @@ def test_at_tokens_is_the_inverse(
 
 @settings(max_examples=20, deadline=None)
 @given(rows, st.integers(1, 6), st.integers(1, 6))
-def test_the_grid_of_other_devices_is_the_same_and_padding(
+def test_the_grid_that_does_not_depend_on_data_is_the_same_and_padding(
     rows: list[list[int]], max_sentences: int, max_words: int
 ) -> None:
     tokens = padded(rows, 1)
     arguments = {"max_sentences": max_sentences, "max_words": max_words}
-    shape = sentences(tokens.to("meta"), **arguments).words.shape
+    whole = sentences(tokens, **arguments, data_dependent=False)
     t = tokens.shape[1]
-    assert shape == (len(rows), min(max_sentences, t), min(max_words, t))
-    _, s, w = sentences(tokens, **arguments).words.shape
-    assert s <= shape[1]
-    assert w <= shape[2]
+    assert whole.words.shape == (len(rows), min(max_sentences, t), min(max_words, t))
+    assert sentences(tokens.to("meta"), **arguments).words.shape == whole.words.shape
+    exact = sentences(tokens, **arguments)
+    _, s, w = exact.words.shape
+    assert torch.equal(whole.words[:, :s, :w], exact.words)
+    assert whole.words.count_nonzero() == exact.words.count_nonzero()
+    for ours, theirs in zip(whole[1:], exact[1:], strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("columns", [0, 1, 5])
@@ -120,8 +124,13 @@ def test_split_question_equals_plain_splitting(
         assert question_ == asked + [PAD] * (len(question_) - len(asked))
         longest = max(longest, len(asked))
     assert question.shape[1] == longest  # on a CPU no more than there must be
+    same, wide = split_question(tokens, max_words=max_words, data_dependent=False)
+    assert wide.shape == (len(rows), min(max_words, max(1, tokens.shape[1])))
+    assert torch.equal(same, story)
+    assert torch.equal(wide[:, :longest], question)
+    assert not wide[:, longest:].any()
     other = split_question(tokens.to("meta"), max_words=max_words)[1]
-    assert other.shape == (len(rows), min(max_words, max(1, tokens.shape[1])))
+    assert other.shape == wide.shape
 
 
 def test_a_question_and_its_story_from_a_longer_document() -> None:

@@ -16,6 +16,8 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.oracles import comparisons, optimizers
 from dlnotes.oracles.optimizers import ORACLES
+from optimizers.pictures import apart, draw_corpus
+from optimizers.surfaces import SURFACES, sweep
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -82,10 +84,9 @@ def test_verify_exits_with_1_when_there_is_nothing_to_compare(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gradient-descent", "nesterov", "adam"])
 def test_a_swept_path_is_the_optimizers_own(name):
-    script = load("compare_optimizers")
-    surface = script.SURFACES["Beale"]._replace(steps=30)
+    surface = SURFACES["Beale"]._replace(steps=30)
     rates = torch.tensor([0.001, 0.02], dtype=torch.float64)
-    swept = script.sweep(OPTIMIZERS[name], surface, rates)
+    swept = sweep(OPTIMIZERS[name], surface, rates)
     for lr, path in zip(rates.tolist(), swept, strict=True):
         theta = Parameter(torch.tensor(surface.start, dtype=torch.float64))
         optimizer = OPTIMIZERS[name]([theta], lr=lr)
@@ -97,7 +98,7 @@ def test_a_swept_path_is_the_optimizers_own(name):
 
 
 def test_minima_of_the_surfaces_are_minima():
-    for surface in load("compare_optimizers").SURFACES.values():
+    for surface in SURFACES.values():
         for minimum in surface.minima:
             point = torch.tensor(minimum, dtype=torch.float64, requires_grad=True)
             height = surface.height(point[0], point[1])
@@ -134,7 +135,7 @@ def test_the_study_finds_the_best_rate_and_curves_of_all_seeds(tmp_path):
             assert loss[0] == pytest.approx(math.log(2), abs=0.2)
             assert loss[-1] < loss[0]
         assert found["loss"][0] != found["loss"][1]
-    script.draw_corpus(result, "title").savefig(tmp_path / "corpus.png")
+    draw_corpus(result, "title").savefig(tmp_path / "corpus.png")
     assert (tmp_path / "corpus.png").stat().st_size > 10_000
 
 
@@ -152,12 +153,19 @@ def test_the_study_measures_what_evaluate_measures_and_reads_no_test_document(mo
 
 
 def test_labels_are_moved_apart_and_keep_their_order():
-    placed = load("compare_optimizers").apart([0.5, 0.5, 0.1, 0.52], 0.1)
+    placed = apart([0.5, 0.5, 0.1, 0.52], 0.1)
     assert placed[2] == 0.1
     assert sorted(range(4), key=placed.__getitem__) == [2, 0, 1, 3]
     first, second, third = (placed[i] for i in (0, 1, 3))
     assert second - first >= 0.1 - 1e-6
     assert third - second >= 0.1 - 1e-6
+
+
+def test_a_wrong_corpus_is_known_at_once(tmp_path):
+    done = call("compare_optimizers", "--out", tmp_path / "out", "--corpus", "bbd")
+    assert done.returncode == 2
+    assert "'bbd'" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

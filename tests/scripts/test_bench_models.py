@@ -1,35 +1,24 @@
 """scripts/bench_models.py: both sides train the same model, and are compared only if equally good."""
 
-import importlib.util
 import json
 import statistics
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from running import ROOT
+from running import process
 from torch import nn
 
+import bench_models as bench
 from dlnotes.models import MODELS
 from dlnotes.nn import QUESTION, SENTENCE_END
+from ordinary.training import longest, padded
 
 SIZES = {"vocabulary_size": 30, "num_classes": 3}
 
 
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location(
-        "bench_models", ROOT / "scripts" / "bench_models.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def both(bench, name):
+def both(name):
     case = bench.CASES[name]
     if name == "fasttext":
         case = replace(case, settings=case.settings | {"buckets": 100})
@@ -37,21 +26,29 @@ def both(bench, name):
     return case, MODELS[name](**SIZES, **case.settings), case.ordinary(**SIZES, **alike)
 
 
-def test_every_model_is_timed(bench):
+def test_every_model_is_timed():
     assert list(bench.CASES) == list(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_both_models_are_of_the_same_size(bench, name):
-    _, ours, ordinary = both(bench, name)
+def test_both_models_are_of_the_same_size(name):
+    _, ours, ordinary = both(name)
     sizes = [sum(p.numel() for p in model.parameters()) for model in (ours, ordinary)]
     # RCNN trains the two contexts at a document's ends, too.
     assert sizes[0] - sizes[1] == (2 * 50 if name == "rcnn" else 0)
 
 
 PREFIXES = {
-    "textrnn": {"cell.": "recurrence."},
-    "rcnn": {"cell.": ""},
+    "textrnn": {"lstm.": "recurrence."},
+    "rcnn": {"rnn.": ""},
+    "han": {
+        "words.gru.": "words.",
+        "words.hidden.": "word_attention.hidden.",
+        "words.context.": "word_attention.context.",
+        "sentences.gru.": "sentences.",
+        "sentences.hidden.": "sentence_attention.hidden.",
+        "sentences.context.": "sentence_attention.context.",
+    },
     "seq2seq": {
         "label_vectors.": "target_vectors.",
         "maxout.": "maxout.linear.",
@@ -87,10 +84,10 @@ def same_weights(name, ours, ordinary):
 
 # Windows of nothing but padding count in the ordinary TextCNN, as everywhere but with us.
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "textcnn"])
-def test_both_models_give_the_same_scores_with_the_same_weights(bench, name):
+def test_both_models_give_the_same_scores_with_the_same_weights(name):
     """Padded to more than the batch needs, as the ordinary trainer does."""
     torch.manual_seed(0)
-    case, ours, ordinary = both(bench, name)
+    case, ours, ordinary = both(name)
     same_weights(name, ours.eval(), ordinary.eval())
     random = np.random.default_rng(0)
     documents = [random.integers(4, 30, n).tolist() for n in (9, 5, 7)]
@@ -100,13 +97,10 @@ def test_both_models_give_the_same_scores_with_the_same_weights(bench, name):
         documents = [[*d, QUESTION, 5, 6, *d[:1]] for d in documents]
     tokens = torch.tensor([d + [0] * (14 - len(d)) for d in documents])
     examples = [case.lists(d, case.settings, 30) for d in documents]
-    parts = (
-        list(zip(*examples, strict=True)) if case.lists is bench.story_and_question else [examples]
-    )
     inputs = []
-    for part in parts:
-        shape = [n + 2 for n in bench.longest(part)]
-        inputs.append(torch.tensor([bench.padded(x, tuple(shape)) for x in part]))
+    for part in zip(*examples, strict=True):
+        shape = tuple(n + 2 for n in longest(part))
+        inputs.append(torch.tensor([padded(item, shape) for item in part]))
     torch.testing.assert_close(ordinary(*inputs), ours(tokens), rtol=1e-4, atol=1e-5)
 
 
@@ -167,13 +161,15 @@ def test_no_time_is_shown_of_a_model_that_is_less_accurate(script, files, tmp_pa
         (0.90, float("nan"), "ordinary model's nan"),
     ],
 )
-def test_accuracies_that_may_be_compared(bench, ours, ordinary, says):
+def test_accuracies_that_may_be_compared(ours, ordinary, says):
     labels = np.array([0] * 6 + [1] * 4)
     reason = bench.unequal({"ours": ours, "ordinary": ordinary}, labels, 3.0)
     assert (reason is None) if says is None else says in reason
 
 
-def test_an_unknown_model_is_a_mistake(script):
-    done = script("bench_models", "--models", "textcmm")
-    assert done.code == 2
-    assert "textcmm" in done.err
+def test_an_unknown_model_is_a_mistake_wherever_the_script_is_started(tmp_path):
+    """In a process of its own, which finds the ordinary models by itself."""
+    started = process("bench_models", "--models", "textcmm", cwd=tmp_path)
+    _, err = started.communicate()
+    assert started.returncode == 2
+    assert "not 'textcmm'" in err

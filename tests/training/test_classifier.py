@@ -15,10 +15,11 @@ from dlnotes.models import MODELS
 from dlnotes.optim import Adam
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.evaluate import scores
-from dlnotes.training.fit import Interrupted, fit
+from dlnotes.training.fit import Interrupted
 from dlnotes.training.schedule import linear
 from dlnotes.training.settings import parse_settings
 from dlnotes.training.train import train_classifier
+from small import fitted
 
 SMALL_RUN = {
     "model": "textcnn",
@@ -157,11 +158,11 @@ def test_settings_are_typed_by_the_signature():
         ({"model": "bert"}, "model must be one of fasttext, textcnn, textrnn, rcnn, han"),
         ({"optimizer": "lion"}, "optimizer must be one of"),
         ({"schedule": "cosine"}, "schedule must be one of"),
-        ({"device": "tpu"}, "device must be auto, cpu or cuda"),
+        ({"device": "tpu"}, "device must be auto, cpu, cuda"),
         ({"amp": True, "device": "cpu"}, "amp .* needs a CUDA device"),
         ({"lr": -1.0}, "lr must be"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
-        ({"class_weights": "odd"}, "class_weights must be none or balanced"),
+        ({"class_weights": "odd"}, "class_weights must be one of none, balanced"),
         ({"model_settings": {"dropout": 2.0}}, "dropout"),
         ({"model_settings": {"nonsense": 1}}, "nonsense"),
         ({"optimizer_settings": {"betas": (2.0, 0.9)}}, "betas"),
@@ -205,7 +206,7 @@ def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_pat
     twin = MODELS["textcnn"](
         vocabulary_size=len(whole.vocabulary), num_classes=3, **settings["model_settings"]
     )
-    fit(
+    fitted(
         twin, Adam(twin.parameters(), lr=0.02), whole.train, None,
         epochs=5, stop_after=record["best_epoch"], batch_size=16, seed=3, schedule=linear,
         progress=False,

@@ -50,7 +50,6 @@ def runs(sources, tmp_path_factory):
             dataset, out=folder / name, model="fasttext",
             model_settings={"buckets": 50, "ngrams": 2 if name == "characters" else 1},
             lr=0.005, epochs=1, batch_size=16, seed=more["seed"], progress=False,
-            split_seed=split_seed,
         )  # fmt: skip
         made[name] = folder / name
     return made

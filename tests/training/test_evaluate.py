@@ -16,11 +16,10 @@ from dlnotes.training.evaluate import (
     Metrics,
     check_scores,
     evaluate,
-    evaluate_sequences,
     metrics,
-    predict,
     scores,
 )
+from dlnotes.training.objectives import Sequence, SingleLabel
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
@@ -78,7 +77,7 @@ def test_figures_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         figures.loss = 0.0
     with pytest.raises(FrozenInstanceError):
-        evaluate_sequences(Table(), Sequences([[7]])).loss = 0.0
+        Sequence().evaluate(Table(), Sequences([[7]])).loss = 0.0
 
 
 class Spy(nn.Module):
@@ -165,23 +164,23 @@ def test_figures_of_sequences_count_real_tokens():
     hit, miss = math.log(math.e + 11) - 1, math.log(math.e + 11)
     for certain in (1.0, 0.0):
         model = Table(torch.full((3,), certain))
-        figures = evaluate_sequences(model, documents)
+        figures = Sequence().evaluate(model, documents)
         assert figures.tokens == 7
         mean = (3 * hit + 4 * miss) / 7 if certain else math.log(12)
         assert figures.loss == pytest.approx(mean, rel=1e-6)
         assert figures.summary() == {"loss": figures.loss, "accuracy": figures.accuracy}
-    assert evaluate_sequences(Table(), documents).accuracy == pytest.approx(3 / 7)
-    one = evaluate_sequences(Table(), Sequences([[2]]))
+    assert Sequence().evaluate(Table(), documents).accuracy == pytest.approx(3 / 7)
+    one = Sequence().evaluate(Table(), Sequences([[2]]))
     assert (one.accuracy, one.tokens) == (1.0, 1)
     assert one.loss == pytest.approx(hit, rel=1e-6)
-    none = evaluate_sequences(Table(), Sequences([[]]))
+    none = Sequence().evaluate(Table(), Sequences([[]]))
     assert (none.loss, none.accuracy, none.tokens) == (0.0, 0.0, 0)
 
 
 def test_many_small_losses_count_beside_a_large_one(monkeypatch):
-    monkeypatch.setattr("dlnotes.training.evaluate._BATCH_TOKENS_OF_SEQUENCES", 1)
+    monkeypatch.setattr("dlnotes.training.objectives._BATCH_TOKENS", 1)
     certainty = torch.cat([torch.full((1,), 2.0**26), torch.zeros(300)])
-    figures = evaluate_sequences(Table(certainty), Sequences([[9]] * 301))
+    figures = Sequence().evaluate(Table(certainty), Sequences([[9]] * 301))
     assert figures.loss == pytest.approx((2.0**26 + 300 * math.log(12)) / 301, rel=1e-9)
 
 
@@ -193,20 +192,18 @@ def test_low_precision_of_sequences():
 
     model = Low()
     documents = Sequences([[2, 3, 9, 1], [5], [2, 9]])
-    full = evaluate_sequences(Table(), documents)
+    full = Sequence().evaluate(Table(), documents)
     for amp in (True, False):
-        low = evaluate_sequences(model, documents, amp=amp)
+        low = Sequence().evaluate(model, documents, amp=amp)
         assert model.enabled is amp
         assert low.loss == pytest.approx(full.loss, rel=1e-6), "the loss is computed in float32"
 
 
 def test_what_is_predicted_of_classes_and_of_sequences():
     tokens, classes = torch.tensor([[0], [1]]), torch.tensor([2, 0])
-    logits, target = predict(lambda x: x.float(), tokens, classes)
-    assert logits.tolist() == [[0.0], [1.0]]
-    assert target is classes
+    assert SingleLabel().forward(lambda x: x.float(), tokens, classes).tolist() == [[0.0], [1.0]]
     labels = torch.tensor([[1, 5, 2], [1, 2, 0]])
-    logits, target = predict(Table(), tokens, labels)
+    logits, target = Sequence().forward(Table(), tokens, labels), Sequence.targets(labels)
     assert logits.shape == (4, 12)
     assert target.tolist() == [5, 2, 2, -100]
     assert logits.argmax(1).tolist() == [2, 6, 2, 3]

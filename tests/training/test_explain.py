@@ -21,7 +21,7 @@ TEXT = "The goal of the match. It was a <b> team!"
 def train(datasets, name, out=None):
     return train_classifier(
         datasets(default_tokenizer(name)),
-        out,
+        out=out,
         model=name,
         model_settings=SMALL[name],
         lr=0.02,

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from dlnotes.data.dataset import load_dataset
 from dlnotes.optim import GradientDescent
 from dlnotes.training.ensemble import load_members, make_ensemble
-from dlnotes.training.fit import fit, mean_loss
+from dlnotes.training.objectives import SingleLabel, mean_loss
 from dlnotes.training.train import train_classifier
+from small import fitted
 
 
 def formula(logits, labels, weights, smoothing):
@@ -129,7 +130,7 @@ def test_a_step_of_training_in_half_precision_follows_the_formula(unequal):
 
     model, twin = Bag(), Bag()
     rule = GradientDescent(model.parameters(), lr=rate)
-    state = fit(
+    state = fitted(
         model, rule, dataset.train, None, epochs=1, batch_size=None, bucket=1, amp=True,
         class_weights=weights, label_smoothing=smoothing, progress=False,
     )  # fmt: skip
@@ -151,11 +152,12 @@ def test_refit_weighs_the_classes_of_all_its_documents(unequal, monkeypatch):
     dataset = load_dataset({"train": unequal}, split_seed=0)
     given = []
 
-    def spy(*args, class_weights, **options):
-        given.append(class_weights)
-        return fit(*args, class_weights=class_weights, **options)
+    class Spy(SingleLabel):
+        def __init__(self, class_weights, label_smoothing):
+            given.append(class_weights)
+            super().__init__(class_weights, label_smoothing)
 
-    monkeypatch.setattr("dlnotes.training.train.fit", spy)
+    monkeypatch.setattr("dlnotes.training.train.SingleLabel", Spy)
     train_classifier(
         dataset, "fasttext", model_settings={"buckets": 9}, epochs=1, refit=True, **BOTH
     )

@@ -130,6 +130,6 @@ def test_word2vec_takes_the_model_s_own_size(dataset):
     ],
 )
 def test_word2vec_refuses_before_it_learns(dataset, monkeypatch, model, settings, message):
-    monkeypatch.setattr("dlnotes.training.train.learn_vectors", None)
+    monkeypatch.setattr("dlnotes.training.pretrained.learn_vectors", None)
     with pytest.raises(UserError, match=message):
         train(dataset, None, model, settings, "word2vec")

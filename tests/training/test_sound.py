@@ -5,7 +5,6 @@ import itertools
 import os
 import signal
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,15 +16,17 @@ import dlnotes.training.fit as fit_module
 from dlnotes.data.pairs import load_pairs
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS, Adam, GradientDescent, clip_grad_norm_
+from dlnotes.training import evaluate
 from dlnotes.training.board import Board, confusion_figure
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier, save_weights
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.explain import Explanation, attention_figure
-from dlnotes.training.fit import fit
+from dlnotes.training.objectives import Sequence, SingleLabel
+from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST, defect
-from dlnotes.training.train import make_optimizer, train_classifier
+from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
-from small import SMALL, make
+from small import SMALL, fitted, make
 
 NAN, INF = float("nan"), float("inf")
 
@@ -33,7 +34,7 @@ NAN, INF = float("nan"), float("inf")
 def run(dataset, model, optimizer=None, **options):
     optimizer = optimizer or Adam(model.parameters(), lr=0.02)
     options = {"epochs": 3, "batch_size": 16, "progress": False, "dev": dataset.dev} | options
-    return fit(model, optimizer, dataset.train, options.pop("dev"), **options)
+    return fitted(model, optimizer, dataset.train, options.pop("dev"), **options)
 
 
 UPDATES = 14  # in an epoch: 216 documents
@@ -157,13 +158,13 @@ def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(dataset, tmp_path, 
 @pytest.mark.parametrize("loss", [NAN, INF])
 def test_a_loss_on_dev_that_is_not_finite_chooses_no_epoch(dataset, tmp_path, monkeypatch, loss):
     """Accuracy would: of NaN scores the first class is the best, and some documents are of it."""
-    evaluate, calls = fit_module.evaluate, itertools.count(1)
+    evaluate, calls = SingleLabel.evaluate, itertools.count(1)
 
     def lost(*args, **options):
         measured = evaluate(*args, **options)
         return dataclasses.replace(measured, loss=loss) if next(calls) == 2 else measured
 
-    monkeypatch.setattr(fit_module, "evaluate", lost)
+    monkeypatch.setattr(SingleLabel, "evaluate", lost)
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(UserError, match=rf"loss on dev became {loss} at step 28 \(epoch 2\): .*of step 25"):  # fmt: skip
         run(dataset, make(dataset), patience=1, checkpoint=path, checkpoint_every=5)
@@ -171,14 +172,14 @@ def test_a_loss_on_dev_that_is_not_finite_chooses_no_epoch(dataset, tmp_path, mo
 
 
 def test_sequences_on_dev_are_looked_at_as_well(numbers, tmp_path, monkeypatch):
-    evaluate = fit_module.evaluate_sequences
+    evaluate = Sequence.evaluate
     monkeypatch.setattr(
-        fit_module,
-        "evaluate_sequences",
+        Sequence,
+        "evaluate",
         lambda *args, **options: dataclasses.replace(evaluate(*args, **options), loss=NAN),
     )
     with pytest.raises(UserError, match="loss on dev became nan"):
-        train_translator(numbers, tmp_path / "run", **TRANSLATOR)
+        train_translator(numbers, out=tmp_path / "run", **TRANSLATOR)
 
 
 class Masked(nn.Module):
@@ -321,7 +322,7 @@ def test_scores_that_are_no_numbers_are_told(dataset, labelled, tmp_path):
 
 
 def test_test_figures_are_not_made_of_nan(dataset, monkeypatch, tmp_path):
-    scores, calls = fit_module.evaluate.__globals__["scores"], itertools.count(1)
+    scores, calls = evaluate.scores, itertools.count(1)
 
     def lost(*args, **options):
         found = scores(*args, **options)
@@ -354,7 +355,7 @@ TRANSLATOR = {
 def test_a_translator_that_is_lost_is_not_kept(numbers, tmp_path, monkeypatch):
     poisoned(monkeypatch, 10)
     with pytest.raises(UserError, match=r"holds NaN at step 10 \(epoch 2\).*of step 9"):
-        train_translator(numbers, tmp_path / "run", checkpoint_every=3, **TRANSLATOR)
+        train_translator(numbers, out=tmp_path / "run", checkpoint_every=3, **TRANSLATOR)
     assert {p.name for p in (tmp_path / "run").iterdir() if "events" not in p.name} == {"checkpoint.pt"}  # fmt: skip
 
 
@@ -369,14 +370,11 @@ def test_a_rate_that_is_far_too_high_ends_in_one_line_or_in_numbers(dataset, tmp
     for i, (lr, clip, amp, with_board) in enumerate(ways):
         model = make(dataset, name, **({"sparse": False} if name == "fasttext" else {}))
         board = Board(tmp_path / str(i)) if with_board else None
-        clipping = partial(clip_grad_norm_, max_norm=clip) if clip else None
         rule_ = OPTIMIZERS[rule](model.parameters(), lr=lr)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a picture that cannot be drawn would warn
             try:
-                state = run(
-                    dataset, model, rule_, epochs=2, amp=amp, board=board, clip_gradients=clipping
-                )
+                state = run(dataset, model, rule_, epochs=2, amp=amp, board=board, clip_norm=clip)
             except UserError as error:
                 assert "the training has diverged; lower --lr" in str(error)  # noqa: PT017
             else:
@@ -422,18 +420,19 @@ def test_a_label_or_a_word_with_dollar_signs_is_drawn(tmp_path):
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
-def test_clipping_a_gradient_that_is_not_finite_is_not_silent(dataset, value):
+def test_clipping_a_gradient_that_is_not_finite_is_not_silent(dataset, monkeypatch, value):
     """The norm is then not finite, and every other gradient becomes NaN or 0."""
     model = make(dataset)
 
-    def clip(parameters):
+    def clip(parameters, max_norm):
         if next(calls) == 3:
             model.output.bias.grad[0] = value
-        return clip_grad_norm_(model.parameters(), 1.0)
+        return clip_grad_norm_(parameters, max_norm)
 
     calls = itertools.count(1)
+    monkeypatch.setattr(fit_module, "clip_grad_norm_", clip)
     with pytest.raises(UserError, match="the training has diverged"):
-        run(dataset, model, GradientDescent(model.parameters(), lr=0.1), clip_gradients=clip)
+        run(dataset, model, GradientDescent(model.parameters(), lr=0.1), clip_norm=1.0)
 
 
 @pytest.mark.parametrize("weights", [(NAN, 1.0, 1.0), (INF, 1.0, 1.0), (-1.0, 1.0, 1.0)])
@@ -463,4 +462,4 @@ def test_numbers_of_every_kind_are_looked_at():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_rate_that_is_no_float32_is_refused(name):
     with pytest.raises(UserError, match=r"lr must be .* below 3.4e\+38, not 1e\+39"):
-        make_optimizer(name, torch.nn.Linear(2, 2).parameters(), lr=1e39)
+        Optimization(optimizer=name, lr=1e39).make_optimizer(torch.nn.Linear(2, 2).parameters())

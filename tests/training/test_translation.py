@@ -16,9 +16,10 @@ from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.nn.decoding import BEGIN, END
 from dlnotes.optim import Adam, GradientDescent
-from dlnotes.training.evaluate import evaluate_sequences, predict
-from dlnotes.training.fit import Interrupted, fit
+from dlnotes.training.fit import Interrupted
+from dlnotes.training.objectives import Sequence
 from dlnotes.training.translation import TRANSLATOR, Translator, bleu, train_translator
+from small import fitted
 
 NUMBERS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünf": "five"}
 SMALL = {"embedding_dim": 16, "hidden_size": 24, "maxout_size": 16, "dropout": 0.0}
@@ -52,9 +53,10 @@ def test_the_loss_is_the_mean_over_the_tokens_to_be_written(data):
     """A full-batch step by hand, its loss summed token by token."""
     model, twin = make(data).model, make(data).model
     rule = GradientDescent(model.parameters(), lr=0.5)
-    state = fit(
-        model, rule, data.train, data.dev, epochs=1, batch_size=None, bucket=1, progress=False
-    )
+    state = fitted(
+        model, rule, data.train, data.dev, Sequence(), epochs=1, batch_size=None, bucket=1,
+        progress=False,
+    )  # fmt: skip
     tokens, labels = data.train.batch(np.arange(len(data.train)))
     log_p = twin(tokens, labels[:, :-1]).log_softmax(2)
     losses = [
@@ -73,20 +75,20 @@ def test_the_loss_is_the_mean_over_the_tokens_to_be_written(data):
 
 def test_dev_figures_do_not_depend_on_the_batches(data, monkeypatch):
     model = make(data).model
-    whole = evaluate_sequences(model, data.dev)
+    whole = Sequence().evaluate(model, data.dev)
     tokens, labels = data.dev.batch(np.arange(len(data.dev)))
     model.eval()
-    logits, target = predict(model, tokens, labels)
+    logits, target = Sequence().forward(model, tokens, labels), Sequence.targets(labels)
     assert whole.loss == pytest.approx(nn.functional.cross_entropy(logits, target).item(), rel=1e-5)
     real = target >= 0
     assert whole.tokens == int(real.sum())
     right = (logits.argmax(1) == target)[real].float().mean().item()
     assert whole.accuracy == pytest.approx(right)
-    monkeypatch.setattr("dlnotes.training.evaluate._BATCH_TOKENS_OF_SEQUENCES", 7)
-    pieces = evaluate_sequences(model, data.dev)
+    monkeypatch.setattr("dlnotes.training.objectives._BATCH_TOKENS", 7)
+    pieces = Sequence().evaluate(model, data.dev)
     assert pieces.loss == pytest.approx(whole.loss, rel=1e-5)
     assert (pieces.accuracy, pieces.tokens) == (pytest.approx(whole.accuracy), whole.tokens)
-    assert evaluate_sequences(model.train(), data.dev).loss == pytest.approx(whole.loss)
+    assert Sequence().evaluate(model.train(), data.dev).loss == pytest.approx(whole.loss)
     assert model.training
 
 
@@ -95,7 +97,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, stop_after
     """Within an epoch and at its end."""
     options = {"epochs": 2, "batch_size": 30, "seed": 5, "progress": False}
     whole = make(data, dropout=0.2).model
-    fit(whole, Adam(whole.parameters(), lr=0.01), data.train, data.dev, **options)
+    fitted(whole, Adam(whole.parameters(), lr=0.01), data.train, data.dev, Sequence(), **options)
 
     model = make(data, dropout=0.2).model
     optimizer = Adam(model.parameters(), lr=0.01)
@@ -109,12 +111,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, stop_after
     optimizer.register_step_post_hook(interrupt)
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(Interrupted):
-        fit(model, optimizer, data.train, data.dev, checkpoint=path, **options)
+        fitted(model, optimizer, data.train, data.dev, Sequence(), checkpoint=path, **options)
     other = make(data, dropout=0.2).model
     rule = Adam(other.parameters(), lr=0.01)
     steps = []
     rule.register_step_post_hook(lambda *_: steps.append(1))
-    fit(other, rule, data.train, data.dev, checkpoint=path, resume=True, **options)
+    fitted(other, rule, data.train, data.dev, Sequence(), checkpoint=path, resume=True, **options)
     assert stop_after + len(steps) == 2 * -(-len(data.train) // 30)  # and not from the start
     for a, b in zip(whole.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -149,7 +151,7 @@ def test_several_labels_are_learned_in_the_one_loop():
     model = MODELS["seq2seq"](vocabulary_size=12, num_classes=4, **SMALL)
     train, dev = SeveralLabels(600, 0), SeveralLabels(60, 1)
     rule = Adam(model.parameters(), lr=0.02)
-    state = fit(model, rule, train, dev, epochs=8, batch_size=50, progress=False)
+    state = fitted(model, rule, train, dev, Sequence(), epochs=8, batch_size=50, progress=False)
     assert state.history[-1]["dev_accuracy"] > 0.95
     model.eval()
     found = model.labels(dev.batch(np.arange(60)).tokens, 4)
@@ -161,7 +163,14 @@ def test_several_labels_are_learned_in_the_one_loop():
 def trained(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "run"
     return out, *train_translator(
-        data, out, model_settings=SMALL, lr=0.02, epochs=10, batch_size=20, progress=False, beam=3
+        data,
+        out=out,
+        model_settings=SMALL,
+        lr=0.02,
+        epochs=10,
+        batch_size=20,
+        progress=False,
+        beam=3,
     )
 
 
@@ -187,7 +196,7 @@ def test_a_run_learns_is_recorded_and_is_read_again(trained, data):
     assert again.translate([]) == []
     assert all(len(tokens) <= 2 for tokens in again.write(texts, max_length=2))
     with pytest.raises(UserError, match="already holds a run"):
-        train_translator(data, out, model_settings=SMALL)
+        train_translator(data, out=out, model_settings=SMALL)
 
 
 TRANSFORMER = {"embedding_dim": 16, "num_layers": 1, "num_heads": 2, "feedforward_dim": 32, "dropout": 0.0}  # fmt: skip
@@ -196,7 +205,7 @@ TRANSFORMER = {"embedding_dim": 16, "num_layers": 1, "num_heads": 2, "feedforwar
 def test_the_transformer_is_trained_and_kept_in_the_same_way(data, tmp_path):
     """Its output shares its weights with the word vectors; they are the same when read again."""
     translator, record = train_translator(
-        data, tmp_path / "run", model="transformer", model_settings=TRANSFORMER, lr=0.01,
+        data, out=tmp_path / "run", model="transformer", model_settings=TRANSFORMER, lr=0.01,
         epochs=6, batch_size=20, progress=False, test=None,
     )  # fmt: skip
     assert record["dev"]["accuracy"] > 0.8
@@ -211,9 +220,9 @@ def test_the_transformer_is_trained_and_kept_in_the_same_way(data, tmp_path):
 def test_half_precision(data):
     model = make(data).model
     batch = data.dev.batch(np.arange(10))
-    full, _ = predict(model, *batch)
+    full = Sequence().forward(model, *batch)
     with torch.autocast("cpu", torch.bfloat16):
-        half, _ = predict(model, *batch)
+        half = Sequence().forward(model, *batch)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.02)
     half.float().square().sum().backward()
@@ -269,7 +278,7 @@ def test_settings_are_checked_before_training(data, tmp_path):
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
     ):
         with pytest.raises(UserError, match=message):
-            train_translator(data, tmp_path / message[:9], **{"model_settings": SMALL} | wrong)
+            train_translator(data, out=tmp_path / message[:9], **{"model_settings": SMALL} | wrong)
 
 
 def test_batches_are_drawn_by_the_sources_length(data):

@@ -105,9 +105,9 @@ def activation(
         def complete(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
             """With keywords and defaults."""
             rest = parameters[len(args) :]
-            known = [p for p, _ in rest]
+            names = [p for p, _ in rest]
             missing = [p for p, default in rest if default is Parameter.empty and p not in kwargs]
-            if missing or len(args) > len(parameters) or any(p not in known for p in kwargs):
+            if missing or len(args) > len(parameters) or any(p not in names for p in kwargs):
                 try:
                     signature(value).bind(*args, **kwargs)
                 except TypeError as error:
@@ -134,12 +134,12 @@ def with_slope(
 ) -> Callable[[Callable[P, Tensor]], Activation[P]]:
     """Give a slope to a function that is composed of activations."""
 
-    def say(function: Callable[P, Tensor]) -> Activation[P]:
-        known = cast(Any, function)
-        known.value, known.slope = value or function, slope
-        return cast("Activation[P]", known)
+    def attach(function: Callable[P, Tensor]) -> Activation[P]:
+        activation = cast(Any, function)
+        activation.value, activation.slope = value or function, slope
+        return cast("Activation[P]", activation)
 
-    return say
+    return attach
 
 
 class Differentiable(Function):

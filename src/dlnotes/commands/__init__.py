@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import partial
 from typing import Any
 
 COMMANDS = {
@@ -59,11 +60,13 @@ def run(name: str, arguments: list[str] | None = None) -> None:
             stands for the command.
     """
     from dlnotes import cli
+    from dlnotes.commands.config import with_config
 
     prog = f"dlnotes {name}"
     if arguments is None:
         prog, arguments = sys.argv[0], sys.argv[1:]
-    cli.run(load(name), prog=prog, arguments=arguments)
+    program = load(name)
+    cli.run(program, prog=prog, arguments=partial(with_config, program, arguments))
 
 
 def load(name: str) -> Any:

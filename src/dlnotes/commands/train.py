@@ -11,6 +11,7 @@ from tyro.conf import arg
 
 from dlnotes.arguments import Natural, checked
 from dlnotes.cli import same_command
+from dlnotes.commands import config as config_file
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
@@ -18,10 +19,10 @@ from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
-from dlnotes.optim import OPTIMIZERS
 from dlnotes.training import ensemble
 from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.fit import Interrupted
+from dlnotes.training.run import create_run_folder
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.train import train_classifier
 
@@ -44,6 +45,7 @@ def main(
     device: str = "auto",
     checkpoint_every: Natural = 200,
     resume: bool = False,
+    config: Path | None = None,
 ) -> None:
     """Train a text classifier and measure it on the test split, once, at the end.
 
@@ -69,6 +71,7 @@ def main(
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         checkpoint_every: Updates between two checkpoints; 0: only at the end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
+        config: Options from a YAML file, such as a run's config.yaml; those given here win.
     """
     if bootstrap and boost:
         raise UserError("give either --bootstrap or --boost, not both")
@@ -87,9 +90,7 @@ def main(
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
     out = out or Path("runs") / f"{model}-{name}"
     model_settings = parse_settings(model, MODELS[model], model_args)
-    rule = training.optimizer
-    optimizer_settings = parse_settings(rule, OPTIMIZERS[rule], optimizer_args)
-    training = replace(training, optimizer_settings=optimizer_settings)
+    training = training.with_optimizer_args(optimizer_args)
     seed = training.seed
     reading = replace(
         reading,
@@ -104,6 +105,21 @@ def main(
         dataset = ensemble.boost(dataset, members, split_by, seed)
     elif bootstrap:
         dataset = ensemble.bootstrap(dataset, seed)
+    files = {"train": train, "dev": dev, "test": test, "data_dir": data_dir}
+    said = {
+        "model": model,
+        "corpus": None if train else name,
+        **{option: path and path.absolute() for option, path in files.items()},
+        "model_settings": model_settings,
+        **asdict(training),
+        **asdict(reading),
+        "bootstrap": bootstrap,
+        "boost": [run.absolute() for run in boost],
+        "device": device,
+        "checkpoint_every": checkpoint_every,
+    }
+    create_run_folder(out, resume)
+    config_file.write(out, said)
     try:
         _, record = train_classifier(
             dataset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +14,14 @@ from tyro.conf import arg
 from dlnotes.arguments import Natural, checked
 from dlnotes.cli import lines as lines_of
 from dlnotes.cli import same_command
+from dlnotes.commands import config as config_file
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
 from dlnotes.data.reading import PairReading
 from dlnotes.errors import UserError
 from dlnotes.models import TRANSLATORS
-from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import Interrupted
+from dlnotes.training.run import create_run_folder
 from dlnotes.training.settings import TranslatorTraining, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
 
@@ -38,6 +39,7 @@ def train(
     device: str = "auto",
     checkpoint_every: Natural = 200,
     resume: bool = False,
+    config: Path | None = None,
 ) -> None:
     """Train a translator and measure it on the test split, once, at the end.
 
@@ -57,17 +59,28 @@ def train(
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         checkpoint_every: Updates between two checkpoints; 0: only at the end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
+        config: Options from a YAML file, such as a run's config.yaml; those given here win.
     """
     if model not in TRANSLATORS:
         raise UserError(f"--model must be one of {', '.join(TRANSLATORS)}, not {model!r}")
     out = out or Path("runs") / f"{model}-{reading.source}-{reading.target}"
     model_settings = parse_settings(model, TRANSLATORS[model], model_args)
-    rule = training.optimizer
-    optimizer_settings = parse_settings(rule, OPTIMIZERS[rule], optimizer_args)
-    training = replace(training, optimizer_settings=optimizer_settings)
+    training = training.with_optimizer_args(optimizer_args)
     if test:  # now, rather than when training is over
         split_files(data_dir, test, (reading.source, reading.target))
     data = load_pairs(data_dir, reading)
+    create_run_folder(out, resume)
+    said = {
+        "data_dir": data_dir.absolute(),
+        "test": test,
+        "model": model,
+        "model_settings": model_settings,
+        **asdict(training),
+        **asdict(reading),
+        "device": device,
+        "checkpoint_every": checkpoint_every,
+    }
+    config_file.write(out, said)
     try:
         _, record = train_translator(
             data,

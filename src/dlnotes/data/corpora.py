@@ -22,6 +22,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import re
 import tempfile
@@ -43,11 +44,12 @@ from dlnotes.data import babi
 from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
 from dlnotes.data.readers import LABEL, TEXT, read
 from dlnotes.data.splits import stratified_split
+from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 
-__all__ = ["CORPORA", "Corpus", "File", "Source", "load"]
+__all__ = ["CORPORA", "Corpus", "CorpusSplit", "File", "load"]
 
-Source = Path | pl.DataFrame
+CorpusSplit = Path | pl.DataFrame
 """A file in the project's own format, or a frame with the string columns label and text."""
 
 Example = tuple[str, str, str]
@@ -98,7 +100,7 @@ def load(
     data_dir: Path | None = None,
     cache_dir: Path | None = None,
     seed: int = 0,
-) -> dict[str, Source]:
+) -> dict[str, CorpusSplit]:
     """Find the splits of a corpus: ``train``, ``test`` and, where it has them, ``dev``, ``unsup``.
 
     Args:
@@ -145,8 +147,8 @@ def _place(folder: Path, split: str) -> Path:
 # Local folder
 
 
-def _local(folder: Path) -> dict[str, Source]:
-    found: dict[str, Source] = {}
+def _local(folder: Path) -> dict[str, CorpusSplit]:
+    found: dict[str, CorpusSplit] = {}
     for split in ("train", "dev", "test"):
         if file := _file(folder, split):
             found[split] = file
@@ -162,7 +164,7 @@ def _file(folder: Path, name: str, suffix: str = ".tsv") -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _of_training(folder: Path, train: Path) -> Source:
+def _of_training(folder: Path, train: Path) -> CorpusSplit:
     """Examples of `train` without those cut out of a dev text.
 
     Sets of phrases go round that hold the phrases of the dev sentences too (SST's): an epoch that
@@ -233,7 +235,7 @@ def _checked(name: str, corpus: Corpus, examples: Iterable[Example]) -> Iterator
             )
 
 
-def _cut(examples: Iterable[Example], seed: int) -> dict[str, Source]:
+def _cut(examples: Iterable[Example], seed: int) -> dict[str, CorpusSplit]:
     """Drop texts that differ from an earlier one in white space only, then split by `FRACTIONS`."""
     first: dict[str, tuple[str, str]] = {}
     for _, label, text in examples:
@@ -433,13 +435,6 @@ def _mr(paths: Sequence[Path]) -> Iterator[Example]:
                     yield "all", match[1], line
 
 
-_SST_TREES = File(
-    name="trainDevTestTrees_PTB.zip",
-    sha256="5c613a4f673fc74097d523a2c83f38e0cc462984d847b82c7aaf36b01cbbbfcc",
-    urls=("https://nlp.stanford.edu/sentiment/trainDevTestTrees_PTB.zip",),
-)
-
-
 def _babi(paths: Sequence[Path], task: int) -> Iterator[Example]:
     """Weston et al. 2015, https://arxiv.org/abs/1502.05698: see `dlnotes.data.babi`.
 
@@ -464,128 +459,35 @@ def _babi(paths: Sequence[Path], task: int) -> Iterator[Example]:
 
 BABI = {f"babi-{task}": task for task in babi.TASKS}
 
-CORPORA: dict[str, Corpus] = {
-    "bbc": Corpus(examples=_bbc, counts={"all": 2_225}),
-    "ag_news": Corpus(
-        examples=_ag_news,
-        counts={"train": 120_000, "test": 7_600},
-        files=tuple(
-            File(
-                name=f"ag_news_{split}.csv",
-                sha256=sha256,
-                urls=(
-                    "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/"
-                    f"555590db4219b1243abb1918effd6a7425a2d75f/data/ag_news_csv/{split}.csv",
-                    "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/"
-                    f"master/data/ag_news_csv/{split}.csv",
-                ),
-            )
-            for split, sha256 in (
-                ("train", "76a0a2d2f92b286371fe4d4044640910a04a803fdd2538e0f3f29a5c6f6b672e"),
-                ("test", "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699"),
-            )
-        ),
-    ),
-    "imdb": Corpus(
-        examples=_imdb,
-        counts={"train": 25_000, "test": 25_000, UNSUP: 50_000},
-        files=(
-            File(
-                name="aclImdb_v1.tar.gz",
-                sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
-                urls=("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",),
-            ),
-        ),
-    ),
-    "trec": Corpus(
-        examples=_trec,
-        counts={"train": 5_452, "test": 500},
-        files=tuple(
-            File(
-                name=name,
-                sha256=sha256,
-                urls=(
-                    f"https://cogcomp.seas.upenn.edu/Data/QA/QC/{name}",
-                    f"http://cogcomp.org/Data/QA/QC/{name}",
-                ),
-            )
-            for name, sha256 in (
-                (
-                    "train_5500.label",
-                    "9e4c8bdcaffb96ed61041bd64b564183d52793a8e91d84fc3a8646885f466ec3",
-                ),
-                (
-                    "TREC_10.label",
-                    "033f22c028c2bbba9ca682f68ffe204dc1aa6e1cf35dd6207f2d4ca67f0d0e8e",
-                ),
-            )
-        ),
-    ),
-    "sst2": Corpus(
-        examples=_sst2,
-        counts={"train": 6_920, "dev": 872, "test": 1_821},
-        files=(_SST_TREES,),
-    ),
-    "sst2-phrases": Corpus(
-        examples=_sst2_phrases,
-        counts={"train": None, "dev": 872, "test": 1_821},
-        files=(_SST_TREES,),
-    ),
-    "mr": Corpus(
-        examples=_mr,
-        counts={"all": 10_662},
-        files=(
-            File(
-                name="rt-polaritydata.tar.gz",
-                sha256="a05befe52aafda71d458d188a1c54506a998b1308613ba76bbda2e5029409ce9",
-                urls=(
-                    "https://www.cs.cornell.edu/people/pabo/movie-review-data/"
-                    "rt-polaritydata.tar.gz",
-                    "https://storage.googleapis.com/seldon-datasets/sentence_polarity_v1/"
-                    "rt-polaritydata.tar.gz",
-                ),
-            ),
-        ),
-    ),
-    "20ng": Corpus(
-        examples=_newsgroups,
-        counts={"train": 11_314, "test": 7_532},
-        files=(
-            File(
-                name="20news-bydate.tar.gz",
-                sha256="8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610",
-                urls=(
-                    "https://ndownloader.figshare.com/files/5975967",
-                    "http://qwone.com/~jason/20Newsgroups/20news-bydate.tar.gz",
-                ),
-            ),
-        ),
-    ),
-    "yelp_polarity": Corpus(
-        examples=_yelp_polarity,
-        counts={"train": 560_000, "test": 38_000},
-        files=(
-            File(
-                name="yelp_review_polarity_csv.tgz",
-                sha256="528f22e286cad085948acbc3bea7e58188416546b0e364d0ae4ca0ce666abe35",
-                urls=("https://s3.amazonaws.com/fast-ai-nlp/yelp_review_polarity_csv.tgz",),
-            ),
-        ),
-    ),
-    **{
-        name: Corpus(
-            examples=partial(_babi, task=task),
-            counts={"train": 10_000 - dev - 9_000 * (task == 3), "dev": dev, "test": 1_000},
-            files=(
-                File(
-                    name="tasks_1-20_v1-2.tar.gz",
-                    sha256="",
-                    urls=("http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz",),
-                ),
-            ),
-        )
-        for name, task in BABI.items()
-        for dev in ({3: 100, 18: 992, 20: 999}.get(task, 1_000),)
-    },
+_EXAMPLES: dict[str, Callable[[Sequence[Path]], Iterator[Example]]] = {
+    "bbc": _bbc,
+    "ag_news": _ag_news,
+    "imdb": _imdb,
+    "trec": _trec,
+    "sst2": _sst2,
+    "sst2-phrases": _sst2_phrases,
+    "mr": _mr,
+    "20ng": _newsgroups,
+    "yelp_polarity": _yelp_polarity,
+    **{name: partial(_babi, task=task) for name, task in BABI.items()},
 }
+
+
+def _catalogue() -> dict[str, Corpus]:
+    """What ``corpora.json`` says: the files with their addresses, and each corpus's counts."""
+    content = json.loads(resources.files(__package__).joinpath("corpora.json").read_text("utf-8"))
+    files = {
+        name: File(name, file["sha256"], tuple(file["urls"]))
+        for name, file in content["files"].items()
+    }
+    return {
+        name: Corpus(_EXAMPLES[name], corpus["counts"], tuple(files[f] for f in corpus["files"]))
+        for name, corpus in content["corpora"].items()
+    }
+
+
+CORPORA = _catalogue()
 """Name → how to obtain it."""
+
+
+keep_old_names(__name__)

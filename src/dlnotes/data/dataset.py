@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -91,7 +91,7 @@ def load_dataset(
     name: str | None = None,
     cache_dir: Path | None = None,
     vocabulary: Any = None,
-    **settings: Any,
+    **settings: Annotated[Any, Reading],
 ) -> Dataset:
     """Tokenize `sources`, cut a dev split where there is none and build the vocabulary.
 
@@ -109,12 +109,8 @@ def load_dataset(
         UserError: What reading raises; fewer than two classes; too few documents.
     """
     reading = replace(reading or Reading(), **settings)
-    reading = replace(
-        reading,
-        tokenizer=reading.tokenizer or "basic_english",
-        split_seed=reading.split_seed or 0,
-    )
-    tokenizer = reading.tokenizer or ""
+    tokenizer, split_seed = reading.tokenizer or "basic_english", reading.split_seed or 0
+    reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed)
 
     def read(source: Source) -> TokenizedTexts:
         return tokenize(
@@ -144,9 +140,7 @@ def load_dataset(
         fingerprints["dev"] = dev_texts.fingerprint
     else:
         fractions = (1 - reading.dev_fraction, reading.dev_fraction)
-        train_indices, dev_indices = stratified_split(
-            texts.labels, fractions, reading.split_seed or 0
-        )
+        train_indices, dev_indices = stratified_split(texts.labels, fractions, split_seed)
         if not len(train_indices) or not len(dev_indices):
             raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):

@@ -129,10 +129,10 @@ def _class_numbers(
     unseen = np.flatnonzero(labels < 0)
     if len(unseen):
         document = indices[unseen[0]]
-        known = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
+        listed = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
         raise UserError(
             f"{texts.name}:{texts.lines[document]}: label "
             f"{texts.label_names[texts.labels[document]]!r} does not occur in the training data, "
-            f"which has: {known}"
+            f"which has: {listed}"
         )
     return labels

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -24,11 +24,13 @@ from dlnotes.data.documents import Batch, Documents
 from dlnotes.data.reading import PairReading
 from dlnotes.data.tokenized import TokenizedTexts, tokenize_texts
 from dlnotes.data.vocabulary import PAD, SPECIALS, Vocabulary
+from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 
 BEGIN, END = 2, 3
-"""Token ids of what begins and what ends a target."""
-MARKS = ("<s>", "</s>")
+"""Token ids of the marks that begin and end a target."""
+TARGET_MARKS = ("<s>", "</s>")
+"""These marks."""
 
 
 class Pairs:
@@ -110,7 +112,11 @@ class ParallelText:
 
 @checked
 def load_pairs(
-    folder: Path, reading: PairReading | None = None, *, tokenizer: str = "words", **settings: Any
+    folder: Path,
+    reading: PairReading | None = None,
+    *,
+    tokenizer: str = "words",
+    **settings: Annotated[Any, PairReading],
 ) -> ParallelText:
     """Read the training and dev pairs of a folder and build both vocabularies on the former.
 
@@ -165,10 +171,10 @@ def load_pairs(
 def with_marks(vocabulary: Vocabulary, max_size: int | None = None) -> Vocabulary:
     """The vocabulary of a target: with ``<s>`` and ``</s>`` after the specials."""
     first = len(SPECIALS)
-    words = [token for token in vocabulary.tokens[first:] if token not in MARKS]
+    words = [token for token in vocabulary.tokens[first:] if token not in TARGET_MARKS]
     if max_size is not None:
-        words = words[: max(0, max_size - first - len(MARKS))]
-    return Vocabulary([*SPECIALS, *MARKS, *words])
+        words = words[: max(0, max_size - first - len(TARGET_MARKS))]
+    return Vocabulary([*SPECIALS, *TARGET_MARKS, *words])
 
 
 def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Path, Path]:
@@ -239,3 +245,6 @@ def _lines(path: Path) -> tuple[list[str], str]:
     if not lines:
         raise UserError(f"{path} is empty")
     return [line.rstrip("\r") for line in lines], fingerprint
+
+
+keep_old_names(__name__)

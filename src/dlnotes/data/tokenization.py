@@ -20,13 +20,15 @@ from collections.abc import Callable, Iterable
 
 import polars as pl
 
+from dlnotes.deprecation import keep_old_names
+
 # What Python's str.split takes for white space, the C0 separators and all Unicode spaces included.
 _SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
 
-SENTENCE_END, QUESTION = "</s>", "<question>"
-"""Marks between two sentences and before a question at a document's end."""
+SENTENCE_END_TOKEN, QUESTION_TOKEN = "</s>", "<question>"
+"""Marks between two sentences and before a question at a document's end; models know their ids."""
 
 _BASIC_ENGLISH = {
     "'": " ' ",
@@ -57,7 +59,7 @@ def cased(text: pl.Expr) -> pl.Expr:
 
 # Rules, not a model: fast enough for every corpus, and the same in training and prediction.
 _ABBREVIATION = r"(?i)\b(mr|mrs|ms|dr|prof|st|sr|jr|vs|etc|e\.g|i\.e|[a-z])\.\s"
-_SENTENCE_END = (
+_END_OF_SENTENCE = (
     r"""([.!?]["')\]]*)\s+(["'(\[]*[\p{Lu}\p{N}])"""  # She left. Then
     r"|(\s[.!?])\s"  # she left . then: text that was tokenized already
     r"|\n|<br /><br />"
@@ -65,15 +67,15 @@ _SENTENCE_END = (
 
 
 def sentences(text: pl.Expr) -> pl.Expr:
-    """Tokens of each text as by `basic_english`, and `SENTENCE_END` between two sentences.
+    """Tokens of each text as by `basic_english`, and `SENTENCE_END_TOKEN` between two sentences.
 
     A sentence ends at ``.``, ``!`` or ``?``, closing quotes and brackets included, when white space
     and a capital letter or a digit follow, but not after initials and a few abbreviations; at one
     of the three between two spaces; at a new line; and at ``<br /><br />``. Marks that stand in the
-    text, `SENTENCE_END` and `QUESTION`, are kept.
+    text, `SENTENCE_END_TOKEN` and `QUESTION_TOKEN`, are kept.
     """
     text = text.str.replace_all(_ABBREVIATION, "${1}.\ufdd0").str.replace_all(
-        _SENTENCE_END, f"$1$3 {SENTENCE_END} $2"
+        _END_OF_SENTENCE, f"$1$3 {SENTENCE_END_TOKEN} $2"
     )
     return basic_english(text.str.replace_all("\ufdd0", " ", literal=True))
 
@@ -123,5 +125,8 @@ TOKENIZERS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "words": words,
 }
 
-MARKS: dict[str, tuple[str, ...]] = {"sentences": (SENTENCE_END, QUESTION)}
+MARKS: dict[str, tuple[str, ...]] = {"sentences": (SENTENCE_END_TOKEN, QUESTION_TOKEN)}
 """Tokens that a tokenization reserves; they have the first ids after the vocabulary's specials."""
+
+
+keep_old_names(__name__)

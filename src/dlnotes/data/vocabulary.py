@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from dlnotes.errors import UserError
 
 PAD, UNK = 0, 1
+"""Token ids of padding and of words that the vocabulary does not have."""
 SPECIALS = ("<pad>", "<unk>")
+"""These tokens."""
 
 
 class Vocabulary:

@@ -18,7 +18,7 @@ from dlnotes.arguments import Count, Range, checked
 from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import BLOCK_BYTES, TEXT, Source, check_readable, read_lines
-from dlnotes.data.tokenization import MARKS, SENTENCE_END
+from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vectors import PretrainedVectors, write_vectors
 from dlnotes.data.vocabulary import PAD, Vocabulary
@@ -71,7 +71,7 @@ def learn_vectors(
     word2vec, callback = _gensim()
     passes = count(1)
     report = {"on_epoch_end": lambda *_: on_epoch(next(passes)) if on_epoch else None}
-    end = vocabulary.tokens.index_of(SENTENCE_END)
+    end = vocabulary.tokens.index_of(SENTENCE_END_TOKEN)
     with TemporaryDirectory() as folder:
         # Numbers rather than words: these may hold what gensim takes for white space.
         path = Path(folder) / "sentences.txt"

@@ -60,7 +60,7 @@ class AttentionGRU(nn.Module):
         self, products: Float[Tensor, "b s n"], g: Float[Tensor, "b s"]
     ) -> Float[Tensor, "b h"]:
         """Read the facts."""
-        h = products.new_zeros(len(products), products.shape[2] // self.parts)
+        h = products.new_zeros(products.shape[0], products.shape[2] // self.parts)
         for x, weight in zip(products.unbind(1), g.unsqueeze(2).unbind(1), strict=True):
             u = torch.addmm(self.c, h, self.U.T)  # b n
             (xr, *xz, xn), (ur, *uz, un) = x.chunk(self.parts, 1), u.chunk(self.parts, 1)
@@ -128,6 +128,12 @@ class DynamicMemoryNetwork(nn.Module):
     """
 
     reads_sentences: ClassVar[bool] = True
+    data_dependent: bool | None = None
+    """Whether shapes may depend on the tokens: see :func:`~dlnotes.nn.sentences.is_data_dependent`.
+
+    Not a hyper-parameter, for it changes no number by more than rounding: set it to False on a
+    model that is to be traced or exported.
+    """
 
     def __init__(
         self,
@@ -176,7 +182,9 @@ class DynamicMemoryNetwork(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents: answer the questions."""
-        story, question = split_question(tokens, max_words=self.max_words)
+        story, question = split_question(
+            tokens, max_words=self.max_words, data_dependent=self.data_dependent
+        )
         q = self._question(question)  # b h
         m, _ = self._episodes(story, self._sentences(story), q)  # b h
         answer = torch.cat([m, q], dim=1) if self.plus else self.answer(q, m)
@@ -189,7 +197,9 @@ class DynamicMemoryNetwork(nn.Module):
 
         To be called in evaluation mode, like any reading of a trained model.
         """
-        story, question = split_question(tokens, max_words=self.max_words)
+        story, question = split_question(
+            tokens, max_words=self.max_words, data_dependent=self.data_dependent
+        )
         grid = self._sentences(story)
         _, weights = self._episodes(story, grid, self._question(question))  # b s each
         return {
@@ -200,7 +210,12 @@ class DynamicMemoryNetwork(nn.Module):
         }
 
     def _sentences(self, story: Int[Tensor, "b t"]) -> Grid:
-        return sentences(story, max_sentences=self.max_sentences, max_words=self.max_words)
+        return sentences(
+            story,
+            max_sentences=self.max_sentences,
+            max_words=self.max_words,
+            data_dependent=self.data_dependent,
+        )
 
     def _question(self, question: Int[Tensor, "b q"]) -> Float[Tensor, "b h"]:
         states: Tensor = self.question(self.vectors(question))[0]  # b q h

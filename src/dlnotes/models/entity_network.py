@@ -12,6 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dlnotes.activations import PReLU, sigmoid
+from dlnotes.deprecation import keep_old_names
 from dlnotes.nn import PAD, WordVectors, sentences, split_question
 from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
 from dlnotes.nn.sentences import Grid
@@ -64,6 +65,12 @@ class EntityNetwork(nn.Module):
     """
 
     reads_sentences: ClassVar[bool] = True
+    data_dependent: bool | None = None
+    """Whether shapes may depend on the tokens: see :func:`~dlnotes.nn.sentences.is_data_dependent`.
+
+    Not a hyper-parameter, for it changes no number by more than rounding: set it to False on a
+    model that is to be traced or exported.
+    """
 
     def __init__(
         self,
@@ -113,7 +120,9 @@ class EntityNetwork(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents: answer the questions."""
-        story, question = split_question(tokens, max_words=self.max_words)
+        story, question = split_question(
+            tokens, max_words=self.max_words, data_dependent=self.data_dependent
+        )
         words = self._sentences(story).words  # b s w
         h, _ = self._remember(words)  # b m d
         q = self._encode(question, self.question_masks)  # b d
@@ -125,7 +134,9 @@ class EntityNetwork(nn.Module):
     @torch.no_grad()
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
         """How far each sentence opened the gate of each slot, at the sentence's tokens."""
-        story, _ = split_question(tokens, max_words=self.max_words)
+        story, _ = split_question(
+            tokens, max_words=self.max_words, data_dependent=self.data_dependent
+        )
         grid = self._sentences(story)
         _, gates = self._remember(grid.words)  # b s m
         t = tokens.shape[1]
@@ -135,7 +146,12 @@ class EntityNetwork(nn.Module):
         }
 
     def _sentences(self, story: Int[Tensor, "b t"]) -> Grid:
-        return sentences(story, max_sentences=self.max_sentences, max_words=self.max_words)
+        return sentences(
+            story,
+            max_sentences=self.max_sentences,
+            max_words=self.max_words,
+            data_dependent=self.data_dependent,
+        )
 
     def _encode(
         self, words: Int[Tensor, "*b w"], masks: Float[Tensor, "w2 d"]
@@ -151,20 +167,20 @@ class EntityNetwork(nn.Module):
         w = self.vectors(self.key_tokens) if hasattr(self, "key_tokens") else self.keys  # m d
         s = self._encode(words, self.masks)  # b s d
         real = (words != PAD).any(dim=2)  # b s
-        h = w.expand(len(s), *w.shape)
+        h = w.expand(s.shape[0], *w.shape)
         keep = torch.is_grad_enabled()
         # In full precision where the rest is in half: the errors of many steps would add up.
         full = nullcontext() if s.is_meta else torch.autocast(s.device.type, enabled=False)
         with full:
             # All that does not depend on the memory, for all sentences at once.
-            key, candidate, known = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
-            h, *kept = Memory.apply(
-                h, s, key, candidate, known, self.U, self.phi.weight, real, keep
+            key, candidate, key_term = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
+            h, *kept = SlotRecurrence.apply(
+                h, s, key, candidate, key_term, self.U, self.phi.weight, real, keep
             )
         return h, torch.stack(kept[: s.shape[1]], dim=1)
 
 
-class Memory(Function):
+class SlotRecurrence(Function):
     r"""The memory after a story, sentence by sentence, with its derivatives written out.
 
     Equations of :class:`EntityNetwork`. With autograd's own derivatives a whole training step takes
@@ -185,7 +201,7 @@ class Memory(Function):
         s: Tensor,
         key: Tensor,
         candidate: Tensor,
-        known: Tensor,
+        key_term: Tensor,
         U: Tensor,
         slopes: Tensor,
         real: Tensor,
@@ -201,7 +217,7 @@ class Memory(Function):
             closed = ~real[:, t, None]  # b 1
             gate = sigmoid((h * s[:, t, None]).sum(dim=2) + key[:, t])  # b m
             gate = gate.masked_fill(closed, 0.0)
-            x = (candidate[:, t, None] + known).reshape(b * m, d)
+            x = (candidate[:, t, None] + key_term).reshape(b * m, d)
             x = torch.addmm(x, h.reshape(b * m, d), U.T).view(b, m, d)
             # φ(x) = φ'(x) x, and the derivative is needed again.
             slope = torch.lerp(slopes, one, (x > 0).to(x.dtype))  # b m d
@@ -235,7 +251,7 @@ class Memory(Function):
         gates, kept = rest[:n], rest[n:]
         m = dh.shape[1]
         dU, dslopes = torch.zeros_like(U), U.new_zeros(d)
-        dknown = U.new_zeros(m, d)
+        dkey_term = U.new_zeros(m, d)
         ds, dkey, dcandidate = [], [], []
         for t in reversed(range(n)):
             before, x, slope, new, scale, turns = kept[6 * t : 6 * t + 6]
@@ -247,7 +263,7 @@ class Memory(Function):
             dnew = dz * gate.unsqueeze(2)
             dslopes += (dnew * x.clamp(max=0)).sum(dim=(0, 1))
             dx = dnew.mul_(slope)  # b m d
-            dknown += dx.sum(dim=0)
+            dkey_term += dx.sum(dim=0)
             flat = dx.view(b * m, d)
             dU.addmm_(flat.T, before.reshape(b * m, d))
             dcandidate.append(dx.sum(dim=1))
@@ -257,4 +273,7 @@ class Memory(Function):
             dh.addcmul_(dgate.unsqueeze(2), s[:, t, None])
             after = before
         back = [torch.stack(d[::-1], dim=1) for d in (ds, dkey, dcandidate)]
-        return dh, *back, dknown, dU, dslopes, None, None
+        return dh, *back, dkey_term, dU, dslopes, None, None
+
+
+keep_old_names(__name__)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from dlnotes.activations import tanh
 from dlnotes.nn import PAD, Bidirectional, WordVectors, sentences
 from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
-from dlnotes.nn.sentences import Grid
+from dlnotes.nn.sentences import Grid, is_data_dependent
 
 
 class ContextAttention(nn.Module):
@@ -72,7 +72,8 @@ class HAN(nn.Module):
     On a CPU only the sentences there are cost anything, in groups of like length: on one thread a
     forward and backward pass over 64 IMDB reviews takes 0.21 times that of torch's modules on a
     grid of 30 sentences of 60 words (0.45 times in one group), and 0.16 times (0.40) with reviews
-    of like length. Another device would have to wait for the lengths, and computes the whole grid.
+    of like length. Another device would have to wait for the lengths, and computes the whole grid
+    (see :attr:`data_dependent`).
 
     Differs from the paper: dropout, and word vectors start at random; there word2vec learns them
     from the training documents first (``scripts/train.py --vectors word2vec``).
@@ -97,6 +98,12 @@ class HAN(nn.Module):
     """
 
     reads_sentences: ClassVar[bool] = True
+    data_dependent: bool | None = None
+    """Whether shapes may depend on the tokens: see :func:`~dlnotes.nn.sentences.is_data_dependent`.
+
+    Not a hyper-parameter, for it changes no number by more than rounding: set it to False on a
+    model that is to be traced or exported.
+    """
 
     def __init__(
         self,
@@ -151,7 +158,12 @@ class HAN(nn.Module):
         return {k: grid.at_tokens(w)[:, : tokens.shape[1]] for k, w in weights.items()}
 
     def _read(self, tokens: Int[Tensor, "b t"]) -> Reading:
-        grid = sentences(tokens, max_sentences=self.max_sentences, max_words=self.max_words)
+        grid = sentences(
+            tokens,
+            max_sentences=self.max_sentences,
+            max_words=self.max_words,
+            data_dependent=self.data_dependent,
+        )
         b, s, w = grid.words.shape
         s_i, word = self._read_sentences(grid.words.flatten(0, 1))  # bs e, bs w
         real = grid.words[:, :, 0] != PAD  # b s
@@ -162,7 +174,7 @@ class HAN(nn.Module):
         self, words: Int[Tensor, "n w"]
     ) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n w"]]:
         """Vector of each sentence and weights of its words."""
-        groups = like_length(words)
+        groups = like_length(words, data_dependent=self.data_dependent)
         rows = [words[i, :w] for i, w in groups]
         # One look-up for all groups, for its gradient is as large as the vocabulary.
         x = self.dropout(self.vectors(torch.cat([row.flatten() for row in rows])))
@@ -176,7 +188,7 @@ class HAN(nn.Module):
         index = torch.cat([i for i, _ in groups])
         s, alpha = torch.cat(vectors), torch.cat(weights)
         return (
-            s.new_zeros(len(words), s.shape[1]).index_copy(0, index, s),
+            s.new_zeros(words.shape[0], s.shape[1]).index_copy(0, index, s),
             alpha.new_zeros(words.shape).index_copy(0, index, alpha),
         )
 
@@ -185,14 +197,20 @@ GROUPS = 6
 """Fewer read more padding, more read groups too small to be fast."""
 
 
-def like_length(words: Int[Tensor, "n w"]) -> list[tuple[Int[Tensor, " g"], int]]:
+def like_length(
+    words: Int[Tensor, "n w"], *, data_dependent: bool | None = None
+) -> list[tuple[Int[Tensor, " g"], int]]:
     """Groups of sentences of like length: their rows, and the width that holds them.
 
-    Rows without words are in no group. Off the CPU, where looking at the lengths would make the
-    device wait, all rows are one group.
+    Rows without words are in no group.
+
+    Args:
+        words: the sentences.
+        data_dependent: with False the lengths are not read, and all rows are one group. None: see
+            :func:`~dlnotes.nn.sentences.is_data_dependent`.
     """
-    if words.device.type != "cpu":
-        return [(torch.arange(len(words), device=words.device), words.shape[1])]
+    if not is_data_dependent(words, data_dependent):
+        return [(torch.arange(words.shape[0], device=words.device), words.shape[1])]
     n = (words != PAD).sum(dim=1)
     n, order = n.sort()
     # One row at least: torch's kernels refuse to read nothing.

@@ -8,18 +8,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlnotes.activations import Maxout, tanh
+from dlnotes.deprecation import keep_old_names
 from dlnotes.nn import (
     ALIGNMENTS,
     PAD,
+    UNK,
     AdditiveAttention,
+    AttentionMemory,
     Bidirectional,
-    Memory,
     MultiplicativeAttention,
     WordVectors,
     gru_update,
     widen,
 )
-from dlnotes.nn.decoding import BEGIN, END, State, beam_search
+from dlnotes.nn.decoding import BEGIN, END, DecoderState, beam_search
 from dlnotes.nn.hyperparameters import (
     check_choice,
     check_classifier,
@@ -27,10 +29,8 @@ from dlnotes.nn.hyperparameters import (
     check_integer,
 )
 
-UNKNOWN = 1
-"""Token id of words that the vocabulary does not have."""
-SPECIALS = 4
-"""Target ids below this one are padding, the unknown word, BEGIN and END."""
+NUM_RESERVED = 4
+"""How many ids of a target come before its words: PAD, UNK, BEGIN and END."""
 
 
 class Seq2seqTranslator(nn.Module):
@@ -89,7 +89,7 @@ class Seq2seqTranslator(nn.Module):
     ) -> None:
         super().__init__()
         check_integer("source_vocabulary_size", source_vocabulary_size, 2)
-        check_integer("target_vocabulary_size", target_vocabulary_size, SPECIALS + 1)
+        check_integer("target_vocabulary_size", target_vocabulary_size, NUM_RESERVED + 1)
         check_integer("embedding_dim", embedding_dim, 1)
         check_integer("hidden_size", hidden_size, 1)
         check_integer("maxout_size", maxout_size, 1)
@@ -124,18 +124,20 @@ class Seq2seqTranslator(nn.Module):
         """Weights on the source's tokens when the word after each of the target's is written."""
         return self._decode(target, *self._read(source))[1][:, :, : source.shape[1]]
 
-    def start(self, source: Int[Tensor, "b t"]) -> State:
+    def start(self, source: Int[Tensor, "b t"]) -> DecoderState:
         """Read the sources: the state before the first word."""
         s, memory = self._read(source)
         return s, *memory
 
-    def advance(self, last: Int[Tensor, " b"], state: State) -> tuple[Float[Tensor, "b v"], State]:
+    def advance(
+        self, last: Int[Tensor, " b"], state: DecoderState
+    ) -> tuple[Float[Tensor, "b v"], DecoderState]:
         """From the last word, BEGIN at first, score the next one."""
         s, *memory = state
-        logits, _, s = self._decode(last.unsqueeze(1), s, Memory(*memory))
+        logits, _, s = self._decode(last.unsqueeze(1), s, AttentionMemory(*memory))
         return logits.squeeze(1), (s, *memory)
 
-    def _read(self, source: Int[Tensor, "b t"]) -> tuple[Float[Tensor, "b h"], Memory]:
+    def _read(self, source: Int[Tensor, "b t"]) -> tuple[Float[Tensor, "b h"], AttentionMemory]:
         source = widen(source, 1)
         real = source != PAD  # b t
         h = self.encoder(self.dropout(self.vectors(source)), real)  # b t 2h
@@ -144,7 +146,7 @@ class Seq2seqTranslator(nn.Module):
         return s, self.alignment.memory(h, real)
 
     def _decode(
-        self, target: Int[Tensor, "b u"], s: Float[Tensor, "b h"], memory: Memory
+        self, target: Int[Tensor, "b u"], s: Float[Tensor, "b h"], memory: AttentionMemory
     ) -> tuple[Float[Tensor, "b u v"], Float[Tensor, "b u t"], Float[Tensor, "b h"]]:
         """Logits and weights at every position, and the last state."""
         y = self.dropout(self.target_vectors(target))  # b u e
@@ -204,7 +206,7 @@ class Seq2seq(Seq2seqTranslator):
         check_classifier(vocabulary_size, num_classes)
         super().__init__(
             source_vocabulary_size=vocabulary_size,
-            target_vocabulary_size=SPECIALS + num_classes,
+            target_vocabulary_size=NUM_RESERVED + num_classes,
             embedding_dim=embedding_dim,
             hidden_size=hidden_size,
             maxout_size=maxout_size,
@@ -220,12 +222,14 @@ class Seq2seq(Seq2seqTranslator):
         """Score the classes or, given a target, the next label at each of its positions."""
         if target is not None:
             return super().forward(source, target)
-        return super().forward(source, _begin(source))[:, 0, SPECIALS:]
+        return super().forward(source, _begin(source))[:, 0, NUM_RESERVED:]
 
-    def advance(self, last: Int[Tensor, " b"], state: State) -> tuple[Float[Tensor, "b v"], State]:
+    def advance(
+        self, last: Int[Tensor, " b"], state: DecoderState
+    ) -> tuple[Float[Tensor, "b v"], DecoderState]:
         """From the last label, BEGIN at first, score the next one; a label is never unknown."""
         logits, state = super().advance(last, state)
-        unknown = torch.arange(logits.shape[1], device=logits.device) == UNKNOWN
+        unknown = torch.arange(logits.shape[1], device=logits.device) == UNK
         return logits.masked_fill(unknown, -torch.inf), state
 
     @torch.no_grad()
@@ -239,7 +243,7 @@ class Seq2seq(Seq2seqTranslator):
         Args:
             tokens: the documents.
             max_labels: labels at most.
-            beam: beginnings followed in the search; 1 is greedy.
+            beam: hypotheses kept in the search; 1 is greedy.
 
         Returns:
             Class numbers, -1 after the last; u ≤ ``max_labels``.
@@ -250,7 +254,7 @@ class Seq2seq(Seq2seqTranslator):
         check_integer("max_labels", max_labels, 1)
         # One position more for END. A sequence that then has not ended is cut.
         words, _ = beam_search(self, tokens, beam=beam, max_length=max_labels + 1)
-        return torch.where(words > END, words - SPECIALS, -1)[:, :max_labels]
+        return torch.where(words > END, words - NUM_RESERVED, -1)[:, :max_labels]
 
     @torch.no_grad()
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
@@ -266,3 +270,6 @@ class Seq2seq(Seq2seqTranslator):
 
 def _begin(tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b 1"]:
     return tokens.new_full((tokens.shape[0], 1), BEGIN)
+
+
+keep_old_names(__name__)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dlnotes.activations import gelu, relu
 from dlnotes.nn import PAD, WordVectors, masked_max, masked_mean, widen
 from dlnotes.nn.attention import MultiHeadAttention
-from dlnotes.nn.decoding import State
+from dlnotes.nn.decoding import DecoderState
 from dlnotes.nn.hyperparameters import (
     check_choice,
     check_classifier,
@@ -341,7 +341,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
-        """How much each token is looked at, on average over the tokens that look.
+        """How much each token is attended to, on average over the tokens that attend.
 
         Put the model in evaluation mode first.
 
@@ -351,14 +351,14 @@ class Transformer(nn.Module):
         """
         t = tokens.shape[1]
         _, real, weights = self._encode(tokens, return_weights=True)
-        looked: dict[str, Tensor] = {}
+        attention: dict[str, Tensor] = {}
         for layer, a in enumerate(weights, start=1):
             n = real.sum(dim=1).clamp(min=1).view(-1, 1, 1)  # b 1 1
             heads = (a * real[:, None, :, None]).sum(dim=2)[:, :, :t] / n  # b h t
-            looked[f"layer {layer}"] = heads.mean(dim=1)
+            attention[f"layer {layer}"] = heads.mean(dim=1)
             for head, mean in enumerate(heads.unbind(dim=1), start=1):
-                looked[f"layer {layer}, head {head}"] = mean
-        return looked
+                attention[f"layer {layer}, head {head}"] = mean
+        return attention
 
     def _encode(
         self, tokens: Int[Tensor, "b t"], *, return_weights: bool = False
@@ -459,7 +459,7 @@ class TransformerTranslator(nn.Module):
         logits: Tensor = self.output(h)  # b u v
         return logits
 
-    def start(self, source: Int[Tensor, "b t"]) -> State:
+    def start(self, source: Int[Tensor, "b t"]) -> DecoderState:
         """Read the sources; see :class:`~dlnotes.nn.decoding.Decodable`.
 
         Returns:
@@ -470,7 +470,9 @@ class TransformerTranslator(nn.Module):
         read = [x for pair in memory for x in pair]
         return real, *read, *(x[:, :, :0] for x in read)
 
-    def advance(self, last: Int[Tensor, " b"], state: State) -> tuple[Float[Tensor, "b v"], State]:
+    def advance(
+        self, last: Int[Tensor, " b"], state: DecoderState
+    ) -> tuple[Float[Tensor, "b v"], DecoderState]:
         """From the last word, score the next; see :class:`~dlnotes.nn.decoding.Decodable`."""
         real, *both = state
         memory, past = both[: len(both) // 2], both[len(both) // 2 :]

@@ -1,6 +1,12 @@
 """Parts that two or more models use."""
 
-from dlnotes.nn.alignment import ALIGNMENTS, AdditiveAttention, Memory, MultiplicativeAttention
+from dlnotes.deprecation import keep_old_names
+from dlnotes.nn.attention import (
+    ALIGNMENTS,
+    AdditiveAttention,
+    AttentionMemory,
+    MultiplicativeAttention,
+)
 from dlnotes.nn.hierarchical_softmax import HierarchicalSoftmax
 from dlnotes.nn.pooling import last_states, masked_max, masked_mean
 from dlnotes.nn.recurrence import (
@@ -12,7 +18,7 @@ from dlnotes.nn.recurrence import (
     rnn_step,
 )
 from dlnotes.nn.sentences import QUESTION, SENTENCE_END, sentences, split_question
-from dlnotes.nn.vectors import PAD, WordVectors, set_word_vectors, widen
+from dlnotes.nn.vectors import PAD, UNK, WordVectors, set_word_vectors, widen
 
 __all__ = [
     "ALIGNMENTS",
@@ -20,10 +26,11 @@ __all__ = [
     "PAD",
     "QUESTION",
     "SENTENCE_END",
+    "UNK",
     "AdditiveAttention",
+    "AttentionMemory",
     "Bidirectional",
     "HierarchicalSoftmax",
-    "Memory",
     "MultiplicativeAttention",
     "WordVectors",
     "gru_step",
@@ -38,3 +45,5 @@ __all__ = [
     "split_question",
     "widen",
 ]
+
+keep_old_names(__name__)

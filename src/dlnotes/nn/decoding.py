@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dlnotes.deprecation import keep_old_names
 from dlnotes.nn.hyperparameters import check_integer
 from dlnotes.nn.vectors import PAD
 
@@ -16,18 +17,20 @@ BEGIN = 2
 END = 3
 """Token id that follows the last word of a target."""
 
-State = tuple[Tensor, ...]
-"""What a model remembers; the first dimension of every tensor is the batch."""
+DecoderState = tuple[Tensor, ...]
+"""What a decoder carries from word to word; the first dimension of every tensor is the batch."""
 
 
 class Decodable(Protocol):
     """A model that writes one word after the other."""
 
-    def start(self, source: Int[Tensor, "b t"]) -> State:
+    def start(self, source: Int[Tensor, "b t"]) -> DecoderState:
         """Read the sources."""
         ...
 
-    def advance(self, last: Int[Tensor, " b"], state: State) -> tuple[Float[Tensor, "b v"], State]:
+    def advance(
+        self, last: Int[Tensor, " b"], state: DecoderState
+    ) -> tuple[Float[Tensor, "b v"], DecoderState]:
         """From the last word, :data:`BEGIN` at first, score the next one."""
         ...
 
@@ -74,27 +77,28 @@ def beam_search(
     max_length: int,
     length_penalty: float = 0.6,
 ) -> tuple[Int[Tensor, "b u"], Float[Tensor, " b"]]:
-    r"""Follow the ``beam`` most probable beginnings and return the best ended sequence.
+    r"""Keep the ``beam`` most probable hypotheses and return the best finished one.
 
     .. math::
         \mathrm{score}(y) = \log p(y \mid x) \Big/ \Bigl(\frac{5 + n}{6}\Bigr)^\alpha
 
     where n counts the words, :data:`END` included (Wu et al. 2016, https://arxiv.org/abs/1609.08144,
-    section 7, without the coverage penalty). Of the ``beam`` most probable continuations those that
-    end are scored and leave; the ``beam`` most probable others go on. A source is done when
-    ``beam`` sequences have ended. If none has within ``max_length`` words, the most probable
-    beginning is returned. A beam of 1 is :func:`greedy`; one as wide as there are continuations is
-    an exhaustive search.
+    section 7, without the coverage penalty). A hypothesis is the beginning of a target, or a whole
+    one. Of the ``beam`` most probable extensions by a word those that end with :data:`END` are
+    finished and scored; the ``beam`` most probable others go on. A source is done when ``beam``
+    hypotheses are finished. If none is within ``max_length`` words, the most probable unfinished
+    hypothesis is returned. A beam of 1 is :func:`greedy`; one as wide as there are extensions is an
+    exhaustive search.
 
-    All sources and beams advance together. Put the model in evaluation mode first. Stops as soon as
-    all sources are done, for which it waits for the device once a word.
+    All sources and hypotheses advance together. Put the model in evaluation mode first. Stops as
+    soon as all sources are done, for which it waits for the device once a word.
 
-    Differs from the paper: no pruning of beginnings that are much worse than the best.
+    Differs from the paper: no pruning of hypotheses that are much worse than the best.
 
     Args:
         model: what writes.
         source: the sources.
-        beam: beginnings followed.
+        beam: hypotheses kept per source.
         max_length: words at most, :data:`END` included.
         length_penalty: :math:`\alpha`; 0 compares log-probabilities, more favours longer ones.
 
@@ -111,7 +115,7 @@ def beam_search(
     last = source.new_full((b * k,), BEGIN)
     words = source.new_empty(b, k, 0)  # b k n
     first_row = k * torch.arange(b, device=source.device).unsqueeze(1)  # b 1
-    # All beams are alike at first: one of them is enough.
+    # All hypotheses are alike at first: one of them is enough.
     total = torch.full((b, k), -torch.inf, device=source.device)
     total[:, 0] = 0.0
     best_words = source.new_empty(b, 0)  # b n
@@ -121,7 +125,7 @@ def beam_search(
         logits, state = model.advance(last, state)
         log_p = _words_only(logits).log_softmax(dim=1).view(b, k, -1)  # b k v
         v = log_p.shape[2]
-        # A beginning has one way to end, so among 2k continuations at least k go on.
+        # A hypothesis has one way to end, so among 2k extensions at least k go on.
         candidate, index = (total.unsqueeze(2) + log_p).flatten(1).topk(min(2 * k, k * v), dim=1)
         origin = index // v  # b 2k
         word = index % v
@@ -159,3 +163,6 @@ def _words_only(logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
 def _rows(x: Int[Tensor, "b k n"], i: Int[Tensor, "b j"]) -> Int[Tensor, "b j n"]:
     """Row ``i`` of each source."""
     return x.gather(1, i.unsqueeze(2).expand(-1, -1, x.shape[2]))
+
+
+keep_old_names(__name__)

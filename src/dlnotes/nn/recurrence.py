@@ -114,7 +114,7 @@ def written_out(
     """
     W, U, *biases = cell.parameters()
     b, c = biases or (W.new_zeros(len(W)), W.new_zeros(len(W)))
-    memory = x.new_zeros(len(x), cell.hidden_size)
+    memory = x.new_zeros(x.shape[0], cell.hidden_size)
     h = memory if start is None else start
     states = []
     for x_t in x.unbind(1):
@@ -125,7 +125,7 @@ def written_out(
         else:
             h = rnn_step(x_t, h, W, U, b + c)
         states.append(h)
-    return torch.stack(states, dim=1) if states else x.new_zeros(len(x), 0, cell.hidden_size)
+    return torch.stack(states, dim=1) if states else x.new_zeros(x.shape[0], 0, cell.hidden_size)
 
 
 CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {

@@ -15,6 +15,19 @@ SENTENCE_END, QUESTION = 2, 3
 """Token ids of the mark that ends a sentence and of the mark that stands before a question."""
 
 
+def is_data_dependent(tokens: Tensor, data_dependent: bool | None) -> bool:
+    """Whether shapes may depend on the values of ``tokens``.
+
+    Shapes that do are as small as the values allow. But to read values makes a device other than a
+    CPU wait, and what reads them cannot be traced by ``torch.export`` or ``make_fx``.
+
+    Args:
+        tokens: what would be read.
+        data_dependent: the answer; None for yes on a CPU and no on any other device.
+    """
+    return tokens.device.type == "cpu" if data_dependent is None else data_dependent
+
+
 class Grid(NamedTuple):
     """Rows of words, and where in them each token of the documents lies.
 
@@ -37,15 +50,25 @@ class Grid(NamedTuple):
         return weights.flatten(1).gather(1, cell).masked_fill(~self.inside, 0.0)
 
 
-def sentences(tokens: Int[Tensor, "b t"], *, max_sentences: int, max_words: int) -> Grid:
+def sentences(
+    tokens: Int[Tensor, "b t"],
+    *,
+    max_sentences: int,
+    max_words: int,
+    data_dependent: bool | None = None,
+) -> Grid:
     """Cut documents into their sentences: what stands before, between and after the marks.
 
     A sentence without words takes no row. Words beyond ``max_words`` in a sentence and sentences
     beyond ``max_sentences`` are left out.
 
-    On a CPU the grid is as small as the documents allow. Looking at them there would make another
-    device wait, so there the grid is ``max_sentences`` by ``max_words`` or, where that is less,
-    by ``t``; the additional cells hold padding.
+    Args:
+        tokens: the documents.
+        max_sentences: rows at most.
+        max_words: columns at most.
+        data_dependent: True makes the grid as small as the documents allow. With False it is
+            ``max_sentences`` by ``max_words`` or, where that is less, by ``t``; the additional
+            cells hold padding. None: see :func:`is_data_dependent`.
 
     Returns:
         The grid, with at least one row and one column.
@@ -59,8 +82,8 @@ def sentences(tokens: Int[Tensor, "b t"], *, max_sentences: int, max_words: int)
     sentence = first.cumsum(1) - 1  # b t
     place = i - torch.where(first, i, 0).cummax(1).values  # b t
     s, w = min(max_sentences, t), min(max_words, t)
-    if tokens.device.type == "cpu":
-        # The reading costs nothing here, and an exact grid is several times smaller.
+    if is_data_dependent(tokens, data_dependent):
+        # An exact grid is several times smaller.
         s = min(s, int(torch.where(word, sentence, 0).max()) + 1) if b else 1
         w = min(w, int(torch.where(word & (sentence < s), place, 0).max()) + 1) if b else 1
     inside = word & (sentence < s) & (place < w)
@@ -72,16 +95,19 @@ def sentences(tokens: Int[Tensor, "b t"], *, max_sentences: int, max_words: int)
 
 
 def split_question(
-    tokens: Int[Tensor, "b t"], *, max_words: int
+    tokens: Int[Tensor, "b t"], *, max_words: int, data_dependent: bool | None = None
 ) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b q"]]:
     """Story and question of each document.
 
     The question is what follows the first :data:`QUESTION` mark. A document without a mark is its
     own question: its story and its question have the same words.
 
-    On a CPU there are as many columns for the questions as the longest needs. Looking at it there
-    would make another device wait, so there are ``max_words`` of them or, where that is less,
-    ``t``.
+    Args:
+        tokens: the documents.
+        max_words: columns of the questions at most.
+        data_dependent: True makes the questions as narrow as the longest allows. With False they
+            have ``max_words`` columns or, where that is less, ``t``. None: see
+            :func:`is_data_dependent`.
 
     Returns:
         The story, padding in place of the question and the mark; the question's first ``max_words``
@@ -97,7 +123,7 @@ def split_question(
     # Stable, so that words keep their order while they move to the left of the padding.
     padding = question == PAD
     order = padding.int().argsort(dim=1, stable=True)
-    if tokens.device.type == "cpu" and len(tokens):
+    if is_data_dependent(tokens, data_dependent) and len(tokens):
         # A recurrence over a question would run on to the length of the story.
         max_words = min(max_words, max(1, int((~padding).sum(dim=1).max())))
     return story, question.gather(1, order[:, :max_words])

@@ -1,4 +1,4 @@
-"""Word vectors, and the token that stands for no word."""
+"""Word vectors, and the tokens that stand for no word and for an unknown one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 PAD = 0
 """Token id of padding: it fills the right end of every row that is shorter than its batch."""
+UNK = 1
+"""Token id of words that the vocabulary does not have."""
 
 
 def widen(tokens: Int[Tensor, "b t"], width: int) -> Int[Tensor, "b t2"]:

@@ -47,7 +47,7 @@ def check(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
-def meant(name: str, known: Sequence[str]) -> str:
-    """A hint at the known name that is most like one that is not known, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+def suggestion(name: str, accepted: Sequence[str]) -> str:
+    """A hint at the accepted name that is most like one that is not, or nothing."""
+    close = difflib.get_close_matches(name, accepted, n=1, cutoff=0.75)
     return f" (did you mean {close[0]!r}?)" if close else ""

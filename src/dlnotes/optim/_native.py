@@ -61,7 +61,7 @@ def step(
     wanted = {code: build(dtype) for dtype, code in CODES.items() if present >> code & 1}
     kernels = {code: kernel for code, kernel in wanted.items() if kernel is not None}
     try:
-        left = library.look(
+        left = library.acquire(
             *(count, width, counts, sum(1 << code for code in kernels), all_or_none),
             *map(_address, (tensors, codes, elements, pointers, held)),
         )
@@ -113,8 +113,8 @@ def _load() -> ctypes.PyDLL:
     another = f"// for torch {torch.__version__}\n"  # after an upgrade all the rest is the same
     library = ctypes.PyDLL(str(compiled(another + source, *flags, language=CPP)))
     number, address = ctypes.c_int64, ctypes.c_void_p
-    library.look.argtypes = [*[number] * 5, *[address] * 5]
-    library.look.restype = number
+    library.acquire.argtypes = [*[number] * 5, *[address] * 5]
+    library.acquire.restype = number
     library.dtypes.argtypes = [number, address]
     library.dtypes.restype = number
     library.take.argtypes = [*[number] * 3, *[address] * 5]

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from dlnotes.kernel import observed, say_it_is_slow
 from dlnotes.optim import _kernel, _native, _plain
-from dlnotes.optim._arguments import OPTIONS, check, meant
+from dlnotes.optim._arguments import OPTIONS, check, suggestion
 from dlnotes.optim._state import (
     check_state,
     copied,
@@ -116,12 +116,12 @@ class UpdateRule(Optimizer):
         fused: bool | None = None,
         **hyper: Any,
     ) -> None:
-        known = self._known()
+        accepted = self._keyword_names()
         for name in hyper:
-            if name not in known:
+            if name not in accepted:
                 raise TypeError(
                     f"{type(self).__name__}() got an unexpected keyword argument {name!r}"
-                    f"{meant(name, known)}; it takes {', '.join(known)}"
+                    f"{suggestion(name, accepted)}; it takes {', '.join(accepted)}"
                 )
         if fused and differentiable:
             raise ValueError("fused must be False or None with differentiable=True, got True")
@@ -152,7 +152,7 @@ class UpdateRule(Optimizer):
         cls.step = own  # type: ignore[method-assign]
 
     @classmethod
-    def _known(cls) -> list[str]:
+    def _keyword_names(cls) -> list[str]:
         """The names of the keyword arguments that a rule takes."""
         names = list(cls.kernel_names())
         for ancestor in cls.__mro__[: cls.__mro__.index(UpdateRule)]:
@@ -214,9 +214,9 @@ class UpdateRule(Optimizer):
         """
         for name, value in {**self.defaults, **param_group}.items():
             check(name, value)
-        known = self._known()
+        accepted = self._keyword_names()
         for name in param_group:
-            slip = "" if name in known else meant(name, known)
+            slip = "" if name in accepted else suggestion(name, accepted)
             if slip:  # groups may carry what they like, but hardly this
                 warnings.warn(
                     f"{type(self).__name__} does not know {name!r} of a parameter group{slip}",

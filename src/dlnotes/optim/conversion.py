@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dlnotes.deprecation import keep_old_names
 from dlnotes.optim._rule import UpdateRule
 from dlnotes.optim.adadelta import Adadelta
 from dlnotes.optim.adagrad import Adagrad
@@ -19,7 +20,8 @@ from dlnotes.optim.nesterov import Nesterov
 from dlnotes.optim.rmsprop import RMSProp
 
 Group = dict[str, Any]
-State = dict[str, Any]
+ParameterState = dict[str, Any]
+"""What an optimizer keeps of one parameter."""
 
 
 class Conversion(NamedTuple):
@@ -31,9 +33,9 @@ class Conversion(NamedTuple):
     """What its group must have for the two to be equal."""
     from_group: Callable[[Group], Group]
     to_group: Callable[[Group], Group]
-    from_state: Callable[[State, Group], State]
+    from_state: Callable[[ParameterState, Group], ParameterState]
     """From torch's state and torch's group."""
-    to_state: Callable[[State, Group], State]
+    to_state: Callable[[ParameterState, Group], ParameterState]
     """From our state and our group."""
 
 
@@ -104,8 +106,8 @@ def to_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, An
             raise ValueError(f"this is no state of {rule.__name__}: a group has no {missing[0]}")
         kept = {name: ours[name] for name in ("params", "param_names") if name in ours}
         also = {name: ours[name] for name in ("maximize", "weight_decay")}
-        known = {*rule.kernel_names(), "maximize", "differentiable", "fused"}
-        extra = _extra(ours, known, conversion.to_group)
+        options = {*rule.kernel_names(), "maximize", "differentiable", "fused"}
+        extra = _extra(ours, options, conversion.to_group)
         theirs = {**conversion.required, **conversion.to_group(ours), **also}
         template = _torchs_defaults(conversion.torch, theirs)
         groups.append({**extra, **template, **kept, **theirs})
@@ -121,13 +123,16 @@ def _same(*names: str) -> Callable[[Group], Group]:
 
 def _renamed(
     **names: str,
-) -> tuple[Callable[[State, Group], State], Callable[[State, Group], State]]:
+) -> tuple[
+    Callable[[ParameterState, Group], ParameterState],
+    Callable[[ParameterState, Group], ParameterState],
+]:
     """Both ways between states that differ in names only, given as ``ours="theirs"``."""
 
-    def from_state(state: State, group: Group) -> State:
+    def from_state(state: ParameterState, group: Group) -> ParameterState:
         return {mine: state[theirs] for mine, theirs in names.items()}
 
-    def to_state(state: State, group: Group) -> State:
+    def to_state(state: ParameterState, group: Group) -> ParameterState:
         back = {theirs: state[mine] for mine, theirs in names.items()}
         return {"step": torch.zeros((), dtype=torch.float32, device="cpu"), **back}
 
@@ -154,14 +159,14 @@ def _to_momentum(group: Group) -> Group:
     return {"lr": group["lr"] * (1 - group["beta"]), "momentum": group["beta"]}
 
 
-def _from_buffer(state: State, group: Group) -> State:
+def _from_buffer(state: ParameterState, group: Group) -> ParameterState:
     buffer = state.get("momentum_buffer")
     if buffer is None:
         return {}
     return {"V": buffer if group["dampening"] else (1 - group["momentum"]) * buffer}
 
 
-def _to_buffer(state: State, group: Group) -> State:
+def _to_buffer(state: ParameterState, group: Group) -> ParameterState:
     return {"momentum_buffer": state["V"] / (1 - group["beta"])}
 
 
@@ -227,9 +232,9 @@ _TORCHS_NAMES = {
 }
 
 
-def _extra(group: Group, known: set[str], convert: Callable[[Group], Group]) -> Group:
+def _extra(group: Group, options: set[str], convert: Callable[[Group], Group]) -> Group:
     """Entries of a group that neither optimizer knows, such as the rates of a scheduler."""
-    names = {*known, "params", "param_names"}
+    names = {*options, "params", "param_names"}
     extra = {name: copy.deepcopy(value) for name, value in group.items() if name not in names}
     for name in {"initial_lr", "max_lr", "min_lr"} & set(extra):
         extra[name] = convert({**group, "lr": extra[name]})["lr"]
@@ -238,7 +243,7 @@ def _extra(group: Group, known: set[str], convert: Callable[[Group], Group]) -> 
 
 def _conversion(rule: type[UpdateRule]) -> Conversion:
     if rule not in CONVERSIONS:
-        names = ", ".join(known.__name__ for known in CONVERSIONS)
+        names = ", ".join(each.__name__ for each in CONVERSIONS)
         raise ValueError(f"rule must be one of {names}, got {getattr(rule, '__name__', rule)!r}")
     return CONVERSIONS[rule]
 
@@ -270,5 +275,8 @@ def _check(conversion: Conversion, group: Group) -> None:
         )
 
 
-def _copied(state: State) -> State:
+def _copied(state: ParameterState) -> ParameterState:
     return {k: x.clone() if isinstance(x, Tensor) else x for k, x in state.items()}
+
+
+keep_old_names(__name__)

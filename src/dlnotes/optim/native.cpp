@@ -102,26 +102,27 @@ int64_t dtypes(int64_t count, TensorImpl *const *theta) try {
     return 0;
 }
 
-/* Looks at `count` parameters. tensor[j * count + k] is, of parameter k, θ for j = 0, then its
-   accumulators and, with `counts`, its step; pointer and held have its gradient in between, at j = 1.
+/* Decides which of `count` parameters are taken, and holds their memory until `release`.
+   tensor[j * count + k] is, of parameter k, θ for j = 0, then its accumulators and, with `counts`,
+   its step; pointer and held have its gradient in between, at j = 1.
 
    In: code, 1 for what may be taken; `kernels`, bit c for a dtype of code c that has a kernel;
    `all`, take all or none.
    Out: code, 0 for what is not taken; elements[k]; pointer; held.
    Returns how many have a gradient and are not taken. Autograd is told that the others change. */
-int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, int64_t all,
-             TensorImpl *const *tensor, Code *code, int64_t *elements, void **pointer,
-             c10::StorageImpl **held) try {
+int64_t acquire(int64_t count, int64_t columns, int64_t counts, int64_t kernels, int64_t all,
+                TensorImpl *const *tensor, Code *code, int64_t *elements, void **pointer,
+                c10::StorageImpl **held) try {
     const auto at = [&](int64_t j, int64_t k) {
         return j == 1 ? tensor[k]->grad().unsafeGetTensorImpl()
                       : tensor[(j ? j - 1 : 0) * count + k];
     };
-    int64_t idle = 0;
+    int64_t without_grad = 0;
     std::vector<Span> spans;
     spans.reserve(count * columns);
     for (int64_t k = 0; k < count; k++) {
         if (!tensor[k]->grad().use_count()) { /* none, or one that is just being freed */
-            idle++;
+            without_grad++;
             code[k] = 0;
             continue;
         }
@@ -147,7 +148,7 @@ int64_t look(int64_t count, int64_t columns, int64_t counts, int64_t kernels, in
         if (code[k]) elements[k] = theta.numel();
     }
     leave_shared(spans, code);
-    const int64_t left = std::count(code, code + count, 0) - idle;
+    const int64_t left = std::count(code, code + count, 0) - without_grad;
     if (all && left) return left;
     for (int64_t k = 0; k < count; k++) {
         if (!code[k]) continue;
@@ -179,7 +180,7 @@ int64_t take(int64_t count, int64_t columns, int64_t wanted, const Code *code,
     return some;
 }
 
-/* Lets go of the memory that `look` holds. */
+/* Lets go of the memory that `acquire` holds. */
 void release(int64_t count, c10::StorageImpl **held) {
     for (int64_t k = 0; k < count; k++)
         if (held[k]) c10::Storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim(held[k]));

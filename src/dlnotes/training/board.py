@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.data.documents import Documents
-from dlnotes.training.evaluate import Metrics
+from dlnotes.training.evaluate import Metrics, MultiLabelMetrics
 from dlnotes.training.explain import Explanation, attention_figure
 
 _HISTOGRAM_VALUES = 100_000
@@ -104,6 +104,17 @@ class Board:
             label, guess = label_names[documents.labels[i]], label_names[measured.predictions[i]]
             rows.append(f"| {label} | {guess} | {measured.confidence[i]:.3f} | {text} |")
         self._writer.add_text(f"{split}/wrong predictions", "\n".join(rows), step)
+
+    @_drawing
+    def label_table(
+        self, measured: MultiLabelMetrics, label_names: list[str], step: int, *, split: str
+    ) -> None:
+        """F1 and counts of each label of a split, the worst first."""
+        rows = ["| label | F1 | correct | wrong | missed |", "|---|---|---|---|---|"]
+        for i in np.argsort(measured.f1, kind="stable"):
+            counts = " | ".join(f"{count:,}" for count in measured.counts[i])
+            rows.append(f"| {label_names[i]} | {measured.f1[i]:.3f} | {counts} |")
+        self._writer.add_text(f"{split}/labels", "\n".join(rows), step)
 
     @_drawing
     def attention(self, explanations: Iterable[Explanation], step: int, *, split: str) -> None:

@@ -28,7 +28,7 @@ from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.models import MODELS
-from dlnotes.models.ensemble import average_scores
+from dlnotes.models.averaging import average_scores
 from dlnotes.training.evaluate import Metrics, check_scores, metrics
 from dlnotes.training.explain import Explanation
 from dlnotes.training.scoring import scores

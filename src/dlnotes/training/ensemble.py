@@ -18,7 +18,7 @@ from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
-from dlnotes.models.ensemble import AVERAGES, average_scores, greedy_weights, samme
+from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
 from dlnotes.training.classifier import (
     CLASSIFIER,
     Ensemble,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, Share, checked
 from dlnotes.data.batches import BatchSampler
 from dlnotes.data.documents import Examples
+from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 from dlnotes.optim.clipping import clip_grad_norm_
 from dlnotes.training.board import Board
@@ -198,6 +199,7 @@ class _Loop:
         self.steps = fitting.epochs * len(self.sampler)
         self.schedule = with_warmup(SCHEDULES[fitting.schedule], fitting.warmup)
         self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.constrained = model if isinstance(model, Constrained) else None
         self.state = TrainingState()
         self.loss_sum = torch.zeros((), device=device)
         self.best_weights: dict[str, Tensor] = {}
@@ -276,8 +278,8 @@ class _Loop:
         limit = self.fitting.clip_norm
         norm = None if limit is None else clip_grad_norm_(model.parameters(), max_norm=limit)
         self.optimizer.step()
-        if isinstance(model, Constrained):
-            model.constrain_()
+        if self.constrained:
+            self.constrained.constrain_()
         self.loss_sum += loss.detach() * len(indices)
         state.step += 1
         state.batch += 1
@@ -427,3 +429,6 @@ def _signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+keep_old_names(__name__)

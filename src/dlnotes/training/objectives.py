@@ -14,6 +14,7 @@ from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents, Examples
 from dlnotes.data.vocabulary import PAD
 from dlnotes.errors import UserError
+from dlnotes.training.board import Board
 from dlnotes.training.evaluate import (
     Figures,
     Metrics,
@@ -79,6 +80,28 @@ class Objective(ABC):
         """Move the tensors of the objective itself."""
         return self
 
+    @abstractmethod
+    def draw(
+        self,
+        board: Board,
+        figures: Any,
+        documents: Any,
+        label_names: list[str],
+        step: int,
+        *,
+        split: str,
+    ) -> None:
+        """Show in TensorBoard what of a split's figures is looked at rather than read.
+
+        Args:
+            board: Where to.
+            figures: What `evaluate` found.
+            documents: The split.
+            label_names: Label of each class number.
+            step: The update after which they were measured.
+            split: Name of the split.
+        """
+
 
 class SingleLabel(Objective):
     r"""Each document has one label.
@@ -133,6 +156,19 @@ class SingleLabel(Objective):
         """Accuracy, F1 and what follows from the confusion matrix."""
         found = cast(Documents, documents)
         return metrics(scores(model, found, device=device, amp=amp), found.labels)
+
+    def draw(
+        self,
+        board: Board,
+        figures: Metrics,
+        documents: Documents,
+        label_names: list[str],
+        step: int,
+        *,
+        split: str,
+    ) -> None:
+        """The confusion matrix, and the wrong predictions that the model was surest of."""
+        board.result(figures, documents, label_names, step, split=split)
 
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
@@ -244,6 +280,19 @@ class MultiLabel(Objective):
         logits = scores(model, found, device=device, amp=amp)
         return multi_label_metrics(logits, found.labels, self.decide(logits))
 
+    def draw(
+        self,
+        board: Board,
+        figures: MultiLabelMetrics,
+        documents: Documents,
+        label_names: list[str],
+        step: int,
+        *,
+        split: str,
+    ) -> None:
+        """A table of the labels, the worst first."""
+        board.label_table(figures, label_names, step, split=split)
+
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
         """Probability of each class, whatever the others are."""
@@ -308,6 +357,9 @@ class Sequence(Objective):
         model.train(was_training)
         total, correct_tokens, count = sums.tolist()
         return SequenceMetrics(total / max(1, count), correct_tokens / max(1, count), int(count))
+
+    def draw(self, board: Board, figures: Any, *_: Any, **__: Any) -> None:
+        """Nothing: sequences are read."""
 
 
 def mean_loss(

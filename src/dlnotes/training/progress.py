@@ -50,7 +50,9 @@ class Progress:
         """Print a line for a finished epoch."""
         dev = ""
         if "dev_loss" in record:
-            dev = f"dev loss {record['dev_loss']:.4f}  dev accuracy {record['dev_accuracy']:.4f}  "
+            named = {"dev_accuracy": "dev accuracy", "dev_micro_f1": "dev micro-F1"}
+            key = next(key for key in named if key in record)
+            dev = f"dev loss {record['dev_loss']:.4f}  {named[key]} {record[key]:.4f}  "
         self._bar.console.print(
             f"epoch {record['epoch']:3.0f}  loss {record['train_loss']:.4f}  {dev}"
             f"{record['documents_per_second']:8,.0f} docs/s{'  *' if is_best else ''}",

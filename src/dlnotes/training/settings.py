@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 from torch import Tensor
+from typing_extensions import Self
 
 from dlnotes.arguments import Count, NotNegative, OneOf, Positive, Share, check_names
 from dlnotes.errors import UserError
@@ -36,6 +38,20 @@ class Optimization(Fitting):
     label_smoothing: Share = 0.0
     """Share of the target that is spread over all classes."""
 
+    def with_optimizer_args(self, given: Sequence[str]) -> Self:
+        """The same with hyper-parameters of the optimizer from the command line.
+
+        Args:
+            given: ``name=value`` each.
+
+        Raises:
+            UserError: See `parse_settings`.
+        """
+        if not given:
+            return self
+        parsed = parse_settings(self.optimizer, OPTIMIZERS[self.optimizer], given)
+        return replace(self, optimizer_settings=parsed)
+
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The optimizer over parameters in float32.
 
@@ -56,7 +72,7 @@ class Optimization(Fitting):
 class Training(Optimization):
     """How a classifier is trained; see `train_classifier`."""
 
-    vectors: str | None = None
+    vectors: str | Path | None = None
     """Word vectors to start from: a file of word2vec (text or binary), GloVe or fastText (.vec or
     .bin), also .gz; or word2vec, to learn them first from the training documents, as HAN's authors
     do. A file decides `embedding_dim`; the trained classifier does not need it."""
@@ -70,6 +86,11 @@ class Training(Optimization):
     training and dev documents together, with a vocabulary of both: a baseline without an epoch to
     choose learns from all documents, too. The dev figures of the record are those of the first
     training, the test figures those of the second."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.vectors, Path):  # a record holds its name
+            object.__setattr__(self, "vectors", str(self.vectors))
+        super().__post_init__()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from rich.console import Console
 from dlnotes.arguments import Natural, checked
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import read_vectors
+from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.training import pretrained
@@ -45,7 +46,7 @@ def train_classifier(
     checkpoint_every: Natural = 0,
     resume: bool = False,
     progress: bool = True,
-    **settings: Any,
+    **settings: Annotated[Any, Training],
 ) -> tuple[TextClassifier, dict[str, Any]]:
     """Train, choose the epoch on dev, then read and measure the test split, once.
 
@@ -124,7 +125,7 @@ def train_classifier(
             if training.refit:
                 write_atomically(out / DEV_SCORES, partial(torch.save, dev_scores))
         run.write(record)
-        board = run.board
+        board, draw = run.board, objective.draw
         if dataset.has_test:
             began = time.perf_counter()
             try:
@@ -140,9 +141,9 @@ def train_classifier(
             record["test_seconds"] = time.perf_counter() - began
             if board:
                 board.figures(test, state.step, split="test")
-                board.result(test, test_documents, dataset.label_names, state.step, split="test")
+                draw(board, test, test_documents, dataset.label_names, state.step, split="test")
         if board:
-            board.result(dev, dataset.dev, dataset.label_names, state.step, split="dev")
+            draw(board, dev, dataset.dev, dataset.label_names, state.step, split="dev")
             if classifier.can_explain:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = classifier.explain_documents(dataset.dev, some)
@@ -201,3 +202,6 @@ def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> d
         return dict(model_settings)
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
     return {"class_counts": tuple(counts.tolist()), **model_settings}
+
+
+keep_old_names(__name__)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.models import TRANSLATORS
-from dlnotes.nn.decoding import END, Decodable, State, beam_search
+from dlnotes.nn.decoding import END, Decodable, DecoderState, beam_search
 from dlnotes.training import objectives
 from dlnotes.training.classifier import (
     CONFIG,
@@ -52,10 +52,10 @@ class _KnownWords:
 
     model: Decodable
 
-    def start(self, source: Tensor) -> State:
+    def start(self, source: Tensor) -> DecoderState:
         return self.model.start(source)
 
-    def advance(self, last: Tensor, state: State) -> tuple[Tensor, State]:
+    def advance(self, last: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         logits, state = self.model.advance(last, state)
         logits = logits.clone()
         logits[:, UNK] = -torch.inf
@@ -286,7 +286,7 @@ def train_translator(
     checkpoint_every: Natural = 0,
     resume: bool = False,
     progress: bool = True,
-    **settings: Any,
+    **settings: Annotated[Any, TranslatorTraining],
 ) -> tuple[Translator, dict[str, Any]]:
     """Train, choose the epoch on dev, then translate and measure the test split, once.
 

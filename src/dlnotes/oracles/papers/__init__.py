@@ -43,9 +43,9 @@ def comparisons() -> Iterator[Comparison]:
         return drawn
 
     documents = [words(n) for n in (9, 1, 4)]
-    told = [[words(n) for n in lengths] for lengths in ([3, 1, 6], [5], [2, 2, 7, 1])]
+    texts = [[words(n) for n in lengths] for lengths in ([3, 1, 6], [5], [2, 2, 7, 1])]
     pairs = list(zip(documents, [[BEGIN, *words(5)] for _ in documents], strict=True))
-    stories = [(sentences, words(3)) for sentences in told]
+    stories = [(sentences, words(3)) for sentences in texts]
     yield _comparison(
         "RCNN",
         "Lai et al. 2015 in NumPy",
@@ -57,8 +57,8 @@ def comparisons() -> Iterator[Comparison]:
         "HAN",
         "Yang et al. 2016 in NumPy",
         ready(HAN(**SIZES, hidden_size=4, context_size=6)),
-        [_rows([_marked(sentences) for sentences in told])],
-        lambda p: [_han(p, sentences) for sentences in told],
+        [_rows([_marked(sentences) for sentences in texts])],
+        lambda p: [_han(p, sentences) for sentences in texts],
     )
     for attention, paper in (
         ("additive", "Bahdanau et al. 2015 in NumPy"),

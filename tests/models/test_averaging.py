@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dlnotes.models.ensemble import average_scores, greedy_weights, samme
+from dlnotes.models.averaging import average_scores, greedy_weights, samme
 
 
 def softmax(s):

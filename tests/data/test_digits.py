@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from dlnotes.activations import relu, sigmoid
+from dlnotes.data.digits import MNIST, digits, mnist, read_idx
 from dlnotes.errors import UserError
 from dlnotes.foundations.backpropagation import Network
-from dlnotes.foundations.digits import MNIST, digits, mnist, read_idx
 
 
 def write_idx(path, tensor):

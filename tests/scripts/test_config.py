@@ -1,0 +1,107 @@
+"""Every run writes a file that repeats it, and a command takes its options from such a file."""
+
+import json
+
+import pytest
+import yaml
+
+SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
+SETTINGS = [*SMALL, "--epochs", 2, "--lr", 0.02, "--batch-size", 0, "--optimizer-args", "betas=0.8,0.9", "--schedule", "linear", "--patience", 1, "--seed", 3, "--min-freq", 2, "--split-seed", 4, "--class-weights", "balanced"]  # fmt: skip
+
+
+def record(folder):
+    found = json.loads((folder / "metrics.json").read_text())
+    history = [{k: v for k, v in row.items() if "per_second" not in k} for row in found["history"]]
+    return found["settings"], history, found["test"]
+
+
+@pytest.fixture
+def run(script, files, tmp_path):
+    out = tmp_path / "first"
+    data = ["--train", files / "train.tsv", "--test", files / "test.tsv"]
+    result = script("train", *data, *SETTINGS, "--out", out, "--device", "cpu")
+    assert result.code == 0, result.err
+    return out
+
+
+def test_a_runs_file_repeats_it(script, run, tmp_path):
+    result = script("train", "--config", run / "config.yaml", "--out", tmp_path / "second")
+    assert result.code == 0, result.err
+    assert record(tmp_path / "second") == record(run)
+    said = yaml.safe_load((run / "config.yaml").read_text())
+    assert (said["lr"], said["batch_size"], said["seed"]) == (0.02, None, 3)
+    assert said["model_settings"] == {"embedding_dim": 4, "maps": 3, "widths": "(2, 3)"}
+    repeated = yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())
+    assert repeated == said
+
+
+def test_the_command_line_wins(script, run, tmp_path):
+    for i, order in enumerate(((0, 1), (1, 0))):
+        parts = [[f"--config={run / 'config.yaml'}"], ["--epochs", 1, "--optimizer-args", "eps=1e-6"]]  # fmt: skip
+        out = tmp_path / str(i)
+        result = script("train", *parts[order[0]], *parts[order[1]], "--out", out)
+        assert result.code == 0, result.err
+        settings, history, _ = record(out)
+        assert len(history) == settings["epochs"] == 1
+        assert settings["optimizer_settings"] == {"eps": 1e-6}
+        assert settings["lr"] == 0.02
+
+
+def test_an_interrupted_run_has_it_too_and_goes_on_with_it(script, run, tmp_path):
+    result = script("train", "--config", run / "config.yaml", "--out", run, "--resume")
+    assert result.code == 0, result.err
+
+
+def test_numbers_as_yaml_reads_them(script, files, tmp_path):
+    """It takes 1e-3 for a text."""
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        f"train: {files / 'train.tsv'}\nmodel: textcnn\nlr: 2e-2\nepochs: 1\nrefit: no\namp: off\n"
+        "model-settings: {embedding_dim: 4, maps: 3}\nvectors:\nclip_norm: ~\n"
+    )
+    result = script("train", "--config", file, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    settings, *_ = json.loads((tmp_path / "run" / "metrics.json").read_text())["settings"], None
+    assert settings["lr"] == 0.02
+    assert (settings["refit"], settings["vectors"], settings["clip_norm"]) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("epoch: 3", "has no setting 'epoch'; .*; did you mean 'epochs'"),
+        ("epochs: 0", "epochs must be at least 1, not 0"),
+        ("resume: true", "has no setting 'resume'"),
+        ("model_settings: 3", "model_settings must be a table, not 3"),
+        ("lr: {a: 1}", "lr must be one value, not a table"),
+        ("- 1\n- 2", "must hold a table"),
+        ("3: 4", "must hold a table"),
+        ("a: b: c", "is not YAML"),
+        ("optimizer_settings: {beta: 1}", "adam has no setting 'beta=1'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(script, tmp_path, text, told):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    result = script("train", "--config", file)
+    assert result.code == 2
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    import re
+
+    assert re.search(told, line), line
+
+
+def test_a_file_that_is_not_there(script, tmp_path):
+    result = script("train", "--config", tmp_path / "none.yaml")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "none.yaml cannot be read: No such file" in result.err
+
+
+def test_a_type_that_does_not_fit_is_told(script, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("epochs: many")
+    result = script("train", "--config", file)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    assert "epochs" in result.err
