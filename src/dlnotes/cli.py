@@ -124,7 +124,7 @@ def lines_at_once() -> Iterator[list[str]]:
     """
     if sys.stdin is None:
         raise UserError("there is no standard input; give texts or --file FILE")
-    if sys.stdin.isatty():
+    if sys.stdin.buffer.isatty():
         print("A text per line, please; Ctrl-D ends.", file=sys.stderr)
     done, begun = 0, bytearray()  # lines before, and the bytes of one that is not complete
     while chunk := _read_some():
