@@ -52,7 +52,8 @@ def same(answers, expected, label="label"):
 # --- pipes ------------------------------------------------------------------------------------
 
 
-def test_each_line_of_a_pipe_is_answered_before_the_next_is_written():
+def test_each_line_of_a_pipe_is_answered_before_the_next_is_written(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     child = process("predict", RUN, stdin=subprocess.PIPE)
     try:
         for text in [*TEXTS[:3], "w1 " * 50_000]:
@@ -112,10 +113,10 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 def test_top_k_and_the_shape_of_an_answer(script):
-    line = script("predict", RUN, "w1 w2", "--top-k", 2).out
-    classifier = TextClassifier.load(RUN)
-    (found,) = classifier.classify(["w1 w2"], top_k=2)
-    assert line == json.dumps({**found, "text": "w1 w2"}) + "\n"
+    text = 'w1 "é中"\\ w2'
+    line = script("predict", RUN, text, "--top-k", 2).out
+    (found,) = TextClassifier.load(RUN).classify([text], top_k=2)
+    assert line == json.dumps({**found, "text": text}, ensure_ascii=False) + "\n"
     assert len(rows(script("predict", RUN, "w1").out)[0]["top"]) == 3
 
 
