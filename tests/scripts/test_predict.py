@@ -282,6 +282,16 @@ def test_a_table_without_rows(script, tmp_path, name, out):
     assert script("predict", RUN, "--file", path).out == ""
 
 
+def test_empty_fields_of_csv_are_empty_texts(script, tmp_path):
+    path = put(tmp_path / "a.csv", "text,n\nw1,\n,x\n")
+    for out in ("o.jsonl", "o.parquet"):
+        assert script("predict", RUN, "--file", path, "--out", tmp_path / out).code == 0
+        found = table(tmp_path / out)
+        assert [(row["text"], row["n"]) for row in found] == [("w1", ""), ("", "x")]
+    assert script("predict", RUN, "--file", path, "--out", tmp_path / "o.csv").code == 0
+    assert (tmp_path / "o.csv").read_text().splitlines()[1].startswith("w1,,class ")
+
+
 def test_texts_and_pipes_into_a_file(script, tmp_path, expected):
     assert script("predict", RUN, *TEXTS[1:3], "--out", tmp_path / "o.csv").code == 0
     same(table(tmp_path / "o.csv"), expected[1:3])
