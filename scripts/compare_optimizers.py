@@ -154,7 +154,7 @@ def study(
             history = train(dataset, rule, lr, 0, epochs)[0].history
             best = min(history, key=lambda epoch: epoch["dev_loss"])
             row |= {name: best[name] for name in ("dev_loss", "dev_accuracy")}
-        except UserError:  # the loss left the numbers
+        except UserError:  # the loss became NaN or infinite
             pass
         result.setdefault(rule, {"sweep": []})["sweep"].append(row)
     for rule, found in result.items():
@@ -163,7 +163,7 @@ def study(
             raise UserError(f"{rule} diverged at every learning rate of the sweep")
         found["lr"] = min(finite, key=lambda row: row["dev_loss"])["lr"]
         found.update({"seconds": [], "loss": [], "accuracy": []})
-    # Seeds outside: what else the machine does falls on all rules alike.
+    # Seeds outside: what else the machine does affects all rules equally.
     runs = [(rule, seed) for seed in range(seeds) for rule in rules]
     for rule, seed in track(runs, "seeds", console=console):
         found = result[rule]

@@ -47,7 +47,7 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """Train FastText and TextCNN with our own Adam, compare them with TF-IDF, classify two texts.
 
     Args:
-        out: Folder of the two runs; made anew.
+        out: Folder of the two runs.
         seed: Decides initial weights, dropout and the documents' order.
     """
     console = Console(highlight=False, soft_wrap=True)

@@ -26,7 +26,7 @@ from dlnotes.training.settings import Optimization
 
 
 def accuracy(network: Network, split: Split) -> float:
-    """The share of digits read rightly."""
+    """The share of digits read correctly."""
     return (network(split.x).argmax(1) == split.y).double().mean().item()
 
 

@@ -498,6 +498,8 @@ def _cache() -> Path | None:
         folder = folder.absolute()  # a relative path may look like an option of the compiler
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
+        if not hasattr(os, "geteuid"):  # Windows, where nobody has tried it
+            return None
         if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
             return folder if os.access(folder, os.W_OK) else None
     except (OSError, RuntimeError):  # no home, or one that cannot be written to

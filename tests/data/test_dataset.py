@@ -287,3 +287,12 @@ def test_the_whole_data_set_is_train_and_dev(own_dev):
     assert whole.dev.text(len(dataset.dev) - 1) == texts[last]
     given = load_dataset(sources, dev_fraction=0.34, vocabulary=dataset.vocabulary)
     assert given.whole().vocabulary is dataset.vocabulary
+
+
+def test_the_old_name_of_the_splits_seed_goes_on_working():
+    pairs = [(label, f"{label} {i}") for i in range(40) for label in "ab"]
+    with pytest.warns(DeprecationWarning, match="seed of load_dataset is now split_seed"):
+        old = load_dataset({"train": pairs}, seed=3)
+    new = load_dataset({"train": pairs}, split_seed=3)
+    assert [old.dev.text(i) for i in range(len(old.dev))] == [new.dev.text(i) for i in range(len(new.dev))]  # fmt: skip
+    assert old.reading == new.reading

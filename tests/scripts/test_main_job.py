@@ -170,10 +170,12 @@ def test_explain_writes_a_page(script, files, tmp_path):
     other = tmp_path / "other"
     given[3] = other
     assert script("train", "--model", "fasttext", *given, *model_args("fasttext")).code == 0
-    refused = script("predict", other, "code", "--explain", tmp_path / "none.html")
-    assert refused.code == 2
-    assert f"--explain: {other} has no attention to show" in refused.err
-    assert not (tmp_path / "none.html").exists()
+    said = script("predict", other, "<i>code</i> goal", "--explain", tmp_path / "other.html")
+    assert said.code == 0, said.err
+    html = (tmp_path / "other.html").read_text("utf-8")
+    assert "Method: occlusion" in html
+    assert "<i>code" not in html
+    assert ">goal</span>" in html
 
 
 def test_a_model_of_sentences_refuses_another_tokenizer(script, files, tmp_path):

@@ -383,7 +383,6 @@ MISTAKES = {
     "out is a folder": (lambda t: ["x", "--out", put(t / "x", "").with_name("o.csv"), (t / "o.csv").mkdir()][:3], "it is there and is no file"),
     "top_k": (lambda t: ["x", "--top-k", 0], "top_k must be at least 1"),
     "device": (lambda t: ["x", "--device", "tpu"], "device must be auto, cpu, cuda"),
-    "explain": (lambda t: ["x", "--explain", t / "x.html"], "has no attention to show"),
 }  # fmt: skip
 
 

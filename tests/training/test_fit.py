@@ -405,3 +405,16 @@ def test_the_likelihood_of_a_label_gives_the_loss_of_all_scores(dataset, options
     loss.backward()
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p, q - rate * q.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_a_setting_that_a_later_version_adds_has_its_old_meaning(monkeypatch, tmp_path):
+    monkeypatch.setitem(fit_module.MEANING_BEFORE, "decay", 0.0)
+    before, path = {"lr": 1, "widths": (2, 3), "gone": 5}, tmp_path / "c.pt"
+    check = fit_module.check_same_settings
+    check(path, before, {"lr": 1, "widths": [2, 3], "decay": 0.0})
+    check(path, None, {"lr": 1})
+    check(path, before, None)
+    with pytest.raises(UserError, match=r"written with decay=0.0, now it is 0.5"):
+        check(path, before, {"lr": 1, "decay": 0.5})
+    with pytest.raises(UserError, match=r"written with widths=\(2, 3\), now it is \[2, 4\]"):
+        check(path, before, {"lr": 1, "widths": [2, 4]})

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
+from tyro.conf import arg
 
-from dlnotes.arguments import Count, checked
+from dlnotes.arguments import checked
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
-from dlnotes.data.word2vec import EPOCHS, Seed, learn_from, unlabelled
+from dlnotes.data.word2vec import TextLearning, learn_from, unlabelled
 from dlnotes.errors import UserError
 
 
@@ -19,11 +21,7 @@ def main(
     texts: tuple[str, ...],
     /,
     out: Path,
-    tokenizer: str = "basic_english",
-    min_freq: Count = 5,
-    dimensions: Count = 300,
-    epochs: Count = EPOCHS,
-    seed: Seed = 0,
+    learning: Annotated[TextLearning, arg(name="")] = TextLearning(),
     data_dir: Path | None = None,
 ) -> None:
     """Learn word vectors (skip-gram with negative sampling) from the training texts of corpora.
@@ -33,13 +31,9 @@ def main(
 
     Args:
         texts: Names of corpora (imdb, 20ng, …), or your own files: any format that dlnotes train
-            reads, or a .txt with a text a line; labels are not looked at.
+            reads, or a .txt with a text per line; labels are not looked at.
         out: Where to write the vectors, in word2vec's text format.
-        tokenizer: How texts become tokens.
-        min_freq: Rarer words get no vector.
-        dimensions: Length of a vector.
-        epochs: Passes over the texts.
-        seed: Decides initial vectors and samples.
+        learning: How they are learned.
         data_dir: Folder of corpora, as for dlnotes train.
     """
     if not texts:
@@ -51,17 +45,17 @@ def main(
             sources.append(path)
         else:
             sources += unlabelled(load(name, data_dir=data_dir, cache_dir=cache_folder()))
-    console = Console(stderr=True)
+    console, epochs = Console(stderr=True), learning.epochs
     with console.status("reading") as status:
         count = learn_from(
             sources,
             out,
-            tokenizer=tokenizer,
-            min_freq=min_freq,
-            dimensions=dimensions,
-            epochs=epochs,
-            seed=seed,
+            learning,
             cache_dir=cache_folder() / "tokens",
             on_epoch=lambda done: status.update(f"word2vec: {done} of {epochs} passes"),
         )
-    console.print(f"{out}: {count:,} word vectors of {dimensions} numbers", highlight=False)
+    console.print(
+        f"{out}: {count:,} word vectors of {learning.dimensions} numbers",
+        highlight=False,
+        markup=False,
+    )

@@ -54,7 +54,8 @@ def main(
         top_k: How many labels to give. Default 3, in --out 1. More than one are the column top
             there, in CSV label_2, probability_2 and so on.
         explain: Also write an HTML page with the words coloured by the model's attention (han,
-            seq2seq, transformer, dmn, entnet).
+            seq2seq, transformer, dmn, entnet), or by what leaving each of them out takes from the
+            log-odds of the label (the other models, and ensembles).
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     if file == Path("-"):
@@ -76,8 +77,6 @@ def main(
             given = iter([_utf8(texts)]) if texts else lines_at_once()
             blocks = map(_plain, _gathered(given) if out else given)
         classifier = TextClassifier.load(run, choose_device(device))
-        if explain and not classifier.can_explain:
-            raise UserError(f"--explain: {run} has no attention to show")
         explained: list[Explanation] = []
         if explain:
             blocks = _explaining(blocks, classifier, explained)

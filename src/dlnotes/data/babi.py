@@ -11,7 +11,7 @@ example is a question with what was told before it: the label is the answer, the
 moved to the bathroom. John went to the hallway. <question> Where is Mary?``. An answer of several
 words (``n,s``) is one label.
 
-The corpora are ``babi-1`` to ``babi-20``, version 1.2, with 10,000 questions a task to learn from
+The corpora are ``babi-1`` to ``babi-20``, version 1.2, with 10,000 questions per task to learn from
 (set en-10k) and 1,000 to test, except ``babi-3``: its 1,000 training questions are those of the
 set en. The last tenth of the training stories is the split dev.
 """

@@ -7,7 +7,7 @@ r"""Corpora by name: embedded, from a local folder, or downloaded.
     optional: FOLDER/imdb/dev.tsv[.gz]   FOLDER/imdb/unsup.txt[.gz]
 
 in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting; and in
-``unsup.txt`` a text a line without a label, for word vectors to be learned from. Any name
+``unsup.txt`` a text per line without a label, for word vectors to be learned from. Any name
 that is found there works, and NAME-VARIANT is the corpus NAME with ``train_VARIANT.tsv[.gz]`` in
 place of its training file; ``babi-1`` to ``babi-20`` may also stand there as the files of their
 archive (FOLDER/babi/en-10k, FOLDER/babi/en). Otherwise `CORPORA` knows how to obtain the corpus:

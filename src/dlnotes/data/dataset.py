@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.arguments import checked
+from dlnotes.arguments import Seed, checked
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source, check_readable
 from dlnotes.data.reading import Reading
@@ -91,6 +92,7 @@ def load_dataset(
     name: str | None = None,
     cache_dir: Path | None = None,
     vocabulary: Any = None,
+    seed: Seed | None = None,
     **settings: Annotated[Any, Reading],
 ) -> Dataset:
     """Tokenize `sources`, cut a dev split where there is none and build the vocabulary.
@@ -103,11 +105,15 @@ def load_dataset(
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
         vocabulary: Use this one, a `Vocabulary` or a ``torchtext.vocab.Vocab``, instead of
             building one (`min_freq` and `max_size` then say nothing).
+        seed: Deprecated, the old name of `split_seed`.
         settings: Fields of `reading` that are to be others.
 
     Raises:
         UserError: What reading raises; fewer than two classes; too few documents.
     """
+    if seed is not None:
+        warnings.warn("seed of load_dataset is now split_seed", DeprecationWarning, stacklevel=3)
+        settings = {"split_seed": seed, **settings}
     reading = replace(reading or Reading(), **settings)
     tokenizer, split_seed = reading.tokenizer or "basic_english", reading.split_seed or 0
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed)

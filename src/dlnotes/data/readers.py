@@ -8,7 +8,7 @@ memory as a whole: blocks of whole records are cut from the (decompressed) byte 
 |---|---|---|
 | TSV | ``.tsv`` | ``label<TAB>text``, or a header and any columns; never quoted |
 | CSV | ``.csv`` | a header, or columns by number; quoted as in RFC 4180 |
-| JSONL | ``.jsonl``, ``.ndjson``, ``.json`` | an object a line |
+| JSONL | ``.jsonl``, ``.ndjson``, ``.json`` | an object per line |
 | fastText | ``.txt``, ``.ft`` | ``__label__x text`` |
 | Parquet | ``.parquet`` | any columns |
 | folder | | ``class/anything.txt``, a document a file |
@@ -352,7 +352,7 @@ def _csv_tables(
 
 
 def _filled(path: Path, table: _Table, out: pl.DataFrame) -> pl.DataFrame:
-    """Empty fields as empty texts; polars reads an absent field and an empty one alike."""
+    """Empty fields as empty texts; polars reads an absent field like an empty one."""
     asked = [name for name in (TEXT, LABEL) if name in out.columns]
     if any(out[name].null_count() for name in asked):
         records = _csv_records(path, table.first_line, table.block)

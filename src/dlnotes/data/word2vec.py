@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,32 +15,52 @@ from typing import Annotated, Any
 import numpy as np
 import polars as pl
 
-from dlnotes.arguments import Count, Range, checked
+from dlnotes.arguments import Count, OneOf, Range, Settings, checked, fields_of
 from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import BLOCK_BYTES, TEXT, Source, check_readable, read_lines
-from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN
+from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vectors import PretrainedVectors, write_vectors
 from dlnotes.data.vocabulary import PAD, Vocabulary
 from dlnotes.errors import UserError
 
-EPOCHS = 8
-Seed = Annotated[int, Range(0, below=2**32)]
-"""What gensim takes."""
-
 _BLOCK = 512  # documents
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorLearning(Settings):
+    """How word vectors are learned; see `learn_vectors`."""
+
+    dimensions: Count = 300
+    """Length of a vector."""
+
+    epochs: Count = 8
+    """Passes over the texts."""
+
+    seed: Annotated[int, Range(0, below=2**32)] = 0
+    """Decides initial vectors and samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextLearning(VectorLearning):
+    """How they are learned from raw text; see `learn_from`."""
+
+    tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "basic_english"
+    """How texts become tokens: as for the classifier which is to start from the vectors."""
+
+    min_freq: Count = 5
+    """Rarer words get no vector."""
 
 
 @checked
 def learn_vectors(
     documents: Documents,
     vocabulary: Vocabulary,
+    learning: VectorLearning | None = None,
     *,
-    dimensions: Count,
-    seed: Seed = 0,
-    epochs: Count = EPOCHS,
     on_epoch: Callable[[int], None] | None = None,
+    **settings: Annotated[Any, VectorLearning],
 ) -> PretrainedVectors:
     r"""Vectors that predict the neighbours of a word (Mikolov et al. 2013).
 
@@ -57,10 +78,9 @@ def learn_vectors(
     Args:
         documents: What to learn from; where sentence ends are marked, they end a neighbourhood.
         vocabulary: What the documents are numbered by.
-        dimensions: Length of a vector.
-        seed: Decides initial vectors and samples.
-        epochs: Passes over the documents.
+        learning: How to learn them; default `VectorLearning()`.
         on_epoch: Called after each pass with the number of passes done.
+        settings: Fields of `learning` that are to be others.
 
     Returns:
         A vector of each token that occurs, the unknown word included.
@@ -68,6 +88,7 @@ def learn_vectors(
     Raises:
         UserError: gensim is not installed, no document has a token, or the vectors are not finite.
     """
+    learning = replace(learning or VectorLearning(), **settings)
     word2vec, callback = _gensim()
     passes = count(1)
     report = {"on_epoch_end": lambda *_: on_epoch(next(passes)) if on_epoch else None}
@@ -81,15 +102,15 @@ def learn_vectors(
             raise UserError("no word vectors can be learned: the training documents have no token")
         model = word2vec(
             corpus_file=str(path),
-            vector_size=dimensions,
+            vector_size=learning.dimensions,
             sg=1,
             negative=5,
             window=5,
             sample=1e-4,
             min_count=1,  # the vocabulary has been cut already
-            epochs=epochs,
+            epochs=learning.epochs,
             workers=1,
-            seed=seed,
+            seed=learning.seed,
             callbacks=[type("Report", (callback,), report)()],
         )
     ids = np.array([int(word) for word in model.wv.index_to_key], np.int64)
@@ -97,8 +118,8 @@ def learn_vectors(
     rows = model.wv.vectors[order].astype(np.float32)
     if not np.isfinite(rows).all():
         raise UserError(
-            f"word2vec's vectors are not finite after {epochs} passes: the training has diverged; "
-            "try another --seed or fewer --epochs"
+            f"word2vec's vectors are not finite after {learning.epochs} passes: the training has "
+            "diverged; try another --seed or fewer --epochs"
         )
     return PretrainedVectors(ids[order], rows)
 
@@ -107,29 +128,23 @@ def learn_vectors(
 def learn_from(
     sources: Sequence[Source],
     out: Path,
+    learning: TextLearning | None = None,
     *,
-    tokenizer: str = "basic_english",
-    min_freq: Count = 5,
-    dimensions: Count = 300,
-    epochs: Count = EPOCHS,
-    seed: Seed = 0,
     cache_dir: Path | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    **settings: Annotated[Any, TextLearning],
 ) -> int:
     """Learn vectors from several sources of text together and write a file of them.
 
     Args:
         sources: Files, folders, data frames or iterables as `read` takes them, labels and all,
-            though nothing hangs on these; a ``.txt`` or ``.txt.gz`` has a text a line without one.
+            though nothing depends on these; a ``.txt`` or ``.txt.gz`` has a text per line without
+            one.
         out: The file, in word2vec's text format; `read_vectors` reads it.
-        tokenizer: A name in `dlnotes.data.tokenization.TOKENIZERS`: that of the classifier which
-            is to start from the vectors.
-        min_freq: Rarer words get no vector.
-        dimensions: Length of a vector.
-        epochs: Passes over the texts.
-        seed: Decides initial vectors and samples.
+        learning: How to learn them; default `TextLearning()`.
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
         on_epoch: Called after each pass with the number of passes done.
+        settings: Fields of `learning` that are to be others.
 
     Returns:
         How many vectors the file has.
@@ -137,23 +152,22 @@ def learn_from(
     Raises:
         UserError: What reading and `learn_vectors` raise; `out` cannot be written.
     """
+    learning = replace(learning or TextLearning(), **settings)
     _gensim()  # now, rather than when all is read
     if not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
         raise UserError(f"{out} cannot be written: {out.parent} is no folder to write to")
-    texts = [_tokenized(source, tokenizer, cache_dir) for source in sources]
+    texts = [_tokenized(source, learning.tokenizer, cache_dir) for source in sources]
     vocabulary = Vocabulary.from_counts(
         pl.concat([part.types for part in texts]),
         np.concatenate([part.counts() for part in texts]),
-        min_freq=min_freq,
-        marks=MARKS.get(tokenizer, ()),
+        min_freq=learning.min_freq,
+        marks=MARKS.get(learning.tokenizer, ()),
     )
     documents = [Documents(part, vocabulary, None) for part in texts]
     learned = learn_vectors(
         functools.reduce(lambda both, part: both.joined(part, vocabulary), documents),
         vocabulary,
-        dimensions=dimensions,
-        epochs=epochs,
-        seed=seed,
+        VectorLearning(**{name: getattr(learning, name) for name in fields_of(VectorLearning)}),
         on_epoch=on_epoch,
     )
     return write_vectors(out, vocabulary, learned)

@@ -106,7 +106,7 @@ class Seq2seqTranslator(nn.Module):
             if attention == "additive"
             else MultiplicativeAttention(n, 2 * n)
         )
-        # Holds the weights; its call would multiply the part of y anew at every position.
+        # Holds the weights; its call would multiply the part of y again at every position.
         self.decoder = nn.GRUCell(e + 2 * n, n)
         self.maxout = Maxout(n + 2 * n + e, maxout_size)
         self.output = nn.Linear(maxout_size, target_vocabulary_size)
@@ -184,7 +184,7 @@ class Seq2seq(Seq2seqTranslator):
 
     Shapes:
         tokens ``b t`` → scores ``b c``; with label tokens ``b u`` that begin with BEGIN → logits
-        ``b u c+4``, to be trained on several labels a document.
+        ``b u c+4``, to be trained on several labels per document.
 
     Raises:
         ValueError: a hyper-parameter is outside its range.

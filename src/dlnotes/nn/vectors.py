@@ -23,7 +23,7 @@ def widen(tokens: Int[Tensor, "b t"], width: int) -> Int[Tensor, "b t2"]:
 
 
 class WordVectors(nn.Embedding):
-    r"""One trainable vector a word; the vector of :data:`PAD` is zero and stays zero.
+    r"""One trainable vector per word; the vector of :data:`PAD` is zero and stays zero.
 
     .. math:: x_i = E_{w_i}, \qquad E \sim U(-s, s), \qquad E_{\text{PAD}} = 0
 

@@ -29,8 +29,9 @@ from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import average_scores
+from dlnotes.training.attribution import evidence, explain_words, occlusion
 from dlnotes.training.evaluate import Metrics, check_scores, metrics
-from dlnotes.training.explain import Explanation
+from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
 from dlnotes.training.scoring import scores
 from dlnotes.training.sound import defect
 
@@ -125,18 +126,9 @@ class Classifier(ABC):
             results.append({**top[0], "top": top})
         return results
 
-    @property
-    def can_explain(self) -> bool:
-        """Whether there is one model, with an attention to show."""
-        return False
-
+    @abstractmethod
     def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Classify raw texts and tell what the model looked at.
-
-        Raises:
-            UserError: There is no attention.
-        """
-        raise UserError("an ensemble has no attention of its own to explain its choices with")
+        """Classify raw texts and tell which words the labels were chosen for."""
 
 
 @dataclass
@@ -263,16 +255,12 @@ class TextClassifier(Classifier):
         return check_scores(found, f"this {self.model_name}"), documents.labels
 
     @property
-    def can_explain(self) -> bool:
-        """Whether the model has an attention to show."""
+    def has_attention(self) -> bool:
+        """Whether the model has an attention to show, which costs no more than to classify."""
         return hasattr(self.model, "explain")
 
     def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Classify raw texts and tell what the model looked at.
-
-        Raises:
-            UserError: The model has no attention.
-        """
+        """Classify raw texts and tell what the model looked at: attention, or else `occlusion`."""
         tokenized = tokenize_texts(texts, self.tokenizer)
         documents = Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
         return list(self.explain_documents(documents, range(len(documents))))
@@ -280,25 +268,25 @@ class TextClassifier(Classifier):
     def explain_documents(
         self, documents: Documents, indices: Iterable[int]
     ) -> Iterator[Explanation]:
-        """The same of documents that are tokenized already, one by one.
-
-        Raises:
-            UserError: The model has no attention.
-        """
+        """The same of documents that are tokenized already, one by one."""
         explain: Any = getattr(self.model, "explain", None)
-        if explain is None:
-            raise UserError(f"{self.model_name} has no attention to explain its choices with")
         was_training = self.model.training
         self.model.eval()
         for i in indices:
             tokens = documents.batch(np.array([i])).tokens.to(self.device)
             with torch.inference_mode():
                 probability, best = self.model(tokens).softmax(-1)[0].max(0)
-                attention = explain(tokens)
+                attention = explain(tokens) if explain else {}
             words = documents.text(i).split()
+            if not explain:
+                attention = {
+                    evidence(tokens[0]): occlusion(self.model, tokens, label=int(best))[None]
+                }
             # The model may have widened the row.
             weights = {n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()}
-            yield Explanation(self.label_names[int(best)], float(probability), words, weights)
+            method = ATTENTION if explain else OCCLUSION
+            label = self.label_names[int(best)]
+            yield Explanation(label, float(probability), words, weights, method)
         self.model.train(was_training)
 
 
@@ -357,6 +345,17 @@ class Ensemble(Classifier):
         """Averaged scores of texts, and their class numbers; see `Classifier`."""
         each = [member.scores(read, labelled=labelled) for member in self.members]
         return average_scores([s for s, _ in each], self.weights, self.average), each[0][1]
+
+    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+        """Classify raw texts and leave their words out one by one, see `explain_words`."""
+        characters = all(member.tokenizer == "characters" for member in self.members)
+
+        def score(copies: Sequence[str]) -> Float[Tensor, "n c"]:
+            return self.scores(partial(tokenize_texts, copies), labelled=False)[0]
+
+        return [
+            explain_words(score, text, self.label_names, characters=characters) for text in texts
+        ]
 
 
 def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device | str) -> Ensemble:

@@ -168,7 +168,7 @@ def make_ensemble(
         members: What `load_members` gave.
         out: Run folder: the ensemble's folder and ``metrics.json``. None keeps nothing.
         average: ``probabilities`` or ``logits``, see `average_scores`.
-        weights: ``greedy`` chooses on dev (see `greedy_weights`); ``equal`` takes all alike;
+        weights: ``greedy`` chooses on dev (see `greedy_weights`); ``equal`` weighs all equally;
             ``boosting`` takes the weights that boosting gave the members, which were trained one
             after the other in this order (see `samme`), divided by their sum.
         rounds: Of the greedy choice.

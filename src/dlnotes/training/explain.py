@@ -1,4 +1,4 @@
-"""What a model looked at: its attention over the words, as a page and as a figure."""
+"""What a classifier looked at, or goes by: its weights of the words as a page and as a figure."""
 
 from __future__ import annotations
 
@@ -12,39 +12,72 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ATTENTION, OCCLUSION = "attention", "occlusion"
+
+_MEANING = {
+    ATTENTION: """<p>Method: attention. The stronger the colour of a word, the more it weighed; each
+line is shaded from 0 to its largest weight, which is given. Point at a word to read its
+weight.</p>""",
+    OCCLUSION: """<p>Method: occlusion. The classifier read each text again without each of its
+words. The weight of a word is what leaving it out takes from the log-odds of the label: at +0.69
+the word doubles the odds, at −0.69 it halves them. A word that occurs several times is left out
+everywhere, and its occurrences share the weight. Each text is shaded up to its own largest weight.
+Point at a word to read its weight.</p>
+<p class="legend"><span class="against" style="--w:1">against the label</span>
+<i></i><span style="--w:1">for the label</span></p>""",
+}
+
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
+ :root {{ color-scheme: light dark; --text: #1a1a1a; --page: #fff; --faint: #555;
+         --for: 70 130 220; --against: 235 130 40; }}
+ @media (prefers-color-scheme: dark) {{
+  :root {{ --text: #e8e8e8; --page: #16181c; --faint: #a5a5a5;
+          --for: 40 95 185; --against: 165 80 10; }} }}
  body {{ font: 16px/1.9 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em;
-        color: #1a1a1a; background: #fff; overflow-wrap: anywhere; }}
+        color: var(--text); background: var(--page); overflow-wrap: anywhere; }}
  h1 {{ font-size: 1.4em; }} h2 {{ font-size: 1.1em; margin: 2em 0 0; }}
- figure {{ margin: .6em 0; }} figcaption, summary {{ color: #555; font-size: .85em; }}
- span {{ padding: .12em .2em; border-radius: .2em; }}
+ figure {{ margin: .6em 0; }} figcaption, summary {{ color: var(--faint); font-size: .85em; }}
+ span {{ --hue: var(--for); padding: .12em .2em; border-radius: .2em;
+        background: rgb(var(--hue) / var(--w)); print-color-adjust: exact; }}
+ .against {{ --hue: var(--against); }}
+ .legend {{ display: flex; }} .legend span {{ border-radius: 0; }}
+ .legend i {{ flex: 0 1 8em; print-color-adjust: exact; background: linear-gradient(90deg,
+             rgb(var(--against)), rgb(var(--against) / 0) 50%, rgb(var(--for) / 0) 50%,
+             rgb(var(--for))); }}
 </style>
 <h1>{title}</h1>
-<p>The darker a word, the more it weighed; each line is shaded from 0 to its largest weight, which
-is given. Point at a word to read its weight.</p>
+{meaning}
 {body}
 </html>
 """
 
+# Where no word changes the log-odds by more, the largest change is not shown in full colour.
+_LEAST = 0.01
+# Words that a caption names for each side: a phone has no pointer to read weights with.
+_NAMED = 5
+
 
 @dataclass(frozen=True)
 class Explanation:
-    """A document as the model read it.
+    """A document as the classifier read it.
 
     Attributes:
         label: The most probable label.
         probability: Its probability.
         tokens: The tokens.
-        weights: Name of an attention → weight of each token, not negative.
+        weights: Name of a line of weights → weight of each token.
+        method: ``attention``, with weights that are not negative, or ``occlusion``, with those of
+            :func:`~dlnotes.training.attribution.occlusion`, of either sign.
     """
 
     label: str
     probability: float
     tokens: list[str]
     weights: dict[str, list[float]]
+    method: str = ATTENTION
 
 
 def page(explanations: Sequence[Explanation], *, title: str) -> str:
@@ -52,22 +85,48 @@ def page(explanations: Sequence[Explanation], *, title: str) -> str:
     parts = []
     for e in explanations:
         parts.append(f"<h2>{escape(e.label)} · {e.probability:.3f}</h2>")
+        line = _line if e.method == ATTENTION else _signed_line
         whole = {name: w for name, w in e.weights.items() if "," not in name}
-        parts += [_line(e.tokens, name, w) for name, w in whole.items()]
+        parts += [line(e.tokens, name, w) for name, w in whole.items()]
         if len(whole) < len(e.weights):
-            rest = [_line(e.tokens, n, w) for n, w in e.weights.items() if n not in whole]
+            rest = [line(e.tokens, n, w) for n, w in e.weights.items() if n not in whole]
             parts.append(f"<details><summary>{len(rest)} more</summary>{''.join(rest)}</details>")
-    return _PAGE.format(title=escape(title), body="\n".join(parts))
+    methods = dict.fromkeys(e.method for e in explanations)
+    meaning = "\n".join(_MEANING[method] for method in methods)
+    return _PAGE.format(title=escape(title), meaning=meaning, body="\n".join(parts))
 
 
 def _line(tokens: Sequence[str], name: str, weights: Sequence[float]) -> str:
     top = max(weights, default=0.0)
     words = " ".join(
-        f'<span title="{w:.3g}" style="background:rgba(70,130,220,{w / top if top else 0:.2f})">'
-        f"{escape(token)}</span>"
+        f'<span title="{w:.3g}" style="--w:{w / top if top else 0:.2f}">{escape(token)}</span>'
         for token, w in zip(tokens, weights, strict=True)
     )
     return f"<figure>{words}<figcaption>{escape(name)}, up to {top:.3g}</figcaption></figure>"
+
+
+def _signed_line(tokens: Sequence[str], name: str, weights: Sequence[float]) -> str:
+    top = max(_LEAST, *map(abs, weights), 0.0)
+    words = " ".join(
+        f'<span{" class=against" if w < 0 else ""} title="{_signed(w)}" '
+        f'style="--w:{abs(w) / top:.2f}">{escape(token)}</span>'
+        for token, w in zip(tokens, weights, strict=True)
+    )
+    caption = [escape(name)]
+    rising = sorted(set(zip(weights, tokens, strict=True)))  # a repeated word once
+    for side, pairs in {"for": rising[::-1], "against": rising}.items():
+        said = [
+            f"{escape(token)} {_signed(w)}"
+            for w, token in pairs[:_NAMED]
+            if (w if side == "for" else -w) >= _LEAST
+        ]
+        if said:
+            caption.append(f"{side}: {', '.join(said)}")
+    return f"<figure>{words or 'no words'}<figcaption>{'<br>'.join(caption)}</figcaption></figure>"
+
+
+def _signed(weight: float) -> str:
+    return f"{weight:+.2f}".replace("-", "−")
 
 
 def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import PretrainedVectors
-from dlnotes.data.word2vec import EPOCHS, learn_vectors
+from dlnotes.data.word2vec import VectorLearning, learn_vectors
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.nn import set_word_vectors
@@ -57,12 +57,12 @@ def learn(
     vectors: Any = classifier.model.vectors
     console = Console(stderr=True, quiet=not progress)
     with console.status("word2vec") as status:
+        learning = VectorLearning(dimensions=vectors.embedding_dim, seed=seed)
         learned = learn_vectors(
             dataset.train,
             dataset.vocabulary,
-            dimensions=vectors.embedding_dim,
-            seed=seed,
-            on_epoch=lambda done: status.update(f"word2vec: {done} of {EPOCHS} passes"),
+            learning,
+            on_epoch=lambda done: status.update(f"word2vec: {done} of {learning.epochs} passes"),
         )
     console.print(f"word2vec: {len(learned.ids):,} word vectors learned", highlight=False)
     return learned

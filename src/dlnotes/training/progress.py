@@ -10,7 +10,7 @@ from rich.console import Console
 
 
 class Progress:
-    """A bar with loss, documents per second and remaining time, and a line an epoch.
+    """A bar with loss, documents per second and remaining time, and a line per epoch.
 
     Args:
         steps: Updates in all.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from dlnotes.arguments import Natural, checked
 from dlnotes.data.dataset import Dataset
+from dlnotes.data.documents import Documents
 from dlnotes.data.vectors import read_vectors
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
@@ -22,6 +23,7 @@ from dlnotes.files import write_atomically
 from dlnotes.training import pretrained
 from dlnotes.training.classifier import CLASSIFIER, TextClassifier
 from dlnotes.training.evaluate import check_scores, metrics, scores
+from dlnotes.training.fit import TrainingState
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
@@ -78,7 +80,7 @@ def train_classifier(
         **dataset.described,
         "data": dict(dataset.fingerprints),
     }
-    run = Run(
+    with Run(
         training,
         every,
         out=out,
@@ -86,37 +88,26 @@ def train_classifier(
         checkpoint_every=checkpoint_every,
         resume=resume,
         progress=progress,
-    )
-    with run:
-        start = partial(_start, run, model, model_settings or {})
-        classifier, optimizer, vectors = start(dataset)
-        objective = _objective(classifier, training, dataset)
-        state = run.fit(classifier.model, optimizer, objective, dataset.train, dataset.dev)
+    ) as run:
+        train = partial(_train, run, model, model_settings or {})
+        trained = train(dataset, dataset.dev)
         score = partial(scores, device=run.device, amp=training.amp)
-        dev_scores = score(classifier.model, dataset.dev)
+        dev_scores, step = score(trained.classifier.model, dataset.dev), trained.state.step
         dev = metrics(dev_scores, dataset.dev.labels)
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
         if training.refit:
+            best = trained.state.best_epoch
             console = Console(stderr=True, quiet=not progress)
-            console.print(f"again up to epoch {state.best_epoch}, with the dev documents")
+            console.print(f"again up to epoch {best}, with the dev documents")
             dataset = dataset.whole()
-            classifier, optimizer, vectors = start(dataset)
-            objective = _objective(classifier, training, dataset)
-            run.fit(
-                classifier.model,
-                optimizer,
-                objective,
-                dataset.train,
-                None,
-                checkpoint=REFIT,
-                stop_after=state.best_epoch,
-            )
+            trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
+        classifier = trained.classifier
         record = {
             **run.record(classifier.model),
             "data": dict(dataset.fingerprints),
             "documents": documents,
             "vocabulary": len(dataset.vocabulary),
-            "pretrained": vectors,
+            "pretrained": trained.pretrained,
             "dev": dev.summary(),
         }
         if out:
@@ -125,29 +116,15 @@ def train_classifier(
             if training.refit:
                 write_atomically(out / DEV_SCORES, partial(torch.save, dev_scores))
         run.write(record)
-        board, draw = run.board, objective.draw
         if dataset.has_test:
-            began = time.perf_counter()
-            try:
-                test_documents = dataset.read_test()
-            except UserError as error:
-                kept = f" (the trained classifier is kept in {out / CLASSIFIER})" if out else ""
-                raise UserError(f"{error}{kept}") from error
-            test_scores = check_scores(score(classifier.model, test_documents), "the trained model")
-            test = metrics(test_scores, test_documents.labels)
-            record["documents"]["test"] = len(test_documents)
-            record["data"] = dict(dataset.fingerprints)
-            record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
-            record["test_seconds"] = time.perf_counter() - began
-            if board:
-                board.figures(test, state.step, split="test")
-                draw(board, test, test_documents, dataset.label_names, state.step, split="test")
-        if board:
-            draw(board, dev, dataset.dev, dataset.label_names, state.step, split="dev")
-            if classifier.can_explain:
+            _measure_test(run, trained, dataset, step, record)
+        if board := run.board:
+            names = dataset.label_names
+            trained.objective.draw(board, dev, dataset.dev, names, step, split="dev")
+            if classifier.has_attention:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = classifier.explain_documents(dataset.dev, some)
-                board.attention(explained, state.step, split="dev")
+                board.attention(explained, step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
                 final["test accuracy"] = record["test"]["accuracy"]
@@ -157,12 +134,64 @@ def train_classifier(
     return classifier, record
 
 
-def _start(
-    run: Run, model: str, model_settings: Mapping[str, Any], dataset: Dataset
-) -> tuple[TextClassifier, torch.optim.Optimizer, int]:
-    """An untrained classifier, its optimizer, and how many words start with a vector."""
+class _Trained(NamedTuple):
+    """What a training ends with."""
+
+    classifier: TextClassifier
+    objective: SingleLabel
+    state: TrainingState
+    pretrained: int  # words that started with a vector
+
+
+def _train(
+    run: Run,
+    model: str,
+    model_settings: Mapping[str, Any],
+    dataset: Dataset,
+    dev: Documents | None,
+    **options: Any,
+) -> _Trained:
+    """Train from the start on the training documents of `dataset`."""
     assert isinstance(run.training, Training)
-    vectors, seed = run.training.vectors, run.training.seed
+    classifier, vectors = _start(run, run.training, model, model_settings, dataset)
+    objective = _objective(classifier, run.training, dataset)
+    optimizer = run.training.make_optimizer(classifier.model.parameters())
+    state = run.fit(classifier.model, optimizer, objective, dataset.train, dev, **options)
+    return _Trained(classifier, objective, state, vectors)
+
+
+def _measure_test(
+    run: Run, trained: _Trained, dataset: Dataset, step: int, record: dict[str, Any]
+) -> None:
+    """Read the test split, once, and put its figures into the record."""
+    began = time.perf_counter()
+    try:
+        documents = dataset.read_test()
+    except UserError as error:
+        kept = f" (the trained classifier is kept in {run.out / CLASSIFIER})" if run.out else ""
+        raise UserError(f"{error}{kept}") from error
+    model = trained.classifier.model
+    logits = scores(model, documents, device=run.device, amp=run.training.amp)
+    test = metrics(check_scores(logits, "the trained model"), documents.labels)
+    record["documents"]["test"] = len(documents)
+    record["data"] = dict(dataset.fingerprints)
+    record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
+    record["test_seconds"] = time.perf_counter() - began
+    if run.board:
+        run.board.figures(test, step, split="test")
+        names = dataset.label_names
+        trained.objective.draw(run.board, test, documents, names, step, split="test")
+
+
+def _start(
+    run: Run,
+    training: Training,
+    model: str,
+    model_settings: Mapping[str, Any],
+    dataset: Dataset,
+) -> tuple[TextClassifier, int]:
+    """An untrained classifier, and how many words start with a vector."""
+    vectors, seed = training.vectors, training.seed
     own, words = _with_class_counts(model_settings, dataset), None
     if vectors:
         if vectors != pretrained.WORD2VEC:
@@ -181,8 +210,7 @@ def _start(
         words = pretrained.learn(dataset, classifier, seed, run.progress)
     if words:
         pretrained.start_from(words, classifier)
-    optimizer = run.training.make_optimizer(classifier.model.parameters())
-    return classifier, optimizer, len(words.ids) if words else 0
+    return classifier, len(words.ids) if words else 0
 
 
 def _objective(classifier: TextClassifier, training: Training, dataset: Dataset) -> SingleLabel:
