@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +14,7 @@ import pytest
 from test_bad_input import told
 
 from dlnotes.commands.evaluate import _print_confusion
+from dlnotes.data.readers import read
 from dlnotes.training.classifier import TextClassifier
 
 OLD = Path(__file__).parent / "old_runs"
@@ -60,7 +62,8 @@ def test_the_records_figures_without_test(script, run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["errors.csv", "errors.csv.gz"])
-def test_errors_in_a_file_the_most_confident_first(script, run, tmp_path, name):
+def test_errors_in_a_file_the_most_confident_first(script, run, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("dlnotes.commands.evaluate.read", partial(read, block_bytes=200))
     rows = [(label, f'{text} "q",\n[b]x[/b]') for label, text in documents()]
     test = tmp_path / "test.csv"
     with test.open("w", newline="") as file:
@@ -79,6 +82,9 @@ def test_errors_in_a_file_the_most_confident_first(script, run, tmp_path, name):
         if label != p["label"]
     }
     assert {(r["text"], r["label"], r["predicted"], int(r["line"])) for r in found} == wrong
+    for r in found:
+        sure = predicted[int(r["line"]) // 2 - 1]["probability"]
+        assert float(r["probability"]) == pytest.approx(sure, rel=1e-5)
     probabilities = [float(r["probability"]) for r in found]
     assert probabilities == sorted(probabilities, reverse=True)
     assert len(wrong) > 10

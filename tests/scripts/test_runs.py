@@ -28,6 +28,7 @@ def folder(tmp_path):
     for name in ("textcnn", "ensemble", "translator", "interrupted"):
         shutil.copytree(OLD / name, tmp_path / name)
     shutil.copytree(OLD / "fasttext", tmp_path / "more" / "[b]fasttext[/b]")
+    shutil.copytree(OLD / "textcnn", tmp_path / "textcnn" / "within")  # a run's own affair
     (tmp_path / "more" / "none").mkdir()
     (tmp_path / "more" / "none" / "notes.txt").write_text("metrics.json")
     for i, name in enumerate(["textcnn", "ensemble", "translator", "more/[b]fasttext[/b]"]):
