@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import tyro
 
 from dlnotes.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
@@ -44,8 +49,8 @@ def run(
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
+        # What is left in the buffer is for nobody, and closing the stream must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def program() -> str:
@@ -70,6 +75,24 @@ def other_command(name: str) -> str:
     return f"{program()} {name}"
 
 
+def console() -> Console:
+    """Where tables are printed: what people call their files and labels is shown as it is.
+
+    Brackets are no markup, colons no emoji, and numbers no decoration. Into a pipe lines are as
+    long as they have to be.
+    """
+    from rich.console import Console  # needless in most commands
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # called while the error is handled; `run` knows what to do
+
+    made = Plain(markup=False, emoji=False, highlight=False)
+    if not made.is_terminal:
+        made.width = 10_000
+    return made
+
+
 def lines(file: Path | None) -> Iterator[str]:
     """Lines of a file, or of standard input, as they come.
 
@@ -87,3 +110,54 @@ def lines(file: Path | None) -> Iterator[str]:
                 yield line.decode().rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise UserError(f"{name}:{number}: not UTF-8; convert it first") from error
+
+
+def lines_at_once() -> Iterator[list[str]]:
+    """Lines of standard input as they come: each list holds those that are there, one at least.
+
+    A line is handed out when it is complete, without waiting for the next; the last needs no line
+    break at its end.
+
+    Raises:
+        UserError: There is no standard input, it cannot be read, or a line is not UTF-8 (told when
+            the lines before it have been handed out).
+    """
+    if sys.stdin is None:
+        raise UserError("there is no standard input; give texts or --file FILE")
+    if sys.stdin.buffer.isatty():
+        print("A text per line, please; Ctrl-D ends.", file=sys.stderr)
+    done, begun = 0, bytearray()  # lines before, and the bytes of one that is not complete
+    while chunk := _read_some():
+        begun += chunk
+        if b"\n" in chunk:
+            *whole, rest = bytes(begun).split(b"\n")
+            begun = bytearray(rest)
+            yield from _decoded(whole, done)
+            done += len(whole)
+    if begun:
+        yield from _decoded([bytes(begun)], done)
+
+
+def _read_some() -> bytes:
+    try:
+        return cast(io.BufferedReader, sys.stdin.buffer).read1(1 << 20)
+    except OSError as error:
+        raise UserError(f"standard input cannot be read: {error.strerror}") from error
+
+
+def _decoded(lines: list[bytes], before: int) -> Iterator[list[str]]:
+    if before == 0:
+        lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+    texts = []
+    for line in lines:
+        try:
+            texts.append(line.decode().rstrip("\r"))
+        except UnicodeDecodeError as error:
+            if texts:
+                yield texts
+            number = before + len(texts) + 1
+            raise UserError(
+                f"standard input:{number}: not UTF-8; convert it first, for example with: "
+                "iconv -f latin1 -t utf-8"
+            ) from error
+    yield texts

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Train a text classifier: a corpus or your own files in, a run folder out.",
     "evaluate": "Measure a trained classifier on labelled documents.",
     "predict": "Classify raw text with a trained classifier.",
+    "runs": "List trained runs, or compare the settings and figures of some.",
     "ensemble": "Join trained runs into an ensemble, weighted on the dev split.",
     "translate": "Train a translator on parallel text, translate with it, measure it by BLEU.",
     "learn-vectors": "Learn word vectors from text for classifiers to start from.",

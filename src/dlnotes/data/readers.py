@@ -24,9 +24,10 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import polars as pl
 
@@ -42,6 +43,7 @@ LABEL, TEXT = "label", "text"
 Source = Path | pl.DataFrame | Iterable[tuple[object, str]]
 _Block = tuple[int, bytes]  # line number of its first line, bytes of whole records
 _Record = tuple[int, list[str]]  # line number of its first line, fields
+_Seen = Callable[[float], object]  # told how much of a file has been read, from 0 to 1
 
 
 def read(
@@ -98,12 +100,20 @@ def check_readable(path: Path) -> None:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist; give the path of a data file or folder")
-    if path.is_file():
-        _format(path)
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if path.is_dir():
+        return
+    _check_file(path)
+    _format(path)
+
+
+def _check_file(path: Path) -> None:
+    """Require a file that can be opened; a pipe would be waited for, maybe forever."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is neither a file nor a folder, but a pipe or a device")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _read_path(
@@ -172,10 +182,13 @@ class _Columns:
 
     def resolve(self, names: list[str], *, header: bool) -> tuple[int, list[int]]:
         """Positions of the label's and the text's columns among `names`."""
-        by_name = LABEL if header else "0", [TEXT] if header else ["1"]
-        label = self._position(self.label or by_name[0], names, "label", header)
-        text = [self._position(c, names, "text", header) for c in self.text or by_name[1]]
-        return label, text
+        label = self._position(self.label or (LABEL if header else "0"), names, "label", header)
+        return label, self.texts(names, header=header)
+
+    def texts(self, names: list[str], *, header: bool) -> list[int]:
+        """Positions of the text's columns."""
+        wanted = self.text or [TEXT if header else "1"]
+        return [self._position(column, names, "text", header) for column in wanted]
 
     def _position(self, column: str, names: list[str], what: str, header: bool) -> int:
         if column in names and header:
@@ -193,12 +206,16 @@ class _Columns:
 
     def select(self, names: list[str], *, header: bool) -> list[pl.Expr]:
         label, text = self.resolve(names, header=header)
-        return [
-            pl.nth(label).cast(pl.String).alias(LABEL),
-            pl.concat_str(pl.nth(text).cast(pl.String), separator=" ").alias(TEXT)
-            if len(text) > 1
-            else pl.nth(text[0]).cast(pl.String).alias(TEXT),
-        ]
+        return [pl.nth(label).cast(pl.String).alias(LABEL), _joined(text)]
+
+
+def _joined(columns: list[int]) -> pl.Expr:
+    """The text: a column, or several with a space between two."""
+    return (
+        pl.concat_str(pl.nth(columns).cast(pl.String), separator=" ").alias(TEXT)
+        if len(columns) > 1
+        else pl.nth(columns[0]).cast(pl.String).alias(TEXT)
+    )
 
 
 # --- formats ------------------------------------------------------------------------------------
@@ -260,12 +277,7 @@ def _read_fasttext(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
 def _read_jsonl(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
     label, text = columns.label or LABEL, columns.text or [TEXT]
     for lines in read_lines(path, block_bytes):
-        schema = dict.fromkeys([label, *text], pl.String)
-        try:
-            parsed = lines.select(pl.col("text").str.json_decode(pl.Struct(schema)))
-        except pl.exceptions.PolarsError as error:
-            raise _broken_json(path, lines) from error
-        fields = parsed.unnest("text")
+        fields = _json_fields(path, lines, [label, *text])
         frame = fields.select(
             pl.col(label).alias(LABEL),
             pl.concat_str([pl.col(t) for t in text], separator=" ").alias(TEXT),
@@ -273,20 +285,42 @@ def _read_jsonl(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.
         frame = frame.with_columns(lines["line"])
         missing = frame[LABEL].is_null() | frame[TEXT].is_null()
         if missing.any():
-            row = missing.to_list().index(True)
-            line = frame["line"][row]
-            column = next(c for c in (label, *text) if fields[c][row] is None)
-            what = "label" if column == label else "text"
-            raise UserError(
-                f"{path}:{line}: no {what} column {column!r}; the record has: "
-                f"{', '.join(_keys(lines, line))} (choose with --{what}-column NAME)"
-            )
+            raise _absent(path, lines, fields, missing, label)
         yield frame
 
 
+def _json_fields(path: Path, lines: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """These fields of JSON objects, as text."""
+    schema = dict.fromkeys(names, pl.String)
+    try:
+        return lines.select(pl.col("text").str.json_decode(pl.Struct(schema))).unnest("text")
+    except pl.exceptions.PolarsError as error:
+        raise _broken_json(path, lines) from error
+
+
 def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.DataFrame]:
+    for table in _csv_tables(path, columns, block_bytes):
+        out = table.frame.select(columns.select(table.names, header=table.header))
+        yield _filled(path, table, out.with_columns(table.lines.alias("line")))
+
+
+class _Table(NamedTuple):
+    """A block of CSV: its fields as columns by number."""
+
+    names: list[str]  # the header, or the first record
+    header: bool
+    frame: pl.DataFrame
+    lines: pl.Series  # in which the records start
+    first_line: int
+    block: bytes
+
+
+def _csv_tables(
+    path: Path, columns: _Columns, block_bytes: int, seen: _Seen | None = None
+) -> Iterator[_Table]:
     names: list[str] | None = None
-    for first_line, block in _record_blocks(path, block_bytes, quoted=True):
+    header = False
+    for first_line, block in _record_blocks(path, block_bytes, quoted=True, seen=seen):
         if not block.strip():
             continue
         line = first_line
@@ -304,23 +338,28 @@ def _read_csv(path: Path, columns: _Columns, block_bytes: int) -> Iterator[pl.Da
                     "name yours with --label-column and --text-column; where the file has no "
                     "header, give their numbers, from 0"
                 )
-            select = columns.select(names, header=header)
             if header:
                 skipped = reader.line_num
                 block = (
                     block.split(b"\n", skipped)[skipped] if block.count(b"\n") >= skipped else b""
                 )
                 line += skipped
-        if not block.strip():
-            continue
-        frame, lines = _csv_frame(path, line, block, len(names))
-        out = frame.select(select).with_columns(lines.alias("line"))
-        # polars reads an absent field like an empty one.
-        if out[TEXT].null_count() or out[LABEL].null_count():
-            if error_or_none := _short_record(path, _csv_records(path, line, block), len(names)):
-                raise error_or_none
-            out = out.with_columns(pl.col(LABEL, TEXT).fill_null(""))
-        yield out
+        schema = {str(i): pl.String for i in range(len(names))}
+        frame, lines = pl.DataFrame(schema=schema), pl.Series(dtype=pl.Int64)
+        if block.strip():
+            frame, lines = _csv_frame(path, line, block, len(names))
+        yield _Table(names, header, frame, lines, line, block)
+
+
+def _filled(path: Path, table: _Table, out: pl.DataFrame) -> pl.DataFrame:
+    """Empty fields as empty texts; polars reads an absent field like an empty one."""
+    asked = [name for name in (TEXT, LABEL) if name in out.columns]
+    if any(out[name].null_count() for name in asked):
+        records = _csv_records(path, table.first_line, table.block)
+        if error_or_none := _short_record(path, records, len(table.names)):
+            raise error_or_none
+        out = out.with_columns(pl.col(asked).fill_null(""))
+    return out
 
 
 def _csv_frame(
@@ -348,15 +387,27 @@ def _csv_frame(
 
 
 def _read_parquet(path: Path, columns: _Columns) -> Iterator[pl.DataFrame]:
+    def select(names: list[str]) -> list[pl.Expr]:
+        return columns.select(names, header=True)
+
+    for start, _, out in _parquet_slices(path, select, lambda rows: 1 << 17):
+        line = pl.int_range(start + 1, start + 1 + out.height, dtype=pl.Int64)
+        yield out.with_columns(line.alias("line"), pl.col(LABEL, TEXT).fill_null(""))
+
+
+def _parquet_slices(
+    path: Path, select: Callable[[list[str]], list[pl.Expr]], size: Callable[[int], int]
+) -> Iterator[tuple[int, int, pl.DataFrame]]:
+    """First row, number of all rows, and what is selected of the next rows: `size` of that number.
+
+    A file without rows has one empty slice.
+    """
     try:
         frame = pl.scan_parquet(path)
-        names = frame.collect_schema().names()
         rows = cast(int, frame.select(pl.len()).collect().item())
-        select = columns.select(names, header=True)
-        for start in range(0, rows, 1 << 17):
-            out = frame.slice(start, 1 << 17).select(select).collect()
-            line = pl.int_range(start + 1, start + 1 + out.height, dtype=pl.Int64)
-            yield out.with_columns(line.alias("line"), pl.col(LABEL, TEXT).fill_null(""))
+        selected = frame.select(select(frame.collect_schema().names()))
+        for start in range(0, max(1, rows), step := size(rows)):
+            yield start, rows, selected.slice(start, step).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(
             f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
@@ -411,6 +462,173 @@ def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
         start += len(batch)
 
 
+# --- records with all that is in them ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Records:
+    """A block of records, for a program that adds something to each.
+
+    Attributes:
+        texts: The text of each; never null.
+        columns: All columns of the file; of JSONL the single column `OBJECT`.
+        share: How much of the file has been read, from 0 to 1.
+    """
+
+    texts: pl.Series
+    columns: pl.DataFrame
+    share: float
+
+
+OBJECT = "\0object"
+"""Column of JSONL records as they stand in the file; no file has a column of this name."""
+
+RECORD_FORMATS = (
+    ".txt (a text per line), .csv, .tsv, .jsonl, .ndjson, .json, each also .gz, .parquet"
+)
+
+
+def read_records(
+    path: Path, *, text_column: str | None = None, block_bytes: int = 1 << 22
+) -> Iterator[Records]:
+    """Read texts with all that stands beside them, a block at a time.
+
+    The formats are those of `read`, but no label is needed: a ``.txt`` file has a text per line
+    (blank lines are texts, too), and so has a TSV file without tabs.
+
+    Args:
+        path: The file.
+        text_column: See `read`.
+        block_bytes: Bytes of the file in a block, about.
+
+    Yields:
+        At least one block, which may be empty: a table without rows still has columns.
+
+    Raises:
+        UserError: What `read` raises; a file without a single byte; no regular file.
+    """
+    _check_file(path)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[-2:-1] if zipped else suffixes[-1:])
+    kinds = {**_SUFFIXES, "": "lines", ".txt": "lines"}
+    del kinds[".ft"]  # every line of it has a label
+    if path.is_dir() or suffix not in kinds or (zipped and suffix == ".parquet"):
+        raise UserError(f"{path}: unknown kind of file; known are {RECORD_FORMATS}")
+    progress = _Progress()
+    columns = _Columns(path, None, text_column)
+    match kinds[suffix]:
+        case "parquet":
+            frames = _parquet_records(path, columns, block_bytes, progress)
+        case "csv":
+            frames = _csv_table_records(path, columns, block_bytes, progress)
+        case "tsv":
+            frames = _tsv_records(path, columns, block_bytes, progress)
+        case "jsonl":
+            frames = _jsonl_records(path, columns, block_bytes, progress)
+        case _:
+            if text_column:
+                raise UserError(f"{path} has a text per line and no columns to choose from")
+            frames = _line_records(path, block_bytes, progress)
+    empty = True
+    for texts, frame in frames:
+        empty = False
+        yield Records(texts, frame, progress.share)
+    if empty:
+        raise UserError(f"{path} is empty: it holds no texts")
+
+
+class _Progress:
+    share = 0.0
+
+    def __call__(self, share: float) -> None:
+        self.share = share
+
+
+_Texts = Iterator[tuple[pl.Series, pl.DataFrame]]
+
+
+def _line_records(path: Path, block_bytes: int, progress: _Progress) -> _Texts:
+    for lines in read_lines(path, block_bytes, blank=True, seen=progress):
+        yield lines[TEXT], lines.select(TEXT)
+
+
+def _parquet_records(
+    path: Path, columns: _Columns, block_bytes: int, progress: _Progress
+) -> _Texts:
+    def select(names: list[str]) -> list[pl.Expr]:
+        # The text has a name of its own, for it may be of several columns, or of numbers.
+        return [pl.all(), _joined(columns.texts(names, header=True)).alias(OBJECT)]
+
+    def size(rows: int) -> int:
+        return max(1, min(1 << 17, rows * block_bytes // path.stat().st_size))
+
+    for start, rows, frame in _parquet_slices(path, select, size):
+        progress((start + frame.height) / max(1, rows))
+        yield frame[OBJECT].fill_null(""), frame.drop(OBJECT)
+
+
+def _csv_table_records(
+    path: Path, columns: _Columns, block_bytes: int, progress: _Progress
+) -> _Texts:
+    for table in _csv_tables(path, columns, block_bytes, progress):
+        text = _joined(columns.texts(table.names, header=table.header))
+        texts = _filled(path, table, table.frame.select(text))[TEXT]
+        frame = table.frame.fill_null("")  # absent and empty fields are one in CSV
+        yield texts, _named(path, frame, table.names if table.header else None)
+
+
+def _tsv_records(path: Path, columns: _Columns, block_bytes: int, progress: _Progress) -> _Texts:
+    names: list[str] = []
+    for lines in read_lines(path, block_bytes, seen=progress):
+        frame = lines
+        if not names:
+            first = frame[TEXT][0].split("\t")
+            header = columns.has_header(first)
+            simple = not header and columns.text is None
+            # As in training, a record is label<TAB>text, and a text may hold more tabs.
+            names = first if not simple else [LABEL, TEXT][-min(2, len(first)) :]
+            places = [len(names) - 1] if simple else columns.texts(names, header=header)
+            frame = frame[1:] if header else frame
+        if simple:
+            fields = frame[TEXT].str.splitn("\t", len(names)).struct
+        else:
+            split = frame[TEXT].str.split("\t").list
+            for wrong, few in (
+                (split.len() > len(names), "many"),
+                (split.len() <= max(places), "few"),
+            ):
+                if wrong.any():
+                    line = frame.filter(wrong)["line"][0]
+                    raise UserError(f"{path}:{line}: too {few} fields; {len(names)} are expected")
+            fields = split.to_struct(fields=[str(i) for i in range(len(names))]).struct
+        table = fields.unnest()
+        table.columns = [str(i) for i in range(len(names))]
+        texts = table.select(_joined(places))[TEXT]
+        short = texts.is_null()
+        if short.any():
+            _too_few(path, frame.filter(short)["line"][0], 1, 2)
+        yield texts, _named(path, table, names if header or simple else None)
+
+
+def _jsonl_records(path: Path, columns: _Columns, block_bytes: int, progress: _Progress) -> _Texts:
+    for lines in read_lines(path, block_bytes, seen=progress):
+        fields = _json_fields(path, lines, columns.text or [TEXT])
+        texts = fields.select(_joined(list(range(fields.width))))[TEXT]
+        if (missing := texts.is_null()).any():
+            raise _absent(path, lines, fields, missing)
+        yield texts, lines.select(pl.col(TEXT).str.strip_chars().alias(OBJECT))
+
+
+def _named(path: Path, table: pl.DataFrame, header: list[str] | None) -> pl.DataFrame:
+    """A table by the names of its header, or by column_0, column_1, … where there is none."""
+    names = header or [f"column_{i}" for i in range(table.width)]
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise UserError(f"{path}: two columns are called {twice!r}; rename one")
+    return table.rename(dict(zip(table.columns, names, strict=True)))
+
+
 # --- blocks and lines ---------------------------------------------------------------------------
 
 
@@ -420,15 +638,26 @@ def _open(path: Path) -> IO[bytes]:
     )
 
 
-def _record_blocks(path: Path, block_bytes: int, *, quoted: bool) -> Iterator[_Block]:
+def _record_blocks(
+    path: Path, block_bytes: int, *, quoted: bool, seen: _Seen | None = None
+) -> Iterator[_Block]:
     """Blocks that end where a record ends: at a line break outside quotes."""
     line, rest = 1, b""
     try:
+        size = path.stat().st_size
         with _open(path) as file:
-            while chunk := file.read(block_bytes):
+            stored: IO[bytes] = getattr(file, "fileobj", file)  # a gzip file has one inside
+            following = file.read(block_bytes)
+            while chunk := following:
+                following = file.read(block_bytes)
+                if seen:
+                    seen(stored.tell() / max(1, size))
                 if line == 1 and not rest:
                     chunk = chunk.removeprefix(b"\xef\xbb\xbf")
                 rest += chunk
+                # A last line without a line break belongs to this block.
+                if not following and not (quoted and rest.count(b'"') % 2):
+                    break
                 end = rest.rfind(b"\n") + 1
                 if quoted:
                     while end and rest.count(b'"', 0, end) % 2:
@@ -445,15 +674,19 @@ def _record_blocks(path: Path, block_bytes: int, *, quoted: bool) -> Iterator[_B
         yield line, rest
 
 
-def read_lines(path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
-    """Lines that are not blank (column ``text``), numbered from 1 (column ``line``)."""
-    for first_line, block in _record_blocks(path, block_bytes, quoted=False):
+def read_lines(
+    path: Path, block_bytes: int, *, blank: bool = False, seen: _Seen | None = None
+) -> Iterator[pl.DataFrame]:
+    """Lines (column ``text``), numbered from 1 (column ``line``); blank ones only if `blank`."""
+    for first_line, block in _record_blocks(path, block_bytes, quoted=False, seen=seen):
         try:
             frame = pl.read_lines(io.BytesIO(block), name="text")
         except pl.exceptions.PolarsError:
             _decode(path, first_line, block)
             raise
-        frame = frame.with_row_index("line", first_line).filter(pl.col("text") != "")
+        frame = frame.with_row_index("line", first_line)
+        if not blank:
+            frame = frame.filter(pl.col("text") != "")
         if frame.height:
             yield frame.with_columns(pl.col("line").cast(pl.Int64))
 
@@ -539,6 +772,20 @@ def _broken_json(path: Path, lines: pl.DataFrame) -> UserError:
             problem = str(error)
         return UserError(f"{path}:{line}: not a JSON record: {problem}")
     return UserError(f"{path}:{lines['line'][0]}: label and text must be strings or numbers")
+
+
+def _absent(
+    path: Path, lines: pl.DataFrame, fields: pl.DataFrame, missing: pl.Series, label: str = ""
+) -> UserError:
+    """Which field the first of the records lacks that are `missing` one."""
+    row = missing.to_list().index(True)
+    line = lines["line"][row]
+    column = next(name for name in fields.columns if fields[name][row] is None)
+    what = "label" if column == label else "text"
+    return UserError(
+        f"{path}:{line}: no {what} column {column!r}; the record has: "
+        f"{', '.join(_keys(lines, line))} (choose with --{what}-column NAME)"
+    )
 
 
 def _keys(lines: pl.DataFrame, line: int) -> list[str]:

@@ -117,9 +117,10 @@ def tokenize(
     return _load(entry, str(source), fingerprint)
 
 
-def tokenize_texts(texts: Sequence[str], tokenizer: str) -> TokenizedTexts:
+def tokenize_texts(texts: Sequence[str] | pl.Series, tokenizer: str) -> TokenizedTexts:
     """Tokenize texts without labels, in memory: what prediction uses."""
-    frame = pl.DataFrame({TEXT: list(texts)}, schema={TEXT: pl.String})
+    column = texts if isinstance(texts, pl.Series) else list(texts)
+    frame = pl.DataFrame({TEXT: column}, schema={TEXT: pl.String})
     frame = frame.with_columns(pl.lit("").alias(LABEL), pl.lit(0, pl.Int64).alias("line"))
     return _in_memory("the texts", [frame], tokenizer, str)
 

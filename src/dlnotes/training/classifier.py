@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,8 +30,9 @@ from dlnotes.files import write_atomically
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
-from dlnotes.training.evaluate import Metrics, check_scores, metrics, scores
+from dlnotes.training.evaluate import Metrics, check_scores, metrics
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
+from dlnotes.training.scoring import scores
 from dlnotes.training.sound import defect
 
 _FORMAT = "dlnotes text classifier 1"
@@ -86,10 +88,20 @@ class Classifier(ABC):
     @checked
     def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
         """Probability of each class for each raw text."""
-        if not texts:
+        return self._probabilities(texts)
+
+    def _probabilities(self, texts: Sequence[str] | pl.Series) -> Float[Tensor, "n c"]:
+        if not len(texts):
             return torch.empty(0, len(self.label_names))
         read = partial(tokenize_texts, texts)
         return self.scores(read, labelled=False)[0].softmax(-1)
+
+    def best(
+        self, texts: Sequence[str] | pl.Series, top_k: int
+    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """Probabilities and class numbers of the most probable labels of raw texts."""
+        best = self._probabilities(texts).topk(min(top_k, len(self.label_names)))
+        return best.values, best.indices
 
     @checked
     def classify(self, texts: Sequence[str], *, top_k: Count = 1) -> list[dict[str, Any]]:
@@ -105,12 +117,11 @@ class Classifier(ABC):
         Raises:
             UserError: `top_k` is below 1.
         """
+        probabilities, classes = (found.tolist() for found in self.best(texts, top_k))
         results = []
-        for row in self.probabilities(texts):
-            values, classes = row.topk(min(top_k, len(row)))
+        for row in zip(classes, probabilities, strict=True):
             top = [
-                {"label": self.label_names[c], "probability": p}
-                for c, p in zip(classes.tolist(), values.tolist(), strict=True)
+                {"label": self.label_names[c], "probability": p} for c, p in zip(*row, strict=True)
             ]
             results.append({**top[0], "top": top})
         return results

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ATTENTION, OCCLUSION = "attention", "occlusion"
 
@@ -129,6 +131,8 @@ def _signed(weight: float) -> str:
 
 def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
     """A document's first tokens across, its attentions down, single heads left out."""
+    from matplotlib.figure import Figure  # slow to import, and most programs draw nothing
+
     tokens = explanation.tokens[:most] or ["(empty)"]
     names = [name for name in explanation.weights if "," not in name]
     rows = np.array([(explanation.weights[n][:most] or [0.0]) for n in names])

@@ -1,0 +1,6 @@
+"""``dlnotes runs`` in a checkout."""
+
+from dlnotes.commands import run
+
+if __name__ == "__main__":
+    run("runs")

@@ -1,0 +1,293 @@
+"""List trained runs, or compare some of them."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dlnotes.cli import console
+from dlnotes.errors import UserError
+from dlnotes.files import write_atomically
+
+# As in dlnotes.training, which takes seconds to import and is not needed to read a record.
+METRICS, CHECKPOINT = "metrics.json", "checkpoint.pt"
+PARTS = ("classifier", "translator")
+
+
+@dataclass
+class Row:
+    """What a run folder says of itself.
+
+    Attributes:
+        name: The folder, from the one that was asked about.
+        model: Name of the model, or ensemble.
+        corpus: Name of the corpus or of the training file; languages of a translator.
+        dev_accuracy: Share of dev documents classified correctly.
+        test_accuracy: The same of test documents.
+        macro_f1: Macro-F1 on the test documents.
+        bleu: BLEU of a translator on its test split, of detokenized text.
+        epochs: Passes over the training documents that were made.
+        seconds: Time of the training.
+        date: When the record was written last.
+        problem: Why there is nothing more to tell; None for a finished run.
+        settings: All settings of the training.
+        data: SHA-256 of the training documents.
+        test: The figures on the test documents.
+    """
+
+    name: str
+    model: str | None = None
+    corpus: str | None = None
+    dev_accuracy: float | None = None
+    test_accuracy: float | None = None
+    macro_f1: float | None = None
+    bleu: float | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+    date: str | None = None
+    problem: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    test: dict[str, Any] = field(default_factory=dict)
+
+
+FIGURES = ("dev_accuracy", "test_accuracy", "macro_f1", "bleu", "epochs", "seconds", "date")
+FIELDS = ("name", "model", "corpus", *FIGURES)
+_BEST_FIRST = ("dev_accuracy", "test_accuracy", "macro_f1", "bleu", "date")
+
+
+def main(
+    folders: tuple[Path, ...] = (Path("runs"),),
+    /,
+    sort: str = "name",
+    json: Path | None = None,
+) -> None:
+    """List the runs below a folder, or compare several runs: their settings and figures.
+
+    A run is a folder that dlnotes train, dlnotes ensemble or dlnotes translate wrote. Its date is
+    that of its record. Runs that are not finished, or damaged, are listed with the reason.
+
+    Args:
+        folders: A folder to look into (default runs), or run folders to compare.
+        sort: name, model, corpus, dev_accuracy, test_accuracy, macro_f1, bleu, epochs, seconds or
+            date: figures and dates from the highest, all else from the lowest.
+        json: Also write what is listed to this file, with all settings.
+    """
+    sort = sort.replace("-", "_")
+    if sort not in FIELDS:
+        raise UserError(f"--sort must be one of {', '.join(FIELDS)}, not {sort!r}")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder; give a folder of runs, or run folders")
+    are_runs = [is_run(folder) for folder in folders]
+    if len(folders) > 1 and any(are_runs):
+        if not all(are_runs):
+            other = folders[are_runs.index(False)]
+            raise UserError(f"{other} is no run folder; to compare, give run folders alone")
+        rows = [look(folder, str(folder)) for folder in folders]
+    else:
+        one = len(folders) == 1
+        rows = [
+            look(run, str(run.relative_to(folder)) if one and run != folder else str(run))
+            for folder in folders
+            for run in find(folder)
+        ]
+    if not rows:
+        raise UserError(f"there are no runs below {', '.join(map(str, folders))}")
+    _name_corpora(rows)
+    if len(folders) > 1 and all(are_runs):
+        _compare(rows)
+    else:
+        _sort(rows, sort)
+        _list(rows)
+    if json:
+        text = json_format.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n"
+        write_atomically(json, lambda path: path.write_text(text, "utf-8"))
+
+
+def remembered(run: Path, setting: str) -> str | None:
+    """A setting of the training by the run's record, if that is there, can be read and has it."""
+    found = look(run, "").settings.get(setting)
+    return found if isinstance(found, str) else None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training wrote into this folder."""
+    files = any((folder / name).exists() for name in (METRICS, CHECKPOINT))
+    return files or any((folder / part / "config.json").exists() for part in PARTS)
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """The run folders at or below a folder, sorted; nothing within a run is one."""
+    for place, below, _ in os.walk(folder):
+        if is_run(Path(place)):
+            below.clear()
+            yield Path(place)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+
+
+def look(run: Path, name: str) -> Row:
+    """Read a run's record."""
+    row = Row(name)
+    try:
+        text = (run / METRICS).read_text("utf-8")
+        row.date = _date(run / METRICS)
+        record = json_format.loads(text)
+    except FileNotFoundError:
+        if (run / CHECKPOINT).exists():
+            row.problem = "not finished: go on with --resume"
+            row.date = _date(run / CHECKPOINT)
+        else:
+            row.problem = f"no {METRICS}"
+        return row
+    except OSError as error:
+        row.problem = f"{METRICS} cannot be read: {error.strerror}"
+        return row
+    except (ValueError, RecursionError) as error:
+        row.problem = f"{METRICS} is damaged: {error}"
+        return row
+    settings = _get(record, "settings", dict)
+    if settings is None:
+        row.problem = f"{METRICS} is no record of a training: it has no settings"
+        return row
+    row.settings = settings
+    row.model = _get(settings, "model", str)
+    row.corpus = _get(settings, "corpus", str) or _languages(settings)
+    row.data = _get(record, "data", "train", str)
+    if _get(record, "test", "detokenized", dict) is None and "pairs" not in record:
+        row.dev_accuracy = _get(record, "dev", "accuracy", float)
+        row.test_accuracy = _get(record, "test", "accuracy", float)
+        row.macro_f1 = _get(record, "test", "macro_f1", float)
+    row.test = _get(record, "test", dict) or {}
+    row.bleu = _get(record, "test", "detokenized", "bleu", float)
+    history = _get(record, "history", list)
+    row.epochs = None if history is None else len(history)
+    row.seconds = _get(record, "seconds", float)
+    if not any((run / part / "config.json").exists() for part in PARTS):
+        row.problem = "damaged: it has neither a classifier nor a translator"
+    return row
+
+
+def _get(record: Any, *path: Any) -> Any:
+    """What lies at the keys of `path`, if it is of the type at its end; None otherwise."""
+    *keys, kind = path
+    for key in keys:
+        record = record.get(key) if isinstance(record, dict) else None
+    if kind is float and isinstance(record, int) and not isinstance(record, bool):
+        return float(record)
+    return record if isinstance(record, kind) else None
+
+
+def _languages(settings: dict[str, Any]) -> str | None:
+    pair = _get(settings, "languages", list) or [settings.get(n) for n in ("source", "target")]
+    return "→".join(pair) if len(pair) == 2 and all(isinstance(x, str) for x in pair) else None
+
+
+def _date(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "seconds")
+
+
+def _name_corpora(rows: Sequence[Row]) -> None:
+    """An ensemble's record has no corpus' name, but the fingerprint of one that others name."""
+    known = {row.data: row.corpus for row in rows if row.corpus}
+    for row in rows:
+        row.corpus = row.corpus or (known.get(row.data) if row.data else None)
+
+
+def _sort(rows: list[Row], by: str) -> None:
+    there = [row for row in rows if getattr(row, by) is not None]
+    there.sort(key=lambda row: getattr(row, by), reverse=by in _BEST_FIRST)
+    rows[:] = there + [row for row in rows if getattr(row, by) is None]
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if name in ("dev_accuracy", "test_accuracy", "macro_f1"):
+        return f"{value:.4f}"
+    if name in ("bleu", "seconds"):
+        return f"{value:,.1f}"
+    return str(value)[:16] if name == "date" else str(value)
+
+
+_TITLES = {
+    "dev_accuracy": "dev accuracy",
+    "test_accuracy": "test accuracy",
+    "macro_f1": "macro-F1",
+    "bleu": "BLEU",
+}
+
+
+def _list(rows: Sequence[Row]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    there = [n for n in FIELDS if n != "bleu" or any(row.bleu is not None for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in there:
+        right = name in FIGURES and name != "date"
+        table.add_column(
+            _TITLES.get(name, name), justify="right" if right else "left", overflow="fold"
+        )
+    for row in rows:
+        if not row.problem:
+            table.add_row(*(_shown(name, getattr(row, name)) for name in there))
+    if table.row_count:
+        console().print(table)
+    _say_problems(rows)
+
+
+def _say_problems(rows: Sequence[Row]) -> None:
+    for row in rows:
+        if row.problem:
+            console().print(f"{row.name}: {row.problem}", soft_wrap=True)
+
+
+def _compare(rows: Sequence[Row]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    settings = list(dict.fromkeys(name for row in rows for name in _flat(row.settings)))
+    flat = [_flat(row.settings) for row in rows]
+    known = [f for f in flat if f]  # of an unfinished run there is nothing to compare
+    different = [
+        name
+        for name in settings
+        if len({json_format.dumps(f[name]) if name in f else "" for f in known}) > 1
+    ]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold")
+    for row in rows:
+        table.add_column(row.name, overflow="fold")
+    for name in FIGURES:
+        if any(getattr(row, name) is not None for row in rows):
+            shown = (_shown(name, getattr(row, name)) for row in rows)
+            table.add_row(_TITLES.get(name, name), *shown)
+    table.add_section()
+    for name in different:
+        shown = (_cut(str(f[name])) if name in f else "–" for f in flat)
+        table.add_row(name, *shown)
+    console().print(table)
+    if not different:
+        console().print("All settings are the same.")
+    _say_problems(rows)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings within settings by names with a dot: model_settings.dropout."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

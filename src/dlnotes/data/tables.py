@@ -1,0 +1,122 @@
+"""Tables written to a file a block at a time: JSONL, CSV and Parquet, whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, cast
+
+import polars as pl
+
+from dlnotes.errors import UserError
+from dlnotes.files import write_atomically
+
+FORMATS = ".jsonl, .ndjson and .csv, each also .gz, and .parquet"
+
+
+def table_format(path: Path) -> str:
+    """``jsonl``, ``csv`` or ``parquet``, by the suffix.
+
+    Raises:
+        UserError: Another suffix.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[-2:-1] if zipped else suffixes[-1:])
+    kinds = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+    if suffix not in kinds or (zipped and suffix == ".parquet"):
+        raise UserError(f"{path}: unknown kind of file to write; known are {FORMATS}")
+    return kinds[suffix]
+
+
+def check_writable(path: Path) -> None:
+    """Fail at once where a table cannot be written later.
+
+    Raises:
+        UserError: An unknown suffix, a folder that is not there, or something that is no file.
+    """
+    table_format(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is there and is no file")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+
+
+def write_table(path: Path, blocks: Iterable[pl.DataFrame | pl.Series]) -> None:
+    """Write blocks of rows one after another; memory holds one at a time.
+
+    Args:
+        path: The file; its suffix decides the format.
+        blocks: Data frames with the same columns, at least one; for JSONL also series of finished
+            lines.
+
+    Raises:
+        UserError: The file cannot be written, or its format does not hold a column.
+    """
+    write = {"jsonl": _write_jsonl, "csv": _write_csv, "parquet": _write_parquet}
+    name = path.name
+    zipped = path.suffix.lower() == ".gz"
+    write_atomically(path, partial(write[table_format(path)], blocks, name, zipped))
+
+
+@contextmanager
+def _open(path: Path, zipped: bool) -> Iterator[IO[bytes]]:
+    with path.open("wb") as file:
+        if not zipped:
+            yield file
+            return
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+            yield cast(IO[bytes], packed)
+
+
+def _write_jsonl(
+    blocks: Iterable[pl.DataFrame | pl.Series], name: str, zipped: bool, path: Path
+) -> None:
+    with _open(path, zipped) as file:
+        for block in blocks:
+            if isinstance(block, pl.Series):
+                file.write("".join(f"{line}\n" for line in block).encode())
+                continue
+            _check_columns(name, block, (pl.Binary, pl.Object), "JSON has no form for it")
+            file.write(block.write_ndjson().encode())
+
+
+def _write_csv(
+    blocks: Iterable[pl.DataFrame | pl.Series], name: str, zipped: bool, path: Path
+) -> None:
+    nested = (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Object)
+    with _open(path, zipped) as file:
+        for i, block in enumerate(blocks):
+            assert isinstance(block, pl.DataFrame)
+            _check_columns(name, block, nested, "CSV holds flat values; write .jsonl or .parquet")
+            # Of an empty text polars makes "", to tell it from null; people's CSV does not.
+            flat = block.with_columns(pl.col(pl.String).replace("", None))
+            file.write(flat.write_csv(include_header=i == 0).encode())
+
+
+def _write_parquet(
+    blocks: Iterable[pl.DataFrame | pl.Series], name: str, zipped: bool, path: Path
+) -> None:
+    """A file per block, which polars then joins without holding them in memory."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=path.parent) as folder:
+        parts: list[Path] = []
+        for block in blocks:
+            assert isinstance(block, pl.DataFrame)
+            parts.append(Path(folder) / f"{len(parts):06}.parquet")
+            block.write_parquet(parts[-1])
+        if len(parts) == 1:
+            parts[0].replace(path)
+        else:
+            pl.scan_parquet(parts).sink_parquet(path)
+
+
+def _check_columns(
+    name: str, block: pl.DataFrame, refused: tuple[type[pl.DataType], ...], why: str
+) -> None:
+    for column, kind in block.schema.items():
+        if isinstance(kind, refused):
+            raise UserError(f"{name}: column {column!r} is of type {kind}: {why}")

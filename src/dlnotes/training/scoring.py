@@ -1,0 +1,100 @@
+"""Scores of many documents by a model that is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dlnotes.data.documents import Documents
+from dlnotes.training import evaluate
+
+_LEAST_TOKENS = 1 << 12
+"""Padded tokens in a batch: what a model makes of them stays in the processor's cache."""
+_LEAST_DOCUMENTS, _MOST_TOKENS = 64, 1 << 15
+"""Of long documents a batch has more tokens, for a recurrent model to be worth its steps."""
+_WORTH_THREADS = 0.05
+"""Seconds of work for which threads are started; on a busy machine that takes 0.03."""
+
+_threads: ContextVar[int | None] = ContextVar("_threads", default=None)
+
+
+@contextmanager
+def single_threaded() -> Iterator[int]:
+    """Let torch compute each operation in one thread; gives the number of threads it had before.
+
+    Within, `scores` uses that number for its batches. A program that classifies many small blocks
+    stays in here: where the cores are busy, softmax of a thousand rows takes 15 ms in two threads.
+    """
+    if (outer := _threads.get()) is not None:
+        yield outer
+        return
+    threads = torch.get_num_threads()
+    token = _threads.set(threads)
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+        _threads.reset(token)
+
+
+def scores(
+    model: nn.Module, documents: Documents, *, device: torch.device | str = "cpu"
+) -> Float[Tensor, "n c"]:
+    """The scores that `dlnotes.training.evaluate.scores` gives, on a CPU in a fraction of the time.
+
+    Torch cuts each operation of a batch into a part per thread, and after each the threads wait for
+    one another. Here every thread has batches of its own and waits for nobody, and the batches are
+    small. On two cores that are shared with other programs, TextCNN with its default sizes reads
+    short texts 4 times as fast and TextRNN 8 times.
+
+    Args:
+        model: Maps token ids (b, t) to scores (b, c); already on `device`.
+        documents: At least one document.
+        device: Where to compute.
+    """
+    batches = _batches(documents.lengths)
+    if torch.device(device).type != "cpu" or len(batches) == 1:
+        return evaluate.scores(model, documents, device=device)
+
+    def score(indices: NDArray[np.int64]) -> Tensor:
+        with torch.inference_mode():  # of this thread
+            found: Tensor = model(documents.batch(indices).tokens)
+            return found.float()
+
+    was_training = model.training
+    model.eval()
+    with single_threaded() as threads:
+        began = time.perf_counter()
+        parts = [score(batches[0])]
+        if (time.perf_counter() - began) * len(batches) < _WORTH_THREADS:
+            parts += map(score, batches[1:])
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                parts += pool.map(score, batches[1:])
+    model.train(was_training)
+    result = torch.empty(len(documents), parts[0].shape[1])
+    result[torch.from_numpy(np.concatenate(batches))] = torch.cat(parts)
+    return result
+
+
+def _batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Documents of like length together, the longest first."""
+    order = np.argsort(lengths, kind="stable")[::-1]
+    batches, start = [], 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        many = min(_LEAST_DOCUMENTS, _MOST_TOKENS // longest)
+        stop = start + max(1, many, _LEAST_TOKENS // longest)
+        batches.append(order[start:stop])
+        start = stop
+    return batches
