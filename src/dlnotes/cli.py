@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import tyro
-
 from dlnotes.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +34,8 @@ def run(
         prog: What the help calls it; default: the script's name.
         arguments: Gives the command line; default: what follows the script's name.
     """
+    import tyro  # here, for `dlnotes --help` needs none of it
+
     try:
         given = None if arguments is None else arguments()
         if isinstance(main, dict):
@@ -49,8 +49,12 @@ def run(
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # What is left in the buffer is for nobody, and closing the stream must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
+
+
+def drop_output() -> None:
+    """The reader is gone: what is in the buffer is for nobody, and closing must not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def program() -> str:

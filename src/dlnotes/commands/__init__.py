@@ -29,7 +29,7 @@ def main() -> None:
     if name in ("-h", "--help"):
         width = max(map(len, COMMANDS)) + 2
         rows = "\n".join(f"  {known:{width}}{about}" for known, about in COMMANDS.items())
-        print(
+        _print(
             "usage: dlnotes COMMAND [OPTIONS]\n\n"
             "Text classifiers, optimizers and activations, written from scratch in PyTorch.\n\n"
             f"commands:\n{rows}\n\n"
@@ -38,7 +38,7 @@ def main() -> None:
     elif name == "--version":
         from dlnotes import __version__
 
-        print(f"dlnotes {__version__}")
+        _print(f"dlnotes {__version__}")
     elif name in COMMANDS:
         run(name, sys.argv[2:])
     else:
@@ -49,6 +49,15 @@ def main() -> None:
         listed = ", ".join(COMMANDS)
         print(f"error: dlnotes has no command {name!r}; it has {listed}{hint}", file=sys.stderr)
         sys.exit(2)
+
+
+def _print(text: str) -> None:
+    from dlnotes.cli import drop_output
+
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        drop_output()
 
 
 def run(name: str, arguments: list[str] | None = None) -> None:

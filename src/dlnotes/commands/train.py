@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from dlnotes.arguments import Natural, checked
-from dlnotes.cli import same_command
+from dlnotes.cli import other_command, same_command
 from dlnotes.commands import config as config_file
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
@@ -119,7 +120,10 @@ def main(
         "checkpoint_every": checkpoint_every,
     }
     create_run_folder(out, resume)
-    config_file.write(out, said)
+    if (
+        not resume
+    ):  # otherwise it has one, and whether the settings are the same is still to be seen
+        config_file.write(out, said)
     try:
         _, record = train_classifier(
             dataset,
@@ -143,3 +147,5 @@ def main(
                 f"  ({record['documents'][split]:,} documents)"
             )
     print(f"{record['seconds']:.1f} s, {record['documents_per_second']:,.0f} documents/s → {out}")
+    predict = f"{other_command('predict')} {shlex.quote(str(out))}"
+    print(f'Classify your own text:  {predict} "some text"')

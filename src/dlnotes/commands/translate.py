@@ -80,7 +80,10 @@ def train(
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    config_file.write(out, said)
+    if (
+        not resume
+    ):  # otherwise it has one, and whether the settings are the same is still to be seen
+        config_file.write(out, said)
     try:
         _, record = train_translator(
             data,

@@ -24,27 +24,25 @@ _LEAST_DOCUMENTS, _MOST_TOKENS = 64, 1 << 15
 _WORTH_THREADS = 0.05
 """Seconds of work for which threads are started; on a busy machine that takes 0.03."""
 
-_threads: ContextVar[int | None] = ContextVar("_threads", default=None)
+_cores: ContextVar[int | None] = ContextVar("_cores", default=None)
 
 
 @contextmanager
-def single_threaded() -> Iterator[int]:
-    """Let torch compute each operation in one thread; gives the number of threads it had before.
+def single_threaded() -> Iterator[None]:
+    """Let torch compute each operation of this program in one thread.
 
-    Within, `scores` uses that number for its batches. A program that classifies many small blocks
-    stays in here: where the cores are busy, softmax of a thousand rows takes 15 ms in two threads.
+    For a program that classifies many small blocks: where the cores are busy, softmax of a thousand
+    rows takes 15 ms in two threads. `scores` goes on using as many threads as there were. It is for
+    whole programs, since the number of threads is the process's.
     """
-    if (outer := _threads.get()) is not None:
-        yield outer
-        return
     threads = torch.get_num_threads()
-    token = _threads.set(threads)
+    token = _cores.set(threads)
     torch.set_num_threads(1)
     try:
-        yield threads
+        yield
     finally:
         torch.set_num_threads(threads)
-        _threads.reset(token)
+        _cores.reset(token)
 
 
 def scores(
@@ -73,18 +71,23 @@ def scores(
 
     was_training = model.training
     model.eval()
-    with single_threaded() as threads:
-        began = time.perf_counter()
-        parts = [score(batches[0])]
-        if (time.perf_counter() - began) * len(batches) < _WORTH_THREADS:
-            parts += map(score, batches[1:])
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                parts += pool.map(score, batches[1:])
+    began, before = time.perf_counter(), torch.get_num_threads()
+    parts = [score(batches[0])]
+    if (time.perf_counter() - began) * len(batches) < _WORTH_THREADS:
+        parts += map(score, batches[1:])
+    else:
+        # OpenMP's number of threads is each thread's own: the caller's stays as it is.
+        with ThreadPoolExecutor(_cores.get() or before, initializer=_one_thread) as pool:
+            parts += pool.map(score, batches[1:])
+        torch.set_num_threads(before)  # what threads that are yet to start will have
     model.train(was_training)
     result = torch.empty(len(documents), parts[0].shape[1])
     result[torch.from_numpy(np.concatenate(batches))] = torch.cat(parts)
     return result
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def _batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
