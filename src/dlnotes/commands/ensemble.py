@@ -1,4 +1,4 @@
-"""Join trained runs into an ensemble, weighed on dev; a run folder like any other."""
+"""Join trained runs into an ensemble, weighted on the dev split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List trained runs, or compare some of them."""
+"""List trained runs, or compare the settings and figures of some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove the notes' code against torch and the papers: note, oracle, largest difference."""
+"""Compare every rule, activation and model with torch and the papers."""
 
 from __future__ import annotations
 
