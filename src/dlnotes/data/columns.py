@@ -22,7 +22,7 @@ def as_texts(values: Any, name: str = "texts") -> list[str]:
 
     Args:
         values: n texts: a list, a tuple, a generator, an array of shape (n,) or (n, 1), a column or
-            a data frame of one column (pandas, polars).
+            a data frame of one column (pandas, polars), rows of one item.
         name: What the caller calls them, for messages.
 
     Raises:
@@ -61,6 +61,7 @@ def as_labels(values: Any, name: str = "labels") -> list[Label]:
             raise UserError(
                 f"{name}[{i}] is {_shown(given)}: every label must be a string that is not blank, "
                 "a whole number, True or False"
+                f"{' (not a continuous one)' if isinstance(given, float) else ''}"
             )
         if labels and type(label) is not type(labels[0]):
             raise UserError(
@@ -71,17 +72,24 @@ def as_labels(values: Any, name: str = "labels") -> list[Label]:
     return labels
 
 
-def check_equally_long(texts: list[str], labels: list[Label], names: tuple[str, str]) -> None:
-    """Require a label for each text.
+def check_pairs(texts: list[str], labels: list[Label], names: tuple[str, str]) -> None:
+    """Require texts, and a label for each.
+
+    Args:
+        texts: What `as_texts` gave.
+        labels: What `as_labels` gave.
+        names: What the caller calls the two, for messages.
 
     Raises:
-        UserError: There are more or fewer.
+        UserError: There are none, or more or fewer labels.
     """
     if len(texts) != len(labels):
         raise UserError(
             f"{names[0]} and {names[1]} must be equally long, not {len(texts):,} and "
             f"{len(labels):,}"
         )
+    if not texts:
+        raise UserError(f"{names[0]} is empty: there is nothing to learn from")
 
 
 def load_columns(
@@ -121,9 +129,7 @@ def load_columns(
 def _frame(
     texts: list[str], labels: list[Label], name_of: Mapping[Label, str], split: str = ""
 ) -> pl.DataFrame:
-    check_equally_long(texts, labels, (f"{split}texts", f"{split}labels"))
-    if not texts:
-        raise UserError(f"{split}texts is empty: there is nothing to learn from")
+    check_pairs(texts, labels, (f"{split}texts", f"{split}labels"))
     for i, label in enumerate(labels):
         if label not in name_of:
             raise UserError(f"{split}labels[{i}] is {label!r}, which does not occur in labels")
@@ -151,7 +157,10 @@ def _items(values: Any, name: str, what: str) -> list[Any]:
         values = array.tolist()
     if not isinstance(values, Iterable) or isinstance(values, Mapping | Set):
         raise UserError(f"{name} must be a list or a column of {what}, not {_shown(values)}")
-    return list(values)
+    items = list(values)
+    if items and all(isinstance(item, list | tuple) and len(item) == 1 for item in items):
+        return [item for (item,) in items]  # rows of one column
+    return items
 
 
 def _label(value: Any) -> Label | None:

@@ -259,7 +259,7 @@ class TextClassifier(Classifier):
         split_seed = training.seed if reading.split_seed is None else reading.split_seed
         tokenizer = reading.tokenizer or default_tokenizer(model)
         reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed)
-        classifier, classifier.record = train_classifier(
+        classifier, record = train_classifier(
             load_columns(texts, labels, reading, dev=dev),
             model,
             training,
@@ -270,6 +270,7 @@ class TextClassifier(Classifier):
             resume=resume,
             progress=progress,
         )
+        classifier.record = record
         return classifier
 
     @classmethod
@@ -325,7 +326,9 @@ class TextClassifier(Classifier):
         write_json(folder / CONFIG, config)
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> TextClassifier | Ensemble:
+    def load(
+        cls, folder: str | Path, device: torch.device | str = "cpu"
+    ) -> TextClassifier | Ensemble:
         """Read what `save` wrote, or what that of an `Ensemble` did.
 
         Args:
