@@ -18,6 +18,15 @@ import dataclasses
 import inspect
 from typing import Any
 
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_array, check_random_state, column_or_1d
+    from sklearn.utils.validation import check_is_fitted
+except ModuleNotFoundError as error:
+    raise ImportError(
+        'dlnotes.sklearn needs scikit-learn: pip install "dlnotes[sklearn]"'
+    ) from error
+
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
@@ -29,15 +38,6 @@ from dlnotes.errors import UserError
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.fit import Interrupted
 from dlnotes.training.settings import Training
-
-try:
-    from sklearn.base import BaseEstimator, ClassifierMixin
-    from sklearn.utils import check_array, check_random_state, column_or_1d
-    from sklearn.utils.validation import check_is_fitted
-except ModuleNotFoundError as error:
-    raise ImportError(
-        'dlnotes.sklearn needs scikit-learn: pip install "dlnotes[sklearn]"'
-    ) from error
 
 _DEFAULTS: dict[str, Any] = {
     field.name: None if field.default is dataclasses.MISSING else field.default

@@ -113,8 +113,6 @@ def load_columns(
     """
     given = as_labels(labels)
     classes = sorted(set(given))
-    if len(classes) == 1:
-        raise UserError(f"labels has only one class, {classes[0]!r}; a classifier needs at least 2")
     # 1 and 1.0 are one label; both have the name of the one that training knows.
     name_of = {label: str(label) for label in classes}
     sources: dict[str, Any] = {"train": _frame(as_texts(texts), given, name_of)}
