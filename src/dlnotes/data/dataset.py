@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,9 @@ from dlnotes.data.tokenized import TokenizedTexts, tokenize
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 
+Label = str | int | float | bool
+"""What a label may be: what JSON keeps as it is."""
+
 
 @dataclass
 class Dataset:
@@ -32,7 +35,8 @@ class Dataset:
         train: What the vocabulary is built on and the model learns from.
         dev: What model choice and early stopping look at.
         vocabulary: Built on `train` alone.
-        label_names: Label of each class number, sorted.
+        label_names: Label of each class number, as text.
+        labels: The same as `load_dataset` was given it.
         reading: How the sources were read.
         described: What records of trainings say of the documents.
         fingerprints: SHA-256 of each source read so far.
@@ -42,6 +46,7 @@ class Dataset:
     dev: Documents
     vocabulary: Vocabulary
     label_names: list[str]
+    labels: list[Label]
     reading: Reading
     described: dict[str, Any]
     fingerprints: dict[str, str]
@@ -92,6 +97,7 @@ def load_dataset(
     name: str | None = None,
     cache_dir: Path | None = None,
     vocabulary: Any = None,
+    labels: Sequence[Label] | None = None,
     seed: Seed | None = None,
     **settings: Annotated[Any, Reading],
 ) -> Dataset:
@@ -105,6 +111,8 @@ def load_dataset(
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
         vocabulary: Use this one, a `Vocabulary` or a ``torchtext.vocab.Vocab``, instead of
             building one (`min_freq` and `max_size` then say nothing).
+        labels: The classes in the order of their numbers; sources have their text. Default: those
+            of the training documents, sorted.
         seed: Deprecated, the old name of `split_seed`.
         settings: Fields of `reading` that are to be others.
 
@@ -131,12 +139,13 @@ def load_dataset(
     if isinstance(test, Path):
         check_readable(test)  # now, rather than when training is over
     texts = read(sources["train"])
-    label_names = texts.label_names
-    if len(label_names) < 2:
+    if len(texts.label_names) < 2:
         raise UserError(
-            f"{texts.name}: only one class, {label_names[0]!r}; "
+            f"{texts.name}: only one class, {texts.label_names[0]!r}; "
             "a classifier needs at least two (is the right column the label?)"
         )
+    labels = list(labels or texts.label_names)
+    label_names = list(map(str, labels))
     fingerprints = {"train": texts.fingerprint}
     train_indices = np.arange(len(texts))
     dev_texts, dev_indices = texts, train_indices
@@ -175,6 +184,7 @@ def load_dataset(
         dev=view(dev_texts, indices=dev_indices),
         vocabulary=built,
         label_names=label_names,
+        labels=labels,
         reading=reading,
         described={"corpus": name, "bootstrap": False, "boost": [], **asdict(reading)},
         fingerprints=fingerprints,

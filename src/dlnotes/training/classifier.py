@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dlnotes.arguments import Count, check, check_names, checked, hints_of
+from dlnotes.arguments import Count, check, check_names, checked, fields_of, hints_of
+from dlnotes.data.columns import FOR_FILES, as_texts, load_columns
+from dlnotes.data.dataset import Label
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
+from dlnotes.data.reading import Reading
 from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
@@ -30,6 +33,7 @@ from dlnotes.files import write_atomically
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
+from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics, check_scores, metrics
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
 from dlnotes.training.scoring import scores
@@ -52,13 +56,15 @@ class Classifier(ABC):
     """What labels raw text: one trained model, or an ensemble of several.
 
     Attributes:
-        label_names: Label of each class number.
+        label_names: Label of each class number, as text.
+        labels: The same as it was given to training: a string, an integer, a whole float or a bool.
     """
 
     label_names: list[str]
+    labels: list[Label]
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the classifier into `folder`, which is made if needed."""
 
     @abstractmethod
@@ -126,6 +132,36 @@ class Classifier(ABC):
             results.append({**top[0], "top": top})
         return results
 
+    def predict(self, texts: Any) -> list[Label]:
+        """Most probable label of each raw text.
+
+        Args:
+            texts: n texts: a list, a tuple, a generator, an array or a column of a data frame.
+
+        Returns:
+            n labels, of the type that the labels in training had. The folder of a classifier keeps
+            that type. A classifier that was trained on files has strings.
+
+        Raises:
+            UserError: `texts` is a single string, or one of its items is not a string.
+        """
+        return [self.labels[best] for best in self.predict_proba(texts).argmax(1)]
+
+    def predict_proba(self, texts: Any) -> NDArray[np.float32]:
+        """Probability of each class for each raw text.
+
+        Args:
+            texts: n texts, in the forms of `predict`.
+
+        Returns:
+            Probabilities, shape (n, classes), in the order of `label_names`.
+
+        Raises:
+            UserError: As `predict` does.
+        """
+        probabilities: NDArray[np.float32] = self.probabilities(as_texts(texts)).numpy()
+        return probabilities
+
     @abstractmethod
     def explain(self, texts: Sequence[str]) -> list[Explanation]:
         """Classify raw texts and tell which words the labels were chosen for."""
@@ -140,10 +176,14 @@ class TextClassifier(Classifier):
         model_name: Its name in `MODELS`.
         hyper_parameters: Keyword arguments that made the model, sizes excepted.
         vocabulary: Ids of the tokens.
-        label_names: Label of each class number.
+        label_names: Label of each class number, as text.
         tokenizer: Name of the tokenization.
         max_tokens: Longer texts are read up to here.
         device: Where the model is.
+        labels: Label of each class number as it was given to training: a string, an integer, a
+            whole float or a bool.
+        record: What `train` found out (see `train_classifier`); None for a classifier that was
+            loaded: a run's folder has it in ``metrics.json``.
     """
 
     model: nn.Module = field(repr=False)
@@ -154,6 +194,87 @@ class TextClassifier(Classifier):
     tokenizer: str = "basic_english"
     max_tokens: int | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
+    labels: list[Label] = field(default_factory=list)
+    record: dict[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            self.labels = list(self.label_names)
+
+    @classmethod
+    def train(
+        cls,
+        texts: Any,
+        labels: Any,
+        model: str = "fasttext",
+        *,
+        dev: tuple[Any, Any] | None = None,
+        model_settings: Mapping[str, Any] | None = None,
+        out: str | Path | None = None,
+        device: str = "auto",
+        checkpoint_every: int = 0,
+        resume: bool = False,
+        progress: bool = False,
+        **settings: Any,
+    ) -> TextClassifier:
+        """Train a classifier on texts and labels.
+
+        .. code-block:: python
+
+            from dlnotes import TextClassifier
+
+            classifier = TextClassifier.train(texts, labels, "textcnn", epochs=5)
+            classifier.predict(["I would watch it again"])
+
+        Args:
+            texts: n texts: a list, a tuple, a generator, an array or a column of a data frame.
+            labels: n labels, in the same forms: strings, integers, whole floats or bools, all of
+                one type. `predict` returns them as they are here. Classes are in the order of their
+                labels: numbers by size, strings alphabetically.
+            model: A name in `dlnotes.models.MODELS`.
+            dev: A pair (texts, labels) that the epoch is chosen on; None to cut `dev_fraction` off.
+            model_settings: The model's hyper-parameters where they differ from its defaults.
+            out: Run folder, see `train_classifier`; None keeps nothing.
+            device: See `choose_device`.
+            checkpoint_every: See `fit`.
+            resume: Go on from the checkpoint in `out`.
+            progress: Show progress.
+            settings: Fields of `Training` (such as ``epochs``, ``lr`` and ``seed``) and of
+                `Reading` (such as ``tokenizer`` and ``max_tokens``).
+
+        Returns:
+            The trained classifier; its `record` says how the training went.
+
+        Raises:
+            UserError: Texts, labels or settings that cannot be used (of an item it names the
+                argument, the position and the value); a training that diverged.
+            dlnotes.training.fit.Interrupted: A signal came.
+        """
+        from dlnotes.training.settings import Training  # these import this module
+        from dlnotes.training.train import train_classifier
+
+        check_model(model)
+        of_reading = [name for name in fields_of(Reading) if name not in FOR_FILES]
+        known = [*fields_of(Training), *of_reading]
+        check_names("TextClassifier.train", "setting", settings, known)
+        training = Training(**{n: v for n, v in settings.items() if n not in of_reading})
+        reading = Reading(**{n: v for n, v in settings.items() if n in of_reading})
+        split_seed = training.seed if reading.split_seed is None else reading.split_seed
+        tokenizer = reading.tokenizer or default_tokenizer(model)
+        reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed)
+        classifier, record = train_classifier(
+            load_columns(texts, labels, reading, dev=dev),
+            model,
+            training,
+            model_settings=model_settings,
+            out=None if out is None else Path(out),
+            device=device,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            progress=progress,
+        )
+        classifier.record = record
+        return classifier
 
     @classmethod
     def create(
@@ -170,8 +291,7 @@ class TextClassifier(Classifier):
             UserError: An unknown model, a hyper-parameter that it refuses, or a vocabulary without
                 the marks that it reads.
         """
-        if model_name not in MODELS:
-            raise UserError(f"model must be one of {', '.join(MODELS)}, not {model_name!r}")
+        check_model(model_name)
         marks = MARKS.get(default_tokenizer(model_name), ())
         if tuple(vocabulary.tokens[2 : 2 + len(marks)]) != marks:
             raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
@@ -186,12 +306,15 @@ class TextClassifier(Classifier):
         self.device = device
         return self
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the classifier's four files into `folder`, which is made if needed.
+
+        The `record` is not among them; the labels keep their type.
 
         Raises:
             UserError: The folder cannot be written to.
         """
+        folder = Path(folder)
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -201,12 +324,14 @@ class TextClassifier(Classifier):
         }
         make_folder(folder)
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
-        write_json(folder / LABELS, self.label_names)
+        write_json(folder / LABELS, self.labels)
         save_weights(self.model, folder)
         write_json(folder / CONFIG, config)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> TextClassifier | Ensemble:
+    def load(
+        cls, folder: str | Path, device: torch.device | str = "cpu"
+    ) -> TextClassifier | Ensemble:
         """Read what `save` wrote, or what that of an `Ensemble` did.
 
         Args:
@@ -216,6 +341,7 @@ class TextClassifier(Classifier):
         Raises:
             UserError: `folder` is no classifier, or one of its files is damaged.
         """
+        folder = Path(folder)
         if (folder / CLASSIFIER).is_dir():
             folder = folder / CLASSIFIER
         config = read_json(folder / CONFIG, "is not a trained classifier of dlnotes")
@@ -239,10 +365,36 @@ class TextClassifier(Classifier):
         if tokenizer not in TOKENIZERS:
             raise UserError(f"{folder / CONFIG}: unknown tokenizer {tokenizer!r}")
         made = cls.create(
-            model_name, hyper, vocabulary, labels, tokenizer=tokenizer, max_tokens=max_tokens
+            model_name,
+            hyper,
+            vocabulary,
+            list(map(str, labels)),
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
+            labels=labels,
         )
         load_weights(made.model, folder)
         return made.to(torch.device(device))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: Python's own types and NumPy arrays, no module and no device."""
+        weights = {name: w.cpu().numpy() for name, w in self.model.state_dict().items()}
+        tokens = self.vocabulary.tokens.to_list()
+        return {**vars(self), "model": weights, "vocabulary": tokens, "device": str(self.device)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Make the model again, on its device if that is here and on the CPU otherwise."""
+        vocabulary = Vocabulary(state["vocabulary"])
+        made = self.create(
+            state["model_name"], state["hyper_parameters"], vocabulary, state["label_names"]
+        )
+        made.model.load_state_dict({n: torch.tensor(w) for n, w in state["model"].items()})
+        made.model.eval()
+        vars(self).update(state, model=made.model, vocabulary=vocabulary)
+        try:
+            self.to(choose_device(state["device"]))
+        except UserError:
+            self.to(torch.device("cpu"))
 
     def scores(
         self, read: Callable[[str], TokenizedTexts], *, labelled: bool
@@ -309,9 +461,10 @@ class Ensemble(Classifier):
     names: list[str]
     average: str = "probabilities"
     label_names: list[str] = field(init=False)
+    labels: list[Label] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.label_names = self.members[0].label_names
+        self.label_names, self.labels = self.members[0].label_names, self.members[0].labels
         for name, member in zip(self.names, self.members, strict=True):
             if member.label_names != self.label_names:
                 raise UserError(
@@ -320,12 +473,13 @@ class Ensemble(Classifier):
                     f"{', '.join(member.label_names[:9])}"
                 )
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write a folder for each member that counts, and what joins them.
 
         Raises:
             UserError: The folder cannot be written to.
         """
+        folder = Path(folder)
         counting = [k for k, weight in enumerate(self.weights) if weight > 0]
         for k in counting:
             self.members[k].save(folder / f"member-{k + 1}")
@@ -371,6 +525,16 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device | 
             raise UserError(f"{place} is an ensemble; the members of one must be single models")
         members.append(member)
     return Ensemble(members, [w for _, _, w in each], [name for _, name, _ in each], average)
+
+
+def check_model(name: Any) -> None:
+    """Require the name of a model.
+
+    Raises:
+        UserError: There is none of this name.
+    """
+    if not isinstance(name, str) or name not in MODELS:
+        raise UserError(f"model must be one of {', '.join(MODELS)}, not {name!r}")
 
 
 def default_tokenizer(model_name: str) -> str:

@@ -205,6 +205,7 @@ def _start(
         dataset.label_names,
         tokenizer=dataset.tokenizer,
         max_tokens=dataset.max_tokens,
+        labels=dataset.labels,
     ).to(run.device)
     if vectors == pretrained.WORD2VEC:  # only now: this takes minutes, the settings are checked
         words = pretrained.learn(dataset, classifier, seed, run.progress)

@@ -1,0 +1,232 @@
+"""A text classifier as an estimator of scikit-learn.
+
+.. code-block:: python
+
+    from dlnotes.sklearn import TextClassifierEstimator
+    from sklearn.model_selection import GridSearchCV
+
+    search = GridSearchCV(
+        TextClassifierEstimator("textcnn", epochs=5),
+        {"lr": [1e-3, 1e-2], "model_settings": [{"maps": 50}, {"maps": 100}]},
+    )
+    search.fit(texts, labels).predict(["I would watch it again"])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_array, check_random_state, column_or_1d
+    from sklearn.utils.validation import check_is_fitted
+except ModuleNotFoundError as error:
+    raise ImportError(
+        'dlnotes.sklearn needs scikit-learn: pip install "dlnotes[sklearn]"'
+    ) from error
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from dlnotes.arguments import check_names
+from dlnotes.data.columns import FOR_FILES, as_labels, as_texts, check_pairs
+from dlnotes.data.reading import Reading
+from dlnotes.errors import UserError
+from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.fit import Interrupted
+from dlnotes.training.settings import Training
+
+_DEFAULTS: dict[str, Any] = {
+    field.name: None if field.default is dataclasses.MISSING else field.default
+    for settings in (Training, Reading)
+    for field in dataclasses.fields(settings)
+    if field.name not in (*FOR_FILES, "seed")
+}
+
+
+class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """`TextClassifier.train` with the interface of scikit-learn.
+
+    Every field of `Training` and `Reading` is a parameter of its own, with the same default, the
+    seed excepted: that is `random_state` here. Parameters are checked by `fit`.
+
+    Texts are what scikit-learn's ``TfidfVectorizer`` takes: n strings in a list, a tuple, a
+    generator, an array or a column of a data frame (not bytes and not files). An array of shape
+    (n, 1) and a data frame of one column will do, too. There is no ``sample_weight``: see
+    `class_weights`.
+
+    Args:
+        model: A name in `dlnotes.models.MODELS`.
+        model_settings: The model's hyper-parameters where they differ from its defaults. To search
+            over them, list mappings: ``{"model_settings": [{"maps": 50}, {"maps": 100}]}``.
+        random_state: An integer, the seed of the training; a ``RandomState`` that one is drawn
+            from; None for another one at every `fit`.
+        device: See `choose_device`.
+        verbose: Show progress.
+        settings: Fields of `Training` (such as ``epochs`` and ``lr``) and of `Reading` (such as
+            ``tokenizer`` and ``max_tokens``).
+
+    Attributes:
+        classes_: The labels, sorted, shape (classes,).
+        classifier_: The trained `TextClassifier`: its `save` keeps it in a folder, its `record`
+            says how the training went.
+        n_features_in_: 1, the text.
+        feature_names_in_: Name of the data frame's column, shape (1,); where `fit` was given a data
+            frame.
+
+    Raises:
+        UserError: A parameter that does not exist.
+    """
+
+    def __init__(
+        self,
+        model: str = "fasttext",
+        *,
+        model_settings: Any = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        verbose: bool = False,
+        **settings: Any,
+    ) -> None:
+        known = inspect.signature(type(self)).parameters
+        check_names(type(self).__name__, "parameter", settings, known)
+        self.model, self.model_settings = model, model_settings
+        self.random_state, self.device, self.verbose = random_state, device, verbose
+        for name, default in _DEFAULTS.items():
+            setattr(self, name, settings.get(name, default))
+
+    def fit(self, X: Any, y: Any = None, **unsupported: Any) -> Self:
+        """Train a new classifier.
+
+        Args:
+            X: n texts.
+            y: n labels: strings, integers, whole floats or bools.
+            unsupported: Nothing; refused by name.
+
+        Raises:
+            UserError: Texts, labels or parameters that cannot be used; a training that diverged.
+            KeyboardInterrupt: A signal came.
+        """
+        for name in unsupported:
+            instead = "; see class_weights" if name == "sample_weight" else ""
+            raise UserError(f"{type(self).__name__} does not support {name}{instead}")
+        if y is None:
+            raise UserError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        texts, labels = self._texts(X), as_labels(y, "y")
+        check_pairs(texts, labels, ("X", "y"))
+        settings = {name: getattr(self, name) for name in _DEFAULTS}
+        settings["optimizer_settings"] = settings["optimizer_settings"] or {}
+        try:
+            self.classifier_ = TextClassifier.train(
+                texts,
+                labels,
+                self.model,
+                model_settings=self.model_settings,
+                device=self.device,
+                progress=self.verbose,
+                seed=self._seed(),
+                **settings,
+            )
+        except Interrupted as error:  # a search would take it for a failed fit, and go on
+            raise KeyboardInterrupt from error
+        self.classes_ = np.unique(column_or_1d(y, warn=True))
+        self.n_features_in_ = 1
+        if (names := _column_names(X)) is not None:
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):  # of another fit
+            del self.feature_names_in_
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Most probable label of each text.
+
+        Args:
+            X: n texts.
+
+        Returns:
+            n labels, with the data type of `classes_`.
+
+        Raises:
+            UserError: Texts that cannot be used.
+            sklearn.exceptions.NotFittedError: `fit` has not been called.
+        """
+        best = self.predict_proba(X).argmax(1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probability of each class for each text.
+
+        Args:
+            X: n texts.
+
+        Returns:
+            Probabilities, shape (n, classes), in the order of `classes_`.
+
+        Raises:
+            UserError: Texts that cannot be used.
+            sklearn.exceptions.NotFittedError: `fit` has not been called.
+        """
+        check_is_fitted(self)
+        texts, names = self._texts(X), _column_names(X)
+        known = getattr(self, "feature_names_in_", None)
+        if names is not None and known is not None and names[0] != known[0]:
+            raise UserError(
+                f"X has the column {names[0]!r}, but {type(self).__name__} was fitted on "
+                f"{known[0]!r}"
+            )
+        classifier: TextClassifier = self.classifier_
+        return classifier.predict_proba(texts)
+
+    def _texts(self, X: Any) -> list[str]:
+        """The texts; of other arrays scikit-learn says in its own words what is wrong with them."""
+        shape, names = tuple(getattr(X, "shape", ())), _column_names(X)
+        if (len(shape) == 2 and shape[1] != 1) or hasattr(X, "toarray"):
+            check_array(X, dtype=None)
+            raise UserError(
+                f"X has {shape[-1]} features, but {type(self).__name__} is expecting 1 features as "
+                f"input: a column of texts{'' if names is None else f', such as X[{names[0]!r}]'}"
+            )
+        return as_texts(X, "X")
+
+    def _seed(self) -> Any:
+        if self.random_state is None or isinstance(self.random_state, np.random.RandomState):
+            return int(check_random_state(self.random_state).randint(2**31 - 1))
+        return self.random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = tags.input_tags.one_d_array = True
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:
+        """The same for scikit-learn before 1.6."""
+        return {"X_types": ["1darray", "2darray", "string"]}
+
+
+def _column_names(X: Any) -> NDArray[np.object_] | None:
+    """Names of a data frame's columns, where they are strings."""
+    names = list(getattr(X, "columns", ()))
+    if names and all(isinstance(name, str) for name in names):
+        return np.array(names, dtype=object)
+    return None
+
+
+def _explicit(function: Any) -> inspect.Signature:
+    """The signature of ``__init__``, with the settings by name, as scikit-learn reads them."""
+    signature = inspect.signature(function)
+    *named, _ = signature.parameters.values()
+    settings = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in _DEFAULTS.items()
+    ]
+    return signature.replace(parameters=[*named, *settings])
+
+
+_init: Any = TextClassifierEstimator.__init__
+_init.__signature__ = _explicit(_init)
