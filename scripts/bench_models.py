@@ -24,9 +24,10 @@ from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
+from dlnotes.files import write_json
 from dlnotes.models import MODELS
 from dlnotes.optim import Adam
-from dlnotes.training.classifier import default_tokenizer, write_json
+from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import Fitting, Interrupted, fit
 from dlnotes.training.objectives import SingleLabel

@@ -19,9 +19,9 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from dlnotes.cli import run
+from dlnotes.files import write_json
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.oracles.optimizers import ORACLES
-from dlnotes.training.classifier import write_json
 from dlnotes.training.record import provenance
 
 MODELS: dict[str, list[tuple[int, ...]]] = {

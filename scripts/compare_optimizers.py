@@ -23,10 +23,10 @@ from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Batch, Documents
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
+from dlnotes.files import write_json
 from dlnotes.models import FastText
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.board import Board
-from dlnotes.training.classifier import write_json
 from dlnotes.training.fit import Fitting, TrainingState, fit
 from dlnotes.training.objectives import SingleLabel
 from dlnotes.training.record import provenance

@@ -16,7 +16,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.reading import Reading
 from dlnotes.training.baseline import tfidf_logistic_regression
-from dlnotes.training.run import METRICS
+from dlnotes.training.folder import METRICS
 from dlnotes.training.train import train_classifier
 
 MODELS: dict[str, dict[str, Any]] = {

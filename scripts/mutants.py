@@ -186,7 +186,7 @@ def main(
     }
     first = {name: old[name] for name in summary if name in old}
     # Imported here, for the forked children must import their own copy.
-    from dlnotes.training.classifier import write_json
+    from dlnotes.files import write_json
     from dlnotes.training.record import provenance
 
     write_json(

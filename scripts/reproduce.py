@@ -21,13 +21,13 @@ from dlnotes.data.readers import Source
 from dlnotes.data.reading import PairReading, Reading
 from dlnotes.data.word2vec import learn_from, unlabelled
 from dlnotes.errors import UserError
+from dlnotes.files import read_json, write_json
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
-from dlnotes.training.classifier import read_json, write_json
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.fit import Interrupted
+from dlnotes.training.folder import CHECKPOINT, METRICS, REFIT
 from dlnotes.training.record import provenance
-from dlnotes.training.run import CHECKPOINT, METRICS
-from dlnotes.training.train import REFIT, train_classifier
+from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
 
 RESULTS = Path(__file__).parents[1] / "results"

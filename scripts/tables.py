@@ -7,7 +7,7 @@ from typing import Any
 
 from dlnotes.cli import run
 from dlnotes.errors import UserError
-from dlnotes.training.classifier import read_json
+from dlnotes.files import read_json
 
 ROOT = Path(__file__).parents[1]
 MODELS = {

@@ -34,11 +34,11 @@ MOVED = {
     "dlnotes.optim.conversion.State": "dlnotes.optim.conversion.ParameterState",
     "dlnotes.training.fit.State": "dlnotes.training.fit.TrainingState",
     "dlnotes.training.fit.mean_loss": "dlnotes.training.objectives.mean_loss",
-    "dlnotes.training.train.CHECKPOINT": "dlnotes.training.run.CHECKPOINT",
-    "dlnotes.training.train.METRICS": "dlnotes.training.run.METRICS",
+    "dlnotes.training.train.CHECKPOINT": "dlnotes.training.folder.CHECKPOINT",
+    "dlnotes.training.train.METRICS": "dlnotes.training.folder.METRICS",
     "dlnotes.training.train.WORD2VEC": "dlnotes.training.pretrained.WORD2VEC",
     "dlnotes.training.train.choose_device": "dlnotes.training.device.choose_device",
-    "dlnotes.training.train.claim": "dlnotes.training.run.create_run_folder",
+    "dlnotes.training.train.claim": "dlnotes.training.folder.create_run_folder",
     "dlnotes.training.train.parse_settings": "dlnotes.training.settings.parse_settings",
 }
 """Old name → new name, each with its module."""

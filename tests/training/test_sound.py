@@ -18,9 +18,10 @@ from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS, Adam, GradientDescent, clip_grad_norm_
 from dlnotes.training import evaluate
 from dlnotes.training.board import Board, confusion_figure
-from dlnotes.training.classifier import CLASSIFIER, TextClassifier, save_weights
+from dlnotes.training.classifier import TextClassifier, save_weights
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.explain import Explanation, attention_figure
+from dlnotes.training.folder import CLASSIFIER
 from dlnotes.training.objectives import Sequence, SingleLabel
 from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST, defect

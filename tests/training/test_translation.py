@@ -17,8 +17,9 @@ from dlnotes.models import MODELS
 from dlnotes.nn.decoding import BEGIN, END
 from dlnotes.optim import Adam, GradientDescent
 from dlnotes.training.fit import Interrupted
+from dlnotes.training.folder import TRANSLATOR
 from dlnotes.training.objectives import Sequence
-from dlnotes.training.translation import TRANSLATOR, Translator, bleu, train_translator
+from dlnotes.training.translation import Translator, bleu, train_translator
 from small import fitted
 
 NUMBERS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünf": "five"}

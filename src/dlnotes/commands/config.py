@@ -11,9 +11,7 @@ from typing import Annotated, Any
 from dlnotes.arguments import Settings, check_names, fields_of
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
-
-FILE = "config.yaml"
-"""Name of the file that a run writes."""
+from dlnotes.training.folder import OPTIONS
 
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
@@ -108,7 +106,7 @@ def write(folder: Path, said: Mapping[str, Any]) -> None:
 
     plain = {name: _plain(value) for name, value in said.items()}
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10_000)
-    write_atomically(folder / FILE, lambda path: path.write_text(text, "utf-8"))
+    write_atomically(folder / OPTIONS, lambda path: path.write_text(text, "utf-8"))
 
 
 def _plain(value: Any) -> Any:

@@ -12,9 +12,9 @@ from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
-from dlnotes.training.classifier import read_json
+from dlnotes.files import read_json
 from dlnotes.training.ensemble import load_members, make_ensemble
-from dlnotes.training.run import METRICS
+from dlnotes.training.folder import METRICS
 
 
 @checked

@@ -11,14 +11,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.cli import console
-from dlnotes.commands.runs import METRICS, look, remembered
+from dlnotes.commands.runs import look, remembered
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import LABEL, TEXT, read
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.errors import UserError
-from dlnotes.training.classifier import Classifier, TextClassifier, write_json
+from dlnotes.files import write_json
+from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
+from dlnotes.training.folder import METRICS
 
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")

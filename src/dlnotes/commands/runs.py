@@ -12,11 +12,10 @@ from typing import Any
 
 from dlnotes.cli import console
 from dlnotes.errors import UserError
-from dlnotes.files import write_atomically
+from dlnotes.files import write_json
+from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, CONFIG, METRICS, TRANSLATOR
 
-# As in dlnotes.training, which takes seconds to import and is not needed to read a record.
-METRICS, CHECKPOINT = "metrics.json", "checkpoint.pt"
-PARTS = ("classifier", "translator")
+_TRAINED = (CLASSIFIER, TRANSLATOR)
 
 
 @dataclass
@@ -106,8 +105,7 @@ def main(
         _sort(rows, sort)
         _list(rows)
     if json:
-        text = json_format.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n"
-        write_atomically(json, lambda path: path.write_text(text, "utf-8"))
+        write_json(json, [asdict(row) for row in rows])
 
 
 def remembered(run: Path, setting: str) -> str | None:
@@ -119,7 +117,7 @@ def remembered(run: Path, setting: str) -> str | None:
 def is_run(folder: Path) -> bool:
     """Whether a training wrote into this folder."""
     files = any((folder / name).exists() for name in (METRICS, CHECKPOINT))
-    return files or any((folder / part / "config.json").exists() for part in PARTS)
+    return files or any((folder / part / CONFIG).exists() for part in _TRAINED)
 
 
 def find(folder: Path) -> Iterator[Path]:
@@ -168,7 +166,7 @@ def look(run: Path, name: str) -> Row:
     history = _get(record, "history", list)
     row.epochs = None if history is None else len(history)
     row.seconds = _get(record, "seconds", float)
-    if not any((run / part / "config.json").exists() for part in PARTS):
+    if not any((run / part / CONFIG).exists() for part in _TRAINED):
         row.problem = "damaged: it has neither a classifier nor a translator"
     return row
 

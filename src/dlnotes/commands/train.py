@@ -23,7 +23,7 @@ from dlnotes.models import MODELS
 from dlnotes.training import ensemble
 from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.fit import Interrupted
-from dlnotes.training.run import create_run_folder
+from dlnotes.training.folder import create_run_folder
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.train import train_classifier
 

@@ -21,7 +21,7 @@ from dlnotes.errors import UserError
 from dlnotes.models import TRANSLATORS
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import Interrupted
-from dlnotes.training.run import create_run_folder
+from dlnotes.training.folder import create_run_folder
 from dlnotes.training.settings import TranslatorTraining, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
 

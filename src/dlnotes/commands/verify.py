@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from dlnotes.files import write_json
 from dlnotes.oracles import rows
-from dlnotes.training.classifier import write_json
 from dlnotes.training.record import provenance
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,27 +28,20 @@ from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
-from dlnotes.files import write_atomically
+from dlnotes.files import read_json, write_atomically, write_json
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics, check_scores, metrics
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
+from dlnotes.training.folder import CLASSIFIER, CONFIG
 from dlnotes.training.scoring import scores
 from dlnotes.training.sound import defect
 
 _FORMAT = "dlnotes text classifier 1"
 _ENSEMBLE_FORMAT = "dlnotes ensemble 1"
-CLASSIFIER = "classifier"
-"""Name of the classifier's folder in a run's."""
-
-WEIGHTS, CONFIG, VOCABULARY, LABELS = (
-    "model.safetensors",
-    "config.json",
-    "vocabulary.txt",
-    "labels.json",
-)
+WEIGHTS, VOCABULARY, LABELS = "model.safetensors", "vocabulary.txt", "labels.json"
 
 
 class Classifier(ABC):
@@ -615,25 +607,3 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON that a person can read, atomically."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
-
-
-def read_json(path: Path, otherwise: str) -> Any:
-    """Read JSON.
-
-    Raises:
-        UserError: The file is missing (says that its folder `otherwise`) or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path.parent} {otherwise}: it has no {path.name}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error

@@ -18,18 +18,12 @@ from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
+from dlnotes.files import read_json, write_json
 from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
-from dlnotes.training.classifier import (
-    CLASSIFIER,
-    Ensemble,
-    TextClassifier,
-    read_json,
-    write_json,
-)
+from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.evaluate import check_scores, metrics, scores
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, create_run_folder
 from dlnotes.training.record import provenance
-from dlnotes.training.run import METRICS, create_run_folder
-from dlnotes.training.train import DEV_SCORES
 
 WEIGHTING = ("greedy", "equal", "boosting")
 

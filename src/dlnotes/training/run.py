@@ -12,16 +12,14 @@ from torch import nn
 from typing_extensions import Self
 
 from dlnotes.data.documents import Examples
-from dlnotes.errors import UserError
+from dlnotes.files import write_json
 from dlnotes.training.board import Board
-from dlnotes.training.classifier import write_json
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import TrainingState, fit
+from dlnotes.training.folder import CHECKPOINT, METRICS, create_run_folder
 from dlnotes.training.objectives import Objective
 from dlnotes.training.record import provenance
 from dlnotes.training.settings import Optimization
-
-CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 
 
 class Run:
@@ -130,20 +128,3 @@ class Run:
     ) -> None:
         if self.board:
             self.board.close()
-
-
-def create_run_folder(out: Path, resume: bool = False) -> None:
-    """Make the run folder.
-
-    Raises:
-        UserError: It holds a run already (unless that is to be resumed) or cannot be written to.
-    """
-    if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
-        raise UserError(f"{out} already holds a run: give another --out, or --resume to go on")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; give another --out") from error

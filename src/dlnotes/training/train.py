@@ -21,17 +21,13 @@ from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.training import pretrained
-from dlnotes.training.classifier import CLASSIFIER, TextClassifier
+from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.evaluate import check_scores, metrics, scores
 from dlnotes.training.fit import TrainingState
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
-
-REFIT = "refit.pt"
-"""Checkpoint of training again, with the dev documents."""
-DEV_SCORES = "dev_scores.pt"
-"""Of a run that was trained on its dev documents in the end: the scores it gave them before."""
 
 _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 

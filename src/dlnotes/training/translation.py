@@ -20,26 +20,22 @@ from dlnotes.data.tokenization import TOKENIZERS, detokenize
 from dlnotes.data.tokenized import tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
-from dlnotes.files import write_atomically
+from dlnotes.files import read_json, write_atomically, write_json
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, DecoderState, beam_search
 from dlnotes.training import objectives
 from dlnotes.training.classifier import (
-    CONFIG,
     load_weights,
     make_folder,
     make_model,
-    read_json,
     save_weights,
-    write_json,
 )
+from dlnotes.training.folder import CONFIG, TRANSLATOR
 from dlnotes.training.run import Run
 from dlnotes.training.settings import TranslatorTraining
 
 _FORMAT = "dlnotes translator 1"
 _NOT_ONE = "is not a trained translator of dlnotes"
-TRANSLATOR = "translator"
-"""Name of the translator's folder in a run's."""
 VOCABULARIES = ("source.txt", "target.txt")
 
 # Padded source tokens in a batch of sentences to translate, beams not counted.

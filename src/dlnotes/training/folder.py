@@ -1,0 +1,39 @@
+"""What a run folder holds; it can be looked at without importing torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlnotes.errors import UserError
+
+METRICS = "metrics.json"
+"""The record: provenance, settings, figures."""
+CHECKPOINT = "checkpoint.pt"
+"""All that a training needs to go on."""
+REFIT = "refit.pt"
+"""The same of training again, with the dev documents."""
+DEV_SCORES = "dev_scores.pt"
+"""Of a run that was trained on its dev documents in the end: the scores it gave them before."""
+OPTIONS = "config.yaml"
+"""The options that repeat a run."""
+CLASSIFIER, TRANSLATOR = "classifier", "translator"
+"""Folders of what was trained."""
+CONFIG = "config.json"
+"""What a classifier or translator is, in its folder."""
+
+
+def create_run_folder(out: Path, resume: bool = False) -> None:
+    """Make the run folder.
+
+    Raises:
+        UserError: It holds a run already (unless that is to be resumed) or cannot be written to.
+    """
+    if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
+        raise UserError(f"{out} already holds a run: give another --out, or --resume to go on")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}; give another --out") from error
