@@ -326,7 +326,9 @@ def test_in_a_grid_search_on_two_processes(columns):
 
 
 def test_its_probabilities_can_be_calibrated(columns):
-    calibrated = CalibratedClassifierCV(TextClassifierEstimator(**QUICK), cv=2).fit(*columns)
+    texts, labels = columns
+    calibrated = CalibratedClassifierCV(TextClassifierEstimator(**QUICK), cv=2)
+    calibrated.fit(texts, np.array(labels))  # a list for y needs scikit-learn 1.6 or so
     probabilities = calibrated.predict_proba(ASKED)
     assert np.allclose(probabilities.sum(1), 1)
     assert calibrated.predict(ASKED).tolist() == ["sport", "law", "tech"]
