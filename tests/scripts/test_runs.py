@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 from test_bad_input import told
 
-from dlnotes.commands import runs
-from dlnotes.training import classifier, run, translation
-
 OLD = Path(__file__).parent / "old_runs"
 
 
@@ -34,12 +31,6 @@ def folder(tmp_path):
     for i, name in enumerate(["textcnn", "ensemble", "translator", "more/[b]fasttext[/b]"]):
         os.utime(tmp_path / name / "metrics.json", (1.6e9 + i, 1.6e9 + i))
     return tmp_path
-
-
-def test_names_are_those_of_the_training():
-    """They stand in two places, because importing the training takes seconds."""
-    assert (runs.METRICS, runs.CHECKPOINT) == (run.METRICS, run.CHECKPOINT)
-    assert runs.PARTS == (classifier.CLASSIFIER, translation.TRANSLATOR)
 
 
 def test_runs_of_all_kinds(script, folder):
