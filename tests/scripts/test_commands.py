@@ -36,6 +36,11 @@ def test_help_lists_them_and_loads_none():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_runs_are_listed_without_importing_torch():
+    code = "import sys, dlnotes.commands.runs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_version():
     from dlnotes import __version__
 
