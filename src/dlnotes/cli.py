@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -50,6 +51,19 @@ def run(
         sys.exit(130)
     except BrokenPipeError:
         drop_output()
+
+
+@contextmanager
+def told_how_to_go_on() -> Iterator[None]:
+    """Print the command that goes on with a training that a signal interrupts; exit code 130."""
+    from dlnotes.training.fit import Interrupted  # here, for it imports torch
+
+    try:
+        yield
+    except Interrupted:
+        again = same_command("--resume")
+        print(f"Stopped and saved. Go on with:\n  {again}", file=sys.stderr)
+        sys.exit(130)
 
 
 def drop_output() -> None:

@@ -122,7 +122,7 @@ def test_labels_are_drawn_the_worst_first(tmp_path):
     logits = torch.tensor([[2.0, 2.0], [2.0, -2.0], [-2.0, -2.0]])
     found = multi_label_metrics(logits, labels, MultiLabel().decide(logits))
     board = Board(tmp_path)
-    MultiLabel().draw(board, found, None, ["good", "bad"], 7, split="dev")
+    MultiLabel().draw(board, found, None, label_names=["good", "bad"], step=7, split="dev")
     board.close()
     log = accumulator.EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     log.Reload()

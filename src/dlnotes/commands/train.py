@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from dlnotes.arguments import Natural, checked
-from dlnotes.cli import other_command, same_command
+from dlnotes.cli import other_command, told_how_to_go_on
 from dlnotes.commands import config as config_file
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
@@ -22,7 +21,6 @@ from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
 from dlnotes.training.classifier import default_tokenizer
-from dlnotes.training.fit import Interrupted
 from dlnotes.training.folder import create_run_folder
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.train import train_classifier
@@ -124,7 +122,7 @@ def main(
         not resume
     ):  # otherwise it has one, and whether the settings are the same is still to be seen
         config_file.write(out, said)
-    try:
+    with told_how_to_go_on():
         _, record = train_classifier(
             dataset,
             model,
@@ -135,10 +133,6 @@ def main(
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-    except Interrupted:
-        again = same_command("--resume")
-        print(f"Stopped and saved. Go on with:\n  {again}", file=sys.stderr)
-        sys.exit(130)
     for split in ("dev", "test"):
         if split in record:
             figures = record[split]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,14 +12,13 @@ from tyro.conf import arg
 
 from dlnotes.arguments import Natural, checked
 from dlnotes.cli import lines as lines_of
-from dlnotes.cli import same_command
+from dlnotes.cli import told_how_to_go_on
 from dlnotes.commands import config as config_file
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
 from dlnotes.data.reading import PairReading
 from dlnotes.errors import UserError
 from dlnotes.models import TRANSLATORS
 from dlnotes.training.device import choose_device
-from dlnotes.training.fit import Interrupted
 from dlnotes.training.folder import create_run_folder
 from dlnotes.training.settings import TranslatorTraining, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
@@ -84,7 +82,7 @@ def train(
         not resume
     ):  # otherwise it has one, and whether the settings are the same is still to be seen
         config_file.write(out, said)
-    try:
+    with told_how_to_go_on():
         _, record = train_translator(
             data,
             model,
@@ -96,10 +94,6 @@ def train(
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-    except Interrupted:
-        again = same_command("--resume")
-        print(f"Stopped and saved. Go on with:\n  {again}", file=sys.stderr)
-        sys.exit(130)
     figures = record["dev"]
     print(
         f"dev   perplexity {figures['perplexity']:.2f}  token accuracy {figures['accuracy']:.4f}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents, Examples
@@ -24,8 +27,6 @@ from dlnotes.training.evaluate import (
     multi_label_metrics,
     scores,
 )
-
-_Self = TypeVar("_Self", bound="Objective")
 
 # Padded tokens in an evaluation batch of sequences, where every token of the target has a score for
 # the whole vocabulary.
@@ -44,9 +45,19 @@ class Objective(ABC):
     """What a model is trained and measured for.
 
     `fit` asks for `forward` and `loss` in every update and for `evaluate` after every epoch.
+
+    Attributes:
+        weights: Weight of each class, shape (c,); None for 1 each.
     """
 
-    @abstractmethod
+    weights: Float[Tensor, " c"] | None = None
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights."""
+        if self.weights is not None:
+            self.weights = self.weights.to(device)
+        return self
+
     def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
         """What the loss is computed from; under autocast where there is mixed precision.
 
@@ -54,7 +65,11 @@ class Objective(ABC):
             model: In training mode.
             tokens: Token ids (b, t).
             labels: As the documents' batches have them.
+
+        Returns:
+            Scores (b, c).
         """
+        return model(tokens)
 
     @abstractmethod
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
@@ -76,34 +91,40 @@ class Objective(ABC):
     ) -> Figures:
         """Figures of `model` on `documents`, without dropout; arguments as for `scores`."""
 
-    def to(self: _Self, device: torch.device) -> _Self:
-        """Move the tensors of the objective itself."""
-        return self
-
     @abstractmethod
-    def draw(
-        self,
-        board: Board,
-        figures: Any,
-        documents: Any,
-        label_names: list[str],
-        step: int,
-        *,
-        split: str,
-    ) -> None:
+    def draw(self, board: Board, figures: Any, documents: Documents, **where: Any) -> None:
         """Show in TensorBoard what of a split's figures is looked at rather than read.
 
         Args:
             board: Where to.
             figures: What `evaluate` found.
             documents: The split.
-            label_names: Label of each class number.
-            step: The update after which they were measured.
-            split: Name of the split.
+            where: ``label_names``, ``step`` (the update after which they were measured) and
+                ``split`` (its name).
         """
 
 
-class SingleLabel(Objective):
+class _OfDocuments(Objective):
+    """Each document has one row of scores, and its label does not depend on the others'."""
+
+    @abstractmethod
+    def figures(self, logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Figures:
+        """Figures from scores and the true labels."""
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        documents: Examples,
+        *,
+        device: torch.device | str = "cpu",
+        amp: bool = False,
+    ) -> Figures:
+        """Figures of `model` on `documents`, without dropout; arguments as for `scores`."""
+        found = cast(Documents, documents)
+        return self.figures(scores(model, found, device=device, amp=amp), found.labels)
+
+
+class SingleLabel(_OfDocuments):
     r"""Each document has one label.
 
     The link is the softmax, the decision the most probable class. With the weight :math:`w` of each
@@ -129,46 +150,19 @@ class SingleLabel(Objective):
         self, class_weights: Float[Tensor, " c"] | None = None, label_smoothing: float = 0.0
     ) -> None:
         _check_weights("class_weights", class_weights)
-        self.class_weights, self.label_smoothing = class_weights, label_smoothing
-
-    def to(self: _Self, device: torch.device) -> _Self:
-        """Move the weights."""
-        if isinstance(self, SingleLabel) and self.class_weights is not None:
-            self.class_weights = self.class_weights.to(device)
-        return self
-
-    def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
-        """Scores (b, c)."""
-        return model(tokens)
+        self.weights, self.label_smoothing = class_weights, label_smoothing
 
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
         """The weighted mean above."""
-        return mean_loss(outputs.float(), labels, self.class_weights, self.label_smoothing)
+        return mean_loss(outputs.float(), labels, self.weights, self.label_smoothing)
 
-    def evaluate(
-        self,
-        model: nn.Module,
-        documents: Examples,
-        *,
-        device: torch.device | str = "cpu",
-        amp: bool = False,
-    ) -> Metrics:
+    def figures(self, logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Metrics:
         """Accuracy, F1 and what follows from the confusion matrix."""
-        found = cast(Documents, documents)
-        return metrics(scores(model, found, device=device, amp=amp), found.labels)
+        return metrics(logits, labels)
 
-    def draw(
-        self,
-        board: Board,
-        figures: Metrics,
-        documents: Documents,
-        label_names: list[str],
-        step: int,
-        *,
-        split: str,
-    ) -> None:
+    def draw(self, board: Board, figures: Metrics, documents: Documents, **where: Any) -> None:
         """The confusion matrix, and the wrong predictions that the model was surest of."""
-        board.result(figures, documents, label_names, step, split=split)
+        board.result(figures, documents, **where)
 
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
@@ -208,13 +202,13 @@ class Hierarchical(SingleLabel):
 
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
         """The weighted mean of the negative log-likelihoods."""
-        weights = self.class_weights
+        weights = self.weights
         share = torch.ones_like(labels) if weights is None else weights[labels]
         loss: Tensor = -(share * outputs.float()).sum() / share.sum()
         return loss
 
 
-class MultiLabel(Objective):
+class MultiLabel(_OfDocuments):
     r"""Each document has any number of labels, none included.
 
     Labels are a matrix of 0 and 1, a row per document. The link is the sigmoid
@@ -246,52 +240,24 @@ class MultiLabel(Objective):
         _check_weights("positive_weights", positive_weights)
         if not bool(((low := torch.as_tensor(threshold)) >= 0).all() and (low <= 1).all()):
             raise UserError(f"threshold must be at least 0 and at most 1, not {threshold}")
-        self.positive_weights, self.label_smoothing = positive_weights, label_smoothing
+        self.weights, self.label_smoothing = positive_weights, label_smoothing
         self.threshold = threshold
-
-    def to(self: _Self, device: torch.device) -> _Self:
-        """Move the weights."""
-        if isinstance(self, MultiLabel) and self.positive_weights is not None:
-            self.positive_weights = self.positive_weights.to(device)
-        return self
-
-    def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
-        """Scores (b, c)."""
-        return model(tokens)
 
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
         """The mean above."""
         smooth = self.label_smoothing
         target = (1 - smooth) * labels.float() + smooth / 2
-        return F.binary_cross_entropy_with_logits(
-            outputs.float(), target, pos_weight=self.positive_weights
-        )
+        return F.binary_cross_entropy_with_logits(outputs.float(), target, pos_weight=self.weights)
 
-    def evaluate(
-        self,
-        model: nn.Module,
-        documents: Examples,
-        *,
-        device: torch.device | str = "cpu",
-        amp: bool = False,
-    ) -> MultiLabelMetrics:
+    def figures(self, logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> MultiLabelMetrics:
         """F1 in its three averages, subset accuracy and Hamming loss."""
-        found = cast(Documents, documents)
-        logits = scores(model, found, device=device, amp=amp)
-        return multi_label_metrics(logits, found.labels, self.decide(logits))
+        return multi_label_metrics(logits, labels, self.decide(logits))
 
     def draw(
-        self,
-        board: Board,
-        figures: MultiLabelMetrics,
-        documents: Documents,
-        label_names: list[str],
-        step: int,
-        *,
-        split: str,
+        self, board: Board, figures: MultiLabelMetrics, documents: Documents, **where: Any
     ) -> None:
         """A table of the labels, the worst first."""
-        board.label_table(figures, label_names, step, split=split)
+        board.label_table(figures, **where)
 
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
@@ -358,7 +324,7 @@ class Sequence(Objective):
         total, correct_tokens, count = sums.tolist()
         return SequenceMetrics(total / max(1, count), correct_tokens / max(1, count), int(count))
 
-    def draw(self, board: Board, figures: Any, *_: Any, **__: Any) -> None:
+    def draw(self, board: Board, figures: Any, documents: Any, **where: Any) -> None:
         """Nothing: sequences are read."""
 
 

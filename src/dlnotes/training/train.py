@@ -115,8 +115,8 @@ def train_classifier(
         if dataset.has_test:
             _measure_test(run, trained, dataset, step, record)
         if board := run.board:
-            names = dataset.label_names
-            trained.objective.draw(board, dev, dataset.dev, names, step, split="dev")
+            where = {"label_names": dataset.label_names, "step": step}
+            trained.objective.draw(board, dev, dataset.dev, split="dev", **where)
             if classifier.has_attention:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = classifier.explain_documents(dataset.dev, some)
@@ -175,8 +175,8 @@ def _measure_test(
     record["test_seconds"] = time.perf_counter() - began
     if run.board:
         run.board.figures(test, step, split="test")
-        names = dataset.label_names
-        trained.objective.draw(run.board, test, documents, names, step, split="test")
+        where = {"label_names": dataset.label_names, "step": step}
+        trained.objective.draw(run.board, test, documents, split="test", **where)
 
 
 def _start(
