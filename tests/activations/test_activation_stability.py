@@ -41,6 +41,14 @@ def log1p_of_exp(x):
     return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
 
 
+def test_the_series_of_log1p_is_that_of_artanh(monkeypatch):
+    """In float64, which shows digits of the coefficients that float32 does not."""
+    monkeypatch.setattr(_elementwise, "_compiles_in_float32_on_a_cpu", lambda x: x.is_cpu)
+    s = torch.linspace(0, 1 / 3, 101, dtype=torch.float64)
+    series = sum(2 * s**k / k for k in range(1, 14, 2))
+    torch.testing.assert_close(_elementwise.log1p(2 * s / (1 - s)), series, rtol=1e-14, atol=0)
+
+
 def test_series_are_for_float32_on_a_cpu(monkeypatch):
     asked, x = _elementwise._compiles_in_float32_on_a_cpu, torch.zeros(1)
     assert not asked(x)
