@@ -134,6 +134,8 @@ def main(
     again: bool = False,
     longest: float = 1.0,
     processes: int = 2,
+    minutes: float = float("inf"),
+    only: tuple[str, ...] = (),
     out: Path | None = None,
 ) -> None:
     """Draw mutants, run the tests on each, write results/mutants/PACKAGE.json.
@@ -145,9 +147,15 @@ def main(
         package: What to mutate.
         sample: Number of mutants, drawn at random; all, if there are fewer.
         seed: Of the sample.
-        again: Run only what survived in the record: for new tests of the same code.
-        longest: Leave out tests that take more seconds.
+        again: Run only what survived in the record without a reason: for new tests of the same
+            code. Tests that were left out stay out.
+        longest: Leave out tests that take more seconds of a processor's time, which does not depend
+            on what else runs.
         processes: Mutants at a time.
+        minutes: Begin no mutant later than this after the start. The mutants that were reached are
+            the sample then: the first ones of a random order.
+        only: With ``again``: only these of the tests, the new ones, by pytest's names. All others
+            have seen the survivors before.
         out: Where to write, if not there.
     """
     began = time.monotonic()
@@ -161,13 +169,19 @@ def main(
         raise SystemExit(f"the code is not that of {record}: run without --again")
     population, drawn = draw(sources, sample, seed)
     reasons = {key(x): x["reason"] for x in old.get("survivors", ()) if x.get("reason")}
-    alive = {key(x) for x in old.get("survivors", ())}
-    chosen = [x for x in drawn if x.key in alive] if again else drawn
+    alive = {(key(x), x["line"]) for x in old.get("survivors", ())}  # of the same code
+    chosen = [x for x in drawn if (x.key, x.line) in alive] if again else drawn
+    tried = [x for x in chosen if not (again and x.key in reasons)]
     partial = record.with_suffix(".partial")
     with tempfile.TemporaryDirectory(prefix="dlnotes-mutants-") as folder:
-        runner = Runner(Path(folder), folders, longest, processes)
-        verdicts = runner.run(chosen, partial)
-    survivors = [x for x in chosen if verdicts[x] == "survived"]
+        skipped = old["tests_left_out"] if again and not only else []
+        runner = Runner(Path(folder), [*only] or folders, longest, processes, skipped)
+        verdicts = runner.run(tried, partial, began + 60 * minutes)
+    if again and len(verdicts) < len(tried):
+        raise SystemExit(f"{len(tried) - len(verdicts)} survivors are left: run the same again")
+    if not again:
+        drawn = chosen = [x for x in drawn if x in verdicts]
+    survivors = [x for x in chosen if verdicts.get(x, "survived") == "survived"]
     counts = Counter(verdicts.values())
     if again:
         counts["timed out"] += old["timed_out"]
@@ -200,8 +214,10 @@ def main(
             **summary,
             "before": old.get("before") or first or None,
             "seconds": round(time.monotonic() - began),
-            "tests": len(runner.tests.seconds),
-            "tests_left_out": runner.left_out,
+            "tests": old["tests"] if only else len(runner.tests.seconds),
+            "tests_left_out": sorted({*old["tests_left_out"], *runner.left_out})
+            if only
+            else runner.left_out,
             "survivors": [
                 {k: v for k, v in asdict(x).items() if k != "code"} | {"reason": reasons.get(x.key)}
                 for x in survivors
@@ -366,7 +382,9 @@ class _Meaning(ast.NodeTransformer):
 class Runner:
     """Forks a child for each mutant, each in a copy of the checkout of its own."""
 
-    def __init__(self, home: Path, folders: list[str], longest: float, processes: int) -> None:
+    def __init__(
+        self, home: Path, folders: list[str], longest: float, processes: int, skipped: list[str]
+    ) -> None:
         for name in IMPORTED:
             importlib.import_module(name)
         if any(name.split(".")[0] == "dlnotes" for name in sys.modules):
@@ -384,16 +402,18 @@ class Runner:
         first = self.slots[0]
         shutil.copytree(self.original, first / "checkout")
         self.kernels = home / "kernels"
-        for measured in (
-            True,
-            False,
-        ):  # which tests run which lines; then the times, kernels cached
+        self.skipped = {*skipped}
+        # Which tests run which lines; then the times, kernels cached.
+        for measured in (True, False):
             pid = self._start(first, None, measured)
             os.waitpid(pid, 0)
+            passed, failed, waited = json.loads((first / "passed.json").read_text("utf-8"))
+            if measured:  # which takes time itself
+                self.skipped |= {k for k, s in passed.items() if s > 10 * longest}
         for slot in self.slots[1:]:
             shutil.copytree(first / "checkout", slot / "checkout")
-        passed, failed = json.loads((first / "passed.json").read_text("utf-8"))
-        self.left_out = sorted(failed + [k for k, s in passed.items() if s > longest])
+        slow = [k for k, s in passed.items() if s > longest]
+        self.left_out = sorted({*failed, *slow, *self.skipped})
         data = coverage.CoverageData(str(first / "coverage"))
         data.read()
         self.tests = Tests(
@@ -404,16 +424,18 @@ class Runner:
             },
         )
         total = sum(self.tests.seconds.values())
-        self.limit = 60 + 4 * total
+        self.limit = 60 + 4 * sum(waited[name] for name in self.tests.seconds)
         print(f"{len(self.tests.seconds)} tests, {total:.0f} s; left out: {self.left_out}")
 
-    def run(self, mutants: list[Mutant], partial: Path) -> dict[Mutant, Verdict]:
-        """The verdict on each mutant; those reached so far are kept in a file."""
+    def run(self, mutants: list[Mutant], partial: Path, until: float) -> dict[Mutant, Verdict]:
+        """The verdict on each mutant that begins in time; those so far are kept in a file."""
         known = json.loads(partial.read_text("utf-8")) if partial.exists() else {}
         verdicts: dict[Mutant, Verdict] = {x: known[x.digest] for x in mutants if x.digest in known}
         waiting, free = [x for x in reversed(mutants) if x not in verdicts], list(self.slots)
         running: dict[int, tuple[Mutant, Path, float]] = {}
         while waiting or running:
+            if time.monotonic() > until:
+                waiting.clear()
             while waiting and free:
                 mutant, slot = waiting.pop(), free.pop()
                 file = slot / "checkout" / mutant.file
@@ -497,7 +519,7 @@ class Runner:
                 data, include=[str(slot / "checkout/src/*")], config_file=False
             )
             watch.start()
-        plugin = Plugin(tests, self.kernels, slot / "passed.json", watch)
+        plugin = Plugin(tests, self.skipped, self.kernels, slot / "passed.json", watch)
         status = pytest.main([*arguments, *self.folders], plugins=[plugin])
         if watch:
             watch.stop()
@@ -514,18 +536,24 @@ class Plugin:
     def __init__(
         self,
         order: list[str] | None,
+        skipped: set[str],
         kernels: Path,
         passed: Path,
         watch: coverage.Coverage | None,
     ) -> None:
-        self._order, self._kernels, self._passed, self._watch = order, kernels, passed, watch
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._order, self._skipped = order, skipped
+        self._kernels, self._passed, self._watch = kernels, passed, watch
+        self._made: Path | None = None
+        self._seconds: dict[str, float] = {}
+        self._waited: defaultdict[str, float] = defaultdict(float)
         self._failed: set[str] = set()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Those in order, in that order."""
-        if self._order is not None:
+        """Those in order, in that order; without one, all but those to skip."""
+        if self._order is None:
+            items[:] = [item for item in items if item.nodeid not in self._skipped]
+        else:
             place = {name: i for i, name in enumerate(self._order)}
             items[:] = sorted(
                 (item for item in items if item.nodeid in place), key=lambda x: place[x.nodeid]
@@ -533,10 +561,12 @@ class Plugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Say whose lines are run."""
+        """Say whose lines are run, and take the time."""
         if self._watch:
             self._watch.switch_context(item.nodeid)
+        began = sum(os.times()[:4])
         result = yield
+        self._seconds[item.nodeid] = sum(os.times()[:4]) - began
         if self._watch:
             self._watch.switch_context("")
         return result
@@ -545,15 +575,16 @@ class Plugin:
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
         """Without them every mutant would compile its kernels again."""
         result = yield
-        if fixturedef.argname == "_own_cache" and self._kernels.exists():
-            lent = Path(os.environ["DLNOTES_CACHE"], "kernels")
-            shutil.copytree(self._kernels, lent, dirs_exist_ok=True)
-            lent.chmod(0o700)
+        if fixturedef.argname == "_own_cache":
+            self._made = Path(os.environ["DLNOTES_CACHE"], "kernels")  # gone when the session ends
+            if self._kernels.exists():
+                shutil.copytree(self._kernels, self._made, dirs_exist_ok=True)
+                self._made.chmod(0o700)
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add the time of a phase."""
-        self._seconds[report.nodeid] += report.duration
+        """Add the time of a phase, pauses included."""
+        self._waited[report.nodeid] += report.duration
         if not report.passed:
             self._failed.add(report.nodeid)
 
@@ -562,10 +593,10 @@ class Plugin:
         """Of the code as it is: what passes, and the kernels."""
         if self._order is None:
             passed = {k: s for k, s in self._seconds.items() if k not in self._failed}
-            self._passed.write_text(json.dumps([passed, sorted(self._failed)]), "utf-8")
-            made = Path(os.environ.get("DLNOTES_CACHE", ""), "kernels")
-            if made.is_dir():
-                shutil.copytree(made, self._kernels, dirs_exist_ok=True)
+            figures = [passed, sorted(self._failed), self._waited]
+            self._passed.write_text(json.dumps(figures), "utf-8")
+            if self._made and self._made.is_dir():
+                shutil.copytree(self._made, self._kernels, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -154,6 +154,15 @@ def test_rrelu_in_evaluation_equals_torch():
     close(RReLU(0.2, 0.6).eval()(x), F.rrelu(x, 0.2, 0.6, training=False))
 
 
+def test_rrelu_slope_is_the_mean_one_and_in_training_there_is_none():
+    x = points(1000).detach()
+    one = torch.ones_like(x)
+    close(rrelu.slope(x), torch.where(x > 0, one, 11 / 48))
+    close(RReLU(0.2, 0.6).eval().slope(x), torch.where(x > 0, one, 0.4))
+    with pytest.raises(ValueError, match="training must be False"):
+        RReLU().slope(x)
+
+
 def test_rrelu_uses_the_same_noise_in_the_backward_pass():
     x = points(1000)
     y = rrelu(x, training=True)

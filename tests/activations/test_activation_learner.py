@@ -103,6 +103,7 @@ def test_the_module():
     assert pickle.loads(pickle.dumps(softsign)) is softsign
     assert pickle.loads(pickle.dumps(softsign.slope)) is softsign.slope
     assert list(inspect.signature(softsign.slope).parameters) == ["x"]
+    assert softsign.slope.__doc__.startswith("The derivative of softsign ")
     assert isinstance(pickle.loads(pickle.dumps(module)), Softsign)
 
 
@@ -167,4 +168,10 @@ def test_a_slope_that_asks_for_what_is_not_there_is_refused():
 
         @activation(lambda y: 1 - y)
         def softsign(x: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(TypeError, match=r"bent: .* must be among x, a, low and its mask, got y"):
+
+        @activation(lambda y: 1 - y)
+        def bent(x: Tensor, a: Tensor, low: float = 0.5) -> Tensor:
             return x

@@ -206,6 +206,16 @@ def test_no_compiler_no_loop(monkeypatch, tmp_path):
         assert torch.equal(elementwise(f)(x), f(x))
 
 
+def test_a_decorated_formula_keeps_its_name_and_its_text():
+    def cube(x):
+        """x³."""
+        return x * x * x
+
+    decorated = elementwise(cube)
+    assert (decorated.__name__, decorated.__doc__) == ("cube", "x³.")
+    assert decorated(torch.tensor([2.0])).item() == 8
+
+
 def test_a_broken_compiler_is_not_used(monkeypatch, tmp_path):
     compiler()
     wrong = tmp_path / "cc"

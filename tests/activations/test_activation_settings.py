@@ -41,8 +41,10 @@ def test_a_setting_is_finite_in_the_precision_of_x(argument, value, dtype):
     ids=repr,
 )
 def test_a_setting_is_a_number(argument, value):
-    with pytest.raises(TypeError, match=rf"^{argument} must be a finite number.*, got "):
+    got = f"a tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+    with pytest.raises(TypeError, match=rf"^{argument} must be a finite number.*, got ") as error:
         NUMBERS[argument](torch.randn(3), value)
+    assert str(error.value).endswith(f", got {got}")
 
 
 @every

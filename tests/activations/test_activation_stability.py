@@ -1,11 +1,13 @@
 """Slopes far out, where the textbook forms underflow to 0."""
 
+import runpy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from compiling import compiles
-from dlnotes.activations import elu, relu, sigmoid, softplus, tanh
+from dlnotes.activations import _elementwise, elu, relu, sigmoid, softplus, stability, tanh
 from dlnotes.activations.stability import FAR, slopes, table, ulps
 
 each = pytest.mark.parametrize("far", FAR, ids=lambda far: far.name)
@@ -37,6 +39,35 @@ def test_no_overflow_at_the_largest_numbers():
 def log1p_of_exp(x):
     """Softplus; F.softplus itself is x from 20 on."""
     return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
+
+
+def test_the_series_of_log1p_is_that_of_artanh(monkeypatch):
+    """In float64, which shows digits of the coefficients that float32 does not."""
+    monkeypatch.setattr(_elementwise, "_compiles_in_float32_on_a_cpu", lambda x: x.is_cpu)
+    s = torch.linspace(0, 1 / 3, 101, dtype=torch.float64)
+    series = sum(2 * s**k / k for k in range(1, 14, 2))
+    torch.testing.assert_close(_elementwise.log1p(2 * s / (1 - s)), series, rtol=1e-14, atol=0)
+
+
+def test_series_are_for_float32_on_a_cpu(monkeypatch):
+    asked, x = _elementwise._compiles_in_float32_on_a_cpu, torch.zeros(1)
+    assert not asked(x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert [asked(each) for each in (x, x.double(), x.to("meta"))] == [True, False, False]
+
+
+@pytest.mark.parametrize("name", ["expm1", "log1p"])
+def test_series_for_the_compiler_keep_the_digits_in_eager_torch_too(name, monkeypatch):
+    """What torch.compile traces instead of torch's function, which takes seconds to compile."""
+    monkeypatch.setattr(_elementwise, "_compiles_in_float32_on_a_cpu", lambda x: x.is_cpu)
+    sizes = torch.logspace(-30, 2, 10_001)
+    x = torch.cat([-sizes, torch.tensor([-29.9, -30.1, -104.0, -3e38, float("-inf")])])
+    if name == "log1p":
+        x = torch.cat([sizes[sizes < 1], torch.linspace(0.1, 1, 10_001)])
+    y, truth = getattr(_elementwise, name)(x), getattr(torch, name)(x.double())
+    assert ulps(y.abs(), truth.abs()).max() <= 2
+    assert torch.equal(y.signbit(), truth.signbit())
+    assert getattr(_elementwise, name)(torch.zeros(1)).item() == 0
 
 
 backends = pytest.mark.parametrize(
@@ -85,5 +116,11 @@ def test_torch_compile_keeps_the_digits_of_the_sigmoid(backend):
     assert dx[-1].isnan()
 
 
-def test_the_table_shows_it():
+def test_the_table_shows_it(capsys):
+    lines = table().splitlines()
+    assert lines[1] == "|---|---|---|---|---|---|"
+    assert [line.split()[1] for line in lines[2::3]] == ["sigmoid′", "tanh′", "elu′"]
+    assert all(0 <= int(line.split()[-2]) <= 2 for line in lines[2:])
+    runpy.run_path(stability.__file__, run_name="__main__")
+    assert capsys.readouterr().out.splitlines() == lines
     assert "| sigmoid′ | 17 | 4.14e-08 | 0 | 4.14e-08 |" in table()

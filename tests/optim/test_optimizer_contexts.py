@@ -170,7 +170,7 @@ def test_unknown_arguments_are_refused(rule, arguments, meant):
 
 def test_a_slip_in_a_group_is_said_and_other_entries_are_not():
     p = Parameter(torch.ones(1))
-    with pytest.warns(UserWarning, match="'weigth_decay'.*did you mean 'weight_decay'"):
+    with pytest.warns(UserWarning, match="^Adam does not know 'weigth_decay'.*'weight_decay'"):
         Adam([{"params": [p], "weigth_decay": 0.1}])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -296,21 +296,57 @@ def test_hyper_parameters_of_any_kind(fused):
         moved()
 
 
+def test_whole_numbers_and_flags_arrive_as_such():
+    seen = []
+
+    class Repeated(UpdateRule):
+        elementwise = True
+
+        @staticmethod
+        def rule(theta, g, *, lr, times, flag):
+            seen.append((times, flag))
+            return theta - lr * g
+
+    p = Parameter(torch.ones(1))
+    p.grad = torch.ones(1)
+    Repeated([p], lr=1, times=2, flag=True, fused=False).step()
+    assert [tuple(map(type, each)) for each in seen] == [(int, bool)]
+
+
+@pytest.mark.parametrize("options", [{}, {"fused": False}, {"differentiable": True}], ids=str)
+@pytest.mark.parametrize("kind", ["small", "large", "sparse"])
+def test_a_rule_that_forgets_an_accumulator_is_an_error(kind, options):
+    class Forgetful(UpdateRule):
+        accumulators = ("m",)
+        elementwise = True
+
+        @staticmethod
+        def rule(theta, g, m, *, lr):
+            return theta - lr * (m + g)
+
+    p = torch.zeros(1 << 17 if kind == "large" else 4, 1)
+    p.grad = torch.ones_like(p)
+    if kind == "sparse":
+        p.grad = p.grad.to_sparse(1)
+    with pytest.raises(ValueError, match="shorter"):
+        Forgetful([p], lr=1.0, **options).step()
+
+
 def test_a_replaced_rule_is_used(monkeypatch):
     """What has been compiled belongs to a function, not to a class."""
 
-    class Own(UpdateRule):
+    class Replaced(UpdateRule):
         @staticmethod
         def rule(theta, g, *, lr):
             return theta - lr * g
 
     p = Parameter(torch.zeros(2))
-    optimizer = Own([p], lr=1.0)
+    optimizer = Replaced([p], lr=1.0)
     for expected in (-1.0, 0.0):
         p.grad = torch.ones(2)
         optimizer.step()
         assert p[0].item() == expected
-        monkeypatch.setattr(Own, "rule", staticmethod(lambda theta, g, *, lr: theta + lr * g))
+        monkeypatch.setattr(Replaced, "rule", staticmethod(lambda theta, g, *, lr: theta + lr * g))
 
 
 # --- states of others ----------------------------------------------------------------------------
@@ -344,6 +380,15 @@ def test_a_state_of_another_rule_is_refused(rule, other):
         optimizer.load_state_dict(stepped(other).state_dict())
     assert "\n" not in str(error.value)
     assert str(optimizer.state_dict()) == before
+
+
+def test_what_is_refused_is_said_beside_what_was_expected():
+    for rule, other, message in (
+        (Adam, torch.optim.Adam, "it has step, exp_avg, exp_avg_sq, and Adam has m, v, step; "),
+        (GradientDescent, Momentum, "it has V, and GradientDescent has none; "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stepped(rule).load_state_dict(stepped(other).state_dict())
 
 
 def test_a_state_of_another_shape_is_refused():

@@ -132,6 +132,19 @@ def test_rates_of_a_scheduler_are_converted_as_the_rate(name):
         assert converted["lr"] == pytest.approx(group["initial_lr"] / 4, rel=1e-14)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_options_that_an_older_torch_did_not_have_are_not_asked_for(name):
+    oracle = ORACLES[name]
+    reference = oracle.torch(params(), **oracle.mapped(**oracle.grid[0]))
+    steps(reference.param_groups[0]["params"], reference, 0, 2)
+    expected = from_torch(OPTIMIZERS[name], reference.state_dict())
+    old = copy.deepcopy(reference.state_dict())
+    for option in ("foreach", "capturable", "differentiable", "fused", "maximize"):
+        old["param_groups"][0].pop(option, None)
+    old["param_groups"][0].pop("decoupled_weight_decay", None)
+    assert str(from_torch(OPTIMIZERS[name], old)) == str(expected)
+
+
 REFUSED = [
     (Adam, lambda p: torch.optim.Adam(p, amsgrad=True), "amsgrad"),
     (Adam, torch.optim.AdamW, "AdamW"),
