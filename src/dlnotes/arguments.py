@@ -6,10 +6,12 @@ import difflib
 import functools
 import inspect
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, Union
 
@@ -24,7 +26,7 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers are allowed; stands beside the type in ``Annotated``.
+    """Which numbers are allowed; used as metadata in ``Annotated``.
 
     Attributes:
         least: The smallest one.
@@ -51,7 +53,7 @@ class Range:
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """Which names are allowed; stands beside ``str`` in ``Annotated``.
+    """Which names are allowed; used as metadata in ``Annotated``.
 
     Attributes:
         names: A collection, or a table whose keys are the names.
@@ -108,15 +110,42 @@ class Settings:
     """
 
     def __new__(cls, *values: Any, **given: Any) -> Self:
-        """Look at the names before ``__init__`` does."""
+        """Refuse unknown names with a UserError, before ``__init__`` raises a TypeError."""
         check_names(cls.__name__, "setting", given, fields_of(cls))
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
-            if isinstance(value, np.generic):
-                object.__setattr__(self, name, value.item())
+            object.__setattr__(self, name, plain(name, value))
         check(fields_of(type(self)), vars(self))
+
+
+def plain(name: str, value: Any) -> Any:
+    """A setting as a file can hold it: plain numbers and texts, lists and dictionaries of them.
+
+    Args:
+        name: What it is called, for messages.
+        value: Enumerations and numbers of NumPy become plain numbers, tables dictionaries.
+
+    Raises:
+        UserError: There is something else inside of a table or a list.
+    """
+
+    def convert(value: Any, inside: bool) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        for kind in (bool, int, float, str):
+            if isinstance(value, kind):
+                return kind(value.value if isinstance(value, Enum) else value)
+        if isinstance(value, Mapping):
+            return {convert(key, True): convert(each, True) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(convert(each, True) for each in value)
+        if inside and value is not None:
+            raise UserError(f"{name} may hold numbers, texts and lists of them, not {value!r}")
+        return value
+
+    return convert(value, False)
 
 
 def fields_of(settings: type[Settings]) -> dict[str, Any]:
@@ -209,8 +238,10 @@ def _allows(hint: Any, value: Any) -> bool:
     if hint in (int, float):
         numeric = isinstance(value, int if hint is int else int | float)
         number = numeric and not isinstance(value, bool)
+        if number and hint is float and isinstance(value, int):
+            return abs(value) <= sys.float_info.max
         return number and (isinstance(value, int) or math.isfinite(value))
-    if hint in (bool, str, Path, types.NoneType):
+    if hint in (bool, str, Path, types.NoneType) or is_dataclass(hint):
         return isinstance(value, hint)
     return True
 
@@ -229,7 +260,12 @@ def _say(hint: Any, value: Any) -> str:
     """What `hint` allows; of a number that is merely out of range, the range."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        rules = " and ".join(map(str, inner[1:]))
+        found = [rule for rule in inner[1:] if isinstance(rule, Range | OneOf)]
+        rules = " and ".join(map(str, found))
+        if any(isinstance(rule, OneOf) for rule in found):
+            return rules
+        if not found:
+            return _say(inner[0], value)
         if _allows(inner[0], value):
             return rules
         return f"{_say(inner[0], value)} {'of ' * rules.startswith('at least')}{rules}"
@@ -238,6 +274,8 @@ def _say(hint: Any, value: Any) -> str:
     if origin is tuple:
         each = inner[:1] if inner[1:] == (...,) else inner
         return f"a tuple ({', '.join(_say(one, None) for one in each)}{', …' * (each != inner)})"
+    if is_dataclass(hint) and isinstance(hint, type):
+        return f"a {hint.__name__}"
     if isinstance(origin, type):
         return "a mapping" if issubclass(origin, Mapping) else "a list"
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))

@@ -110,7 +110,7 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
             UserError: Texts, labels or parameters that cannot be used; a training that diverged.
             KeyboardInterrupt: A signal came.
         """
-        for name in unsupported:
+        for name in [name for name, value in unsupported.items() if value is not None]:
             instead = "; see class_weights" if name == "sample_weight" else ""
             raise UserError(f"{type(self).__name__} does not support {name}{instead}")
         if y is None:
@@ -118,6 +118,7 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         texts, labels = self._texts(X), as_labels(y, "y")
+        y = column_or_1d(y, warn=True) if hasattr(y, "__array__") else np.array(labels)
         check_pairs(texts, labels, ("X", "y"))
         settings = {name: getattr(self, name) for name in _DEFAULTS}
         settings["optimizer_settings"] = settings["optimizer_settings"] or {}
@@ -134,7 +135,7 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
             )
         except Interrupted as error:  # a search would take it for a failed fit, and go on
             raise KeyboardInterrupt from error
-        self.classes_ = np.unique(column_or_1d(y, warn=True))
+        self.classes_ = np.unique(y)
         self.n_features_in_ = 1
         if (names := _column_names(X)) is not None:
             self.feature_names_in_ = names

@@ -408,7 +408,7 @@ def test_the_likelihood_of_a_label_gives_the_loss_of_all_scores(dataset, options
 
 
 def test_a_setting_that_a_later_version_adds_has_its_old_meaning(monkeypatch, tmp_path):
-    monkeypatch.setitem(fit_module.MEANING_BEFORE, "decay", 0.0)
+    monkeypatch.setitem(fit_module.DEFAULTS_BEFORE, "decay", 0.0)
     before, path = {"lr": 1, "widths": (2, 3), "gone": 5}, tmp_path / "c.pt"
     check = fit_module.check_same_settings
     check(path, before, {"lr": 1, "widths": [2, 3], "decay": 0.0})

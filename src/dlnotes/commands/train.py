@@ -105,7 +105,7 @@ def main(
     elif bootstrap:
         dataset = ensemble.bootstrap(dataset, seed)
     files = {"train": train, "dev": dev, "test": test, "data_dir": data_dir}
-    said = {
+    options = {
         "model": model,
         "corpus": None if train else name,
         **{option: path and path.absolute() for option, path in files.items()},
@@ -118,10 +118,9 @@ def main(
         "checkpoint_every": checkpoint_every,
     }
     create_run_folder(out, resume)
-    if (
-        not resume
-    ):  # otherwise it has one, and whether the settings are the same is still to be seen
-        config_file.write(out, said)
+    # A resumed run has one, and whether its settings are the same is still to be seen.
+    if not resume:
+        config_file.write(out, options)
     with told_how_to_go_on():
         _, record = train_classifier(
             dataset,

@@ -68,7 +68,7 @@ def train(
         split_files(data_dir, test, (reading.source, reading.target))
     data = load_pairs(data_dir, reading)
     create_run_folder(out, resume)
-    said = {
+    options = {
         "data_dir": data_dir.absolute(),
         "test": test,
         "model": model,
@@ -78,10 +78,9 @@ def train(
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    if (
-        not resume
-    ):  # otherwise it has one, and whether the settings are the same is still to be seen
-        config_file.write(out, said)
+    # A resumed run has one, and whether its settings are the same is still to be seen.
+    if not resume:
+        config_file.write(out, options)
     with told_how_to_go_on():
         _, record = train_translator(
             data,
@@ -123,7 +122,7 @@ def translate(
         beam: Hypotheses followed; 1 is greedy.
         max_length: Tokens of a translation at most.
         length_penalty: More favours longer translations.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
     """
     if texts and file:
         raise UserError("give texts or --file, not both")
@@ -154,7 +153,7 @@ def score(
         reference: Its true translation, line by line.
         beam: Hypotheses followed; 1 is greedy.
         length_penalty: More favours longer translations.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         json_file: Write the figures here, too.
     """
     texts, references = read_pairs(source, reference)

@@ -34,11 +34,11 @@ class Dataset:
     Attributes:
         train: What the vocabulary is built on and the model learns from.
         dev: What model choice and early stopping look at.
-        vocabulary: Built on `train` alone.
+        vocabulary: Ids of the tokens; by default built on `train` alone.
         label_names: Label of each class number, as text.
-        labels: The same as `load_dataset` was given it.
+        labels: The labels as `load_dataset` was given them.
         reading: How the sources were read.
-        described: What records of trainings say of the documents.
+        described: Description of the data for the record of a run.
         fingerprints: SHA-256 of each source read so far.
     """
 
@@ -114,7 +114,7 @@ def load_dataset(
         labels: The classes in the order of their numbers; sources have their text. Default: those
             of the training documents, sorted.
         seed: Deprecated, the old name of `split_seed`.
-        settings: Fields of `reading` that are to be others.
+        settings: Fields of `reading` to override.
 
     Raises:
         UserError: What reading raises; fewer than two classes; too few documents.
@@ -145,6 +145,8 @@ def load_dataset(
             "a classifier needs at least two (is the right column the label?)"
         )
     labels = list(labels or texts.label_names)
+    if len(set(labels)) < len(labels):
+        raise UserError(f"labels must be different from one another, not {labels}")
     label_names = list(map(str, labels))
     fingerprints = {"train": texts.fingerprint}
     train_indices = np.arange(len(texts))
@@ -186,7 +188,13 @@ def load_dataset(
         label_names=label_names,
         labels=labels,
         reading=reading,
-        described={"corpus": name, "bootstrap": False, "boost": [], **asdict(reading)},
+        described={
+            "corpus": name,
+            "labels": labels,
+            "bootstrap": False,
+            "boost": [],
+            **asdict(reading),
+        },
         fingerprints=fingerprints,
         _test=test,
         _tokenize=read,

@@ -86,7 +86,7 @@ class ParallelText:
         tokenizer: Name of the tokenization.
         folder: Where the files are.
         languages: Their suffixes, source and target.
-        described: What records of trainings say of the pairs.
+        described: Description of the data for the record of a run.
         fingerprints: SHA-256 of each file read so far.
     """
 
@@ -124,7 +124,7 @@ def load_pairs(
         folder: Holds ``train.SOURCE``, ``train.TARGET``, ``DEV.SOURCE`` and ``DEV.TARGET``.
         reading: How to read them; default `PairReading()`.
         tokenizer: A name in `dlnotes.data.tokenization.TOKENIZERS`.
-        settings: Fields of `reading` that are to be others.
+        settings: Fields of `reading` to override.
 
     Raises:
         UserError: Missing, unreadable or misaligned files; a setting out of range.

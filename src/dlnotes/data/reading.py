@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dlnotes.arguments import Count, Range, Seed, Settings
+from dlnotes.arguments import Count, OneOf, Range, Seed, Settings
+from dlnotes.data.tokenization import TOKENIZERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,23 +17,23 @@ class Limits(Settings):
     """Tokens that are rarer in the training documents become unknown."""
 
     max_size: Count | None = None
-    """Size of the vocabulary at most."""
+    """Maximum size of the vocabulary."""
 
     max_tokens: Count | None = None
-    """Longer documents are read up to here."""
+    """Documents are truncated to this many tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(Limits):
     """How labelled texts become documents; see `load_dataset`."""
 
-    tokenizer: str | None = None
+    tokenizer: Annotated[str, OneOf(TOKENIZERS)] | None = None
     """basic_english, cased (the same without lower-casing), sentences (the first with sentence ends
     marked), words (all punctuation kept) or characters (Chinese and the like). Default: sentences
     for models that read sentences, basic_english for the others."""
 
-    dev_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
-    """Share of the training documents that becomes dev where there are no dev documents: drawn
+    dev_fraction: Annotated[float, Range(1e-5, below=1)] = 0.1
+    """Fraction of the training documents that becomes dev where there are no dev documents: drawn
     class by class."""
 
     split_seed: Seed | None = None

@@ -44,7 +44,7 @@ class VectorLearning(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TextLearning(VectorLearning):
-    """How they are learned from raw text; see `learn_from`."""
+    """How word vectors are learned from raw text; see `learn_from`."""
 
     tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "basic_english"
     """How texts become tokens: as for the classifier which is to start from the vectors."""
@@ -80,7 +80,7 @@ def learn_vectors(
         vocabulary: What the documents are numbered by.
         learning: How to learn them; default `VectorLearning()`.
         on_epoch: Called after each pass with the number of passes done.
-        settings: Fields of `learning` that are to be others.
+        settings: Fields of `learning` to override.
 
     Returns:
         A vector of each token that occurs, the unknown word included.
@@ -144,7 +144,7 @@ def learn_from(
         learning: How to learn them; default `TextLearning()`.
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
         on_epoch: Called after each pass with the number of passes done.
-        settings: Fields of `learning` that are to be others.
+        settings: Fields of `learning` to override.
 
     Returns:
         How many vectors the file has.

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dlnotes.data.vocabulary import PAD
-from dlnotes.training.evaluate import check_scores
+from dlnotes.training.evaluate import check_scores, evaluating
 from dlnotes.training.explain import OCCLUSION, Explanation
 
 # Of all copies of a text together: texts of up to 1,024 tokens are read without each word.
@@ -102,15 +102,12 @@ def occlusion(
     group = groups(row)
     left_out = torch.arange(-1, int(group.max()) + 1 if length else 0, device=row.device)
     parts = []
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for some in left_out.split(max(1, _BATCH_TOKENS // max(1, length))):  # -1: nothing
             gone = group == some.unsqueeze(1)  # n length
             # What stays moves to the left, in its order.
             gone, order = gone.byte().sort(dim=1, stable=True)
             parts.append(model(row[order].masked_fill(gone.bool(), PAD)).cpu())
-    model.train(was_training)
     scores = check_scores(torch.cat(parts), "the model")
     if label is None:
         label = int(scores[0].argmax())

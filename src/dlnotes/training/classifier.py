@@ -33,7 +33,7 @@ from dlnotes.models import MODELS
 from dlnotes.models.averaging import average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
 from dlnotes.training.device import choose_device
-from dlnotes.training.evaluate import Metrics, check_scores, metrics
+from dlnotes.training.evaluate import Metrics, check_scores, evaluating, metrics
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
 from dlnotes.training.folder import CLASSIFIER, CONFIG
 from dlnotes.training.scoring import scores
@@ -324,7 +324,7 @@ class TextClassifier(Classifier):
     def load(
         cls, folder: str | Path, device: torch.device | str = "cpu"
     ) -> TextClassifier | Ensemble:
-        """Read what `save` wrote, or what that of an `Ensemble` did.
+        """Load a classifier or an ensemble from its folder.
 
         Args:
             folder: The classifier's folder, or a run's, which has it inside.
@@ -412,26 +412,26 @@ class TextClassifier(Classifier):
     def explain_documents(
         self, documents: Documents, indices: Iterable[int]
     ) -> Iterator[Explanation]:
-        """The same of documents that are tokenized already, one by one."""
+        """Like `explain`, for documents that are tokenized already; a generator."""
         explain: Any = getattr(self.model, "explain", None)
-        was_training = self.model.training
-        self.model.eval()
-        for i in indices:
-            tokens = documents.batch(np.array([i])).tokens.to(self.device)
-            with torch.inference_mode():
-                probability, best = self.model(tokens).softmax(-1)[0].max(0)
-                attention = explain(tokens) if explain else {}
-            words = documents.text(i).split()
-            if not explain:
-                attention = {
-                    evidence(tokens[0]): occlusion(self.model, tokens, label=int(best))[None]
+        with evaluating(self.model):
+            for i in indices:
+                tokens = documents.batch(np.array([i])).tokens.to(self.device)
+                with torch.inference_mode():
+                    probability, best = self.model(tokens).softmax(-1)[0].max(0)
+                    attention = explain(tokens) if explain else {}
+                words = documents.text(i).split()
+                if not explain:
+                    attention = {
+                        evidence(tokens[0]): occlusion(self.model, tokens, label=int(best))[None]
+                    }
+                # The model may have widened the row.
+                weights = {
+                    n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()
                 }
-            # The model may have widened the row.
-            weights = {n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()}
-            method = ATTENTION if explain else OCCLUSION
-            label = self.label_names[int(best)]
-            yield Explanation(label, float(probability), words, weights, method)
-        self.model.train(was_training)
+                method = ATTENTION if explain else OCCLUSION
+                label = self.label_names[int(best)]
+                yield Explanation(label, float(probability), words, weights, method)
 
 
 @dataclass

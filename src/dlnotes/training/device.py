@@ -27,7 +27,7 @@ def choose_device(name: str, *, amp: bool = False) -> torch.device:
         raise UserError(f"device is {name}, but torch sees no CUDA device here; use cpu or auto")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("device is mps, but torch has no MPS here; use cpu or auto")
-    found = {"cpu": 1, "mps": 1}.get(kind) or torch.cuda.device_count()
+    found = torch.cuda.device_count() if kind == "cuda" else 1
     if number and int(number) >= found:
         raise UserError(f"device is {name}, but there are {found} of them, counted from 0")
     if amp and kind != "cuda":

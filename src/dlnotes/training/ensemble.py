@@ -273,7 +273,7 @@ def bootstrap(dataset: Dataset, seed: Seed) -> Dataset:
         seed: Decides the draw.
     """
     n = len(dataset.train)
-    return _drawn(dataset, np.full(n, 1 / n), seed, bootstrap=True)
+    return _drawn(dataset, np.full(n, 1 / n), seed, bootstrap=True, bootstrap_seed=seed)
 
 
 def _drawn(dataset: Dataset, probabilities: Any, seed: int, **described: Any) -> Dataset:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,7 +32,7 @@ class Figures(Protocol):
 
     @property
     def score(self) -> float:
-        """What the best epoch has most of."""
+        """The figure that selects the best epoch; higher is better."""
         ...
 
     def summary(self) -> dict[str, float]:
@@ -95,7 +97,7 @@ class Metrics:
 
     @property
     def score(self) -> float:
-        """What the best epoch has most of: the accuracy."""
+        """The figure that selects the best epoch, higher is better: the accuracy."""
         return self.accuracy
 
     def summary(self) -> dict[str, float]:
@@ -118,6 +120,22 @@ class Metrics:
         }
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while.
+
+    A model that is in it already is left alone, so that several threads may use it at a time.
+    """
+    if not model.training:
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
 def scores(
     model: nn.Module, documents: Documents, *, device: torch.device | str = "cpu", amp: bool = False
 ) -> Float[Tensor, "n c"]:
@@ -129,16 +147,14 @@ def scores(
         device: Where to compute.
         amp: Compute in bf16 where autocast allows it.
     """
-    was_training = model.training
-    model.eval()
     batches = by_length(documents.lengths, _BATCH_TOKENS)
     parts = []
     device = torch.device(device)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
+    with evaluating(model), torch.inference_mode(), autocast:
         for indices in batches:
             tokens = documents.batch(indices).tokens.to(device, non_blocking=True)
             parts.append(model(tokens).float())
-    model.train(was_training)
     shuffled = torch.cat(parts).cpu()
     result = torch.empty_like(shuffled)
     result[torch.from_numpy(np.concatenate(batches))] = shuffled
@@ -146,7 +162,7 @@ def scores(
 
 
 def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c"]:
-    """Return the scores if they give probabilities: of others the best class means nothing.
+    """Return the scores, or raise if a row has no valid softmax.
 
     Args:
         logits: Unnormalised scores.
@@ -201,7 +217,7 @@ class SequenceMetrics:
 
     @property
     def score(self) -> float:
-        """What the best epoch has most of: the accuracy."""
+        """The figure that selects the best epoch, higher is better: the accuracy."""
         return self.accuracy
 
     def summary(self) -> dict[str, float]:
@@ -254,7 +270,7 @@ class MultiLabelMetrics:
 
     @property
     def score(self) -> float:
-        """What the best epoch has most of: micro-F1."""
+        """The figure that selects the best epoch, higher is better: micro-F1."""
         return self.micro_f1
 
     def summary(self) -> dict[str, float]:

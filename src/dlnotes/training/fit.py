@@ -30,14 +30,14 @@ from dlnotes.training.progress import Progress
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.sound import defect
 
-MEANING_BEFORE: dict[str, Any] = {}
-"""What a setting that a later version added stands for in the checkpoints of earlier versions."""
+DEFAULTS_BEFORE: dict[str, Any] = {}
+"""What earlier versions did where a setting was added later: its value for their checkpoints."""
 
 _REPORT_EVERY = 10  # updates: reading a value waits for the device
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
-    """Training was stopped by a signal, after the checkpoint was written."""
+    """Training was stopped by a signal, after the checkpoint, if there is one, was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,14 @@ class Fitting(Settings):
     """Passes over the training documents, at most."""
 
     batch_size: Natural | None = 64
-    """Documents per update: 1 is SGD, 0 is all of them (batch gradient descent)."""
+    """Documents per update: 1 is SGD, 0 or None is all of them (batch gradient descent)."""
 
     schedule: Annotated[str, OneOf(SCHEDULES)] = "constant"
     """Learning rate over the steps: constant, linear (down to 0), inverse_sqrt or halving (after
     each eighth of the steps)."""
 
     warmup: Share = 0.0
-    """Share of the steps in which the learning rate rises."""
+    """Fraction of the steps over which the learning rate rises linearly."""
 
     clip_norm: Positive | None = None
     """Scale the gradients down to this total norm."""
@@ -64,7 +64,7 @@ class Fitting(Settings):
     """Stop after so many epochs without a better one on the dev split."""
 
     seed: Seed = 0
-    """Decides the documents' order; also initial weights and dropout where a run is started."""
+    """Decides the documents' order. A run also seeds initial weights and dropout with it."""
 
     amp: bool = False
     """Compute in bf16 autocast."""
@@ -100,7 +100,7 @@ class TrainingState:
     seconds: float = 0.0
     train_seconds: float = 0.0
     documents: int = 0
-    best: tuple[float, float] = (-1.0, 0.0)
+    best: tuple[float, float] = (-math.inf, 0.0)
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -132,7 +132,7 @@ def fit(
     board: Board | None = None,
     progress: bool = True,
 ) -> TrainingState:
-    """Train `model`; it ends with the weights of its best epoch on `dev`.
+    """Train `model`; it ends in training mode, with the weights of its best epoch on `dev`.
 
     The best epoch is the one with the highest score on `dev` (see `Figures`) and, among equals, the
     lowest loss. A model that is `Constrained` has its weights constrained after each update.
@@ -141,9 +141,9 @@ def fit(
         model: Already on `device`.
         optimizer: Any optimizer over the model's parameters.
         objective: What the model is trained and measured for.
-        train: What to learn from.
-        dev: What early stopping and the choice of the epoch look at; without it the last epoch is
-            the best.
+        train: Training examples.
+        dev: Examples that early stopping and the choice of the epoch depend on; without them the
+            last epoch is the best.
         fitting: How to go through `train`. Dropout draws from torch's global generator.
         device: Where to compute.
         stop_after: Stop after so many of the epochs; the schedule still spreads over all of them.
@@ -152,8 +152,8 @@ def fit(
             at the end.
         checkpoint_every: Updates between two checkpoints; 0 for none before the end.
         resume: Go on from `checkpoint`, bit for bit.
-        settings: Stored in the checkpoint and compared on resuming.
-        board: Where curves, histograms and figures go.
+        settings: Stored in the checkpoint and compared on resuming; default: those of `fitting`.
+        board: TensorBoard writer.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -161,18 +161,27 @@ def fit(
 
     Raises:
         UserError: The loss, the loss on `dev`, a weight or a state of the optimizer is not finite,
-            or a weight has grown beyond all measure; a checkpoint that does not fit; bad
+            or a weight exceeds 1.8e19; a checkpoint that does not fit; bad
             arguments. No checkpoint is written then: the one before stays as it is.
-        Interrupted: SIGINT or SIGTERM came; the checkpoint was written first.
+        Interrupted: SIGINT or SIGTERM came; the checkpoint, if there is one, was written first.
     """
+    if not isinstance(objective, Objective):
+        raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
+    for name, examples in (("train", train), ("dev", dev)):
+        if examples is not None and not len(examples):
+            raise UserError(f"{name} has no documents")
     loop = _Loop(model, optimizer, objective, train, dev, fitting, torch.device(device), bucket)
-    loop.settings, loop.board = settings, board
+    loop.settings, loop.board = asdict(fitting) if settings is None else settings, board
     loop.checkpoint, loop.checkpoint_every = checkpoint, checkpoint_every
     if resume:
         loop.resume()
     loop.check_before_the_first_update(resume)
     last = fitting.epochs if stop_after is None else min(stop_after, fitting.epochs)
-    with _signals() as stop, Progress(loop.steps, loop.state.step, shown=progress) as bar:
+    with (
+        _signals() as stop,
+        torch.enable_grad(),
+        Progress(loop.steps, loop.state.step, shown=progress) as bar,
+    ):
         loop.run(last, bar, stop)
     return loop.state
 
@@ -215,11 +224,11 @@ class _Loop:
         self.model.train()
         while state.epoch < last and not self.out_of_patience():
             self.epoch(bar, stop)
-            if stop() and state.epoch < last:
+            if stop():
                 self.save()
                 raise Interrupted
         self.save()
-        if self.dev is not None:
+        if self.best_weights:  # none if the whole training had no dev documents
             self.model.load_state_dict(self.best_weights)
 
     def out_of_patience(self) -> bool:
@@ -329,12 +338,12 @@ class _Loop:
         )
 
     def check(self) -> None:
-        """Refuse to go on with weights that are no numbers."""
+        """Refuse to go on with weights that are not finite."""
         if found := defect(self.model, self.optimizer):
             raise self.diverged(found)
 
     def check_before_the_first_update(self, resumed: bool) -> None:
-        """Refuse to begin with such weights."""
+        """Refuse to begin with weights that are not finite."""
         found = defect(self.model, self.optimizer)
         if not found and any(w.isnan().any() for w in self.best_weights.values()):
             found = "the best epoch's weights hold NaN"
@@ -383,13 +392,15 @@ class _Loop:
 def check_same_settings(
     checkpoint: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
 ) -> None:
-    """Require the settings of a checkpoint; one that it does not have has its old meaning.
+    """Require the settings of a checkpoint.
+
+    A setting that the checkpoint lacks is taken from `DEFAULTS_BEFORE`, or else is not compared.
 
     Raises:
         UserError: One has changed.
     """
     for name, value in (now or {}).items():
-        was = (before or {}).get(name, MEANING_BEFORE.get(name, value))
+        was = (before or {}).get(name, DEFAULTS_BEFORE.get(name, value))
         if _plain(was) != _plain(value):
             raise UserError(
                 f"{checkpoint} was written with {name}={was!r}, now it is {value!r}: resume with "
@@ -398,7 +409,7 @@ def check_same_settings(
 
 
 def _plain(value: Any) -> Any:
-    """A setting with lists for tuples, which a file may not tell apart."""
+    """Replace tuples by lists: a file may not distinguish them."""
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from dlnotes.arguments import Share, check
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents, Examples
 from dlnotes.data.vocabulary import PAD
@@ -23,6 +24,7 @@ from dlnotes.training.evaluate import (
     Metrics,
     MultiLabelMetrics,
     SequenceMetrics,
+    evaluating,
     metrics,
     multi_label_metrics,
     scores,
@@ -93,7 +95,7 @@ class Objective(ABC):
 
     @abstractmethod
     def draw(self, board: Board, figures: Any, documents: Documents, **where: Any) -> None:
-        """Show in TensorBoard what of a split's figures is looked at rather than read.
+        """Write the plots and tables of a split's figures to TensorBoard.
 
         Args:
             board: Where to.
@@ -149,11 +151,12 @@ class SingleLabel(_OfDocuments):
     def __init__(
         self, class_weights: Float[Tensor, " c"] | None = None, label_smoothing: float = 0.0
     ) -> None:
-        _check_weights("class_weights", class_weights)
-        self.weights, self.label_smoothing = class_weights, label_smoothing
+        _check_smoothing(label_smoothing)
+        self.weights = _weights("class_weights", class_weights)
+        self.label_smoothing = label_smoothing
 
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
-        """The weighted mean above."""
+        """Weighted mean of the cross-entropies."""
         return mean_loss(outputs.float(), labels, self.weights, self.label_smoothing)
 
     def figures(self, logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Metrics:
@@ -176,7 +179,7 @@ class SingleLabel(_OfDocuments):
 
 
 class Hierarchical(SingleLabel):
-    """One label each, and a model that gives its log-probability alone, in O(log c).
+    """Each document has one label, and the model a hierarchical softmax: a label costs O(log c).
 
     Everything else is `SingleLabel`. Label smoothing would need the probability of every class,
     which is what such an output layer saves.
@@ -193,7 +196,7 @@ class Hierarchical(SingleLabel):
 
     @staticmethod
     def suits(model: nn.Module) -> bool:
-        """Whether a model gives that."""
+        """Whether `model` has a ``log_likelihood``."""
         return isinstance(model, GivesLogLikelihood) and model.log_likelihood is not None
 
     def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
@@ -237,14 +240,19 @@ class MultiLabel(_OfDocuments):
         label_smoothing: float = 0.0,
         threshold: float | Float[Tensor, " c"] = 0.5,
     ) -> None:
-        _check_weights("positive_weights", positive_weights)
-        if not bool(((low := torch.as_tensor(threshold)) >= 0).all() and (low <= 1).all()):
+        _check_smoothing(label_smoothing)
+        try:
+            within = bool(((low := torch.as_tensor(threshold)) >= 0).all() and (low <= 1).all())
+        except (TypeError, ValueError, RuntimeError):
+            within = False
+        if not within:
             raise UserError(f"threshold must be at least 0 and at most 1, not {threshold}")
-        self.weights, self.label_smoothing = positive_weights, label_smoothing
+        self.weights = _weights("positive_weights", positive_weights)
+        self.label_smoothing = label_smoothing
         self.threshold = threshold
 
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
-        """The mean above."""
+        """Mean binary cross-entropy."""
         smooth = self.label_smoothing
         target = (1 - smooth) * labels.float() + smooth / 2
         return F.binary_cross_entropy_with_logits(outputs.float(), target, pos_weight=self.weights)
@@ -282,6 +290,7 @@ class Sequence(Objective):
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
+        _check_smoothing(label_smoothing)
         self.label_smoothing = label_smoothing
 
     @staticmethod
@@ -296,7 +305,7 @@ class Sequence(Objective):
         return logits.flatten(0, 1)
 
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
-        """The mean above."""
+        """Mean cross-entropy per token."""
         target = self.targets(labels)
         return mean_loss(outputs.float(), target, None, self.label_smoothing)
 
@@ -309,23 +318,21 @@ class Sequence(Objective):
         amp: bool = False,
     ) -> SequenceMetrics:
         """Loss and accuracy per token."""
-        was_training = model.training
-        model.eval()
         device = torch.device(device)
         sums = torch.zeros(3, dtype=torch.float64, device=device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
+        with evaluating(model), torch.inference_mode(), autocast:
             for indices in by_length(documents.lengths, _BATCH_TOKENS):
                 tokens, labels = (x.to(device, non_blocking=True) for x in documents.batch(indices))
                 logits, target = self.forward(model, tokens, labels), self.targets(labels)
                 loss = F.cross_entropy(logits.float(), target, reduction="sum")
                 correct = logits.argmax(-1) == target
                 sums += torch.stack([loss, correct.sum(), (target >= 0).sum()])
-        model.train(was_training)
         total, correct_tokens, count = sums.tolist()
         return SequenceMetrics(total / max(1, count), correct_tokens / max(1, count), int(count))
 
     def draw(self, board: Board, figures: Any, documents: Any, **where: Any) -> None:
-        """Nothing: sequences are read."""
+        """Do nothing."""
 
 
 def mean_loss(
@@ -349,6 +356,18 @@ def mean_loss(
     return (share * each).sum() / share.sum()
 
 
-def _check_weights(name: str, weights: Tensor | None) -> None:
-    if weights is not None and not bool((weights.isfinite() & (weights >= 0)).all()):
+def _weights(name: str, weights: Any) -> Float[Tensor, " c"] | None:
+    """Weights of classes as float32."""
+    if weights is None:
+        return None
+    try:
+        found = torch.as_tensor(weights, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{name} must be numbers, one per class, not {weights!r}") from error
+    if found.dim() != 1 or not bool((found.isfinite() & (found >= 0)).all()):
         raise UserError(f"{name} must be finite and at least 0, not {weights}")
+    return found
+
+
+def _check_smoothing(label_smoothing: Any) -> None:
+    check({"label_smoothing": Share}, {"label_smoothing": label_smoothing})

@@ -21,13 +21,13 @@ WORD2VEC = "word2vec"
 """In place of a file of word vectors: learn them from the training documents."""
 
 
-def with_vectors(
+def settings_for_vectors(
     model: str,
     model_settings: dict[str, Any],
     vectors: Path | str,
     pretrained: PretrainedVectors | None,
 ) -> dict[str, Any]:
-    """Settings with what vectors decide: their length, and that TextCNN is not CNN-rand.
+    """The model's settings, completed with what the vectors decide: length, TextCNN's channels.
 
     Raises:
         UserError: The settings contradict the vectors.

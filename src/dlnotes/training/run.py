@@ -69,7 +69,7 @@ class Run:
         checkpoint: str = CHECKPOINT,
         stop_after: int | None = None,
     ) -> TrainingState:
-        """`fit` with this run's settings; the first one of a run is drawn in TensorBoard."""
+        """`fit` with this run's settings; only the first call logs to TensorBoard."""
         first = not self._states
         if self.out and self.board is None:
             self.board = Board(self.out)
@@ -94,11 +94,11 @@ class Run:
         return state
 
     def record(self, model: nn.Module, unit: str = "documents") -> dict[str, Any]:
-        """What ``metrics.json`` says of every training: provenance, settings, epochs, speed.
+        """The part of ``metrics.json`` that all trainings share: provenance, settings, epochs.
 
         Args:
             model: The trained model.
-            unit: What there is one label of.
+            unit: What the examples are called in the record's keys.
         """
         trained = sum(state.documents for state in self._states)
         busy = sum(state.train_seconds for state in self._states)

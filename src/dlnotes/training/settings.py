@@ -31,12 +31,12 @@ class Optimization(Fitting):
     """Learning rate; with adam 1e-3 suits most models, fasttext wants about 1e-2."""
 
     optimizer_settings: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(
-        default_factory=dict
+        default_factory=dict, hash=False
     )
     """The optimizer's hyper-parameters where they differ from its defaults."""
 
     label_smoothing: Share = 0.0
-    """Share of the target that is spread over all classes."""
+    """Fraction of the target that is spread over all classes."""
 
     def with_optimizer_args(self, given: Sequence[str]) -> Self:
         """The same with hyper-parameters of the optimizer from the command line.
@@ -73,9 +73,10 @@ class Training(Optimization):
     """How a classifier is trained; see `train_classifier`."""
 
     vectors: str | Path | None = None
-    """Word vectors to start from: a file of word2vec (text or binary), GloVe or fastText (.vec or
-    .bin), also .gz; or word2vec, to learn them first from the training documents, as HAN's authors
-    do. A file decides `embedding_dim`; the trained classifier does not need it."""
+    """Path of word vectors to start from, in the format of word2vec (text or binary), GloVe or
+    fastText (.vec or .bin), also .gz. Or the word word2vec: learn them from the training documents
+    first, as HAN's authors do. A file decides `embedding_dim`; the trained classifier does not need
+    it."""
 
     class_weights: Annotated[str, OneOf(("none", "balanced"))] = "none"
     """none, or balanced: a document counts in the loss with n / (classes · documents of its
@@ -83,8 +84,8 @@ class Training(Optimization):
 
     refit: bool = False
     """When dev has chosen the epoch, train once more from the start and up to that epoch, on the
-    training and dev documents together, with a vocabulary of both: a baseline without an epoch to
-    choose learns from all documents, too. The dev figures of the record are those of the first
+    training and dev documents together, with a vocabulary of both (as a baseline does, which has
+    no epoch to choose). The dev figures of the record are those of the first
     training, the test figures those of the second."""
 
     def __post_init__(self) -> None:

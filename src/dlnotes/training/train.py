@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from dlnotes.arguments import Natural, checked
+from dlnotes.arguments import Natural, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.vectors import read_vectors
@@ -59,7 +59,7 @@ def train_classifier(
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`.
         progress: Show progress.
-        settings: Fields of `training` that are to be others.
+        settings: Fields of `training` to override.
 
     Returns:
         The trained classifier and its record (what ``metrics.json`` holds).
@@ -69,23 +69,24 @@ def train_classifier(
         dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
     """
     training = replace(training or Training(), **settings)
-    every = {
+    own = plain("model_settings", model_settings or {})
+    all_settings = {
         "model": model,
-        "model_settings": dict(model_settings or {}),
+        "model_settings": own,
         **asdict(training),
         **dataset.described,
         "data": dict(dataset.fingerprints),
     }
     with Run(
         training,
-        every,
+        all_settings,
         out=out,
         device=device,
         checkpoint_every=checkpoint_every,
         resume=resume,
         progress=progress,
     ) as run:
-        train = partial(_train, run, model, model_settings or {})
+        train = partial(_train, run, model, own)
         trained = train(dataset, dataset.dev)
         score = partial(scores, device=run.device, amp=training.amp)
         dev_scores, step = score(trained.classifier.model, dataset.dev), trained.state.step
@@ -94,7 +95,7 @@ def train_classifier(
         if training.refit:
             best = trained.state.best_epoch
             console = Console(stderr=True, quiet=not progress)
-            console.print(f"again up to epoch {best}, with the dev documents")
+            console.print(f"training again up to epoch {best}, with the dev documents")
             dataset = dataset.whole()
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
@@ -125,8 +126,9 @@ def train_classifier(
             if "test" in record:
                 final["test accuracy"] = record["test"]["accuracy"]
                 final["test macro_f1"] = record["test"]["macro_f1"]
-            board.hyper_parameters(every, final)
+            board.hyper_parameters(all_settings, final)
         run.write(record)
+    classifier.model.eval()
     return classifier, record
 
 
@@ -192,7 +194,7 @@ def _start(
     if vectors:
         if vectors != pretrained.WORD2VEC:
             words = read_vectors(Path(vectors), dataset.vocabulary)
-        own = pretrained.with_vectors(model, own, vectors, words)
+        own = pretrained.settings_for_vectors(model, own, vectors, words)
     torch.manual_seed(seed)
     classifier = TextClassifier.create(
         model,

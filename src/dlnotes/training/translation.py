@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dlnotes.arguments import Count, Natural, checked
+from dlnotes.arguments import Count, Natural, checked, plain
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
 from dlnotes.data.pairs import ParallelText
@@ -298,7 +298,7 @@ def train_translator(
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`.
         progress: Show progress.
-        settings: Fields of `training` that are to be others.
+        settings: Fields of `training` to override.
 
     Returns:
         The trained translator and its record (what ``metrics.json`` holds).
@@ -310,16 +310,17 @@ def train_translator(
     training = replace(training or TranslatorTraining(), **settings)
     if test:
         _sacrebleu()  # now, rather than when training is over
-    every = {
+    own = plain("model_settings", model_settings or {})
+    all_settings = {
         "model": model,
-        "model_settings": dict(model_settings or {}),
+        "model_settings": own,
         **asdict(training),
         **data.described,
         "data": dict(data.fingerprints),
     }
     with Run(
         training,
-        every,
+        all_settings,
         out=out,
         device=device,
         checkpoint_every=checkpoint_every,
@@ -329,7 +330,7 @@ def train_translator(
         torch.manual_seed(training.seed)
         translator = Translator.create(
             model,
-            model_settings or {},
+            own,
             data.source_vocabulary,
             data.target_vocabulary,
             data.tokenizer,
@@ -357,7 +358,8 @@ def train_translator(
             run.write(record)
             final["test BLEU"] = record["test"]["detokenized"]["bleu"]
         if run.board:
-            run.board.hyper_parameters(every, final)
+            run.board.hyper_parameters(all_settings, final)
+    network.eval()
     return translator, record
 
 
