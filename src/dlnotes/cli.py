@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ def run(
     """
     import tyro  # here, for `dlnotes --help` needs none of it
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
+            stream.reconfigure(errors="backslashreplace")
     try:
         given = None if arguments is None else arguments()
         if isinstance(main, dict):
@@ -51,6 +55,10 @@ def run(
         sys.exit(130)
     except BrokenPipeError:
         drop_output()
+    except OSError as error:  # a full disk, say
+        drop_output()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager
@@ -76,7 +84,11 @@ def program() -> str:
     script = Path(sys.argv[0])
     if script.name == "__main__.py":
         return f"python -m {script.parent.name}"
-    return f"python {shlex.quote(sys.argv[0])}" if script.suffix == ".py" else script.name
+    if script.suffix == ".py":
+        return f"python {shlex.quote(sys.argv[0])}"
+    found = shutil.which(script.name)
+    same = found is not None and Path(found).resolve() == script.resolve()
+    return script.name if same else shlex.quote(sys.argv[0])
 
 
 def same_command(*more: str) -> str:

@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dlnotes.errors import UserError
+
+
+def check_output(path: Path) -> None:
+    """Fail at once where a file cannot be written later.
+
+    Raises:
+        UserError: There is no such folder, or `path` is a folder, a pipe or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is there and is no file")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+
+
+def check_different(**paths: Path | None) -> None:
+    """Require that several outputs and inputs are different files.
+
+    Args:
+        paths: Each by the name of its option.
+
+    Raises:
+        UserError: Two are the same file.
+    """
+    seen: dict[Path, str] = {}
+    for name, path in paths.items():
+        if path is not None and (other := seen.setdefault(path.resolve(), name)) != name:
+            raise UserError(
+                f"--{other} and --{name} are the same file, {path}: give another --{name}"
+            )
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -20,17 +50,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UserError: The folder cannot be written to.
     """
+    check_output(path)
+    path = path.resolve()  # a link goes on pointing at the file
+    temporary = path.with_name(f".{path.name[:200]}-{secrets.token_hex(4)}")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
+        temporary.touch(exist_ok=False)  # with the permissions that the user's umask leaves
+        if path.exists():
+            shutil.copymode(path, temporary)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
-    temporary = Path(name)
     try:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

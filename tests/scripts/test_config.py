@@ -1,6 +1,7 @@
 """Every run writes a file that repeats it, and a command takes its options from such a file."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -73,7 +74,7 @@ def test_numbers_as_yaml_reads_them(script, files, tmp_path):
         ("epochs: 0", "epochs must be at least 1, not 0"),
         ("resume: true", "has no setting 'resume'"),
         ("model_settings: 3", "model_settings must be a table, not 3"),
-        ("lr: {a: 1}", "lr must be one value, not a table"),
+        ("lr: {a: 1}", "lr must be a finite number of at least 0, not {.a.: 1}"),
         ("- 1\n- 2", "must hold a table"),
         ("3: 4", "must hold a table"),
         ("a: b: c", "is not YAML"),
@@ -87,8 +88,6 @@ def test_mistakes_are_told_in_one_line(script, tmp_path, text, told):
     assert result.code == 2
     assert result.out == ""
     (line,) = result.err.splitlines()
-    import re
-
     assert re.search(told, line), line
 
 
@@ -105,3 +104,76 @@ def test_a_type_that_does_not_fit_is_told(script, tmp_path):
     assert result.code == 2
     assert "Traceback" not in result.err
     assert "epochs" in result.err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("epochs: yes", "epochs must be an integer of at least 1, not True"),
+        ("epochs: null", "epochs must be an integer of at least 1, not None"),
+        ("corpus: no", "corpus must be text or None, not False"),
+        ("refit: 1", "refit must be True or False, not 1"),
+        ('refit: "true"', "refit must be True or False, not 'true'"),
+        ("lr: [0.1, 0.2]", r"lr must be a finite number of at least 0, not \[0.1, 0.2\]"),
+        ('text_column: [text, "--refit"]', r"text_column must be text or None, not \['text'"),
+        ("boost: null", r"boost must be a tuple \(.*\), not None"),
+        ("seed: 010", "seed must be an integer of at least 0 and below .*, not '010'"),
+        ("seed: 1:30", "seed must be an integer of at least 0 and below .*, not '1:30'"),
+        ("lr: 0.1\nlr: 0.2", "has lr twice"),
+        ("dev-fraction: 0.1\ndev_fraction: 0.2", "has dev_fraction twice"),
+        ("a: " + "[" * 3000, "is not YAML"),
+        ("lr: " + "9" * 5000, "is not YAML|must be a finite number"),
+    ],
+)  # fmt: skip
+def test_values_of_another_type_are_told_with_the_file(script, tmp_path, text, told):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    result = script("train", "--config", file)
+    assert (result.code, result.out) == (2, ""), result.err
+    (line,) = result.err.splitlines()
+    assert re.search(f"c.yaml.*({told})", line), line
+
+
+def test_lists_are_for_tuples_and_numbers_for_columns(script, files, tmp_path):
+    table = tmp_path / "-t.csv"
+    table.write_text("".join(f"{line}\n".replace("\t", ",") for line in (files / "train.tsv").read_text().splitlines()))  # fmt: skip
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        f"train: {table}\nepochs: 1\nmodel: textcnn\nlabel_column: 0\ntext_column: 1\n"
+        "model_settings: {embedding_dim: 4, maps: 2, widths: [2, 3]}\nout: runs/odd\n"
+        "optimizer_settings: {betas: [0.8, 0.9]}\n"
+    )
+    result = script("train", "--config", file, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    settings = json.loads((tmp_path / "run" / "metrics.json").read_text())["settings"]
+    assert settings["model_settings"]["widths"] == [2, 3]
+    assert settings["optimizer_settings"] == {"betas": [0.8, 0.9]}
+    assert (settings["label_column"], settings["text_column"]) == ("0", "1")
+
+
+def test_one_file_alone_and_only_where_it_is_an_option(script, run, tmp_path):
+    twice = script("train", "--config", run / "config.yaml", f"--config={run / 'config.yaml'}")
+    assert (twice.code, "give one --config, not 2" in twice.err) == (2, True)
+    text = script("predict", run, "--", "--config", "foo")
+    assert [json.loads(line)["text"] for line in text.out.splitlines()] == ["--config", "foo"]
+
+
+def test_a_corpus_takes_the_place_of_files_and_the_other_way_round(script, run, files, tmp_path):
+    said = yaml.safe_load((run / "config.yaml").read_text())
+    assert said["train"]
+    result = script("train", "--config", run / "config.yaml", "--corpus", "nowhere", "--out", tmp_path / "x")  # fmt: skip
+    assert "nowhere" in result.err
+    file = tmp_path / "c.yaml"
+    file.write_text("corpus: nowhere\nepochs: 1\n")
+    result = script("train", "--config", file, "--train", files / "train.tsv", "--out", tmp_path / "y")  # fmt: skip
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("option", ["--train", "--out", "--corpus", "--text-column"])
+@pytest.mark.parametrize("form", ["{} ", "{}="])
+def test_an_empty_value_is_no_value(script, option, form):
+    result = script("train", *form.format(option).split(" "))
+    assert (result.code, result.err) == (
+        2,
+        f"error: {option} is empty; leave it out or give a value\n",
+    )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from dlnotes.arguments import Settings, check_names, fields_of
+from dlnotes.arguments import Settings, check, check_names, fields_of
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 from dlnotes.training.folder import OPTIONS
 
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
+
+INSTEAD = {"--train": ("corpus",), "--corpus": ("train", "dev", "test")}
+"""Options of the command line, and what a file may say that they take the place of."""
 
 
 def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
@@ -35,12 +40,34 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         if not given or given[0] not in main:
             return given
         main, first = main[given[0]], 1
+    _refuse_empty(given)
+    if "config" not in hints(main):
+        return given
+    files: list[str] = []
     for i, argument in enumerate(given):
+        if argument == "--":  # what follows are texts
+            break
         option, equals, value = argument.partition("=")
         if option == "--config" and (equals or i + 1 < len(given)):
-            file = Path(value if equals else given[i + 1])
-            return [*given[:first], *options(main, read(file), str(file)), *given[first:]]
-    return given
+            files.append(value if equals else given[i + 1])
+    if not files:
+        return given
+    if len(files) > 1:
+        raise UserError(f"give one --config, not {len(files)}: {', '.join(files)}")
+    said = read(Path(files[0]))
+    for option, others in INSTEAD.items():
+        if any(argument.partition("=")[0] == option for argument in given):
+            said = {name: value for name, value in said.items() if name not in others}
+    return [*given[:first], *options(main, said, files[0]), *given[first:]]
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse options with an empty value, such as a variable of the shell that is not set."""
+    for option, value in itertools.pairwise([*arguments, "-"]):
+        if option == "--":
+            return
+        if option.startswith("--") and (value == "" or option.endswith("=")):
+            raise UserError(f"{option.rstrip('=')} is empty; leave it out or give a value")
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -51,12 +78,34 @@ def read(file: Path) -> dict[str, Any]:
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Decimal integers alone (010 is no 8), and no name twice."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen: set[Any] = set()
+            for key, _ in node.value:
+                name = str(key.value).replace("-", "_")
+                if name in seen:
+                    raise UserError(f"--config {file} has {key.value} twice")
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    Loader.yaml_implicit_resolvers = {
+        first: [pair for pair in pairs if not pair[0].endswith((":int", ":timestamp"))]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:int", re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
+    )
     try:
-        said = yaml.safe_load(file.read_text("utf-8"))
+        said = yaml.load(file.read_text("utf-8-sig"), Loader)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"--config {file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {file} is not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = str(error).splitlines()[0] if isinstance(error, RecursionError) else error
+        raise UserError(f"--config {file} is not YAML: {problem}") from error
     said = {} if said is None else said
     if not isinstance(said, dict) or not all(isinstance(name, str) for name in said):
         raise UserError(f"--config {file} must hold a table, lines of the form name: value")
@@ -64,39 +113,76 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> list[str]:
-    """The options of a command line that say the same."""
-    known = [name for name in names(main) if name not in ("config", "resume")]
-    listed = [{v: k for k, v in ARGUMENTS.items()}.get(name, name) for name in known]
+    """The options of a command line that say the same.
+
+    Raises:
+        UserError: A name that is not an option, or a value of another type.
+    """
+    types = {name: hint for name, hint in hints(main).items() if name not in ("config", "resume")}
+    listed = [{v: k for k, v in ARGUMENTS.items()}.get(name, name) for name in types]
     check_names(file, "setting", said, listed)
     found: list[str] = []
-    for name, value in said.items():
+    for name, given in said.items():
         option = f"--{ARGUMENTS.get(name, name).replace('_', '-')}"
         if name in ARGUMENTS:
-            if not isinstance(value, dict):
-                raise UserError(f"{file}: {name} must be a table, not {value!r}")
-            found += [option, *(f"{key}={each}" for key, each in value.items())]
-        elif isinstance(value, bool):
+            if not isinstance(given, dict):
+                raise UserError(f"{file}: {name} must be a table, not {given!r}")
+            found += [option, *(f"{key}={_tuple(each)}" for key, each in given.items())]
+            continue
+        value = _typed(types[name], given)
+        try:
+            check({name: types[name]}, {name: value})
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from error
+        if isinstance(value, bool):
             found.append(option if value else option.replace("--", "--no-", 1))
         elif isinstance(value, list):
             found += [option, *map(str, value)]
-        elif isinstance(value, dict):
-            raise UserError(f"{file}: {name} must be one value, not a table")
         else:
-            found += [option, str(value)]
+            found.append(f"{option}={value}")
     return found
 
 
-def names(main: Callable[..., Any]) -> list[str]:
-    """The options of a command; its groups of settings are taken apart."""
-    hints = typing.get_type_hints(inspect.unwrap(main), include_extras=True)
-    found: list[str] = []
-    for name in inspect.signature(main).parameters:
-        kind = hints[name]
-        kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+def _typed(hint: Any, value: Any) -> Any:
+    """A value of YAML as the option has it: paths, numbers such as 1e-3, numbers of columns."""
+    kinds = _kinds(hint)
+    if isinstance(value, list):
+        return [Path(each) if Path in kinds and isinstance(each, str) else each for each in value]
+    if isinstance(value, str) and Path in kinds:
+        return value if str in kinds else Path(value)
+    if isinstance(value, str) and float in kinds:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    if isinstance(value, int) and not isinstance(value, bool) and str in kinds:
+        return str(value)
+    return value
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The plain types in an annotation."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        inner = inner[:1]
+    return set().union(*map(_kinds, inner)) if inner else {hint}
+
+
+def _tuple(value: Any) -> Any:
+    """YAML has lists alone."""
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+
+
+def hints(main: Callable[..., Any]) -> dict[str, Any]:
+    """The annotation of each option of a command; its groups of settings are taken apart."""
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(inspect.unwrap(main), include_extras=True).items():
+        kind = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
         if isinstance(kind, type) and issubclass(kind, Settings):
-            found += [field for field in fields_of(kind) if field not in ARGUMENTS]
-        else:
-            found.append(name)
+            fields = fields_of(kind).items()
+            found |= {field: each for field, each in fields if field not in ARGUMENTS}
+        elif name != "return":
+            found[name] = hint
     return found
 
 

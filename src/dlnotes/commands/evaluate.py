@@ -16,7 +16,7 @@ from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import LABEL, TEXT, read
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.errors import UserError
-from dlnotes.files import write_json
+from dlnotes.files import check_different, check_output, write_json
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
@@ -49,6 +49,10 @@ def main(
         json: Also write all figures to this file.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
+    if json:
+        check_output(json)
+    check_different(test=test, errors=errors, json=json)
+    where = choose_device(device)
     if test is None:
         for name, given in {
             "text-column": text_column,
@@ -70,7 +74,7 @@ def main(
         text_column or remembered(run, "text_column"),
         label_column or remembered(run, "label_column"),
     )
-    classifier = TextClassifier.load(run, choose_device(device))
+    classifier = TextClassifier.load(run, where)
     names = classifier.label_names
     measured = classifier.evaluate(
         test,

@@ -16,7 +16,7 @@ from dlnotes.commands.runs import remembered
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.errors import UserError
-from dlnotes.files import write_atomically
+from dlnotes.files import check_different, check_output, write_atomically
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.explain import Explanation, page
@@ -68,6 +68,10 @@ def main(
         raise UserError("--text-column belongs to --file FILE: texts and lines have no columns")
     if out:
         check_writable(out)
+    if explain:
+        check_output(explain)
+        check_different(file=file, explain=explain)
+        check_different(out=out, explain=explain)
     with ExitStack() as stack:
         stack.enter_context(single_threaded())
         if file:
@@ -184,7 +188,8 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
 
 def _print(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
     """A line per text, all of them out of the door before the next block is read."""
-    encode = json.JSONEncoder(ensure_ascii=False).encode
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    encode = json.JSONEncoder(ensure_ascii=not unicode).encode
     labels = list(map(encode, classifier.label_names))
     probabilities, classes = (found.tolist() for found in classifier.best(texts, top_k))
     lines = []

@@ -12,7 +12,7 @@ from typing import Any
 
 from dlnotes.cli import console
 from dlnotes.errors import UserError
-from dlnotes.files import write_json
+from dlnotes.files import check_output, write_json
 from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, CONFIG, METRICS, TRANSLATOR
 
 _TRAINED = (CLASSIFIER, TRANSLATOR)
@@ -83,6 +83,8 @@ def main(
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; give a folder of runs, or run folders")
+    if json:
+        check_output(json)
     are_runs = [is_run(folder) for folder in folders]
     if len(folders) > 1 and any(are_runs):
         if not all(are_runs):
@@ -271,7 +273,7 @@ def _compare(rows: Sequence[Row]) -> None:
         shown = (_cut(str(f[name])) if name in f else "–" for f in flat)
         table.add_row(name, *shown)
     console().print(table)
-    if not different:
+    if not different and all(flat):
         console().print("All settings are the same.")
     _say_problems(rows)
 

@@ -111,6 +111,7 @@ def main(
         **{option: path and path.absolute() for option, path in files.items()},
         "model_settings": model_settings,
         **asdict(training),
+        "vectors": _absolute(training.vectors),
         **asdict(reading),
         "bootstrap": bootstrap,
         "boost": [run.absolute() for run in boost],
@@ -140,5 +141,13 @@ def main(
                 f"  ({record['documents'][split]:,} documents)"
             )
     print(f"{record['seconds']:.1f} s, {record['documents_per_second']:,.0f} documents/s → {out}")
-    predict = f"{other_command('predict')} {shlex.quote(str(out))}"
+    where = f"./{out}" if str(out).startswith("-") else str(out)
+    predict = f"{other_command('predict')} {shlex.quote(where)}"
     print(f'Classify your own text:  {predict} "some text"')
+
+
+def _absolute(vectors: str | Path | None) -> str | None:
+    """The file of word vectors, from any folder; word2vec is no file."""
+    if vectors is None:
+        return None
+    return str(Path(vectors).absolute() if Path(vectors).exists() else vectors)

@@ -9,18 +9,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dlnotes.files import write_json
+from dlnotes.arguments import Count, checked
+from dlnotes.files import check_output, write_json
 from dlnotes.oracles import rows
 from dlnotes.training.record import provenance
 
 
-def main(json: Path | None = None, steps: int = 300) -> None:
+@checked
+def main(json: Path | None = None, steps: Count = 300) -> None:
     """Compare everything with its oracle; exit with 1 when a row is out of its tolerance.
 
     Args:
         json: Also write the rows to this file.
         steps: Steps of a trajectory.
     """
+    if json:
+        check_output(json)
     compared = list(rows(steps))
     table = Table(title="Ours against torch and the papers, float64")
     for heading in ("note", "oracle", "mapping", "cases", "largest difference", "tolerance", "ok"):

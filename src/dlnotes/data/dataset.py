@@ -157,7 +157,12 @@ def load_dataset(
         fingerprints["dev"] = dev_texts.fingerprint
     else:
         fractions = (1 - reading.dev_fraction, reading.dev_fraction)
-        train_indices, dev_indices = stratified_split(texts.labels, fractions, split_seed)
+        try:
+            train_indices, dev_indices = stratified_split(texts.labels, fractions, split_seed)
+        except ValueError as error:
+            raise UserError(
+                f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
+            ) from error
         if not len(train_indices) or not len(dev_indices):
             raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):

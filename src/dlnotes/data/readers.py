@@ -108,6 +108,8 @@ def check_readable(path: Path) -> None:
 
 def _check_file(path: Path) -> None:
     """Require a file that can be opened; a pipe would be waited for, maybe forever."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give a file")
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is neither a file nor a folder, but a pipe or a device")
     try:

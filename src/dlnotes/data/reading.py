@@ -32,7 +32,7 @@ class Reading(Limits):
     marked), words (all punctuation kept) or characters (Chinese and the like). Default: sentences
     for models that read sentences, basic_english for the others."""
 
-    dev_fraction: Annotated[float, Range(1e-5, below=1)] = 0.1
+    dev_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
     """Fraction of the training documents that becomes dev where there are no dev documents: drawn
     class by class."""
 

@@ -13,7 +13,7 @@ from typing import IO, cast
 import polars as pl
 
 from dlnotes.errors import UserError
-from dlnotes.files import write_atomically
+from dlnotes.files import check_output, write_atomically
 
 FORMATS = ".jsonl, .ndjson and .csv, each also .gz, and .parquet"
 
@@ -40,10 +40,7 @@ def check_writable(path: Path) -> None:
         UserError: An unknown suffix, a folder that is not there, or something that is no file.
     """
     table_format(path)
-    if path.exists() and not path.is_file():
-        raise UserError(f"cannot write {path}: it is there and is no file")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    check_output(path)
 
 
 def write_table(path: Path, blocks: Iterable[pl.DataFrame | pl.Series]) -> None:

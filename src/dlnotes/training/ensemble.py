@@ -183,7 +183,7 @@ def make_ensemble(
     # Made before anything is scored: members with different labels are refused at once.
     ensemble = Ensemble([m.classifier for m in members], [], names, average)
     if out:
-        create_run_folder(out)
+        create_run_folder(out, resume=None)
     labels = members[0].dataset.dev.labels
     dev = [m.score_dev() for m in members]
     if weights == "greedy":

@@ -22,14 +22,19 @@ CONFIG = "config.json"
 """What a classifier or translator is, in its folder."""
 
 
-def create_run_folder(out: Path, resume: bool = False) -> None:
+def create_run_folder(out: Path, resume: bool | None = False) -> None:
     """Make the run folder.
+
+    Args:
+        out: The folder.
+        resume: Whether to go on with the run that it holds; None for a run that cannot be resumed.
 
     Raises:
         UserError: It holds a run already (unless that is to be resumed) or cannot be written to.
     """
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
-        raise UserError(f"{out} already holds a run: give another --out, or --resume to go on")
+        way = "" if resume is None else ", or --resume to go on"
+        raise UserError(f"{out} already holds a run: give another --out{way}")
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".writable"
