@@ -1,9 +1,15 @@
 """What a user gives is checked against the signature: names, types and ranges, in one line."""
 
+import copy
 import inspect
+import json
+import pickle
+from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import IntEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,15 +19,22 @@ import torch
 from dlnotes.arguments import Count, Natural, Positive, Range, Settings, Share, checked, hints_of
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.pairs import load_pairs
+from dlnotes.data.reading import Reading
 from dlnotes.data.word2vec import learn_from, learn_vectors
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS, TRANSLATORS
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.ensemble import boost, bootstrap, load_members, make_ensemble
 from dlnotes.training.fit import Fitting, fit
-from dlnotes.training.settings import parse_settings
+from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import Translator, train_translator
+
+
+class Colour(IntEnum):
+    """A number with a name."""
+
+    RED = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,3 +234,55 @@ def test_how_documents_are_read_is_checked_too():
     for wrong_, told in (({"name": 3}, "name must be text"), ({"min_freq": "3"}, "min_freq must be an integer"), ({"min_frq": 2}, "did you mean 'min_freq'")):  # fmt: skip
         with pytest.raises(UserError, match=told):
             load_dataset({"train": [("a", "x"), ("b", "y")] * 9}, **wrong_)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"eps": np.float32(0.5)}, {"eps": 0.5}),
+        ({"betas": (np.float64(0.5), 1)}, {"betas": (0.5, 1)}),
+        ({np.str_("output"): np.str_("softmax")}, {"output": "softmax"}),
+        (MappingProxyType({"a": [True, None, Colour.RED]}), {"a": [True, None, 1]}),
+        (UserDict({"a": {"b": np.int64(3)}}), {"a": {"b": 3}}),
+    ],
+)
+def test_settings_are_plain_values(given, kept):
+    """So that a record and a checkpoint can hold them, and nobody changes them from outside."""
+    training = Training(optimizer_settings=given)
+    assert training.optimizer_settings == kept
+    assert repr(training.optimizer_settings) == repr(kept)
+    json.dumps(asdict(training))
+    hash(training)
+    assert training == pickle.loads(pickle.dumps(training)) == copy.deepcopy(training)
+
+
+def test_a_settings_table_is_a_copy():
+    table = {"eps": 0.5}
+    training = Training(optimizer_settings=table)
+    table["eps"] = 9
+    assert training.optimizer_settings == {"eps": 0.5}
+
+
+def test_what_no_file_can_hold_is_refused(dataset):
+    for value in (torch.tensor(0.1), object(), {1, 2}):
+        with pytest.raises(UserError, match="optimizer_settings may hold numbers, texts and lists"):
+            Training(optimizer_settings={"eps": value})
+        with pytest.raises(UserError, match="model_settings may hold numbers, texts and lists"):
+            train_classifier(dataset, "fasttext", model_settings={"dropout": value})
+
+
+def test_names_of_kinds_are_not_those_of_markers(dataset):
+    for settings, told in (
+        ({"optimizer_settings": ["eps"]}, r"optimizer_settings must be a mapping, not \['eps'\]"),
+        ({"optimizer": ["adam"]}, r"optimizer must be one of gradient-descent, .*, not \['adam'\]"),
+        ({"lr": 10**400}, "lr must be "),
+    ):
+        with pytest.raises(UserError, match=f"^{told}"):
+            Training(**settings)
+    for wrong_ in ({"lr": 1}, Reading(), "x"):
+        with pytest.raises(UserError, match=r"^training must be a Training or None, not "):
+            train_classifier(dataset, "fasttext", wrong_)
+    with pytest.raises(UserError, match=r"^dataset must be a Dataset, not "):
+        train_classifier([("a", "x")], "fasttext")
+    with pytest.raises(UserError, match="tokenizer must be one of basic_english, "):
+        Reading(tokenizer="nope")

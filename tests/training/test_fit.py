@@ -418,3 +418,81 @@ def test_a_setting_that_a_later_version_adds_has_its_old_meaning(monkeypatch, tm
         check(path, before, {"lr": 1, "decay": 0.5})
     with pytest.raises(UserError, match=r"written with widths=\(2, 3\), now it is \[2, 4\]"):
         check(path, before, {"lr": 1, "widths": [2, 4]})
+
+
+def test_a_signal_during_the_last_measurement_counts(dataset, tmp_path):
+    class Slow(SingleLabel):
+        def evaluate(self, *args, **options):
+            calls.append(0)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().evaluate(*args, **options)
+
+    calls, path, whole = [], tmp_path / "c.pt", make(dataset)
+    expected = run(dataset, whole, epochs=2)
+    model = make(dataset)
+    with pytest.raises(Interrupted):
+        run(dataset, model, epochs=2, checkpoint=path, objective=Slow())
+    other = make(dataset)
+    state = run(dataset, other, epochs=2, checkpoint=path, resume=True, objective=Slow())
+    assert len(calls) == 2  # nothing was left to be done
+    assert state.best_epoch == expected.best_epoch
+    for a, b in zip(whole.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_figures_of_any_kind_choose_the_epoch(dataset):
+    class Error:
+        """A score that is never positive, and nothing that progress knows by name."""
+
+        def __init__(self, figures):
+            self.loss, self.score = figures.loss, -5 - figures.loss
+
+        def summary(self):
+            return {"loss": self.loss, "error": -self.score}
+
+    class Odd(SingleLabel):
+        def evaluate(self, *args, **options):
+            return Error(super().evaluate(*args, **options))
+
+    state = run(dataset, make(dataset), epochs=3, objective=Odd(), progress=True)
+    best = min(state.history, key=lambda row: row["dev_loss"])
+    assert state.best_epoch == best["epoch"]
+
+
+def test_what_cannot_be_fitted_is_told(dataset):
+    nothing = dataset.train.take(np.arange(0))
+    model = make(dataset)
+    for objective, train, dev, told in (
+        (
+            SingleLabel,
+            dataset.train,
+            None,
+            r"objective must be an instance such as SingleLabel\(\)",
+        ),
+        (SingleLabel(), nothing, None, "train has no documents"),
+        (SingleLabel(), dataset.train, nothing, "dev has no documents"),
+    ):
+        with pytest.raises(UserError, match=told):
+            fitted(model, Adam(model.parameters()), train, dev, objective, epochs=1)
+    for smoothing in (float("nan"), -1.0, 2.0):
+        with pytest.raises(UserError, match="label_smoothing must be "):
+            SingleLabel(None, smoothing)
+    for weights in ("x", [[1.0]], object()):
+        with pytest.raises(UserError, match="class_weights must be "):
+            SingleLabel(weights)
+    assert SingleLabel([1, 2, 3]).weights.dtype == torch.float32
+
+
+def test_gradients_are_on_whatever_the_caller_does(dataset):
+    model = make(dataset)
+    with torch.no_grad():
+        state = run(dataset, model, epochs=1)
+    assert state.step == 14
+
+
+def test_without_settings_those_of_the_fitting_are_compared(dataset, tmp_path):
+    path = tmp_path / "c.pt"
+    run(dataset, make(dataset), epochs=1, checkpoint=path)
+    with pytest.raises(UserError, match="written with batch_size=16, now it is 50"):
+        run(dataset, make(dataset), epochs=1, batch_size=50, checkpoint=path, resume=True)

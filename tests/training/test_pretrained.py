@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -133,3 +134,15 @@ def test_word2vec_refuses_before_it_learns(dataset, monkeypatch, model, settings
     monkeypatch.setattr("dlnotes.training.pretrained.learn_vectors", None)
     with pytest.raises(UserError, match=message):
         train(dataset, None, model, settings, "word2vec")
+
+
+def test_a_resumed_run_starts_from_the_same_vectors(dataset, file, tmp_path):
+    settings = {"vectors": file, "epochs": 1, "progress": False, "model_settings": {"maps": 2}}
+    out = tmp_path / "run"
+    classifier, record = train_classifier(dataset, "textcnn", out=out, **settings)
+    assert re.fullmatch("[0-9a-f]{64}", record["settings"]["vectors_sha256"])
+    assert not classifier.model.training
+    train_classifier(dataset, "textcnn", out=out, resume=True, **settings)
+    file.write_text(file.read_text().replace("1", "2"))
+    with pytest.raises(UserError, match="was written with vectors_sha256="):
+        train_classifier(dataset, "textcnn", out=out, resume=True, **settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,20 @@ from dlnotes.training.classifier import TextClassifier
 
 WORD2VEC = "word2vec"
 """In place of a file of word vectors: learn them from the training documents."""
+
+
+def fingerprint(vectors: Path | str | None) -> dict[str, str]:
+    """What a record says of a file of word vectors, so that a resumed run starts from the same."""
+    if not vectors or vectors == WORD2VEC:
+        return {}
+    digest = hashlib.sha256()
+    try:
+        with Path(vectors).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{vectors} cannot be read: {error.strerror}") from error
+    return {"vectors_sha256": digest.hexdigest()}
 
 
 def settings_for_vectors(

@@ -93,6 +93,7 @@ def _in_threads(
     started = Barrier(count + 1)
 
     def start() -> None:
+        torch.get_num_threads()  # otherwise torch sets the number when the thread first computes
         torch.set_num_threads(1)
         started.wait()
 

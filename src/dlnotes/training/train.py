@@ -74,8 +74,10 @@ def train_classifier(
         "model": model,
         "model_settings": own,
         **asdict(training),
+        **pretrained.fingerprint(training.vectors),
         **dataset.described,
-        "data": dict(dataset.fingerprints),
+        # The test split is read at the end, and maybe has been read by an earlier training.
+        "data": {k: v for k, v in dataset.fingerprints.items() if k != "test"},
     }
     with Run(
         training,

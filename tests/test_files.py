@@ -1,0 +1,94 @@
+"""Files that are there whole or not at all, and nothing else is touched."""
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from dlnotes.errors import UserError
+from dlnotes.files import check_different, write_atomically
+
+unix = pytest.mark.skipif(sys.platform == "win32", reason="permissions and pipes of Unix")
+
+
+def write(path, text="new"):
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"cannot write .*a.txt: No space left on device"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@unix
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_umask_decides_who_may_read(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "new.txt")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new.txt").stat().st_mode) == 0o666 & ~umask
+
+
+@unix
+def test_a_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "secret.txt"
+    path.write_text("old")
+    path.chmod(0o600)
+    write(path)
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@unix
+def test_a_link_goes_on_pointing_at_its_file(tmp_path):
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "file.txt", tmp_path / "link.txt"
+    target.write_text("old")
+    link.symlink_to(target)
+    write(link)
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+@unix
+def test_pipes_devices_and_folders_are_left_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(UserError, match=f"cannot write .*{name}: it is there and is no file"):
+            write(tmp_path / name)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    with pytest.raises(UserError, match="/dev/null: it is there and is no file"):
+        write(Path("/dev/null"))
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"there is no folder {tmp_path}/none"):
+        write(tmp_path / "none" / "a.txt")
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    write(tmp_path / ("x" * 250))
+    assert [p.name for p in tmp_path.iterdir()] == ["x" * 250]
+
+
+def test_outputs_and_inputs_are_different_files(tmp_path):
+    check_different(test=tmp_path / "a", errors=None, json=tmp_path / "b")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for other in (tmp_path / "a", tmp_path / "." / "a", tmp_path / "link"):
+        with pytest.raises(UserError, match=r"--test and --json are the same file"):
+            check_different(test=tmp_path / "a", json=other)
