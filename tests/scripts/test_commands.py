@@ -1,5 +1,6 @@
 """The command ``dlnotes`` itself: its table, its mistakes, completion, hints that name the command."""
 
+import json
 import os
 import re
 import subprocess
@@ -68,6 +69,29 @@ def test_a_reader_that_goes_away_is_no_error(command):
     assert (process.returncode, process.stderr) == (0, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", [["--help"], ["runs", "tests/scripts/old_runs"]])
+def test_a_full_disk_is_told(command):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dlnotes", *command], stdout=full, stderr=subprocess.PIPE,
+            check=False, cwd=ROOT, text=True,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: [Errno 28] No space left on device\n"
+
+
+def test_a_terminal_without_arrows_ends_nothing(tmp_path):
+    (tmp_path / "t.tsv").write_text("a\tü x\nb\tß y\n" * 20)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    given = ["--train", tmp_path / "t.tsv", "--epochs", 1, "--model-args", "buckets=9", "--out", tmp_path / "r"]  # fmt: skip
+    trained = dlnotes("train", *given, env=environment)
+    assert trained.returncode == 0, trained.stderr
+    assert "documents/s \\u2192 " in trained.stdout
+    answer = dlnotes("predict", tmp_path / "r", "ü x", env=environment)
+    assert json.loads(answer.stdout)["text"] == "ü x"
+
+
 @pytest.mark.parametrize("name", ["train", "learn-vectors", "translate"])
 def test_help_of_a_command_names_it(name):
     shown = dlnotes(name, "--help")
@@ -88,15 +112,19 @@ def test_bash_completes_commands_and_options():
 @pytest.mark.parametrize(
     ("argv", "same", "other"),
     [
-        (["/usr/bin/dlnotes", "train", "--lr", "1"], "dlnotes train --lr 1 --resume", "dlnotes predict"),
+        (["BIN/dlnotes", "train", "--lr", "1"], "dlnotes train --lr 1 --resume", "dlnotes predict"),
+        (["/not on/path/dlnotes", "train"], "'/not on/path/dlnotes' train --resume", "'/not on/path/dlnotes' predict"),
         (["/x/dlnotes/__main__.py", "train"], "python -m dlnotes train --resume", "python -m dlnotes predict"),
         (["scripts/train.py", "--out", "a b"], "python scripts/train.py --out 'a b' --resume", "python scripts/predict.py"),
         (["my scripts/train.py", "--resume"], "python 'my scripts/train.py' --resume", "python 'my scripts/predict.py'"),
     ],
 )  # fmt: skip
-def test_hints_name_the_command_that_was_used(monkeypatch, argv, same, other):
+def test_hints_name_the_command_that_was_used(monkeypatch, tmp_path, argv, same, other):
     from dlnotes.cli import other_command, same_command
 
-    monkeypatch.setattr(sys, "argv", argv)
+    (tmp_path / "dlnotes").write_text("#!/bin/sh\n")
+    (tmp_path / "dlnotes").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [argv[0].replace("BIN", str(tmp_path)), *argv[1:]])
     assert same_command("--resume") == same
     assert other_command("predict") == other

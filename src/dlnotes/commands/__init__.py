@@ -56,8 +56,11 @@ def _print(text: str) -> None:
 
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         drop_output()
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
 
 
 def run(name: str, arguments: list[str] | None = None) -> None:
