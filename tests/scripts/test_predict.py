@@ -357,7 +357,7 @@ def parquet(path, **columns):
 
 MISTAKES = {
     "missing file": (lambda t: ["--file", t / "no.csv"], "--file: ", "no.csv cannot be read: No such file"),
-    "a folder": (lambda t: ["--file", t], "is neither a file"),
+    "a folder": (lambda t: ["--file", t], "is a folder; give a file"),
     "unknown suffix": (lambda t: ["--file", put(t / "a.docx", "x")], "a.docx: unknown kind of file; known are .txt (a text per line), .csv"),
     "packed parquet": (lambda t: ["--file", put(t / "a.parquet.gz", "x")], "unknown kind of file"),
     "no parquet": (lambda t: ["--file", put(t / "a.parquet", "x")], "not a readable Parquet file"),

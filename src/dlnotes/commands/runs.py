@@ -273,7 +273,7 @@ def _compare(rows: Sequence[Row]) -> None:
         shown = (_cut(str(f[name])) if name in f else "–" for f in flat)
         table.add_row(name, *shown)
     console().print(table)
-    if not different and all(flat):
+    if not different and len(known) > 1:
         console().print("All settings are the same.")
     _say_problems(rows)
 
