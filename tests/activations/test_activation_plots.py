@@ -1,6 +1,7 @@
 """The pictures in the docstrings are drawn from the functions."""
 
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -23,7 +24,7 @@ DRAWN = {
     "gelu": act.gelu,
     "silu": act.silu,
 }
-PICTURE = re.compile(r"height (\S+) to ([\d.]*\d).*::\n\n((?:.*\n)*?)\n    \S")
+PICTURE = re.compile(r"height (\S+) to ([\d.]*\d).*::\n\n((?:.*\n)*?)\n\S")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def plots():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_docstring_shows_the_function(name, plots):
-    low, high, picture = PICTURE.search(getattr(act, name).__doc__).groups()
-    lines = [line[8:].rstrip() for line in picture.splitlines()]
+    low, high, picture = PICTURE.search(inspect.getdoc(getattr(act, name))).groups()
+    lines = [line[4:].rstrip() for line in picture.splitlines()]
     drawn = plots.text_plot(DRAWN[name], float(low), float(high), len(lines))
     assert drawn == "\n".join(lines)
