@@ -220,6 +220,9 @@ def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_pat
     assert torch.equal(kept, scores(chosen.model, dataset.dev))
     loaded = TextClassifier.load(tmp_path / "run")
     assert torch.equal(loaded.probabilities(["the goal"]), classifier.probabilities(["the goal"]))
+    log = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0})
+    log.Reload()
+    assert len(log.Scalars("train/documents per second")) == 5  # those of the first training
 
 
 @pytest.mark.parametrize("updates", [3, 45])
@@ -230,23 +233,24 @@ def test_a_refit_goes_on_where_it_was_interrupted(dataset, tmp_path, monkeypatch
         "epochs": 3,
         "refit": True,
     }
-    whole, _ = train_classifier(dataset, out=tmp_path / "whole", **settings)
-    step, calls = Adam.step, 0
+    step, calls, stop = Adam.step, 0, 0
 
     def interrupt(*args, **options):
         nonlocal calls
         calls += 1
-        if calls == updates:
+        if calls == stop:
             os.kill(os.getpid(), signal.SIGINT)
         return step(*args, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Adam, "step", interrupt)
-        with pytest.raises(Interrupted):
-            train_classifier(dataset, out=tmp_path / "parts", **settings)
+    monkeypatch.setattr(Adam, "step", interrupt)
+    whole, _ = train_classifier(dataset, out=tmp_path / "whole", **settings)
+    needed, calls, stop = calls, 0, updates
+    with pytest.raises(Interrupted):
+        train_classifier(dataset, out=tmp_path / "parts", **settings)
+    assert calls == updates
     assert (tmp_path / "parts" / "refit.pt").exists() == (updates == 45)
     again, record = train_classifier(dataset, out=tmp_path / "parts", resume=True, **settings)
-    assert calls == updates
+    assert calls == needed  # none was made twice
     for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(a, b)
     assert record["test"]["accuracy"] > 0.5
