@@ -58,3 +58,15 @@ def fitted(model, optimizer, train, dev, objective=None, **options):
             options["schedule"] = "a test's"
         fitting = Fitting(**{name: options.pop(name) for name in [*options] if name in known})
         return fit(model, optimizer, objective, train, dev, fitting, **options)
+
+
+def random_stream():
+    """A few random numbers from a seed: versions of torch draw different ones."""
+    torch.manual_seed(0)
+    normal = torch.nn.init.normal_(torch.empty(64))
+    uniform = torch.nn.init.uniform_(torch.empty(3, 7))
+    dropped = torch.nn.functional.dropout(torch.arange(288.0).view(24, 12), 0.5)
+    return [
+        float(x.double().square().sum()) + float(x.flatten()[-1])
+        for x in (normal, uniform, dropped)
+    ]

@@ -1,7 +1,7 @@
 """Losses and scores of short trainings of every model, written down before the core was rebuilt.
 
-``python tests/training/fingerprints.py`` writes fingerprints.json anew; that is right only where
-numbers are meant to change, and the commit then says why.
+``python tests/training/fingerprints.py`` writes those of this version of torch again; that is right
+only where numbers are meant to change, and the commit then says why.
 """
 
 import json
@@ -20,7 +20,7 @@ from dlnotes.data.pairs import load_pairs
 from dlnotes.training.record import provenance
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
-from small import SMALL
+from small import SMALL, random_stream
 
 FILE = Path(__file__).with_name("fingerprints.json")
 UPDATES = 20
@@ -63,6 +63,7 @@ def kind():
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "system": platform.system(),
         "torch": torch.__version__,
+        "stream": random_stream(),
     }
 
 
@@ -153,7 +154,10 @@ def main():
         with TemporaryDirectory() as folder:
             found[f"translator {name}"] = translator(name, Path(folder))
     made = {"made with": provenance(0)["commit"], "kind": kind(), "fingerprints": found}
-    FILE.write_text(json.dumps(made, indent=1) + "\n")
+    others = [
+        one for one in json.loads(FILE.read_text()) if one["kind"]["torch"] != torch.__version__
+    ]
+    FILE.write_text(json.dumps([made, *others], indent=1) + "\n")
 
 
 if __name__ == "__main__":
