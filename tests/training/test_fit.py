@@ -1,6 +1,7 @@
 """The one loop: what it keeps, when it stops, what it refuses, and going on bit for bit."""
 
 import os
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -458,6 +459,15 @@ def test_figures_of_any_kind_choose_the_epoch(dataset):
     state = run(dataset, make(dataset), epochs=3, objective=Odd(), progress=True)
     best = min(state.history, key=lambda row: row["dev_loss"])
     assert state.best_epoch == best["epoch"]
+
+
+def test_an_epoch_is_one_short_line(dataset, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    run(dataset, make(dataset), epochs=2, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert re.fullmatch(r"epoch   \d  loss \d\.\d{4}  dev loss \d\.\d{4}  dev accuracy \d\.\d{4}  +[\d,]+ docs/s(  \*)?", line), line  # fmt: skip
 
 
 def test_what_cannot_be_fitted_is_told(dataset):

@@ -79,6 +79,25 @@ def test_an_error_in_a_batch_leaves_all_as_it_was(dataset, threaded):
     assert model.training
 
 
+@pytest.mark.timeout(20)
+def test_a_thread_that_cannot_be_started_leaves_none_waiting(dataset, threaded, monkeypatch):
+    model, start, started = make(dataset).eval(), threading.Thread.start, []
+
+    scoring.scores(model, dataset.train)  # what is compiled has a thread of its own
+
+    def limited(thread):
+        started.append(thread)
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        scoring.scores(model, dataset.train)
+    assert not started[0].is_alive()
+    assert torch.get_num_threads() == 2
+
+
 def test_what_surrounds_it_does_not_matter(dataset, threaded):
     model = make(dataset).eval()
     expected = scoring.scores(model, dataset.train)

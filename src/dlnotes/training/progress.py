@@ -51,8 +51,8 @@ class Progress:
         dev = ""
         if "dev_loss" in record:
             named = {"dev_accuracy": "dev accuracy", "dev_micro_f1": "dev micro-F1"}
-            shown = [f"{name} {record[key]:.4f}  " for key, name in named.items() if key in record]
-            dev = "".join([f"dev loss {record['dev_loss']:.4f}  ", *shown])
+            shown = (f"{name} {record[key]:.4f}  " for key, name in named.items() if key in record)
+            dev = f"dev loss {record['dev_loss']:.4f}  {next(shown, '')}"
         self._bar.console.print(
             f"epoch {record['epoch']:3.0f}  loss {record['train_loss']:.4f}  {dev}"
             f"{record['documents_per_second']:8,.0f} docs/s{'  *' if is_best else ''}",

@@ -98,10 +98,14 @@ def _in_threads(
         started.wait()
 
     with ThreadPoolExecutor(count, initializer=start) as pool:
-        parts = pool.map(score, batches)
+        try:
+            parts = pool.map(score, batches)
+            started.wait()
+        except BaseException:  # no further thread, or Ctrl-C: those that wait must not for ever
+            started.abort()
+            raise
         # The number of threads is each thread's own, but what it was set to last is what a thread
         # begins with that uses torch for the first time.
-        started.wait()
         torch.set_num_threads(before)
         return list(parts)
 
