@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dlnotes.errors import UserError
 
@@ -70,10 +71,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8, atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that a person can read, atomically."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """SHA-256 of the rest of an open file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def read_json(path: Path, otherwise: str) -> Any:

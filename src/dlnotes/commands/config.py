@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import re
 import typing
@@ -10,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from dlnotes.arguments import Settings, check, check_names, fields_of
+from dlnotes.arguments import Settings, check, check_names, fields_of, hints_of
 from dlnotes.errors import UserError
-from dlnotes.files import write_atomically
-from dlnotes.training.folder import OPTIONS
+from dlnotes.files import write_text
+from dlnotes.training.folder import OPTIONS, create_run_folder
 
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
@@ -176,23 +175,40 @@ def _tuple(value: Any) -> Any:
 def hints(main: Callable[..., Any]) -> dict[str, Any]:
     """The annotation of each option of a command; its groups of settings are taken apart."""
     found: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(inspect.unwrap(main), include_extras=True).items():
+    for name, hint in hints_of(main).items():
         kind = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
         if isinstance(kind, type) and issubclass(kind, Settings):
             fields = fields_of(kind).items()
             found |= {field: each for field, each in fields if field not in ARGUMENTS}
-        elif name != "return":
+        else:
             found[name] = hint
     return found
 
 
-def write(folder: Path, said: Mapping[str, Any]) -> None:
-    """Write the file that repeats a run."""
+def begin_run(out: Path, said: Mapping[str, Any], resume: bool) -> None:
+    """Make a run folder, with the file that repeats the run.
+
+    A resumed run has one; whether its settings are still the same is yet to be seen.
+
+    Args:
+        out: The run folder.
+        said: The options by name.
+        resume: Whether to go on with the run that it holds.
+
+    Raises:
+        UserError: See `create_run_folder`.
+    """
+    create_run_folder(out, resume)
+    if not resume:
+        _write(out / OPTIONS, said)
+
+
+def _write(file: Path, said: Mapping[str, Any]) -> None:
     import yaml
 
     plain = {name: _plain(value) for name, value in said.items()}
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10_000)
-    write_atomically(folder / OPTIONS, lambda path: path.write_text(text, "utf-8"))
+    write_text(file, text)
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from dlnotes.commands.runs import remembered
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, check_output, write_atomically
+from dlnotes.files import check_different, check_output, write_text
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.explain import Explanation, page
@@ -93,8 +93,7 @@ def main(
             for block in blocks:
                 _print(classifier, block.texts, top_k or 3)
     if explain:
-        html = page(explained, title=f"What {run} looked at")
-        write_atomically(explain, lambda path: path.write_text(html, "utf-8"))
+        write_text(explain, page(explained, title=f"What {run} looked at"))
 
 
 # --- where texts come from ----------------------------------------------------------------------

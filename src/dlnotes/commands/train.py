@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +20,7 @@ from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
-from dlnotes.training.classifier import default_tokenizer
-from dlnotes.training.folder import create_run_folder
+from dlnotes.training.classifier import reading_for
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.train import train_classifier
 
@@ -91,11 +90,7 @@ def main(
     model_settings = parse_settings(model, MODELS[model], model_args)
     training = training.with_optimizer_args(optimizer_args)
     seed = training.seed
-    reading = replace(
-        reading,
-        tokenizer=reading.tokenizer or default_tokenizer(model),
-        split_seed=seed if reading.split_seed is None else reading.split_seed,
-    )
+    reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
     dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
     if boost:
@@ -118,10 +113,7 @@ def main(
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    create_run_folder(out, resume)
-    # A resumed run has one, and whether its settings are the same is still to be seen.
-    if not resume:
-        config_file.write(out, options)
+    config_file.begin_run(out, options, resume)
     with told_how_to_go_on():
         _, record = train_classifier(
             dataset,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +16,9 @@ from dlnotes.commands import config as config_file
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
 from dlnotes.data.reading import PairReading
 from dlnotes.errors import UserError
+from dlnotes.files import check_output, write_json
 from dlnotes.models import TRANSLATORS
 from dlnotes.training.device import choose_device
-from dlnotes.training.folder import create_run_folder
 from dlnotes.training.settings import TranslatorTraining, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
 
@@ -67,7 +66,6 @@ def train(
     if test:  # now, rather than when training is over
         split_files(data_dir, test, (reading.source, reading.target))
     data = load_pairs(data_dir, reading)
-    create_run_folder(out, resume)
     options = {
         "data_dir": data_dir.absolute(),
         "test": test,
@@ -78,9 +76,7 @@ def train(
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    # A resumed run has one, and whether its settings are the same is still to be seen.
-    if not resume:
-        config_file.write(out, options)
+    config_file.begin_run(out, options, resume)
     with told_how_to_go_on():
         _, record = train_translator(
             data,
@@ -156,16 +152,15 @@ def score(
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         json_file: Write the figures here, too.
     """
+    if json_file:
+        check_output(json_file)
     texts, references = read_pairs(source, reference)
     translator = Translator.load(run, choose_device(device))
     written = translator.write(texts, beam=beam, length_penalty=length_penalty)
     figures = bleu(written, references, translator.tokenizer)
     _print("BLEU", figures, len(texts))
     if json_file:
-        try:
-            json_file.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {json_file}: {error.strerror}") from error
+        write_json(json_file, figures)
 
 
 def _print(name: str, figures: dict[str, Any], pairs: int) -> None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from dlnotes.data.readers import BLOCK_BYTES, LABEL, TEXT, Source, check_readable, read
 from dlnotes.data.tokenization import TOKENIZERS
 from dlnotes.errors import UserError
+from dlnotes.files import sha256_of
 
 _CACHE_FORMAT = "1"
 
@@ -237,19 +238,12 @@ def _fingerprint(path: Path) -> str:
     """SHA-256 of a file, or of every file below a folder with its name."""
     if path.is_file():
         with path.open("rb") as file:
-            return _file_digest(file)
+            return sha256_of(file)
     digest = hashlib.sha256()
     for member in sorted(path.rglob("*")):
         if member.is_file():
             digest.update(f"{member.relative_to(path)}\0{member.stat().st_size}\0".encode())
             digest.update(member.read_bytes())
-    return digest.hexdigest()
-
-
-def _file_digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
     return digest.hexdigest()
 
 

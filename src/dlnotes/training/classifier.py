@@ -251,11 +251,8 @@ class TextClassifier(Classifier):
         check_names("TextClassifier.train", "setting", settings, known)
         training = Training(**{n: v for n, v in settings.items() if n not in of_reading})
         reading = Reading(**{n: v for n, v in settings.items() if n in of_reading})
-        split_seed = training.seed if reading.split_seed is None else reading.split_seed
-        tokenizer = reading.tokenizer or default_tokenizer(model)
-        reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed)
         classifier, record = train_classifier(
-            load_columns(texts, labels, reading, dev=dev),
+            load_columns(texts, labels, reading_for(model, reading, training.seed), dev=dev),
             model,
             training,
             model_settings=model_settings,
@@ -533,6 +530,21 @@ def default_tokenizer(model_name: str) -> str:
     """Name of the tokenization that a model in `MODELS` expects of English text."""
     by_sentence = getattr(MODELS[model_name], "reads_sentences", False)
     return "sentences" if by_sentence else "basic_english"
+
+
+def reading_for(model_name: str, reading: Reading, seed: int) -> Reading:
+    """How a model's texts are read, with what `reading` leaves to the model and to the training.
+
+    Args:
+        model_name: A name in `MODELS`.
+        reading: What the user says.
+        seed: The seed of the training.
+    """
+    return replace(
+        reading,
+        tokenizer=reading.tokenizer or default_tokenizer(model_name),
+        split_seed=seed if reading.split_seed is None else reading.split_seed,
+    )
 
 
 def make_model(

@@ -161,8 +161,8 @@ def fit(
 
     Raises:
         UserError: The loss, the loss on `dev`, a weight or a state of the optimizer is not finite,
-            or a weight exceeds 1.8e19; a checkpoint that does not fit; bad
-            arguments. No checkpoint is written then: the one before stays as it is.
+            or a weight exceeds 1.8e19; a checkpoint that does not fit; bad arguments. No checkpoint
+            is written then: the one before stays as it is.
         Interrupted: SIGINT or SIGTERM came; the checkpoint, if there is one, was written first.
     """
     if not isinstance(objective, Objective):
@@ -170,9 +170,20 @@ def fit(
     for name, examples in (("train", train), ("dev", dev)):
         if examples is not None and not len(examples):
             raise UserError(f"{name} has no documents")
-    loop = _Loop(model, optimizer, objective, train, dev, fitting, torch.device(device), bucket)
-    loop.settings, loop.board = asdict(fitting) if settings is None else settings, board
-    loop.checkpoint, loop.checkpoint_every = checkpoint, checkpoint_every
+    loop = _Loop(
+        model,
+        optimizer,
+        objective.to(torch.device(device)),
+        train,
+        dev,
+        fitting,
+        torch.device(device),
+        bucket,
+        asdict(fitting) if settings is None else settings,
+        checkpoint,
+        checkpoint_every,
+        board,
+    )
     if resume:
         loop.resume()
     loop.check_before_the_first_update(resume)
@@ -186,37 +197,36 @@ def fit(
     return loop.state
 
 
+@dataclass
 class _Loop:
-    """A training under way."""
+    """A training under way; the fields without a default are the arguments of `fit`."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        objective: Objective,
-        train: Examples,
-        dev: Examples | None,
-        fitting: Fitting,
-        device: torch.device,
-        bucket: int,
-    ) -> None:
-        self.model, self.optimizer, self.objective = model, optimizer, objective.to(device)
-        self.train, self.dev, self.fitting, self.device = train, dev, fitting, device
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    train: Examples
+    dev: Examples | None
+    fitting: Fitting
+    device: torch.device
+    bucket: int
+    settings: Mapping[str, Any]
+    checkpoint: Path | None
+    checkpoint_every: int
+    board: Board | None
+    state: TrainingState = field(default_factory=TrainingState)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    saved_at: int | None = None
+
+    def __post_init__(self) -> None:
+        fitting, model = self.fitting, self.model
         self.sampler = BatchSampler(
-            train.lengths, fitting.batch_size, seed=fitting.seed, bucket=bucket
+            self.train.lengths, fitting.batch_size, seed=fitting.seed, bucket=self.bucket
         )
         self.steps = fitting.epochs * len(self.sampler)
         self.schedule = with_warmup(SCHEDULES[fitting.schedule], fitting.warmup)
-        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.constrained = model if isinstance(model, Constrained) else None
-        self.state = TrainingState()
-        self.loss_sum = torch.zeros((), device=device)
-        self.best_weights: dict[str, Tensor] = {}
-        self.saved_at: int | None = None
-        self.settings: Mapping[str, Any] | None = None
-        self.board: Board | None = None
-        self.checkpoint: Path | None = None
-        self.checkpoint_every = 0
+        self.loss_sum = torch.zeros((), device=self.device)
 
     def run(self, last: int, bar: Progress, stop: Callable[[], bool]) -> None:
         """Train up to epoch `last`, or until patience ends or a signal comes."""

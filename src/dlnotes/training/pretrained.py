@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import PretrainedVectors
 from dlnotes.data.word2vec import VectorLearning, learn_vectors
 from dlnotes.errors import UserError
+from dlnotes.files import sha256_of
 from dlnotes.models import MODELS
 from dlnotes.nn import set_word_vectors
 from dlnotes.training.classifier import TextClassifier
@@ -26,14 +26,11 @@ def fingerprint(vectors: Path | str | None) -> dict[str, str]:
     """What a record says of a file of word vectors, so that a resumed run starts from the same."""
     if not vectors or vectors == WORD2VEC:
         return {}
-    digest = hashlib.sha256()
     try:
         with Path(vectors).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            return {"vectors_sha256": sha256_of(file)}
     except OSError as error:
         raise UserError(f"{vectors} cannot be read: {error.strerror}") from error
-    return {"vectors_sha256": digest.hexdigest()}
 
 
 def settings_for_vectors(

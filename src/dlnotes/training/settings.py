@@ -85,8 +85,8 @@ class Training(Optimization):
     refit: bool = False
     """When dev has chosen the epoch, train once more from the start and up to that epoch, on the
     training and dev documents together, with a vocabulary of both (as a baseline does, which has
-    no epoch to choose). The dev figures of the record are those of the first
-    training, the test figures those of the second."""
+    no epoch to choose). The dev figures of the record are those of the first training, the test
+    figures those of the second."""
 
     def __post_init__(self) -> None:
         if isinstance(self.vectors, Path):  # a record holds its name

@@ -20,7 +20,7 @@ from dlnotes.data.tokenization import TOKENIZERS, detokenize
 from dlnotes.data.tokenized import tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
-from dlnotes.files import read_json, write_atomically, write_json
+from dlnotes.files import read_json, write_atomically, write_json, write_text
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, DecoderState, beam_search
 from dlnotes.training import objectives
@@ -376,6 +376,6 @@ def score(
     if out:
         text = "".join(f"{detokenize(tokens)}\n" for tokens in written)
         path = out / f"{split}.{data.languages[1]}"
-        write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+        write_text(path, text)
     figures = bleu(written, references, translator.tokenizer)
     return {"split": split, "pairs": len(texts), **search, **figures}
