@@ -86,9 +86,27 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x" * 250]
 
 
+@unix
+def test_a_name_of_many_bytes(tmp_path):
+    name = "文" * 84  # 252 of the 255 that are allowed
+    write(tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@unix
+def test_links_in_a_circle_are_told(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.symlink_to(other)
+    other.symlink_to(one)
+    with pytest.raises(UserError, match="one"):
+        write(one)
+    with pytest.raises(UserError, match="one"):
+        check_different(test=tmp_path / "a", json=one)
+
+
 def test_outputs_and_inputs_are_different_files(tmp_path):
     check_different(test=tmp_path / "a", errors=None, json=tmp_path / "b")
     (tmp_path / "link").symlink_to(tmp_path / "a")
     for other in (tmp_path / "a", tmp_path / "." / "a", tmp_path / "link"):
-        with pytest.raises(UserError, match=r"--test and --json are the same file"):
-            check_different(test=tmp_path / "a", json=other)
+        with pytest.raises(UserError, match=r"--test and --json-file are the same file"):
+            check_different(test=tmp_path / "a", json_file=other)

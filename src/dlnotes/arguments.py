@@ -134,13 +134,17 @@ def plain(name: str, value: Any) -> Any:
     def convert(value: Any, inside: bool) -> Any:
         if isinstance(value, np.generic):
             value = value.item()
-        for kind in (bool, int, float, str):
-            if isinstance(value, kind):
-                return kind(value.value if isinstance(value, Enum) else value)
+        for basic in (bool, int, float, str):
+            if isinstance(value, basic):
+                return basic(value.value if isinstance(value, Enum) else value)
         if isinstance(value, Mapping):
-            return {convert(key, True): convert(each, True) for key, each in value.items()}
+            keys = [convert(key, True) for key in value]
+            if not all(isinstance(key, str) for key in keys):
+                raise UserError(f"{name} must have names for keys, not {value!r}")
+            return dict(zip(keys, [convert(each, True) for each in value.values()], strict=True))
         if isinstance(value, list | tuple):
-            return type(value)(convert(each, True) for each in value)
+            kind = list if isinstance(value, list) else tuple
+            return kind(convert(each, True) for each in value)
         if inside and value is not None:
             raise UserError(f"{name} may hold numbers, texts and lists of them, not {value!r}")
         return value

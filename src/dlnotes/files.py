@@ -37,10 +37,18 @@ def check_different(**paths: Path | None) -> None:
     """
     seen: dict[Path, str] = {}
     for name, path in paths.items():
-        if path is not None and (other := seen.setdefault(path.resolve(), name)) != name:
+        option = f"--{name.replace('_', '-')}"
+        if path is not None and (other := seen.setdefault(_resolved(path), option)) != option:
             raise UserError(
-                f"--{other} and --{name} are the same file, {path}: give another --{name}"
+                f"{other} and {option} are the same file, {path}: give another {option}"
             )
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"cannot write {path}: it is a link that leads back to itself") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -52,8 +60,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         UserError: The folder cannot be written to.
     """
     check_output(path)
-    path = path.resolve()  # a link goes on pointing at the file
-    temporary = path.with_name(f".{path.name[:200]}-{secrets.token_hex(4)}")
+    path = _resolved(path)  # a link goes on pointing at the file
+    begins = os.fsdecode(os.fsencode(path.name)[:200]).encode(errors="ignore").decode()
+    temporary = path.with_name(f".{begins}-{secrets.token_hex(4)}")
     try:
         temporary.touch(exist_ok=False)  # with the permissions that the user's umask leaves
         if path.exists():

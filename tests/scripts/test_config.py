@@ -120,6 +120,8 @@ def test_a_type_that_does_not_fit_is_told(script, tmp_path):
         ("seed: 010", "seed must be an integer of at least 0 and below .*, not '010'"),
         ("seed: 1:30", "seed must be an integer of at least 0 and below .*, not '1:30'"),
         ("lr: 0.1\nlr: 0.2", "has lr twice"),
+        ('train: ""', "train is empty; leave it out or give a value"),
+        ("corpus: ''", "corpus is empty; leave it out or give a value"),
         ("dev-fraction: 0.1\ndev_fraction: 0.2", "has dev_fraction twice"),
         ("a: " + "[" * 3000, "is not YAML"),
         ("lr: " + "9" * 5000, "is not YAML|must be a finite number"),
@@ -177,3 +179,24 @@ def test_an_empty_value_is_no_value(script, option, form):
         2,
         f"error: {option} is empty; leave it out or give a value\n",
     )
+
+
+def test_learned_vectors_are_no_file(script, files, tmp_path, monkeypatch):
+    """Even where there is one of that name."""
+    pytest.importorskip("gensim")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "word2vec").touch()
+    given = ["--train", files / "train.tsv", "--vectors", "word2vec", *SMALL, "--epochs", 1]
+    assert script("train", *given, "--out", tmp_path / "run").code == 0
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["vectors"] == "word2vec"
+
+
+def test_vectors_are_found_from_anywhere(script, files, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "some.vec").write_text("goal 1 0 0 0\nteam 0 1 0 0\n")
+    given = ["--train", files / "train.tsv", "--vectors", "some.vec", *SMALL, "--epochs", 1]
+    assert script("train", *given, "--out", tmp_path / "run").code == 0
+    monkeypatch.chdir(tmp_path)
+    again = script("train", "--config", tmp_path / "run" / "config.yaml", "--out", tmp_path / "two")
+    assert again.code == 0, again.err

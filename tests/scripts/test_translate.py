@@ -85,3 +85,13 @@ def test_help_is_readable(script):
         shown = script("translate", *command, "--help")
         assert shown.code == 0
         assert "usage:" in shown.out
+
+
+def test_figures_do_not_replace_what_is_measured(script, folder, tmp_path):
+    before = (folder / "val.en").read_text()
+    given = ["score", tmp_path, "--source", folder / "val.de", "--reference", folder / "val.en"]
+    result = script("translate", *given, "--json-file", folder / "val.en")
+    assert (result.code, "--reference and --json-file are the same file" in result.err) == (2, True)
+    assert (folder / "val.en").read_text() == before
+    result = script("translate", *given, "--json-file", tmp_path / "none" / "x.json")
+    assert (result.code, f"there is no folder {tmp_path}/none" in result.err) == (2, True)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -29,6 +29,13 @@ from dlnotes.training.fit import Fitting, fit
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import Translator, train_translator
+
+
+class Pair(NamedTuple):
+    """A tuple of a kind of its own."""
+
+    one: float
+    other: float
 
 
 class Colour(IntEnum):
@@ -244,6 +251,7 @@ def test_how_documents_are_read_is_checked_too():
         ({np.str_("output"): np.str_("softmax")}, {"output": "softmax"}),
         (MappingProxyType({"a": [True, None, Colour.RED]}), {"a": [True, None, 1]}),
         (UserDict({"a": {"b": np.int64(3)}}), {"a": {"b": 3}}),
+        ({"betas": Pair(0.1, 0.2)}, {"betas": (0.1, 0.2)}),
     ],
 )
 def test_settings_are_plain_values(given, kept):
@@ -269,6 +277,8 @@ def test_what_no_file_can_hold_is_refused(dataset):
             Training(optimizer_settings={"eps": value})
         with pytest.raises(UserError, match="model_settings may hold numbers, texts and lists"):
             train_classifier(dataset, "fasttext", model_settings={"dropout": value})
+    with pytest.raises(UserError, match="model_settings must have names for keys"):
+        train_classifier(dataset, "fasttext", model_settings={1: 2})
 
 
 def test_names_of_kinds_are_not_those_of_markers(dataset):

@@ -133,6 +133,8 @@ def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> lis
             check({name: types[name]}, {name: value})
         except UserError as error:
             raise UserError(f"{file}: {error}") from error
+        if given == "":
+            raise UserError(f"{file}: {name} is empty; leave it out or give a value")
         if isinstance(value, bool):
             found.append(option if value else option.replace("--", "--no-", 1))
         elif isinstance(value, list):

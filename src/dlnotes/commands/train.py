@@ -21,6 +21,7 @@ from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
 from dlnotes.training.classifier import reading_for
+from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.train import train_classifier
 
@@ -139,7 +140,7 @@ def main(
 
 
 def _absolute(vectors: str | Path | None) -> str | None:
-    """The file of word vectors, from any folder; word2vec is no file."""
+    """The file of word vectors, from any folder."""
     if vectors is None:
         return None
-    return str(Path(vectors).absolute() if Path(vectors).exists() else vectors)
+    return str(vectors if vectors == WORD2VEC else Path(vectors).absolute())

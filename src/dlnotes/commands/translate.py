@@ -16,7 +16,7 @@ from dlnotes.commands import config as config_file
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
 from dlnotes.data.reading import PairReading
 from dlnotes.errors import UserError
-from dlnotes.files import check_output, write_json
+from dlnotes.files import check_different, check_output, write_json
 from dlnotes.models import TRANSLATORS
 from dlnotes.training.device import choose_device
 from dlnotes.training.settings import TranslatorTraining, parse_settings
@@ -154,6 +154,7 @@ def score(
     """
     if json_file:
         check_output(json_file)
+    check_different(source=source, reference=reference, json_file=json_file)
     texts, references = read_pairs(source, reference)
     translator = Translator.load(run, choose_device(device))
     written = translator.write(texts, beam=beam, length_penalty=length_penalty)
