@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from dlnotes.arguments import Count, OneOf, Range, Seed, Settings
+from dlnotes.data.layout import Layout
 from dlnotes.data.tokenization import TOKENIZERS
 
 
@@ -24,7 +25,7 @@ class Limits(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Limits):
+class Reading(Limits, Layout):
     """How labelled texts become documents; see `load_dataset`."""
 
     tokenizer: Annotated[str, OneOf(TOKENIZERS)] | None = None
@@ -39,12 +40,6 @@ class Reading(Limits):
     split_seed: Seed | None = None
     """Decides the dev split; runs with the same one can form an ensemble. Default: the seed of the
     training, or 0."""
-
-    text_column: str | None = None
-    """Name or number (from 0) of the text's column; several: 1,2."""
-
-    label_column: str | None = None
-    """Name or number (from 0) of the label's column."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,9 @@ import polars as pl
 from dlnotes.arguments import Count, OneOf, Range, Settings, checked, fields_of
 from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
-from dlnotes.data.readers import BLOCK_BYTES, TEXT, Source, check_readable, read_lines
+from dlnotes.data.layout import TEXT
+from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable
+from dlnotes.data.streams import read_lines
 from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vectors import PretrainedVectors, write_vectors
