@@ -103,6 +103,7 @@ def test_an_entry_of_another_file_is_none(tsv, cache, tmp_path):
     assert content(tokenize(tsv, cache_dir=cache)) == content(tokenize(tsv))
 
 
+@pytest.mark.filterwarnings("ignore:the cache")  # where a folder comes at a bad moment
 def test_many_at_once_on_cold_and_damaged_entries(tsv, cache):
     expected = content(tokenize(tsv))
     damages = [DAMAGE[name] for name in ("cut", "a folder", "gone")]
