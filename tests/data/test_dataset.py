@@ -71,17 +71,6 @@ def test_cache_is_keyed_by_content(tsv, tmp_path, monkeypatch):
     assert len(tokenize(tsv, "characters", cache_dir=cache).tokens) > len(first.tokens)
 
 
-def test_a_damaged_cache_entry_is_made_again(tsv, tmp_path):
-    cache = tmp_path / "cache"
-    first = tokenize(tsv)
-    tokenize(tsv, cache_dir=cache)
-    (entry,) = cache.iterdir()
-    (entry / "tokens").write_bytes(b"")
-    assert equal(tokenize(tsv, cache_dir=cache), first)
-    (entry / "meta.json").write_text("{")
-    assert equal(tokenize(tsv, cache_dir=cache), first)
-
-
 def test_a_failed_read_leaves_no_cache_entry(tsv, tmp_path):
     tsv.write_text("a\tx\nb\n")
     with pytest.raises(UserError, match=r"train\.tsv:2"):

@@ -16,7 +16,6 @@ from rich.console import Console
 from dlnotes.arguments import Natural, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
-from dlnotes.data.vectors import read_vectors
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
@@ -195,7 +194,7 @@ def _start(
     own, words = _with_class_counts(model_settings, dataset), None
     if vectors:
         if vectors != pretrained.WORD2VEC:
-            words = read_vectors(Path(vectors), dataset.vocabulary)
+            words = pretrained.read(Path(vectors), dataset.vocabulary, run.progress)
         own = pretrained.settings_for_vectors(model, own, vectors, words)
     torch.manual_seed(seed)
     classifier = TextClassifier.create(
