@@ -180,8 +180,8 @@ def test_a_cache_that_cannot_be_written_is_read(tsv, cache):
 def test_a_file_that_changes_while_it_is_read_is_told_and_not_kept(tsv, cache, monkeypatch):
     read = tokenized.read
 
-    def changing(source, **how):
-        yield from read(source, **how)
+    def changing(source, *how, **more):
+        yield from read(source, *how, **more)
         Path(source).write_text("a\tx\nb\ty\n")
 
     monkeypatch.setattr(tokenized, "read", changing)

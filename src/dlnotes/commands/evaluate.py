@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from tyro.conf import arg
 
 from dlnotes.cli import console
-from dlnotes.commands.runs import look, remembered
+from dlnotes.commands.runs import given_fields, look, remembered
 from dlnotes.data.download import cache_folder
-from dlnotes.data.readers import LABEL, TEXT, read
+from dlnotes.data.layout import LABEL, TEXT, Layout
+from dlnotes.data.readers import read
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_json
@@ -30,9 +33,8 @@ _PAIRS = 15  # most confused pairs that are shown
 def main(
     run: Path,
     /,
-    test: Path | None = None,
-    text_column: str | None = None,
-    label_column: str | None = None,
+    test: tuple[Path, ...] = (),
+    layout: Annotated[Layout, arg(name="")] = Layout(),
     errors: Path | None = None,
     json: Path | None = None,
     device: str = "auto",
@@ -41,26 +43,23 @@ def main(
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
-        test: Labelled documents, in any format that dlnotes train reads. Without them the figures
-            of the run's own test documents are shown, as its record has them.
-        text_column: Name or number (from 0) of the text's column. Default: as in training.
-        label_column: Name or number (from 0) of the label's column. Default: as in training.
+        test: Labelled documents, one or more files in any format that dlnotes train reads. Without
+            them the figures of the run's own test documents are shown, as its record has them.
+        layout: Where texts and labels are. Default: as in training.
         errors: Also write the misclassified documents to this CSV file, the most confident first.
         json: Also write all figures to this file.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     if json:
         check_output(json)
-    check_different(test=test, errors=errors, json=json)
+    for file in test or [None]:
+        check_different(test=file, errors=errors, json=json)
     where = choose_device(device)
-    if test is None:
-        for name, given in {
-            "text-column": text_column,
-            "label-column": label_column,
-            "errors": errors,
-        }.items():
+    if not test:
+        for name, given in {**given_fields(layout), "errors": errors}.items():
             if given:
-                raise UserError(f"--{name} belongs to --test FILE; a record has no documents")
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
         _print_figures(figures)
         if json:
@@ -70,16 +69,12 @@ def main(
         check_writable(errors)
         if table_format(errors) != "csv":
             raise UserError(f"--errors: {errors} must end in .csv or .csv.gz")
-    columns = (
-        text_column or remembered(run, "text_column"),
-        label_column or remembered(run, "label_column"),
-    )
+    layout = replace(layout, **remembered(run, Layout) | given_fields(layout))
     classifier = TextClassifier.load(run, where)
     names = classifier.label_names
     measured = classifier.evaluate(
         test,
-        text_column=columns[0],
-        label_column=columns[1],
+        layout=layout,
         cache_dir=cache_folder() / "tokens",
     )
     figures = measured.summary() | {"classes": measured.per_class(names)}
@@ -87,7 +82,7 @@ def main(
     _print_figures(figures)
     _print_confusion(measured.confusion, names)
     if errors:
-        write_table(errors, [_wrong(classifier, measured, test, columns)])
+        write_table(errors, [_wrong(classifier, measured, test, layout)])
     if json:
         write_json(json, figures)
 
@@ -163,14 +158,14 @@ def _print_confusion(confusion: NDArray[np.int64], names: list[str]) -> None:
 
 
 def _wrong(
-    classifier: Classifier, measured: Metrics, test: Path, columns: tuple[str | None, str | None]
+    classifier: Classifier, measured: Metrics, test: tuple[Path, ...], layout: Layout
 ) -> pl.DataFrame:
     """The misclassified documents, the most confident first; read again, for they were not kept."""
     names = pl.Series(classifier.label_names)
 
     def parts() -> Iterator[pl.DataFrame]:
         start = 0
-        for frame in read(test, text_column=columns[0], label_column=columns[1]):
+        for frame in read(test, layout):
             stop = start + frame.height
             found = frame.select(
                 TEXT,

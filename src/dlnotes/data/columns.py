@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from dlnotes.arguments import fields_of
 from dlnotes.data.dataset import Dataset, Label, load_dataset
-from dlnotes.data.readers import LABEL, TEXT
+from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 
-FOR_FILES = ("text_column", "label_column")
+FOR_FILES = tuple(fields_of(Layout))
 """Fields of `Reading` that say something of files alone."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -124,15 +125,27 @@ def _class_numbers(
     texts: TokenizedTexts, label_names: Sequence[str], indices: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     number = {name: i for i, name in enumerate(label_names)}
-    table = np.array([number.get(name, -1) for name in texts.label_names], np.int64)
+    # Files of another format may write 1.0 for 1, and True for true.
+    alike = {_spelling(name): i for name, i in reversed([*number.items()])}
+    table = np.array(
+        [number.get(name, alike.get(_spelling(name), -1)) for name in texts.label_names], np.int64
+    )
     labels = table[texts.labels[indices]]
     unseen = np.flatnonzero(labels < 0)
     if len(unseen):
         document = indices[unseen[0]]
         listed = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
         raise UserError(
-            f"{texts.name}:{texts.lines[document]}: label "
+            f"{texts.where(document)}: label "
             f"{texts.label_names[texts.labels[document]]!r} does not occur in the training data, "
             f"which has: {listed}"
         )
     return labels
+
+
+def _spelling(label: str) -> str:
+    """One spelling for what pandas and others write in several ways: 1.0 for 1, True for true."""
+    whole = re.fullmatch(r"(-?\d+)\.0*", label)
+    if whole:
+        return whole[1]
+    return label.lower() if label.lower() in ("true", "false") else label

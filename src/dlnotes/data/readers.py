@@ -51,7 +51,7 @@ from dlnotes.data.streams import (
     read_text,
     text_blocks,
 )
-from dlnotes.errors import Notice, UserError
+from dlnotes.errors import UserError
 
 BLOCK_BYTES = 1 << 26
 """Size of a block: large enough for polars to use every core, small against memory."""
@@ -208,8 +208,7 @@ def _stripped(path: Path, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFra
             row = frame.filter(pl.col(LABEL) != label)
             warnings.warn(
                 f"{path}:{row['line'][0]}: white space around labels is removed "
-                f"({row[LABEL][0]!r})",
-                Notice,
+                f"({row[LABEL][0][:40]!r})",
                 stacklevel=2,
             )
         yield out
@@ -316,7 +315,6 @@ def _csv_tables(
         if separator != ",":
             warnings.warn(
                 f"{path}: fields are separated by {_named(separator)} (choose with --separator)",
-                Notice,
                 stacklevel=2,
             )
     return _quoted_tables(path, columns, separator, blocks)
@@ -741,7 +739,8 @@ def _as_text(path: Path | None, name: str, column: pl.Series) -> pl.Series:
             f"{where}column {name!r} is of type {column.dtype}; label and text must be strings or "
             "numbers"
         )
-    return column.cast(pl.String)
+    text: pl.Series = column.cast(pl.String)
+    return text
 
 
 # --- records with all that is in them -----------------------------------------------------------
@@ -834,9 +833,7 @@ def _line_records(
         mark = rf"^\s*{MARK}\S+(\s+|$)"
         if not marked and texts.str.contains(mark).any():
             marked = True
-            warnings.warn(
-                f"{path}: labels ({MARK}…) are no part of the texts", Notice, stacklevel=2
-            )
+            warnings.warn(f"{path}: labels ({MARK}…) are no part of the texts", stacklevel=2)
         if marked:
             texts = texts.str.replace(rf"^(\s*{MARK}\S+(\s+|$))+", "")
         yield texts, lines.select(TEXT)

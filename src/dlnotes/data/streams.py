@@ -43,6 +43,7 @@ _MAGIC = {
     b"\xfd7zXZ\x00": ".xz",
     b"\x28\xb5\x2f\xfd": ".zst",
     b"PK\x03\x04": ".zip",
+    b"PK\x05\x06": ".zip",  # an empty one
 }
 _MARKED = {  # the mark of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",

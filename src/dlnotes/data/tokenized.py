@@ -15,15 +15,17 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.data.readers import BLOCK_BYTES, LABEL, TEXT, Source, check_readable, read
+from dlnotes.arguments import checked, fields_of
+from dlnotes.data.layout import LABEL, TEXT, Layout
+from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable, files_of, read
 from dlnotes.data.tokenization import TOKENIZERS
 from dlnotes.errors import UserError
 from dlnotes.files import remove, remove_abandoned, sha256_of
@@ -46,6 +48,8 @@ class TokenizedTexts:
         label_names: The distinct labels, sorted.
         lines: Line of the source at which each document begins, shape (documents,).
         fingerprint: SHA-256 of the source's content.
+        files: Of a source of files the name of each, and how many documents there are up to its
+            end.
     """
 
     name: str
@@ -56,6 +60,12 @@ class TokenizedTexts:
     label_names: list[str]
     lines: NDArray[np.int64]
     fingerprint: str
+    files: tuple[tuple[str, int], ...] = ()
+
+    def where(self, document: int) -> str:
+        """File and line of a document."""
+        name = next((name for name, end in self.files if document < end), self.name)
+        return f"{name}:{self.lines[document]}"
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -76,25 +86,26 @@ class TokenizedTexts:
         return total
 
 
+@checked
 def tokenize(
     source: Source,
     tokenizer: str = "basic_english",
+    layout: Layout | None = None,
     *,
-    text_column: str | None = None,
-    label_column: str | None = None,
     cache_dir: Path | None = None,
     block_bytes: int = BLOCK_BYTES,
+    **settings: Annotated[Any, Layout],
 ) -> TokenizedTexts:
     """Read and tokenize labelled texts.
 
     Args:
         source: What `dlnotes.data.readers.read` takes.
         tokenizer: A name in `TOKENIZERS`.
-        text_column: See `read`.
-        label_column: See `read`.
+        layout: See `read`.
         cache_dir: Where the arrays of files are kept, keyed by the files' content. Without it, and
             where it cannot be written to, they are held in memory.
         block_bytes: See `read`.
+        settings: Fields of `layout` to override.
 
     Warns:
         UserWarning: The cache cannot be written.
@@ -105,31 +116,43 @@ def tokenize(
     """
     if tokenizer not in TOKENIZERS:
         raise UserError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, not {tokenizer!r}")
-    if not isinstance(source, Path):
+    layout = replace(layout or Layout(), **settings)
+    files = files_of(source)
+    if not files:
         digest = hashlib.sha256()
         given = _hashed(read(source, block_bytes=block_bytes), digest)
         return _in_memory("the texts", given, tokenizer, digest.hexdigest)
-    check_readable(source)
-    found = fingerprint(source)
+    for file in files:
+        check_readable(file)
+    found = fingerprint(files)
+    ends: list[int] = []  # how many documents there are up to the end of each file
 
     def frames() -> Iterator[pl.DataFrame]:
-        yield from read(
-            source, text_column=text_column, label_column=label_column, block_bytes=block_bytes
-        )
-        if fingerprint(source) != found:
-            raise UserError(f"{source} was changed while it was read; try again")
+        ends.clear()
+        documents = 0
+        for file in files:
+            for frame in read(file, layout, block_bytes=block_bytes):
+                documents += frame.height
+                yield frame
+            ends.append(documents)
+        if fingerprint(files) != found:
+            named = ", ".join(map(str, files))
+            raise UserError(f"{named} was changed while it was read; try again")
 
+    names = [str(file) for file in files]
     if cache_dir is not None:
         # The suffix decides how a file is read, so it is part of the key.
-        how = [_CACHE_FORMAT, "".join(source.suffixes), tokenizer, text_column, label_column]
-        what = json.dumps([found, *how, pl.__version__])
+        suffixes = ["".join(file.suffixes) for file in files]
+        how = {name: getattr(layout, name) for name in fields_of(Layout)}
+        what = json.dumps([found, _CACHE_FORMAT, suffixes, tokenizer, how, pl.__version__])
         entry = cache_dir / hashlib.sha256(what.encode()).hexdigest()[:32]
-        cached = _load(entry, what, str(source), found)
-        if cached is None and _write(entry, what, frames, tokenizer):
-            cached = _load(entry, what, str(source), found)
+        cached = _load(entry, what, names, found)
+        if cached is None and _write(entry, what, frames, ends, tokenizer):
+            cached = _load(entry, what, names, found)
         if cached is not None:
             return cached
-    return _in_memory(str(source), frames(), tokenizer, lambda: found)
+    texts = _in_memory(names[0], frames(), tokenizer, lambda: found)
+    return replace(texts, files=tuple(zip(names, ends, strict=True)))
 
 
 def tokenize_texts(texts: Sequence[str] | pl.Series, tokenizer: str) -> TokenizedTexts:
@@ -196,7 +219,11 @@ def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> 
 
 
 def _write(
-    entry: Path, what: str, frames: Callable[[], Iterator[pl.DataFrame]], tokenizer: str
+    entry: Path,
+    what: str,
+    frames: Callable[[], Iterator[pl.DataFrame]],
+    ends: list[int],
+    tokenizer: str,
 ) -> bool:
     """Build a cache entry beside its place and move it there whole; False where that fails.
 
@@ -214,7 +241,7 @@ def _write(
             offsets, types, labels, label_names, lines = _number(frames(), tokenizer, file)
             for array in (offsets, labels, lines):
                 file.write(array.astype(np.int64).tobytes())
-            file.write(json.dumps([what, list(types), label_names]).encode())
+            file.write(json.dumps([what, list(types), label_names, ends]).encode())
             file.seek(_DIGEST_BYTES)
             file.write(np.array([offsets[-1], len(labels)], np.int64).tobytes())
             file.seek(_DIGEST_BYTES)
@@ -237,7 +264,7 @@ def _write(
             remove(Path(building))
 
 
-def _load(entry: Path, what: str, name: str, fingerprint: str) -> TokenizedTexts | None:
+def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> TokenizedTexts | None:
     """A cache entry, or None where there is none that is whole and of this content."""
     try:
         if not entry.is_file():
@@ -256,17 +283,22 @@ def _load(entry: Path, what: str, name: str, fingerprint: str) -> TokenizedTexts
             offsets, labels, lines = (
                 np.fromfile(file, np.int64, n) for n in (documents + 1, documents, documents)
             )
-            found, types, label_names = json.loads(file.read())
+            found, types, label_names, ends = json.loads(file.read())
     except (OSError, ValueError):  # the latter where it is cut at this very moment
         return None
     if found != what:
         return None
     column = pl.Series("type", types, dtype=pl.String)
-    return TokenizedTexts(name, tokens, offsets, column, labels, label_names, lines, fingerprint)
+    files = tuple(zip(names, ends, strict=True))
+    arrays = (offsets, column, labels, label_names, lines)
+    return TokenizedTexts(names[0], tokens, *arrays, fingerprint, files)
 
 
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of every file below a folder with its name."""
+def fingerprint(source: Path | Sequence[Path]) -> str:
+    """SHA-256 of a file, of every file below a folder with its name, or of several of these."""
+    if not isinstance(source, Path) and len(source) > 1:
+        return hashlib.sha256("".join(map(fingerprint, source)).encode()).hexdigest()
+    path = source if isinstance(source, Path) else source[0]
     if path.is_file():
         with path.open("rb") as file:
             return sha256_of(file)

@@ -7,33 +7,29 @@
 | word2vec binary | the two numbers, and then bytes that no text has |
 | fastText ``.bin`` | its magic number |
 
-In text, blanks and tabs separate, any number of them. All may be compressed (gzip, bzip2, xz, or
-zip with a single file in it) but the last, of which only the rows that are wanted are read from the
+In text, blanks and tabs separate, any number of them. All may be packed (see
+`dlnotes.data.streams`) but the last, of which only the rows that are wanted are read from the
 disk.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import lzma
 import mmap
 import re
 import struct
 import warnings
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.data.streams import open_binary
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
@@ -81,13 +77,8 @@ def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
         UserError: No such file; not one of the formats, or damaged; no word in common.
     """
     wanted = {word.encode(): i for i, word in enumerate(vocabulary.tokens) if i != PAD}
-    try:
-        with _open(path) as file:
-            found = _read(path, file, wanted)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read: {getattr(error, 'strerror', 0) or error}"
-        ) from error
+    with open_binary(path) as file:
+        found = _read(path, file, wanted)
     if not found:
         raise UserError(
             f"{path} has none of the vocabulary's {len(vocabulary):,} words: "
@@ -132,32 +123,6 @@ def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors
 
 
 _Found = dict[int, NDArray[np.float32]]
-
-_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\0": lzma.open,
-}
-"""How a compressed file begins, whatever its name, and what opens it."""
-
-
-def _open(path: Path) -> IO[bytes]:
-    """The bytes of a file, those inside where it is compressed."""
-    with path.open("rb") as raw:
-        begin = raw.read(6)
-    if begin.startswith(b"PK\x03\x04"):
-        archive = zipfile.ZipFile(path)
-        names = archive.namelist()
-        if len(names) != 1:
-            raise UserError(f"{path} has {len(names):,} files in it: unpack the one to be read")
-        try:
-            return archive.open(names[0])
-        except RuntimeError as error:
-            raise UserError(f"{path}: {error}; unpack it first") from error
-    for magic, opened in _COMPRESSED.items():
-        if begin.startswith(magic):
-            return cast(IO[bytes], opened(path))
-    return path.open("rb")
 
 
 def _read(path: Path, file: IO[bytes], wanted: dict[bytes, int]) -> _Found:
