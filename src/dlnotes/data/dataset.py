@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dlnotes.arguments import Seed, checked
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source, check_readable
-from dlnotes.data.reading import Reading
+from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.splits import stratified_split
 from dlnotes.data.tokenization import MARKS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize
@@ -62,7 +62,7 @@ class Dataset:
     @property
     def max_tokens(self) -> int | None:
         """Longer documents are read up to here."""
-        return self.reading.max_tokens
+        return self.reading.most_tokens
 
     @property
     def has_test(self) -> bool:
@@ -86,7 +86,9 @@ class Dataset:
             raise UserError("the data set has no test split; give one with --test FILE")
         texts = self._tokenize(self._test)
         self.fingerprints["test"] = texts.fingerprint
-        return Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        documents = Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        _tell_cut(self.reading, documents)
+        return documents
 
 
 @checked
@@ -184,11 +186,13 @@ def load_dataset(
     train_part, dev_part = (texts, train_indices), (dev_texts, dev_indices)
     built = vocabulary_of(train_part)
     view = partial(
-        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.max_tokens
+        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.most_tokens
     )
+    train, dev = view(texts, indices=train_indices), view(dev_texts, indices=dev_indices)
+    _tell_cut(reading, train, dev)
     return Dataset(
-        train=view(texts, indices=train_indices),
-        dev=view(dev_texts, indices=dev_indices),
+        train=train,
+        dev=dev,
         vocabulary=built,
         label_names=label_names,
         labels=labels,
@@ -205,3 +209,14 @@ def load_dataset(
         _tokenize=read,
         _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
     )
+
+
+def _tell_cut(reading: Reading, *splits: Documents) -> None:
+    """Warn of documents that are cut without having been asked for it."""
+    cut = sum(documents.cut for documents in splits)
+    if cut and reading.max_tokens is None:
+        warnings.warn(
+            f"{cut:,} of {sum(map(len, splits)):,} documents are longer than {MAX_TOKENS:,} tokens "
+            "and are cut there; another limit: --max-tokens, 0 for none",
+            stacklevel=3,
+        )

@@ -282,7 +282,7 @@ class TextClassifier(Classifier):
         """
         check_model(model_name)
         marks = MARKS.get(default_tokenizer(model_name), ())
-        if tuple(vocabulary.tokens[2 : 2 + len(marks)]) != marks:
+        if not vocabulary.has_marks(marks):
             raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
         sizes = {"vocabulary_size": len(vocabulary), "num_classes": len(label_names)}
         model = make_model(model_name, MODELS[model_name], sizes, hyper_parameters)
