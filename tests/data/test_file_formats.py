@@ -78,7 +78,9 @@ def test_a_broken_packed_file_is_no_shorter_file(tmp_path, suffix, harm):
     else:
         packed[len(packed) // 2] ^= 0xFF
     path = put(tmp_path / f"a.csv{suffix}", bytes(packed))
-    with pytest.raises(UserError, match=rf"a\.csv\{suffix}.*(broken packed|cannot be read|not UTF-8)"):
+    with pytest.raises(
+        UserError, match=rf"a\.csv\{suffix}.*(broken packed|cannot be read|not UTF-8)"
+    ):
         documents(path)
 
 

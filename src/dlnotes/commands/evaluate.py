@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from tyro.conf import arg
 
 from dlnotes.cli import console
@@ -28,6 +27,8 @@ from dlnotes.training.folder import METRICS
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
 _PAIRS = 15  # most confused pairs that are shown
+_ROWS = 1000  # classes that are shown, the most frequent
+_MATRIX = 1000  # classes of which a file has the confusion matrix; of more it has pairs
 
 
 def main(
@@ -78,9 +79,15 @@ def main(
         cache_dir=cache_folder() / "tokens",
     )
     figures = measured.summary() | {"classes": measured.per_class(names)}
-    figures["confusion"] = measured.confusion.tolist()
+    if len(names) <= _MATRIX:
+        figures["confusion"] = measured.confusion.tolist()
+    else:
+        figures["confusions"] = [
+            {"label": names[label], "predicted": names[predicted], "documents": count}
+            for label, predicted, count in measured.confusions.tolist()
+        ]
     _print_figures(figures)
-    _print_confusion(measured.confusion, names)
+    _print_confusion(measured, names)
     if errors:
         write_table(errors, [_wrong(classifier, measured, test, layout)])
     if json:
@@ -125,35 +132,40 @@ def _print_figures(figures: dict[str, Any]) -> None:
     table = Table("class")
     for name in ("documents", "precision", "recall", "F1"):
         table.add_column(name, justify="right")
-    for label, row in sorted(classes.items(), key=lambda item: (-item[1]["documents"], item[0])):
+    rows = sorted(classes.items(), key=lambda item: (-item[1]["documents"], item[0]))
+    for label, row in rows[:_ROWS]:
         shown = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
         table.add_row(label, f"{row['documents']:,}", *shown)
     console().print(table)
+    if len(rows) > _ROWS:
+        console().print(f"and {len(rows) - _ROWS:,} classes more; --json FILE has them all")
 
 
-def _print_confusion(confusion: NDArray[np.int64], names: list[str]) -> None:
+def _print_confusion(measured: Metrics, names: list[str]) -> None:
     """The matrix where it fits on the screen, otherwise its largest entries beside the diagonal."""
     from rich.table import Table
 
-    matrix = Table("label \\ predicted", title="confusion matrix")
-    for name in names:
-        matrix.add_column(name, justify="right", no_wrap=True)
-    for label, counts in zip(names, confusion, strict=True):
-        matrix.add_row(label, *map(str, counts))
     out = console()
-    screen = out.width if out.is_terminal else 100
-    if len(names) <= 20 and out.measure(matrix).maximum <= screen:
-        out.print(matrix)
-        return
-    wrong = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
+    if len(names) <= 20:
+        matrix = Table("label \\ predicted", title="confusion matrix")
+        for name in names:
+            matrix.add_column(name, justify="right", no_wrap=True)
+        for label, counts in zip(names, measured.confusion, strict=True):
+            matrix.add_row(label, *map(str, counts))
+        screen = out.width if out.is_terminal else 100
+        if out.measure(matrix).maximum <= screen:
+            out.print(matrix)
+            return
+    found = measured.confusions
+    wrong = found[found[:, 0] != found[:, 1]]
+    documents = measured.documents
     pairs = Table("label", "predicted", title="most confused")
     pairs.add_column("documents", justify="right")
     pairs.add_column("of the label", justify="right")
-    for label, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
-        if count := wrong[label, predicted]:
-            share = count / confusion[label].sum()
-            pairs.add_row(names[label], names[predicted], f"{count:,}", f"{share:.1%}")
+    for i in np.argsort(-wrong[:, 2], kind="stable")[:_PAIRS]:
+        label, predicted, count = wrong[i].tolist()
+        share = count / documents[label]
+        pairs.add_row(names[label], names[predicted], f"{count:,}", f"{share:.1%}")
     out.print(pairs if pairs.row_count else "no document was misclassified")
 
 
@@ -174,7 +186,9 @@ def _wrong(
                 pl.Series("probability", measured.confidence[start:stop]),
                 "line",
             )
-            yield found.filter(pl.col(LABEL) != pl.col("predicted"))
+            # Not by name: this file may write 1.0 for the label 1.
+            missed = measured.predictions[start:stop] != measured.labels[start:stop]
+            yield found.filter(pl.Series(missed))
             start = stop
 
     return pl.concat(parts()).sort("probability", descending=True, maintain_order=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dlnotes.arguments import Seed, checked
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source, check_readable, files_of
-from dlnotes.data.reading import Reading
+from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.splits import stratified_split
 from dlnotes.data.streams import inner_suffix
 from dlnotes.data.tokenization import MARKS
@@ -63,7 +63,7 @@ class Dataset:
     @property
     def max_tokens(self) -> int | None:
         """Longer documents are read up to here."""
-        return self.reading.max_tokens
+        return self.reading.most_tokens
 
     @property
     def has_test(self) -> bool:
@@ -87,7 +87,9 @@ class Dataset:
             raise UserError("the data set has no test split; give one with --test FILE")
         texts = self._tokenize(self._test)
         self.fingerprints["test"] = texts.fingerprint
-        return Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        documents = Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        _tell_cut(self.reading, documents)
+        return documents
 
 
 @checked
@@ -186,11 +188,13 @@ def load_dataset(
     train_part, dev_part = (texts, train_indices), (dev_texts, dev_indices)
     built = vocabulary_of(train_part)
     view = partial(
-        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.max_tokens
+        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.most_tokens
     )
+    train, dev = view(texts, indices=train_indices), view(dev_texts, indices=dev_indices)
+    _tell_cut(reading, train, dev)
     return Dataset(
-        train=view(texts, indices=train_indices),
-        dev=view(dev_texts, indices=dev_indices),
+        train=train,
+        dev=dev,
         vocabulary=built,
         label_names=label_names,
         labels=labels,
@@ -242,3 +246,14 @@ def _warn_of_header(texts: TokenizedTexts) -> None:
                 stacklevel=4,
             )
         first = end
+
+
+def _tell_cut(reading: Reading, *splits: Documents) -> None:
+    """Warn of documents that are cut without having been asked for it."""
+    cut = sum(documents.cut for documents in splits)
+    if cut and reading.max_tokens is None:
+        warnings.warn(
+            f"{cut:,} of {sum(map(len, splits)):,} documents are longer than {MAX_TOKENS:,} tokens "
+            "and are cut there; another limit: --max-tokens, 0 for none",
+            stacklevel=3,
+        )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dlnotes.arguments import Count, OneOf, Range, Seed, Settings
+from dlnotes.arguments import Count, Natural, OneOf, Range, Seed, Settings
 from dlnotes.data.layout import Layout
 from dlnotes.data.tokenization import TOKENIZERS
+
+MAX_TOKENS = 20_000
+"""The default of `Limits.max_tokens`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +23,15 @@ class Limits(Settings):
     max_size: Count | None = None
     """Maximum size of the vocabulary."""
 
-    max_tokens: Count | None = None
-    """Documents are truncated to this many tokens."""
+    max_tokens: Natural | None = None
+    """Documents are cut to this many tokens, their first ones; a story keeps its question, and the
+    end of what was told before it is left out. Default: 20,000, so that one huge document does not
+    take all memory; 0 for no limit."""
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The number of tokens that `max_tokens` stands for; None where there is no limit."""
+        return MAX_TOKENS if self.max_tokens is None else self.max_tokens or None
 
 
 @dataclass(frozen=True, kw_only=True)

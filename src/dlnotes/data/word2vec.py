@@ -94,7 +94,9 @@ def learn_vectors(
     word2vec, callback = _gensim()
     passes = count(1)
     report = {"on_epoch_end": lambda *_: on_epoch(next(passes)) if on_epoch else None}
-    end = vocabulary.tokens.index_of(SENTENCE_END_TOKEN)
+    # Where it is no mark, it is a word like others.
+    marked = vocabulary.has_marks(MARKS["sentences"])
+    end = vocabulary.tokens.index_of(SENTENCE_END_TOKEN) if marked else None
     with TemporaryDirectory() as folder:
         # Numbers rather than words: these may hold what gensim takes for white space.
         path = Path(folder) / "sentences.txt"
