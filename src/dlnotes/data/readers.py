@@ -434,7 +434,7 @@ def _tsv_tables(
         if not lines.height:
             continue
         if not width:
-            records = [line.split(separator) for line in lines[TEXT].head(10_000)]
+            records = [line.split(separator) for line in lines[TEXT].head(2000)]
             header = columns.has_header(records)
             # Without a header, a record is label<TAB>text and a text may hold more tabs.
             simple = not header and not columns.asked
