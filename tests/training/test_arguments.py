@@ -103,7 +103,7 @@ BAD = {
     "norm ": ([INF, "1", False], "a finite number above 0 or None"),
     "flag": ([1, 0, None, "true", "no", 1.0], "True or False"),
     "name": ([1, None, b"x", Path("x")], "text"),
-    "path": (["x", 3], "a pathlib.Path or None"),
+    "path": ([3, b"x", ["x"]], "a path or None"),
     "sizes": ([3, "3", (0,), (1, 2.0), [True], None], "a tuple "),
     "pair": ([0.1, (0.1,), (1, 2, 3), (NAN, 0.0), "ab"], "a tuple "),
     "texts": (["abc", b"abc", 3], "a list"),

@@ -40,6 +40,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import track
 
+from dlnotes.arguments import checked
 from dlnotes.data import babi
 from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
 from dlnotes.data.readers import LABEL, TEXT, read
@@ -94,6 +95,7 @@ class Corpus:
     files: tuple[File, ...] = ()
 
 
+@checked
 def load(
     name: str,
     *,

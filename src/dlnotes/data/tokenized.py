@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.arguments import checked
 from dlnotes.data.readers import BLOCK_BYTES, LABEL, TEXT, Source, check_readable, read
 from dlnotes.data.tokenization import TOKENIZERS
 from dlnotes.errors import UserError
@@ -73,6 +74,7 @@ class TokenizedTexts:
         return total
 
 
+@checked
 def tokenize(
     source: Source,
     tokenizer: str = "basic_english",
