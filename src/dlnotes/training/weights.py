@@ -26,8 +26,8 @@ class _MismatchError(Exception):
     """The weights are of another model than the one that is described."""
 
 
-# What safetensors raises of a damaged file, and torch of sizes that no tensor can have.
-_REFUSED = (_MismatchError, SafetensorError, OSError, RuntimeError, OverflowError, KeyError)
+# KeyError: safetensors knows more data types than torch.
+_REFUSED = (_MismatchError, SafetensorError, OSError, KeyError)
 
 
 class _HasModel(Protocol):
@@ -95,7 +95,7 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             written_for = (file.metadata() or {}).get(_BELONGS_TO)
         with torch.device("meta"), _Counted(1_000 + 100 * len(shapes)):
-            sketch = make().model.state_dict()
+            sketch = _sketch(make, what)
         _check_shapes(shapes, sketch, what)
         if written_for not in (None, belongs_to):
             raise _MismatchError(
@@ -140,6 +140,13 @@ class _Counted(TorchFunctionMode):
         if self.left < 0:
             raise _MismatchError("its model has fewer layers than the one that is described")
         return func(*args, **(kwargs or {}))
+
+
+def _sketch(make: Callable[[], _HasModel], what: str) -> dict[str, Tensor]:
+    try:
+        return make().model.state_dict()
+    except (RuntimeError, OverflowError) as error:
+        raise _MismatchError(f"{what} with its hyper_parameters is too large to make") from error
 
 
 def _check_shapes(shapes: Mapping[str, list[int]], sketch: Mapping[str, Tensor], what: str) -> None:
