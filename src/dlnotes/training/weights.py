@@ -94,7 +94,7 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
         with safe_open(path, "pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             written_for = (file.metadata() or {}).get(_BELONGS_TO)
-        with torch.device("meta"), _Counted(1_000 + 100 * len(shapes)):
+        with torch.device("meta"), _Sketching(1_000 + 100 * len(shapes)):
             sketch = _sketch(make, what)
         _check_shapes(shapes, sketch, what)
         if written_for not in (None, belongs_to):
@@ -126,8 +126,11 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
     return made
 
 
-class _Counted(TorchFunctionMode):
-    """Stops the making of a model of many more layers than the file has weights for."""
+class _Sketching(TorchFunctionMode):
+    """Stops the making of a model of many more layers than the file has weights for.
+
+    No weight is set: on the device "meta" that takes seconds at its first use.
+    """
 
     def __init__(self, calls: int) -> None:
         super().__init__()
@@ -139,7 +142,13 @@ class _Counted(TorchFunctionMode):
         self.left -= 1
         if self.left < 0:
             raise _MismatchError("its model has fewer layers than the one that is described")
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _SETTERS:
+            return args[0] if args else kwargs["tensor"]  # of torch.nn.init
+        return func(*args, **kwargs)
+
+
+_SETTERS = ("uniform_", "normal_", "zero_", "fill_", "copy_", "constant_", "kaiming_uniform_")
 
 
 def _sketch(make: Callable[[], _HasModel], what: str) -> dict[str, Tensor]:
