@@ -163,6 +163,7 @@ def check_regular(path: Path) -> None:
 
 
 _LARGEST_JSON = 1 << 25
+_TOO_DEEP = "it is nested too deeply"
 
 
 def read_json(path: Path, otherwise: str) -> Any:
@@ -170,24 +171,49 @@ def read_json(path: Path, otherwise: str) -> Any:
 
     Raises:
         UserError: The file is missing (says that its folder `otherwise`), is no regular file, is
-            too large or is not JSON; NaN, an infinity and a name that occurs twice are not.
+            too large or is not JSON; NaN, an infinity and a name that occurs twice are not, nor is
+            half of a surrogate pair, nor what is nested more than 100 times.
     """
     try:
-        return json.loads(
-            read_file(path, _LARGEST_JSON).decode("utf-8-sig"),
+        content = read_file(path, _LARGEST_JSON)
+        found = json.loads(
+            content.decode("utf-8-sig"),
             object_pairs_hook=_object,
             parse_constant=_number,
             parse_float=_number,
             parse_int=_integer,
         )
+        _check_values(found, escapes=b"\\u" in content)
+        return found
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} {otherwise}: it has no {path.name}") from error
     except UserError:
         raise
     except RecursionError as error:
-        raise UserError(f"{path} is damaged: it is nested too deeply") from error
+        raise UserError(f"{path} is damaged: {_TOO_DEEP}") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} is damaged: it has half of a surrogate pair") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _check_values(found: Any, *, escapes: bool) -> None:
+    level = [found]
+    for _ in range(101):
+        texts = [value for value in level if isinstance(value, str)] if escapes else []
+        for value in level:
+            if isinstance(value, dict) and escapes:
+                texts += value
+        for text in texts:
+            text.encode()
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise ValueError(_TOO_DEEP)
 
 
 def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -102,37 +102,50 @@ class Classifier(ABC):
         read = partial(tokenize, source, **how)
         return metrics(*self.scores(read, labelled=True))
 
-    @checked
-    def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
-        """Probability of each class for each raw text."""
-        return self._probabilities(texts)
+    def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:
+        """Probability of each class for each raw text.
 
-    def _probabilities(self, texts: Sequence[str] | pl.Series) -> Float[Tensor, "n c"]:
-        if not len(texts):
+        Args:
+            texts: n texts, in the forms of `predict`.
+
+        Raises:
+            UserError: As `predict` does.
+        """
+        # What polars holds as strings needs no second look.
+        clean = isinstance(texts, pl.Series) and texts.dtype == pl.String and not texts.has_nulls()
+        given = texts if clean else as_texts(texts)
+        if not len(given):
             return torch.empty(0, len(self.label_names))
-        read = partial(tokenize_texts, texts)
+        read = partial(tokenize_texts, given)
         return self.scores(read, labelled=False)[0].softmax(-1)
 
-    def best(
-        self, texts: Sequence[str] | pl.Series, top_k: int
-    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-        """Probabilities and class numbers of the most probable labels of raw texts."""
-        best = self._probabilities(texts).topk(min(top_k, len(self.label_names)))
+    @checked
+    def best(self, texts: Any, top_k: Count) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """Probabilities and class numbers of the most probable labels of raw texts.
+
+        Args:
+            texts: n texts, in the forms of `predict`.
+            top_k: How many labels to give; all where there are fewer.
+
+        Raises:
+            UserError: As `predict` does; `top_k` is below 1.
+        """
+        best = self.probabilities(texts).topk(min(top_k, len(self.label_names)))
         return best.values, best.indices
 
     @checked
-    def classify(self, texts: Sequence[str], *, top_k: Count = 1) -> list[dict[str, Any]]:
+    def classify(self, texts: Any, *, top_k: Count = 1) -> list[dict[str, Any]]:
         """Most probable labels of raw texts.
 
         Args:
-            texts: Any number of texts.
-            top_k: How many labels to give under ``top``.
+            texts: n texts, in the forms of `predict`.
+            top_k: How many labels to give under ``top``; all where there are fewer.
 
         Returns:
             For each text ``label``, ``probability`` and ``top``, a list of such pairs.
 
         Raises:
-            UserError: `top_k` is below 1.
+            UserError: As `predict` does; `top_k` is below 1.
         """
         probabilities, classes = (found.tolist() for found in self.best(texts, top_k))
         results = []
@@ -170,12 +183,19 @@ class Classifier(ABC):
         Raises:
             UserError: As `predict` does.
         """
-        probabilities: NDArray[np.float32] = self.probabilities(as_texts(texts)).numpy()
+        probabilities: NDArray[np.float32] = self.probabilities(texts).numpy()
         return probabilities
 
     @abstractmethod
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Classify raw texts and tell which words the labels were chosen for."""
+    def explain(self, texts: Any) -> list[Explanation]:
+        """Classify raw texts and tell which words the labels were chosen for.
+
+        Args:
+            texts: n texts, in the forms of `predict`.
+
+        Raises:
+            UserError: As `predict` does.
+        """
 
 
 @dataclass
@@ -421,9 +441,9 @@ class TextClassifier(Classifier):
         """Whether the model has an attention to show, which costs no more than to classify."""
         return hasattr(self.model, "explain")
 
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+    def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and tell what the model looked at: attention, or else `occlusion`."""
-        tokenized = tokenize_texts(texts, self.tokenizer)
+        tokenized = tokenize_texts(as_texts(texts), self.tokenizer)
         documents = Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
         return list(self.explain_documents(documents, range(len(documents))))
 
@@ -510,8 +530,9 @@ class Ensemble(Classifier):
         each = [member.scores(read, labelled=labelled) for member in self.members]
         return average_scores([s for s, _ in each], self.weights, self.average), each[0][1]
 
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+    def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and leave their words out one by one, see `explain_words`."""
+        texts = as_texts(texts)
         characters = all(member.tokenizer == "characters" for member in self.members)
 
         def score(copies: Sequence[str]) -> Float[Tensor, "n c"]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dlnotes.arguments import Count, Natural, OneOf, check_fields, checked, plain
 from dlnotes.data.batches import by_length
+from dlnotes.data.columns import as_texts
 from dlnotes.data.documents import Documents
 from dlnotes.data.pairs import TARGET_MARKS, ParallelText
 from dlnotes.data.tokenization import TOKENIZERS, detokenize
@@ -176,7 +177,7 @@ class Translator:
     @checked
     def write(
         self,
-        texts: Sequence[str],
+        texts: Any,
         *,
         beam: Count = 5,
         max_length: Count = 100,
@@ -185,14 +186,16 @@ class Translator:
         """Translate raw texts into tokens, of which none is the unknown word.
 
         Args:
-            texts: Any number of sentences.
+            texts: n sentences: a list, a tuple, a generator, an array or a column of a data frame.
             beam: See `beam_search`; 1 is greedy.
             max_length: Tokens at most; and no more than twice the longest source, plus 10.
             length_penalty: See `beam_search`.
 
         Raises:
-            UserError: `beam` or `max_length` below 1.
+            UserError: `texts` is a single string, or one of its items is not a string; `beam` or
+                `max_length` below 1.
         """
+        texts = as_texts(texts)
         if not texts:
             return []
         tokenized = tokenize_texts(texts, self.tokenizer)
@@ -216,13 +219,14 @@ class Translator:
                     results[i] = [words[word] for word in row if word not in (PAD, END)]
         return results
 
-    def translate(self, texts: Sequence[str], **search: Any) -> list[str]:
+    def translate(self, texts: Any, **search: Any) -> list[str]:
         """Translate raw texts; the arguments and errors of `write`.
 
         Returns:
             Texts in lower case, of words that the vocabulary has. Of an empty text the translation
             is empty.
         """
+        texts = as_texts(texts)
         written = self.write(texts, **search)
         return [
             detokenize(tokens) if text.strip() else ""

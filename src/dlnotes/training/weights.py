@@ -132,20 +132,22 @@ class _Sketching(TorchFunctionMode):
     No weight is set: on the device "meta" that takes seconds at its first use.
     """
 
-    def __init__(self, calls: int) -> None:
+    def __init__(self, tensors: int) -> None:
         super().__init__()
-        self.left = calls
+        self.left = tensors
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise _MismatchError("its model has fewer layers than the one that is described")
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in _SETTERS:
             return args[0] if args else kwargs["tensor"]  # of torch.nn.init
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor):  # nothing may stop what turns gradients off and on again
+            self.left -= 1
+            if self.left < 0:
+                raise _MismatchError("its model has fewer layers than the one that is described")
+        return result
 
 
 _SETTERS = ("uniform_", "normal_", "zero_", "fill_", "copy_", "constant_", "kaiming_uniform_")
