@@ -265,6 +265,10 @@ def _with_paths(name: str, hint: Any, value: Any) -> Any:
     if isinstance(value, str | Path):
         is_path = hint is Path or (origin in (Union, types.UnionType) and Path in inner)
         return as_path(value, name) if is_path else value
+    if origin in (Union, types.UnionType):
+        for one in inner:
+            value = _with_paths(name, one, value)
+        return value
     if not isinstance(origin, type):
         return value
     if issubclass(origin, Mapping) and isinstance(value, Mapping):

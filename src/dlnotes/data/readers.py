@@ -31,7 +31,6 @@ from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import polars as pl
 
-from dlnotes.arguments import checked
 from dlnotes.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ _Record = tuple[int, list[str]]  # line number of its first line, fields
 _Seen = Callable[[float], object]  # told how much of a file has been read, from 0 to 1
 
 
-@checked
 def read(
     source: Source,
     *,
