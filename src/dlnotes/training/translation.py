@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dlnotes.arguments import Count, Natural, OneOf, check_fields, checked, plain
+from dlnotes.arguments import Count, Natural, OneOf, Range, check_fields, checked, plain
 from dlnotes.data.batches import by_length
 from dlnotes.data.columns import as_texts
 from dlnotes.data.documents import Documents
@@ -179,7 +179,7 @@ class Translator:
         self,
         texts: Any,
         *,
-        beam: Count = 5,
+        beam: Annotated[int, Range(1, below=1_001)] = 5,
         max_length: Count = 100,
         length_penalty: float = 0.6,
     ) -> list[list[str]]:
@@ -187,13 +187,13 @@ class Translator:
 
         Args:
             texts: n sentences: a list, a tuple, a generator, an array or a column of a data frame.
-            beam: See `beam_search`; 1 is greedy.
+            beam: See `beam_search`; 1 is greedy. At most 1,000.
             max_length: Tokens at most; and no more than twice the longest source, plus 10.
             length_penalty: See `beam_search`.
 
         Raises:
             UserError: `texts` is a single string, or one of its items is not a string; `beam` or
-                `max_length` below 1.
+                `max_length` out of range.
         """
         texts = as_texts(texts)
         if not texts:
