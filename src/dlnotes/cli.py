@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +29,8 @@ def run(
 ) -> None:
     """Parse the command line for `main`, or for one of several commands by name, and run it.
 
-    A `UserError` is printed as one line (exit code 2); Ctrl-C ends quietly (exit code 130); a
-    reader that goes away (``… | head``) is no error.
+    A `UserError` is printed as one line (exit code 2), and so is a warning; Ctrl-C ends quietly
+    (exit code 130); a reader that goes away (``… | head``) is no error.
 
     Args:
         main: What to run.
@@ -43,10 +44,11 @@ def run(
             stream.reconfigure(errors="backslashreplace")
     try:
         given = None if arguments is None else arguments()
-        if isinstance(main, dict):
-            tyro.extras.subcommand_cli_from_dict(main, prog=prog, args=given)
-        else:
-            tyro.cli(main, prog=prog, args=given)
+        with _warnings_in_one_line():
+            if isinstance(main, dict):
+                tyro.extras.subcommand_cli_from_dict(main, prog=prog, args=given)
+            else:
+                tyro.cli(main, prog=prog, args=given)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -59,6 +61,18 @@ def run(
         drop_output()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Print warnings as errors are printed, without the line of our code that they come from."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

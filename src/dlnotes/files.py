@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import json
 import math
@@ -9,11 +11,14 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from dlnotes.errors import UserError
+
+_ABANDONED = 3600.0  # seconds without a write
 
 
 def check_output(path: Path) -> None:
@@ -80,6 +85,29 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left half written.
+
+    Args:
+        folder: Where they wrote.
+        prefix: How the names begin of what they wrote. What has been written to within the last
+            hour is somebody's, and stays.
+    """
+    for path in folder.glob(f"{glob.escape(prefix)}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _ABANDONED:
+                remove(path)
 
 
 def write_text(path: Path, text: str) -> None:

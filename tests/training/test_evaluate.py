@@ -67,7 +67,7 @@ def test_one_document_and_none():
     assert (one.accuracy, one.macro_f1, one.micro_f1) == (1.0, 1.0, 1.0)
     assert one.precision.tolist() == one.recall.tolist() == one.f1.tolist() == [0.0, 1.0, 0.0]
     nothing = np.zeros(0, np.int64)
-    none = Metrics(0.0, np.zeros((2, 2), np.int64), nothing, nothing.astype(np.float32))
+    none = Metrics(0.0, nothing, nothing, nothing.astype(np.float32), 2)
     assert (none.accuracy, none.macro_f1, none.micro_f1) == (0.0, 0.0, 0.0)
     assert none.f1.tolist() == [0.0, 0.0]
 

@@ -23,9 +23,9 @@ def main(
     average: str = "probabilities",
     weights: str = "greedy",
     rounds: Count = 50,
-    train: Path | None = None,
-    dev: Path | None = None,
-    test: Path | None = None,
+    train: tuple[Path, ...] = (),
+    dev: tuple[Path, ...] = (),
+    test: tuple[Path, ...] = (),
     data_dir: Path | None = None,
 ) -> None:
     """Average trained classifiers; choose them and their weights on dev, then measure on test once.
@@ -61,7 +61,7 @@ def main(
                 f"cannot find what {runs[0]} was trained on ({error}): give --train FILE, and "
                 "--dev FILE if it had one"
             ) from error
-    sources |= {split: path for split, path in (("dev", dev), ("test", test)) if path}
+    sources |= {split: paths for split, paths in (("dev", dev), ("test", test)) if paths}
     members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")
     _, record = make_ensemble(members, out, average=average, weights=weights, rounds=rounds)
     splits = [split for split in ("dev", "test") if split in record]

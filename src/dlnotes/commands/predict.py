@@ -6,13 +6,17 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
+from tyro.conf import arg
 
 from dlnotes.arguments import Count, checked
 from dlnotes.cli import lines_at_once
-from dlnotes.commands.runs import remembered
+from dlnotes.commands.runs import given_fields, remembered
+from dlnotes.data.layout import TextLayout
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.errors import UserError
@@ -31,7 +35,7 @@ def main(
     texts: tuple[str, ...] = (),
     /,
     file: Path | None = None,
-    text_column: str | None = None,
+    layout: Annotated[TextLayout, arg(name="")] = TextLayout(),
     out: Path | None = None,
     top_k: Count | None = None,
     explain: Path | None = None,
@@ -47,9 +51,8 @@ def main(
         run: Folder that dlnotes train or dlnotes ensemble wrote.
         texts: Texts to classify.
         file: Classify a text per line (.txt), or a column of a table (.csv, .tsv, .jsonl), each
-            also .gz, or of .parquet; - is standard input.
-        text_column: Name or number (from 0) of the text's column in --file; several: 1,2.
-            Default: the column that the run was trained with, or text.
+            also packed (.gz, .bz2, .xz, .zst, .zip), or of .parquet; - is standard input.
+        layout: Where the texts are in --file. Default: as in training, or the column text.
         out: Write .jsonl or .csv, each also .gz, or .parquet.
         top_k: How many labels to give. Default 3, in --out 1. More than one are the column top
             there, in CSV label_2, probability_2 and so on.
@@ -62,10 +65,13 @@ def main(
         file = None
         if texts:
             raise UserError("give texts or --file -, not both")
+    if texts == ("-",):
+        texts = ()
     if texts and file:
         raise UserError("give texts or --file, not both")
-    if text_column and not file:
-        raise UserError("--text-column belongs to --file FILE: texts and lines have no columns")
+    if not file and (named := next(iter(given_fields(layout)), None)):
+        option = named.replace("_", "-")
+        raise UserError(f"--{option} belongs to --file FILE: texts and lines have no columns")
     if out:
         check_writable(out)
     if explain:
@@ -75,7 +81,7 @@ def main(
     with ExitStack() as stack:
         stack.enter_context(single_threaded())
         if file:
-            blocks: Iterable[Records] = _records(file, text_column, run)
+            blocks: Iterable[Records] = _records(file, layout, run)
         else:
             # Lines on the way to a file have time: there they come in larger blocks.
             given = iter([_utf8(texts)]) if texts else lines_at_once()
@@ -99,19 +105,19 @@ def main(
 # --- where texts come from ----------------------------------------------------------------------
 
 
-def _records(file: Path, text_column: str | None, run: Path) -> Iterator[Records]:
+def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
     """Records of a file, by the column that is asked for or that the run was trained with."""
-    wanted = [text_column] if text_column else [remembered(run, "text_column"), None]
+    trained = remembered(run, TextLayout)
     try:
-        return _begun(read_records(file, text_column=wanted[0]))
+        return _begun(read_records(file, replace(layout, **trained | given_fields(layout))))
     except UserError as error:
-        if len(wanted) == 1 or wanted[0] is None:
+        if layout.text_column or not trained:
             raise UserError(f"--file: {error}") from error
         try:
-            return _begun(read_records(file))
+            return _begun(read_records(file, layout))
         except UserError:
-            trained = f"the run was trained with --text-column {wanted[0]}"
-            raise UserError(f"--file: {error}; {trained}") from error
+            options = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in trained.items())
+            raise UserError(f"--file: {error}; the run was trained with {options}") from error
 
 
 def _begun(records: Iterator[Records]) -> Iterator[Records]:

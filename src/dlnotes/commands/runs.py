@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dlnotes.arguments import fields_of
 from dlnotes.cli import console
+from dlnotes.data.layout import TextLayout
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, read_json, write_json
 from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, CONFIG, METRICS, TRANSLATOR
@@ -110,10 +112,23 @@ def main(
         write_json(json, [asdict(row) for row in rows])
 
 
-def remembered(run: Path, setting: str) -> str | None:
-    """A setting of the training by the run's record, if that is there, can be read and has it."""
-    found = look(run, "").settings.get(setting)
-    return found if isinstance(found, str) else None
+def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
+    """Where the training found texts and labels, as far as the run's record is there and says it.
+
+    Only what differs from the defaults.
+    """
+    said = look(run, "").settings
+    known = {name: said[name] for name in fields_of(layout) if isinstance(said.get(name), str)}
+    try:
+        return given_fields(layout(**known))
+    except UserError:  # the record is damaged
+        return {}
+
+
+def given_fields(layout: TextLayout) -> dict[str, Any]:
+    """The fields that differ from the defaults."""
+    default = type(layout)()
+    return {k: v for k, v in vars(layout).items() if v != getattr(default, k)}
 
 
 def is_run(folder: Path) -> bool:

@@ -30,9 +30,9 @@ from dlnotes.training.train import train_classifier
 def main(
     model: str = "fasttext",
     corpus: str | None = None,
-    train: Path | None = None,
-    dev: Path | None = None,
-    test: Path | None = None,
+    train: tuple[Path, ...] = (),
+    dev: tuple[Path, ...] = (),
+    test: tuple[Path, ...] = (),
     data_dir: Path | None = None,
     out: Path | None = None,
     training: Annotated[Training, arg(name="")] = Training(),
@@ -50,12 +50,13 @@ def main(
 
     Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng and
     yelp_polarity are downloaded), or your own files with --train and --test: CSV, TSV, JSONL,
-    Parquet, fastText's __label__ format, each also .gz, or a folder with a sub-folder per class.
+    fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet, or a folder
+    with a sub-folder per class.
 
     Args:
         model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet.
         corpus: Name of a corpus. Default bbc when --train is not given.
-        train: Your own training documents.
+        train: Your own training documents, one or more files.
         dev: Your own dev documents; without them a part of the training documents is cut off.
         test: Your own test documents.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
@@ -81,9 +82,9 @@ def main(
     if model not in MODELS:
         raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
     if train:
-        name = train.name.split(".")[0]
+        name = train[0].name.split(".")[0]
         own = {"train": train, "dev": dev, "test": test}
-        sources: dict[str, Source] = {split: path for split, path in own.items() if path}
+        sources: dict[str, Source] = {split: paths for split, paths in own.items() if paths}
     else:
         name = corpus or "bbc"
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
@@ -100,11 +101,12 @@ def main(
         dataset = ensemble.boost(dataset, members, split_by, seed)
     elif bootstrap:
         dataset = ensemble.bootstrap(dataset, seed)
-    files = {"train": train, "dev": dev, "test": test, "data_dir": data_dir}
+    files = {"train": train, "dev": dev, "test": test}
     options = {
         "model": model,
         "corpus": None if train else name,
-        **{option: path and path.absolute() for option, path in files.items()},
+        **{split: [path.absolute() for path in paths] for split, paths in files.items()},
+        "data_dir": data_dir and data_dir.absolute(),
         "model_settings": model_settings,
         **asdict(training),
         "vectors": _absolute(training.vectors),

@@ -75,13 +75,21 @@ class BatchSampler:
         return batches
 
 
-def by_length(lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
-    """Batches for evaluation: sorted by length, each of at most `batch_tokens` padded tokens."""
+def by_length(
+    lengths: NDArray[np.int64], batch_tokens: int, most: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Batches for evaluation: sorted by length, each of at most `batch_tokens` padded tokens.
+
+    Args:
+        lengths: Length of every document in tokens, shape (documents,).
+        batch_tokens: See above; a document that is longer is a batch by itself.
+        most: Documents in a batch at most.
+    """
     order = np.argsort(lengths, kind="stable")[::-1]
     batches, start = [], 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
-        stop = start + max(1, batch_tokens // longest)
+        stop = start + max(1, min(batch_tokens // longest, most or len(order)))
         batches.append(order[start:stop])
         start = stop
     return batches

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from dlnotes.arguments import fields_of
 from dlnotes.data.dataset import Dataset, Label, load_dataset
-from dlnotes.data.readers import LABEL, TEXT
+from dlnotes.data.layout import LABEL, TEXT, Layout
+from dlnotes.data.readers import LONGEST_LABEL
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 
-FOR_FILES = ("text_column", "label_column")
+FOR_FILES = tuple(fields_of(Layout))
 """Fields of `Reading` that say something of files alone."""
-LONGEST_LABEL = 1_000
-"""Characters of a label at most; more is a text in the wrong place."""
 
 
 def as_texts(values: Any, name: str = "texts") -> list[str]:

@@ -43,7 +43,8 @@ from rich.progress import track
 from dlnotes.arguments import checked
 from dlnotes.data import babi
 from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
-from dlnotes.data.readers import LABEL, TEXT, read
+from dlnotes.data.layout import LABEL, TEXT
+from dlnotes.data.readers import read
 from dlnotes.data.splits import stratified_split
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from dlnotes.arguments import Seed, checked
 from dlnotes.data.documents import Documents
-from dlnotes.data.readers import Source, check_readable
-from dlnotes.data.reading import Reading
+from dlnotes.data.readers import Source, check_readable, files_of
+from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.splits import stratified_split
+from dlnotes.data.streams import inner_suffix
 from dlnotes.data.tokenization import MARKS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize
 from dlnotes.data.vocabulary import Vocabulary
@@ -62,7 +63,7 @@ class Dataset:
     @property
     def max_tokens(self) -> int | None:
         """Longer documents are read up to here."""
-        return self.reading.max_tokens
+        return self.reading.most_tokens
 
     @property
     def has_test(self) -> bool:
@@ -86,7 +87,9 @@ class Dataset:
             raise UserError("the data set has no test split; give one with --test FILE")
         texts = self._tokenize(self._test)
         self.fingerprints["test"] = texts.fingerprint
-        return Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        documents = Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        _tell_cut(self.reading, documents)
+        return documents
 
 
 @checked
@@ -127,23 +130,20 @@ def load_dataset(
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed)
 
     def read(source: Source) -> TokenizedTexts:
-        return tokenize(
-            source,
-            tokenizer,
-            text_column=reading.text_column,
-            label_column=reading.label_column,
-            cache_dir=cache_dir,
-        )
+        return tokenize(source, tokenizer, reading, cache_dir=cache_dir)
 
     test = sources.get("test")
-    if isinstance(test, Path):
-        check_readable(test)  # now, rather than when training is over
+    for file in files_of(test):
+        check_readable(file)  # now, rather than when training is over
     texts = read(sources["train"])
     if len(texts.label_names) < 2:
         raise UserError(
             f"{texts.name}: only one class, {texts.label_names[0]!r}; "
             "a classifier needs at least two (is the right column the label?)"
         )
+    if reading.header == "auto":
+        _warn_of_header(texts)
+    _warn_of_classes(texts)
     labels = list(labels or texts.label_names)
     if len(set(labels)) < len(labels):
         raise UserError(f"labels must be different from one another, not {labels}")
@@ -164,7 +164,11 @@ def load_dataset(
                 f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
             ) from error
         if not len(train_indices) or not len(dev_indices):
-            raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
+            raise UserError(
+                f"{texts.name}: {len(texts):,} documents of {len(texts.label_names):,} classes are "
+                "too few to cut a dev split: each class needs two documents, or there must be dev "
+                f"documents (--dev FILE){_DOUBT * _is_doubtful(texts)}"
+            )
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
 
@@ -184,11 +188,13 @@ def load_dataset(
     train_part, dev_part = (texts, train_indices), (dev_texts, dev_indices)
     built = vocabulary_of(train_part)
     view = partial(
-        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.max_tokens
+        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.most_tokens
     )
+    train, dev = view(texts, indices=train_indices), view(dev_texts, indices=dev_indices)
+    _tell_cut(reading, train, dev)
     return Dataset(
-        train=view(texts, indices=train_indices),
-        dev=view(dev_texts, indices=dev_indices),
+        train=train,
+        dev=dev,
         vocabulary=built,
         label_names=label_names,
         labels=labels,
@@ -205,3 +211,49 @@ def load_dataset(
         _tokenize=read,
         _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
     )
+
+
+_DOUBT = "; is the right column the label? (choose with --label-column)"
+
+
+def _is_doubtful(texts: TokenizedTexts) -> bool:
+    """Whether there are so many classes that the labels may be texts."""
+    return 2 * len(texts.label_names) > len(texts)
+
+
+def _warn_of_classes(texts: TokenizedTexts) -> None:
+    if _is_doubtful(texts) and len(texts) > 9:
+        warnings.warn(
+            f"{texts.name}: {len(texts.label_names):,} classes for {len(texts):,} documents"
+            f"{_DOUBT}",
+            stacklevel=4,
+        )
+
+
+def _warn_of_header(texts: TokenizedTexts) -> None:
+    """A first line that names columns differently from what is expected has become a document."""
+    counts = np.bincount(texts.labels)
+    if counts.max() == 1:
+        return
+    first = 0
+    for name, end in texts.files:
+        table = inner_suffix(Path(name)) in (".csv", ".tsv")
+        if table and texts.lines[first] == 1 and counts[texts.labels[first]] == 1:
+            label = texts.label_names[texts.labels[first]]
+            warnings.warn(
+                f"{texts.where(first)}: the label {label!r} occurs nowhere else: if this line has "
+                "the names of the columns, give --header yes, if not, --header no",
+                stacklevel=4,
+            )
+        first = end
+
+
+def _tell_cut(reading: Reading, *splits: Documents) -> None:
+    """Warn of documents that are cut without having been asked for it."""
+    cut = sum(documents.cut for documents in splits)
+    if cut and reading.max_tokens is None:
+        warnings.warn(
+            f"{cut:,} of {sum(map(len, splits)):,} documents are longer than {MAX_TOKENS:,} tokens "
+            "and are cut there; another limit: --max-tokens, 0 for none",
+            stacklevel=3,
+        )

@@ -151,7 +151,7 @@ def load_pairs(
             sides[1],
             source_vocabulary,
             target_vocabulary,
-            max_tokens=reading.max_tokens,
+            max_tokens=reading.most_tokens,
         )
         for sides in texts
     )

@@ -124,12 +124,22 @@ class Vocabulary:
         as_path(path).write_text("\n".join(self.tokens), "utf-8")
 
     def ids(self, types: Sequence[str] | pl.Series) -> NDArray[np.int32]:
-        """Ids of distinct tokens; UNK for those that are not in the vocabulary."""
+        """Ids of distinct tokens; UNK for those that are not in the vocabulary.
+
+        The word ``<pad>`` is one of these: a text that has it is not padded there.
+        """
+        words = self.tokens.slice(PAD + 1)
+        numbered = pl.int_range(PAD + 1, len(self), dtype=pl.Int32, eager=True)
         ids: pl.Series = pl.Series("token", types, dtype=pl.String).replace_strict(
-            self.tokens, pl.int_range(len(self), dtype=pl.Int32, eager=True), default=UNK
+            words, numbered, default=UNK
         )
         numbers: NDArray[np.int32] = ids.to_numpy()
         return numbers
+
+    def has_marks(self, marks: Sequence[str]) -> bool:
+        """Whether these tokens are reserved: the first after the specials, in this order."""
+        first = len(SPECIALS)
+        return tuple(self.tokens[first : first + len(marks)]) == tuple(marks)
 
     def __len__(self) -> int:
         return len(self.tokens)

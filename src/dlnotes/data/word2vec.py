@@ -18,7 +18,9 @@ import polars as pl
 from dlnotes.arguments import Count, OneOf, Range, Settings, checked, fields_of
 from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
-from dlnotes.data.readers import BLOCK_BYTES, TEXT, Source, check_readable, read_lines
+from dlnotes.data.layout import TEXT
+from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable
+from dlnotes.data.streams import read_lines
 from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vectors import PretrainedVectors, write_vectors
@@ -92,7 +94,9 @@ def learn_vectors(
     word2vec, callback = _gensim()
     passes = count(1)
     report = {"on_epoch_end": lambda *_: on_epoch(next(passes)) if on_epoch else None}
-    end = vocabulary.tokens.index_of(SENTENCE_END_TOKEN)
+    # Where it is no mark, it is a word like others.
+    marked = vocabulary.has_marks(MARKS["sentences"])
+    end = vocabulary.tokens.index_of(SENTENCE_END_TOKEN) if marked else None
     with TemporaryDirectory() as folder:
         # Numbers rather than words: these may hold what gensim takes for white space.
         path = Path(folder) / "sentences.txt"

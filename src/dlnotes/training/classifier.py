@@ -43,10 +43,18 @@ from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
 from dlnotes.training.device import choose_device
-from dlnotes.training.evaluate import Metrics, check_scores, evaluating, metrics
+from dlnotes.training.evaluate import (
+    Keep,
+    Measure,
+    Metrics,
+    check_probabilities,
+    check_scores,
+    evaluating,
+    metrics,
+)
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
 from dlnotes.training.folder import CLASSIFIER, CONFIG
-from dlnotes.training.scoring import scores
+from dlnotes.training.scoring import kept, scores
 from dlnotes.training.weights import digest_of, save_weights, with_weights
 
 _FORMAT = "dlnotes text classifier 1"
@@ -111,9 +119,7 @@ class Classifier(ABC):
         Raises:
             UserError: As `predict` does.
         """
-        # What polars holds as strings needs no second look.
-        clean = isinstance(texts, pl.Series) and texts.dtype == pl.String and not texts.has_nulls()
-        given = texts if clean else as_texts(texts)
+        given = _given(texts)
         if not len(given):
             return torch.empty(0, len(self.label_names))
         read = partial(tokenize_texts, given)
@@ -130,8 +136,15 @@ class Classifier(ABC):
         Raises:
             UserError: As `predict` does; `top_k` is below 1.
         """
-        best = self.probabilities(texts).topk(min(top_k, len(self.label_names)))
-        return best.values, best.indices
+        return self._best_of(_given(texts), top_k)
+
+    def _best_of(
+        self, texts: list[str] | pl.Series, top_k: int
+    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        if not len(texts):
+            nothing = torch.empty(0, min(top_k, len(self.label_names)))
+            return nothing, nothing.long()
+        return _best(self.scores(partial(tokenize_texts, texts), labelled=False)[0], top_k)
 
     @checked
     def classify(self, texts: Any, *, top_k: Count = 1) -> list[dict[str, Any]]:
@@ -169,7 +182,8 @@ class Classifier(ABC):
         Raises:
             UserError: `texts` is a single string, or one of its items is not a string.
         """
-        return [self.labels[best] for best in self.predict_proba(texts).argmax(1)]
+        _, best = self.best(as_texts(texts), 1)
+        return [self.labels[k] for k in best.flatten().tolist()]
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
         """Probability of each class for each raw text.
@@ -321,7 +335,7 @@ class TextClassifier(Classifier):
         """
         check_model(model_name)
         marks = MARKS.get(default_tokenizer(model_name), ())
-        if tuple(vocabulary.tokens[2 : 2 + len(marks)]) != marks:
+        if not vocabulary.has_marks(marks):
             raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
         sizes = {"vocabulary_size": len(vocabulary), "num_classes": len(label_names)}
         model = make_model(model_name, MODELS[model_name], sizes, hyper_parameters)
@@ -430,11 +444,35 @@ class TextClassifier(Classifier):
         self, read: Callable[[str], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
         """Scores of texts, and their class numbers; see `Classifier`."""
-        labels = self.label_names if labelled else None
-        texts = read(self.tokenizer)
-        documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
-        found = scores(self.model, documents, device=self.device)
+        documents = self._documents(read, self.label_names if labelled else None)
+        found = scores(self.model, documents, device=self.device, classes=len(self.label_names))
         return check_scores(found, f"this {self.model_name}"), documents.labels
+
+    def evaluate(self, source: Source, **how: Any) -> Metrics:
+        """Measure on labelled texts; see `Classifier`."""
+        documents = self._documents(partial(tokenize, source, **how), self.label_names)
+        measure = Measure(documents.labels)
+        return measure.metrics(self._kept(documents, measure), f"this {self.model_name}")
+
+    def _best_of(
+        self, texts: list[str] | pl.Series, top_k: int
+    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        if not len(texts):
+            return super()._best_of(texts, top_k)
+        documents = self._documents(partial(tokenize_texts, texts), None)
+        values, indices = self._kept(documents, lambda scored, _: _best(scored, top_k))
+        check_probabilities(values, f"this {self.model_name}")
+        return values, indices
+
+    def _documents(
+        self, read: Callable[[str], TokenizedTexts], labels: Sequence[str] | None
+    ) -> Documents:
+        texts = read(self.tokenizer)
+        return Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
+
+    def _kept(self, documents: Documents, keep: Keep) -> list[Tensor]:
+        classes = len(self.label_names)
+        return kept(self.model, documents, keep, device=self.device, classes=classes)
 
     @property
     def has_attention(self) -> bool:
@@ -443,8 +481,7 @@ class TextClassifier(Classifier):
 
     def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and tell what the model looked at: attention, or else `occlusion`."""
-        tokenized = tokenize_texts(as_texts(texts), self.tokenizer)
-        documents = Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
+        documents = self._documents(partial(tokenize_texts, as_texts(texts)), None)
         return list(self.explain_documents(documents, range(len(documents))))
 
     def explain_documents(
@@ -587,6 +624,25 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
         member_config = read_json(folder / place / CONFIG, _NOT_ONE)
         members.append(TextClassifier._load(folder / place, member_config, device))
     return Ensemble(members, list(weights.values()), names, config["average"])
+
+
+def _given(texts: Any) -> list[str] | pl.Series:
+    """Texts, checked; what polars holds as strings needs no second look."""
+    if isinstance(texts, pl.Series) and texts.dtype == pl.String and not texts.has_nulls():
+        return texts
+    return as_texts(texts)
+
+
+def _best(
+    scored: Float[Tensor, "n c"], top_k: int
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """Probabilities and class numbers of the most probable classes; the first among equals."""
+    probabilities = scored.softmax(-1)
+    if top_k == 1:
+        best: Any = probabilities.max(-1, keepdim=True)
+    else:
+        best = probabilities.topk(min(top_k, probabilities.shape[-1]))
+    return best.values, best.indices
 
 
 def check_model(name: Any) -> None:
