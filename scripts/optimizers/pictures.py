@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Parameter
 
-from dlnotes.optim import BGD, MBGD, SGD, GradientDescent
+from dlnotes.data.batches import BGD, MBGD, SGD
+from dlnotes.optim import GradientDescent
 from optimizers.surfaces import RATES, SURFACES, Surface, excess
 
 mpl.use("Agg")

@@ -6,9 +6,11 @@ import contextlib
 import glob
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,17 +128,139 @@ def sha256_of(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path, otherwise: str) -> Any:
-    """Read JSON.
+def as_path(path: str | Path, name: str = "path") -> Path:
+    """A path that a user gives, with ``~`` expanded.
+
+    Args:
+        path: Text or a path.
+        name: What the caller calls it, for messages.
 
     Raises:
-        UserError: The file is missing (says that its folder `otherwise`) or is not JSON.
+        UserError: `path` is something else or empty, or names the home of an unknown user.
+    """
+    if isinstance(path, Path) and not str(path).startswith("~"):
+        return path
+    if not isinstance(path, str | Path) or path == "":
+        raise UserError(f"{name} must be a path, not {path!r}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name} is {path}, but there is no such home folder") from error
+
+
+def read_file(path: Path, largest: int) -> bytes:
+    """Read a regular file as a whole.
+
+    Args:
+        path: The file.
+        largest: Most bytes that it may have.
+
+    Raises:
+        UserError: It is a folder, a pipe or a device, cannot be opened, or is larger.
+        FileNotFoundError: There is no such file.
+    """
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > largest:
+        raise UserError(f"{path} cannot be read: it has more than {largest:,} bytes")
+    return content
+
+
+def check_regular(path: Path) -> None:
+    """Require a regular file: reading a pipe or a device may never end.
+
+    Raises:
+        UserError: It is something else, or cannot be looked at.
+        FileNotFoundError: There is no such file.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path.parent} {otherwise}: it has no {path.name}") from error
+        raise FileNotFoundError(str(path)) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
+        raise UserError(f"{str(path)!r} is no path: {error}") from error
+    if not stat.S_ISREG(mode):
+        kind = "Is a directory" if stat.S_ISDIR(mode) else "it is a pipe or a device"
+        raise UserError(f"{path} cannot be read: {kind}")
+
+
+_LARGEST_JSON = 1 << 25
+_TOO_DEEP = "it is nested too deeply"
+
+
+def read_json(path: Path, otherwise: str) -> Any:
+    """Read JSON of at most 32 MiB.
+
+    Raises:
+        UserError: The file is missing (says that its folder `otherwise`), is no regular file, is
+            too large or is not JSON; NaN, an infinity and a name that occurs twice are not, nor is
+            half of a surrogate pair, nor what is nested more than 100 times.
+    """
+    try:
+        content = read_file(path, _LARGEST_JSON)
+        found = json.loads(
+            content.decode("utf-8-sig"),
+            object_pairs_hook=_object,
+            parse_constant=_number,
+            parse_float=_number,
+            parse_int=_integer,
+        )
+        _check_values(found, escapes=b"\\u" in content)
+        return found
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} {otherwise}: it has no {path.name}") from error
+    except UserError:
+        raise
+    except RecursionError as error:
+        raise UserError(f"{path} is damaged: {_TOO_DEEP}") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} is damaged: it has half of a surrogate pair") from error
+    except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _check_values(found: Any, *, escapes: bool) -> None:
+    level = [found]
+    for _ in range(101):
+        texts = [value for value in level if isinstance(value, str)] if escapes else []
+        for value in level:
+            if isinstance(value, dict) and escapes:
+                texts += value
+        for text in texts:
+            text.encode()
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise ValueError(_TOO_DEEP)
+
+
+def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(fields)
+    if len(found) < len(fields):
+        names = [name for name, _ in fields]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"it has {twice[:60]!r} twice")
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:60]} is not a finite number")
+    return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > 100:
+        raise ValueError(f"it has an integer of {len(text):,} digits")
+    return int(text)

@@ -12,9 +12,7 @@ from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
-from dlnotes.files import read_json
-from dlnotes.training.ensemble import load_members, make_ensemble
-from dlnotes.training.folder import METRICS
+from dlnotes.training.ensemble import load_members, make_ensemble, read_record
 
 
 @checked
@@ -55,7 +53,7 @@ def main(
     if train:
         sources["train"] = train
     else:
-        settings = read_json(runs[0] / METRICS, "is not a finished run")["settings"]
+        settings, _ = read_record(runs[0])
         try:
             sources |= load(settings["corpus"], data_dir=data_dir, cache_dir=cache_folder())
         except (KeyError, UserError) as error:

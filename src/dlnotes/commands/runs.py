@@ -14,7 +14,7 @@ from dlnotes.arguments import fields_of
 from dlnotes.cli import console
 from dlnotes.data.layout import TextLayout
 from dlnotes.errors import UserError
-from dlnotes.files import check_output, write_json
+from dlnotes.files import check_output, read_json, write_json
 from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, CONFIG, METRICS, TRANSLATOR
 
 _TRAINED = (CLASSIFIER, TRANSLATOR)
@@ -149,22 +149,18 @@ def find(folder: Path) -> Iterator[Path]:
 def look(run: Path, name: str) -> Row:
     """Read a run's record."""
     row = Row(name)
-    try:
-        text = (run / METRICS).read_text("utf-8")
-        row.date = _date(run / METRICS)
-        record = json_format.loads(text)
-    except FileNotFoundError:
+    if not (run / METRICS).exists():
         if (run / CHECKPOINT).exists():
             row.problem = "not finished: go on with --resume"
             row.date = _date(run / CHECKPOINT)
         else:
             row.problem = f"no {METRICS}"
         return row
-    except OSError as error:
-        row.problem = f"{METRICS} cannot be read: {error.strerror}"
-        return row
-    except (ValueError, RecursionError) as error:
-        row.problem = f"{METRICS} is damaged: {error}"
+    try:
+        record = read_json(run / METRICS, "is not a finished run")
+        row.date = _date(run / METRICS)
+    except UserError as error:
+        row.problem = str(error).removeprefix(f"{run / METRICS}"[: -len(METRICS)])
         return row
     settings = _get(record, "settings", dict)
     if settings is None:

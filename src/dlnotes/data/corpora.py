@@ -40,6 +40,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import track
 
+from dlnotes.arguments import checked
 from dlnotes.data import babi
 from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
 from dlnotes.data.layout import LABEL, TEXT
@@ -95,6 +96,7 @@ class Corpus:
     files: tuple[File, ...] = ()
 
 
+@checked
 def load(
     name: str,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlnotes.arguments import checked
 from dlnotes.data.download import fetch
 from dlnotes.errors import UserError
 
@@ -47,6 +48,7 @@ def digits(seed: int = 0) -> tuple[Split, Split]:
     return Split(x[:1437], y[:1437]), Split(x[1437:], y[1437:])
 
 
+@checked
 def mnist(folder: Path, download: bool = True) -> tuple[Split, Split]:
     """Return MNIST's 28 × 28 digits: 60,000 to train with and 10,000 to test with.
 
@@ -72,6 +74,7 @@ def mnist(folder: Path, download: bool = True) -> tuple[Split, Split]:
     )
 
 
+@checked
 def read_idx(path: Path) -> Tensor:
     """Read a gzipped IDX file of bytes: 0, 0, 8, the number of dimensions, their sizes, the data.
 

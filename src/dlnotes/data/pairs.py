@@ -196,6 +196,7 @@ def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Pat
     return found[0], found[1]
 
 
+@checked
 def read_pairs(
     source: Path, target: Path, *, fingerprints: dict[str, str] | None = None
 ) -> tuple[list[str], list[str]]:

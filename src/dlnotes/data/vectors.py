@@ -29,6 +29,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.arguments import checked
 from dlnotes.data.streams import open_binary
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
@@ -59,6 +60,7 @@ class PretrainedVectors:
     rows: NDArray[np.float32]
 
 
+@checked
 def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
     """Read the vectors of the vocabulary's words.
 
@@ -92,6 +94,7 @@ def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
     return PretrainedVectors(ids, rows)
 
 
+@checked
 def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors) -> int:
     """Write vectors in word2vec's text format, which most programs read.
 

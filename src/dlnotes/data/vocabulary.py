@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.errors import UserError
+from dlnotes.files import as_path, read_file
+
+_LARGEST = 1 << 28  # bytes of a file, over ten million tokens
 
 PAD, UNK = 0, 1
 """Token ids of padding and of words that the vocabulary does not have."""
@@ -28,11 +31,22 @@ class Vocabulary:
         tokens: All tokens, the two specials first.
 
     Raises:
-        UserError: `tokens` does not begin with the specials or holds one twice.
+        UserError: `tokens` holds something that is not a text, does not begin with the specials or
+            holds a token twice.
     """
 
-    def __init__(self, tokens: Sequence[str]) -> None:
-        self.tokens = pl.Series("token", tokens, dtype=pl.String)
+    def __init__(self, tokens: Iterable[str]) -> None:
+        if isinstance(tokens, str | bytes) or not isinstance(tokens, pl.Series | Iterable):
+            raise UserError(f"tokens must be a list of texts, not {tokens!r}")
+        given = tokens if isinstance(tokens, pl.Series) else list(tokens)
+        if isinstance(given, list) and not all(isinstance(token, str) for token in given):
+            i, token = next((i, t) for i, t in enumerate(given) if not isinstance(t, str))
+            raise UserError(f"tokens[{i}] is {token!r}: every token must be a string")
+        try:
+            self.tokens = pl.Series("token", given, dtype=pl.String)
+        except UnicodeEncodeError as error:
+            shown = ascii(error.object[:60])
+            raise UserError(f"tokens must be texts that UTF-8 can hold, not {shown}") from error
         if tuple(self.tokens[:2]) != SPECIALS:
             raise UserError(f"tokens must begin with {SPECIALS}, not {tuple(self.tokens[:2])}")
         if self.tokens.n_unique() != len(self.tokens):
@@ -88,22 +102,26 @@ class Vocabulary:
         return cls(vocab.get_itos())
 
     @classmethod
-    def load(cls, path: Path) -> Vocabulary:
+    def load(cls, path: str | Path) -> Vocabulary:
         """Read what `save` wrote.
 
         Raises:
-            UserError: The file is not a vocabulary.
+            UserError: The file is missing, is not a vocabulary or has more than 256 MiB.
         """
+        path = as_path(path)
         try:
-            return cls(path.read_text("utf-8").split("\n"))
+            text = read_file(path, _LARGEST).decode("utf-8-sig")
+            return cls(text.replace("\r\n", "\n").split("\n"))
+        except FileNotFoundError as error:
+            raise UserError(f"{path.parent} has no {path.name}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not a vocabulary: not UTF-8") from error
         except UserError as error:
             raise UserError(f"{path}: not a vocabulary: {error}") from error
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write one token a line; a token never holds white space."""
-        path.write_text("\n".join(self.tokens), "utf-8")
+        as_path(path).write_text("\n".join(self.tokens), "utf-8")
 
     def ids(self, types: Sequence[str] | pl.Series) -> NDArray[np.int32]:
         """Ids of distinct tokens; UNK for those that are not in the vocabulary.

@@ -111,7 +111,7 @@ class DynamicMemoryNetwork(nn.Module):
         num_classes: number of scores.
         embedding_dim: length of a word vector.
         hidden_size: length of a fact, of the question and of the memory.
-        passes: passes over the facts.
+        passes: passes over the facts, at most 1,000.
         variant: ``dmn`` or ``dmn+``.
         max_sentences: sentences read; later ones are left out.
         max_words: words read of a sentence (``dmn+``) and of the question.
@@ -154,6 +154,8 @@ class DynamicMemoryNetwork(nn.Module):
         check_integer("embedding_dim", embedding_dim, 1)
         check_integer("hidden_size", hidden_size, 1)
         check_integer("passes", passes, 1)
+        if passes > 1_000:
+            raise ValueError(f"passes is {passes!r}; allowed: at most 1,000")
         check_choice("variant", variant, VARIANTS)
         check_integer("max_sentences", max_sentences, 1)
         check_integer("max_words", max_words, 1)

@@ -191,9 +191,12 @@ class Bidirectional(nn.Module):
         self.dropout = dropout
         self.fused = fused
         kind = CELLS[cell]
-        sizes = [input_size] + [2 * hidden_size] * (num_layers - 1)
-        self.rightward = nn.ModuleList(kind(n, hidden_size, batch_first=True) for n in sizes)
-        self.leftward = nn.ModuleList(kind(n, hidden_size, batch_first=True) for n in sizes)
+
+        def layers() -> nn.ModuleList:
+            sizes = (2 * hidden_size if layer else input_size for layer in range(num_layers))
+            return nn.ModuleList(kind(n, hidden_size, batch_first=True) for n in sizes)
+
+        self.rightward, self.leftward = layers(), layers()
 
     def forward(
         self, x: Float[Tensor, "b t e"], real: Bool[Tensor, "b t"]

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dlnotes.arguments import Count, check, check_names, checked, fields_of, hints_of
-from dlnotes.data.columns import FOR_FILES, as_texts, load_columns
+from dlnotes.arguments import (
+    Count,
+    OneOf,
+    Range,
+    check,
+    check_fields,
+    check_names,
+    checked,
+    fields_of,
+    hints_of,
+)
+from dlnotes.data.columns import FOR_FILES, as_labels, as_texts, load_columns
 from dlnotes.data.dataset import Label
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
@@ -28,9 +38,9 @@ from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
-from dlnotes.files import read_json, write_atomically, write_json
+from dlnotes.files import as_path, read_json, write_atomically, write_json
 from dlnotes.models import MODELS
-from dlnotes.models.averaging import average_scores
+from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import (
@@ -45,11 +55,20 @@ from dlnotes.training.evaluate import (
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
 from dlnotes.training.folder import CLASSIFIER, CONFIG
 from dlnotes.training.scoring import kept, scores
-from dlnotes.training.sound import defect
+from dlnotes.training.weights import digest_of, save_weights, with_weights
 
 _FORMAT = "dlnotes text classifier 1"
 _ENSEMBLE_FORMAT = "dlnotes ensemble 1"
-WEIGHTS, VOCABULARY, LABELS = "model.safetensors", "vocabulary.txt", "labels.json"
+_NOT_ONE = "is not a trained classifier of dlnotes"
+_FIELDS = {
+    "model": Annotated[str, OneOf(MODELS)],
+    "hyper_parameters": Mapping[str, Any],
+    "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
+    "max_tokens": Annotated[int, Range(1, below=2**63)] | None,
+}
+_ENSEMBLE_FIELDS = {"average": Annotated[str, OneOf(AVERAGES)], "members": list[Any]}
+_MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0)]}
+VOCABULARY, LABELS = "vocabulary.txt", "labels.json"
 
 
 class Classifier(ABC):
@@ -91,40 +110,55 @@ class Classifier(ABC):
         read = partial(tokenize, source, **how)
         return metrics(*self.scores(read, labelled=True))
 
-    @checked
-    def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
-        """Probability of each class for each raw text."""
-        return self._probabilities(texts)
+    def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:
+        """Probability of each class for each raw text.
 
-    def _probabilities(self, texts: Sequence[str] | pl.Series) -> Float[Tensor, "n c"]:
-        if not len(texts):
+        Args:
+            texts: n texts, in the forms of `predict`.
+
+        Raises:
+            UserError: As `predict` does.
+        """
+        given = _given(texts)
+        if not len(given):
             return torch.empty(0, len(self.label_names))
-        read = partial(tokenize_texts, texts)
+        read = partial(tokenize_texts, given)
         return self.scores(read, labelled=False)[0].softmax(-1)
 
-    def best(
-        self, texts: Sequence[str] | pl.Series, top_k: int
+    @checked
+    def best(self, texts: Any, top_k: Count) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """Probabilities and class numbers of the most probable labels of raw texts.
+
+        Args:
+            texts: n texts, in the forms of `predict`.
+            top_k: How many labels to give; all where there are fewer.
+
+        Raises:
+            UserError: As `predict` does; `top_k` is below 1.
+        """
+        return self._best_of(_given(texts), top_k)
+
+    def _best_of(
+        self, texts: list[str] | pl.Series, top_k: int
     ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-        """Probabilities and class numbers of the most probable labels of raw texts."""
         if not len(texts):
             nothing = torch.empty(0, min(top_k, len(self.label_names)))
             return nothing, nothing.long()
-        scored = self.scores(partial(tokenize_texts, texts), labelled=False)[0]
-        return _best(scored, top_k)
+        return _best(self.scores(partial(tokenize_texts, texts), labelled=False)[0], top_k)
 
     @checked
-    def classify(self, texts: Sequence[str], *, top_k: Count = 1) -> list[dict[str, Any]]:
+    def classify(self, texts: Any, *, top_k: Count = 1) -> list[dict[str, Any]]:
         """Most probable labels of raw texts.
 
         Args:
-            texts: Any number of texts.
-            top_k: How many labels to give under ``top``.
+            texts: n texts, in the forms of `predict`.
+            top_k: How many labels to give under ``top``; all where there are fewer.
 
         Returns:
             For each text ``label``, ``probability`` and ``top``, a list of such pairs.
 
         Raises:
-            UserError: `top_k` is below 1.
+            UserError: As `predict` does; `top_k` is below 1.
         """
         probabilities, classes = (found.tolist() for found in self.best(texts, top_k))
         results = []
@@ -163,12 +197,19 @@ class Classifier(ABC):
         Raises:
             UserError: As `predict` does.
         """
-        probabilities: NDArray[np.float32] = self.probabilities(as_texts(texts)).numpy()
+        probabilities: NDArray[np.float32] = self.probabilities(texts).numpy()
         return probabilities
 
     @abstractmethod
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Classify raw texts and tell which words the labels were chosen for."""
+    def explain(self, texts: Any) -> list[Explanation]:
+        """Classify raw texts and tell which words the labels were chosen for.
+
+        Args:
+            texts: n texts, in the forms of `predict`.
+
+        Raises:
+            UserError: As `predict` does.
+        """
 
 
 @dataclass
@@ -315,7 +356,7 @@ class TextClassifier(Classifier):
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = Path(folder)
+        folder = as_path(folder)
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -326,7 +367,8 @@ class TextClassifier(Classifier):
         make_folder(folder)
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
         write_json(folder / LABELS, self.labels)
-        save_weights(self.model, folder)
+        belongs_to = digest_of(config, self.labels, self.vocabulary.tokens.to_list())
+        save_weights(self.model, folder, belongs_to)
         write_json(folder / CONFIG, config)
 
     @classmethod
@@ -337,45 +379,46 @@ class TextClassifier(Classifier):
 
         Args:
             folder: The classifier's folder, or a run's, which has it inside.
-            device: Where to put the model.
+            device: Where to put the model, see `choose_device`.
 
         Raises:
-            UserError: `folder` is no classifier, or one of its files is damaged.
+            UserError: `folder` is no classifier, one of its files is damaged, or they do not belong
+                together; a device that is not there.
         """
-        folder = Path(folder)
-        if (folder / CLASSIFIER).is_dir():
+        folder, where = as_path(folder), choose_device(device)
+        if os.path.isdir(folder / CLASSIFIER):  # noqa: PTH112 -- False where it may not be asked
             folder = folder / CLASSIFIER
-        config = read_json(folder / CONFIG, "is not a trained classifier of dlnotes")
+        config = read_json(folder / CONFIG, _NOT_ONE)
         if isinstance(config, dict) and config.get("format") == _ENSEMBLE_FORMAT:
-            return _load_ensemble(folder, config, device)
+            return _load_ensemble(folder, config, where)
+        return cls._load(folder, config, where)
+
+    @classmethod
+    def _load(cls, folder: Path, config: Any, device: torch.device) -> TextClassifier:
+        """Load a single classifier, whose `CONFIG` has been read."""
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: not a run of dlnotes")
-        labels = read_json(folder / LABELS, "is not a trained classifier of dlnotes")
-        if not (folder / VOCABULARY).is_file():
-            raise UserError(f"{folder} has no {VOCABULARY}: not a trained classifier of dlnotes")
+        check_fields(folder / CONFIG, config, _FIELDS)
+        labels = _read_labels(folder / LABELS)
         vocabulary = Vocabulary.load(folder / VOCABULARY)
-        try:
-            tokenizer, max_tokens = config["tokenizer"], config["max_tokens"]
-            hyper = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in config["hyper_parameters"].items()
-            }
-            model_name = config["model"]
-        except (KeyError, AttributeError) as error:
-            raise UserError(f"{folder / CONFIG} is damaged: {error} is missing") from error
-        if tokenizer not in TOKENIZERS:
-            raise UserError(f"{folder / CONFIG}: unknown tokenizer {tokenizer!r}")
-        made = cls.create(
-            model_name,
-            hyper,
-            vocabulary,
-            list(map(str, labels)),
-            tokenizer=tokenizer,
-            max_tokens=max_tokens,
-            labels=labels,
-        )
-        load_weights(made.model, folder)
-        return made.to(torch.device(device))
+
+        def make() -> TextClassifier:
+            try:
+                return cls.create(
+                    config["model"],
+                    listed_as_tuples(config["hyper_parameters"]),
+                    vocabulary,
+                    list(map(str, labels)),
+                    tokenizer=config["tokenizer"],
+                    max_tokens=config["max_tokens"],
+                    labels=labels,
+                )
+            except UserError as error:
+                raise UserError(f"{folder / CONFIG}: {error}") from error
+
+        what = f"a {config['model']} of {len(labels):,} labels and {len(vocabulary):,} tokens"
+        belongs_to = digest_of(config, labels, vocabulary.tokens.to_list())
+        return with_weights(make, folder, what, belongs_to).to(device)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: Python's own types and NumPy arrays, no module and no device."""
@@ -411,12 +454,11 @@ class TextClassifier(Classifier):
         measure = Measure(documents.labels)
         return measure.metrics(self._kept(documents, measure), f"this {self.model_name}")
 
-    def best(
-        self, texts: Sequence[str] | pl.Series, top_k: int
+    def _best_of(
+        self, texts: list[str] | pl.Series, top_k: int
     ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-        """Probabilities and class numbers of the most probable labels of raw texts."""
         if not len(texts):
-            return super().best(texts, top_k)
+            return super()._best_of(texts, top_k)
         documents = self._documents(partial(tokenize_texts, texts), None)
         values, indices = self._kept(documents, lambda scored, _: _best(scored, top_k))
         check_probabilities(values, f"this {self.model_name}")
@@ -437,9 +479,9 @@ class TextClassifier(Classifier):
         """Whether the model has an attention to show, which costs no more than to classify."""
         return hasattr(self.model, "explain")
 
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+    def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and tell what the model looked at: attention, or else `occlusion`."""
-        documents = self._documents(partial(tokenize_texts, texts), None)
+        documents = self._documents(partial(tokenize_texts, as_texts(texts)), None)
         return list(self.explain_documents(documents, range(len(documents))))
 
     def explain_documents(
@@ -504,7 +546,7 @@ class Ensemble(Classifier):
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = Path(folder)
+        folder = as_path(folder)
         counting = [k for k, weight in enumerate(self.weights) if weight > 0]
         for k in counting:
             self.members[k].save(folder / f"member-{k + 1}")
@@ -525,8 +567,9 @@ class Ensemble(Classifier):
         each = [member.scores(read, labelled=labelled) for member in self.members]
         return average_scores([s for s, _ in each], self.weights, self.average), each[0][1]
 
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+    def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and leave their words out one by one, see `explain_words`."""
+        texts = as_texts(texts)
         characters = all(member.tokenizer == "characters" for member in self.members)
 
         def score(copies: Sequence[str]) -> Float[Tensor, "n c"]:
@@ -537,19 +580,57 @@ class Ensemble(Classifier):
         ]
 
 
-def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device | str) -> Ensemble:
+def _read_labels(path: Path) -> list[Label]:
+    labels = read_json(path, _NOT_ONE)
     try:
-        each = [(folder / m["folder"], m["name"], m["weight"]) for m in config["members"]]
-        average = config["average"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / CONFIG} is damaged: {error} is missing") from error
+        found = as_labels(labels)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if len(found) < 2:
+        raise UserError(f"{path}: labels must be two or more, not {found}")
+    if len(set(found)) < len(found):
+        twice = next(label for label, n in Counter(found).items() if n > 1)
+        raise UserError(f"{path}: each label must occur once, but {twice!r} occurs twice")
+    return found
+
+
+def listed_as_tuples(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters that were read from JSON, which has lists for tuples."""
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in hyper_parameters.items()}
+
+
+def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -> Ensemble:
+    path = folder / CONFIG
+    check_fields(path, config, _ENSEMBLE_FIELDS)
+    weights: dict[str, float] = {}
+    names = []
+    for i, member in enumerate(config["members"]):
+        try:
+            check_fields(path, member, _MEMBER_FIELDS)
+        except UserError as error:
+            raise UserError(f"{error} (members[{i}])") from error
+        place = member["folder"]
+        if place in ("", "..") or "\0" in place or Path(place).name != place or place in weights:
+            raise UserError(
+                f"{path}: the folder of each member must be a name of its own within {folder}, not "
+                f"{place[:80]!r} (members[{i}])"
+            )
+        weights[place] = member["weight"]
+        names.append(member["name"])
+    if abs(sum(weights.values()) - 1) > 1e-3:
+        raise UserError(f"{path}: the weights of the members must add up to 1")
     members = []
-    for place, _, _ in each:
-        member = TextClassifier.load(place, device)
-        if not isinstance(member, TextClassifier):
-            raise UserError(f"{place} is an ensemble; the members of one must be single models")
-        members.append(member)
-    return Ensemble(members, [w for _, _, w in each], [name for _, name, _ in each], average)
+    for place in weights:
+        member_config = read_json(folder / place / CONFIG, _NOT_ONE)
+        members.append(TextClassifier._load(folder / place, member_config, device))
+    return Ensemble(members, list(weights.values()), names, config["average"])
+
+
+def _given(texts: Any) -> list[str] | pl.Series:
+    """Texts, checked; what polars holds as strings needs no second look."""
+    if isinstance(texts, pl.Series) and texts.dtype == pl.String and not texts.has_nulls():
+        return texts
+    return as_texts(texts)
 
 
 def _best(
@@ -616,45 +697,13 @@ def make_model(
     check_names(name, "setting", hyper_parameters, hints)
     try:
         check(hints, hyper_parameters)
+        for setting, value in hyper_parameters.items():
+            for number in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(number, int) and number >= 2**63:
+                    raise UserError(f"{setting} must be below 2**63, not {number}")
         return kind(**sizes, **hyper_parameters)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
-
-
-def save_weights(model: nn.Module, folder: Path) -> None:
-    """Write a model's weights, atomically.
-
-    Raises:
-        UserError: They are not finite.
-    """
-    if found := defect(model):
-        raise UserError(f"{folder / WEIGHTS} is not written: {found}")
-    weights: dict[str, Tensor] = {}
-    places = set()
-    for name, weight in model.state_dict().items():
-        # Of weights that two layers share the file holds two copies: safetensors refuses one.
-        shared = weight.data_ptr() in places
-        places.add(weight.data_ptr())
-        weights[name] = weight.clone() if shared else weight.contiguous()
-    write_atomically(folder / WEIGHTS, lambda path: save_file(weights, path))
-
-
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Read what `save_weights` wrote; the model is then in evaluation mode.
-
-    Raises:
-        UserError: There are none, they are damaged or not finite, or they belong to another model.
-    """
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} has no {WEIGHTS}: training has not finished") from error
-    except (SafetensorError, RuntimeError) as error:
-        problem = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder / WEIGHTS} is damaged or foreign: {problem}") from error
-    if found := defect(model):
-        raise UserError(f"{folder / WEIGHTS} is of no use: {found}; train again")
-    model.eval()
 
 
 def make_folder(folder: Path) -> None:

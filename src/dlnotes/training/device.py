@@ -7,17 +7,19 @@ import torch
 from dlnotes.errors import UserError
 
 
-def choose_device(name: str, *, amp: bool = False) -> torch.device:
+def choose_device(name: str | torch.device, *, amp: bool = False) -> torch.device:
     """A device by name.
 
     Args:
         name: ``cpu``, ``cuda``, one of several such as ``cuda:1``, or ``mps`` (Apple's; dlnotes is
-            not tested there). ``auto`` is CUDA where there is one, otherwise the CPU.
+            not tested there), or such a device. ``auto`` is CUDA where there is one, otherwise the
+            CPU.
         amp: Whether to compute in bf16 autocast.
 
     Raises:
         UserError: Another name, a device that is not there, or `amp` without CUDA.
     """
+    name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
