@@ -454,8 +454,9 @@ class _Constraint(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self) -> None:
+    def forward(self) -> Tensor:
         self.model.constrain_()  # type: ignore[operator]
+        return next(self.model.parameters())  # vmap wants a tensor
 
 
 def _check(
@@ -477,8 +478,10 @@ def _template(model: nn.Module, dropped: Any) -> nn.Module:
     if hasattr(model, "data_dependent"):
         model.data_dependent = False
     for module in model.modules():
+        if hasattr(module, "fused"):
+            module.fused = True
         if isinstance(module, nn.RNNBase):
-            module.forward = lambda x, cell=module: (written_out(cell, x), None)  # type: ignore[method-assign]
+            module.forward = lambda x, cell=module: (written_out(cell, x, fused=True), None)  # type: ignore[method-assign]
         elif isinstance(module, nn.Dropout) and module.p > 0:
             module.forward = lambda x, module=module: dropped(module, x)  # type: ignore[method-assign]
     return model
