@@ -30,7 +30,7 @@ from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST
 
 _EVERY = 16  # updates that are queued before the device is waited for
-_BLOCK = 256  # documents that are scored together
+_BLOCK = 512  # documents that are scored together
 _SIZES = 5  # graphs of an update, at most: for batches of short documents and of long ones
 _NO_LABEL = -100  # what the objective leaves out
 
