@@ -297,9 +297,7 @@ def _check(name: str, data_dir: Path, device: torch.device, updates: int = 12) -
     apart = [float((w - weights[-1]).abs().max()) for w in weights]
     print(f"check {name}: losses with a graph, without, on the CPU: {losses}", flush=True)
     print(f"check {name}: weights apart from the CPU's: {apart}", flush=True)
-    off = [
-        max(abs(a - b) / abs(b) for a, b in zip(row, losses[2], strict=True)) for row in losses
-    ]
+    off = [max(abs(a - b) / abs(b) for a, b in zip(row, losses[2], strict=True)) for row in losses]
     print(f"check {name}: losses apart from the CPU's, as shares: {off}", flush=True)
     if not max(off) <= 1e-4:
         print(f"check {name}: WARNING, more than 1e-4", flush=True)

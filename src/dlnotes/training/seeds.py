@@ -264,8 +264,12 @@ class Seeds:
             work(size)
             return
         if key not in self.graphs:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self.pool):
+            graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+            # On the training's own stream: products of matrices have a workspace per stream, and
+            # graphs that are replayed side by side must not share it.
+            if stream == torch.cuda.default_stream(self.device):
+                stream = None  # cannot be captured
+            with torch.cuda.graph(graph, pool=self.pool, stream=stream):
                 work(size)
             self.pool = self.pool or graph.pool()
             self.graphs[key] = graph
@@ -391,9 +395,7 @@ class _Split:
         self.lengths = self.needs = documents.lengths
         self.words = 0
         if hasattr(model, "max_sentences"):
-            story, question = split_question(
-                tokens, max_words=model.max_words, data_dependent=True
-            )
+            story, question = split_question(tokens, max_words=model.max_words, data_dependent=True)
             grid = sentences(
                 story,
                 max_sentences=model.max_sentences,
