@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -23,6 +23,7 @@ from dlnotes.data.documents import Documents
 from dlnotes.errors import UserError
 from dlnotes.nn import PAD, sentences, split_question
 from dlnotes.nn.recurrence import written_out
+from dlnotes.optim import UpdateRule
 from dlnotes.training.fit import Constrained
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.schedule import SCHEDULES, with_warmup
@@ -144,11 +145,10 @@ class Seeds:
         """Train these replicas from here on: theta is all their parameters, a row per replica."""
         self.members, r = members, len(members)
         self.theta = theta.requires_grad_()
-        optimizer = self.training.make_optimizer([self.theta])
-        self.rule: Any = optimizer
+        self.rule = cast(UpdateRule, self.training.make_optimizer([self.theta]))
         self.hyper = {
             name: value
-            for name, value in optimizer.param_groups[0].items()
+            for name, value in self.rule.param_groups[0].items()
             if name in self.rule.kernel_names() and name != "lr"
         }
         if accumulated is None:
@@ -264,12 +264,12 @@ class Seeds:
             work(size)
             return
         if key not in self.graphs:
-            graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
             # On the training's own stream: products of matrices have a workspace per stream, and
             # graphs that are replayed side by side must not share it.
-            if stream == torch.cuda.default_stream(self.device):
-                stream = None  # cannot be captured
-            with torch.cuda.graph(graph, pool=self.pool, stream=stream):
+            stream = torch.cuda.current_stream(self.device)
+            on_default = stream == torch.cuda.default_stream(self.device)  # cannot be captured
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self.pool, stream=None if on_default else stream):
                 work(size)
             self.pool = self.pool or graph.pool()
             self.graphs[key] = graph
@@ -363,7 +363,7 @@ class Seeds:
 
     def _dropped(self, module: nn.Dropout, x: Tensor) -> Tensor:
         """Dropout by a mask that was drawn before: a corner of one that fits the largest size."""
-        if not module.training:
+        if not module.training or module.p == 0:
             return x
         if self.given is None:
             self.dropouts.append((module.p, x.shape))
@@ -452,13 +452,14 @@ class _Waiting:
 class _Constraint(nn.Module):
     """Brings a model's weights back into their bounds when called."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self) -> Tensor:
-        self.model.constrain_()  # type: ignore[operator]
-        return next(self.model.parameters())  # vmap wants a tensor
+        self.model.constrain_()
+        first: Tensor = next(self.model.parameters())
+        return first  # vmap wants a tensor
 
 
 def _check(
@@ -474,16 +475,20 @@ def _check(
         raise UserError("sparse gradients cannot be used for several seeds at once: sparse=False")
 
 
-def _template(model: nn.Module, dropped: Any) -> nn.Module:
+def _template(model: nn.Module, dropped: Any) -> Any:
     """A copy whose forward can be mapped over stacked weights and captured in a graph."""
-    model = copy.deepcopy(model)
-    if hasattr(model, "data_dependent"):
-        model.data_dependent = False
-    for module in model.modules():
+
+    def written(cell: Any, x: Tensor) -> tuple[Tensor, None]:
+        return written_out(cell, x, fused=True), None
+
+    template: Any = copy.deepcopy(model)
+    if hasattr(template, "data_dependent"):
+        template.data_dependent = False
+    for module in template.modules():
         if hasattr(module, "fused"):
             module.fused = True
         if isinstance(module, nn.RNNBase):
-            module.forward = lambda x, cell=module: (written_out(cell, x, fused=True), None)  # type: ignore[method-assign]
-        elif isinstance(module, nn.Dropout) and module.p > 0:
-            module.forward = lambda x, module=module: dropped(module, x)  # type: ignore[method-assign]
-    return model
+            vars(module)["forward"] = partial(written, module)
+        elif isinstance(module, nn.Dropout):
+            vars(module)["forward"] = partial(dropped, module)
+    return template
