@@ -18,6 +18,10 @@ from dlnotes.training.objectives import Hierarchical, SingleLabel, mean_loss
 from dlnotes.training.seeds import Seeds
 from dlnotes.training.settings import Training
 
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7), reason="refused there"
+)
+
 SEEDS = [3, 4, 5]
 CASES: dict[str, tuple[str, dict[str, Any], Training]] = {
     "entnet": (
@@ -218,6 +222,12 @@ def test_an_update_reads_nothing_back_from_the_device(dataset: Dataset, case: st
     with _Waits():
         trained._update(size)
         trained._measure("dev")
+
+
+def test_an_old_torch_is_refused(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    with pytest.raises(UserError, match=r"need torch 2\.7 or newer, not 2\.6\.0\+cpu"):
+        together(dataset, "entnet")
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ class Seeds:
         graph: Capture updates in CUDA graphs; default: on a CUDA device.
 
     Raises:
-        UserError: Mixed precision, sparse gradients or a hierarchical output: they are trained seed
-            by seed only.
+        UserError: Mixed precision, sparse gradients, a hierarchical output or a torch before 2.7:
+            there, seeds are trained one by one only.
     """
 
     def __init__(
@@ -465,6 +465,8 @@ class _Constraint(nn.Module):
 def _check(
     models: Sequence[nn.Module], seeds: Sequence[int], objective: SingleLabel, training: Any
 ) -> None:
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7):  # vmap of a Function's backward
+        raise UserError(f"several seeds at once need torch 2.7 or newer, not {torch.__version__}")
     if not seeds or len(models) != len(seeds):
         raise UserError(f"there must be a model per seed, not {len(models)} for {len(seeds)} seeds")
     if isinstance(objective, Hierarchical):
