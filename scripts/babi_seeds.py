@@ -88,7 +88,7 @@ def main(
     waiting, active = list(names), dict[str, Pair]()
     written, deadline = began, began + 60 * minutes
     while (waiting or active) and time.perf_counter() < deadline:
-        while waiting and len(active) < at_once:
+        if waiting and len(active) < at_once:
             name = waiting.pop(0)
             with _guarded(name, records):
                 active[name] = Pair(name, data_dir, seeds, where, began)

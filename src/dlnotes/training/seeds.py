@@ -30,7 +30,7 @@ from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST
 
-_EVERY = 16  # updates that are queued before the device is waited for
+_QUEUED = {"cpu": 8, "cuda": 64}  # updates between two looks at how far the device is
 _BLOCK = 512  # documents that are scored together
 _SIZES = 5  # graphs of an update, at most: for batches of short documents and of long ones
 _NO_LABEL = -100  # what the objective leaves out
@@ -195,7 +195,7 @@ class Seeds:
         waiting = _Waiting(self.device)
         for k, need in enumerate(needed.tolist()):
             self._do(self._update, next(s for n, s in self.sizes.items() if n >= need))
-            if (k + 1) % _EVERY == 0:
+            if (k + 1) % _QUEUED.get(self.device.type, 8) == 0:
                 yield from waiting.for_the_last_but_one()
         self._do(self._measure, "dev")
         rows = torch.cat([self.figures, self.loss_sum.double().unsqueeze(1)], dim=1)
