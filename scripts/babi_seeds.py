@@ -62,8 +62,8 @@ def main(
 ) -> None:
     """Train every named pair of task and model; write out/babi-seeds.json every minute.
 
-    A name is babi-TASK-MODEL, with other settings than the paper's after a colon:
-    babi-17-dmn:lr=0.003,patience=40.
+    A name is babi-TASK-MODEL, with other settings than those of `PAPERS` after a colon, the
+    training's or the model's: babi-17-dmn:lr=0.003,patience=40,dropout=0.2.
 
     Args:
         names: What to train; those named first begin first.
@@ -78,6 +78,8 @@ def main(
             and on the CPU, and print how fast updates are.
     """
     began = time.perf_counter()
+    for name in names:
+        _parse(name)
     out.mkdir(parents=True, exist_ok=True)
     where = choose_device(device)
     torch.set_num_threads(1 if where.type == "cuda" else torch.get_num_threads())
@@ -139,13 +141,13 @@ class Pair:
 
     def __init__(self, name: str, data_dir: Path, seeds: int, device: torch.device, began: float):
         self.name, self.began = name, began
-        self.corpus, self.model, self.training = _parse(name)
+        self.corpus, self.model, self.training, self.own = _parse(name)
         self.stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         with self.context():
             self.dataset = _dataset(self.corpus, data_dir)
-            self.seeds = _seeds(self.dataset, self.model, self.training, seeds, device)
+            self.seeds = _seeds(self.dataset, self.model, self.own, self.training, seeds, device)
         self.work = self._run()
         self.perfect: int | None = None
         self.test: Documents | None = None
@@ -195,7 +197,7 @@ class Pair:
         record = provenance(replicas[0].seed) | {
             "corpus": self.corpus,
             "model": self.model,
-            "settings": asdict(self.training),
+            "settings": {"model_settings": self.own, **asdict(self.training)},
             "keep": {str(k): v for k, v in self.seeds.keep.items()},
             "seeds": [r.seed for r in replicas],
             "data": dict(self.dataset.fingerprints),
@@ -231,13 +233,13 @@ def _line(record: dict[str, Any]) -> str:
     )
 
 
-def _parse(name: str) -> tuple[str, str, Training]:
-    """Corpus, model and training of a name."""
+def _parse(name: str) -> tuple[str, str, Training, dict[str, Any]]:
+    """Corpus, model, training and the model's settings of a name."""
     pair, _, given = name.partition(":")
     corpus, _, model = pair.rpartition("-")
     if model not in PAPERS:
         raise UserError(f"{name!r} must be babi-TASK-MODEL with a model of {', '.join(PAPERS)}")
-    training = PAPERS[model][0]
+    training, own = PAPERS[model][0], {}
     for item in filter(None, given.split(",")):
         setting, _, value = item.partition("=")
         try:
@@ -246,11 +248,11 @@ def _parse(name: str) -> tuple[str, str, Training]:
             typed = value
         if setting == "weight_decay":
             setting, typed = "optimizer_settings", {"weight_decay": typed}
-        try:
+        if setting in asdict(training):
             training = replace(training, **{setting: typed})
-        except TypeError as error:
-            raise UserError(f"{name}: there is no setting {setting!r}") from error
-    return corpus, model, training
+        else:
+            own[setting] = typed
+    return corpus, model, training, own
 
 
 def _dataset(corpus: str, data_dir: Path) -> Dataset:
@@ -258,13 +260,19 @@ def _dataset(corpus: str, data_dir: Path) -> Dataset:
 
 
 def _seeds(
-    dataset: Dataset, model: str, training: Training, seeds: int, device: Any, **options: Any
+    dataset: Dataset,
+    model: str,
+    own: dict[str, Any],
+    training: Training,
+    seeds: int,
+    device: Any,
+    **options: Any,
 ) -> Seeds:
     models = []
     for seed in range(seeds):
         torch.manual_seed(seed)  # as `train_classifier` does
         made = TextClassifier.create(
-            model, {}, dataset.vocabulary, dataset.label_names, tokenizer=dataset.tokenizer
+            model, own, dataset.vocabulary, dataset.label_names, tokenizer=dataset.tokenizer
         )
         models.append(made.model)
     return Seeds(
@@ -282,13 +290,13 @@ def _seeds(
 
 def _check(name: str, data_dir: Path, device: torch.device, updates: int = 12) -> None:
     """The same few updates by a graph, without one and on the CPU; dropout off."""
-    corpus, model, training = _parse(name)
+    corpus, model, training, own = _parse(name)
     dataset = _dataset(corpus, data_dir)
     part = replace(dataset, train=dataset.train.take(range(updates * training.batch_size)))  # type: ignore[arg-type, operator]
     losses, weights = [], []
     ways = [(device, device.type == "cuda"), (device, False), (torch.device("cpu"), False)]
     for where, graph in ways:
-        seeds = _seeds(part, model, training, 2, where, graph=graph)
+        seeds = _seeds(part, model, own, training, 2, where, graph=graph)
         for module in seeds.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 vars(module)["forward"] = torch.nn.Identity()
@@ -306,7 +314,7 @@ def _check(name: str, data_dir: Path, device: torch.device, updates: int = 12) -
     if not max(abs(a - b) for a, b in zip(losses[0], losses[1], strict=True)) <= 1e-3:
         raise UserError(f"check {name}: the graph does not compute what the operations do")
     if device.type == "cuda":
-        seeds = _seeds(part, model, training, 10, device)
+        seeds = _seeds(part, model, own, training, 10, device)
         for epoch in range(3):
             began = time.perf_counter()
             for _ in seeds.run_epoch():
