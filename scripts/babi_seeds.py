@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dlnotes.cli import run
@@ -292,7 +293,8 @@ def _check(name: str, data_dir: Path, device: torch.device, updates: int = 12) -
     """The same few updates by a graph, without one and on the CPU; dropout off."""
     corpus, model, training, own = _parse(name)
     dataset = _dataset(corpus, data_dir)
-    part = replace(dataset, train=dataset.train.take(range(updates * training.batch_size)))  # type: ignore[arg-type, operator]
+    some = np.arange(min(len(dataset.train), updates * (training.batch_size or 1)))
+    part = replace(dataset, train=dataset.train.take(some))
     losses, weights = [], []
     ways = [(device, device.type == "cuda"), (device, False), (torch.device("cpu"), False)]
     for where, graph in ways:
