@@ -33,18 +33,20 @@ PAPERS: dict[str, tuple[Training, dict[int, int]]] = {
         Training(lr=0.01, schedule="halving", epochs=200, batch_size=32, clip_norm=40.0),
         {50: 5, 100: 3},
     ),
-    "dmn": (  # Xiong et al. 2016, section 6.2
+    # Xiong et al. 2016, section 6.2, but for their L2 penalty of 1e-3: with that as a part of the
+    # gradient, as `Adam` has it, task 17 is still at chance after 44 epochs.
+    "dmn": (
         Training(
             lr=1e-3,
             epochs=256,
             batch_size=100,
             patience=20,
-            optimizer_settings={"weight_decay": 1e-3},
+            optimizer_settings={"weight_decay": 1e-5},
         ),
         {60: 5},
     ),
 }
-"""Model → the paper's training, and after which epochs how many of the seeds go on."""
+"""Model → its paper's training, and after which epochs how many of the seeds go on."""
 
 _PERFECT = 10  # epochs to go on for when a seed has no error on dev
 
