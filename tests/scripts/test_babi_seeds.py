@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+torch = pytest.importorskip("torch", minversion="2.7", reason="see test_seeds.py")
+
 SMALL = "epochs=2,batch_size=16,embedding_dim=4"
 
 
