@@ -26,7 +26,7 @@ from sklearn.utils import estimator_checks  # noqa: E402
 
 from dlnotes import TextClassifier  # noqa: E402
 from dlnotes.arguments import fields_of  # noqa: E402
-from dlnotes.data.layout import Layout
+from dlnotes.data.layout import Layout  # noqa: E402
 from dlnotes.data.reading import Reading  # noqa: E402
 from dlnotes.errors import UserError  # noqa: E402
 from dlnotes.optim import Adam  # noqa: E402
