@@ -265,8 +265,14 @@ def _load(entry: Path, what: str, name: str, fingerprint: str) -> TokenizedTexts
     return TokenizedTexts(name, tokens, offsets, column, labels, label_names, lines, fingerprint)
 
 
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of every file below a folder with its name."""
+def fingerprint(source: Source) -> str:
+    """SHA-256 of a file, of every file below a folder with its name, or of labels and texts."""
+    if not isinstance(source, Path):
+        digest = hashlib.sha256()
+        for _ in _hashed(read(source), digest):
+            pass
+        return digest.hexdigest()
+    path = source
     if path.is_file():
         with path.open("rb") as file:
             return sha256_of(file)
