@@ -101,12 +101,13 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
 
     Args:
         folder: Where they wrote.
-        prefix: How the names begin of what they wrote. What has been written to within the last
-            hour is somebody's, and stays.
+        prefix: How the names begin of the files or folders that they wrote. What has been written
+            to within the last hour is somebody's, and stays.
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.lstat().st_mtime > _ABANDONED:
+            last = max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
+            if time.time() - last > _ABANDONED:
                 remove(path)
 
 

@@ -137,7 +137,7 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(tsv, cache):
     fresh.touch()
     folder.mkdir()
     (folder / "tokens").touch()
-    for path in (old, folder):
+    for path in (old, folder / "tokens", folder):
         os.utime(path, (time.time() - 4000,) * 2)
     tokenize(tsv, cache_dir=cache)
     assert fresh.exists()

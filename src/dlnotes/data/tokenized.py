@@ -294,11 +294,20 @@ def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> Tokeniz
     return TokenizedTexts(names[0], tokens, *arrays, fingerprint, files)
 
 
-def fingerprint(source: Path | Sequence[Path]) -> str:
-    """SHA-256 of a file, of every file below a folder with its name, or of several of these."""
-    if not isinstance(source, Path) and len(source) > 1:
-        return hashlib.sha256("".join(map(fingerprint, source)).encode()).hexdigest()
-    path = source if isinstance(source, Path) else source[0]
+def fingerprint(source: Source) -> str:
+    """SHA-256 of a file, of every file below a folder with its name, or of labels and texts.
+
+    Of several files it is that of their fingerprints.
+    """
+    files = files_of(source)
+    if not files:
+        digest = hashlib.sha256()
+        for _ in _hashed(read(source), digest):
+            pass
+        return digest.hexdigest()
+    if len(files) > 1:
+        return hashlib.sha256("".join(map(fingerprint, files)).encode()).hexdigest()
+    path = files[0]
     if path.is_file():
         with path.open("rb") as file:
             return sha256_of(file)

@@ -213,14 +213,14 @@ def kept(
     here those of a batch are forgotten before the next. Other arguments as for `scores`.
     """
     batches = by_length(documents.lengths, _BATCH_TOKENS, most_documents(classes))
-    parts = []
+    gathered = Gathered(len(documents))
     device = torch.device(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
     with evaluating(model), torch.inference_mode(), autocast:
         for indices in batches:
             tokens = documents.batch(indices).tokens.to(device, non_blocking=True)
-            parts.append(keep(model(tokens).float(), indices))
-    return in_order(batches, parts)
+            gathered.put(indices, keep(model(tokens).float(), indices))
+    return gathered.columns
 
 
 def keep_all(logits: Float[Tensor, "b c"], _: NDArray[np.int64]) -> tuple[Tensor, ...]:
@@ -233,17 +233,35 @@ def most_documents(classes: int | None) -> int | None:
     return None if not classes else max(1, _BATCH_SCORES // classes)
 
 
-def in_order(
-    batches: Sequence[NDArray[np.int64]], parts: Sequence[tuple[Tensor, ...]]
-) -> list[Tensor]:
-    """What was kept of batches, put together in the documents' order, on the CPU."""
-    order, found = torch.from_numpy(np.concatenate(batches)), []
-    for column in zip(*parts, strict=True):
-        shuffled = torch.cat(column).cpu()
-        result = torch.empty_like(shuffled)
-        result[order] = shuffled
-        found.append(result)
-    return found
+class Gathered:
+    """What was kept of batches, in the documents' order.
+
+    Written to its place at once: many small tensors that outlive the large ones of their batch
+    leave holes in the heap that no large one fits into, and memory grows with every batch.
+
+    Args:
+        documents: How many there are.
+    """
+
+    def __init__(self, documents: int) -> None:
+        self._documents = documents
+        self._columns: list[Tensor] = []
+
+    def put(self, indices: NDArray[np.int64], kept: Sequence[Tensor]) -> None:
+        """Add a batch; several threads may do so at a time when the first batch is there."""
+        if not self._columns:
+            with torch.inference_mode(False):
+                self._columns = [
+                    torch.empty(self._documents, *t.shape[1:], dtype=t.dtype, device=t.device)
+                    for t in kept
+                ]
+        for column, part in zip(self._columns, kept, strict=True):
+            column[torch.from_numpy(indices.copy()).to(part.device)] = part
+
+    @property
+    def columns(self) -> list[Tensor]:
+        """Of all documents, on the CPU."""
+        return [column.cpu() for column in self._columns]
 
 
 def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c"]:

@@ -86,21 +86,28 @@ def kept(
     if torch.device(device).type != "cpu" or len(batches) == 1:
         return evaluate.kept(model, documents, keep, device=device, classes=classes)
 
-    def score(indices: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    gathered = evaluate.Gathered(len(documents))
+
+    def score(indices: NDArray[np.int64]) -> None:
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # of this thread
-            return keep(model(documents.batch(indices).tokens).float(), indices)
+            found = model(documents.batch(indices).tokens).float()
+            gathered.put(indices, keep(found, indices))
 
     with evaluating(model):
         began = time.perf_counter()
-        parts = [score(batches[0])]
+        score(batches[0])
         worth = (time.perf_counter() - began) * len(batches) >= _WORTH_THREADS
-        parts += (_in_threads if worth else map)(score, batches[1:])
-    return evaluate.in_order(batches, parts)
+        if worth:
+            _in_threads(score, batches[1:])
+        else:
+            for indices in batches[1:]:
+                score(indices)
+    return gathered.columns
 
 
 def _in_threads(
-    score: Callable[[NDArray[np.int64]], tuple[Tensor, ...]], batches: list[NDArray[np.int64]]
-) -> list[tuple[Tensor, ...]]:
+    score: Callable[[NDArray[np.int64]], None], batches: list[NDArray[np.int64]]
+) -> None:
     """A thread per core, each of which computes its operations alone."""
     before = torch.get_num_threads()
     count = min(_cores.get() or before, len(batches))
@@ -121,7 +128,7 @@ def _in_threads(
         # The number of threads is each thread's own, but what it was set to last is what a thread
         # begins with that uses torch for the first time.
         torch.set_num_threads(before)
-        return list(parts)
+        list(parts)  # their errors
 
 
 def _batches(lengths: NDArray[np.int64], most: int | None = None) -> list[NDArray[np.int64]]:
