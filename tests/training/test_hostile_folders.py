@@ -102,7 +102,6 @@ FIELDS = {
     "tokenizer a number": ({"tokenizer": 3}, "config.json: tokenizer must be one of .*, not 3$"),
     "max_tokens text": ({"max_tokens": "x"}, "config.json: max_tokens must be an integer .* or None, not 'x'$"),
     "max_tokens float": ({"max_tokens": 1e30}, r"config.json: max_tokens must be .*, not 1e\+30$"),
-    "max_tokens huge": ({"max_tokens": 10**40}, "config.json: max_tokens must be at least 1 and below .*, not 10*$"),
     "max_tokens zero": ({"max_tokens": 0}, "config.json: max_tokens must be at least 1 .*, not 0$"),
     "max_tokens true": ({"max_tokens": True}, "config.json: max_tokens must be .*, not True$"),
     "hyper-parameters a list": ({"hyper_parameters": [1]}, r"config.json: hyper_parameters must be a mapping, not \[1\]$"),

@@ -64,7 +64,7 @@ _FIELDS = {
     "model": Annotated[str, OneOf(MODELS)],
     "hyper_parameters": Mapping[str, Any],
     "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
-    "max_tokens": Annotated[int, Range(1, below=2**63)] | None,
+    "max_tokens": Count | None,
 }
 _ENSEMBLE_FIELDS = {"average": Annotated[str, OneOf(AVERAGES)], "members": list[Any]}
 _MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0)]}
@@ -330,10 +330,16 @@ class TextClassifier(Classifier):
         """Make an untrained classifier.
 
         Raises:
-            UserError: An unknown model, a hyper-parameter that it refuses, or a vocabulary without
-                the marks that it reads.
+            UserError: An unknown model, a hyper-parameter that it refuses, a vocabulary without the
+                marks that it reads, or fewer than two different labels.
         """
         check_model(model_name)
+        given = {"hyper_parameters": hyper_parameters, "label_names": label_names}
+        check({"hyper_parameters": Mapping[str, Any], "label_names": Sequence[str]}, given)
+        if len(set(label_names)) < len(label_names):
+            raise UserError(f"label_names must be different from one another, not {label_names}")
+        if not isinstance(vocabulary, Vocabulary):
+            raise UserError(f"vocabulary must be a Vocabulary, not a {type(vocabulary).__name__}")
         marks = MARKS.get(default_tokenizer(model_name), ())
         if not vocabulary.has_marks(marks):
             raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
@@ -342,10 +348,10 @@ class TextClassifier(Classifier):
         labels = list(label_names)
         return cls(model, model_name, dict(hyper_parameters), vocabulary, labels, **rest)
 
-    def to(self, device: torch.device) -> TextClassifier:
-        """Move the model."""
-        self.model.to(device)
-        self.device = device
+    def to(self, device: torch.device | str) -> TextClassifier:
+        """Move the model to a device, see `choose_device`."""
+        self.device = choose_device(device)
+        self.model.to(self.device)
         return self
 
     def save(self, folder: str | Path) -> None:
@@ -356,7 +362,7 @@ class TextClassifier(Classifier):
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = as_path(folder)
+        folder = as_path(folder, "folder")
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -385,7 +391,7 @@ class TextClassifier(Classifier):
             UserError: `folder` is no classifier, one of its files is damaged, or they do not belong
                 together; a device that is not there.
         """
-        folder, where = as_path(folder), choose_device(device)
+        folder, where = as_path(folder, "folder"), choose_device(device)
         if os.path.isdir(folder / CLASSIFIER):  # noqa: PTH112 -- False where it may not be asked
             folder = folder / CLASSIFIER
         config = read_json(folder / CONFIG, _NOT_ONE)
@@ -520,7 +526,9 @@ class Ensemble(Classifier):
         average: What is averaged, see `average_scores`.
 
     Raises:
-        UserError: Two members have different labels.
+        UserError: There is no member, one is no `TextClassifier`, or two have different labels;
+            another number of weights or names than of members, weights that are negative or do not
+            add up to 1, or an unknown `average`.
     """
 
     members: list[TextClassifier] = field(repr=False)
@@ -531,6 +539,18 @@ class Ensemble(Classifier):
     labels: list[Label] = field(init=False)
 
     def __post_init__(self) -> None:
+        if not self.members:
+            raise UserError("members must be one or more classifiers, not none")
+        members: list[Any] = [*self.members]
+        if not all(isinstance(member, TextClassifier) for member in members):
+            kinds = ", ".join(type(member).__name__ for member in members)
+            raise UserError(f"each of members must be a TextClassifier, but they are: {kinds}")
+        for what, number in (("weights", len(self.weights)), ("names", len(self.names))):
+            if number != len(self.members):
+                raise UserError(f"there are {len(self.members)} members, but {number} {what}")
+        check({"average": Annotated[str, OneOf(AVERAGES)]}, {"average": self.average})
+        if not _add_up(self.weights):
+            raise UserError(f"weights must be at least 0 and add up to 1, not {self.weights}")
         self.label_names, self.labels = self.members[0].label_names, self.members[0].labels
         for name, member in zip(self.names, self.members, strict=True):
             if member.label_names != self.label_names:
@@ -546,7 +566,8 @@ class Ensemble(Classifier):
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = as_path(folder)
+        folder = as_path(folder, "folder")
+        make_folder(folder)
         counting = [k for k, weight in enumerate(self.weights) if weight > 0]
         for k in counting:
             self.members[k].save(folder / f"member-{k + 1}")
@@ -617,13 +638,19 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
             )
         weights[place] = member["weight"]
         names.append(member["name"])
-    if abs(sum(weights.values()) - 1) > 1e-3:
+    if not _add_up(weights.values()):
         raise UserError(f"{path}: the weights of the members must add up to 1")
     members = []
     for place in weights:
         member_config = read_json(folder / place / CONFIG, _NOT_ONE)
         members.append(TextClassifier._load(folder / place, member_config, device))
     return Ensemble(members, list(weights.values()), names, config["average"])
+
+
+def _add_up(weights: Iterable[float]) -> bool:
+    """Whether these are shares of a whole; NaN is none."""
+    weights = list(weights)
+    return all(weight >= 0 for weight in weights) and abs(sum(weights) - 1) <= 1e-6
 
 
 def _given(texts: Any) -> list[str] | pl.Series:
@@ -716,3 +743,5 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"cannot write to {str(folder)!r}: {error}") from error
