@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -105,10 +106,11 @@ class Classifier(ABC):
             how: Its other arguments.
 
         Raises:
-            UserError: `source` cannot be read or has a label that this classifier does not know.
+            UserError: `source` cannot be read or has a label that this classifier does not know; a
+                loss that is infinite.
         """
         read = partial(tokenize, source, **how)
-        return metrics(*self.scores(read, labelled=True))
+        return _finite(metrics(*self.scores(read, labelled=True)))
 
     def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:
         """Probability of each class for each raw text.
@@ -458,7 +460,7 @@ class TextClassifier(Classifier):
         """Measure on labelled texts; see `Classifier`."""
         documents = self._documents(partial(tokenize, source, **how), self.label_names)
         measure = Measure(documents.labels)
-        return measure.metrics(self._kept(documents, measure), f"this {self.model_name}")
+        return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
 
     def _best_of(
         self, texts: list[str] | pl.Series, top_k: int
@@ -645,6 +647,15 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
         member_config = read_json(folder / place / CONFIG, _NOT_ONE)
         members.append(TextClassifier._load(folder / place, member_config, device))
     return Ensemble(members, list(weights.values()), names, config["average"])
+
+
+def _finite(measured: Metrics) -> Metrics:
+    if not math.isfinite(measured.loss):
+        raise UserError(
+            "the loss is infinite, since some scores are further apart than numbers reach: the "
+            "training has diverged; train again with a lower --lr"
+        )
+    return measured
 
 
 def _add_up(weights: Iterable[float]) -> bool:

@@ -147,6 +147,8 @@ def _kept_scores(path: Path, shape: tuple[int, int]) -> Float[Tensor, "n c"]:
         fits = isinstance(kept, Tensor) and kept.is_floating_point() and kept.shape == shape
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no {path.name}, which --refit writes") from error
     except Exception as error:  # an unpickler may trip over a damaged file in any way
         raise UserError(f"{path} does not hold the scores of the run's dev documents") from error
     if not fits:
