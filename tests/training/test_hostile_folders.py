@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ FIELDS = {
     "enormous beyond memory": ({"hyper_parameters": {"maps": 10**18}}, "model.safetensors is damaged or foreign: a textcnn .* is too large to make$"),
     "enormous beyond integers": ({"hyper_parameters": {"maps": 10**30}}, r"config.json: textcnn: maps must be below 2\*\*63, not 10*$"),
     "enormous beyond integers inside": ({"hyper_parameters": {"widths": [2, 10**30]}}, r"config.json: textcnn: widths must be below 2\*\*63, not 10*$"),
-    "a million layers": ({"hyper_parameters": {"widths": [2] * 10**6}}, "foreign: its model has fewer layers than"),
+    "many layers": ({"hyper_parameters": {"widths": [2] * 10**5}}, "foreign: its model has fewer layers than"),
 }  # fmt: skip
 
 
@@ -339,6 +340,36 @@ def test_files_of_two_classifiers_do_not_go_together(folder, tmp_path, name):
     other.save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / name, folder)
     refused(TextClassifier.load, folder, "model.safetensors is damaged or foreign: it was saved with other files")  # fmt: skip
+
+
+def which(folder):
+    """The one of two classifiers that is in a folder, or what is told of files of both."""
+    try:
+        found = TextClassifier.load(folder)
+    except UserError as error:
+        return str(error).split(": ", 1)[1][:33]
+    assert found.labels == (["a", "b", "c"] if found.max_tokens else LABELS)
+    return found.max_tokens
+
+
+def test_who_reads_while_it_is_written_sees_one_or_the_other(folder, monkeypatch):
+    other = made(labels=["a", "b", "c"])
+    other.max_tokens = 9
+    seen, replace = [which(folder)], Path.replace
+    monkeypatch.setattr(
+        Path, "replace", lambda *paths: [replace(*paths), seen.append(which(folder))]
+    )
+    other.save(folder)
+    assert len(seen) == 1 + 4
+    assert seen[0] is None
+    assert seen[-1] == 9
+    assert set(seen[1:-1]) == {"it was saved with other files tha"}
+
+
+def test_who_is_overtaken_while_reading_is_told(folder, monkeypatch):
+    other, read = made(labels=["a", "b", "c"]), Vocabulary.load
+    monkeypatch.setattr(Vocabulary, "load", lambda path: [other.save(folder), read(path)][1])
+    refused(TextClassifier.load, folder, "damaged or foreign: it was saved with other files")
 
 
 def test_folders_of_older_versions_do_not_say_what_belongs_together(folder):
