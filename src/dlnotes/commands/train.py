@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
+from dlnotes.data.tables import check_writable, write_table
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
@@ -44,6 +46,7 @@ def main(
     device: str = "auto",
     checkpoint_every: Natural = 200,
     resume: bool = False,
+    check_data: Path | None = None,
     config: Path | None = None,
 ) -> None:
     """Train a text classifier and measure it on the test split, once, at the end.
@@ -71,6 +74,8 @@ def main(
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         checkpoint_every: Updates between two checkpoints; 0: only at the end.
         resume: Go on with the run in --out, bit for bit, after an interruption.
+        check_data: List documents that stand in several splits, and equal texts with different
+            labels, in this file (.csv, .jsonl or .parquet).
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
     """
     if bootstrap and boost:
@@ -91,10 +96,18 @@ def main(
     out = out or Path("runs") / f"{model}-{name}"
     model_settings = parse_settings(model, MODELS[model], model_args)
     training = training.with_optimizer_args(optimizer_args)
+    if check_data:
+        check_writable(check_data)
     seed = training.seed
     reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
     dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
+    duplicates = dataset.duplicates(test=check_data is not None)
+    if check_data:
+        write_table(check_data, [duplicates.table()])
+    if found := duplicates.summary():
+        hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
+        print(f"note: {found} ({hint})", file=sys.stderr)
     if boost:
         members = ensemble.load_members(boost, sources, cache_dir=cache)
         split_by = ensemble.dev_split(asdict(reading) | {"seed": seed}, dataset.fingerprints)
@@ -135,6 +148,10 @@ def main(
                 f"{split:4}  accuracy {figures['accuracy']:.4f}  macro-F1 {figures['macro_f1']:.4f}"
                 f"  ({record['documents'][split]:,} documents)"
             )
+    if not check_data and dataset.has_test:
+        shared = dataset.duplicates(test=True).shared["test"]
+        if shared:
+            print(f"note: test documents that train or dev has: {shared:,}", file=sys.stderr)
     print(f"{record['seconds']:.1f} s, {record['documents_per_second']:,.0f} documents/s → {out}")
     where = f"./{out}" if str(out).startswith("-") else str(out)
     predict = f"{other_command('predict')} {shlex.quote(where)}"

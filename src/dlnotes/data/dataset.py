@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents
+from dlnotes.data.duplicates import Duplicates, Part, find
 from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.splits import stratified_split
@@ -55,6 +56,7 @@ class Dataset:
     _test: Source | None = field(repr=False)
     _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
     _whole_vocabulary: Callable[[], Vocabulary] = field(repr=False)
+    _parts: dict[str, Part] = field(repr=False)
 
     @property
     def tokenizer(self) -> str:
@@ -77,6 +79,21 @@ class Dataset:
         both = self.train.joined(self.dev, vocabulary)
         dev = both.take(np.arange(len(self.train), len(both)))
         return replace(self, train=both, dev=dev, vocabulary=vocabulary)
+
+    def duplicates(self, *, test: bool = False) -> Duplicates:
+        """Documents that stand in several splits, or that have several labels.
+
+        Args:
+            test: Look at the test split, too, for which it is read.
+
+        Raises:
+            UserError: The test split is unreadable.
+        """
+        parts = self._parts
+        if test and self._test is not None:
+            texts = self._tokenize(self._test)
+            parts = {**parts, "test": (texts, np.arange(len(texts)))}
+        return find(parts)
 
     def read_test(self) -> Documents:
         """Read the test split; to be done once, when training is over.
@@ -215,6 +232,7 @@ def load_dataset(
         _test=test,
         _tokenize=read,
         _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
+        _parts={"train": train_part, "dev": dev_part},
     )
 
 

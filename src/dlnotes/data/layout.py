@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -227,15 +227,26 @@ def is_quoted(sample: str, separator: str, *, whole: bool) -> bool:
         separator: Character between two fields.
         whole: Whether it is the whole file.
     """
-    if not any(f'{before}"' in f"\n{sample}" for before in ("\n", separator)):
+    if not (f'{separator}"' in sample or sample.startswith('"') or '\n"' in sample):
         return False
-    records: list[list[str]] = []
+    # Most files that are not quoted are known by a small part.
+    return _quotes_fit(sample[: 1 << 16], separator, whole=False) and _quotes_fit(
+        sample, separator, whole=whole
+    )
+
+
+def _quotes_fit(sample: str, separator: str, *, whole: bool) -> bool:
+    lines = io.StringIO(sample, newline="")
+    widths: set[int] = set()
+    last = 0  # the last record may be cut
     try:
-        reader: Iterable[list[str]] = csv.reader(
-            io.StringIO(sample, newline=""), delimiter=separator, strict=True
-        )
-        records.extend(record for record in reader if record)
+        for record in csv.reader(lines, delimiter=separator, strict=True):
+            if last:
+                widths.add(last)
+            last = len(record)
     except csv.Error as error:
         if whole or "unexpected end" not in str(error):
             return False
-    return len({len(record) for record in records}) == 1 and len(records[0]) > 1
+    if last and (whole or not widths):
+        widths.add(last)
+    return len(widths) == 1 and widths != {1}

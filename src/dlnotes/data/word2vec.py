@@ -20,7 +20,7 @@ from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
 from dlnotes.data.layout import TEXT
 from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable
-from dlnotes.data.streams import read_lines
+from dlnotes.data.streams import inner_suffix, read_lines
 from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vectors import PretrainedVectors, write_vectors
@@ -183,7 +183,7 @@ def unlabelled(splits: Mapping[str, Source]) -> list[Source]:
 
 
 def _tokenized(source: Source, tokenizer: str, cache_dir: Path | None) -> TokenizedTexts:
-    if not (isinstance(source, Path) and source.name.endswith((".txt", ".txt.gz"))):
+    if not (isinstance(source, Path) and source.is_file() and inner_suffix(source) == ".txt"):
         return tokenize(source, tokenizer, cache_dir=cache_dir)
     check_readable(source)
     texts = pl.concat([lines[TEXT] for lines in read_lines(source, BLOCK_BYTES)])
