@@ -37,7 +37,7 @@ def hollow(folder):
 DAMAGE = {
     "field": (lambda f: edited(f / "config.json", max_tokens="x"), "config.json: max_tokens must be"),
     "pipe": (lambda f: [(f / "labels.json").unlink(), os.mkfifo(f / "labels.json")], "labels.json cannot be read"),
-    "enormous": (lambda f: edited(f / "config.json", hyper_parameters={"maps": 10**12}), "damaged or foreign"),
+    "enormous": (lambda f: edited(f / "config.json", hyper_parameters={"maps": 10**9}), "damaged or foreign"),
     "hollow": (hollow, "has no labels.json"),
 }  # fmt: skip
 

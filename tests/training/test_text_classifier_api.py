@@ -409,7 +409,7 @@ NO_CLASSIFIERS = {
     "a label twice": ({"label_names": ["a", "a"]}, "^label_names must be different from one another"),
     "one label": ({"label_names": ["a"]}, "num_classes is 1; allowed: an integer of at least 2$"),
     "hyper-parameters": ({"hyper_parameters": [1]}, r"^hyper_parameters must be a mapping, not \[1\]$"),
-    "beyond integers": ({"hyper_parameters": {"buckets": 10**30}}, r"^fasttext: buckets must be below 2\*\*63"),
+    "beyond integers": ({"hyper_parameters": {"buckets": 10**30}}, r"^fasttext: buckets must be below 2\*\*31"),
 }  # fmt: skip
 
 

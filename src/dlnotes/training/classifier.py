@@ -737,8 +737,8 @@ def make_model(
         check(hints, hyper_parameters)
         for setting, value in hyper_parameters.items():
             for number in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(number, int) and number >= 2**63:
-                    raise UserError(f"{setting} must be below 2**63, not {number}")
+                if isinstance(number, int) and number >= 2**31:
+                    raise UserError(f"{setting} must be below 2**31, not {number}")
         return kind(**sizes, **hyper_parameters)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
