@@ -15,6 +15,7 @@ from dlnotes.errors import UserError
 from dlnotes.models import MODELS, TRANSLATORS
 from dlnotes.training.classifier import Ensemble, TextClassifier, default_tokenizer
 from dlnotes.training.translation import Translator
+from dlnotes.training.weights import _Sketching
 from small import SMALL
 
 WORDS = ["<pad>", "<unk>", "goal", "court", "web"]
@@ -145,7 +146,6 @@ def test_a_field_that_is_missing_is_named(folder, field):
         ("transformer", {"feedforward_dim": 10**9}),
         ("textrnn", {"hidden_size": 2**62}),
         ("dmn", {"passes": 10**9}),
-        ("dmn", {"passes": 10**9, "variant": "dmn"}),
         ("entnet", {"max_words": 10**9}),
         ("fasttext", {"buckets": 2**31 - 1}),
         ("fasttext", {"output": "hierarchical", "class_counts": [2**70, 1, 1]}),
@@ -157,6 +157,20 @@ def test_enormous_models_are_never_made(model, settings, tmp_path):
     refused(
         TextClassifier.load, tmp_path, r"damaged or foreign|config.json: (dmn|fasttext|textrnn): "
     )
+
+
+def test_as_many_passes_as_somebody_waits_for(tmp_path):
+    made("dmn", variant="dmn").save(tmp_path)  # whose weights are the same in every pass
+    edited(tmp_path, hyper_parameters=SMALL["dmn"] | {"variant": "dmn", "passes": 10**9})
+    refused(TextClassifier.load, tmp_path, r"config.json: dmn: passes is 1000000000; allowed: at")
+
+
+def test_wherever_the_making_stops_gradients_are_on_again():
+    for tensors in range(20):
+        meta, sketching = torch.device("meta"), _Sketching(tensors)
+        with pytest.raises(Exception, match="fewer layers than"), meta, sketching:
+            made("han")
+        assert torch.is_grad_enabled()
 
 
 JSON = {
