@@ -164,7 +164,7 @@ def test_iterables_of_pairs_and_data_frames():
     assert documents([(1, "a"), (2, "b")]) == [("1", "a"), ("2", "b")]
     assert documents(pl.DataFrame({"text": ["x"], "label": [3]})) == [("3", "x")]
     with pytest.raises(UserError, match=r"pairs \(label, text\)"):
-        documents(["just a text"])
+        documents(iter(["just a text"]))
     with pytest.raises(UserError, match=r"no column 'label'; it has \['text'\]"):
         documents(pl.DataFrame({"text": ["x"]}))
 

@@ -378,7 +378,20 @@ def test_who_reads_while_it_is_written_sees_one_or_the_other(folder, monkeypatch
     )
     other.save(folder)
     told = "it was saved with other files tha"
-    assert seen == [None, None, told, told, 9]  # their vocabularies, written first, are equal
+    assert seen == [None, told, told, told, 9]
+
+
+@pytest.mark.parametrize("make", [made, translator])
+def test_a_folder_outlives_what_cannot_be_saved(make, tmp_path):
+    make().save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    diverged = make()
+    diverged.source_vocabulary = diverged.vocabulary = Vocabulary([*WORDS, "new"])
+    with torch.no_grad():
+        next(diverged.model.parameters()).fill_(float("nan"))
+    with pytest.raises(UserError, match=r"model.safetensors is not written: .* holds NaN"):
+        diverged.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_who_is_overtaken_while_reading_is_told(folder, monkeypatch):

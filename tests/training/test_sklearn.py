@@ -26,7 +26,7 @@ from sklearn.utils import estimator_checks  # noqa: E402
 
 from dlnotes import TextClassifier  # noqa: E402
 from dlnotes.arguments import fields_of  # noqa: E402
-from dlnotes.data.columns import FOR_FILES  # noqa: E402
+from dlnotes.data.layout import Layout  # noqa: E402
 from dlnotes.data.reading import Reading  # noqa: E402
 from dlnotes.errors import UserError  # noqa: E402
 from dlnotes.optim import Adam  # noqa: E402
@@ -137,7 +137,7 @@ def test_checks_on_numbers():
 def test_every_setting_is_a_parameter_with_its_default():
     parameters = dict(inspect.signature(TextClassifierEstimator).parameters)
     own = ["model", "model_settings", "random_state", "device", "verbose"]
-    settings = {*fields_of(Training), *fields_of(Reading)} - {"seed", *FOR_FILES}
+    settings = {*fields_of(Training), *fields_of(Reading)} - {"seed", *fields_of(Layout)}
     assert [*parameters][:5] == own
     assert set(parameters) == {*own, *settings}
     assert [n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY] == ["model"]

@@ -339,7 +339,8 @@ class TextClassifier(Classifier):
         given = {"hyper_parameters": hyper_parameters, "label_names": label_names}
         check({"hyper_parameters": Mapping[str, Any], "label_names": Sequence[str]}, given)
         if len(set(label_names)) < len(label_names):
-            raise UserError(f"label_names must be different from one another, not {label_names}")
+            twice = next(name for name, n in Counter(label_names).items() if n > 1)
+            raise UserError(f"label_names must be different from one another, not {twice!r} twice")
         if not isinstance(vocabulary, Vocabulary):
             raise UserError(f"vocabulary must be a Vocabulary, not a {type(vocabulary).__name__}")
         marks = MARKS.get(default_tokenizer(model_name), ())
@@ -373,10 +374,10 @@ class TextClassifier(Classifier):
             "max_tokens": self.max_tokens,
         }
         make_folder(folder)
+        belongs_to = digest_of(config, self.labels, self.vocabulary.tokens.to_list())
+        save_weights(self.model, folder, belongs_to)  # first: they may be refused
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
         write_json(folder / LABELS, self.labels)
-        belongs_to = digest_of(config, self.labels, self.vocabulary.tokens.to_list())
-        save_weights(self.model, folder, belongs_to)
         write_json(folder / CONFIG, config)
 
     @classmethod

@@ -123,8 +123,6 @@ class Translator:
         folder = as_path(folder, "folder")
         make_folder(folder)
         vocabularies = self.source_vocabulary, self.target_vocabulary
-        for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
-            write_atomically(folder / name, vocabulary.save)
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -132,7 +130,9 @@ class Translator:
             "tokenizer": self.tokenizer,
         }
         tokens = [vocabulary.tokens.to_list() for vocabulary in vocabularies]
-        save_weights(self.model, folder, digest_of(config, *tokens))
+        save_weights(self.model, folder, digest_of(config, *tokens))  # first: they may be refused
+        for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
+            write_atomically(folder / name, vocabulary.save)
         write_json(folder / CONFIG, config)
 
     @classmethod
