@@ -421,7 +421,7 @@ def test_what_one_answer_imports():
     program = (
         "import sys; sys.argv = ['dlnotes', 'predict', sys.argv[1], 'w1']\n"
         "from dlnotes.commands import main; main()\n"
-        "slow = 'matplotlib tensorboard sklearn rich pooch requests pandas scipy'.split()\n"
+        "slow = 'matplotlib tensorboard sklearn rich pooch requests pandas scipy torch._dynamo'.split()\n"
         "print([name for name in slow if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program, str(RUN)], capture_output=True, text=True, check=True)  # fmt: skip

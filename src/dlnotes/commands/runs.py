@@ -149,18 +149,17 @@ def find(folder: Path) -> Iterator[Path]:
 def look(run: Path, name: str) -> Row:
     """Read a run's record."""
     row = Row(name)
-    if not (run / METRICS).exists():
-        if (run / CHECKPOINT).exists():
-            row.problem = "not finished: go on with --resume"
-            row.date = _date(run / CHECKPOINT)
-        else:
-            row.problem = f"no {METRICS}"
-        return row
     try:
         record = read_json(run / METRICS, "is not a finished run")
         row.date = _date(run / METRICS)
     except UserError as error:
-        row.problem = str(error).removeprefix(f"{run / METRICS}"[: -len(METRICS)])
+        if not isinstance(error.__cause__, FileNotFoundError):
+            row.problem = str(error).removeprefix(f"{run}{os.sep}")
+        elif (run / CHECKPOINT).exists():
+            row.problem = "not finished: go on with --resume"
+            row.date = _date(run / CHECKPOINT)
+        else:
+            row.problem = f"no {METRICS}"
         return row
     settings = _get(record, "settings", dict)
     if settings is None:
@@ -223,7 +222,7 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:.4f}"
     if name in ("bleu", "seconds"):
         return f"{value:,.1f}"
-    return str(value)[:16] if name == "date" else str(value)
+    return str(value)[:16] if name == "date" else _printable(str(value))
 
 
 _TITLES = {
@@ -256,7 +255,7 @@ def _list(rows: Sequence[Row]) -> None:
 def _say_problems(rows: Sequence[Row]) -> None:
     for row in rows:
         if row.problem:
-            console().print(f"{row.name}: {row.problem}", soft_wrap=True)
+            console().print(_printable(f"{row.name}: {row.problem}"), soft_wrap=True)
 
 
 def _compare(rows: Sequence[Row]) -> None:
@@ -274,7 +273,7 @@ def _compare(rows: Sequence[Row]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")
     for row in rows:
-        table.add_column(row.name, overflow="fold")
+        table.add_column(_printable(row.name), overflow="fold")
     for name in FIGURES:
         if any(getattr(row, name) is not None for row in rows):
             shown = (_shown(name, getattr(row, name)) for row in rows)
@@ -282,14 +281,20 @@ def _compare(rows: Sequence[Row]) -> None:
     table.add_section()
     for name in different:
         shown = (_cut(str(f[name])) if name in f else "–" for f in flat)
-        table.add_row(name, *shown)
+        table.add_row(_cut(name), *shown)
     console().print(table)
     if not different and len(known) > 1:
         console().print("All settings are the same.")
     _say_problems(rows)
 
 
+def _printable(text: str) -> str:
+    """The same without what a terminal would take for a command, or a table for a new line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _cut(text: str) -> str:
+    text = _printable(text)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 

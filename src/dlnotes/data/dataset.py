@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.arguments import Seed, checked
+from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents
 from dlnotes.data.duplicates import Duplicates, Part, find
 from dlnotes.data.readers import Source, check_readable, files_of
@@ -25,6 +25,7 @@ from dlnotes.data.tokenized import TokenizedTexts, tokenize
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 
+_SPLITS = ("train", "dev", "test", "unsup")
 Label = str | int | float | bool
 """What a label may be: what JSON keeps as it is."""
 
@@ -137,8 +138,12 @@ def load_dataset(
         settings: Fields of `reading` to override.
 
     Raises:
-        UserError: What reading raises; fewer than two classes; too few documents.
+        UserError: No ``train``, or a source of another name; what reading raises; fewer than two
+            classes; too few documents.
     """
+    check_names("load_dataset", "source", sources, _SPLITS)
+    if "train" not in sources:
+        raise UserError("sources must have the training documents under the name 'train'")
     if seed is not None:
         warnings.warn("seed of load_dataset is now split_seed", DeprecationWarning, stacklevel=3)
         settings = {"split_seed": seed, **settings}

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dlnotes.arguments import Count, check
 from dlnotes.data.tokenization import MARKS, QUESTION_TOKEN
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import PAD, Vocabulary
@@ -72,8 +73,7 @@ class Documents:
         indices: NDArray[np.int64] | None = None,
         max_tokens: int | None = None,
     ) -> None:
-        if max_tokens is not None and max_tokens < 1:
-            raise UserError(f"max_tokens must be at least 1, not {max_tokens}")
+        check({"max_tokens": Count | None}, {"max_tokens": max_tokens})
         if indices is None:
             indices = np.arange(len(texts))
         self._tokens = texts.tokens
@@ -86,7 +86,7 @@ class Documents:
         self._gaps = np.zeros(len(indices), np.int64)
         self.cut = 0
         if max_tokens is not None:
-            self._cut(texts, vocabulary, max_tokens)
+            self._cut(texts, vocabulary, min(max_tokens, np.iinfo(np.int64).max))
         self.labels: NDArray[np.int64] = np.zeros(len(indices), np.int64)
         if label_names is not None:
             self.labels = _class_numbers(texts, label_names, indices)

@@ -286,6 +286,8 @@ def _read_folder(path: Path, encoding: str | None, block_bytes: int) -> Iterator
 
 
 def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
+    if not isinstance(pairs, Iterable):
+        raise UserError(f"expected a file, a data frame or pairs (label, text), not {pairs!r}")
     rest = iter(pairs)
     start = 1
     while batch := list(itertools.islice(rest, 1 << 16)):

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.arguments import Count, checked
 from dlnotes.errors import UserError
 from dlnotes.files import as_path, read_file
 
@@ -36,17 +37,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokens: Iterable[str]) -> None:
-        if isinstance(tokens, str | bytes) or not isinstance(tokens, pl.Series | Iterable):
-            raise UserError(f"tokens must be a list of texts, not {tokens!r}")
-        given = tokens if isinstance(tokens, pl.Series) else list(tokens)
-        if isinstance(given, list) and not all(isinstance(token, str) for token in given):
-            i, token = next((i, t) for i, t in enumerate(given) if not isinstance(t, str))
-            raise UserError(f"tokens[{i}] is {token!r}: every token must be a string")
-        try:
-            self.tokens = pl.Series("token", given, dtype=pl.String)
-        except UnicodeEncodeError as error:
-            shown = ascii(error.object[:60])
-            raise UserError(f"tokens must be texts that UTF-8 can hold, not {shown}") from error
+        self.tokens = _column(tokens, "tokens")
         if tuple(self.tokens[:2]) != SPECIALS:
             raise UserError(f"tokens must begin with {SPECIALS}, not {tuple(self.tokens[:2])}")
         if self.tokens.n_unique() != len(self.tokens):
@@ -54,12 +45,13 @@ class Vocabulary:
             raise UserError(f"tokens must be distinct, but {twice!r} occurs twice")
 
     @classmethod
+    @checked
     def from_counts(
         cls,
-        types: Sequence[str] | pl.Series,
+        types: Iterable[str] | pl.Series,
         counts: NDArray[np.int64],
         *,
-        min_freq: int = 1,
+        min_freq: Count = 1,
         max_size: int | None = None,
         marks: Sequence[str] = (),
     ) -> Vocabulary:
@@ -73,15 +65,19 @@ class Vocabulary:
             marks: Tokens that get the ids from 2 on, whether they occur or not.
 
         Raises:
-            UserError: `min_freq` below 1 or `max_size` below the number of specials and marks.
+            UserError: `types` holds something that is not a text, there are more or fewer `counts`,
+                `min_freq` below 1 or `max_size` below the number of specials and marks.
         """
         reserved = [*SPECIALS, *marks]
-        if min_freq < 1:
-            raise UserError(f"min_freq must be at least 1, not {min_freq}")
         if max_size is not None and max_size < len(reserved):
             raise UserError(f"max_size must be at least {len(reserved)}, not {max_size}")
+        column = _column(types, "types")
+        if len(column) != len(counts):
+            raise UserError(
+                f"types and counts must be equally long, not {len(column):,} and {len(counts):,}"
+            )
         frame = pl.DataFrame(
-            {"token": types, "count": counts}, schema_overrides={"token": pl.String}
+            {"token": column, "count": counts}, schema_overrides={"token": pl.String}
         )
         if frame["token"].is_duplicated().any():
             frame = frame.group_by("token").agg(pl.col("count").sum())
@@ -110,29 +106,39 @@ class Vocabulary:
         """
         path = as_path(path)
         try:
-            text = read_file(path, _LARGEST).decode("utf-8-sig")
-            return cls(text.replace("\r\n", "\n").split("\n"))
+            content = read_file(path, _LARGEST)
         except FileNotFoundError as error:
             raise UserError(f"{path.parent} has no {path.name}") from error
+        try:
+            return cls(content.decode("utf-8-sig").replace("\r\n", "\n").split("\n"))
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not a vocabulary: not UTF-8") from error
         except UserError as error:
             raise UserError(f"{path}: not a vocabulary: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write one token a line; a token never holds white space."""
-        as_path(path).write_text("\n".join(self.tokens), "utf-8")
+        """Write one token per line.
 
-    def ids(self, types: Sequence[str] | pl.Series) -> NDArray[np.int32]:
+        Raises:
+            UserError: A token holds a line break, or the file cannot be written.
+        """
+        path = as_path(path)
+        broken = self.tokens.filter(self.tokens.str.contains(r"[\r\n]"))
+        if len(broken):
+            raise UserError(f"cannot write {path}: the token {broken[0]!r} holds a line break")
+        try:
+            path.write_text("\n".join(self.tokens), "utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+    def ids(self, types: Iterable[str] | pl.Series) -> NDArray[np.int32]:
         """Ids of distinct tokens; UNK for those that are not in the vocabulary.
 
         The word ``<pad>`` is one of these: a text that has it is not padded there.
         """
         words = self.tokens.slice(PAD + 1)
         numbered = pl.int_range(PAD + 1, len(self), dtype=pl.Int32, eager=True)
-        ids: pl.Series = pl.Series("token", types, dtype=pl.String).replace_strict(
-            words, numbered, default=UNK
-        )
+        ids: pl.Series = _column(types, "types").replace_strict(words, numbered, default=UNK)
         numbers: NDArray[np.int32] = ids.to_numpy()
         return numbers
 
@@ -143,3 +149,20 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+def _column(tokens: Iterable[str] | pl.Series, name: str) -> pl.Series:
+    if not isinstance(tokens, pl.Series):
+        if isinstance(tokens, str | bytes) or not isinstance(tokens, Iterable):
+            raise UserError(f"{name} must be a list of texts, not {tokens!r}")
+        tokens = list(tokens)
+    elif tokens.dtype == pl.String and not tokens.has_nulls():
+        return tokens.alias("token")
+    for i, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise UserError(f"{name}[{i}] is {token!r}: every token must be a string")
+    try:
+        return pl.Series("token", tokens, dtype=pl.String)
+    except UnicodeEncodeError as error:
+        shown = ascii(error.object[:60])
+        raise UserError(f"{name} must be texts that UTF-8 can hold, not {shown}") from error

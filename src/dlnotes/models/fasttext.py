@@ -123,11 +123,10 @@ class FastText(nn.Module):
             raise ValueError(f"buckets is {buckets!r}; allowed: below 2**31")
         check_dropout("dropout", dropout)
         check_choice("output", output, ("softmax", "hierarchical"))
-        counted = len(class_counts) == num_classes and all(0 <= n < 2**63 for n in class_counts)
-        if class_counts and not counted:
+        if class_counts and (len(class_counts) != num_classes or min(class_counts) < 0):
             raise ValueError(
-                f"class_counts is {class_counts!r}; allowed: (), or an integer of at least 0 and "
-                f"below 2**63 for each of {num_classes} classes"
+                f"class_counts is {class_counts!r}; allowed: (), or an integer of at least 0 for "
+                f"each of {num_classes} classes"
             )
         self.ngrams = ngrams
         self.buckets = buckets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -64,7 +65,7 @@ _FIELDS = {
     "model": Annotated[str, OneOf(MODELS)],
     "hyper_parameters": Mapping[str, Any],
     "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
-    "max_tokens": Annotated[int, Range(1, below=2**63)] | None,
+    "max_tokens": Count | None,
 }
 _ENSEMBLE_FIELDS = {"average": Annotated[str, OneOf(AVERAGES)], "members": list[Any]}
 _MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0)]}
@@ -105,10 +106,11 @@ class Classifier(ABC):
             how: Its other arguments.
 
         Raises:
-            UserError: `source` cannot be read or has a label that this classifier does not know.
+            UserError: `source` cannot be read or has a label that this classifier does not know; a
+                loss that is infinite.
         """
         read = partial(tokenize, source, **how)
-        return metrics(*self.scores(read, labelled=True))
+        return _finite(metrics(*self.scores(read, labelled=True)))
 
     def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:
         """Probability of each class for each raw text.
@@ -330,10 +332,17 @@ class TextClassifier(Classifier):
         """Make an untrained classifier.
 
         Raises:
-            UserError: An unknown model, a hyper-parameter that it refuses, or a vocabulary without
-                the marks that it reads.
+            UserError: An unknown model, a hyper-parameter that it refuses, a vocabulary without the
+                marks that it reads, or fewer than two different labels.
         """
         check_model(model_name)
+        given = {"hyper_parameters": hyper_parameters, "label_names": label_names}
+        check({"hyper_parameters": Mapping[str, Any], "label_names": Sequence[str]}, given)
+        if len(set(label_names)) < len(label_names):
+            twice = next(name for name, n in Counter(label_names).items() if n > 1)
+            raise UserError(f"label_names must be different from one another, not {twice!r} twice")
+        if not isinstance(vocabulary, Vocabulary):
+            raise UserError(f"vocabulary must be a Vocabulary, not a {type(vocabulary).__name__}")
         marks = MARKS.get(default_tokenizer(model_name), ())
         if not vocabulary.has_marks(marks):
             raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
@@ -342,10 +351,10 @@ class TextClassifier(Classifier):
         labels = list(label_names)
         return cls(model, model_name, dict(hyper_parameters), vocabulary, labels, **rest)
 
-    def to(self, device: torch.device) -> TextClassifier:
-        """Move the model."""
-        self.model.to(device)
-        self.device = device
+    def to(self, device: torch.device | str) -> TextClassifier:
+        """Move the model to a device, see `choose_device`."""
+        self.device = choose_device(device)
+        self.model.to(self.device)
         return self
 
     def save(self, folder: str | Path) -> None:
@@ -356,7 +365,7 @@ class TextClassifier(Classifier):
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = as_path(folder)
+        folder = as_path(folder, "folder")
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -365,10 +374,10 @@ class TextClassifier(Classifier):
             "max_tokens": self.max_tokens,
         }
         make_folder(folder)
+        belongs_to = digest_of(config, self.labels, self.vocabulary.tokens.to_list())
+        save_weights(self.model, folder, belongs_to)  # first: they may be refused
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
         write_json(folder / LABELS, self.labels)
-        belongs_to = digest_of(config, self.labels, self.vocabulary.tokens.to_list())
-        save_weights(self.model, folder, belongs_to)
         write_json(folder / CONFIG, config)
 
     @classmethod
@@ -385,7 +394,7 @@ class TextClassifier(Classifier):
             UserError: `folder` is no classifier, one of its files is damaged, or they do not belong
                 together; a device that is not there.
         """
-        folder, where = as_path(folder), choose_device(device)
+        folder, where = as_path(folder, "folder"), choose_device(device)
         if os.path.isdir(folder / CLASSIFIER):  # noqa: PTH112 -- False where it may not be asked
             folder = folder / CLASSIFIER
         config = read_json(folder / CONFIG, _NOT_ONE)
@@ -452,7 +461,7 @@ class TextClassifier(Classifier):
         """Measure on labelled texts; see `Classifier`."""
         documents = self._documents(partial(tokenize, source, **how), self.label_names)
         measure = Measure(documents.labels)
-        return measure.metrics(self._kept(documents, measure), f"this {self.model_name}")
+        return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
 
     def _best_of(
         self, texts: list[str] | pl.Series, top_k: int
@@ -520,7 +529,9 @@ class Ensemble(Classifier):
         average: What is averaged, see `average_scores`.
 
     Raises:
-        UserError: Two members have different labels.
+        UserError: There is no member, one is no `TextClassifier`, or two have different labels;
+            another number of weights or names than of members, weights that are negative or do not
+            add up to 1, or an unknown `average`.
     """
 
     members: list[TextClassifier] = field(repr=False)
@@ -531,6 +542,18 @@ class Ensemble(Classifier):
     labels: list[Label] = field(init=False)
 
     def __post_init__(self) -> None:
+        if not self.members:
+            raise UserError("members must be one or more classifiers, not none")
+        members: list[Any] = [*self.members]
+        if not all(isinstance(member, TextClassifier) for member in members):
+            kinds = ", ".join(type(member).__name__ for member in members)
+            raise UserError(f"each of members must be a TextClassifier, but they are: {kinds}")
+        for what, number in (("weights", len(self.weights)), ("names", len(self.names))):
+            if number != len(self.members):
+                raise UserError(f"there are {len(self.members)} members, but {number} {what}")
+        check({"average": Annotated[str, OneOf(AVERAGES)]}, {"average": self.average})
+        if not _add_up(self.weights):
+            raise UserError(f"weights must be at least 0 and add up to 1, not {self.weights}")
         self.label_names, self.labels = self.members[0].label_names, self.members[0].labels
         for name, member in zip(self.names, self.members, strict=True):
             if member.label_names != self.label_names:
@@ -546,7 +569,8 @@ class Ensemble(Classifier):
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = as_path(folder)
+        folder = as_path(folder, "folder")
+        make_folder(folder)
         counting = [k for k, weight in enumerate(self.weights) if weight > 0]
         for k in counting:
             self.members[k].save(folder / f"member-{k + 1}")
@@ -617,13 +641,28 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
             )
         weights[place] = member["weight"]
         names.append(member["name"])
-    if abs(sum(weights.values()) - 1) > 1e-3:
+    if not _add_up(weights.values()):
         raise UserError(f"{path}: the weights of the members must add up to 1")
     members = []
     for place in weights:
         member_config = read_json(folder / place / CONFIG, _NOT_ONE)
         members.append(TextClassifier._load(folder / place, member_config, device))
     return Ensemble(members, list(weights.values()), names, config["average"])
+
+
+def _finite(measured: Metrics) -> Metrics:
+    if not math.isfinite(measured.loss):
+        raise UserError(
+            "the loss is infinite, since some scores are further apart than numbers reach: the "
+            "training has diverged; train again with a lower --lr"
+        )
+    return measured
+
+
+def _add_up(weights: Iterable[float]) -> bool:
+    """Whether these are shares of a whole; NaN is none."""
+    weights = list(weights)
+    return all(weight >= 0 for weight in weights) and abs(sum(weights) - 1) <= 1e-6
 
 
 def _given(texts: Any) -> list[str] | pl.Series:
@@ -699,8 +738,8 @@ def make_model(
         check(hints, hyper_parameters)
         for setting, value in hyper_parameters.items():
             for number in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(number, int) and number >= 2**63:
-                    raise UserError(f"{setting} must be below 2**63, not {number}")
+                if isinstance(number, int) and number >= 2**31:
+                    raise UserError(f"{setting} must be below 2**31, not {number}")
         return kind(**sizes, **hyper_parameters)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
@@ -716,3 +755,5 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"cannot write to {str(folder)!r}: {error}") from error

@@ -147,6 +147,8 @@ def _kept_scores(path: Path, shape: tuple[int, int]) -> Float[Tensor, "n c"]:
         fits = isinstance(kept, Tensor) and kept.is_floating_point() and kept.shape == shape
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no {path.name}, which --refit writes") from error
     except Exception as error:  # an unpickler may trip over a damaged file in any way
         raise UserError(f"{path} does not hold the scores of the run's dev documents") from error
     if not fits:
@@ -208,7 +210,8 @@ def make_ensemble(
         raise UserError("members must be one or more trained runs, not none")
     names = [str(member.run) for member in members]
     # Made before anything is scored: members with different labels are refused at once.
-    ensemble = Ensemble([m.classifier for m in members], [], names, average)
+    equal = [1 / len(members)] * len(members)
+    ensemble = Ensemble([m.classifier for m in members], equal, names, average)
     if out:
         create_run_folder(out, resume=None)
     labels = members[0].dataset.dev.labels
@@ -217,9 +220,7 @@ def make_ensemble(
         ensemble.weights = greedy_weights(
             dev, torch.from_numpy(labels), kind=average, rounds=rounds
         )
-    elif weights == "equal":
-        ensemble.weights = [1 / len(members)] * len(members)
-    else:
+    elif weights == "boosting":
         alpha, _ = _boosted(members)
         ensemble.weights = (alpha / alpha.sum()).tolist()
 

@@ -108,10 +108,10 @@ class Translator:
         vocabularies = source_vocabulary, target_vocabulary
         return cls(model, model_name, dict(hyper_parameters), *vocabularies, tokenizer)
 
-    def to(self, device: torch.device) -> Translator:
-        """Move the model."""
-        self.model.to(device)
-        self.device = device
+    def to(self, device: torch.device | str) -> Translator:
+        """Move the model to a device, see `choose_device`."""
+        self.device = choose_device(device)
+        self.model.to(self.device)
         return self
 
     def save(self, folder: str | Path) -> None:
@@ -120,11 +120,9 @@ class Translator:
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = as_path(folder)
+        folder = as_path(folder, "folder")
         make_folder(folder)
         vocabularies = self.source_vocabulary, self.target_vocabulary
-        for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
-            write_atomically(folder / name, vocabulary.save)
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -132,7 +130,9 @@ class Translator:
             "tokenizer": self.tokenizer,
         }
         tokens = [vocabulary.tokens.to_list() for vocabulary in vocabularies]
-        save_weights(self.model, folder, digest_of(config, *tokens))
+        save_weights(self.model, folder, digest_of(config, *tokens))  # first: they may be refused
+        for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
+            write_atomically(folder / name, vocabulary.save)
         write_json(folder / CONFIG, config)
 
     @classmethod
@@ -147,7 +147,7 @@ class Translator:
             UserError: `folder` is no translator, one of its files is damaged, or they do not belong
                 together; a device that is not there.
         """
-        folder, where = as_path(folder), choose_device(device)
+        folder, where = as_path(folder, "folder"), choose_device(device)
         if os.path.isdir(folder / TRANSLATOR):  # noqa: PTH112 -- False where it may not be asked
             folder = folder / TRANSLATOR
         config = read_json(folder / CONFIG, _NOT_ONE)
