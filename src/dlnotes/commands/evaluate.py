@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.cli import console
+from dlnotes.display import console
 from dlnotes.commands.runs import look, remembered
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import LABEL, TEXT, read

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dlnotes.cli import console
+from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, write_json
 from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, CONFIG, METRICS, TRANSLATOR
