@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.display import console
+from dlnotes.display import console, printable
 from dlnotes.commands.runs import look, remembered
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import LABEL, TEXT, read
@@ -25,6 +25,8 @@ from dlnotes.training.folder import METRICS
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
 _PAIRS = 15  # most confused pairs that are shown
+_CLASSES = 50  # the most frequent classes, which are shown
+_LONGEST = 60  # characters of a label that are shown
 
 
 def main(
@@ -127,38 +129,46 @@ def _print_figures(figures: dict[str, Any]) -> None:
         f"macro-F1 {figures['macro_f1']:.4f}  micro-F1 {figures['micro_f1']:.4f}  "
         f"loss {figures['loss']:.4f}"
     )
-    table = Table("class")
+    table = Table()
+    table.add_column("class", overflow="fold")
     for name in ("documents", "precision", "recall", "F1"):
         table.add_column(name, justify="right")
-    for label, row in sorted(classes.items(), key=lambda item: (-item[1]["documents"], item[0])):
+    rows = sorted(classes.items(), key=lambda item: (-item[1]["documents"], item[0]))
+    for label, row in rows[:_CLASSES]:
         shown = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
-        table.add_row(label, f"{row['documents']:,}", *shown)
+        table.add_row(printable(label, _LONGEST), f"{row['documents']:,}", *shown)
     console().print(table)
+    if len(rows) > _CLASSES:
+        console().print(f"The {_CLASSES} most frequent of {len(rows):,} classes; --json has all.")
 
 
 def _print_confusion(confusion: NDArray[np.int64], names: list[str]) -> None:
     """The matrix where it fits on the screen, otherwise its largest entries beside the diagonal."""
     from rich.table import Table
 
-    matrix = Table("label \\ predicted", title="confusion matrix")
-    for name in names:
-        matrix.add_column(name, justify="right", no_wrap=True)
-    for label, counts in zip(names, confusion, strict=True):
-        matrix.add_row(label, *map(str, counts))
+    shown = [printable(name, _LONGEST) for name in names]
     out = console()
-    screen = out.width if out.is_terminal else 100
-    if len(names) <= 20 and out.measure(matrix).maximum <= screen:
-        out.print(matrix)
-        return
-    wrong = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
-    pairs = Table("label", "predicted", title="most confused")
+    if len(names) <= 20:
+        matrix = Table("label \\ predicted", title="confusion matrix")
+        for name in shown:
+            matrix.add_column(name, justify="right", no_wrap=True)
+        for label, counts in zip(shown, confusion, strict=True):
+            matrix.add_row(label, *map(str, counts))
+        if out.measure(matrix).maximum <= (out.width if out.is_terminal else 100):
+            out.print(matrix)
+            return
+    true, predicted = np.nonzero(confusion)
+    true, predicted = (part[true != predicted] for part in (true, predicted))
+    order = np.argsort(-confusion[true, predicted], kind="stable")[:_PAIRS]
+    pairs = Table(title="most confused")
+    for name in ("label", "predicted"):
+        pairs.add_column(name, overflow="fold")
     pairs.add_column("documents", justify="right")
     pairs.add_column("of the label", justify="right")
-    for label, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
-        if count := wrong[label, predicted]:
-            share = count / confusion[label].sum()
-            pairs.add_row(names[label], names[predicted], f"{count:,}", f"{share:.1%}")
+    for label, guess in zip(true[order], predicted[order], strict=True):
+        count = confusion[label, guess]
+        share = count / confusion[label].sum()
+        pairs.add_row(shown[label], shown[guess], f"{count:,}", f"{share:.1%}")
     out.print(pairs if pairs.row_count else "no document was misclassified")
 
 
