@@ -27,6 +27,23 @@ def check_output(path: Path) -> None:
         raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that a program writes to, with those above it.
+
+    Raises:
+        UserError: It cannot be made or written to.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise UserError(f"cannot write to {path}: it is no folder; give another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
+
+
 def check_different(**paths: Path | None) -> None:
     """Require that several outputs and inputs are different files.
 

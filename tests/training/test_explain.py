@@ -6,7 +6,6 @@ import warnings
 from html.parser import HTMLParser
 
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dlnotes.models import MODELS

@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.display import console, printable
 from dlnotes.commands.runs import look, remembered
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import LABEL, TEXT, read
 from dlnotes.data.tables import check_writable, table_format, write_table
+from dlnotes.display import console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_json
 from dlnotes.training.classifier import Classifier, TextClassifier

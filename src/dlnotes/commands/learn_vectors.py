@@ -54,4 +54,6 @@ def main(
             cache_dir=cache_folder() / "tokens",
             on_epoch=lambda done: status.update(f"word2vec: {done} of {epochs} passes"),
         )
-    terminal.print(f"{out}: {count:,} word vectors of {learning.dimensions} numbers", soft_wrap=True)
+    terminal.print(
+        f"{out}: {count:,} word vectors of {learning.dimensions} numbers", soft_wrap=True
+    )
