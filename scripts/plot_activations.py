@@ -191,7 +191,7 @@ def vanishing(depth: int = 16) -> Figure:
     """The gradient's norm per layer, over activation × initialisation."""
     names = [(a, i) for a in ACTIVATIONS for i in INITIALISATIONS]
     norms = torch.stack([gradient_norms(depth, a, i) for a, i in names])
-    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
     ax = figure.subplots()
     image = ax.imshow(
         norms.clamp(min=1e-30).log10(), vmin=-10, vmax=10, cmap="RdBu_r", aspect="auto"

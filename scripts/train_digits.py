@@ -47,6 +47,8 @@ def picture_grid(pictures: Tensor, titles: list[str]) -> Figure:
     side = math.isqrt(pictures.size(1))
     rows = max(1, math.ceil(len(pictures) / 10))
     figure = Figure(figsize=(10, 1.25 * rows), layout="constrained")
+    if not len(pictures):
+        figure.suptitle("none")
     for i, ax in enumerate(figure.subplots(rows, 10, squeeze=False).flat):
         ax.axis("off")
         if i < len(pictures):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from dlnotes.display import printable
+from dlnotes.display import TYPEWRITER, printable
 from dlnotes.errors import UserError
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
@@ -38,7 +38,7 @@ def run(
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=TYPEWRITER)
     try:
         given = None if arguments is None else arguments()
         if isinstance(main, dict):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+TYPEWRITER = "dlnotes.typewriter"
+"""Name of an error handler for streams: arrows and the like in ASCII, all else escaped."""
 # Control characters (of which terminals make commands), lone surrogates (no UTF-8), and the marks
 # that reorder the text around them.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -23,12 +26,26 @@ def printable(text: str, most: int | None = None, *, keep: str = "") -> str:
         keep: Control characters that stay.
     """
     if most is not None and len(text) > most:
-        text = f"{text[: most - most // 2 - 1]}…{text[-(most // 2) :]}"
+        end = len(text) - most // 2
+        text = f"{text[: most - most // 2 - 1]}…{text[end:]}"
     return UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+_TYPEWRITER = str.maketrans({"→": "->", "…": "...", "–": "-", "−": "-", "·": "-", "×": "x"})
+
+
+def _for_typewriters(error: UnicodeError) -> tuple[str, int]:
+    """What a stream prints that cannot encode a character: a likeness, or an escape."""
+    assert isinstance(error, UnicodeEncodeError)
+    found = error.object[error.start : error.end].translate(_TYPEWRITER)
+    return found.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error(TYPEWRITER, _for_typewriters)
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -46,7 +63,10 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
     class Plain(Console):
         def render_str(self, text: str, **options: Any) -> Text:
-            return super().render_str(printable(text, keep="\n"), **options)
+            shown = printable(text, keep="\n")
+            # As the stream will encode it, so that columns are as wide as what is in them.
+            shown = shown.encode(self.encoding, TYPEWRITER).decode(self.encoding)
+            return super().render_str(shown, **options)
 
         def on_broken_pipe(self) -> None:
             raise  # called while the error is handled; `cli.run` knows what to do

@@ -55,9 +55,7 @@ def main(json: Path | None = None, steps: Count = 300) -> None:
         )
     out.print(table)
     if not wide:
-        out.print(
-            f"How arguments are mapped is shown from {_WIDE} columns, in a pipe and by --json."
-        )
+        out.print(f"From {_WIDE} columns, in a pipe and by --json, the mapping is shown as well.")
     if json:
         record = [{**asdict(row), "ok": row.ok} for row in compared]
         write_json(json, {**provenance(0), "rows": record})

@@ -27,8 +27,9 @@ _MATRIX_CLASSES = 25
 _PAIRS = 20
 _LABELS = 100
 """Rows of the table of labels."""
-# What begins markup in Markdown or HTML.
-_MARKUP = re.compile(r"[&<>|*_`~\[\]\\!#:@]")
+# What begins markup in Markdown or HTML; anything may at the beginning, such as the 1 of "1.".
+_MARKUP = re.compile(r"^[!-~]|[&<>|*_`~\[\]\\!#:@]")
+
 _HISTOGRAM_VALUES = 100_000
 # TensorBoard's bins end at ±1e20; the sum of the squares is to be a float32, too.
 _HISTOGRAM_LARGEST = 1e16
@@ -107,26 +108,27 @@ class Board:
         self._writer.add_figure(f"{split}/confusion matrix", figure, step)
         missed = np.flatnonzero(measured.predictions != documents.labels)
         missed = missed[np.argsort(-measured.confidence[missed], kind="stable")][:wrong]
-        rows = []
+        told = []
         for i in missed:
             label, guess = label_names[documents.labels[i]], label_names[measured.predictions[i]]
-            rows.append((label, guess, f"{measured.confidence[i]:.3f}", documents.text(int(i))))
-        table = markdown_table(("label", "predicted", "probability", "text"), rows)
-        self._writer.add_text(f"{split}/wrong predictions", table, step)
+            probability = f"{measured.confidence[i]:.3f}"
+            # No table: beside a long text, TensorBoard breaks the words of the other columns.
+            told.append(f"**{as_is(label)}**, predicted **{as_is(guess)}** ({probability})")
+            told.append(f"> {as_is(documents.text(int(i)))}")
+        self._writer.add_text(f"{split}/wrong predictions", "\n\n".join(told or ["none"]), step)
 
     @_drawing
     def label_table(
         self, measured: MultiLabelMetrics, label_names: list[str], step: int, *, split: str
     ) -> None:
         """F1 and counts of each label of a split, the worst first, at most 100 labels."""
-        rows = [
-            (label_names[i], f"{measured.f1[i]:.3f}", *(f"{n:,}" for n in measured.counts[i]))
-            for i in np.argsort(measured.f1, kind="stable")[:_LABELS]
-        ]
-        table = markdown_table(("label", "F1", "correct", "wrong", "missed"), rows)
+        rows = ["| label | F1 | correct | wrong | missed |", "|---|---|---|---|---|"]
+        for i in np.argsort(measured.f1, kind="stable")[:_LABELS]:
+            counts = " | ".join(f"{count:,}" for count in measured.counts[i])
+            rows.append(f"| {as_is(label_names[i])} | {measured.f1[i]:.3f} | {counts} |")
         if len(label_names) > _LABELS:
-            table += f"\n\nThe {_LABELS} worst of {len(label_names):,} labels."
-        self._writer.add_text(f"{split}/labels", table, step)
+            rows.append(f"\nThe {_LABELS} worst of {len(label_names):,} labels.")
+        self._writer.add_text(f"{split}/labels", "\n".join(rows), step)
 
     @_drawing
     def attention(self, explanations: Iterable[Explanation], step: int, *, split: str) -> None:
@@ -244,19 +246,11 @@ def _pairs_figure(
     return figure
 
 
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table for TensorBoard, whose cells are shown as they are: nothing in them is markup.
-
-    Cells are cut to 400 characters, and control characters are escaped.
-    """
-    lines = [heads, ["---"] * len(heads), *([_cell(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    text = " ".join(text.split())
-    text = text if len(text) <= 400 else f"{text[:400]} …"
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", printable(text))
+def as_is(text: str) -> str:
+    """Text on one line of Markdown that is shown as it is, cut to 400 characters."""
+    text = " ".join(text.split()) or "(empty)"
+    text = printable(text if len(text) <= 400 else f"{text[:400]} …")
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
 def _gradients(model: nn.Module) -> list[tuple[str, Tensor]]:

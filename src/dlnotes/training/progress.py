@@ -63,9 +63,7 @@ class Progress:
         dev = ""
         if "dev_loss" in record:
             named = {"dev_accuracy": "dev accuracy", "dev_micro_f1": "dev micro-F1"}
-            shown = (
-                f"{name} {_loss(record[key])}  " for key, name in named.items() if key in record
-            )
+            shown = (f"{named[key]} {record[key]:.4f}  " for key in named if key in record)
             dev = f"dev loss {_loss(record['dev_loss'])}  {next(shown, '')}"
         self._bar.console.print(
             f"epoch {record['epoch']:3.0f}  loss {_loss(record['train_loss'])}  {dev}"
