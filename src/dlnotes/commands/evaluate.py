@@ -154,7 +154,8 @@ def _print_confusion(confusion: NDArray[np.int64], names: list[str]) -> None:
             matrix.add_column(name, justify="right", no_wrap=True)
         for label, counts in zip(shown, confusion, strict=True):
             matrix.add_row(label, *map(str, counts))
-        if out.measure(matrix).maximum <= (out.width if out.is_terminal else 100):
+        needed = out.measure(matrix, options=out.options.update(width=10_000)).maximum
+        if needed <= (out.width if out.is_terminal else 100):
             out.print(matrix)
             return
     true, predicted = np.nonzero(confusion)

@@ -72,7 +72,7 @@ def mnist(folder: Path, download: bool = True) -> tuple[Split, Split]:
             )
         if labels.shape != images.shape[:1]:
             raise UserError(
-                f"{folder}: {name} has {len(images)} images, but {_sizes(labels)} labels"
+                f"{folder}: {name} has {len(images)} images and {_sizes(labels)} labels"
             )
         if int(labels.max()) > 9:
             raise UserError(f"{folder}: {name} has a label {int(labels.max())}; digits are 0 to 9")
