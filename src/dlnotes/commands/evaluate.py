@@ -113,7 +113,8 @@ def _recorded(run: Path) -> dict[str, Any]:
     wanted = [(row.test, _FIGURES), *((each, _OF_A_CLASS) for each in rows)]
     for figures, names in wanted:
         for name in names:
-            if not isinstance(figures, dict) or not isinstance(figures.get(name), int | float):
+            found = figures.get(name, "") if isinstance(figures, dict) else ""
+            if not isinstance(found, int | float) and (name != "loss" or found is not None):
                 raise UserError(f"{run}: {METRICS} is damaged: no {name}; give --test FILE")
     return row.test
 
@@ -124,10 +125,11 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
     classes: dict[str, Any] = figures.get("classes", {})
     documents = sum(row["documents"] for row in classes.values())
+    loss = figures["loss"]  # JSON has null in the place of an infinity
     console().print(
         f"{documents:,} documents  accuracy {figures['accuracy']:.4f}  "
         f"macro-F1 {figures['macro_f1']:.4f}  micro-F1 {figures['micro_f1']:.4f}  "
-        f"loss {figures['loss']:.4f}"
+        f"loss {'infinite' if loss is None else f'{loss:.4f}'}"
     )
     table = Table()
     table.add_column("class", overflow="fold")

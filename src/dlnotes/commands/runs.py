@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -178,8 +179,8 @@ def _get(record: Any, *path: Any) -> Any:
     *keys, kind = path
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
-    if kind is float and isinstance(record, int) and not isinstance(record, bool):
-        return float(record)
+    if kind is float and isinstance(record, int | float) and not isinstance(record, bool):
+        return float(record) if math.isfinite(record) else None
     return record if isinstance(record, kind) else None
 
 
