@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import nn
 
-from dlnotes.arguments import Count, NotNegative, OneOf, checked
+from dlnotes.arguments import Count, NotNegative, check_names, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import Dataset, load_dataset
@@ -300,7 +300,7 @@ def goal(what: str, reached: float, at_least: float) -> dict[str, Any]:
 @checked
 def main(
     json: Path | None = None,
-    models: tuple[Annotated[str, OneOf(CASES)], ...] = tuple(CASES),
+    models: tuple[str, ...] = tuple(CASES),
     corpus: str | None = None,
     data_dir: Path | None = None,
     documents: Count | None = None,
@@ -330,6 +330,7 @@ def main(
         epochs: Passes over them.
         margin: Points of accuracy that ours may have less.
     """
+    check_names("the benchmark", "model", models, CASES)
     if json:
         check_output(json)
     threads = torch.get_num_threads()

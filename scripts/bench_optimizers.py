@@ -18,7 +18,7 @@ from rich.table import Table
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from dlnotes.arguments import Count, OneOf, checked
+from dlnotes.arguments import Count, OneOf, check_names, checked
 from dlnotes.cli import run
 from dlnotes.display import console
 from dlnotes.files import check_output, write_json
@@ -160,8 +160,8 @@ JOBS: dict[str, Callable[[str], float]] = {
 @checked
 def main(
     json: Path | None = None,
-    rules: tuple[Annotated[str, OneOf(OPTIMIZERS)], ...] = tuple(OPTIMIZERS),
-    models: tuple[Annotated[str, OneOf(MODELS)], ...] = tuple(MODELS),
+    rules: tuple[str, ...] = tuple(OPTIMIZERS),
+    models: tuple[str, ...] = tuple(MODELS),
     turns: Count = 31,
     job: Annotated[str, OneOf(JOBS)] | None = None,
 ) -> None:
@@ -177,6 +177,8 @@ def main(
         turns: Turns of each implementation (half of it on big).
         job: For the script itself: one measurement in a process of its own.
     """
+    check_names("the benchmark", "rule", rules, OPTIMIZERS)
+    check_names("the benchmark", "model", models, MODELS)
     if job:
         print(JOBS[job](rules[0]))
         return

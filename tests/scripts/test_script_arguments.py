@@ -34,8 +34,9 @@ CASES = {
     ],
     "bench_optimizers": [
         (["--turns", "0"], "turns must be at least 1"),
-        (["--rules", "nope"], "one of gradient-descent, "),
-        (["--models", "nope"], "one of mid, tiny, big"),
+        (["--rules", "adma"], "has no rule 'adma'"),
+        (["--rules", "adma"], "did you mean 'adam'?"),
+        (["--models", "nope"], "no model 'nope'; its models are: mid, tiny, big"),
         (["--job", "nope"], "job must be one of first-step"),
         (["--json", "NOWHERE/x.json"], "there is no folder NOWHERE"),
     ],
@@ -43,7 +44,7 @@ CASES = {
         (["--documents", "0"], "documents must be at least 1"),
         (["--epochs", "-1"], "epochs must be at least 1"),
         (["--margin", "nan"], "margin must be"),
-        (["--models", "nope"], "one of fasttext, "),
+        (["--models", "nope"], "no model 'nope'; its models are: fasttext, "),
         (["--json", "NOWHERE/x.json"], "there is no folder NOWHERE"),
     ],
     "tables": [
