@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from dlnotes import cli
 from dlnotes.display import TYPEWRITER, console, printable
+from dlnotes.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,7 @@ def test_an_ascii_terminal_gets_likenesses():
 
 TABLE = """
 from dlnotes import cli
+from dlnotes import cli
 from dlnotes.display import console
 from rich.table import Table
 
@@ -92,6 +95,15 @@ def program(tmp_path_factory):
     file = tmp_path_factory.mktemp("display") / "table.py"
     file.write_text(TABLE, "utf-8")
     return file
+
+
+def test_errors_have_no_control_characters(capsys):
+    def main():
+        raise UserError("no file \x1b[2J\x9b of this\nname")
+
+    with pytest.raises(SystemExit):
+        cli.run(main, arguments=list)
+    assert capsys.readouterr().err == "error: no file \\x1b[2J\\x9b of this name\n"
 
 
 def run(program, **environment):

@@ -143,6 +143,15 @@ def test_progress_fits_the_terminal(terminal, width, steps):
     assert width == 20 or any("epoch 1000" in line and "loss 0.5" in line for line in lines)
     assert not any("-" in line.partition("docs/s")[0].partition("loss")[2] for line in lines)
     assert not any("inf" in line for line in lines)
+    assert width == 20 or not any("…" in line for line in lines)  # nothing is cut
+
+
+def test_lines_of_epochs_are_wrapped_by_the_terminal_alone(terminal):
+    """A line that rich has cut into several stays so when the window becomes wider."""
+    shown = terminal(30)
+    with Progress(10) as bar:
+        bar.epoch({"epoch": 1, "train_loss": 0.5, "documents_per_second": 1e9}, is_best=True)
+    assert "epoch   1  loss 0.5000  1,000,000,000 docs/s  *" in shown()
 
 
 @pytest.mark.parametrize("speed", [float("inf"), float("nan"), -1.0, 1e9])
