@@ -21,7 +21,7 @@ def load(name):
 
 def inside(figure):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     box = figure.get_tightbbox(canvas.get_renderer())  # inches

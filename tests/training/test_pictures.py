@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import findfont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -52,7 +51,7 @@ def fonts(monkeypatch):
 def inside(figure):
     """Draw a figure, without a warning, and require that nothing of it is cut off."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     box = figure.get_tightbbox(canvas.get_renderer())  # inches
@@ -150,7 +149,6 @@ def test_lettering_keeps_what_can_be_drawn(name):
 
 
 def test_a_missing_character_is_told_once_and_drawn_as_a_square(fonts):
-    fonts["DejaVu Sans"] = findfont("DejaVu Sans")
     with pytest.warns(UserWarning, match="install") as told:
         names = [lettering(["a体育"])[0][0] for _ in range(3)]
     assert names == ["a□□"] * 3
@@ -167,19 +165,14 @@ def test_the_warning_names_a_font(fonts, character, font):
 
 
 def test_another_installed_font_is_found(fonts, monkeypatch):
-    sans, mono = findfont("DejaVu Sans"), findfont("DejaVu Sans Mono")
-    fonts |= {"Broken": "/nowhere.ttf", "First": sans, "Second": mono}
-    get_font = font_manager.get_font
-
-    def without_e(file):
-        found = get_font(file)
-        glyph = found.get_char_index
-        return SimpleNamespace(get_char_index=lambda c: c != ord("é") and glyph(c)) if file == sans else found  # fmt: skip
-
-    monkeypatch.setattr(font_manager, "get_font", without_e)
+    usual = findfont("DejaVu Sans")
+    fonts |= {"Broken": "/nowhere.ttf", "Mono": findfont("DejaVu Sans Mono")}
+    have = module._characters
+    without = {usual: {ord("é")}}
+    monkeypatch.setattr(module, "_characters", lambda file: have(file) - without.get(file, set()))
     names, style = lettering(["aé"])
     assert names == ["aé"]
-    assert style["fontfamily"] == ["First", "Second"]
+    assert style["fontfamily"] == ["DejaVu Sans", "Mono"]
 
 
 TEXTS = [
@@ -217,7 +210,7 @@ def test_a_board_shows_hostile_labels_and_texts(tmp_path):
     multi = SimpleNamespace(f1=f1, counts=np.arange(900).reshape(300, 3))
     board = Board(tmp_path)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "no installed font")
         board.result(measured, of_documents, HOSTILE, 1, split="dev")
         board.label_table(multi, [f"label {i} |" for i in range(300)], 1, split="dev")

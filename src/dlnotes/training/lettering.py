@@ -13,7 +13,6 @@ from dlnotes.display import printable
 
 # Looked at first: their characters go well together. The others follow in the order of their names.
 _PREFERRED = (
-    "DejaVu Sans",
     "Noto Sans CJK",
     "Noto Sans SC",
     "Source Han Sans",
@@ -23,6 +22,7 @@ _PREFERRED = (
     "SimHei",
     "Noto Sans",
 )
+_USUAL = "DejaVu Sans"
 _INSTEAD = "□"
 _told = False
 
@@ -54,23 +54,30 @@ def lettering(texts: Iterable[str], most: int = 30) -> tuple[list[str], dict[str
         _tell(missing[0])
         shown = [text.translate(dict.fromkeys(map(ord, missing), _INSTEAD)) for text in shown]
     # The usual font comes first, so that nothing but what it lacks looks different.
-    usual = _family_with("a") or "DejaVu Sans"
-    ordered = [usual, *(family for family in families if family != usual)]
+    ordered = [_USUAL, *(family for family in families if family != _USUAL)]
     return shown, {"fontfamily": ordered, "parse_math": False}
 
 
 @functools.cache
 def _family_with(character: str) -> str | None:
     """The first installed family that has a character."""
+    from matplotlib.font_manager import findfont
+
+    if ord(character) in _characters(findfont(_USUAL)):  # it comes with matplotlib
+        return _USUAL
+    having = (family for family, file in _fonts().items() if ord(character) in _characters(file))
+    return next(having, None)
+
+
+@functools.cache
+def _characters(file: str) -> frozenset[int]:
+    """What a font has."""
     from matplotlib.font_manager import get_font
 
-    for family, file in _fonts().items():
-        try:
-            if get_font(file).get_char_index(ord(character)):
-                return family
-        except (OSError, RuntimeError):  # a font that FreeType does not read
-            continue
-    return None
+    try:
+        return frozenset(get_font(file).get_charmap())
+    except (OSError, RuntimeError):  # FreeType cannot read it
+        return frozenset()
 
 
 @functools.cache
