@@ -34,6 +34,7 @@ def test_long_names_lose_their_middle():
     assert printable("abcdefghijk", 10) == "abcd…ghijk"
     assert printable("abcdefghijk", 2) == "…k"
     assert printable("abcdefghijk", 1) == "…"
+    assert len(printable("\x1b" * 20, 10)) == 10
     assert printable("a\nb\nc", keep="\n") == "a\nb\nc"
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 TYPEWRITER = "dlnotes.typewriter"
 """Name of an error handler for streams: arrows and the like in ASCII, all else escaped."""
+
 # Control characters (of which terminals make commands), lone surrogates (no UTF-8), and the marks
 # that reorder the text around them.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -25,10 +26,11 @@ def printable(text: str, most: int | None = None, *, keep: str = "") -> str:
             names often differ at their ends.
         keep: Control characters that stay.
     """
+    text = UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
     if most is not None and len(text) > most:
         end = len(text) - most // 2
         text = f"{text[: most - most // 2 - 1]}…{text[end:]}"
-    return UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+    return text
 
 
 def _escape(character: str) -> str:
