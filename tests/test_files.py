@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and nothing else is touched."""
 
+import json
 import os
 import stat
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, write_atomically
+from dlnotes.files import check_different, make_folder, to_json, write_atomically, write_json
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="permissions and pipes of Unix")
 
@@ -110,3 +111,32 @@ def test_outputs_and_inputs_are_different_files(tmp_path):
     for other in (tmp_path / "a", tmp_path / "." / "a", tmp_path / "link"):
         with pytest.raises(UserError, match=r"--test and --json-file are the same file"):
             check_different(test=tmp_path / "a", json_file=other)
+
+
+def test_json_has_no_nan(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    value = {"a": nan, "b": [1.5, inf, {"c": (-inf, True, None, "NaN", 3)}]}
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    write_json(tmp_path / "x.json", value)
+    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)
+    assert read == {"a": None, "b": [1.5, None, {"c": [None, True, None, "NaN", 3]}]}
+    assert json.loads(to_json(nan)) is None
+    with pytest.raises(TypeError):  # no user's mistake
+        to_json({"a": {1, 2}})
+
+
+def test_a_folder_is_made_and_can_be_written_to(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, below):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match=r"cannot write to .*file.*; give another --out"):
+        make_folder(tmp_path / below)
+    assert (tmp_path / "file").read_text() == "kept"

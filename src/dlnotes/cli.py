@@ -11,12 +11,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from dlnotes.display import TYPEWRITER, printable
 from dlnotes.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
@@ -41,7 +39,7 @@ def run(
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=TYPEWRITER)
     try:
         given = None if arguments is None else arguments()
         with _warnings_in_one_line():
@@ -51,7 +49,7 @@ def run(
                 tyro.cli(main, prog=prog, args=given)
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -117,24 +115,6 @@ def other_command(name: str) -> str:
     if script.suffix == ".py" and script.name != "__main__.py":
         return f"python {shlex.quote(str(script.with_name(name.replace('-', '_') + '.py')))}"
     return f"{program()} {name}"
-
-
-def console() -> Console:
-    """Where tables are printed: what people call their files and labels is shown as it is.
-
-    Brackets are no markup, colons no emoji, and numbers no decoration. Into a pipe lines are as
-    long as they have to be.
-    """
-    from rich.console import Console  # needless in most commands
-
-    class Plain(Console):
-        def on_broken_pipe(self) -> None:
-            raise  # called while the error is handled; `run` knows what to do
-
-    made = Plain(markup=False, emoji=False, highlight=False)
-    if not made.is_terminal:
-        made.width = 10_000
-    return made
 
 
 def lines(file: Path | None) -> Iterator[str]:

@@ -33,6 +33,23 @@ def check_output(path: Path) -> None:
         raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that a program writes to, with those above it.
+
+    Raises:
+        UserError: It cannot be made or written to.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise UserError(f"cannot write to {path}: it is no folder; give another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
+
+
 def check_different(**paths: Path | None) -> None:
     """Require that several outputs and inputs are different files.
 
@@ -116,9 +133,27 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
+def to_json(value: Any) -> str:
+    """JSON that a person can read; NaN and infinities, which JSON does not have, become null."""
+    try:
+        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that a person can read, atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON, see `to_json`, atomically."""
+    write_text(path, to_json(value) + "\n")
 
 
 def sha256_of(file: IO[bytes]) -> str:

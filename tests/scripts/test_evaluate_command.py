@@ -167,6 +167,16 @@ def test_a_record_without_figures(script, run, case):
     assert f"{run}: {message}" in told(script("evaluate", run))
 
 
+@pytest.mark.parametrize("loss", [float("inf"), None])
+def test_an_infinite_loss_is_no_damage(script, run, tmp_path, loss):
+    """Records have null for it, older ones Infinity; what is written is JSON."""
+    change(run, lambda r: r["test"].update(loss=loss))
+    result = script("evaluate", run, "--json", tmp_path / "f.json")
+    assert result.code == 0, result.err
+    assert re.search(r"loss inf(inite)?$", result.out, re.MULTILINE)
+    assert json.loads((tmp_path / "f.json").read_text(), parse_constant=pytest.fail)["loss"] is None
+
+
 def test_mistakes(script, run, tmp_path):
     test = ["--test", DATA / "test.tsv"]
     assert "is of a translator" in told(script("evaluate", OLD / "translator"))

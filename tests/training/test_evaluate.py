@@ -229,7 +229,8 @@ def test_evaluation_draws_no_random_numbers(dataset):
 
 
 def test_confusion_figure_shows_every_label_and_count():
-    figure = confusion_figure(np.array([[3, 1], [0, 12]]), ["neg", "pos"])
+    labels, predictions = np.array([0] * 4 + [1] * 12), np.array([0] * 3 + [1] * 13)
+    figure = confusion_figure(labels, predictions, ["neg", "pos"])
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["neg", "pos"]
     assert sorted(t.get_text() for t in axes.texts) == ["1", "12", "3"]

@@ -413,7 +413,7 @@ def test_nothing_drawn_ends_a_training(dataset, tmp_path):
 def test_a_label_or_a_word_with_dollar_signs_is_drawn(tmp_path):
     name = r"$\nonsense{$"
     for figure in (
-        confusion_figure(np.array([[3, 1], [0, 12]]), [name, "pos"]),
+        confusion_figure(np.array([0, 1]), np.array([1, 1]), [name, "pos"]),
         attention_figure(Explanation(name, 0.5, [name, "$5"], {"word": [0.1, 0.9]})),
     ):
         figure.savefig(tmp_path / "figure.png")

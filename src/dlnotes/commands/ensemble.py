@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from dlnotes.arguments import Count, checked
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
+from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.training.ensemble import load_members, make_ensemble, read_record
 
@@ -70,4 +70,4 @@ def main(
         shown = [f"{row[split]['accuracy']:.4f}" for split in splits]
         table.add_row(row["run"], f"{row['weight']:.3f}", *shown)
     table.add_row("ensemble", "1", *(f"{record[split]['accuracy']:.4f}" for split in splits))
-    Console(highlight=False).print(table)
+    console().print(table)

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 from tyro.conf import arg
 
-from dlnotes.cli import console
 from dlnotes.commands.runs import given_fields, look, remembered
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import read
 from dlnotes.data.tables import check_writable, table_format, write_table
+from dlnotes.display import console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_json
 from dlnotes.training.classifier import Classifier, TextClassifier
@@ -27,7 +27,8 @@ from dlnotes.training.folder import METRICS
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
 _PAIRS = 15  # most confused pairs that are shown
-_ROWS = 1000  # classes that are shown, the most frequent
+_CLASSES = 50  # the most frequent classes, which are shown
+_LONGEST = 60  # characters of a label that are shown
 _MATRIX = 1000  # classes of which a file has the confusion matrix; of more it has pairs
 
 
@@ -113,7 +114,8 @@ def _recorded(run: Path) -> dict[str, Any]:
     wanted = [(row.test, _FIGURES), *((each, _OF_A_CLASS) for each in rows)]
     for figures, names in wanted:
         for name in names:
-            if not isinstance(figures, dict) or not isinstance(figures.get(name), int | float):
+            found = figures.get(name, "") if isinstance(figures, dict) else ""
+            if not isinstance(found, int | float) and (name != "loss" or found is not None):
                 raise UserError(f"{run}: {METRICS} is damaged: no {name}; give --test FILE")
     return row.test
 
@@ -124,48 +126,53 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
     classes: dict[str, Any] = figures.get("classes", {})
     documents = sum(row["documents"] for row in classes.values())
+    loss = figures["loss"]  # JSON has null in the place of an infinity
     console().print(
         f"{documents:,} documents  accuracy {figures['accuracy']:.4f}  "
         f"macro-F1 {figures['macro_f1']:.4f}  micro-F1 {figures['micro_f1']:.4f}  "
-        f"loss {figures['loss']:.4f}"
+        f"loss {'infinite' if loss is None else f'{loss:.4f}'}"
     )
-    table = Table("class")
+    table = Table()
+    table.add_column("class", overflow="fold")
     for name in ("documents", "precision", "recall", "F1"):
         table.add_column(name, justify="right")
     rows = sorted(classes.items(), key=lambda item: (-item[1]["documents"], item[0]))
-    for label, row in rows[:_ROWS]:
+    for label, row in rows[:_CLASSES]:
         shown = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
-        table.add_row(label, f"{row['documents']:,}", *shown)
+        table.add_row(printable(label, _LONGEST), f"{row['documents']:,}", *shown)
     console().print(table)
-    if len(rows) > _ROWS:
-        console().print(f"and {len(rows) - _ROWS:,} classes more; --json FILE has them all")
+    if len(rows) > _CLASSES:
+        console().print(f"The {_CLASSES} most frequent of {len(rows):,} classes; --json has all.")
 
 
 def _print_confusion(measured: Metrics, names: list[str]) -> None:
     """The matrix where it fits on the screen, otherwise its largest entries beside the diagonal."""
     from rich.table import Table
 
+    shown = [printable(name, _LONGEST) for name in names]
     out = console()
     if len(names) <= 20:
         matrix = Table("label \\ predicted", title="confusion matrix")
-        for name in names:
+        for name in shown:
             matrix.add_column(name, justify="right", no_wrap=True)
-        for label, counts in zip(names, measured.confusion, strict=True):
+        for label, counts in zip(shown, measured.confusion, strict=True):
             matrix.add_row(label, *map(str, counts))
-        screen = out.width if out.is_terminal else 100
-        if out.measure(matrix).maximum <= screen:
+        needed = out.measure(matrix, options=out.options.update(width=10_000)).maximum
+        if needed <= (out.width if out.is_terminal else 100):
             out.print(matrix)
             return
     found = measured.confusions
     wrong = found[found[:, 0] != found[:, 1]]
     documents = measured.documents
-    pairs = Table("label", "predicted", title="most confused")
+    pairs = Table(title="most confused")
+    for name in ("label", "predicted"):
+        pairs.add_column(name, overflow="fold")
     pairs.add_column("documents", justify="right")
     pairs.add_column("of the label", justify="right")
     for i in np.argsort(-wrong[:, 2], kind="stable")[:_PAIRS]:
         label, predicted, count = wrong[i].tolist()
         share = count / documents[label]
-        pairs.add_row(names[label], names[predicted], f"{count:,}", f"{share:.1%}")
+        pairs.add_row(shown[label], shown[predicted], f"{count:,}", f"{share:.1%}")
     out.print(pairs if pairs.row_count else "no document was misclassified")
 
 

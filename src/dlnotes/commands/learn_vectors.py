@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import arg
 
 from dlnotes.arguments import checked
@@ -13,6 +12,7 @@ from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.word2vec import TextLearning, learn_from, unlabelled
+from dlnotes.display import console
 from dlnotes.errors import UserError
 
 
@@ -45,8 +45,8 @@ def main(
             sources.append(path)
         else:
             sources += unlabelled(load(name, data_dir=data_dir, cache_dir=cache_folder()))
-    console, epochs = Console(stderr=True), learning.epochs
-    with console.status("reading") as status:
+    terminal, epochs = console(stderr=True), learning.epochs
+    with terminal.status("reading") as status:
         count = learn_from(
             sources,
             out,
@@ -54,8 +54,6 @@ def main(
             cache_dir=cache_folder() / "tokens",
             on_epoch=lambda done: status.update(f"word2vec: {done} of {epochs} passes"),
         )
-    console.print(
-        f"{out}: {count:,} word vectors of {learning.dimensions} numbers",
-        highlight=False,
-        markup=False,
+    terminal.print(
+        f"{out}: {count:,} word vectors of {learning.dimensions} numbers", soft_wrap=True
     )

@@ -19,6 +19,7 @@ from dlnotes.commands.runs import given_fields, remembered
 from dlnotes.data.layout import TextLayout
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.tables import check_writable, table_format, write_table
+from dlnotes.display import UNPRINTABLE, console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_text
 from dlnotes.training.classifier import Classifier, TextClassifier
@@ -170,7 +171,6 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
         yield from blocks
         return
     from rich import progress
-    from rich.console import Console
 
     columns = (
         progress.TextColumn("{task.description}", markup=False),
@@ -179,8 +179,8 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
         progress.TextColumn("{task.fields[texts]:,} texts"),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(file.name, total=1.0, texts=0)
+    with progress.Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(printable(file.name, 40), total=1.0, texts=0)
         done = 0
         for block in blocks:
             yield block
@@ -194,7 +194,11 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
 def _print(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
     """A line per text, all of them out of the door before the next block is read."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    encode = json.JSONEncoder(ensure_ascii=not unicode).encode
+    quoted = json.JSONEncoder(ensure_ascii=not unicode).encode
+
+    def encode(text: str) -> str:  # JSON allows control characters above 127, terminals obey them
+        return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted(text))
+
     labels = list(map(encode, classifier.label_names))
     probabilities, classes = (found.tolist() for found in classifier.best(texts, top_k))
     lines = []

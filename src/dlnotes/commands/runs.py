@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dlnotes.arguments import fields_of
-from dlnotes.cli import console
 from dlnotes.data.layout import TextLayout
+from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, read_json, write_json
 from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, CONFIG, METRICS, TRANSLATOR
@@ -188,8 +189,8 @@ def _get(record: Any, *path: Any) -> Any:
     *keys, kind = path
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
-    if kind is float and isinstance(record, int) and not isinstance(record, bool):
-        return float(record)
+    if kind is float and isinstance(record, int | float) and not isinstance(record, bool):
+        return float(record) if math.isfinite(record) else None
     return record if isinstance(record, kind) else None
 
 
@@ -231,25 +232,51 @@ _TITLES = {
     "macro_f1": "macro-F1",
     "bleu": "BLEU",
 }
+# Left out where the terminal is too narrow, one after the other.
+_DISPENSABLE = ("seconds", "epochs", "date", "corpus", "macro_f1", "dev_accuracy")
 
 
 def _list(rows: Sequence[Row]) -> None:
     from rich import box
     from rich.table import Table
 
-    there = [n for n in FIELDS if n != "bleu" or any(row.bleu is not None for row in rows)]
+    out = console()
+    finished = [row for row in rows if not row.problem]
+    cells = {
+        name: [_shown(name, getattr(row, name)) for row in finished]
+        for name in FIELDS
+        if name != "bleu" or any(row.bleu is not None for row in rows)
+    }
+    widths = {name: _least_width(name, column) for name, column in cells.items()}
+    left_out = []
+    for name in _DISPENSABLE:
+        if sum(widths.values()) + 3 * len(widths) <= out.width:
+            break
+        if widths.pop(name, 0):
+            left_out.append(_TITLES.get(name, name))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in there:
+    for name, width in widths.items():
         right = name in FIGURES and name != "date"
         table.add_column(
-            _TITLES.get(name, name), justify="right" if right else "left", overflow="fold"
+            _TITLES.get(name, name),
+            justify="right" if right else "left",
+            overflow="fold",
+            min_width=width,
         )
-    for row in rows:
-        if not row.problem:
-            table.add_row(*(_shown(name, getattr(row, name)) for name in there))
+    for row in zip(*(cells[name] for name in widths), strict=True):
+        table.add_row(*row)
     if table.row_count:
-        console().print(table)
+        out.print(table)
+    if left_out:
+        out.print(f"This terminal is too narrow for {', '.join(left_out)}: see --json FILE.")
     _say_problems(rows)
+
+
+def _least_width(name: str, cells: Sequence[str]) -> int:
+    """How wide a column has to be: names may be folded, figures may not."""
+    words = _TITLES.get(name, name).split()
+    longest = max(map(len, [*words, *cells]))
+    return longest if name in FIGURES else min(longest, 16)
 
 
 def _say_problems(rows: Sequence[Row]) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from dlnotes.arguments import Count, checked
+from dlnotes.display import console
 from dlnotes.files import check_output, write_json
 from dlnotes.oracles import rows
 from dlnotes.training.record import provenance
+
+_WIDE = 120  # columns of a terminal
 
 
 @checked
@@ -26,21 +31,31 @@ def main(json: Path | None = None, steps: Count = 300) -> None:
     if json:
         check_output(json)
     compared = list(rows(steps))
-    table = Table(title="Ours against torch and the papers, float64")
+    out = console()
+    wide = out.width >= _WIDE
+    table = Table(
+        title="Ours against torch and the papers, float64",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1) if wide else 0,
+        pad_edge=False,
+    )
     for heading in ("note", "oracle", "mapping", "cases", "largest difference", "tolerance", "ok"):
-        table.add_column(heading, justify="right" if heading[0] in "lct" else "left")
+        if heading != "mapping" or wide:
+            justify: Any = "right" if heading[0] in "lct" else "left"
+            table.add_column(heading, justify=justify, overflow="fold")
     for row in compared:
         table.add_row(
             row.note,
             row.oracle,
-            row.mapping,
+            *([row.mapping] if wide else []),
             str(row.cases),
             f"{row.difference:.1e}",
             f"{row.tolerance:.0e}" if row.tolerance else "0",
-            "yes" if row.ok else "[bold red]NO",
+            "yes" if row.ok else Text("NO", "bold red"),
         )
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
+    out.print(table)
+    if not wide:
+        out.print(f"From {_WIDE} columns, in a pipe and by --json, the mapping is shown as well.")
     if json:
         record = [{**asdict(row), "ok": row.ok} for row in compared]
         write_json(json, {**provenance(0), "rows": record})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlnotes.errors import UserError
+from dlnotes.files import make_folder
 
 METRICS = "metrics.json"
 """The record: provenance, settings, figures."""
@@ -35,10 +36,4 @@ def create_run_folder(out: Path, resume: bool | None = False) -> None:
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         way = "" if resume is None else ", or --resume to go on"
         raise UserError(f"{out} already holds a run: give another --out{way}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; give another --out") from error
+    make_folder(out)

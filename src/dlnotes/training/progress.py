@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 
 from rich import progress
-from rich.console import Console
+
+from dlnotes.display import console
 
 
 class Progress:
@@ -19,19 +21,25 @@ class Progress:
     """
 
     def __init__(self, steps: int, done: int = 0, *, shown: bool = True) -> None:
-        self._console = Console(stderr=True, quiet=not shown)
+        self._console = console(stderr=True, quiet=not shown)
+        # In the order of the line; a narrow terminal has no room for all of them.
+        least_width = {
+            progress.TextColumn("{task.description}"): 0,
+            progress.BarColumn(bar_width=24): 70 + 2 * len(str(steps)),
+            progress.MofNCompleteColumn(): 60,
+            progress.TextColumn("loss {task.fields[loss]}"): 0,
+            progress.TextColumn("{task.fields[speed]}"): 40,
+            progress.TimeRemainingColumn(): 60,
+        }
+        width = self._console.width
         self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=24),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[speed]:,.0f} docs/s"),
-            progress.TimeRemainingColumn(),
+            *(column for column, least in least_width.items() if width >= least),
             console=self._console,
             transient=True,
             disable=not shown or not self._console.is_terminal,
         )
         self._task = self._bar.add_task(
-            "training", total=steps, completed=done, loss=float("nan"), speed=0.0
+            "training", total=steps, completed=done, loss="–", speed="– docs/s"
         )
         self._began = time.perf_counter()
         self._documents: int | None = None
@@ -43,7 +51,11 @@ class Progress:
             self._documents, self._began = documents, now
         speed = (documents - self._documents) / max(1e-9, now - self._began)
         self._bar.update(
-            self._task, completed=step, loss=loss, speed=speed, description=f"epoch {epoch + 1}"
+            self._task,
+            completed=step,
+            loss=_loss(loss),
+            speed=_speed(speed),
+            description=f"epoch {epoch + 1}",
         )
 
     def epoch(self, record: dict[str, float], *, is_best: bool) -> None:
@@ -51,12 +63,12 @@ class Progress:
         dev = ""
         if "dev_loss" in record:
             named = {"dev_accuracy": "dev accuracy", "dev_micro_f1": "dev micro-F1"}
-            shown = (f"{name} {record[key]:.4f}  " for key, name in named.items() if key in record)
-            dev = f"dev loss {record['dev_loss']:.4f}  {next(shown, '')}"
+            shown = (f"{named[key]} {record[key]:.4f}  " for key in named if key in record)
+            dev = f"dev loss {_loss(record['dev_loss'])}  {next(shown, '')}"
         self._bar.console.print(
-            f"epoch {record['epoch']:3.0f}  loss {record['train_loss']:.4f}  {dev}"
-            f"{record['documents_per_second']:8,.0f} docs/s{'  *' if is_best else ''}",
-            highlight=False,
+            f"epoch {record['epoch']:3.0f}  loss {_loss(record['train_loss'])}  {dev}"
+            f"{_speed(record['documents_per_second']):>15}{'  *' if is_best else ''}",
+            soft_wrap=True,
         )
 
     def __enter__(self) -> Progress:
@@ -70,3 +82,13 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+
+def _loss(value: float) -> str:
+    """Four decimals while they say something."""
+    return f"{value:.4f}" if abs(value) < 1e5 or not math.isfinite(value) else f"{value:.3g}"
+
+
+def _speed(value: float) -> str:
+    """Documents per second, which are unknown where no time has passed."""
+    return f"{value:,.0f} docs/s" if math.isfinite(value) and value >= 0 else "– docs/s"
