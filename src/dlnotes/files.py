@@ -198,10 +198,12 @@ def read_file(path: Path, largest: int) -> bytes:
     check_regular(path)
     try:
         with path.open("rb") as file:
-            content = file.read(largest + 1)
+            # A file may have any size and take no room on the disk: it is asked before it is read.
+            small = os.fstat(file.fileno()).st_size <= largest
+            content = file.read(largest + 1) if small else b""
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > largest:
+    if not small or len(content) > largest:
         raise UserError(f"{path} cannot be read: it has more than {largest:,} bytes")
     return content
 
@@ -226,12 +228,12 @@ def check_regular(path: Path) -> None:
         raise UserError(f"{path} cannot be read: {kind}")
 
 
-_LARGEST_JSON = 1 << 25
+_LARGEST_JSON, _MOST_VALUES = 1 << 27, 1 << 23
 _TOO_DEEP = "it is nested too deeply"
 
 
 def read_json(path: Path, otherwise: str) -> Any:
-    """Read JSON of at most 32 MiB.
+    """Read JSON of at most 128 MiB and 8 million values.
 
     Raises:
         UserError: The file is missing (says that its folder `otherwise`), is no regular file, is
@@ -240,6 +242,8 @@ def read_json(path: Path, otherwise: str) -> Any:
     """
     try:
         content = read_file(path, _LARGEST_JSON)
+        if sum(map(content.count, (b"[", b"{", b","))) > _MOST_VALUES:
+            raise ValueError(f"it has more than {_MOST_VALUES:,} values")
         found = json.loads(
             content.decode("utf-8-sig"),
             object_pairs_hook=_object,

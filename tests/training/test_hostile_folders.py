@@ -187,6 +187,7 @@ JSON = {
     "half a character": (b'{"model": ["\\ud800"]}', "is damaged: it has half of a surrogate pair$"),
     "half a character in a name": (b'{"\\ud800": 1}', "is damaged: it has half of a surrogate pair$"),
     "deeper than people write": (b"[" * 200 + b"]" * 200, "is damaged: it is nested too deeply$"),
+    "many values": (b"[" + b"[]," * 2**23 + b"[]]", "is damaged: it has more than 8,388,608 values$"),
     "NUL": (b"\0" * 9, "is damaged: Expecting value"),
 }  # fmt: skip
 
@@ -211,11 +212,13 @@ def test_a_byte_order_mark_is_no_damage(folder):
 def test_a_file_without_end_is_not_read(folder):
     with (folder / "config.json").open("wb") as file:
         file.truncate(1 << 40)  # takes no room on the disk
-    refused(TextClassifier.load, folder, "config.json cannot be read: it has more than 33,554,432")
+    refused(TextClassifier.load, folder, "config.json cannot be read: it has more than 134,217,728")
     made().save(folder)
     with (folder / "vocabulary.txt").open("ab") as file:
         file.truncate(1 << 40)
-    refused(TextClassifier.load, folder, "vocabulary.txt cannot be read: it has more than 268,435,")
+    refused(
+        TextClassifier.load, folder, "vocabulary.txt cannot be read: it has more than 1,073,741,"
+    )
 
 
 def device(path):

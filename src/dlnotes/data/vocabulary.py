@@ -14,7 +14,7 @@ from dlnotes.arguments import Count, checked
 from dlnotes.errors import UserError
 from dlnotes.files import as_path, read_file
 
-_LARGEST = 1 << 28  # bytes of a file, over ten million tokens
+_LARGEST = 1 << 30  # bytes of a file, about a hundred million tokens
 
 PAD, UNK = 0, 1
 """Token ids of padding and of words that the vocabulary does not have."""
@@ -102,7 +102,7 @@ class Vocabulary:
         """Read what `save` wrote.
 
         Raises:
-            UserError: The file is missing, is not a vocabulary or has more than 256 MiB.
+            UserError: The file is missing, is not a vocabulary or has more than 1 GiB.
         """
         path = as_path(path)
         try:
