@@ -214,7 +214,7 @@ def _matrix_figure(confusion: NDArray[np.int64], label_names: Sequence[str]) -> 
         if count:
             shade = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=shade, size=size)
-    figure.colorbar(image, label="share of the label", shrink=0.8)
+    figure.colorbar(image, label="share of the row", shrink=0.8)
     return figure
 
 
