@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from dlnotes.arguments import Settings, check, check_names, fields_of, hints_of
 from dlnotes.errors import UserError
 from dlnotes.files import write_text
-from dlnotes.training.folder import OPTIONS, create_run_folder
+from dlnotes.training.folder import OPTIONS, run_folder
 
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
@@ -187,8 +188,9 @@ def hints(main: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
-def begin_run(out: Path, said: Mapping[str, Any], resume: bool) -> None:
-    """Make a run folder, with the file that repeats the run.
+@contextmanager
+def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None]:
+    """Make and hold a run folder, with the file that repeats the run.
 
     A resumed run has one; whether its settings are still the same is yet to be seen.
 
@@ -198,11 +200,12 @@ def begin_run(out: Path, said: Mapping[str, Any], resume: bool) -> None:
         resume: Whether to go on with the run that it holds.
 
     Raises:
-        UserError: See `create_run_folder`.
+        UserError: See `run_folder`.
     """
-    create_run_folder(out, resume)
-    if not resume:
-        _write(out / OPTIONS, said)
+    with run_folder(out, resume):
+        if not resume:
+            _write(out / OPTIONS, said)
+        yield
 
 
 def _write(file: Path, said: Mapping[str, Any]) -> None:

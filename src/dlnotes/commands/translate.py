@@ -34,7 +34,7 @@ def train(
     model_args: tuple[str, ...] = (),
     optimizer_args: tuple[str, ...] = (),
     device: str = "auto",
-    checkpoint_every: Natural = 200,
+    checkpoint_every: Natural = 0,
     resume: bool = False,
     config: Path | None = None,
 ) -> None:
@@ -54,7 +54,8 @@ def train(
         model_args: The model's own hyper-parameters, for example hidden_size=256 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
-        checkpoint_every: Updates between two checkpoints; 0: only at the end.
+        checkpoint_every: Updates between two checkpoints within an epoch; 0: a minute, or more
+            where writing them would take more than 5 % of the time.
         resume: Go on with the run in --out, bit for bit, after an interruption.
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
     """
@@ -76,8 +77,7 @@ def train(
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    config_file.begin_run(out, options, resume)
-    with told_how_to_go_on():
+    with told_how_to_go_on(out), config_file.begun_run(out, options, resume):
         _, record = train_translator(
             data,
             model,

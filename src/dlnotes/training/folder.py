@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from dlnotes.errors import UserError
+from dlnotes.files import locked
 
 METRICS = "metrics.json"
 """The record: provenance, settings, figures."""
@@ -20,6 +24,54 @@ CLASSIFIER, TRANSLATOR = "classifier", "translator"
 """Folders of what was trained."""
 CONFIG = "config.json"
 """What a classifier or translator is, in its folder."""
+LOCK = ".lock"
+"""There while a program writes the run; says which."""
+LOG = "events.out.tfevents.*"
+"""Files of the TensorBoard log."""
+
+_held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
+
+
+@contextmanager
+def run_folder(out: Path, resume: bool | None = False) -> Iterator[None]:
+    """Make the run folder and keep it from other programs; within, the same call does nothing.
+
+    Of a training that ended before its first checkpoint the folder may have a TensorBoard log. It
+    is moved to the sub-folder ``abandoned-1``, or the next number that is free, so that it does not
+    mix with that of the new run.
+
+    Args:
+        out: The folder.
+        resume: See `create_run_folder`.
+
+    Raises:
+        UserError: See `create_run_folder`; or another program writes the run.
+    """
+    place = out.resolve()
+    if place in _held.get():
+        yield
+        return
+    if not out.is_dir():
+        create_run_folder(out, resume)
+    with locked(out / LOCK, f"cannot write to {out}: it"):
+        create_run_folder(out, resume)
+        if not resume:
+            _set_log_apart(out)
+        token = _held.set(_held.get() | {place})
+        try:
+            yield
+        finally:
+            _held.reset(token)
+
+
+def _set_log_apart(out: Path) -> None:
+    if logs := sorted(out.glob(LOG)):
+        number = 1
+        while (apart := out / f"abandoned-{number}").exists():
+            number += 1
+        apart.mkdir()
+        for log in logs:
+            log.rename(apart / log.name)
 
 
 def create_run_folder(out: Path, resume: bool | None = False) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich import progress
 from rich.console import Console
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # called while the error is handled; rich would end the program
+
+
 class Progress:
     """A bar with loss, documents per second and remaining time, and a line per epoch.
+
+    Where they cannot be written, because their reader has gone or the disk is full, they are lost,
+    and the training goes on.
 
     Args:
         steps: Updates in all.
@@ -19,7 +28,7 @@ class Progress:
     """
 
     def __init__(self, steps: int, done: int = 0, *, shown: bool = True) -> None:
-        self._console = Console(stderr=True, quiet=not shown)
+        self._console = _Console(stderr=True, quiet=not shown)
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(bar_width=24),
@@ -42,9 +51,10 @@ class Progress:
         if self._documents is None:
             self._documents, self._began = documents, now
         speed = (documents - self._documents) / max(1e-9, now - self._began)
-        self._bar.update(
-            self._task, completed=step, loss=loss, speed=speed, description=f"epoch {epoch + 1}"
-        )
+        with suppress(OSError):
+            self._bar.update(
+                self._task, completed=step, loss=loss, speed=speed, description=f"epoch {epoch + 1}"
+            )
 
     def epoch(self, record: dict[str, float], *, is_best: bool) -> None:
         """Print a line for a finished epoch."""
@@ -53,14 +63,16 @@ class Progress:
             named = {"dev_accuracy": "dev accuracy", "dev_micro_f1": "dev micro-F1"}
             shown = (f"{name} {record[key]:.4f}  " for key, name in named.items() if key in record)
             dev = f"dev loss {record['dev_loss']:.4f}  {next(shown, '')}"
-        self._bar.console.print(
-            f"epoch {record['epoch']:3.0f}  loss {record['train_loss']:.4f}  {dev}"
-            f"{record['documents_per_second']:8,.0f} docs/s{'  *' if is_best else ''}",
-            highlight=False,
-        )
+        with suppress(OSError):
+            self._bar.console.print(
+                f"epoch {record['epoch']:3.0f}  loss {record['train_loss']:.4f}  {dev}"
+                f"{record['documents_per_second']:8,.0f} docs/s{'  *' if is_best else ''}",
+                highlight=False,
+            )
 
     def __enter__(self) -> Progress:
-        self._bar.start()
+        with suppress(OSError):
+            self._bar.start()
         return self
 
     def __exit__(
@@ -69,4 +81,5 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()

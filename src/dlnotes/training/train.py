@@ -18,7 +18,7 @@ from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.vectors import read_vectors
 from dlnotes.deprecation import keep_old_names
-from dlnotes.errors import UserError
+from dlnotes.errors import UserError, memory_for
 from dlnotes.files import write_atomically
 from dlnotes.training import pretrained
 from dlnotes.training.classifier import TextClassifier
@@ -91,7 +91,9 @@ def train_classifier(
         train = partial(_train, run, model, own)
         trained = train(dataset, dataset.dev)
         score = partial(scores, device=run.device, amp=training.amp)
-        dev_scores, step = score(trained.classifier.model, dataset.dev), trained.state.step
+        dev_scores = score(trained.classifier.model, dataset.dev)
+        # Of what is logged after the last update: when the run is resumed, it is logged again.
+        step = trained.state.step + 1
         dev = metrics(dev_scores, dataset.dev.labels)
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
         if training.refit:
@@ -128,7 +130,7 @@ def train_classifier(
             if "test" in record:
                 final["test accuracy"] = record["test"]["accuracy"]
                 final["test macro_f1"] = record["test"]["macro_f1"]
-            board.hyper_parameters(all_settings, final)
+            board.hyper_parameters(all_settings, final, step)
         run.write(record)
     classifier.model.eval()
     return classifier, record
@@ -171,7 +173,8 @@ def _measure_test(
         kept = f" (the trained classifier is kept in {run.out / CLASSIFIER})" if run.out else ""
         raise UserError(f"{error}{kept}") from error
     model = trained.classifier.model
-    logits = scores(model, documents, device=run.device, amp=run.training.amp)
+    with memory_for("the test documents"):
+        logits = scores(model, documents, device=run.device, amp=run.training.amp)
     test = metrics(check_scores(logits, "the trained model"), documents.labels)
     record["documents"]["test"] = len(documents)
     record["data"] = dict(dataset.fingerprints)
