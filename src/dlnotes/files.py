@@ -66,13 +66,18 @@ def check_different(**paths: Path | None) -> None:
     seen: dict[Path, str] = {}
     for name, path in paths.items():
         option = f"--{name.replace('_', '-')}"
-        if path is not None and (other := seen.setdefault(_resolved(path), option)) != option:
+        if path is not None and (other := seen.setdefault(resolved(path), option)) != option:
             raise UserError(
                 f"{other} and {option} are the same file, {path}: give another {option}"
             )
 
 
-def _resolved(path: Path) -> Path:
+def resolved(path: Path) -> Path:
+    """The file that a path to write leads to.
+
+    Raises:
+        UserError: It is a link that leads back to itself.
+    """
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
@@ -148,7 +153,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         UserError: The file cannot be written, or the disk is full.
     """
     check_output(path)
-    path = _resolved(path)  # a link goes on pointing at the file
+    path = resolved(path)  # a link goes on pointing at the file
     _remove_leftovers(path)
     temporary = path.with_name(f"{_beginning(path)}{secrets.token_hex(4)}")
     try:

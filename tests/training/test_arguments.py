@@ -77,7 +77,7 @@ def sample(
 
 
 GOOD = {
-    "count": [1, 10**30], "natural": [0, None], "rate": [0, 0.0, 1e300, 3], "share": [0, 0.999], "norm": [1e-9, 2, None],
+    "count": [1, 2**63 - 1], "natural": [0, None], "rate": [0, 0.0, 1e300, 3], "share": [0, 0.999], "norm": [1e-9, 2, None],
     "flag": [True, False], "name": ["", "x"], "path": [Path("x"), None], "place": ["cpu", torch.device("cpu")],
     "sizes": [(), (1, 2), [3]], "pair": [(0.1, 1), [1, 2]], "texts": [["a"], ("a", "b")], "settings": [None, {}, {"a": 1}],
     "call": [None, print], "note": ["x"], "parts": [3, None],
@@ -93,6 +93,7 @@ def test_what_is_allowed_arrives_as_it_is(name):
 NAN, INF = float("nan"), float("inf")
 BAD = {
     "count": ([0, -1], "at least 1"),
+    "count  ": ([2**63, 10**30, -(10**30)], "at least 1 and below 9,223,372,036,854,775,808"),
     "count ": ([True, 1.0, 1.5, "1", None, NAN, INF, torch.tensor(1), [1]], "an integer of at least 1"),
     "natural": ([-1], "at least 0 or None"),
     "natural ": (["0", False, 0.0], "an integer of at least 0 or None"),
@@ -109,6 +110,7 @@ BAD = {
     "texts": (["abc", b"abc", 3], "a list"),
     "settings": (["a=1", [], 3], "a mapping or None"),
     "parts": (["3", 1.5], "an integer or None"),
+    "parts ": ([2**63], "an integer of at most 64 bits or None"),
 }  # fmt: skip
 
 

@@ -189,6 +189,17 @@ def hints(main: Callable[..., Any]) -> dict[str, Any]:
 
 
 @contextmanager
+def named(config: Path | None) -> Iterator[None]:
+    """Name the configuration file in a `UserError` of which it may be the cause."""
+    try:
+        yield
+    except UserError as error:
+        if config is None:
+            raise
+        raise UserError(f"{error} (options are also read from {config})") from error
+
+
+@contextmanager
 def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None]:
     """Make and hold a run folder, with the file that repeats the run.
 

@@ -20,7 +20,7 @@ from dlnotes.files import check_different, check_output, write_json
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
-from dlnotes.training.folder import METRICS
+from dlnotes.training.folder import METRICS, check_not_of_a_run
 
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
@@ -52,6 +52,7 @@ def main(
     if json:
         check_output(json)
     check_different(test=test, errors=errors, json=json)
+    check_not_of_a_run(errors=errors, json=json)
     where = choose_device(device)
     if test is None:
         for name, given in {

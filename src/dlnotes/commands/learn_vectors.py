@@ -9,11 +9,14 @@ from rich.console import Console
 from tyro.conf import arg
 
 from dlnotes.arguments import checked
+from dlnotes.cli import expanded
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.word2vec import TextLearning, learn_from, unlabelled
 from dlnotes.errors import UserError
+from dlnotes.files import check_output, locked
+from dlnotes.training.folder import check_not_of_a_run
 
 
 @checked
@@ -40,13 +43,16 @@ def main(
         raise UserError("give one or more corpora or files to learn from")
     sources: list[Source] = []
     for name in texts:
-        path = Path(name)
+        path = expanded(name)
         if path.exists():
             sources.append(path)
         else:
             sources += unlabelled(load(name, data_dir=data_dir, cache_dir=cache_folder()))
+    check_output(out)
+    check_not_of_a_run(out=out)
     console, epochs = Console(stderr=True), learning.epochs
-    with console.status("reading") as status:
+    lock = locked(out.with_name(f".{out.name}.lock"), f"cannot write {out}: it")
+    with lock, console.status("reading") as status:
         count = learn_from(
             sources,
             out,

@@ -13,7 +13,14 @@ from typing import Any
 from dlnotes.cli import console
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, write_json
-from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, CONFIG, METRICS, TRANSLATOR
+from dlnotes.training.folder import (
+    CHECKPOINT,
+    CLASSIFIER,
+    CONFIG,
+    METRICS,
+    TRANSLATOR,
+    check_not_of_a_run,
+)
 
 _TRAINED = (CLASSIFIER, TRANSLATOR)
 
@@ -85,6 +92,7 @@ def main(
             raise UserError(f"{folder} is no folder; give a folder of runs, or run folders")
     if json:
         check_output(json)
+        check_not_of_a_run(json=json)
     are_runs = [is_run(folder) for folder in folders]
     if len(folders) > 1 and any(are_runs):
         if not all(are_runs):

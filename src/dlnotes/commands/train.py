@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
 from dlnotes.arguments import Natural, checked
-from dlnotes.cli import other_command, told_how_to_go_on
+from dlnotes.cli import expanded, other_command, told_how_to_go_on
 from dlnotes.commands import config as config_file
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
@@ -80,7 +80,8 @@ def main(
     if not train and (test or dev):
         raise UserError("--test and --dev belong to --train FILE; a corpus brings its own")
     if model not in MODELS:
-        raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
+        with config_file.named(config):
+            raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
     if train:
         name = train.name.split(".")[0]
         own = {"train": train, "dev": dev, "test": test}
@@ -89,8 +90,12 @@ def main(
         name = corpus or "bbc"
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
     out = out or Path("runs") / f"{model}-{name}"
-    model_settings = parse_settings(model, MODELS[model], model_args)
-    training = training.with_optimizer_args(optimizer_args)
+    with config_file.named(config):
+        model_settings = parse_settings(model, MODELS[model], model_args)
+        training = training.with_optimizer_args(optimizer_args)
+    # As they are seen from any folder: a run and its repeat have the same settings.
+    training = replace(training, vectors=_absolute(training.vectors))
+    boost = tuple(run.absolute() for run in boost)
     seed = training.seed
     reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
@@ -108,10 +113,9 @@ def main(
         **{option: path and path.absolute() for option, path in files.items()},
         "model_settings": model_settings,
         **asdict(training),
-        "vectors": _absolute(training.vectors),
         **asdict(reading),
         "bootstrap": bootstrap,
-        "boost": [run.absolute() for run in boost],
+        "boost": boost,
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
@@ -143,4 +147,4 @@ def _absolute(vectors: str | Path | None) -> str | None:
     """The file of word vectors, from any folder."""
     if vectors is None:
         return None
-    return str(vectors if vectors == WORD2VEC else Path(vectors).absolute())
+    return str(vectors if vectors == WORD2VEC else expanded(vectors).absolute())

@@ -19,6 +19,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_json
 from dlnotes.models import TRANSLATORS
 from dlnotes.training.device import choose_device
+from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.settings import TranslatorTraining, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
 
@@ -60,10 +61,12 @@ def train(
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
     """
     if model not in TRANSLATORS:
-        raise UserError(f"--model must be one of {', '.join(TRANSLATORS)}, not {model!r}")
+        with config_file.named(config):
+            raise UserError(f"--model must be one of {', '.join(TRANSLATORS)}, not {model!r}")
     out = out or Path("runs") / f"{model}-{reading.source}-{reading.target}"
-    model_settings = parse_settings(model, TRANSLATORS[model], model_args)
-    training = training.with_optimizer_args(optimizer_args)
+    with config_file.named(config):
+        model_settings = parse_settings(model, TRANSLATORS[model], model_args)
+        training = training.with_optimizer_args(optimizer_args)
     if test:  # now, rather than when training is over
         split_files(data_dir, test, (reading.source, reading.target))
     data = load_pairs(data_dir, reading)
@@ -154,6 +157,7 @@ def score(
     """
     if json_file:
         check_output(json_file)
+        check_not_of_a_run(json_file=json_file)
     check_different(source=source, reference=reference, json_file=json_file)
     texts, references = read_pairs(source, reference)
     translator = Translator.load(run, choose_device(device))

@@ -12,6 +12,7 @@ from rich.table import Table
 from dlnotes.arguments import Count, checked
 from dlnotes.files import check_output, write_json
 from dlnotes.oracles import rows
+from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.record import provenance
 
 
@@ -25,6 +26,7 @@ def main(json: Path | None = None, steps: Count = 300) -> None:
     """
     if json:
         check_output(json)
+        check_not_of_a_run(json=json)
     compared = list(rows(steps))
     table = Table(title="Ours against torch and the papers, float64")
     for heading in ("note", "oracle", "mapping", "cases", "largest difference", "tolerance", "ok"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -196,6 +197,7 @@ def load_dataset(
         described={
             "corpus": name,
             "labels": labels,
+            "vocabulary_sha256": None if vocabulary is None else _digest(built),
             "bootstrap": False,
             "boost": [],
             **asdict(reading),
@@ -205,3 +207,7 @@ def load_dataset(
         _tokenize=read,
         _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
     )
+
+
+def _digest(vocabulary: Vocabulary) -> str:
+    return hashlib.sha256("\n".join(vocabulary.tokens).encode()).hexdigest()

@@ -105,10 +105,7 @@ def _write_parquet(
             assert isinstance(block, pl.DataFrame)
             parts.append(Path(folder) / f"{len(parts):06}.parquet")
             block.write_parquet(parts[-1])
-        if len(parts) == 1:
-            parts[0].replace(path)
-        else:
-            pl.scan_parquet(parts).sink_parquet(path)
+        pl.scan_parquet(parts).sink_parquet(path)
 
 
 def _check_columns(

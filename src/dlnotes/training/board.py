@@ -39,11 +39,12 @@ def _drawing(
             return
         try:
             draw(self, *args, **kwargs)
-        except OSError as error:  # from now on the writer would raise it at every call
-            self._broken = True
-            warnings.warn(f"the TensorBoard log ends here: {error}", stacklevel=2)
         except Exception as error:
-            warnings.warn(f"TensorBoard: {draw.__name__} could not be drawn: {error}", stacklevel=2)
+            self._broken = isinstance(error, OSError)  # the writer would raise it at every call
+            rest = ", and nothing after it" * self._broken
+            warnings.warn(
+                f"TensorBoard: {draw.__name__} could not be drawn: {error}{rest}", stacklevel=2
+            )
 
     return drawn
 

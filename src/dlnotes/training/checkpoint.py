@@ -8,17 +8,15 @@ from typing import Any
 
 import torch
 
-import dlnotes
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state`, the random-number generators' states and the versions atomically."""
+    """Write `state`, the random-number generators' states and torch's version atomically."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     random = {"cpu": torch.get_rng_state(), "cuda": cuda}
-    versions = {"dlnotes": dlnotes.__version__, "torch": str(torch.__version__)}
-    whole = {**state, "random": random, "versions": versions}
+    whole = {**state, "random": random, "torch": str(torch.__version__)}
     write_atomically(path, lambda temporary: torch.save(whole, temporary))
 
 

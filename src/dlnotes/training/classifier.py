@@ -27,7 +27,7 @@ from dlnotes.data.reading import Reading
 from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
-from dlnotes.errors import UserError
+from dlnotes.errors import UserError, memory_for
 from dlnotes.files import read_json, write_atomically, write_json
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import average_scores
@@ -566,11 +566,13 @@ def make_model(
     """
     hints = {n: hint for n, hint in hints_of(kind.__init__).items() if n not in sizes}
     check_names(name, "setting", hyper_parameters, hints)
-    try:
-        check(hints, hyper_parameters)
-        return kind(**sizes, **hyper_parameters)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: {error}") from error
+    given = ", ".join(f"{key}={value}" for key, value in {**sizes, **hyper_parameters}.items())
+    with memory_for(f"{name} with {given}"):
+        try:
+            check(hints, hyper_parameters)
+            return kind(**sizes, **hyper_parameters)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{name}: {error}") from error
 
 
 def save_weights(model: nn.Module, folder: Path) -> None:

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import dlnotes
 from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, Share, checked
 from dlnotes.data.batches import BatchSampler
 from dlnotes.data.documents import Examples
@@ -461,18 +460,16 @@ class _Loop:
             self.best_weights = {name: w.to(self.device) for name, w in weights}
             restore_random(saved["random"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            versions = saved.get("versions", {})
-            by = versions.get("dlnotes", "an earlier version") if isinstance(versions, dict) else ""
             raise UserError(
-                f"{self.checkpoint} belongs to another model or optimizer, or is damaged "
-                f"(written by dlnotes {by}, this is {dlnotes.__version__}); give another --out"
+                f"{self.checkpoint} belongs to another model or optimizer or another version of "
+                "dlnotes, or is damaged: give another --out"
             ) from error
         self.loss_sum += self.state.loss_sum
         self.saved_at, self.unsaved = self.state.step, False
         changed = [
             f"{name} {was} (now {is_})"
             for name, was, is_ in (
-                ("torch", saved.get("versions", {}).get("torch"), str(torch.__version__)),
+                ("torch", saved.get("torch"), str(torch.__version__)),
                 ("device", saved.get("device"), now["device"]),
                 ("threads", saved.get("threads"), now["threads"]),
             )

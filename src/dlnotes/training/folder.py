@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from dlnotes.errors import UserError
-from dlnotes.files import locked
+from dlnotes.files import locked, resolved
 
 METRICS = "metrics.json"
 """The record: provenance, settings, figures."""
@@ -28,6 +28,15 @@ LOCK = ".lock"
 """There while a program writes the run; says which."""
 LOG = "events.out.tfevents.*"
 """Files of the TensorBoard log."""
+_OF_A_RUN = (METRICS, CHECKPOINT, REFIT, DEV_SCORES, OPTIONS)
+_OF_A_MODEL = (
+    CONFIG,
+    "model.safetensors",
+    "vocabulary.txt",
+    "labels.json",
+    "source.txt",
+    "target.txt",
+)
 
 _held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
 
@@ -62,6 +71,29 @@ def run_folder(out: Path, resume: bool | None = False) -> Iterator[None]:
             yield
         finally:
             _held.reset(token)
+
+
+def check_not_of_a_run(**paths: Path | None) -> None:
+    """Require of outputs that they take the place of no file of a run or of what was trained.
+
+    Args:
+        paths: Each by the name of its option.
+
+    Raises:
+        UserError: One would.
+    """
+    for name, path in paths.items():
+        if path is None:
+            continue
+        place = resolved(path)
+        for names, signs in (
+            (_OF_A_RUN, (METRICS, CHECKPOINT, CLASSIFIER, TRANSLATOR)),
+            (_OF_A_MODEL, (CONFIG,)),
+        ):
+            if place.name in names and any((place.parent / sign).exists() for sign in signs):
+                raise UserError(
+                    f"--{name.replace('_', '-')}: {path} is a file of the run itself; give another"
+                )
 
 
 def _set_log_apart(out: Path) -> None:

@@ -14,7 +14,16 @@ import tyro
 from torch import Tensor
 from typing_extensions import Self
 
-from dlnotes.arguments import Count, NotNegative, OneOf, Positive, Share, check_names
+from dlnotes.arguments import (
+    Count,
+    NotNegative,
+    OneOf,
+    Positive,
+    Share,
+    check,
+    check_names,
+    hints_of,
+)
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.fit import Fitting
@@ -137,6 +146,11 @@ def parse_settings(what: str, kind: Callable[..., Any], given: Sequence[str]) ->
         if not equals:
             raise UserError(f"{what}: {name} has no value; write {name}={allowed[name]}")
         settings[name] = _typed(what, name, text, allowed[name])
+    if isinstance(kind, type) and issubclass(kind, torch.nn.Module):  # an optimizer checks its own
+        try:
+            check(hints_of(kind.__init__), settings)
+        except UserError as error:
+            raise UserError(f"{what}: {error}") from error
     return settings
 
 
