@@ -19,10 +19,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM (or SIGHUP) came: the program ends as after Ctrl-C, with another exit code."""
 
 
-# Of torch, on a CPU and on CUDA, where a size may be missing.
+# What torch says on a CPU and on CUDA, with the size where it has one.
+_SIZE = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[kmgt]ib)", re.IGNORECASE)
 _REFUSED = re.compile(
-    r"tried to allocate ([\d.]+ ?\w+)|(?:can't|failed to) allocate memory|not enough memory"
-    r"|Storage size calculation overflowed|numel: integer multiplication overflow",
+    r"allocate memory|not enough memory|out of memory"
+    r"|size calculation overflowed|integer multiplication overflow",
     re.IGNORECASE,
 )
 
@@ -40,12 +41,15 @@ def memory_for(what: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        found = _REFUSED.search(str(error))
-        if not found and not isinstance(error, MemoryError):
+        told = str(error)
+        size = _SIZE.search(told)
+        if not (size or _REFUSED.search(told) or isinstance(error, MemoryError)):
             raise
-        asked = found[1] if found else None
-        if not asked:
-            asked = str(error).splitlines()[0][:120] if str(error) else "more than there is"
-        elif digits := re.match(r"(\d+) ?bytes", asked, re.IGNORECASE):
-            asked = f"{int(digits[1]) / 2**30:,.1f} GiB"
-        raise UserError(f"not enough memory for {what}: {asked} was asked for") from error
+        if size:
+            number, unit = size.groups()
+            if unit == "bytes":
+                number, unit = f"{int(number) / 2**30:,.1f}", "GiB"
+            told = f"it asked for {number} {unit}"
+        elif isinstance(error, RuntimeError):
+            told = "it asked for more than a computer can address"
+        raise UserError(f"not enough memory for {what}{': ' * bool(told)}{told}") from error

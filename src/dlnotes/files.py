@@ -176,9 +176,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     except Exception as error:
-        # Libraries hide the system's error in one of their own.
-        if problem := _refusal(temporary):
-            raise UserError(f"cannot write {path}: {problem.strerror}") from error
+        if problem := _refusal(error, temporary):
+            raise UserError(f"cannot write {path}: {problem}") from error
         raise
     finally:
         with suppress(OSError):
@@ -202,15 +201,20 @@ def _remove_leftovers(path: Path) -> None:
                         other.unlink()
 
 
-def _refusal(file: Path) -> OSError | None:
-    """Why nothing more can be written to a file; None if it can."""
+def _refusal(error: Exception, file: Path) -> str | None:
+    """What the system says against writing a file; None where it says nothing.
+
+    Libraries hide its error in one of their own: those in Rust give its number, torch does not.
+    """
+    if number := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(number[1]))
     try:
         with file.open("ab") as end:
             end.write(bytes(1 << 20))
             end.flush()
             os.fsync(end.fileno())
-    except OSError as error:
-        return error
+    except OSError as refused:
+        return refused.strerror
     return None
 
 

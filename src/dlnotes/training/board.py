@@ -40,7 +40,8 @@ def _drawing(
         try:
             draw(self, *args, **kwargs)
         except Exception as error:
-            self._broken = isinstance(error, OSError)  # the writer would raise it at every call
+            # The writer, or the attempt to make it, would raise it at every call.
+            self._broken = isinstance(error, OSError) or "_writer" not in vars(self)
             rest = ", and nothing after it" * self._broken
             warnings.warn(
                 f"TensorBoard: {draw.__name__} could not be drawn: {error}{rest}", stacklevel=2

@@ -67,10 +67,12 @@ class Optimization(Fitting):
         Raises:
             UserError: A hyper-parameter that the rule refuses.
         """
-        if self.lr > torch.finfo(torch.float32).max:
-            raise UserError(
-                f"lr must be a number that float32 holds, below 3.4e+38, not {self.lr:g}"
-            )
+        for name, value in {"lr": self.lr, **self.optimizer_settings}.items():
+            for number in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(number, int | float) and abs(number) > torch.finfo(torch.float32).max:
+                    raise UserError(
+                        f"{name} must be a number that float32 holds, below 3.4e+38, not {number:g}"
+                    )
         try:
             return OPTIMIZERS[self.optimizer](parameters, lr=self.lr, **self.optimizer_settings)
         except (TypeError, ValueError) as error:
