@@ -263,6 +263,7 @@ print(sorted(p.name for p in folder.iterdir()))
 
 
 @unix
+@pytest.mark.slow
 def test_a_full_disk_is_told_by_its_name_and_the_old_file_stays(tmp_path):
     """A file that may not grow stands for the disk; the libraries' own errors say no such thing."""
     run = [sys.executable, "-c", FULL, tmp_path]

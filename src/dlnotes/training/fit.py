@@ -232,10 +232,10 @@ class _Loop:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     saved_at: int | None = None
     unsaved: bool = True
-    saved_time: float = field(default_factory=time.perf_counter)
-    save_from: float = 0.0  # the time at which saving again takes no more than its share
+    save_from: float = 0.0  # the time from which saving again takes no more than its share
 
     def __post_init__(self) -> None:
+        self.saved_time = time.perf_counter()
         fitting, model = self.fitting, self.model
         self.sampler = BatchSampler(
             self.train.lengths, fitting.batch_size, seed=fitting.seed, bucket=self.bucket
@@ -274,8 +274,9 @@ class _Loop:
                 loss, norm = self.update(indices)
                 stopping, last = stop(), state.batch == len(batches)
                 saving = self.is_due() and not last  # the end of the epoch is about to be saved
-                if state.step % _REPORT_EVERY == 0 or last or stopping or saving:
-                    self.report(bar, loss.item(), norm)
+                usual = state.step % _REPORT_EVERY == 0 or last
+                if usual or stopping or saving:
+                    self.report(bar, loss.item(), norm, log=usual)
                 if stopping or saving:
                     state.loss_sum = self.loss_sum.item()
                     self.count_updates(clock)
@@ -340,13 +341,13 @@ class _Loop:
         state.documents += len(indices)
         return loss, norm
 
-    def report(self, bar: Progress, loss: float, norm: Tensor | None) -> None:
-        """Show where training stands, unless it has diverged."""
+    def report(self, bar: Progress, loss: float, norm: Tensor | None, *, log: bool) -> None:
+        """Show where training stands, and maybe log it, unless it has diverged."""
         state = self.state
         if not math.isfinite(total := self.loss_sum.item()):
             raise self.diverged(f"the loss became {total}")
         bar.update(state.step, state.epoch, loss=loss, documents=state.documents)
-        if self.board:
+        if log and self.board:
             rate = self.optimizer.param_groups[0]["lr"]
             self.board.step(self.model, state.step, loss, rate, norm)
 
