@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dlnotes.arguments import Settings, check, check_names, fields_of, hints_of
+from dlnotes.cli import expanded
 from dlnotes.errors import UserError
 from dlnotes.files import write_text
 from dlnotes.training.folder import OPTIONS, run_folder
@@ -54,7 +55,7 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         return given
     if len(files) > 1:
         raise UserError(f"give one --config, not {len(files)}: {', '.join(files)}")
-    said = read(Path(files[0]))
+    said = read(expanded(files[0]))
     for option, others in INSTEAD.items():
         if any(argument.partition("=")[0] == option for argument in given):
             said = {name: value for name, value in said.items() if name not in others}

@@ -151,7 +151,7 @@ def look(run: Path, name: str) -> Row:
             row.problem = "not finished: go on with --resume"
             row.date = _date(run / CHECKPOINT)
         else:
-            row.problem = f"no {METRICS}"
+            row.problem = f"no {METRICS}" if run.is_dir() else "there is no such folder"
         return row
     except OSError as error:
         row.problem = f"{METRICS} cannot be read: {error.strerror}"

@@ -119,7 +119,11 @@ def main(
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    with told_how_to_go_on(out), config_file.begun_run(out, options, resume):
+    with (
+        told_how_to_go_on(out),
+        config_file.named(config),
+        config_file.begun_run(out, options, resume),
+    ):
         _, record = train_classifier(
             dataset,
             model,

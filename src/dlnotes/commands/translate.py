@@ -80,7 +80,11 @@ def train(
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    with told_how_to_go_on(out), config_file.begun_run(out, options, resume):
+    with (
+        told_how_to_go_on(out),
+        config_file.named(config),
+        config_file.begun_run(out, options, resume),
+    ):
         _, record = train_translator(
             data,
             model,

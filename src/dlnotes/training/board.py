@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import warnings
 from collections.abc import Callable, Iterable
@@ -35,11 +36,15 @@ def _drawing(
 
     @functools.wraps(draw)
     def drawn(self: Board, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if self._broken:
+        if self._has_ended():
             return
         try:
+            if not self._folder.is_dir():  # the writer would make it again
+                raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(self._folder))
             draw(self, *args, **kwargs)
         except Exception as error:
+            if self._has_ended():  # told by what this one consists of
+                return
             # The writer, or the attempt to make it, would raise it at every call.
             self._broken = isinstance(error, OSError) or "_writer" not in vars(self)
             rest = ", and nothing after it" * self._broken
@@ -60,6 +65,7 @@ class Board:
     """
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._purge_step: int | None = None
         self._broken = False
@@ -71,6 +77,9 @@ class Board:
     def resume(self, step: int) -> None:
         """Go on after `step`, before anything is logged: what was logged beyond it is hidden."""
         self._purge_step = step + 1
+
+    def _has_ended(self) -> bool:
+        return self._broken
 
     @_drawing
     def flush(self) -> None:
