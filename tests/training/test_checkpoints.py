@@ -445,3 +445,22 @@ def test_memory_that_is_not_there_is_told(dataset, monkeypatch):
     told = r"not enough memory for an update with batch_size=64: Unable to allocate"
     with pytest.raises(UserError, match=told):
         train_classifier(dataset, **RUN)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(dataset, tmp_path, monkeypatch):
+    path = tmp_path / "c.pt"
+    real, calls = torch.save, []
+
+    def save(value, file):
+        calls.append(0)
+        if len(calls) == 3:
+            file.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        real(value, file)
+
+    monkeypatch.setattr(torch, "save", save)
+    told = r"cannot write .*c\.pt: No space left on device; .*c\.pt holds the last good state, of step 8"  # fmt: skip
+    with pytest.raises(UserError, match=told):
+        kept(dataset, path, batch_size=16, checkpoint_every=4)
+    assert torch.load(path, weights_only=True)["state"]["step"] == 8
+    assert list(tmp_path.iterdir()) == [path]

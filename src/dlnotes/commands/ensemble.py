@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from dlnotes.arguments import Count, checked
+from dlnotes.cli import console
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
@@ -72,4 +72,4 @@ def main(
         shown = [f"{row[split]['accuracy']:.4f}" for split in splits]
         table.add_row(row["run"], f"{row['weight']:.3f}", *shown)
     table.add_row("ensemble", "1", *(f"{record[split]['accuracy']:.4f}" for split in splits))
-    Console(highlight=False).print(table)
+    console().print(table)

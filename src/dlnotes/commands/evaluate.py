@@ -63,9 +63,9 @@ def main(
             if given:
                 raise UserError(f"--{name} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
-        _print_figures(figures)
         if json:
             write_json(json, figures)
+        _print_figures(figures)
         return
     if errors:
         check_writable(errors)
@@ -85,12 +85,13 @@ def main(
     )
     figures = measured.summary() | {"classes": measured.per_class(names)}
     figures["confusion"] = measured.confusion.tolist()
-    _print_figures(figures)
-    _print_confusion(measured.confusion, names)
+    # First the files: the reader of what is printed may go away.
     if errors:
         write_table(errors, [_wrong(classifier, measured, test, columns)])
     if json:
         write_json(json, figures)
+    _print_figures(figures)
+    _print_confusion(measured.confusion, names)
 
 
 def _recorded(run: Path) -> dict[str, Any]:

@@ -109,13 +109,15 @@ def main(
     if not rows:
         raise UserError(f"there are no runs below {', '.join(map(str, folders))}")
     _name_corpora(rows)
-    if len(folders) > 1 and all(are_runs):
+    compared = len(folders) > 1 and all(are_runs)
+    if not compared:
+        _sort(rows, sort)
+    if json:  # before the reader of what is printed may go away
+        write_json(json, [asdict(row) for row in rows])
+    if compared:
         _compare(rows)
     else:
-        _sort(rows, sort)
         _list(rows)
-    if json:
-        write_json(json, [asdict(row) for row in rows])
 
 
 def remembered(run: Path, setting: str) -> str | None:

@@ -167,9 +167,9 @@ def score(
     translator = Translator.load(run, choose_device(device))
     written = translator.write(texts, beam=beam, length_penalty=length_penalty)
     figures = bleu(written, references, translator.tokenizer)
-    _print("BLEU", figures, len(texts))
     if json_file:
         write_json(json_file, figures)
+    _print("BLEU", figures, len(texts))
 
 
 def _print(name: str, figures: dict[str, Any], pairs: int) -> None:

@@ -6,10 +6,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dlnotes.arguments import Count, checked
+from dlnotes.cli import console
 from dlnotes.files import check_output, write_json
 from dlnotes.oracles import rows
 from dlnotes.training.folder import check_not_of_a_run
@@ -39,12 +40,11 @@ def main(json: Path | None = None, steps: Count = 300) -> None:
             str(row.cases),
             f"{row.difference:.1e}",
             f"{row.tolerance:.0e}" if row.tolerance else "0",
-            "yes" if row.ok else "[bold red]NO",
+            "yes" if row.ok else Text("NO", style="bold red"),
         )
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
-    if json:
+    if json:  # before the reader of what is printed may go away
         record = [{**asdict(row), "ok": row.ok} for row in compared]
         write_json(json, {**provenance(0), "rows": record})
+    console().print(table)
     if not compared or not all(row.ok for row in compared):
         sys.exit(1)

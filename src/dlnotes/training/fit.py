@@ -531,9 +531,14 @@ def check_same_settings(
                 "with the same files, or give another --out"
             )
         raise UserError(
-            f"{checkpoint} was written with {name}={was!r}, now it is {value!r}: resume with "
-            "the same settings, or give another --out"
+            f"{checkpoint} was written with {name}={_cut(was)}, now it is {_cut(value)}: resume "
+            "with the same settings, or give another --out"
         )
+
+
+def _cut(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 _PATHS = ("vectors", "boost")  # the same wherever they are seen from

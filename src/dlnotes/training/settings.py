@@ -164,7 +164,10 @@ def _typed(what: str, name: str, text: str, default: Any) -> Any:
     if text.lower() in ("true", "false", "none"):
         value = {"true": True, "false": False, "none": None}[text.lower()]
     if isinstance(default, float) and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise UserError(f"{what}: {name} is too large for a number: {text[:40]}…") from error
     if isinstance(default, tuple) and isinstance(value, int | float):
         value = (value,)
     if default is not None and value is not None and type(value) is not type(default):
