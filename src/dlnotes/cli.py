@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import shlex
@@ -11,10 +12,11 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from dlnotes.errors import Terminated, UserError
 
@@ -41,14 +43,59 @@ def run(
         arguments: Gives the command line; default: what follows the script's name.
     """
     with endings():
-        import tyro  # here, for `dlnotes --help` needs none of it
+        parse = partial(_parse, main, prog, None if arguments is None else arguments())
+        try:
+            with redirect_stderr(io.StringIO()):
+                call = parse()
+        except SystemExit as end:
+            if not end.code:  # --help
+                raise
+            raise UserError(_mistake(parse)) from end
+        call()
 
-        given = None if arguments is None else arguments()
-        with _paths():
-            if isinstance(main, dict):
-                tyro.extras.subcommand_cli_from_dict(main, prog=prog, args=given)
-            else:
-                tyro.cli(main, prog=prog, args=given)
+
+def _parse(main: Program, prog: str | None, given: Sequence[str] | None) -> Callable[[], None]:
+    """The call that a command line asks for.
+
+    Raises:
+        SystemExit: After the help, or a frame with what is wrong on standard error.
+    """
+    import tyro  # here, for `dlnotes --help` needs none of it
+
+    def later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Callable[[], None]:
+            return partial(function, *args, **kwargs)
+
+        return call
+
+    found: Callable[[], None]
+    with _paths():
+        if isinstance(main, dict):
+            programs = {name: later(function) for name, function in main.items()}
+            found = tyro.extras.subcommand_cli_from_dict(programs, prog=prog, args=given)
+        else:
+            found = tyro.cli(later(main), prog=prog, args=given)
+    return found
+
+
+def _mistake(parse: Callable[[], object]) -> str:
+    """What tyro has against a command line, without its frame and its page of help."""
+    columns, told = os.environ.get("COLUMNS"), io.StringIO()
+    os.environ["COLUMNS"] = "10000"  # no line is broken
+    try:
+        with redirect_stderr(told), suppress(SystemExit):
+            parse()
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    lines = [line.strip("╭╮╰╯│|+ ") for line in told.getvalue().splitlines()[1:]]
+    sections = "\n".join("" if set(line) <= {"─", "-"} else line for line in lines).split("\n\n")
+    said = [" ".join(section.split()).rstrip(".") for section in sections]
+    needless = ("Argument helptext", "Got errors")
+    return "; ".join(part for part in said if part and not part.startswith(needless))
 
 
 def _paths() -> ConstructorRegistry:

@@ -379,3 +379,43 @@ def test_a_mistake_in_a_models_settings_names_the_file(script, files, tmp_path, 
     (line,) = result.err.splitlines()
     assert str(file) in line
     assert re.search(told, line), line
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--batch-size", "9e18"], "--batch-size: no type matching .*'9e18'"),
+        (["--batch-size", 10**20], "batch_size must be at least 0 and below 9,223,.* not 1000"),
+        (["--max-size", 10**30], "max_size must be at least 1 and below 9,223,"),
+        (["--lr", "x"], "--lr: could not convert string to float: 'x'"),
+        (["--epohcs", 3], "Unrecognized options: --epohcs, 3; Perhaps you meant: --epochs"),
+        (["--epochs"], "Missing value for argument '--epochs'"),
+        (["stray"], "Unrecognized options: stray"),
+        (["--optimizer-args", "eps=1e300"], "eps must be a number that float32 holds"),
+        (["--model-args", "embedding_dim=100000000"], "not enough memory for .*embedding_dim=1000"),
+        (["--model-args", f"embedding_dim={10**20}"], "embedding_dim"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(script, files, tmp_path, monkeypatch, given, told):  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "40")
+    train = ["--train", files / "train.tsv", "--out", tmp_path / "run"]
+    result = script("train", *train, *given)
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(told, line), line
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_away_loses_no_file(files, trained, tmp_path):
+    for name, given in (
+        (
+            "evaluate",
+            [trained, "--test", files / "test.tsv", "--errors", tmp_path / "evaluate.csv"],
+        ),
+        ("runs", [trained.parent]),
+    ):
+        file = tmp_path / f"{name}.json"
+        shell(f"$D {name} {put(*given)} --json {file} | true; exit ${{PIPESTATUS[0]}}")
+        assert json.loads(file.read_text())
+    assert (tmp_path / "evaluate.csv").exists()
