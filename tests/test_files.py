@@ -19,6 +19,7 @@ from dlnotes.files import (
     check_output,
     lock,
     locked,
+    parts_of,
     read_json,
     write_atomically,
     write_json,
@@ -206,6 +207,9 @@ def test_what_a_killed_writer_leaves_is_removed_and_what_a_living_one_writes_is_
         child.communicate("\n")
         assert child.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 3
+    (left,) = tmp_path.glob(".check*-[0-9a-f]*")
+    parts_of(left).mkdir()
+    (parts_of(left) / "000000.parquet").touch()
     write(path, "two")
     assert sorted(tmp_path.iterdir()) == sorted([other, path])
     assert path.read_text() == "two"

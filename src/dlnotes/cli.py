@@ -136,11 +136,14 @@ def endings() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
             stream.reconfigure(errors="backslashreplace")
-    code = 0
+    code: str | int | None = 0
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = lambda message, *_: say(f"warning: {message}")
         try:
-            yield
+            try:
+                yield
+            except SystemExit as end:  # --help, say: its text is still to be written
+                code = end.code
             sys.stdout.flush()
         except UserError as error:
             code = 2

@@ -190,6 +190,11 @@ def _beginning(path: Path) -> str:
     return f".{begins}-"
 
 
+def parts_of(temporary: Path) -> Path:
+    """A folder for the parts of which a temporary file of `write_atomically` is made."""
+    return temporary.with_name(f"{temporary.name}.parts")
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of processes that were killed; a living one has locked its own."""
     name = re.compile(re.escape(_beginning(path)) + "[0-9a-f]{8}")
@@ -198,6 +203,7 @@ def _remove_leftovers(path: Path) -> None:
             if name.fullmatch(other.name) and other.is_file() and not other.is_symlink():
                 with suppress(OSError), other.open("rb+") as file:
                     if lock(file):
+                        shutil.rmtree(parts_of(other), ignore_errors=True)
                         other.unlink()
 
 

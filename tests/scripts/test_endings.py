@@ -175,6 +175,10 @@ def test_output_that_cannot_be_written(files, trained, tmp_path):
     assert "test" in json.loads((out / "metrics.json").read_text())
     shell(f"$D train {put(*arguments(files, tmp_path / 'other'))} 2>/dev/full")
     assert (tmp_path / "other" / "metrics.json").exists()
+    _, err = shell("$D train --help >/dev/full", code=2)
+    assert err == "error: [Errno 28] No space left on device\n"
+    _, err = shell("$D train --help | true; exit ${PIPESTATUS[0]}")
+    assert err == ""
     _, err = shell(f"$D predict {trained} goal >/dev/full", code=2)
     assert err == "error: [Errno 28] No space left on device\n"
 

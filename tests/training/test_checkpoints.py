@@ -17,6 +17,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
 from dlnotes.files import locked
 from dlnotes.optim import Adam
+from dlnotes.training import checkpoint
 from dlnotes.training.board import Board
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.fit import Interrupted
@@ -267,7 +268,7 @@ def test_another_vocabulary_is_another_run(dataset, labelled, tmp_path):
 
 def test_files_are_the_same_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check = fit_module.check_same_settings
+    check = checkpoint.check_same_settings
     before = {"vectors": "a.vec", "boost": ["one"]}
     check(tmp_path, before, {"vectors": str(tmp_path / "a.vec"), "boost": [str(tmp_path / "one")]})
     with pytest.raises(UserError, match=r"written with vectors='a.vec', now"):

@@ -17,6 +17,7 @@ from dlnotes.data.word2vec import TextLearning, learn_from, unlabelled
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, locked
 from dlnotes.training.folder import check_not_of_a_run
+from dlnotes.training.progress import tell
 
 
 @checked
@@ -60,8 +61,4 @@ def main(
             cache_dir=cache_folder() / "tokens",
             on_epoch=lambda done: status.update(f"word2vec: {done} of {epochs} passes"),
         )
-    console.print(
-        f"{out}: {count:,} word vectors of {learning.dimensions} numbers",
-        highlight=False,
-        markup=False,
-    )
+    tell(f"{out}: {count:,} word vectors of {learning.dimensions} numbers")

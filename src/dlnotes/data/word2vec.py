@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -24,6 +23,7 @@ from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vectors import PretrainedVectors, write_vectors
 from dlnotes.data.vocabulary import PAD, Vocabulary
 from dlnotes.errors import UserError
+from dlnotes.files import check_output
 
 _BLOCK = 512  # documents
 
@@ -154,8 +154,7 @@ def learn_from(
     """
     learning = replace(learning or TextLearning(), **settings)
     _gensim()  # now, rather than when all is read
-    if not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
-        raise UserError(f"{out} cannot be written: {out.parent} is no folder to write to")
+    check_output(out)
     texts = [_tokenized(source, learning.tokenizer, cache_dir) for source in sources]
     vocabulary = Vocabulary.from_counts(
         pl.concat([part.types for part in texts]),

@@ -28,6 +28,8 @@ LOCK = ".lock"
 """There while a program writes the run; says which."""
 LOG = "events.out.tfevents.*"
 """Files of the TensorBoard log."""
+# What an output must not replace. The names in the second are those of the modules classifier and
+# translation, which import torch.
 _OF_A_RUN = (METRICS, CHECKPOINT, REFIT, DEV_SCORES, OPTIONS)
 _OF_A_MODEL = (
     CONFIG,

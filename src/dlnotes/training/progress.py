@@ -15,6 +15,12 @@ class _Console(Console):
         raise  # called while the error is handled; rich would end the program
 
 
+def tell(line: str, *, shown: bool = True) -> None:
+    """Print a line on standard error, if it can be written."""
+    with suppress(OSError):
+        _Console(stderr=True, quiet=not shown).print(line, highlight=False, markup=False)
+
+
 class Progress:
     """A bar with loss, documents per second and remaining time, and a line per epoch.
 

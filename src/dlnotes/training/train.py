@@ -11,7 +11,6 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from dlnotes.arguments import Natural, checked, plain
 from dlnotes.data.dataset import Dataset
@@ -26,6 +25,7 @@ from dlnotes.training.evaluate import check_scores, metrics, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
+from dlnotes.training.progress import tell
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 
@@ -98,8 +98,7 @@ def train_classifier(
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
         if training.refit:
             best = trained.state.best_epoch
-            console = Console(stderr=True, quiet=not progress)
-            console.print(f"training again up to epoch {best}, with the dev documents")
+            tell(f"training again up to epoch {best}, with the dev documents", shown=progress)
             dataset = dataset.whole()
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
