@@ -166,6 +166,15 @@ def test_a_stream_that_is_closed_is_the_null_device(files, tmp_path, streams):
         assert b"accuracy" not in file.read_bytes()
 
 
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_file_gets_the_number_of_a_stream(streams):
+    """What a library then prints would be written into it."""
+    code = "import os, sys; from dlnotes.cli import endings\n"
+    code += "with endings(): number = os.open(os.devnull, os.O_RDONLY)\n"
+    code += "sys.exit(number < 3 or sys.stdout is None or sys.stderr is None)"
+    shell(f'{sys.executable} -c "{code}" {streams}')
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
 def test_output_that_cannot_be_written(files, trained, tmp_path):
