@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -15,7 +14,10 @@ import tyro
 from torch import Tensor
 
 from dlnotes.activations import maxout, rrelu
+from dlnotes.arguments import Count, Range, checked
 from dlnotes.cli import run
+from dlnotes.errors import UserError
+from dlnotes.files import check_output, write_json
 from dlnotes.oracles.activations import ORACLES
 from dlnotes.training.record import provenance
 
@@ -83,9 +85,10 @@ def tensors(f: Function, size: int) -> tuple[Tensor, Tensor]:
     return x, torch.randn_like(f(x))
 
 
+@checked
 def main(
-    size: int = 1 << 22,
-    rounds: int = 64,
+    size: Annotated[int, Range(4096)] = 1 << 22,
+    rounds: Count = 64,
     compiled: bool = True,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
@@ -100,6 +103,10 @@ def main(
         compiled: also both sides under torch.compile (needs a C++ compiler).
         json_file: where to put the numbers.
     """
+    if json_file is not None:
+        check_output(json_file)
+    if size % 4096:
+        raise UserError(f"--size must be a multiple of 4096, not {size:,}")
     print(f"{'':16s}   eager  compiled   (ours / torch, {size:,} elements, float32)")
     rows: dict[str, dict[str, float]] = {}
     for name, (ours, theirs) in cases().items():
@@ -112,7 +119,7 @@ def main(
         print(f"{name:16s}" + "".join(f"{value:8.2f}" for value in row.values()), flush=True)
     if json_file is not None:
         record = {"size": size, "rounds": rounds, "ratios": rows, **provenance(seed=0)}
-        json_file.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(json_file, record)
 
 
 if __name__ == "__main__":

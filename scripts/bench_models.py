@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import nn
 
+from dlnotes.arguments import Count, NotNegative, check_names, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.download import cache_folder
-from dlnotes.errors import UserError
-from dlnotes.files import write_json
+from dlnotes.display import console
+from dlnotes.files import check_output, write_json
 from dlnotes.models import MODELS
 from dlnotes.optim import Adam
 from dlnotes.training.classifier import default_tokenizer
@@ -297,14 +297,15 @@ def goal(what: str, reached: float, at_least: float) -> dict[str, Any]:
     return {"goal": what, "reached": reached, "at_least": at_least, "met": reached >= at_least}
 
 
+@checked
 def main(
     json: Path | None = None,
     models: tuple[str, ...] = tuple(CASES),
     corpus: str | None = None,
     data_dir: Path | None = None,
-    documents: int | None = None,
-    epochs: int | None = None,
-    margin: float = 3.0,
+    documents: Count | None = None,
+    epochs: Count | None = None,
+    margin: NotNegative = 3.0,
 ) -> None:
     """Print documents per second in training, ours and the ordinary way, and which goals are met.
 
@@ -329,8 +330,9 @@ def main(
         epochs: Passes over them.
         margin: Points of accuracy that ours may have less.
     """
-    if unknown := set(models) - set(CASES):
-        raise UserError(f"--models must be among {', '.join(CASES)}, not {unknown.pop()!r}")
+    check_names("the benchmark", "model", models, CASES)
+    if json:
+        check_output(json)
     threads = torch.get_num_threads()
     table = Table(title=f"Documents a second in training, on {threads} threads")
     for heading in ("model", "corpus", "dev accuracy", "ordinary", "docs/s", "ordinary", "×"):
@@ -338,8 +340,7 @@ def main(
     rows: list[dict[str, Any]] = []
     reached: list[dict[str, Any]] = []
     failed: list[str] = []
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=console(stderr=True), transient=True) as progress:
         for name in models:
             case = CASES[name]
             if corpus and case.lists is not story_and_question:
@@ -372,7 +373,7 @@ def main(
             rows.append(row)
             table.add_row(name, case.corpus, *cells)
             progress.console.print(f"{name}: {', '.join(cells)}", highlight=False)
-    console.print(table)
+    console().print(table)
     missed = [row for row in reached if not row["met"]]
     load_average = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     print(f"{len(reached) - len(missed)} of {len(reached)} goals met (load: {load_average})")

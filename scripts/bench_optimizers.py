@@ -9,17 +9,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from dlnotes.arguments import Count, OneOf, check_names, checked
 from dlnotes.cli import run
-from dlnotes.files import write_json
+from dlnotes.display import console
+from dlnotes.files import check_output, write_json
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.oracles.optimizers import ORACLES
 from dlnotes.training.record import provenance
@@ -148,12 +150,20 @@ def memory(which: str) -> float:
     raise RuntimeError(f"/proc/self/status has no {which}")
 
 
+JOBS: dict[str, Callable[[str], float]] = {
+    "first-step": first_step,
+    "peak-ours": partial(peak, kind="ours"),
+    "peak-foreach": partial(peak, kind="foreach"),
+}
+
+
+@checked
 def main(
     json: Path | None = None,
     rules: tuple[str, ...] = tuple(OPTIMIZERS),
     models: tuple[str, ...] = tuple(MODELS),
-    turns: int = 31,
-    job: str | None = None,
+    turns: Count = 31,
+    job: Annotated[str, OneOf(JOBS)] | None = None,
 ) -> None:
     """Print a step's time for each rule, model and implementation, and which goals are met.
 
@@ -167,15 +177,13 @@ def main(
         turns: Turns of each implementation (half of it on big).
         job: For the script itself: one measurement in a process of its own.
     """
+    check_names("the benchmark", "rule", rules, OPTIMIZERS)
+    check_names("the benchmark", "model", models, MODELS)
     if job:
-        kinds: dict[str, Callable[[str], float]] = {
-            "first-step": first_step,
-            "peak-ours": lambda name: peak(name, "ours"),
-            "peak-foreach": lambda name: peak(name, "foreach"),
-        }
-        print(kinds[job](rules[0]))
+        print(JOBS[job](rules[0]))
         return
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    if json:
+        check_output(json)
     rows: list[dict[str, Any]] = []
     goals: list[tuple[str, float, float]] = []  # what, reached, goal: reached ≥ goal
     for model in models:
@@ -217,7 +225,7 @@ def main(
                 f"{fused:.2f}" if fused else "–",
                 f"{speed:.1f}",
             )
-        console.print(table)
+        console().print(table)
     table = Table(title="First step of a process (seconds), and memory on big (MiB more)")
     for heading in ("rule", "cold", "warm cache", "ours", "foreach"):
         table.add_column(heading, justify="left" if heading == "rule" else "right")
@@ -233,7 +241,7 @@ def main(
         # Code that is loaded at the first step and ctypes count as well: 8 MiB of leeway.
         goals.append((f"{name} peak memory against foreach", (foreach + 8) / (ours + 1e-9), 1.0))
         table.add_row(name, f"{cold:.2f}", f"{warm:.2f}", f"{ours:.0f}", f"{foreach:.0f}")
-    console.print(table)
+    console().print(table)
     missed = [goal for goal in goals if not goal[1] >= goal[2]]
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     print(f"{len(goals) - len(missed)} of {len(goals)} goals met (load of the machine: {load})")

@@ -10,20 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from dlnotes.arguments import Count, checked
 from dlnotes.cli import run
 from dlnotes.data.batches import by_length
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Batch, Documents
 from dlnotes.data.download import cache_folder
+from dlnotes.display import console
 from dlnotes.errors import UserError
-from dlnotes.files import write_json
+from dlnotes.files import make_folder, write_json
 from dlnotes.models import FastText
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.board import Board
@@ -147,8 +148,8 @@ def study(
         train(dataset, rule, MIDDLE[rule] / 10, 0, 1)
     result: dict[str, Any] = {}
     jobs = [(rule, round(factor * MIDDLE[rule], 9)) for rule in rules for factor in factors]
-    console = Console(stderr=True)
-    for rule, lr in track(jobs, "learning rates", console=console):
+    shown = console(stderr=True)
+    for rule, lr in track(jobs, "learning rates", console=shown):
         row: dict[str, float | None] = {"lr": lr, "dev_loss": None, "dev_accuracy": None}
         try:
             history = train(dataset, rule, lr, 0, epochs)[0].history
@@ -165,7 +166,7 @@ def study(
         found.update({"seconds": [], "loss": [], "accuracy": []})
     # Seeds outside: what else the machine does affects all rules equally.
     runs = [(rule, seed) for seed in range(seeds) for rule in rules]
-    for rule, seed in track(runs, "seeds", console=console):
+    for rule, seed in track(runs, "seeds", console=shown):
         found = result[rule]
         _, curves = train(dataset, rule, found["lr"], seed, epochs, curves=True)
         assert curves is not None
@@ -199,15 +200,16 @@ def print_sweep(result: dict[str, Any]) -> None:
             mark = " *" if row["lr"] == found["lr"] else ""
             cells.append(f"{row['lr']:g}: {text}{mark}")
         table.add_row(NAMES[rule], *cells)
-    Console(width=150).print(table)
+    console().print(table)
 
 
+@checked
 def main(
     out: Path = Path("runs/optimizers"),
     corpus: str | None = "bbc",
     data_dir: Path | None = None,
-    seeds: int = 3,
-    epochs: int = 8,
+    seeds: Count = 3,
+    epochs: Count = 8,
 ) -> None:
     """Draw every rule on a ravine, Rosenbrock's and Beale's functions, a saddle and a corpus.
 
@@ -229,7 +231,7 @@ def main(
     if corpus:  # at first, so that a wrong name is known at once
         sources = load(corpus, data_dir=data_dir, cache_dir=cache_folder())
         dataset = load_dataset(dict(sources), cache_dir=cache_folder() / "tokens")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     paths: dict[str, dict[str, Tensor]] = {}
     final: dict[str, dict[str, Tensor]] = {}
     table = Table(title="Height above the minimum at the end, at the best learning rate")
@@ -246,7 +248,7 @@ def main(
     for rule in SHOWN:
         cells = [f"{float(final[s][rule].min()):.1e} (lr {chosen[s][rule]:.3g})" for s in SURFACES]
         table.add_row(NAMES[rule], *cells)
-    Console(width=120).print(table)
+    console().print(table)
     with SummaryWriter(str(out)) as board:
 
         def keep(figure: Figure, title: str) -> None:

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from dlnotes.arguments import Seed, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.reading import Reading
+from dlnotes.display import console
+from dlnotes.files import make_folder
 from dlnotes.training.baseline import tfidf_logistic_regression
 from dlnotes.training.folder import METRICS
 from dlnotes.training.train import train_classifier
@@ -43,28 +45,29 @@ SENTENCES = (
 )
 
 
-def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
+@checked
+def main(out: Path = Path("runs/demo"), seed: Seed = 0) -> None:
     """Train FastText and TextCNN with our own Adam, compare them with TF-IDF, classify two texts.
 
     Args:
         out: Folder of the two runs.
         seed: Decides initial weights, dropout and the documents' order.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    make_folder(out)
     dataset = load_dataset(
         load("bbc"),
         Reading(min_freq=2, max_tokens=400, split_seed=seed),
         name="bbc",
         cache_dir=cache_folder() / "tokens",
     )
-    console.print(
+    print(
         f"BBC News: {len(dataset.train):,} documents to train on, {len(dataset.dev):,} to choose "
         f"the epoch, {len(dataset.label_names)} classes, {len(dataset.vocabulary):,} words\n"
     )
     table = Table("model", "test accuracy", "macro-F1", "documents/s", "seconds", box=box.SIMPLE)
     rows = []
     for name, settings in MODELS.items():
-        console.print(f"{name}, trained with dlnotes.optim.Adam")
+        print(f"{name}, trained with dlnotes.optim.Adam")
         folder = out / settings["model"]
         if (folder / METRICS).exists():  # nothing but an earlier demo is ever deleted
             shutil.rmtree(folder)
@@ -80,10 +83,10 @@ def main(out: Path = Path("runs/demo"), seed: int = 0) -> None:
             f"{record['documents_per_second']:,.0f}",
             f"{record['seconds']:.1f}",
         )
-    console.print(table)
+    console().print(table)
     for text, result in zip(SENTENCES, classifier.classify(SENTENCES), strict=True):
-        console.print(f"{result['label']:>9} {result['probability']:.3f}  {text}")
-    console.print(
+        print(f"{result['label']:>9} {result['probability']:.3f}  {text}")
+    print(
         "\nCurves, histograms and confusion matrices:  make board   "
         f"(tensorboard --logdir {out.parent})"
         f'\nClassify your own text:  .venv/bin/dlnotes predict {out}/textcnn "some text"'

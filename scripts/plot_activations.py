@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import matplotlib as mpl
 import torch
@@ -18,7 +19,9 @@ from torch.func import grad, vmap
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes import activations as act
+from dlnotes.arguments import Range, checked
 from dlnotes.cli import run
+from dlnotes.files import make_folder
 from dlnotes.foundations.backpropagation import INITIALISATIONS
 from dlnotes.foundations.gradient_descent import minimise
 from dlnotes.foundations.vanishing_gradients import (
@@ -188,7 +191,7 @@ def vanishing(depth: int = 16) -> Figure:
     """The gradient's norm per layer, over activation × initialisation."""
     names = [(a, i) for a in ACTIVATIONS for i in INITIALISATIONS]
     norms = torch.stack([gradient_norms(depth, a, i) for a, i in names])
-    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
     ax = figure.subplots()
     image = ax.imshow(
         norms.clamp(min=1e-30).log10(), vmin=-10, vmax=10, cmap="RdBu_r", aspect="auto"
@@ -264,15 +267,18 @@ def figures() -> dict[str, Callable[[], Figure]]:
     }
 
 
-def main(out: Path = Path("runs/figures"), dpi: int = 120) -> None:
+@checked
+def main(
+    out: Path = Path("runs/figures"), dpi: Annotated[int, Range(10, below=1001)] = 120
+) -> None:
     """Draw every figure into a folder of PNG files that is also a TensorBoard run.
 
     Args:
         out: where the PNG files and the TensorBoard events go.
-        dpi: dots per inch; the widest figure is 12 inches.
+        dpi: dots per inch, 10 to 1,000; the widest figure is 12 inches.
     """
     mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with SummaryWriter(str(out)) as board:
         for name, figure in figures().items():
             drawn = figure()

@@ -6,31 +6,38 @@ import hashlib
 import json
 import statistics
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import torch
 from rich.console import Console
 
 from dlnotes.cli import run
+from dlnotes.data import tokenization, vocabulary, word2vec
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.pairs import load_pairs
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import PairReading, Reading
-from dlnotes.data.word2vec import learn_from, unlabelled
+from dlnotes.data.tokenized import fingerprint
+from dlnotes.data.word2vec import unlabelled
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_json
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.fit import Interrupted
 from dlnotes.training.folder import CHECKPOINT, METRICS, REFIT
+from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.record import provenance
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
 
 RESULTS = Path(__file__).parents[1] / "results"
+NUMBERS = Path(__file__).parents[1] / "tests" / "training" / "fingerprints.json"
 BASELINES = {"tfidf": tfidf_logistic_regression, "svm": tfidf_svm}
 FIGURES = ("accuracy", "macro_f1", "bleu")
 
@@ -58,7 +65,8 @@ def main(
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
         results: Folder of the entries.
         runs: Folder where trained classifiers are kept. What it holds already is not trained again,
-            if the settings are still the same: an ensemble of entries that were run takes moments.
+            if settings, documents and training numbers are still the same: an ensemble of entries
+            that were run takes moments.
     """
     known = sorted(path.stem for path in results.glob("*.json"))
     for name in names:
@@ -135,18 +143,19 @@ def _run(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[st
         return BASELINES[entry["model"]](dataset) | {"data": dict(dataset.fingerprints)}
     if places.runs is None:
         return _train(entry, places, seed, seed, None)
-    return _train(entry, places, seed, seed, _folder(places.runs, name, entry, seed, seed))
+    return _train(entry, places, seed, seed, _folder(places, name, entry, seed, seed))
 
 
 def _ensemble(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[str, Any]:
     folders, trained, called = [], [], []
     with TemporaryDirectory() as temporary:
+        places = places._replace(runs=places.runs or Path(temporary))
         for member_name, times in entry["members"].items():
             member = read_json(places.results / f"{member_name}.json", "has no results")
             for k in range(times):
                 called.append(f"{member_name}-{k}")
                 own = seed + 1000 * k
-                folder = _folder(places.runs or Path(temporary), member_name, member, seed, own)
+                folder = _folder(places, member_name, member, seed, own)
                 trained.append(_train(member, places, seed, own, folder))
                 folders.append(folder)
         cache = cache_folder() / "tokens"
@@ -167,11 +176,27 @@ def _dataset(entry: dict[str, Any], places: Places, split_seed: int) -> Dataset:
     return load_dataset(places.sources(entry), reading, name=entry["corpus"], cache_dir=cache)
 
 
-def _folder(runs: Path, name: str, entry: dict[str, Any], split_seed: int, seed: int) -> Path:
-    """Folder of a run; another one as soon as the entry says something else."""
-    said = json.dumps([entry[k] for k in ("corpus", "model", "reading", "settings")])
-    digest = hashlib.sha256(said.encode()).hexdigest()[:8]
-    return runs / f"{name}-{digest}-{split_seed}-{seed}"
+def _folder(places: Places, name: str, entry: dict[str, Any], split_seed: int, seed: int) -> Path:
+    """Folder of a run; another one as soon as settings, documents or training numbers change.
+
+    What changes these numbers must write the tests' fingerprints again, so these stand for the
+    code.
+    """
+    assert places.runs is not None
+    said = [entry[k] for k in ("corpus", "model", "reading", "settings")]
+    learned = entry["settings"].get("vectors")
+    if isinstance(learned, dict):
+        said.append(_vectors_key(learned, places))
+    elif learned and learned != WORD2VEC:
+        said.append(fingerprint(Path(learned)))
+    documents = {split: fingerprint(s) for split, s in places.sources(entry).items()}
+    numbers = fingerprint(NUMBERS)
+    digest = _digest([*said, documents, numbers, torch.__version__])
+    return places.runs / f"{name}-{digest[:8]}-{split_seed}-{seed}"
+
+
+def _digest(said: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _train(
@@ -198,20 +223,35 @@ def _train(
     return record
 
 
+def _texts(settings: dict[str, Any], places: Places) -> list[Source]:
+    """What word vectors are learned from."""
+    return [
+        source
+        for name in settings["corpora"]
+        for source in unlabelled(places.sources({"corpus": name}))
+    ]
+
+
+def _vectors_key(settings: dict[str, Any], places: Places) -> str:
+    """A digest of all that learned vectors depend on."""
+    texts = [fingerprint(source) for source in _texts(settings, places)]
+    code = [
+        fingerprint(Path(str(module.__file__))) for module in (word2vec, tokenization, vocabulary)
+    ]
+    learner = version("gensim") if find_spec("gensim") else None  # without it nothing is learned
+    return _digest([settings, texts, code, learner])[:16]
+
+
 def _vectors(settings: dict[str, Any], places: Places) -> Path:
     """A file of word vectors, learned now unless the cache has it."""
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-    path = cache_folder() / "vectors" / f"{digest}.vec"
+    path = cache_folder() / "vectors" / f"{_vectors_key(settings, places)}.vec"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         given = {key: value for key, value in settings.items() if key != "corpora"}
-        texts = [
-            source
-            for name in settings["corpora"]
-            for source in unlabelled(places.sources({"corpus": name}))
-        ]
         with Console(stderr=True).status(f"word2vec of {', '.join(settings['corpora'])}"):
-            learn_from(texts, path, cache_dir=cache_folder() / "tokens", **given)
+            word2vec.learn_from(
+                _texts(settings, places), path, cache_dir=cache_folder() / "tokens", **given
+            )
     return path
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dlnotes.cli import run
 from dlnotes.errors import UserError
-from dlnotes.files import read_json
+from dlnotes.files import read_json, write_text
 
 ROOT = Path(__file__).parents[1]
 MODELS = {
@@ -36,6 +36,10 @@ def main(
         results: Folder of the records.
         check: Change nothing; fail if the table is not the one of the records.
     """
+    if not readme.is_file():
+        raise UserError(f"--readme: there is no file {readme}")
+    if not results.is_dir():
+        raise UserError(f"--results: there is no folder {results}")
     new = readme.read_text("utf-8")
     entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
     measured = [entry for entry in entries if "record" in entry]
@@ -56,7 +60,7 @@ def main(
     if check and new != readme.read_text("utf-8"):
         raise UserError(f"the tables in {readme} are not those of {results}: run `make results`")
     if not check:
-        readme.write_text(new, "utf-8")
+        write_text(readme, new)
 
 
 def accuracies(entries: list[dict[str, Any]]) -> str:

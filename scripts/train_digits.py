@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from dlnotes.cli import run
 from dlnotes.data.digits import Split, digits, mnist
 from dlnotes.data.download import cache_folder
 from dlnotes.errors import UserError
+from dlnotes.files import make_folder, write_json
 from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.record import provenance
@@ -47,6 +47,8 @@ def picture_grid(pictures: Tensor, titles: list[str]) -> Figure:
     side = math.isqrt(pictures.size(1))
     rows = max(1, math.ceil(len(pictures) / 10))
     figure = Figure(figsize=(10, 1.25 * rows), layout="constrained")
+    if not len(pictures):
+        figure.suptitle("none")
     for i, ax in enumerate(figure.subplots(rows, 10, squeeze=False).flat):
         ax.axis("off")
         if i < len(pictures):
@@ -113,6 +115,7 @@ def main(
     for argument, (given, known) in choices.items():
         if given not in known:
             raise UserError(f"--{argument}: {given!r} is not one of {', '.join(known)}")
+    make_folder(out)
     torch.set_num_threads(1)  # a second thread has no work at this size and only waits
     if dataset == "digits":
         training, test = digits(seed)
@@ -162,7 +165,7 @@ def main(
     board.close()
     seconds = time.perf_counter() - start
     record = {**figures, "seconds": seconds, **provenance(seed)}
-    (out / "result.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json(out / "result.json", record)
     wrong = round((1 - figures["test_accuracy"]) * len(test.y))
     print(f"test accuracy {figures['test_accuracy']:.2%}: {wrong} of {len(test.y)} wrongly read")
     print(f"look: tensorboard --logdir {out}")

@@ -19,8 +19,10 @@ from dlnotes.files import (
     check_output,
     lock,
     locked,
+    make_folder,
     parts_of,
     read_json,
+    to_json,
     write_atomically,
     write_json,
     write_text,
@@ -325,11 +327,10 @@ def test_without_locks_nothing_is_refused_and_nothing_removed(tmp_path, monkeypa
     assert left.exists()
 
 
-def test_bytes_that_are_not_utf8_come_back(tmp_path):
+def test_bytes_that_are_not_utf8_are_written_as_text(tmp_path):
     path = os.fsdecode(b"caf\xe9")
     write_json(tmp_path / "a.json", {"path": path, "other": "é→"})
-    assert read_json(tmp_path / "a.json", "") == {"path": path, "other": "é→"}
-    json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert read_json(tmp_path / "a.json", "") == {"path": r"caf\udce9", "other": "é→"}
     write_text(tmp_path / "a.yaml", yaml.safe_dump({"path": path}, allow_unicode=True))
     assert yaml.safe_load((tmp_path / "a.yaml").read_text("utf-8")) == {"path": path}
 
@@ -339,3 +340,32 @@ def test_a_folder_that_is_missing_is_not_called_damaged(tmp_path):
     for name, why in (("none", "there is no such folder"), ("file", "it is a file"), (".", "it has no a.json")):  # fmt: skip
         with pytest.raises(UserError, match=f"is no run: {why}"):
             read_json(tmp_path / name / "a.json", "is no run")
+
+
+def test_json_has_no_nan(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    value = {"a": nan, "b": [1.5, inf, {"c": (-inf, True, None, "NaN", 3)}]}
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    write_json(tmp_path / "x.json", value)
+    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)
+    assert read == {"a": None, "b": [1.5, None, {"c": [None, True, None, "NaN", 3]}]}
+    assert json.loads(to_json(nan)) is None
+    with pytest.raises(TypeError):  # no user's mistake
+        to_json({"a": {1, 2}})
+
+
+def test_a_folder_is_made_and_can_be_written_to(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, below):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match=r"cannot write to .*file.*; give another --out"):
+        make_folder(tmp_path / below)
+    assert (tmp_path / "file").read_text() == "kept"

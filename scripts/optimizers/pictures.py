@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Parameter
 
-from dlnotes.optim import BGD, MBGD, SGD, GradientDescent
+from dlnotes.data.batches import BGD, MBGD, SGD
+from dlnotes.optim import GradientDescent
 from optimizers.surfaces import RATES, SURFACES, Surface, excess
 
 mpl.use("Agg")
@@ -92,7 +93,7 @@ def draw_rates(final: dict[str, dict[str, Tensor]]) -> Figure:
     """The height at the end against the learning rate."""
     figure, panels = plt.subplots(2, 2, figsize=(13, 9), layout="constrained")
     figure.suptitle(
-        "Which learning rates work: height above the minimum after the last step "
+        "Which learning rates work: height above the minimum after the last step\n"
         "(mean of the last tenth, 1e-12 at least); a line ends where the path leaves the picture",
         fontsize=13,
     )
@@ -249,7 +250,8 @@ def draw_corpus(result: dict[str, Any], title: str) -> Figure:
 def label(axes: Axes, ends: dict[str, tuple[float, float]], colours: list[str]) -> None:
     """Names right of the picture, each joined to the end of its line."""
     screen = axes.transData + axes.transAxes.inverted()
-    points = [tuple(map(float, screen.transform(end))) for end in ends.values()]
+    # A loss of 0 is far below a logarithmic axis: its line ends at the frame.
+    points = [tuple(np.clip(screen.transform(end), 0.0, 1.0).tolist()) for end in ends.values()]
     heights = apart([point[1] for point in points], 0.058)
     lift = max(0.0, 0.02 - min(heights)) - max(0.0, max(heights) - 0.98)
     for text, point, height, colour in zip(ends, points, heights, colours, strict=True):

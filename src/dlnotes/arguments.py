@@ -19,6 +19,7 @@ import numpy as np
 from typing_extensions import Self
 
 from dlnotes.errors import UserError
+from dlnotes.files import as_path
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -80,7 +81,8 @@ Share = Annotated[float, Range(0, below=1)]
 def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Have the arguments of `function` checked by `check` before it runs.
 
-    Numbers of NumPy become Python's.
+    Numbers of NumPy become Python's. Where the annotation has a path, text becomes one and ``~`` is
+    expanded, in lists and mappings of paths as well.
 
     Raises:
         UserError: An unknown name, or a value that the annotation does not allow.
@@ -93,6 +95,13 @@ def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
         given = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
         check_names(function.__name__, "argument", given, hints)
         values = [v.item() if isinstance(v, np.generic) else v for v in args]
+        names = [name for name in signature.parameters if name != "self"]
+        skipped = len(signature.parameters) - len(names)
+        values[skipped:] = [
+            _with_paths(name, hints[name], value)
+            for name, value in zip(names, values[skipped:], strict=False)
+        ]
+        given = {name: _with_paths(name, hints[name], value) for name, value in given.items()}
         check(hints, dict(zip(signature.parameters, values, strict=False)) | given)
         return function(*values, **given)  # type: ignore[arg-type]
 
@@ -196,9 +205,37 @@ def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         hint = hints.get(name, Any)
         if not _allows(hint, value):
-            shown = " ".join(repr(value).split())
-            shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
-            raise UserError(f"{name} must be {_say(hint, value)}, not {shown}")
+            raise UserError(f"{name} must be {_say(hint, value)}, not {_shown(value)}")
+
+
+def check_fields(path: Path, found: Any, hints: Mapping[str, Any]) -> None:
+    """Require of what was read from a file the fields that it must have, see `check`.
+
+    Args:
+        path: The file, for messages.
+        found: What was read from it; it may have other fields, too.
+        hints: Annotations by name.
+
+    Raises:
+        UserError: `found` is no mapping, lacks a field, or one is not as its annotation says.
+    """
+    if not isinstance(found, Mapping):
+        raise UserError(f"{path} is damaged: it must hold a mapping, not {_shown(found)}")
+    for name in hints:
+        if name not in found:
+            raise UserError(f"{path} is damaged: {name!r} is missing")
+    try:
+        check(hints, {name: found[name] for name in hints})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    try:
+        shown = " ".join(repr(value).split())
+    except RecursionError:
+        return "a deeply nested value"
+    return shown if len(shown) <= 80 else f"{shown[:80]}…"
 
 
 def check_names(
@@ -224,6 +261,28 @@ def check_names(
             hint = f"; did you mean {near[0]!r}?" if near else ""
             names = listed or ", ".join(known)
             raise UserError(f"{what} has no {kind} {item!r}; its {kind}s are: {names}{hint}")
+
+
+def _with_paths(name: str, hint: Any, value: Any) -> Any:
+    """The same value; a copy where paths in it were given as text."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, str | Path):
+        is_path = hint is Path or (origin in (Union, types.UnionType) and Path in inner)
+        return as_path(value, name) if is_path else value
+    if origin in (Union, types.UnionType):
+        for one in inner:
+            value = _with_paths(name, one, value)
+        return value
+    if not isinstance(origin, type):
+        return value
+    if issubclass(origin, Mapping) and isinstance(value, Mapping):
+        paths = {key: _with_paths(key, inner[1], each) for key, each in value.items()}
+        return paths if any(paths[key] is not value[key] for key in value) else value
+    if issubclass(origin, Sequence) and type(value) in (list, tuple):
+        items = [_with_paths(name, inner[0], each) for each in value]
+        changed = any(new is not old for new, old in zip(items, value, strict=True))
+        return type(value)(items) if changed else value
+    return value
 
 
 def _allows(hint: Any, value: Any) -> bool:
@@ -263,7 +322,7 @@ _WORDS = {
     float: "a finite number",
     bool: "True or False",
     str: "text",
-    Path: "a pathlib.Path",
+    Path: "a path",
     types.NoneType: "None",
 }
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from dlnotes.display import TYPEWRITER, printable
 from dlnotes.errors import Terminated, UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
@@ -135,7 +135,7 @@ def endings() -> Iterator[None]:
     _fill_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=TYPEWRITER)
     code: str | int | None = 0
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = lambda message, *_: say(f"warning: {message}")
@@ -176,7 +176,7 @@ def _code(stop: KeyboardInterrupt) -> int:
 def say(line: str) -> None:
     """Print a line on standard error, if that can be written to."""
     try:
-        print(" ".join(line.split()), file=sys.stderr, flush=True)
+        print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
     except OSError:
         drop_output(sys.stderr)
 
@@ -281,24 +281,6 @@ def other_command(name: str) -> str:
     if script.suffix == ".py" and script.name != "__main__.py":
         return f"python {shlex.quote(str(script.with_name(name.replace('-', '_') + '.py')))}"
     return f"{program()} {name}"
-
-
-def console() -> Console:
-    """Where tables are printed: what people call their files and labels is shown as it is.
-
-    Brackets are no markup, colons no emoji, and numbers no decoration. Into a pipe lines are as
-    long as they have to be.
-    """
-    from rich.console import Console  # needless in most commands
-
-    class Plain(Console):
-        def on_broken_pipe(self) -> None:
-            raise  # called while the error is handled; `run` knows what to do
-
-    made = Plain(markup=False, emoji=False, highlight=False)
-    if not made.is_terminal:
-        made.width = 10_000
-    return made
 
 
 def lines(file: Path | None) -> Iterator[str]:

@@ -31,6 +31,11 @@ MOVED = {
     "dlnotes.data.tokenization.SENTENCE_END": "dlnotes.data.tokenization.SENTENCE_END_TOKEN",
     "dlnotes.data.corpora.Source": "dlnotes.data.corpora.CorpusSplit",
     "dlnotes.nn.decoding.State": "dlnotes.nn.decoding.DecoderState",
+    **{
+        f"dlnotes.optim{module}.{name}": f"dlnotes.data.batches.{name}"
+        for module in ("", ".gradient_descent")
+        for name in ("BGD", "SGD", "MBGD")
+    },
     "dlnotes.optim.conversion.State": "dlnotes.optim.conversion.ParameterState",
     "dlnotes.training.fit.State": "dlnotes.training.fit.TrainingState",
     "dlnotes.training.fit.mean_loss": "dlnotes.training.objectives.mean_loss",

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
 import shutil
 import socket
+import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from dlnotes.errors import UserError
+
+_ABANDONED = 3600.0  # seconds without a write
 
 if sys.platform != "win32":
     import fcntl
@@ -52,6 +59,23 @@ def _is_open(path: Path, number: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(number))
     except OSError:
         return False
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that a program writes to, with those above it.
+
+    Raises:
+        UserError: It cannot be made or written to.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise UserError(f"cannot write to {path}: it is no folder; give another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
 
 
 def check_different(**paths: Path | None) -> None:
@@ -224,19 +248,65 @@ def _refusal(error: Exception, file: Path) -> str | None:
     return None
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left half written.
+
+    Args:
+        folder: Where they wrote.
+        prefix: How the names begin of the files or folders that they wrote. What has been written
+            to within the last hour is somebody's, and stays.
+    """
+    for path in folder.glob(f"{glob.escape(prefix)}*"):
+        with contextlib.suppress(OSError):
+            last = max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
+            if time.time() - last > _ABANDONED:
+                remove(path)
+
+
 def write_text(path: Path, text: str) -> None:
     r"""Write text in UTF-8, atomically.
 
-    Bytes of a path that are not UTF-8 become ``\udcXX``, from which JSON and YAML make them again.
+    Bytes of a path that are not UTF-8 become ``\udcXX``.
     """
     write_atomically(
         path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace")
     )
 
 
+def to_json(value: Any) -> str:
+    """JSON that a person can read; NaN and infinities, which JSON does not have, become null."""
+    try:
+        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that a person can read, atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    r"""Write JSON, see `to_json`, atomically.
+
+    Bytes of a path that are not UTF-8 become the text ``\udcXX``: `read_json` refuses the bytes.
+    """
+    text = re.sub("[\ud800-\udfff]", lambda found: rf"\\u{ord(found[0]):04x}", to_json(value))
+    write_text(path, text + "\n")
 
 
 def sha256_of(file: IO[bytes]) -> str:
@@ -247,21 +317,143 @@ def sha256_of(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path, otherwise: str) -> Any:
-    """Read JSON.
+def as_path(path: str | Path, name: str = "path") -> Path:
+    """A path that a user gives, with ``~`` expanded.
+
+    Args:
+        path: Text or a path.
+        name: What the caller calls it, for messages.
 
     Raises:
-        UserError: The file is missing (says that its folder `otherwise`) or is not JSON.
+        UserError: `path` is something else or empty, or names the home of an unknown user.
+    """
+    if isinstance(path, Path) and not str(path).startswith("~"):
+        return path
+    if not isinstance(path, str | Path) or path == "":
+        raise UserError(f"{name} must be a path, not {path!r}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name} is {path}, but there is no such home folder") from error
+
+
+def read_file(path: Path, largest: int) -> bytes:
+    """Read a regular file as a whole.
+
+    Args:
+        path: The file.
+        largest: Most bytes that it may have.
+
+    Raises:
+        UserError: It is a folder, a pipe or a device, cannot be opened, or is larger.
+        FileNotFoundError: There is no such file.
+    """
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > largest:
+        raise UserError(f"{path} cannot be read: it has more than {largest:,} bytes")
+    return content
+
+
+def check_regular(path: Path) -> None:
+    """Require a regular file: reading a pipe or a device may never end.
+
+    Raises:
+        UserError: It is something else, or cannot be looked at.
+        FileNotFoundError: There is no such file.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(str(path)) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{str(path)!r} is no path: {error}") from error
+    if not stat.S_ISREG(mode):
+        kind = "Is a directory" if stat.S_ISDIR(mode) else "it is a pipe or a device"
+        raise UserError(f"{path} cannot be read: {kind}")
+
+
+_LARGEST_JSON = 1 << 25
+_TOO_DEEP = "it is nested too deeply"
+
+
+def read_json(path: Path, otherwise: str) -> Any:
+    """Read JSON of at most 32 MiB.
+
+    Raises:
+        UserError: The file is missing (says that its folder `otherwise`), is no regular file, is
+            too large or is not JSON; NaN, an infinity and a name that occurs twice are not, nor is
+            half of a surrogate pair, nor what is nested more than 100 times.
+    """
+    try:
+        content = read_file(path, _LARGEST_JSON)
+        found = json.loads(
+            content.decode("utf-8-sig"),
+            object_pairs_hook=_object,
+            parse_constant=_number,
+            parse_float=_number,
+            parse_int=_integer,
+        )
+        _check_values(found, escapes=b"\\u" in content)
+        return found
+    except FileNotFoundError as error:
         folder = path.parent
         why = f"it has no {path.name}" if folder.is_dir() else "there is no such folder"
         if folder.is_file():
             why = "it is a file"
         raise UserError(f"{folder} {otherwise}: {why}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except UserError:
+        raise
+    except RecursionError as error:
+        raise UserError(f"{path} is damaged: {_TOO_DEEP}") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} is damaged: it has half of a surrogate pair") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _check_values(found: Any, *, escapes: bool) -> None:
+    level = [found]
+    for _ in range(101):
+        texts = [value for value in level if isinstance(value, str)] if escapes else []
+        for value in level:
+            if isinstance(value, dict) and escapes:
+                texts += value
+        for text in texts:
+            text.encode()
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise ValueError(_TOO_DEEP)
+
+
+def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(fields)
+    if len(found) < len(fields):
+        names = [name for name, _ in fields]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"it has {twice[:60]!r} twice")
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:60]} is not a finite number")
+    return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > 100:
+        raise ValueError(f"it has an integer of {len(text):,} digits")
+    return int(text)

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from dlnotes.arguments import check_names
+from dlnotes.arguments import Seed, check, check_names, plain
 from dlnotes.data.columns import FOR_FILES, as_labels, as_texts, check_pairs
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
@@ -120,6 +120,7 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
         texts, labels = self._texts(X), as_labels(y, "y")
         y = column_or_1d(y, warn=True) if hasattr(y, "__array__") else np.array(labels)
         check_pairs(texts, labels, ("X", "y"))
+        check({"verbose": bool}, {"verbose": plain("verbose", self.verbose)})
         settings = {name: getattr(self, name) for name in _DEFAULTS}
         settings["optimizer_settings"] = settings["optimizer_settings"] or {}
         try:
@@ -198,7 +199,9 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
     def _seed(self) -> Any:
         if self.random_state is None or isinstance(self.random_state, np.random.RandomState):
             return int(check_random_state(self.random_state).randint(2**31 - 1))
-        return self.random_state
+        seed = plain("random_state", self.random_state)
+        check({"random_state": Seed}, {"random_state": seed})
+        return seed
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -169,6 +169,50 @@ def test_the_archives_files_are_checked_one_by_one(
     ]
 
 
+@pytest.mark.parametrize("poison", ["no archive", "empty", "cut", "other files", "a folder"])
+@pytest.mark.parametrize("served", ["right", "wrong"])
+def test_a_poisoned_download_is_fetched_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, poison: str, served: str
+) -> None:
+    """Nobody knows the archive's checksum, so that anything may lie in its place."""
+    train, test = stories(10), stories(2)
+    good = archive(1, train, test)
+    poisons = {
+        "no archive": b"<html>Please log in.</html>",
+        "empty": b"",
+        "cut": good[: len(good) // 2],
+        "other files": archive(2, train, test),
+    }
+    for split, text in (("train", train), ("test", test)):
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        monkeypatch.setitem(babi.SHA256, (1, split), digest)
+    for split, count in (("train", 18), ("dev", 2), ("test", 4)):
+        monkeypatch.setitem(CORPORA["babi-1"].counts, split, count)  # type: ignore[attr-defined]
+    path = tmp_path / "cache/downloads/tasks_1-20_v1-2.tar.gz"
+    path.parent.mkdir(parents=True)
+    if poison == "a folder":
+        (path / "in it").mkdir(parents=True)
+    else:
+        path.write_bytes(poisons[poison])
+    requests = []
+
+    def download(url: str, sha256: str, path: Path) -> None:
+        if not path.exists():
+            requests.append(url)
+            path.write_bytes(good if served == "right" else b"<html>Please log in.</html>")
+
+    monkeypatch.setattr("dlnotes.data.download._download", download)
+    if served == "wrong":
+        with pytest.raises(UserError, match="is not a readable archive"):
+            load("babi-1")
+        assert not path.exists()
+    else:
+        for _ in range(2):
+            assert len(Path(str(load("babi-1")["dev"])).read_text().splitlines()) == 2
+        assert path.read_bytes() == good
+    assert len(requests) == 1 + (poison == "a folder" and served == "wrong")  # that was none
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", babi.TASKS)
 def test_the_real_files(shared_data: Path, task: int) -> None:

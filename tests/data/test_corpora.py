@@ -5,19 +5,24 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import random
 import re
+import shutil
 import stat
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -639,6 +644,73 @@ def test_a_broken_archive(monkeypatch: pytest.MonkeyPatch, server: Server, tmp_p
     with pytest.raises(UserError, match="corpus imdb: damaged, or not the known format"):
         load("imdb")
     assert list((tmp_path / "cache/corpora").iterdir()) == []
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a split is gone": lambda folder: (folder / "test.tsv").unlink(),
+    "cut": lambda folder: (folder / "train.tsv").write_bytes(b"NUM\tHow"),
+    "a byte": lambda folder: write(folder / "test.tsv", "NUM\tHow Few ?\n"),
+    "no checksums": lambda folder: (folder / "SHA256SUMS").unlink(),
+    "empty checksums": lambda folder: (folder / "SHA256SUMS").write_bytes(b""),
+    "checksums of NUL": lambda folder: (folder / "SHA256SUMS").write_bytes(bytes(99)),
+    "checksums that are no text": lambda folder: (folder / "SHA256SUMS").write_bytes(b"\xff"),
+    "a folder in place of a file": lambda f: ((f / "test.tsv").unlink(), (f / "test.tsv").mkdir()),
+    "a file in place of the folder": lambda f: (shutil.rmtree(f), f.touch()),
+    "an empty folder": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_conversion_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, server: Server, damage: Callable[[Path], object]
+) -> None:
+    offer(monkeypatch, server, "trec", TREC, TREC_COUNTS)
+    folder = Path(str(load("trec")["train"])).parent
+    before, made = tree(folder), folder.stat().st_ino
+    load("trec")
+    assert folder.stat().st_ino == made  # what is whole is not made again
+    damage(folder)
+    load("trec")
+    assert tree(folder) == before
+    assert len(server.requests) == 2  # the two downloads are whole
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_several_convert_at_once(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    offer(monkeypatch, server, "trec", TREC, TREC_COUNTS)
+    folder = Path(str(load("trec")["train"])).parent
+    before = tree(folder)
+    (folder / "test.tsv").unlink()
+    together, convert = threading.Barrier(4), corpora._convert
+
+    def waiting(*arguments: Any) -> None:
+        together.wait(10)
+        convert(*arguments)
+
+    monkeypatch.setattr(corpora, "_convert", waiting)
+    monkeypatch.setattr(corpora, "track", lambda examples, **_: examples)  # rich has one bar
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: load("trec"), range(4)))
+    assert tree(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_what_a_killed_conversion_left_is_removed_when_it_is_old(
+    monkeypatch: pytest.MonkeyPatch, server: Server, tmp_path: Path
+) -> None:
+    offer(monkeypatch, server, "trec", TREC, TREC_COUNTS)
+    old, fresh = (
+        write(tmp_path / f"cache/corpora/.trec-{name}/made/train.tsv", "") for name in ("1", "2")
+    )
+    for path in (old, *old.parents[:2], *fresh.parents[:2]):
+        os.utime(path, (time.time() - 4000,) * 2)
+    load("trec")
+    assert not old.parents[1].exists()
+    assert fresh.exists()  # it is written to, though the folders above are old
 
 
 # Hostile archives

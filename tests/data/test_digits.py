@@ -92,7 +92,7 @@ def test_idx_is_read_byte_for_byte(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "No such file"),
+        (None, "there is no file"),
         (b"hello", "[Nn]ot a gzipped file"),
         (gzip.compress(b"hello world"), "not an IDX file"),
         (gzip.compress(b""), "not an IDX file"),
@@ -117,4 +117,45 @@ def test_a_bad_idx_file_is_a_users_error(tmp_path, content, message):
 def test_images_and_labels_must_be_equally_many(folder):
     write_idx(folder / "t10k-labels-idx1-ubyte.gz", torch.zeros(59, dtype=torch.uint8))
     with pytest.raises(UserError, match="t10k has 60 images and 59 labels"):
+        mnist(folder, download=False)
+
+
+IMAGES, LABELS = list(MNIST)[:2]
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        (IMAGES, torch.zeros(300, 27, 28), r"holds 300 × 27 × 28 where .* images of 28 × 28"),
+        (IMAGES, torch.zeros(300), r"holds 300 where"),
+        (IMAGES, torch.zeros(0, 28, 28), r"holds 0 × 28 × 28 where"),
+        (LABELS, torch.zeros(300, 2), r"300 images and 300 × 2 labels"),
+        (LABELS, torch.full((300,), 10), r"has a label 10; digits are 0 to 9"),
+    ],
+)
+def test_files_that_hold_something_else_are_told(folder, name, tensor, said):
+    write_idx(folder / f"{name}.gz", tensor.to(torch.uint8))
+    with pytest.raises(UserError, match=said):
+        mnist(folder, download=False)
+
+
+@pytest.mark.parametrize("damage", ["cut", "random", "block", "empty"])
+def test_damaged_gzip_is_told(folder, damage):
+    path = folder / f"{IMAGES}.gz"
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "cut": whole[: len(whole) // 2],
+            "random": b"no gzip at all",
+            "block": whole[:10] + b"\xff" * 100,
+            "empty": b"",
+        }[damage]
+    )
+    with pytest.raises(UserError, match=f"{IMAGES}.gz.*(damaged|not an IDX file)"):
+        mnist(folder, download=False)
+
+
+def test_a_missing_file_is_told_once(folder):
+    (folder / f"{LABELS}.gz").unlink()
+    with pytest.raises(UserError, match=f"^there is no file [^ ]*{LABELS}.gz$"):
         mnist(folder, download=False)

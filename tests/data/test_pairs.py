@@ -154,7 +154,7 @@ def test_what_cannot_be_used_is_told(tmp_path):
             read_pairs(bad, good)
     torn = tmp_path / "torn.gz"
     torn.write_bytes((tmp_path / "train.de.gz").read_bytes()[:-9])
-    with pytest.raises(UserError, match="not a whole gzip file"):
+    with pytest.raises(UserError, match="broken packed file"):
         read_pairs(torn, good)
     with pytest.raises(UserError, match="cannot be read"):
         read_pairs(tmp_path / "no", good)

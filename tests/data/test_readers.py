@@ -143,15 +143,15 @@ def test_what_a_folder_may_hold(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"no gzip", gzip.compress(b"cut" * 99)[:-9], b""],
-    ids=["no gzip", "cut off", "empty"],  # a gzip file holds the second in which it was made
+    [gzip.compress(b"cut" * 99)[:-9], b""],
+    ids=["cut off", "empty"],  # a gzip file holds the second in which it was made
 )
 def test_a_broken_file_in_a_folder_is_named(tmp_path, content):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.txt").write_bytes(b"x")
     (tmp_path / "a" / "2.txt.gz").write_bytes(content)
     if content:
-        with pytest.raises(UserError, match=r"a/2\.txt\.gz cannot be read: .+"):
+        with pytest.raises(UserError, match=r"a/2\.txt\.gz: broken packed file"):
             documents(tmp_path)
     (tmp_path / "a" / "2.txt.gz").unlink()
     (tmp_path / "a" / "3.txt").write_bytes(b"x\n\xff")
@@ -164,7 +164,7 @@ def test_iterables_of_pairs_and_data_frames():
     assert documents([(1, "a"), (2, "b")]) == [("1", "a"), ("2", "b")]
     assert documents(pl.DataFrame({"text": ["x"], "label": [3]})) == [("3", "x")]
     with pytest.raises(UserError, match=r"pairs \(label, text\)"):
-        documents(["just a text"])
+        documents(iter(["just a text"]))
     with pytest.raises(UserError, match=r"no column 'label'; it has \['text'\]"):
         documents(pl.DataFrame({"text": ["x"]}))
 
@@ -259,9 +259,11 @@ def test_csv_fields_that_are_empty(tmp_path):
     path.write_text("label,text\na,x\n\n,y\n")
     with pytest.raises(UserError, match=r"a\.csv:4: the record has no label"):
         documents(path)
-    path.write_text('label,text\na,"x\n"\n,\n')
-    with pytest.raises(UserError, match=r"a\.csv:4: the record has no label"):
+    path.write_text('label,text\na,"x\n"\n,\nb,y\n, z\n')
+    with pytest.raises(UserError, match=r"a\.csv:6: the record has no label"):
         documents(path)
+    path.write_text('label,text\na,"x\n"\n,\n" ",\n')  # rows that a spreadsheet leaves
+    assert documents(path) == [("a", "x\n")]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -318,30 +320,34 @@ BROKEN = {
     "not UTF-8, tsv": ("a.tsv", b"a\tx\nb\t\xe9t\xe9\n", r"a\.tsv:2: not UTF-8 \(byte 0xe9\)"),
     "not UTF-8, csv": ("a.csv", b"label,text\na,x\nb,\xe9\n", r"a\.csv:3: not UTF-8"),
     "not UTF-8, jsonl": ("a.jsonl", b'{"label":"\xe9"}\n', r"a\.jsonl:1: not UTF-8"),
-    "too few fields, tsv": ("a.tsv", b"a\tx\nb\n", r"a\.tsv:2: too few fields \(1 where 2"),
+    "too few fields, tsv": (
+        "a.tsv",
+        b"a\tx\nb\n",
+        r"a\.tsv:2: too few fields \(1 where 2 are expected\): expected label<TAB>text",
+    ),
     "too few fields, first": ("a.tsv", b"b\na\tx\n", r"a\.tsv:1: too few fields"),
     "too few fields, csv": ("a.csv", b"label,text\na,x\nb\n", r"a\.csv:3: too few fields \(1"),
     "too many fields, csv": ("a.csv", b"label,text\na,x\nb,y,z\n", r"a\.csv:3: too many fields"),
     "too few fields, chosen": (
         "b.tsv",
         b"0\t1\tlabel\ttext\nx\ty\tz\n",
-        r":2: .*\(3 where 4 are needed\)$",
+        r":2: .*\(3 where 4 are expected\)$",
     ),
     "header and too few": (
         "b.tsv",
         b"text\tlabel\nx\n",
-        r":2: too few fields \(1 where 2 are needed",
+        r":2: too few fields \(1 where 2 are expected\)$",
     ),
-    "quote within": ("a.csv", b'label,text\na,x\nb,y"z\nc,u\n', r"a\.csv:3: not CSV; check the q"),
-    "after a quote": ("a.csv", b'label,text\na,x\nb,"q"r\n', r"a\.csv:3: not CSV: ',' expected"),
-    "after blank lines": ("a.csv", b'label,text\n\na,x\n\nb,"q"r\n', r"a\.csv:5: not CSV"),
-    "in the header": ("a.csv", b'"label"s,text\na,x\n', r"a\.csv:1: not CSV: ',' expected"),
     "several text columns": (
         "d.csv",
         b"sentiment,re,view\na,x,y\n",
         "among sentiment, re, view: name",
     ),
-    "open quote": ("a.csv", b'label,text\na,x\nb,"y\n', r"a\.csv:3: not CSV"),
+    "open quote": (
+        "a.csv",
+        b'label,text\na,x\nb,"y\nc,z\n',
+        r"a\.csv:3: not CSV: a quotation mark that opens here is never closed",
+    ),
     "missing column": ("a.csv", b"klass,text\na,x\n", None),
     "other header": (
         "a.csv",
@@ -362,17 +368,20 @@ BROKEN = {
         b'{"label":"a","text":"x"}\n\n{"text":"x","z":1}\n',
         r":3: no label column 'label'; the record has: text, z \(",
     ),
-    "json null": ("a.jsonl", b'{"label":null,"text":"x"}\n', r":1: no label column 'label'"),
+    "json null": ("a.jsonl", b'{"label":null,"text":"x"}\n', r":1: the record has no label"),
     "json object": (
         "a.jsonl",
         b'{"label":"a","text":{"x":1}}\n',
-        r"a\.jsonl:1: label and text must be strings",
+        r"a\.jsonl:1: 'text' holds {'x': '1'}; label and text must be strings",
     ),
     "not marked": ("a.txt", b"__label__a x\nhello\n", r"a\.txt:2: the line does not begin with"),
     "two labels": ("a.txt", b"__label__a __label__b x\n", r"a\.txt:1: the line has several labels"),
     "not parquet": ("a.parquet", b"PAR1", r"not a readable Parquet file: .*(parquet|file)"),
-    "not gzip": ("a.tsv.gz", b"a\tx\n", "broken gzip file"),
-    "cut gzip": ("a.tsv.gz", gzip.compress(b"a\tx\n" * 9999)[:40], "broken gzip file"),
+    "cut gzip": (
+        "a.tsv.gz",
+        gzip.compress(b"a\tx\n" * 9999)[:40],
+        r"a\.tsv\.gz: broken packed file",
+    ),
 }
 
 
@@ -395,8 +404,7 @@ def test_what_is_wrong_in_a_later_block_of_csv_is_told_by_its_line(tmp_path, bla
     for wrong, message in (
         (b"b,\xe9\n", r"not UTF-8 \(byte 0xe9\)"),
         (b"b\n", r"too few fields \(1 where 2 are expected\)"),
-        (b"b,y,z\n", r"too many fields \(3 where 2 are expected\)"),
-        (b'b,"y"z\n', "not CSV: ',' expected"),
+        (b"b,y,z\n", r"too many fields \(3 where 2 are expected\): a text with ','"),
         (b",y\n", "the record has no label"),
     ):
         path.write_bytes(start + wrong + b"a,x\n")

@@ -1,6 +1,10 @@
 """Word vectors from files: each format round-trips, and what is no such file is told."""
 
+import bz2
 import gzip
+import io
+import lzma
+import zipfile
 
 import numpy as np
 import pytest
@@ -35,17 +39,41 @@ FORMATS = {
     "word2vec text": HEADER + lines(),
     "vec, with its trailing spaces": HEADER + lines(" \n"),
     "dos line breaks": HEADER.replace(b"\n", b"\r\n") + lines("\r\n"),
+    "old Mac's line breaks": (HEADER + lines()).replace(b"\n", b"\r"),
+    "blank last lines": HEADER + lines() + b"\n \n",
+    "a byte order mark": b"\xef\xbb\xbf" + HEADER + lines(),
+    "a byte order mark before glove": b"\xef\xbb\xbf" + lines(),
+    "tabs": HEADER + lines().replace(b" ", b"\t"),
+    "a tab after the word": lines().replace(b" ", b"\t", 1),
+    "two blanks": HEADER + lines().replace(b" ", b"  "),
+    "blanks before the words": HEADER + b" " + lines().replace(b"\n", b"\n "),
+    "words that are not UTF-8": HEADER.replace(b"7", b"8") + b"\xff\xfe 1 2 3 4 5\n" + lines(),
+    "a first word with blanks": b"at x@y.org 1 2 3 4 5\n" + lines(),
+    "a comment": b"# made by hand\n" + lines(),
     "word2vec binary": binary(),
     "word2vec binary, as gensim writes it": binary(b""),
 }
 
 
-@pytest.mark.parametrize("zipped", [False, True])
+def zipped(content, *names):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in names or ["glove.txt"]:
+            file.writestr(name, content)
+    return archive.getvalue()
+
+
+COMPRESSIONS = [bytes, gzip.compress, bz2.compress, lzma.compress, zipped]
+
+
+@pytest.mark.parametrize("compress", COMPRESSIONS)
 @pytest.mark.parametrize("content", FORMATS.values(), ids=FORMATS)
-def test_every_format_gives_the_rows_of_the_vocabulary(tmp_path, content, zipped, monkeypatch):
+def test_every_format_gives_the_rows_of_the_vocabulary(tmp_path, content, compress, monkeypatch):
     path = tmp_path / "any-name"
-    path.write_bytes(gzip.compress(content) if zipped else content)
-    for block in (7, 64, 1 << 20):  # words and vectors lie across the blocks
+    path.write_bytes(compress(content))
+    for head, block in ((256, 7), (300, 64), (1 << 20, 1 << 20)):
+        # Words and vectors lie across the blocks.
+        monkeypatch.setattr("dlnotes.data.vectors._HEAD_BYTES", head)
         monkeypatch.setattr("dlnotes.data.vectors._BLOCK_BYTES", block)
         read = read_vectors(path, VOCABULARY)
         assert read.ids.tolist() == [2, 4, 5, 6]
@@ -55,13 +83,35 @@ def test_every_format_gives_the_rows_of_the_vocabulary(tmp_path, content, zipped
 
 def test_words_with_spaces_and_second_vectors_are_passed_over(tmp_path):
     path = tmp_path / "glove.txt"
-    path.write_text("chip . . 1 2 3\nx 7 7 7\nchip 4 5 6\nchip 8 8 8\na 1 1 1\n")
-    with pytest.raises(UserError, match="not a file of word vectors"):
-        read_vectors(path, VOCABULARY)  # the first line decides how many numbers there are
     path.write_text("x 7 7 7\nchip . . 1 2 3\nchip 4 5 6\nchip 8 8 8\na 1 1 1\n")
     read = read_vectors(path, VOCABULARY)
     assert read.ids.tolist() == [2, 5]
     assert read.rows.tolist() == [[4, 5, 6], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("told", [6, 8])
+def test_a_first_line_that_counts_one_too_many_or_too_few_is_told(tmp_path, told):
+    """wiki-news-300d-1M-subword.vec has such a line."""
+    path = tmp_path / "wiki.vec"
+    path.write_bytes(f"{told} {E}\n".encode() + lines() + b"\n")
+    with pytest.warns(UserWarning, match=rf"wiki\.vec: the first line says {told} words, but .* 7"):
+        assert read_vectors(path, VOCABULARY).ids.tolist() == [2, 4, 5, 6]
+
+
+def test_more_words_than_the_first_line_says_are_told_in_binary_too(tmp_path):
+    path = tmp_path / "words.bin"
+    path.write_bytes(binary().replace(b"7", b"6", 1))
+    with pytest.warns(UserWarning, match=r"after the 6 words of the first line it goes on"):
+        assert read_vectors(path, VOCABULARY).ids.tolist() == [2, 4, 6]
+
+
+@pytest.mark.parametrize("header", [b"", b"3 1\n"])
+def test_vectors_of_one_number(tmp_path, header):
+    path = tmp_path / "one"
+    path.write_bytes(header + b"x 0.5\nchip 1.5\na -1e-2\n")
+    assert read_vectors(path, VOCABULARY).rows.tolist() == [[1.5], [np.float32(-1e-2)]]
+    path.write_bytes(b"2 1\nchip " + np.float32(1.5).tobytes() + b"\na " + np.float32(2).tobytes())
+    assert read_vectors(path, VOCABULARY).rows.tolist() == [[1.5], [2]]
 
 
 def test_a_vector_of_the_unknown_word_is_taken_and_of_padding_not(tmp_path):
@@ -101,17 +151,41 @@ def bin_file(path, **more):
 
 
 BAD = {
-    "empty": (b"", "is not a file of word vectors"),
+    "empty": (b"", "is empty: it has no word vectors"),
     "prose": (b"once upon a time\nthere was\n", "is not a file of word vectors"),
     "image": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 9, "is not a file of word vectors"),
-    "tabs": (lines().replace(b" ", b"\t"), "is not a file of word vectors"),
     "words alone": (b"the\ngoal\n", "is not a file of word vectors"),
     "too few numbers": (lines() + b"unseen 1 2\n", r"bad:8: 2 numbers, where others have 5"),
-    "no number": (lines() + b"unseen 1 2 3 4 five\n", "is not made of numbers"),
-    "not finite": (lines() + b"unseen 1 2 3 4 nan\n", "vector of 'unseen' is not finite"),
+    "no number": (lines() + b"unseen 1 2 3 4 five\n", "bad:8: 'five' is not a number"),
+    "not finite": (lines() + b"unseen 1 2 3 4 nan\n", "bad:8: the vector is not finite"),
     "text cut off": (HEADER + lines().split(b",")[0], r"is cut off: it has 5 of 7 words"),
     "binary cut off": (binary()[:-30], r"is cut off.* it has 5 of 7 words"),
-    "gzip cut off": (gzip.compress(lines())[:-20], "cannot be read"),
+    "gzip cut off": (gzip.compress(lines())[:-20], "broken packed file"),
+    "infinite": (lines() + b"unseen 1 2 3 4 1e99\n", "bad:8: the vector is not finite"),
+    "too many numbers": (lines() + b"unseen 1 2 3 4 5 6\n", "bad:8: 6 numbers, where others have"),
+    "another length": (
+        HEADER + b"".join(b"%d 1 2\n" % i for i in range(7)),
+        "bad:2: 2 numbers, where the first line says 5",
+    ),
+    "a decimal comma": (lines().replace(b".", b","), "bad:1: numbers with a decimal comma"),
+    "decimal commas and a header": (
+        HEADER + lines().replace(b".", b","),
+        "bad:2: numbers with a decimal comma",
+    ),
+    "a decimal comma in one line": (
+        lines() + b"unseen 1 2 3,5 4 5\n",
+        "bad:8: '3,5' is not a number",
+    ),
+    "glove cut off": (lines() + b"rare 1 2 3", "bad:8: 3 numbers, where others have 5"),
+    "no numbers": (HEADER + b"the\ngoal\n", "bad:2: 0 numbers, where the first line says 5"),
+    "no dimension": (b"7 0\n" + b"the\n" * 7, "bad:1: vectors of 0 numbers; allowed: 1 to 16,384"),
+    "huge": (b"7 99999999999\n" + lines(), "bad:1: vectors of 99,999,999,999 numbers"),
+    "many words": (b"99999999999 5\n" + lines(), "is cut off: it has 7 of 99,999,999,999 words"),
+    "many words, binary": (binary().replace(b"7", b"9" * 11, 1), "is cut off.* it has 7 of 99,999"),
+    "binary of another length": (binary().replace(b"5", b"6", 1), "is cut off|is damaged"),
+    "UTF-16": (lines().decode().encode("utf-16"), "is UTF-16; convert it"),
+    "zip of several files": (zipped(lines(), "a", "b"), "has 2 files in it .a, b."),
+    "zip cut off": (zipped(lines())[:-20], "broken packed file"),
     "no word in common": (b"x 1 2\ny 3 4\n", "has none of the vocabulary's 7 words"),
 }
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dlnotes.data import word2vec
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.documents import Documents
@@ -182,3 +183,45 @@ def test_vectors_that_are_not_finite_are_refused(monkeypatch):
 def test_a_seed_that_gensim_refuses_is_told(tmp_path):
     with pytest.raises(UserError, match=r"seed must be at least 0 and below 4,294,967,296"):
         learn(documents(1), seed=2**32)
+
+
+@pytest.mark.parametrize("tokenizer", ["basic_english", "sentences"])
+def test_rare_words_alone_are_told(tmp_path, tokenizer):
+    pairs = [("a", "lion tiger"), ("b", "lion zebra")]
+    with pytest.raises(UserError, match="min_freq is 3, but no word of the texts occurs as often"):
+        learn_from([pairs], tmp_path / "out.vec", min_freq=3, tokenizer=tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_learned_or_written_is_told_before_the_work(tmp_path, monkeypatch):
+    text, empty, link = tmp_path / "a.txt", tmp_path / "empty.txt", tmp_path / "link.vec"
+    text.write_text("lion tiger\n")
+    empty.touch()
+    link.symlink_to(text)
+    monkeypatch.setattr("dlnotes.data.word2vec.learn_vectors", None)
+    for sources, out, message in (
+        ([text], text, r"out is .*a\.txt, which is one of the texts: give another file"),
+        ([empty, text], link, r"out is .*link\.vec, which is one of the texts"),
+        ([text], tmp_path, "it is there and is no file"),
+        ([text], tmp_path / "no" / "out.vec", "there is no folder"),
+        ([text, empty], tmp_path / "out.vec", r"empty\.txt has no text"),
+    ):
+        with pytest.raises(UserError, match=message):
+            learn_from(sources, out, min_freq=1)
+    assert text.read_text() == "lion tiger\n"
+
+
+def test_a_huge_document_does_not_fill_memory(monkeypatch):
+    """Its block is read document by document, in the same order."""
+    dataset = documents(2, tokenizer="sentences")
+    whole = list(word2vec._sentences(dataset.train, 2))
+    sizes, batch = [], Documents.batch
+
+    def noting(self, indices):
+        sizes.append(len(indices))
+        return batch(self, indices)
+
+    monkeypatch.setattr(Documents, "batch", noting)
+    monkeypatch.setattr(word2vec, "_BLOCK_TOKENS", 100)
+    assert list(word2vec._sentences(dataset.train, 2)) == whole
+    assert sizes == [1] * len(dataset.train)

@@ -1,13 +1,16 @@
 """Clipping against torch's, and the names of the batch regimes."""
 
 import math
+import pickle
 
 import pytest
 import torch
 from torch.nn import Parameter
 from torch.utils.data import DataLoader, TensorDataset
 
-from dlnotes.optim import BGD, MBGD, SGD, GradientDescent, clip_grad_norm_, clip_grad_value_
+from dlnotes.data.batches import BGD, MBGD, SGD
+from dlnotes.errors import UserError
+from dlnotes.optim import GradientDescent, clip_grad_norm_, clip_grad_value_
 
 
 def parameters(scale=1.0, dtype=torch.float32):
@@ -125,12 +128,44 @@ def test_batch_regimes_shuffle_anew_each_epoch_and_by_seed():
 
 
 def test_batch_regimes_reject_what_is_not_a_data_set():
-    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
         MBGD(0, 3)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        MBGD(3, 0)
-    with pytest.raises(ValueError, match="optimizer of all batch regimes is GradientDescent"):
-        SGD(torch.nn.Linear(2, 2).parameters())
+    for size in (0, True, 2.0, "2"):
+        with pytest.raises(ValueError, match=f"batch_size must be .* at least 1, not {size!r}"):
+            MBGD(3, size)
+    for samples in (True, None, 3.0, object):
+        with pytest.raises(ValueError, match="samples must be a data set or its size, not"):
+            SGD(samples)
+
+
+OF_OPTIMIZERS = {
+    "parameters": lambda net: ((net.parameters(),), {}),
+    "with a rate": lambda net: ((net.parameters(),), {"lr": 0.1}),
+    "list": lambda net: ((list(net.parameters()),), {}),
+    "list with a rate": lambda net: ((list(net.parameters()), 0.1), {}),
+    "names": lambda net: ((list(net.named_parameters()),), {}),
+    "table": lambda net: ((dict(net.named_parameters()),), {}),
+    "groups": lambda net: (([{"params": net.parameters(), "lr": 0.1}],), {}),
+    "one": lambda net: ((net.weight,), {}),
+    "module": lambda net: ((net,), {}),
+    "by name": lambda net: ((), {"params": net.parameters(), "lr": 0.1}),
+    "momentum": lambda net: ((9,), {"momentum": 0.9}),
+}
+
+
+@pytest.mark.parametrize("case", OF_OPTIMIZERS)
+@pytest.mark.parametrize("regime", [BGD, SGD, MBGD])
+def test_a_regime_that_is_taken_for_an_optimizer_tells_which_to_use(regime, case):
+    args, options = OF_OPTIMIZERS[case](torch.nn.Linear(2, 2))
+    with pytest.raises(UserError, match=rf"^{regime.__name__} is no optimizer, but draws .*: use dlnotes.optim.GradientDescent\(params, lr=0.1\), or Momentum$"):  # fmt: skip
+        regime(*args, **options)
+
+
+def test_data_sets_are_not_taken_for_parameters():
+    for samples in ([torch.ones(2)] * 3, [("a", torch.ones(2))] * 3, "abc", range(3)):
+        assert len(SGD(samples)) == 3
+    assert len(MBGD(samples=range(3), batch_size=2)) == 2
+    assert list(pickle.loads(pickle.dumps(BGD(3)))) == [[0, 1, 2]]
 
 
 def test_the_regimes_are_one_rule_on_other_batches():

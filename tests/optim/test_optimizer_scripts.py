@@ -71,7 +71,7 @@ def test_verify_exits_with_1_when_a_row_fails(wrong, tmp_path, monkeypatch, caps
     written = json.loads((tmp_path / "rows.json").read_text())["rows"]
     (row,) = [row for row in written if not row["ok"]]
     assert row["note"] == "Adam"
-    assert math.isnan(row["difference"]) == math.isnan(wrong)
+    assert (row["difference"] is None) == math.isnan(wrong)
 
 
 def test_verify_exits_with_1_when_there_is_nothing_to_compare(monkeypatch):

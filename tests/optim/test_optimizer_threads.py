@@ -17,15 +17,15 @@ from forking import error_in_a_fork
 
 every_rule = pytest.mark.parametrize("name", OPTIMIZERS)
 
-# Not among these: zero_grad and swap_tensors in a loop, which kill torch's own steps as well, since
-# reading ``p.grad`` while another thread frees it is not safe in torch.
+# Not among these: zero_grad, swap_tensors and ``p.data = …`` in a loop, which kill torch's own steps
+# as well, since reading ``p.grad`` or ``p`` while another thread frees its memory is not safe in
+# torch (``p.data = …`` killed 43 of 60 programs with torch's steps, 3 of 60 with these).
 MEDDLERS = {
     "new gradients": "[setattr(p, 'grad', torch.ones_like(p)) for p in params]",
     "state_dict": "optimizer.state_dict()",
     "load": "optimizer.load_state_dict(saved)",
     "state forgotten": "optimizer.state.clear()",
     "another step": "optimizer.step()",
-    "fewer rows": "[setattr(p, 'data', torch.ones(n)) for p in params for n in (1000, p.numel())]",
     "groups": "optimizer.param_groups[0]['params'] = list(params); gc.collect()",
 }
 

@@ -172,4 +172,4 @@ def test_an_unknown_model_is_a_mistake_wherever_the_script_is_started(tmp_path):
     started = process("bench_models", "--models", "textcmm", cwd=tmp_path)
     _, err = started.communicate()
     assert started.returncode == 2
-    assert "not 'textcmm'" in err
+    assert "no model 'textcmm'" in err

@@ -87,7 +87,7 @@ def test_a_terminal_without_arrows_ends_nothing(tmp_path):
     given = ["--train", tmp_path / "t.tsv", "--epochs", 1, "--model-args", "buckets=9", "--out", tmp_path / "r"]  # fmt: skip
     trained = dlnotes("train", *given, env=environment)
     assert trained.returncode == 0, trained.stderr
-    assert "documents/s \\u2192 " in trained.stdout
+    assert "documents/s -> " in trained.stdout
     answer = dlnotes("predict", tmp_path / "r", "ü x", env=environment)
     assert json.loads(answer.stdout)["text"] == "ü x"
 

@@ -116,7 +116,7 @@ def test_a_type_that_does_not_fit_is_told(script, tmp_path):
         ('refit: "true"', "refit must be True or False, not 'true'"),
         ("lr: [0.1, 0.2]", r"lr must be a finite number of at least 0, not \[0.1, 0.2\]"),
         ('text_column: [text, "--refit"]', r"text_column must be text or None, not \['text'"),
-        ("boost: null", r"boost must be a tuple \(.*\), not None"),
+        ("boost: 3", r"boost must be a tuple \(.*\), not \[3\]"),
         ("seed: 010", "seed must be an integer of at least 0 and below .*, not '010'"),
         ("seed: 1:30", "seed must be an integer of at least 0 and below .*, not '1:30'"),
         ("lr: 0.1\nlr: 0.2", "has lr twice"),

@@ -9,6 +9,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from test_bad_input import told
@@ -16,6 +17,7 @@ from test_bad_input import told
 from dlnotes.commands.evaluate import _print_confusion
 from dlnotes.data.readers import read
 from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.evaluate import Metrics
 
 OLD = Path(__file__).parent / "old_runs"
 DATA = OLD / "data"
@@ -114,13 +116,20 @@ def test_the_columns_of_the_training_are_remembered(script, run, tmp_path):
     assert "label '?' does not occur" in told(given)
 
 
+def figures_of(confusion):
+    """Figures of documents with this confusion matrix."""
+    cells = np.repeat(np.arange(confusion.size), confusion.flatten())
+    labels, predictions = np.divmod(cells, len(confusion))
+    return Metrics(0.0, labels, predictions, np.ones(len(cells), np.float32), len(confusion))
+
+
 def test_many_classes_get_their_most_confused_pairs(capsys):
     names = [f"[red]class {i}[/red] :smile:" for i in range(40)]
     confusion = pl.DataFrame({str(i): [0] * 40 for i in range(40)}).to_numpy().copy()
     for i in range(40):
         confusion[i, i] = 10
     confusion[3, 5], confusion[5, 3], confusion[7, 8] = 30, 2, 10
-    _print_confusion(confusion, names)
+    _print_confusion(figures_of(confusion), names)
     out = capsys.readouterr().out
     assert "confusion matrix" not in out
     rows = re.findall(
@@ -131,9 +140,9 @@ def test_many_classes_get_their_most_confused_pairs(capsys):
         (names[7], names[8], "10", "50.0%"),
         (names[5], names[3], "2", "16.7%"),
     ]
-    _print_confusion(confusion * 0, names)
+    _print_confusion(figures_of(confusion * 0), names)
     assert "no document was misclassified" in capsys.readouterr().out
-    _print_confusion(confusion[:2, :2], ["[/b]", "x"])
+    _print_confusion(figures_of(confusion[:2, :2]), ["[/b]", "x"])
     assert "│ [/b] " in capsys.readouterr().out
 
 
@@ -156,6 +165,16 @@ def test_a_record_without_figures(script, run, case):
     spoil, message = case
     spoil(run)
     assert f"{run}: {message}" in told(script("evaluate", run))
+
+
+@pytest.mark.parametrize("loss", [float("inf"), None])
+def test_an_infinite_loss_is_no_damage(script, run, tmp_path, loss):
+    """Records have null for it, older ones Infinity; what is written is JSON."""
+    change(run, lambda r: r["test"].update(loss=loss))
+    result = script("evaluate", run, "--json", tmp_path / "f.json")
+    assert result.code == 0, result.err
+    assert re.search(r"loss inf(inite)?$", result.out, re.MULTILINE)
+    assert json.loads((tmp_path / "f.json").read_text(), parse_constant=pytest.fail)["loss"] is None
 
 
 def test_mistakes(script, run, tmp_path):

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
 
+from dlnotes.data import tokenized
 from dlnotes.optim import Adam
 
 
@@ -113,6 +115,41 @@ def test_kept_runs_are_not_trained_again(script, entry, tmp_path):
     entry("one", seeds=[0], reading={"min_freq": 2})
     assert script("reproduce", "one", *where, *kept).code == 0
     assert len(list((tmp_path / "runs").iterdir())) == 5  # other settings are another run
+
+
+def other_numbers(source, fingerprint=tokenized.fingerprint):
+    """As if the training numbers had been written anew."""
+    is_numbers = getattr(source, "name", "") == "fingerprints.json"
+    return "others" if is_numbers else fingerprint(source)
+
+
+def test_runs_and_vectors_are_kept_by_content(script, entry, files, tmp_path, monkeypatch):
+    """Another text under the same name, or code that gives other numbers, is another run."""
+    monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path / "cache"))
+    vectors = {"corpora": ["two"], "min_freq": 1, "dimensions": 5, "epochs": 1}
+    where = entry("one", model="textrnn", seeds=[0], settings={"vectors": vectors, "epochs": 1})
+    kept = tmp_path / "runs"
+
+    def run():
+        ran = script("reproduce", "one", *where, "--runs", kept)
+        assert ran.code == 0, ran.err
+        return len(list(kept.iterdir())), len(list((tmp_path / "cache" / "vectors").iterdir()))
+
+    assert run() == (1, 1)
+    assert run() == (1, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenized, "fingerprint", other_numbers)
+        assert run() == (2, 1)
+    data = tmp_path / "data" / "two"
+    data.unlink()
+    shutil.copytree(files, data)
+    assert run() == (2, 1)  # the same content
+    with (data / "train.tsv").open("a") as file:
+        file.write(f"{(data / 'train.tsv').read_text().split(chr(9))[0]}\tone more\n")
+    assert run() == (3, 2)
+    with (data / "test.tsv").open("a") as file:
+        file.write((data / "test.tsv").read_text().splitlines()[0] + " more\n")
+    assert run() == (4, 2)
 
 
 def test_an_unknown_entry_is_named(script, entry):

@@ -160,3 +160,18 @@ def test_mistakes(script, folder, tmp_path, monkeypatch):
     assert "empty is no run folder; to compare" in told(script("runs", folder / "textcnn", tmp_path / "empty"))  # fmt: skip
     monkeypatch.chdir(tmp_path / "empty")
     assert "runs is no folder" in told(script("runs"))
+
+
+def test_figures_that_are_no_numbers_are_none(script, tmp_path):
+    """Python writes NaN and Infinity into JSON, which is none then."""
+    for name, figure in {"a": 0.5, "b": float("nan"), "c": float("inf"), "d": 0.25}.items():
+        shutil.copytree(OLD / "textcnn", tmp_path / name)
+        file = tmp_path / name / "metrics.json"
+        record = json.loads(file.read_text())
+        record["test"]["accuracy"] = figure
+        file.write_text(json.dumps(record))
+    out = tmp_path / "runs.json"
+    table, _ = listed(script("runs", tmp_path, "--sort", "test-accuracy", "--json", out))
+    assert [row[0] for row in table[2:]] == ["a", "d", "b", "c"]
+    read = json.loads(out.read_text(), parse_constant=pytest.fail)
+    assert [row["test_accuracy"] for row in read] == [0.5, 0.25, None, None]

@@ -16,6 +16,7 @@ def test_train_from_vectors(script, files, tmp_path):
     out = tmp_path / "run"
     trained = script(*command, "--out", out, *own)
     assert trained.code == 0, trained.err
+    assert "vectors.vec: vectors of 2 of the vocabulary's " in trained.err
     record = json.loads((out / "metrics.json").read_text())
     assert record["pretrained"] == 2
     assert record["test"]["accuracy"] > 0.9

@@ -5,7 +5,7 @@ import inspect
 import json
 import pickle
 from collections import UserDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -65,6 +65,8 @@ def sample(
     flag: bool = False,
     name: str = "",
     path: Path | None = None,
+    source: Path | Sequence[Path] | Iterable[tuple[str, str]] = (),
+    sources: Mapping[str, Path | Sequence[Path] | Iterable[tuple[str, str]]] | None = None,
     place: torch.device | str = "cpu",
     sizes: tuple[Count, ...] = (),
     pair: tuple[float, float] = (0.0, 0.0),
@@ -105,7 +107,7 @@ BAD = {
     "norm ": ([INF, "1", False], "a finite number above 0 or None"),
     "flag": ([1, 0, None, "true", "no", 1.0], "True or False"),
     "name": ([1, None, b"x", Path("x")], "text"),
-    "path": (["x", 3], "a pathlib.Path or None"),
+    "path": ([3, b"x", ["x"]], "a path or None"),
     "sizes": ([3, "3", (0,), (1, 2.0), [True], None], "a tuple "),
     "pair": ([0.1, (0.1,), (1, 2, 3), (NAN, 0.0), "ab"], "a tuple "),
     "texts": (["abc", b"abc", 3], "a list"),
@@ -124,6 +126,30 @@ def test_what_is_not_allowed_is_named_with_what_is(name):
             sample(0, **{name: value})
         assert str(told.value).startswith(f"{name} must be {allowed}"), told.value
         assert str(told.value).endswith(f", not {' '.join(repr(value).split())}")
+
+
+def test_text_stands_for_a_path_where_there_is_one(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/anna")
+    home = Path("/home/of/anna")
+    assert sample(0, path="x/y")["path"] == Path("x/y")
+    for path in ("~/x", Path("~/x")):
+        assert sample(0, path=path)["path"] == home / "x"
+        assert sample(0, source=[path, "y"])["source"] == [home / "x", Path("y")]
+        given = sample(0, sources={"train": path, "dev": ("y",)})["sources"]
+        assert given == {"train": home / "x", "dev": (Path("y"),)}
+    assert sample("~/x", name="~/x", settings={"a": "~/x"}, texts=["~/x"])["thing"] == "~/x"
+    pairs = [("a", "b"), ["a", "b"]]
+    assert sample(0, source=pairs)["source"] is pairs
+    assert sample(0, name="~/x")["name"] == "~/x"
+    assert sample(0, texts=["~/x"])["texts"] == ["~/x"]
+    with pytest.raises(UserError, match=r"^path must be a path, not ''$"):
+        sample(0, path="")
+    with pytest.raises(UserError, match=r"^train must be a path, not ''$"):
+        sample(0, sources={"train": ""})
+    with pytest.raises(
+        UserError, match=r"^path is ~nobody-of-this-name/x, but there is no such home"
+    ):
+        sample(0, path="~nobody-of-this-name/x")
 
 
 def test_a_long_value_is_cut():

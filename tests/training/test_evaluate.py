@@ -67,7 +67,7 @@ def test_one_document_and_none():
     assert (one.accuracy, one.macro_f1, one.micro_f1) == (1.0, 1.0, 1.0)
     assert one.precision.tolist() == one.recall.tolist() == one.f1.tolist() == [0.0, 1.0, 0.0]
     nothing = np.zeros(0, np.int64)
-    none = Metrics(0.0, np.zeros((2, 2), np.int64), nothing, nothing.astype(np.float32))
+    none = Metrics(0.0, nothing, nothing, nothing.astype(np.float32), 2)
     assert (none.accuracy, none.macro_f1, none.micro_f1) == (0.0, 0.0, 0.0)
     assert none.f1.tolist() == [0.0, 0.0]
 
@@ -229,7 +229,8 @@ def test_evaluation_draws_no_random_numbers(dataset):
 
 
 def test_confusion_figure_shows_every_label_and_count():
-    figure = confusion_figure(np.array([[3, 1], [0, 12]]), ["neg", "pos"])
+    labels, predictions = np.array([0] * 4 + [1] * 12), np.array([0] * 3 + [1] * 13)
+    figure = confusion_figure(labels, predictions, ["neg", "pos"])
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["neg", "pos"]
     assert sorted(t.get_text() for t in axes.texts) == ["1", "12", "3"]

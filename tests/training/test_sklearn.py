@@ -26,6 +26,7 @@ from sklearn.utils import estimator_checks  # noqa: E402
 
 from dlnotes import TextClassifier  # noqa: E402
 from dlnotes.arguments import fields_of  # noqa: E402
+from dlnotes.data.layout import Layout  # noqa: E402
 from dlnotes.data.reading import Reading  # noqa: E402
 from dlnotes.errors import UserError  # noqa: E402
 from dlnotes.optim import Adam  # noqa: E402
@@ -136,7 +137,7 @@ def test_checks_on_numbers():
 def test_every_setting_is_a_parameter_with_its_default():
     parameters = dict(inspect.signature(TextClassifierEstimator).parameters)
     own = ["model", "model_settings", "random_state", "device", "verbose"]
-    settings = {*fields_of(Training), *fields_of(Reading)} - {"seed", "text_column", "label_column"}
+    settings = {*fields_of(Training), *fields_of(Reading)} - {"seed", *fields_of(Layout)}
     assert [*parameters][:5] == own
     assert set(parameters) == {*own, *settings}
     assert [n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY] == ["model"]
@@ -241,6 +242,10 @@ BAD = {
     "no labels": (["a", "b"], 0, "requires y to be passed, but the target y is None"),
     "lengths": (["a", "b"], ["x"], "^X and y must be equally long, not 2 and 1$"),
     "nothing": ([], [], "^X is empty: there is nothing to learn from$"),
+    "NaN among labels": (["a", "b"], np.array([1.0, np.nan]), r"^y\[1\] is nan: every label"),
+    "one label for all": (["a", "b"], "xy", r"^y must be a list of labels, not a single one, 'xy'"),
+    "one class": (["a", "b"], ["x", "x"], "only one class, 'x'"),
+    "half a character": (["a", "\ud800"], None, r"^X\[1\] is '\\ud800': character 0 is half"),
     "several labels": (["a", "b"], [[1, 0], [0, 1]], r"^y\[0\] is \[1, 0\]: every label"),
 }
 
@@ -248,9 +253,36 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_what_is_wrong_is_told_with_its_place(case):
     X, y, message = BAD[case]
-    y = {None: ["x", "y"], 0: None}.get(y, y) if not isinstance(y, list) else y
+    y = ["x", "y"] if y is None else None if isinstance(y, int) else y
     with pytest.raises(UserError, match=message):
         TextClassifierEstimator(**QUICK).fit(X, y)
+
+
+PARAMETERS = {
+    "seed text": ({"random_state": "x"}, "^random_state must be an integer of at least 0 and below"),
+    "seed negative": ({"random_state": -1}, r"^random_state must be at least 0 and below .*, not -1$"),
+    "generator": ({"random_state": np.random.default_rng(0)}, "^random_state must be an integer"),
+    "verbose": ({"verbose": None}, "^verbose must be True or False, not None$"),
+    "device": ({"device": "nonsense"}, r"^device must be auto, .*, not 'nonsense'$"),
+    "model_settings": ({"model_settings": "buckets=3"}, "^model_settings must be a mapping or None"),
+    "optimizer_settings": ({"optimizer_settings": 3}, "^optimizer_settings must be a mapping, not 3$"),
+    "epochs": ({"epochs": "1"}, "^epochs must be an integer of at least 1, not '1'$"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_parameters_that_are_wrong_are_named_as_they_were_given(case):
+    change, message = PARAMETERS[case]
+    estimator = clone(TextClassifierEstimator(**QUICK | change))
+    with pytest.raises(UserError, match=message):
+        estimator.fit(["a", "b"] * 9, ["x", "y"] * 9)
+
+
+def test_before_fit_it_says_so(columns, fitted):
+    for estimator in (TextClassifierEstimator(), clone(fitted)):
+        for call in (estimator.predict, estimator.predict_proba):
+            with pytest.raises(NotFittedError, match="is not fitted yet"):
+                call(columns[0])
 
 
 def test_what_is_not_supported_says_so(columns):

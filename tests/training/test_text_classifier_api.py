@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -15,8 +16,10 @@ import dlnotes
 from dlnotes import TextClassifier
 from dlnotes.data.columns import as_labels, as_texts
 from dlnotes.data.dataset import load_dataset
+from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.training.classifier import Ensemble, default_tokenizer
+from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.train import train_classifier
 from small import SMALL
 
@@ -252,17 +255,182 @@ NO_TEXTS = {
 }  # fmt: skip
 
 
+CALLS = ("predict", "predict_proba", "classify", "probabilities", "best", "explain")
+
+
+def asked(classifier, call, texts):
+    return classifier.best(texts, 2) if call == "best" else getattr(classifier, call)(texts)
+
+
 @pytest.mark.parametrize("case", NO_TEXTS)
 def test_what_is_no_text_is_told_with_its_place(case, classifier):
     given, message = NO_TEXTS[case]
-    for call in (
-        classifier.predict,
-        classifier.predict_proba,
-        lambda texts: TextClassifier.train(texts, ["a", "b"]),
-    ):
+    ensemble = Ensemble([classifier], [1.0], ["a"])
+    calls = [partial(asked, each, call) for each in (classifier, ensemble) for call in CALLS]
+    for call in (*calls, lambda texts: TextClassifier.train(texts, ["a", "b"])):
         with pytest.raises(UserError, match=message) as told:
             call(given)
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_call_takes_texts_in_every_form(classifier, call, form):
+    for each in (classifier, Ensemble([classifier], [1.0], ["a"])):
+        found, expected = (asked(each, call, give(ASKED)) for give in (FORMS[form], list))
+        if isinstance(found, torch.Tensor | np.ndarray):
+            assert found.tolist() == expected.tolist()
+        elif call == "best":
+            assert [one.tolist() for one in found] == [one.tolist() for one in expected]
+        else:
+            assert found == expected
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_texts_and_very_long_ones(classifier, call):
+    asked(classifier, call, [])
+    if call != "explain":  # which leaves out each of the words
+        asked(classifier, call, ["x" * 10**6, "", "goal " * 10**5, "\0"])
+
+
+def test_how_many_labels(classifier):
+    for top_k in (0, -1, 1.0, True, "2", None):
+        for call in (partial(classifier.classify, ["goal"]), partial(classifier.best, ["goal"])):
+            with pytest.raises(UserError, match=r"^top_k must be .*at least 1, not"):
+                call(top_k=top_k)
+    assert len(classifier.classify(["goal"], top_k=10**30)[0]["top"]) == 3
+
+
+DEVICES = ["nonsense", "cuda:x", "", 3, None, torch.device("cuda:99")]
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_devices_that_are_not_there(classifier, device, tmp_path):
+    classifier.save(tmp_path)
+    for call in (classifier.to, partial(TextClassifier.load, tmp_path)):
+        with pytest.raises(UserError, match=r"^device "):
+            call(device)
+    assert classifier.device == torch.device("cpu")
+    assert classifier.predict(["goal"]) == ["sport"]
+
+
+NO_FOLDERS = {
+    "empty": ("", "^folder must be a path, not ''$", None),
+    "None": (None, "^folder must be a path, not None$", None),
+    "bytes": (b"x", "^folder must be a path, not b'x'$", None),
+    "NUL": ("a\0b", "^cannot write to .*null", "is no path: .*embedded null"),
+    "half a character": ("a\ud800", "^cannot write to ", "is no path: "),
+    "a file": ("file", "^cannot write to file: File exists$", "^file is not a trained classifier of dlnotes: it has no config.json$"),
+    "below a file": ("file/x", "^cannot write to file/x: Not a directory$", "^file/x is not a trained"),
+    "long": ("x" * 300, "^cannot write to x*: File name too long$", "cannot be read: File name too long$"),
+    "a link to itself": ("loop", "^cannot write to loop: (File exists|Too many levels of symbolic links)$", "cannot be read: Too many levels"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_FOLDERS)
+def test_folders_that_are_none(classifier, case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    folder, unwritable, unreadable = NO_FOLDERS[case]
+    for each in (classifier, Ensemble([classifier], [1.0], ["a"])):
+        with pytest.raises(UserError, match=unwritable) as told:
+            each.save(folder)
+        assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match=unreadable or unwritable):
+        TextClassifier.load(folder)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_the_folder_one_is_in(classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^\. is not a trained classifier of dlnotes: it has no"):
+        TextClassifier.load(".")
+    classifier.save(".")
+    assert TextClassifier.load(".").predict(ASKED) == classifier.predict(ASKED)
+
+
+def test_paths_are_text_and_may_begin_at_home(columns, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    texts, labels = columns
+    lines = "".join(f"{label}\t{text}\n" for label, text in zip(labels, texts, strict=True))
+    (tmp_path / "mine.tsv").write_text(lines)
+    classifier = trained(columns, out="~/runs/one", epochs=1)
+    assert (tmp_path / "runs" / "one" / "metrics.json").exists()
+    assert TextClassifier.load("~/runs/one").predict(ASKED) == classifier.predict(ASKED)
+    classifier.save("~/kept")
+    assert TextClassifier.load(tmp_path / "kept").label_names == classifier.label_names
+    kept = [classifier.evaluate(path).loss for path in ("~/mine.tsv", str(tmp_path / "mine.tsv"))]
+    assert kept[0] == kept[1] == classifier.evaluate(tmp_path / "mine.tsv").loss
+    dataset = load_dataset({"train": "~/mine.tsv"}, cache_dir=str(tmp_path / "cache"))
+    assert len(dataset.train) + len(dataset.dev) == 90
+    members = load_members(["~/runs/one"], {"train": list(zip(labels, texts, strict=True))})
+    make_ensemble(members, "~/runs/both")
+    assert TextClassifier.load("~/runs/both").label_names == classifier.label_names
+
+
+def test_sources_have_names_that_are_known():
+    pairs = [("a", "x"), ("b", "y")] * 9
+    with pytest.raises(
+        UserError, match=r"load_dataset has no source 'tset'; .* did you mean 'test'"
+    ):
+        load_dataset({"train": pairs, "tset": pairs})
+    with pytest.raises(
+        UserError, match=r"must have the training documents under the name 'train'$"
+    ):
+        load_dataset({"dev": pairs})
+    with pytest.raises(UserError, match=r"expected a file, a data frame or pairs .*, not None$"):
+        load_dataset({"train": None})
+
+
+NO_ENSEMBLES = {
+    "empty": (([], [], []), "members must be one or more classifiers, not none$"),
+    "of something else": ((["a"], [1.0], ["a"]), "must be a TextClassifier, but they are: str$"),
+    "more weights": ((1, [0.5, 0.5], ["a"]), "there are 1 members, but 2 weights$"),
+    "no weights": ((1, [], ["a"]), "there are 1 members, but 0 weights$"),
+    "more names": ((1, [1.0], ["a", "b"]), "there are 1 members, but 2 names$"),
+    "half": ((1, [0.5], ["a"]), r"weights must be at least 0 and add up to 1, not \[0.5\]$"),
+    "negative": ((2, [2.0, -1.0], ["a", "b"]), "weights must be at least 0 and add up to 1"),
+    "NaN": ((1, [NAN], ["a"]), "weights must be at least 0 and add up to 1"),
+    "average": ((1, [1.0], ["a"], "votes"), "average must be one of probabilities, logits, not"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_ENSEMBLES)
+def test_ensembles_that_are_none(classifier, case):
+    (members, *rest), message = NO_ENSEMBLES[case]
+    with pytest.raises(UserError, match=message):
+        Ensemble([classifier] * members if isinstance(members, int) else members, *rest)
+
+
+NO_CLASSIFIERS = {
+    "vocabulary": ({"vocabulary": ["<pad>", "<unk>"]}, "^vocabulary must be a Vocabulary, not a list$"),
+    "labels text": ({"label_names": "ab"}, "^label_names must be a list, not 'ab'$"),
+    "a label twice": ({"label_names": ["a", "a"]}, "^label_names must be different from one another"),
+    "one label": ({"label_names": ["a"]}, "num_classes is 1; allowed: an integer of at least 2$"),
+    "hyper-parameters": ({"hyper_parameters": [1]}, r"^hyper_parameters must be a mapping, not \[1\]$"),
+    "beyond integers": ({"hyper_parameters": {"buckets": 10**30}}, r"^fasttext: buckets must be below 2\*\*31"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_CLASSIFIERS)
+def test_classifiers_that_are_none(case):
+    change, message = NO_CLASSIFIERS[case]
+    given = {
+        "model_name": "fasttext",
+        "hyper_parameters": {},
+        "vocabulary": Vocabulary(["<pad>", "<unk>"]),
+        "label_names": ["a", "b"],
+    }
+    with pytest.raises(UserError, match=message):
+        TextClassifier.create(**given | change)
+
+
+def test_a_copy_is_a_classifier_of_its_own(classifier):
+    for twin in (copy.copy(classifier), copy.deepcopy(classifier)):
+        assert twin.predict(ASKED) == classifier.predict(ASKED)
+        twin.model.output.bias.data.fill_(1e6)
+        assert twin.predict_proba(ASKED)[0, 0] != classifier.predict_proba(ASKED)[0, 0]
 
 
 NO_LABELS = {
@@ -274,9 +442,13 @@ NO_LABELS = {
     "fractions": ([0.5, 1.0], r"^labels\[0\] is 0.5: .* \(not a continuous one\)$"),
     "several": ([["x", "y"], ["x"]], r"^labels\[0\] is \['x', 'y'\]: every label"),
     "columns": (np.eye(2, dtype=int), r"^labels must be one column of labels, not of shape \(2, 2\)$"),
+    "pandas and NumPy: not a time": ([np.datetime64("2020"), np.datetime64("NaT")], r"^labels\[0\] is .*: every label"),
+    "two numbers": ([1, 1.0], r"^labels\[1\] is 1.0, but labels\[0\] is 1: all labels must be of one"),
+    "NumPy NaN": (np.array([1.0, NAN]), r"^labels\[1\] is nan: every label"),
     "two types": (["1", 1], r"^labels\[1\] is 1, but labels\[0\] is '1': all labels must be of one"),
     "bool and integer": ([1, True], r"^labels\[1\] is True, but labels\[0\] is 1: all"),
-    "half a character": (["a", "b\ud800"], r"^labels\[1\] is 'b\\ud800': every label"),
+    "half a character": (["a", "b\ud800"], r"^labels\[1\] is 'b\\ud800': character 1 is half of a"),
+    "long": (["a", "b" * 1001], r"^labels\[1\] has 1,001 characters; a label may have 1,000$"),
     "too few": (["a"], "^texts and labels must be equally long, not 2 and 1$"),
     "too many": (["a", "b", "a"], "^texts and labels must be equally long, not 2 and 3$"),
     "one class": (["a", "a"], "^the texts: only one class, 'a'; a classifier needs at least two"),

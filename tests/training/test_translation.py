@@ -5,6 +5,7 @@ import re
 import signal
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import nn
@@ -158,6 +159,65 @@ def test_several_labels_are_learned_in_the_one_loop():
     found = model.labels(dev.batch(np.arange(60)).tokens, 4)
     exact = [[c for c in row if c >= 0] == dev.classes(words) for row, words in zip(found.tolist(), dev.rows, strict=True)]  # fmt: skip
     assert np.mean(exact) > 0.9
+
+
+FORMS = {
+    "tuple": tuple,
+    "generator": iter,
+    "array": np.array,
+    "column": pl.Series,
+    "rows": lambda texts: [[text] for text in texts],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_texts_come_in_many_forms(data, form):
+    translator, texts = make(data), ["Eins zwei.", "", "drei"]
+    assert translator.translate(FORMS[form](texts)) == translator.translate(texts)
+    assert translator.write(FORMS[form](texts)) == translator.write(texts)
+    assert translator.translate(FORMS[form]([])) == []
+
+
+NO_TEXTS = {
+    "text": ("eins", "^texts must be a list of texts, not a single one, 'eins'"),
+    "None": (None, "^texts must be a list or a column of texts, not None$"),
+    "None inside": (["eins", None], r"^texts\[1\] is None: every text must be a string$"),
+    "bytes": ([b"eins"], r"^texts\[0\] is b'eins': every text"),
+    "columns": (np.array([["eins", "zwei"]]), r"^texts must be one column of texts, not of shape"),
+    "half a character": (["\ud800"], r"^texts\[0\] is '\\ud800': character 0 is half"),
+}
+
+
+@pytest.mark.parametrize("case", NO_TEXTS)
+def test_what_is_no_text_is_told(data, case):
+    texts, message = NO_TEXTS[case]
+    translator = make(data)
+    for call in (translator.translate, translator.write):
+        with pytest.raises(UserError, match=message):
+            call(texts)
+
+
+@pytest.mark.parametrize("beam", [0, -1, 1_001, 10**9, True, 2.0, "2"])
+def test_beams_have_bounds(data, beam):
+    with pytest.raises(UserError, match=r"^beam must be .*at least 1 and below 1,001, not"):
+        make(data).translate(["eins"], beam=beam)
+
+
+def test_folders_may_be_text(data, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_pairs(str(folder)).fingerprints == data.fingerprints
+    translator = make(data)
+    translator.save("~/kept")
+    assert (tmp_path / "kept" / "config.json").exists()
+    for place in ("~/kept", str(tmp_path / "kept")):
+        assert Translator.load(place).translate(["eins"]) == translator.translate(["eins"])
+    for device in ("nonsense", "", 3, None):
+        with pytest.raises(UserError, match=r"^device must be auto, cpu"):
+            Translator.load(tmp_path / "kept", device)
+        with pytest.raises(UserError, match=r"^device must be auto, cpu"):
+            translator.to(device)
+    with pytest.raises(UserError, match=r"^folder must be a path, not ''$"):
+        Translator.load("")
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,15 @@ def main() -> None:
     """Run the command that the command line names."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        width = max(map(len, COMMANDS)) + 2
-        rows = "\n".join(f"  {known:{width}}{about}" for known, about in COMMANDS.items())
+        import shutil
+        from textwrap import fill
+
+        left = max(map(len, COMMANDS)) + 4
+        width = max(left + 20, shutil.get_terminal_size().columns)
+        rows = "\n".join(
+            fill(f"  {known:{left - 2}}{about}", width, subsequent_indent=" " * left)
+            for known, about in COMMANDS.items()
+        )
         _print(
             "usage: dlnotes COMMAND [OPTIONS]\n\n"
             "Text classifiers, optimizers and activations, written from scratch in PyTorch.\n\n"

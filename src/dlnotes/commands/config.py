@@ -130,6 +130,8 @@ def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> lis
                 raise UserError(f"{file}: {name} must be a table, not {given!r}")
             found += [option, *(f"{key}={_tuple(each)}" for key, each in given.items())]
             continue
+        if given is None and typing.get_origin(types[name]) is tuple:
+            continue
         value = _typed(types[name], given)
         try:
             check({name: types[name]}, {name: value})
@@ -149,6 +151,8 @@ def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> lis
 def _typed(hint: Any, value: Any) -> Any:
     """A value of YAML as the option has it: paths, numbers such as 1e-3, numbers of columns."""
     kinds = _kinds(hint)
+    if typing.get_origin(hint) is tuple and not isinstance(value, list):
+        value = [value]  # one file where there may be several
     if isinstance(value, list):
         return [Path(each) if Path in kinds and isinstance(each, str) else each for each in value]
     if isinstance(value, str) and Path in kinds:

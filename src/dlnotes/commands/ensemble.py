@@ -7,14 +7,12 @@ from pathlib import Path
 from rich.table import Table
 
 from dlnotes.arguments import Count, checked
-from dlnotes.cli import console
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
+from dlnotes.display import console
 from dlnotes.errors import UserError
-from dlnotes.files import read_json
-from dlnotes.training.ensemble import load_members, make_ensemble
-from dlnotes.training.folder import METRICS
+from dlnotes.training.ensemble import load_members, make_ensemble, read_record
 
 
 @checked
@@ -25,9 +23,9 @@ def main(
     average: str = "probabilities",
     weights: str = "greedy",
     rounds: Count = 50,
-    train: Path | None = None,
-    dev: Path | None = None,
-    test: Path | None = None,
+    train: tuple[Path, ...] = (),
+    dev: tuple[Path, ...] = (),
+    test: tuple[Path, ...] = (),
     data_dir: Path | None = None,
 ) -> None:
     """Average trained classifiers; choose them and their weights on dev, then measure on test once.
@@ -55,7 +53,7 @@ def main(
     if train:
         sources["train"] = train
     else:
-        settings = read_json(runs[0] / METRICS, "is not a finished run")["settings"]
+        settings, _ = read_record(runs[0])
         try:
             sources |= load(settings["corpus"], data_dir=data_dir, cache_dir=cache_folder())
         except (KeyError, UserError) as error:
@@ -63,7 +61,7 @@ def main(
                 f"cannot find what {runs[0]} was trained on ({error}): give --train FILE, and "
                 "--dev FILE if it had one"
             ) from error
-    sources |= {split: path for split, path in (("dev", dev), ("test", test)) if path}
+    sources |= {split: paths for split, paths in (("dev", dev), ("test", test)) if paths}
     members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")
     _, record = make_ensemble(members, out, average=average, weights=weights, rounds=rounds)
     splits = [split for split in ("dev", "test") if split in record]

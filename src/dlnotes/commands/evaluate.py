@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from tyro.conf import arg
 
-from dlnotes.cli import console
-from dlnotes.commands.runs import look, remembered
+from dlnotes.commands.runs import given_fields, look, remembered
 from dlnotes.data.download import cache_folder
-from dlnotes.data.readers import LABEL, TEXT, read
+from dlnotes.data.layout import LABEL, TEXT, Layout
+from dlnotes.data.readers import read
 from dlnotes.data.tables import check_writable, table_format, write_table
+from dlnotes.display import console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_json
 from dlnotes.training.classifier import Classifier, TextClassifier
@@ -25,14 +27,16 @@ from dlnotes.training.folder import METRICS, check_not_of_a_run
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
 _PAIRS = 15  # most confused pairs that are shown
+_CLASSES = 50  # the most frequent classes, which are shown
+_LONGEST = 60  # characters of a label that are shown
+_MATRIX = 1000  # classes of which a file has the confusion matrix; of more it has pairs
 
 
 def main(
     run: Path,
     /,
-    test: Path | None = None,
-    text_column: str | None = None,
-    label_column: str | None = None,
+    test: tuple[Path, ...] = (),
+    layout: Annotated[Layout, arg(name="")] = Layout(),
     errors: Path | None = None,
     json: Path | None = None,
     device: str = "auto",
@@ -41,27 +45,24 @@ def main(
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
-        test: Labelled documents, in any format that dlnotes train reads. Without them the figures
-            of the run's own test documents are shown, as its record has them.
-        text_column: Name or number (from 0) of the text's column. Default: as in training.
-        label_column: Name or number (from 0) of the label's column. Default: as in training.
+        test: Labelled documents, one or more files in any format that dlnotes train reads. Without
+            them the figures of the run's own test documents are shown, as its record has them.
+        layout: Where texts and labels are. Default: as in training.
         errors: Also write the misclassified documents to this CSV file, the most confident first.
         json: Also write all figures to this file.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     if json:
         check_output(json)
-    check_different(test=test, errors=errors, json=json)
+    for file in test or [None]:
+        check_different(test=file, errors=errors, json=json)
     check_not_of_a_run(errors=errors, json=json)
     where = choose_device(device)
-    if test is None:
-        for name, given in {
-            "text-column": text_column,
-            "label-column": label_column,
-            "errors": errors,
-        }.items():
+    if not test:
+        for name, given in {**given_fields(layout), "errors": errors}.items():
             if given:
-                raise UserError(f"--{name} belongs to --test FILE; a record has no documents")
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
         if json:
             write_json(json, figures)
@@ -71,27 +72,29 @@ def main(
         check_writable(errors)
         if table_format(errors) != "csv":
             raise UserError(f"--errors: {errors} must end in .csv or .csv.gz")
-    columns = (
-        text_column or remembered(run, "text_column"),
-        label_column or remembered(run, "label_column"),
-    )
+    layout = replace(layout, **remembered(run, Layout) | given_fields(layout))
     classifier = TextClassifier.load(run, where)
     names = classifier.label_names
     measured = classifier.evaluate(
         test,
-        text_column=columns[0],
-        label_column=columns[1],
+        layout=layout,
         cache_dir=cache_folder() / "tokens",
     )
     figures = measured.summary() | {"classes": measured.per_class(names)}
-    figures["confusion"] = measured.confusion.tolist()
+    if len(names) <= _MATRIX:
+        figures["confusion"] = measured.confusion.tolist()
+    else:
+        figures["confusions"] = [
+            {"label": names[label], "predicted": names[predicted], "documents": count}
+            for label, predicted, count in measured.confusions.tolist()
+        ]
     # First the files: the reader of what is printed may go away.
     if errors:
-        write_table(errors, [_wrong(classifier, measured, test, columns)])
+        write_table(errors, [_wrong(classifier, measured, test, layout)])
     if json:
         write_json(json, figures)
     _print_figures(figures)
-    _print_confusion(measured.confusion, names)
+    _print_confusion(measured, names)
 
 
 def _recorded(run: Path) -> dict[str, Any]:
@@ -113,7 +116,8 @@ def _recorded(run: Path) -> dict[str, Any]:
     wanted = [(row.test, _FIGURES), *((each, _OF_A_CLASS) for each in rows)]
     for figures, names in wanted:
         for name in names:
-            if not isinstance(figures, dict) or not isinstance(figures.get(name), int | float):
+            found = figures.get(name, "") if isinstance(figures, dict) else ""
+            if not isinstance(found, int | float) and (name != "loss" or found is not None):
                 raise UserError(f"{run}: {METRICS} is damaged: no {name}; give --test FILE")
     return row.test
 
@@ -124,55 +128,65 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
     classes: dict[str, Any] = figures.get("classes", {})
     documents = sum(row["documents"] for row in classes.values())
+    loss = figures["loss"]  # JSON has null in the place of an infinity
     console().print(
         f"{documents:,} documents  accuracy {figures['accuracy']:.4f}  "
         f"macro-F1 {figures['macro_f1']:.4f}  micro-F1 {figures['micro_f1']:.4f}  "
-        f"loss {figures['loss']:.4f}"
+        f"loss {'infinite' if loss is None else f'{loss:.4f}'}"
     )
-    table = Table("class")
+    table = Table()
+    table.add_column("class", overflow="fold")
     for name in ("documents", "precision", "recall", "F1"):
         table.add_column(name, justify="right")
-    for label, row in sorted(classes.items(), key=lambda item: (-item[1]["documents"], item[0])):
+    rows = sorted(classes.items(), key=lambda item: (-item[1]["documents"], item[0]))
+    for label, row in rows[:_CLASSES]:
         shown = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
-        table.add_row(label, f"{row['documents']:,}", *shown)
+        table.add_row(printable(label, _LONGEST), f"{row['documents']:,}", *shown)
     console().print(table)
+    if len(rows) > _CLASSES:
+        console().print(f"The {_CLASSES} most frequent of {len(rows):,} classes; --json has all.")
 
 
-def _print_confusion(confusion: NDArray[np.int64], names: list[str]) -> None:
+def _print_confusion(measured: Metrics, names: list[str]) -> None:
     """The matrix where it fits on the screen, otherwise its largest entries beside the diagonal."""
     from rich.table import Table
 
-    matrix = Table("label \\ predicted", title="confusion matrix")
-    for name in names:
-        matrix.add_column(name, justify="right", no_wrap=True)
-    for label, counts in zip(names, confusion, strict=True):
-        matrix.add_row(label, *map(str, counts))
+    shown = [printable(name, _LONGEST) for name in names]
     out = console()
-    screen = out.width if out.is_terminal else 100
-    if len(names) <= 20 and out.measure(matrix).maximum <= screen:
-        out.print(matrix)
-        return
-    wrong = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
-    pairs = Table("label", "predicted", title="most confused")
+    if len(names) <= 20:
+        matrix = Table("label \\ predicted", title="confusion matrix")
+        for name in shown:
+            matrix.add_column(name, justify="right", no_wrap=True)
+        for label, counts in zip(shown, measured.confusion, strict=True):
+            matrix.add_row(label, *map(str, counts))
+        needed = out.measure(matrix, options=out.options.update(width=10_000)).maximum
+        if needed <= (out.width if out.is_terminal else 100):
+            out.print(matrix)
+            return
+    found = measured.confusions
+    wrong = found[found[:, 0] != found[:, 1]]
+    documents = measured.documents
+    pairs = Table(title="most confused")
+    for name in ("label", "predicted"):
+        pairs.add_column(name, overflow="fold")
     pairs.add_column("documents", justify="right")
     pairs.add_column("of the label", justify="right")
-    for label, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
-        if count := wrong[label, predicted]:
-            share = count / confusion[label].sum()
-            pairs.add_row(names[label], names[predicted], f"{count:,}", f"{share:.1%}")
+    for i in np.argsort(-wrong[:, 2], kind="stable")[:_PAIRS]:
+        label, predicted, count = wrong[i].tolist()
+        share = count / documents[label]
+        pairs.add_row(shown[label], shown[predicted], f"{count:,}", f"{share:.1%}")
     out.print(pairs if pairs.row_count else "no document was misclassified")
 
 
 def _wrong(
-    classifier: Classifier, measured: Metrics, test: Path, columns: tuple[str | None, str | None]
+    classifier: Classifier, measured: Metrics, test: tuple[Path, ...], layout: Layout
 ) -> pl.DataFrame:
     """The misclassified documents, the most confident first; read again, for they were not kept."""
     names = pl.Series(classifier.label_names)
 
     def parts() -> Iterator[pl.DataFrame]:
         start = 0
-        for frame in read(test, text_column=columns[0], label_column=columns[1]):
+        for frame in read(test, layout):
             stop = start + frame.height
             found = frame.select(
                 TEXT,
@@ -181,7 +195,9 @@ def _wrong(
                 pl.Series("probability", measured.confidence[start:stop]),
                 "line",
             )
-            yield found.filter(pl.col(LABEL) != pl.col("predicted"))
+            # Not by name: this file may write 1.0 for the label 1.
+            missed = measured.predictions[start:stop] != measured.labels[start:stop]
+            yield found.filter(pl.Series(missed))
             start = stop
 
     return pl.concat(parts()).sort("probability", descending=True, maintain_order=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import arg
 
 from dlnotes.arguments import checked
@@ -14,6 +13,7 @@ from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.word2vec import TextLearning, learn_from, unlabelled
+from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, locked
 from dlnotes.training.folder import check_not_of_a_run
@@ -51,9 +51,9 @@ def main(
             sources += unlabelled(load(name, data_dir=data_dir, cache_dir=cache_folder()))
     check_output(out)
     check_not_of_a_run(out=out)
-    console, epochs = Console(stderr=True), learning.epochs
+    terminal, epochs = console(stderr=True), learning.epochs
     lock = locked(out.with_name(f".{out.name}.lock"), f"cannot write {out}: it")
-    with lock, console.status("reading") as status:
+    with lock, terminal.status("reading") as status:
         count = learn_from(
             sources,
             out,

@@ -6,15 +6,20 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
+from tyro.conf import arg
 
 from dlnotes.arguments import Count, checked
 from dlnotes.cli import lines_at_once
-from dlnotes.commands.runs import remembered
+from dlnotes.commands.runs import given_fields, remembered
+from dlnotes.data.layout import TextLayout
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.tables import check_writable, table_format, write_table
+from dlnotes.display import UNPRINTABLE, console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_text
 from dlnotes.training.classifier import Classifier, TextClassifier
@@ -32,7 +37,7 @@ def main(
     texts: tuple[str, ...] = (),
     /,
     file: Path | None = None,
-    text_column: str | None = None,
+    layout: Annotated[TextLayout, arg(name="")] = TextLayout(),
     out: Path | None = None,
     top_k: Count | None = None,
     explain: Path | None = None,
@@ -48,9 +53,8 @@ def main(
         run: Folder that dlnotes train or dlnotes ensemble wrote.
         texts: Texts to classify.
         file: Classify a text per line (.txt), or a column of a table (.csv, .tsv, .jsonl), each
-            also .gz, or of .parquet; - is standard input.
-        text_column: Name or number (from 0) of the text's column in --file; several: 1,2.
-            Default: the column that the run was trained with, or text.
+            also packed (.gz, .bz2, .xz, .zst, .zip), or of .parquet; - is standard input.
+        layout: Where the texts are in --file. Default: as in training, or the column text.
         out: Write .jsonl or .csv, each also .gz, or .parquet.
         top_k: How many labels to give. Default 3, in --out 1. More than one are the column top
             there, in CSV label_2, probability_2 and so on.
@@ -63,10 +67,13 @@ def main(
         file = None
         if texts:
             raise UserError("give texts or --file -, not both")
+    if texts == ("-",):
+        texts = ()
     if texts and file:
         raise UserError("give texts or --file, not both")
-    if text_column and not file:
-        raise UserError("--text-column belongs to --file FILE: texts and lines have no columns")
+    if not file and (named := next(iter(given_fields(layout)), None)):
+        option = named.replace("_", "-")
+        raise UserError(f"--{option} belongs to --file FILE: texts and lines have no columns")
     if out:
         check_writable(out)
     if explain:
@@ -77,7 +84,7 @@ def main(
     with ExitStack() as stack:
         stack.enter_context(single_threaded())
         if file:
-            blocks: Iterable[Records] = _records(file, text_column, run)
+            blocks: Iterable[Records] = _records(file, layout, run)
         else:
             # Lines on the way to a file have time: there they come in larger blocks.
             given = iter([_utf8(texts)]) if texts else lines_at_once()
@@ -101,19 +108,19 @@ def main(
 # --- where texts come from ----------------------------------------------------------------------
 
 
-def _records(file: Path, text_column: str | None, run: Path) -> Iterator[Records]:
+def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
     """Records of a file, by the column that is asked for or that the run was trained with."""
-    wanted = [text_column] if text_column else [remembered(run, "text_column"), None]
+    trained = remembered(run, TextLayout)
     try:
-        return _begun(read_records(file, text_column=wanted[0]))
+        return _begun(read_records(file, replace(layout, **trained | given_fields(layout))))
     except UserError as error:
-        if len(wanted) == 1 or wanted[0] is None:
+        if layout.text_column or not trained:
             raise UserError(f"--file: {error}") from error
         try:
-            return _begun(read_records(file))
+            return _begun(read_records(file, layout))
         except UserError:
-            trained = f"the run was trained with --text-column {wanted[0]}"
-            raise UserError(f"--file: {error}; {trained}") from error
+            options = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in trained.items())
+            raise UserError(f"--file: {error}; the run was trained with {options}") from error
 
 
 def _begun(records: Iterator[Records]) -> Iterator[Records]:
@@ -166,7 +173,6 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
         yield from blocks
         return
     from rich import progress
-    from rich.console import Console
 
     columns = (
         progress.TextColumn("{task.description}", markup=False),
@@ -175,8 +181,8 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
         progress.TextColumn("{task.fields[texts]:,} texts"),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(file.name, total=1.0, texts=0)
+    with progress.Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(printable(file.name, 40), total=1.0, texts=0)
         done = 0
         for block in blocks:
             yield block
@@ -190,7 +196,11 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
 def _print(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
     """A line per text, all of them out of the door before the next block is read."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    encode = json.JSONEncoder(ensure_ascii=not unicode).encode
+    quoted = json.JSONEncoder(ensure_ascii=not unicode).encode
+
+    def encode(text: str) -> str:  # JSON allows control characters above 127, terminals obey them
+        return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted(text))
+
     labels = list(map(encode, classifier.label_names))
     probabilities, classes = (found.tolist() for found in classifier.best(texts, top_k))
     lines = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,9 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dlnotes.cli import console
+from dlnotes.arguments import fields_of
+from dlnotes.data.layout import TextLayout
+from dlnotes.display import console
 from dlnotes.errors import UserError
-from dlnotes.files import check_output, write_json
+from dlnotes.files import check_output, read_json, write_json
 from dlnotes.training.folder import (
     CHECKPOINT,
     CLASSIFIER,
@@ -120,10 +123,23 @@ def main(
         _list(rows)
 
 
-def remembered(run: Path, setting: str) -> str | None:
-    """A setting of the training by the run's record, if that is there, can be read and has it."""
-    found = look(run, "").settings.get(setting)
-    return found if isinstance(found, str) else None
+def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
+    """Where the training found texts and labels, as far as the run's record is there and says it.
+
+    Only what differs from the defaults.
+    """
+    said = look(run, "").settings
+    known = {name: said[name] for name in fields_of(layout) if isinstance(said.get(name), str)}
+    try:
+        return given_fields(layout(**known))
+    except UserError:  # the record is damaged
+        return {}
+
+
+def given_fields(layout: TextLayout) -> dict[str, Any]:
+    """The fields that differ from the defaults."""
+    default = type(layout)()
+    return {k: v for k, v in vars(layout).items() if v != getattr(default, k)}
 
 
 def is_run(folder: Path) -> bool:
@@ -145,21 +161,16 @@ def look(run: Path, name: str) -> Row:
     """Read a run's record."""
     row = Row(name)
     try:
-        text = (run / METRICS).read_text("utf-8")
+        record = read_json(run / METRICS, "is not a finished run")
         row.date = _date(run / METRICS)
-        record = json_format.loads(text)
-    except FileNotFoundError:
-        if (run / CHECKPOINT).exists():
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            row.problem = str(error).removeprefix(f"{run}{os.sep}")
+        elif (run / CHECKPOINT).exists():
             row.problem = "not finished: go on with --resume"
             row.date = _date(run / CHECKPOINT)
         else:
             row.problem = f"no {METRICS}" if run.is_dir() else "there is no such folder"
-        return row
-    except OSError as error:
-        row.problem = f"{METRICS} cannot be read: {error.strerror}"
-        return row
-    except (ValueError, RecursionError) as error:
-        row.problem = f"{METRICS} is damaged: {error}"
         return row
     settings = _get(record, "settings", dict)
     if settings is None:
@@ -188,8 +199,8 @@ def _get(record: Any, *path: Any) -> Any:
     *keys, kind = path
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
-    if kind is float and isinstance(record, int) and not isinstance(record, bool):
-        return float(record)
+    if kind is float and isinstance(record, int | float) and not isinstance(record, bool):
+        return float(record) if math.isfinite(record) else None
     return record if isinstance(record, kind) else None
 
 
@@ -222,7 +233,7 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:.4f}"
     if name in ("bleu", "seconds"):
         return f"{value:,.1f}"
-    return str(value)[:16] if name == "date" else str(value)
+    return str(value)[:16] if name == "date" else _printable(str(value))
 
 
 _TITLES = {
@@ -231,31 +242,57 @@ _TITLES = {
     "macro_f1": "macro-F1",
     "bleu": "BLEU",
 }
+# Left out where the terminal is too narrow, one after the other.
+_DISPENSABLE = ("seconds", "epochs", "date", "corpus", "macro_f1", "dev_accuracy")
 
 
 def _list(rows: Sequence[Row]) -> None:
     from rich import box
     from rich.table import Table
 
-    there = [n for n in FIELDS if n != "bleu" or any(row.bleu is not None for row in rows)]
+    out = console()
+    finished = [row for row in rows if not row.problem]
+    cells = {
+        name: [_shown(name, getattr(row, name)) for row in finished]
+        for name in FIELDS
+        if name != "bleu" or any(row.bleu is not None for row in rows)
+    }
+    widths = {name: _least_width(name, column) for name, column in cells.items()}
+    left_out = []
+    for name in _DISPENSABLE:
+        if sum(widths.values()) + 3 * len(widths) <= out.width:
+            break
+        if widths.pop(name, 0):
+            left_out.append(_TITLES.get(name, name))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in there:
+    for name, width in widths.items():
         right = name in FIGURES and name != "date"
         table.add_column(
-            _TITLES.get(name, name), justify="right" if right else "left", overflow="fold"
+            _TITLES.get(name, name),
+            justify="right" if right else "left",
+            overflow="fold",
+            min_width=width,
         )
-    for row in rows:
-        if not row.problem:
-            table.add_row(*(_shown(name, getattr(row, name)) for name in there))
+    for row in zip(*(cells[name] for name in widths), strict=True):
+        table.add_row(*row)
     if table.row_count:
-        console().print(table)
+        out.print(table)
+    if left_out:
+        out.print(f"This terminal is too narrow for {', '.join(left_out)}: see --json FILE.")
     _say_problems(rows)
+
+
+def _least_width(name: str, cells: Sequence[str]) -> int:
+    """How wide a column has to be: names may be folded, figures may not."""
+    words = _TITLES.get(name, name).split()
+    longest = max(map(len, [*words, *cells]))
+    return longest if name in FIGURES else min(longest, 16)
 
 
 def _say_problems(rows: Sequence[Row]) -> None:
     for row in rows:
         if row.problem:
-            console().print(f"{row.name}: {row.problem}", soft_wrap=True)
+            console().print(_printable(f"{row.name}: {row.problem}"), soft_wrap=True)
 
 
 def _compare(rows: Sequence[Row]) -> None:
@@ -273,7 +310,7 @@ def _compare(rows: Sequence[Row]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")
     for row in rows:
-        table.add_column(row.name, overflow="fold")
+        table.add_column(_printable(row.name), overflow="fold")
     for name in FIGURES:
         if any(getattr(row, name) is not None for row in rows):
             shown = (_shown(name, getattr(row, name)) for row in rows)
@@ -281,14 +318,20 @@ def _compare(rows: Sequence[Row]) -> None:
     table.add_section()
     for name in different:
         shown = (_cut(str(f[name])) if name in f else "–" for f in flat)
-        table.add_row(name, *shown)
+        table.add_row(_cut(name), *shown)
     console().print(table)
     if not different and len(known) > 1:
         console().print("All settings are the same.")
     _say_problems(rows)
 
 
+def _printable(text: str) -> str:
+    """The same without what a terminal would take for a command, or a table for a new line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _cut(text: str) -> str:
+    text = _printable(text)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 

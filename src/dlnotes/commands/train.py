@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
+from dlnotes.data.tables import check_writable, write_table
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
@@ -30,9 +32,9 @@ from dlnotes.training.train import train_classifier
 def main(
     model: str = "fasttext",
     corpus: str | None = None,
-    train: Path | None = None,
-    dev: Path | None = None,
-    test: Path | None = None,
+    train: tuple[Path, ...] = (),
+    dev: tuple[Path, ...] = (),
+    test: tuple[Path, ...] = (),
     data_dir: Path | None = None,
     out: Path | None = None,
     training: Annotated[Training, arg(name="")] = Training(),
@@ -44,18 +46,20 @@ def main(
     device: str = "auto",
     checkpoint_every: Natural = 0,
     resume: bool = False,
+    check_data: Path | None = None,
     config: Path | None = None,
 ) -> None:
     """Train a text classifier and measure it on the test split, once, at the end.
 
     Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng and
     yelp_polarity are downloaded), or your own files with --train and --test: CSV, TSV, JSONL,
-    Parquet, fastText's __label__ format, each also .gz, or a folder with a sub-folder per class.
+    fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet, or a folder
+    with a sub-folder per class.
 
     Args:
         model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet.
         corpus: Name of a corpus. Default bbc when --train is not given.
-        train: Your own training documents.
+        train: Your own training documents, one or more files.
         dev: Your own dev documents; without them a part of the training documents is cut off.
         test: Your own test documents.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
@@ -71,6 +75,8 @@ def main(
         checkpoint_every: Updates between two checkpoints within an epoch; 0: a minute, or more
             where writing them would take more than 5 % of the time.
         resume: Go on with the run in --out, bit for bit, after an interruption.
+        check_data: List documents that stand in several splits, and equal texts with different
+            labels, in this file (.csv, .jsonl or .parquet).
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
     """
     if bootstrap and boost:
@@ -83,9 +89,9 @@ def main(
         with config_file.named(config):
             raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
     if train:
-        name = train.name.split(".")[0]
+        name = train[0].name.split(".")[0]
         own = {"train": train, "dev": dev, "test": test}
-        sources: dict[str, Source] = {split: path for split, path in own.items() if path}
+        sources: dict[str, Source] = {split: paths for split, paths in own.items() if paths}
     else:
         name = corpus or "bbc"
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
@@ -93,6 +99,8 @@ def main(
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
         training = training.with_optimizer_args(optimizer_args)
+    if check_data:
+        check_writable(check_data)
     # As they are seen from any folder: a run and its repeat have the same settings.
     training = replace(training, vectors=_absolute(training.vectors))
     boost = tuple(run.absolute() for run in boost)
@@ -100,17 +108,24 @@ def main(
     reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
     dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
+    duplicates = dataset.duplicates(test=check_data is not None)
+    if check_data:
+        write_table(check_data, [duplicates.table()])
+    if found := duplicates.summary():
+        hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
+        print(f"note: {found} ({hint})", file=sys.stderr)
     if boost:
         members = ensemble.load_members(boost, sources, cache_dir=cache)
         split_by = ensemble.dev_split(asdict(reading) | {"seed": seed}, dataset.fingerprints)
         dataset = ensemble.boost(dataset, members, split_by, seed)
     elif bootstrap:
         dataset = ensemble.bootstrap(dataset, seed)
-    files = {"train": train, "dev": dev, "test": test, "data_dir": data_dir}
+    files = {"train": train, "dev": dev, "test": test}
     options = {
         "model": model,
         "corpus": None if train else name,
-        **{option: path and path.absolute() for option, path in files.items()},
+        **{split: [path.absolute() for path in paths] for split, paths in files.items()},
+        "data_dir": data_dir and data_dir.absolute(),
         "model_settings": model_settings,
         **asdict(training),
         **asdict(reading),
@@ -141,6 +156,10 @@ def main(
                 f"{split:4}  accuracy {figures['accuracy']:.4f}  macro-F1 {figures['macro_f1']:.4f}"
                 f"  ({record['documents'][split]:,} documents)"
             )
+    if not check_data and dataset.has_test:
+        shared = dataset.duplicates(test=True).shared["test"]
+        if shared:
+            print(f"note: test documents that train or dev has: {shared:,}", file=sys.stderr)
     print(f"{record['seconds']:.1f} s, {record['documents_per_second']:,.0f} documents/s → {out}")
     where = f"./{out}" if str(out).startswith("-") else str(out)
     predict = f"{other_command('predict')} {shlex.quote(where)}"

@@ -15,6 +15,7 @@ from dlnotes.cli import told_how_to_go_on
 from dlnotes.commands import config as config_file
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
 from dlnotes.data.reading import PairReading
+from dlnotes.display import printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_json
 from dlnotes.models import TRANSLATORS
@@ -135,7 +136,7 @@ def translate(
         for text in translator.translate(
             batch, beam=beam, max_length=max_length, length_penalty=length_penalty
         ):
-            print(text, flush=True)
+            print(printable(text), flush=True)
 
 
 def score(

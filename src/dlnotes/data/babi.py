@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from dlnotes.arguments import checked
 from dlnotes.data.tokenization import QUESTION_TOKEN
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
@@ -93,6 +94,7 @@ def read_questions(lines: Iterable[str]) -> Iterator[Question]:
         yield Question(story, tuple(sentences), text.strip(), answer.strip(), numbers)
 
 
+@checked
 def read_file(path: Path) -> list[Question]:
     """Read the questions of a file, which may be gzipped.
 

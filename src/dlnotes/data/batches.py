@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sized
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.utils.data import Sampler
+from typing_extensions import Self
 
 from dlnotes.errors import UserError
 
@@ -69,13 +75,122 @@ class BatchSampler:
         return batches
 
 
-def by_length(lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
-    """Batches for evaluation: sorted by length, each of at most `batch_tokens` padded tokens."""
+def by_length(
+    lengths: NDArray[np.int64], batch_tokens: int, most: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Batches for evaluation: sorted by length, each of at most `batch_tokens` padded tokens.
+
+    Args:
+        lengths: Length of every document in tokens, shape (documents,).
+        batch_tokens: See above; a document that is longer is a batch by itself.
+        most: Documents in a batch at most.
+    """
     order = np.argsort(lengths, kind="stable")[::-1]
     batches, start = [], 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
-        stop = start + max(1, batch_tokens // longest)
+        stop = start + max(1, min(batch_tokens // longest, most or len(order)))
         batches.append(order[start:stop])
         start = stop
     return batches
+
+
+class MBGD(Sampler[list[int]]):
+    """Mini-batch gradient descent: every update uses ``batch_size`` samples.
+
+    One rule, ``dlnotes.optim.GradientDescent``, serves all regimes of the notes; what differs is
+    the samples behind a gradient, so a regime is a batch sampler::
+
+        loader = DataLoader(dataset, batch_sampler=MBGD(dataset, batch_size=32))
+
+    Every epoch goes through all samples in a new order; the last batch may be smaller.
+
+    Args:
+        samples: The data set, or the number of its samples.
+        batch_size: Samples of an update, >= 1.
+        generator: Source of the order; by default torch's own.
+
+    Raises:
+        UserError: There are no samples, they are a model's parameters, an argument is one of an
+            optimizer, or ``batch_size`` is below 1.
+    """
+
+    def __new__(cls, samples: Any = None, *_: Any, **given: Any) -> Self:
+        """Refuse what is meant for an optimizer, before ``__init__`` raises a TypeError."""
+        of_optimizers = [name for name in given if name not in ("batch_size", "generator")]
+        if "samples" not in given and (of_optimizers or _are_parameters(samples)):
+            raise UserError(
+                f"{cls.__name__} is no optimizer, but draws the samples of each update: use "
+                "dlnotes.optim.GradientDescent(params, lr=0.1), or Momentum"
+            )
+        return super().__new__(cls)
+
+    def __init__(
+        self, samples: Sized | int, batch_size: int, *, generator: torch.Generator | None = None
+    ) -> None:
+        if isinstance(samples, bool) or not isinstance(samples, int | Sized):
+            raise UserError(f"samples must be a data set or its size, not {samples!r}")
+        self.samples = samples if isinstance(samples, int) else len(samples)
+        if self.samples < 1:
+            raise UserError(f"samples must be at least 1, not {self.samples}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise UserError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
+        self.batch_size = batch_size
+        self.generator = generator
+
+    def __len__(self) -> int:
+        """Updates of an epoch."""
+        return -(-self.samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of one epoch, as lists of indices."""
+        order = torch.randperm(self.samples, generator=self.generator)
+        return (batch.tolist() for batch in order.split(self.batch_size))
+
+
+class BGD(MBGD):
+    """Batch gradient descent: every update uses all samples, in their order.
+
+    Args:
+        samples: The data set, or the number of its samples.
+
+    Raises:
+        UserError: As of `MBGD`.
+    """
+
+    def __init__(self, samples: Sized | int) -> None:
+        super().__init__(samples, 1)
+        self.batch_size = self.samples
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The one batch."""
+        yield list(range(self.samples))
+
+
+class SGD(MBGD):
+    """Stochastic gradient descent: every update uses one sample, in a new order each epoch.
+
+    Args:
+        samples: The data set, or the number of its samples.
+        generator: Source of the order; by default torch's own.
+
+    Raises:
+        UserError: As of `MBGD`.
+    """
+
+    def __init__(self, samples: Sized | int, *, generator: torch.Generator | None = None) -> None:
+        super().__init__(samples, 1, generator=generator)
+
+
+def _are_parameters(samples: Any) -> bool:
+    """Whether these are what an optimizer takes: parameters, pairs with their names, or groups."""
+    if isinstance(samples, torch.nn.Module | torch.nn.Parameter | Iterator):
+        return True  # an iterator is no data set
+    if not isinstance(samples, list | tuple | set | dict):
+        return False
+    first = next(iter(samples.values() if isinstance(samples, dict) else samples), None)
+    if isinstance(first, Mapping):
+        return "params" in first
+    if isinstance(first, tuple):
+        return any(isinstance(one, torch.nn.Parameter) for one in first)
+    return isinstance(first, torch.nn.Parameter)

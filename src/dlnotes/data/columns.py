@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from dlnotes.arguments import fields_of
 from dlnotes.data.dataset import Dataset, Label, load_dataset
-from dlnotes.data.readers import LABEL, TEXT
+from dlnotes.data.layout import LABEL, TEXT, Layout
+from dlnotes.data.readers import LONGEST_LABEL
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 
-FOR_FILES = ("text_column", "label_column")
+FOR_FILES = tuple(fields_of(Layout))
 """Fields of `Reading` that say something of files alone."""
 
 
@@ -33,13 +35,7 @@ def as_texts(values: Any, name: str = "texts") -> list[str]:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise UserError(f"{name}[{i}] is {_shown(text)}: every text must be a string")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"{name}[{i}] is {_shown(text)}: character {error.start} is half of a surrogate "
-                "pair, which UTF-8 cannot hold"
-            ) from error
+        _check_encodes(text, f"{name}[{i}]")
     return [str.__str__(text) for text in texts]  # NumPy's strings become Python's
 
 
@@ -57,6 +53,12 @@ def as_labels(values: Any, name: str = "labels") -> list[Label]:
     labels: list[Label] = []
     for i, given in enumerate(_items(values, name, "labels")):
         label = _label(given)
+        if isinstance(given, str):
+            _check_encodes(given, f"{name}[{i}]")
+            if len(given) > LONGEST_LABEL:
+                raise UserError(
+                    f"{name}[{i}] has {len(given):,} characters; a label may have {LONGEST_LABEL:,}"
+                )
         if label is None:
             raise UserError(
                 f"{name}[{i}] is {_shown(given)}: every label must be a string that is not blank, "
@@ -166,7 +168,7 @@ def _label(value: Any) -> Label | None:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, str):
-        return str.__str__(value) if value.strip() and _encodes(value) else None
+        return str.__str__(value) if value.strip() else None
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -175,12 +177,14 @@ def _label(value: Any) -> Label | None:
     return value if isinstance(value, float) and value.is_integer() else None
 
 
-def _encodes(text: str) -> bool:
+def _check_encodes(text: str, name: str) -> None:
     try:
         text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{name} is {_shown(text)}: character {error.start} is half of a surrogate pair, which "
+            "UTF-8 cannot hold"
+        ) from error
 
 
 def _shown(value: Any) -> str:

@@ -40,12 +40,15 @@ import polars as pl
 from rich.console import Console
 from rich.progress import track
 
+from dlnotes.arguments import checked
 from dlnotes.data import babi
 from dlnotes.data.download import BROKEN, archive_members, cache_folder, fetch
-from dlnotes.data.readers import LABEL, TEXT, read
+from dlnotes.data.layout import LABEL, TEXT
+from dlnotes.data.readers import read
 from dlnotes.data.splits import stratified_split
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
+from dlnotes.files import remove, remove_abandoned, sha256_of
 
 __all__ = ["CORPORA", "Corpus", "CorpusSplit", "File", "load"]
 
@@ -62,6 +65,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # would break the lines and fields of 
 
 UNSUP = "unsup"  # the split of texts without labels
 
+_SUMS = "SHA256SUMS"  # in a folder of converted files, as sha256sum writes it
+
 CONVERSION = 2  # raise when an `examples` function changes: older conversions are then left alone
 
 
@@ -70,7 +75,7 @@ class File:
     """A file to download: its name in the cache, checksum, and the addresses to try in turn.
 
     The checksum is empty where only those of an archive's members are known; `Corpus.examples`
-    compares them then.
+    compares them then, and a file that it refuses is deleted.
     """
 
     name: str
@@ -94,6 +99,7 @@ class Corpus:
     files: tuple[File, ...] = ()
 
 
+@checked
 def load(
     name: str,
     *,
@@ -254,8 +260,46 @@ def _converted(name: str, corpus: Corpus, cache_dir: Path, data_dir: Path | None
     """Return the folder with a file in the project's format for each split; make it if needed."""
     key = hashlib.sha256("".join([str(CONVERSION), *(f.sha256 for f in corpus.files)]).encode())
     folder = cache_dir / "corpora" / f"{name}-{key.hexdigest()[:8]}"
-    if folder.is_dir():
+    if _is_whole(folder, corpus):
         return folder
+    # Where no checksum is known, what is in the cache may be anything.
+    unchecked = [cache_dir / "downloads" / f.name for f in corpus.files if not f.sha256]
+    again = any(path.exists() for path in unchecked)
+    while True:
+        try:
+            _download_and_convert(name, corpus, folder, cache_dir, data_dir)
+            return folder
+        except UserError as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, BROKEN):
+                raise  # a full disk, say: the downloads are not to blame
+            for path in unchecked:
+                remove(path)
+            if not again:
+                raise
+            again = False
+
+
+def _is_whole(folder: Path, corpus: Corpus) -> bool:
+    """Whether the files of all splits are there, and as they were written."""
+    try:
+        lines = (folder / _SUMS).read_text("utf-8").splitlines()
+        sums = {line[66:]: line[:64] for line in lines}
+        return sums == _sums(_place(folder, split) for split in corpus.counts)
+    except (OSError, ValueError):
+        return False
+
+
+def _sums(files: Iterable[Path]) -> dict[str, str]:
+    found = {}
+    for path in files:
+        with path.open("rb") as file:
+            found[path.name] = sha256_of(file)
+    return found
+
+
+def _download_and_convert(
+    name: str, corpus: Corpus, folder: Path, cache_dir: Path, data_dir: Path | None
+) -> None:
     try:
         paths = [fetch(f.urls, f.sha256, cache_dir / "downloads" / f.name) for f in corpus.files]
     except UserError as error:
@@ -274,12 +318,12 @@ def _converted(name: str, corpus: Corpus, cache_dir: Path, data_dir: Path | None
         raise UserError(f"corpus {name}: damaged, or not the known format: {error}") from error
     except OSError as error:
         raise _unwritable(cache_dir, error) from error
-    return folder
 
 
 def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> None:
     """Write the examples, one at a time, to files that appear all together or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder.parent, f".{name}-")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as temporary:
         made = Path(temporary) / folder.name
         made.mkdir()
@@ -297,11 +341,16 @@ def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> 
                 console=Console(stderr=True),
             ):
                 files[split].write(f"{text}\n" if split == UNSUP else f"{label}\t{text}\n")
+        sums = _sums(_place(made, split) for split in corpus.counts)
+        listed = "".join(f"{digest}  {file}\n" for file, digest in sums.items())
+        (made / _SUMS).write_text(listed, "utf-8")
         try:
             made.rename(folder)
         except OSError:
-            if not folder.is_dir():  # otherwise another process was faster
-                raise
+            if _is_whole(folder, corpus):  # another process was faster
+                return
+            folder.rename(Path(temporary) / "damaged")
+            made.rename(folder)
 
 
 def _unwritable(cache_dir: Path, error: OSError) -> UserError:
@@ -446,7 +495,6 @@ def _babi(paths: Sequence[Path], task: int) -> Iterator[Example]:
         if match := pattern.search(name):
             content = file.read()
             if hashlib.sha256(content).hexdigest() != babi.SHA256[task, match[1]]:
-                paths[0].unlink()
                 raise UserError(f"{paths[0]}: wrong checksum of its file {name} (deleted)")
             questions = list(babi.read_questions(io.StringIO(content.decode())))
             parts = {"test": questions}

@@ -14,16 +14,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.arguments import Seed, checked
+from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents
-from dlnotes.data.readers import Source, check_readable
-from dlnotes.data.reading import Reading
+from dlnotes.data.duplicates import Duplicates, Part, find
+from dlnotes.data.readers import Source, check_readable, files_of
+from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.splits import stratified_split
+from dlnotes.data.streams import inner_suffix
 from dlnotes.data.tokenization import MARKS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 
+_SPLITS = ("train", "dev", "test", "unsup")
 Label = str | int | float | bool
 """What a label may be: what JSON keeps as it is."""
 
@@ -54,6 +57,7 @@ class Dataset:
     _test: Source | None = field(repr=False)
     _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
     _whole_vocabulary: Callable[[], Vocabulary] = field(repr=False)
+    _parts: dict[str, Part] = field(repr=False)
 
     @property
     def tokenizer(self) -> str:
@@ -63,7 +67,7 @@ class Dataset:
     @property
     def max_tokens(self) -> int | None:
         """Longer documents are read up to here."""
-        return self.reading.max_tokens
+        return self.reading.most_tokens
 
     @property
     def has_test(self) -> bool:
@@ -77,6 +81,21 @@ class Dataset:
         dev = both.take(np.arange(len(self.train), len(both)))
         return replace(self, train=both, dev=dev, vocabulary=vocabulary)
 
+    def duplicates(self, *, test: bool = False) -> Duplicates:
+        """Documents that stand in several splits, or that have several labels.
+
+        Args:
+            test: Look at the test split, too, for which it is read.
+
+        Raises:
+            UserError: The test split is unreadable.
+        """
+        parts = self._parts
+        if test and self._test is not None:
+            texts = self._tokenize(self._test)
+            parts = {**parts, "test": (texts, np.arange(len(texts)))}
+        return find(parts)
+
     def read_test(self) -> Documents:
         """Read the test split; to be done once, when training is over.
 
@@ -87,7 +106,9 @@ class Dataset:
             raise UserError("the data set has no test split; give one with --test FILE")
         texts = self._tokenize(self._test)
         self.fingerprints["test"] = texts.fingerprint
-        return Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        documents = Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        _tell_cut(self.reading, documents)
+        return documents
 
 
 @checked
@@ -118,8 +139,12 @@ def load_dataset(
         settings: Fields of `reading` to override.
 
     Raises:
-        UserError: What reading raises; fewer than two classes; too few documents.
+        UserError: No ``train``, or a source of another name; what reading raises; fewer than two
+            classes; too few documents.
     """
+    check_names("load_dataset", "source", sources, _SPLITS)
+    if "train" not in sources:
+        raise UserError("sources must have the training documents under the name 'train'")
     if seed is not None:
         warnings.warn("seed of load_dataset is now split_seed", DeprecationWarning, stacklevel=3)
         settings = {"split_seed": seed, **settings}
@@ -128,23 +153,20 @@ def load_dataset(
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed)
 
     def read(source: Source) -> TokenizedTexts:
-        return tokenize(
-            source,
-            tokenizer,
-            text_column=reading.text_column,
-            label_column=reading.label_column,
-            cache_dir=cache_dir,
-        )
+        return tokenize(source, tokenizer, reading, cache_dir=cache_dir)
 
     test = sources.get("test")
-    if isinstance(test, Path):
-        check_readable(test)  # now, rather than when training is over
+    for file in files_of(test):
+        check_readable(file)  # now, rather than when training is over
     texts = read(sources["train"])
     if len(texts.label_names) < 2:
         raise UserError(
             f"{texts.name}: only one class, {texts.label_names[0]!r}; "
             "a classifier needs at least two (is the right column the label?)"
         )
+    if reading.header == "auto":
+        _warn_of_header(texts)
+    _warn_of_classes(texts)
     labels = list(labels or texts.label_names)
     if len(set(labels)) < len(labels):
         raise UserError(f"labels must be different from one another, not {labels}")
@@ -165,7 +187,11 @@ def load_dataset(
                 f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
             ) from error
         if not len(train_indices) or not len(dev_indices):
-            raise UserError(f"{texts.name}: {len(texts)} documents are too few to cut a dev split")
+            raise UserError(
+                f"{texts.name}: {len(texts):,} documents of {len(texts.label_names):,} classes are "
+                "too few to cut a dev split: each class needs two documents, or there must be dev "
+                f"documents (--dev FILE){_DOUBT * _is_doubtful(texts)}"
+            )
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
 
@@ -185,11 +211,13 @@ def load_dataset(
     train_part, dev_part = (texts, train_indices), (dev_texts, dev_indices)
     built = vocabulary_of(train_part)
     view = partial(
-        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.max_tokens
+        Documents, vocabulary=built, label_names=label_names, max_tokens=reading.most_tokens
     )
+    train, dev = view(texts, indices=train_indices), view(dev_texts, indices=dev_indices)
+    _tell_cut(reading, train, dev)
     return Dataset(
-        train=view(texts, indices=train_indices),
-        dev=view(dev_texts, indices=dev_indices),
+        train=train,
+        dev=dev,
         vocabulary=built,
         label_names=label_names,
         labels=labels,
@@ -206,8 +234,55 @@ def load_dataset(
         _test=test,
         _tokenize=read,
         _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
+        _parts={"train": train_part, "dev": dev_part},
     )
 
 
 def _digest(vocabulary: Vocabulary) -> str:
     return hashlib.sha256("\n".join(vocabulary.tokens).encode()).hexdigest()
+
+
+_DOUBT = "; is the right column the label? (choose with --label-column)"
+
+
+def _is_doubtful(texts: TokenizedTexts) -> bool:
+    """Whether there are so many classes that the labels may be texts."""
+    return 2 * len(texts.label_names) > len(texts)
+
+
+def _warn_of_classes(texts: TokenizedTexts) -> None:
+    if _is_doubtful(texts) and len(texts) > 9:
+        warnings.warn(
+            f"{texts.name}: {len(texts.label_names):,} classes for {len(texts):,} documents"
+            f"{_DOUBT}",
+            stacklevel=4,
+        )
+
+
+def _warn_of_header(texts: TokenizedTexts) -> None:
+    """A first line that names columns differently from what is expected has become a document."""
+    counts = np.bincount(texts.labels)
+    if counts.max() == 1:
+        return
+    first = 0
+    for name, end in texts.files:
+        table = inner_suffix(Path(name)) in (".csv", ".tsv")
+        if table and texts.lines[first] == 1 and counts[texts.labels[first]] == 1:
+            label = texts.label_names[texts.labels[first]]
+            warnings.warn(
+                f"{texts.where(first)}: the label {label!r} occurs nowhere else: if this line has "
+                "the names of the columns, give --header yes, if not, --header no",
+                stacklevel=4,
+            )
+        first = end
+
+
+def _tell_cut(reading: Reading, *splits: Documents) -> None:
+    """Warn of documents that are cut without having been asked for it."""
+    cut = sum(documents.cut for documents in splits)
+    if cut and reading.max_tokens is None:
+        warnings.warn(
+            f"{cut:,} of {sum(map(len, splits)):,} documents are longer than {MAX_TOKENS:,} tokens "
+            "and are cut there; another limit: --max-tokens, 0 for none",
+            stacklevel=3,
+        )

@@ -1,6 +1,8 @@
 """Images of handwritten digits: scikit-learn's 1,797, and MNIST's 70,000."""
 
 import gzip
+import math
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlnotes.arguments import checked
 from dlnotes.data.download import fetch
 from dlnotes.errors import UserError
 
@@ -47,6 +50,7 @@ def digits(seed: int = 0) -> tuple[Split, Split]:
     return Split(x[:1437], y[:1437]), Split(x[1437:], y[1437:])
 
 
+@checked
 def mnist(folder: Path, download: bool = True) -> tuple[Split, Split]:
     """Return MNIST's 28 × 28 digits: 60,000 to train with and 10,000 to test with.
 
@@ -64,14 +68,27 @@ def mnist(folder: Path, download: bool = True) -> tuple[Split, Split]:
     x, y, x_test, y_test = (read_idx(folder / f"{name}.gz") for name in MNIST)
     splits = Split(x, y), Split(x_test, y_test)
     for (images, labels), name in zip(splits, ("train", "t10k"), strict=True):
-        if len(images) != len(labels):
-            raise UserError(f"{folder}: {name} has {len(images)} images and {len(labels)} labels")
+        if images.shape[1:] != (28, 28) or not len(images):
+            raise UserError(
+                f"{folder}: {name} holds {_sizes(images)} where there must be images of 28 × 28"
+            )
+        if labels.shape != images.shape[:1]:
+            raise UserError(
+                f"{folder}: {name} has {len(images)} images and {_sizes(labels)} labels"
+            )
+        if int(labels.max()) > 9:
+            raise UserError(f"{folder}: {name} has a label {int(labels.max())}; digits are 0 to 9")
     return (
         Split(x.flatten(1).float() / 255, y.long()),
         Split(x_test.flatten(1).float() / 255, y_test.long()),
     )
 
 
+def _sizes(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape)) or "one number"
+
+
+@checked
 def read_idx(path: Path) -> Tensor:
     """Read a gzipped IDX file of bytes: 0, 0, 8, the number of dimensions, their sizes, the data.
 
@@ -80,13 +97,17 @@ def read_idx(path: Path) -> Tensor:
     """
     try:
         raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged, or no gzip file: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
         raise UserError(f"{path}: not an IDX file of bytes")
     start = 4 + 4 * raw[3]
     shape = tuple(np.frombuffer(raw, ">u4", raw[3], 4).tolist())
     data = np.frombuffer(raw, np.uint8, offset=start)
-    if data.size != np.prod(shape, dtype=np.int64):
+    if data.size != math.prod(shape):
         raise UserError(f"{path}: {data.size} bytes of data, but its header says {shape}")
     return torch.from_numpy(data.reshape(shape).copy())

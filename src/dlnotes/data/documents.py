@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,8 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dlnotes.arguments import Count, check
+from dlnotes.data.tokenization import MARKS, QUESTION_TOKEN
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import PAD, Vocabulary
 from dlnotes.errors import UserError
@@ -49,7 +52,12 @@ class Documents:
         vocabulary: Gives every token its id.
         label_names: Label of each class number; None for texts without labels.
         indices: The documents that belong to the selection; default all.
-        max_tokens: Longer documents are read up to here.
+        max_tokens: Longer documents are read up to here. A story keeps its question, as far as that
+            is no longer: what is left out lies between the story's beginning and the question.
+
+    Attributes:
+        lengths: Tokens of each document, shape (documents,).
+        cut: How many documents are longer than `max_tokens`.
 
     Raises:
         UserError: A label that is not in `label_names` (names the file and the line), or
@@ -65,8 +73,7 @@ class Documents:
         indices: NDArray[np.int64] | None = None,
         max_tokens: int | None = None,
     ) -> None:
-        if max_tokens is not None and max_tokens < 1:
-            raise UserError(f"max_tokens must be at least 1, not {max_tokens}")
+        check({"max_tokens": Count | None}, {"max_tokens": max_tokens})
         if indices is None:
             indices = np.arange(len(texts))
         self._tokens = texts.tokens
@@ -74,14 +81,43 @@ class Documents:
         self._ids = vocabulary.ids(texts.types)
         self._starts = texts.offsets[indices]
         self.lengths: NDArray[np.int64] = texts.offsets[indices + 1] - self._starts
+        # Tokens that are read before some are left out, and how many are left out there.
+        self._heads = self.lengths
+        self._gaps = np.zeros(len(indices), np.int64)
+        self.cut = 0
         if max_tokens is not None:
-            self.lengths = np.minimum(self.lengths, max_tokens)
+            self._cut(texts, vocabulary, min(max_tokens, np.iinfo(np.int64).max))
         self.labels: NDArray[np.int64] = np.zeros(len(indices), np.int64)
         if label_names is not None:
             self.labels = _class_numbers(texts, label_names, indices)
 
+    def _cut(self, texts: TokenizedTexts, vocabulary: Vocabulary, max_tokens: int) -> None:
+        long = np.flatnonzero(self.lengths > max_tokens)
+        self.cut = len(long)
+        ends = self._starts + self.lengths
+        self.lengths = self._heads = np.minimum(self.lengths, max_tokens)
+        if not len(long) or not vocabulary.has_marks(MARKS["sentences"]):
+            return
+        mark = texts.types.index_of(QUESTION_TOKEN)
+        if mark is None:
+            return
+        self._heads = self._heads.copy()
+        for i in long:
+            marks = np.flatnonzero(texts.tokens[self._starts[i] : ends[i]] == mark)
+            if len(marks):
+                asked = ends[i] - self._starts[i] - marks[0]  # tokens of the question
+                self._heads[i] = max(0, max_tokens - asked)
+                self._gaps[i] = marks[0] - self._heads[i]
+
     def __len__(self) -> int:
         return len(self._starts)
+
+    def _places(self, indices: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where in the flat array the tokens of documents lie, shape (b, steps)."""
+        places: NDArray[np.int64] = self._starts[indices, None] + steps
+        if self._gaps[indices].any():
+            places += self._gaps[indices, None] * (steps >= self._heads[indices, None])
+        return places
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Gather documents: tokens of shape (b, longest of them), labels of shape (b,)."""
@@ -89,13 +125,14 @@ class Documents:
         steps = np.arange(lengths.max(initial=0))
         real = steps < lengths
         ids = np.full(real.shape, PAD, np.int64)
-        ids[real] = self._ids[self._tokens[(self._starts[indices, None] + steps)[real]]]
+        ids[real] = self._ids[self._tokens[self._places(indices, steps)[real]]]
         return Batch(torch.from_numpy(ids), torch.from_numpy(self.labels[indices]))
 
     def take(self, indices: NDArray[np.int64]) -> Documents:
         """These of the documents, in this order; one may be taken several times."""
         taken = copy.copy(self)
         taken._starts = self._starts[indices]
+        taken._heads, taken._gaps = self._heads[indices], self._gaps[indices]
         taken.lengths, taken.labels = self.lengths[indices], self.labels[indices]
         return taken
 
@@ -109,14 +146,16 @@ class Documents:
             starts = starts + len(self._tokens)
         both._ids = vocabulary.ids(both._types)
         both._starts = np.concatenate([self._starts, starts])
+        both._heads = np.concatenate([self._heads, other._heads])
+        both._gaps = np.concatenate([self._gaps, other._gaps])
         both.lengths = np.concatenate([self.lengths, other.lengths])
         both.labels = np.concatenate([self.labels, other.labels])
         return both
 
     def text(self, index: int) -> str:
         """Tokens of a document as they were read, with a space between two."""
-        start = self._starts[index]
-        types = self._tokens[start : start + self.lengths[index]]
+        steps = np.arange(self.lengths[index])
+        types = self._tokens[self._places(np.array([index]), steps)[0]]
         return " ".join(self._types.gather(pl.Series(types)))
 
 
@@ -124,15 +163,27 @@ def _class_numbers(
     texts: TokenizedTexts, label_names: Sequence[str], indices: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     number = {name: i for i, name in enumerate(label_names)}
-    table = np.array([number.get(name, -1) for name in texts.label_names], np.int64)
+    # Files of another format may write 1.0 for 1, and True for true.
+    alike = {_spelling(name): i for name, i in reversed([*number.items()])}
+    table = np.array(
+        [number.get(name, alike.get(_spelling(name), -1)) for name in texts.label_names], np.int64
+    )
     labels = table[texts.labels[indices]]
     unseen = np.flatnonzero(labels < 0)
     if len(unseen):
         document = indices[unseen[0]]
         listed = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
         raise UserError(
-            f"{texts.name}:{texts.lines[document]}: label "
+            f"{texts.where(document)}: label "
             f"{texts.label_names[texts.labels[document]]!r} does not occur in the training data, "
             f"which has: {listed}"
         )
     return labels
+
+
+def _spelling(label: str) -> str:
+    """One spelling for what pandas and others write in several ways: 1.0 for 1, True for true."""
+    whole = re.fullmatch(r"(-?\d+)\.0*", label)
+    if whole:
+        return whole[1]
+    return label.lower() if label.lower() in ("true", "false") else label

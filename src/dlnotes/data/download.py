@@ -26,6 +26,7 @@ from rich.progress import (
 )
 
 from dlnotes.errors import UserError
+from dlnotes.files import remove
 
 __all__ = ["BROKEN", "archive_members", "cache_folder", "fetch"]
 
@@ -56,6 +57,8 @@ def fetch(urls: Sequence[str], sha256: str, path: Path) -> Path:
         UserError: if no address gives the file; the message says for each one why.
         OSError: if the file cannot be written.
     """
+    if path.is_dir():
+        remove(path)
     reasons = []
     for url in urls:
         for attempt in range(1, ATTEMPTS + 1):

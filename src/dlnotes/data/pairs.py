@@ -1,14 +1,11 @@
 """Parallel text: two files whose lines are translations of one another.
 
 Multi30k (Elliott et al. 2016, https://arxiv.org/abs/1605.00459) comes in this form, a pair of files
-a split: ``train.de`` and ``train.en``, ``val.de`` … ``test2016.en``, each also ``.gz``.
+a split: ``train.de`` and ``train.en``, ``val.de`` … ``test2016.en``, each also packed.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,10 +19,12 @@ from numpy.typing import NDArray
 from dlnotes.arguments import checked
 from dlnotes.data.documents import Batch, Documents
 from dlnotes.data.reading import PairReading
+from dlnotes.data.streams import PACKED, read_text
 from dlnotes.data.tokenized import TokenizedTexts, tokenize_texts
 from dlnotes.data.vocabulary import PAD, SPECIALS, Vocabulary
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError
+from dlnotes.files import sha256_of
 
 BEGIN, END = 2, 3
 """Token ids of the marks that begin and end a target."""
@@ -151,7 +150,7 @@ def load_pairs(
             sides[1],
             source_vocabulary,
             target_vocabulary,
-            max_tokens=reading.max_tokens,
+            max_tokens=reading.most_tokens,
         )
         for sides in texts
     )
@@ -178,7 +177,7 @@ def with_marks(vocabulary: Vocabulary, max_size: int | None = None) -> Vocabular
 
 
 def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Path, Path]:
-    """The two files of a split, gzipped or not.
+    """The two files of a split, packed or not.
 
     Raises:
         UserError: One is not there.
@@ -186,7 +185,8 @@ def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Pat
     found = []
     for language in languages:
         plain = folder / f"{split}.{language}"
-        file = next((f for f in (plain, Path(f"{plain}.gz")) if f.is_file()), None)
+        names = (plain, *(Path(f"{plain}{suffix}") for suffix in PACKED))
+        file = next((f for f in names if f.is_file()), None)
         if file is None:
             raise UserError(
                 f"{folder} has neither {plain.name} nor {plain.name}.gz; "
@@ -196,13 +196,14 @@ def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Pat
     return found[0], found[1]
 
 
+@checked
 def read_pairs(
     source: Path, target: Path, *, fingerprints: dict[str, str] | None = None
 ) -> tuple[list[str], list[str]]:
     """Lines of two aligned files.
 
     Args:
-        source: One file, plain or ``.gz``.
+        source: One file, plain or packed.
         target: The other.
         fingerprints: Filled with the SHA-256 of each by its name.
 
@@ -225,21 +226,10 @@ def read_pairs(
 
 
 def _lines(path: Path) -> tuple[list[str], str]:
-    try:
-        data = path.read_bytes()
-        fingerprint = hashlib.sha256(data).hexdigest()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file: {error}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        # Not splitlines(), for which more than a line feed ends a line.
-        lines = data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{number}: not UTF-8; convert it first") from error
+    # Not splitlines(), for which more than a line feed ends a line.
+    lines = read_text(path).split("\n")
+    with path.open("rb") as file:
+        fingerprint = sha256_of(file)
     if lines[-1] == "":
         lines.pop()
     if not lines:

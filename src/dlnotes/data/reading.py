@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dlnotes.arguments import Count, OneOf, Range, Seed, Settings
+from dlnotes.arguments import Count, Natural, OneOf, Range, Seed, Settings
+from dlnotes.data.layout import Layout
 from dlnotes.data.tokenization import TOKENIZERS
+
+MAX_TOKENS = 20_000
+"""The default of `Limits.max_tokens`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +23,19 @@ class Limits(Settings):
     max_size: Count | None = None
     """Maximum size of the vocabulary."""
 
-    max_tokens: Count | None = None
-    """Documents are truncated to this many tokens."""
+    max_tokens: Natural | None = None
+    """Documents are cut to this many tokens, their first ones; a story keeps its question, and the
+    end of what was told before it is left out. Default: 20,000, so that one huge document does not
+    take all memory; 0 for no limit."""
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The number of tokens that `max_tokens` stands for; None where there is no limit."""
+        return MAX_TOKENS if self.max_tokens is None else self.max_tokens or None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Limits):
+class Reading(Limits, Layout):
     """How labelled texts become documents; see `load_dataset`."""
 
     tokenizer: Annotated[str, OneOf(TOKENIZERS)] | None = None
@@ -39,12 +50,6 @@ class Reading(Limits):
     split_seed: Seed | None = None
     """Decides the dev split; runs with the same one can form an ensemble. Default: the seed of the
     training, or 0."""
-
-    text_column: str | None = None
-    """Name or number (from 0) of the text's column; several: 1,2."""
-
-    label_column: str | None = None
-    """Name or number (from 0) of the label's column."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,23 +11,28 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
+import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.data.readers import BLOCK_BYTES, LABEL, TEXT, Source, check_readable, read
+from dlnotes.arguments import checked, fields_of
+from dlnotes.data.layout import LABEL, TEXT, Layout
+from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable, files_of, read
 from dlnotes.data.tokenization import TOKENIZERS
 from dlnotes.errors import UserError
-from dlnotes.files import sha256_of
+from dlnotes.files import remove, remove_abandoned, sha256_of
 
-_CACHE_FORMAT = "1"
+_CACHE_FORMAT = "2"
+_BUILDING = ".building-"
+_DIGEST_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class TokenizedTexts:
         label_names: The distinct labels, sorted.
         lines: Line of the source at which each document begins, shape (documents,).
         fingerprint: SHA-256 of the source's content.
+        files: Of a source of files the name of each, and how many documents there are up to its
+            end.
     """
 
     name: str
@@ -53,6 +60,12 @@ class TokenizedTexts:
     label_names: list[str]
     lines: NDArray[np.int64]
     fingerprint: str
+    files: tuple[tuple[str, int], ...] = ()
+
+    def where(self, document: int) -> str:
+        """File and line of a document."""
+        name = next((name for name, end in self.files if document < end), self.name)
+        return f"{name}:{self.lines[document]}"
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -73,49 +86,73 @@ class TokenizedTexts:
         return total
 
 
+@checked
 def tokenize(
     source: Source,
     tokenizer: str = "basic_english",
+    layout: Layout | None = None,
     *,
-    text_column: str | None = None,
-    label_column: str | None = None,
     cache_dir: Path | None = None,
     block_bytes: int = BLOCK_BYTES,
+    **settings: Annotated[Any, Layout],
 ) -> TokenizedTexts:
     """Read and tokenize labelled texts.
 
     Args:
         source: What `dlnotes.data.readers.read` takes.
         tokenizer: A name in `TOKENIZERS`.
-        text_column: See `read`.
-        label_column: See `read`.
-        cache_dir: Where the arrays of files are kept, keyed by the files' content; without it
-            they are held in memory.
+        layout: See `read`.
+        cache_dir: Where the arrays of files are kept, keyed by the files' content. Without it, and
+            where it cannot be written to, they are held in memory.
         block_bytes: See `read`.
+        settings: Fields of `layout` to override.
+
+    Warns:
+        UserWarning: The cache cannot be written.
 
     Raises:
-        UserError: An unknown `tokenizer`, or what `read` raises.
+        UserError: An unknown `tokenizer`, a file that changes while it is read, or what `read`
+            raises.
     """
     if tokenizer not in TOKENIZERS:
         raise UserError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, not {tokenizer!r}")
-    if not isinstance(source, Path):
+    layout = replace(layout or Layout(), **settings)
+    files = files_of(source)
+    if not files:
         digest = hashlib.sha256()
-        frames = _hashed(read(source, block_bytes=block_bytes), digest)
-        return _in_memory("the texts", frames, tokenizer, digest.hexdigest)
-    check_readable(source)
-    fingerprint = _fingerprint(source)
-    frames = read(
-        source, text_column=text_column, label_column=label_column, block_bytes=block_bytes
-    )
-    if cache_dir is None:
-        return _in_memory(str(source), frames, tokenizer, lambda: fingerprint)
-    # The suffix decides how a file is read, so it is part of the key.
-    how = [_CACHE_FORMAT, "".join(source.suffixes), tokenizer, text_column, label_column]
-    what = json.dumps([fingerprint, *how, pl.__version__])
-    entry = cache_dir / hashlib.sha256(what.encode()).hexdigest()[:32]
-    if not _intact(entry):
-        _write(entry, frames, tokenizer)
-    return _load(entry, str(source), fingerprint)
+        given = _hashed(read(source, block_bytes=block_bytes), digest)
+        return _in_memory("the texts", given, tokenizer, digest.hexdigest)
+    for file in files:
+        check_readable(file)
+    found = fingerprint(files)
+    ends: list[int] = []  # how many documents there are up to the end of each file
+
+    def frames() -> Iterator[pl.DataFrame]:
+        ends.clear()
+        documents = 0
+        for file in files:
+            for frame in read(file, layout, block_bytes=block_bytes):
+                documents += frame.height
+                yield frame
+            ends.append(documents)
+        if fingerprint(files) != found:
+            named = ", ".join(map(str, files))
+            raise UserError(f"{named} was changed while it was read; try again")
+
+    names = [str(file) for file in files]
+    if cache_dir is not None:
+        # The suffix decides how a file is read, so it is part of the key.
+        suffixes = ["".join(file.suffixes) for file in files]
+        how = {name: getattr(layout, name) for name in fields_of(Layout)}
+        what = json.dumps([found, _CACHE_FORMAT, suffixes, tokenizer, how, pl.__version__])
+        entry = cache_dir / hashlib.sha256(what.encode()).hexdigest()[:32]
+        cached = _load(entry, what, names, found)
+        if cached is None and _write(entry, what, frames, ends, tokenizer):
+            cached = _load(entry, what, names, found)
+        if cached is not None:
+            return cached
+    texts = _in_memory(names[0], frames(), tokenizer, lambda: found)
+    return replace(texts, files=tuple(zip(names, ends, strict=True)))
 
 
 def tokenize_texts(texts: Sequence[str] | pl.Series, tokenizer: str) -> TokenizedTexts:
@@ -181,61 +218,96 @@ def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> 
     )
 
 
-def _write(entry: Path, frames: Iterable[pl.DataFrame], tokenizer: str) -> None:
-    """Build a cache entry beside its place and move it there whole."""
+def _write(
+    entry: Path,
+    what: str,
+    frames: Callable[[], Iterator[pl.DataFrame]],
+    ends: list[int],
+    tokenizer: str,
+) -> bool:
+    """Build a cache entry beside its place and move it there whole; False where that fails.
+
+    An entry is one file, so that it is replaced in one step whoever reads it meanwhile: the digest
+    of all that follows, the numbers of tokens and documents, tokens, offsets, labels, lines, and
+    the rest as JSON.
+    """
+    building = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
+        remove_abandoned(entry.parent, _BUILDING)
+        descriptor, building = tempfile.mkstemp(prefix=_BUILDING, dir=entry.parent)
+        with os.fdopen(descriptor, "w+b") as file:
+            file.write(bytes(_DIGEST_BYTES + 16))
+            offsets, types, labels, label_names, lines = _number(frames(), tokenizer, file)
+            for array in (offsets, labels, lines):
+                file.write(array.astype(np.int64).tobytes())
+            file.write(json.dumps([what, list(types), label_names, ends]).encode())
+            file.seek(_DIGEST_BYTES)
+            file.write(np.array([offsets[-1], len(labels)], np.int64).tobytes())
+            file.seek(_DIGEST_BYTES)
+            digest = sha256_of(file)
+            file.seek(0)
+            file.write(digest.encode())
+        if entry.is_dir():
+            remove(entry)
+        Path(building).replace(entry)
+        return True
     except OSError as error:
-        raise UserError(
-            f"cannot write the cache {entry.parent}: {error.strerror}; "
-            "name another with DLNOTES_CACHE"
-        ) from error
-    try:
-        with (building / "tokens").open("wb") as sink:
-            offsets, types, labels, label_names, lines = _number(frames, tokenizer, sink)
-            size = sink.tell()
-        for name, array in {"offsets": offsets, "labels": labels, "lines": lines}.items():
-            np.save(building / f"{name}.npy", array)
-        (building / "types.txt").write_text("\n".join(types), "utf-8")
-        meta = {"label_names": label_names, "token_bytes": size, "types": len(types)}
-        (building / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), "utf-8")
-        if entry.exists():
-            shutil.rmtree(entry)
-        building.replace(entry)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-
-
-def _intact(entry: Path) -> bool:
-    try:
-        meta = json.loads((entry / "meta.json").read_text("utf-8"))
-        return bool(meta["token_bytes"] == (entry / "tokens").stat().st_size)
-    except (OSError, ValueError, KeyError):
+        warnings.warn(
+            f"the cache {entry.parent} cannot be written ({error.strerror or error}): going on "
+            "without it; name another with DLNOTES_CACHE",
+            stacklevel=3,
+        )
         return False
+    finally:
+        if building:
+            remove(Path(building))
 
 
-def _load(entry: Path, name: str, fingerprint: str) -> TokenizedTexts:
-    meta = json.loads((entry / "meta.json").read_text("utf-8"))
-    types = (entry / "types.txt").read_text("utf-8").split("\n") if meta["types"] else []
-    tokens: NDArray[np.int32] = (
-        np.memmap(entry / "tokens", np.int32, "r") if meta["token_bytes"] else np.empty(0, np.int32)
-    )
-    return TokenizedTexts(
-        name,
-        tokens,
-        np.load(entry / "offsets.npy"),
-        pl.Series("type", types, dtype=pl.String),
-        np.load(entry / "labels.npy"),
-        meta["label_names"],
-        np.load(entry / "lines.npy"),
-        fingerprint,
-    )
+def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> TokenizedTexts | None:
+    """A cache entry, or None where there is none that is whole and of this content."""
+    try:
+        if not entry.is_file():
+            return None
+        with entry.open("rb") as file:
+            if file.read(_DIGEST_BYTES) != sha256_of(file).encode():
+                return None
+            file.seek(_DIGEST_BYTES)
+            count, documents = np.fromfile(file, np.int64, 2).tolist()
+            begin = file.tell()
+            tokens: NDArray[np.int32] = np.empty(0, np.int32)
+            if count:
+                # Of the open file: by its name it may be another one by now.
+                tokens = np.memmap(file, np.int32, "r", begin, (count,))
+            file.seek(begin + count * tokens.itemsize)
+            offsets, labels, lines = (
+                np.fromfile(file, np.int64, n) for n in (documents + 1, documents, documents)
+            )
+            found, types, label_names, ends = json.loads(file.read())
+    except (OSError, ValueError):  # the latter where it is cut at this very moment
+        return None
+    if found != what:
+        return None
+    column = pl.Series("type", types, dtype=pl.String)
+    files = tuple(zip(names, ends, strict=True))
+    arrays = (offsets, column, labels, label_names, lines)
+    return TokenizedTexts(names[0], tokens, *arrays, fingerprint, files)
 
 
-def _fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of every file below a folder with its name."""
+def fingerprint(source: Source) -> str:
+    """SHA-256 of a file, of every file below a folder with its name, or of labels and texts.
+
+    Of several files it is that of their fingerprints.
+    """
+    files = files_of(source)
+    if not files:
+        digest = hashlib.sha256()
+        for _ in _hashed(read(source), digest):
+            pass
+        return digest.hexdigest()
+    if len(files) > 1:
+        return hashlib.sha256("".join(map(fingerprint, files)).encode()).hexdigest()
+    path = files[0]
     if path.is_file():
         with path.open("rb") as file:
             return sha256_of(file)

@@ -3,37 +3,48 @@
 | format | how it is recognised |
 |---|---|
 | word2vec text, fastText ``.vec`` | a first line of two numbers: words and dimensions |
-| GloVe text | a first line of a word and numbers |
-| word2vec binary | the two numbers, and then no line of text |
+| GloVe text | lines of a word and numbers |
+| word2vec binary | the two numbers, and then bytes that no text has |
 | fastText ``.bin`` | its magic number |
 
-All may be gzipped but the last, of which only the rows that are wanted are read from the disk.
+In text, blanks and tabs separate, any number of them. All may be packed (see
+`dlnotes.data.streams`) but the last, of which only the rows that are wanted are read from the
+disk.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import mmap
 import re
 import struct
-import zlib
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.arguments import checked
+from dlnotes.data.streams import open_binary
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 
 _BLOCK_BYTES = 1 << 22
+_HEAD_BYTES = 1 << 20  # that the format is decided by
 _FASTTEXT_MAGIC = struct.pack("<i", 793712314)
-_HEADER = re.compile(rb"\s*(\d+)[ \t]+(\d+)\s*")
+_HEADER = re.compile(rb"\s*(\d{1,18})[ \t]+(\d{1,18})\s*")
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_MOST_DIMENSIONS = 1 << 14
+_NOT_VECTORS = (
+    "is not a file of word vectors: known are word2vec (text and binary), GloVe and fastText (.vec "
+    "and .bin)"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class PretrainedVectors:
     rows: NDArray[np.float32]
 
 
+@checked
 def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
     """Read the vectors of the vocabulary's words.
 
@@ -60,19 +72,15 @@ def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
         path: The file.
         vocabulary: Whose words to keep. Of several vectors of a word the first counts.
 
+    Warns:
+        UserWarning: The first line counts one word more than there are, or fewer words.
+
     Raises:
         UserError: No such file; not one of the formats, or damaged; no word in common.
     """
     wanted = {word.encode(): i for i, word in enumerate(vocabulary.tokens) if i != PAD}
-    try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-        with cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb") as file:
-            found = _read(path, file, wanted, zipped)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be read: {getattr(error, 'strerror', 0) or error}"
-        ) from error
+    with open_binary(path) as file:
+        found = _read(path, file, wanted)
     if not found:
         raise UserError(
             f"{path} has none of the vocabulary's {len(vocabulary):,} words: "
@@ -86,6 +94,7 @@ def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
     return PretrainedVectors(ids, rows)
 
 
+@checked
 def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors) -> int:
     """Write vectors in word2vec's text format, which most programs read.
 
@@ -119,90 +128,170 @@ def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors
 _Found = dict[int, NDArray[np.float32]]
 
 
-def _read(path: Path, file: IO[bytes], wanted: dict[bytes, int], zipped: bool) -> _Found:
-    first = file.readline(1 << 20)
-    if first.startswith(_FASTTEXT_MAGIC):
-        if zipped:
-            raise UserError(f"{path}: a gzipped fastText .bin; unpack it first")
+def _read(path: Path, file: IO[bytes], wanted: dict[bytes, int]) -> _Found:
+    head = file.read(_HEAD_BYTES)
+    if head.startswith(_FASTTEXT_MAGIC):
+        if not isinstance(file, io.BufferedReader):
+            raise UserError(f"{path}: a compressed fastText .bin; unpack it first")
         return _read_fasttext(path, wanted)
+    if not head:
+        raise UserError(f"{path} is empty: it has no word vectors")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path} is UTF-16; convert it to UTF-8 first")
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+    first, _, rest = head.partition(end)
     header = _HEADER.fullmatch(first)
-    words = None
+    words = dim = None
     if header:
         words, dim = int(header[1]), int(header[2])
-        first = file.readline(1 << 20)
-        if _numbers(first) != dim:
-            return _read_binary(path, file, first, wanted, words, dim)
-    else:
-        dim = _numbers(first)
-    if dim < 1:
+        if not 1 <= dim <= _MOST_DIMENSIONS:
+            raise UserError(
+                f"{path}:1: vectors of {dim:,} numbers; allowed: 1 to {_MOST_DIMENSIONS:,}"
+            )
+        head = rest
+    lines = [line for line in head.replace(b"\t", b" ").split(end) if line.strip()]
+    if len(head) > _HEAD_BYTES // 2 and len(lines) > 1:
+        lines.pop()  # it may go on
+    counts = Counter(count for count in map(_numbers, lines) if count)
+    usual = counts[dim] if dim else sum(counts.values())
+    if 2 * usual < len(lines) and _NO_TEXT.search(head):
+        if words is None or dim is None:
+            raise UserError(f"{path} {_NOT_VECTORS}")
+        return _read_binary(path, file, head, wanted, words, dim)
+    at = 1 + (words is not None)
+    if not counts and any(_numbers(line.replace(b",", b".")) for line in lines[:100]):
+        raise UserError(f"{path}:{at}: numbers with a decimal comma; they need a point")
+    if dim is None:
+        if 2 * usual < len(lines) or not counts:
+            raise UserError(f"{path} {_NOT_VECTORS}")
+        dim = counts.most_common(1)[0][0]
+    elif not usual and lines:
         raise UserError(
-            f"{path} is not a file of word vectors: known are word2vec (text and binary), GloVe "
-            "and fastText (.vec and .bin)"
+            f"{path}:{at}: {_numbers(lines[0])} numbers, where the first line says {dim}"
         )
-    return _read_text(path, file, first, wanted, words, dim)
+    return _read_text(path, file, head, wanted, words, dim, end)
 
 
 def _numbers(line: bytes) -> int:
-    """How many numbers follow the word of a line; 0 where anything else does."""
+    """How many numbers stand at the end of a line, its first field left out."""
+    count = 0
+    for field in reversed(line.split()[1:]):
+        if not _is_number(field):
+            break
+        count += 1
+    return count
+
+
+def _is_number(field: bytes) -> bool:
     try:
-        return len([float(field) for field in line.strip().split(b" ")[1:]])
+        float(field)
     except ValueError:
-        return 0
+        return False
+    return b"_" not in field
 
 
-def _blocks(file: IO[bytes], rest: bytes) -> Iterator[bytes]:
-    """Blocks of whole lines; the last line gets its line break."""
+def _blocks(file: IO[bytes], rest: bytes, end: bytes) -> Iterator[bytes]:
+    """Blocks of whole lines with blanks in place of tabs; the last line gets its line break."""
     while chunk := file.read(_BLOCK_BYTES):
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield rest + chunk[:end]
-            rest = chunk[end:]
-        else:
-            rest += chunk
+        rest += chunk
+        stop = rest.rfind(end) + 1
+        if stop:
+            yield rest[:stop].replace(b"\t", b" ")
+            rest = rest[stop:]
     if rest:
-        yield rest if rest.endswith(b"\n") else rest + b"\n"
+        yield rest.replace(b"\t", b" ").removesuffix(end) + end
 
 
 def _read_text(
-    path: Path, file: IO[bytes], first: bytes, wanted: dict[bytes, int], words: int | None, dim: int
+    path: Path,
+    file: IO[bytes],
+    first: bytes,
+    wanted: dict[bytes, int],
+    words: int | None,
+    dim: int,
+    line_end: bytes,
 ) -> _Found:
     found: _Found = {}
-    lines = 0
-    for block in _blocks(file, first):
-        kept: dict[int, bytes] = {}
-        find, get, start, before = block.find, wanted.get, 0, lines
+    number = int(words is not None)  # of the line
+    last, blank = b"", 0  # the last line that is not blank, and blank lines after it
+    for block in _blocks(file, first, line_end):
+        kept: dict[int, tuple[int, bytes]] = {}
+        find, get, start = block.find, wanted.get, 0
         # A loop over lines, but not over their numbers: `find` passes these at the speed of memory,
         # which no search for the line breaks of a whole block by NumPy comes near.
         while start < len(block):
-            end = find(b"\n", start)
-            i = get(block[start : find(b" ", start, end)])
-            lines += 1
+            end = find(line_end, start)
+            number += 1
+            stop = find(b" ", start, end)
+            if stop > start:
+                word = block[start:stop]
+            else:  # a blank before the word, or none after it
+                word = next(iter(block[start:end].split(None, 1)), b"")
+            blank = 0 if word else blank + 1
+            i = get(word)
             if i is not None and i not in found and i not in kept:
-                numbers = block[start:end].split(b" ", 1)[1].strip()
-                count = numbers.count(b" ") + 1
-                if count < dim:
-                    where = lines + (words is not None)
-                    raise UserError(f"{path}:{where}: {count} numbers, where others have {dim}")
-                if count == dim:  # else the word has spaces in it, and is another one
-                    kept[i] = numbers
+                numbers = _vector(path, number, block[start:end], dim)
+                if numbers:
+                    kept[i] = number, numbers
             start = end + 1
-        if kept:
-            try:
-                frame = pl.read_csv(
-                    io.BytesIO(b"\n".join(kept.values())),
-                    separator=" ",
-                    has_header=False,
-                    quote_char=None,
-                    schema={str(d): pl.Float32 for d in range(dim)},
-                )
-            except pl.exceptions.PolarsError as error:
-                raise UserError(
-                    f"{path}: a vector in lines {before + 1} to {lines} is not made of numbers"
-                ) from error
-            found |= zip(kept, frame.to_numpy(), strict=True)
+        found |= _rows(path, kept, dim)
+        last = block.rstrip().rpartition(line_end)[2] or last
+    if last:
+        _vector(path, number - blank, last, dim)  # it may be cut off
+    lines = number - blank - (words is not None)
     if words is not None and lines != words:
-        raise UserError(f"{path} is cut off: it has {lines:,} of {words:,} words")
+        if lines < words - 1:
+            raise UserError(f"{path} is cut off: it has {lines:,} of {words:,} words")
+        warnings.warn(
+            f"{path}: the first line says {words:,} words, but there are {lines:,}", stacklevel=4
+        )
     return found
+
+
+def _vector(path: Path, number: int, line: bytes, dim: int) -> bytes | None:
+    """The numbers of a line with one blank between two; None where its word has blanks in it."""
+    fields = line.split()[1:]
+    if len(fields) > dim and not all(map(_is_number, fields)):
+        return None
+    if len(fields) != dim:
+        raise UserError(f"{path}:{number}: {len(fields)} numbers, where others have {dim}")
+    return b" ".join(fields)
+
+
+def _rows(path: Path, kept: dict[int, tuple[int, bytes]], dim: int) -> _Found:
+    """The vectors of lines, each by the id of its word.
+
+    Args:
+        path: Where they come from, for messages.
+        kept: Number and numbers of the line of each word.
+        dim: How many numbers there are.
+    """
+    if not kept:
+        return {}
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(b"\n".join(numbers for _, numbers in kept.values())),
+            separator=" ",
+            has_header=False,
+            quote_char=None,
+            schema={str(d): pl.Float32 for d in range(dim)},
+        )
+    except pl.exceptions.PolarsError as error:
+        for number, numbers in kept.values():
+            for field in numbers.split():
+                if not _is_number(field):
+                    shown = field[:40].decode(errors="replace")
+                    raise UserError(f"{path}:{number}: {shown!r} is not a number") from error
+        first, *_, last = [number for number, _ in kept.values()] * 2
+        raise UserError(
+            f"{path}: a vector in lines {first} to {last} is not made of numbers"
+        ) from error
+    rows = frame.to_numpy()
+    for row, (number, _) in zip(rows, kept.values(), strict=True):
+        if not np.isfinite(row).all():
+            raise UserError(f"{path}:{number}: the vector is not finite")
+    return dict(zip(kept, rows, strict=True))
 
 
 def _read_binary(
@@ -222,10 +311,22 @@ def _read_binary(
                     f"{words:,} words"
                 )
             rest, place = rest[place:] + chunk, 0
-        i = wanted.get(rest[place:end].lstrip(b"\n"))
+            if len(rest) > max(_HEAD_BYTES, 2 * size) + len(chunk):
+                end = -1
+                break
+        word = rest[place:end].lstrip(b"\n")
+        if end < 0 or b"\n" in word:
+            raise UserError(
+                f"{path} is damaged, or not a file of word vectors: word {number + 1:,} has no end"
+            )
+        i = wanted.get(word)
         if i is not None and i not in found:
             found[i] = np.frombuffer(rest, "<f4", dim, end + 1).copy()  # the block goes
         place = end + 1 + size
+    if rest[place:].strip() or file.read(1):
+        warnings.warn(
+            f"{path}: after the {words:,} words of the first line it goes on", stacklevel=4
+        )
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.arguments import Count, checked
 from dlnotes.errors import UserError
+from dlnotes.files import as_path, read_file
+
+_LARGEST = 1 << 28  # bytes of a file, over ten million tokens
 
 PAD, UNK = 0, 1
 """Token ids of padding and of words that the vocabulary does not have."""
@@ -28,11 +32,12 @@ class Vocabulary:
         tokens: All tokens, the two specials first.
 
     Raises:
-        UserError: `tokens` does not begin with the specials or holds one twice.
+        UserError: `tokens` holds something that is not a text, does not begin with the specials or
+            holds a token twice.
     """
 
-    def __init__(self, tokens: Sequence[str]) -> None:
-        self.tokens = pl.Series("token", tokens, dtype=pl.String)
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = _column(tokens, "tokens")
         if tuple(self.tokens[:2]) != SPECIALS:
             raise UserError(f"tokens must begin with {SPECIALS}, not {tuple(self.tokens[:2])}")
         if self.tokens.n_unique() != len(self.tokens):
@@ -40,12 +45,13 @@ class Vocabulary:
             raise UserError(f"tokens must be distinct, but {twice!r} occurs twice")
 
     @classmethod
+    @checked
     def from_counts(
         cls,
-        types: Sequence[str] | pl.Series,
+        types: Iterable[str] | pl.Series,
         counts: NDArray[np.int64],
         *,
-        min_freq: int = 1,
+        min_freq: Count = 1,
         max_size: int | None = None,
         marks: Sequence[str] = (),
     ) -> Vocabulary:
@@ -59,15 +65,19 @@ class Vocabulary:
             marks: Tokens that get the ids from 2 on, whether they occur or not.
 
         Raises:
-            UserError: `min_freq` below 1 or `max_size` below the number of specials and marks.
+            UserError: `types` holds something that is not a text, there are more or fewer `counts`,
+                `min_freq` below 1 or `max_size` below the number of specials and marks.
         """
         reserved = [*SPECIALS, *marks]
-        if min_freq < 1:
-            raise UserError(f"min_freq must be at least 1, not {min_freq}")
         if max_size is not None and max_size < len(reserved):
             raise UserError(f"max_size must be at least {len(reserved)}, not {max_size}")
+        column = _column(types, "types")
+        if len(column) != len(counts):
+            raise UserError(
+                f"types and counts must be equally long, not {len(column):,} and {len(counts):,}"
+            )
         frame = pl.DataFrame(
-            {"token": types, "count": counts}, schema_overrides={"token": pl.String}
+            {"token": column, "count": counts}, schema_overrides={"token": pl.String}
         )
         if frame["token"].is_duplicated().any():
             frame = frame.group_by("token").agg(pl.col("count").sum())
@@ -88,30 +98,71 @@ class Vocabulary:
         return cls(vocab.get_itos())
 
     @classmethod
-    def load(cls, path: Path) -> Vocabulary:
+    def load(cls, path: str | Path) -> Vocabulary:
         """Read what `save` wrote.
 
         Raises:
-            UserError: The file is not a vocabulary.
+            UserError: The file is missing, is not a vocabulary or has more than 256 MiB.
         """
+        path = as_path(path)
         try:
-            return cls(path.read_text("utf-8").split("\n"))
+            content = read_file(path, _LARGEST)
+        except FileNotFoundError as error:
+            raise UserError(f"{path.parent} has no {path.name}") from error
+        try:
+            return cls(content.decode("utf-8-sig").replace("\r\n", "\n").split("\n"))
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not a vocabulary: not UTF-8") from error
         except UserError as error:
             raise UserError(f"{path}: not a vocabulary: {error}") from error
 
-    def save(self, path: Path) -> None:
-        """Write one token a line; a token never holds white space."""
-        path.write_text("\n".join(self.tokens), "utf-8")
+    def save(self, path: str | Path) -> None:
+        """Write one token per line.
 
-    def ids(self, types: Sequence[str] | pl.Series) -> NDArray[np.int32]:
-        """Ids of distinct tokens; UNK for those that are not in the vocabulary."""
-        ids: pl.Series = pl.Series("token", types, dtype=pl.String).replace_strict(
-            self.tokens, pl.int_range(len(self), dtype=pl.Int32, eager=True), default=UNK
-        )
+        Raises:
+            UserError: A token holds a line break, or the file cannot be written.
+        """
+        path = as_path(path)
+        broken = self.tokens.filter(self.tokens.str.contains(r"[\r\n]"))
+        if len(broken):
+            raise UserError(f"cannot write {path}: the token {broken[0]!r} holds a line break")
+        try:
+            path.write_text("\n".join(self.tokens), "utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+    def ids(self, types: Iterable[str] | pl.Series) -> NDArray[np.int32]:
+        """Ids of distinct tokens; UNK for those that are not in the vocabulary.
+
+        The word ``<pad>`` is one of these: a text that has it is not padded there.
+        """
+        words = self.tokens.slice(PAD + 1)
+        numbered = pl.int_range(PAD + 1, len(self), dtype=pl.Int32, eager=True)
+        ids: pl.Series = _column(types, "types").replace_strict(words, numbered, default=UNK)
         numbers: NDArray[np.int32] = ids.to_numpy()
         return numbers
 
+    def has_marks(self, marks: Sequence[str]) -> bool:
+        """Whether these tokens are reserved: the first after the specials, in this order."""
+        first = len(SPECIALS)
+        return tuple(self.tokens[first : first + len(marks)]) == tuple(marks)
+
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+def _column(tokens: Iterable[str] | pl.Series, name: str) -> pl.Series:
+    if not isinstance(tokens, pl.Series):
+        if isinstance(tokens, str | bytes) or not isinstance(tokens, Iterable):
+            raise UserError(f"{name} must be a list of texts, not {tokens!r}")
+        tokens = list(tokens)
+    elif tokens.dtype == pl.String and not tokens.has_nulls():
+        return tokens.alias("token")
+    for i, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise UserError(f"{name}[{i}] is {token!r}: every token must be a string")
+    try:
+        return pl.Series("token", tokens, dtype=pl.String)
+    except UnicodeEncodeError as error:
+        shown = ascii(error.object[:60])
+        raise UserError(f"{name} must be texts that UTF-8 can hold, not {shown}") from error

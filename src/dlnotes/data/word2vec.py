@@ -13,19 +13,23 @@ from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from dlnotes.arguments import Count, OneOf, Range, Settings, checked, fields_of
 from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
-from dlnotes.data.readers import BLOCK_BYTES, TEXT, Source, check_readable, read_lines
+from dlnotes.data.layout import TEXT
+from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable
+from dlnotes.data.streams import inner_suffix, read_lines
 from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vectors import PretrainedVectors, write_vectors
-from dlnotes.data.vocabulary import PAD, Vocabulary
+from dlnotes.data.vocabulary import PAD, SPECIALS, Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.files import check_output
 
 _BLOCK = 512  # documents
+_BLOCK_TOKENS = 1 << 22  # padded ones; where there are more, documents come one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,9 @@ def learn_vectors(
     word2vec, callback = _gensim()
     passes = count(1)
     report = {"on_epoch_end": lambda *_: on_epoch(next(passes)) if on_epoch else None}
-    end = vocabulary.tokens.index_of(SENTENCE_END_TOKEN)
+    # Where it is no mark, it is a word like others.
+    marked = vocabulary.has_marks(MARKS["sentences"])
+    end = vocabulary.tokens.index_of(SENTENCE_END_TOKEN) if marked else None
     with TemporaryDirectory() as folder:
         # Numbers rather than words: these may hold what gensim takes for white space.
         path = Path(folder) / "sentences.txt"
@@ -150,18 +156,29 @@ def learn_from(
         How many vectors the file has.
 
     Raises:
-        UserError: What reading and `learn_vectors` raise; `out` cannot be written.
+        UserError: What reading and `learn_vectors` raise; `out` cannot be written or is one of the
+            sources; no word is as frequent as `min_freq` says.
     """
     learning = replace(learning or TextLearning(), **settings)
     _gensim()  # now, rather than when all is read
     check_output(out)
+    for source in sources:
+        if isinstance(source, Path) and source.resolve() == out.resolve():
+            raise UserError(f"out is {out}, which is one of the texts: give another file")
     texts = [_tokenized(source, learning.tokenizer, cache_dir) for source in sources]
+    marks = MARKS.get(learning.tokenizer, ())
+    types = pl.concat([part.types for part in texts])
     vocabulary = Vocabulary.from_counts(
-        pl.concat([part.types for part in texts]),
+        types,
         np.concatenate([part.counts() for part in texts]),
         min_freq=learning.min_freq,
-        marks=MARKS.get(learning.tokenizer, ()),
+        marks=marks,
     )
+    if len(types) and len(vocabulary) == len(SPECIALS) + len(marks):
+        raise UserError(
+            f"min_freq is {learning.min_freq}, but no word of the texts occurs as often: there is "
+            "no vector to learn"
+        )
     documents = [Documents(part, vocabulary, None) for part in texts]
     learned = learn_vectors(
         functools.reduce(lambda both, part: both.joined(part, vocabulary), documents),
@@ -178,10 +195,13 @@ def unlabelled(splits: Mapping[str, Source]) -> list[Source]:
 
 
 def _tokenized(source: Source, tokenizer: str, cache_dir: Path | None) -> TokenizedTexts:
-    if not (isinstance(source, Path) and source.name.endswith((".txt", ".txt.gz"))):
+    if not (isinstance(source, Path) and source.is_file() and inner_suffix(source) == ".txt"):
         return tokenize(source, tokenizer, cache_dir=cache_dir)
     check_readable(source)
-    texts = pl.concat([lines[TEXT] for lines in read_lines(source, BLOCK_BYTES)])
+    blocks = [lines[TEXT] for lines in read_lines(source, BLOCK_BYTES)]
+    if not blocks:
+        raise UserError(f"{source} has no text")
+    texts = pl.concat(blocks)
     # A file for fastText's own program has labels after all.
     return tokenize_texts(texts.str.replace(r"^\s*(__label__\S*\s+)+", "").to_list(), tokenizer)
 
@@ -189,14 +209,20 @@ def _tokenized(source: Source, tokenizer: str, cache_dir: Path | None) -> Tokeni
 def _sentences(documents: Documents, end: int | None) -> Iterator[list[int]]:
     """Token ids of each sentence, or of each document where no sentence ends are marked."""
     for start in range(0, len(documents), _BLOCK):
-        block = documents.batch(np.arange(start, min(start + _BLOCK, len(documents))))
-        for padded in block.tokens.numpy():
-            row = padded[padded != PAD]
-            ends = row == (PAD if end is None else end)
-            for piece in np.split(row, np.flatnonzero(ends)):
-                words = [word for word in piece.tolist() if word != end]
-                if words:
-                    yield words
+        block = np.arange(start, min(start + _BLOCK, len(documents)))
+        huge = len(block) * int(documents.lengths[block].max()) > _BLOCK_TOKENS
+        for some in np.split(block, block[1:] - start) if huge else [block]:
+            yield from _sentences_of(documents.batch(some).tokens.numpy(), end)
+
+
+def _sentences_of(tokens: NDArray[np.int64], end: int | None) -> Iterator[list[int]]:
+    for padded in tokens:
+        row = padded[padded != PAD]
+        ends = row == (PAD if end is None else end)
+        for piece in np.split(row, np.flatnonzero(ends)):
+            words = [word for word in piece.tolist() if word != end]
+            if words:
+                yield words
 
 
 def _gensim() -> tuple[Any, Any]:

@@ -44,6 +44,7 @@ class AttentionGRU(nn.Module):
 
     def __init__(self, hidden_size: int, *, update_gate: bool) -> None:
         super().__init__()
+        self.fused = False  # whether to use torch's kernels of the activations: the same numbers
         self.parts = 3 if update_gate else 2
         n, h = self.parts * hidden_size, hidden_size
         bound = h**-0.5
@@ -60,13 +61,14 @@ class AttentionGRU(nn.Module):
         self, products: Float[Tensor, "b s n"], g: Float[Tensor, "b s"]
     ) -> Float[Tensor, "b h"]:
         """Read the facts."""
+        f, activate = (torch.sigmoid, torch.tanh) if self.fused else (sigmoid, tanh)
         h = products.new_zeros(products.shape[0], products.shape[2] // self.parts)
         for x, weight in zip(products.unbind(1), g.unsqueeze(2).unbind(1), strict=True):
             u = torch.addmm(self.c, h, self.U.T)  # b n
             (xr, *xz, xn), (ur, *uz, un) = x.chunk(self.parts, 1), u.chunk(self.parts, 1)
-            n = tanh(torch.addcmul(xn, sigmoid(xr + ur), un))  # b h
+            n = activate(torch.addcmul(xn, f(xr + ur), un))  # b h
             if xz:
-                n = torch.lerp(n, h, sigmoid(xz[0] + uz[0]))
+                n = torch.lerp(n, h, f(xz[0] + uz[0]))
             h = torch.addcmul(h, weight, n - h)  # with a weight of 0 exactly what it was
         return h
 
@@ -111,7 +113,7 @@ class DynamicMemoryNetwork(nn.Module):
         num_classes: number of scores.
         embedding_dim: length of a word vector.
         hidden_size: length of a fact, of the question and of the memory.
-        passes: passes over the facts.
+        passes: passes over the facts, at most 1,000.
         variant: ``dmn`` or ``dmn+``.
         max_sentences: sentences read; later ones are left out.
         max_words: words read of a sentence (``dmn+``) and of the question.
@@ -154,6 +156,8 @@ class DynamicMemoryNetwork(nn.Module):
         check_integer("embedding_dim", embedding_dim, 1)
         check_integer("hidden_size", hidden_size, 1)
         check_integer("passes", passes, 1)
+        if passes > 1_000:
+            raise ValueError(f"passes is {passes!r}; allowed: at most 1,000")
         check_choice("variant", variant, VARIANTS)
         check_integer("max_sentences", max_sentences, 1)
         check_integer("max_words", max_words, 1)

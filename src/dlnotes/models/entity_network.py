@@ -265,12 +265,12 @@ class SlotRecurrence(Function):
             dx = dnew.mul_(slope)  # b m d
             dkey_term += dx.sum(dim=0)
             flat = dx.view(b * m, d)
-            dU.addmm_(flat.T, before.reshape(b * m, d))
+            dU = torch.addmm(dU, flat.T, before.reshape(b * m, d))
             dcandidate.append(dx.sum(dim=1))
             ds.append((dgate.unsqueeze(2) * before).sum(dim=1))
             dkey.append(dgate)
             dh = torch.addmm(dz.view(b * m, d), flat, U).view(b, m, d)
-            dh.addcmul_(dgate.unsqueeze(2), s[:, t, None])
+            dh = torch.addcmul(dh, dgate.unsqueeze(2), s[:, t, None])
             after = before
         back = [torch.stack(d[::-1], dim=1) for d in (ds, dkey, dcandidate)]
         return dh, *back, dkey_term, dU, dslopes, None, None

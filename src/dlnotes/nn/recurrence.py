@@ -107,21 +107,25 @@ def written_out(
     cell: nn.RNN | nn.LSTM | nn.GRU,
     x: Float[Tensor, "b t e"],
     start: Float[Tensor, "b h"] | None = None,
+    *,
+    fused: bool = False,
 ) -> Float[Tensor, "b t h"]:
     """States of a one-layer recurrence, position by position: ``cell(x)[0]`` without its kernel.
 
-    The state before the first position is ``start`` or zero, an LSTM's memory there zero.
+    The state before the first position is ``start`` or zero, an LSTM's memory there zero. A GRU may
+    use torch's kernels of the activations (``fused``); the numbers are the same.
     """
     W, U, *biases = cell.parameters()
     b, c = biases or (W.new_zeros(len(W)), W.new_zeros(len(W)))
     memory = x.new_zeros(x.shape[0], cell.hidden_size)
     h = memory if start is None else start
     states = []
-    for x_t in x.unbind(1):
+    gru = isinstance(cell, nn.GRU)
+    for x_t in (F.linear(x, W, b) if gru else x).unbind(1):
         if isinstance(cell, nn.LSTM):
             h, memory = lstm_step(x_t, h, memory, W, U, b + c)
-        elif isinstance(cell, nn.GRU):
-            h = gru_step(x_t, h, W, U, b, c)
+        elif gru:
+            h = gru_update(x_t, h @ U.T + c, h, fused=fused)
         else:
             h = rnn_step(x_t, h, W, U, b + c)
         states.append(h)
@@ -191,9 +195,12 @@ class Bidirectional(nn.Module):
         self.dropout = dropout
         self.fused = fused
         kind = CELLS[cell]
-        sizes = [input_size] + [2 * hidden_size] * (num_layers - 1)
-        self.rightward = nn.ModuleList(kind(n, hidden_size, batch_first=True) for n in sizes)
-        self.leftward = nn.ModuleList(kind(n, hidden_size, batch_first=True) for n in sizes)
+
+        def layers() -> nn.ModuleList:
+            sizes = (2 * hidden_size if layer else input_size for layer in range(num_layers))
+            return nn.ModuleList(kind(n, hidden_size, batch_first=True) for n in sizes)
+
+        self.rightward, self.leftward = layers(), layers()
 
     def forward(
         self, x: Float[Tensor, "b t e"], real: Bool[Tensor, "b t"]

@@ -1,12 +1,13 @@
 """The optimizers of the notes: each is one pure rule, proved against ``torch.optim``."""
 
+from dlnotes.deprecation import keep_old_names
 from dlnotes.optim._rule import UpdateRule
 from dlnotes.optim.adadelta import Adadelta
 from dlnotes.optim.adagrad import Adagrad
 from dlnotes.optim.adam import Adam, AdamW
 from dlnotes.optim.clipping import clip_grad_norm_, clip_grad_value_
 from dlnotes.optim.conversion import from_torch, to_torch
-from dlnotes.optim.gradient_descent import BGD, MBGD, SGD, GradientDescent
+from dlnotes.optim.gradient_descent import GradientDescent
 from dlnotes.optim.momentum import Momentum
 from dlnotes.optim.nesterov import Nesterov
 from dlnotes.optim.rmsprop import RMSProp
@@ -24,10 +25,7 @@ OPTIMIZERS: dict[str, type[UpdateRule]] = {
 """Command-line name → optimizer."""
 
 __all__ = [
-    "BGD",
-    "MBGD",
     "OPTIMIZERS",
-    "SGD",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -42,3 +40,5 @@ __all__ = [
     "from_torch",
     "to_torch",
 ]
+
+keep_old_names(__name__)

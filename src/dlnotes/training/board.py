@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
@@ -17,8 +18,18 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.data.documents import Documents
+from dlnotes.display import printable
 from dlnotes.training.evaluate import Metrics, MultiLabelMetrics
 from dlnotes.training.explain import Explanation, attention_figure
+from dlnotes.training.lettering import lettering
+
+_MATRIX_CLASSES = 25
+"""With more classes a confusion matrix is too large to read: the pairs are drawn instead."""
+_PAIRS = 20
+_LABELS = 100
+"""Rows of the table of labels."""
+# What begins markup in Markdown or HTML; anything may at the beginning, such as the 1 of "1.".
+_MARKUP = re.compile(r"^[!-~]|[&<>|*_`~\[\]\\!#:@]")
 
 _HISTOGRAM_VALUES = 100_000
 # TensorBoard's bins end at ±1e20; the sum of the squares is to be a float32, too.
@@ -120,28 +131,31 @@ class Board:
         split: str,
         wrong: int = 20,
     ) -> None:
-        """Confusion matrix of a split and the wrong predictions that the model was surest of."""
-        figure = confusion_figure(measured.confusion, label_names)
+        """What is taken for what, and the wrong predictions that the model was surest of."""
+        figure = confusion_figure(documents.labels, measured.predictions, label_names)
         self._writer.add_figure(f"{split}/confusion matrix", figure, step)
         missed = np.flatnonzero(measured.predictions != documents.labels)
         missed = missed[np.argsort(-measured.confidence[missed], kind="stable")][:wrong]
-        rows = ["| label | predicted | probability | text |", "|---|---|---|---|"]
+        told = []
         for i in missed:
-            text = documents.text(int(i)).replace("|", "\\|")
-            text = text if len(text) <= 400 else text[:400] + " …"
             label, guess = label_names[documents.labels[i]], label_names[measured.predictions[i]]
-            rows.append(f"| {label} | {guess} | {measured.confidence[i]:.3f} | {text} |")
-        self._writer.add_text(f"{split}/wrong predictions", "\n".join(rows), step)
+            probability = f"{measured.confidence[i]:.3f}"
+            # No table: beside a long text, TensorBoard breaks the words of the other columns.
+            told.append(f"**{as_is(label)}**, predicted **{as_is(guess)}** ({probability})")
+            told.append(f"> {as_is(documents.text(int(i)))}")
+        self._writer.add_text(f"{split}/wrong predictions", "\n\n".join(told or ["none"]), step)
 
     @_drawing
     def label_table(
         self, measured: MultiLabelMetrics, label_names: list[str], step: int, *, split: str
     ) -> None:
-        """F1 and counts of each label of a split, the worst first."""
+        """F1 and counts of each label of a split, the worst first, at most 100 labels."""
         rows = ["| label | F1 | correct | wrong | missed |", "|---|---|---|---|---|"]
-        for i in np.argsort(measured.f1, kind="stable"):
+        for i in np.argsort(measured.f1, kind="stable")[:_LABELS]:
             counts = " | ".join(f"{count:,}" for count in measured.counts[i])
-            rows.append(f"| {label_names[i]} | {measured.f1[i]:.3f} | {counts} |")
+            rows.append(f"| {as_is(label_names[i])} | {measured.f1[i]:.3f} | {counts} |")
+        if len(label_names) > _LABELS:
+            rows.append(f"\nThe {_LABELS} worst of {len(label_names):,} labels.")
         self._writer.add_text(f"{split}/labels", "\n".join(rows), step)
 
     @_drawing
@@ -191,26 +205,89 @@ class Board:
             self._writer.add_histogram(name, values.float().cpu(), step)
 
 
-def confusion_figure(confusion: NDArray[np.int64], label_names: list[str]) -> Figure:
+def confusion_figure(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], label_names: Sequence[str]
+) -> Figure:
+    """What is taken for what: a matrix, or with more than 25 classes the most frequent mistakes.
+
+    Args:
+        labels: True class of every document.
+        predictions: Predicted class of every document.
+        label_names: Label of each class.
+    """
+    if len(label_names) > _MATRIX_CLASSES:
+        return _pairs_figure(labels, predictions, label_names)
+    classes = len(label_names)
+    confusion = np.bincount(labels * classes + predictions, minlength=classes**2)
+    return _matrix_figure(confusion.reshape(classes, classes), label_names)
+
+
+def most_confused(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], most: int
+) -> list[tuple[int, int, int]]:
+    """Label, prediction and count of the most frequent mistakes, the most frequent first."""
+    wrong = labels != predictions
+    classes = int(predictions.max(initial=0)) + 1
+    pairs, counts = np.unique(labels[wrong] * classes + predictions[wrong], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [(*divmod(int(pairs[i]), classes), int(counts[i])) for i in order]
+
+
+def _matrix_figure(confusion: NDArray[np.int64], label_names: Sequence[str]) -> Figure:
     """Confusion matrix: rows are labels, columns predictions, shades are shares of a row."""
     classes = len(label_names)
-    side = min(20.0, 1.6 + 0.5 * classes)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    names, style = lettering(label_names, most=24)
+    side = max(3.0, 1 + 0.5 * classes) + 0.07 * max(map(len, names))  # inches
+    figure = Figure(figsize=(side + 1, side), layout="compressed")
     axes = figure.subplots()
     shares = confusion / np.maximum(1, confusion.sum(1, keepdims=True))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign starts no formula
-    axes.set_xticks(range(classes), label_names, rotation=45, ha="right", **plain)
-    axes.set_yticks(range(classes), label_names, **plain)
+    axes.set_xticks(range(classes), names, rotation=45, ha="right", rotation_mode="anchor", **style)
+    axes.set_yticks(range(classes), names, **style)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
-    if classes <= 25:
-        for (row, column), count in np.ndenumerate(confusion):
-            if count:
-                shade = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(count), ha="center", va="center", color=shade)
-    figure.colorbar(image, label="share of the label's documents", shrink=0.8)
+    size = min(10, 50 / len(str(confusion.max(initial=0))))  # points: fits into a cell
+    for (row, column), count in np.ndenumerate(confusion):
+        if count:
+            shade = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=shade, size=size)
+    figure.colorbar(image, label="share of the label", shrink=0.8)
     return figure
+
+
+def _pairs_figure(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], label_names: Sequence[str]
+) -> Figure:
+    """A bar for each of the most frequent mistakes."""
+    pairs = most_confused(labels, predictions, _PAIRS)
+    wrong = int((labels != predictions).sum())
+    figure = Figure(figsize=(9, 1.5 + 0.28 * len(pairs)), layout="constrained")
+    title = f"{wrong:,} of {len(labels):,} documents misclassified"
+    if not pairs:
+        figure.suptitle(title, fontsize="medium")
+        return figure
+    figure.suptitle(f"{title}; the most frequent mistakes (label → predicted)", fontsize="medium")
+    axes = figure.subplots()
+    both = (
+        f"{printable(label_names[label], 30)} → {printable(label_names[guess], 30)}"
+        for label, guess, _ in pairs
+    )
+    names, style = lettering(both, most=80)
+    bars = axes.barh(range(len(pairs)), [count for *_, count in pairs], color="#1f5fa8")
+    axes.bar_label(bars, [f"{count:,}" for *_, count in pairs], padding=3)
+    axes.set_yticks(range(len(pairs)), names, **style)
+    axes.set_ylim(len(pairs) - 0.4, -0.6)  # the first at the top
+    axes.margins(x=0.15)
+    axes.set_xlabel("documents")
+    axes.locator_params(axis="x", integer=True)
+    return figure
+
+
+def as_is(text: str) -> str:
+    """Text on one line of Markdown that is shown as it is, cut to 400 characters."""
+    text = " ".join(text.split()) or "(empty)"
+    text = printable(text if len(text) <= 400 else f"{text[:400]} …")
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
 def _gradients(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import math
+import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dlnotes.arguments import Count, check, check_names, checked, fields_of, hints_of
-from dlnotes.data.columns import FOR_FILES, as_texts, load_columns
+from dlnotes.arguments import (
+    Count,
+    OneOf,
+    Range,
+    check,
+    check_fields,
+    check_names,
+    checked,
+    fields_of,
+    hints_of,
+)
+from dlnotes.data.columns import FOR_FILES, as_labels, as_texts, load_columns
 from dlnotes.data.dataset import Label
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
@@ -28,20 +39,37 @@ from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError, memory_for
-from dlnotes.files import read_json, write_atomically, write_json
+from dlnotes.files import as_path, read_json, write_atomically, write_json
 from dlnotes.models import MODELS
-from dlnotes.models.averaging import average_scores
+from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
 from dlnotes.training.device import choose_device
-from dlnotes.training.evaluate import Metrics, check_scores, evaluating, metrics
+from dlnotes.training.evaluate import (
+    Keep,
+    Measure,
+    Metrics,
+    check_probabilities,
+    check_scores,
+    evaluating,
+    metrics,
+)
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
 from dlnotes.training.folder import CLASSIFIER, CONFIG
-from dlnotes.training.scoring import scores
-from dlnotes.training.sound import defect
+from dlnotes.training.scoring import kept, scores
+from dlnotes.training.weights import digest_of, save_weights, with_weights
 
 _FORMAT = "dlnotes text classifier 1"
 _ENSEMBLE_FORMAT = "dlnotes ensemble 1"
-WEIGHTS, VOCABULARY, LABELS = "model.safetensors", "vocabulary.txt", "labels.json"
+_NOT_ONE = "is not a trained classifier of dlnotes"
+_FIELDS = {
+    "model": Annotated[str, OneOf(MODELS)],
+    "hyper_parameters": Mapping[str, Any],
+    "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
+    "max_tokens": Count | None,
+}
+_ENSEMBLE_FIELDS = {"average": Annotated[str, OneOf(AVERAGES)], "members": list[Any]}
+_MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0)]}
+VOCABULARY, LABELS = "vocabulary.txt", "labels.json"
 
 
 class Classifier(ABC):
@@ -78,42 +106,61 @@ class Classifier(ABC):
             how: Its other arguments.
 
         Raises:
-            UserError: `source` cannot be read or has a label that this classifier does not know.
+            UserError: `source` cannot be read or has a label that this classifier does not know; a
+                loss that is infinite.
         """
         read = partial(tokenize, source, **how)
-        return metrics(*self.scores(read, labelled=True))
+        return _finite(metrics(*self.scores(read, labelled=True)))
 
-    @checked
-    def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "n c"]:
-        """Probability of each class for each raw text."""
-        return self._probabilities(texts)
+    def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:
+        """Probability of each class for each raw text.
 
-    def _probabilities(self, texts: Sequence[str] | pl.Series) -> Float[Tensor, "n c"]:
-        if not len(texts):
+        Args:
+            texts: n texts, in the forms of `predict`.
+
+        Raises:
+            UserError: As `predict` does.
+        """
+        given = _given(texts)
+        if not len(given):
             return torch.empty(0, len(self.label_names))
-        read = partial(tokenize_texts, texts)
+        read = partial(tokenize_texts, given)
         return self.scores(read, labelled=False)[0].softmax(-1)
 
-    def best(
-        self, texts: Sequence[str] | pl.Series, top_k: int
+    @checked
+    def best(self, texts: Any, top_k: Count) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """Probabilities and class numbers of the most probable labels of raw texts.
+
+        Args:
+            texts: n texts, in the forms of `predict`.
+            top_k: How many labels to give; all where there are fewer.
+
+        Raises:
+            UserError: As `predict` does; `top_k` is below 1.
+        """
+        return self._best_of(_given(texts), top_k)
+
+    def _best_of(
+        self, texts: list[str] | pl.Series, top_k: int
     ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-        """Probabilities and class numbers of the most probable labels of raw texts."""
-        best = self._probabilities(texts).topk(min(top_k, len(self.label_names)))
-        return best.values, best.indices
+        if not len(texts):
+            nothing = torch.empty(0, min(top_k, len(self.label_names)))
+            return nothing, nothing.long()
+        return _best(self.scores(partial(tokenize_texts, texts), labelled=False)[0], top_k)
 
     @checked
-    def classify(self, texts: Sequence[str], *, top_k: Count = 1) -> list[dict[str, Any]]:
+    def classify(self, texts: Any, *, top_k: Count = 1) -> list[dict[str, Any]]:
         """Most probable labels of raw texts.
 
         Args:
-            texts: Any number of texts.
-            top_k: How many labels to give under ``top``.
+            texts: n texts, in the forms of `predict`.
+            top_k: How many labels to give under ``top``; all where there are fewer.
 
         Returns:
             For each text ``label``, ``probability`` and ``top``, a list of such pairs.
 
         Raises:
-            UserError: `top_k` is below 1.
+            UserError: As `predict` does; `top_k` is below 1.
         """
         probabilities, classes = (found.tolist() for found in self.best(texts, top_k))
         results = []
@@ -137,7 +184,8 @@ class Classifier(ABC):
         Raises:
             UserError: `texts` is a single string, or one of its items is not a string.
         """
-        return [self.labels[best] for best in self.predict_proba(texts).argmax(1)]
+        _, best = self.best(as_texts(texts), 1)
+        return [self.labels[k] for k in best.flatten().tolist()]
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
         """Probability of each class for each raw text.
@@ -151,12 +199,19 @@ class Classifier(ABC):
         Raises:
             UserError: As `predict` does.
         """
-        probabilities: NDArray[np.float32] = self.probabilities(as_texts(texts)).numpy()
+        probabilities: NDArray[np.float32] = self.probabilities(texts).numpy()
         return probabilities
 
     @abstractmethod
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Classify raw texts and tell which words the labels were chosen for."""
+    def explain(self, texts: Any) -> list[Explanation]:
+        """Classify raw texts and tell which words the labels were chosen for.
+
+        Args:
+            texts: n texts, in the forms of `predict`.
+
+        Raises:
+            UserError: As `predict` does.
+        """
 
 
 @dataclass
@@ -277,22 +332,29 @@ class TextClassifier(Classifier):
         """Make an untrained classifier.
 
         Raises:
-            UserError: An unknown model, a hyper-parameter that it refuses, or a vocabulary without
-                the marks that it reads.
+            UserError: An unknown model, a hyper-parameter that it refuses, a vocabulary without the
+                marks that it reads, or fewer than two different labels.
         """
         check_model(model_name)
+        given = {"hyper_parameters": hyper_parameters, "label_names": label_names}
+        check({"hyper_parameters": Mapping[str, Any], "label_names": Sequence[str]}, given)
+        if len(set(label_names)) < len(label_names):
+            twice = next(name for name, n in Counter(label_names).items() if n > 1)
+            raise UserError(f"label_names must be different from one another, not {twice!r} twice")
+        if not isinstance(vocabulary, Vocabulary):
+            raise UserError(f"vocabulary must be a Vocabulary, not a {type(vocabulary).__name__}")
         marks = MARKS.get(default_tokenizer(model_name), ())
-        if tuple(vocabulary.tokens[2 : 2 + len(marks)]) != marks:
+        if not vocabulary.has_marks(marks):
             raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
         sizes = {"vocabulary_size": len(vocabulary), "num_classes": len(label_names)}
         model = make_model(model_name, MODELS[model_name], sizes, hyper_parameters)
         labels = list(label_names)
         return cls(model, model_name, dict(hyper_parameters), vocabulary, labels, **rest)
 
-    def to(self, device: torch.device) -> TextClassifier:
-        """Move the model."""
-        self.model.to(device)
-        self.device = device
+    def to(self, device: torch.device | str) -> TextClassifier:
+        """Move the model to a device, see `choose_device`."""
+        self.device = choose_device(device)
+        self.model.to(self.device)
         return self
 
     def save(self, folder: str | Path) -> None:
@@ -303,7 +365,7 @@ class TextClassifier(Classifier):
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "folder")
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -312,9 +374,10 @@ class TextClassifier(Classifier):
             "max_tokens": self.max_tokens,
         }
         make_folder(folder)
+        belongs_to = digest_of(config, self.labels, self.vocabulary.tokens.to_list())
+        save_weights(self.model, folder, belongs_to)  # first: they may be refused
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
         write_json(folder / LABELS, self.labels)
-        save_weights(self.model, folder)
         write_json(folder / CONFIG, config)
 
     @classmethod
@@ -325,45 +388,46 @@ class TextClassifier(Classifier):
 
         Args:
             folder: The classifier's folder, or a run's, which has it inside.
-            device: Where to put the model.
+            device: Where to put the model, see `choose_device`.
 
         Raises:
-            UserError: `folder` is no classifier, or one of its files is damaged.
+            UserError: `folder` is no classifier, one of its files is damaged, or they do not belong
+                together; a device that is not there.
         """
-        folder = Path(folder)
-        if (folder / CLASSIFIER).is_dir():
+        folder, where = as_path(folder, "folder"), choose_device(device)
+        if os.path.isdir(folder / CLASSIFIER):  # noqa: PTH112 -- False where it may not be asked
             folder = folder / CLASSIFIER
-        config = read_json(folder / CONFIG, "is not a trained classifier of dlnotes")
+        config = read_json(folder / CONFIG, _NOT_ONE)
         if isinstance(config, dict) and config.get("format") == _ENSEMBLE_FORMAT:
-            return _load_ensemble(folder, config, device)
+            return _load_ensemble(folder, config, where)
+        return cls._load(folder, config, where)
+
+    @classmethod
+    def _load(cls, folder: Path, config: Any, device: torch.device) -> TextClassifier:
+        """Load a single classifier, whose `CONFIG` has been read."""
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: not a run of dlnotes")
-        labels = read_json(folder / LABELS, "is not a trained classifier of dlnotes")
-        if not (folder / VOCABULARY).is_file():
-            raise UserError(f"{folder} has no {VOCABULARY}: not a trained classifier of dlnotes")
+        check_fields(folder / CONFIG, config, _FIELDS)
+        labels = _read_labels(folder / LABELS)
         vocabulary = Vocabulary.load(folder / VOCABULARY)
-        try:
-            tokenizer, max_tokens = config["tokenizer"], config["max_tokens"]
-            hyper = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in config["hyper_parameters"].items()
-            }
-            model_name = config["model"]
-        except (KeyError, AttributeError) as error:
-            raise UserError(f"{folder / CONFIG} is damaged: {error} is missing") from error
-        if tokenizer not in TOKENIZERS:
-            raise UserError(f"{folder / CONFIG}: unknown tokenizer {tokenizer!r}")
-        made = cls.create(
-            model_name,
-            hyper,
-            vocabulary,
-            list(map(str, labels)),
-            tokenizer=tokenizer,
-            max_tokens=max_tokens,
-            labels=labels,
-        )
-        load_weights(made.model, folder)
-        return made.to(torch.device(device))
+
+        def make() -> TextClassifier:
+            try:
+                return cls.create(
+                    config["model"],
+                    listed_as_tuples(config["hyper_parameters"]),
+                    vocabulary,
+                    list(map(str, labels)),
+                    tokenizer=config["tokenizer"],
+                    max_tokens=config["max_tokens"],
+                    labels=labels,
+                )
+            except UserError as error:
+                raise UserError(f"{folder / CONFIG}: {error}") from error
+
+        what = f"a {config['model']} of {len(labels):,} labels and {len(vocabulary):,} tokens"
+        belongs_to = digest_of(config, labels, vocabulary.tokens.to_list())
+        return with_weights(make, folder, what, belongs_to).to(device)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: Python's own types and NumPy arrays, no module and no device."""
@@ -389,21 +453,44 @@ class TextClassifier(Classifier):
         self, read: Callable[[str], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
         """Scores of texts, and their class numbers; see `Classifier`."""
-        labels = self.label_names if labelled else None
-        texts = read(self.tokenizer)
-        documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
-        found = scores(self.model, documents, device=self.device)
+        documents = self._documents(read, self.label_names if labelled else None)
+        found = scores(self.model, documents, device=self.device, classes=len(self.label_names))
         return check_scores(found, f"this {self.model_name}"), documents.labels
+
+    def evaluate(self, source: Source, **how: Any) -> Metrics:
+        """Measure on labelled texts; see `Classifier`."""
+        documents = self._documents(partial(tokenize, source, **how), self.label_names)
+        measure = Measure(documents.labels)
+        return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
+
+    def _best_of(
+        self, texts: list[str] | pl.Series, top_k: int
+    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        if not len(texts):
+            return super()._best_of(texts, top_k)
+        documents = self._documents(partial(tokenize_texts, texts), None)
+        values, indices = self._kept(documents, lambda scored, _: _best(scored, top_k))
+        check_probabilities(values, f"this {self.model_name}")
+        return values, indices
+
+    def _documents(
+        self, read: Callable[[str], TokenizedTexts], labels: Sequence[str] | None
+    ) -> Documents:
+        texts = read(self.tokenizer)
+        return Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
+
+    def _kept(self, documents: Documents, keep: Keep) -> list[Tensor]:
+        classes = len(self.label_names)
+        return kept(self.model, documents, keep, device=self.device, classes=classes)
 
     @property
     def has_attention(self) -> bool:
         """Whether the model has an attention to show, which costs no more than to classify."""
         return hasattr(self.model, "explain")
 
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+    def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and tell what the model looked at: attention, or else `occlusion`."""
-        tokenized = tokenize_texts(texts, self.tokenizer)
-        documents = Documents(tokenized, self.vocabulary, None, max_tokens=self.max_tokens)
+        documents = self._documents(partial(tokenize_texts, as_texts(texts)), None)
         return list(self.explain_documents(documents, range(len(documents))))
 
     def explain_documents(
@@ -442,7 +529,9 @@ class Ensemble(Classifier):
         average: What is averaged, see `average_scores`.
 
     Raises:
-        UserError: Two members have different labels.
+        UserError: There is no member, one is no `TextClassifier`, or two have different labels;
+            another number of weights or names than of members, weights that are negative or do not
+            add up to 1, or an unknown `average`.
     """
 
     members: list[TextClassifier] = field(repr=False)
@@ -453,6 +542,18 @@ class Ensemble(Classifier):
     labels: list[Label] = field(init=False)
 
     def __post_init__(self) -> None:
+        if not self.members:
+            raise UserError("members must be one or more classifiers, not none")
+        members: list[Any] = [*self.members]
+        if not all(isinstance(member, TextClassifier) for member in members):
+            kinds = ", ".join(type(member).__name__ for member in members)
+            raise UserError(f"each of members must be a TextClassifier, but they are: {kinds}")
+        for what, number in (("weights", len(self.weights)), ("names", len(self.names))):
+            if number != len(self.members):
+                raise UserError(f"there are {len(self.members)} members, but {number} {what}")
+        check({"average": Annotated[str, OneOf(AVERAGES)]}, {"average": self.average})
+        if not _add_up(self.weights):
+            raise UserError(f"weights must be at least 0 and add up to 1, not {self.weights}")
         self.label_names, self.labels = self.members[0].label_names, self.members[0].labels
         for name, member in zip(self.names, self.members, strict=True):
             if member.label_names != self.label_names:
@@ -468,7 +569,8 @@ class Ensemble(Classifier):
         Raises:
             UserError: The folder cannot be written to.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "folder")
+        make_folder(folder)
         counting = [k for k, weight in enumerate(self.weights) if weight > 0]
         for k in counting:
             self.members[k].save(folder / f"member-{k + 1}")
@@ -489,8 +591,9 @@ class Ensemble(Classifier):
         each = [member.scores(read, labelled=labelled) for member in self.members]
         return average_scores([s for s, _ in each], self.weights, self.average), each[0][1]
 
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+    def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and leave their words out one by one, see `explain_words`."""
+        texts = as_texts(texts)
         characters = all(member.tokenizer == "characters" for member in self.members)
 
         def score(copies: Sequence[str]) -> Float[Tensor, "n c"]:
@@ -501,19 +604,84 @@ class Ensemble(Classifier):
         ]
 
 
-def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device | str) -> Ensemble:
+def _read_labels(path: Path) -> list[Label]:
+    labels = read_json(path, _NOT_ONE)
     try:
-        each = [(folder / m["folder"], m["name"], m["weight"]) for m in config["members"]]
-        average = config["average"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / CONFIG} is damaged: {error} is missing") from error
+        found = as_labels(labels)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if len(found) < 2:
+        raise UserError(f"{path}: labels must be two or more, not {found}")
+    if len(set(found)) < len(found):
+        twice = next(label for label, n in Counter(found).items() if n > 1)
+        raise UserError(f"{path}: each label must occur once, but {twice!r} occurs twice")
+    return found
+
+
+def listed_as_tuples(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters that were read from JSON, which has lists for tuples."""
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in hyper_parameters.items()}
+
+
+def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -> Ensemble:
+    path = folder / CONFIG
+    check_fields(path, config, _ENSEMBLE_FIELDS)
+    weights: dict[str, float] = {}
+    names = []
+    for i, member in enumerate(config["members"]):
+        try:
+            check_fields(path, member, _MEMBER_FIELDS)
+        except UserError as error:
+            raise UserError(f"{error} (members[{i}])") from error
+        place = member["folder"]
+        if place in ("", "..") or "\0" in place or Path(place).name != place or place in weights:
+            raise UserError(
+                f"{path}: the folder of each member must be a name of its own within {folder}, not "
+                f"{place[:80]!r} (members[{i}])"
+            )
+        weights[place] = member["weight"]
+        names.append(member["name"])
+    if not _add_up(weights.values()):
+        raise UserError(f"{path}: the weights of the members must add up to 1")
     members = []
-    for place, _, _ in each:
-        member = TextClassifier.load(place, device)
-        if not isinstance(member, TextClassifier):
-            raise UserError(f"{place} is an ensemble; the members of one must be single models")
-        members.append(member)
-    return Ensemble(members, [w for _, _, w in each], [name for _, name, _ in each], average)
+    for place in weights:
+        member_config = read_json(folder / place / CONFIG, _NOT_ONE)
+        members.append(TextClassifier._load(folder / place, member_config, device))
+    return Ensemble(members, list(weights.values()), names, config["average"])
+
+
+def _finite(measured: Metrics) -> Metrics:
+    if not math.isfinite(measured.loss):
+        raise UserError(
+            "the loss is infinite, since some scores are further apart than numbers reach: the "
+            "training has diverged; train again with a lower --lr"
+        )
+    return measured
+
+
+def _add_up(weights: Iterable[float]) -> bool:
+    """Whether these are shares of a whole; NaN is none."""
+    weights = list(weights)
+    return all(weight >= 0 for weight in weights) and abs(sum(weights) - 1) <= 1e-6
+
+
+def _given(texts: Any) -> list[str] | pl.Series:
+    """Texts, checked; what polars holds as strings needs no second look."""
+    if isinstance(texts, pl.Series) and texts.dtype == pl.String and not texts.has_nulls():
+        return texts
+    return as_texts(texts)
+
+
+def _best(
+    scored: Float[Tensor, "n c"], top_k: int
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """Probabilities and class numbers of the most probable classes; the first among equals."""
+    probabilities = scored.softmax(-1)
+    if top_k == 1:
+        best: Any = probabilities.max(-1, keepdim=True)
+    else:
+        best = probabilities.topk(min(top_k, probabilities.shape[-1]))
+    return best.values, best.indices
 
 
 def check_model(name: Any) -> None:
@@ -570,45 +738,13 @@ def make_model(
     with memory_for(f"{name} with {given}"):
         try:
             check(hints, hyper_parameters)
+            for setting, value in hyper_parameters.items():
+                for number in value if isinstance(value, tuple | list) else (value,):
+                    if isinstance(number, int) and number >= 2**31:
+                        raise UserError(f"{setting} must be below 2**31, not {number}")
             return kind(**sizes, **hyper_parameters)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {error}") from error
-
-
-def save_weights(model: nn.Module, folder: Path) -> None:
-    """Write a model's weights, atomically.
-
-    Raises:
-        UserError: They are not finite.
-    """
-    if found := defect(model):
-        raise UserError(f"{folder / WEIGHTS} is not written: {found}")
-    weights: dict[str, Tensor] = {}
-    places = set()
-    for name, weight in model.state_dict().items():
-        # Of weights that two layers share the file holds two copies: safetensors refuses one.
-        shared = weight.data_ptr() in places
-        places.add(weight.data_ptr())
-        weights[name] = weight.clone() if shared else weight.contiguous()
-    write_atomically(folder / WEIGHTS, lambda path: save_file(weights, path))
-
-
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Read what `save_weights` wrote; the model is then in evaluation mode.
-
-    Raises:
-        UserError: There are none, they are damaged or not finite, or they belong to another model.
-    """
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} has no {WEIGHTS}: training has not finished") from error
-    except (SafetensorError, RuntimeError) as error:
-        problem = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder / WEIGHTS} is damaged or foreign: {problem}") from error
-    if found := defect(model):
-        raise UserError(f"{folder / WEIGHTS} is of no use: {found}; train again")
-    model.eval()
 
 
 def make_folder(folder: Path) -> None:
@@ -621,3 +757,5 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"cannot write to {str(folder)!r}: {error}") from error

@@ -6,22 +6,28 @@ import torch
 
 from dlnotes.errors import UserError
 
+_KINDS = ("cpu", "cuda", "mps")
 
-def choose_device(name: str, *, amp: bool = False) -> torch.device:
+
+def choose_device(name: str | torch.device, *, amp: bool = False) -> torch.device:
     """A device by name.
 
     Args:
         name: ``cpu``, ``cuda``, one of several such as ``cuda:1``, or ``mps`` (Apple's; dlnotes is
-            not tested there). ``auto`` is CUDA where there is one, otherwise the CPU.
+            not tested there). ``auto`` is CUDA where there is one, otherwise the CPU. Or a
+            ``torch.device``; one of another kind is taken as it is.
         amp: Whether to compute in bf16 autocast.
 
     Raises:
         UserError: Another name, a device that is not there, or `amp` without CUDA.
     """
+    if isinstance(name, torch.device) and name.type not in _KINDS:
+        return name
+    name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (":" in name and not number.isdecimal()):
+    if kind not in _KINDS or (":" in name and not number.isdecimal()):
         raise UserError(f"device must be auto, cpu, cuda, cuda:1 (and so on) or mps, not {name!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device is {name}, but torch sees no CUDA device here; use cpu or auto")

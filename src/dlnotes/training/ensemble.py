@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dlnotes.arguments import Count, Seed, checked, fields_of
+from dlnotes.arguments import Count, Seed, check_fields, checked, fields_of
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
-from dlnotes.files import read_json, write_json
+from dlnotes.files import check_regular, read_json, write_json
 from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
 from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.evaluate import check_scores, metrics, scores
@@ -91,11 +91,10 @@ def load_members(
         classifier = TextClassifier.load(run)
         if not isinstance(classifier, TextClassifier):
             raise UserError(f"{run} is an ensemble itself; give the runs that it is made of")
-        record = read_json(run / METRICS, "is not a finished run")
-        settings, data = record["settings"], record["data"]
+        settings, data = read_record(run)
         split = dev_split(settings, data)
         dataset = load_dataset(
-            sources, _reading(settings), cache_dir=cache_dir, vocabulary=classifier.vocabulary
+            sources, _reading(run, settings), cache_dir=cache_dir, vocabulary=classifier.vocabulary
         )
         if dataset.fingerprints["train"] != data["train"]:
             raise UserError(f"{run} was trained on other documents than those given for training")
@@ -113,23 +112,52 @@ def load_members(
             )
         dev_scores = None
         if settings.get("refit") and dataset.fingerprints.get("dev") == data.get("dev"):
-            dev_scores = _kept_scores(run / DEV_SCORES)
+            shape = len(dataset.dev), len(classifier.label_names)
+            dev_scores = _kept_scores(run / DEV_SCORES, shape)
         members.append(Member(run, classifier, dataset, split, dev_scores))
     return members
 
 
-def _reading(settings: Mapping[str, Any]) -> Reading:
+def read_record(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings and fingerprints of the data, from the record of a finished training.
+
+    Raises:
+        UserError: There is no such record, or it lacks what an ensemble needs to know.
+    """
+    path = run / METRICS
+    record = read_json(path, "is not a finished run")
+    check_fields(path, record, {"settings": Mapping[str, Any], "data": Mapping[str, Any]})
+    settings, data = record["settings"], record["data"]
+    check_fields(path, settings, {"seed": Seed})
+    check_fields(path, data, dict.fromkeys({"train", *data}, str))
+    return settings, data
+
+
+def _reading(run: Path, settings: Mapping[str, Any]) -> Reading:
     """How a run read its documents; what its record does not say had the default."""
     known = {name: settings[name] for name in fields_of(Reading) if name in settings}
-    return Reading(**{"split_seed": settings["seed"], **known})
-
-
-def _kept_scores(path: Path) -> Float[Tensor, "n c"]:
     try:
-        kept: Tensor = torch.load(path, weights_only=True)
+        return Reading(**{"split_seed": settings["seed"], **known})
+    except UserError as error:
+        raise UserError(f"{run / METRICS}: {error}") from error
+
+
+def _kept_scores(path: Path, shape: tuple[int, int]) -> Float[Tensor, "n c"]:
+    try:
+        check_regular(path)
+        kept: Any = torch.load(path, map_location="cpu", weights_only=True)
+        fits = isinstance(kept, Tensor) and kept.is_floating_point() and kept.shape == shape
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no {path.name}, which --refit writes") from error
     except Exception as error:  # an unpickler may trip over a damaged file in any way
         raise UserError(f"{path} does not hold the scores of the run's dev documents") from error
-    return kept
+    if not fits:
+        raise UserError(
+            f"{path} does not hold the scores of the run's dev documents, of shape {shape}"
+        )
+    return cast(Tensor, kept)
 
 
 def dev_split(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
@@ -141,6 +169,7 @@ def dev_split(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str,
         "split seed": settings.get("split_seed", settings["seed"]),
         "dev_fraction": settings.get("dev_fraction", 0.1),
         "label_column": settings.get("label_column"),
+        "header": settings.get("header", "auto"),
     }
 
 
@@ -189,7 +218,8 @@ def make_ensemble(
         raise UserError("members must be one or more trained runs, not none")
     names = [str(member.run) for member in members]
     # Made before anything is scored: members with different labels are refused at once.
-    ensemble = Ensemble([m.classifier for m in members], [], names, average)
+    equal = [1 / len(members)] * len(members)
+    ensemble = Ensemble([m.classifier for m in members], equal, names, average)
     with run_folder(out, resume=None) if out else nullcontext():
         record = _weigh(ensemble, members, out, weights=weights, rounds=rounds)
     return ensemble, record
@@ -211,9 +241,7 @@ def _weigh(
         ensemble.weights = greedy_weights(
             dev, torch.from_numpy(labels), kind=average, rounds=rounds
         )
-    elif weights == "equal":
-        ensemble.weights = [1 / len(members)] * len(members)
-    else:
+    elif weights == "boosting":
         alpha, _ = _boosted(members)
         ensemble.weights = (alpha / alpha.sum()).tolist()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +20,12 @@ from dlnotes.errors import UserError
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
+# Scores in an evaluation batch: reached with more than 512 classes alone.
+_BATCH_SCORES = 1 << 24
+_MOST_CELLS = 1 << 26
+
+Keep = Callable[[Tensor, NDArray[np.int64]], tuple[Tensor, ...]]
+"""What is kept of a batch: its scores (b, c) and its documents' numbers (b,) → tensors (b, …)."""
 
 
 class Figures(Protocol):
@@ -50,49 +56,85 @@ class Metrics:
     predictions; micro-F1 pools the counts of all classes, which for one label per document is the
     accuracy.
 
+    All but `confusion` takes memory in proportion to documents + classes.
+
     Attributes:
         loss: Mean cross-entropy in nats.
-        confusion: Documents by (label, prediction), shape (classes, classes).
+        labels: True class of every document, shape (documents,).
         predictions: Predicted class of every document.
         confidence: Probability of the predicted class of every document.
+        classes: How many classes there are.
     """
 
     loss: float
-    confusion: NDArray[np.int64]
+    labels: NDArray[np.int64]
     predictions: NDArray[np.int64]
     confidence: NDArray[np.float32]
+    classes: int
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Documents by (label, prediction), shape (classes, classes).
+
+        Raises:
+            MemoryError: There are more than 8,192 classes; `confusions` has the same as pairs.
+        """
+        if self.classes**2 > _MOST_CELLS:
+            raise MemoryError(f"the confusion matrix of {self.classes:,} classes is too large")
+        pairs = self.labels * self.classes + self.predictions
+        counts: NDArray[np.int64] = np.bincount(pairs, minlength=self.classes**2)
+        return counts.reshape(self.classes, self.classes)
+
+    @property
+    def confusions(self) -> NDArray[np.int64]:
+        """Label, prediction and number of documents of each pair that occurs, shape (pairs, 3)."""
+        pairs, counts = np.unique(self.labels * self.classes + self.predictions, return_counts=True)
+        return np.stack([pairs // self.classes, pairs % self.classes, counts], axis=1)
+
+    @property
+    def documents(self) -> NDArray[np.int64]:
+        """Documents of each class, shape (classes,)."""
+        return self._count(self.labels)
 
     @property
     def accuracy(self) -> float:
         """Share of documents classified correctly."""
-        return float(np.trace(self.confusion) / max(1, self.confusion.sum()))
+        return float(self._correct.sum() / max(1, len(self.labels)))
 
     @property
     def precision(self) -> NDArray[np.float64]:
         """Precision of each class."""
-        return _ratio(np.diag(self.confusion), self.confusion.sum(0))
+        return _ratio(self._correct, self._count(self.predictions))
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """Recall of each class."""
-        return _ratio(np.diag(self.confusion), self.confusion.sum(1))
+        return _ratio(self._correct, self.documents)
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """F1 of each class."""
-        return _ratio(2 * np.diag(self.confusion), self.confusion.sum(0) + self.confusion.sum(1))
+        return _ratio(2 * self._correct, self.documents + self._count(self.predictions))
+
+    @property
+    def _correct(self) -> NDArray[np.int64]:
+        return self._count(self.labels[self.labels == self.predictions])
+
+    def _count(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        counts: NDArray[np.int64] = np.bincount(classes, minlength=self.classes)
+        return counts
 
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the classes that occur."""
-        occurs = (self.confusion.sum(0) + self.confusion.sum(1)) > 0
+        occurs = (self.documents + self._count(self.predictions)) > 0
         return float(self.f1[occurs].mean()) if occurs.any() else 0.0
 
     @property
     def micro_f1(self) -> float:
         """F1 of the pooled counts."""
-        true = np.trace(self.confusion)
-        wrong = self.confusion.sum() - true
+        true = self._correct.sum()
+        wrong = len(self.labels) - true
         return float(2 * true / max(1, 2 * true + wrong + wrong))
 
     @property
@@ -107,14 +149,14 @@ class Metrics:
 
     def per_class(self, label_names: list[str]) -> dict[str, dict[str, Any]]:
         """Precision, recall, F1 and number of documents of each class by label."""
-        columns = (self.precision, self.recall, self.f1)
+        columns, documents = (self.precision, self.recall, self.f1), self.documents
         return {
             label: {
                 **{
                     n: float(c[i])
                     for n, c in zip(("precision", "recall", "f1"), columns, strict=True)
                 },
-                "documents": int(self.confusion[i].sum()),
+                "documents": int(documents[i]),
             }
             for i, label in enumerate(label_names)
         }
@@ -137,7 +179,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def scores(
-    model: nn.Module, documents: Documents, *, device: torch.device | str = "cpu", amp: bool = False
+    model: nn.Module,
+    documents: Documents,
+    *,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+    classes: int | None = None,
 ) -> Float[Tensor, "n c"]:
     """Unnormalised scores of all documents in their order, on the CPU, without dropout.
 
@@ -146,19 +193,75 @@ def scores(
         documents: At least one document.
         device: Where to compute.
         amp: Compute in bf16 where autocast allows it.
+        classes: About how many classes there are; with very many, batches have fewer documents.
     """
-    batches = by_length(documents.lengths, _BATCH_TOKENS)
-    parts = []
+    return kept(model, documents, keep_all, device=device, amp=amp, classes=classes)[0]
+
+
+def kept(
+    model: nn.Module,
+    documents: Documents,
+    keep: Keep,
+    *,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+    classes: int | None = None,
+) -> list[Tensor]:
+    """What `keep` keeps of the scores of all documents in their order, on the CPU.
+
+    The scores themselves are documents × classes numbers, which may be more than fit into memory;
+    here those of a batch are forgotten before the next. Other arguments as for `scores`.
+    """
+    batches = by_length(documents.lengths, _BATCH_TOKENS, most_documents(classes))
+    gathered = Gathered(len(documents))
     device = torch.device(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
     with evaluating(model), torch.inference_mode(), autocast:
         for indices in batches:
             tokens = documents.batch(indices).tokens.to(device, non_blocking=True)
-            parts.append(model(tokens).float())
-    shuffled = torch.cat(parts).cpu()
-    result = torch.empty_like(shuffled)
-    result[torch.from_numpy(np.concatenate(batches))] = shuffled
-    return result
+            gathered.put(indices, keep(model(tokens).float(), indices))
+    return gathered.columns
+
+
+def keep_all(logits: Float[Tensor, "b c"], _: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    """Keep the scores as they are."""
+    return (logits,)
+
+
+def most_documents(classes: int | None) -> int | None:
+    """Documents in a batch for evaluation at most, where so many classes have a score each."""
+    return None if not classes else max(1, _BATCH_SCORES // classes)
+
+
+class Gathered:
+    """What was kept of batches, in the documents' order.
+
+    Written to its place at once: many small tensors that outlive the large ones of their batch
+    leave holes in the heap that no large one fits into, and memory grows with every batch.
+
+    Args:
+        documents: How many there are.
+    """
+
+    def __init__(self, documents: int) -> None:
+        self._documents = documents
+        self._columns: list[Tensor] = []
+
+    def put(self, indices: NDArray[np.int64], kept: Sequence[Tensor]) -> None:
+        """Add a batch; several threads may do so at a time when the first batch is there."""
+        if not self._columns:
+            with torch.inference_mode(False):
+                self._columns = [
+                    torch.empty(self._documents, *t.shape[1:], dtype=t.dtype, device=t.device)
+                    for t in kept
+                ]
+        for column, part in zip(self._columns, kept, strict=True):
+            column[torch.from_numpy(indices.copy()).to(part.device)] = part
+
+    @property
+    def columns(self) -> list[Tensor]:
+        """Of all documents, on the CPU."""
+        return [column.cpu() for column in self._columns]
 
 
 def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c"]:
@@ -171,34 +274,91 @@ def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c
     Raises:
         UserError: The scores of a document hold NaN or +inf, or are all -inf.
     """
-    lost = int(logits.softmax(-1).isnan().any(-1).sum())
-    if lost:
-        raise UserError(
-            f"{whose} gives {lost:,} of {len(logits):,} documents scores that are not numbers (NaN "
-            "or an infinity): its training has diverged; train again with a lower --lr"
-        )
+    check_probabilities(logits.softmax(-1), whose)
     return logits
 
 
+def check_probabilities(probabilities: Float[Tensor, "n k"], whose: str) -> None:
+    """Raise if a softmax, or some of its columns, is not a number.
+
+    Args:
+        probabilities: Those of all or of some classes.
+        whose: What gave the scores, for the message.
+
+    Raises:
+        UserError: The probabilities of a document hold NaN.
+    """
+    lost = int(probabilities.isnan().any(-1).sum())
+    if lost:
+        raise UserError(
+            f"{whose} gives {lost:,} of {len(probabilities):,} documents scores that are not "
+            "numbers (NaN or an infinity): its training has diverged; train again with a lower --lr"
+        )
+
+
+class Measure:
+    """A `Keep` that keeps what the figures of classifiers are computed from.
+
+    Args:
+        labels: True classes of all documents, shape (documents,).
+    """
+
+    def __init__(self, labels: NDArray[np.int64]) -> None:
+        self._labels = labels
+        self._classes = 0
+
+    def __call__(
+        self, logits: Float[Tensor, "b c"], indices: NDArray[np.int64]
+    ) -> tuple[Tensor, ...]:
+        """Log-probability of the label, predicted class and its probability, per document."""
+        self._classes = logits.shape[-1]
+        label = torch.from_numpy(self._labels[indices]).to(logits.device)
+        confidence, predicted = logits.softmax(-1).max(-1)
+        likelihood = logits.log_softmax(-1).gather(-1, label.unsqueeze(-1))
+        return likelihood, predicted, confidence
+
+    def metrics(self, kept: Sequence[Tensor], whose: str | None = None) -> Metrics:
+        """The figures.
+
+        Args:
+            kept: What was kept of all documents, in their order.
+            whose: What gave the scores, for the message.
+
+        Raises:
+            UserError: With `whose`: scores of a document are not numbers.
+        """
+        likelihood, predicted, confidence = kept
+        if whose:
+            check_probabilities(confidence.unsqueeze(-1), whose)
+        return Metrics(
+            # As cross-entropy computes it, to the last bit.
+            loss=F.nll_loss(likelihood, torch.zeros(len(likelihood), dtype=torch.int64)).item(),
+            labels=self._labels,
+            predictions=predicted.numpy(),
+            confidence=confidence.numpy(),
+            classes=self._classes,
+        )
+
+
 def evaluate(
-    model: nn.Module, documents: Documents, *, device: torch.device | str = "cpu", amp: bool = False
+    model: nn.Module,
+    documents: Documents,
+    *,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+    whose: str | None = None,
 ) -> Metrics:
-    """Measure `model` on `documents`; arguments as for `scores`."""
-    return metrics(scores(model, documents, device=device, amp=amp), documents.labels)
+    """Measure `model` on `documents`; arguments as for `scores` and `Measure.metrics`."""
+    measure = Measure(documents.labels)
+    classes = int(documents.labels.max(initial=0)) + 1
+    found = kept(model, documents, measure, device=device, amp=amp, classes=classes)
+    return measure.metrics(found, whose)
 
 
 def metrics(logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Metrics:
     """Figures from scores and the true class numbers."""
-    target = torch.from_numpy(labels)
-    confidence, predicted = logits.softmax(-1).max(-1)
-    classes = logits.shape[-1]
-    pairs = (target * classes + predicted).numpy()
-    return Metrics(
-        loss=F.cross_entropy(logits, target).item(),
-        confusion=np.bincount(pairs, minlength=classes**2).reshape(classes, classes),
-        predictions=predicted.numpy(),
-        confidence=confidence.numpy(),
-    )
+    measure = Measure(labels)
+    return measure.metrics(measure(logits, np.arange(len(labels))))
 
 
 @dataclass(frozen=True)

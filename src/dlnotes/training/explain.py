@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dlnotes.display import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 ATTENTION, OCCLUSION = "attention", "occlusion"
 
 _MEANING = {
-    ATTENTION: """<p>Method: attention. The stronger the colour of a word, the more it weighed; each
-line is shaded from 0 to its largest weight, which is given. Point at a word to read its
-weight.</p>""",
+    ATTENTION: """<p>Method: attention. The stronger the colour of a word, the more it weighed: no
+colour is 0, full colour is 1, all of the attention, and a quarter of it has half the colour. The
+largest weight of each line is given. Point at a word to read its weight.</p>""",
     OCCLUSION: """<p>Method: occlusion. The classifier read each text again without each of its
 words. The weight of a word is what leaving it out takes from the log-odds of the label: at +0.69
 the word doubles the odds, at −0.69 it halves them. A word that occurs several times is left out
@@ -84,7 +86,7 @@ def page(explanations: Sequence[Explanation], *, title: str) -> str:
     """A self-contained HTML page; names with a comma (single heads) are folded away."""
     parts = []
     for e in explanations:
-        parts.append(f"<h2>{escape(e.label)} · {e.probability:.3f}</h2>")
+        parts.append(f"<h2><bdi>{_word(e.label)}</bdi> · {e.probability:.3f}</h2>")
         line = _line if e.method == ATTENTION else _signed_line
         whole = {name: w for name, w in e.weights.items() if "," not in name}
         parts += [line(e.tokens, name, w) for name, w in whole.items()]
@@ -93,36 +95,49 @@ def page(explanations: Sequence[Explanation], *, title: str) -> str:
             parts.append(f"<details><summary>{len(rest)} more</summary>{''.join(rest)}</details>")
     methods = dict.fromkeys(e.method for e in explanations)
     meaning = "\n".join(_MEANING[method] for method in methods)
-    return _PAGE.format(title=escape(title), meaning=meaning, body="\n".join(parts))
+    return _PAGE.format(title=_word(title), meaning=meaning, body="\n".join(parts))
 
 
 def _line(tokens: Sequence[str], name: str, weights: Sequence[float]) -> str:
     top = max(weights, default=0.0)
     words = " ".join(
-        f'<span title="{w:.3g}" style="--w:{w / top if top else 0:.2f}">{escape(token)}</span>'
+        f'<span title="{w:.3g}" style="--w:{min(1, max(0, w)) ** 0.5:.2f}">{_word(token)}</span>'
         for token, w in zip(tokens, weights, strict=True)
     )
-    return f"<figure>{words}<figcaption>{escape(name)}, up to {top:.3g}</figcaption></figure>"
+    return _figure(words, f"{escape(name)}, up to {top:.3g}")
 
 
 def _signed_line(tokens: Sequence[str], name: str, weights: Sequence[float]) -> str:
     top = max(_LEAST, *map(abs, weights), 0.0)
     words = " ".join(
         f'<span{" class=against" if w < 0 else ""} title="{_signed(w)}" '
-        f'style="--w:{abs(w) / top:.2f}">{escape(token)}</span>'
+        f'style="--w:{abs(w) / top:.2f}">{_word(token)}</span>'
         for token, w in zip(tokens, weights, strict=True)
     )
     caption = [escape(name)]
     rising = sorted(set(zip(weights, tokens, strict=True)))  # a repeated word once
     for side, pairs in {"for": rising[::-1], "against": rising}.items():
         said = [
-            f"{escape(token)} {_signed(w)}"
+            f"<bdi>{_word(token)}</bdi> {_signed(w)}"
             for w, token in pairs[:_NAMED]
             if (w if side == "for" else -w) >= _LEAST
         ]
         if said:
             caption.append(f"{side}: {', '.join(said)}")
-    return f"<figure>{words or 'no words'}<figcaption>{'<br>'.join(caption)}</figcaption></figure>"
+    return _figure(words, "<br>".join(caption))
+
+
+def _figure(words: str, caption: str) -> str:
+    """Words in the direction of their script."""
+    return (
+        f'<figure dir="auto">{words or "no words"}'
+        f'<figcaption dir="ltr">{caption}</figcaption></figure>'
+    )
+
+
+def _word(text: str) -> str:
+    """Text as HTML; control characters, which HTML does not have, are escaped."""
+    return escape(printable(text))
 
 
 def _signed(weight: float) -> str:
@@ -130,18 +145,28 @@ def _signed(weight: float) -> str:
 
 
 def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
-    """A document's first tokens across, its attentions down, single heads left out."""
-    from matplotlib.figure import Figure  # slow to import, and most programs draw nothing
+    """A document's first tokens across, its attentions down, single heads left out.
+
+    The scale is the same for all documents and attentions, from 0 to 1, all of the attention.
+    """
+    from matplotlib.colors import PowerNorm  # slow to import, and most programs draw nothing
+    from matplotlib.figure import Figure
+
+    from dlnotes.training.lettering import lettering
 
     tokens = explanation.tokens[:most] or ["(empty)"]
     names = [name for name in explanation.weights if "," not in name]
     rows = np.array([(explanation.weights[n][:most] or [0.0]) for n in names])
-    figure = Figure(figsize=(2 + 0.28 * len(tokens), 1.6 + 0.3 * len(names)), layout="constrained")
+    words, style = lettering(tokens, most=20)
+    height = 1 + max(1.3, 0.35 * len(names)) + 0.085 * max(map(len, words))  # inches
+    figure = Figure(figsize=(5 + 0.28 * len(words), height), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(rows / np.maximum(rows.max(1, keepdims=True), 1e-12), cmap="Blues", vmin=0, vmax=1)
-    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign starts no formula
-    axes.set_xticks(range(len(tokens)), tokens, rotation=90, **plain)
+    # Of many words each has little: by the square root a tenth can be told from nothing.
+    image = axes.imshow(rows, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), aspect="auto")
+    axes.set_xticks(range(len(words)), words, rotation=90, **style)
     axes.set_yticks(range(len(names)), names)
-    title = f"{explanation.label} ({explanation.probability:.2f})"
-    axes.set_title(title, fontsize="medium", **plain)
+    figure.colorbar(image, label="weight", ticks=[0, 0.1, 0.25, 0.5, 1], pad=0.02)
+    (label,), style = lettering([explanation.label], most=40)
+    title = f"{label} ({explanation.probability:.2f})"
+    axes.set_title(title, fontsize="medium", **style)
     return figure

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, Share, checked
-from dlnotes.data.batches import BatchSampler
+from dlnotes.data.batches import BatchSampler, by_length
 from dlnotes.data.documents import Examples
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import Terminated, UserError, memory_for
@@ -36,6 +36,10 @@ from dlnotes.training.progress import Progress
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.sound import defect
 
+_MOST_TOKENS = 1 << 18
+"""Padded tokens in a batch that is computed at once; with ordinary documents none has as many."""
+_PART_TOKENS = 1 << 15
+"""Padded tokens in each part of one that has more."""
 _REPORT_EVERY = 10  # updates: reading a value waits for the device
 _SAVE_EVERY = 60.0  # seconds
 _SAVING_SHARE = 0.05  # of the time
@@ -322,26 +326,54 @@ class _Loop:
         factor = self.schedule(state.step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        batch = self.train.batch(indices)
-        tokens = batch.tokens.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp):
-            outputs = self.objective.forward(model, tokens, labels)
-        loss = self.objective.loss(outputs, labels)
-        loss.backward()
+        loss = self.backward(indices)
         limit = self.fitting.clip_norm
         norm = None if limit is None else clip_grad_norm_(model.parameters(), max_norm=limit)
         self.optimizer.step()
         if self.constrained:
             self.constrained.constrain_()
         self.unsaved = True
-        self.loss_sum += loss.detach() * len(indices)
+        self.loss_sum += loss * len(indices)
         state.step += 1
         state.batch += 1
         state.seen += len(indices)
         state.documents += len(indices)
         return loss, norm
+
+    def backward(self, indices: NDArray[Any]) -> Tensor:
+        """The loss of a batch; its gradients are added to the parameters'.
+
+        A batch of more than `_MOST_TOKENS` padded tokens, because of a huge document, is computed
+        in parts. Their losses are means over parts of different sizes.
+        """
+        lengths = self.train.lengths[indices]
+        if len(indices) * int(lengths.max()) <= _MOST_TOKENS:
+            loss = self.losses(indices)[0]
+            loss.backward()
+            return loss.detach()
+        sizes, total = [], torch.zeros((), device=self.device)
+        for part in by_length(lengths, _PART_TOKENS):
+            loss, labels = self.losses(indices[part])
+            size = self.objective.size(labels)
+            if size > 0:
+                (loss * size).backward()
+                total += loss.detach() * size
+                sizes.append(size)
+        whole = torch.stack(sizes).sum() if sizes else total
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(whole)
+        return total / whole
+
+    def losses(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """The mean loss of documents, and their labels."""
+        batch = self.train.batch(indices)
+        tokens = batch.tokens.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp):
+            outputs = self.objective.forward(self.model, tokens, labels)
+        return self.objective.loss(outputs, labels), labels
 
     def report(self, bar: Progress, loss: float, norm: Tensor | None, *, log: bool) -> None:
         """Show where training stands, and maybe log it, unless it has diverged."""

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from dlnotes.errors import UserError
-from dlnotes.files import locked, resolved
+from dlnotes.files import locked, make_folder, resolved
 
 METRICS = "metrics.json"
 """The record: provenance, settings, figures."""
@@ -121,10 +121,4 @@ def create_run_folder(out: Path, resume: bool | None = False) -> None:
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         way = "" if resume is None else ", or --resume to go on"
         raise UserError(f"{out} already holds a run: give another --out{way}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; give another --out") from error
+    make_folder(out)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, cast, runtime_checkable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -24,8 +22,8 @@ from dlnotes.training.evaluate import (
     Metrics,
     MultiLabelMetrics,
     SequenceMetrics,
+    evaluate,
     evaluating,
-    metrics,
     multi_label_metrics,
     scores,
 )
@@ -82,6 +80,10 @@ class Objective(ABC):
             labels: The same as there.
         """
 
+    def size(self, labels: Tensor) -> Float[Tensor, ""]:
+        """What the mean in `loss` divides by: so much the batch counts beside other batches."""
+        return torch.tensor(float(len(labels)), device=labels.device)
+
     @abstractmethod
     def evaluate(
         self,
@@ -106,27 +108,7 @@ class Objective(ABC):
         """
 
 
-class _OfDocuments(Objective):
-    """Each document has one row of scores, and its label does not depend on the others'."""
-
-    @abstractmethod
-    def figures(self, logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Figures:
-        """Figures from scores and the true labels."""
-
-    def evaluate(
-        self,
-        model: nn.Module,
-        documents: Examples,
-        *,
-        device: torch.device | str = "cpu",
-        amp: bool = False,
-    ) -> Figures:
-        """Figures of `model` on `documents`, without dropout; arguments as for `scores`."""
-        found = cast(Documents, documents)
-        return self.figures(scores(model, found, device=device, amp=amp), found.labels)
-
-
-class SingleLabel(_OfDocuments):
+class SingleLabel(Objective):
     r"""Each document has one label.
 
     The link is the softmax, the decision the most probable class. With the weight :math:`w` of each
@@ -159,9 +141,20 @@ class SingleLabel(_OfDocuments):
         """Weighted mean of the cross-entropies."""
         return mean_loss(outputs.float(), labels, self.weights, self.label_smoothing)
 
-    def figures(self, logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Metrics:
+    def size(self, labels: Tensor) -> Float[Tensor, ""]:
+        """Sum of the documents' weights."""
+        return super().size(labels) if self.weights is None else self.weights[labels].sum()
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        documents: Examples,
+        *,
+        device: torch.device | str = "cpu",
+        amp: bool = False,
+    ) -> Metrics:
         """Accuracy, F1 and what follows from the confusion matrix."""
-        return metrics(logits, labels)
+        return evaluate(model, cast(Documents, documents), device=device, amp=amp)
 
     def draw(self, board: Board, figures: Metrics, documents: Documents, **where: Any) -> None:
         """The confusion matrix, and the wrong predictions that the model was surest of."""
@@ -211,7 +204,7 @@ class Hierarchical(SingleLabel):
         return loss
 
 
-class MultiLabel(_OfDocuments):
+class MultiLabel(Objective):
     r"""Each document has any number of labels, none included.
 
     Labels are a matrix of 0 and 1, a row per document. The link is the sigmoid
@@ -257,9 +250,19 @@ class MultiLabel(_OfDocuments):
         target = (1 - smooth) * labels.float() + smooth / 2
         return F.binary_cross_entropy_with_logits(outputs.float(), target, pos_weight=self.weights)
 
-    def figures(self, logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> MultiLabelMetrics:
+    def evaluate(
+        self,
+        model: nn.Module,
+        documents: Examples,
+        *,
+        device: torch.device | str = "cpu",
+        amp: bool = False,
+    ) -> MultiLabelMetrics:
         """F1 in its three averages, subset accuracy and Hamming loss."""
-        return multi_label_metrics(logits, labels, self.decide(logits))
+        found = cast(Documents, documents)
+        classes = found.labels.shape[1]
+        logits = scores(model, found, device=device, amp=amp, classes=classes)
+        return multi_label_metrics(logits, found.labels, self.decide(logits))
 
     def draw(
         self, board: Board, figures: MultiLabelMetrics, documents: Documents, **where: Any
@@ -308,6 +311,10 @@ class Sequence(Objective):
         """Mean cross-entropy per token."""
         target = self.targets(labels)
         return mean_loss(outputs.float(), target, None, self.label_smoothing)
+
+    def size(self, labels: Tensor) -> Float[Tensor, ""]:
+        """Number of tokens that are not padding."""
+        return (self.targets(labels) >= 0).sum().float()
 
     def evaluate(
         self,

@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 
 from dlnotes.data.dataset import Dataset
-from dlnotes.data.vectors import PretrainedVectors
+from dlnotes.data.vectors import PretrainedVectors, read_vectors
+from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.data.word2vec import VectorLearning, learn_vectors
 from dlnotes.errors import UserError
 from dlnotes.files import sha256_of
@@ -61,6 +62,18 @@ def settings_for_vectors(
         if model_settings.get("channels") == "rand":
             raise UserError("channels=rand takes no --vectors; leave one of them out")
     return filled | model_settings
+
+
+def read(vectors: Path, vocabulary: Vocabulary, progress: bool) -> PretrainedVectors:
+    """Vectors of the vocabulary's words from a file; tells how many of the words have one."""
+    found = read_vectors(vectors, vocabulary)
+    Console(stderr=True, quiet=not progress).print(
+        f"{vectors}: vectors of {len(found.ids):,} of the vocabulary's {len(vocabulary):,} words",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    return found
 
 
 def learn(

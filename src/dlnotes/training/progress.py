@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from types import TracebackType
 
 from rich import progress
-from rich.console import Console
 
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        raise  # called while the error is handled; rich would end the program
+from dlnotes.display import console
 
 
 def tell(line: str, *, shown: bool = True) -> None:
     """Print a line on standard error, if it can be written."""
     with suppress(OSError):
-        _Console(stderr=True, quiet=not shown).print(line, highlight=False, markup=False)
+        console(stderr=True, quiet=not shown).print(line, soft_wrap=True)
 
 
 class Progress:
@@ -34,19 +31,25 @@ class Progress:
     """
 
     def __init__(self, steps: int, done: int = 0, *, shown: bool = True) -> None:
-        self._console = _Console(stderr=True, quiet=not shown)
+        self._console = console(stderr=True, quiet=not shown)
+        # In the order of the line; a narrow terminal has no room for all of them.
+        least_width = {
+            progress.TextColumn("{task.description}"): 0,
+            progress.BarColumn(bar_width=24): 70 + 2 * len(str(steps)),
+            progress.MofNCompleteColumn(): 60,
+            progress.TextColumn("loss {task.fields[loss]}"): 0,
+            progress.TextColumn("{task.fields[speed]}"): 40,
+            progress.TimeRemainingColumn(): 60,
+        }
+        width = self._console.width
         self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=24),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[speed]:,.0f} docs/s"),
-            progress.TimeRemainingColumn(),
+            *(column for column, least in least_width.items() if width >= least),
             console=self._console,
             transient=True,
             disable=not shown or not self._console.is_terminal,
         )
         self._task = self._bar.add_task(
-            "training", total=steps, completed=done, loss=float("nan"), speed=0.0
+            "training", total=steps, completed=done, loss="–", speed="– docs/s"
         )
         self._began = time.perf_counter()
         self._documents: int | None = None
@@ -59,7 +62,11 @@ class Progress:
         speed = (documents - self._documents) / max(1e-9, now - self._began)
         with suppress(OSError):
             self._bar.update(
-                self._task, completed=step, loss=loss, speed=speed, description=f"epoch {epoch + 1}"
+                self._task,
+                completed=step,
+                loss=_loss(loss),
+                speed=_speed(speed),
+                description=f"epoch {epoch + 1}",
             )
 
     def epoch(self, record: dict[str, float], *, is_best: bool) -> None:
@@ -67,13 +74,13 @@ class Progress:
         dev = ""
         if "dev_loss" in record:
             named = {"dev_accuracy": "dev accuracy", "dev_micro_f1": "dev micro-F1"}
-            shown = (f"{name} {record[key]:.4f}  " for key, name in named.items() if key in record)
-            dev = f"dev loss {record['dev_loss']:.4f}  {next(shown, '')}"
+            shown = (f"{named[key]} {record[key]:.4f}  " for key in named if key in record)
+            dev = f"dev loss {_loss(record['dev_loss'])}  {next(shown, '')}"
         with suppress(OSError):
             self._bar.console.print(
-                f"epoch {record['epoch']:3.0f}  loss {record['train_loss']:.4f}  {dev}"
-                f"{record['documents_per_second']:8,.0f} docs/s{'  *' if is_best else ''}",
-                highlight=False,
+                f"epoch {record['epoch']:3.0f}  loss {_loss(record['train_loss'])}  {dev}"
+                f"{_speed(record['documents_per_second']):>15}{'  *' if is_best else ''}",
+                soft_wrap=True,
             )
 
     def __enter__(self) -> Progress:
@@ -89,3 +96,13 @@ class Progress:
     ) -> None:
         with suppress(OSError):
             self._bar.stop()
+
+
+def _loss(value: float) -> str:
+    """Four decimals while they say something."""
+    return f"{value:.4f}" if abs(value) < 1e5 or not math.isfinite(value) else f"{value:.3g}"
+
+
+def _speed(value: float) -> str:
+    """Documents per second, which are unknown where no time has passed."""
+    return f"{value:,.0f} docs/s" if math.isfinite(value) and value >= 0 else "– docs/s"

@@ -49,7 +49,11 @@ def single_threaded() -> Iterator[None]:
 
 
 def scores(
-    model: nn.Module, documents: Documents, *, device: torch.device | str = "cpu"
+    model: nn.Module,
+    documents: Documents,
+    *,
+    device: torch.device | str = "cpu",
+    classes: int | None = None,
 ) -> Float[Tensor, "n c"]:
     """Compute what `dlnotes.training.evaluate.scores` does, on a CPU in a fraction of the time.
 
@@ -64,29 +68,46 @@ def scores(
         model: Maps token ids (b, t) to scores (b, c); already on `device`.
         documents: At least one document.
         device: Where to compute.
+        classes: About how many classes there are; with very many, batches have fewer documents.
     """
-    batches = _batches(documents.lengths)
-    if torch.device(device).type != "cpu" or len(batches) == 1:
-        return evaluate.scores(model, documents, device=device)
+    return kept(model, documents, evaluate.keep_all, device=device, classes=classes)[0]
 
-    def score(indices: NDArray[np.int64]) -> Tensor:
+
+def kept(
+    model: nn.Module,
+    documents: Documents,
+    keep: evaluate.Keep,
+    *,
+    device: torch.device | str = "cpu",
+    classes: int | None = None,
+) -> list[Tensor]:
+    """What `keep` keeps of the scores, see `dlnotes.training.evaluate.kept`; arguments as above."""
+    batches = _batches(documents.lengths, evaluate.most_documents(classes))
+    if torch.device(device).type != "cpu" or len(batches) == 1:
+        return evaluate.kept(model, documents, keep, device=device, classes=classes)
+
+    gathered = evaluate.Gathered(len(documents))
+
+    def score(indices: NDArray[np.int64]) -> None:
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # of this thread
-            found: Tensor = model(documents.batch(indices).tokens)
-            return found.float()
+            found = model(documents.batch(indices).tokens).float()
+            gathered.put(indices, keep(found, indices))
 
     with evaluating(model):
         began = time.perf_counter()
-        parts = [score(batches[0])]
+        score(batches[0])
         worth = (time.perf_counter() - began) * len(batches) >= _WORTH_THREADS
-        parts += (_in_threads if worth else map)(score, batches[1:])
-    result = torch.empty(len(documents), parts[0].shape[1], dtype=torch.float32, device="cpu")
-    result[torch.from_numpy(np.concatenate(batches))] = torch.cat(parts)
-    return result
+        if worth:
+            _in_threads(score, batches[1:])
+        else:
+            for indices in batches[1:]:
+                score(indices)
+    return gathered.columns
 
 
 def _in_threads(
-    score: Callable[[NDArray[np.int64]], Tensor], batches: list[NDArray[np.int64]]
-) -> list[Tensor]:
+    score: Callable[[NDArray[np.int64]], None], batches: list[NDArray[np.int64]]
+) -> None:
     """A thread per core, each of which computes its operations alone."""
     before = torch.get_num_threads()
     count = min(_cores.get() or before, len(batches))
@@ -107,17 +128,18 @@ def _in_threads(
         # The number of threads is each thread's own, but what it was set to last is what a thread
         # begins with that uses torch for the first time.
         torch.set_num_threads(before)
-        return list(parts)
+        list(parts)  # their errors
 
 
-def _batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Documents of like length together, the longest first."""
+def _batches(lengths: NDArray[np.int64], most: int | None = None) -> list[NDArray[np.int64]]:
+    """Documents of like length together, the longest first; at most so many in a batch."""
     order = np.argsort(lengths, kind="stable")[::-1]
     batches, start = [], 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
         many = min(_LEAST_DOCUMENTS, _MOST_TOKENS // longest)
-        stop = start + max(1, many, _LEAST_TOKENS // longest)
+        many = max(1, many, _LEAST_TOKENS // longest)
+        stop = start + min(many, most or many)
         batches.append(order[start:stop])
         start = stop
     return batches

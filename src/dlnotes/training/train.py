@@ -15,13 +15,12 @@ import torch
 from dlnotes.arguments import Natural, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
-from dlnotes.data.vectors import read_vectors
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import UserError, memory_for
 from dlnotes.files import write_atomically
 from dlnotes.training import pretrained
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.evaluate import check_scores, metrics, scores
+from dlnotes.training.evaluate import evaluate, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
@@ -90,13 +89,13 @@ def train_classifier(
     ) as run:
         train = partial(_train, run, model, own)
         trained = train(dataset, dataset.dev)
-        score = partial(scores, device=run.device, amp=training.amp)
-        dev_scores = score(trained.classifier.model, dataset.dev)
+        where: dict[str, Any] = {"device": run.device, "amp": training.amp}
+        dev = evaluate(trained.classifier.model, dataset.dev, **where)
         # Of what is logged after the last update: when the run is resumed, it is logged again.
         step = trained.state.step + 1
-        dev = metrics(dev_scores, dataset.dev.labels)
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
         if training.refit:
+            dev_scores = scores(trained.classifier.model, dataset.dev, **where)
             best = trained.state.best_epoch
             tell(f"training again up to epoch {best}, with the dev documents", shown=progress)
             dataset = dataset.whole()
@@ -119,8 +118,8 @@ def train_classifier(
         if dataset.has_test:
             _measure_test(run, trained, dataset, step, record)
         if board := run.board:
-            where = {"label_names": dataset.label_names, "step": step}
-            trained.objective.draw(board, dev, dataset.dev, split="dev", **where)
+            named = {"label_names": dataset.label_names, "step": step}
+            trained.objective.draw(board, dev, dataset.dev, split="dev", **named)
             if classifier.has_attention:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = classifier.explain_documents(dataset.dev, some)
@@ -173,8 +172,9 @@ def _measure_test(
         raise UserError(f"{error}{kept}") from error
     model = trained.classifier.model
     with memory_for("the test documents"):
-        logits = scores(model, documents, device=run.device, amp=run.training.amp)
-    test = metrics(check_scores(logits, "the trained model"), documents.labels)
+        test = evaluate(
+            model, documents, device=run.device, amp=run.training.amp, whose="the trained model"
+        )
     record["documents"]["test"] = len(documents)
     record["data"] = dict(dataset.fingerprints)
     record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
@@ -197,7 +197,7 @@ def _start(
     own, words = _with_class_counts(model_settings, dataset), None
     if vectors:
         if vectors != pretrained.WORD2VEC:
-            words = read_vectors(Path(vectors), dataset.vocabulary)
+            words = pretrained.read(Path(vectors), dataset.vocabulary, run.progress)
         own = pretrained.settings_for_vectors(model, own, vectors, words)
     torch.manual_seed(seed)
     classifier = TextClassifier.create(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,30 +13,33 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dlnotes.arguments import Count, Natural, checked, plain
+from dlnotes.arguments import Count, Natural, OneOf, Range, check_fields, checked, plain
 from dlnotes.data.batches import by_length
+from dlnotes.data.columns import as_texts
 from dlnotes.data.documents import Documents
-from dlnotes.data.pairs import ParallelText
+from dlnotes.data.pairs import TARGET_MARKS, ParallelText
 from dlnotes.data.tokenization import TOKENIZERS, detokenize
 from dlnotes.data.tokenized import tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
-from dlnotes.files import read_json, write_atomically, write_json, write_text
+from dlnotes.files import as_path, read_json, write_atomically, write_json, write_text
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, DecoderState, beam_search
 from dlnotes.training import objectives
-from dlnotes.training.classifier import (
-    load_weights,
-    make_folder,
-    make_model,
-    save_weights,
-)
+from dlnotes.training.classifier import listed_as_tuples, make_folder, make_model
+from dlnotes.training.device import choose_device
 from dlnotes.training.folder import CONFIG, TRANSLATOR
 from dlnotes.training.run import Run
 from dlnotes.training.settings import TranslatorTraining
+from dlnotes.training.weights import digest_of, save_weights, with_weights
 
 _FORMAT = "dlnotes translator 1"
 _NOT_ONE = "is not a trained translator of dlnotes"
+_FIELDS = {
+    "model": Annotated[str, OneOf(TRANSLATORS)],
+    "hyper_parameters": Mapping[str, Any],
+    "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
+}
 VOCABULARIES = ("source.txt", "target.txt")
 
 # Padded source tokens in a batch of sentences to translate, beams not counted.
@@ -104,81 +108,94 @@ class Translator:
         vocabularies = source_vocabulary, target_vocabulary
         return cls(model, model_name, dict(hyper_parameters), *vocabularies, tokenizer)
 
-    def to(self, device: torch.device) -> Translator:
-        """Move the model."""
-        self.model.to(device)
-        self.device = device
+    def to(self, device: torch.device | str) -> Translator:
+        """Move the model to a device, see `choose_device`."""
+        self.device = choose_device(device)
+        self.model.to(self.device)
         return self
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the translator's four files into `folder`, which is made if needed.
 
         Raises:
             UserError: The folder cannot be written to.
         """
+        folder = as_path(folder, "folder")
         make_folder(folder)
         vocabularies = self.source_vocabulary, self.target_vocabulary
-        for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
-            write_atomically(folder / name, vocabulary.save)
-        save_weights(self.model, folder)
         config = {
             "format": _FORMAT,
             "model": self.model_name,
             "hyper_parameters": self.hyper_parameters,
             "tokenizer": self.tokenizer,
         }
+        tokens = [vocabulary.tokens.to_list() for vocabulary in vocabularies]
+        save_weights(self.model, folder, digest_of(config, *tokens))  # first: they may be refused
+        for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
+            write_atomically(folder / name, vocabulary.save)
         write_json(folder / CONFIG, config)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Translator:
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Translator:
         """Read what `save` wrote.
 
         Args:
             folder: The translator's folder, or a run's, which has it inside.
-            device: Where to put the model.
+            device: Where to put the model, see `choose_device`.
 
         Raises:
-            UserError: `folder` is no translator, or one of its files is damaged.
+            UserError: `folder` is no translator, one of its files is damaged, or they do not belong
+                together; a device that is not there.
         """
-        if (folder / TRANSLATOR).is_dir():
+        folder, where = as_path(folder, "folder"), choose_device(device)
+        if os.path.isdir(folder / TRANSLATOR):  # noqa: PTH112 -- False where it may not be asked
             folder = folder / TRANSLATOR
         config = read_json(folder / CONFIG, _NOT_ONE)
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: {folder} {_NOT_ONE}")
-        for name in VOCABULARIES:
-            if not (folder / name).is_file():
-                raise UserError(f"{folder} {_NOT_ONE}: it has no {name}")
+        check_fields(folder / CONFIG, config, _FIELDS)
         source, target = (Vocabulary.load(folder / name) for name in VOCABULARIES)
-        try:
-            given = config["model"], config["hyper_parameters"], source, target, config["tokenizer"]
-        except KeyError as error:
-            raise UserError(f"{folder / CONFIG} is damaged: {error} is missing") from error
-        if config["tokenizer"] not in TOKENIZERS:
-            raise UserError(f"{folder / CONFIG}: unknown tokenizer {config['tokenizer']!r}")
-        made = cls.create(*given)
-        load_weights(made.model, folder)
-        return made.to(torch.device(device))
+        if tuple(target.tokens[2 : 2 + len(TARGET_MARKS)]) != TARGET_MARKS:
+            raise UserError(f"{folder / VOCABULARIES[1]}: {TARGET_MARKS} must follow the specials")
+
+        def make() -> Translator:
+            try:
+                return cls.create(
+                    config["model"],
+                    listed_as_tuples(config["hyper_parameters"]),
+                    source,
+                    target,
+                    config["tokenizer"],
+                )
+            except UserError as error:
+                raise UserError(f"{folder / CONFIG}: {error}") from error
+
+        what = f"a {config['model']} of {len(source):,} and {len(target):,} tokens"
+        tokens = [vocabulary.tokens.to_list() for vocabulary in (source, target)]
+        return with_weights(make, folder, what, digest_of(config, *tokens)).to(where)
 
     @checked
     def write(
         self,
-        texts: Sequence[str],
+        texts: Any,
         *,
-        beam: Count = 5,
+        beam: Annotated[int, Range(1, below=1_001)] = 5,
         max_length: Count = 100,
         length_penalty: float = 0.6,
     ) -> list[list[str]]:
         """Translate raw texts into tokens, of which none is the unknown word.
 
         Args:
-            texts: Any number of sentences.
-            beam: See `beam_search`; 1 is greedy.
+            texts: n sentences: a list, a tuple, a generator, an array or a column of a data frame.
+            beam: See `beam_search`; 1 is greedy. At most 1,000.
             max_length: Tokens at most; and no more than twice the longest source, plus 10.
             length_penalty: See `beam_search`.
 
         Raises:
-            UserError: `beam` or `max_length` below 1.
+            UserError: `texts` is a single string, or one of its items is not a string; `beam` or
+                `max_length` out of range.
         """
+        texts = as_texts(texts)
         if not texts:
             return []
         tokenized = tokenize_texts(texts, self.tokenizer)
@@ -202,13 +219,14 @@ class Translator:
                     results[i] = [words[word] for word in row if word not in (PAD, END)]
         return results
 
-    def translate(self, texts: Sequence[str], **search: Any) -> list[str]:
+    def translate(self, texts: Any, **search: Any) -> list[str]:
         """Translate raw texts; the arguments and errors of `write`.
 
         Returns:
             Texts in lower case, of words that the vocabulary has. Of an empty text the translation
             is empty.
         """
+        texts = as_texts(texts)
         written = self.write(texts, **search)
         return [
             detokenize(tokens) if text.strip() else ""

@@ -1,0 +1,332 @@
+"""Train the memory networks on bAbI as their papers do: from ten seeds, of which dev picks one."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dlnotes.cli import run
+from dlnotes.data.corpora import load
+from dlnotes.data.dataset import Dataset, load_dataset
+from dlnotes.data.documents import Documents
+from dlnotes.errors import UserError
+from dlnotes.files import write_json
+from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.device import choose_device
+from dlnotes.training.objectives import SingleLabel
+from dlnotes.training.record import provenance
+from dlnotes.training.seeds import Seeds
+from dlnotes.training.settings import Training
+
+PAPERS: dict[str, tuple[Training, dict[int, int]]] = {
+    "entnet": (  # Henaff et al. 2017, section 5.1 and appendix A
+        Training(lr=0.01, schedule="halving", epochs=200, batch_size=32, clip_norm=40.0),
+        {50: 5, 100: 3},
+    ),
+    # Xiong et al. 2016, section 6.2, but for their L2 penalty of 1e-3: with that as a part of the
+    # gradient, as `Adam` has it, task 17 is still at chance after 44 epochs.
+    "dmn": (
+        Training(
+            lr=1e-3,
+            epochs=256,
+            batch_size=100,
+            patience=20,
+            optimizer_settings={"weight_decay": 1e-5},
+        ),
+        {60: 5},
+    ),
+}
+"""Model → its paper's training, and after which epochs how many of the seeds go on."""
+
+_PERFECT = 10  # epochs to go on for when a seed has no error on dev
+
+
+def main(
+    names: tuple[str, ...],
+    /,
+    data_dir: Path,
+    out: Path,
+    seeds: int = 10,
+    minutes: float = 8.0,
+    at_once: int = 6,
+    device: str = "auto",
+    commit: str | None = None,
+    check: bool = False,
+) -> None:
+    """Train every named pair of task and model; write out/babi-seeds.json every minute.
+
+    A name is babi-TASK-MODEL, with other settings than those of `PAPERS` after a colon, the
+    training's or the model's: babi-17-dmn:lr=0.003,patience=40,dropout=0.2.
+
+    Args:
+        names: What to train; those named first begin first.
+        data_dir: Folder with babi/en-10k.
+        out: Folder of the record.
+        seeds: Seeds per pair, from 0.
+        minutes: After so long every training ends where it stands, and is measured.
+        at_once: Trainings that share the device.
+        device: auto, cpu or cuda.
+        commit: The commit to record where there is no git.
+        check: First compare a few updates of the first pair with those computed without a graph
+            and on the CPU, and print how fast updates are.
+    """
+    began = time.perf_counter()
+    for name in names:
+        _parse(name)
+    out.mkdir(parents=True, exist_ok=True)
+    where = choose_device(device)
+    torch.set_num_threads(1 if where.type == "cuda" else torch.get_num_threads())
+    if check:
+        for name in dict.fromkeys([names[0], names[-1]]):
+            _check(name, data_dir, where)
+    records: dict[str, Any] = {}
+    waiting, active = list(names), dict[str, Pair]()
+    written, deadline = began, began + 60 * minutes
+    while (waiting or active) and time.perf_counter() < deadline:
+        if waiting and len(active) < at_once:
+            name = waiting.pop(0)
+            with _guarded(name, records):
+                active[name] = Pair(name, data_dir, seeds, where, began)
+        for name, pair in list(active.items()):
+            with _guarded(name, records) as guard, pair.context():
+                if next(pair.work, "over") == "over":
+                    records[name] = pair.record(commit)
+                    del active[name]
+            if guard.failed:
+                active.pop(name, None)
+        if time.perf_counter() - written > 60:
+            for name, pair in active.items():
+                with _guarded(name, records), pair.context():
+                    records[name] = pair.record(commit)
+            write_json(out / "babi-seeds.json", records)
+            written = time.perf_counter()
+    for name, pair in active.items():
+        with _guarded(name, records), pair.context():
+            records[name] = pair.record(commit)
+    for name in waiting:
+        records[name] = {"error": "not begun"}
+    write_json(out / "babi-seeds.json", records)
+    for name, record in records.items():
+        print(name, record.get("error") or _line(record), flush=True)
+
+
+class _guarded:  # noqa: N801 -- reads as a word
+    """One training that fails does not end the others."""
+
+    def __init__(self, name: str, records: dict[str, Any]) -> None:
+        self.name, self.records, self.failed = name, records, False
+
+    def __enter__(self) -> _guarded:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, where: Any) -> bool:
+        if isinstance(error, Exception):
+            self.failed = True
+            traceback.print_exception(error)
+            print(f"{self.name} failed", flush=True)
+            self.records[self.name] = {**self.records.get(self.name, {}), "error": repr(error)}
+            return True
+        return False
+
+
+class Pair:
+    """A task and a model, trained from all seeds on a stream of its own."""
+
+    def __init__(self, name: str, data_dir: Path, seeds: int, device: torch.device, began: float):
+        self.name, self.began = name, began
+        self.corpus, self.model, self.training, self.own = _parse(name)
+        self.stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with self.context():
+            self.dataset = _dataset(self.corpus, data_dir)
+            self.seeds = _seeds(self.dataset, self.model, self.own, self.training, seeds, device)
+        self.work = self._run()
+        self.perfect: int | None = None
+        self.test: Documents | None = None
+        sizes = [tuple(size) for size in self.seeds.sizes.values()]
+        self._say(f"begins: {self.seeds.batches} updates an epoch, sizes {sizes}")
+
+    def context(self) -> Any:
+        """The pair's stream as the current one."""
+        return torch.cuda.stream(self.stream) if self.stream else nullcontext()
+
+    def _run(self) -> Iterator[None]:
+        said = time.perf_counter()
+        while self.seeds.epoch < self.training.epochs and self.seeds.alive:
+            yield from self.seeds.run_epoch()
+            epoch, best = self.seeds.epoch, max(r.best for r in self.seeds.replicas)
+            if epoch == 1 or time.perf_counter() - said > 20:
+                said = time.perf_counter()
+                self._say(self.progress())
+            if best[0] == 1.0:
+                self.perfect = self.perfect or epoch
+                if epoch >= self.perfect + _PERFECT:
+                    break
+        self._say(f"over: {self.progress()}")
+
+    def progress(self) -> str:
+        """A line."""
+        seeds = self.seeds
+        dev = sorted(100 * (1 - r.best[0]) for r in seeds.replicas)
+        losses = [r.history[-1]["train_loss"] for r in seeds.replicas if r.history]
+        steps = seeds.epoch * seeds.batches / max(1e-9, seeds.seconds)
+        return (
+            f"epoch {seeds.epoch}, {len(seeds.alive)} seeds, {steps:.0f} updates/s, "
+            f"least train loss {min(losses, default=0):.4f}, dev errors "
+            + " ".join(f"{e:.1f}" for e in dev)
+        )
+
+    def _say(self, what: str) -> None:
+        print(f"{time.perf_counter() - self.began:6.1f} s  {self.name}: {what}", flush=True)
+
+    def record(self, commit: str | None) -> dict[str, Any]:
+        """What is known so far."""
+        replicas = self.seeds.replicas
+        self.test = self.test or self.dataset.read_test()
+        test = self.seeds.evaluate(self.test)
+        chosen = max(range(len(replicas)), key=lambda i: replicas[i].best)
+        errors = [100 * (1 - accuracy) for accuracy, _ in test]
+        record = provenance(replicas[0].seed) | {
+            "corpus": self.corpus,
+            "model": self.model,
+            "settings": {"model_settings": self.own, **asdict(self.training)},
+            "keep": {str(k): v for k, v in self.seeds.keep.items()},
+            "seeds": [r.seed for r in replicas],
+            "data": dict(self.dataset.fingerprints),
+            "seconds": self.seeds.seconds,
+            "epochs": self.seeds.epoch,
+            "perfect_on_dev_from_epoch": self.perfect,
+            "chosen": replicas[chosen].seed,
+            "test_error": errors[chosen],
+            "test_error_median": statistics.median(errors),
+            "test_errors": errors,
+            "replicas": [
+                {
+                    "seed": r.seed,
+                    "best_epoch": r.best_epoch,
+                    "dev_error": 100 * (1 - r.best[0]),
+                    "dev_loss": -r.best[1],
+                    "stopped": r.stopped,
+                    "dev_errors": [round(100 * (1 - h["dev_accuracy"]), 2) for h in r.history],
+                    "dev_losses": [float(f"{h['dev_loss']:.4g}") for h in r.history],
+                    "train_losses": [float(f"{h['train_loss']:.4g}") for h in r.history],
+                }
+                for r in replicas
+            ],
+        }
+        record["commit"] = record["commit"] or commit
+        return record
+
+
+def _line(record: dict[str, Any]) -> str:
+    return (
+        f"{record['epochs']} epochs, {record['seconds']:.0f} s, seed {record['chosen']}: "
+        f"test error {record['test_error']:.1f} (median {record['test_error_median']:.1f})"
+    )
+
+
+def _parse(name: str) -> tuple[str, str, Training, dict[str, Any]]:
+    """Corpus, model, training and the model's settings of a name."""
+    pair, _, given = name.partition(":")
+    corpus, _, model = pair.rpartition("-")
+    if model not in PAPERS:
+        raise UserError(f"{name!r} must be babi-TASK-MODEL with a model of {', '.join(PAPERS)}")
+    training, own = PAPERS[model][0], {}
+    for item in filter(None, given.split(",")):
+        setting, _, value = item.partition("=")
+        try:
+            typed = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            typed = value
+        if setting == "weight_decay":
+            setting, typed = "optimizer_settings", {"weight_decay": typed}
+        if setting in asdict(training):
+            training = replace(training, **{setting: typed})
+        else:
+            own[setting] = typed
+    return corpus, model, training, own
+
+
+def _dataset(corpus: str, data_dir: Path) -> Dataset:
+    return load_dataset(dict(load(corpus, data_dir=data_dir)), tokenizer="sentences", name=corpus)
+
+
+def _seeds(
+    dataset: Dataset,
+    model: str,
+    own: dict[str, Any],
+    training: Training,
+    seeds: int,
+    device: Any,
+    **options: Any,
+) -> Seeds:
+    models = []
+    for seed in range(seeds):
+        torch.manual_seed(seed)  # as `train_classifier` does
+        made = TextClassifier.create(
+            model, own, dataset.vocabulary, dataset.label_names, tokenizer=dataset.tokenizer
+        )
+        models.append(made.model)
+    return Seeds(
+        models,
+        range(seeds),
+        SingleLabel(),
+        dataset.train,
+        dataset.dev,
+        training,
+        device=device,
+        keep={k: v for k, v in PAPERS[model][1].items() if v < seeds},
+        **options,
+    )
+
+
+def _check(name: str, data_dir: Path, device: torch.device, updates: int = 12) -> None:
+    """The same few updates by a graph, without one and on the CPU; dropout off."""
+    corpus, model, training, own = _parse(name)
+    dataset = _dataset(corpus, data_dir)
+    some = np.arange(min(len(dataset.train), updates * (training.batch_size or 1)))
+    part = replace(dataset, train=dataset.train.take(some))
+    losses, weights = [], []
+    ways = [(device, device.type == "cuda"), (device, False), (torch.device("cpu"), False)]
+    for where, graph in ways:
+        seeds = _seeds(part, model, own, training, 2, where, graph=graph)
+        for module in seeds.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                vars(module)["forward"] = torch.nn.Identity()
+        for _ in seeds.run_epoch():
+            pass
+        losses.append([r.history[0]["train_loss"] for r in seeds.replicas])
+        weights.append(seeds.theta.detach().cpu())
+    apart = [float((w - weights[-1]).abs().max()) for w in weights]
+    print(f"check {name}: losses with a graph, without, on the CPU: {losses}", flush=True)
+    print(f"check {name}: weights apart from the CPU's: {apart}", flush=True)
+    off = [max(abs(a - b) / abs(b) for a, b in zip(row, losses[2], strict=True)) for row in losses]
+    print(f"check {name}: losses apart from the CPU's, as shares: {off}", flush=True)
+    if not max(off) <= 1e-4:
+        print(f"check {name}: WARNING, more than 1e-4", flush=True)
+    if not max(abs(a - b) for a, b in zip(losses[0], losses[1], strict=True)) <= 1e-3:
+        raise UserError(f"check {name}: the graph does not compute what the operations do")
+    if device.type == "cuda":
+        seeds = _seeds(part, model, own, training, 10, device)
+        for epoch in range(3):
+            began = time.perf_counter()
+            for _ in seeds.run_epoch():
+                pass
+            torch.cuda.synchronize()
+            speed = seeds.batches / (time.perf_counter() - began)
+            print(f"check {name}: 10 seeds, epoch {epoch + 1}: {speed:.0f} updates/s", flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,129 @@
+"""Equal texts where they do harm: in training and in evaluation, or with different labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dlnotes.data.tokenized import TokenizedTexts
+
+Part = tuple[TokenizedTexts, NDArray[np.int64]]
+"""Texts, and which of them belong to a split."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Documents with the same tokens.
+
+    Attributes:
+        shared: Of each split but the first how many documents stand in an earlier one, too.
+        contradictory: How many texts have different labels.
+    """
+
+    shared: dict[str, int]
+    contradictory: int
+    _parts: Mapping[str, Part] = field(repr=False)
+    _listed: pl.DataFrame = field(repr=False)
+
+    def summary(self) -> str:
+        """What was found, in one line; empty where there is nothing to tell."""
+        found = {
+            f"{split} documents that an earlier split has": n for split, n in self.shared.items()
+        }
+        found["texts with different labels"] = self.contradictory
+        return "; ".join(f"{what}: {count:,}" for what, count in found.items() if count)
+
+    def table(self) -> pl.DataFrame:
+        """A row per document that stands in several splits or has several labels.
+
+        Its columns are group, problem, split, place (file and line), label and text (its tokens).
+        """
+        return _table(self._parts, self._listed)
+
+
+def find(parts: Mapping[str, Part]) -> Duplicates:
+    """Look for documents with equal tokens; those without tokens are passed over.
+
+    Args:
+        parts: Each split, in the order train, dev, test.
+    """
+    keys = np.concatenate([_keys(texts, chosen) for texts, chosen in parts.values()])
+    sizes = [len(chosen) for _, chosen in parts.values()]
+    split = np.repeat(np.arange(len(sizes)), sizes)
+    names = {name: i for texts, _ in parts.values() for i, name in enumerate(texts.label_names)}
+    numbers = {name: i for i, name in enumerate(names)}
+    labels = np.concatenate(
+        [
+            np.array([numbers[name] for name in texts.label_names])[texts.labels[chosen]]
+            for texts, chosen in parts.values()
+        ]
+    )
+    all_of_them = pl.DataFrame(
+        {
+            "row": np.arange(len(keys)),
+            "key": keys,
+            "split": split,
+            "label": labels,
+        }
+    ).filter(pl.col("key") != 0)
+    groups = pl.col("key")
+    found = all_of_them.with_columns(
+        (pl.col("split").n_unique().over(groups) > 1).alias("several splits"),
+        (pl.col("label").n_unique().over(groups) > 1).alias("several labels"),
+        (pl.col("split") > pl.col("split").min().over(groups)).alias("again"),
+    )
+    again = found.filter("again").group_by("split").len()
+    counts = dict(again.iter_rows())
+    shared = {name: counts.get(i, 0) for i, name in enumerate(parts) if i}
+    contradictory = found.filter("several labels")["key"].n_unique()
+    listed = found.filter(pl.col("several splits") | pl.col("several labels"))
+    return Duplicates(shared, contradictory, parts, listed)
+
+
+def _keys(texts: TokenizedTexts, chosen: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A number per document that equal runs of tokens share; 0 for documents without tokens."""
+    of_type = texts.types.hash(seed=1).to_numpy()
+    keys = np.zeros(len(texts), np.uint64)
+    step = 1 << 16  # in pieces, since a corpus may be larger than memory
+    for start in range(0, len(texts), step):
+        offsets = texts.offsets[start : start + step + 1]
+        lengths = np.diff(offsets)
+        mixed = of_type[texts.tokens[offsets[0] : offsets[-1]]]
+        places = np.arange(len(mixed)) - np.repeat(offsets[:-1] - offsets[0], lengths)
+        # The order counts: every place has a factor of its own, an odd one, which loses nothing.
+        mixed = mixed * (2 * places.astype(np.uint64) + np.uint64(1))
+        mixed ^= mixed >> np.uint64(29)
+        filled = np.flatnonzero(lengths)
+        if len(filled):
+            sums = np.add.reduceat(mixed, (offsets[:-1] - offsets[0])[filled])
+            keys[start + filled] = np.maximum(sums, np.uint64(1))
+    return keys[chosen]
+
+
+def _table(parts: Mapping[str, Part], listed: pl.DataFrame) -> pl.DataFrame:
+    starts = np.concatenate([[0], np.cumsum([len(chosen) for _, chosen in parts.values()])])
+    names = list(parts)
+    group_of: dict[int, int] = {}
+    rows = []
+    order = listed.sort(pl.col("row").min().over("key"), "row")
+    for row in order.iter_rows(named=True):
+        texts, chosen = parts[names[row["split"]]]
+        document = int(chosen[row["row"] - starts[row["split"]]])
+        tokens = texts.tokens[texts.offsets[document] : texts.offsets[document + 1]]
+        problems = [name for name in ("several splits", "several labels") if row[name]]
+        rows.append(
+            {
+                "group": group_of.setdefault(row["key"], len(group_of) + 1),
+                "problem": " and ".join(problems),
+                "split": names[row["split"]],
+                "place": texts.where(document),
+                "label": texts.label_names[texts.labels[document]],
+                "text": " ".join(texts.types.gather(pl.Series(tokens))),
+            }
+        )
+    kinds = dict.fromkeys(("problem", "split", "place", "label", "text"), pl.String)
+    return pl.DataFrame(rows, {"group": pl.Int64, **kinds})

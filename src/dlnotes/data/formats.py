@@ -1,0 +1,457 @@
+"""Tables in files: blocks of records, and where in them the label and the text are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import polars as pl
+
+from dlnotes.data.layout import LABEL, TEXT, Columns, is_quoted, sniff_separator
+from dlnotes.data.streams import Seen, text_blocks
+from dlnotes.errors import UserError
+
+
+class Table(NamedTuple):
+    """A block of records and where in them the label and the text are."""
+
+    fields: pl.DataFrame  # columns "0", "1", …: no two have one name
+    names: list[str] | None  # of the columns, by the header
+    lines: pl.Series  # in which the records start
+    label: int | None
+    texts: list[int]
+    whole: pl.Series | None = None  # records as they stand in the file: of JSONL
+
+
+def read_tables(
+    kind: str, path: Path, columns: Columns, block_bytes: int, seen: Seen | None = None
+) -> Iterator[Table]:
+    """Tables of a file, a block at a time.
+
+    Args:
+        kind: csv, tsv, jsonl or parquet.
+        path: The file.
+        columns: What is wanted of it.
+        block_bytes: Bytes of the file in a block, about.
+        seen: See `dlnotes.data.streams.open_binary`.
+
+    Raises:
+        UserError: A broken or unreadable file, a missing column, a record with too few or too many
+            fields; names the file and the line.
+    """
+    match kind:
+        case "parquet":
+            return _parquet_tables(path, columns, block_bytes, seen)
+        case "csv":
+            return _csv_tables(path, columns, block_bytes, seen)
+        case "tsv":
+            return _tsv_tables(path, columns, block_bytes, seen)
+        case _:
+            return _json_tables(path, columns, block_bytes, seen)
+
+
+def joined_text(table: Table) -> pl.Expr:
+    """The text: a column, or several with a blank between two that are not empty."""
+    if len(table.texts) == 1:
+        return pl.nth(table.texts[0]).cast(pl.String).fill_null("").alias(TEXT)
+    parts = [pl.nth(column).cast(pl.String).replace("", None) for column in table.texts]
+    return pl.concat_str(parts, separator=" ", ignore_nulls=True).alias(TEXT)
+
+
+def _table(
+    fields: pl.DataFrame,
+    names: list[str] | None,
+    lines: pl.Series,
+    columns: Columns,
+    places: tuple[int | None, list[int]],
+) -> Table:
+    """A table of CSV or TSV, for training without records that are empty or repeat the header."""
+    if columns.labelled:
+        kept = pl.any_horizontal(pl.all().str.strip_chars() != "")
+        if names:
+            again = [
+                pl.col(column) == name for column, name in zip(fields.columns, names, strict=True)
+            ]
+            kept &= ~pl.all_horizontal(again)
+        keep = fields.select(kept).to_series()
+        fields, lines = fields.filter(keep), lines.filter(keep)
+    return Table(fields, names, lines, *places)
+
+
+_Blocks = Iterator[tuple[int, str]]
+
+
+def _first(blocks: _Blocks) -> tuple[str, bool, _Blocks]:
+    """The first block, whether it is the whole file, and all blocks."""
+    two = list(itertools.islice(blocks, 2))
+    return (two[0][1] if two else ""), len(two) < 2, itertools.chain(two, blocks)
+
+
+# A document may be longer than Python's limit for a field, 128 KiB.
+csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
+
+
+def _csv_tables(
+    path: Path, columns: Columns, block_bytes: int, seen: Seen | None
+) -> Iterator[Table]:
+    first, whole, blocks = _first(text_blocks(path, columns.layout.encoding, block_bytes, seen))
+    separator = columns.layout.delimiter
+    if separator is None:
+        whole = whole and len(first) <= _SAMPLE
+        separator = sniff_separator(columns, first[:_SAMPLE], whole=whole)
+        if separator != ",":
+            warnings.warn(
+                f"{path}: fields are separated by {_named(separator)} (choose with --separator)",
+                stacklevel=2,
+            )
+    return _quoted_tables(path, columns, separator, blocks)
+
+
+_SAMPLE = 1 << 18  # characters that say how a file is written
+_END = "\ue000the file ends here\ue000"
+
+
+def _quoted_tables(
+    path: Path, columns: Columns, separator: str, blocks: _Blocks
+) -> Iterator[Table]:
+    """Tables of records that Python's reader finds: a quotation mark within a field is one."""
+    names: list[str] | None = None
+    places: tuple[int | None, list[int]] = (None, [])
+    width = 0
+    for records, lines in _csv_records(path, separator, blocks):
+        if not width:
+            header = columns.has_header(records)
+            width = len(records[0])
+            if header:
+                names = records[0]
+            elif not columns.asked and (
+                width > 2 or (columns.layout.header == "auto" and separator != "\t")
+            ):
+                _ask_for_columns(path, columns, lines[0], records[0])
+            places = _resolve(columns, records[0], header=header)
+            records, lines = records[header:], lines[header:]
+        for line, record in zip(lines, records, strict=True):
+            if len(record) != width:
+                _wrong_width(path, line, len(record), width, separator)
+        fields = zip(*records, strict=True) if records else [[] for _ in range(width)]
+        frame = pl.DataFrame([pl.Series(str(i), f, pl.String) for i, f in enumerate(fields)])
+        yield _table(frame, names, pl.Series(lines, dtype=pl.Int64), columns, places)
+
+
+def _resolve(columns: Columns, first: list[str], *, header: bool) -> tuple[int | None, list[int]]:
+    if columns.labelled:
+        return columns.resolve(first, header=header)
+    return None, columns.texts(first, header=header)
+
+
+def _ask_for_columns(path: Path, columns: Columns, line: int, first: list[str]) -> None:
+    if not columns.labelled:
+        columns.texts(first, header=True)  # raises
+    raise UserError(
+        f"{path}:{line}: no columns 'label' and 'text' among {', '.join(first)}: name yours with "
+        "--label-column and --text-column; where the file has no header, give their numbers, from "
+        "0, or --header no"
+    )
+
+
+def _csv_records(
+    path: Path, separator: str, blocks: Iterable[tuple[int, str]]
+) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """Records and the lines in which they start, about a block at a time; blank lines have none."""
+    fetched = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal fetched
+        for _, block in blocks:
+            fetched += 1
+            yield from io.StringIO(block, newline="")
+        yield _END  # within a field if a quotation mark was left open
+
+    reader = csv.reader(lines(), delimiter=separator)
+    records: list[list[str]] = []
+    starts: list[int] = []
+    start, seen, width = 1, 1, 0
+    try:
+        for record in reader:
+            if len(record) > 1 or (record and _is_record(record[0], width)):
+                width = width or len(record)
+                records.append(record)
+                starts.append(start)
+            start = reader.line_num + 1
+            if fetched > seen:
+                seen = fetched
+                if records:
+                    yield records, starts
+                    records, starts = [], []
+    except csv.Error as error:
+        problem = (
+            "a quotation mark that opens here is not closed (or the field is too long)"
+            if "limit" in str(error)
+            else str(error)
+        )
+        raise UserError(f"{path}:{start}: not CSV: {problem}") from error
+    if records and records[-1][-1].endswith(_END):
+        raise UserError(
+            f"{path}:{starts[-1]}: not CSV: a quotation mark that opens here is never closed"
+        )
+    if records:
+        yield records, starts
+
+
+def _is_record(field: str, width: int) -> bool:
+    """Whether a single field is a record, and no line of blanks between records of several."""
+    return field != _END and (field.strip() != "" or width == 1)
+
+
+def _tsv_tables(
+    path: Path, columns: Columns, block_bytes: int, seen: Seen | None
+) -> Iterator[Table]:
+    separator = columns.layout.delimiter or "\t"
+    first, whole, blocks = _first(text_blocks(path, columns.layout.encoding, block_bytes, seen))
+    if is_quoted(first, separator, whole=whole):
+        yield from _quoted_tables(path, columns, separator, blocks)
+        return
+    names: list[str] | None = None
+    width, simple = 0, False
+    places: tuple[int | None, list[int]] = (None, [])
+    for first_line, block in blocks:
+        lines = _numbered_lines(block, first_line)
+        if not lines.height:
+            continue
+        if not width:
+            records = [line.split(separator) for line in lines[TEXT].head(2000)]
+            header = columns.has_header(records)
+            # Without a header, a record is label<TAB>text and a text may hold more tabs.
+            simple = not header and not columns.asked
+            fields = records[0]
+            if simple:
+                fields = fields[: 1 + columns.labelled] if columns.labelled else fields[-2:]
+                if columns.labelled and len(fields) < 2:
+                    _wrong_width(path, lines["line"][0], 1, 2, separator, pairs=True)
+            width = len(fields) if not simple else min(2, len(records[0]))
+            names = records[0] if header else None
+            places = _resolve(columns, fields, header=header)
+            lines = lines[header:]
+        if simple:
+            split = lines[TEXT].str.splitn(separator, width)
+            short = split.struct[-1].is_null()
+        else:
+            parts = lines[TEXT].str.split(separator)
+            short = parts.list.len() != width
+            split = parts.list.to_struct(fields=[str(i) for i in range(width)])
+        if short.any():
+            row = short.to_list().index(True)
+            found = lines[TEXT][row].count(separator) + 1
+            _wrong_width(path, lines["line"][row], found, width, separator, pairs=simple)
+        table = split.struct.unnest()
+        table.columns = [str(i) for i in range(width)]
+        shown = names or ([LABEL, TEXT][-width:] if simple and not columns.labelled else None)
+        yield _table(table, shown, lines["line"], columns, places)
+
+
+def _numbered_lines(block: str, first_line: int) -> pl.DataFrame:
+    lines = pl.read_lines(io.BytesIO(block.encode()), name=TEXT)
+    lines = lines.with_row_index("line", first_line).with_columns(pl.col("line").cast(pl.Int64))
+    return lines.filter(pl.col(TEXT).str.strip_chars() != "")
+
+
+def _json_tables(
+    path: Path, columns: Columns, block_bytes: int, seen: Seen | None
+) -> Iterator[Table]:
+    label, texts = columns.keys()
+    wanted = [label, *texts] if columns.labelled else texts
+    for lines in _json_lines(path, columns.layout.encoding, block_bytes, seen):
+        fields = _json_fields(path, lines, wanted, columns.labelled)
+        fields.columns = [str(i) for i in range(fields.width)]
+        first = int(columns.labelled)
+        yield Table(
+            fields,
+            None,
+            lines["line"],
+            0 if columns.labelled else None,
+            list(range(first, fields.width)),
+            lines[TEXT],
+        )
+
+
+def _json_lines(
+    path: Path, encoding: str | None, block_bytes: int, seen: Seen | None
+) -> Iterator[pl.DataFrame]:
+    """An object per line, also where the file is an array of objects."""
+    blocks = text_blocks(path, encoding, block_bytes, seen)
+    array: bool | None = None
+    for first_line, block in blocks:
+        start = block.lstrip()
+        if array is None and start:
+            array = start.startswith("[")
+            if array:
+                rest = "".join(text for _, text in blocks)
+                yield from _json_array(path, block + rest)
+                return
+        lines = _numbered_lines(block, first_line)
+        if lines.height:
+            yield lines
+
+
+def _json_array(path: Path, content: str) -> Iterator[pl.DataFrame]:
+    decoder = json.JSONDecoder()
+    objects: list[str] = []
+    lines: list[int] = []
+    place = content.index("[") + 1
+    line, counted = 1, 0
+    comma = True
+    while True:
+        while content[place : place + 1].isspace():
+            place += 1
+        line, counted = line + content.count("\n", counted, place), place
+        if not comma and content.startswith(",", place):
+            place, comma = place + 1, True
+            continue
+        if content.startswith("]", place) and not (comma and objects):
+            break
+        if not comma:
+            raise UserError(f"{path}:{line}: not JSON: expected ',' or ']' after an object")
+        try:
+            _, end = decoder.raw_decode(content, place)
+        except (json.JSONDecodeError, RecursionError) as error:
+            at = content.count("\n", 0, getattr(error, "pos", place)) + 1
+            what = getattr(error, "msg", str(error))
+            raise UserError(f"{path}:{at}: not JSON: {what}") from error
+        objects.append(content[place:end].replace("\n", " ").replace("\r", " "))
+        lines.append(line)
+        place, comma = end, False
+    if content[place + 1 :].strip():
+        at = line + content[counted:].count("\n")
+        raise UserError(f"{path}:{at}: not JSON: something follows the array")
+    if objects:
+        yield pl.DataFrame({"line": lines, TEXT: objects}, {"line": pl.Int64, TEXT: pl.String})
+
+
+def _json_fields(
+    path: Path, lines: pl.DataFrame, wanted: list[str], labelled: bool
+) -> pl.DataFrame:
+    """These fields of JSON objects as text; numbers as they are written."""
+    schema = dict.fromkeys(wanted, pl.String)
+    try:
+        fields = lines.select(pl.col(TEXT).str.json_decode(pl.Struct(schema))).unnest(TEXT)
+    except pl.exceptions.PolarsError:
+        return _json_fields_of_python(path, lines, wanted, labelled)
+    # polars writes 1.0 as 1, and cannot tell null from absent.
+    numeric = fields.select(
+        pl.any_horizontal(pl.all().is_null() | pl.all().str.contains(r"^-?\d[\d.eE+-]*$"))
+    ).to_series()
+    if numeric.any():
+        again = _json_fields_of_python(path, lines.filter(numeric), wanted, labelled)
+        rows = pl.Series(range(fields.height)).filter(numeric)
+        fields = fields.with_columns(
+            [fields[name].scatter(rows, again[name]).alias(name) for name in wanted]
+        )
+    return fields
+
+
+def _json_fields_of_python(
+    path: Path, lines: pl.DataFrame, wanted: list[str], labelled: bool
+) -> pl.DataFrame:
+    decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_number_or_none).decode
+    rows = []
+    for line, text in lines.select("line", TEXT).iter_rows():
+        try:
+            record = decode(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            whole = "; an object per line is needed, or an array" if text.strip() == "{" else ""
+            raise UserError(f"{path}:{line}: not a JSON record: {error}{whole}") from error
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{line}: not a JSON record: not an object")
+        absent = [name for name in wanted if name not in record]
+        if absent:
+            what = LABEL if absent[0] == wanted[0] and labelled else TEXT
+            raise UserError(
+                f"{path}:{line}: no {what} column {absent[0]!r}; the record has: "
+                f"{', '.join(record)} (choose with --{what}-column NAME)"
+            )
+        row = []
+        for name in wanted:
+            value = record.get(name)
+            if isinstance(value, bool):
+                value = str(value).lower()
+            if value is not None and not isinstance(value, str):
+                raise UserError(
+                    f"{path}:{line}: {name!r} holds {str(value)[:40]}; label and text must be "
+                    "strings or numbers"
+                )
+            row.append(value)
+        rows.append(row)
+    return pl.DataFrame(rows, dict.fromkeys(wanted, pl.String), orient="row")
+
+
+def _number_or_none(name: str) -> str | None:
+    return None if name == "NaN" else name
+
+
+def _parquet_tables(
+    path: Path, columns: Columns, block_bytes: int, seen: Seen | None
+) -> Iterator[Table]:
+    """Slices of a Parquet file; for labelled texts only the columns that are needed."""
+    try:
+        frame = pl.scan_parquet(path)
+        rows = cast(int, frame.select(pl.len()).collect().item())
+        names = frame.collect_schema().names()
+        label, texts = _resolve(columns, names, header=True)
+        step = 1 << 17
+        if label is None:
+            step = max(1, min(step, rows * block_bytes // path.stat().st_size))
+        else:
+            kept = [label, *texts]
+            frame, names = frame.select(pl.nth(kept)), [names[i] for i in kept]
+            label, texts = 0, list(range(1, len(kept)))
+        for start in range(0, max(1, rows), step):
+            fields = frame.slice(start, step).collect()
+            fields.columns = [str(i) for i in range(fields.width)]
+            for i in {*texts, *([] if label is None else [label])}:
+                fields = fields.with_columns(as_text(path, names[i], fields[str(i)]))
+            if seen:
+                seen((start + fields.height) / max(1, rows))
+            lines = pl.int_range(start + 1, start + 1 + fields.height, dtype=pl.Int64, eager=True)
+            yield Table(fields, names, lines, label, texts)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def as_text(path: Path | None, name: str, column: pl.Series) -> pl.Series:
+    """A column as text; NaN is null."""
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+        where = f"{path}: " if path else ""
+        raise UserError(
+            f"{where}column {name!r} is of type {column.dtype}; label and text must be strings or "
+            "numbers"
+        )
+    text: pl.Series = column.cast(pl.String)
+    return text
+
+
+def _wrong_width(
+    path: Path, line: int, found: int, expected: int, separator: str, *, pairs: bool = False
+) -> None:
+    few = "few" if found < expected else "many"
+    hint = ""
+    if found > expected:
+        hint = f": a text with {_named(separator)} in it must be in quotation marks"
+    elif pairs:
+        hint = f": expected label{separator.replace(chr(9), '<TAB>')}text"
+    raise UserError(
+        f"{path}:{line}: too {few} fields ({found} where {expected} are expected){hint}"
+    )
+
+
+def _named(separator: str) -> str:
+    return {"\t": "a tab", " ": "a blank"}.get(separator, repr(separator))

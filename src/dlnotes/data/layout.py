@@ -1,0 +1,252 @@
+"""Where the label and the text of a record are: columns by name or number, header, separator."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from dlnotes.arguments import OneOf, Settings
+from dlnotes.errors import UserError
+
+LABEL, TEXT = "label", "text"
+
+_NAMED = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
+
+
+class _Separator(OneOf):
+    """A character that may stand between two fields."""
+
+    def allows(self, value: Any) -> bool:
+        one = _NAMED.get(value, value)
+        return isinstance(one, str) and len(one) == 1 and not one.isalnum() and one not in '"\r\n'
+
+    def __str__(self) -> str:
+        return f"a single character, or one of {', '.join(n for n in self.names if len(n) > 2)}"
+
+
+class _Encoding(OneOf):
+    """An encoding of text that Python knows."""
+
+    def allows(self, value: Any) -> bool:
+        try:
+            return bool(getattr(codecs.lookup(value), "_is_text_encoding", True)) and bool(
+                codecs.getincrementaldecoder(value)
+            )
+        except (LookupError, ValueError, TypeError):
+            return False
+
+    def __str__(self) -> str:
+        return f"the name of an encoding, such as {', '.join(self.names)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextLayout(Settings):
+    """Where the text of a record is."""
+
+    text_column: str | None = None
+    """Name or number (from 0) of the text's column; several: 1,2 (joined by a blank; quote a name
+    that has a comma in it)."""
+
+    header: Annotated[str, OneOf(("auto", "yes", "no"))] = "auto"
+    """Whether the first record of CSV and TSV holds the names of the columns. auto: yes where a
+    column is asked for by name, or where it says label and text."""
+
+    separator: Annotated[str, _Separator(_NAMED)] | None = None
+    """Character between two fields of CSV and TSV: a single one, or comma, semicolon, tab, pipe.
+    Default: that of the first record, of .tsv a tab."""
+
+    encoding: Annotated[str, _Encoding(("utf-8", "utf-16", "cp1252", "gb18030"))] | None = None
+    """What files are written in. Default: UTF-8, or what the byte order mark says."""
+
+    @property
+    def delimiter(self) -> str | None:
+        """The separator as a character."""
+        return None if self.separator is None else _NAMED.get(self.separator, self.separator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout(TextLayout):
+    """Where the text and the label of a record are."""
+
+    label_column: str | None = None
+    """Name or number (from 0) of the label's column."""
+
+
+class Columns:
+    """Finds the label's and the text's columns by name or by number.
+
+    Args:
+        path: The file, for messages.
+        layout: What the user says of it; a `TextLayout` asks for the text alone.
+    """
+
+    def __init__(self, path: Path, layout: TextLayout) -> None:
+        self.path = path
+        self.layout = layout
+        self.labelled = isinstance(layout, Layout)
+        self.label = layout.label_column if isinstance(layout, Layout) else None
+        self.text = layout.text_column
+
+    @property
+    def asked(self) -> bool:
+        """Whether the user said which columns are wanted."""
+        return self.label is not None or self.text is not None
+
+    def by_name(self) -> bool:
+        """Whether the user asked for a column by name, so that there must be a header."""
+        asked = [*self._split(self.text), *([self.label] if self.label else [])]
+        return any(not _is_number(column) for column in asked)
+
+    def has_header(self, records: Sequence[list[str]]) -> bool:
+        """Whether the first of the records at the beginning of a file holds names.
+
+        Where only one of the two usual names is among them, it must be alone in its column, and the
+        record's label, too: a first document may be the word text.
+        """
+        if self.layout.header != "auto":
+            return self.layout.header == "yes"
+        if self.by_name():
+            return True
+        first = [field.strip().lower() for field in records[0]]
+        usual = {LABEL, TEXT} & set(first)
+        if len(usual) != 1 or not self.labelled:
+            return bool(usual)
+        label = int(self.label) if self.label else 0
+        places = {first.index(name) for name in usual} | ({label} if label < len(first) else set())
+        others = [[field.strip().lower() for field in record] for record in records[1:]]
+        return not any(o[i : i + 1] == first[i : i + 1] for o in others for i in places)
+
+    def resolve(self, names: list[str], *, header: bool) -> tuple[int, list[int]]:
+        """Positions of the label's and the text's columns among `names`."""
+        label = self._position(self.label or (LABEL if header else "0"), names, LABEL, header)
+        texts = self.texts(names, header=header)
+        if label in texts:
+            raise UserError(
+                f"{self.path}: the label and the text are both column {names[label]!r}; choose two "
+                "with --label-column and --text-column"
+            )
+        return label, texts
+
+    def texts(self, names: list[str], *, header: bool) -> list[int]:
+        """Positions of the text's columns."""
+        if self.text is None:
+            wanted = [TEXT if header else str(min(1, len(names) - 1))]
+        elif header and self.text in names:  # a name may have a comma in it
+            wanted = [self.text]
+        else:
+            wanted = self._split(self.text)
+        found = [self._position(column, names, TEXT, header) for column in wanted]
+        if len(set(found)) < len(found):
+            raise UserError(f"--text-column {self.text} names a column twice")
+        return found
+
+    def keys(self) -> tuple[str, list[str]]:
+        """The label's and the text's names where records are objects."""
+        return self.label or LABEL, self._split(self.text) or [TEXT]
+
+    def _split(self, columns: str | None) -> list[str]:
+        if columns is None:
+            return []
+        return next(csv.reader([columns]), [columns])
+
+    def _position(self, column: str, names: list[str], what: str, header: bool) -> int:
+        if column in names and header:
+            return names.index(column)
+        if _is_number(column) and int(column) < len(names):
+            return int(column)
+        lowered = [name.strip().lower() for name in names]
+        if header and column.strip().lower() in lowered:
+            return lowered.index(column.strip().lower())
+        there = ", ".join(names) if header else f"columns 0 to {len(names) - 1}, without a header"
+        raise UserError(
+            f"{self.path}: no {what} column {column!r}; the file has: {there} "
+            f"(choose with --{what}-column NAME or NUMBER)"
+        )
+
+
+def _is_number(column: str) -> bool:
+    return column.isascii() and column.isdigit()
+
+
+def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
+    """The separator of a CSV file, by its first records.
+
+    It is the one by which the first record holds the wanted names, else by which all records have
+    the same number of fields, at least two; of several the first of comma, semicolon, tab and pipe.
+
+    Args:
+        columns: What is wanted.
+        sample: The beginning of the file.
+        whole: Whether it is the whole file.
+    """
+    tables = {separator: _records(sample, separator, whole) for separator in ",;\t|"}
+    for separator, records in tables.items():
+        if records and _finds(columns, records[0]):
+            return separator
+    for separator, records in tables.items():
+        if records and {*map(len, records)} == {len(records[0])} != {1}:
+            return separator
+    return ","
+
+
+def _finds(columns: Columns, names: list[str]) -> bool:
+    if len(names) < 2 or columns.layout.header == "no" or (columns.asked and not columns.by_name()):
+        return False
+    try:
+        if columns.labelled:
+            columns.resolve(names, header=True)
+        else:
+            columns.texts(names, header=True)
+    except UserError:
+        return False
+    return True
+
+
+def _records(sample: str, separator: str, whole: bool) -> list[list[str]]:
+    try:
+        records = [
+            r for r in csv.reader(io.StringIO(sample, newline=""), delimiter=separator) if any(r)
+        ]
+    except csv.Error:
+        return []
+    return records if whole else records[:-1] or records
+
+
+def is_quoted(sample: str, separator: str, *, whole: bool) -> bool:
+    """Whether the fields of a TSV file that begin with a quotation mark are in quotation marks.
+
+    So they are if all records then have the same number of fields and no mark is left over.
+
+    Args:
+        sample: The beginning of the file.
+        separator: Character between two fields.
+        whole: Whether it is the whole file.
+    """
+    if not (f'{separator}"' in sample or sample.startswith('"') or '\n"' in sample):
+        return False
+    # Most files that are not quoted are known by a small part.
+    return _quotes_fit(sample[: 1 << 16], separator, whole=False) and _quotes_fit(
+        sample, separator, whole=whole
+    )
+
+
+def _quotes_fit(sample: str, separator: str, *, whole: bool) -> bool:
+    lines = io.StringIO(sample, newline="")
+    widths: set[int] = set()
+    last = 0  # the last record may be cut
+    try:
+        for record in csv.reader(lines, delimiter=separator, strict=True):
+            if last:
+                widths.add(last)
+            last = len(record)
+    except csv.Error as error:
+        if whole or "unexpected end" not in str(error):
+            return False
+    if last and (whole or not widths):
+        widths.add(last)
+    return len(widths) == 1 and widths != {1}

@@ -1,0 +1,315 @@
+"""The bytes of people's files as UTF-8 lines: unpacked, decoded, without byte order marks.
+
+A file is unpacked by what it holds, not by its name: gzip, bzip2, xz, Zstandard, and zip with one
+file in it. Its encoding is UTF-8 unless it begins with the byte order mark of UTF-16 or UTF-32, or
+another one is named. Byte order marks go, at the beginning of every line, for files with such marks
+are joined by ``cat``. A file without line feeds has carriage returns for line ends.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import IO, cast
+
+import polars as pl
+
+from dlnotes.errors import UserError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Seen = Callable[[float], object]
+"""Told how much of a file has been read, from 0 to 1."""
+
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+"""Suffixes of packed files, after that of their format."""
+
+_CHUNK = 1 << 20
+_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    b"BZh": ".bz2",
+    b"\xfd7zXZ\x00": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"PK\x03\x04": ".zip",
+    b"PK\x05\x06": ".zip",  # an empty one
+}
+_MARKED = {  # the mark of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+    codecs.BOM_UTF8: "utf-8",
+}
+_MARK = "\ufeff"
+
+
+def check_file(path: Path) -> None:
+    """Require a file that can be opened; a pipe would be waited for, maybe forever.
+
+    Raises:
+        UserError: There is no such file, it is none, or it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give a file")
+        if path.exists() and not path.is_file():
+            raise UserError(
+                f"{path} is neither a file nor a folder, but a pipe or a device; save what comes "
+                "from it into a file"
+            )
+        path.open("rb").close()
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise UserError(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def inner_suffix(path: Path) -> str:
+    """The suffix that names a file's format, in lower case: of ``a.CSV.gz`` it is ``.csv``.
+
+    Of ``a.zip`` it is the suffix of the file inside.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".zip"] and len(suffixes) == 1 and path.is_file():
+        with _told(path), path.open("rb") as file:
+            if _packed(file) == ".zip":
+                return PurePath(_only_member(path, zipfile.ZipFile(file)).filename).suffix.lower()
+    if suffixes and suffixes[-1] in PACKED:
+        return "".join(suffixes[-2:-1])
+    return "".join(suffixes[-1:])
+
+
+@contextmanager
+def open_binary(path: Path, seen: Seen | None = None) -> Iterator[IO[bytes]]:
+    """Open a file for reading, unpacked.
+
+    Args:
+        path: The file.
+        seen: Called after each read with the share of the (packed) file that has been read.
+
+    Raises:
+        UserError: It cannot be read or is broken, or a zip file has more than one file in it.
+            So do reads within the ``with`` statement.
+    """
+    with _told(path), path.open("rb") as stored:
+        size = max(1, path.stat().st_size)
+        unpacked = _unpacked(path, stored)
+        if seen:
+            report = seen
+
+            def read(count: int = -1) -> bytes:
+                content = unread(count)
+                report(min(1.0, stored.tell() / size))
+                return content
+
+            unread = unpacked.read
+            unpacked = cast(IO[bytes], io.BufferedReader(_Reads(read), _CHUNK))
+        with unpacked:
+            yield unpacked
+
+
+class _Reads(io.RawIOBase):
+    """A stream of what a function reads."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        content = self._read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _packed(stored: IO[bytes]) -> str | None:
+    start = stored.read(6)
+    stored.seek(0)
+    return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+
+
+def _unpacked(path: Path, stored: IO[bytes]) -> IO[bytes]:
+    match _packed(stored):
+        case ".gz":
+            return cast(IO[bytes], gzip.open(stored))
+        case ".bz2":
+            return cast(IO[bytes], bz2.open(stored))
+        case ".xz":
+            return cast(IO[bytes], lzma.open(stored))
+        case ".zst":
+            return cast(IO[bytes], zstd.open(stored))
+        case ".zip":
+            archive = zipfile.ZipFile(stored)
+            return archive.open(_only_member(path, archive))
+        case _:
+            return stored
+
+
+def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    members = [
+        member
+        for member in archive.infolist()
+        if not member.is_dir() and not ignored(PurePath(member.filename))
+    ]
+    if len(members) != 1:
+        listed = ", ".join(member.filename for member in members[:5])
+        raise UserError(
+            f"{path} has {len(members)} files in it{listed and f' ({listed})'}, where one is "
+            "needed; unpack it and give a file"
+        )
+    if members[0].flag_bits & 1:
+        raise UserError(f"{path} needs a password; unpack it first")
+    return members[0]
+
+
+_OF_THE_SYSTEM = {"__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini"}
+
+
+def ignored(path: PurePath) -> bool:
+    """Whether one of a path's names is hidden or of a system's own files."""
+    return any(name.startswith(".") or name in _OF_THE_SYSTEM for name in path.parts)
+
+
+_BROKEN = (
+    *(EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zstd.ZstdError),
+    NotImplementedError,  # zipfile's word for a method of compression that it does not know
+)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What may be wrong with a file or what it is packed in, as one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except _BROKEN as error:
+        raise UserError(f"{path}: broken packed file ({error}); fetch or make it again") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """The whole text of a file; the arguments and errors are those of `text_blocks`."""
+    return "".join(text for _, text in text_blocks(path, encoding))
+
+
+def text_blocks(
+    path: Path,
+    encoding: str | None = None,
+    block_bytes: int = 1 << 26,
+    seen: Seen | None = None,
+) -> Iterator[tuple[int, str]]:
+    """Blocks of whole lines, each with the number of its first line, from 1.
+
+    Args:
+        path: The file.
+        encoding: What it is written in. None: UTF-8. A byte order mark decides before either.
+        block_bytes: Bytes of the file in a block, about.
+        seen: See `open_binary`.
+
+    Raises:
+        UserError: What `open_binary` raises; bytes that are no text (names the line).
+    """
+    line, size = 1, 0
+    parts: list[str] = []
+    for text in _decoded(path, encoding, min(max(block_bytes, 1 << 16), _CHUNK), seen):
+        parts.append(text)
+        size += len(text)
+        if size < block_bytes:
+            continue
+        whole, start = "".join(parts), 0
+        while len(whole) - start >= block_bytes:
+            end = whole.rfind("\n", start, start + block_bytes) + 1
+            end = end or whole.find("\n", start + block_bytes) + 1
+            if not end:
+                break
+            yield line, whole[start:end]
+            line += whole.count("\n", start, end)
+            start = end
+        parts, size = [whole[start:]], len(whole) - start
+    if block := "".join(parts):
+        yield line, block
+
+
+def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> Iterator[str]:
+    """The text of a file in pieces of about `size` bytes."""
+    with open_binary(path, seen) as file:
+        content = file.read(size)
+        marked = next((name for mark, name in _MARKED.items() if content.startswith(mark)), None)
+        if not (marked or encoding):
+            _refuse_utf16(path, content)
+        name = marked or encoding or "utf-8"
+        decoder = codecs.getincrementaldecoder(name)()
+        line, starts_line, old_mac = 1, True, False
+        while True:
+            try:
+                text = decoder.decode(content, not content)
+            except UnicodeDecodeError as error:
+                before = error.object[: error.start].decode(name, "replace")
+                byte = error.object[error.start]
+                raise UserError(
+                    f"{path}:{line + before.count(chr(10))}: not {name.upper()} (byte 0x{byte:02x})"
+                    "; say what it is written in with --encoding, for example cp1252 or gb18030"
+                ) from error
+            if line == 1 and starts_line:
+                old_mac = "\n" not in text and "\r" in text[:-1]
+            if old_mac:
+                text = text.replace("\r", "\n")
+            line += text.count("\n")
+            if starts_line:
+                text = text.removeprefix(_MARK)
+            text = text.replace(f"\n{_MARK}", "\n")
+            if text:
+                starts_line = text[-1] == "\n"
+                yield text
+            if not content:
+                return
+            content = file.read(size)
+
+
+def _refuse_utf16(path: Path, content: bytes) -> None:
+    """UTF-16 without its mark is UTF-8 with a null character beside every letter."""
+    start = content[:1000]
+    for order, nulls in {"le": start[1::2], "be": start[::2]}.items():
+        if len(nulls) > 1 and nulls.count(0) > 0.7 * len(nulls):
+            raise UserError(f"{path} looks like UTF-16: give --encoding utf-16-{order}")
+
+
+def read_lines(
+    path: Path,
+    block_bytes: int,
+    *,
+    encoding: str | None = None,
+    blank: bool = False,
+    seen: Seen | None = None,
+) -> Iterator[pl.DataFrame]:
+    """Lines (column ``text``), numbered from 1 (column ``line``); blank ones only if `blank`.
+
+    The other arguments and the errors are those of `text_blocks`.
+    """
+    for first_line, block in text_blocks(path, encoding, block_bytes, seen):
+        frame = pl.read_lines(io.BytesIO(block.encode()), name="text")
+        frame = frame.with_row_index("line", first_line)
+        if not blank:
+            frame = frame.filter(pl.col("text").str.strip_chars() != "")
+        if frame.height:
+            yield frame.with_columns(pl.col("line").cast(pl.Int64))

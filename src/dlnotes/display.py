@@ -1,0 +1,79 @@
+"""Names and texts of other people on a terminal: as they are, except for what would act on it."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TYPEWRITER = "dlnotes.typewriter"
+"""Name of an error handler for streams: arrows and the like in ASCII, all else escaped."""
+
+# Control characters (of which terminals make commands), lone surrogates (no UTF-8), and the marks
+# that reorder the text around them.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, most: int | None = None, *, keep: str = "") -> str:
+    r"""Text that can be shown anywhere: control characters as escapes, such as ``\x1b``.
+
+    Args:
+        text: Anything.
+        most: A longer text is cut to so many characters; an ellipsis stands for its middle, since
+            names often differ at their ends.
+        keep: Control characters that stay.
+    """
+    text = UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+    if most is not None and len(text) > most:
+        end = len(text) - most // 2
+        text = f"{text[: most - most // 2 - 1]}…{text[end:]}"
+    return text
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+_TYPEWRITER = str.maketrans({"→": "->", "…": "...", "–": "-", "−": "-", "·": "-", "×": "x"})
+
+
+def _for_typewriters(error: UnicodeError) -> tuple[str, int]:
+    """What a stream prints that cannot encode a character: a likeness, or an escape."""
+    assert isinstance(error, UnicodeEncodeError)
+    found = error.object[error.start : error.end].translate(_TYPEWRITER)
+    return found.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error(TYPEWRITER, _for_typewriters)
+
+
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Where tables and progress are printed: what people call their files and labels is shown.
+
+    Brackets are no markup, colons no emoji, numbers no decoration, and control characters are
+    escaped. Into a pipe lines are as long as they have to be.
+
+    Args:
+        stderr: Print to standard error.
+        quiet: Print nothing.
+    """
+    from rich.console import Console  # needless in most commands
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            shown = printable(text, keep="\n")
+            # As the stream will encode it, so that columns are as wide as what is in them.
+            shown = shown.encode(self.encoding, TYPEWRITER).decode(self.encoding)
+            return super().render_str(shown, **options)
+
+        def on_broken_pipe(self) -> None:
+            raise  # called while the error is handled; `cli.run` knows what to do
+
+    made = Plain(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+    if not made.is_terminal:
+        made.width = 10_000
+    return made

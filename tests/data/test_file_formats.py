@@ -1,0 +1,555 @@
+"""Files as people have them: how they are packed, encoded, separated, quoted and begun."""
+
+import bz2
+import codecs
+import gzip
+import json
+import lzma
+import subprocess
+import sys
+import time
+import warnings
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dlnotes.data.dataset import load_dataset
+from dlnotes.data.readers import read, read_records
+from dlnotes.data.streams import text_blocks, zstd
+from dlnotes.errors import UserError
+
+DOCUMENTS = [("good", "a fine film"), ("bad", "ein müdes 电影"), ("good", "again")]
+TSV = "".join(f"{label}\t{text}\n" for label, text in DOCUMENTS)
+CSV = "label,text\n" + TSV.replace("\t", ",")
+
+
+def documents(source, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return [row[:2] for row in pl.concat(list(read(source, **options))).rows()]
+
+
+def texts(path, **options):
+    return [text for block in read_records(path, **options) for text in block.texts]
+
+
+def put(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def zipped(**members):
+    import io
+
+    with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("_csv", ".csv"), content)
+    return packed.getvalue()
+
+
+# --- packed -------------------------------------------------------------------------------------
+
+PACKERS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd.compress,
+    ".zip": lambda content: zipped(a_csv=content),
+}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_packed_files_are_read_by_what_they_hold(tmp_path, suffix):
+    packed = PACKERS[suffix](CSV.encode())
+    for name in (f"a.csv{suffix}", f"A.CSV{suffix.upper()}", "named-without.csv"):
+        assert documents(put(tmp_path / name, packed)) == DOCUMENTS
+    # A browser may have unpacked what it saved under the old name.
+    assert documents(put(tmp_path / f"b.csv{suffix}", CSV)) == DOCUMENTS
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("harm", ["cut", "flipped"])
+def test_a_broken_packed_file_is_no_shorter_file(tmp_path, suffix, harm):
+    packed = bytearray(PACKERS[suffix](CSV.encode() * 2000))
+    if harm == "cut":
+        del packed[len(packed) * 2 // 3 :]
+    else:
+        packed[len(packed) // 2] ^= 0xFF
+    path = put(tmp_path / f"a.csv{suffix}", bytes(packed))
+    with pytest.raises(
+        UserError, match=rf"a\.csv\{suffix}.*(broken packed|cannot be read|not UTF-8)"
+    ):
+        documents(path)
+
+
+def test_what_a_zip_file_may_hold(tmp_path):
+    path = tmp_path / "reviews.zip"
+    assert documents(put(path, zipped(reviews_csv=CSV, __MACOSX="x"))) == DOCUMENTS
+    with pytest.raises(UserError, match=r"has 2 files in it \(a\.csv, b\.csv\), where one is need"):
+        documents(put(path, zipped(a_csv=CSV, b_csv=CSV)))
+    with pytest.raises(UserError, match="has 0 files in it, where one is needed"):
+        documents(put(path, zipped()))
+    with pytest.raises(UserError, match=r"unknown kind of file.*save the sheet as CSV"):
+        documents(put(tmp_path / "a.xlsx", zipped(sheet_xml="x")))
+
+
+# --- encodings, byte order marks, line ends -----------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding, name):
+    content = {
+        "a.csv": CSV,
+        "a.tsv": TSV,
+        "a.jsonl": "".join(json.dumps({"label": y, "text": x}) + "\n" for y, x in DOCUMENTS),
+        "a.txt": "".join(f"__label__{y} {x}\n" for y, x in DOCUMENTS),
+    }[name]
+    assert documents(put(tmp_path / name, content.encode(encoding))) == DOCUMENTS
+    # Marks stay in the middle where files are joined.
+    twice = content + content.removeprefix("label,text\n")
+    joined = f"\n{codecs.BOM_UTF8.decode()}".join(twice.rstrip("\n").split("\n"))
+    assert documents(put(tmp_path / name, joined)) == DOCUMENTS * 2
+
+
+def test_a_header_that_is_repeated_where_files_are_joined_is_no_document(tmp_path):
+    path = put(tmp_path / "a.csv", CSV + "\ufeff" + CSV)
+    assert documents(path) == DOCUMENTS * 2
+    path = put(tmp_path / "a.tsv", "text\tlabel\nx\ta\ntext\tlabel\ny\tb\n")
+    assert documents(path) == [("a", "x"), ("b", "y")]
+
+
+def test_marks_in_the_files_of_a_class_folder(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+    put(tmp_path / "a" / "1.txt", b"\xef\xbb\xbfone")
+    put(tmp_path / "b" / "2.txt", "two".encode("utf-16"))
+    assert documents(tmp_path) == [("a", "one"), ("b", "two")]
+
+
+def test_a_named_encoding(tmp_path):
+    path = put(tmp_path / "a.csv", "label,text\na,caf\xe9 \x80\nb,x\n".encode("latin-1"))
+    assert documents(path, encoding="cp1252") == [("a", "café €"), ("b", "x")]
+    with pytest.raises(UserError, match=r"a\.csv:2: not UTF-8 \(byte 0xe9\); .*--encoding"):
+        documents(path)
+    gb = put(tmp_path / "b.tsv", "好\t电影\n坏\t难看\n".encode("gb18030"))
+    assert documents(gb, encoding="gb18030") == [("好", "电影"), ("坏", "难看")]
+    with pytest.raises(UserError, match=r"b\.tsv:1: not ASCII"):
+        documents(gb, encoding="ascii")
+    with pytest.raises(
+        UserError, match=r"encoding must be the name of an encoding.*not 'latin-17'"
+    ):
+        documents(gb, encoding="latin-17")
+    for known_but_none in ("zlib", "rot13", "\0"):
+        with pytest.raises(UserError, match="encoding must be"):
+            documents(gb, encoding=known_but_none)
+
+
+@pytest.mark.parametrize(("encoding", "order"), [("utf-16-le", "le"), ("utf-16-be", "be")])
+def test_utf_16_without_a_mark_is_recognised_by_its_null_characters(tmp_path, encoding, order):
+    path = put(tmp_path / "a.csv", CSV.encode(encoding))
+    with pytest.raises(UserError, match=rf"looks like UTF-16: give --encoding utf-16-{order}"):
+        documents(path)
+    assert documents(path, encoding=encoding) == DOCUMENTS
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_line_ends_of_every_system(tmp_path, end, name):
+    content = {"a.csv": CSV, "a.tsv": TSV}[name].replace("\n", end)
+    assert documents(put(tmp_path / name, content)) == DOCUMENTS
+    frame = pl.concat(list(read(tmp_path / name)))
+    assert frame["line"].to_list() == [i + (name == "a.csv") for i in (1, 2, 3)]
+
+
+def test_blocks_are_whole_lines_with_their_numbers(tmp_path):
+    text = "".join(f"{'x' * (i % 50)}é{i}\n" for i in range(3000)) + "no end"
+    path = put(tmp_path / "a.txt", text)
+    for size in (1, 100, 1 << 16, 1 << 26):
+        blocks = list(text_blocks(path, None, size))
+        assert "".join(block for _, block in blocks) == text
+        line = 1
+        for number, block in blocks:
+            assert number == line
+            line += block.count("\n")
+        assert all(block.endswith("\n") for _, block in blocks[:-1])
+
+
+def test_a_wrong_byte_far_into_a_file_is_told_by_its_line(tmp_path):
+    content = "long é line\n".encode() * 200_000
+    with pytest.raises(UserError, match=r":200001: not UTF-8 \(byte 0xff\)"):
+        list(text_blocks(put(tmp_path / "a.txt", content + b"\xff\n")))
+    with pytest.raises(UserError, match=r":200001: not UTF-8 \(byte 0xe4\)"):  # cut in a character
+        list(text_blocks(put(tmp_path / "a.txt", content + b"\xe4\xb8")))
+
+
+# --- separators and quotation marks -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t"])
+def test_the_separator_of_a_csv_file_is_found_and_told(tmp_path, separator):
+    rows = [("label", "text"), ("a", "one, two, three"), ("b", "four")]
+    path = put(tmp_path / "a.csv", "".join(f"{separator.join(row)}\n" for row in rows))
+    with pytest.warns(UserWarning, match=r"a\.csv: fields are separated by .*--separator"):
+        found = pl.concat(list(read(path))).rows()
+    assert [row[:2] for row in found] == rows[1:]
+    assert documents(path, separator=separator) == rows[1:], "nothing to tell"
+    name = {";": "semicolon", "|": "pipe", "\t": "tab"}[separator]
+    assert documents(path, separator=name) == rows[1:]
+
+
+def test_the_comma_is_the_separator_whatever_the_texts_hold(tmp_path):
+    rows = 'label,text\na,"x; y"\nb,u;v\nc,w|w\n'
+    assert documents(put(tmp_path / "a.csv", rows))[1] == ("b", "u;v")
+    path = put(tmp_path / "b.csv", "0,x;y\n1,u;v\n")
+    assert documents(path, label_column="0", text_column="1") == [("0", "x;y"), ("1", "u;v")]
+    only = put(tmp_path / "c.csv", "text\nx;y\nu;v\n")
+    assert texts(only) == ["x;y", "u;v"]
+
+
+def test_a_separator_that_is_none(tmp_path):
+    path = put(tmp_path / "a.csv", CSV)
+    for wrong in ("", '"', "\n", "x", "ab"):
+        with pytest.raises(UserError, match="separator must be a single character, or one of"):
+            documents(path, separator=wrong)
+
+
+QUOTED = {
+    'good,a 5" screen': 'a 5" screen',
+    'good,"a 5"" screen, large"': 'a 5" screen, large',
+    'good,"so" he said': "so he said",
+    'good,he said "no"': 'he said "no"',
+    'good,"two\nlines"': "two\nlines",
+    'good,""': "",
+    'good,""""': '"',
+    "good,it's": "it's",
+}
+
+
+@pytest.mark.parametrize("row", QUOTED)
+def test_quotation_marks_are_read_as_python_and_pandas_read_them(tmp_path, row):
+    path = put(tmp_path / "a.csv", f"label,text\n{row}\nbad,x\n")
+    for block_bytes in (1, 1 << 20):
+        assert documents(path, block_bytes=block_bytes) == [("good", QUOTED[row]), ("bad", "x")]
+    assert texts(path) == [QUOTED[row], "x"]
+
+
+def test_many_inch_marks_take_no_more_time_than_other_text(tmp_path):
+    seconds = []
+    for mark in ('"', "'"):
+        path = put(tmp_path / "a.csv", "label,text\n" + f"a,a 5{mark} screen\nb,x\n" * 60_000)
+        began = time.perf_counter()
+        assert len(documents(path)) == 120_000
+        seconds.append(time.perf_counter() - began)
+    assert seconds[0] < 10 * seconds[1] + 1
+
+
+def test_an_open_quotation_mark_is_told_where_it_opens(tmp_path):
+    rows = "a,x\n" * 50_000
+    path = put(tmp_path / "a.csv", f'label,text\na,x\nb,"open\n{rows}')
+    with pytest.raises(
+        UserError, match=r"a\.csv:3: .*a quotation mark that opens here is never cl"
+    ):
+        documents(path)
+
+
+def test_tsv_with_and_without_quotation_marks(tmp_path):
+    path = tmp_path / "a.tsv"
+    quoted = 'label\ttext\ngood\t"a ""fine""\tfilm"\nbad\t"two\nlines"\ngood\tplain\n'
+    expected = [("good", 'a "fine"\tfilm'), ("bad", "two\nlines"), ("good", "plain")]
+    assert documents(put(path, quoted)) == expected
+    assert documents(put(path, quoted.partition("\n")[2])) == expected, "without a header"
+    literal = 'good\t"Fine" is the word\nbad\t"no end\ngood\t"whole"\nbad\tat the end"\n'
+    assert documents(put(path, literal)) == [
+        ("good", '"Fine" is the word'),
+        ("bad", '"no end'),
+        ("good", '"whole"'),
+        ("bad", 'at the end"'),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_too_many_fields_are_an_error_and_no_shorter_text(tmp_path, name):
+    tab = "\t" if name == "a.tsv" else ","
+    path = put(tmp_path / name, f"text{tab}label\nhello{tab}world again{tab}good\n")
+    with pytest.raises(UserError, match=r":2: too many fields \(3 where 2 are expected\): a text"):
+        documents(path)
+    path = put(tmp_path / name, f"good{tab}x\nbad{tab}y{tab}z\n")
+    with pytest.raises(UserError, match=r":2: too many fields \(3 where 2"):
+        documents(path, label_column="0", text_column="1")
+
+
+# --- headers ------------------------------------------------------------------------------------
+
+
+def test_a_first_document_that_looks_like_a_header(tmp_path):
+    path = put(tmp_path / "a.tsv", "Text\tone\nLabel\ttwo\nText\tthree\nLabel\tfour\n")
+    assert len(documents(path)) == 4
+    path = put(tmp_path / "a.tsv", "noun\ttext\nverb\trun\nnoun\tbook\n")
+    assert documents(path)[0] == ("noun", "text")
+    for header in ("label\ttext", "Text\tLABEL", "id\tlabel\ttext"):
+        columns = header.lower().split("\t")
+        row = "\t".join({"id": "7", "label": "a", "text": "x"}[name] for name in columns)
+        assert documents(put(tmp_path / "a.tsv", f"{header}\n{row}\n")) == [("a", "x")]
+
+
+def test_the_header_may_be_said(tmp_path):
+    path = put(tmp_path / "a.tsv", "label\ttext\na\tx\n")
+    assert documents(path, header="no") == [("label", "text"), ("a", "x")]
+    path = put(tmp_path / "a.csv", "a,x\nb,y\n")
+    assert documents(path, header="no") == [("a", "x"), ("b", "y")]
+    with pytest.raises(UserError, match="no label column 'label'; the file has: a, x"):
+        documents(path, header="yes")
+    assert documents(path, header="yes", label_column="0", text_column="1") == [("b", "y")]
+    with pytest.raises(UserError, match="no label column 'a'; the file has: columns 0 to 1, with"):
+        documents(path, header="no", label_column="a")
+    with pytest.raises(UserError, match="no columns 'label' and 'text' among a, x, 1"):
+        documents(put(path, "a,x,1\nb,y,2\n"), header="no")
+    with pytest.raises(UserError, match="header must be one of auto, yes, no, not 'maybe'"):
+        documents(path, header="maybe")
+
+
+def test_a_header_that_became_a_document_is_told(tmp_path):
+    rows = "".join(f"{i % 2}\tdocument {i}\n" for i in range(20))
+    path = put(tmp_path / "a.tsv", "sentiment\treview\n" + rows)
+    with pytest.warns(UserWarning, match=r"a\.tsv:1: the label 'sentiment' occurs nowhere else"):
+        assert len(load_dataset({"train": path}).label_names) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_dataset({"train": path}, header="yes", label_column="0", text_column="1")
+        load_dataset({"train": path}, header="no")
+        load_dataset({"train": put(path, rows)})
+
+
+# --- columns ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+def test_a_text_of_several_columns_of_which_some_are_empty(tmp_path, name):
+    rows = {"label": ["a", "b", "a"], "title": ["T", "", "T2"], "body": ["", "B", "B2"]}
+    frame = pl.DataFrame(rows)
+    path = tmp_path / name
+    if name == "a.parquet":
+        frame.with_columns(pl.all().replace("", None)).write_parquet(path)
+    elif name == "a.jsonl":
+        frame.with_columns(pl.all().replace("", None)).write_ndjson(path)
+    else:
+        frame.write_csv(path, separator="\t" if name == "a.tsv" else ",", quote_style="never")
+    expected = [("a", "T"), ("b", "B"), ("a", "T2 B2")]
+    assert documents(path, text_column="title,body") == expected
+    assert texts(path, text_column="title,body") == [text for _, text in expected]
+
+
+def test_names_of_columns_with_a_comma_and_numbers_that_are_none(tmp_path):
+    path = put(tmp_path / "a.csv", '"label, final","text, short",long,2020\na,x,y,z\n')
+    given = {"label_column": "label, final"}
+    assert documents(path, text_column="text, short", **given) == [("a", "x")]
+    assert documents(path, text_column='"text, short",long', **given) == [("a", "x y")]
+    assert documents(path, text_column="2020", **given) == [("a", "z")]
+    for number in ("²", "٣", "-1"):
+        with pytest.raises(UserError, match=f"no text column '{number}'"):
+            documents(path, text_column=number, **given)
+
+
+def test_one_column_for_two_things(tmp_path):
+    path = put(tmp_path / "a.csv", CSV)
+    with pytest.raises(UserError, match="the label and the text are both column 'text'"):
+        documents(path, label_column="text")
+    with pytest.raises(UserError, match="--text-column text,1 names a column twice"):
+        documents(path, text_column="text,1", label_column="label")
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", [1, 1.0, 2.5, True, "x", 1e20])
+def test_a_label_has_one_name_in_every_format(tmp_path, label):
+    rows = [{"label": label, "text": "x"}, {"label": label, "text": "y"}]
+    put(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    put(tmp_path / "a.json", json.dumps(rows))
+    put(tmp_path / "a.csv", f"label,text\n{label},x\n{label},y\n")
+    put(tmp_path / "a.txt", f"__label__{label} x\n__label__{label} y\n")
+    pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
+    found = {path.suffix: documents(path) for path in sorted(tmp_path.iterdir())}
+    assert len({str(each) for each in found.values()}) == 1, found
+
+
+def test_labels_of_other_files_match_where_they_are_written_differently(tmp_path):
+    train = put(tmp_path / "a.csv", "label,text\n" + "1,x\n2,y\n" * 10)
+    other = put(tmp_path / "b.csv", "label,text\n1.0,x\n2.0,y\n")
+    dataset = load_dataset({"train": train, "dev": other, "test": other})
+    assert dataset.dev.labels.tolist() == [0, 1] == dataset.read_test().labels.tolist()
+    # Where both are classes, each is its own.
+    train = put(tmp_path / "c.csv", "label,text\n" + "1,x\n1.0,y\n1.5,z\n" * 10)
+    dataset = load_dataset({"train": train, "dev": train})
+    assert dataset.dev.labels[:3].tolist() == [0, 1, 2]
+
+
+def test_white_space_around_labels_is_removed_and_told(tmp_path):
+    path = put(tmp_path / "a.csv", "label,text\ngood,x\ngood ,y\n\u00a0good,z\n")
+    with pytest.warns(UserWarning, match=r"a\.csv:3: white space around labels is removed \('good"):
+        frame = pl.concat(list(read(path)))
+    assert frame["label"].to_list() == ["good"] * 3
+
+
+def test_a_label_that_is_a_text(tmp_path):
+    path = put(tmp_path / "a.csv", f"label,text\na,x\n{'b ' * 600}b,y\n")
+    with pytest.raises(UserError, match=r"a\.csv:3: the label has more than 1,000 characters"):
+        documents(path)
+    with pytest.raises(UserError, match="the iterable:1: the label has more than 1,000"):
+        documents([("x" * 1001, "text")])
+
+
+def test_reversed_columns_are_told_as_such(tmp_path):
+    rows = "".join(f"document number {i},{i % 2}\n" for i in range(60))
+    path = put(tmp_path / "a.csv", "label,text\n" + rows)
+    with (
+        pytest.warns(UserWarning, match="60 classes for 60 documents; is the right column the lab"),
+        pytest.raises(UserError, match="60 documents of 60 classes are too few to cut a dev split"),
+    ):
+        load_dataset({"train": path})
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_labels_that_python_has_not_are_no_classes(tmp_path, missing):
+    with pytest.raises(UserError, match="the iterable:2: the record has no label"):
+        documents([("a", "x"), (missing, "y")])
+    frame = pl.DataFrame({"label": [1.0, missing], "text": ["x", "y"]}, strict=False)
+    with pytest.raises(UserError, match="the data frame:2: the record has no label"):
+        documents(frame)
+    frame.write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet:2: the record has no label"):
+        documents(tmp_path / "a.parquet")
+    path = put(tmp_path / "a.jsonl", '{"label": 1, "text": "x"}\n{"label": NaN, "text": "y"}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl:2: the record has no label"):
+        documents(path)
+
+
+# --- fastText, JSON, folders, several files -----------------------------------------------------
+
+
+def test_labels_of_fasttext_end_at_any_white_space(tmp_path):
+    path = put(tmp_path / "a.txt", "__label__pos\tgood movie\n  __label__neg  bad\n__label__x\n")
+    assert documents(path) == [("pos", "good movie"), ("neg", " bad"), ("x", "")]
+    for line in ("__label__a  __label__b x", "__label__a\t__label__b", "__label__a x __label__b"):
+        with pytest.raises(UserError, match=r":1: the line has several labels; one is allowed"):
+            documents(put(path, line))
+
+
+def test_a_json_array(tmp_path):
+    path = tmp_path / "a.json"
+    rows = [{"label": "a", "text": "x\ny"}, {"label": "b", "text": "z", "more": [1, {"a": None}]}]
+    expected = [("a", "x\ny"), ("b", "z")]
+    for indent in (None, 2):
+        content = json.dumps(rows, indent=indent)
+        assert documents(put(path, f"\ufeff  {content}\n\n")) == expected
+        assert texts(path) == [text for _, text in expected]
+    frame = pl.concat(list(read(path)))
+    assert frame["line"].to_list() == [2, 6], "the lines in which the objects begin"
+    for wrong, message in {
+        '[{"label": "a", "text": "x"}': ":1: not JSON: expected ',' or ']'",
+        '[{"label": "a", "text": "x"},]': ":1: not JSON: Expecting value",
+        '[\n{"label": "a" "text": "x"}]': ":2: not JSON: Expecting ',' delimiter",
+        '[{"label": "a", "text": "x"}] more': ":1: not JSON: something follows the array",
+        '[\n"a"]': ":2: not a JSON record: not an object",
+        "[]": "holds no documents",
+        '{\n "label": "a"\n}': ":1: not a JSON record: .*an object per line is needed, or an array",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            documents(put(path, wrong))
+
+
+def test_numbers_and_null_in_json(tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = '{"label": 1.50, "text": null}\n{"label": "x", "text": 10000000000000000000000}\n'
+    assert documents(put(path, lines)) == [("1.50", ""), ("x", "10000000000000000000000")]
+    with pytest.raises(UserError, match=r":1: the record has no label"):
+        documents(put(path, '{"label": null, "text": "x"}\n'))
+    with pytest.raises(UserError, match=r":1: 'label' holds \['a'\]"):
+        documents(put(path, '{"label": ["a"], "text": "x"}\n'))
+
+
+def test_what_is_not_a_persons_in_a_folder(tmp_path):
+    for name in (
+        "a/.ipynb_checkpoints/1-checkpoint.txt",
+        "a/__pycache__/x.pyc",
+        "a/deep/.hidden",
+        "b/Thumbs.db",
+        "b/desktop.ini",
+        "__MACOSX/._x",
+        "__pycache__/y",
+        "a/1.txt",
+        "b/2.txt",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        put(tmp_path / name, name)
+    assert documents(tmp_path) == [("a", "a/1.txt"), ("b", "b/2.txt")]
+
+
+def test_folders_that_are_no_classes(tmp_path):
+    for name in ("train/pos/1.txt", "test/pos/1.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        put(tmp_path / name, "x")
+    with pytest.raises(UserError, match="has the folders test, train: give each by its own option"):
+        documents(tmp_path)
+    (tmp_path / "files").mkdir()
+    put(tmp_path / "files" / "a.csv", CSV)
+    with pytest.raises(UserError, match="has no folder per class; give its files one by one"):
+        documents(tmp_path / "files")
+
+
+def test_several_files_are_one_source(tmp_path):
+    files = (
+        put(tmp_path / "a.csv", "label,text\na,x\nb,y\n" * 5),
+        put(tmp_path / "b.jsonl", '{"label": "a", "text": "z"}\n' * 5),
+    )
+    assert len(documents(files)) == 15
+    with pytest.raises(UserError, match=r"a\.csv is given twice"):
+        documents((files[0], files[0]))
+    cache = tmp_path / "cache"
+    for _ in range(2):  # the second time from the cache
+        dataset = load_dataset({"train": list(files)}, cache_dir=cache)
+        assert len(dataset.train) + len(dataset.dev) == 15
+        wrong = [files[0], put(tmp_path / "c.jsonl", '{"label": "new", "text": "z"}\n')]
+        with pytest.raises(UserError, match=r"c\.jsonl:1: label 'new' does not occur"):
+            load_dataset({"train": files, "dev": wrong}, cache_dir=cache)
+
+
+def test_several_files_on_the_command_line(tmp_path):
+    put(tmp_path / "a.csv", "label,text\n" + "a,x\nb,y\n" * 10)
+    put(tmp_path / "b.tsv", "a\tz\nb\tu\n" * 10)
+    command = "-m dlnotes train --train a.csv b.tsv --test b.tsv a.csv --epochs 1 --out run"
+    for extra in ([], ["--config", "run/config.yaml", "--out", "again"]):
+        arguments = command.split() if not extra else ["-m", "dlnotes", "train", *extra]
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "(40 documents)" in done.stdout
+
+
+# --- texts to classify --------------------------------------------------------------------------
+
+
+def test_texts_to_classify_in_the_same_files(tmp_path):
+    assert texts(put(tmp_path / "a.csv", "id;text\n1;x, y\n2;z\n"), separator=";") == ["x, y", "z"]
+    assert texts(put(tmp_path / "a.txt", b"\xef\xbb\xbfone\r\n\r\ntwo")) == ["one", "", "two"]
+    assert texts(put(tmp_path / "a.csv", 'text\n"x"\n\n"  "\n""\n')) == ["x", "  ", ""]
+    path = put(tmp_path / "b.ft", "__label__a x y\n__label__b\tz\n")
+    with pytest.warns(UserWarning, match="labels .* are no part of the texts"):
+        assert texts(path) == ["x y", "z"]
+    with pytest.raises(UserError, match=r"a\.csv:2: not UTF-8"):
+        texts(put(tmp_path / "a.csv", b"text\n\xe9\n"))
+    assert texts(tmp_path / "a.csv", encoding="latin-1") == ["é"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(UserError, match="a pipe or a device; save what comes from it into a file"):
+        documents(tmp_path / "a.csv")
+    with pytest.raises(UserError, match=r"cannot be read|does not exist"):
+        documents(Path("a\0.csv"))
