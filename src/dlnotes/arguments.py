@@ -158,7 +158,10 @@ def plain(name: str, value: Any) -> Any:
             raise UserError(f"{name} may hold numbers, texts and lists of them, not {value!r}")
         return value
 
-    return convert(value, False)
+    try:
+        return convert(value, False)
+    except RecursionError as error:
+        raise UserError(f"{name} contains itself, or is nested too deeply") from error
 
 
 def fields_of(settings: type[Settings]) -> dict[str, Any]:
@@ -188,8 +191,9 @@ def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Require of each value what its annotation says.
 
     Looks at numbers, text, paths and tuples of them, and at whether a list or a mapping is one, not
-    at what is in it. A float may be given as an int, a tuple as a list; a bool is not a number, and
-    every number must be finite. Other objects pass unchecked.
+    at what is in it. A float may be given as an int, a tuple as a list; a bool is not a number,
+    every number must be finite, and an integer must have 64 bits at most. Other objects pass
+    unchecked.
 
     Args:
         hints: Annotations by name.
@@ -301,6 +305,8 @@ def _allows(hint: Any, value: Any) -> bool:
     if hint in (int, float):
         numeric = isinstance(value, int if hint is int else int | float)
         number = numeric and not isinstance(value, bool)
+        if hint is int and number and abs(value) >= _TOO_LARGE:
+            return False
         if number and hint is float and isinstance(value, int):
             return abs(value) <= sys.float_info.max
         return number and (isinstance(value, int) or math.isfinite(value))
@@ -308,6 +314,8 @@ def _allows(hint: Any, value: Any) -> bool:
         return isinstance(value, hint)
     return True
 
+
+_TOO_LARGE = 2**63  # for an integer of torch, NumPy and polars
 
 _WORDS = {
     int: "an integer",
@@ -331,6 +339,8 @@ def _say(hint: Any, value: Any) -> str:
             return _say(inner[0], value)
         if _allows(inner[0], value):
             return rules
+        if isinstance(value, int) and abs(value) >= _TOO_LARGE and "below" not in rules:
+            return f"{rules} and below {_TOO_LARGE:,}"
         return f"{_say(inner[0], value)} {'of ' * rules.startswith('at least')}{rules}"
     if origin in (Union, types.UnionType):
         return " or ".join(_say(one, value) for one in inner)
@@ -341,4 +351,6 @@ def _say(hint: Any, value: Any) -> str:
         return f"a {hint.__name__}"
     if isinstance(origin, type):
         return "a mapping" if issubclass(origin, Mapping) else "a list"
+    if hint is int and isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        return "an integer of at most 64 bits"
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import shlex
 import shutil
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
+from functools import partial
 from pathlib import Path
-from typing import cast
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from dlnotes.display import TYPEWRITER, printable
-from dlnotes.errors import UserError
+from dlnotes.errors import Terminated, UserError
+
+if TYPE_CHECKING:
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
@@ -27,68 +35,226 @@ def run(
 ) -> None:
     """Parse the command line for `main`, or for one of several commands by name, and run it.
 
-    A `UserError` is printed as one line (exit code 2), and so is a warning; Ctrl-C ends quietly
-    (exit code 130); a reader that goes away (``… | head``) is no error.
+    How it ends: see `endings`. In paths ``~`` is the user's home, also where the shell leaves it.
 
     Args:
         main: What to run.
         prog: What the help calls it; default: the script's name.
         arguments: Gives the command line; default: what follows the script's name.
     """
+    with endings():
+        parse = partial(_parse, main, prog, None if arguments is None else arguments())
+        try:
+            with redirect_stderr(io.StringIO()):
+                call = parse()
+        except SystemExit as end:
+            if not end.code:  # --help
+                raise
+            raise UserError(_mistake(parse)) from end
+        call()
+
+
+def _parse(main: Program, prog: str | None, given: Sequence[str] | None) -> Callable[[], None]:
+    """The call that a command line asks for.
+
+    Raises:
+        SystemExit: After the help, or a frame with what is wrong on standard error.
+    """
     import tyro  # here, for `dlnotes --help` needs none of it
 
+    def later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Callable[[], None]:
+            return partial(function, *args, **kwargs)
+
+        return call
+
+    found: Callable[[], None]
+    with _paths():
+        if isinstance(main, dict):
+            programs = {name: later(function) for name, function in main.items()}
+            found = tyro.extras.subcommand_cli_from_dict(programs, prog=prog, args=given)
+        else:
+            found = tyro.cli(later(main), prog=prog, args=given)
+    return found
+
+
+def _mistake(parse: Callable[[], object]) -> str:
+    """What tyro has against a command line, without its frame and its page of help."""
+    columns, told = os.environ.get("COLUMNS"), io.StringIO()
+    os.environ["COLUMNS"] = "10000"  # no line is broken
+    try:
+        with redirect_stderr(told), suppress(SystemExit):
+            parse()
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    lines = [line.strip("╭╮╰╯│|+ ") for line in told.getvalue().splitlines()[1:]]
+    sections = "\n".join("" if set(line) <= {"─", "-"} else line for line in lines).split("\n\n")
+    said = [" ".join(section.split()).rstrip(".") for section in sections]
+    needless = ("Argument helptext", "Got errors")
+    return "; ".join(part for part in said if part and not part.startswith(needless))
+
+
+def _paths() -> ConstructorRegistry:
+    """How tyro makes a path."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+        if info.type is not Path:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH",
+            instance_from_str=lambda given: expanded(given[0]),
+            is_instance=lambda value: isinstance(value, Path),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the user's home in the place of ``~``."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 -- pathlib's raises without a home
+
+
+@contextmanager
+def endings() -> Iterator[None]:
+    """Run a program so that it ends in an exit code and at most one line, never in a traceback.
+
+    A `UserError`, or an error of the system such as a full disk, ends with code 2; Ctrl-C with 130
+    and SIGTERM with 143; a reader that goes away (``… | head``) is no error. A standard output or
+    error stream that is closed is the null device. Warnings are a line each.
+    """
+    _fill_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
             stream.reconfigure(errors=TYPEWRITER)
+    code: str | int | None = 0
+    with warnings.catch_warnings(), _terminable():
+        warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+        try:
+            try:
+                yield
+            except SystemExit as end:  # --help, say: its text is still to be written
+                code = end.code
+            sys.stdout.flush()
+        except UserError as error:
+            code = 2
+            say(f"error: {error}")
+        except KeyboardInterrupt as stop:
+            code = _code(stop)
+            say("Stopped.")
+        except BrokenPipeError:
+            drop_output()
+        except OSError as error:  # a full disk, say
+            code = 2
+            drop_output()
+            say(f"error: {error}")
+        except MemoryError as error:
+            code = 2
+            say(f"error: not enough memory: {error or 'more was asked for than there is'}")
     try:
-        given = None if arguments is None else arguments()
-        with _warnings_in_one_line():
-            if isinstance(main, dict):
-                tyro.extras.subcommand_cli_from_dict(main, prog=prog, args=given)
-            else:
-                tyro.cli(main, prog=prog, args=given)
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        drop_output()
-    except OSError as error:  # a full disk, say
-        drop_output()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.stderr.flush()
+    except OSError:
+        drop_output(sys.stderr)
+    if code:
+        sys.exit(code)
+
+
+def _code(stop: KeyboardInterrupt) -> int:
+    number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+    return 128 + number
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, if that can be written to."""
+    try:
+        print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
+    except OSError:
+        drop_output(sys.stderr)
+
+
+def _fill_streams() -> None:
+    """Have no standard stream closed: the next file that is opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 @contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    """Print warnings as errors are printed, without the line of our code that they come from."""
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, so that half-written files are removed.
 
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    And let a thread that fails to write, such as TensorBoard's, print no traceback: who waits for
+    it gets its error.
+    """
 
-    with warnings.catch_warnings():
-        warnings.showwarning = show
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    def quiet(failed: threading.ExceptHookArgs) -> None:
+        if not isinstance(failed.exc_value, OSError):
+            hook(failed)
+
+    hook, threading.excepthook = threading.excepthook, quiet
+    main = threading.current_thread() is threading.main_thread()
+    own = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if own:
+        signal.signal(signal.SIGTERM, stop)
+    try:
         yield
+    finally:
+        threading.excepthook = hook
+        if own:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
-def told_how_to_go_on() -> Iterator[None]:
-    """Print the command that goes on with a training that a signal interrupts; exit code 130."""
+def told_how_to_go_on(out: Path) -> Iterator[None]:
+    """Print the command that goes on with a training that a signal interrupts.
+
+    Args:
+        out: The run folder.
+    """
     from dlnotes.training.fit import Interrupted  # here, for it imports torch
+    from dlnotes.training.folder import CHECKPOINT
 
     try:
         yield
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt) as stop:
+        code = _code(stop) if isinstance(stop, KeyboardInterrupt) else 128 + stop.number
+        if not (out / CHECKPOINT).exists():
+            say("Stopped before the first checkpoint: nothing is kept.")
+            sys.exit(code)
+        done = "Stopped and saved." if isinstance(stop, Interrupted) else "Stopped."
         again = same_command("--resume")
-        print(f"Stopped and saved. Go on with:\n  {again}", file=sys.stderr)
-        sys.exit(130)
+        with suppress(OSError):
+            print(f"{done} Go on with:\n  {again}", file=sys.stderr, flush=True)
+        sys.exit(code)
 
 
-def drop_output() -> None:
-    """The reader is gone: what is in the buffer is for nobody, and closing must not fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def drop_output(stream: TextIO | None = None) -> None:
+    """The reader is gone: what is in the buffer is for nobody, and closing must not fail again.
+
+    Args:
+        stream: Default: standard output.
+    """
+    number = (stream or sys.stdout).fileno()
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)
 
 
 def program() -> str:
@@ -124,6 +290,8 @@ def lines(file: Path | None) -> Iterator[str]:
         UserError: The file cannot be read, or a line is not UTF-8.
     """
     name = str(file) if file else "standard input"
+    if file is None and sys.stdin is None:
+        raise UserError("there is no standard input; give texts or --file FILE")
     try:
         stream = file.open("rb") if file else sys.stdin.buffer
     except OSError as error:

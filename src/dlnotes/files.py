@@ -8,11 +8,15 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
+import socket
 import stat
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,17 +24,41 @@ from dlnotes.errors import UserError
 
 _ABANDONED = 3600.0  # seconds without a write
 
+if sys.platform != "win32":
+    import fcntl
+
 
 def check_output(path: Path) -> None:
     """Fail at once where a file cannot be written later.
 
     Raises:
-        UserError: There is no such folder, or `path` is a folder, a pipe or a device.
+        UserError: There is no such folder, `path` is a folder, a pipe, a device or where the
+            program's standard output goes, or the permissions do not allow it.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"cannot write {path}: it is there and is no file")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.exists():
+        if not path.is_file():
+            raise UserError(f"cannot write {path}: it is there and is no file")
+        for number, stream in ((1, "output"), (2, "error")):
+            # To replace this file would lose what is printed.
+            if _is_open(path, number):
+                raise UserError(
+                    f"cannot write {path}: standard {stream} goes there; give another file"
+                )
+        if not os.access(path, os.W_OK):
+            raise UserError(f"cannot write {path}: it is read-only")
+    folder = path.parent
+    if not folder.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {path}: the folder {folder} is read-only")
+
+
+def _is_open(path: Path, number: int) -> bool:
+    """Whether a file is what a file descriptor of this process writes to."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(number))
+    except OSError:
+        return False
 
 
 def make_folder(path: Path) -> None:
@@ -62,46 +90,162 @@ def check_different(**paths: Path | None) -> None:
     seen: dict[Path, str] = {}
     for name, path in paths.items():
         option = f"--{name.replace('_', '-')}"
-        if path is not None and (other := seen.setdefault(_resolved(path), option)) != option:
+        if path is not None and (other := seen.setdefault(resolved(path), option)) != option:
             raise UserError(
                 f"{other} and {option} are the same file, {path}: give another {option}"
             )
 
 
-def _resolved(path: Path) -> Path:
+def resolved(path: Path) -> Path:
+    """The file that a path to write leads to.
+
+    Raises:
+        UserError: It is a link that leads back to itself.
+    """
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot write {path}: it is a link that leads back to itself") from error
 
 
+def lock(file: IO[Any]) -> bool:
+    """Lock an open file until it is closed; the system unlocks it when the process ends.
+
+    Returns:
+        Whether it is locked; False where the system or the file system has no locks.
+
+    Raises:
+        BlockingIOError: It is locked already.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(file: Path, what: str) -> Iterator[None]:
+    """Hold a lock file; it says who holds it, and is removed in the end.
+
+    Where there are no locks (see `lock`), nothing is held.
+
+    Args:
+        file: The lock file.
+        what: What it protects, for the message.
+
+    Raises:
+        UserError: Another process holds it, or it cannot be written.
+    """
+    while True:
+        try:
+            handle = file.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {file}: {error.strerror}") from error
+        with handle:
+            try:
+                lock(handle)
+            except BlockingIOError as error:
+                handle.seek(0)
+                holder = handle.read() or "another process"
+                raise UserError(f"{what} is in use by {holder}") from error
+            if not _is_open(file, handle.fileno()):  # its holder has removed it in between
+                continue
+            with suppress(OSError):  # a full disk: then it says nothing
+                handle.truncate(0)
+                handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+                handle.flush()
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # gone with its folder
+                    file.unlink()
+            return
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then put it in its place in one step.
 
-    Whenever the process dies, `path` holds the old content or the new one, whole.
+    Whenever the process dies, `path` holds the old content or the new one, whole. What a killed
+    process leaves beside it is removed when the same file is written the next time.
 
     Raises:
-        UserError: The folder cannot be written to.
+        UserError: The file cannot be written, or the disk is full.
     """
     check_output(path)
-    path = _resolved(path)  # a link goes on pointing at the file
-    begins = os.fsdecode(os.fsencode(path.name)[:200]).encode(errors="ignore").decode()
-    temporary = path.with_name(f".{begins}-{secrets.token_hex(4)}")
+    path = resolved(path)  # a link goes on pointing at the file
+    _remove_leftovers(path)
+    temporary = path.with_name(f"{_beginning(path)}{secrets.token_hex(4)}")
     try:
-        temporary.touch(exist_ok=False)  # with the permissions that the user's umask leaves
-        if path.exists():
-            shutil.copymode(path, temporary)
+        held = temporary.open("xb")  # with the permissions that the user's umask leaves
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with held:
+            with suppress(BlockingIOError):
+                if not lock(held):  # some systems do not rename what is open
+                    held.close()
+            if path.exists():
+                shutil.copymode(path, temporary)
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except Exception as error:
+        if problem := _refusal(error, temporary):
+            raise UserError(f"cannot write {path}: {problem}") from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _beginning(path: Path) -> str:
+    """How the names of temporary files for `path` begin."""
+    begins = os.fsdecode(os.fsencode(path.name)[:200]).encode(errors="ignore").decode()
+    return f".{begins}-"
+
+
+def parts_of(temporary: Path) -> Path:
+    """A folder for the parts of which a temporary file of `write_atomically` is made."""
+    return temporary.with_name(f"{temporary.name}.parts")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of processes that were killed; a living one has locked its own."""
+    name = re.compile(re.escape(_beginning(path)) + "[0-9a-f]{8}")
+    with suppress(OSError):
+        for other in [Path(entry) for entry in os.scandir(path.parent)]:
+            if name.fullmatch(other.name) and other.is_file() and not other.is_symlink():
+                with suppress(OSError), other.open("rb+") as file:
+                    if lock(file):
+                        shutil.rmtree(parts_of(other), ignore_errors=True)
+                        other.unlink()
+
+
+def _refusal(error: Exception, file: Path) -> str | None:
+    """What the system says against writing a file; None where it says nothing.
+
+    Libraries hide its error in one of their own: those in Rust give its number, torch does not.
+    """
+    if number := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(number[1]))
+    try:
+        with file.open("ab") as end:
+            end.write(bytes(1 << 20))
+            end.flush()
+            os.fsync(end.fileno())
+    except OSError as refused:
+        return refused.strerror
+    return None
 
 
 def remove(path: Path) -> None:
@@ -129,8 +273,13 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8, atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+    r"""Write text in UTF-8, atomically.
+
+    Bytes of a path that are not UTF-8 become ``\udcXX``.
+    """
+    write_atomically(
+        path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace")
+    )
 
 
 def to_json(value: Any) -> str:
@@ -152,8 +301,12 @@ def _finite(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, see `to_json`, atomically."""
-    write_text(path, to_json(value) + "\n")
+    r"""Write JSON, see `to_json`, atomically.
+
+    Bytes of a path that are not UTF-8 become the text ``\udcXX``: `read_json` refuses the bytes.
+    """
+    text = re.sub("[\ud800-\udfff]", lambda found: rf"\\u{ord(found[0]):04x}", to_json(value))
+    write_text(path, text + "\n")
 
 
 def sha256_of(file: IO[bytes]) -> str:
@@ -254,7 +407,11 @@ def read_json(path: Path, otherwise: str) -> Any:
         _check_values(found, escapes=b"\\u" in content)
         return found
     except FileNotFoundError as error:
-        raise UserError(f"{path.parent} {otherwise}: it has no {path.name}") from error
+        folder = path.parent
+        why = f"it has no {path.name}" if folder.is_dir() else "there is no such folder"
+        if folder.is_file():
+            why = "it is a file"
+        raise UserError(f"{folder} {otherwise}: {why}") from error
     except UserError:
         raise
     except RecursionError as error:

@@ -180,7 +180,7 @@ def test_an_infinite_loss_is_no_damage(script, run, tmp_path, loss):
 def test_mistakes(script, run, tmp_path):
     test = ["--test", DATA / "test.tsv"]
     assert "is of a translator" in told(script("evaluate", OLD / "translator"))
-    assert "no metrics.json; give --test" in told(script("evaluate", tmp_path / "no"))
+    assert "no: there is no such folder; give --test" in told(script("evaluate", tmp_path / "no"))
     assert "--errors belongs to --test FILE" in told(script("evaluate", run, "--errors", "x.csv"))
     assert "x.jsonl must end in .csv" in told(script("evaluate", run, *test, "--errors", "x.jsonl"))
     assert "there is no folder" in told(script("evaluate", run, *test, "--errors", tmp_path / "n" / "x.csv"))  # fmt: skip

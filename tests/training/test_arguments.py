@@ -23,6 +23,7 @@ from dlnotes.data.reading import Reading
 from dlnotes.data.word2vec import learn_from, learn_vectors
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS, TRANSLATORS
+from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.ensemble import boost, bootstrap, load_members, make_ensemble
 from dlnotes.training.fit import Fitting, fit
@@ -79,7 +80,7 @@ def sample(
 
 
 GOOD = {
-    "count": [1, 10**30], "natural": [0, None], "rate": [0, 0.0, 1e300, 3], "share": [0, 0.999], "norm": [1e-9, 2, None],
+    "count": [1, 2**63 - 1], "natural": [0, None], "rate": [0, 0.0, 1e300, 3], "share": [0, 0.999], "norm": [1e-9, 2, None],
     "flag": [True, False], "name": ["", "x"], "path": [Path("x"), None], "place": ["cpu", torch.device("cpu")],
     "sizes": [(), (1, 2), [3]], "pair": [(0.1, 1), [1, 2]], "texts": [["a"], ("a", "b")], "settings": [None, {}, {"a": 1}],
     "call": [None, print], "note": ["x"], "parts": [3, None],
@@ -95,6 +96,7 @@ def test_what_is_allowed_arrives_as_it_is(name):
 NAN, INF = float("nan"), float("inf")
 BAD = {
     "count": ([0, -1], "at least 1"),
+    "count  ": ([2**63, 10**30, -(10**30)], "at least 1 and below 9,223,372,036,854,775,808"),
     "count ": ([True, 1.0, 1.5, "1", None, NAN, INF, torch.tensor(1), [1]], "an integer of at least 1"),
     "natural": ([-1], "at least 0 or None"),
     "natural ": (["0", False, 0.0], "an integer of at least 0 or None"),
@@ -111,6 +113,7 @@ BAD = {
     "texts": (["abc", b"abc", 3], "a list"),
     "settings": (["a=1", [], 3], "a mapping or None"),
     "parts": (["3", 1.5], "an integer or None"),
+    "parts ": ([2**63], "an integer of at most 64 bits or None"),
 }  # fmt: skip
 
 
@@ -322,3 +325,27 @@ def test_names_of_kinds_are_not_those_of_markers(dataset):
         train_classifier([("a", "x")], "fasttext")
     with pytest.raises(UserError, match="tokenizer must be one of basic_english, "):
         Reading(tokenizer="nope")
+
+
+def test_a_setting_that_contains_itself_is_told():
+    circle = {"a": {}}
+    circle["a"]["b"] = circle
+    with pytest.raises(
+        UserError, match="optimizer_settings contains itself, or is nested too deep"
+    ):
+        Training(optimizer_settings=circle)
+
+
+@pytest.mark.parametrize("settings", [{"eps": 1e300}, {"betas": (0.9, -1e39)}])
+def test_what_float32_does_not_hold_is_told_before_anything_is_done(settings):
+    (name,) = settings
+    told = f"{name} must be a number that float32 holds, below 3.4e.38, not "
+    with pytest.raises(UserError, match=told):
+        Training(optimizer_settings=settings).make_optimizer([torch.zeros(3, requires_grad=True)])
+
+
+def test_a_batch_may_be_larger_than_all_documents(dataset):
+    records = [train_classifier(dataset, epochs=1, progress=False, batch_size=size)[1] for size in (0, 2**62)]  # fmt: skip
+    assert records[0]["dev"] == records[1]["dev"]
+    with pytest.raises(UserError, match=r"eps is too large for a number"):
+        parse_settings("adam", OPTIMIZERS["adam"], ["eps=1" + "0" * 400])

@@ -232,3 +232,23 @@ def test_boosting_stops_when_nothing_is_wrong(runs, sources):
     train.labels[:] = predicted.argmax(1).numpy()
     with pytest.raises(UserError, match="boosting cannot go on"):
         make_ensemble(members, None, weights="boosting")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"dev_fraction": 0.3}, "dev_fraction is 0.1 and 0.3.*give the same --dev-fraction$"),
+        ({"split_seed": 7}, "split seed is 0 and 7.*give the same --split-seed$"),
+        (
+            {"dev_fraction": 0.3, "split_seed": 7},
+            "give the same --split-seed and --dev-fraction$",
+        ),
+    ],
+)
+def test_what_makes_another_dev_split_is_named_by_its_options(runs, sources, change, told):
+    data = {"train": sources["train"]}
+    members = load_members([runs["a"]], data)
+    dataset = load_dataset(data, **{"split_seed": 0} | change)
+    split = dev_split(dataclasses.asdict(dataset.reading) | {"seed": 0}, dataset.fingerprints)
+    with pytest.raises(UserError, match=told):
+        boost(dataset, members, split, 0)

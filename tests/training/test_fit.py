@@ -16,6 +16,7 @@ import dlnotes.training.fit as fit_module
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS, Adam, GradientDescent, clip_grad_norm_
+from dlnotes.training import checkpoint
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.evaluate import evaluate
@@ -409,9 +410,9 @@ def test_the_likelihood_of_a_label_gives_the_loss_of_all_scores(dataset, options
 
 
 def test_a_setting_that_a_later_version_adds_has_its_old_meaning(monkeypatch, tmp_path):
-    monkeypatch.setitem(fit_module.DEFAULTS_BEFORE, "decay", 0.0)
+    monkeypatch.setitem(checkpoint.DEFAULTS_BEFORE, "decay", 0.0)
     before, path = {"lr": 1, "widths": (2, 3), "gone": 5}, tmp_path / "c.pt"
-    check = fit_module.check_same_settings
+    check = checkpoint.check_same_settings
     check(path, before, {"lr": 1, "widths": [2, 3], "decay": 0.0})
     check(path, None, {"lr": 1})
     check(path, before, None)

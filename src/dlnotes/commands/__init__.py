@@ -79,13 +79,15 @@ def run(name: str, arguments: list[str] | None = None) -> None:
             stands for the command.
     """
     from dlnotes import cli
-    from dlnotes.commands.config import with_config
 
     prog = f"dlnotes {name}"
     if arguments is None:
         prog, arguments = sys.argv[0], sys.argv[1:]
-    program = load(name)
-    cli.run(program, prog=prog, arguments=partial(with_config, program, arguments))
+    with cli.endings():  # while torch is imported, too
+        from dlnotes.commands.config import with_config
+
+        program = load(name)
+        cli.run(program, prog=prog, arguments=partial(with_config, program, arguments))
 
 
 def load(name: str) -> Any:

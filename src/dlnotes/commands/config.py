@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from dlnotes.arguments import Settings, check, check_names, fields_of, hints_of
+from dlnotes.cli import expanded
 from dlnotes.errors import UserError
 from dlnotes.files import write_text
-from dlnotes.training.folder import OPTIONS, create_run_folder
+from dlnotes.training.folder import OPTIONS, run_folder
 
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
@@ -53,7 +55,7 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         return given
     if len(files) > 1:
         raise UserError(f"give one --config, not {len(files)}: {', '.join(files)}")
-    said = read(Path(files[0]))
+    said = read(expanded(files[0]))
     for option, others in INSTEAD.items():
         if any(argument.partition("=")[0] == option for argument in given):
             said = {name: value for name, value in said.items() if name not in others}
@@ -191,8 +193,20 @@ def hints(main: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
-def begin_run(out: Path, said: Mapping[str, Any], resume: bool) -> None:
-    """Make a run folder, with the file that repeats the run.
+@contextmanager
+def named(config: Path | None) -> Iterator[None]:
+    """Name the configuration file in a `UserError` of which it may be the cause."""
+    try:
+        yield
+    except UserError as error:
+        if config is None:
+            raise
+        raise UserError(f"{error} (options are also read from {config})") from error
+
+
+@contextmanager
+def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None]:
+    """Make and hold a run folder, with the file that repeats the run.
 
     A resumed run has one; whether its settings are still the same is yet to be seen.
 
@@ -202,11 +216,12 @@ def begin_run(out: Path, said: Mapping[str, Any], resume: bool) -> None:
         resume: Whether to go on with the run that it holds.
 
     Raises:
-        UserError: See `create_run_folder`.
+        UserError: See `run_folder`.
     """
-    create_run_folder(out, resume)
-    if not resume:
-        _write(out / OPTIONS, said)
+    with run_folder(out, resume):
+        if not resume:
+            _write(out / OPTIONS, said)
+        yield
 
 
 def _write(file: Path, said: Mapping[str, Any]) -> None:

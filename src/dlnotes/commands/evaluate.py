@@ -22,7 +22,7 @@ from dlnotes.files import check_different, check_output, write_json
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
-from dlnotes.training.folder import METRICS
+from dlnotes.training.folder import METRICS, check_not_of_a_run
 
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
@@ -56,6 +56,7 @@ def main(
         check_output(json)
     for file in test or [None]:
         check_different(test=file, errors=errors, json=json)
+    check_not_of_a_run(errors=errors, json=json)
     where = choose_device(device)
     if not test:
         for name, given in {**given_fields(layout), "errors": errors}.items():
@@ -63,9 +64,9 @@ def main(
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
-        _print_figures(figures)
         if json:
             write_json(json, figures)
+        _print_figures(figures)
         return
     if errors:
         check_writable(errors)
@@ -87,12 +88,13 @@ def main(
             {"label": names[label], "predicted": names[predicted], "documents": count}
             for label, predicted, count in measured.confusions.tolist()
         ]
-    _print_figures(figures)
-    _print_confusion(measured, names)
+    # First the files: the reader of what is printed may go away.
     if errors:
         write_table(errors, [_wrong(classifier, measured, test, layout)])
     if json:
         write_json(json, figures)
+    _print_figures(figures)
+    _print_confusion(measured, names)
 
 
 def _recorded(run: Path) -> dict[str, Any]:

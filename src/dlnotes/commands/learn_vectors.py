@@ -8,12 +8,16 @@ from typing import Annotated
 from tyro.conf import arg
 
 from dlnotes.arguments import checked
+from dlnotes.cli import expanded
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.word2vec import TextLearning, learn_from, unlabelled
 from dlnotes.display import console
 from dlnotes.errors import UserError
+from dlnotes.files import check_output, locked
+from dlnotes.training.folder import check_not_of_a_run
+from dlnotes.training.progress import tell
 
 
 @checked
@@ -40,13 +44,16 @@ def main(
         raise UserError("give one or more corpora or files to learn from")
     sources: list[Source] = []
     for name in texts:
-        path = Path(name)
+        path = expanded(name)
         if path.exists():
             sources.append(path)
         else:
             sources += unlabelled(load(name, data_dir=data_dir, cache_dir=cache_folder()))
+    check_output(out)
+    check_not_of_a_run(out=out)
     terminal, epochs = console(stderr=True), learning.epochs
-    with terminal.status("reading") as status:
+    lock = locked(out.with_name(f".{out.name}.lock"), f"cannot write {out}: it")
+    with lock, terminal.status("reading") as status:
         count = learn_from(
             sources,
             out,
@@ -54,6 +61,4 @@ def main(
             cache_dir=cache_folder() / "tokens",
             on_epoch=lambda done: status.update(f"word2vec: {done} of {epochs} passes"),
         )
-    terminal.print(
-        f"{out}: {count:,} word vectors of {learning.dimensions} numbers", soft_wrap=True
-    )
+    tell(f"{out}: {count:,} word vectors of {learning.dimensions} numbers")

@@ -25,6 +25,7 @@ from dlnotes.files import check_different, check_output, write_text
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.explain import Explanation, page
+from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.scoring import single_threaded
 
 _ROWS = 1 << 15  # of texts without a file: as many make a block of the file that is written
@@ -79,6 +80,7 @@ def main(
         check_output(explain)
         check_different(file=file, explain=explain)
         check_different(out=out, explain=explain)
+    check_not_of_a_run(out=out, explain=explain)
     with ExitStack() as stack:
         stack.enter_context(single_threaded())
         if file:

@@ -16,7 +16,14 @@ from dlnotes.data.layout import TextLayout
 from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, read_json, write_json
-from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, CONFIG, METRICS, TRANSLATOR
+from dlnotes.training.folder import (
+    CHECKPOINT,
+    CLASSIFIER,
+    CONFIG,
+    METRICS,
+    TRANSLATOR,
+    check_not_of_a_run,
+)
 
 _TRAINED = (CLASSIFIER, TRANSLATOR)
 
@@ -88,6 +95,7 @@ def main(
             raise UserError(f"{folder} is no folder; give a folder of runs, or run folders")
     if json:
         check_output(json)
+        check_not_of_a_run(json=json)
     are_runs = [is_run(folder) for folder in folders]
     if len(folders) > 1 and any(are_runs):
         if not all(are_runs):
@@ -104,13 +112,15 @@ def main(
     if not rows:
         raise UserError(f"there are no runs below {', '.join(map(str, folders))}")
     _name_corpora(rows)
-    if len(folders) > 1 and all(are_runs):
+    compared = len(folders) > 1 and all(are_runs)
+    if not compared:
+        _sort(rows, sort)
+    if json:  # before the reader of what is printed may go away
+        write_json(json, [asdict(row) for row in rows])
+    if compared:
         _compare(rows)
     else:
-        _sort(rows, sort)
         _list(rows)
-    if json:
-        write_json(json, [asdict(row) for row in rows])
 
 
 def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
@@ -160,7 +170,7 @@ def look(run: Path, name: str) -> Row:
             row.problem = "not finished: go on with --resume"
             row.date = _date(run / CHECKPOINT)
         else:
-            row.problem = f"no {METRICS}"
+            row.problem = f"no {METRICS}" if run.is_dir() else "there is no such folder"
         return row
     settings = _get(record, "settings", dict)
     if settings is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
 from dlnotes.arguments import Natural, checked
-from dlnotes.cli import other_command, told_how_to_go_on
+from dlnotes.cli import expanded, other_command, told_how_to_go_on
 from dlnotes.commands import config as config_file
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
@@ -44,7 +44,7 @@ def main(
     model_args: tuple[str, ...] = (),
     optimizer_args: tuple[str, ...] = (),
     device: str = "auto",
-    checkpoint_every: Natural = 200,
+    checkpoint_every: Natural = 0,
     resume: bool = False,
     check_data: Path | None = None,
     config: Path | None = None,
@@ -72,7 +72,8 @@ def main(
         model_args: The model's own hyper-parameters, for example embedding_dim=100 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
-        checkpoint_every: Updates between two checkpoints; 0: only at the end.
+        checkpoint_every: Updates between two checkpoints within an epoch; 0: a minute, or more
+            where writing them would take more than 5 % of the time.
         resume: Go on with the run in --out, bit for bit, after an interruption.
         check_data: List documents that stand in several splits, and equal texts with different
             labels, in this file (.csv, .jsonl or .parquet).
@@ -85,7 +86,8 @@ def main(
     if not train and (test or dev):
         raise UserError("--test and --dev belong to --train FILE; a corpus brings its own")
     if model not in MODELS:
-        raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
+        with config_file.named(config):
+            raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
     if train:
         name = train[0].name.split(".")[0]
         own = {"train": train, "dev": dev, "test": test}
@@ -94,10 +96,14 @@ def main(
         name = corpus or "bbc"
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
     out = out or Path("runs") / f"{model}-{name}"
-    model_settings = parse_settings(model, MODELS[model], model_args)
-    training = training.with_optimizer_args(optimizer_args)
+    with config_file.named(config):
+        model_settings = parse_settings(model, MODELS[model], model_args)
+        training = training.with_optimizer_args(optimizer_args)
     if check_data:
         check_writable(check_data)
+    # As they are seen from any folder: a run and its repeat have the same settings.
+    training = replace(training, vectors=_absolute(training.vectors))
+    boost = tuple(run.absolute() for run in boost)
     seed = training.seed
     reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
@@ -122,15 +128,17 @@ def main(
         "data_dir": data_dir and data_dir.absolute(),
         "model_settings": model_settings,
         **asdict(training),
-        "vectors": _absolute(training.vectors),
         **asdict(reading),
         "bootstrap": bootstrap,
-        "boost": [run.absolute() for run in boost],
+        "boost": boost,
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    config_file.begin_run(out, options, resume)
-    with told_how_to_go_on():
+    with (
+        told_how_to_go_on(out),
+        config_file.named(config),
+        config_file.begun_run(out, options, resume),
+    ):
         _, record = train_classifier(
             dataset,
             model,
@@ -162,4 +170,4 @@ def _absolute(vectors: str | Path | None) -> str | None:
     """The file of word vectors, from any folder."""
     if vectors is None:
         return None
-    return str(vectors if vectors == WORD2VEC else Path(vectors).absolute())
+    return str(vectors if vectors == WORD2VEC else expanded(vectors).absolute())

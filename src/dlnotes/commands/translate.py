@@ -20,6 +20,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_json
 from dlnotes.models import TRANSLATORS
 from dlnotes.training.device import choose_device
+from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.settings import TranslatorTraining, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
 
@@ -35,7 +36,7 @@ def train(
     model_args: tuple[str, ...] = (),
     optimizer_args: tuple[str, ...] = (),
     device: str = "auto",
-    checkpoint_every: Natural = 200,
+    checkpoint_every: Natural = 0,
     resume: bool = False,
     config: Path | None = None,
 ) -> None:
@@ -55,15 +56,18 @@ def train(
         model_args: The model's own hyper-parameters, for example hidden_size=256 dropout=0.3.
         optimizer_args: The optimizer's own, for example betas=0.9,0.98.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
-        checkpoint_every: Updates between two checkpoints; 0: only at the end.
+        checkpoint_every: Updates between two checkpoints within an epoch; 0: a minute, or more
+            where writing them would take more than 5 % of the time.
         resume: Go on with the run in --out, bit for bit, after an interruption.
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
     """
     if model not in TRANSLATORS:
-        raise UserError(f"--model must be one of {', '.join(TRANSLATORS)}, not {model!r}")
+        with config_file.named(config):
+            raise UserError(f"--model must be one of {', '.join(TRANSLATORS)}, not {model!r}")
     out = out or Path("runs") / f"{model}-{reading.source}-{reading.target}"
-    model_settings = parse_settings(model, TRANSLATORS[model], model_args)
-    training = training.with_optimizer_args(optimizer_args)
+    with config_file.named(config):
+        model_settings = parse_settings(model, TRANSLATORS[model], model_args)
+        training = training.with_optimizer_args(optimizer_args)
     if test:  # now, rather than when training is over
         split_files(data_dir, test, (reading.source, reading.target))
     data = load_pairs(data_dir, reading)
@@ -77,8 +81,11 @@ def train(
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
-    config_file.begin_run(out, options, resume)
-    with told_how_to_go_on():
+    with (
+        told_how_to_go_on(out),
+        config_file.named(config),
+        config_file.begun_run(out, options, resume),
+    ):
         _, record = train_translator(
             data,
             model,
@@ -155,14 +162,15 @@ def score(
     """
     if json_file:
         check_output(json_file)
+        check_not_of_a_run(json_file=json_file)
     check_different(source=source, reference=reference, json_file=json_file)
     texts, references = read_pairs(source, reference)
     translator = Translator.load(run, choose_device(device))
     written = translator.write(texts, beam=beam, length_penalty=length_penalty)
     figures = bleu(written, references, translator.tokenizer)
-    _print("BLEU", figures, len(texts))
     if json_file:
         write_json(json_file, figures)
+    _print("BLEU", figures, len(texts))
 
 
 def _print(name: str, figures: dict[str, Any], pairs: int) -> None:

@@ -15,6 +15,7 @@ from dlnotes.arguments import Count, checked
 from dlnotes.display import console
 from dlnotes.files import check_output, write_json
 from dlnotes.oracles import rows
+from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.record import provenance
 
 _WIDE = 120  # columns of a terminal
@@ -30,6 +31,7 @@ def main(json: Path | None = None, steps: Count = 300) -> None:
     """
     if json:
         check_output(json)
+        check_not_of_a_run(json=json)
     compared = list(rows(steps))
     out = console()
     wide = out.width >= _WIDE
@@ -53,11 +55,11 @@ def main(json: Path | None = None, steps: Count = 300) -> None:
             f"{row.tolerance:.0e}" if row.tolerance else "0",
             "yes" if row.ok else Text("NO", "bold red"),
         )
+    if json:  # before the reader of what is printed may go away
+        record = [{**asdict(row), "ok": row.ok} for row in compared]
+        write_json(json, {**provenance(0), "rows": record})
     out.print(table)
     if not wide:
         out.print(f"From {_WIDE} columns, in a pipe and by --json, the mapping is shown as well.")
-    if json:
-        record = [{**asdict(row), "ok": row.ok} for row in compared]
-        write_json(json, {**provenance(0), "rows": record})
     if not compared or not all(row.ok for row in compared):
         sys.exit(1)

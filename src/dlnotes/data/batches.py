@@ -51,7 +51,7 @@ class BatchSampler:
         if bucket < 1:
             raise UserError(f"bucket must be at least 1, not {bucket}")
         self.lengths = lengths
-        self.batch_size = batch_size or max(1, len(lengths))
+        self.batch_size = min(batch_size or len(lengths), max(1, len(lengths)))
         self.seed = seed
         self.shuffle = shuffle
         self.bucket = bucket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -224,6 +225,7 @@ def load_dataset(
         described={
             "corpus": name,
             "labels": labels,
+            "vocabulary_sha256": None if vocabulary is None else _digest(built),
             "bootstrap": False,
             "boost": [],
             **asdict(reading),
@@ -234,6 +236,10 @@ def load_dataset(
         _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
         _parts={"train": train_part, "dev": dev_part},
     )
+
+
+def _digest(vocabulary: Vocabulary) -> str:
+    return hashlib.sha256("\n".join(vocabulary.tokens).encode()).hexdigest()
 
 
 _DOUBT = "; is the right column the label? (choose with --label-column)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import tempfile
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +13,7 @@ from typing import IO, cast
 import polars as pl
 
 from dlnotes.errors import UserError
-from dlnotes.files import check_output, write_atomically
+from dlnotes.files import check_output, parts_of, write_atomically
 
 FORMATS = ".jsonl, .ndjson and .csv, each also .gz, and .parquet"
 
@@ -99,16 +99,17 @@ def _write_parquet(
     blocks: Iterable[pl.DataFrame | pl.Series], name: str, zipped: bool, path: Path
 ) -> None:
     """A file per block, which polars then joins without holding them in memory."""
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=path.parent) as folder:
+    folder = parts_of(path)
+    folder.mkdir()
+    try:
         parts: list[Path] = []
         for block in blocks:
             assert isinstance(block, pl.DataFrame)
-            parts.append(Path(folder) / f"{len(parts):06}.parquet")
+            parts.append(folder / f"{len(parts):06}.parquet")
             block.write_parquet(parts[-1])
-        if len(parts) == 1:
-            parts[0].replace(path)
-        else:
-            pl.scan_parquet(parts).sink_parquet(path)
+        pl.scan_parquet(parts).sink_parquet(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_columns(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -163,8 +162,6 @@ def learn_from(
     learning = replace(learning or TextLearning(), **settings)
     _gensim()  # now, rather than when all is read
     check_output(out)
-    if not os.access(out.parent, os.W_OK):
-        raise UserError(f"{out} cannot be written: {out.parent} is no folder to write to")
     for source in sources:
         if isinstance(source, Path) and source.resolve() == out.resolve():
             raise UserError(f"out is {out}, which is one of the texts: give another file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import re
 import warnings
@@ -34,6 +35,8 @@ _HISTOGRAM_VALUES = 100_000
 # TensorBoard's bins end at ±1e20; the sum of the squares is to be a float32, too.
 _HISTOGRAM_LARGEST = 1e16
 
+_FIRST = ("batch_size", "epochs", "lr", "model", "optimizer")
+
 _P = ParamSpec("_P")
 
 
@@ -44,10 +47,21 @@ def _drawing(
 
     @functools.wraps(draw)
     def drawn(self: Board, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        if self._has_ended():
+            return
         try:
+            if not self._folder.is_dir():  # the writer would make it again
+                raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(self._folder))
             draw(self, *args, **kwargs)
         except Exception as error:
-            warnings.warn(f"TensorBoard: {draw.__name__} could not be drawn: {error}", stacklevel=2)
+            if self._has_ended():  # told by what this one consists of
+                return
+            # The writer, or the attempt to make it, would raise it at every call.
+            self._broken = isinstance(error, OSError) or "_writer" not in vars(self)
+            rest = ", and nothing after it" * self._broken
+            warnings.warn(
+                f"TensorBoard: {draw.__name__} could not be drawn: {error}{rest}", stacklevel=2
+            )
 
     return drawn
 
@@ -55,19 +69,33 @@ def _drawing(
 class Board:
     """Writes the TensorBoard log of one run; what cannot be drawn is left out with a warning.
 
+    So is the rest of the log where it cannot be written.
+
     Args:
         folder: The run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._writer = SummaryWriter(str(folder))
+        self._purge_step: int | None = None
+        self._broken = False
+
+    @functools.cached_property
+    def _writer(self) -> SummaryWriter:
+        return SummaryWriter(str(self._folder), purge_step=self._purge_step)
+
+    def resume(self, step: int) -> None:
+        """Go on after `step`, before anything is logged: what was logged beyond it is hidden."""
+        self._purge_step = step + 1
+
+    def _has_ended(self) -> bool:
+        return self._broken
 
     @_drawing
-    def resume(self, step: int) -> None:
-        """Go on after `step`: what an interrupted run logged beyond it is hidden."""
-        self._writer.close()
-        self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
+    def flush(self) -> None:
+        """Write out what is logged so far."""
+        self._writer.flush()
 
     @_drawing
     def step(self, model: nn.Module, step: int, loss: float, lr: Any, norm: Tensor | None) -> None:
@@ -143,14 +171,23 @@ class Board:
             self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)
 
     @_drawing
-    def hyper_parameters(self, settings: dict[str, Any], figures: dict[str, float]) -> None:
-        """Settings and final figures of the run for the HPARAMS page."""
-        plain = {
-            name: value if isinstance(value, int | float | str | bool) else str(value)
-            for name, value in settings.items()
-        }
+    def hyper_parameters(
+        self, settings: dict[str, Any], figures: dict[str, float], step: int
+    ) -> None:
+        """Settings and final figures of the run for the HPARAMS page.
+
+        The page sorts settings by name and shows five at first. These are batch_size, epochs, lr,
+        model and optimizer; the names of all others begin with ``settings/``.
+        """
+        chosen: dict[str, Any] = {}
+        for name, value in settings.items():
+            if name == "data":  # digests
+                continue
+            for key, each in value.items() if isinstance(value, dict) else ((name, value),):
+                if isinstance(each, int | float | str):
+                    chosen[key if key in _FIRST and key == name else f"settings/{key}"] = each
         named = {f"final/{name}": value for name, value in figures.items()}
-        self._writer.add_hparams(plain, named, run_name=".")
+        self._writer.add_hparams(chosen, named, run_name=".", global_step=step)
 
     @_drawing
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +11,131 @@ import torch
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 
+DEFAULTS_BEFORE: dict[str, Any] = {}
+"""What earlier versions did where a setting was added later: its value for their checkpoints."""
+
+_PATHS = ("vectors", "boost")  # settings that are the same from wherever they are seen
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` and the random-number generators' states atomically."""
+    """Write `state`, the random-number generators' states and torch's version atomically."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     random = {"cpu": torch.get_rng_state(), "cuda": cuda}
-    write_atomically(path, lambda temporary: torch.save({**state, "random": random}, temporary))
+    whole = {**state, "random": random, "torch": str(torch.__version__)}
+    write_atomically(path, lambda temporary: torch.save(whole, temporary))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote and restore the generators' states.
+    """Read what `save_checkpoint` wrote.
 
     Raises:
-        UserError: There is no such file, or it is not a checkpoint of dlnotes.
+        UserError: There is no such file, it cannot be read, or it is not a checkpoint of dlnotes.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist: there is nothing to resume; leave out --resume")
+    again = "train again without --resume, into another --out"
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError as error:
+        told = f"{path} does not exist: there is nothing to resume; leave out --resume"
+        raise UserError(told) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if empty:
+        raise UserError(f"{path} is not a checkpoint of dlnotes: it is empty; {again}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        random = state.pop("random")
-        torch.set_rng_state(random["cpu"])
-        if random["cuda"] and len(random["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(random["cuda"])
-    except Exception as e:  # an unpickler may trip over a damaged file in any way
+    except MemoryError:
+        raise
+    except Exception as error:  # an unpickler may trip over a damaged file in any way
+        told = f"{path} is not a checkpoint of dlnotes, or is damaged; {again}"
+        raise UserError(told) from error
+    if not isinstance(state, dict) or "random" not in state:
+        raise UserError(f"{path} is not a checkpoint of dlnotes; {again}")
+    return state
+
+
+def restore_random(random: Mapping[str, Any]) -> None:
+    """Give the random-number generators the states that a checkpoint has under ``random``.
+
+    Those of CUDA only where there are as many devices as there were.
+    """
+    torch.set_rng_state(random["cpu"])
+    if random["cuda"] and len(random["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(random["cuda"])
+
+
+def check_same_settings(
+    checkpoint: Path,
+    before: Mapping[str, Any] | None,
+    now: Mapping[str, Any] | None,
+    *,
+    documents: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {}),
+) -> None:
+    """Require the settings of a checkpoint.
+
+    A setting that the checkpoint lacks is taken from `DEFAULTS_BEFORE`, or else is not compared.
+
+    Args:
+        checkpoint: The file, for the message.
+        before: The settings in it.
+        now: Those of the training that is to go on.
+        documents: How many documents each split had before and has now, where that is known.
+
+    Raises:
+        UserError: One has changed.
+    """
+    for name, value in (now or {}).items():
+        was = (before or {}).get(name, DEFAULTS_BEFORE.get(name, value))
+        if name in _PATHS:
+            same = _absolute(was) == _absolute(value)
+        else:
+            same = _plain(was) == _plain(value)
+        if same:
+            continue
+        if name == "data" and isinstance(was, Mapping):
+            changed = [
+                _difference(split, split in was, split in value, *(d.get(split) for d in documents))
+                for split in dict.fromkeys([*was, *value])
+                if was.get(split) != value.get(split)
+            ]
+            raise UserError(
+                f"{checkpoint} was written with other documents ({'; '.join(changed)}): resume "
+                "with the same files, or give another --out"
+            )
         raise UserError(
-            f"{path} is not a checkpoint of dlnotes, or is damaged; train again without --resume"
-        ) from e
-    return dict(state)
+            f"{checkpoint} was written with {name}={_cut(was)}, now it is {_cut(value)}: resume "
+            "with the same settings, or give another --out"
+        )
+
+
+def _cut(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_absolute(each) for each in value]
+    return str(Path(value).absolute()) if isinstance(value, str | Path) else value
+
+
+def _difference(
+    split: str, there_before: bool, there_now: bool, before: int | None, now: int | None
+) -> str:
+    """How the documents of a split have changed, in a few words."""
+    if not there_before:
+        return f"{split} was not given then"
+    if not there_now:
+        return f"{split} was given then"
+    if before is None or now is None:
+        return f"those of {split} have changed"
+    return f"{split} had {before:,} documents, now " + (
+        f"it has {now:,}" if now != before else "as many others"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Replace tuples by lists: a file may not distinguish them."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -38,7 +38,7 @@ from dlnotes.data.reading import Reading
 from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
-from dlnotes.errors import UserError
+from dlnotes.errors import UserError, memory_for
 from dlnotes.files import as_path, read_json, write_atomically, write_json
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
@@ -734,15 +734,17 @@ def make_model(
     """
     hints = {n: hint for n, hint in hints_of(kind.__init__).items() if n not in sizes}
     check_names(name, "setting", hyper_parameters, hints)
-    try:
-        check(hints, hyper_parameters)
-        for setting, value in hyper_parameters.items():
-            for number in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(number, int) and number >= 2**31:
-                    raise UserError(f"{setting} must be below 2**31, not {number}")
-        return kind(**sizes, **hyper_parameters)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: {error}") from error
+    given = ", ".join(f"{key}={value}" for key, value in {**sizes, **hyper_parameters}.items())
+    with memory_for(f"{name} with {given}"):
+        try:
+            check(hints, hyper_parameters)
+            for setting, value in hyper_parameters.items():
+                for number in value if isinstance(value, tuple | list) else (value,):
+                    if isinstance(number, int) and number >= 2**31:
+                        raise UserError(f"{setting} must be below 2**31, not {number}")
+            return kind(**sizes, **hyper_parameters)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{name}: {error}") from error
 
 
 def make_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +23,7 @@ from dlnotes.files import check_regular, read_json, write_json
 from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
 from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.evaluate import check_scores, metrics, scores
-from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, create_run_folder
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, run_folder
 from dlnotes.training.record import provenance
 
 WEIGHTING = ("greedy", "equal", "boosting")
@@ -106,7 +107,8 @@ def load_members(
             raise UserError(
                 f"the dev documents of {runs[0]} and {run} differ, so that one may have trained on "
                 f"the other's ({_difference(members[0].split, split)}): train with the same "
-                "--split-seed, or give documents that none has seen with --dev FILE"
+                f"{_options(members[0].split, split)}, or give documents that none has seen with "
+                "--dev FILE"
             )
         dev_scores = None
         if settings.get("refit") and dataset.fingerprints.get("dev") == data.get("dev"):
@@ -176,6 +178,12 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} is {one.get(name)!r} and {other.get(name)!r}" for name in names)
 
 
+def _options(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The options of dlnotes train that decide what is different."""
+    different = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return " and ".join(f"--{name.replace(' ', '-').replace('_', '-')}" for name in different)
+
+
 @checked
 def make_ensemble(
     members: Sequence[Member],
@@ -212,8 +220,21 @@ def make_ensemble(
     # Made before anything is scored: members with different labels are refused at once.
     equal = [1 / len(members)] * len(members)
     ensemble = Ensemble([m.classifier for m in members], equal, names, average)
-    if out:
-        create_run_folder(out, resume=None)
+    with run_folder(out, resume=None) if out else nullcontext():
+        record = _weigh(ensemble, members, out, weights=weights, rounds=rounds)
+    return ensemble, record
+
+
+def _weigh(
+    ensemble: Ensemble,
+    members: Sequence[Member],
+    out: Path | None,
+    *,
+    weights: str,
+    rounds: int,
+) -> dict[str, Any]:
+    """Give the ensemble its weights and measure it; see `make_ensemble`."""
+    names, average = ensemble.names, ensemble.average
     labels = members[0].dataset.dev.labels
     dev = [m.score_dev() for m in members]
     if weights == "greedy":
@@ -258,7 +279,7 @@ def make_ensemble(
     record["data"] = dict(members[0].dataset.fingerprints)
     if out:
         write_json(out / METRICS, record)
-    return ensemble, record
+    return record
 
 
 @checked
@@ -284,7 +305,8 @@ def boost(
         if member.split != split:
             raise UserError(
                 f"{member.run} was trained on other documents "
-                f"({_difference(member.split, split)}): give the same --split-seed"
+                f"({_difference(member.split, split)}): give the same "
+                f"{_options(member.split, split)}"
             )
     _, weights = _boosted(members)
     return _drawn(dataset, weights.numpy(), seed, boost=[str(member.run) for member in members])

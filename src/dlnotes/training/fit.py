@@ -6,6 +6,7 @@ import copy
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,27 +22,39 @@ from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, S
 from dlnotes.data.batches import BatchSampler, by_length
 from dlnotes.data.documents import Examples
 from dlnotes.deprecation import keep_old_names
-from dlnotes.errors import UserError
+from dlnotes.errors import Terminated, UserError, memory_for
 from dlnotes.optim.clipping import clip_grad_norm_
 from dlnotes.training.board import Board
-from dlnotes.training.checkpoint import load_checkpoint, save_checkpoint
+from dlnotes.training.checkpoint import (
+    check_same_settings,
+    load_checkpoint,
+    restore_random,
+    save_checkpoint,
+)
 from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.sound import defect
-
-DEFAULTS_BEFORE: dict[str, Any] = {}
-"""What earlier versions did where a setting was added later: its value for their checkpoints."""
 
 _MOST_TOKENS = 1 << 18
 """Padded tokens in a batch that is computed at once; with ordinary documents none has as many."""
 _PART_TOKENS = 1 << 15
 """Padded tokens in each part of one that has more."""
 _REPORT_EVERY = 10  # updates: reading a value waits for the device
+_SAVE_EVERY = 60.0  # seconds
+_SAVING_SHARE = 0.05  # of the time
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
-    """Training was stopped by a signal, after the checkpoint, if there is one, was written."""
+    """Training was stopped by a signal, after the checkpoint, if there is one, was written.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +101,8 @@ class TrainingState:
         step: Updates done.
         loss_sum: Sum of the losses of the documents seen in the epoch under way.
         seen: Documents seen in the epoch under way.
-        seconds: Time spent training, evaluation included.
+        epoch_seconds: Time spent in the updates of the epoch under way.
+        seconds: Time spent training, evaluation included; checkpoints are not.
         train_seconds: Time spent in updates alone.
         documents: Documents trained on.
         best: Dev score (see `Figures`) and negative dev loss of the best epoch.
@@ -101,6 +115,7 @@ class TrainingState:
     step: int = 0
     loss_sum: float = 0.0
     seen: int = 0
+    epoch_seconds: float = 0.0
     seconds: float = 0.0
     train_seconds: float = 0.0
     documents: int = 0
@@ -152,9 +167,10 @@ def fit(
         device: Where to compute.
         stop_after: Stop after so many of the epochs; the schedule still spreads over all of them.
         bucket: See `BatchSampler`.
-        checkpoint: File for checkpoints: every `checkpoint_every` updates, when interrupted and
-            at the end.
-        checkpoint_every: Updates between two checkpoints; 0 for none before the end.
+        checkpoint: File for checkpoints: within an epoch as `checkpoint_every` says, after each
+            epoch unless this would take more than 5 % of the time, when interrupted and at the end.
+        checkpoint_every: Updates between two checkpoints; 0 for a minute, or more where writing
+            them would otherwise take more than 5 % of the time.
         resume: Go on from `checkpoint`, bit for bit.
         settings: Stored in the checkpoint and compared on resuming; default: those of `fitting`.
         board: TensorBoard writer.
@@ -165,8 +181,9 @@ def fit(
 
     Raises:
         UserError: The loss, the loss on `dev`, a weight or a state of the optimizer is not finite,
-            or a weight exceeds 1.8e19; a checkpoint that does not fit; bad arguments. No checkpoint
-            is written then: the one before stays as it is.
+            or a weight exceeds 1.8e19; a checkpoint that does not fit or cannot be written; not
+            enough memory; bad arguments. No checkpoint is written then: the one before stays as it
+            is.
         Interrupted: SIGINT or SIGTERM came; the checkpoint, if there is one, was written first.
     """
     if not isinstance(objective, Objective):
@@ -220,8 +237,11 @@ class _Loop:
     state: TrainingState = field(default_factory=TrainingState)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     saved_at: int | None = None
+    unsaved: bool = True
+    save_from: float = 0.0  # the time from which saving again takes no more than its share
 
     def __post_init__(self) -> None:
+        self.saved_time = time.perf_counter()
         fitting, model = self.fitting, self.model
         self.sampler = BatchSampler(
             self.train.lengths, fitting.batch_size, seed=fitting.seed, bucket=self.bucket
@@ -232,16 +252,18 @@ class _Loop:
         self.constrained = model if isinstance(model, Constrained) else None
         self.loss_sum = torch.zeros((), device=self.device)
 
-    def run(self, last: int, bar: Progress, stop: Callable[[], bool]) -> None:
+    def run(self, last: int, bar: Progress, stop: Callable[[], int]) -> None:
         """Train up to epoch `last`, or until patience ends or a signal comes."""
         state = self.state
         self.model.train()
         while state.epoch < last and not self.out_of_patience():
             self.epoch(bar, stop)
-            if stop():
+            if stop() or time.perf_counter() >= self.save_from or self.is_due():
                 self.save()
-                raise Interrupted
-        self.save()
+            if stop():
+                raise Interrupted(stop())
+        if self.unsaved:
+            self.save()
         if self.best_weights:  # none if the whole training had no dev documents
             self.model.load_state_dict(self.best_weights)
 
@@ -249,40 +271,54 @@ class _Loop:
         patience, state = self.fitting.patience, self.state
         return patience is not None and state.epoch - state.best_epoch >= patience
 
-    def epoch(self, bar: Progress, stop: Callable[[], bool]) -> None:
+    def epoch(self, bar: Progress, stop: Callable[[], int]) -> None:
         """Do the rest of the epoch under way, and measure."""
         state, batches = self.state, self.sampler.epoch(self.state.epoch)
-        began = clock = time.perf_counter()
-        seen_before = state.seen  # not 0 in an epoch that is resumed
-        for indices in batches[state.batch :]:
-            loss, norm = self.update(indices)
-            stopping = stop()
-            saving = self.checkpoint_every and state.step % self.checkpoint_every == 0
-            due = state.step % _REPORT_EVERY == 0 or state.batch == len(batches)
-            if due or stopping or saving:
-                self.report(bar, loss.item(), norm)
-            if stopping or saving:
-                state.loss_sum = self.loss_sum.item()
-                now = time.perf_counter()
-                state.seconds += now - clock
-                state.train_seconds += now - clock
-                clock = now
-                self.save()
-            if stopping:
-                raise Interrupted
+        clock = time.perf_counter()
+        with memory_for(f"an update with batch_size={self.fitting.batch_size}"):
+            for indices in batches[state.batch :]:
+                loss, norm = self.update(indices)
+                stopping, last = stop(), state.batch == len(batches)
+                saving = self.is_due() and not last  # the end of the epoch is about to be saved
+                usual = state.step % _REPORT_EVERY == 0 or last
+                if usual or stopping or saving:
+                    self.report(bar, loss.item(), norm, log=usual)
+                if stopping or saving:
+                    state.loss_sum = self.loss_sum.item()
+                    self.count_updates(clock)
+                    self.save()
+                    clock = time.perf_counter()
+                if stopping:
+                    raise Interrupted(stopping)
         self.check()
-        trained = time.perf_counter()
+        self.count_updates(clock)
+        clock = time.perf_counter()
         record = {
             "epoch": state.epoch + 1,
             "train_loss": self.loss_sum.item() / state.seen,
-            "documents_per_second": (state.seen - seen_before) / (trained - began),
+            "documents_per_second": state.seen / max(1e-9, state.epoch_seconds),
         }
-        self.measure(record)
-        state.train_seconds += trained - clock
+        with memory_for("the dev documents"):
+            self.measure(record)
         state.seconds += time.perf_counter() - clock
         bar.epoch(record, is_best=state.best_epoch == state.epoch)
         if self.board:
             self.board.epoch(self.model, state.step, record)
+
+    def count_updates(self, since: float) -> None:
+        """Add the time since `since`, which was spent in updates."""
+        state, seconds = self.state, time.perf_counter() - since
+        state.seconds += seconds
+        state.train_seconds += seconds
+        state.epoch_seconds += seconds
+
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint, wherever the epoch stands."""
+        if self.checkpoint is None:
+            return False
+        if self.checkpoint_every:
+            return self.state.step % self.checkpoint_every == 0
+        return time.perf_counter() >= max(self.saved_time + _SAVE_EVERY, self.save_from)
 
     def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
         """One update; its loss and, where it is clipped, the norm of the gradient."""
@@ -297,6 +333,7 @@ class _Loop:
         self.optimizer.step()
         if self.constrained:
             self.constrained.constrain_()
+        self.unsaved = True
         self.loss_sum += loss * len(indices)
         state.step += 1
         state.batch += 1
@@ -338,13 +375,13 @@ class _Loop:
             outputs = self.objective.forward(self.model, tokens, labels)
         return self.objective.loss(outputs, labels), labels
 
-    def report(self, bar: Progress, loss: float, norm: Tensor | None) -> None:
-        """Show where training stands, unless it has diverged."""
+    def report(self, bar: Progress, loss: float, norm: Tensor | None, *, log: bool) -> None:
+        """Show where training stands, and maybe log it, unless it has diverged."""
         state = self.state
         if not math.isfinite(total := self.loss_sum.item()):
             raise self.diverged(f"the loss became {total}")
         bar.update(state.step, state.epoch, loss=loss, documents=state.documents)
-        if self.board:
+        if log and self.board:
             rate = self.optimizer.param_groups[0]["lr"]
             self.board.step(self.model, state.step, loss, rate, norm)
 
@@ -364,20 +401,27 @@ class _Loop:
                 state.best = (figures.score, -figures.loss)
                 state.best_epoch = state.epoch + 1
                 self.best_weights = copy.deepcopy(model.state_dict())
+        self.unsaved = True
         state.history.append(record)
         state.epoch += 1
         state.batch = state.seen = 0
-        state.loss_sum = 0.0
+        state.loss_sum = state.epoch_seconds = 0.0
         self.loss_sum.zero_()
 
     def diverged(self, what: str) -> UserError:
         state = self.state
-        kept = f"; {self.checkpoint} holds the last good state, of step {self.saved_at}"
         return UserError(
             f"{what} at step {state.step} (epoch {state.epoch + 1}): the training has diverged; "
             f"lower --lr (now {self.rates[0]:g}) or clip the gradients with --clip-norm 1"
-            f"{kept if self.saved_at is not None else ''}"
+            f"{self.kept}"
         )
+
+    @property
+    def kept(self) -> str:
+        """What is there although the training has failed, for messages."""
+        if self.saved_at is None:
+            return ""
+        return f"; {self.checkpoint} holds the last good state, of step {self.saved_at}"
 
     def check(self) -> None:
         """Refuse to go on with weights that are not finite."""
@@ -399,89 +443,123 @@ class _Loop:
 
     def save(self) -> None:
         """Write the checkpoint, where there is to be one."""
-        if self.checkpoint:
-            self.check()
-            saved = {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "best_weights": self.best_weights,
-                "state": asdict(self.state),
-                "settings": self.settings,
-            }
+        if not self.checkpoint:
+            return
+        began = time.perf_counter()
+        self.check()
+        if self.board:
+            self.board.flush()  # what is logged up to here is not logged again on resuming
+        saved = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best_weights": self.best_weights,
+            "state": asdict(self.state),
+            "settings": self.settings,
+            **self.circumstances(),
+        }
+        try:
             save_checkpoint(self.checkpoint, saved)
-            self.saved_at = self.state.step
+        except UserError as error:
+            raise UserError(f"{error}{self.kept}") from error
+        self.saved_at, self.unsaved = self.state.step, False
+        self.saved_time = time.perf_counter()
+        taken = self.saved_time - began
+        self.save_from = self.saved_time + taken * (1 - _SAVING_SHARE) / _SAVING_SHARE
+
+    def circumstances(self) -> dict[str, Any]:
+        """What a resumed training should share with the one before, beside the settings."""
+        splits = {"train": self.train, "dev": self.dev}
+        return {
+            "documents": {name: len(docs) for name, docs in splits.items() if docs is not None},
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+        }
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
         if self.checkpoint is None:
             raise UserError("resume needs a checkpoint file")
         saved = load_checkpoint(self.checkpoint)
-        check_same_settings(self.checkpoint, saved.get("settings"), self.settings)
+        now = self.circumstances()
+        check_same_settings(
+            self.checkpoint,
+            saved.get("settings"),
+            self.settings,
+            documents=(saved.get("documents", {}), now["documents"]),
+        )
         try:
+            self.state = _state(saved["state"])
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.state = TrainingState(**saved["state"])
             weights = saved["best_weights"].items()
             self.best_weights = {name: w.to(self.device) for name, w in weights}
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.checkpoint} belongs to another model or optimizer") from error
+            restore_random(saved["random"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.checkpoint} belongs to another model or optimizer or another version of "
+                "dlnotes, or is damaged: give another --out"
+            ) from error
         self.loss_sum += self.state.loss_sum
-        self.saved_at = self.state.step
+        self.saved_at, self.unsaved = self.state.step, False
+        changed = [
+            f"{name} {was} (now {is_})"
+            for name, was, is_ in (
+                ("torch", saved.get("torch"), str(torch.__version__)),
+                ("device", saved.get("device"), now["device"]),
+                ("threads", saved.get("threads"), now["threads"]),
+            )
+            if was not in (None, is_)
+        ]
+        if changed:
+            warnings.warn(
+                f"{self.checkpoint} was written with {', '.join(changed)}: the training goes on, "
+                "but not bit for bit as it would have",
+                stacklevel=2,
+            )
         if self.board:
             self.board.resume(self.state.step)
 
 
-def check_same_settings(
-    checkpoint: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
-) -> None:
-    """Require the settings of a checkpoint.
-
-    A setting that the checkpoint lacks is taken from `DEFAULTS_BEFORE`, or else is not compared.
-
-    Raises:
-        UserError: One has changed.
-    """
-    for name, value in (now or {}).items():
-        was = (before or {}).get(name, DEFAULTS_BEFORE.get(name, value))
-        if _plain(was) != _plain(value):
-            raise UserError(
-                f"{checkpoint} was written with {name}={was!r}, now it is {value!r}: resume with "
-                "the same settings, or give another --out"
-            )
-
-
-def _plain(value: Any) -> Any:
-    """Replace tuples by lists: a file may not distinguish them."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+def _state(saved: Mapping[str, Any]) -> TrainingState:
+    """The state in a checkpoint, of earlier versions too."""
+    share = saved["seen"] / max(1, saved["documents"])
+    return TrainingState(**{"epoch_seconds": share * saved["train_seconds"], **saved})
 
 
 @contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came; a second one ends the process at once.
+def _signals() -> Iterator[Callable[[], int]]:
+    """Gives the number of the signal that asked to stop, or 0; a second one ends at once.
 
-    An exception in the middle of an update would leave some parameters old and others new, so
-    the loop asks between updates instead.
+    These are SIGINT, SIGTERM and, unless it is ignored (nohup), SIGHUP. An exception in the middle
+    of an update would leave some parameters old and others new, so the loop asks between updates
+    instead.
+
+    Raises:
+        Interrupted: In the end, one came that nobody has asked for.
     """
     came: list[int] = []
     old: dict[signal.Signals, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         if came:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
         came.append(number)
 
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             try:
                 old[number] = signal.signal(number, note)
             except ValueError:  # not in the main thread, where signals cannot be caught
                 break
-        yield lambda: bool(came)
+        yield lambda: came[0] if came else 0
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+    if came:
+        raise Interrupted(came[0])
 
 
 keep_old_names(__name__)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from dlnotes.errors import UserError
-from dlnotes.files import make_folder
+from dlnotes.files import locked, make_folder, resolved
 
 METRICS = "metrics.json"
 """The record: provenance, settings, figures."""
@@ -21,6 +24,88 @@ CLASSIFIER, TRANSLATOR = "classifier", "translator"
 """Folders of what was trained."""
 CONFIG = "config.json"
 """What a classifier or translator is, in its folder."""
+LOCK = ".lock"
+"""There while a program writes the run; says which."""
+LOG = "events.out.tfevents.*"
+"""Files of the TensorBoard log."""
+# What an output must not replace. The names in the second are those of the modules classifier and
+# translation, which import torch.
+_OF_A_RUN = (METRICS, CHECKPOINT, REFIT, DEV_SCORES, OPTIONS)
+_OF_A_MODEL = (
+    CONFIG,
+    "model.safetensors",
+    "vocabulary.txt",
+    "labels.json",
+    "source.txt",
+    "target.txt",
+)
+
+_held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
+
+
+@contextmanager
+def run_folder(out: Path, resume: bool | None = False) -> Iterator[None]:
+    """Make the run folder and keep it from other programs; within, the same call does nothing.
+
+    Of a training that ended before its first checkpoint the folder may have a TensorBoard log. It
+    is moved to the sub-folder ``abandoned-1``, or the next number that is free, so that it does not
+    mix with that of the new run.
+
+    Args:
+        out: The folder.
+        resume: See `create_run_folder`.
+
+    Raises:
+        UserError: See `create_run_folder`; or another program writes the run.
+    """
+    place = out.resolve()
+    if place in _held.get():
+        yield
+        return
+    if not out.is_dir():
+        create_run_folder(out, resume)
+    with locked(out / LOCK, f"cannot write to {out}: it"):
+        create_run_folder(out, resume)
+        if not resume:
+            _set_log_apart(out)
+        token = _held.set(_held.get() | {place})
+        try:
+            yield
+        finally:
+            _held.reset(token)
+
+
+def check_not_of_a_run(**paths: Path | None) -> None:
+    """Require of outputs that they take the place of no file of a run or of what was trained.
+
+    Args:
+        paths: Each by the name of its option.
+
+    Raises:
+        UserError: One would.
+    """
+    for name, path in paths.items():
+        if path is None:
+            continue
+        place = resolved(path)
+        for names, signs in (
+            (_OF_A_RUN, (METRICS, CHECKPOINT, CLASSIFIER, TRANSLATOR)),
+            (_OF_A_MODEL, (CONFIG,)),
+        ):
+            if place.name in names and any((place.parent / sign).exists() for sign in signs):
+                raise UserError(
+                    f"--{name.replace('_', '-')}: {path} is a file of the run itself; give another"
+                )
+
+
+def _set_log_apart(out: Path) -> None:
+    if logs := sorted(out.glob(LOG)):
+        number = 1
+        while (apart := out / f"abandoned-{number}").exists():
+            number += 1
+        apart.mkdir()
+        for log in logs:
+            log.rename(apart / log.name)
 
 
 def create_run_folder(out: Path, resume: bool | None = False) -> None:

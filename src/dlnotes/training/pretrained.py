@@ -18,6 +18,7 @@ from dlnotes.files import sha256_of
 from dlnotes.models import MODELS
 from dlnotes.nn import set_word_vectors
 from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.progress import tell
 
 WORD2VEC = "word2vec"
 """In place of a file of word vectors: learn them from the training documents."""
@@ -89,7 +90,7 @@ def learn(
             learning,
             on_epoch=lambda done: status.update(f"word2vec: {done} of {learning.epochs} passes"),
         )
-    console.print(f"word2vec: {len(learned.ids):,} word vectors learned", highlight=False)
+    tell(f"word2vec: {len(learned.ids):,} word vectors learned", shown=progress)
     return learned
 
 

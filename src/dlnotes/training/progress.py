@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich import progress
@@ -11,8 +12,17 @@ from rich import progress
 from dlnotes.display import console
 
 
+def tell(line: str, *, shown: bool = True) -> None:
+    """Print a line on standard error, if it can be written."""
+    with suppress(OSError):
+        console(stderr=True, quiet=not shown).print(line, soft_wrap=True)
+
+
 class Progress:
     """A bar with loss, documents per second and remaining time, and a line per epoch.
+
+    Where they cannot be written, because their reader has gone or the disk is full, they are lost,
+    and the training goes on.
 
     Args:
         steps: Updates in all.
@@ -50,13 +60,14 @@ class Progress:
         if self._documents is None:
             self._documents, self._began = documents, now
         speed = (documents - self._documents) / max(1e-9, now - self._began)
-        self._bar.update(
-            self._task,
-            completed=step,
-            loss=_loss(loss),
-            speed=_speed(speed),
-            description=f"epoch {epoch + 1}",
-        )
+        with suppress(OSError):
+            self._bar.update(
+                self._task,
+                completed=step,
+                loss=_loss(loss),
+                speed=_speed(speed),
+                description=f"epoch {epoch + 1}",
+            )
 
     def epoch(self, record: dict[str, float], *, is_best: bool) -> None:
         """Print a line for a finished epoch."""
@@ -65,14 +76,16 @@ class Progress:
             named = {"dev_accuracy": "dev accuracy", "dev_micro_f1": "dev micro-F1"}
             shown = (f"{named[key]} {record[key]:.4f}  " for key in named if key in record)
             dev = f"dev loss {_loss(record['dev_loss'])}  {next(shown, '')}"
-        self._bar.console.print(
-            f"epoch {record['epoch']:3.0f}  loss {_loss(record['train_loss'])}  {dev}"
-            f"{_speed(record['documents_per_second']):>15}{'  *' if is_best else ''}",
-            soft_wrap=True,
-        )
+        with suppress(OSError):
+            self._bar.console.print(
+                f"epoch {record['epoch']:3.0f}  loss {_loss(record['train_loss'])}  {dev}"
+                f"{_speed(record['documents_per_second']):>15}{'  *' if is_best else ''}",
+                soft_wrap=True,
+            )
 
     def __enter__(self) -> Progress:
-        self._bar.start()
+        with suppress(OSError):
+            self._bar.start()
         return self
 
     def __exit__(
@@ -81,7 +94,8 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()
 
 
 def _loss(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,14 +17,17 @@ from dlnotes.files import write_json
 from dlnotes.training.board import Board
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import TrainingState, fit
-from dlnotes.training.folder import CHECKPOINT, METRICS, create_run_folder
+from dlnotes.training.folder import CHECKPOINT, METRICS, run_folder
 from dlnotes.training.objectives import Objective
 from dlnotes.training.record import provenance
 from dlnotes.training.settings import Optimization
 
 
 class Run:
-    """A training and the folder that it writes.
+    """A training and the folder that it writes: a context, which begins and ends them.
+
+    Within, no other program writes to the folder (see `run_folder`). In the end torch's global
+    random-number generators are as they were before.
 
     Args:
         training: How the model is trained.
@@ -36,7 +40,7 @@ class Run:
 
     Raises:
         UserError: A device that is not there; a folder that holds a run already (unless that is to
-            be resumed) or cannot be written to.
+            be resumed), that another program writes to, or that cannot be written to.
     """
 
     def __init__(
@@ -55,8 +59,7 @@ class Run:
         self.device = choose_device(device, amp=training.amp)
         self.board: Board | None = None
         self._states: list[TrainingState] = []
-        if out:
-            create_run_folder(out, resume)
+        self._stack = ExitStack()
 
     def fit(
         self,
@@ -118,6 +121,11 @@ class Run:
             write_json(self.out / METRICS, record)
 
     def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if self.out:
+                stack.enter_context(run_folder(self.out, self.resume))
+            stack.enter_context(torch.random.fork_rng(range(torch.cuda.device_count())))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -126,5 +134,6 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.board:
-            self.board.close()
+        with self._stack:
+            if self.board:
+                self.board.close()

@@ -14,7 +14,16 @@ import tyro
 from torch import Tensor
 from typing_extensions import Self
 
-from dlnotes.arguments import Count, NotNegative, OneOf, Positive, Share, check_names
+from dlnotes.arguments import (
+    Count,
+    NotNegative,
+    OneOf,
+    Positive,
+    Share,
+    check,
+    check_names,
+    hints_of,
+)
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.fit import Fitting
@@ -58,10 +67,12 @@ class Optimization(Fitting):
         Raises:
             UserError: A hyper-parameter that the rule refuses.
         """
-        if self.lr > torch.finfo(torch.float32).max:
-            raise UserError(
-                f"lr must be a number that float32 holds, below 3.4e+38, not {self.lr:g}"
-            )
+        for name, value in {"lr": self.lr, **self.optimizer_settings}.items():
+            for number in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(number, int | float) and abs(number) > torch.finfo(torch.float32).max:
+                    raise UserError(
+                        f"{name} must be a number that float32 holds, below 3.4e+38, not {number:g}"
+                    )
         try:
             return OPTIMIZERS[self.optimizer](parameters, lr=self.lr, **self.optimizer_settings)
         except (TypeError, ValueError) as error:
@@ -137,6 +148,11 @@ def parse_settings(what: str, kind: Callable[..., Any], given: Sequence[str]) ->
         if not equals:
             raise UserError(f"{what}: {name} has no value; write {name}={allowed[name]}")
         settings[name] = _typed(what, name, text, allowed[name])
+    if isinstance(kind, type) and issubclass(kind, torch.nn.Module):  # an optimizer checks its own
+        try:
+            check(hints_of(kind.__init__), settings)
+        except UserError as error:
+            raise UserError(f"{what}: {error}") from error
     return settings
 
 
@@ -148,7 +164,10 @@ def _typed(what: str, name: str, text: str, default: Any) -> Any:
     if text.lower() in ("true", "false", "none"):
         value = {"true": True, "false": False, "none": None}[text.lower()]
     if isinstance(default, float) and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise UserError(f"{what}: {name} is too large for a number: {text[:40]}…") from error
     if isinstance(default, tuple) and isinstance(value, int | float):
         value = (value,)
     if default is not None and value is not None and type(value) is not type(default):

@@ -11,13 +11,12 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from dlnotes.arguments import Natural, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
 from dlnotes.deprecation import keep_old_names
-from dlnotes.errors import UserError
+from dlnotes.errors import UserError, memory_for
 from dlnotes.files import write_atomically
 from dlnotes.training import pretrained
 from dlnotes.training.classifier import TextClassifier
@@ -25,6 +24,7 @@ from dlnotes.training.evaluate import evaluate, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
+from dlnotes.training.progress import tell
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 
@@ -90,13 +90,14 @@ def train_classifier(
         train = partial(_train, run, model, own)
         trained = train(dataset, dataset.dev)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
-        dev, step = evaluate(trained.classifier.model, dataset.dev, **where), trained.state.step
+        dev = evaluate(trained.classifier.model, dataset.dev, **where)
+        # Of what is logged after the last update: when the run is resumed, it is logged again.
+        step = trained.state.step + 1
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
         if training.refit:
             dev_scores = scores(trained.classifier.model, dataset.dev, **where)
             best = trained.state.best_epoch
-            console = Console(stderr=True, quiet=not progress)
-            console.print(f"training again up to epoch {best}, with the dev documents")
+            tell(f"training again up to epoch {best}, with the dev documents", shown=progress)
             dataset = dataset.whole()
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
@@ -127,7 +128,7 @@ def train_classifier(
             if "test" in record:
                 final["test accuracy"] = record["test"]["accuracy"]
                 final["test macro_f1"] = record["test"]["macro_f1"]
-            board.hyper_parameters(all_settings, final)
+            board.hyper_parameters(all_settings, final, step)
         run.write(record)
     classifier.model.eval()
     return classifier, record
@@ -170,9 +171,10 @@ def _measure_test(
         kept = f" (the trained classifier is kept in {run.out / CLASSIFIER})" if run.out else ""
         raise UserError(f"{error}{kept}") from error
     model = trained.classifier.model
-    test = evaluate(
-        model, documents, device=run.device, amp=run.training.amp, whose="the trained model"
-    )
+    with memory_for("the test documents"):
+        test = evaluate(
+            model, documents, device=run.device, amp=run.training.amp, whose="the trained model"
+        )
     record["documents"]["test"] = len(documents)
     record["data"] = dict(dataset.fingerprints)
     record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}

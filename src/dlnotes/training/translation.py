@@ -356,7 +356,7 @@ def train_translator(
         network = translator.model
         optimizer = training.make_optimizer(network.parameters())
         objective = objectives.Sequence(training.label_smoothing)
-        run.fit(network, optimizer, objective, data.train, data.dev)
+        state = run.fit(network, optimizer, objective, data.train, data.dev)
         dev = objective.evaluate(network, data.dev, device=run.device, amp=training.amp)
         record: dict[str, Any] = {
             **run.record(network, "pairs"),
@@ -376,7 +376,7 @@ def train_translator(
             run.write(record)
             final["test BLEU"] = record["test"]["detokenized"]["bleu"]
         if run.board:
-            run.board.hyper_parameters(all_settings, final)
+            run.board.hyper_parameters(all_settings, final, state.step + 1)
     network.eval()
     return translator, record
 
