@@ -226,7 +226,7 @@ def test_names_that_are_not_utf8_and_a_terminal_without_them(files, tmp_path):
     record = json.loads((folder / "run" / "metrics.json").read_text("utf-8"))
     assert record["command"].count(r"caf\udce9") == 2
     options = yaml.safe_load((folder / "run" / "config.yaml").read_text("utf-8"))
-    assert options["train"] == str(folder / "train.tsv")
+    assert options["train"] == [str(folder / "train.tsv")]
     shell(f"{here}$D train --config $'caf\\xe9/run/config.yaml' --out $'caf\\xe9/again'")
 
 
