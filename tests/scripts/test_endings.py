@@ -222,11 +222,11 @@ def test_names_that_are_not_utf8_and_a_terminal_without_them(files, tmp_path):
     here = f"cd {tmp_path}; "
     _, err = shell(f"{here}$D train {line} >out.txt", PYTHONIOENCODING="ascii")
     assert len([line for line in err.splitlines() if "TensorBoard" in line]) <= 1
-    assert "\\u2192" in (tmp_path / "out.txt").read_text("ascii")
+    assert " -> caf" in (tmp_path / "out.txt").read_text("ascii")
     record = json.loads((folder / "run" / "metrics.json").read_text("utf-8"))
     assert record["command"].count(r"caf\udce9") == 2
     options = yaml.safe_load((folder / "run" / "config.yaml").read_text("utf-8"))
-    assert options["train"] == str(folder / "train.tsv")
+    assert options["train"] == [str(folder / "train.tsv")]
     shell(f"{here}$D train --config $'caf\\xe9/run/config.yaml' --out $'caf\\xe9/again'")
 
 
