@@ -385,8 +385,13 @@ _LARGEST_JSON, _MOST_VALUES = 1 << 27, 1 << 23
 _TOO_DEEP = "it is nested too deeply"
 
 
-def read_json(path: Path, otherwise: str) -> Any:
+def read_json(path: Path, otherwise: str, *, finite: bool = True) -> Any:
     """Read JSON of at most 128 MiB and 8 million values.
+
+    Args:
+        path: The file.
+        otherwise: What its folder is not where the file is missing, for the message.
+        finite: Refuse NaN and infinities, which Python writes into JSON. Else they become None.
 
     Raises:
         UserError: The file is missing (says that its folder `otherwise`), is no regular file, is
@@ -400,7 +405,7 @@ def read_json(path: Path, otherwise: str) -> Any:
         found = json.loads(
             content.decode("utf-8-sig"),
             object_pairs_hook=_object,
-            parse_constant=_number,
+            parse_constant=_number if finite else _none,
             parse_float=_number,
             parse_int=_integer,
         )
@@ -455,6 +460,10 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:60]} is not a finite number")
     return number
+
+
+def _none(_: str) -> None:
+    """What NaN and infinities become."""
 
 
 def _integer(text: str) -> int:

@@ -161,7 +161,8 @@ def look(run: Path, name: str) -> Row:
     """Read a run's record."""
     row = Row(name)
     try:
-        record = read_json(run / METRICS, "is not a finished run")
+        # Earlier versions wrote infinite losses.
+        record = read_json(run / METRICS, "is not a finished run", finite=False)
         row.date = _date(run / METRICS)
     except UserError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
