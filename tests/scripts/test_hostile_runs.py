@@ -77,7 +77,6 @@ def test_scores_that_no_number_holds_are_no_figures(script, runs):
 
 
 RECORDS = {
-    "NaN": ('{"settings": {}, "test": {"accuracy": NaN}}', "metrics.json is damaged: NaN is not a finite number"),
     "a list": ("[]", "metrics.json is"),
     "deep": ('{"settings": ' * 500 + "1" + "}" * 500, "metrics.json is damaged: it is nested too deeply"),
     "half a character": ('{"settings": {"model": "\\ud800"}}', "metrics.json is damaged: it has half of a"),

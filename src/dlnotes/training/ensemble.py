@@ -125,7 +125,7 @@ def read_record(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
         UserError: There is no such record, or it lacks what an ensemble needs to know.
     """
     path = run / METRICS
-    record = read_json(path, "is not a finished run")
+    record = read_json(path, "is not a finished run", finite=False)
     check_fields(path, record, {"settings": Mapping[str, Any], "data": Mapping[str, Any]})
     settings, data = record["settings"], record["data"]
     check_fields(path, settings, {"seed": Seed})
