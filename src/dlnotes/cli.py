@@ -289,19 +289,15 @@ def lines(file: Path | None) -> Iterator[str]:
     Raises:
         UserError: The file cannot be read, or a line is not UTF-8.
     """
-    name = str(file) if file else "standard input"
-    if file is None and sys.stdin is None:
-        raise UserError("there is no standard input; give texts or --file FILE")
-    try:
-        stream = file.open("rb") if file else sys.stdin.buffer
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    with stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield line.decode().rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{name}:{number}: not UTF-8; convert it first") from error
+    if file is None:
+        for texts in lines_at_once():
+            yield from texts
+        return
+    from dlnotes.data.streams import text_blocks  # needless in most commands
+
+    for _, block in text_blocks(file, block_bytes=1 << 16):
+        for line in block.removesuffix("\n").split("\n"):
+            yield line.removesuffix("\r")
 
 
 def lines_at_once() -> Iterator[list[str]]:
