@@ -55,7 +55,7 @@ from dlnotes.training.evaluate import (
     metrics,
 )
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
-from dlnotes.training.folder import CLASSIFIER, CONFIG
+from dlnotes.training.folder import CLASSIFIER, CONFIG, check_no_run
 from dlnotes.training.scoring import kept, scores
 from dlnotes.training.weights import digest_of, save_weights, with_weights
 
@@ -367,6 +367,7 @@ class TextClassifier(Classifier):
             UserError: The folder cannot be written to.
         """
         folder = as_path(folder, "folder")
+        check_no_run(folder)
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -574,6 +575,7 @@ class Ensemble(Classifier):
             UserError: The folder cannot be written to.
         """
         folder = as_path(folder, "folder")
+        check_no_run(folder)
         make_folder(folder)
         counting = [k for k, weight in enumerate(self.weights) if weight > 0]
         for k in counting:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dlnotes.arguments import Count, Seed, check_fields, checked, fields_of
+from dlnotes.arguments import Range, Seed, check_fields, checked, fields_of
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
@@ -191,7 +191,7 @@ def make_ensemble(
     *,
     average: str = "probabilities",
     weights: str = "greedy",
-    rounds: Count = 50,
+    rounds: Annotated[int, Range(1, below=100_001)] = 50,
 ) -> tuple[Ensemble, dict[str, Any]]:
     """Weigh the members on dev, then read and measure the test split, once.
 
