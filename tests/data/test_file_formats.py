@@ -395,7 +395,8 @@ def test_labels_of_other_files_match_where_they_are_written_differently(tmp_path
     assert dataset.dev.labels.tolist() == [0, 1] == dataset.read_test().labels.tolist()
     # Where both are classes, each is its own.
     train = put(tmp_path / "c.csv", "label,text\n" + "1,x\n1.0,y\n1.5,z\n" * 10)
-    dataset = load_dataset({"train": train, "dev": train})
+    with pytest.warns(UserWarning, match="the labels '1' and '1.0' are two classes"):
+        dataset = load_dataset({"train": train, "dev": train})
     assert dataset.dev.labels[:3].tolist() == [0, 1, 2]
 
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import yaml
+from test_bad_input import told
 
 SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
 SETTINGS = [*SMALL, "--epochs", 2, "--lr", 0.02, "--batch-size", 0, "--optimizer-args", "betas=0.8,0.9", "--schedule", "linear", "--patience", 1, "--seed", 3, "--min-freq", 2, "--split-seed", 4, "--class-weights", "balanced"]  # fmt: skip
@@ -115,7 +116,7 @@ def test_a_type_that_does_not_fit_is_told(script, tmp_path):
         ("refit: 1", "refit must be True or False, not 1"),
         ('refit: "true"', "refit must be True or False, not 'true'"),
         ("lr: [0.1, 0.2]", r"lr must be a finite number of at least 0, not \[0.1, 0.2\]"),
-        ('text_column: [text, "--refit"]', r"text_column must be text or None, not \['text'"),
+        ('text_column: [text, "--refit"]', r"text_column must be the name or number of a column or None, not \['text'"),
         ("boost: 3", r"boost must be a tuple \(.*\), not \[3\]"),
         ("seed: 010", "seed must be an integer of at least 0 and below .*, not '010'"),
         ("seed: 1:30", "seed must be an integer of at least 0 and below .*, not '1:30'"),
@@ -200,3 +201,25 @@ def test_vectors_are_found_from_anywhere(script, files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     again = script("train", "--config", tmp_path / "run" / "config.yaml", "--out", tmp_path / "two")
     assert again.code == 0, again.err
+
+
+def test_yes_and_no_are_no_truth_values(script, tmp_path):
+    """YAML reads no as false."""
+    data = tmp_path / "a.csv"
+    data.write_text("a,x\nb,y\n" * 10)
+    config = tmp_path / "c.yaml"
+    config.write_text(f"train: {data}\nheader: no\nepochs: 1\n")
+    result = script("train", "--config", config, "--out", tmp_path / "r")
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("option", ["--train", "--test", "--boost", "--model-args"])
+def test_an_option_without_a_value_is_told(script, option):
+    """An empty variable or glob must not train on something else."""
+    for more in ([], ["--epochs", "1"]):
+        assert f"{option} is given without a value" in told(script("train", option, *more))
+
+
+def test_an_empty_file_is_no_configuration(script, tmp_path):
+    (tmp_path / "c.yaml").write_text("")
+    assert "c.yaml is empty" in told(script("train", "--config", tmp_path / "c.yaml"))

@@ -1,5 +1,6 @@
 """A training that ends in any way goes on as if nothing had been, and says what it cannot do."""
 
+import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -253,8 +254,9 @@ def test_changed_documents_are_named(labelled, tmp_path):
         with pytest.raises(UserError, match=told) as error:
             train_classifier(load_dataset(given), out=out, resume=True, **RUN)
         assert "{" not in str(error.value)
-    changed = {**sources, "test": labelled(61, 1)}  # is read at the end, as it is then
-    train_classifier(load_dataset(changed), out=out, resume=True, **RUN)
+    changed = load_dataset({**sources, "test": labelled(61, 1)})
+    with pytest.raises(UserError, match="finished, and was measured on other test documents"):
+        train_classifier(changed, out=out, resume=True, **RUN)
 
 
 def test_another_vocabulary_is_another_run(dataset, labelled, tmp_path):
@@ -464,3 +466,33 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(dataset, tmp_
         kept(dataset, path, batch_size=16, checkpoint_every=4)
     assert torch.load(path, weights_only=True)["state"]["step"] == 8
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    """Resuming it again and again neither changes its figures nor lets its log grow."""
+    train = [(str(i % 2), f"word{i % 2} text {i}") for i in range(40)]
+    test = [("0", "word0"), ("1", "word1")]
+    out = tmp_path / "run"
+    settings = {"model": "fasttext", "model_settings": SMALL["fasttext"], "out": out, "epochs": 2, "progress": False}  # fmt: skip
+    _, record = train_classifier(load_dataset({"train": train, "test": test}), **settings)
+    files = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    classifier, again = train_classifier(
+        load_dataset({"train": train, "test": test}), resume=True, **settings
+    )
+    assert again["test"] == json.loads(json.dumps(record["test"]))
+    assert classifier.predict(["word0"]) == ["0"] or classifier.predict(["word0"]) == ["1"]
+    assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == files
+    for other in ([("0", "other"), ("1", "words")], None):
+        sources = {"train": train} if other is None else {"train": train, "test": other}
+        with pytest.raises(UserError, match="finished, and was measured on other test documents"):
+            train_classifier(load_dataset(sources), resume=True, **settings)
+    dataset = load_dataset({"train": train, "test": test})
+    with pytest.raises(UserError, match=r"lr=0\.001, now it is 0\.5"):
+        train_classifier(dataset, resume=True, lr=0.5, **settings)
+
+
+def test_resuming_nothing_leaves_nothing(tmp_path):
+    dataset = load_dataset({"train": [(str(i % 2), f"text {i}") for i in range(40)]})
+    with pytest.raises(UserError, match=r"checkpoint\.pt does not exist: there is nothing to res"):
+        train_classifier(dataset, "fasttext", out=tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from dlnotes.arguments import Settings, check, check_names, fields_of, hints_of
+from dlnotes.arguments import OneOf, Settings, check, check_names, fields_of, hints_of
 from dlnotes.cli import expanded
 from dlnotes.errors import UserError
 from dlnotes.files import write_text
@@ -168,7 +168,7 @@ def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> lis
 def _typed(hint: Any, value: Any) -> Any:
     """A value of YAML as the option has it: paths, numbers such as 1e-3, numbers of columns."""
     kinds = _kinds(hint)
-    if isinstance(value, bool) and str in kinds and bool not in kinds:
+    if isinstance(value, bool) and "yes" in _names(hint):
         value = "yes" if value else "no"  # which YAML takes for truth values
     if typing.get_origin(hint) is tuple and not isinstance(value, list):
         value = [value]  # one file where there may be several
@@ -184,6 +184,12 @@ def _typed(hint: Any, value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and str in kinds:
         return str(value)
     return value
+
+
+def _names(hint: Any) -> set[str]:
+    """The names that an annotation allows."""
+    names = set(hint.names) if isinstance(hint, OneOf) else set()
+    return names.union(*map(_names, typing.get_args(hint)))
 
 
 def _kinds(hint: Any) -> set[Any]:

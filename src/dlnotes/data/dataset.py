@@ -218,8 +218,8 @@ def load_dataset(
     built = vocabulary_of(train_part)
     if len(built) == len(SPECIALS) + len(MARKS.get(tokenizer, ())):
         warnings.warn(
-            f"{texts.name}: the vocabulary is empty, for no token occurs {reading.min_freq:,} times "
-            "(--min-freq)",
+            f"{texts.name}: no token occurs {reading.min_freq:,} times (--min-freq), so the "
+            "vocabulary is empty",
             stacklevel=3,
         )
     view = partial(

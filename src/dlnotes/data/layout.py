@@ -197,8 +197,8 @@ def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
     """The separator of a CSV file, by its first records.
 
     It is the one by which the first record holds the wanted names, else by which all records have
-    the same number of fields, at least two; of several the one with the fewest labels, or the first
-    of comma, semicolon, tab and pipe.
+    the same number of fields, at least two; of several the one with the fewest labels, or with
+    labels that no other separates, or the first of comma, semicolon, tab and pipe.
 
     Args:
         columns: What is wanted.
@@ -211,11 +211,16 @@ def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
             return separator
     label = int(columns.label) if columns.label and _is_number(columns.label) else 0
     labels = {
-        separator: len({record[label] for record in records})
+        separator: {record[label] for record in records}
         for separator, records in tables.items()
         if records and {*map(len, records)} == {len(records[0])} and len(records[0]) > max(1, label)
     }
-    return min(labels, key=lambda separator: labels[separator], default=",")
+
+    def unlikely(separator: str) -> tuple[int, bool]:
+        others = labels.keys() - {separator}
+        return len(labels[separator]), any(o in name for o in others for name in labels[separator])
+
+    return min(labels, key=unlikely, default=",")
 
 
 def names_columns(columns: Columns, line: str) -> str | None:

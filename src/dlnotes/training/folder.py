@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -104,7 +105,8 @@ def check_no_run(folder: Path) -> None:
     Raises:
         UserError: It is a run's.
     """
-    if any((folder / name).exists() for name in (CLASSIFIER, TRANSLATOR, METRICS, CHECKPOINT)):
+    names = (CLASSIFIER, TRANSLATOR, METRICS, CHECKPOINT)
+    if any(os.path.exists(folder / name) for name in names):  # noqa: PTH110 -- never raises
         raise UserError(f"{folder} holds a run: save to another folder")
 
 

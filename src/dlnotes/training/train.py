@@ -152,13 +152,16 @@ def _finished(
     test = dataset.test_fingerprint()
     if "test" not in record and test is not None:
         return None
-    check_same_settings(out / METRICS, record["settings"], settings)
+    counts = {"train": len(dataset.train), "dev": len(dataset.dev)}
+    before = record.get("documents", {})
+    check_same_settings(out / METRICS, record["settings"], settings, documents=(before, counts))
     if record["data"].get("test") != test:
         raise UserError(
             f"{out} is finished, and was measured on other test documents: measure it with dlnotes "
             "evaluate, or give another --out"
         )
-    classifier = TextClassifier.load(out)
+    with torch.random.fork_rng(()):
+        classifier = TextClassifier.load(out)
     assert isinstance(classifier, TextClassifier)
     return classifier, record
 
