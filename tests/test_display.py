@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from dlnotes import cli
-from dlnotes.display import TYPEWRITER, console, printable
+from dlnotes.display import ASCII_FALLBACK, console, printable
 from dlnotes.errors import UserError
 
 
@@ -72,7 +72,7 @@ def test_lines_into_a_pipe_are_not_cut(monkeypatch):
 
 def test_an_ascii_terminal_gets_likenesses():
     text = "a → b … 0.1–0.2 −1 2 × 3 ü 体"
-    shown = text.encode("ascii", TYPEWRITER).decode()
+    shown = text.encode("ascii", ASCII_FALLBACK).decode()
     assert shown == r"a -> b ... 0.1-0.2 -1 2 x 3 \xfc \u4f53"
 
 

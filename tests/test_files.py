@@ -86,10 +86,10 @@ def test_pipes_devices_and_folders_are_left_alone(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(UserError, match=f"cannot write .*{name}: it is there and is no file"):
+        with pytest.raises(UserError, match=f"cannot write .*{name}: it is there and is not a file"):
             write(tmp_path / name)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
-    with pytest.raises(UserError, match="/dev/null: it is there and is no file"):
+    with pytest.raises(UserError, match="/dev/null: it is there and is not a file"):
         write(Path("/dev/null"))
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
@@ -143,7 +143,7 @@ def test_another_name_of_the_file_keeps_the_old_content(tmp_path):
 def test_a_link_to_a_folder_is_told(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
-    with pytest.raises(UserError, match="link: it is there and is no file"):
+    with pytest.raises(UserError, match="link: it is there and is not a file"):
         write(tmp_path / "link")
 
 

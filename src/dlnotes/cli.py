@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from dlnotes.display import TYPEWRITER, printable
+from dlnotes.display import ASCII_FALLBACK, printable
 from dlnotes.errors import Terminated, UserError
 
 if TYPE_CHECKING:
@@ -128,14 +128,14 @@ def expanded(path: str | Path) -> Path:
 def endings() -> Iterator[None]:
     """Run a program so that it ends in an exit code and at most one line, never in a traceback.
 
-    A `UserError`, or an error of the system such as a full disk, ends with code 2; Ctrl-C with 130
-    and SIGTERM with 143; a reader that goes away (``… | head``) is no error. A standard output or
-    error stream that is closed is the null device. Warnings are a line each.
+    A `UserError`, or an error of the system such as a full disk, ends with code 2; Ctrl-C with 130,
+    SIGTERM with 143 and SIGHUP with 129; a reader that goes away (``… | head``) is no error. A
+    standard output or error stream that is closed is the null device. Warnings are a line each.
     """
     _fill_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
-            stream.reconfigure(errors=TYPEWRITER)
+            stream.reconfigure(errors=ASCII_FALLBACK)
     code: str | int | None = 0
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = lambda message, *_: say(f"warning: {message}")
@@ -169,8 +169,7 @@ def endings() -> Iterator[None]:
 
 
 def _code(stop: KeyboardInterrupt) -> int:
-    number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-    return 128 + number
+    return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 def say(line: str) -> None:
@@ -195,14 +194,14 @@ def _fill_streams() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, so that half-written files are removed.
+    """Let SIGTERM and SIGHUP raise `Terminated`, so that half-written files are removed.
 
-    And let a thread that fails to write, such as TensorBoard's, print no traceback: who waits for
+    A signal that is ignored (nohup) or that somebody handles stays as it is. And let a thread that fails to write, such as TensorBoard's, print no traceback: who waits for
     it gets its error.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Terminated(number)
 
     def quiet(failed: threading.ExceptHookArgs) -> None:
         if not isinstance(failed.exc_value, OSError):
@@ -210,19 +209,20 @@ def _terminable() -> Iterator[None]:
 
     hook, threading.excepthook = threading.excepthook, quiet
     main = threading.current_thread() is threading.main_thread()
-    own = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if own:
-        signal.signal(signal.SIGTERM, stop)
+    signals = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has no hang-up
+    own = [n for n in signals if n and main and signal.getsignal(n) is signal.SIG_DFL]
+    for number in own:
+        signal.signal(number, stop)
     try:
         yield
     finally:
         threading.excepthook = hook
-        if own:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
-def told_how_to_go_on(out: Path) -> Iterator[None]:
+def resume_hint(out: Path) -> Iterator[None]:
     """Print the command that goes on with a training that a signal interrupts.
 
     Args:

@@ -37,7 +37,7 @@ def check_output(path: Path) -> None:
     """
     if path.exists():
         if not path.is_file():
-            raise UserError(f"cannot write {path}: it is there and is no file")
+            raise UserError(f"cannot write {path}: it is there and is not a file")
         for number, stream in ((1, "output"), (2, "error")):
             # To replace this file would lose what is printed.
             if _is_open(path, number):
@@ -69,7 +69,7 @@ def make_folder(path: Path) -> None:
     """
     try:
         if path.exists() and not path.is_dir():
-            raise UserError(f"cannot write to {path}: it is no folder; give another --out")
+            raise UserError(f"cannot write to {path}: it is not a folder; give another --out")
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
@@ -375,7 +375,7 @@ def check_regular(path: Path) -> None:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{str(path)!r} is no path: {error}") from error
+        raise UserError(f"{str(path)!r} is not a path: {error}") from error
     if not stat.S_ISREG(mode):
         kind = "Is a directory" if stat.S_ISDIR(mode) else "it is a pipe or a device"
         raise UserError(f"{path} cannot be read: {kind}")

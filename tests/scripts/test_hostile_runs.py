@@ -167,4 +167,4 @@ def test_the_terminal_obeys_no_record(script, runs):
         assert found.code == 0, found.err
         assert not {"\x1b", "\u202e", "\x07"} & set(found.out)
     assert r"\x1b[2J\nevil" in both[0].out
-    assert r"od\x1bd: metrics.json is no record" in both[0].out
+    assert r"od\x1bd: metrics.json is not a record" in both[0].out

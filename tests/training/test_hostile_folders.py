@@ -118,7 +118,7 @@ FIELDS = {
     "enormous beyond memory": ({"hyper_parameters": {"maps": 2**31 - 1, "embedding_dim": 2**31 - 1}}, "model.safetensors is damaged or foreign: a textcnn .* is too large to make$"),
     "enormous beyond integers": ({"hyper_parameters": {"maps": 10**30}}, r"config.json: textcnn: maps must be below 2\*\*31, not 10*$"),
     "enormous beyond integers inside": ({"hyper_parameters": {"widths": [2, 10**30]}}, r"config.json: textcnn: widths must be below 2\*\*31, not 10*$"),
-    "many layers": ({"hyper_parameters": {"widths": [2] * 10**5}}, "foreign: its model has fewer layers than"),
+    "many layers": ({"hyper_parameters": {"widths": [2] * 10**5}}, "foreign: it has weights for fewer layers than"),
 }  # fmt: skip
 
 
@@ -339,8 +339,8 @@ WEIGHT_FILES = {
     "another shape": (changed(lambda w: w.update({"output.bias": torch.ones(3, 1)})), r"output.bias has the shape \[3, 1\], but \[3\]"),
     "doubles": (changed(lambda w: w.update({"output.bias": torch.ones(3).double()})), "output.bias is of torch.float64, not of torch.float32"),
     "integers": (changed(lambda w: w.update({"output.bias": torch.ones(3).long()})), "output.bias is of torch.int64"),
-    "NaN": (set_to(float("nan")), "model.safetensors is of no use: output.bias holds NaN; train"),
-    "infinity": (set_to(float("inf")), "model.safetensors is of no use: output.bias holds an inf"),
+    "NaN": (set_to(float("nan")), "model.safetensors cannot be used: output.bias holds NaN; train"),
+    "infinity": (set_to(float("inf")), "model.safetensors cannot be used: output.bias holds an inf"),
     "nothing in it": (lambda p: save_file({}, p), "is damaged or foreign: .* is missing"),
 }  # fmt: skip
 

@@ -152,7 +152,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(dataset, tmp_path, 
     tensors = saved[part]["state"][0]["m"] if part == "optimizer" else saved[part]["output.bias"]
     tensors[0] = NAN
     torch.save(saved, path)
-    with pytest.raises(UserError, match=r"NaN before the first update: .*checkpoint.pt is of no use"):  # fmt: skip
+    with pytest.raises(UserError, match=r"NaN before the first update: .*checkpoint.pt cannot be used"):  # fmt: skip
         run(dataset, make(dataset), checkpoint=path, resume=True)
 
 
@@ -298,7 +298,7 @@ def test_a_classifier_that_is_not_finite_is_neither_written_nor_read(dataset, tm
     weights = load_file(path)
     weights["output.bias"][0] = INF
     save_file(weights, path)
-    with pytest.raises(UserError, match=r"model\.safetensors is of no use: output\.bias holds an infinity"):  # fmt: skip
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be used: output\.bias holds an infinity"):  # fmt: skip
         TextClassifier.load(tmp_path / "good")
 
 

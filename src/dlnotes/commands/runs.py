@@ -92,7 +92,7 @@ def main(
         raise UserError(f"--sort must be one of {', '.join(FIELDS)}, not {sort!r}")
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder} is no folder; give a folder of runs, or run folders")
+            raise UserError(f"{folder} is not a folder; give a folder of runs, or run folders")
     if json:
         check_output(json)
         check_not_of_a_run(json=json)
@@ -100,7 +100,7 @@ def main(
     if len(folders) > 1 and any(are_runs):
         if not all(are_runs):
             other = folders[are_runs.index(False)]
-            raise UserError(f"{other} is no run folder; to compare, give run folders alone")
+            raise UserError(f"{other} is not a run folder; to compare, give run folders alone")
         rows = [look(folder, str(folder)) for folder in folders]
     else:
         one = len(folders) == 1
@@ -175,7 +175,7 @@ def look(run: Path, name: str) -> Row:
         return row
     settings = _get(record, "settings", dict)
     if settings is None:
-        row.problem = f"{METRICS} is no record of a training: it has no settings"
+        row.problem = f"{METRICS} is not a record of a training: it has no settings"
         return row
     row.settings = settings
     row.model = _get(settings, "model", str)

@@ -47,14 +47,14 @@ def _drawing(
 
     @functools.wraps(draw)
     def drawn(self: Board, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if self._has_ended():
+        if self._broken:
             return
         try:
             if not self._folder.is_dir():  # the writer would make it again
                 raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(self._folder))
             draw(self, *args, **kwargs)
         except Exception as error:
-            if self._has_ended():  # told by what this one consists of
+            if self._broken:  # already reported by a nested call
                 return
             # The writer, or the attempt to make it, would raise it at every call.
             self._broken = isinstance(error, OSError) or "_writer" not in vars(self)
@@ -88,9 +88,6 @@ class Board:
     def resume(self, step: int) -> None:
         """Go on after `step`, before anything is logged: what was logged beyond it is hidden."""
         self._purge_step = step + 1
-
-    def _has_ended(self) -> bool:
-        return self._broken
 
     @_drawing
     def flush(self) -> None:

@@ -653,7 +653,7 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
 def _finite(measured: Metrics) -> Metrics:
     if not math.isfinite(measured.loss):
         raise UserError(
-            "the loss is infinite, since some scores are further apart than numbers reach: the "
+            "the loss is infinite, since some scores overflow float32: the "
             "training has diverged; train again with a lower --lr"
         )
     return measured

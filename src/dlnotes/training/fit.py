@@ -184,7 +184,8 @@ def fit(
             or a weight exceeds 1.8e19; a checkpoint that does not fit or cannot be written; not
             enough memory; bad arguments. No checkpoint is written then: the one before stays as it
             is.
-        Interrupted: SIGINT or SIGTERM came; the checkpoint, if there is one, was written first.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; the checkpoint, if there is one, was written
+            first.
     """
     if not isinstance(objective, Objective):
         raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
@@ -435,7 +436,7 @@ class _Loop:
             found = "the best epoch's weights hold NaN"
         if found:
             whose = (
-                f"{self.checkpoint} is of no use: train again without --resume"
+                f"{self.checkpoint} cannot be used: train again without --resume"
                 if resumed
                 else "look at what the model was made from, such as --vectors"
             )
@@ -535,14 +536,14 @@ def _signals() -> Iterator[Callable[[], int]]:
     instead.
 
     Raises:
-        Interrupted: In the end, one came that nobody has asked for.
+        Interrupted: A signal arrived that the loop had not acted on.
     """
     came: list[int] = []
     old: dict[signal.Signals, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         if came:
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
         came.append(number)
 
     numbers = [signal.SIGINT, signal.SIGTERM]

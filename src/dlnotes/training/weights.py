@@ -26,10 +26,6 @@ class _MismatchError(Exception):
     """The weights are of another model than the one that is described."""
 
 
-# KeyError: safetensors knows more data types than torch.
-_REFUSED = (_MismatchError, SafetensorError, OSError, KeyError)
-
-
 class _HasModel(Protocol):
     model: nn.Module
 
@@ -114,16 +110,20 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
         OSError,
         RuntimeError,
         OverflowError,
-        KeyError,
+        KeyError,  # safetensors knows more data types than torch
     ) as error:
         problem = " ".join(str(error).split())[:300]
         raise UserError(f"{path} is damaged or foreign: {problem}") from error
     made = make()
     made.model.load_state_dict(weights)
     if found := defect(made.model):
-        raise UserError(f"{path} is of no use: {found}; train again")
+        raise UserError(f"{path} cannot be used: {found}; train again")
     made.model.eval()
     return made
+
+
+# Functions that set weights in place when a layer is made.
+_SETTERS = ("uniform_", "normal_", "zero_", "fill_", "copy_", "constant_", "kaiming_uniform_")
 
 
 class _Sketching(TorchFunctionMode):
@@ -146,11 +146,8 @@ class _Sketching(TorchFunctionMode):
         if isinstance(result, Tensor):  # nothing may stop what turns gradients off and on again
             self.left -= 1
             if self.left < 0:
-                raise _MismatchError("its model has fewer layers than the one that is described")
+                raise _MismatchError("it has weights for fewer layers than config.json describes")
         return result
-
-
-_SETTERS = ("uniform_", "normal_", "zero_", "fill_", "copy_", "constant_", "kaiming_uniform_")
 
 
 def _sketch(make: Callable[[], _HasModel], what: str) -> dict[str, Tensor]:
