@@ -86,7 +86,9 @@ def test_pipes_devices_and_folders_are_left_alone(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(UserError, match=f"cannot write .*{name}: it is there and is not a file"):
+        with pytest.raises(
+            UserError, match=f"cannot write .*{name}: it is there and is not a file"
+        ):
             write(tmp_path / name)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     with pytest.raises(UserError, match="/dev/null: it is there and is not a file"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from dlnotes.display import ASCII_FALLBACK, printable
+from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def endings() -> Iterator[None]:
             stream.reconfigure(errors=ASCII_FALLBACK)
     code: str | int | None = 0
     with warnings.catch_warnings(), _terminable():
-        warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+        warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
         try:
             try:
                 yield
@@ -147,19 +147,19 @@ def endings() -> Iterator[None]:
             sys.stdout.flush()
         except UserError as error:
             code = 2
-            say(f"error: {error}")
+            tell(f"error: {error}")
         except KeyboardInterrupt as stop:
             code = _code(stop)
-            say("Stopped.")
+            tell("Stopped.")
         except BrokenPipeError:
             drop_output()
         except OSError as error:  # a full disk, say
             code = 2
             drop_output()
-            say(f"error: {error}")
+            tell(f"error: {error}")
         except MemoryError as error:
             code = 2
-            say(f"error: not enough memory: {error or 'more was asked for than there is'}")
+            tell(f"error: not enough memory: {error or 'more was asked for than there is'}")
     try:
         sys.stderr.flush()
     except OSError:
@@ -170,14 +170,6 @@ def endings() -> Iterator[None]:
 
 def _code(stop: KeyboardInterrupt) -> int:
     return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
-
-
-def say(line: str) -> None:
-    """Print a line on standard error, if that can be written to."""
-    try:
-        print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
-    except OSError:
-        drop_output(sys.stderr)
 
 
 def _fill_streams() -> None:
@@ -196,8 +188,8 @@ def _fill_streams() -> None:
 def _terminable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise `Terminated`, so that half-written files are removed.
 
-    A signal that is ignored (nohup) or that somebody handles stays as it is. And let a thread that fails to write, such as TensorBoard's, print no traceback: who waits for
-    it gets its error.
+    A signal that is ignored (nohup) or that has a handler already is left alone. And let a thread
+    that fails to write, such as TensorBoard's, print no traceback: who waits for it gets its error.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -209,7 +201,9 @@ def _terminable() -> Iterator[None]:
 
     hook, threading.excepthook = threading.excepthook, quiet
     main = threading.current_thread() is threading.main_thread()
-    signals = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has no hang-up
+    signals = [
+        getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")
+    ]  # Windows has no hang-up
     own = [n for n in signals if n and main and signal.getsignal(n) is signal.SIG_DFL]
     for number in own:
         signal.signal(number, stop)
@@ -236,7 +230,7 @@ def resume_hint(out: Path) -> Iterator[None]:
     except (Interrupted, KeyboardInterrupt) as stop:
         code = _code(stop) if isinstance(stop, KeyboardInterrupt) else 128 + stop.number
         if not (out / CHECKPOINT).exists():
-            say("Stopped before the first checkpoint: nothing is kept.")
+            tell("Stopped before the first checkpoint: nothing is kept.")
             sys.exit(code)
         done = "Stopped and saved." if isinstance(stop, Interrupted) else "Stopped."
         again = same_command("--resume")
@@ -290,10 +284,8 @@ def lines(file: Path | None) -> Iterator[str]:
         UserError: The file cannot be read, or a line is not UTF-8.
     """
     name = str(file) if file else "standard input"
-    if file is None and sys.stdin is None:
-        raise UserError("there is no standard input; give texts or --file FILE")
     try:
-        stream = file.open("rb") if file else sys.stdin.buffer
+        stream = file.open("rb") if file else _standard_input()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
     with stream:
@@ -314,12 +306,11 @@ def lines_at_once() -> Iterator[list[str]]:
         UserError: There is no standard input, it cannot be read, or a line is not UTF-8 (told when
             the lines before it have been handed out).
     """
-    if sys.stdin is None:
-        raise UserError("there is no standard input; give texts or --file FILE")
-    if sys.stdin.buffer.isatty():
+    stream = _standard_input()
+    if stream.isatty():
         print("A text per line, please; Ctrl-D ends.", file=sys.stderr)
     done, begun = 0, bytearray()  # lines before, and the bytes of one that is not complete
-    while chunk := _read_some():
+    while chunk := _read_some(stream):
         begun += chunk
         if b"\n" in chunk:
             *whole, rest = bytes(begun).split(b"\n")
@@ -330,9 +321,15 @@ def lines_at_once() -> Iterator[list[str]]:
         yield from _decoded([bytes(begun)], done)
 
 
-def _read_some() -> bytes:
+def _standard_input() -> io.BufferedReader:
+    if sys.stdin is None:
+        raise UserError("there is no standard input; give texts or --file FILE")
+    return cast(io.BufferedReader, sys.stdin.buffer)
+
+
+def _read_some(stream: io.BufferedReader) -> bytes:
     try:
-        return cast(io.BufferedReader, sys.stdin.buffer).read1(1 << 20)
+        return stream.read1(1 << 20)
     except OSError as error:
         raise UserError(f"standard input cannot be read: {error.strerror}") from error
 

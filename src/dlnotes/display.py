@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +50,18 @@ def _likeness(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(ASCII_FALLBACK, _likeness)
+
+
+def tell(line: str, *, shown: bool = True) -> None:
+    """Print a line on standard error, if it can be written.
+
+    Args:
+        line: What to print; line breaks become spaces.
+        shown: False prints nothing.
+    """
+    with suppress(OSError):
+        if shown:
+            print(printable(" ".join(line.split())), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:

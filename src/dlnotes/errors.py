@@ -29,7 +29,9 @@ class Terminated(KeyboardInterrupt):
 
 # What torch says on a CPU, on CUDA and on MPS, with the size where it has one.
 _SIZE = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[kmgt]i?b)", re.IGNORECASE)
-_OVERFLOW = re.compile(r"size calculation overflowed|integer multiplication overflow", re.IGNORECASE)
+_OVERFLOW = re.compile(
+    r"size calculation overflowed|integer multiplication overflow", re.IGNORECASE
+)
 _REFUSED = re.compile(
     r"allocate memory|not enough memory|out of memory|status_alloc_failed", re.IGNORECASE
 )

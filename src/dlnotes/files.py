@@ -61,21 +61,27 @@ def _is_open(path: Path, number: int) -> bool:
         return False
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder that a program writes to, with those above it.
+def make_folder(path: Path, advice: str = "; give another --out") -> None:
+    """Make a folder to write to, with those above it.
+
+    Args:
+        path: The folder.
+        advice: What the messages end with.
 
     Raises:
         UserError: It cannot be made or written to.
     """
     try:
         if path.exists() and not path.is_dir():
-            raise UserError(f"cannot write to {path}: it is not a folder; give another --out")
+            raise UserError(f"cannot write to {path}: it is not a folder{advice}")
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may be faster
     except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
+        raise UserError(f"cannot write to {path}: {error.strerror}{advice}") from error
+    except ValueError as error:  # a NUL, say
+        raise UserError(f"cannot write to {str(path)!r}: {error}{advice}") from error
 
 
 def check_different(**paths: Path | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,9 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, write_atomically
+from dlnotes.training.folder import WEIGHTS
 from dlnotes.training.sound import defect
 
-WEIGHTS = "model.safetensors"
 _BELONGS_TO = "belongs_to"
 
 
@@ -33,9 +33,17 @@ class _HasModel(Protocol):
 _Made = TypeVar("_Made", bound=_HasModel)
 
 
-def digest_of(*parts: Any) -> str:
-    """SHA-256 of what JSON can hold, whatever the order of the names in it."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def digest_of(config: Mapping[str, Any], fields: Iterable[str], *parts: Any) -> str:
+    """SHA-256 of what belongs to the weights in a folder, whatever the order of names.
+
+    Args:
+        config: What `CONFIG` holds. Other fields than those named do not count, so that a later
+            version may add some.
+        fields: Names of the fields that are used, beside the format.
+        parts: What the other files hold, as JSON can hold it.
+    """
+    used = {name: config[name] for name in ("format", *fields)}
+    return hashlib.sha256(json.dumps((used, *parts), sort_keys=True).encode()).hexdigest()
 
 
 def save_weights(model: nn.Module, folder: Path, belongs_to: str | None = None) -> None:
