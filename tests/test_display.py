@@ -78,7 +78,6 @@ def test_an_ascii_terminal_gets_likenesses():
 
 TABLE = """
 from dlnotes import cli
-from dlnotes import cli
 from dlnotes.display import console
 from rich.table import Table
 

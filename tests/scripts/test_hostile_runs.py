@@ -13,6 +13,7 @@ from test_bad_input import told
 
 from dlnotes.errors import UserError
 from dlnotes.training.ensemble import load_members
+from editing import edited
 
 OLD = Path(__file__).parent / "old_runs"
 DATA = OLD / "data"
@@ -23,10 +24,6 @@ def runs(tmp_path):
     for name in ("fasttext", "textcnn", "ensemble", "translator"):
         shutil.copytree(OLD / name, tmp_path / name)
     return tmp_path
-
-
-def edited(path, **fields):
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def hollow(folder):

@@ -27,6 +27,7 @@ from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST, defect
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
+from measured import measured
 from small import SMALL, fitted, make
 
 NAN, INF = float("nan"), float("inf")
@@ -413,7 +414,7 @@ def test_nothing_drawn_ends_a_training(dataset, tmp_path):
 def test_a_label_or_a_word_with_dollar_signs_is_drawn(tmp_path):
     name = r"$\nonsense{$"
     for figure in (
-        confusion_figure(np.array([0, 1]), np.array([1, 1]), [name, "pos"]),
+        confusion_figure(measured([0, 1], [1, 1], 2), [name, "pos"]),
         attention_figure(Explanation(name, 0.5, [name, "$5"], {"word": [0.1, 0.9]})),
     ):
         figure.savefig(tmp_path / "figure.png")
