@@ -283,17 +283,15 @@ def lines(file: Path | None) -> Iterator[str]:
     Raises:
         UserError: The file cannot be read, or a line is not UTF-8.
     """
-    name = str(file) if file else "standard input"
-    try:
-        stream = file.open("rb") if file else _standard_input()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    with stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield line.decode().rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{name}:{number}: not UTF-8; convert it first") from error
+    if file is None:
+        for texts in lines_at_once():
+            yield from texts
+        return
+    from dlnotes.data.streams import text_blocks  # needless in most commands
+
+    for _, block in text_blocks(file, block_bytes=1 << 16):
+        for line in block.removesuffix("\n").split("\n"):
+            yield line.removesuffix("\r")
 
 
 def lines_at_once() -> Iterator[list[str]]:
@@ -306,7 +304,9 @@ def lines_at_once() -> Iterator[list[str]]:
         UserError: There is no standard input, it cannot be read, or a line is not UTF-8 (told when
             the lines before it have been handed out).
     """
-    stream = _standard_input()
+    if sys.stdin is None:
+        raise UserError("there is no standard input; give texts or --file FILE")
+    stream = cast(io.BufferedReader, sys.stdin.buffer)
     if stream.isatty():
         print("A text per line, please; Ctrl-D ends.", file=sys.stderr)
     done, begun = 0, bytearray()  # lines before, and the bytes of one that is not complete
@@ -319,12 +319,6 @@ def lines_at_once() -> Iterator[list[str]]:
             done += len(whole)
     if begun:
         yield from _decoded([bytes(begun)], done)
-
-
-def _standard_input() -> io.BufferedReader:
-    if sys.stdin is None:
-        raise UserError("there is no standard input; give texts or --file FILE")
-    return cast(io.BufferedReader, sys.stdin.buffer)
 
 
 def _read_some(stream: io.BufferedReader) -> bytes:

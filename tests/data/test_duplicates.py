@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from dlnotes.data.dataset import load_dataset
-from dlnotes.data.duplicates import find
+from dlnotes.data.duplicates import find_duplicates
 from dlnotes.data.tokenized import tokenize
 
 TRAIN = [
@@ -30,7 +30,7 @@ def part(pairs):
 
 
 def test_what_is_counted_and_listed():
-    found = find({"train": part(TRAIN), "dev": part(DEV), "test": part(TEST)})
+    found = find_duplicates({"train": part(TRAIN), "dev": part(DEV), "test": part(TEST)})
     assert found.shared == {"dev": 1, "test": 2}
     assert found.contradictory == 1
     assert found.table().select("group", "problem", "split", "label", "text").rows() == [
@@ -46,7 +46,7 @@ def test_what_is_counted_and_listed():
         "dev documents that an earlier split has: 1; test documents that an earlier split has: 2; "
         "texts with different labels: 1"
     )
-    nothing = find({"train": part(TRAIN[2:5]), "dev": part([("a", "x")])})
+    nothing = find_duplicates({"train": part(TRAIN[2:5]), "dev": part([("a", "x")])})
     assert (nothing.summary(), nothing.table().height) == ("", 0)
 
 
@@ -55,7 +55,9 @@ def test_equal_documents_are_found_among_many_and_no_others():
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcd"), rng.integers(1, 9))) for _ in range(70_000)]
     train, dev = texts[:66_000], texts[66_000:]
-    found = find({"train": part([("x", t) for t in train]), "dev": part([("x", t) for t in dev])})
+    found = find_duplicates(
+        {"train": part([("x", t) for t in train]), "dev": part([("x", t) for t in dev])}
+    )
     assert found.shared["dev"] == sum(text in set(train) for text in dev)
 
 

@@ -70,11 +70,6 @@ def test_a_limit_is_a_number(max_tokens):
         Documents(tokenize_texts(["a"], "words"), Vocabulary(WORDS), None, max_tokens=max_tokens)
 
 
-def test_a_limit_beyond_64_bits_is_none():
-    texts = tokenize_texts(["a b"], "words")
-    assert Documents(texts, Vocabulary(WORDS), None, max_tokens=10**30).lengths.tolist() == [2]
-
-
 def test_files(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     Vocabulary(WORDS).save("~/words.txt")

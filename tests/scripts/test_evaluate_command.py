@@ -178,3 +178,15 @@ def test_mistakes(script, run, tmp_path):
     assert "there is no folder" in told(script("evaluate", run, *test, "--errors", tmp_path / "n" / "x.csv"))  # fmt: skip
     assert "device must be auto" in told(script("evaluate", run, *test, "--device", "tpu"))
     assert "is not a trained classifier" in told(script("evaluate", tmp_path / "no", *test))
+
+
+def test_misclassified_documents_of_several_files_are_named_by_file(script, run, tmp_path):
+    files = [tmp_path / name for name in ("a.tsv", "b.tsv")]
+    for file in files:
+        file.write_text((DATA / "test.tsv").read_text())
+    out = tmp_path / "wrong.csv"
+    assert script("evaluate", run, "--test", *files, "--errors", out).code == 0
+    with out.open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert {row["file"] for row in rows} == set(map(str, files))
+    assert len({(row["file"], row["line"]) for row in rows}) == len(rows) > 1

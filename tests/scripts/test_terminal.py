@@ -177,7 +177,7 @@ def test_a_path_in_brackets_is_shown(tmp_path, monkeypatch, capsys):
     record |= {"dev": {"accuracy": 0.5}}
     monkeypatch.setattr(ensemble, "load_members", lambda *_, **__: [])
     monkeypatch.setattr(ensemble, "make_ensemble", lambda *_, **__: (None, record))
-    ensemble.main((tmp_path,), out=tmp_path / "out", train=tmp_path / "x")
+    ensemble.main((tmp_path,), out=tmp_path / "out", train=(tmp_path / "x",))
     assert "runs/[red]x" in capsys.readouterr().out
 
 

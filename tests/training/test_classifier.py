@@ -4,12 +4,14 @@ import json
 import os
 import re
 import signal
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.optim import Adam
@@ -275,3 +277,17 @@ def test_a_hierarchical_output_gets_its_tree_from_the_training_labels(dataset, t
     texts = ["the goal of the match", ""]
     loaded = TextClassifier.load(out)
     assert torch.equal(loaded.probabilities(texts), classifier.probabilities(texts))
+
+
+def test_texts_that_are_cut_without_having_been_asked_for_it_are_told():
+    labels = ["a", "b"]
+    words = Vocabulary(["<pad>", "<unk>", "w"])
+    long = "w " * 20_001
+    for max_tokens, told in ((20_000, True), (10, False), (None, False)):
+        made = TextClassifier.create("fasttext", {}, words, labels, max_tokens=max_tokens)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made.predict([long])
+        assert [str(each.message) for each in caught] == [
+            "texts of more than 20,000 tokens are cut there"
+        ] * told

@@ -128,7 +128,7 @@ def test_labels_are_drawn_the_worst_first(tmp_path):
     log.Reload()
     (event,) = log.Tensors("dev/labels/text_summary")
     rows = event.tensor_proto.string_val[0].decode().splitlines()[2:]
-    assert rows == ["| bad | 0.000 | 0 | 1 | 2 |", "| good | 1.000 | 2 | 0 | 0 |"]
+    assert rows == ["| &#98;ad | 0.000 | 0 | 1 | 2 |", "| &#103;ood | 1.000 | 2 | 0 | 0 |"]
 
 
 def test_an_objective_moves_its_weights():

@@ -298,7 +298,7 @@ def test_how_many_labels(classifier):
         for call in (partial(classifier.classify, ["goal"]), partial(classifier.best, ["goal"])):
             with pytest.raises(UserError, match=r"^top_k must be .*at least 1, not"):
                 call(top_k=top_k)
-    assert len(classifier.classify(["goal"], top_k=10**30)[0]["top"]) == 3
+    assert len(classifier.classify(["goal"], top_k=10**9)[0]["top"]) == 3
 
 
 DEVICES = ["nonsense", "cuda:x", "", 3, None, torch.device("cuda:99")]
@@ -320,7 +320,7 @@ NO_FOLDERS = {
     "bytes": (b"x", "^folder must be a path, not b'x'$", None),
     "NUL": ("a\0b", "^cannot write to .*null", "is not a path: .*embedded null"),
     "half a character": ("a\ud800", "^cannot write to ", "is not a path: "),
-    "a file": ("file", "^cannot write to file: File exists$", "^file is not a trained classifier of dlnotes: it has no config.json$"),
+    "a file": ("file", "^cannot write to file: it is not a folder$", "^file is not a trained classifier of dlnotes: it is a file$"),
     "below a file": ("file/x", "^cannot write to file/x: Not a directory$", "^file/x is not a trained"),
     "long": ("x" * 300, "^cannot write to x*: File name too long$", "cannot be read: File name too long$"),
     "a link to itself": ("loop", "^cannot write to loop: (File exists|Too many levels of symbolic links)$", "cannot be read: Too many levels"),
@@ -409,7 +409,7 @@ NO_CLASSIFIERS = {
     "a label twice": ({"label_names": ["a", "a"]}, "^label_names must be different from one another"),
     "one label": ({"label_names": ["a"]}, "num_classes is 1; allowed: an integer of at least 2$"),
     "hyper-parameters": ({"hyper_parameters": [1]}, r"^hyper_parameters must be a mapping, not \[1\]$"),
-    "beyond integers": ({"hyper_parameters": {"buckets": 10**30}}, r"^fasttext: buckets must be below 2\*\*31"),
+    "beyond integers": ({"hyper_parameters": {"buckets": 10**30}}, "^fasttext: buckets must be an integer of at most 64 bits"),
 }  # fmt: skip
 
 

@@ -67,8 +67,9 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
     for option, value in itertools.pairwise([*arguments, "-"]):
         if option == "--":
             return
-        if option.startswith("--") and (value == "" or option.endswith("=")):
-            raise UserError(f"{option.rstrip('=')} is empty; leave it out or give a value")
+        name, equals, given = option.partition("=")
+        if option.startswith("--") and (value == "" or (equals and not given)):
+            raise UserError(f"{name} is empty; leave it out or give a value")
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -151,6 +152,8 @@ def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> lis
 def _typed(hint: Any, value: Any) -> Any:
     """A value of YAML as the option has it: paths, numbers such as 1e-3, numbers of columns."""
     kinds = _kinds(hint)
+    if isinstance(value, bool) and str in kinds and bool not in kinds:
+        value = "yes" if value else "no"  # which YAML takes for truth values
     if typing.get_origin(hint) is tuple and not isinstance(value, list):
         value = [value]  # one file where there may be several
     if isinstance(value, list):

@@ -182,18 +182,20 @@ def _wrong(
 
     def parts() -> Iterator[pl.DataFrame]:
         start = 0
-        for frame in read(test, layout):
-            stop = start + frame.height
-            found = frame.select(
-                TEXT,
-                LABEL,
-                names.gather(measured.predictions[start:stop]).alias("predicted"),
-                pl.Series("probability", measured.confidence[start:stop]),
-                "line",
-            )
-            # Not by name: this file may write 1.0 for the label 1.
-            missed = measured.predictions[start:stop] != measured.labels[start:stop]
-            yield found.filter(pl.Series(missed))
-            start = stop
+        for file in test:
+            for frame in read(file, layout):
+                stop = start + frame.height
+                found = frame.select(
+                    TEXT,
+                    LABEL,
+                    names.gather(measured.predictions[start:stop]).alias("predicted"),
+                    pl.Series("probability", measured.confidence[start:stop]),
+                    *([pl.lit(str(file)).alias("file")] if len(test) > 1 else []),
+                    "line",
+                )
+                # Not by name: this file may write 1.0 for the label 1.
+                missed = measured.predictions[start:stop] != measured.labels[start:stop]
+                yield found.filter(pl.Series(missed))
+                start = stop
 
     return pl.concat(parts()).sort("probability", descending=True, maintain_order=True)

@@ -127,7 +127,7 @@ def main(
 def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
     """Where the training found texts and labels, as far as the run's record is there and says it.
 
-    Only what differs from the defaults.
+    Only what was given to it.
     """
     said = look(run, "").settings
     known = {name: said[name] for name in fields_of(layout) if isinstance(said.get(name), str)}
@@ -138,9 +138,8 @@ def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
 
 
 def given_fields(layout: TextLayout) -> dict[str, Any]:
-    """The fields that differ from the defaults."""
-    default = type(layout)()
-    return {k: v for k, v in vars(layout).items() if v != getattr(default, k)}
+    """The fields that are given."""
+    return {name: value for name, value in vars(layout).items() if value is not None}
 
 
 def is_run(folder: Path) -> bool:

@@ -89,7 +89,7 @@ def main(
         with config_file.named(config):
             raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
     if train:
-        name = train[0].name.split(".")[0]
+        name = train[0].absolute().name.split(".")[0] or "data"
         own = {"train": train, "dev": dev, "test": test}
         sources: dict[str, Source] = {split: paths for split, paths in own.items() if paths}
     else:

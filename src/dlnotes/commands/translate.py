@@ -42,7 +42,7 @@ def train(
 ) -> None:
     """Train a translator and measure it on the test split, once, at the end.
 
-    The folder holds aligned files, a pair per split, each also .gz: Multi30k's train.de, train.en,
+    The folder holds aligned files, a pair per split, packed or not: Multi30k's train.de, train.en,
     val.de, val.en, test2016.de and test2016.en, or yours. Texts are lower-cased and cut into words,
     numbers and single other characters.
 
@@ -153,7 +153,7 @@ def score(
 
     Args:
         run: Folder that `train` wrote.
-        source: File to translate, plain or .gz.
+        source: File to translate, packed or not.
         reference: Its true translation, line by line.
         beam: Hypotheses followed; 1 is greedy.
         length_penalty: More favours longer translations.

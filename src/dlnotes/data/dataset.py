@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents
-from dlnotes.data.duplicates import Duplicates, Part, find
+from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.splits import stratified_split
@@ -94,7 +94,7 @@ class Dataset:
         if test and self._test is not None:
             texts = self._tokenize(self._test)
             parts = {**parts, "test": (texts, np.arange(len(texts)))}
-        return find(parts)
+        return find_duplicates(parts)
 
     def read_test(self) -> Documents:
         """Read the test split; to be done once, when training is over.
@@ -164,7 +164,7 @@ def load_dataset(
             f"{texts.name}: only one class, {texts.label_names[0]!r}; "
             "a classifier needs at least two (is the right column the label?)"
         )
-    if reading.header == "auto":
+    if reading.header in (None, "auto"):
         _warn_of_header(texts)
     _warn_of_classes(texts)
     labels = list(labels or texts.label_names)

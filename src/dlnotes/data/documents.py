@@ -57,7 +57,6 @@ class Documents:
 
     Attributes:
         lengths: Tokens of each document, shape (documents,).
-        cut: How many documents are longer than `max_tokens`.
 
     Raises:
         UserError: A label that is not in `label_names` (names the file and the line), or
@@ -84,16 +83,21 @@ class Documents:
         # Tokens that are read before some are left out, and how many are left out there.
         self._heads = self.lengths
         self._gaps = np.zeros(len(indices), np.int64)
-        self.cut = 0
+        self._is_cut = np.zeros(len(indices), bool)
         if max_tokens is not None:
             self._cut(texts, vocabulary, min(max_tokens, np.iinfo(np.int64).max))
         self.labels: NDArray[np.int64] = np.zeros(len(indices), np.int64)
         if label_names is not None:
             self.labels = _class_numbers(texts, label_names, indices)
 
+    @property
+    def cut(self) -> int:
+        """How many documents are longer than `max_tokens`."""
+        return int(self._is_cut.sum())
+
     def _cut(self, texts: TokenizedTexts, vocabulary: Vocabulary, max_tokens: int) -> None:
         long = np.flatnonzero(self.lengths > max_tokens)
-        self.cut = len(long)
+        self._is_cut[long] = True
         ends = self._starts + self.lengths
         self.lengths = self._heads = np.minimum(self.lengths, max_tokens)
         if not len(long) or not vocabulary.has_marks(MARKS["sentences"]):
@@ -133,6 +137,7 @@ class Documents:
         taken = copy.copy(self)
         taken._starts = self._starts[indices]
         taken._heads, taken._gaps = self._heads[indices], self._gaps[indices]
+        taken._is_cut = self._is_cut[indices]
         taken.lengths, taken.labels = self.lengths[indices], self.labels[indices]
         return taken
 
@@ -148,6 +153,7 @@ class Documents:
         both._starts = np.concatenate([self._starts, starts])
         both._heads = np.concatenate([self._heads, other._heads])
         both._gaps = np.concatenate([self._gaps, other._gaps])
+        both._is_cut = np.concatenate([self._is_cut, other._is_cut])
         both.lengths = np.concatenate([self.lengths, other.lengths])
         both.labels = np.concatenate([self.labels, other.labels])
         return both

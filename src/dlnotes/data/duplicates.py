@@ -15,7 +15,7 @@ Part = tuple[TokenizedTexts, NDArray[np.int64]]
 """Texts, and which of them belong to a split."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Duplicates:
     """Documents with the same tokens.
 
@@ -45,7 +45,7 @@ class Duplicates:
         return _table(self._parts, self._listed)
 
 
-def find(parts: Mapping[str, Part]) -> Duplicates:
+def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     """Look for documents with equal tokens; those without tokens are passed over.
 
     Args:
@@ -54,7 +54,7 @@ def find(parts: Mapping[str, Part]) -> Duplicates:
     keys = np.concatenate([_keys(texts, chosen) for texts, chosen in parts.values()])
     sizes = [len(chosen) for _, chosen in parts.values()]
     split = np.repeat(np.arange(len(sizes)), sizes)
-    names = {name: i for texts, _ in parts.values() for i, name in enumerate(texts.label_names)}
+    names = dict.fromkeys(name for texts, _ in parts.values() for name in texts.label_names)
     numbers = {name: i for i, name in enumerate(names)}
     labels = np.concatenate(
         [

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -131,7 +132,7 @@ def _quoted_tables(
             if header:
                 names = records[0]
             elif not columns.asked and (
-                width > 2 or (columns.layout.header == "auto" and separator != "\t")
+                width > 2 or (columns.layout.header in (None, "auto") and separator != "\t")
             ):
                 _ask_for_columns(path, columns, lines[0], records[0])
             places = _resolve(columns, records[0], header=header)
@@ -179,6 +180,10 @@ def _csv_records(
     start, seen, width = 1, 1, 0
     try:
         for record in reader:
+            if record and record[-1].endswith(_END) and record != [_END]:
+                raise UserError(
+                    f"{path}:{start}: not CSV: a quotation mark that opens here is never closed"
+                )
             if len(record) > 1 or (record and _is_record(record[0], width)):
                 width = width or len(record)
                 records.append(record)
@@ -196,10 +201,6 @@ def _csv_records(
             else str(error)
         )
         raise UserError(f"{path}:{start}: not CSV: {problem}") from error
-    if records and records[-1][-1].endswith(_END):
-        raise UserError(
-            f"{path}:{starts[-1]}: not CSV: a quotation mark that opens here is never closed"
-        )
     if records:
         yield records, starts
 
@@ -327,7 +328,8 @@ def _json_array(path: Path, content: str) -> Iterator[pl.DataFrame]:
         lines.append(line)
         place, comma = end, False
     if content[place + 1 :].strip():
-        at = line + content[counted:].count("\n")
+        end = len(content) - len(content[place + 1 :].lstrip())
+        at = line + content.count("\n", counted, end)
         raise UserError(f"{path}:{at}: not JSON: something follows the array")
     if objects:
         yield pl.DataFrame({"line": lines, TEXT: objects}, {"line": pl.Int64, TEXT: pl.String})
@@ -342,13 +344,14 @@ def _json_fields(
         fields = lines.select(pl.col(TEXT).str.json_decode(pl.Struct(schema))).unnest(TEXT)
     except pl.exceptions.PolarsError:
         return _json_fields_of_python(path, lines, wanted, labelled)
-    # polars writes 1.0 as 1, and cannot tell null from absent.
-    numeric = fields.select(
+    # polars writes 1.0 as 1, cannot tell null from absent, and makes a null character of half a
+    # surrogate pair.
+    doubtful = fields.select(
         pl.any_horizontal(pl.all().is_null() | pl.all().str.contains(r"^-?\d[\d.eE+-]*$"))
-    ).to_series()
-    if numeric.any():
-        again = _json_fields_of_python(path, lines.filter(numeric), wanted, labelled)
-        rows = pl.Series(range(fields.height)).filter(numeric)
+    ).to_series() | lines[TEXT].str.contains(r"\\u[dD][89a-fA-F]")
+    if doubtful.any():
+        again = _json_fields_of_python(path, lines.filter(doubtful), wanted, labelled)
+        rows = pl.Series(range(fields.height)).filter(doubtful)
         fields = fields.with_columns(
             [fields[name].scatter(rows, again[name]).alias(name) for name in wanted]
         )
@@ -385,9 +388,14 @@ def _json_fields_of_python(
                     f"{path}:{line}: {name!r} holds {str(value)[:40]}; label and text must be "
                     "strings or numbers"
                 )
+            if value is not None and _SURROGATE.search(value):
+                raise UserError(f"{path}:{line}: {name!r} has half of a surrogate pair (\\ud8…)")
             row.append(value)
         rows.append(row)
     return pl.DataFrame(rows, dict.fromkeys(wanted, pl.String), orient="row")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _number_or_none(name: str) -> str | None:

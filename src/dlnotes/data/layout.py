@@ -29,6 +29,16 @@ class _Separator(OneOf):
         return f"a single character, or one of {', '.join(n for n in self.names if len(n) > 2)}"
 
 
+class _Column(OneOf):
+    """A column, or several."""
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, str) and value.strip() != "" and "\n" not in value
+
+    def __str__(self) -> str:
+        return "the name or number of a column"
+
+
 class _Encoding(OneOf):
     """An encoding of text that Python knows."""
 
@@ -48,13 +58,13 @@ class _Encoding(OneOf):
 class TextLayout(Settings):
     """Where the text of a record is."""
 
-    text_column: str | None = None
-    """Name or number (from 0) of the text's column; several: 1,2 (joined by a blank; quote a name
-    that has a comma in it)."""
+    text_column: Annotated[str, _Column(())] | None = None
+    """Name or number (from 0) of the text's column. Several, separated by commas, are joined with a
+    space; put a name that contains a comma in double quotes."""
 
-    header: Annotated[str, OneOf(("auto", "yes", "no"))] = "auto"
-    """Whether the first record of CSV and TSV holds the names of the columns. auto: yes where a
-    column is asked for by name, or where it says label and text."""
+    header: Annotated[str, OneOf(("auto", "yes", "no"))] | None = None
+    """Whether the first record of CSV and TSV holds the names of the columns. Default: auto, which
+    is yes if a column is given by name or the first record contains label or text."""
 
     separator: Annotated[str, _Separator(_NAMED)] | None = None
     """Character between two fields of CSV and TSV: a single one, or comma, semicolon, tab, pipe.
@@ -73,7 +83,7 @@ class TextLayout(Settings):
 class Layout(TextLayout):
     """Where the text and the label of a record are."""
 
-    label_column: str | None = None
+    label_column: Annotated[str, _Column(())] | None = None
     """Name or number (from 0) of the label's column."""
 
 
@@ -108,7 +118,7 @@ class Columns:
         Where only one of the two usual names is among them, it must be alone in its column, and the
         record's label, too: a first document may be the word text.
         """
-        if self.layout.header != "auto":
+        if self.layout.header in ("yes", "no"):
             return self.layout.header == "yes"
         if self.by_name():
             return True
@@ -152,7 +162,7 @@ class Columns:
     def _split(self, columns: str | None) -> list[str]:
         if columns is None:
             return []
-        return next(csv.reader([columns]), [columns])
+        return [name.strip() for name in next(csv.reader([columns], skipinitialspace=True))]
 
     def _position(self, column: str, names: list[str], what: str, header: bool) -> int:
         if column in names and header:
@@ -218,9 +228,9 @@ def _records(sample: str, separator: str, whole: bool) -> list[list[str]]:
 
 
 def is_quoted(sample: str, separator: str, *, whole: bool) -> bool:
-    """Whether the fields of a TSV file that begin with a quotation mark are in quotation marks.
+    """Whether quotation marks delimit the fields of a TSV file.
 
-    So they are if all records then have the same number of fields and no mark is left over.
+    They do if all records then have the same number of fields and no mark is left open.
 
     Args:
         sample: The beginning of the file.

@@ -189,7 +189,7 @@ def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Pat
         file = next((f for f in names if f.is_file()), None)
         if file is None:
             raise UserError(
-                f"{folder} has neither {plain.name} nor {plain.name}.gz; "
+                f"{folder} has no {plain.name}, packed or not; "
                 "give a folder with train, val and test2016, each in two languages"
             )
         found.append(file)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -97,10 +98,10 @@ def read(
 
 
 def files_of(source: Any) -> list[Path]:
-    """The files and folders of a source; none if it is no file.
+    """The files and folders of a source; empty if the source is not made of files.
 
     Raises:
-        UserError: There are none in a list, or one is given twice.
+        UserError: One is given twice.
     """
     if isinstance(source, Path):
         return [source]
@@ -108,8 +109,9 @@ def files_of(source: Any) -> list[Path]:
         return []
     if not all(isinstance(each, Path) for each in source):
         return []
+    places = [os.path.realpath(file) for file in source]
     for i, file in enumerate(source):
-        if file in source[:i]:
+        if places[i] in places[:i]:
             raise UserError(f"{file} is given twice")
     return list(source)
 
@@ -421,10 +423,15 @@ def _line_records(
         mark = rf"^\s*{MARK}\S+(\s+|$)"
         if not marked and texts.str.contains(mark).any():
             marked = True
-            warnings.warn(f"{path}: labels ({MARK}…) are no part of the texts", stacklevel=2)
+            warnings.warn(f"{path}: labels ({MARK}…) are removed from the texts", stacklevel=2)
         if marked:
-            texts = texts.str.replace(rf"^(\s*{MARK}\S+(\s+|$))+", "")
+            texts = without_labels(texts)
         yield texts, lines.select(TEXT)
+
+
+def without_labels(texts: pl.Series) -> pl.Series:
+    """Lines in fastText's format without their labels."""
+    return texts.str.replace(rf"^(\s*{MARK}\S*(\s+|$))+", "")
 
 
 def _record_table(path: Path, table: Table) -> tuple[pl.Series, pl.DataFrame]:

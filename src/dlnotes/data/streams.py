@@ -2,8 +2,8 @@
 
 A file is unpacked by what it holds, not by its name: gzip, bzip2, xz, Zstandard, and zip with one
 file in it. Its encoding is UTF-8 unless it begins with the byte order mark of UTF-16 or UTF-32, or
-another one is named. Byte order marks go, at the beginning of every line, for files with such marks
-are joined by ``cat``. A file without line feeds has carriage returns for line ends.
+another one is named. Byte order marks are removed at the start of every line, because ``cat``
+leaves them inside of joined files. A file without line feeds has carriage returns for line ends.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def check_file(path: Path) -> None:
     """Require a file that can be opened; a pipe would be waited for, maybe forever.
 
     Raises:
-        UserError: There is no such file, it is none, or it cannot be read.
+        UserError: `path` does not exist, is not a regular file, or cannot be read.
     """
     try:
         if path.is_dir():
@@ -77,13 +77,15 @@ def check_file(path: Path) -> None:
 def inner_suffix(path: Path) -> str:
     """The suffix that names a file's format, in lower case: of ``a.CSV.gz`` it is ``.csv``.
 
-    Of ``a.zip`` it is the suffix of the file inside.
+    Of a zip file it is the suffix of the file inside.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes[-1:] == [".zip"] and len(suffixes) == 1 and path.is_file():
+    if suffixes[-1:] == [".zip"] and path.is_file():
         with _told(path), path.open("rb") as file:
             if _packed(file) == ".zip":
-                return PurePath(_only_member(path, zipfile.ZipFile(file)).filename).suffix.lower()
+                inside = PurePath(_only_member(path, zipfile.ZipFile(file)).filename).suffix.lower()
+                if inside:
+                    return inside
     if suffixes and suffixes[-1] in PACKED:
         return "".join(suffixes[-2:-1])
     return "".join(suffixes[-1:])
@@ -268,7 +270,8 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
                 byte = error.object[error.start]
                 raise UserError(
                     f"{path}:{line + before.count(chr(10))}: not {name.upper()} (byte 0x{byte:02x})"
-                    "; say what it is written in with --encoding, for example cp1252 or gb18030"
+                    "; convert it to UTF-8, or where a command has --encoding, name its encoding, "
+                    "for example cp1252 or gb18030"
                 ) from error
             if line == 1 and starts_line:
                 old_mac = "\n" not in text and "\r" in text[:-1]

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from dlnotes.arguments import checked, fields_of
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable, files_of, read
+from dlnotes.data.streams import ignored
 from dlnotes.data.tokenization import TOKENIZERS
 from dlnotes.errors import UserError
 from dlnotes.files import remove, remove_abandoned, sha256_of
@@ -313,7 +314,7 @@ def fingerprint(source: Source) -> str:
             return sha256_of(file)
     digest = hashlib.sha256()
     for member in sorted(path.rglob("*")):
-        if member.is_file():
+        if member.is_file() and not ignored(member.relative_to(path)):
             digest.update(f"{member.relative_to(path)}\0{member.stat().st_size}\0".encode())
             digest.update(member.read_bytes())
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from dlnotes.arguments import Count, OneOf, Range, Settings, checked, fields_of
 from dlnotes.data.corpora import UNSUP
 from dlnotes.data.documents import Documents
 from dlnotes.data.layout import TEXT
-from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable
+from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable, without_labels
 from dlnotes.data.streams import inner_suffix, read_lines
 from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
@@ -203,7 +203,7 @@ def _tokenized(source: Source, tokenizer: str, cache_dir: Path | None) -> Tokeni
         raise UserError(f"{source} has no text")
     texts = pl.concat(blocks)
     # A file for fastText's own program has labels after all.
-    return tokenize_texts(texts.str.replace(r"^\s*(__label__\S*\s+)+", "").to_list(), tokenizer)
+    return tokenize_texts(without_labels(texts).to_list(), tokenizer)
 
 
 def _sentences(documents: Documents, end: int | None) -> Iterator[list[int]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dlnotes.errors import UserError
-from dlnotes.files import write_atomically
+from dlnotes.files import check_regular, write_atomically
 
 DEFAULTS_BEFORE: dict[str, Any] = {}
 """What earlier versions did where a setting was added later: its value for their checkpoints."""
@@ -33,6 +33,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     again = "train again without --resume, into another --out"
     try:
+        check_regular(path)
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError as error:

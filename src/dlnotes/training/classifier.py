@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from dlnotes.data.columns import FOR_FILES, as_labels, as_texts, load_columns
 from dlnotes.data.dataset import Label
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
-from dlnotes.data.reading import Reading
+from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
@@ -476,7 +477,10 @@ class TextClassifier(Classifier):
         self, read: Callable[[str], TokenizedTexts], labels: Sequence[str] | None
     ) -> Documents:
         texts = read(self.tokenizer)
-        return Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
+        documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
+        if documents.cut and self.max_tokens == MAX_TOKENS:  # nobody asked for it
+            warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
+        return documents
 
     def _kept(self, documents: Documents, keep: Keep) -> list[Tensor]:
         classes = len(self.label_names)

@@ -169,7 +169,7 @@ def dev_split(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str,
         "split seed": settings.get("split_seed", settings["seed"]),
         "dev_fraction": settings.get("dev_fraction", 0.1),
         "label_column": settings.get("label_column"),
-        "header": settings.get("header", "auto"),
+        "header": settings.get("header"),
     }
 
 

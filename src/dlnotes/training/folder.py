@@ -56,7 +56,7 @@ def run_folder(out: Path, resume: bool | None = False) -> Iterator[None]:
     Raises:
         UserError: See `create_run_folder`; or another program writes the run.
     """
-    place = out.resolve()
+    place = resolved(out)
     if place in _held.get():
         yield
         return
