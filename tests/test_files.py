@@ -371,3 +371,13 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, below):
     with pytest.raises(UserError, match=r"cannot write to .*file.*; give another --out"):
         make_folder(tmp_path / below)
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("name", "told"), [("file", "not a folder"), ("file/x", "Not a directory"), ("a\0b", "null")])  # fmt: skip
+def test_a_folder_that_cannot_be_made_is_told_with_the_callers_advice(tmp_path, name, told):
+    (tmp_path / "file").write_text("")
+    for advice in ("", "; give another --model-dir"):
+        with pytest.raises(UserError) as found:
+            make_folder(tmp_path / name, advice=advice)
+        assert re.fullmatch(rf"cannot write to '?{re.escape(str(tmp_path))}[^:]*: .*{told}[^;]*{advice}", str(found.value))  # fmt: skip
+        assert str(found.value).count("cannot write") == 1

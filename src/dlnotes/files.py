@@ -78,6 +78,8 @@ def make_folder(path: Path, advice: str = "; give another --out") -> None:
         probe = path / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)  # another process may be faster
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror}{advice}") from error
     except ValueError as error:  # a NUL, say
