@@ -487,6 +487,13 @@ def parrot(tmp_path):
     return tmp_path / "parrot"
 
 
+def test_the_configuration_of_a_translator_may_have_more_fields(parrot):
+    edited(parrot / "config.json", later=[1])
+    assert Translator.load(parrot).model_name == "seq2seq"
+    edited(parrot / "config.json", tokenizer="characters")
+    refused(Translator.load, parrot, "it was saved with other files")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -504,13 +511,6 @@ def test_translators_are_looked_at(parrot, fields, message):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_configuration_of_a_translator_may_have_more_fields(parrot):
-    edited(parrot / "config.json", later=[1])
-    assert Translator.load(parrot).model_name == "seq2seq"
-    edited(parrot / "config.json", tokenizer="characters")
-    refused(Translator.load, parrot, "it was saved with other files")
-
-
 @pytest.mark.parametrize("name", ["config.json", "source.txt", "model.safetensors"])
 def test_what_is_no_file_is_not_opened_for_a_translator(parrot, kind, name):
     make, message = KINDS[kind]
