@@ -156,7 +156,8 @@ def endings() -> Iterator[None]:
         except OSError as error:  # a full disk, say
             code = 2
             drop_output()
-            tell(f"error: {error}")
+            where = error.filename or "cannot write to standard output"
+            tell(f"error: {where}: {error.strerror or error}")
         except MemoryError as error:
             code = 2
             tell(f"error: not enough memory: {error or 'more was asked for than there is'}")

@@ -43,8 +43,8 @@ def test_what_is_counted_and_listed():
         (3, "several splits", "test", "b", "four"),
     ]
     assert found.summary() == (
-        "dev documents that an earlier split has: 1; test documents that an earlier split has: 2; "
-        "texts with different labels: 1"
+        "1 dev documents occur in earlier splits, too; 2 test documents occur in earlier splits, "
+        "too; 1 texts have different labels"
     )
     nothing = find_duplicates({"train": part(TRAIN[2:5]), "dev": part([("a", "x")])})
     assert (nothing.summary(), nothing.table().height) == ("", 0)
@@ -84,13 +84,28 @@ def test_the_command_tells_and_lists(tmp_path, listed):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "dev documents that an earlier split has: 2" in done.stderr
-    assert "texts with different labels: 1" in done.stderr
+    assert "2 dev documents occur in earlier splits, too" in done.stderr
+    assert "1 texts have different labels" in done.stderr
     if listed:
         assert "(see problems.csv)" in done.stderr
         table = pl.read_csv(tmp_path / "problems.csv")
         assert table["split"].value_counts(sort=True)["split"].to_list() == ["train", "dev", "test"]
         assert "test.csv:2" in table["place"].to_list()
     else:
-        assert "test documents that train or dev has: 1" in done.stderr
+        assert "1 test documents occur in train or dev, too" in done.stderr
         assert "--check-data FILE lists them" in done.stderr
+
+
+def test_the_list_replaces_no_input(tmp_path):
+    content = "label,text\n" + "a,x\nb,y\n" * 10
+    for option in ("--train", "--test", "--vectors"):
+        files = {name: tmp_path / name for name in ("train.csv", "test.csv", "words.csv")}
+        for file in files.values():
+            file.write_text(content)
+        given = ["--train", "train.csv", "--test", "test.csv", "--vectors", "words.csv"]
+        target = given[given.index(option) + 1]
+        command = [sys.executable, "-m", "dlnotes", "train", *given, "--check-data", target]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert f"{option} and --check-data are the same file" in done.stderr
+        assert (tmp_path / target).read_text() == content

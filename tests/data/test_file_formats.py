@@ -568,3 +568,78 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         documents(tmp_path / "a.csv")
     with pytest.raises(UserError, match=r"cannot be read|does not exist"):
         documents(Path("a\0.csv"))
+
+
+# --- found by those who tried to break it -------------------------------------------------------
+
+
+def test_two_stray_quotation_marks_swallow_no_documents_of_tsv(tmp_path):
+    rows = 'pos\t"A bold start\nneg\tdull\npos\tfine\nneg\tthe end"\nneg\tbad\n'
+    path = put(tmp_path / "a.tsv", rows)
+    assert len(documents(path)) == 5
+    assert texts(path) == ['"A bold start', "dull", "fine", 'the end"', "bad"]
+    assert len(documents(path, quoting="yes")) == 2
+    # Beyond what the decision is made on there is no silence: neither in training nor elsewhere.
+    quoted = 'pos\t"a ""word"""\n' + "neg\tx\n" * 400_000
+    put(path, quoted + rows)
+    for reader in (documents, texts):
+        with pytest.raises(UserError, match=r":400002: .*closed some records later .*--quoting no"):
+            reader(path)
+    assert len(documents(path, quoting="no")) == len(texts(path, quoting="no")) == 400_006
+
+
+def test_quotation_marks_of_csv_that_are_part_of_the_texts(tmp_path):
+    path = put(tmp_path / "a.csv", 'label,text\na,"open\nb,x\n')
+    assert documents(path, quoting="no") == [("a", '"open'), ("b", "x")]
+
+
+def test_separators_of_every_kind(tmp_path):
+    path = put(tmp_path / "a.csv", "label text\na x\nb y\n")
+    assert documents(path, separator=" ") == [("a", "x"), ("b", "y")]
+    path = put(tmp_path / "b.csv", "sep=;\nlabel;text\na;x, y\n")
+    assert documents(path) == [("a", "x, y")]
+    assert pl.concat(list(read(path)))["line"].to_list() == [3]
+    for name in ("a.tsv", "b.tsv"):
+        path = put(tmp_path / name, "label,text\na,x\nb,y\n")
+        with pytest.warns(UserWarning, match="fields are separated by ','"):
+            assert pl.concat(list(read(path)))["text"].to_list() == ["x", "y"]
+    rows = "".join(f"{'good' if i % 2 else 'bad'};well, text {i}\n" for i in range(9))
+    path = put(tmp_path / "c.csv", rows)
+    with pytest.warns(UserWarning, match="separated by ';'"):
+        frame = pl.concat(list(read(path, label_column="0", text_column="1")))
+    assert frame["label"].unique().sort().to_list() == ["bad", "good"]
+
+
+def test_half_a_surrogate_pair_is_told_wherever_it_comes_from(tmp_path):
+    with pytest.raises(UserError, match="record 2: half of a surrogate pair"):
+        documents([("a", "x"), ("b", "\ud800")])
+    path = put(tmp_path / "a.csv", "label,text\na,x\nb,\\ud800\n")
+    with pytest.raises(UserError, match=r"a\.csv:3: half of a surrogate pair"):
+        documents(path, encoding="unicode_escape")
+
+
+def test_messages_are_not_as_long_as_files(tmp_path):
+    for content in ("x" * (1 << 20), ",".join(f"column {i}" for i in range(5000))):
+        with pytest.raises(UserError) as raised:
+            documents(put(tmp_path / "a.csv", f"{content}\n1\n"))
+        assert len(str(raised.value)) < 1000
+
+
+def test_spellings_of_a_label_that_are_two_classes_are_told(tmp_path):
+    path = put(tmp_path / "a.csv", "label,text\n" + "Good,x\ngood,y\n" * 10)
+    with pytest.warns(UserWarning, match="the labels 'Good' and 'good' are two classes"):
+        load_dataset({"train": path})
+
+
+def test_a_class_folder_whose_name_is_no_text(tmp_path):
+    import os
+
+    folder = tmp_path / os.fsdecode(b"b\xff")
+    for place in (tmp_path / "a", folder):
+        try:
+            place.mkdir()
+        except OSError:
+            pytest.skip("the file system has UTF-8 names alone")
+        put(place / "1.txt", "x")
+    with pytest.raises(UserError, match="has a folder whose name is not UTF-8"):
+        load_dataset({"train": tmp_path})

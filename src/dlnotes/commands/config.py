@@ -42,6 +42,7 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
             return given
         main, first = main[given[0]], 1
     _refuse_empty(given)
+    _refuse_none(main, given)
     if "config" not in hints(main):
         return given
     files: list[str] = []
@@ -70,6 +71,20 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
         name, equals, given = option.partition("=")
         if option.startswith("--") and (value == "" or (equals and not given)):
             raise UserError(f"{name} is empty; leave it out or give a value")
+
+
+def _refuse_none(main: Any, arguments: Sequence[str]) -> None:
+    """Refuse options of which several values are allowed and none is given, as by an empty glob."""
+    several = {
+        f"--{ARGUMENTS.get(name, name).replace('_', '-')}"
+        for name, hint in hints(main).items()
+        if typing.get_origin(hint) is tuple
+    }
+    for option, value in itertools.pairwise([*arguments, "--"]):
+        if option == "--":
+            return
+        if option in several and value.startswith("--"):
+            raise UserError(f"{option} is given without a value; leave it out or give one")
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -108,7 +123,8 @@ def read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = str(error).splitlines()[0] if isinstance(error, RecursionError) else error
         raise UserError(f"--config {file} is not YAML: {problem}") from error
-    said = {} if said is None else said
+    if said is None:
+        raise UserError(f"--config {file} is empty")
     if not isinstance(said, dict) or not all(isinstance(name, str) for name in said):
         raise UserError(f"--config {file} must hold a table, lines of the form name: value")
     return {name.replace("-", "_"): value for name, value in said.items()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from rich.table import Table
 
-from dlnotes.arguments import Count, checked
+from dlnotes.arguments import Range, checked
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
@@ -22,7 +23,7 @@ def main(
     out: Path,
     average: str = "probabilities",
     weights: str = "greedy",
-    rounds: Count = 50,
+    rounds: Annotated[int, Range(1, below=100_001)] = 50,
     train: tuple[Path, ...] = (),
     dev: tuple[Path, ...] = (),
     test: tuple[Path, ...] = (),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 from tyro.conf import arg
@@ -76,6 +76,7 @@ def main(
         raise UserError(f"--{option} belongs to --file FILE: texts and lines have no columns")
     if out:
         check_writable(out)
+        check_different(file=file, out=out)
     if explain:
         check_output(explain)
         check_different(file=file, explain=explain)
@@ -306,19 +307,46 @@ def _extended(objects: pl.Series, answers: pl.DataFrame) -> pl.Series:
 def _parsed(
     objects: pl.Series, shape: pl.Schema | None, file: Path | None, out: Path
 ) -> tuple[pl.DataFrame, pl.Schema]:
-    """JSON objects as columns: those of the first block, whose types all others must fit."""
-    try:
-        frame = pl.read_ndjson("\n".join(objects).encode(), infer_schema_length=None)
-        shape = shape or frame.schema
-        if more := next((name for name in frame.columns if name not in shape), None):
+    """JSON objects as columns: those of the first block, whose types all others must fit.
+
+    CSV gets numbers as they are written.
+    """
+    as_written = table_format(out) == "csv"
+    numbers: dict[str, Any] = {"parse_int": str, "parse_float": str} if as_written else {}
+    decode = json.JSONDecoder(**numbers).decode
+    records: list[dict[str, Any]] = [decode(text) for text in objects]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    if shape is not None:
+        if more := next((name for name in names if name not in shape), None):
             raise UserError(
                 f"{file}: a later record has a field {more!r} that the first ones have not: "
                 f"{out.name} would lose it; write .jsonl"
             )
-        missing = [pl.lit(None, kind).alias(n) for n, kind in shape.items() if n not in frame]
-        return frame.with_columns(missing).select(shape.names()).cast(shape), shape
-    except pl.exceptions.PolarsError as error:
+        names = shape.names()
+    columns = {name: [record.get(name) for record in records] for name in names}
+    try:
+        for name, values in columns.items():
+            if as_written:
+                columns[name] = [_flat(name, value) for value in values]
+                continue
+            fractions = any(isinstance(value, float) for value in values)
+            if shape is not None and shape[name].is_float():
+                fractions = True
+            large = next((v for v in values if type(v) is int and abs(v) > 2**53), None)
+            if fractions and large is not None:
+                raise TypeError(f"{name!r} has {large} among fractions")
+        kinds = shape or (dict.fromkeys(names, pl.String) if as_written else None)
+        frame = pl.DataFrame(columns, schema=kinds, infer_schema_length=None)
+        return frame, frame.schema
+    except (pl.exceptions.PolarsError, TypeError, OverflowError, UnicodeEncodeError) as error:
         raise UserError(
             f"{file}: its records do not fit into the columns of {out.name} "
             f"({str(error).splitlines()[0]}); write .jsonl"
         ) from error
+
+
+def _flat(name: str, value: Any) -> str | None:
+    """A value of JSON as a field of CSV."""
+    if isinstance(value, list | dict):
+        raise TypeError(f"{name!r} holds lists or objects, and CSV flat values")
+    return str(value).lower() if isinstance(value, bool) else value

@@ -20,9 +20,11 @@ from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.data.tables import check_writable, write_table
 from dlnotes.errors import UserError
+from dlnotes.files import check_different, resolved
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
 from dlnotes.training.classifier import reading_for
+from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.train import train_classifier
@@ -99,8 +101,17 @@ def main(
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
         training = training.with_optimizer_args(optimizer_args)
+    for path in (*train, *dev, *test):
+        if resolved(path) in (resolved(out), *resolved(out).parents):
+            raise UserError(f"--out {out} lies in {path}, which is data: give another --out")
     if check_data:
         check_writable(check_data)
+        check_not_of_a_run(check_data=check_data)
+        words = (None if training.vectors is None else Path(training.vectors),)
+        inputs = {"train": train, "dev": dev, "test": test, "vectors": words, "config": (config,)}
+        for option, given in inputs.items():
+            for each in given:
+                check_different(**{option: each, "check_data": check_data})
     # As they are seen from any folder: a run and its repeat have the same settings.
     training = replace(training, vectors=_absolute(training.vectors))
     boost = tuple(run.absolute() for run in boost)
@@ -109,8 +120,6 @@ def main(
     cache = cache_folder() / "tokens"
     dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
     duplicates = dataset.duplicates(test=check_data is not None)
-    if check_data:
-        write_table(check_data, [duplicates.table()])
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
         print(f"note: {found} ({hint})", file=sys.stderr)
@@ -139,6 +148,8 @@ def main(
         config_file.named(config),
         config_file.begun_run(out, options, resume),
     ):
+        if check_data:
+            write_table(check_data, [duplicates.table()])
         _, record = train_classifier(
             dataset,
             model,
@@ -159,7 +170,7 @@ def main(
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:
-            print(f"note: test documents that train or dev has: {shared:,}", file=sys.stderr)
+            print(f"note: {shared:,} test documents occur in train or dev, too", file=sys.stderr)
     print(f"{record['seconds']:.1f} s, {record['documents_per_second']:,.0f} documents/s → {out}")
     where = f"./{out}" if str(out).startswith("-") else str(out)
     predict = f"{other_command('predict')} {shlex.quote(where)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,15 +16,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.arguments import Seed, check_names, checked
-from dlnotes.data.documents import Documents
+from dlnotes.data.documents import Documents, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.splits import stratified_split
 from dlnotes.data.streams import inner_suffix
 from dlnotes.data.tokenization import MARKS
-from dlnotes.data.tokenized import TokenizedTexts, tokenize
-from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
+from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
 
 _SPLITS = ("train", "dev", "test", "unsup")
@@ -96,6 +97,10 @@ class Dataset:
             parts = {**parts, "test": (texts, np.arange(len(texts)))}
         return find_duplicates(parts)
 
+    def test_fingerprint(self) -> str | None:
+        """SHA-256 of the test split's source; None without one."""
+        return None if self._test is None else fingerprint(self._test)
+
     def read_test(self) -> Documents:
         """Read the test split; to be done once, when training is over.
 
@@ -167,6 +172,7 @@ def load_dataset(
     if reading.header in (None, "auto"):
         _warn_of_header(texts)
     _warn_of_classes(texts)
+    _warn_of_spellings(texts)
     labels = list(labels or texts.label_names)
     if len(set(labels)) < len(labels):
         raise UserError(f"labels must be different from one another, not {labels}")
@@ -210,6 +216,12 @@ def load_dataset(
 
     train_part, dev_part = (texts, train_indices), (dev_texts, dev_indices)
     built = vocabulary_of(train_part)
+    if len(built) == len(SPECIALS) + len(MARKS.get(tokenizer, ())):
+        warnings.warn(
+            f"{texts.name}: the vocabulary is empty, for no token occurs {reading.min_freq:,} times "
+            "(--min-freq)",
+            stacklevel=3,
+        )
     view = partial(
         Documents, vocabulary=built, label_names=label_names, max_tokens=reading.most_tokens
     )
@@ -257,6 +269,18 @@ def _warn_of_classes(texts: TokenizedTexts) -> None:
             f"{_DOUBT}",
             stacklevel=4,
         )
+
+
+def _warn_of_spellings(texts: TokenizedTexts) -> None:
+    """Labels that people take for one, such as 1 and 1.0, or Good and good."""
+    found: dict[str, str] = {}
+    for label in texts.label_names:
+        other = found.setdefault(unicodedata.normalize("NFKC", spelling(label)).casefold(), label)
+        if other != label:
+            warnings.warn(
+                f"{texts.name}: the labels {other!r} and {label!r} are two classes", stacklevel=4
+            )
+            return
 
 
 def _warn_of_header(texts: TokenizedTexts) -> None:

@@ -170,9 +170,9 @@ def _class_numbers(
 ) -> NDArray[np.int64]:
     number = {name: i for i, name in enumerate(label_names)}
     # Files of another format may write 1.0 for 1, and True for true.
-    alike = {_spelling(name): i for name, i in reversed([*number.items()])}
+    alike = {spelling(name): i for name, i in reversed([*number.items()])}
     table = np.array(
-        [number.get(name, alike.get(_spelling(name), -1)) for name in texts.label_names], np.int64
+        [number.get(name, alike.get(spelling(name), -1)) for name in texts.label_names], np.int64
     )
     labels = table[texts.labels[indices]]
     unseen = np.flatnonzero(labels < 0)
@@ -187,7 +187,7 @@ def _class_numbers(
     return labels
 
 
-def _spelling(label: str) -> str:
+def spelling(label: str) -> str:
     """One spelling for what pandas and others write in several ways: 1.0 for 1, True for true."""
     whole = re.fullmatch(r"(-?\d+)\.0*", label)
     if whole:

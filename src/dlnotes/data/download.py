@@ -26,7 +26,7 @@ from rich.progress import (
 
 from dlnotes.display import console
 from dlnotes.errors import UserError
-from dlnotes.files import remove
+from dlnotes.files import as_path, remove
 
 __all__ = ["BROKEN", "archive_members", "cache_folder", "fetch"]
 
@@ -40,7 +40,7 @@ BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EO
 
 def cache_folder() -> Path:
     """Where downloads and token arrays are kept: DLNOTES_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("DLNOTES_CACHE") or pooch.os_cache("dlnotes"))
+    return as_path(os.environ.get("DLNOTES_CACHE") or pooch.os_cache("dlnotes"), "DLNOTES_CACHE")
 
 
 def fetch(urls: Sequence[str], sha256: str, path: Path) -> Path:

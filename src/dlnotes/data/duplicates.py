@@ -32,10 +32,11 @@ class Duplicates:
     def summary(self) -> str:
         """What was found, in one line; empty where there is nothing to tell."""
         found = {
-            f"{split} documents that an earlier split has": n for split, n in self.shared.items()
+            f"{split} documents occur in earlier splits, too": count
+            for split, count in self.shared.items()
         }
-        found["texts with different labels"] = self.contradictory
-        return "; ".join(f"{what}: {count:,}" for what, count in found.items() if count)
+        found["texts have different labels"] = self.contradictory
+        return "; ".join(f"{count:,} {what}" for what, count in found.items() if count)
 
     def table(self) -> pl.DataFrame:
         """A row per document that stands in several splits or has several labels.

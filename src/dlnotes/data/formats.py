@@ -10,11 +10,20 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import polars as pl
 
-from dlnotes.data.layout import LABEL, TEXT, Columns, is_quoted, sniff_separator
+from dlnotes.data.layout import (
+    LABEL,
+    TEXT,
+    Columns,
+    holds_records,
+    is_quoted,
+    listed,
+    names_columns,
+    sniff_separator,
+)
 from dlnotes.data.streams import Seen, text_blocks
 from dlnotes.errors import UserError
 
@@ -94,15 +103,22 @@ def _first(blocks: _Blocks) -> tuple[str, bool, _Blocks]:
     return (two[0][1] if two else ""), len(two) < 2, itertools.chain(two, blocks)
 
 
-# A document may be longer than Python's limit for a field, 128 KiB.
-csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
+def _allow_long_fields() -> None:
+    """A document may be longer than Python's limit for a field, 128 KiB."""
+    csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
 
 
 def _csv_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
+    _allow_long_fields()
     first, whole, blocks = _first(text_blocks(path, columns.layout.encoding, block_bytes, seen))
     separator = columns.layout.delimiter
+    if separator is None and (said := re.match(r"sep=([^\w\s]|\t)\r?\n", first)):  # as Excel does
+        separator = said[1]
+        line, block = next(blocks)
+        blocks = itertools.chain([(line, "\n" + block[said.end() :])], blocks)
+        first = first[said.end() :]
     if separator is None:
         whole = whole and len(first) <= _SAMPLE
         separator = sniff_separator(columns, first[:_SAMPLE], whole=whole)
@@ -114,18 +130,24 @@ def _csv_tables(
     return _quoted_tables(path, columns, separator, blocks)
 
 
-_SAMPLE = 1 << 18  # characters that say how a file is written
-_END = "\ue000the file ends here\ue000"
+_SAMPLE = 1 << 18  # characters that say how a CSV file is written
+_TSV_SAMPLE = 1 << 21  # the same of TSV, which is less strict
+_END = "\ue000endoffile\ue000"  # without anything that may separate fields
+_NO_QUOTES = "(where the marks are part of the texts, give --quoting no)"
 
 
 def _quoted_tables(
-    path: Path, columns: Columns, separator: str, blocks: _Blocks
+    path: Path, columns: Columns, separator: str, blocks: _Blocks, *, suspicious: bool = False
 ) -> Iterator[Table]:
-    """Tables of records that Python's reader finds: a quotation mark within a field is one."""
+    """Tables of records that Python's reader finds: a quotation mark within a field is one.
+
+    If `suspicious`, a field that holds what looks like records is an error.
+    """
     names: list[str] | None = None
     places: tuple[int | None, list[int]] = (None, [])
     width = 0
-    for records, lines in _csv_records(path, separator, blocks):
+    quoted = columns.layout.quoting != "no"
+    for records, lines in _csv_records(path, separator, blocks, quoted=quoted):
         if not width:
             header = columns.has_header(records)
             width = len(records[0])
@@ -140,6 +162,11 @@ def _quoted_tables(
         for line, record in zip(lines, records, strict=True):
             if len(record) != width:
                 _wrong_width(path, line, len(record), width, separator)
+            if suspicious and holds_records(record, separator):
+                raise UserError(
+                    f"{path}:{line}: a quotation mark that opens here is closed some records later "
+                    f"{_NO_QUOTES}"
+                )
         fields = zip(*records, strict=True) if records else [[] for _ in range(width)]
         frame = pl.DataFrame([pl.Series(str(i), f, pl.String) for i, f in enumerate(fields)])
         yield _table(frame, names, pl.Series(lines, dtype=pl.Int64), columns, places)
@@ -155,14 +182,14 @@ def _ask_for_columns(path: Path, columns: Columns, line: int, first: list[str]) 
     if not columns.labelled:
         columns.texts(first, header=True)  # raises
     raise UserError(
-        f"{path}:{line}: no columns 'label' and 'text' among {', '.join(first)}: name yours with "
+        f"{path}:{line}: no columns 'label' and 'text' among {listed(first)}: name yours with "
         "--label-column and --text-column; where the file has no header, give their numbers, from "
         "0, or --header no"
     )
 
 
 def _csv_records(
-    path: Path, separator: str, blocks: Iterable[tuple[int, str]]
+    path: Path, separator: str, blocks: Iterable[tuple[int, str]], *, quoted: bool
 ) -> Iterator[tuple[list[list[str]], list[int]]]:
     """Records and the lines in which they start, about a block at a time; blank lines have none."""
     fetched = 0
@@ -174,7 +201,8 @@ def _csv_records(
             yield from io.StringIO(block, newline="")
         yield _END  # within a field if a quotation mark was left open
 
-    reader = csv.reader(lines(), delimiter=separator)
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines(), delimiter=separator, quoting=quoting)
     records: list[list[str]] = []
     starts: list[int] = []
     start, seen, width = 1, 1, 0
@@ -182,7 +210,8 @@ def _csv_records(
         for record in reader:
             if record and record[-1].endswith(_END) and record != [_END]:
                 raise UserError(
-                    f"{path}:{start}: not CSV: a quotation mark that opens here is never closed"
+                    f"{path}:{start}: not CSV: a quotation mark that opens here is never closed "
+                    f"{_NO_QUOTES}"
                 )
             if len(record) > 1 or (record and _is_record(record[0], width)):
                 width = width or len(record)
@@ -213,10 +242,23 @@ def _is_record(field: str, width: int) -> bool:
 def _tsv_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
+    _allow_long_fields()
     separator = columns.layout.delimiter or "\t"
     first, whole, blocks = _first(text_blocks(path, columns.layout.encoding, block_bytes, seen))
-    if is_quoted(first, separator, whole=whole):
-        yield from _quoted_tables(path, columns, separator, blocks)
+    line = first.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    other = None
+    if columns.layout.delimiter is None and "\t" not in line:
+        other = names_columns(columns, line)
+    if other is not None:
+        warnings.warn(f"{path}: fields are separated by {_named(other)}", stacklevel=2)
+        yield from _quoted_tables(path, columns, other, blocks)
+        return
+    quoting = columns.layout.quoting
+    sample = first[:_TSV_SAMPLE]  # the same, however large blocks are
+    whole = whole and len(sample) == len(first)
+    if quoting == "yes" or (quoting != "no" and is_quoted(sample, separator, whole=whole)):
+        suspicious = quoting != "yes"
+        yield from _quoted_tables(path, columns, separator, blocks, suspicious=suspicious)
         return
     names: list[str] | None = None
     width, simple = 0, False
@@ -376,7 +418,7 @@ def _json_fields_of_python(
             what = LABEL if absent[0] == wanted[0] and labelled else TEXT
             raise UserError(
                 f"{path}:{line}: no {what} column {absent[0]!r}; the record has: "
-                f"{', '.join(record)} (choose with --{what}-column NAME)"
+                f"{listed(record)} (choose with --{what}-column NAME)"
             )
         row = []
         for name in wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +70,10 @@ class TextLayout(Settings):
     """Character between two fields of CSV and TSV: a single one, or comma, semicolon, tab, pipe.
     Default: that of the first record, of .tsv a tab."""
 
+    quoting: Annotated[str, OneOf(("auto", "yes", "no"))] | None = None
+    """Whether fields of CSV and TSV may be in quotation marks. Default: auto, which is yes for CSV,
+    and for TSV if the marks at the beginning of the file fit together."""
+
     encoding: Annotated[str, _Encoding(("utf-8", "utf-16", "cp1252", "gb18030"))] | None = None
     """What files are written in. Default: UTF-8, or what the byte order mark says."""
 
@@ -124,7 +128,7 @@ class Columns:
             return True
         first = [field.strip().lower() for field in records[0]]
         usual = {LABEL, TEXT} & set(first)
-        if len(usual) != 1 or not self.labelled:
+        if len(usual) != 1:
             return bool(usual)
         label = int(self.label) if self.label else 0
         places = {first.index(name) for name in usual} | ({label} if label < len(first) else set())
@@ -172,11 +176,17 @@ class Columns:
         lowered = [name.strip().lower() for name in names]
         if header and column.strip().lower() in lowered:
             return lowered.index(column.strip().lower())
-        there = ", ".join(names) if header else f"columns 0 to {len(names) - 1}, without a header"
+        there = listed(names) if header else f"columns 0 to {len(names) - 1}, without a header"
         raise UserError(
             f"{self.path}: no {what} column {column!r}; the file has: {there} "
             f"(choose with --{what}-column NAME or NUMBER)"
         )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns for a message: not too many, and none too long."""
+    shown = [name if len(name) <= 60 else f"{name[:60]}…" for name in names]
+    return ", ".join(shown[:20]) + (f", … ({len(shown):,} in all)" if len(shown) > 20 else "")
 
 
 def _is_number(column: str) -> bool:
@@ -187,7 +197,8 @@ def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
     """The separator of a CSV file, by its first records.
 
     It is the one by which the first record holds the wanted names, else by which all records have
-    the same number of fields, at least two; of several the first of comma, semicolon, tab and pipe.
+    the same number of fields, at least two; of several the one with the fewest labels, or the first
+    of comma, semicolon, tab and pipe.
 
     Args:
         columns: What is wanted.
@@ -198,10 +209,19 @@ def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
     for separator, records in tables.items():
         if records and _finds(columns, records[0]):
             return separator
-    for separator, records in tables.items():
-        if records and {*map(len, records)} == {len(records[0])} != {1}:
-            return separator
-    return ","
+    label = int(columns.label) if columns.label and _is_number(columns.label) else 0
+    labels = {
+        separator: len({record[label] for record in records})
+        for separator, records in tables.items()
+        if records and {*map(len, records)} == {len(records[0])} and len(records[0]) > max(1, label)
+    }
+    return min(labels, key=lambda separator: labels[separator], default=",")
+
+
+def names_columns(columns: Columns, line: str) -> str | None:
+    """The separator by which a line without tabs holds the wanted names; None if there is none."""
+    found = (separator for separator in ",;|" if _finds(columns, line.split(separator)))
+    return next(found, None)
 
 
 def _finds(columns: Columns, names: list[str]) -> bool:
@@ -230,7 +250,8 @@ def _records(sample: str, separator: str, whole: bool) -> list[list[str]]:
 def is_quoted(sample: str, separator: str, *, whole: bool) -> bool:
     """Whether quotation marks delimit the fields of a TSV file.
 
-    They do if all records then have the same number of fields and no mark is left open.
+    They do if all records then have the same number of fields, no mark is left open, and no field
+    holds a line that may be a record: two marks may stand far apart in texts.
 
     Args:
         sample: The beginning of the file.
@@ -245,6 +266,16 @@ def is_quoted(sample: str, separator: str, *, whole: bool) -> bool:
     )
 
 
+def holds_records(record: list[str], separator: str) -> bool:
+    """Whether a line within one of its fields has as many fields as the record."""
+    return any(
+        line.count(separator) == len(record) - 1
+        for field in record
+        if "\n" in field
+        for line in field.split("\n")[1:]
+    )
+
+
 def _quotes_fit(sample: str, separator: str, *, whole: bool) -> bool:
     lines = io.StringIO(sample, newline="")
     widths: set[int] = set()
@@ -254,6 +285,8 @@ def _quotes_fit(sample: str, separator: str, *, whole: bool) -> bool:
             if last:
                 widths.add(last)
             last = len(record)
+            if holds_records(record, separator):
+                return False
     except csv.Error as error:
         if whole or "unexpected end" not in str(error):
             return False

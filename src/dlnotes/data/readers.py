@@ -256,7 +256,7 @@ def _read_fasttext(path: Path, layout: Layout, block_bytes: int) -> Iterator[pl.
         yield out
 
 
-_SPLITS = {"train", "dev", "val", "valid", "validation", "test"}
+_SPLITS = {"train", "dev", "val", "valid", "validation", "test", "unsup"}
 
 
 def _read_folder(path: Path, encoding: str | None, block_bytes: int) -> Iterator[pl.DataFrame]:
@@ -273,6 +273,8 @@ def _read_folder(path: Path, encoding: str | None, block_bytes: int) -> Iterator
     texts: list[str] = []
     size = 0
     for folder in folders:
+        if not _is_text(folder.name):
+            raise UserError(f"{path} has a folder whose name is not UTF-8: {folder.name!a}")
         for file in sorted(f for f in folder.rglob("*") if not ignored(f.relative_to(folder))):
             if not file.is_file():
                 continue
@@ -305,9 +307,19 @@ def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
                 raise UserError(f"record {number}: the text must be a string, got {text!r}")
             labels.append(None if _is_missing(label) else str(label))
             texts.append(text)
+            if not (_is_text(text) and _is_text(labels[-1] or "")):
+                raise UserError(f"record {number}: half of a surrogate pair, which is no text")
         frame = pl.DataFrame({LABEL: labels, TEXT: texts}, {LABEL: pl.String, TEXT: pl.String})
         yield _numbered(frame, start)
         start += len(batch)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_missing(label: Any) -> bool:
@@ -406,7 +418,7 @@ def _some_records(path: Path, kind: str, layout: TextLayout, block_bytes: int) -
         blocks = _line_records(path, layout, block_bytes, seen)
     else:
         tables = read_tables(kind, path, Columns(path, layout), block_bytes, seen)
-        blocks = (_record_table(path, table) for table in tables)
+        blocks = (_record_table(table) for table in tables)
     for texts, frame in blocks:
         empty = False
         yield Records(texts, frame, share)
@@ -434,12 +446,14 @@ def without_labels(texts: pl.Series) -> pl.Series:
     return texts.str.replace(rf"^(\s*{MARK}\S*(\s+|$))+", "")
 
 
-def _record_table(path: Path, table: Table) -> tuple[pl.Series, pl.DataFrame]:
+def _record_table(table: Table) -> tuple[pl.Series, pl.DataFrame]:
     texts: pl.Series = table.fields.select(joined_text(table)).to_series()
     if table.whole is not None:
         return texts, table.whole.str.strip_chars().alias(OBJECT).to_frame()
-    names = table.names or [f"column_{i}" for i in range(table.fields.width)]
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise UserError(f"{path}: two columns are called {twice!r}; rename one")
+    names: list[str] = []
+    for i, name in enumerate(table.names or [""] * table.fields.width):
+        free = name or f"column_{i}"
+        while free in names or (free != name and free in (table.names or ())):
+            free += "_2"
+        names.append(free)
     return texts, table.fields.rename(dict(zip(table.fields.columns, names, strict=True)))

@@ -279,7 +279,9 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
                 text = text.replace("\r", "\n")
             line += text.count("\n")
             if starts_line:
-                text = text.removeprefix(_MARK)
+                text = text.lstrip(_MARK)
+            if name not in _MARKED.values():
+                _check_encodes(path, text, line)
             text = text.replace(f"\n{_MARK}", "\n")
             if text:
                 starts_line = text[-1] == "\n"
@@ -287,6 +289,15 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             if not content:
                 return
             content = file.read(size)
+
+
+def _check_encodes(path: Path, text: str, line: int) -> None:
+    """Some encodings, such as unicode_escape, have halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        at = line - text.count("\n", error.start)
+        raise UserError(f"{path}:{at}: half of a surrogate pair, which is no text") from error
 
 
 def _refuse_utf16(path: Path, content: bytes) -> None:

@@ -85,7 +85,7 @@ def _write_jsonl(
 def _write_csv(
     blocks: Iterable[pl.DataFrame | pl.Series], name: str, zipped: bool, path: Path
 ) -> None:
-    nested = (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Object)
+    nested = (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Object, pl.Duration)
     with _open(path, zipped) as file:
         for i, block in enumerate(blocks):
             assert isinstance(block, pl.DataFrame)

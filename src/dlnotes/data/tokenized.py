@@ -315,7 +315,8 @@ def fingerprint(source: Source) -> str:
     digest = hashlib.sha256()
     for member in sorted(path.rglob("*")):
         if member.is_file() and not ignored(member.relative_to(path)):
-            digest.update(f"{member.relative_to(path)}\0{member.stat().st_size}\0".encode())
+            name = os.fsencode(member.relative_to(path))  # which need not be UTF-8
+            digest.update(name + f"\0{member.stat().st_size}\0".encode())
             digest.update(member.read_bytes())
     return digest.hexdigest()
 

@@ -71,7 +71,9 @@ class Board:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._purge_step: int | None = None
+        # Never None: of several logs TensorBoard hides what a later one repeats only if the first
+        # one, too, says where it starts.
+        self._purge_step = 0
         self._broken = False
 
     @functools.cached_property

@@ -55,7 +55,7 @@ from dlnotes.training.evaluate import (
     metrics,
 )
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
-from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, VOCABULARY
+from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, VOCABULARY, check_no_run
 from dlnotes.training.scoring import kept, scores
 from dlnotes.training.weights import digest_of, save_weights, with_weights
 
@@ -374,6 +374,7 @@ class TextClassifier(Classifier):
             "max_tokens": self.max_tokens,
         }
         make_folder(folder, advice="")
+        check_no_run(folder)
         belongs_to = digest_of(config, _FIELDS, self.labels, self.vocabulary.tokens.to_list())
         save_weights(self.model, folder, belongs_to)  # first: they may be refused
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
@@ -574,6 +575,7 @@ class Ensemble(Classifier):
         """
         folder = as_path(folder, "folder")
         make_folder(folder, advice="")
+        check_no_run(folder)
         counting = [k for k, weight in enumerate(self.weights) if weight > 0]
         for k in counting:
             self.members[k].save(folder / f"member-{k + 1}")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dlnotes.arguments import Count, OneOf, Seed, check_fields, checked, fields_of
+from dlnotes.arguments import OneOf, Range, Seed, check_fields, checked, fields_of
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
@@ -191,7 +191,7 @@ def make_ensemble(
     *,
     average: Annotated[str, OneOf(AVERAGES)] = "probabilities",
     weights: Annotated[str, OneOf(WEIGHTING)] = "greedy",
-    rounds: Count = 50,
+    rounds: Annotated[int, Range(1, below=100_001)] = 50,
 ) -> tuple[Ensemble, dict[str, Any]]:
     """Weigh the members on dev, then read and measure the test split, once.
 

@@ -96,6 +96,16 @@ def check_not_of_a_run(**paths: Path | None) -> None:
                 )
 
 
+def check_no_run(folder: Path) -> None:
+    """Require of a classifier's folder that it is not a run's, which has another one inside.
+
+    Raises:
+        UserError: It is a run's.
+    """
+    if any((folder / name).exists() for name in (CLASSIFIER, TRANSLATOR, METRICS, CHECKPOINT)):
+        raise UserError(f"{folder} holds a run: save to another folder")
+
+
 def _set_log_apart(out: Path) -> None:
     if logs := sorted(out.glob(LOG)):
         number = 1
@@ -114,8 +124,13 @@ def create_run_folder(out: Path, resume: bool | None = False) -> None:
         resume: Whether to go on with the run that it holds; None for a run that cannot be resumed.
 
     Raises:
-        UserError: It holds a run already (unless that is to be resumed) or cannot be written to.
+        UserError: It holds a run already (unless that is to be resumed), or none that could be
+            resumed, or cannot be written to.
     """
+    if resume and not (out / CHECKPOINT).exists():
+        raise UserError(
+            f"{out / CHECKPOINT} does not exist: there is nothing to resume; leave out --resume"
+        )
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         way = "" if resume is None else ", or --resume to go on"
         raise UserError(f"{out} already holds a run: give another --out{way}")

@@ -12,18 +12,19 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 
-from dlnotes.arguments import Natural, checked, plain
+from dlnotes.arguments import Natural, check_fields, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
 from dlnotes.deprecation import keep_old_names
 from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
-from dlnotes.files import write_atomically
+from dlnotes.files import read_json, write_atomically
 from dlnotes.training import pretrained
+from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.evaluate import evaluate, scores
 from dlnotes.training.fit import TrainingState
-from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
@@ -56,7 +57,7 @@ def train_classifier(
             TensorBoard log. None keeps nothing.
         device: See `choose_device`.
         checkpoint_every: See `fit`.
-        resume: Go on from the checkpoint in `out`.
+        resume: Go on from the checkpoint in `out`. A run that is finished is returned as it is.
         progress: Show progress.
         settings: Fields of `training` to override.
 
@@ -78,6 +79,8 @@ def train_classifier(
         # The test split is read at the end, and maybe has been read by an earlier training.
         "data": {k: v for k, v in dataset.fingerprints.items() if k != "test"},
     }
+    if out and resume and (finished := _finished(out, all_settings, dataset)):
+        return finished
     with Run(
         training,
         all_settings,
@@ -131,6 +134,32 @@ def train_classifier(
             board.hyper_parameters(all_settings, final, step)
         run.write(record)
     classifier.model.eval()
+    return classifier, record
+
+
+def _finished(
+    out: Path, settings: Mapping[str, Any], dataset: Dataset
+) -> tuple[TextClassifier, dict[str, Any]] | None:
+    """What a finished run has; None while something is left to do.
+
+    Raises:
+        UserError: It has other settings or was measured on other test documents.
+    """
+    if not (out / METRICS).exists():
+        return None
+    record = read_json(out / METRICS, "is not a run", finite=False)
+    check_fields(out / METRICS, record, {"settings": Mapping[str, Any], "data": Mapping[str, Any]})
+    test = dataset.test_fingerprint()
+    if "test" not in record and test is not None:
+        return None
+    check_same_settings(out / METRICS, record["settings"], settings)
+    if record["data"].get("test") != test:
+        raise UserError(
+            f"{out} is finished, and was measured on other test documents: measure it with dlnotes "
+            "evaluate, or give another --out"
+        )
+    classifier = TextClassifier.load(out)
+    assert isinstance(classifier, TextClassifier)
     return classifier, record
 
 

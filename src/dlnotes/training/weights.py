@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -95,7 +97,7 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {WEIGHTS}: training has not finished") from error
     try:
-        with safe_open(path, "pt") as file:
+        with _in_utf8(path) as place, safe_open(place, "pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             written_for = (file.metadata() or {}).get(_BELONGS_TO)
         with torch.device("meta"), _Sketching(1_000 + 100 * len(shapes)):
@@ -106,7 +108,8 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
                 "it was saved with other files than are beside it now; copy or save all of them "
                 "together, or wait until they have been written"
             )
-        weights = load_file(path)
+        with _in_utf8(path) as place:
+            weights = load_file(place)
         for name, weight in weights.items():
             if weight.dtype != sketch[name].dtype:
                 raise _MismatchError(f"{name} is of {weight.dtype}, not of {sketch[name].dtype}")
@@ -128,6 +131,20 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
         raise UserError(f"{path} cannot be used: {found}; train again")
     made.model.eval()
     return made
+
+
+@contextmanager
+def _in_utf8(path: Path) -> Iterator[Path]:
+    """A path that safetensors can open: it takes no bytes that are not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with TemporaryDirectory() as folder:
+            place = Path(folder) / path.name
+            place.symlink_to(path.absolute())
+            yield place
+    else:
+        yield path
 
 
 # Functions that set weights in place when a layer is made.
