@@ -96,9 +96,9 @@ class Objective(ABC):
         """Measure `model` on `documents`, without dropout.
 
         Args:
-            model: Maps token ids (b, t) to scores (b, c), or with the labels of `Sequence` (b, u)
-                to scores (b, u - 1, vocabulary); already on `device`. It is in the mode afterwards
-                in which it was before.
+            model: Maps token ids (b, t) to scores (b, c), or for `Sequence` token ids (b, t) and
+                labels (b, u - 1) to scores (b, u - 1, vocabulary); already on `device`. Its mode,
+                training or evaluation, is restored.
             documents: At least one document; labels as the objective wants them: class numbers
                 (b,), for `MultiLabel` zeros and ones (b, c), for `Sequence` token ids (b, u).
             device: Where to compute.
