@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 
 from dlnotes.cli import run
 from dlnotes.data import tokenization, vocabulary, word2vec
@@ -25,6 +24,7 @@ from dlnotes.data.readers import Source
 from dlnotes.data.reading import PairReading, Reading
 from dlnotes.data.tokenized import fingerprint
 from dlnotes.data.word2vec import unlabelled
+from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_json
 from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
@@ -82,10 +82,10 @@ def main(
             measure = _translation if "languages" in entry else measure
             try:
                 measured.append(measure(name, entry, seed, Places(data_dir, results, runs)))
-            except Interrupted:
+            except Interrupted as stop:
                 kept = f"; {runs} keeps what was trained" if runs else ""
                 print(f"stopped at seed {seed} of {name}{kept}", file=sys.stderr)
-                sys.exit(130)
+                sys.exit(128 + stop.number)
             entry["record"] = _record(entry, measured)
             write_json(results / f"{name}.json", entry)  # what is done is kept
         figure, test = next(iter(entry["record"]["test"].items()))
@@ -248,7 +248,7 @@ def _vectors(settings: dict[str, Any], places: Places) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         given = {key: value for key, value in settings.items() if key != "corpora"}
-        with Console(stderr=True).status(f"word2vec of {', '.join(settings['corpora'])}"):
+        with console(stderr=True).status(f"word2vec of {', '.join(settings['corpora'])}"):
             word2vec.learn_from(
                 _texts(settings, places), path, cache_dir=cache_folder() / "tokens", **given
             )

@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from dlnotes import cli
-from dlnotes.display import TYPEWRITER, console, printable
+from dlnotes.display import ASCII_FALLBACK, console, printable, tell
 from dlnotes.errors import UserError
 
 
@@ -72,12 +74,11 @@ def test_lines_into_a_pipe_are_not_cut(monkeypatch):
 
 def test_an_ascii_terminal_gets_likenesses():
     text = "a → b … 0.1–0.2 −1 2 × 3 ü 体"
-    shown = text.encode("ascii", TYPEWRITER).decode()
+    shown = text.encode("ascii", ASCII_FALLBACK).decode()
     assert shown == r"a -> b ... 0.1-0.2 -1 2 x 3 \xfc \u4f53"
 
 
 TABLE = """
-from dlnotes import cli
 from dlnotes import cli
 from dlnotes.display import console
 from rich.table import Table
@@ -133,3 +134,20 @@ def test_no_colours_into_a_pipe_and_none_where_nobody_wants_them(program):
     assert b"\x1b[" in coloured
     plain = run(program, PYTHONIOENCODING="utf-8", FORCE_COLOR="1", NO_COLOR="1")
     assert not re.search(rb"\x1b\[3\d", plain)
+
+
+@pytest.mark.parametrize("line", ["a\nb  c", "\x1b[2J", "[red]x[/red] :smile:", "word " * 100])
+def test_what_is_told_is_one_line_as_it_is(capsys, line):
+    tell(line)
+    assert capsys.readouterr().err == f"{printable(' '.join(line.split()))}\n"
+    tell(line, shown=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_nobody_can_read_is_not_told(monkeypatch):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        tell("a")
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -86,10 +87,12 @@ def test_pipes_devices_and_folders_are_left_alone(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(UserError, match=f"cannot write .*{name}: it is there and is no file"):
+        with pytest.raises(
+            UserError, match=f"cannot write .*{name}: it is there and is not a file"
+        ):
             write(tmp_path / name)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
-    with pytest.raises(UserError, match="/dev/null: it is there and is no file"):
+    with pytest.raises(UserError, match="/dev/null: it is there and is not a file"):
         write(Path("/dev/null"))
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
@@ -143,7 +146,7 @@ def test_another_name_of_the_file_keeps_the_old_content(tmp_path):
 def test_a_link_to_a_folder_is_told(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
-    with pytest.raises(UserError, match="link: it is there and is no file"):
+    with pytest.raises(UserError, match="link: it is there and is not a file"):
         write(tmp_path / "link")
 
 
@@ -369,3 +372,13 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, below):
     with pytest.raises(UserError, match=r"cannot write to .*file.*; give another --out"):
         make_folder(tmp_path / below)
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("name", "told"), [("file", "not a folder"), ("file/x", "Not a directory"), ("a\0b", "null")])  # fmt: skip
+def test_a_folder_that_cannot_be_made_is_told_with_the_callers_advice(tmp_path, name, told):
+    (tmp_path / "file").write_text("")
+    for advice in ("", "; give another --model-dir"):
+        with pytest.raises(UserError) as found:
+            make_folder(tmp_path / name, advice=advice)
+        assert re.fullmatch(rf"cannot write to '?{re.escape(str(tmp_path))}[^:]*: .*{told}[^;]*{advice}", str(found.value))  # fmt: skip
+        assert str(found.value).count("cannot write") == 1

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from dlnotes.display import TYPEWRITER, printable
+from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError
 
 if TYPE_CHECKING:
@@ -128,17 +128,17 @@ def expanded(path: str | Path) -> Path:
 def endings() -> Iterator[None]:
     """Run a program so that it ends in an exit code and at most one line, never in a traceback.
 
-    A `UserError`, or an error of the system such as a full disk, ends with code 2; Ctrl-C with 130
-    and SIGTERM with 143; a reader that goes away (``… | head``) is no error. A standard output or
-    error stream that is closed is the null device. Warnings are a line each.
+    A `UserError`, or an error of the system such as a full disk, ends with code 2; Ctrl-C with 130,
+    SIGTERM with 143 and SIGHUP with 129; a reader that goes away (``… | head``) is no error. A
+    standard output or error stream that is closed is the null device. Warnings are a line each.
     """
     _fill_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
-            stream.reconfigure(errors=TYPEWRITER)
+            stream.reconfigure(errors=ASCII_FALLBACK)
     code: str | int | None = 0
     with warnings.catch_warnings(), _terminable():
-        warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+        warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
         try:
             try:
                 yield
@@ -147,20 +147,20 @@ def endings() -> Iterator[None]:
             sys.stdout.flush()
         except UserError as error:
             code = 2
-            say(f"error: {error}")
+            tell(f"error: {error}")
         except KeyboardInterrupt as stop:
             code = _code(stop)
-            say("Stopped.")
+            tell("Stopped.")
         except BrokenPipeError:
             drop_output()
         except OSError as error:  # a full disk, say
             code = 2
             drop_output()
             where = error.filename or "cannot write to standard output"
-            say(f"error: {where}: {error.strerror or error}")
+            tell(f"error: {where}: {error.strerror or error}")
         except MemoryError as error:
             code = 2
-            say(f"error: not enough memory: {error or 'more was asked for than there is'}")
+            tell(f"error: not enough memory: {error or 'more was asked for than there is'}")
     try:
         sys.stderr.flush()
     except OSError:
@@ -170,16 +170,7 @@ def endings() -> Iterator[None]:
 
 
 def _code(stop: KeyboardInterrupt) -> int:
-    number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-    return 128 + number
-
-
-def say(line: str) -> None:
-    """Print a line on standard error, if that can be written to."""
-    try:
-        print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
-    except OSError:
-        drop_output(sys.stderr)
+    return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 def _fill_streams() -> None:
@@ -196,14 +187,14 @@ def _fill_streams() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, so that half-written files are removed.
+    """Let SIGTERM and SIGHUP raise `Terminated`, so that half-written files are removed.
 
-    And let a thread that fails to write, such as TensorBoard's, print no traceback: who waits for
-    it gets its error.
+    A signal that is ignored (nohup) or that has a handler already is left alone. And let a thread
+    that fails to write, such as TensorBoard's, print no traceback: who waits for it gets its error.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Terminated(number)
 
     def quiet(failed: threading.ExceptHookArgs) -> None:
         if not isinstance(failed.exc_value, OSError):
@@ -211,19 +202,22 @@ def _terminable() -> Iterator[None]:
 
     hook, threading.excepthook = threading.excepthook, quiet
     main = threading.current_thread() is threading.main_thread()
-    own = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if own:
-        signal.signal(signal.SIGTERM, stop)
+    signals = [
+        getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")
+    ]  # Windows has no hang-up
+    own = [n for n in signals if n and main and signal.getsignal(n) is signal.SIG_DFL]
+    for number in own:
+        signal.signal(number, stop)
     try:
         yield
     finally:
         threading.excepthook = hook
-        if own:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
-def told_how_to_go_on(out: Path) -> Iterator[None]:
+def resume_hint(out: Path) -> Iterator[None]:
     """Print the command that goes on with a training that a signal interrupts.
 
     Args:
@@ -237,7 +231,7 @@ def told_how_to_go_on(out: Path) -> Iterator[None]:
     except (Interrupted, KeyboardInterrupt) as stop:
         code = _code(stop) if isinstance(stop, KeyboardInterrupt) else 128 + stop.number
         if not (out / CHECKPOINT).exists():
-            say("Stopped before the first checkpoint: nothing is kept.")
+            tell("Stopped before the first checkpoint: nothing is kept.")
             sys.exit(code)
         done = "Stopped and saved." if isinstance(stop, Interrupted) else "Stopped."
         again = same_command("--resume")
@@ -313,10 +307,11 @@ def lines_at_once() -> Iterator[list[str]]:
     """
     if sys.stdin is None:
         raise UserError("there is no standard input; give texts or --file FILE")
-    if sys.stdin.buffer.isatty():
+    stream = cast(io.BufferedReader, sys.stdin.buffer)
+    if stream.isatty():
         print("A text per line, please; Ctrl-D ends.", file=sys.stderr)
     done, begun = 0, bytearray()  # lines before, and the bytes of one that is not complete
-    while chunk := _read_some():
+    while chunk := _read_some(stream):
         begun += chunk
         if b"\n" in chunk:
             *whole, rest = bytes(begun).split(b"\n")
@@ -327,9 +322,9 @@ def lines_at_once() -> Iterator[list[str]]:
         yield from _decoded([bytes(begun)], done)
 
 
-def _read_some() -> bytes:
+def _read_some(stream: io.BufferedReader) -> bytes:
     try:
-        return cast(io.BufferedReader, sys.stdin.buffer).read1(1 << 20)
+        return stream.read1(1 << 20)
     except OSError as error:
         raise UserError(f"standard input cannot be read: {error.strerror}") from error
 

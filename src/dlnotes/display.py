@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-TYPEWRITER = "dlnotes.typewriter"
+ASCII_FALLBACK = "dlnotes.ascii_fallback"
 """Name of an error handler for streams: arrows and the like in ASCII, all else escaped."""
 
 # Control characters (of which terminals make commands), lone surrogates (no UTF-8), and the marks
@@ -37,17 +39,29 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-_TYPEWRITER = str.maketrans({"→": "->", "…": "...", "–": "-", "−": "-", "·": "-", "×": "x"})
+_LIKENESSES = str.maketrans({"→": "->", "…": "...", "–": "-", "−": "-", "·": "-", "×": "x"})
 
 
-def _for_typewriters(error: UnicodeError) -> tuple[str, int]:
+def _likeness(error: UnicodeError) -> tuple[str, int]:
     """What a stream prints that cannot encode a character: a likeness, or an escape."""
     assert isinstance(error, UnicodeEncodeError)
-    found = error.object[error.start : error.end].translate(_TYPEWRITER)
+    found = error.object[error.start : error.end].translate(_LIKENESSES)
     return found.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
-codecs.register_error(TYPEWRITER, _for_typewriters)
+codecs.register_error(ASCII_FALLBACK, _likeness)
+
+
+def tell(line: str, *, shown: bool = True) -> None:
+    """Print a line on standard error, if it can be written.
+
+    Args:
+        line: What to print; line breaks become spaces.
+        shown: False prints nothing.
+    """
+    with suppress(OSError):
+        if shown:
+            print(printable(" ".join(line.split())), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -67,7 +81,7 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
         def render_str(self, text: str, **options: Any) -> Text:
             shown = printable(text, keep="\n")
             # As the stream will encode it, so that columns are as wide as what is in them.
-            shown = shown.encode(self.encoding, TYPEWRITER).decode(self.encoding)
+            shown = shown.encode(self.encoding, ASCII_FALLBACK).decode(self.encoding)
             return super().render_str(shown, **options)
 
         def on_broken_pipe(self) -> None:

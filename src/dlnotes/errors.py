@@ -16,21 +16,30 @@ class UserError(ValueError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM (or SIGHUP) came: the program ends as after Ctrl-C, with another exit code."""
+    """SIGTERM or SIGHUP came: the program ends as after Ctrl-C, with another exit code.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
-# What torch says on a CPU and on CUDA, with the size where it has one.
-_SIZE = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[kmgt]ib)", re.IGNORECASE)
+# What torch says on a CPU, on CUDA and on MPS, with the size where it has one.
+_SIZE = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[kmgt]i?b)", re.IGNORECASE)
+_OVERFLOW = re.compile(
+    r"size calculation overflowed|integer multiplication overflow", re.IGNORECASE
+)
 _REFUSED = re.compile(
-    r"allocate memory|not enough memory|out of memory"
-    r"|size calculation overflowed|integer multiplication overflow",
-    re.IGNORECASE,
+    r"allocate memory|not enough memory|out of memory|status_alloc_failed", re.IGNORECASE
 )
 
 
 @contextmanager
 def memory_for(what: str) -> Iterator[None]:
-    """Tell what memory was asked for that is not there.
+    """Turn a failed allocation into a `UserError` that names what needed the memory.
 
     Args:
         what: What needs the memory, for the message.
@@ -42,14 +51,21 @@ def memory_for(what: str) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         told = str(error)
-        size = _SIZE.search(told)
-        if not (size or _REFUSED.search(told) or isinstance(error, MemoryError)):
-            raise
-        if size:
+        if size := _SIZE.search(told):
             number, unit = size.groups()
-            if unit == "bytes":
-                number, unit = f"{int(number) / 2**30:,.1f}", "GiB"
-            told = f"it asked for {number} {unit}"
-        elif isinstance(error, RuntimeError):
+            asked = _with_unit(int(number)) if unit == "bytes" else f"{number} {unit}"
+            told = f"it asked for {asked}"
+        elif _OVERFLOW.search(told):
             told = "it asked for more than a computer can address"
+        elif _REFUSED.search(told) or isinstance(error, MemoryError):
+            told = told.partition("\n")[0]  # CUDA adds lines of advice for programmers
+        else:
+            raise
         raise UserError(f"not enough memory for {what}{': ' * bool(told)}{told}") from error
+
+
+def _with_unit(size: int) -> str:
+    """A number of bytes in the largest unit of which there is one at least."""
+    units = ("bytes", "KiB", "MiB", "GiB")
+    power = min((max(1, size).bit_length() - 1) // 10, len(units) - 1)
+    return f"{size / 1024**power:,.{min(power, 1)}f} {units[power]}"

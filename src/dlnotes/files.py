@@ -37,7 +37,7 @@ def check_output(path: Path) -> None:
     """
     if path.exists():
         if not path.is_file():
-            raise UserError(f"cannot write {path}: it is there and is no file")
+            raise UserError(f"cannot write {path}: it is there and is not a file")
         for number, stream in ((1, "output"), (2, "error")):
             # To replace this file would lose what is printed.
             if _is_open(path, number):
@@ -61,21 +61,29 @@ def _is_open(path: Path, number: int) -> bool:
         return False
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder that a program writes to, with those above it.
+def make_folder(path: Path, advice: str = "; give another --out") -> None:
+    """Make a folder to write to, with those above it.
+
+    Args:
+        path: The folder.
+        advice: What the messages end with.
 
     Raises:
         UserError: It cannot be made or written to.
     """
     try:
         if path.exists() and not path.is_dir():
-            raise UserError(f"cannot write to {path}: it is no folder; give another --out")
+            raise UserError(f"cannot write to {path}: it is not a folder{advice}")
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may be faster
+    except UserError:
+        raise
     except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
+        raise UserError(f"cannot write to {path}: {error.strerror}{advice}") from error
+    except ValueError as error:  # a NUL, say
+        raise UserError(f"cannot write to {str(path)!r}: {error}{advice}") from error
 
 
 def check_different(**paths: Path | None) -> None:
@@ -375,7 +383,7 @@ def check_regular(path: Path) -> None:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{str(path)!r} is no path: {error}") from error
+        raise UserError(f"{str(path)!r} is not a path: {error}") from error
     if not stat.S_ISREG(mode):
         kind = "Is a directory" if stat.S_ISDIR(mode) else "it is a pipe or a device"
         raise UserError(f"{path} cannot be read: {kind}")

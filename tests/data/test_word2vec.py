@@ -202,7 +202,7 @@ def test_what_cannot_be_learned_or_written_is_told_before_the_work(tmp_path, mon
     for sources, out, message in (
         ([text], text, r"out is .*a\.txt, which is one of the texts: give another file"),
         ([empty, text], link, r"out is .*link\.vec, which is one of the texts"),
-        ([text], tmp_path, "it is there and is no file"),
+        ([text], tmp_path, "it is there and is not a file"),
         ([text], tmp_path / "no" / "out.vec", "there is no folder"),
         ([text, empty], tmp_path / "out.vec", r"empty\.txt has no text"),
     ):

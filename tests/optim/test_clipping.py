@@ -157,7 +157,7 @@ OF_OPTIMIZERS = {
 @pytest.mark.parametrize("regime", [BGD, SGD, MBGD])
 def test_a_regime_that_is_taken_for_an_optimizer_tells_which_to_use(regime, case):
     args, options = OF_OPTIMIZERS[case](torch.nn.Linear(2, 2))
-    with pytest.raises(UserError, match=rf"^{regime.__name__} is no optimizer, but draws .*: use dlnotes.optim.GradientDescent\(params, lr=0.1\), or Momentum$"):  # fmt: skip
+    with pytest.raises(UserError, match=rf"^{regime.__name__} is not an optimizer, but draws .*: use dlnotes.optim.GradientDescent\(params, lr=0.1\), or Momentum$"):  # fmt: skip
         regime(*args, **options)
 
 

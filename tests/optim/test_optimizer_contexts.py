@@ -376,7 +376,7 @@ def stepped(rule, *params, **hyper):
 def test_a_state_of_another_rule_is_refused(rule, other):
     optimizer = stepped(rule)
     before = str(optimizer.state_dict())
-    with pytest.raises(ValueError, match=f"no state of {rule.__name__}: .*from_torch") as error:
+    with pytest.raises(ValueError, match=f"not a state of {rule.__name__}: .*from_torch") as error:
         optimizer.load_state_dict(stepped(other).state_dict())
     assert "\n" not in str(error.value)
     assert str(optimizer.state_dict()) == before

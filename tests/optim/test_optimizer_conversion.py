@@ -149,8 +149,8 @@ REFUSED = [
     (Adam, lambda p: torch.optim.Adam(p, amsgrad=True), "amsgrad"),
     (Adam, torch.optim.AdamW, "AdamW"),
     (AdamW, torch.optim.Adam, "Adam"),
-    (Adam, lambda p: torch.optim.SGD(p, lr=0.1), "no state of torch.optim.Adam"),
-    (Momentum, torch.optim.Adam, "no state of torch.optim.SGD"),
+    (Adam, lambda p: torch.optim.SGD(p, lr=0.1), "not a state of torch.optim.Adam"),
+    (Momentum, torch.optim.Adam, "not a state of torch.optim.SGD"),
     (Momentum, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True), "nesterov"),
     (Momentum, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5), "dampening"),
     (
@@ -185,5 +185,5 @@ def test_rules_of_others_are_refused():
 
     with pytest.raises(ValueError, match=r"rule must be one of .*got 'Own'"):
         from_torch(Own, torch.optim.SGD([start(3)], lr=0.1).state_dict())
-    with pytest.raises(ValueError, match="no state of Adam"):
+    with pytest.raises(ValueError, match="not a state of Adam"):
         to_torch(Adam, Momentum([start(3)]).state_dict())

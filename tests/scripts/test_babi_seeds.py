@@ -1,6 +1,7 @@
 """The pairs are trained side by side; a pair that fails or does not get its turn is recorded."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", minversion="2.7", reason="see test_seeds.py")
+
+from dlnotes.training.seeds import Seeds  # noqa: E402
 
 SMALL = "epochs=2,batch_size=16,embedding_dim=4"
 
@@ -30,18 +33,51 @@ def babi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_two_pairs_and_one_that_fails(script: Any, babi: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def damaged(babi: Path) -> Path:
+    """The same with a task 2 that cannot be read."""
+    for split in ("train", "test"):
+        (babi / "babi" / "en-10k" / f"qa2_x_{split}.txt").write_text("Mary went home.\n")
+    return babi
+
+
+def test_two_pairs_and_some_that_fail(
+    script: Any, damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Seeds.evaluate
+
+    def broken(seeds: Seeds, documents: Any) -> Any:
+        if seeds.training.epochs == 1:
+            raise RuntimeError("a fault of the program")
+        return measure(seeds, documents)
+
+    monkeypatch.setattr(Seeds, "evaluate", broken)
     names = [
         f"babi-1-entnet:{SMALL}",
         "babi-1-entnet:slots=-1",
         f"babi-1-dmn:{SMALL},hidden_size=4",
+        "babi-2-entnet",
+        f"babi-1-entnet:{SMALL},optimizer_settings={{'betas':(0.9,0.99),'eps':1e-7}}",
+        "babi-1-entnet:epochs=1,embedding_dim=4",
     ]
-    where = ["--data-dir", babi, "--out", tmp_path / "out", "--device", "cpu", "--commit", "abc"]
-    ran = script("babi_seeds", *names, *where, "--seeds", 2, "--check")
-    assert ran.code == 0, ran.err
-    assert "weights apart from the CPU's: [0.0, 0.0, 0.0]" in ran.out
+    where = ["--data-dir", damaged, "--out", tmp_path / "out", "--device", "cpu", "--commit", "abc"]
+    ran = script("babi_seeds", *names, *where, "--seeds", 2)
+    assert ran.code == 2
+    *told, last = [line for line in ran.err.splitlines() if not line.startswith(" ")]
+    assert last == f"error: 3 of 6 pairs failed: {names[1]}, {names[3]}, {names[5]}"
+    assert told[0].startswith(f"{names[1]} failed: ")
+    assert told[1].startswith(f"{names[3]} failed: ")
+    assert "line 1: 'Mary went home.' is neither" in told[1]
+    assert told[2:] == [
+        "Traceback (most recent call last):",
+        "RuntimeError: a fault of the program",
+    ]
     records = json.loads((tmp_path / "out" / "babi-seeds.json").read_text())
     assert "slots" in records[names[1]]["error"]
+    assert "'n sentence'" in records[names[3]]["error"]
+    assert records[names[5]]["error"] == "RuntimeError('a fault of the program')"
+    betas = records[names[4]]["settings"]["optimizer_settings"]
+    assert betas == {"betas": [0.9, 0.99], "eps": 1e-7}
     for name in names[::2]:
         record = records[name]
         assert record["epochs"] == 2
@@ -63,17 +99,45 @@ def test_when_time_is_up_everything_is_recorded(script: Any, babi: Path, tmp_pat
     assert records[names[1]] == {"error": "not begun"}
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("babi-1-han", "'babi-1-han' must be babi-TASK-MODEL with a model of entnet, dmn"),
-        ("babi-1-entnet:lr=x", "lr must be"),
-    ],
-)
-def test_a_bad_name_is_refused_at_once(
-    script: Any, babi: Path, tmp_path: Path, name: str, message: str
-) -> None:
-    ran = script("babi_seeds", name, "--data-dir", babi, "--out", tmp_path)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
+def test_a_gpu_is_compared_with_the_cpu(script: Any, babi: Path, tmp_path: Path) -> None:
+    where = ["--data-dir", babi, "--out", tmp_path, "--device", "cuda"]
+    ran = script("babi_seeds", f"babi-1-entnet:{SMALL}", *where, "--seeds", 2, "--check")
+    assert ran.code == 0, ran.err
+    assert "WARNING" not in ran.out
+    assert ran.out.count("10 seeds, epoch") == 3
+
+
+MISTAKES: dict[str, tuple[list[Any], str]] = {
+    "another model": (["babi-1-han"], "'babi-1-han' must be babi-TASK-MODEL with a task from 1 to 20 and a model of entnet, dmn"),
+    "another task": (["babi-21-dmn"], "'babi-21-dmn' must be babi-TASK-MODEL with a task from 1 to 20"),
+    "a rate": (["babi-1-entnet:lr=x"], "lr must be"),
+    "no value": (["babi-1-entnet:lr"], "babi-1-entnet:lr: 'lr' must be SETTING=VALUE"),
+    "no such setting": (["babi-1-entnet:lrr=1"], "babi-1-entnet has no setting 'lrr=1'; .*did you mean 'lr'"),
+    "a size": (["babi-1-dmn:num_classes=3"], "babi-1-dmn has no setting 'num_classes=3'"),
+    "half a mapping": (["babi-1-dmn:optimizer_settings={'betas':(0.9,"], "optimizer_settings must be a mapping"),
+    "a type": (["babi-1-dmn:dropout=much"], "dropout must be of type float"),
+    "twice": (["babi-1-dmn", "babi-1-dmn"], "babi-1-dmn is given twice"),
+    "no name": ([], "give one or more names"),
+    "nothing to check": (["--check"], "give one or more names"),
+    "check a CPU": (["babi-1-dmn", "--check"], "--check compares a CUDA device with the CPU, but device is cpu"),
+    "no seed": (["babi-1-dmn", "--seeds", 0], "seeds must be at least 1, not 0"),
+    "none at once": (["babi-1-dmn", "--seeds", 1, "--at-once", 0], "at_once must be at least 1, not 0"),
+    "no time": (["babi-1-dmn", "--minutes", "nan"], "minutes must be a finite number above 0, not nan"),
+    "no data": (["babi-1-dmn", "--data-dir", "nowhere"], "--data-dir: there is no folder nowhere"),
+    "a file": (["babi-1-dmn", "--out", __file__], "it is not a folder; give another --out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_refused_at_once(script: Any, babi: Path, tmp_path: Path, case: str) -> None:
+    given, message = MISTAKES[case]
+    defaults = {"--data-dir": babi, "--out": tmp_path / "out", "--device": "cpu"}
+    for option, value in defaults.items():
+        given = given if option in given else [*given, option, value]
+    ran = script("babi_seeds", *given)
     assert ran.code == 2
-    assert message in ran.err
+    assert re.search(message, ran.err)
     assert ran.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -34,15 +34,16 @@ def arguments(files, out, *more):
 @pytest.fixture(autouse=True)
 def _ctrl_c():
     """Signals as in a terminal, whatever runs the tests."""
-    old = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
+    old = [(n, signal.getsignal(n)) for n, _ in SIGNALS]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in old:
         signal.signal(number, handler)
 
 
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 def sends(number, function):
@@ -78,6 +79,17 @@ def test_a_signal_at_the_start(script, files, tmp_path, monkeypatch, where, name
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_a_hang_up_that_is_ignored_ends_nothing(script, trained, monkeypatch, handler):
+    """nohup, or a program that calls ours and handles the signal itself."""
+    signal.signal(signal.SIGHUP, handler)
+    dlnotes.commands.load("runs")
+    monkeypatch.setattr(json, "loads", sends(signal.SIGHUP, json.loads))
+    result = script("runs", trained.parent)
+    assert (result.code, result.err) == (0, "")
+    assert signal.getsignal(signal.SIGHUP) == handler
+
+
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_while_documents_are_read(script, files, tmp_path, monkeypatch, number, code):
     command = importlib.import_module("dlnotes.commands.train")
@@ -111,12 +123,15 @@ def test_a_signal_before_and_after_training(
     assert json.loads((out / "metrics.json").read_text())["test"]
 
 
-def test_a_signal_in_training_has_its_own_exit_code(script, files, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_signal_in_training_has_its_own_exit_code(
+    script, files, tmp_path, monkeypatch, number, code
+):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("dlnotes.training.fit.clip_grad_norm_", sends(signal.SIGTERM, lambda *_, **__: None))  # fmt: skip
+        patch.setattr("dlnotes.training.fit.clip_grad_norm_", sends(number, lambda *_, **__: None))  # fmt: skip
         stopped = script("train", *arguments(files, out, "--clip-norm", 1))
-    assert stopped.code == 143
+    assert stopped.code == code
     assert "Stopped and saved. Go on with:" in stopped.err
     assert script("train", *arguments(files, out, "--clip-norm", 1), "--resume").code == 0
 

@@ -9,7 +9,6 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from test_bad_input import told
@@ -17,7 +16,7 @@ from test_bad_input import told
 from dlnotes.commands.evaluate import _print_confusion
 from dlnotes.data.readers import read
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.evaluate import Metrics
+from measured import figures_of
 
 OLD = Path(__file__).parent / "old_runs"
 DATA = OLD / "data"
@@ -114,13 +113,6 @@ def test_the_columns_of_the_training_are_remembered(script, run, tmp_path):
     assert result.out.splitlines()[0] == script("evaluate", run).out.splitlines()[0]
     given = script("evaluate", run, "--test", tmp_path / "t.parquet", "--label-column", "label")
     assert "label '?' does not occur" in told(given)
-
-
-def figures_of(confusion):
-    """Figures of documents with this confusion matrix."""
-    cells = np.repeat(np.arange(confusion.size), confusion.flatten())
-    labels, predictions = np.divmod(cells, len(confusion))
-    return Metrics(0.0, labels, predictions, np.ones(len(cells), np.float32), len(confusion))
 
 
 def test_many_classes_get_their_most_confused_pairs(capsys):

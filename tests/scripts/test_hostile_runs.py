@@ -13,6 +13,7 @@ from test_bad_input import told
 
 from dlnotes.errors import UserError
 from dlnotes.training.ensemble import load_members
+from editing import edited
 
 OLD = Path(__file__).parent / "old_runs"
 DATA = OLD / "data"
@@ -23,10 +24,6 @@ def runs(tmp_path):
     for name in ("fasttext", "textcnn", "ensemble", "translator"):
         shutil.copytree(OLD / name, tmp_path / name)
     return tmp_path
-
-
-def edited(path, **fields):
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def hollow(folder):
@@ -167,4 +164,4 @@ def test_the_terminal_obeys_no_record(script, runs):
         assert found.code == 0, found.err
         assert not {"\x1b", "\u202e", "\x07"} & set(found.out)
     assert r"\x1b[2J\nevil" in both[0].out
-    assert r"od\x1bd: metrics.json is no record" in both[0].out
+    assert r"od\x1bd: metrics.json is not a record" in both[0].out

@@ -82,8 +82,8 @@ DAMAGED = {
     "not UTF-8": (lambda run: (run / "metrics.json").write_bytes(b'{"\xff": 1}'), "metrics.json is damaged: 'utf-8'"),
     "empty": (damage(""), "metrics.json is damaged"),
     "deep": (damage("[" * 100_000), "metrics.json is damaged"),
-    "a list": (damage("[1]"), "metrics.json is no record of a training: it has no settings"),
-    "settings of another kind": (damage('{"settings": 3}'), "metrics.json is no record of a training"),
+    "a list": (damage("[1]"), "metrics.json is not a record of a training: it has no settings"),
+    "settings of another kind": (damage('{"settings": 3}'), "metrics.json is not a record of a training"),
     "a folder": (lambda run: [(run / "metrics.json").unlink(), (run / "metrics.json").mkdir()], "metrics.json cannot be read: Is a directory"),
     "no record": (lambda run: (run / "metrics.json").unlink(), "no metrics.json"),
     "no classifier": (lambda run: shutil.rmtree(run / "classifier"), "damaged: it has neither a classifier nor a translator"),
@@ -154,12 +154,12 @@ def test_comparing(script, folder):
 
 def test_mistakes(script, folder, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
-    assert "no is no folder" in told(script("runs", tmp_path / "no"))
+    assert "no is not a folder" in told(script("runs", tmp_path / "no"))
     assert "there are no runs below" in told(script("runs", tmp_path / "empty"))
     assert "--sort must be one of name, model" in told(script("runs", folder, "--sort", "loss"))
-    assert "empty is no run folder; to compare" in told(script("runs", folder / "textcnn", tmp_path / "empty"))  # fmt: skip
+    assert "empty is not a run folder; to compare" in told(script("runs", folder / "textcnn", tmp_path / "empty"))  # fmt: skip
     monkeypatch.chdir(tmp_path / "empty")
-    assert "runs is no folder" in told(script("runs"))
+    assert "runs is not a folder" in told(script("runs"))
 
 
 def test_figures_that_are_no_numbers_are_none(script, tmp_path):

@@ -13,18 +13,18 @@ CASES = {
         (["--batch-size", "0"], "batch_size must be at least 1"),
         (["--seed", "-1"], "seed must be"),
         (["--dataset", "mnist", "--data-dir", "NOWHERE"], "there is no file NOWHERE/train-images"),
-        (["--out", "FILE"], "cannot write to FILE: it is no folder"),
+        (["--out", "FILE"], "cannot write to FILE: it is not a folder"),
         (["--out", "FILE/below"], "cannot write to FILE/below"),
     ],
     "plot_activations": [
         (["--dpi", "0"], "dpi must be at least 10 and below 1,001, not 0"),
         (["--dpi", "100000"], "dpi must be"),
-        (["--out", "FILE"], "cannot write to FILE: it is no folder"),
+        (["--out", "FILE"], "cannot write to FILE: it is not a folder"),
     ],
     "compare_optimizers": [
         (["--seeds", "0", "--corpus", "None"], "seeds must be at least 1"),
         (["--epochs", "0", "--corpus", "None"], "epochs must be at least 1"),
-        (["--out", "FILE", "--corpus", "None"], "cannot write to FILE: it is no folder"),
+        (["--out", "FILE", "--corpus", "None"], "cannot write to FILE: it is not a folder"),
     ],
     "bench_activations": [
         (["--size", "0"], "size must be at least 4,096"),
@@ -53,7 +53,7 @@ CASES = {
     ],
     "demo": [
         (["--seed", "-1"], "seed must be"),
-        (["--out", "FILE"], "cannot write to FILE: it is no folder"),
+        (["--out", "FILE"], "cannot write to FILE: it is not a folder"),
     ],
 }
 

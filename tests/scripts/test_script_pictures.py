@@ -1,13 +1,12 @@
 """Pictures of scripts: nothing of them is cut off."""
 
 import importlib.util
-import warnings
 
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from running import ROOT
 
+from drawing import inside
 from optimizers.pictures import NAMES, draw_corpus, draw_rates
 from optimizers.surfaces import RATES, SURFACES
 
@@ -17,19 +16,6 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def inside(figure):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    box = figure.get_tightbbox(canvas.get_renderer())  # inches
-    width, height = figure.get_size_inches()
-    assert min(box.x0, box.y0) > -0.02
-    assert box.x1 < width + 0.02
-    assert box.y1 < height + 0.02
-    return figure
 
 
 def test_learning_rates():

@@ -16,6 +16,7 @@ from dlnotes.commands.evaluate import _print_confusion, _print_figures
 from dlnotes.commands.runs import Row, _list
 from dlnotes.oracles.comparison import Row as Compared
 from dlnotes.training.progress import Progress
+from measured import figures_of
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -122,7 +123,7 @@ def test_evaluate_shows_confusion_of_any_number_of_classes(terminal, classes):
     confusion = np.eye(classes, dtype=np.int64)
     confusion[0, 1] = 3
     shown = terminal(80)
-    _print_confusion(confusion, [f"class {i} " + "long " * 20 for i in range(classes)])
+    _print_confusion(figures_of(confusion), [f"class {i} " + "long " * 20 for i in range(classes)])
     lines = shown()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 30

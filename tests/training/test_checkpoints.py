@@ -162,7 +162,7 @@ def test_a_signal_after_the_last_epoch_counts(dataset, tmp_path, monkeypatch, at
     assert torch.load(path, weights_only=True)["state"]["step"] == 42
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_ends_at_once(dataset, tmp_path, number):
     path, model = tmp_path / "c.pt", make(dataset)
     optimizer = Adam(model.parameters(), lr=0.02)
@@ -172,8 +172,9 @@ def test_a_second_signal_ends_at_once(dataset, tmp_path, number):
             os.kill(os.getpid(), number)
 
     optimizer.register_step_post_hook(twice)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         fitted(model, optimizer, dataset.train, None, epochs=1, checkpoint=path, progress=False)
+    assert getattr(stopped.value, "number", signal.SIGINT) == number
     assert list(tmp_path.iterdir()) == []
 
 

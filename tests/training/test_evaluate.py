@@ -20,6 +20,7 @@ from dlnotes.training.evaluate import (
     scores,
 )
 from dlnotes.training.objectives import Sequence, SingleLabel
+from measured import measured
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
@@ -230,7 +231,7 @@ def test_evaluation_draws_no_random_numbers(dataset):
 
 def test_confusion_figure_shows_every_label_and_count():
     labels, predictions = np.array([0] * 4 + [1] * 12), np.array([0] * 3 + [1] * 13)
-    figure = confusion_figure(labels, predictions, ["neg", "pos"])
+    figure = confusion_figure(measured(labels, predictions, 2), ["neg", "pos"])
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["neg", "pos"]
     assert sorted(t.get_text() for t in axes.texts) == ["1", "12", "3"]

@@ -16,6 +16,7 @@ from dlnotes.models import MODELS, TRANSLATORS
 from dlnotes.training.classifier import Ensemble, TextClassifier, default_tokenizer
 from dlnotes.training.translation import Translator
 from dlnotes.training.weights import _Sketching
+from editing import edited
 from small import SMALL
 
 WORDS = ["<pad>", "<unk>", "goal", "court", "web"]
@@ -90,11 +91,6 @@ def refused(load, folder, message):
     assert len(str(told.value)) < 500 + len(str(folder))
 
 
-def edited(folder, **fields):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-
-
 FIELDS = {
     "model a list": ({"model": ["textcnn"]}, r"config.json: model must be one of fasttext, .*, not \['textcnn'\]$"),
     "model null": ({"model": None}, "config.json: model must be one of .*, not None$"),
@@ -118,14 +114,14 @@ FIELDS = {
     "enormous beyond memory": ({"hyper_parameters": {"maps": 2**31 - 1, "embedding_dim": 2**31 - 1}}, "config.json: not enough memory for textcnn with .*maps=2147483647"),
     "enormous beyond integers": ({"hyper_parameters": {"maps": 10**30}}, "config.json: textcnn: maps must be an integer of at most 64 bits, not 10*$"),
     "enormous beyond integers inside": ({"hyper_parameters": {"widths": [2, 10**30]}}, r"config.json: textcnn: widths must be a tuple .*, not \(2, 10*\)$"),
-    "many layers": ({"hyper_parameters": {"widths": [2] * 10**5}}, "foreign: its model has fewer layers than"),
+    "many layers": ({"hyper_parameters": {"widths": [2] * 10**5}}, "foreign: it has weights for fewer layers than"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FIELDS)
 def test_a_field_that_is_not_allowed_is_named(folder, case):
     fields, message = FIELDS[case]
-    edited(folder, **fields)
+    edited(folder / "config.json", **fields)
     refused(TextClassifier.load, folder, message)
 
 
@@ -153,7 +149,7 @@ def test_a_field_that_is_missing_is_named(folder, field):
 )
 def test_enormous_models_are_never_made(model, settings, tmp_path):
     made(model).save(tmp_path)
-    edited(tmp_path, hyper_parameters=SMALL[model] | settings)
+    edited(tmp_path / "config.json", hyper_parameters=SMALL[model] | settings)
     refused(
         TextClassifier.load, tmp_path, r"damaged or foreign|config.json: (dmn|fasttext|textrnn): "
     )
@@ -161,7 +157,10 @@ def test_enormous_models_are_never_made(model, settings, tmp_path):
 
 def test_as_many_passes_as_somebody_waits_for(tmp_path):
     made("dmn", variant="dmn").save(tmp_path)  # whose weights are the same in every pass
-    edited(tmp_path, hyper_parameters=SMALL["dmn"] | {"variant": "dmn", "passes": 10**9})
+    edited(
+        tmp_path / "config.json",
+        hyper_parameters=SMALL["dmn"] | {"variant": "dmn", "passes": 10**9},
+    )
     refused(TextClassifier.load, tmp_path, r"config.json: dmn: passes is 1000000000; allowed: at")
 
 
@@ -339,8 +338,8 @@ WEIGHT_FILES = {
     "another shape": (changed(lambda w: w.update({"output.bias": torch.ones(3, 1)})), r"output.bias has the shape \[3, 1\], but \[3\]"),
     "doubles": (changed(lambda w: w.update({"output.bias": torch.ones(3).double()})), "output.bias is of torch.float64, not of torch.float32"),
     "integers": (changed(lambda w: w.update({"output.bias": torch.ones(3).long()})), "output.bias is of torch.int64"),
-    "NaN": (set_to(float("nan")), "model.safetensors is of no use: output.bias holds NaN; train"),
-    "infinity": (set_to(float("inf")), "model.safetensors is of no use: output.bias holds an inf"),
+    "NaN": (set_to(float("nan")), "model.safetensors cannot be used: output.bias holds NaN; train"),
+    "infinity": (set_to(float("inf")), "model.safetensors cannot be used: output.bias holds an inf"),
     "nothing in it": (lambda p: save_file({}, p), "is damaged or foreign: .* is missing"),
 }  # fmt: skip
 
@@ -413,8 +412,10 @@ def test_a_configuration_may_be_formatted_and_have_more_fields(folder):
     made().save(folder)
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    path.write_text(json.dumps(dict(reversed(config.items()))))
+    path.write_text(json.dumps({"later": [1], **dict(reversed(config.items()))}, indent=3))
     assert TextClassifier.load(folder).label_names == LABELS
+    edited(path, hyper_parameters=config["hyper_parameters"] | {"dropout": 0.25})
+    refused(TextClassifier.load, folder, "it was saved with other files")
 
 
 # --- ensembles -----------------------------------------------------------------------------------
@@ -457,7 +458,7 @@ ENSEMBLES = {
 @pytest.mark.parametrize("case", ENSEMBLES)
 def test_ensembles_are_looked_at(both, case):
     fields, message = ENSEMBLES[case]
-    edited(both, **fields)
+    edited(both / "config.json", **fields)
     refused(TextClassifier.load, both, message)
 
 
@@ -486,6 +487,13 @@ def parrot(tmp_path):
     return tmp_path / "parrot"
 
 
+def test_the_configuration_of_a_translator_may_have_more_fields(parrot):
+    edited(parrot / "config.json", later=[1])
+    assert Translator.load(parrot).model_name == "seq2seq"
+    edited(parrot / "config.json", tokenizer="characters")
+    refused(Translator.load, parrot, "it was saved with other files")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -498,7 +506,7 @@ def parrot(tmp_path):
     ],
 )  # fmt: skip
 def test_translators_are_looked_at(parrot, fields, message):
-    edited(parrot, **fields)
+    edited(parrot / "config.json", **fields)
     refused(Translator.load, parrot, message)
 
 

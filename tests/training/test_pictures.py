@@ -5,19 +5,21 @@ import itertools
 import re
 import time
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import findfont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 
 from dlnotes.training import lettering as module
-from dlnotes.training.board import Board, as_is, confusion_figure, most_confused
+from dlnotes.training.board import Board, as_is, confusion_figure
 from dlnotes.training.explain import Explanation, attention_figure, page
 from dlnotes.training.lettering import lettering
+from drawing import inside
+from measured import measured
 
 HOSTILE = [
     r"$\frac{$",
@@ -48,24 +50,11 @@ def fonts(monkeypatch):
     module._family_with.cache_clear()
 
 
-def inside(figure):
-    """Draw a figure, without a warning, and require that nothing of it is cut off."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    box = figure.get_tightbbox(canvas.get_renderer())  # inches
-    width, height = figure.get_size_inches()
-    assert min(box.x0, box.y0) > -0.02
-    assert box.x1 < width + 0.02
-    assert box.y1 < height + 0.02
-    return figure
-
-
 def documents(classes, n=2000):
     random = np.random.default_rng(0)
     labels = random.integers(0, classes, n)
-    return labels, np.where(random.random(n) < 0.7, labels, random.integers(0, classes, n))
+    predictions = np.where(random.random(n) < 0.7, labels, random.integers(0, classes, n))
+    return measured(labels, predictions, classes)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 10, 25, 26])
@@ -78,7 +67,7 @@ def test_confusion_figures_are_whole(classes, names):
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no installed font")
-        figure = confusion_figure(*documents(classes), named[names])
+        figure = confusion_figure(documents(classes), named[names])
     inside(figure)
 
 
@@ -88,7 +77,9 @@ def test_many_classes_are_drawn_as_their_most_frequent_mistakes(classes):
     labels[:30], predictions[:30] = classes - 1, 3
     labels[30:35], predictions[30:35] = 5, 6
     began = time.perf_counter()
-    figure = inside(confusion_figure(labels, predictions, [f"c{i}" for i in range(classes)]))
+    figure = inside(
+        confusion_figure(measured(labels, predictions, classes), [f"c{i}" for i in range(classes)])
+    )
     assert time.perf_counter() - began < 2  # .1 s; a matrix of 10,000 classes takes hours
     (axes,) = figure.axes
     names = [t.get_text() for t in axes.get_yticklabels()]
@@ -98,26 +89,25 @@ def test_many_classes_are_drawn_as_their_most_frequent_mistakes(classes):
 
 
 def test_no_more_than_20_mistakes_are_drawn_and_none_is_fine():
-    figure = inside(confusion_figure(*documents(1000), [f"c{i}" for i in range(1000)]))
+    figure = inside(confusion_figure(documents(1000), [f"c{i}" for i in range(1000)]))
     assert len(figure.axes[0].patches) == 20
     labels = np.arange(40)
-    figure = inside(confusion_figure(labels, labels, [str(i) for i in labels]))
+    figure = inside(confusion_figure(measured(labels, labels, 40), [str(i) for i in labels]))
     assert figure.get_suptitle() == "0 of 40 documents misclassified"
 
 
 def test_most_confused_counts_pairs():
-    labels, predictions = documents(7)
-    matrix = np.zeros((7, 7), int)
-    np.add.at(matrix, (labels, predictions), 1)
+    of = documents(7)
+    matrix = of.confusion.copy()
     np.fill_diagonal(matrix, 0)
-    found = most_confused(labels, predictions, 1000)
+    found = of.most_confused(1000).tolist()
     assert {(a, b): n for a, b, n in found} == {
         (a, b): matrix[a, b] for a, b in np.argwhere(matrix)
     }
     counts = [n for *_, n in found]
     assert counts == sorted(counts, reverse=True)
-    assert most_confused(labels, predictions, 3) == found[:3]
-    assert most_confused(labels[:0], labels[:0], 3) == []
+    assert of.most_confused(3).tolist() == found[:3]
+    assert len(measured([], [], 7).most_confused(3)) == 0
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 2, 10, 60])
@@ -146,6 +136,24 @@ def test_lettering_keeps_what_can_be_drawn(name):
     assert not re.search(r"[\x00-\x1f]", shown)
     if name.isascii() and name.isprintable() and len(name) <= 30:
         assert shown == name
+
+
+@pytest.mark.parametrize(
+    ("name", "without"), [("体育 a", "□□ a"), ("שלום", "שלום"), ("😀🚀 a\u200d", "😀□ a\u200d")]
+)
+def test_what_the_usual_font_lacks_is_kept_with_a_font_that_has_it(
+    fonts, monkeypatch, name, without
+):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "no installed font")
+        assert lettering([name])[0] == [without]
+    have = module._characters
+    every = frozenset(map(ord, name))
+    monkeypatch.setattr(module, "_characters", lambda f: every if f == "every.ttf" else have(f))
+    module._family_with.cache_clear()
+    fonts["Every"] = "every.ttf"
+    families = ["DejaVu Sans", *(["Every"] if name != without else [])]
+    assert lettering([name]) == ([name], {"fontfamily": families, "parse_math": False})
 
 
 def test_a_missing_character_is_told_once_and_drawn_as_a_square(fonts):
@@ -205,14 +213,15 @@ def test_texts_in_tensorboard_are_cut_and_have_no_control_characters():
 def test_a_board_shows_hostile_labels_and_texts(tmp_path):
     labels, predictions = np.arange(10), np.arange(10)[::-1].copy()
     of_documents = SimpleNamespace(labels=labels, text=lambda i: HOSTILE[i])
-    measured = SimpleNamespace(predictions=predictions, confidence=np.linspace(0.1, 1, 10))
+    confidence = np.linspace(0.1, 1, 10, dtype=np.float32)
+    of = replace(measured(labels, predictions, 10), confidence=confidence)
     f1 = np.linspace(1, 0, 300)
     multi = SimpleNamespace(f1=f1, counts=np.arange(900).reshape(300, 3))
     board = Board(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "no installed font")
-        board.result(measured, of_documents, HOSTILE, 1, split="dev")
+        board.result(of, of_documents, HOSTILE, 1, split="dev")
         board.label_table(multi, [f"label {i} |" for i in range(300)], 1, split="dev")
         board.attention(
             [Explanation(HOSTILE[0], 0.5, HOSTILE, {"words": [0.1] * 10})], 1, split="dev"

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.errors import UserError
 from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import TrainingState, fit
 from dlnotes.training.objectives import Hierarchical, SingleLabel, mean_loss
 from dlnotes.training.seeds import Seeds
@@ -183,23 +185,28 @@ def test_replicas_that_are_left_go_on_as_before(dataset: Dataset) -> None:
 
 def test_a_replica_that_diverges_ends_alone(dataset: Dataset) -> None:
     trained = together(dataset, "entnet")
+    untrained = [parameters_to_vector(m.parameters()).detach() for m in trained.models]
     with torch.no_grad():
         trained.theta[1] = torch.nan
     for _ in trained.run_epoch():
         pass
+    trained.load_best()
     assert [r.stopped for r in trained.replicas] == [None, "diverged", None]
     assert len(trained.replicas[0].history) == 1
-    assert not any(p.isnan().any() for m in trained.models for p in m.parameters())
+    best = [parameters_to_vector(m.parameters()).detach() for m in trained.models]
+    assert all(weights.isfinite().all() for weights in best)
+    assert [bool(w.equal(u)) for w, u in zip(best, untrained, strict=True)] == [False, True, False]
 
 
 def test_the_best_epochs_are_measured_on_other_documents(dataset: Dataset) -> None:
     trained = together(dataset, "entnet")
     for _ in trained.run():
         pass
-    for (accuracy, loss), replica in zip(
-        trained.evaluate(dataset.dev), trained.replicas, strict=True
-    ):
-        assert (accuracy, -loss) == pytest.approx(replica.best, rel=1e-6)
+    found = trained.evaluate(dataset.train)
+    for pair, model in zip(found, trained.models, strict=True):
+        alone = evaluate(model, dataset.train)
+        assert pair == pytest.approx((alone.accuracy, alone.loss), rel=1e-6)
+    assert found != trained.evaluate(dataset.dev)
 
 
 class _Waits(TorchDispatchMode):

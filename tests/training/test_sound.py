@@ -27,6 +27,7 @@ from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST, defect
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
+from measured import measured
 from small import SMALL, fitted, make
 
 NAN, INF = float("nan"), float("inf")
@@ -152,7 +153,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(dataset, tmp_path, 
     tensors = saved[part]["state"][0]["m"] if part == "optimizer" else saved[part]["output.bias"]
     tensors[0] = NAN
     torch.save(saved, path)
-    with pytest.raises(UserError, match=r"NaN before the first update: .*checkpoint.pt is of no use"):  # fmt: skip
+    with pytest.raises(UserError, match=r"NaN before the first update: .*checkpoint.pt cannot be used"):  # fmt: skip
         run(dataset, make(dataset), checkpoint=path, resume=True)
 
 
@@ -298,7 +299,7 @@ def test_a_classifier_that_is_not_finite_is_neither_written_nor_read(dataset, tm
     weights = load_file(path)
     weights["output.bias"][0] = INF
     save_file(weights, path)
-    with pytest.raises(UserError, match=r"model\.safetensors is of no use: output\.bias holds an infinity"):  # fmt: skip
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be used: output\.bias holds an infinity"):  # fmt: skip
         TextClassifier.load(tmp_path / "good")
 
 
@@ -413,7 +414,7 @@ def test_nothing_drawn_ends_a_training(dataset, tmp_path):
 def test_a_label_or_a_word_with_dollar_signs_is_drawn(tmp_path):
     name = r"$\nonsense{$"
     for figure in (
-        confusion_figure(np.array([0, 1]), np.array([1, 1]), [name, "pos"]),
+        confusion_figure(measured([0, 1], [1, 1], 2), [name, "pos"]),
         attention_figure(Explanation(name, 0.5, [name, "$5"], {"word": [0.1, 0.9]})),
     ):
         figure.savefig(tmp_path / "figure.png")

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import polars as pl
 from tyro.conf import arg
 
@@ -163,16 +162,13 @@ def _print_confusion(measured: Metrics, names: list[str]) -> None:
         if needed <= (out.width if out.is_terminal else 100):
             out.print(matrix)
             return
-    found = measured.confusions
-    wrong = found[found[:, 0] != found[:, 1]]
     documents = measured.documents
     pairs = Table(title="most confused")
     for name in ("label", "predicted"):
         pairs.add_column(name, overflow="fold")
     pairs.add_column("documents", justify="right")
     pairs.add_column("of the label", justify="right")
-    for i in np.argsort(-wrong[:, 2], kind="stable")[:_PAIRS]:
-        label, predicted, count = wrong[i].tolist()
+    for label, predicted, count in measured.most_confused(_PAIRS).tolist():
         share = count / documents[label]
         pairs.add_row(shown[label], shown[predicted], f"{count:,}", f"{share:.1%}")
     out.print(pairs if pairs.row_count else "no document was misclassified")

@@ -13,11 +13,10 @@ from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.word2vec import TextLearning, learn_from, unlabelled
-from dlnotes.display import console
+from dlnotes.display import console, tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, locked
 from dlnotes.training.folder import check_not_of_a_run
-from dlnotes.training.progress import tell
 
 
 @checked

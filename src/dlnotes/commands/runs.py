@@ -13,7 +13,7 @@ from typing import Any
 
 from dlnotes.arguments import fields_of
 from dlnotes.data.layout import TextLayout
-from dlnotes.display import console
+from dlnotes.display import console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, read_json, write_json
 from dlnotes.training.folder import (
@@ -25,6 +25,7 @@ from dlnotes.training.folder import (
     check_not_of_a_run,
 )
 
+_LONGEST = 60  # characters of a setting that are shown
 _TRAINED = (CLASSIFIER, TRANSLATOR)
 
 
@@ -92,7 +93,7 @@ def main(
         raise UserError(f"--sort must be one of {', '.join(FIELDS)}, not {sort!r}")
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder} is no folder; give a folder of runs, or run folders")
+            raise UserError(f"{folder} is not a folder; give a folder of runs, or run folders")
     if json:
         check_output(json)
         check_not_of_a_run(json=json)
@@ -100,7 +101,7 @@ def main(
     if len(folders) > 1 and any(are_runs):
         if not all(are_runs):
             other = folders[are_runs.index(False)]
-            raise UserError(f"{other} is no run folder; to compare, give run folders alone")
+            raise UserError(f"{other} is not a run folder; to compare, give run folders alone")
         rows = [look(folder, str(folder)) for folder in folders]
     else:
         one = len(folders) == 1
@@ -174,7 +175,7 @@ def look(run: Path, name: str) -> Row:
         return row
     settings = _get(record, "settings", dict)
     if settings is None:
-        row.problem = f"{METRICS} is no record of a training: it has no settings"
+        row.problem = f"{METRICS} is not a record of a training: it has no settings"
         return row
     row.settings = settings
     row.model = _get(settings, "model", str)
@@ -233,7 +234,7 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:.4f}"
     if name in ("bleu", "seconds"):
         return f"{value:,.1f}"
-    return str(value)[:16] if name == "date" else _printable(str(value))
+    return str(value)[:16] if name == "date" else printable(str(value))
 
 
 _TITLES = {
@@ -292,7 +293,7 @@ def _least_width(name: str, cells: Sequence[str]) -> int:
 def _say_problems(rows: Sequence[Row]) -> None:
     for row in rows:
         if row.problem:
-            console().print(_printable(f"{row.name}: {row.problem}"), soft_wrap=True)
+            console().print(printable(f"{row.name}: {row.problem}"), soft_wrap=True)
 
 
 def _compare(rows: Sequence[Row]) -> None:
@@ -310,29 +311,19 @@ def _compare(rows: Sequence[Row]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")
     for row in rows:
-        table.add_column(_printable(row.name), overflow="fold")
+        table.add_column(printable(row.name), overflow="fold")
     for name in FIGURES:
         if any(getattr(row, name) is not None for row in rows):
             shown = (_shown(name, getattr(row, name)) for row in rows)
             table.add_row(_TITLES.get(name, name), *shown)
     table.add_section()
     for name in different:
-        shown = (_cut(str(f[name])) if name in f else "–" for f in flat)
-        table.add_row(_cut(name), *shown)
+        shown = (printable(str(f[name]), _LONGEST) if name in f else "–" for f in flat)
+        table.add_row(printable(name, _LONGEST), *shown)
     console().print(table)
     if not different and len(known) > 1:
         console().print("All settings are the same.")
     _say_problems(rows)
-
-
-def _printable(text: str) -> str:
-    """The same without what a terminal would take for a command, or a table for a new line."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _cut(text: str) -> str:
-    text = _printable(text)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from dlnotes.arguments import Natural, checked
-from dlnotes.cli import expanded, other_command, told_how_to_go_on
+from dlnotes.cli import expanded, other_command, resume_hint
 from dlnotes.commands import config as config_file
 from dlnotes.data.corpora import load
 from dlnotes.data.dataset import load_dataset
@@ -144,7 +144,7 @@ def main(
         "checkpoint_every": checkpoint_every,
     }
     with (
-        told_how_to_go_on(out),
+        resume_hint(out),
         config_file.named(config),
         config_file.begun_run(out, options, resume),
     ):

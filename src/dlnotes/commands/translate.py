@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from dlnotes.arguments import Natural, checked
 from dlnotes.cli import lines as lines_of
-from dlnotes.cli import told_how_to_go_on
+from dlnotes.cli import resume_hint
 from dlnotes.commands import config as config_file
 from dlnotes.data.pairs import load_pairs, read_pairs, split_files
 from dlnotes.data.reading import PairReading
@@ -82,7 +82,7 @@ def train(
         "checkpoint_every": checkpoint_every,
     }
     with (
-        told_how_to_go_on(out),
+        resume_hint(out),
         config_file.named(config),
         config_file.begun_run(out, options, resume),
     ):

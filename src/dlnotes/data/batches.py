@@ -120,7 +120,7 @@ class MBGD(Sampler[list[int]]):
         of_optimizers = [name for name in given if name not in ("batch_size", "generator")]
         if "samples" not in given and (of_optimizers or _are_parameters(samples)):
             raise UserError(
-                f"{cls.__name__} is no optimizer, but draws the samples of each update: use "
+                f"{cls.__name__} is not an optimizer, but draws the samples of each update: use "
                 "dlnotes.optim.GradientDescent(params, lr=0.1), or Momentum"
             )
         return super().__new__(cls)

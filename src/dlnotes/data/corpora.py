@@ -37,7 +37,6 @@ from pathlib import Path
 from typing import IO
 
 import polars as pl
-from rich.console import Console
 from rich.progress import track
 
 from dlnotes.arguments import checked
@@ -47,6 +46,7 @@ from dlnotes.data.layout import LABEL, TEXT
 from dlnotes.data.readers import read
 from dlnotes.data.splits import stratified_split
 from dlnotes.deprecation import keep_old_names
+from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import remove, remove_abandoned, sha256_of
 
@@ -338,7 +338,7 @@ def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> 
                 _checked(name, corpus, corpus.examples(paths)),
                 description=f"{name}: converting",
                 total=sum(filter(None, corpus.counts.values())),
-                console=Console(stderr=True),
+                console=console(stderr=True),
             ):
                 files[split].write(f"{text}\n" if split == UNSUP else f"{label}\t{text}\n")
         sums = _sums(_place(made, split) for split in corpus.counts)

@@ -15,7 +15,6 @@ from typing import IO
 
 import pooch
 import requests
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -25,6 +24,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import as_path, remove
 
@@ -83,7 +83,7 @@ def _download(url: str, sha256: str, path: Path) -> None:
         TimeRemainingColumn(),
     )
     # Started by the first byte: a file that is there already draws no bar.
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = Progress(*columns, console=console(stderr=True))
     bar = _Bar(progress, path.name)
     get = pooch.HTTPDownloader(
         progressbar=bar,

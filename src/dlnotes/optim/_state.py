@@ -52,7 +52,7 @@ def check_state(
             continue
         if {*accumulated} != {*names}:
             raise ValueError(
-                f"this is no state of {rule}: it has {', '.join(map(str, accumulated))}, and "
+                f"this is not a state of {rule}: it has {', '.join(map(str, accumulated))}, and "
                 f"{rule} has {', '.join(names) or 'none'}; {advice}"
             )
         for name in accumulators:
@@ -66,7 +66,7 @@ def check_state(
         missing = [name for name in hyper if name not in group]
         if missing:
             raise ValueError(
-                f"this is no state of {rule}: a parameter group has no {missing[0]}; {advice}"
+                f"this is not a state of {rule}: a parameter group has no {missing[0]}; {advice}"
             )
 
 

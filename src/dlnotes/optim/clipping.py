@@ -55,10 +55,20 @@ def clip_grad_norm_(
             f"the {norm_type}-norm of the gradients is {total.item()}, so they cannot be clipped; "
             "error_if_nonfinite=False scales them all the same"
         )
-    scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
+    scale = clip_scale(total, max_norm)
     for g in grads:
         g.mul_(scale.to(g.device))
     return total
+
+
+def clip_scale(norm: Tensor, max_norm: float) -> Tensor:
+    """What `clip_grad_norm_` multiplies gradients by.
+
+    Args:
+        norm: Norm of the gradients, of any shape: each element is that of other gradients.
+        max_norm: The largest norm, >= 0.
+    """
+    return (max_norm / (norm + 1e-6)).clamp(max=1.0)
 
 
 @torch.no_grad()

@@ -103,7 +103,7 @@ def to_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, An
     for ours in state_dict["param_groups"]:
         missing = [n for n in (*rule.kernel_names(), "maximize") if n not in ours]
         if missing:
-            raise ValueError(f"this is no state of {rule.__name__}: a group has no {missing[0]}")
+            raise ValueError(f"this is not a state of {rule.__name__}: a group has no {missing[0]}")
         kept = {name: ours[name] for name in ("params", "param_names") if name in ours}
         also = {name: ours[name] for name in ("maximize", "weight_decay")}
         options = {*rule.kernel_names(), "maximize", "differentiable", "fused"}
@@ -256,7 +256,7 @@ def _check(conversion: Conversion, group: Group) -> None:
     missing = sorted(needed - set(group))
     if missing:
         raise ValueError(
-            f"this is no state of torch.optim.{conversion.torch}: a parameter group has no "
+            f"this is not a state of torch.optim.{conversion.torch}: a parameter group has no "
             f"{missing[0]}"
         )
     for name, value in conversion.required.items():

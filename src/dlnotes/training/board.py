@@ -47,21 +47,14 @@ def _drawing(
 
     @functools.wraps(draw)
     def drawn(self: Board, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if self._has_ended():
+        if self._broken:
             return
         try:
             if not self._folder.is_dir():  # the writer would make it again
                 raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(self._folder))
             draw(self, *args, **kwargs)
         except Exception as error:
-            if self._has_ended():  # told by what this one consists of
-                return
-            # The writer, or the attempt to make it, would raise it at every call.
-            self._broken = isinstance(error, OSError) or "_writer" not in vars(self)
-            rest = ", and nothing after it" * self._broken
-            warnings.warn(
-                f"TensorBoard: {draw.__name__} could not be drawn: {error}{rest}", stacklevel=2
-            )
+            self._leave_out(draw.__name__, error)
 
     return drawn
 
@@ -91,8 +84,13 @@ class Board:
         """Go on after `step`, before anything is logged: what was logged beyond it is hidden."""
         self._purge_step = step + 1
 
-    def _has_ended(self) -> bool:
-        return self._broken
+    def _leave_out(self, what: str, error: Exception) -> None:
+        if self._broken:  # already reported by a nested call
+            return
+        # The writer, or the attempt to make it, would raise it at every call.
+        self._broken = isinstance(error, OSError) or "_writer" not in vars(self)
+        rest = ", and nothing after it" * self._broken
+        warnings.warn(f"TensorBoard: {what} could not be drawn: {error}{rest}", stacklevel=3)
 
     @_drawing
     def flush(self) -> None:
@@ -134,13 +132,13 @@ class Board:
         wrong: int = 20,
     ) -> None:
         """What is taken for what, and the wrong predictions that the model was surest of."""
-        figure = confusion_figure(documents.labels, measured.predictions, label_names)
+        figure = confusion_figure(measured, label_names)
         self._writer.add_figure(f"{split}/confusion matrix", figure, step)
-        missed = np.flatnonzero(measured.predictions != documents.labels)
+        missed = np.flatnonzero(measured.predictions != measured.labels)
         missed = missed[np.argsort(-measured.confidence[missed], kind="stable")][:wrong]
         told = []
         for i in missed:
-            label, guess = label_names[documents.labels[i]], label_names[measured.predictions[i]]
+            label, guess = label_names[measured.labels[i]], label_names[measured.predictions[i]]
             probability = f"{measured.confidence[i]:.3f}"
             # No table: beside a long text, TensorBoard breaks the words of the other columns.
             told.append(f"**{as_is(label)}**, predicted **{as_is(guess)}** ({probability})")
@@ -207,32 +205,16 @@ class Board:
             self._writer.add_histogram(name, values.float().cpu(), step)
 
 
-def confusion_figure(
-    labels: NDArray[np.int64], predictions: NDArray[np.int64], label_names: Sequence[str]
-) -> Figure:
+def confusion_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
     """What is taken for what: a matrix, or with more than 25 classes the most frequent mistakes.
 
     Args:
-        labels: True class of every document.
-        predictions: Predicted class of every document.
+        measured: Figures of some documents.
         label_names: Label of each class.
     """
     if len(label_names) > _MATRIX_CLASSES:
-        return _pairs_figure(labels, predictions, label_names)
-    classes = len(label_names)
-    confusion = np.bincount(labels * classes + predictions, minlength=classes**2)
-    return _matrix_figure(confusion.reshape(classes, classes), label_names)
-
-
-def most_confused(
-    labels: NDArray[np.int64], predictions: NDArray[np.int64], most: int
-) -> list[tuple[int, int, int]]:
-    """Label, prediction and count of the most frequent mistakes, the most frequent first."""
-    wrong = labels != predictions
-    classes = int(predictions.max(initial=0)) + 1
-    pairs, counts = np.unique(labels[wrong] * classes + predictions[wrong], return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:most]
-    return [(*divmod(int(pairs[i]), classes), int(counts[i])) for i in order]
+        return _pairs_figure(measured, label_names)
+    return _matrix_figure(measured.confusion, label_names)
 
 
 def _matrix_figure(confusion: NDArray[np.int64], label_names: Sequence[str]) -> Figure:
@@ -257,14 +239,12 @@ def _matrix_figure(confusion: NDArray[np.int64], label_names: Sequence[str]) -> 
     return figure
 
 
-def _pairs_figure(
-    labels: NDArray[np.int64], predictions: NDArray[np.int64], label_names: Sequence[str]
-) -> Figure:
+def _pairs_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
     """A bar for each of the most frequent mistakes."""
-    pairs = most_confused(labels, predictions, _PAIRS)
-    wrong = int((labels != predictions).sum())
+    pairs = measured.most_confused(_PAIRS).tolist()
+    wrong = int((measured.labels != measured.predictions).sum())
     figure = Figure(figsize=(9, 1.5 + 0.28 * len(pairs)), layout="constrained")
-    title = f"{wrong:,} of {len(labels):,} documents misclassified"
+    title = f"{wrong:,} of {len(measured.labels):,} documents misclassified"
     if not pairs:
         figure.suptitle(title, fontsize="medium")
         return figure

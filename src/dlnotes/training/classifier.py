@@ -40,7 +40,7 @@ from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError, memory_for
-from dlnotes.files import as_path, read_json, write_atomically, write_json
+from dlnotes.files import as_path, make_folder, read_json, write_atomically, write_json
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
@@ -55,7 +55,7 @@ from dlnotes.training.evaluate import (
     metrics,
 )
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
-from dlnotes.training.folder import CLASSIFIER, CONFIG, check_no_run
+from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, VOCABULARY, check_no_run
 from dlnotes.training.scoring import kept, scores
 from dlnotes.training.weights import digest_of, save_weights, with_weights
 
@@ -70,7 +70,6 @@ _FIELDS = {
 }
 _ENSEMBLE_FIELDS = {"average": Annotated[str, OneOf(AVERAGES)], "members": list[Any]}
 _MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0)]}
-VOCABULARY, LABELS = "vocabulary.txt", "labels.json"
 
 
 class Classifier(ABC):
@@ -367,7 +366,6 @@ class TextClassifier(Classifier):
             UserError: The folder cannot be written to.
         """
         folder = as_path(folder, "folder")
-        check_no_run(folder)
         config = {
             "format": _FORMAT,
             "model": self.model_name,
@@ -375,8 +373,9 @@ class TextClassifier(Classifier):
             "tokenizer": self.tokenizer,
             "max_tokens": self.max_tokens,
         }
-        make_folder(folder)
-        belongs_to = digest_of(config, self.labels, self.vocabulary.tokens.to_list())
+        make_folder(folder, advice="")
+        check_no_run(folder)
+        belongs_to = digest_of(config, _FIELDS, self.labels, self.vocabulary.tokens.to_list())
         save_weights(self.model, folder, belongs_to)  # first: they may be refused
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
         write_json(folder / LABELS, self.labels)
@@ -428,7 +427,7 @@ class TextClassifier(Classifier):
                 raise UserError(f"{folder / CONFIG}: {error}") from error
 
         what = f"a {config['model']} of {len(labels):,} labels and {len(vocabulary):,} tokens"
-        belongs_to = digest_of(config, labels, vocabulary.tokens.to_list())
+        belongs_to = digest_of(config, _FIELDS, labels, vocabulary.tokens.to_list())
         return with_weights(make, folder, what, belongs_to).to(device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -575,8 +574,8 @@ class Ensemble(Classifier):
             UserError: The folder cannot be written to.
         """
         folder = as_path(folder, "folder")
+        make_folder(folder, advice="")
         check_no_run(folder)
-        make_folder(folder)
         counting = [k for k, weight in enumerate(self.weights) if weight > 0]
         for k in counting:
             self.members[k].save(folder / f"member-{k + 1}")
@@ -659,7 +658,7 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
 def _finite(measured: Metrics) -> Metrics:
     if not math.isfinite(measured.loss):
         raise UserError(
-            "the loss is infinite, since some scores are further apart than numbers reach: the "
+            "the loss is infinite, since some scores overflow float32: the "
             "training has diverged; train again with a lower --lr"
         )
     return measured
@@ -751,17 +750,3 @@ def make_model(
             return kind(**sizes, **hyper_parameters)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {error}") from error
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        UserError: It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"cannot write to {str(folder)!r}: {error}") from error

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dlnotes.arguments import Range, Seed, check_fields, checked, fields_of
+from dlnotes.arguments import OneOf, Range, Seed, check_fields, checked, fields_of
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
@@ -189,8 +189,8 @@ def make_ensemble(
     members: Sequence[Member],
     out: Path | None,
     *,
-    average: str = "probabilities",
-    weights: str = "greedy",
+    average: Annotated[str, OneOf(AVERAGES)] = "probabilities",
+    weights: Annotated[str, OneOf(WEIGHTING)] = "greedy",
     rounds: Annotated[int, Range(1, below=100_001)] = 50,
 ) -> tuple[Ensemble, dict[str, Any]]:
     """Weigh the members on dev, then read and measure the test split, once.
@@ -210,10 +210,6 @@ def make_ensemble(
     Raises:
         UserError: Settings or members that cannot be used.
     """
-    if average not in AVERAGES:
-        raise UserError(f"average must be one of {', '.join(AVERAGES)}, not {average!r}")
-    if weights not in WEIGHTING:
-        raise UserError(f"weights must be one of {', '.join(WEIGHTING)}, not {weights!r}")
     if not members:
         raise UserError("members must be one or more trained runs, not none")
     names = [str(member.run) for member in members]

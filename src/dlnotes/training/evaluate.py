@@ -91,6 +91,13 @@ class Metrics:
         pairs, counts = np.unique(self.labels * self.classes + self.predictions, return_counts=True)
         return np.stack([pairs // self.classes, pairs % self.classes, counts], axis=1)
 
+    def most_confused(self, most: int) -> NDArray[np.int64]:
+        """The rows of `confusions` that are mistakes, the most frequent first, at most so many."""
+        pairs = self.confusions
+        wrong = pairs[pairs[:, 0] != pairs[:, 1]]
+        first: NDArray[np.int64] = wrong[np.argsort(-wrong[:, 2], kind="stable")[:most]]
+        return first
+
     @property
     def documents(self) -> NDArray[np.int64]:
         """Documents of each class, shape (classes,)."""

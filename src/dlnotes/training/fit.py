@@ -124,6 +124,28 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+def is_better(score: float, loss: float, best: tuple[float, float]) -> bool:
+    """Whether an epoch is better than the best one so far.
+
+    Args:
+        score: Its dev score, higher is better.
+        loss: Its dev loss, which decides between equal scores.
+        best: Dev score and negative dev loss of the best epoch.
+    """
+    return (score, -loss) > tuple(best)
+
+
+def out_of_patience(epoch: int, best_epoch: int, patience: int | None) -> bool:
+    """Whether a training has gone on for `patience` epochs without a better one.
+
+    Args:
+        epoch: Epochs done.
+        best_epoch: The best of them, from 1.
+        patience: See `Fitting`.
+    """
+    return patience is not None and epoch - best_epoch >= patience
+
+
 @runtime_checkable
 class Constrained(Protocol):
     """A model whose weights are brought back into their bounds after each update."""
@@ -184,7 +206,8 @@ def fit(
             or a weight exceeds 1.8e19; a checkpoint that does not fit or cannot be written; not
             enough memory; bad arguments. No checkpoint is written then: the one before stays as it
             is.
-        Interrupted: SIGINT or SIGTERM came; the checkpoint, if there is one, was written first.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; the checkpoint, if there is one, was written
+            first.
     """
     if not isinstance(objective, Objective):
         raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
@@ -254,9 +277,9 @@ class _Loop:
 
     def run(self, last: int, bar: Progress, stop: Callable[[], int]) -> None:
         """Train up to epoch `last`, or until patience ends or a signal comes."""
-        state = self.state
+        state, patience = self.state, self.fitting.patience
         self.model.train()
-        while state.epoch < last and not self.out_of_patience():
+        while state.epoch < last and not out_of_patience(state.epoch, state.best_epoch, patience):
             self.epoch(bar, stop)
             if stop() or time.perf_counter() >= self.save_from or self.is_due():
                 self.save()
@@ -266,10 +289,6 @@ class _Loop:
             self.save()
         if self.best_weights:  # none if the whole training had no dev documents
             self.model.load_state_dict(self.best_weights)
-
-    def out_of_patience(self) -> bool:
-        patience, state = self.fitting.patience, self.state
-        return patience is not None and state.epoch - state.best_epoch >= patience
 
     def epoch(self, bar: Progress, stop: Callable[[], int]) -> None:
         """Do the rest of the epoch under way, and measure."""
@@ -397,7 +416,7 @@ class _Loop:
             if not math.isfinite(figures.loss):
                 raise self.diverged(f"the loss on dev became {figures.loss}")
             record |= {f"dev_{name}": value for name, value in figures.summary().items()}
-            if (figures.score, -figures.loss) > tuple(state.best):
+            if is_better(figures.score, figures.loss, state.best):
                 state.best = (figures.score, -figures.loss)
                 state.best_epoch = state.epoch + 1
                 self.best_weights = copy.deepcopy(model.state_dict())
@@ -435,7 +454,7 @@ class _Loop:
             found = "the best epoch's weights hold NaN"
         if found:
             whose = (
-                f"{self.checkpoint} is of no use: train again without --resume"
+                f"{self.checkpoint} cannot be used: train again without --resume"
                 if resumed
                 else "look at what the model was made from, such as --vectors"
             )
@@ -535,14 +554,14 @@ def _signals() -> Iterator[Callable[[], int]]:
     instead.
 
     Raises:
-        Interrupted: In the end, one came that nobody has asked for.
+        Interrupted: A signal arrived that the loop had not acted on.
     """
     came: list[int] = []
     old: dict[signal.Signals, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         if came:
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
         came.append(number)
 
     numbers = [signal.SIGINT, signal.SIGTERM]

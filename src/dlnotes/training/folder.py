@@ -25,21 +25,19 @@ CLASSIFIER, TRANSLATOR = "classifier", "translator"
 """Folders of what was trained."""
 CONFIG = "config.json"
 """What a classifier or translator is, in its folder."""
+WEIGHTS = "model.safetensors"
+"""Its weights."""
+VOCABULARY, LABELS = "vocabulary.txt", "labels.json"
+"""The tokens and the labels of a classifier."""
+VOCABULARIES = ("source.txt", "target.txt")
+"""The tokens of a translator's two languages."""
 LOCK = ".lock"
 """There while a program writes the run; says which."""
 LOG = "events.out.tfevents.*"
 """Files of the TensorBoard log."""
-# What an output must not replace. The names in the second are those of the modules classifier and
-# translation, which import torch.
+# What an output must not replace.
 _OF_A_RUN = (METRICS, CHECKPOINT, REFIT, DEV_SCORES, OPTIONS)
-_OF_A_MODEL = (
-    CONFIG,
-    "model.safetensors",
-    "vocabulary.txt",
-    "labels.json",
-    "source.txt",
-    "target.txt",
-)
+_OF_A_MODEL = (CONFIG, WEIGHTS, VOCABULARY, LABELS, *VOCABULARIES)
 
 _held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
 

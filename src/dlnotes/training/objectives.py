@@ -81,7 +81,7 @@ class Objective(ABC):
         """
 
     def size(self, labels: Tensor) -> Float[Tensor, ""]:
-        """What the mean in `loss` divides by: so much the batch counts beside other batches."""
+        """The denominator of the mean in `loss`; used to combine the losses of several parts."""
         return torch.tensor(float(len(labels)), device=labels.device)
 
     @abstractmethod
@@ -93,7 +93,17 @@ class Objective(ABC):
         device: torch.device | str = "cpu",
         amp: bool = False,
     ) -> Figures:
-        """Figures of `model` on `documents`, without dropout; arguments as for `scores`."""
+        """Measure `model` on `documents`, without dropout.
+
+        Args:
+            model: Maps token ids (b, t) to scores (b, c), or for `Sequence` token ids (b, t) and
+                labels (b, u - 1) to scores (b, u - 1, vocabulary); already on `device`. Its mode,
+                training or evaluation, is restored.
+            documents: At least one document; labels as the objective wants them: class numbers
+                (b,), for `MultiLabel` zeros and ones (b, c), for `Sequence` token ids (b, u).
+            device: Where to compute.
+            amp: Compute in bf16 where autocast allows it.
+        """
 
     @abstractmethod
     def draw(self, board: Board, figures: Any, documents: Documents, **where: Any) -> None:

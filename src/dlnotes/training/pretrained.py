@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.vectors import PretrainedVectors, read_vectors
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.data.word2vec import VectorLearning, learn_vectors
+from dlnotes.display import console, tell
 from dlnotes.errors import UserError
 from dlnotes.files import sha256_of
 from dlnotes.models import MODELS
 from dlnotes.nn import set_word_vectors
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.progress import tell
 
 WORD2VEC = "word2vec"
 """In place of a file of word vectors: learn them from the training documents."""
@@ -67,12 +66,8 @@ def settings_for_vectors(
 def read(vectors: Path, vocabulary: Vocabulary, progress: bool) -> PretrainedVectors:
     """Vectors of the vocabulary's words from a file; tells how many of the words have one."""
     found = read_vectors(vectors, vocabulary)
-    Console(stderr=True, quiet=not progress).print(
-        f"{vectors}: vectors of {len(found.ids):,} of the vocabulary's {len(vocabulary):,} words",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    words = f"{len(found.ids):,} of the vocabulary's {len(vocabulary):,} words"
+    tell(f"{vectors}: vectors of {words}", shown=progress)
     return found
 
 
@@ -81,8 +76,7 @@ def learn(
 ) -> PretrainedVectors:
     """Word vectors of the training documents."""
     vectors: Any = classifier.model.vectors
-    console = Console(stderr=True, quiet=not progress)
-    with console.status("word2vec") as status:
+    with console(stderr=True, quiet=not progress).status("word2vec") as status:
         learning = VectorLearning(dimensions=vectors.embedding_dim, seed=seed)
         learned = learn_vectors(
             dataset.train,

@@ -12,12 +12,6 @@ from rich import progress
 from dlnotes.display import console
 
 
-def tell(line: str, *, shown: bool = True) -> None:
-    """Print a line on standard error, if it can be written."""
-    with suppress(OSError):
-        console(stderr=True, quiet=not shown).print(line, soft_wrap=True)
-
-
 class Progress:
     """A bar with loss, documents per second and remaining time, and a line per epoch.
 

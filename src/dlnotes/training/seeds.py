@@ -24,15 +24,22 @@ from dlnotes.errors import UserError
 from dlnotes.nn import PAD, sentences, split_question
 from dlnotes.nn.recurrence import written_out
 from dlnotes.optim import UpdateRule
-from dlnotes.training.fit import Constrained
+from dlnotes.optim.clipping import clip_scale
+from dlnotes.training.fit import Constrained, is_better, out_of_patience
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST
 
-_QUEUED = {"cpu": 8, "cuda": 64}  # updates between two looks at how far the device is
-_BLOCK = 512  # documents that are scored together
-_SIZES = 5  # graphs of an update, at most: for batches of short documents and of long ones
+# Updates between two looks at how far the device is. A GPU has them queued, and must not run dry
+# while other trainings have their turn; on a CPU they are done by then, and the caller waits.
+_QUEUED = {"cpu": 8, "cuda": 64}
+# Documents that are scored together: enough to fill a GPU. Those of the whole split could have more
+# hidden states than fit into its memory, times the number of replicas.
+_BLOCK = 512
+# Graphs of an update at most, for batches of short documents and of long ones: each takes seconds
+# to capture, and every further one saves less padding.
+_SIZES = 5
 _NO_LABEL = -100  # what the objective leaves out
 
 
@@ -169,7 +176,11 @@ class Seeds:
         return [i for i, replica in enumerate(self.replicas) if replica.stopped is None]
 
     def run(self) -> Iterator[None]:
-        """Train to the end; yields whenever the device has work for a while."""
+        """Train to the end, and give the models the weights of their best epochs.
+
+        Yields:
+            None, whenever the device has work for a while.
+        """
         while self.epoch < self.training.epochs and self.alive:
             yield from self.run_epoch()
         self.load_best()
@@ -181,7 +192,11 @@ class Seeds:
             vector_to_parameters(weights.to(own.device, copy=True), model.parameters())
 
     def run_epoch(self) -> Iterator[None]:
-        """Train for an epoch, measure on dev, decide who goes on."""
+        """Train for an epoch, measure on dev, decide who goes on.
+
+        Yields:
+            None, whenever the device has work for a while. The epoch is over when the iterator is.
+        """
         began = time.perf_counter()
         orders = [self.samplers[i].epoch(self.epoch) for i in self.members]
         table = np.full(self.order.shape, -1, np.int64)
@@ -226,11 +241,10 @@ class Seeds:
                     "dev_accuracy": accuracy,
                 }
             )
-            if (accuracy, -dev_loss) > replica.best:
+            if is_better(accuracy, dev_loss, replica.best):
                 replica.best, replica.best_epoch = (accuracy, -dev_loss), self.epoch
                 self.best[i] = self.theta.detach()[r]
-            patience = self.training.patience
-            if patience is not None and self.epoch - replica.best_epoch >= patience:
+            if out_of_patience(self.epoch, replica.best_epoch, self.training.patience):
                 replica.stopped = "patience"
         if (most := self.keep.get(self.epoch)) is not None:
             ranked = sorted(self.alive, key=lambda i: self.replicas[i].best, reverse=True)
@@ -247,7 +261,15 @@ class Seeds:
             )
 
     def evaluate(self, documents: Documents) -> list[tuple[float, float]]:
-        """Accuracy and mean loss of each replica's best epoch on some documents."""
+        """Measure the best epoch of each replica on some documents, without dropout.
+
+        Args:
+            documents: At least one, with labels.
+
+        Returns:
+            For each replica the share of documents classified correctly, from 0 to 1, and the mean
+            cross-entropy in nats.
+        """
         split = _Split(documents, self.models[0], self.device)
         accuracy_and_loss = self._figures(self.best, split).tolist()
         return [(accuracy, loss) for accuracy, loss in accuracy_and_loss]
@@ -290,7 +312,7 @@ class Seeds:
             self.loss_sum += losses.detach() * (~missing).sum(dim=1)
             if (limit := self.training.clip_norm) is not None:
                 norm = torch.linalg.vector_norm(g, dim=1, keepdim=True)  # r 1
-                g = g * (limit / (norm + 1e-6)).clamp(max=1.0)
+                g = g * clip_scale(norm, limit)
             hyper = {**self.hyper, "lr": self.rates.index_select(0, self.done).squeeze(0)}
             self.done += 1
             if "t" in self.rule.hyper_names():

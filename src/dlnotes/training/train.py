@@ -16,6 +16,7 @@ from dlnotes.arguments import Natural, check_fields, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
 from dlnotes.deprecation import keep_old_names
+from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
 from dlnotes.files import read_json, write_atomically
 from dlnotes.training import pretrained
@@ -25,7 +26,6 @@ from dlnotes.training.evaluate import evaluate, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
-from dlnotes.training.progress import tell
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 

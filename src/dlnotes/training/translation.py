@@ -22,13 +22,13 @@ from dlnotes.data.tokenization import TOKENIZERS, detokenize
 from dlnotes.data.tokenized import tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
-from dlnotes.files import as_path, read_json, write_atomically, write_json, write_text
+from dlnotes.files import as_path, make_folder, read_json, write_atomically, write_json, write_text
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, DecoderState, beam_search
 from dlnotes.training import objectives
-from dlnotes.training.classifier import listed_as_tuples, make_folder, make_model
+from dlnotes.training.classifier import listed_as_tuples, make_model
 from dlnotes.training.device import choose_device
-from dlnotes.training.folder import CONFIG, TRANSLATOR
+from dlnotes.training.folder import CONFIG, TRANSLATOR, VOCABULARIES
 from dlnotes.training.run import Run
 from dlnotes.training.settings import TranslatorTraining
 from dlnotes.training.weights import digest_of, save_weights, with_weights
@@ -40,7 +40,6 @@ _FIELDS = {
     "hyper_parameters": Mapping[str, Any],
     "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
 }
-VOCABULARIES = ("source.txt", "target.txt")
 
 # Padded source tokens in a batch of sentences to translate, beams not counted.
 _BATCH_TOKENS = 1 << 10
@@ -121,7 +120,7 @@ class Translator:
             UserError: The folder cannot be written to.
         """
         folder = as_path(folder, "folder")
-        make_folder(folder)
+        make_folder(folder, advice="")
         vocabularies = self.source_vocabulary, self.target_vocabulary
         config = {
             "format": _FORMAT,
@@ -130,7 +129,8 @@ class Translator:
             "tokenizer": self.tokenizer,
         }
         tokens = [vocabulary.tokens.to_list() for vocabulary in vocabularies]
-        save_weights(self.model, folder, digest_of(config, *tokens))  # first: they may be refused
+        belongs_to = digest_of(config, _FIELDS, *tokens)
+        save_weights(self.model, folder, belongs_to)  # first: they may be refused
         for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
             write_atomically(folder / name, vocabulary.save)
         write_json(folder / CONFIG, config)
@@ -155,7 +155,7 @@ class Translator:
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: {folder} {_NOT_ONE}")
         check_fields(folder / CONFIG, config, _FIELDS)
         source, target = (Vocabulary.load(folder / name) for name in VOCABULARIES)
-        if tuple(target.tokens[2 : 2 + len(TARGET_MARKS)]) != TARGET_MARKS:
+        if not target.has_marks(TARGET_MARKS):
             raise UserError(f"{folder / VOCABULARIES[1]}: {TARGET_MARKS} must follow the specials")
 
         def make() -> Translator:
@@ -172,7 +172,8 @@ class Translator:
 
         what = f"a {config['model']} of {len(source):,} and {len(target):,} tokens"
         tokens = [vocabulary.tokens.to_list() for vocabulary in (source, target)]
-        return with_weights(make, folder, what, digest_of(config, *tokens)).to(where)
+        belongs_to = digest_of(config, _FIELDS, *tokens)
+        return with_weights(make, folder, what, belongs_to).to(where)
 
     @checked
     def write(

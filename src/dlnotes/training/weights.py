@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,18 +18,14 @@ from torch.overrides import TorchFunctionMode
 
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, write_atomically
+from dlnotes.training.folder import WEIGHTS
 from dlnotes.training.sound import defect
 
-WEIGHTS = "model.safetensors"
 _BELONGS_TO = "belongs_to"
 
 
 class _MismatchError(Exception):
     """The weights are of another model than the one that is described."""
-
-
-# KeyError: safetensors knows more data types than torch.
-_REFUSED = (_MismatchError, SafetensorError, OSError, KeyError)
 
 
 class _HasModel(Protocol):
@@ -39,9 +35,17 @@ class _HasModel(Protocol):
 _Made = TypeVar("_Made", bound=_HasModel)
 
 
-def digest_of(*parts: Any) -> str:
-    """SHA-256 of what JSON can hold, whatever the order of the names in it."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def digest_of(config: Mapping[str, Any], fields: Iterable[str], *parts: Any) -> str:
+    """SHA-256 of what belongs to the weights in a folder, whatever the order of names.
+
+    Args:
+        config: What `CONFIG` holds. Other fields than those named do not count, so that a later
+            version may add some.
+        fields: Names of the fields that are used, beside the format.
+        parts: What the other files hold, as JSON can hold it.
+    """
+    used = {name: config[name] for name in ("format", *fields)}
+    return hashlib.sha256(json.dumps((used, *parts), sort_keys=True).encode()).hexdigest()
 
 
 def save_weights(model: nn.Module, folder: Path, belongs_to: str | None = None) -> None:
@@ -117,14 +121,14 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
         OSError,
         RuntimeError,
         OverflowError,
-        KeyError,
+        KeyError,  # safetensors knows more data types than torch
     ) as error:
         problem = " ".join(str(error).split())[:300]
         raise UserError(f"{path} is damaged or foreign: {problem}") from error
     made = make()
     made.model.load_state_dict(weights)
     if found := defect(made.model):
-        raise UserError(f"{path} is of no use: {found}; train again")
+        raise UserError(f"{path} cannot be used: {found}; train again")
     made.model.eval()
     return made
 
@@ -141,6 +145,10 @@ def _in_utf8(path: Path) -> Iterator[Path]:
             yield place
     else:
         yield path
+
+
+# Functions that set weights in place when a layer is made.
+_SETTERS = ("uniform_", "normal_", "zero_", "fill_", "copy_", "constant_", "kaiming_uniform_")
 
 
 class _Sketching(TorchFunctionMode):
@@ -163,11 +171,8 @@ class _Sketching(TorchFunctionMode):
         if isinstance(result, Tensor):  # nothing may stop what turns gradients off and on again
             self.left -= 1
             if self.left < 0:
-                raise _MismatchError("its model has fewer layers than the one that is described")
+                raise _MismatchError("it has weights for fewer layers than config.json describes")
         return result
-
-
-_SETTERS = ("uniform_", "normal_", "zero_", "fill_", "copy_", "constant_", "kaiming_uniform_")
 
 
 def _sketch(make: Callable[[], _HasModel], what: str) -> dict[str, Tensor]:
