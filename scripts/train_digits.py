@@ -17,7 +17,7 @@ from dlnotes.arguments import Count, NotNegative, Seed, checked
 from dlnotes.cli import run
 from dlnotes.data.digits import Split, digits, mnist
 from dlnotes.data.download import cache_folder
-from dlnotes.errors import UserError
+from dlnotes.errors import UserError, memory_for
 from dlnotes.files import make_folder, write_json
 from dlnotes.foundations.backpropagation import INITIALISATIONS, Network, Pass
 from dlnotes.optim import OPTIMIZERS
@@ -122,13 +122,14 @@ def main(
     else:
         training, test = mnist(data_dir or cache_folder() / "mnist", download=data_dir is None)
     generator = torch.Generator().manual_seed(seed)
-    network = Network(
-        [training.x.size(1), *hidden, 10],
-        ACTIVATIONS[activation]().eval(),  # RReLU with its mean slope: it must not change
-        cross_entropy=not squared_error,
-        initialisation=initialisation,
-        generator=generator,
-    )
+    with memory_for(f"a network with hidden={hidden}"):
+        network = Network(
+            [training.x.size(1), *hidden, 10],
+            ACTIVATIONS[activation]().eval(),  # RReLU with its mean slope: it must not change
+            cross_entropy=not squared_error,
+            initialisation=initialisation,
+            generator=generator,
+        )
     optimise = Optimization(optimizer=optimizer, lr=lr).make_optimizer(network.parameters())
     y = torch.eye(10)[training.y]
     board: Any = SummaryWriter(str(out))

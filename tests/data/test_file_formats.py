@@ -644,3 +644,11 @@ def test_a_class_folder_whose_name_is_no_text(tmp_path):
         put(place / "1.txt", "x")
     with pytest.raises(UserError, match="has a folder whose name is not UTF-8"):
         load_dataset({"train": tmp_path})
+
+
+def test_rows_of_empty_fields_stay_rows_where_texts_are_classified(tmp_path):
+    for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
+        path = put(
+            tmp_path / name, f"text{separator}n\nx{separator}1\n{separator}\n\ny{separator}2\n"
+        )
+        assert texts(path) == ["x", "", "y"]

@@ -59,7 +59,7 @@ CASES = {
     "bad class weights": case(lambda f, t: train(f, "--class-weights", "equal"), "class_weights must be one of none, balanced, not 'equal'"),
     "nearly a model setting": case(lambda f, t: train(f, "embeding_dim=3"), "fasttext has no setting 'embeding_dim=3'", "did you mean 'embedding_dim'?"),
     "model setting is no number": case(lambda f, t: train(f, "dropout=1e999"), "dropout must be a finite number, not inf"),
-    "no member is added": case(lambda f, t: ["ensemble", t, "--out", t / "x", "--rounds", 0], "rounds must be at least 1, not 0"),
+    "no member is added": case(lambda f, t: ["ensemble", t, "--out", t / "x", "--rounds", 0], "rounds must be at least 1 and below 100,001, not 0"),
     "no dimension": case(lambda f, t: ["learn_vectors", f / "train.tsv", "--out", t / "x", "--dimensions", 0], "dimensions must be at least 1, not 0"),
     "no beam": case(lambda f, t: ["translate", "train", "--data-dir", t, "--beam", 0], "beam must be at least 1, not 0"),
     "no hidden unit": case(lambda f, t: ["train_digits", "--hidden", 0, "--out", t / "x"], "hidden must be a tuple"),
@@ -117,6 +117,7 @@ def test_a_folder_with_a_run_is_left_alone(script, files, here):
 def test_a_damaged_checkpoint(script, files, here):
     assert script(*train(files, "--out", "run")).code == 0
     (here / "run" / "checkpoint.pt").write_bytes(b"PK junk")
+    (here / "run" / "metrics.json").unlink()  # with it the run is finished
     assert "is not a checkpoint" in told(script(*train(files, "--out", "run", "--resume")))
     (here / "run" / "classifier" / "model.safetensors").write_bytes(b"\0" * 99)
     assert "damaged or foreign" in told(script("predict", "run", "x"))

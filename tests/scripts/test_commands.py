@@ -78,7 +78,7 @@ def test_a_full_disk_is_told(command):
             check=False, cwd=ROOT, text=True,
         )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "error: [Errno 28] No space left on device\n"
+    assert done.stderr == "error: cannot write to standard output: No space left on device\n"
 
 
 def test_a_terminal_without_arrows_ends_nothing(tmp_path):

@@ -164,6 +164,8 @@ def test_a_signal_after_the_last_epoch_counts(dataset, tmp_path, monkeypatch, at
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_ends_at_once(dataset, tmp_path, number):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("ignored, as under nohup")
     path, model = tmp_path / "c.pt", make(dataset)
     optimizer = Adam(model.parameters(), lr=0.02)
 

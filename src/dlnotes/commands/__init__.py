@@ -66,7 +66,8 @@ def _print(text: str) -> None:
     except OSError as error:
         drop_output()
         if not isinstance(error, BrokenPipeError):
-            print(f"error: {error}", file=sys.stderr)
+            told = f"cannot write to standard output: {error.strerror}"
+            print(f"error: {told}", file=sys.stderr)
             sys.exit(2)
 
 

@@ -46,6 +46,8 @@ def main(
         path = expanded(name)
         if path.exists():
             sources.append(path)
+        elif path.suffix or "/" in name:
+            raise UserError(f"{path} does not exist; give a file, or the name of a corpus")
         else:
             sources += unlabelled(load(name, data_dir=data_dir, cache_dir=cache_folder()))
     check_output(out)

@@ -28,11 +28,12 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from importlib.util import find_spec, module_from_spec
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -344,13 +345,17 @@ def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> 
         sums = _sums(_place(made, split) for split in corpus.counts)
         listed = "".join(f"{digest}  {file}\n" for file, digest in sums.items())
         (made / _SUMS).write_text(listed, "utf-8")
-        try:
-            made.rename(folder)
-        except OSError:
-            if _is_whole(folder, corpus):  # another process was faster
+        for attempt in count():  # several processes may find a damaged folder at once
+            try:
+                made.rename(folder)
                 return
-            folder.rename(Path(temporary) / "damaged")
-            made.rename(folder)
+            except OSError:
+                if _is_whole(folder, corpus):  # another process was faster
+                    return
+                if attempt == 9:
+                    raise
+                with suppress(FileNotFoundError):
+                    folder.rename(Path(temporary) / f"damaged-{attempt}")
 
 
 def _unwritable(cache_dir: Path, error: OSError) -> UserError:

@@ -301,7 +301,7 @@ def _tsv_tables(
 def _numbered_lines(block: str, first_line: int) -> pl.DataFrame:
     lines = pl.read_lines(io.BytesIO(block.encode()), name=TEXT)
     lines = lines.with_row_index("line", first_line).with_columns(pl.col("line").cast(pl.Int64))
-    return lines.filter(pl.col(TEXT).str.strip_chars() != "")
+    return lines.filter(pl.col(TEXT).str.strip_chars(" ") != "")  # tabs are empty fields
 
 
 def _json_tables(

@@ -248,7 +248,10 @@ def _read_fasttext(path: Path, layout: Layout, block_bytes: int) -> Iterator[pl.
         )
         for wrong, problem in (
             (pl.col(LABEL).is_null(), f"does not begin with {MARK}NAME"),
-            (pl.col(TEXT).str.contains(rf"(^|\s){MARK}\S"), "has several labels; one is allowed"),
+            (
+                pl.col(TEXT).str.contains(rf"(^|\s){MARK}\S") | pl.col(LABEL).str.contains(MARK),
+                "has several labels; one is allowed",
+            ),
         ):
             found = out.filter(wrong)
             if found.height:

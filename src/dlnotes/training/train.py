@@ -19,12 +19,13 @@ from dlnotes.deprecation import keep_old_names
 from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
 from dlnotes.files import read_json, write_atomically
+from dlnotes.training import folder as run_folder
 from dlnotes.training import pretrained
 from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.evaluate import evaluate, scores
 from dlnotes.training.fit import TrainingState
-from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, REFIT
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
@@ -145,16 +146,17 @@ def _finished(
     Raises:
         UserError: It has other settings or was measured on other test documents.
     """
-    if not (out / METRICS).exists():
+    path = out / run_folder.METRICS
+    if not path.exists():
         return None
-    record = read_json(out / METRICS, "is not a run", finite=False)
-    check_fields(out / METRICS, record, {"settings": Mapping[str, Any], "data": Mapping[str, Any]})
+    record = read_json(path, "is not a run", finite=False)
+    check_fields(path, record, {"settings": Mapping[str, Any], "data": Mapping[str, Any]})
     test = dataset.test_fingerprint()
     if "test" not in record and test is not None:
         return None
     counts = {"train": len(dataset.train), "dev": len(dataset.dev)}
     before = record.get("documents", {})
-    check_same_settings(out / METRICS, record["settings"], settings, documents=(before, counts))
+    check_same_settings(path, record["settings"], settings, documents=(before, counts))
     if record["data"].get("test") != test:
         raise UserError(
             f"{out} is finished, and was measured on other test documents: measure it with dlnotes "
