@@ -652,3 +652,19 @@ def test_rows_of_empty_fields_stay_rows_where_texts_are_classified(tmp_path):
             tmp_path / name, f"text{separator}n\nx{separator}1\n{separator}\n\ny{separator}2\n"
         )
         assert texts(path) == ["x", "", "y"]
+
+
+def test_names_of_columns_that_became_a_text_are_told(tmp_path):
+    rows = [("id", "review"), ("1", "good and nice"), ("2", "bad and sad")]
+    for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
+        path = put(tmp_path / name, "".join(f"{separator.join(row)}\n" for row in rows))
+        with pytest.warns(
+            UserWarning, match="the first record is taken for a text; .*--header yes"
+        ):
+            assert texts(path, text_column="1") == ["review", "good and nice", "bad and sad"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert texts(path, text_column="1", header="yes") == ["good and nice", "bad and sad"]
+            assert len(texts(path, text_column="1", header="no")) == 3
+            put(path, "".join(f"{separator.join(row)}\n" for row in rows[1:]))
+            assert len(texts(path, text_column="1")) == 2

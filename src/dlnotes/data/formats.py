@@ -158,6 +158,8 @@ def _quoted_tables(
             ):
                 _ask_for_columns(path, columns, lines[0], records[0])
             places = _resolve(columns, records[0], header=header)
+            if not header:
+                _warn_of_names(columns, records, places[1])
             records, lines = records[header:], lines[header:]
         for line, record in zip(lines, records, strict=True):
             if len(record) != width:
@@ -170,6 +172,26 @@ def _quoted_tables(
         fields = zip(*records, strict=True) if records else [[] for _ in range(width)]
         frame = pl.DataFrame([pl.Series(str(i), f, pl.String) for i, f in enumerate(fields)])
         yield _table(frame, names, pl.Series(lines, dtype=pl.Int64), columns, places)
+
+
+def _warn_of_names(columns: Columns, records: list[list[str]], texts: list[int]) -> None:
+    """Tell of a first text that is a single word where most others are not.
+
+    Of labelled texts the labels tell more, see `dlnotes.data.dataset`.
+    """
+    if columns.labelled or columns.layout.header in ("yes", "no"):
+        return
+
+    def is_word(record: list[str]) -> bool:
+        return not any(" " in field.strip() for i, field in enumerate(record) if i in texts)
+
+    first, *others = map(is_word, records[:50])
+    if first and 2 * sum(others) < len(others):
+        warnings.warn(
+            f"{columns.path}: the first record is taken for a text; if it has the names of the "
+            "columns, give --header yes",
+            stacklevel=2,
+        )
 
 
 def _resolve(columns: Columns, first: list[str], *, header: bool) -> tuple[int | None, list[int]]:
@@ -280,6 +302,8 @@ def _tsv_tables(
             width = len(fields) if not simple else min(2, len(records[0]))
             names = records[0] if header else None
             places = _resolve(columns, fields, header=header)
+            if not header:
+                _warn_of_names(columns, records, places[1])
             lines = lines[header:]
         if simple:
             split = lines[TEXT].str.splitn(separator, width)
