@@ -212,7 +212,8 @@ def test_the_comma_is_the_separator_whatever_the_texts_hold(tmp_path):
 
 def test_a_separator_that_is_none(tmp_path):
     path = put(tmp_path / "a.csv", CSV)
-    for wrong in ("", '"', "\n", "x", "ab"):
+    assert documents(path, separator="auto", encoding="auto", quoting="auto", header="auto")
+    for wrong in ("", '"', "\n", "x", "ab", "\r"):
         with pytest.raises(UserError, match="separator must be a single character, or one of"):
             documents(path, separator=wrong)
 

@@ -425,7 +425,9 @@ def test_what_one_answer_imports():
         "print([name for name in slow if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program, str(RUN)], capture_output=True, text=True, check=True)  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "[]"
+    # On torch 2.3 the activations need it, see activations/_activation.py.
+    expected = ["torch._dynamo"] if torch.__version__.startswith("2.3.") else []
+    assert done.stdout.splitlines()[-1] == str(expected)
 
 
 @pytest.mark.parametrize("run", [RUN, ENSEMBLE])
@@ -473,3 +475,37 @@ def test_a_file_is_not_replaced_by_its_answers(script, tmp_path):
     file = put(tmp_path / "a.csv", "text\nx\n")
     line = told(script("predict", RUN, "--file", file, "--out", file))
     assert "--file and --out are the same file" in line
+
+
+NESTED = {
+    "numbers in lists": ("[1, 2]", "[1.5]"),
+    "objects in lists": ('[{"a": 1}]', '[{"b": "x"}]'),
+    "truth values": ("1", "true"),
+    "empty objects": ("{}", "{}"),
+    "many digits": ("1", "9" * 5000),
+}
+
+
+@pytest.mark.parametrize("case", NESTED)
+def test_json_that_parquet_would_change_is_refused_or_kept(script, tmp_path, case):
+    lines = [f'{{"text": "x", "k": {value}}}' for value in NESTED[case]]
+    file = put(tmp_path / "a.jsonl", "".join(f"{line}\n" for line in lines))
+    out = tmp_path / "o.parquet"
+    result = script("predict", RUN, "--file", file, "--out", out)
+    if result.code:
+        assert "write .jsonl" in told(result)
+        assert not out.exists()
+        return
+    for found, line in zip(pl.read_parquet(out)["k"].to_list(), lines, strict=True):
+        given = json.loads(line)["k"]
+        assert len(found) == len(given)
+        for one, other in zip(found, given, strict=True):
+            assert one == (dict.fromkeys(one) | other if isinstance(other, dict) else other)
+
+
+def test_of_a_key_that_occurs_twice_the_last_counts(script, tmp_path):
+    file = put(tmp_path / "a.jsonl", '{"text": "w1 w1", "text": "w2"}\n{"text": "w2"}\n')
+    out = tmp_path / "o.csv"
+    assert script("predict", RUN, "--file", file, "--out", out).code == 0
+    first, second = csv.DictReader(io.StringIO(out.read_text()))
+    assert first == second

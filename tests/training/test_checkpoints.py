@@ -258,7 +258,7 @@ def test_changed_documents_are_named(labelled, tmp_path):
             train_classifier(load_dataset(given), out=out, resume=True, **RUN)
         assert "{" not in str(error.value)
     changed = load_dataset({**sources, "test": labelled(61, 1)})
-    with pytest.raises(UserError, match="finished, and was measured on other test documents"):
+    with pytest.raises(UserError, match="is finished, and was measured on test documents, but now"):
         train_classifier(changed, out=out, resume=True, **RUN)
 
 
@@ -387,10 +387,7 @@ def test_a_resumed_log_has_each_step_once(dataset, tmp_path, monkeypatch, at):
     assert resume == (at > 3)
     train_classifier(dataset, out=killed, resume=resume, **options)
     assert points(killed) == expected
-    if not resume:
-        (log,) = (killed / "abandoned-1").iterdir()
-        assert points(killed / "abandoned-1").keys() <= expected.keys()
-        assert log.name.startswith("events.out.tfevents.")
+    assert not (killed / "abandoned-1").exists(), "nothing was logged before the first checkpoint"
     train_classifier(dataset, out=killed, resume=True, **options)  # it is finished
     assert points(killed) == expected
 
@@ -398,9 +395,13 @@ def test_a_resumed_log_has_each_step_once(dataset, tmp_path, monkeypatch, at):
 def test_logs_of_failed_runs_are_set_apart(dataset, tmp_path):
     out = tmp_path / "run"
     for _ in range(2):
+        board = Board(out)  # of a training that was killed before its first checkpoint
+        board._scalar("dev/accuracy", 0.5, 99)
+        board.close()
         with pytest.raises(UserError, match="diverged"):
             train_classifier(dataset, out=out, **RUN, lr=1e30)
     train_classifier(dataset, out=out, **RUN)
+    assert points(out / "abandoned-2")["dev/accuracy"] == [99]
     assert [p.name for p in sorted(out.iterdir()) if p.is_dir()] == ["abandoned-1", "abandoned-2", "classifier"]  # fmt: skip
     assert points(out)["dev/accuracy"] == [4, 8]
 
@@ -487,7 +488,9 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == files
     for other in ([("0", "other"), ("1", "words")], None):
         sources = {"train": train} if other is None else {"train": train, "test": other}
-        with pytest.raises(UserError, match="finished, and was measured on other test documents"):
+        with pytest.raises(
+            UserError, match="is finished, and was measured on test documents, but now"
+        ):
             train_classifier(load_dataset(sources), resume=True, **settings)
     dataset = load_dataset({"train": train, "test": test})
     with pytest.raises(UserError, match=r"lr=0\.001, now it is 0\.5"):
@@ -499,3 +502,16 @@ def test_resuming_nothing_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match=r"checkpoint\.pt does not exist: there is nothing to res"):
         train_classifier(dataset, "fasttext", out=tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_resume_leaves_the_log_as_it_is(dataset, tmp_path):
+    train_classifier(dataset, out=tmp_path / "run", **RUN)
+    (tmp_path / "run" / "metrics.json").unlink()  # as if it had been killed at the end
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    for change in ({"lr": 0.5}, {"epochs": 9}):
+        with pytest.raises(UserError, match=r"was written with (lr|epochs)="):
+            train_classifier(dataset, out=tmp_path / "run", resume=True, **(RUN | change))
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"junk")
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        train_classifier(dataset, out=tmp_path / "run", resume=True, **RUN)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before

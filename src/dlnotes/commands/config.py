@@ -245,16 +245,17 @@ def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None
     """
     with run_folder(out, resume):
         if not resume:
-            _write(out / OPTIONS, said)
+            write_options(out, said)
         yield
 
 
-def _write(file: Path, said: Mapping[str, Any]) -> None:
+def write_options(out: Path, said: Mapping[str, Any]) -> None:
+    """Write the file that repeats a run into its folder."""
     import yaml
 
     plain = {name: _plain(value) for name, value in said.items()}
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10_000)
-    write_text(file, text)
+    write_text(out / OPTIONS, text)
 
 
 def _plain(value: Any) -> Any:

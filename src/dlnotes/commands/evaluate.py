@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import polars as pl
 from tyro.conf import arg
 
-from dlnotes.commands.runs import given_fields, look, remembered
+from dlnotes.commands.runs import given_fields, look, remembered, tell_layout
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import read
@@ -71,7 +71,9 @@ def main(
         check_writable(errors)
         if table_format(errors) != "csv":
             raise UserError(f"--errors: {errors} must end in .csv or .csv.gz")
-    layout = replace(layout, **remembered(run, Layout) | given_fields(layout))
+    trained = remembered(run, Layout)
+    tell_layout(trained, layout)
+    layout = replace(layout, **trained | given_fields(layout))
     classifier = TextClassifier.load(run, where)
     names = classifier.label_names
     measured = classifier.evaluate(

@@ -15,7 +15,7 @@ from tyro.conf import arg
 
 from dlnotes.arguments import Count, checked
 from dlnotes.cli import lines_at_once
-from dlnotes.commands.runs import given_fields, remembered
+from dlnotes.commands.runs import given_fields, remembered, tell_layout
 from dlnotes.data.layout import TextLayout
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.tables import check_writable, table_format, write_table
@@ -112,6 +112,7 @@ def main(
 def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
     """Records of a file, by the column that is asked for or that the run was trained with."""
     trained = remembered(run, TextLayout)
+    tell_layout(trained, layout)
     try:
         return _begun(read_records(file, replace(layout, **trained | given_fields(layout))))
     except UserError as error:
@@ -290,8 +291,9 @@ def _keys(objects: pl.Series) -> Callable[[str], bool]:
     """Whether one of these JSON objects has a key; most are seen not to without being parsed."""
 
     def taken(name: str) -> bool:
-        suspects = objects.filter(objects.str.contains(json.dumps(name), literal=True))
-        return any(name in json.loads(text) for text in suspects)
+        written = objects.str.contains(json.dumps(name), literal=True)
+        suspects = objects.filter(written | objects.str.contains("\\u", literal=True))
+        return any(name in json.loads(text, parse_int=str) for text in suspects)
 
     return taken
 
@@ -312,9 +314,13 @@ def _parsed(
     CSV gets numbers as they are written.
     """
     as_written = table_format(out) == "csv"
-    numbers: dict[str, Any] = {"parse_int": str, "parse_float": str} if as_written else {}
+    kinds_of_number = ("parse_int", "parse_float", "parse_constant")
+    numbers: dict[str, Any] = dict.fromkeys(kinds_of_number, str) if as_written else {}
     decode = json.JSONDecoder(**numbers).decode
-    records: list[dict[str, Any]] = [decode(text) for text in objects]
+    try:
+        records: list[dict[str, Any]] = [decode(text) for text in objects]
+    except ValueError as error:  # an integer of thousands of digits
+        raise UserError(f"{file}: {error}; write .jsonl or .csv") from error
     names = list(dict.fromkeys(name for record in records for name in record))
     if shape is not None:
         if more := next((name for name in names if name not in shape), None):
@@ -337,12 +343,27 @@ def _parsed(
                 raise TypeError(f"{name!r} has {large} among fractions")
         kinds = shape or (dict.fromkeys(names, pl.String) if as_written else None)
         frame = pl.DataFrame(columns, schema=kinds, infer_schema_length=None)
+        for name, values in columns.items():
+            if not all(map(_same, frame[name].to_list(), values)):
+                raise TypeError(f"{name!r} has values of several types")
+            if "Struct({})" in str(frame.schema[name]):
+                raise TypeError(f"{name!r} has nothing but empty objects")
         return frame, frame.schema
     except (pl.exceptions.PolarsError, TypeError, OverflowError, UnicodeEncodeError) as error:
         raise UserError(
             f"{file}: its records do not fit into the columns of {out.name} "
             f"({str(error).splitlines()[0]}); write .jsonl"
         ) from error
+
+
+def _same(stored: Any, value: Any) -> bool:
+    """Whether a column holds what JSON says; polars adds null for absent fields of objects."""
+    if isinstance(stored, dict) and isinstance(value, dict):
+        return all(_same(stored.get(key), value.get(key)) for key in {**stored, **value})
+    if isinstance(stored, list) and isinstance(value, list):
+        return len(stored) == len(value) and all(map(_same, stored, value))
+    numbers = isinstance(stored, float) and type(value) in (int, float)
+    return (numbers or type(stored) is type(value)) and (stored == value or stored != stored)
 
 
 def _flat(name: str, value: Any) -> str | None:

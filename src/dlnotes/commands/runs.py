@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -135,6 +136,15 @@ def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
         return given_fields(layout(**known))
     except UserError:  # the record is damaged
         return {}
+
+
+def tell_layout(trained: dict[str, Any], layout: TextLayout) -> None:
+    """Say that a file is read as the training read its own; wrong columns show by themselves."""
+    shown = given_fields(layout).keys() | {"text_column", "label_column"}
+    used = {name: value for name, value in trained.items() if name not in shown}
+    if used:
+        options = " ".join(f"--{name} {value}" for name, value in used.items())
+        print(f"note: read as in training, with {options}", file=sys.stderr)
 
 
 def given_fields(layout: TextLayout) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.data.tables import check_writable, write_table
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, resolved
+from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
 from dlnotes.training.classifier import reading_for
@@ -102,8 +102,11 @@ def main(
         model_settings = parse_settings(model, MODELS[model], model_args)
         training = training.with_optimizer_args(optimizer_args)
     for path in (*train, *dev, *test):
-        if resolved(path) in (resolved(out), *resolved(out).parents):
-            raise UserError(f"--out {out} lies in {path}, which is data: give another --out")
+        for option, written in {"--out": out, "--check-data": check_data}.items():
+            if written and path.is_dir() and path.resolve() in written.resolve().parents:
+                raise UserError(f"{option} {written} lies in {path}, which is data: give another")
+        if path.is_dir() and path.resolve() == out.resolve():
+            raise UserError(f"--out {out} is data: give another")
     if check_data:
         check_writable(check_data)
         check_not_of_a_run(check_data=check_data)
@@ -160,6 +163,8 @@ def main(
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
+    if resume:  # maybe with other test documents than it began with
+        config_file.write_options(out, options)
     for split in ("dev", "test"):
         if split in record:
             figures = record[split]

@@ -112,9 +112,10 @@ def _csv_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
     _allow_long_fields()
-    first, whole, blocks = _first(text_blocks(path, columns.layout.encoding, block_bytes, seen))
+    first, whole, blocks = _first(text_blocks(path, columns.layout.codec, block_bytes, seen))
     separator = columns.layout.delimiter
-    if separator is None and (said := re.match(r"sep=([^\w\s]|\t)\r?\n", first)):  # as Excel does
+    said = re.match(r"sep=([^\w\s]|\t)\r?\n", first)  # as Excel does
+    if said and separator in (None, said[1]):
         separator = said[1]
         line, block = next(blocks)
         blocks = itertools.chain([(line, "\n" + block[said.end() :])], blocks)
@@ -266,7 +267,7 @@ def _tsv_tables(
 ) -> Iterator[Table]:
     _allow_long_fields()
     separator = columns.layout.delimiter or "\t"
-    first, whole, blocks = _first(text_blocks(path, columns.layout.encoding, block_bytes, seen))
+    first, whole, blocks = _first(text_blocks(path, columns.layout.codec, block_bytes, seen))
     line = first.lstrip("\r\n").partition("\n")[0].rstrip("\r")
     other = None
     if columns.layout.delimiter is None and "\t" not in line:
@@ -333,7 +334,7 @@ def _json_tables(
 ) -> Iterator[Table]:
     label, texts = columns.keys()
     wanted = [label, *texts] if columns.labelled else texts
-    for lines in _json_lines(path, columns.layout.encoding, block_bytes, seen):
+    for lines in _json_lines(path, columns.layout.codec, block_bytes, seen):
         fields = _json_fields(path, lines, wanted, columns.labelled)
         fields.columns = [str(i) for i in range(fields.width)]
         first = int(columns.labelled)
@@ -415,6 +416,8 @@ def _json_fields(
     doubtful = fields.select(
         pl.any_horizontal(pl.all().is_null() | pl.all().str.contains(r"^-?\d[\d.eE+-]*$"))
     ).to_series() | lines[TEXT].str.contains(r"\\u[dD][89a-fA-F]")
+    for name in wanted:  # of a key that occurs twice polars takes the first, and Python the last
+        doubtful |= lines[TEXT].str.count_matches(re.escape(json.dumps(name)) + r"\s*:") > 1
     if doubtful.any():
         again = _json_fields_of_python(path, lines.filter(doubtful), wanted, labelled)
         rows = pl.Series(range(fields.height)).filter(doubtful)

@@ -16,17 +16,21 @@ from dlnotes.errors import UserError
 LABEL, TEXT = "label", "text"
 
 _NAMED = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
+_AUTO = "auto"
 
 
 class _Separator(OneOf):
     """A character that may stand between two fields."""
 
     def allows(self, value: Any) -> bool:
+        if value == _AUTO:
+            return True
         one = _NAMED.get(value, value)
         return isinstance(one, str) and len(one) == 1 and not one.isalnum() and one not in '"\r\n'
 
     def __str__(self) -> str:
-        return f"a single character, or one of {', '.join(n for n in self.names if len(n) > 2)}"
+        names = ", ".join(name for name in self.names if len(name) > 2)
+        return f"a single character, or one of {_AUTO}, {names}"
 
 
 class _Column(OneOf):
@@ -43,6 +47,8 @@ class _Encoding(OneOf):
     """An encoding of text that Python knows."""
 
     def allows(self, value: Any) -> bool:
+        if value == _AUTO:
+            return True
         try:
             return bool(getattr(codecs.lookup(value), "_is_text_encoding", True)) and bool(
                 codecs.getincrementaldecoder(value)
@@ -68,19 +74,27 @@ class TextLayout(Settings):
 
     separator: Annotated[str, _Separator(_NAMED)] | None = None
     """Character between two fields of CSV and TSV: a single one, or comma, semicolon, tab, pipe.
-    Default: that of the first record, of .tsv a tab."""
+    Default: auto, that of the first record, of .tsv a tab."""
 
     quoting: Annotated[str, OneOf(("auto", "yes", "no"))] | None = None
     """Whether fields of CSV and TSV may be in quotation marks. Default: auto, which is yes for CSV,
     and for TSV if the marks at the beginning of the file fit together."""
 
     encoding: Annotated[str, _Encoding(("utf-8", "utf-16", "cp1252", "gb18030"))] | None = None
-    """What files are written in. Default: UTF-8, or what the byte order mark says."""
+    """What files are written in. Default: auto, which is UTF-8, or what the byte order mark
+    says."""
 
     @property
     def delimiter(self) -> str | None:
-        """The separator as a character."""
-        return None if self.separator is None else _NAMED.get(self.separator, self.separator)
+        """The separator as a character; None if it is to be found out."""
+        if self.separator in (None, _AUTO):
+            return None
+        return _NAMED.get(str(self.separator), self.separator)
+
+    @property
+    def codec(self) -> str | None:
+        """The encoding; None if it is to be found out."""
+        return None if self.encoding == _AUTO else self.encoding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,7 +148,7 @@ def _some(frames: Iterator[pl.DataFrame], name: str) -> Iterator[pl.DataFrame]:
 def _read_path(path: Path, layout: Layout, block_bytes: int) -> Iterator[pl.DataFrame]:
     check_readable(path)
     if path.is_dir():
-        yield from _stripped(path, _read_folder(path, layout.encoding, block_bytes))
+        yield from _stripped(path, _read_folder(path, layout.codec, block_bytes))
         return
     columns = Columns(path, layout)
     kind = _format(path)
@@ -240,7 +240,7 @@ MARK = "__label__"
 
 
 def _read_fasttext(path: Path, layout: Layout, block_bytes: int) -> Iterator[pl.DataFrame]:
-    for lines in read_lines(path, block_bytes, encoding=layout.encoding):
+    for lines in read_lines(path, block_bytes, encoding=layout.codec):
         out = lines.select(
             pl.col(TEXT).str.extract(rf"^\s*{MARK}(\S*)").alias(LABEL),
             pl.col(TEXT).str.replace(rf"^\s*{MARK}\S*\s?", "").alias(TEXT),
@@ -433,7 +433,7 @@ def _line_records(
     path: Path, layout: TextLayout, block_bytes: int, seen: Seen
 ) -> Iterator[tuple[pl.Series, pl.DataFrame]]:
     marked = False
-    for lines in read_lines(path, block_bytes, encoding=layout.encoding, blank=True, seen=seen):
+    for lines in read_lines(path, block_bytes, encoding=layout.codec, blank=True, seen=seen):
         texts = lines[TEXT]
         mark = rf"^\s*{MARK}\S+(\s+|$)"
         if not marked and texts.str.contains(mark).any():

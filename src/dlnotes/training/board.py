@@ -95,7 +95,8 @@ class Board:
     @_drawing
     def flush(self) -> None:
         """Write out what is logged so far."""
-        self._writer.flush()
+        if "_writer" in vars(self):
+            self._writer.flush()
 
     @_drawing
     def step(self, model: nn.Module, step: int, loss: float, lr: Any, norm: Tensor | None) -> None:
@@ -191,8 +192,9 @@ class Board:
 
     @_drawing
     def close(self) -> None:
-        """Write everything out."""
-        self._writer.close()
+        """Write everything out; where nothing was logged, no log is begun."""
+        if "_writer" in vars(self):
+            self._writer.close()
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)

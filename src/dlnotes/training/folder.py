@@ -129,11 +129,11 @@ def create_run_folder(out: Path, resume: bool | None = False) -> None:
         UserError: It holds a run already (unless that is to be resumed), or none that could be
             resumed, or cannot be written to.
     """
-    if resume and not (out / CHECKPOINT).exists():
+    if resume and not any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         raise UserError(
             f"{out / CHECKPOINT} does not exist: there is nothing to resume; leave out --resume"
         )
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
-        way = "" if resume is None else ", or --resume to go on"
+        way = ", or --resume to go on" if resume is False and (out / CHECKPOINT).exists() else ""
         raise UserError(f"{out} already holds a run: give another --out{way}")
     make_folder(out)

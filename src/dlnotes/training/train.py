@@ -158,9 +158,10 @@ def _finished(
     before = record.get("documents", {})
     check_same_settings(path, record["settings"], settings, documents=(before, counts))
     if record["data"].get("test") != test:
+        now = "none are given" if test is None else "others are given"
         raise UserError(
-            f"{out} is finished, and was measured on other test documents: measure it with dlnotes "
-            "evaluate, or give another --out"
+            f"{out} is finished, and was measured on test documents, but now {now}: measure it "
+            "with dlnotes evaluate, or give another --out"
         )
     with torch.random.fork_rng(()):
         classifier = TextClassifier.load(out)
