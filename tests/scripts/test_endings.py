@@ -195,16 +195,16 @@ def test_no_file_gets_the_number_of_a_stream(streams):
 def test_output_that_cannot_be_written(files, trained, tmp_path):
     out = tmp_path / "run"
     _, err = shell(f"$D train {put(*arguments(files, out))} >/dev/full", code=2)
-    assert err.splitlines()[-1] == "error: [Errno 28] No space left on device"
+    assert err.splitlines()[-1] == "error: cannot write to standard output: No space left on device"
     assert "test" in json.loads((out / "metrics.json").read_text())
     shell(f"$D train {put(*arguments(files, tmp_path / 'other'))} 2>/dev/full")
     assert (tmp_path / "other" / "metrics.json").exists()
     _, err = shell("$D train --help >/dev/full", code=2)
-    assert err == "error: [Errno 28] No space left on device\n"
+    assert err == "error: cannot write to standard output: No space left on device\n"
     _, err = shell("$D train --help | true; exit ${PIPESTATUS[0]}")
     assert err == ""
     _, err = shell(f"$D predict {trained} goal >/dev/full", code=2)
-    assert err == "error: [Errno 28] No space left on device\n"
+    assert err == "error: cannot write to standard output: No space left on device\n"
 
 
 @pytest.mark.slow
