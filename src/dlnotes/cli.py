@@ -202,9 +202,8 @@ def _terminable() -> Iterator[None]:
 
     hook, threading.excepthook = threading.excepthook, quiet
     main = threading.current_thread() is threading.main_thread()
-    signals = [
-        getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")
-    ]  # Windows has no hang-up
+    names = ("SIGTERM", "SIGHUP")  # Windows has no hang-up
+    signals = [getattr(signal, name, None) for name in names]
     own = [n for n in signals if n and main and signal.getsignal(n) is signal.SIG_DFL]
     for number in own:
         signal.signal(number, stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import hashlib
 import json
@@ -86,6 +85,11 @@ def make_folder(path: Path, advice: str = "; give another --out") -> None:
         raise UserError(f"cannot write to {str(path)!r}: {error}{advice}") from error
 
 
+def option_of(name: str) -> str:
+    """The option of the command line that sets a field or an argument."""
+    return f"--{name.replace('_', '-')}"
+
+
 def check_different(**paths: Path | None) -> None:
     """Require that several outputs and inputs are different files.
 
@@ -97,7 +101,7 @@ def check_different(**paths: Path | None) -> None:
     """
     seen: dict[Path, str] = {}
     for name, path in paths.items():
-        option = f"--{name.replace('_', '-')}"
+        option = option_of(name)
         if path is not None and (other := seen.setdefault(resolved(path), option)) != option:
             raise UserError(
                 f"{other} and {option} are the same file, {path}: give another {option}"
@@ -258,7 +262,7 @@ def _refusal(error: Exception, file: Path) -> str | None:
 
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with all that is in it, as far as that is possible."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -274,7 +278,7 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
             to within the last hour is somebody's, and stays.
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             last = max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
             if time.time() - last > _ABANDONED:
                 remove(path)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from dlnotes.arguments import OneOf, Settings, check, check_names, fields_of, hints_of
 from dlnotes.cli import expanded
 from dlnotes.errors import UserError
-from dlnotes.files import write_text
+from dlnotes.files import option_of, write_text
 from dlnotes.training.folder import OPTIONS, run_folder
 
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
@@ -76,7 +76,7 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
 def _refuse_none(main: Any, arguments: Sequence[str]) -> None:
     """Refuse options of which several values are allowed and none is given, as by an empty glob."""
     several = {
-        f"--{ARGUMENTS.get(name, name).replace('_', '-')}"
+        option_of(ARGUMENTS.get(name, name))
         for name, hint in hints(main).items()
         if typing.get_origin(hint) is tuple
     }
@@ -141,7 +141,7 @@ def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> lis
     check_names(file, "setting", said, listed)
     found: list[str] = []
     for name, given in said.items():
-        option = f"--{ARGUMENTS.get(name, name).replace('_', '-')}"
+        option = option_of(ARGUMENTS.get(name, name))
         if name in ARGUMENTS:
             if not isinstance(given, dict):
                 raise UserError(f"{file}: {name} must be a table, not {given!r}")

@@ -17,7 +17,7 @@ from dlnotes.data.readers import read
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.display import console, printable
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, check_output, write_json
+from dlnotes.files import check_different, check_output, option_of, write_json
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
@@ -60,8 +60,8 @@ def main(
     if not test:
         for name, given in {**given_fields(layout), "errors": errors}.items():
             if given:
-                option = name.replace("_", "-")
-                raise UserError(f"--{option} belongs to --test FILE; a record has no documents")
+                option = option_of(name)
+                raise UserError(f"{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
         if json:
             write_json(json, figures)

@@ -18,10 +18,11 @@ from dlnotes.cli import lines_at_once
 from dlnotes.commands.runs import given_fields, remembered, tell_layout
 from dlnotes.data.layout import TextLayout
 from dlnotes.data.readers import OBJECT, Records, read_records
+from dlnotes.data.streams import half_pair
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.display import UNPRINTABLE, console, printable
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, check_output, write_text
+from dlnotes.files import check_different, check_output, option_of, write_text
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.explain import Explanation, page
@@ -72,8 +73,9 @@ def main(
     if texts and file:
         raise UserError("give texts or --file, not both")
     if not file and (named := next(iter(given_fields(layout)), None)):
-        option = named.replace("_", "-")
-        raise UserError(f"--{option} belongs to --file FILE: texts and lines have no columns")
+        raise UserError(
+            f"{option_of(named)} belongs to --file FILE: texts and lines have no columns"
+        )
     if out:
         check_writable(out)
         check_different(file=file, out=out)
@@ -121,7 +123,7 @@ def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
         try:
             return _begun(read_records(file, layout))
         except UserError:
-            options = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in trained.items())
+            options = " ".join(f"{option_of(k)} {v}" for k, v in trained.items())
             raise UserError(f"--file: {error}; the run was trained with {options}") from error
 
 
@@ -143,10 +145,8 @@ def _plain(texts: list[str]) -> Records:
 
 def _utf8(texts: Iterable[str]) -> list[str]:
     for i, text in enumerate(texts, 1):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"text {i} is not UTF-8: {text!r}") from error
+        if half_pair(text) is not None:
+            raise UserError(f"text {i} is not UTF-8: {text!r}")
     return list(texts)
 
 
@@ -344,6 +344,8 @@ def _parsed(
         kinds = shape or (dict.fromkeys(names, pl.String) if as_written else None)
         frame = pl.DataFrame(columns, schema=kinds, infer_schema_length=None)
         for name, values in columns.items():
+            if as_written:  # nothing is converted
+                break
             if not all(map(_same, frame[name].to_list(), values)):
                 raise TypeError(f"{name!r} has values of several types")
             if "Struct({})" in str(frame.schema[name]):

@@ -13,6 +13,7 @@ from dlnotes.data.dataset import Dataset, Label, load_dataset
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import LONGEST_LABEL
 from dlnotes.data.reading import Reading
+from dlnotes.data.streams import half_pair
 from dlnotes.errors import UserError
 
 FOR_FILES = tuple(fields_of(Layout))
@@ -178,13 +179,11 @@ def _label(value: Any) -> Label | None:
 
 
 def _check_encodes(text: str, name: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
+    if (half := half_pair(text)) is not None:
         raise UserError(
-            f"{name} is {_shown(text)}: character {error.start} is half of a surrogate pair, which "
-            "UTF-8 cannot hold"
-        ) from error
+            f"{name} is {_shown(text)}: character {half} is half of a surrogate pair, which UTF-8 "
+            "cannot hold"
+        )
 
 
 def _shown(value: Any) -> str:

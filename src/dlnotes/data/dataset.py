@@ -91,11 +91,15 @@ class Dataset:
         Raises:
             UserError: The test split is unreadable.
         """
-        parts = self._parts
-        if test and self._test is not None:
-            texts = self._tokenize(self._test)
-            parts = {**parts, "test": (texts, np.arange(len(texts)))}
-        return find_duplicates(parts)
+        if test and self._test is not None and "test" not in self._parts:
+            self._read_test_texts()
+        return find_duplicates({k: v for k, v in self._parts.items() if test or k != "test"})
+
+    def _read_test_texts(self) -> TokenizedTexts:
+        assert self._test is not None
+        texts = self._tokenize(self._test)
+        self._parts["test"] = texts, np.arange(len(texts))
+        return texts
 
     def test_fingerprint(self) -> str | None:
         """SHA-256 of the test split's source; None without one."""
@@ -109,7 +113,7 @@ class Dataset:
         """
         if self._test is None:
             raise UserError("the data set has no test split; give one with --test FILE")
-        texts = self._tokenize(self._test)
+        texts = self._read_test_texts()
         self.fingerprints["test"] = texts.fingerprint
         documents = Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
         _tell_cut(self.reading, documents)

@@ -24,7 +24,7 @@ from dlnotes.data.layout import (
     names_columns,
     sniff_separator,
 )
-from dlnotes.data.streams import Seen, text_blocks
+from dlnotes.data.streams import Seen, half_pair, numbered_lines, text_blocks
 from dlnotes.errors import UserError
 
 
@@ -287,7 +287,7 @@ def _tsv_tables(
     width, simple = 0, False
     places: tuple[int | None, list[int]] = (None, [])
     for first_line, block in blocks:
-        lines = _numbered_lines(block, first_line)
+        lines = _filled_lines(block, first_line)
         if not lines.height:
             continue
         if not width:
@@ -323,10 +323,10 @@ def _tsv_tables(
         yield _table(table, shown, lines["line"], columns, places)
 
 
-def _numbered_lines(block: str, first_line: int) -> pl.DataFrame:
-    lines = pl.read_lines(io.BytesIO(block.encode()), name=TEXT)
-    lines = lines.with_row_index("line", first_line).with_columns(pl.col("line").cast(pl.Int64))
-    return lines.filter(pl.col(TEXT).str.strip_chars(" ") != "")  # tabs are empty fields
+def _filled_lines(block: str, first_line: int) -> pl.DataFrame:
+    """Lines that are not blank; tabs are empty fields."""
+    lines = numbered_lines(block, first_line)
+    return lines.filter(pl.col(TEXT).str.strip_chars(" ") != "")
 
 
 def _json_tables(
@@ -362,7 +362,7 @@ def _json_lines(
                 rest = "".join(text for _, text in blocks)
                 yield from _json_array(path, block + rest)
                 return
-        lines = _numbered_lines(block, first_line)
+        lines = _filled_lines(block, first_line)
         if lines.height:
             yield lines
 
@@ -457,14 +457,11 @@ def _json_fields_of_python(
                     f"{path}:{line}: {name!r} holds {str(value)[:40]}; label and text must be "
                     "strings or numbers"
                 )
-            if value is not None and _SURROGATE.search(value):
+            if value is not None and half_pair(value) is not None:
                 raise UserError(f"{path}:{line}: {name!r} has half of a surrogate pair (\\ud8…)")
             row.append(value)
         rows.append(row)
     return pl.DataFrame(rows, dict.fromkeys(wanted, pl.String), orient="row")
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _number_or_none(name: str) -> str | None:

@@ -42,6 +42,7 @@ from dlnotes.data.streams import (
     PACKED,
     Seen,
     check_file,
+    half_pair,
     ignored,
     inner_suffix,
     read_lines,
@@ -276,7 +277,7 @@ def _read_folder(path: Path, encoding: str | None, block_bytes: int) -> Iterator
     texts: list[str] = []
     size = 0
     for folder in folders:
-        if not _is_text(folder.name):
+        if half_pair(folder.name) is not None:
             raise UserError(f"{path} has a folder whose name is not UTF-8: {folder.name!a}")
         for file in sorted(f for f in folder.rglob("*") if not ignored(f.relative_to(folder))):
             if not file.is_file():
@@ -310,19 +311,11 @@ def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
                 raise UserError(f"record {number}: the text must be a string, got {text!r}")
             labels.append(None if _is_missing(label) else str(label))
             texts.append(text)
-            if not (_is_text(text) and _is_text(labels[-1] or "")):
+            if half_pair(text + (labels[-1] or "")) is not None:
                 raise UserError(f"record {number}: half of a surrogate pair, which is no text")
         frame = pl.DataFrame({LABEL: labels, TEXT: texts}, {LABEL: pl.String, TEXT: pl.String})
         yield _numbered(frame, start)
         start += len(batch)
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_missing(label: Any) -> bool:

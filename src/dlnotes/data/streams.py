@@ -280,8 +280,10 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             line += text.count("\n")
             if starts_line:
                 text = text.lstrip(_MARK)
-            if name not in _MARKED.values():
-                _check_encodes(path, text, line)
+            # Some encodings have halves, such as unicode_escape.
+            if name not in _MARKED.values() and (half := half_pair(text)) is not None:
+                at = line - text.count("\n", half)
+                raise UserError(f"{path}:{at}: half of a surrogate pair, which is no text")
             text = text.replace(f"\n{_MARK}", "\n")
             if text:
                 starts_line = text[-1] == "\n"
@@ -291,13 +293,13 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             content = file.read(size)
 
 
-def _check_encodes(path: Path, text: str, line: int) -> None:
-    """Some encodings, such as unicode_escape, have halves of surrogate pairs."""
+def half_pair(text: str) -> int | None:
+    """Where half of a surrogate pair stands in a text, which UTF-8 cannot hold; None if nowhere."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        at = line - text.count("\n", error.start)
-        raise UserError(f"{path}:{at}: half of a surrogate pair, which is no text") from error
+        return error.start
+    return None
 
 
 def _refuse_utf16(path: Path, content: bytes) -> None:
@@ -321,9 +323,14 @@ def read_lines(
     The other arguments and the errors are those of `text_blocks`.
     """
     for first_line, block in text_blocks(path, encoding, block_bytes, seen):
-        frame = pl.read_lines(io.BytesIO(block.encode()), name="text")
-        frame = frame.with_row_index("line", first_line)
+        frame = numbered_lines(block, first_line)
         if not blank:
             frame = frame.filter(pl.col("text").str.strip_chars() != "")
         if frame.height:
-            yield frame.with_columns(pl.col("line").cast(pl.Int64))
+            yield frame
+
+
+def numbered_lines(block: str, first_line: int) -> pl.DataFrame:
+    """The lines of a block (column ``text``) and their numbers (column ``line``)."""
+    frame = pl.read_lines(io.BytesIO(block.encode()), name="text")
+    return frame.with_row_index("line", first_line).with_columns(pl.col("line").cast(pl.Int64))

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from dlnotes.errors import UserError
-from dlnotes.files import locked, make_folder, resolved
+from dlnotes.files import locked, make_folder, option_of, resolved
 
 METRICS = "metrics.json"
 """The record: provenance, settings, figures."""
@@ -93,7 +93,7 @@ def check_not_of_a_run(**paths: Path | None) -> None:
         ):
             if place.name in names and any((place.parent / sign).exists() for sign in signs):
                 raise UserError(
-                    f"--{name.replace('_', '-')}: {path} is a file of the run itself; give another"
+                    f"{option_of(name)}: {path} is a file of the run itself; give another"
                 )
 
 
