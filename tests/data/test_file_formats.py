@@ -92,6 +92,11 @@ def test_what_a_zip_file_may_hold(tmp_path):
     assert documents(put(tmp_path / "reviews.v2.zip", zipped(a_csv=CSV))) == DOCUMENTS
     with pytest.raises(UserError, match="has 0 files in it, where one is needed"):
         documents(put(path, zipped()))
+    locked = bytearray(zipped(a_csv=CSV))
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # where the flags stand
+        locked[locked.index(mark) + place] |= 1
+    with pytest.raises(UserError, match=r"reviews\.zip needs a password; unpack it first"):
+        documents(put(path, bytes(locked)))
     with pytest.raises(UserError, match=r"unknown kind of file.*save the sheet as CSV"):
         documents(put(tmp_path / "a.xlsx", zipped(sheet_xml="x")))
 
