@@ -674,3 +674,13 @@ def test_names_of_columns_that_became_a_text_are_told(tmp_path):
             assert len(texts(path, text_column="1", header="no")) == 3
             put(path, "".join(f"{separator.join(row)}\n" for row in rows[1:]))
             assert len(texts(path, text_column="1")) == 2
+
+
+def test_training_and_prediction_decide_alike_whether_tsv_is_quoted(tmp_path):
+    """By the same beginning of the file, although their blocks are not equally large."""
+    quoted = 'good\t"two\nlines"\nbad\t"a ""word"""\n'
+    path = put(tmp_path / "a.tsv", "good\tx\n" * 5000 + quoted)
+    assert len(documents(path)) == len(texts(path)) == 5002
+    path = put(tmp_path / "b.tsv", "good\tsome words\n" * 400_000 + 'bad\t"a ""word"""\n')
+    assert path.stat().st_size > 1 << 22
+    assert documents(path)[-1][1] == texts(path)[-1] == '"a ""word"""'

@@ -331,17 +331,10 @@ def _parsed(
         names = shape.names()
     columns = {name: [record.get(name) for record in records] for name in names}
     try:
-        for name, values in columns.items():
-            if as_written:
-                columns[name] = [_flat(name, value) for value in values]
-                continue
-            fractions = any(isinstance(value, float) for value in values)
-            if shape is not None and shape[name].is_float():
-                fractions = True
-            large = next((v for v in values if type(v) is int and abs(v) > 2**53), None)
-            if fractions and large is not None:
-                raise TypeError(f"{name!r} has {large} among fractions")
-        kinds = shape or (dict.fromkeys(names, pl.String) if as_written else None)
+        kinds = shape
+        if as_written:
+            columns = {name: [_flat(name, v) for v in values] for name, values in columns.items()}
+            kinds = pl.Schema(dict.fromkeys(names, pl.String))
         frame = pl.DataFrame(columns, schema=kinds, infer_schema_length=None)
         for name, values in columns.items():
             if as_written:  # nothing is converted
