@@ -382,3 +382,27 @@ def test_a_folder_that_cannot_be_made_is_told_with_the_callers_advice(tmp_path, 
             make_folder(tmp_path / name, advice=advice)
         assert re.fullmatch(rf"cannot write to '?{re.escape(str(tmp_path))}[^:]*: .*{told}[^;]*{advice}", str(found.value))  # fmt: skip
         assert str(found.value).count("cannot write") == 1
+
+
+def test_a_file_that_a_library_puts_in_place_has_the_usual_permissions(tmp_path):
+    def write(temporary):
+        other = temporary.with_name("other")
+        other.write_text("new")
+        other.chmod(0o600)
+        other.replace(temporary)
+
+    usual = tmp_path / "usual"
+    usual.write_text("x")
+    write_atomically(tmp_path / "a", write)
+    assert (tmp_path / "a").stat().st_mode == usual.stat().st_mode
+
+
+def test_an_output_in_a_folder_that_is_an_input(tmp_path):
+    check_different(test=tmp_path / "a", errors=tmp_path / "b")
+    for output in (tmp_path / "x.csv", tmp_path / "class" / "x.csv"):
+        with pytest.raises(
+            UserError, match=r"--errors .*x\.csv lies in --test .*: give another --err"
+        ):
+            check_different(test=tmp_path, errors=output)
+    with pytest.raises(UserError, match="--train and --out are the same file"):
+        check_different(train=tmp_path, out=tmp_path)

@@ -97,15 +97,22 @@ def check_different(**paths: Path | None) -> None:
         paths: Each by the name of its option.
 
     Raises:
-        UserError: Two are the same file.
+        UserError: Two are the same file, or one lies in a folder that is another.
     """
     seen: dict[Path, str] = {}
     for name, path in paths.items():
-        option = option_of(name)
-        if path is not None and (other := seen.setdefault(resolved(path), option)) != option:
+        if path is None:
+            continue
+        option, place = option_of(name), resolved(path)
+        if (other := seen.setdefault(place, option)) != option:
             raise UserError(
                 f"{other} and {option} are the same file, {path}: give another {option}"
             )
+        for folder in place.parents:
+            if folder in seen and folder.is_dir():
+                raise UserError(
+                    f"{option} {path} lies in {seen[folder]} {folder}: give another {option}"
+                )
 
 
 def resolved(path: Path) -> Path:
@@ -203,7 +210,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                     held.close()
             if path.exists():
                 shutil.copymode(path, temporary)
+            mode = temporary.stat().st_mode
             write(temporary)
+            temporary.chmod(mode)  # some libraries put a file of their own in its place
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -417,9 +426,9 @@ def read_json(path: Path, otherwise: str, *, finite: bool = True) -> Any:
         found = json.loads(
             content.decode("utf-8-sig"),
             object_pairs_hook=_object,
-            parse_constant=_number if finite else _none,
-            parse_float=_number,
-            parse_int=_integer,
+            parse_constant=json_number if finite else _none,
+            parse_float=json_number,
+            parse_int=json_integer,
         )
         _check_values(found, escapes=b"\\u" in content)
         return found
@@ -467,7 +476,8 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _number(text: str) -> float:
+def json_number(text: str) -> float:
+    """A fraction in JSON; `ValueError` if no float holds it."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text[:60]} is not a finite number")
@@ -478,7 +488,8 @@ def _none(_: str) -> None:
     """What NaN and infinities become."""
 
 
-def _integer(text: str) -> int:
+def json_integer(text: str) -> int:
+    """An integer in JSON; `ValueError` if it has more than 100 digits."""
     if len(text) > 100:
         raise ValueError(f"it has an integer of {len(text):,} digits")
     return int(text)

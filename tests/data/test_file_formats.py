@@ -606,6 +606,8 @@ def test_separators_of_every_kind(tmp_path):
     path = put(tmp_path / "b.csv", "sep=;\nlabel;text\na;x, y\n")
     assert documents(path) == [("a", "x, y")]
     assert pl.concat(list(read(path)))["line"].to_list() == [3]
+    path = put(tmp_path / "c.tsv", "sep=\t\nlabel\ttext\na\tx\n")
+    assert documents(path) == [("a", "x")]
     for name in ("a.tsv", "b.tsv"):
         path = put(tmp_path / name, "label,text\na,x\nb,y\n")
         with pytest.warns(UserWarning, match="fields are separated by ','"):
@@ -684,3 +686,11 @@ def test_training_and_prediction_decide_alike_whether_tsv_is_quoted(tmp_path):
     path = put(tmp_path / "b.tsv", "good\tsome words\n" * 400_000 + 'bad\t"a ""word"""\n')
     assert path.stat().st_size > 1 << 22
     assert documents(path)[-1][1] == texts(path)[-1] == '"a ""word"""'
+
+
+def test_auto_is_what_nothing_is(tmp_path):
+    path = put(tmp_path / "a.csv", "label,text\n" + "a,x\nb,y\n" * 5)
+    auto = dict.fromkeys(("header", "separator", "quoting", "encoding"), "auto")
+    assert (
+        load_dataset({"train": path}, **auto).described == load_dataset({"train": path}).described
+    )

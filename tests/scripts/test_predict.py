@@ -483,7 +483,19 @@ NESTED = {
     "truth values": ("1", "true"),
     "empty objects": ("{}", "{}"),
     "many digits": ("1", "9" * 5000),
+    "beyond 64 bits": ("18446744073709551615", "-1"),
+    "beyond floats": ("1.5", "1e400"),
+    "digits among fractions": ("9007199254740993", "0.5"),
 }
+
+
+def is_kept(found, given):
+    """Whether they are equal; absent fields of objects may have become null."""
+    if isinstance(given, dict):
+        return found.keys() >= given.keys() and found == dict.fromkeys(found) | given
+    if isinstance(given, list):
+        return len(found) == len(given) and all(map(is_kept, found, given))
+    return found == given
 
 
 @pytest.mark.parametrize("case", NESTED)
@@ -497,10 +509,7 @@ def test_json_that_parquet_would_change_is_refused_or_kept(script, tmp_path, cas
         assert not out.exists()
         return
     for found, line in zip(pl.read_parquet(out)["k"].to_list(), lines, strict=True):
-        given = json.loads(line)["k"]
-        assert len(found) == len(given)
-        for one, other in zip(found, given, strict=True):
-            assert one == (dict.fromkeys(one) | other if isinstance(other, dict) else other)
+        assert is_kept(found, json.loads(line)["k"])
 
 
 def test_of_a_key_that_occurs_twice_the_last_counts(script, tmp_path):
@@ -509,3 +518,43 @@ def test_of_a_key_that_occurs_twice_the_last_counts(script, tmp_path):
     assert script("predict", RUN, "--file", file, "--out", out).code == 0
     first, second = csv.DictReader(io.StringIO(out.read_text()))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    "values",
+    [("10", "9.99"), ("null", "1", "2.5"), ("[1, 2.5]",), ('{"a": 1}', '{"a": 1, "b": 2}')],
+)
+def test_what_parquet_keeps_does_not_depend_on_the_order(script, tmp_path, values):
+    out = tmp_path / "o.parquet"
+    for ordered in (values, values[::-1]):
+        lines = (f'{{"text": "x", "k": {value}}}\n' for value in ordered)
+        file = put(tmp_path / "a.jsonl", "".join(lines))
+        assert script("predict", RUN, "--file", file, "--out", out).code == 0
+        for found, value in zip(pl.read_parquet(out)["k"].to_list(), ordered, strict=True):
+            assert is_kept(found, json.loads(value))
+
+
+@pytest.mark.parametrize(
+    "line", ['{"文本": "w1 w1", "文本": "w2"}', '{"文本": "w1 w1", "\\u6587本": "w2"}']
+)
+def test_keys_that_occur_twice_in_other_scripts_and_escaped(script, tmp_path, line):
+    file = put(tmp_path / "a.jsonl", f'{line}\n{{"文本": "w2"}}\n')
+    out = tmp_path / "o.csv"
+    assert script("predict", RUN, "--file", file, "--text-column", "文本", "--out", out).code == 0
+    first, second = csv.DictReader(io.StringIO(out.read_text("utf-8")))
+    assert first == second
+
+
+def test_without_the_training_s_column_the_rest_is_still_as_in_training(script, tmp_path, capsys):
+    """And what is told of it is true."""
+    rows = "".join(f"{i % 2},caf\xe9 text {i}\n" for i in range(40))
+    put(tmp_path / "t.csv", ("sentiment,body\n" + rows).encode("cp1252"))
+    given = ["--train", tmp_path / "t.csv", "--label-column", "sentiment", "--text-column", "body"]
+    given += ["--encoding", "cp1252", "--epochs", 1, "--model-args", "buckets=9"]
+    assert script("train", *given, "--out", tmp_path / "r").code == 0
+    file = put(tmp_path / "n.csv", "text\ncaf\xe9\n".encode("cp1252"))
+    result = script("predict", tmp_path / "r", "--file", file)
+    assert '"text": "café"' in result.out
+    assert "read as in training, with --encoding cp1252 (else: --encoding auto)" in result.err
+    result = script("predict", tmp_path / "r", "--file", file, "--encoding", "auto")
+    assert "not UTF-8" in told(result)

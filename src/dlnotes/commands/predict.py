@@ -22,7 +22,14 @@ from dlnotes.data.streams import half_pair
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.display import UNPRINTABLE, console, printable
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, check_output, option_of, write_text
+from dlnotes.files import (
+    check_different,
+    check_output,
+    json_integer,
+    json_number,
+    option_of,
+    write_text,
+)
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.explain import Explanation, page
@@ -114,14 +121,15 @@ def main(
 def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
     """Records of a file, by the column that is asked for or that the run was trained with."""
     trained = remembered(run, TextLayout)
+    whole = replace(layout, **trained | given_fields(layout))
     tell_layout(trained, layout)
     try:
-        return _begun(read_records(file, replace(layout, **trained | given_fields(layout))))
+        return _begun(read_records(file, whole))
     except UserError as error:
-        if layout.text_column or not trained:
+        if layout.text_column or "text_column" not in trained:
             raise UserError(f"--file: {error}") from error
         try:
-            return _begun(read_records(file, layout))
+            return _begun(read_records(file, replace(whole, text_column=None)))
         except UserError:
             options = " ".join(f"{option_of(k)} {v}" for k, v in trained.items())
             raise UserError(f"--file: {error}; the run was trained with {options}") from error
@@ -314,12 +322,13 @@ def _parsed(
     CSV gets numbers as they are written.
     """
     as_written = table_format(out) == "csv"
-    kinds_of_number = ("parse_int", "parse_float", "parse_constant")
-    numbers: dict[str, Any] = dict.fromkeys(kinds_of_number, str) if as_written else {}
+    numbers: dict[str, Any] = {"parse_int": json_integer, "parse_float": json_number}
+    if as_written:
+        numbers = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), str)
     decode = json.JSONDecoder(**numbers).decode
     try:
         records: list[dict[str, Any]] = [decode(text) for text in objects]
-    except ValueError as error:  # an integer of thousands of digits
+    except ValueError as error:
         raise UserError(f"{file}: {error}; write .jsonl or .csv") from error
     names = list(dict.fromkeys(name for record in records for name in record))
     if shape is not None:
@@ -335,7 +344,8 @@ def _parsed(
         if as_written:
             columns = {name: [_flat(name, v) for v in values] for name, values in columns.items()}
             kinds = pl.Schema(dict.fromkeys(names, pl.String))
-        frame = pl.DataFrame(columns, schema=kinds, infer_schema_length=None)
+        # What is converted, such as integers among fractions, is compared with what it was.
+        frame = pl.DataFrame(columns, schema=kinds, strict=False, infer_schema_length=None)
         for name, values in columns.items():
             if as_written:  # nothing is converted
                 break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -143,8 +144,9 @@ def tell_layout(trained: dict[str, Any], layout: TextLayout) -> None:
     shown = given_fields(layout).keys() | {"text_column", "label_column"}
     used = {name: value for name, value in trained.items() if name not in shown}
     if used:
-        options = " ".join(f"--{name} {value}" for name, value in used.items())
-        print(f"note: read as in training, with {options}", file=sys.stderr)
+        options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in used.items())
+        undone = " ".join(f"--{name} auto" for name in used)
+        print(f"note: read as in training, with {options} (else: {undone})", file=sys.stderr)
 
 
 def given_fields(layout: TextLayout) -> dict[str, Any]:

@@ -101,20 +101,15 @@ def main(
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
         training = training.with_optimizer_args(optimizer_args)
-    for path in (*train, *dev, *test):
-        for option, written in {"--out": out, "--check-data": check_data}.items():
-            if written and path.is_dir() and path.resolve() in written.resolve().parents:
-                raise UserError(f"{option} {written} lies in {path}, which is data: give another")
-        if path.is_dir() and path.resolve() == out.resolve():
-            raise UserError(f"--out {out} is data: give another")
     if check_data:
         check_writable(check_data)
         check_not_of_a_run(check_data=check_data)
-        words = (None if training.vectors is None else Path(training.vectors),)
-        inputs = {"train": train, "dev": dev, "test": test, "vectors": words, "config": (config,)}
-        for option, given in inputs.items():
-            for each in given:
-                check_different(**{option: each, "check_data": check_data})
+    words = (None if training.vectors is None else Path(training.vectors),)
+    inputs = {"train": train, "dev": dev, "test": test, "vectors": words, "config": (config,)}
+    for option, given in inputs.items():
+        for each in given:
+            check_different(**{option: each, "check_data": check_data})
+            check_different(**{option: each, "out": out})
     # As they are seen from any folder: a run and its repeat have the same settings.
     training = replace(training, vectors=_absolute(training.vectors))
     boost = tuple(run.absolute() for run in boost)

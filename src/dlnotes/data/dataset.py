@@ -159,7 +159,7 @@ def load_dataset(
         settings = {"split_seed": seed, **settings}
     reading = replace(reading or Reading(), **settings)
     tokenizer, split_seed = reading.tokenizer or "basic_english", reading.split_seed or 0
-    reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed)
+    reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.found_out())
 
     def read(source: Source) -> TokenizedTexts:
         return tokenize(source, tokenizer, reading, cache_dir=cache_dir)

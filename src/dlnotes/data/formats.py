@@ -108,18 +108,22 @@ def _allow_long_fields() -> None:
     csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
 
 
+def _said(separator: str | None, first: str, blocks: _Blocks) -> tuple[str | None, str, _Blocks]:
+    """The separator that a first line such as ``sep=;`` says, as Excel does; then without it."""
+    said = re.match(r"sep=([^\w\s]|\t)\r?\n", first)
+    if not said or separator not in (None, said[1]):
+        return separator, first, blocks
+    line, block = next(blocks)
+    rest = itertools.chain([(line, "\n" + block[said.end() :])], blocks)
+    return said[1], first[said.end() :], rest
+
+
 def _csv_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
     _allow_long_fields()
     first, whole, blocks = _first(text_blocks(path, columns.layout.codec, block_bytes, seen))
-    separator = columns.layout.delimiter
-    said = re.match(r"sep=([^\w\s]|\t)\r?\n", first)  # as Excel does
-    if said and separator in (None, said[1]):
-        separator = said[1]
-        line, block = next(blocks)
-        blocks = itertools.chain([(line, "\n" + block[said.end() :])], blocks)
-        first = first[said.end() :]
+    separator, first, blocks = _said(columns.layout.delimiter, first, blocks)
     if separator is None:
         whole = whole and len(first) <= _SAMPLE
         separator = sniff_separator(columns, first[:_SAMPLE], whole=whole)
@@ -266,11 +270,12 @@ def _tsv_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
     _allow_long_fields()
-    separator = columns.layout.delimiter or "\t"
     first, whole, blocks = _first(text_blocks(path, columns.layout.codec, block_bytes, seen))
+    given, first, blocks = _said(columns.layout.delimiter, first, blocks)
+    separator = given or "\t"
     line = first.lstrip("\r\n").partition("\n")[0].rstrip("\r")
     other = None
-    if columns.layout.delimiter is None and "\t" not in line:
+    if given is None and "\t" not in line:
         other = names_columns(columns, line)
     if other is not None:
         warnings.warn(f"{path}: fields are separated by {_named(other)}", stacklevel=2)
@@ -417,7 +422,9 @@ def _json_fields(
         pl.any_horizontal(pl.all().is_null() | pl.all().str.contains(r"^-?\d[\d.eE+-]*$"))
     ).to_series() | lines[TEXT].str.contains(r"\\u[dD][89a-fA-F]")
     for name in wanted:  # of a key that occurs twice polars takes the first, and Python the last
-        doubtful |= lines[TEXT].str.count_matches(re.escape(json.dumps(name)) + r"\s*:") > 1
+        written = re.escape(json.dumps(name, ensure_ascii=False))
+        doubtful |= lines[TEXT].str.count_matches(rf"{written}\s*:") > 1
+    doubtful |= lines[TEXT].str.contains(r'\\u[^"]*"\s*:')  # or a key is written with escapes
     if doubtful.any():
         again = _json_fields_of_python(path, lines.filter(doubtful), wanted, labelled)
         rows = pl.Series(range(fields.height)).filter(doubtful)

@@ -57,7 +57,7 @@ class _Encoding(OneOf):
             return False
 
     def __str__(self) -> str:
-        return f"the name of an encoding, such as {', '.join(self.names)}"
+        return f"the name of an encoding, such as {', '.join(self.names)}, or {_AUTO}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,10 @@ class TextLayout(Settings):
     encoding: Annotated[str, _Encoding(("utf-8", "utf-16", "cp1252", "gb18030"))] | None = None
     """What files are written in. Default: auto, which is UTF-8, or what the byte order mark
     says."""
+
+    def found_out(self) -> dict[str, Any]:
+        """The fields that are given as auto, which is what None is, too."""
+        return {name: None for name, value in vars(self).items() if value == _AUTO}
 
     @property
     def delimiter(self) -> str | None:
