@@ -508,6 +508,7 @@ def test_json_that_parquet_would_change_is_refused_or_kept(script, tmp_path, cas
         assert "write .jsonl" in told(result)
         assert not out.exists()
         return
+    assert case not in ("beyond floats", "digits among fractions", "truth values", "many digits")
     for found, line in zip(pl.read_parquet(out)["k"].to_list(), lines, strict=True):
         assert is_kept(found, json.loads(line)["k"])
 
