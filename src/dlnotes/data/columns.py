@@ -52,7 +52,8 @@ def as_labels(values: Any, name: str = "labels") -> list[Label]:
         UserError: One label where several are expected, several columns, an item that is no label,
             or labels of several types (names the position, from 0, and the value).
     """
-    return _checked_labels([(f"{name}[{i}]", v) for i, v in enumerate(_items(values, name, "labels"))])
+    items = _items(values, name, "labels")
+    return _checked_labels([(f"{name}[{i}]", item) for i, item in enumerate(items)])
 
 
 class Targets(NamedTuple):
@@ -137,11 +138,14 @@ def _rows_of_bits(items: list[Any]) -> NDArray[np.bool_] | None:
             return None
         if not all(isinstance(each, int | float | np.generic) and each in (0, 1) for each in row):
             return None
-    return np.array(items) == 1
+    has: NDArray[np.bool_] = np.array(items) == 1
+    return has
 
 
 def _of_matrix(has: NDArray[np.bool_], classes: Sequence[Label]) -> Targets:
-    return Targets([[classes[k] for k in np.flatnonzero(row)] for row in has], list(classes))
+    return Targets(
+        [[classes[k] for k in np.flatnonzero(row).tolist()] for row in has], list(classes)
+    )
 
 
 def _checked_labels(given: Sequence[tuple[str, Any]]) -> list[Label]:
@@ -219,9 +223,9 @@ def load_columns(
         if not isinstance(dev, tuple | list) or len(dev) != 2:
             raise UserError(f"dev must be a pair (texts, labels), not {_shown(dev)}")
         dev_texts, dev_labels = as_texts(dev[0], "dev texts"), as_targets(dev[1], "dev labels")
-        if isinstance(dev_labels, Targets) and not isinstance(given, Targets):
-            if reading.multi_label is not True:
-                raise UserError("dev labels has several for a text, but labels has one for each")
+        several = isinstance(given, Targets) or reading.multi_label
+        if isinstance(dev_labels, Targets) and not several:
+            raise UserError("dev labels has several for a text, but labels has one for each")
         sources["dev"] = _frame(dev_texts, dev_labels, name_of, "dev ")
     return load_dataset(sources, reading, labels=classes)
 
