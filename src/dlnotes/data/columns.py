@@ -84,6 +84,8 @@ def as_targets(values: Any, name: str = "labels") -> list[Label] | Targets:
     if (matrix := _matrix(values, name)) is not None:
         return matrix
     items = _items(values, name, "labels")
+    # A column of lists gives arrays.
+    items = [item.tolist() if isinstance(item, np.ndarray) else item for item in items]
     if not any(isinstance(item, _SEVERAL) for item in items):
         return as_labels(items, name)
     if (rows := _rows_of_bits(items)) is not None:
@@ -122,7 +124,7 @@ def _matrix(values: Any, name: str) -> Targets | None:
     if not np.all(bits):
         raise UserError(
             f"{name} must be one column of labels, or several that hold 0 and 1, not of shape "
-            f"{array.shape} with {_shown(array[~bits][0])} in it"
+            f"{array.shape} with {_shown(array[~bits].tolist()[0])} in it"
             f"{names and '; choose of ' + ', '.join(names)}"
         )
     return _of_matrix(array == 1, names or list(range(array.shape[1])))
