@@ -1,13 +1,14 @@
 """Splitting examples of which each has several labels: rare labels are kept, shares are right."""
 
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.labels import LabelSets
-from dlnotes.data.splits import iterative_split
+from dlnotes.data.splits import _IterativeSplit, iterative_split
 
 
 def drawn(seed=0, n=2000, classes=40, mean=1.3):
@@ -65,6 +66,19 @@ def test_a_label_of_two_examples_is_in_the_largest_part(seed):
         train, dev = iterative_split(labels, fractions, seed)
         assert labels.take(train).counts()[labels.counts() > 1].min() >= 1
         assert len(dev) >= fractions[1] * len(labels) - 5
+
+
+@pytest.mark.parametrize("everything_in", [0, 1])
+def test_examples_are_moved_until_no_part_lacks_a_label(everything_in):
+    labels = drawn(n=300)
+    split = _IterativeSplit(labels, [Fraction(9, 10), Fraction(1, 10)], 0)
+    for example in range(len(labels)):
+        split.put(example, everything_in)
+    split.mend()
+    train, dev = (np.flatnonzero(np.array(split.part_of) == part) for part in range(2))
+    counts = labels.counts()
+    assert labels.take(train).counts()[counts > 1].min() >= 1
+    assert labels.take(dev).counts()[counts >= 10].min() >= 1
 
 
 def test_one_label_each_is_divided_as_its_share_says():
