@@ -189,12 +189,14 @@ def multi_label_metrics(
         y = torch.from_numpy(_dense(labels, rows))
         loss += float(F.softplus(-torch.where(y, z, -z)).sum(dtype=torch.float64))
         chosen = decision.chosen(decision.probabilities(z, multi_label=True))
-        hit, extra, missed = y & chosen, chosen & ~y, y & ~chosen
-        counts += torch.stack([part.sum(0) for part in (hit, extra, missed)], dim=1).numpy()
-        tp, errors = hit.sum(1), (extra | missed).sum(1)
-        f1 += float(torch.where(tp + errors == 0, 1.0, 2 * tp / (2 * tp + errors).clamp(min=1)).sum())
+        answers, truth = chosen.numpy(), y.numpy()
+        hit, either = answers & truth, answers | truth
+        tp, true = hit.sum(0), truth.sum(0)
+        counts += np.stack([tp, answers.sum(0) - tp, true - tp], axis=1)
+        of_each, errors = hit.sum(1), (either & ~hit).sum(1)
+        f1 += float(np.where(errors == 0, 1.0, 2 * of_each / np.maximum(1, 2 * of_each + errors)).sum())
         wrong += int(errors.sum())
-        given[rows], correct[rows] = chosen.numpy(), (errors == 0).numpy()
+        given[rows], correct[rows] = answers, errors == 0
         known = y.any(1)
         labelled += int(known.sum())
         if known.any():
@@ -252,14 +254,8 @@ def average_precision(logits: Float[Tensor, "n c"], labels: Any) -> NDArray[np.f
 
 def _at_k(z: Tensor, y: Tensor, cuts: list[int]) -> Tensor:
     """Sums over the documents of precision, recall and nDCG at each of `cuts`."""
-    lowest = torch.finfo(z.dtype).min
-    z = z.clamp(min=lowest)
-    hits = []
-    for _ in range(max(cuts)):
-        best = z.argmax(1, keepdim=True)  # the first among equals
-        hits.append(y.gather(1, best))
-        z = z.scatter(1, best, -torch.inf)
-    hit = torch.cat(hits, 1).double()
+    order = _best(z, max(cuts))
+    hit = y.gather(1, order).double()
     discount = 1 / torch.arange(2, hit.shape[1] + 2, dtype=torch.float64).log2()
     ideal, true = discount.cumsum(0), y.sum(1)
     sums = torch.zeros(3, len(cuts), dtype=torch.float64)
@@ -268,6 +264,15 @@ def _at_k(z: Tensor, y: Tensor, cuts: list[int]) -> Tensor:
         gain = (hit[:, :k] * discount[:k]).sum(1) / ideal[true.clamp(max=k) - 1]
         sums[:, j] = torch.stack([(found / k).sum(), (found / true).sum(), gain.sum()])
     return sums
+
+
+def _best(z: Tensor, k: int) -> Tensor:
+    """The k best classes of each document, the first among equals."""
+    values, order = z.topk(min(k + 1, z.shape[1]))
+    ties = (values[:, 1:] == values[:, :-1]).any(1)
+    if ties.any():  # which topk gives in any order
+        order[ties] = z[ties].argsort(dim=1, descending=True, stable=True)[:, : order.shape[1]]
+    return order[:, :k]
 
 
 def _pieces(n: int, width: int) -> Iterator[slice]:
