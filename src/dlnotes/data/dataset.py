@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.splits import stratified_split
@@ -64,6 +65,11 @@ class Dataset:
     def tokenizer(self) -> str:
         """Name of the tokenization."""
         return self.reading.tokenizer or "basic_english"
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a document may have several labels, or none."""
+        return isinstance(self.train.labels, LabelSets)
 
     @property
     def max_tokens(self) -> int | None:

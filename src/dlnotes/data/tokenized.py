@@ -24,6 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.arguments import checked, fields_of
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable, files_of, read
 from dlnotes.data.streams import ignored
@@ -45,7 +46,8 @@ class TokenizedTexts:
         tokens: Type of every token, all documents after one another, shape (tokens,).
         offsets: Where each document begins in `tokens`, and the end, shape (documents + 1,).
         types: The distinct tokens.
-        labels: Index into `label_names` of every document, shape (documents,).
+        labels: Index into `label_names` of every document, shape (documents,); `LabelSets` where a
+            document may have several.
         label_names: The distinct labels, sorted.
         lines: Line of the source at which each document begins, shape (documents,).
         fingerprint: SHA-256 of the source's content.
@@ -57,7 +59,7 @@ class TokenizedTexts:
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
     types: pl.Series
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | LabelSets
     label_names: list[str]
     lines: NDArray[np.int64]
     fingerprint: str
