@@ -242,6 +242,7 @@ class TextClassifier(Classifier):
     max_tokens: int | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
     labels: list[Label] = field(default_factory=list)
+    multi_label: bool = False
     record: dict[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -372,6 +373,7 @@ class TextClassifier(Classifier):
             "hyper_parameters": self.hyper_parameters,
             "tokenizer": self.tokenizer,
             "max_tokens": self.max_tokens,
+            **({"multi_label": True} if self.multi_label else {}),  # earlier versions had none
         }
         make_folder(folder, advice="")
         check_no_run(folder)
@@ -410,6 +412,8 @@ class TextClassifier(Classifier):
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: not a run of dlnotes")
         check_fields(folder / CONFIG, config, _FIELDS)
         labels = _read_labels(folder / LABELS)
+        multi_label = config.get("multi_label", False)
+        check_fields(folder / CONFIG, {"multi_label": multi_label}, {"multi_label": bool})
         vocabulary = Vocabulary.load(folder / VOCABULARY)
 
         def make() -> TextClassifier:
@@ -422,6 +426,7 @@ class TextClassifier(Classifier):
                     tokenizer=config["tokenizer"],
                     max_tokens=config["max_tokens"],
                     labels=labels,
+                    multi_label=multi_label,
                 )
             except UserError as error:
                 raise UserError(f"{folder / CONFIG}: {error}") from error
@@ -478,7 +483,8 @@ class TextClassifier(Classifier):
         self, read: Callable[[str], TokenizedTexts], labels: Sequence[str] | None
     ) -> Documents:
         texts = read(self.tokenizer)
-        documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
+        several = {"multi_label": self.multi_label, "max_tokens": self.max_tokens}
+        documents = Documents(texts, self.vocabulary, labels, **several)
         if documents.cut and self.max_tokens == MAX_TOKENS:  # nobody asked for it
             warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
         return documents

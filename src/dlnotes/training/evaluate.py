@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
+from dlnotes.data.labels import LabelSets
 from dlnotes.errors import UserError
+from dlnotes.training.decision import DEFAULT, Decision
+from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
@@ -167,6 +170,16 @@ class Metrics:
             }
             for i, label in enumerate(label_names)
         }
+
+
+def headline(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The figures that people ask for first, with their usual names.
+
+    Args:
+        figures: A `summary`, of one label per document or of several.
+    """
+    first = {"accuracy": "accuracy"} if "accuracy" in figures else {"micro_f1": "micro-F1"}
+    return first | {"macro_f1": "macro-F1"}
 
 
 @contextmanager
@@ -354,16 +367,27 @@ def evaluate(
     device: torch.device | str = "cpu",
     amp: bool = False,
     whose: str | None = None,
-) -> Metrics:
+    decision: Decision = DEFAULT,
+) -> Metrics | MultiLabelMetrics:
     """Measure `model` on `documents`; arguments as for `scores` and `Measure.metrics`."""
+    if isinstance(documents.labels, LabelSets):
+        sets = documents.labels
+        logits = scores(model, documents, device=device, amp=amp, classes=sets.classes)
+        return multi_label_metrics(logits, sets, decision, whose=whose)
     measure = Measure(documents.labels)
     classes = int(documents.labels.max(initial=0)) + 1
     found = kept(model, documents, measure, device=device, amp=amp, classes=classes)
     return measure.metrics(found, whose)
 
 
-def metrics(logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Metrics:
-    """Figures from scores and the true class numbers."""
+def metrics(
+    logits: Float[Tensor, "n c"],
+    labels: NDArray[np.int64] | LabelSets,
+    decision: Decision = DEFAULT,
+) -> Metrics | MultiLabelMetrics:
+    """Figures from scores and the true labels: class numbers, or sets of them."""
+    if isinstance(labels, LabelSets):
+        return multi_label_metrics(logits, labels, decision)
     measure = Measure(labels)
     return measure.metrics(measure(logits, np.arange(len(labels))))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dlnotes.errors import UserError
-from dlnotes.training.decision import Decision
+from dlnotes.training.decision import DEFAULT, Decision
 
 CUTS = (1, 3, 5)
 """The k of precision, recall and nDCG at k."""
@@ -160,22 +160,22 @@ class MultiLabelMetrics:
 def multi_label_metrics(
     logits: Float[Tensor, "n c"],
     labels: Any,
-    decision: Decision | None = None,
+    decision: Decision = DEFAULT,
     *,
-    whose: str = "the model",
+    whose: str | None = "the model",
 ) -> MultiLabelMetrics:
     """Figures from scores and true labels, in pieces: memory is that of the scores.
 
     Args:
         logits: Unnormalised scores; those of -inf are labels that cannot be.
         labels: True labels: `LabelSets`, or zeros and ones (n, c).
-        decision: Which labels are given; default: those of a probability of at least .5.
-        whose: What gave the scores, for the message.
+        decision: Which labels are given.
+        whose: What gave the scores, for the message; None for a caller that looks at the loss,
+            which is NaN where a score is.
 
     Raises:
-        UserError: A score is NaN.
+        UserError: With `whose`: a score is NaN.
     """
-    decision = decision or Decision()
     n, c = logits.shape
     counts = np.zeros((c, 3), np.int64)
     given, correct = np.zeros((n, c), bool), np.zeros(n, bool)
@@ -187,7 +187,8 @@ def multi_label_metrics(
         z = logits[rows].float().cpu()
         lost += int(z.isnan().any(1).sum())
         y = torch.from_numpy(_dense(labels, rows))
-        loss += float(F.softplus(-torch.where(y, z, -z)).sum(dtype=torch.float64))
+        scaled = decision.scaled(z)
+        loss += float(F.softplus(-torch.where(y, scaled, -scaled)).sum(dtype=torch.float64))
         chosen = decision.chosen(decision.probabilities(z, multi_label=True))
         answers, truth = chosen.numpy(), y.numpy()
         hit, either = answers & truth, answers | truth
@@ -201,7 +202,7 @@ def multi_label_metrics(
         labelled += int(known.sum())
         if known.any():
             at_k += _at_k(z[known], y[known], cuts)
-    if lost:
+    if lost and whose:
         raise UserError(
             f"{whose} gives {lost:,} of {n:,} documents scores that are not numbers (NaN): its "
             "training has diverged; train again with a lower --lr"

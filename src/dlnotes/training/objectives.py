@@ -310,7 +310,7 @@ class MultiLabel(Objective):
         labels: Any = found.labels
         classes = labels.shape[1] if isinstance(labels, np.ndarray) else labels.classes
         logits = scores(model, found, device=device, amp=amp, classes=classes)
-        return multi_label_metrics(logits, labels, self.decision(logits, labels))
+        return multi_label_metrics(logits, labels, self.decision(logits, labels), whose=None)
 
     def decision(self, logits: Float[Tensor, "n c"], labels: Any) -> Decision:
         """The thresholds; where there is none, the best for these documents."""
