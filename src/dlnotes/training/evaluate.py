@@ -20,6 +20,7 @@ from dlnotes.data.labels import LabelSets
 from dlnotes.errors import UserError
 from dlnotes.training.decision import DEFAULT, Decision
 from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
+from dlnotes.training.reliability import Reliability, reliability
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
@@ -67,6 +68,8 @@ class Metrics:
         predictions: Predicted class of every document.
         confidence: Probability of the predicted class of every document.
         classes: How many classes there are.
+        reject: Predictions with less confidence are no answers. They count in `coverage` and
+            `answered_accuracy` alone.
     """
 
     loss: float
@@ -74,6 +77,7 @@ class Metrics:
     predictions: NDArray[np.int64]
     confidence: NDArray[np.float32]
     classes: int
+    reject: float = 0.0
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -152,9 +156,39 @@ class Metrics:
         """The figure that selects the best epoch, higher is better: the accuracy."""
         return self.accuracy
 
+    @property
+    def reliability(self) -> Reliability:
+        """The confidences in bins, and how many of the predictions are correct."""
+        return reliability(self.confidence, self.labels == self.predictions)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error of the confidences, see `Reliability`."""
+        return self.reliability.ece
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which documents get an answer, shape (documents,)."""
+        found: NDArray[np.bool_] = self.confidence >= self.confidence.dtype.type(self.reject)
+        return found
+
+    @property
+    def coverage(self) -> float:
+        """Share of documents that get an answer."""
+        return float(self.answered.sum() / max(1, len(self.labels)))
+
+    @property
+    def answered_accuracy(self) -> float:
+        """Share of the answers that are correct; 1 where there is none."""
+        answered = self.answered
+        correct = (self.labels == self.predictions)[answered]
+        return float(correct.mean()) if len(correct) else 1.0
+
     def summary(self) -> dict[str, float]:
-        """The single figures by name."""
-        names = ("loss", "accuracy", "macro_f1", "micro_f1")
+        """The single figures by name; the last two where answers may be rejected."""
+        names = ["loss", "accuracy", "macro_f1", "micro_f1", "ece"]
+        if self.reject > 0:
+            names += ["coverage", "answered_accuracy"]
         return {name: float(getattr(self, name)) for name in names}
 
     def per_class(self, label_names: list[str]) -> dict[str, dict[str, Any]]:
@@ -321,10 +355,11 @@ class Measure:
 
     Args:
         labels: True classes of all documents, shape (documents,).
+        decision: How scores become probabilities and answers.
     """
 
-    def __init__(self, labels: NDArray[np.int64]) -> None:
-        self._labels = labels
+    def __init__(self, labels: NDArray[np.int64], decision: Decision = DEFAULT) -> None:
+        self._labels, self._decision = labels, decision
         self._classes = 0
 
     def __call__(
@@ -332,6 +367,7 @@ class Measure:
     ) -> tuple[Tensor, ...]:
         """Log-probability of the label, predicted class and its probability, per document."""
         self._classes = logits.shape[-1]
+        logits = self._decision.scaled(logits)
         label = torch.from_numpy(self._labels[indices]).to(logits.device)
         confidence, predicted = logits.softmax(-1).max(-1)
         likelihood = logits.log_softmax(-1).gather(-1, label.unsqueeze(-1))
@@ -357,6 +393,7 @@ class Measure:
             predictions=predicted.numpy(),
             confidence=confidence.numpy(),
             classes=self._classes,
+            reject=self._decision.reject,
         )
 
 
@@ -369,12 +406,12 @@ def evaluate(
     whose: str | None = None,
     decision: Decision = DEFAULT,
 ) -> Metrics | MultiLabelMetrics:
-    """Measure `model` on `documents`; arguments as for `scores` and `Measure.metrics`."""
+    """Measure `model` on `documents`; arguments as for `scores`, `Measure` and its `metrics`."""
     if isinstance(documents.labels, LabelSets):
         sets = documents.labels
         logits = scores(model, documents, device=device, amp=amp, classes=sets.classes)
         return multi_label_metrics(logits, sets, decision, whose=whose)
-    measure = Measure(documents.labels)
+    measure = Measure(documents.labels, decision)
     classes = int(documents.labels.max(initial=0)) + 1
     found = kept(model, documents, measure, device=device, amp=amp, classes=classes)
     return measure.metrics(found, whose)
@@ -385,10 +422,10 @@ def metrics(
     labels: NDArray[np.int64] | LabelSets,
     decision: Decision = DEFAULT,
 ) -> Metrics | MultiLabelMetrics:
-    """Figures from scores and the true labels: class numbers, or sets of them."""
+    """Figures from scores and true labels, class numbers or `LabelSets`; see `Measure`."""
     if isinstance(labels, LabelSets):
         return multi_label_metrics(logits, labels, decision)
-    measure = Measure(labels)
+    measure = Measure(labels, decision)
     return measure.metrics(measure(logits, np.arange(len(labels))))
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dlnotes.errors import UserError
-from dlnotes.training.decision import DEFAULT, Decision
+from dlnotes.training.decision import DEFAULT, Decision, choose_thresholds
+from dlnotes.training.reliability import Reliability, reliability
 
 CUTS = (1, 3, 5)
 """The k of precision, recall and nDCG at k."""
@@ -54,6 +55,7 @@ class MultiLabelMetrics:
         average_precision: Of each label, shape (classes,); NaN for one that no document has.
         at_k: ``precision_at_1``, ``recall_at_1``, ``ndcg_at_1`` and so on, as far as there are
             so many classes; 0 where no document has a label.
+        reliability: The probabilities of all labels of all documents in bins.
         given: Which labels were given, shape (documents, classes).
         correct: Which documents were given exactly their labels, shape (documents,).
     """
@@ -65,6 +67,7 @@ class MultiLabelMetrics:
     hamming_loss: float
     average_precision: NDArray[np.float64]
     at_k: dict[str, float]
+    reliability: Reliability
     given: NDArray[np.bool_]
     correct: NDArray[np.bool_]
 
@@ -124,6 +127,11 @@ class MultiLabelMetrics:
         return float(self.average_precision[known].mean()) if known.any() else 0.0
 
     @property
+    def ece(self) -> float:
+        """Expected calibration error of the probabilities of all labels, see `Reliability`."""
+        return self.reliability.ece
+
+    @property
     def score(self) -> float:
         """The figure that selects the best epoch, higher is better: micro-F1."""
         return self.micro_f1
@@ -140,6 +148,7 @@ class MultiLabelMetrics:
             "subset_accuracy",
             "hamming_loss",
             "mean_average_precision",
+            "ece",
         )
         return {name: float(getattr(self, name)) for name in names} | self.at_k
 
@@ -179,6 +188,7 @@ def multi_label_metrics(
     n, c = logits.shape
     counts = np.zeros((c, 3), np.int64)
     given, correct = np.zeros((n, c), bool), np.zeros(n, bool)
+    bins = reliability(np.zeros(0, np.float32), np.zeros(0, bool))
     loss = f1 = 0.0
     wrong = lost = labelled = 0
     cuts = [k for k in CUTS if k <= c]
@@ -189,8 +199,9 @@ def multi_label_metrics(
         y = torch.from_numpy(_dense(labels, rows))
         scaled = decision.scaled(z)
         loss += float(F.softplus(-torch.where(y, scaled, -scaled)).sum(dtype=torch.float64))
-        chosen = decision.chosen(decision.probabilities(z, multi_label=True))
-        answers, truth = chosen.numpy(), y.numpy()
+        p = scaled.sigmoid()
+        answers, truth = decision.chosen(p).numpy(), y.numpy()
+        bins = bins + reliability(p.numpy(), truth)
         hit, either = answers & truth, answers | truth
         tp, true = hit.sum(0), truth.sum(0)
         counts += np.stack([tp, answers.sum(0) - tp, true - tp], axis=1)
@@ -220,9 +231,25 @@ def multi_label_metrics(
             for j, k in enumerate(cuts)
             for i, name in enumerate(named)
         },
+        reliability=bins,
         given=given,
         correct=correct,
     )
+
+
+def score_and_loss(logits: Float[Tensor, "n c"], labels: Any) -> tuple[float, float]:
+    """What scores are worth: micro-F1 with the best threshold for all labels, and the loss.
+
+    Args:
+        logits: Unnormalised scores.
+        labels: `LabelSets`, or zeros and ones (n, c).
+    """
+    z, y = logits.float(), torch.from_numpy(_dense(labels, slice(0, len(logits))))
+    threshold = choose_thresholds(z.sigmoid(), y.numpy(), "one")
+    given = Decision(threshold=threshold).chosen(z.sigmoid())
+    f1 = 2 * (given & y).sum() / max(1, int(given.sum() + y.sum()))
+    loss = F.softplus(-torch.where(y, z, -z)).sum(dtype=torch.float64) / max(1, len(z))
+    return float(f1), float(loss)
 
 
 def average_precision(logits: Float[Tensor, "n c"], labels: Any) -> NDArray[np.float64]:

@@ -26,6 +26,7 @@ from dlnotes.arguments import (
 )
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.decision import Deciding
 from dlnotes.training.fit import Fitting
 
 
@@ -80,7 +81,7 @@ class Optimization(Fitting):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Optimization):
+class Training(Deciding, Optimization):
     """How a classifier is trained; see `train_classifier`."""
 
     vectors: str | Path | None = None
@@ -98,9 +99,6 @@ class Training(Optimization):
     """Above 0 the focal loss (Lin et al. 2017): each cross-entropy is multiplied by (1 - p) to this
     power, with the probability p of the correct answer, so that what is learned by now counts less.
     2 is usual."""
-
-    threshold: Annotated[str, OneOf(("none", "one", "label"))] = "one"
-    """TEMPORARY until w-decision is merged."""
 
     refit: bool = False
     """When dev has chosen the epoch, train once more from the start and up to that epoch, on the
