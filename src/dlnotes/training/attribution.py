@@ -60,7 +60,11 @@ def log_odds(scores: Float[Tensor, "n c"], label: int) -> Float[Tensor, " n"]:
 
 
 def occlusion(
-    model: nn.Module, tokens: Int[Tensor, "1 t"], *, label: int | None = None
+    model: nn.Module,
+    tokens: Int[Tensor, "1 t"],
+    *,
+    label: int | None = None,
+    temperature: float = 1.0,
 ) -> Float[Tensor, " t"]:
     r"""How much each token raises the log-odds of a label, in nats.
 
@@ -89,6 +93,7 @@ def occlusion(
         model: Maps token ids ``b t`` to scores ``b c``. It is in evaluation mode meanwhile.
         tokens: ``1 t``, with any padding on the right.
         label: :math:`y`; None for the most probable class.
+        temperature: Divides the scores, see `Decision`.
 
     Returns:
         ``t``, in float64 on the CPU; 0 at padding.
@@ -108,7 +113,7 @@ def occlusion(
             # What stays moves to the left, in its order.
             gone, order = gone.byte().sort(dim=1, stable=True)
             parts.append(model(row[order].masked_fill(gone.bool(), PAD)).cpu())
-    scores = check_scores(torch.cat(parts), "the model")
+    scores = check_scores(torch.cat(parts), "the model") / temperature
     if label is None:
         label = int(scores[0].argmax())
     weights = F.pad(_falls(scores, group.cpu(), label), (0, tokens.shape[1] - length))

@@ -22,6 +22,7 @@ from dlnotes.display import printable
 from dlnotes.training.evaluate import Metrics, MultiLabelMetrics
 from dlnotes.training.explain import Explanation, attention_figure
 from dlnotes.training.lettering import lettering
+from dlnotes.training.reliability import Reliability, reliability_figure
 
 _MATRIX_CLASSES = 25
 """With more classes a confusion matrix is too large to read: the pairs are drawn instead."""
@@ -145,6 +146,14 @@ class Board:
             told.append(f"**{as_is(label)}**, predicted **{as_is(guess)}** ({probability})")
             told.append(f"> {as_is(documents.text(int(i)))}")
         self._writer.add_text(f"{split}/wrong predictions", "\n\n".join(told or ["none"]), step)
+
+    @_drawing
+    def reliability(
+        self, found: Reliability, step: int, *, split: str, what: str = "correct"
+    ) -> None:
+        """Whether the probabilities of a split are right as often as they say."""
+        figure = reliability_figure(found, title=split, what=what)
+        self._writer.add_figure(f"{split}/reliability", figure, step)
 
     @_drawing
     def label_table(

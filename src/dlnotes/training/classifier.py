@@ -44,6 +44,7 @@ from dlnotes.files import as_path, make_folder, read_json, write_atomically, wri
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
+from dlnotes.training.decision import DEFAULT, NO_LABEL, Decision, decision_from
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import (
     Keep,
@@ -78,10 +79,14 @@ class Classifier(ABC):
     Attributes:
         label_names: Label of each class number, as text.
         labels: The same as it was given to training: a string, an integer, a whole float or a bool.
+        decision: How scores become probabilities and answers.
+        multi_label: Whether a document may have several labels.
     """
 
     label_names: list[str]
     labels: list[Label]
+    decision: Decision
+    multi_label: bool = False
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
@@ -110,7 +115,7 @@ class Classifier(ABC):
                 loss that is infinite.
         """
         read = partial(tokenize, source, **how)
-        return _finite(metrics(*self.scores(read, labelled=True)))
+        return _finite(metrics(*self.scores(read, labelled=True), self.decision))
 
     def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:
         """Probability of each class for each raw text.
@@ -125,7 +130,8 @@ class Classifier(ABC):
         if not len(given):
             return torch.empty(0, len(self.label_names))
         read = partial(tokenize_texts, given)
-        return self.scores(read, labelled=False)[0].softmax(-1)
+        found, _ = self.scores(read, labelled=False)
+        return self.decision.probabilities(found, self.multi_label)
 
     @checked
     def best(self, texts: Any, top_k: Count) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
@@ -146,7 +152,8 @@ class Classifier(ABC):
         if not len(texts):
             nothing = torch.empty(0, min(top_k, len(self.label_names)))
             return nothing, nothing.long()
-        return _best(self.scores(partial(tokenize_texts, texts), labelled=False)[0], top_k)
+        found, _ = self.scores(partial(tokenize_texts, texts), labelled=False)
+        return _best(self.decision.scaled(found), top_k)
 
     @checked
     def classify(self, texts: Any, *, top_k: Count = 1) -> list[dict[str, Any]]:
@@ -157,21 +164,23 @@ class Classifier(ABC):
             top_k: How many labels to give under ``top``; all where there are fewer.
 
         Returns:
-            For each text ``label``, ``probability`` and ``top``, a list of such pairs.
+            For each text ``label``, ``probability`` and ``top``, a list of such pairs. Where the
+            probability is below the one that `decision` asks for, ``label`` is None.
 
         Raises:
             UserError: As `predict` does; `top_k` is below 1.
         """
-        probabilities, classes = (found.tolist() for found in self.best(texts, top_k))
+        probabilities, classes = self.best(texts, top_k)
+        rejected = self.decision.rejected(probabilities[:, 0]).tolist()
         results = []
-        for row in zip(classes, probabilities, strict=True):
+        for no_label, *row in zip(rejected, classes.tolist(), probabilities.tolist(), strict=True):
             top = [
                 {"label": self.label_names[c], "probability": p} for c, p in zip(*row, strict=True)
             ]
-            results.append({**top[0], "top": top})
+            results.append({**top[0], **({"label": None} if no_label else {}), "top": top})
         return results
 
-    def predict(self, texts: Any) -> list[Label]:
+    def predict(self, texts: Any) -> list[Label | None]:
         """Most probable label of each raw text.
 
         Args:
@@ -179,13 +188,15 @@ class Classifier(ABC):
 
         Returns:
             n labels, of the type that the labels in training had. The folder of a classifier keeps
-            that type. A classifier that was trained on files has strings.
+            that type. A classifier that was trained on files has strings. None stands for "no
+            label": where the most probable one is less probable than `decision` asks for.
 
         Raises:
             UserError: `texts` is a single string, or one of its items is not a string.
         """
-        _, best = self.best(as_texts(texts), 1)
-        return [self.labels[k] for k in best.flatten().tolist()]
+        probabilities, best = self.best(as_texts(texts), 1)
+        answers = best.masked_fill(self.decision.rejected(probabilities), NO_LABEL)
+        return [None if k == NO_LABEL else self.labels[k] for k in answers.flatten().tolist()]
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
         """Probability of each class for each raw text.
@@ -231,6 +242,7 @@ class TextClassifier(Classifier):
             whole float or a bool.
         record: What `train` found out (see `train_classifier`); None for a classifier that was
             loaded: a run's folder has it in ``metrics.json``.
+        decision: How scores become probabilities and answers, as chosen on dev documents.
     """
 
     model: nn.Module = field(repr=False)
@@ -243,6 +255,7 @@ class TextClassifier(Classifier):
     device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
     labels: list[Label] = field(default_factory=list)
     record: dict[str, Any] | None = field(default=None, repr=False)
+    decision: Decision = DEFAULT
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -372,6 +385,7 @@ class TextClassifier(Classifier):
             "hyper_parameters": self.hyper_parameters,
             "tokenizer": self.tokenizer,
             "max_tokens": self.max_tokens,
+            **decision_in(self.decision),
         }
         make_folder(folder, advice="")
         check_no_run(folder)
@@ -410,6 +424,7 @@ class TextClassifier(Classifier):
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: not a run of dlnotes")
         check_fields(folder / CONFIG, config, _FIELDS)
         labels = _read_labels(folder / LABELS)
+        decision = _read_decision(folder / CONFIG, config, len(labels))
         vocabulary = Vocabulary.load(folder / VOCABULARY)
 
         def make() -> TextClassifier:
@@ -422,6 +437,7 @@ class TextClassifier(Classifier):
                     tokenizer=config["tokenizer"],
                     max_tokens=config["max_tokens"],
                     labels=labels,
+                    decision=decision,
                 )
             except UserError as error:
                 raise UserError(f"{folder / CONFIG}: {error}") from error
@@ -434,7 +450,8 @@ class TextClassifier(Classifier):
         """What a pickle holds: Python's own types and NumPy arrays, no module and no device."""
         weights = {name: w.cpu().numpy() for name, w in self.model.state_dict().items()}
         tokens = self.vocabulary.tokens.to_list()
-        return {**vars(self), "model": weights, "vocabulary": tokens, "device": str(self.device)}
+        plain = {"vocabulary": tokens, "device": str(self.device)}
+        return {**vars(self), **plain, "model": weights, "decision": self.decision.changed()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Make the model again, on its device if that is here and on the CPU otherwise."""
@@ -444,7 +461,8 @@ class TextClassifier(Classifier):
         )
         made.model.load_state_dict({n: torch.tensor(w) for n, w in state["model"].items()})
         made.model.eval()
-        vars(self).update(state, model=made.model, vocabulary=vocabulary)
+        decision = decision_from(state.get("decision"))  # earlier versions had none
+        vars(self).update(state, model=made.model, vocabulary=vocabulary, decision=decision)
         try:
             self.to(choose_device(state["device"]))
         except UserError:
@@ -461,7 +479,7 @@ class TextClassifier(Classifier):
     def evaluate(self, source: Source, **how: Any) -> Metrics:
         """Measure on labelled texts; see `Classifier`."""
         documents = self._documents(partial(tokenize, source, **how), self.label_names)
-        measure = Measure(documents.labels)
+        measure = Measure(documents.labels, self.decision)
         return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
 
     def _best_of(
@@ -470,7 +488,8 @@ class TextClassifier(Classifier):
         if not len(texts):
             return super()._best_of(texts, top_k)
         documents = self._documents(partial(tokenize_texts, texts), None)
-        values, indices = self._kept(documents, lambda scored, _: _best(scored, top_k))
+        scaled = self.decision.scaled
+        values, indices = self._kept(documents, lambda scored, _: _best(scaled(scored), top_k))
         check_probabilities(values, f"this {self.model_name}")
         return values, indices
 
@@ -502,17 +521,19 @@ class TextClassifier(Classifier):
     ) -> Iterator[Explanation]:
         """Like `explain`, for documents that are tokenized already; a generator."""
         explain: Any = getattr(self.model, "explain", None)
+        decision = self.decision
         with evaluating(self.model):
             for i in indices:
                 tokens = documents.batch(np.array([i])).tokens.to(self.device)
                 with torch.inference_mode():
-                    probability, best = self.model(tokens).softmax(-1)[0].max(0)
+                    probability, best = decision.probabilities(self.model(tokens))[0].max(0)
                     attention = explain(tokens) if explain else {}
                 words = documents.text(i).split()
                 if not explain:
-                    attention = {
-                        evidence(tokens[0]): occlusion(self.model, tokens, label=int(best))[None]
-                    }
+                    found = occlusion(
+                        self.model, tokens, label=int(best), temperature=decision.temperature
+                    )
+                    attention = {evidence(tokens[0]): found[None]}
                 # The model may have widened the row.
                 weights = {
                     n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()
@@ -531,6 +552,8 @@ class Ensemble(Classifier):
         weights: How much each counts; their sum is 1.
         names: What each is called, for messages and the record.
         average: What is averaged, see `average_scores`.
+        decision: How averaged scores become probabilities and answers. Those of the members count
+            for nothing here.
 
     Raises:
         UserError: There is no member, one is no `TextClassifier`, or two have different labels;
@@ -542,6 +565,7 @@ class Ensemble(Classifier):
     weights: list[float]
     names: list[str]
     average: str = "probabilities"
+    decision: Decision = DEFAULT
     label_names: list[str] = field(init=False)
     labels: list[Label] = field(init=False)
 
@@ -582,6 +606,7 @@ class Ensemble(Classifier):
         config = {
             "format": _ENSEMBLE_FORMAT,
             "average": self.average,
+            **decision_in(self.decision),
             "members": [
                 {"folder": f"member-{k + 1}", "name": self.names[k], "weight": self.weights[k]}
                 for k in counting
@@ -602,7 +627,8 @@ class Ensemble(Classifier):
         characters = all(member.tokenizer == "characters" for member in self.members)
 
         def score(copies: Sequence[str]) -> Float[Tensor, "n c"]:
-            return self.scores(partial(tokenize_texts, copies), labelled=False)[0]
+            found, _ = self.scores(partial(tokenize_texts, copies), labelled=False)
+            return self.decision.scaled(found)
 
         return [
             explain_words(score, text, self.label_names, characters=characters) for text in texts
@@ -652,7 +678,23 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
     for place in weights:
         member_config = read_json(folder / place / CONFIG, _NOT_ONE)
         members.append(TextClassifier._load(folder / place, member_config, device))
-    return Ensemble(members, list(weights.values()), names, config["average"])
+    decision = _read_decision(path, config, len(members[0].label_names))
+    return Ensemble(members, list(weights.values()), names, config["average"], decision)
+
+
+def decision_in(decision: Decision) -> dict[str, Any]:
+    """The entry of `CONFIG` for a decision; none for the default, as earlier versions wrote."""
+    changed = decision.changed()
+    return {"decision": changed} if changed else {}
+
+
+def _read_decision(path: Path, config: Mapping[str, Any], classes: int) -> Decision:
+    try:
+        decision = decision_from(config.get("decision"))
+        decision.check_labels(classes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return decision
 
 
 def _finite(measured: Metrics) -> Metrics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -26,13 +26,33 @@ NO_LABEL = -1
 """Stands for a class number where the answer is "no label"."""
 
 _ROWS = 1 << 22  # scores that are looked at at a time
-_Probability = Annotated[float, Range(0)]
+_Probability = Annotated[float, Range(0, most=1)]
 
 
 class _Dense(Protocol):
     """Labels of documents that may have several, such as `LabelSets`."""
 
     def dense(self) -> NDArray[np.bool_]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deciding(Settings):
+    """What is chosen on the dev documents about how a trained classifier decides."""
+
+    threshold: Annotated[str, OneOf(THRESHOLDS)] = "one"
+    """For documents of any number of labels: which labels are given. none: those of a probability
+    of at least .5; one: at least the one threshold with the best micro-F1 on the dev documents;
+    label: at least the threshold with the label's best F1 there, one for each label that ten dev
+    documents have."""
+
+    calibrate: bool = False
+    """Choose on the dev documents a temperature that the scores are divided by, so that of the
+    predictions with a probability of .8, say, 80 % are correct (Guo et al. 2017)."""
+
+    precision: Annotated[float, Range(above=0, most=1)] | None = None
+    """For documents of one label: give no label where the most probable one has too low a
+    probability. The lowest one is taken from which on this share of the dev documents' answers is
+    correct."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +85,6 @@ class Decision(Settings):
         super().__post_init__()
         if not isinstance(self.threshold, int | float):  # a file has a list
             object.__setattr__(self, "threshold", tuple(self.threshold))
-        for name in ("threshold", "reject"):
-            given = getattr(self, name)
-            if np.max(given, initial=0) > 1:
-                raise UserError(f"{name} must be at most 1, not {_shown(given)}")
 
     def scaled(self, logits: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
         """Scores divided by the temperature; with a temperature of 1 the same tensor."""
@@ -135,11 +151,6 @@ class Decision(Settings):
 
 
 DEFAULT = Decision()
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def decision_from(found: Any) -> Decision:
@@ -345,6 +356,13 @@ class Rejection:
     coverage: float
     reached: bool
 
+    def refusal(self, wanted: float) -> str:
+        """What to say where the wanted precision is not reached."""
+        return (
+            f"no confidence reaches --precision {wanted:g} on the dev documents: the best is "
+            f"{self.precision:.4f}, with {self.coverage:.1%} of them answered"
+        )
+
 
 def choose_reject(
     confidences: NDArray[Any], correct: NDArray[np.bool_], precision: float
@@ -373,3 +391,58 @@ def choose_reject(
     if number < len(order):
         cut = _between(confidence[number], confidence[number - 1])
     return Rejection(cut, float(shares[at]), number / len(order), reached)
+
+
+def check_precision(precision: float | None, multi_label: bool) -> None:
+    """Refuse to reject answers of a classifier that gives any number of labels.
+
+    Raises:
+        UserError: There is a `precision`, and a document may have several labels.
+    """
+    if multi_label and precision is not None:
+        raise UserError(
+            f"precision ({precision:g}) is for classifiers that give one label per document: where "
+            "a document may have several or none, see threshold"
+        )
+
+
+def choose_decision(
+    logits: Float[Tensor, "n c"],
+    labels: Any,
+    *,
+    multi_label: bool = False,
+    threshold: str = "one",
+    calibrate: bool = False,
+    precision: float | None = None,
+) -> tuple[Decision, Rejection | None]:
+    """Choose the temperature, and with it thresholds or rejection, on held-out documents.
+
+    Args:
+        logits: Unnormalised scores of documents that were not trained on.
+        labels: Class numbers (n,); of several labels zeros and ones (n, c) or `LabelSets`.
+        multi_label: Whether a document may have several labels.
+        threshold: See `choose_thresholds`; of no effect with one label per document.
+        calibrate: Choose a temperature; otherwise it is 1.
+        precision: See `choose_reject`; None to reject nothing. Where it cannot be reached nothing
+            is rejected.
+
+    Returns:
+        The decision, and what is known of the rejection where a precision is wanted.
+
+    Raises:
+        UserError: See `check_precision` and `choose_thresholds`.
+    """
+    check_precision(precision, multi_label)
+    temperature = choose_temperature(logits, labels, multi_label) if calibrate else 1.0
+    decision = Decision(temperature=temperature)
+    if multi_label:
+        probabilities = decision.probabilities(logits, multi_label)
+        chosen = choose_thresholds(probabilities, labels, threshold)
+        return replace(decision, threshold=chosen), None
+    if precision is None:
+        return decision, None
+    confidence, best = (part.cpu().numpy() for part in decision.probabilities(logits).max(-1))
+    rejection = choose_reject(confidence, best == labels, precision)
+    if rejection.reached:
+        decision = replace(decision, reject=rejection.reject)
+    return decision, rejection

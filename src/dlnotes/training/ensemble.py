@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -21,7 +21,9 @@ from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, read_json, write_json
 from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
+from dlnotes.training.calibration import decide_for, decides
 from dlnotes.training.classifier import Ensemble, TextClassifier
+from dlnotes.training.decision import Deciding
 from dlnotes.training.evaluate import check_scores, metrics, scores
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, run_folder
 from dlnotes.training.record import provenance
@@ -192,6 +194,7 @@ def make_ensemble(
     average: Annotated[str, OneOf(AVERAGES)] = "probabilities",
     weights: Annotated[str, OneOf(WEIGHTING)] = "greedy",
     rounds: Annotated[int, Range(1, below=100_001)] = 50,
+    deciding: Deciding | None = None,
 ) -> tuple[Ensemble, dict[str, Any]]:
     """Weigh the members on dev, then read and measure the test split, once.
 
@@ -203,6 +206,7 @@ def make_ensemble(
             ``boosting`` takes the weights that boosting gave the members, which were trained one
             after the other in this order (see `samme`), divided by their sum.
         rounds: Of the greedy choice.
+        deciding: What is chosen for the averaged scores on dev; default `Deciding()`.
 
     Returns:
         The ensemble and its record (what ``metrics.json`` holds).
@@ -216,8 +220,10 @@ def make_ensemble(
     # Made before anything is scored: members with different labels are refused at once.
     equal = [1 / len(members)] * len(members)
     ensemble = Ensemble([m.classifier for m in members], equal, names, average)
+    deciding = deciding or Deciding()
+    decides(deciding, ensemble.multi_label)  # what is not possible is refused at once
     with run_folder(out, resume=None) if out else nullcontext():
-        record = _weigh(ensemble, members, out, weights=weights, rounds=rounds)
+        record = _weigh(ensemble, members, out, weights=weights, rounds=rounds, deciding=deciding)
     return ensemble, record
 
 
@@ -228,6 +234,7 @@ def _weigh(
     *,
     weights: str,
     rounds: int,
+    deciding: Deciding,
 ) -> dict[str, Any]:
     """Give the ensemble its weights and measure it; see `make_ensemble`."""
     names, average = ensemble.names, ensemble.average
@@ -242,7 +249,10 @@ def _weigh(
         ensemble.weights = (alpha / alpha.sum()).tolist()
 
     def figures(each: list[Float[Tensor, "n c"]], split: str, documents: Documents) -> None:
-        whole = metrics(average_scores(each, ensemble.weights, average), documents.labels)
+        averaged = average_scores(each, ensemble.weights, average)
+        if split == "dev" and decides(deciding, ensemble.multi_label):
+            record.update(decide_for(ensemble, averaged, documents.labels, deciding))
+        whole = metrics(averaged, documents.labels, ensemble.decision)
         record["documents"][split] = len(documents)
         record[split] = whole.summary()
         if split == "test":
@@ -258,6 +268,7 @@ def _weigh(
             "average": average,
             "weights": weights,
             "rounds": rounds,
+            **asdict(deciding),
         },
         "documents": {},
         "members": [

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
 from dlnotes.errors import UserError
+from dlnotes.training.decision import DEFAULT, Decision
+from dlnotes.training.reliability import Reliability, reliability
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
@@ -64,6 +66,8 @@ class Metrics:
         predictions: Predicted class of every document.
         confidence: Probability of the predicted class of every document.
         classes: How many classes there are.
+        reject: Predictions with less confidence are no answers. They count in `coverage` and
+            `answered_accuracy` alone.
     """
 
     loss: float
@@ -71,6 +75,7 @@ class Metrics:
     predictions: NDArray[np.int64]
     confidence: NDArray[np.float32]
     classes: int
+    reject: float = 0.0
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -149,9 +154,39 @@ class Metrics:
         """The figure that selects the best epoch, higher is better: the accuracy."""
         return self.accuracy
 
+    @property
+    def reliability(self) -> Reliability:
+        """The confidences in bins, and how many of the predictions are correct."""
+        return reliability(self.confidence, self.labels == self.predictions)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error of the confidences, see `Reliability`."""
+        return self.reliability.ece
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which documents get an answer, shape (documents,)."""
+        found: NDArray[np.bool_] = self.confidence >= self.confidence.dtype.type(self.reject)
+        return found
+
+    @property
+    def coverage(self) -> float:
+        """Share of documents that get an answer."""
+        return float(self.answered.sum() / max(1, len(self.labels)))
+
+    @property
+    def answered_accuracy(self) -> float:
+        """Share of the answers that are correct; 1 where there is none."""
+        answered = self.answered
+        correct = (self.labels == self.predictions)[answered]
+        return float(correct.mean()) if len(correct) else 1.0
+
     def summary(self) -> dict[str, float]:
-        """The single figures by name."""
-        names = ("loss", "accuracy", "macro_f1", "micro_f1")
+        """The single figures by name; the last two where answers may be rejected."""
+        names = ["loss", "accuracy", "macro_f1", "micro_f1", "ece"]
+        if self.reject > 0:
+            names += ["coverage", "answered_accuracy"]
         return {name: float(getattr(self, name)) for name in names}
 
     def per_class(self, label_names: list[str]) -> dict[str, dict[str, Any]]:
@@ -308,10 +343,11 @@ class Measure:
 
     Args:
         labels: True classes of all documents, shape (documents,).
+        decision: How scores become probabilities and answers.
     """
 
-    def __init__(self, labels: NDArray[np.int64]) -> None:
-        self._labels = labels
+    def __init__(self, labels: NDArray[np.int64], decision: Decision = DEFAULT) -> None:
+        self._labels, self._decision = labels, decision
         self._classes = 0
 
     def __call__(
@@ -319,6 +355,7 @@ class Measure:
     ) -> tuple[Tensor, ...]:
         """Log-probability of the label, predicted class and its probability, per document."""
         self._classes = logits.shape[-1]
+        logits = self._decision.scaled(logits)
         label = torch.from_numpy(self._labels[indices]).to(logits.device)
         confidence, predicted = logits.softmax(-1).max(-1)
         likelihood = logits.log_softmax(-1).gather(-1, label.unsqueeze(-1))
@@ -344,6 +381,7 @@ class Measure:
             predictions=predicted.numpy(),
             confidence=confidence.numpy(),
             classes=self._classes,
+            reject=self._decision.reject,
         )
 
 
@@ -354,17 +392,20 @@ def evaluate(
     device: torch.device | str = "cpu",
     amp: bool = False,
     whose: str | None = None,
+    decision: Decision = DEFAULT,
 ) -> Metrics:
-    """Measure `model` on `documents`; arguments as for `scores` and `Measure.metrics`."""
-    measure = Measure(documents.labels)
+    """Measure `model` on `documents`; arguments as for `scores`, `Measure` and its `metrics`."""
+    measure = Measure(documents.labels, decision)
     classes = int(documents.labels.max(initial=0)) + 1
     found = kept(model, documents, measure, device=device, amp=amp, classes=classes)
     return measure.metrics(found, whose)
 
 
-def metrics(logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Metrics:
-    """Figures from scores and the true class numbers."""
-    measure = Measure(labels)
+def metrics(
+    logits: Float[Tensor, "n c"], labels: NDArray[np.int64], decision: Decision = DEFAULT
+) -> Metrics:
+    """Figures from scores and the true class numbers; `decision` as for `Measure`."""
+    measure = Measure(labels, decision)
     return measure.metrics(measure(logits, np.arange(len(labels))))
 
 

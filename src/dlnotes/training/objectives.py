@@ -167,8 +167,9 @@ class SingleLabel(Objective):
         return evaluate(model, cast(Documents, documents), device=device, amp=amp)
 
     def draw(self, board: Board, figures: Metrics, documents: Documents, **where: Any) -> None:
-        """The confusion matrix, and the wrong predictions that the model was surest of."""
+        """Confusion matrix, reliability, and the wrong predictions that the model was surest of."""
         board.result(figures, documents, **where)
+        board.reliability(figures.reliability, where["step"], split=where["split"])
 
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:

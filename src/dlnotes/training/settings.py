@@ -26,6 +26,7 @@ from dlnotes.arguments import (
 )
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.decision import Deciding
 from dlnotes.training.fit import Fitting
 
 
@@ -80,7 +81,7 @@ class Optimization(Fitting):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Optimization):
+class Training(Deciding, Optimization):
     """How a classifier is trained; see `train_classifier`."""
 
     vectors: str | Path | None = None

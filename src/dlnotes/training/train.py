@@ -21,9 +21,10 @@ from dlnotes.errors import UserError, memory_for
 from dlnotes.files import read_json, write_atomically
 from dlnotes.training import folder as run_folder
 from dlnotes.training import pretrained
+from dlnotes.training.calibration import decide_for, decides
 from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.evaluate import evaluate, scores
+from dlnotes.training.evaluate import evaluate, metrics, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
@@ -95,6 +96,11 @@ def train_classifier(
         trained = train(dataset, dataset.dev)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
         dev = evaluate(trained.classifier.model, dataset.dev, **where)
+        first, decided = trained.classifier, {}
+        if decides(training, first.multi_label):
+            dev_scores, labels = scores(first.model, dataset.dev, **where), dataset.dev.labels
+            decided = decide_for(first, dev_scores, labels, training)
+            dev = metrics(dev_scores, labels, first.decision)
         # Of what is logged after the last update: when the run is resumed, it is logged again.
         step = trained.state.step + 1
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
@@ -105,6 +111,7 @@ def train_classifier(
             dataset = dataset.whole()
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
+        classifier.decision = first.decision
         record = {
             **run.record(classifier.model),
             "data": dict(dataset.fingerprints),
@@ -112,6 +119,7 @@ def train_classifier(
             "vocabulary": len(dataset.vocabulary),
             "pretrained": trained.pretrained,
             "dev": dev.summary(),
+            **decided,
         }
         if out:
             # Saved before the test split is opened: nothing wrong with it can lose the training.
@@ -208,7 +216,12 @@ def _measure_test(
     model = trained.classifier.model
     with memory_for("the test documents"):
         test = evaluate(
-            model, documents, device=run.device, amp=run.training.amp, whose="the trained model"
+            model,
+            documents,
+            device=run.device,
+            amp=run.training.amp,
+            whose="the trained model",
+            decision=trained.classifier.decision,
         )
     record["documents"]["test"] = len(documents)
     record["data"] = dict(dataset.fingerprints)

@@ -1,0 +1,89 @@
+"""Choose on dev documents how a trained classifier decides, in a training and long after it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from dlnotes.files import read_json, write_json
+from dlnotes.training.classifier import Classifier, decision_in
+from dlnotes.training.decision import Deciding, Decision, check_precision, choose_decision
+from dlnotes.training.evaluate import Figures, metrics
+from dlnotes.training.folder import CLASSIFIER, CONFIG
+
+
+def decides(choices: Deciding, multi_label: bool) -> bool:
+    """Whether something other than the default is to be chosen on dev.
+
+    Raises:
+        UserError: See `check_precision`.
+    """
+    check_precision(choices.precision, multi_label)
+    thresholds = multi_label and choices.threshold != "none"
+    return thresholds or choices.calibrate or choices.precision is not None
+
+
+def decide_for(
+    classifier: Classifier, scores: Float[Tensor, "n c"], labels: Any, choices: Deciding
+) -> dict[str, Any]:
+    """Give a classifier the decision that dev documents speak for.
+
+    Args:
+        classifier: Its decision is set.
+        scores: Of dev documents, by a classifier that has not learned from them.
+        labels: Their labels.
+        choices: What to choose. A precision that cannot be reached is told in a warning.
+
+    Returns:
+        What a record says of it: under ``decision`` the decision, and the dev figures without and
+        with it.
+
+    Raises:
+        UserError: See `choose_decision`.
+    """
+    decision, rejection = choose_decision(
+        scores,
+        labels,
+        multi_label=classifier.multi_label,
+        threshold=choices.threshold,
+        calibrate=choices.calibrate,
+        precision=choices.precision,
+    )
+    if choices.precision and rejection and not rejection.reached:
+        warnings.warn(f"{rejection.refusal(choices.precision)}; nothing is rejected", stacklevel=2)
+    classifier.decision = decision
+    before, after = (figures_of(classifier, scores, labels, d) for d in (Decision(), decision))
+    return {
+        "decision": {
+            **decision.changed(),
+            "dev_before": before.summary(),
+            "dev_after": after.summary(),
+        }
+    }
+
+
+def figures_of(
+    classifier: Classifier, scores: Float[Tensor, "n c"], labels: Any, decision: Decision
+) -> Figures:
+    """Figures of a classifier's scores under a decision."""
+    return metrics(scores, labels, decision)
+
+
+def rewrite_decision(run: Path, decision: Decision) -> None:
+    """Change the decision of a classifier in a folder, and nothing else there.
+
+    Args:
+        run: The classifier's folder, or a run's, which has it inside.
+        decision: The new one.
+
+    Raises:
+        UserError: The folder cannot be read or written to.
+    """
+    folder = run / CLASSIFIER if (run / CLASSIFIER).is_dir() else run
+    config = read_json(folder / CONFIG, "is not a trained classifier of dlnotes")
+    config.pop("decision", None)
+    write_json(folder / CONFIG, {**config, **decision_in(decision)})
