@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.table import Table
+from tyro.conf import arg
 
 from dlnotes.arguments import Range, checked
 from dlnotes.data.corpora import load
@@ -13,6 +14,7 @@ from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.display import console
 from dlnotes.errors import UserError
+from dlnotes.training.decision import Deciding
 from dlnotes.training.ensemble import load_members, make_ensemble, read_record
 
 
@@ -28,6 +30,7 @@ def main(
     dev: tuple[Path, ...] = (),
     test: tuple[Path, ...] = (),
     data_dir: Path | None = None,
+    deciding: Annotated[Deciding, arg(name="")] = Deciding(),
 ) -> None:
     """Average trained classifiers; choose them and their weights on dev, then measure on test once.
 
@@ -47,6 +50,7 @@ def main(
         dev: Dev documents that no run was trained on; default: the runs' common dev split.
         test: Test documents; default: the corpus' own.
         data_dir: Folder of corpora, as for dlnotes train.
+        deciding: How the ensemble is to decide.
     """
     if not runs:
         raise UserError("give one or more runs")
@@ -64,7 +68,9 @@ def main(
             ) from error
     sources |= {split: paths for split, paths in (("dev", dev), ("test", test)) if paths}
     members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")
-    _, record = make_ensemble(members, out, average=average, weights=weights, rounds=rounds)
+    _, record = make_ensemble(
+        members, out, average=average, weights=weights, rounds=rounds, deciding=deciding
+    )
     splits = [split for split in ("dev", "test") if split in record]
     table = Table("run", "weight", *(f"{split} accuracy" for split in splits))
     for row in record["members"]:

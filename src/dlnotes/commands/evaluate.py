@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,17 +18,25 @@ from dlnotes.data.readers import read
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.display import console, printable
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, check_output, option_of, write_json
+from dlnotes.files import (
+    check_different,
+    check_output,
+    option_of,
+    write_atomically,
+    write_json,
+)
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
 from dlnotes.training.folder import METRICS, check_not_of_a_run
+from dlnotes.training.reliability import reliability_figure
 
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
 _PAIRS = 15  # most confused pairs that are shown
 _CLASSES = 50  # the most frequent classes, which are shown
 _LONGEST = 60  # characters of a label that are shown
+_PICTURES = (".png", ".svg", ".pdf")
 _MATRIX = 1000  # classes of which a file has the confusion matrix; of more it has pairs
 
 
@@ -38,6 +47,7 @@ def main(
     layout: Annotated[Layout, arg(name="")] = Layout(),
     errors: Path | None = None,
     json: Path | None = None,
+    reliability: Path | None = None,
     device: str = "auto",
 ) -> None:
     """Print accuracy and macro-F1, a table by class, and what is taken for what.
@@ -49,16 +59,23 @@ def main(
         layout: Where texts and labels are. Default: as in training.
         errors: Also write the misclassified documents to this CSV file, the most confident first.
         json: Also write all figures to this file.
+        reliability: Also draw a reliability diagram: how often predictions of each probability are
+            correct (.png, .svg or .pdf).
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     if json:
         check_output(json)
+    if reliability:
+        check_output(reliability)
+        if reliability.suffix.lower() not in _PICTURES:
+            raise UserError(f"--reliability: {reliability} must end in {', '.join(_PICTURES)}")
     for file in test or [None]:
-        check_different(test=file, errors=errors, json=json)
-    check_not_of_a_run(errors=errors, json=json)
+        check_different(test=file, errors=errors, json=json, reliability=reliability)
+    check_not_of_a_run(errors=errors, json=json, reliability=reliability)
     where = choose_device(device)
     if not test:
-        for name, given in {**given_fields(layout), "errors": errors}.items():
+        of_documents = {"errors": errors, "reliability": reliability}
+        for name, given in {**given_fields(layout), **of_documents}.items():
             if given:
                 option = option_of(name)
                 raise UserError(f"{option} belongs to --test FILE; a record has no documents")
@@ -94,6 +111,10 @@ def main(
         write_table(errors, [_wrong(classifier, measured, test, layout)])
     if json:
         write_json(json, figures)
+    if reliability:
+        title, kind = printable(str(run), _LONGEST), reliability.suffix[1:].lower()
+        figure = reliability_figure(measured.reliability, title=title)
+        write_atomically(reliability, partial(figure.savefig, format=kind))
     _print_figures(figures)
     _print_confusion(measured, names)
 
@@ -134,7 +155,14 @@ def _print_figures(figures: dict[str, Any]) -> None:
         f"{documents:,} documents  accuracy {figures['accuracy']:.4f}  "
         f"macro-F1 {figures['macro_f1']:.4f}  micro-F1 {figures['micro_f1']:.4f}  "
         f"loss {'infinite' if loss is None else f'{loss:.4f}'}"
+        + (f"  ECE {figures['ece']:.4f}" if "ece" in figures else "")
     )
+    if "coverage" in figures:
+        console().print(
+            f"{figures['coverage']:.1%} of the documents get a label, "
+            f"{figures['answered_accuracy']:.4f} of them the right one; the others are too unsure "
+            "(all figures but these two are of the most probable labels of all documents)"
+        )
     table = Table()
     table.add_column("class", overflow="fold")
     for name in ("documents", "precision", "recall", "F1"):

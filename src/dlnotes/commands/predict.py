@@ -53,6 +53,9 @@ def main(
 ) -> None:
     """Print a JSON object per text: label, probability and the top k labels.
 
+    The label is null (an empty cell in CSV) where its probability is below the one that the
+    classifier was told to ask for (dlnotes train --precision, dlnotes calibrate --precision).
+
     Without texts and --file, lines of standard input are answered as they come. With --out a file
     is written instead: all columns of --file, then label and probability (predicted_label and
     predicted_probability where the file has columns of these names).
@@ -212,15 +215,18 @@ def _print(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
         return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted(text))
 
     labels = list(map(encode, classifier.label_names))
-    probabilities, classes = (found.tolist() for found in classifier.best(texts, top_k))
+    found, best_classes = classifier.best(texts, top_k)
+    rejected = classifier.decision.rejected(found[:, 0]).tolist()
+    rows = zip(texts, best_classes.tolist(), found.tolist(), rejected, strict=True)
     lines = []
     # Put together by hand: three times as fast as a dictionary per text and an encoder for it.
-    for text, best, values in zip(texts, classes, probabilities, strict=True):
+    for text, best, values, no_label in rows:
         top = [
             f'"label": {labels[c]}, "probability": {p}' for c, p in zip(best, values, strict=True)
         ]
         listed = "}, {".join(top)
-        lines.append(f'{{{top[0]}, "top": [{{{listed}}}], "text": {encode(text)}}}\n')
+        first = f'"label": null, "probability": {values[0]}' if no_label else top[0]
+        lines.append(f'{{{first}, "top": [{{{listed}}}], "text": {encode(text)}}}\n')
     sys.stdout.write("".join(lines))
     sys.stdout.flush()
 
@@ -244,6 +250,10 @@ def _answered(
         answers = pl.DataFrame(columns)
         if classes.shape[1] > 1 and kind != "csv":
             answers = _nested(answers, classes.shape[1])
+        rejected = pl.Series(classifier.decision.rejected(probabilities[:, 0]).numpy())
+        if rejected.any():
+            no_label = pl.when(~rejected).then(pl.col("label")).otherwise(None)
+            answers = answers.with_columns(no_label.alias("label"))
         objects = OBJECT in block.columns.columns
         taken = _keys(block.columns[OBJECT]) if objects else _among(block.columns.columns)
         if not names:

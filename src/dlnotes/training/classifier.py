@@ -535,7 +535,8 @@ class TextClassifier(Classifier):
         """What a pickle holds: Python's own types and NumPy arrays, no module and no device."""
         weights = {name: w.cpu().numpy() for name, w in self.model.state_dict().items()}
         tokens = self.vocabulary.tokens.to_list()
-        return {**vars(self), "model": weights, "vocabulary": tokens, "device": str(self.device)}
+        plain = {"vocabulary": tokens, "device": str(self.device)}
+        return {**vars(self), **plain, "model": weights, "decision": self.decision.changed()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Make the model again, on its device if that is here and on the CPU otherwise."""
@@ -545,8 +546,8 @@ class TextClassifier(Classifier):
         )
         made.model.load_state_dict({n: torch.tensor(w) for n, w in state["model"].items()})
         made.model.eval()
-        self.decision = DEFAULT  # earlier versions had none
-        vars(self).update(state, model=made.model, vocabulary=vocabulary)
+        decision = decision_from(state.get("decision"))  # earlier versions had none
+        vars(self).update(state, model=made.model, vocabulary=vocabulary, decision=decision)
         try:
             self.to(choose_device(state["device"]))
         except UserError:
