@@ -24,6 +24,7 @@ from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
 from dlnotes.training.classifier import reading_for
+from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.settings import Training, parse_settings
@@ -163,10 +164,8 @@ def main(
     for split in ("dev", "test"):
         if split in record:
             figures = record[split]
-            print(
-                f"{split:4}  accuracy {figures['accuracy']:.4f}  macro-F1 {figures['macro_f1']:.4f}"
-                f"  ({record['documents'][split]:,} documents)"
-            )
+            shown = "  ".join(f"{n} {figures[key]:.4f}" for key, n in headline(figures).items())
+            print(f"{split:4}  {shown}  ({record['documents'][split]:,} documents)")
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:

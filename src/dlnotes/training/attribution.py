@@ -47,8 +47,8 @@ def log_odds(
 
     .. math:: \log\frac{p_y}{1 - p_y} = s_y - \log\sum_{k \ne y} e^{s_k}
 
-    Taken from the scores :math:`s`, it is exact where :math:`p_y` rounds to 1, too. Where a document
-    may have several labels it is the score :math:`s_y` itself.
+    Taken from the scores :math:`s`, it is exact where :math:`p_y` rounds to 1, too. Where a
+    document may have several labels it is the score :math:`s_y` itself.
 
     Args:
         scores: ``n c``, unnormalised.

@@ -566,6 +566,7 @@ class TextClassifier(Classifier):
         if self.multi_label:
             return super().evaluate(source, **how)
         documents = self._documents(partial(tokenize, source, **how), self.label_names)
+        assert not isinstance(documents.labels, LabelSets)
         measure = Measure(documents.labels, self.decision)
         return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
 
@@ -587,8 +588,13 @@ class TextClassifier(Classifier):
         self, read: Callable[[str], TokenizedTexts], labels: Sequence[str] | None
     ) -> Documents:
         texts = read(self.tokenizer)
-        several = {"multi_label": self.multi_label, "max_tokens": self.max_tokens}
-        documents = Documents(texts, self.vocabulary, labels, **several)
+        documents = Documents(
+            texts,
+            self.vocabulary,
+            labels,
+            max_tokens=self.max_tokens,
+            multi_label=self.multi_label,
+        )
         if documents.cut and self.max_tokens == MAX_TOKENS:  # nobody asked for it
             warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
         return documents
@@ -723,9 +729,7 @@ class Ensemble(Classifier):
         """Averaged scores of texts, and their labels; see `Classifier`."""
         each = [member.scores(read, labelled=labelled) for member in self.members]
         found = [s for s, _ in each]
-        averaged = average_scores(
-            found, self.weights, self.average, multi_label=self.multi_label
-        )
+        averaged = average_scores(found, self.weights, self.average, multi_label=self.multi_label)
         return averaged, each[0][1]
 
     def explain(self, texts: Any) -> list[Explanation]:

@@ -58,6 +58,7 @@ class MultiLabelMetrics:
         reliability: The probabilities of all labels of all documents in bins.
         given: Which labels were given, shape (documents, classes).
         correct: Which documents were given exactly their labels, shape (documents,).
+        losses: Negative log-likelihood of the labels of each document, shape (documents,).
     """
 
     loss: float
@@ -70,24 +71,25 @@ class MultiLabelMetrics:
     reliability: Reliability
     given: NDArray[np.bool_]
     correct: NDArray[np.bool_]
+    losses: NDArray[np.float64]
 
     @property
     def precision(self) -> NDArray[np.float64]:
         """Precision of each label."""
         tp, fp, _ = self.counts.T
-        return tp / np.maximum(1, tp + fp)
+        return _ratio(tp, tp + fp)
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """Recall of each label."""
         tp, _, fn = self.counts.T
-        return tp / np.maximum(1, tp + fn)
+        return _ratio(tp, tp + fn)
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """F1 of each label."""
         tp, fp, fn = self.counts.T
-        return 2 * tp / np.maximum(1, 2 * tp + fp + fn)
+        return _ratio(2 * tp, 2 * tp + fp + fn)
 
     @property
     def documents(self) -> NDArray[np.int64]:
@@ -187,9 +189,9 @@ def multi_label_metrics(
     """
     n, c = logits.shape
     counts = np.zeros((c, 3), np.int64)
-    given, correct = np.zeros((n, c), bool), np.zeros(n, bool)
+    given, correct, losses = np.zeros((n, c), bool), np.zeros(n, bool), np.zeros(n)
     bins = reliability(np.zeros(0, np.float32), np.zeros(0, bool))
-    loss = f1 = 0.0
+    f1 = 0.0
     wrong = lost = labelled = 0
     cuts = [k for k in CUTS if k <= c]
     at_k = torch.zeros(3, len(cuts), dtype=torch.float64)
@@ -198,7 +200,8 @@ def multi_label_metrics(
         lost += int(z.isnan().any(1).sum())
         y = torch.from_numpy(_dense(labels, rows))
         scaled = decision.scaled(z)
-        loss += float(F.softplus(-torch.where(y, scaled, -scaled)).sum(dtype=torch.float64))
+        each = F.softplus(-torch.where(y, scaled, -scaled))
+        losses[rows] = each.sum(1, dtype=torch.float64).numpy()
         p = scaled.sigmoid()
         answers, truth = decision.chosen(p).numpy(), y.numpy()
         bins = bins + reliability(p.numpy(), truth)
@@ -206,7 +209,8 @@ def multi_label_metrics(
         tp, true = hit.sum(0), truth.sum(0)
         counts += np.stack([tp, answers.sum(0) - tp, true - tp], axis=1)
         of_each, errors = hit.sum(1), (either & ~hit).sum(1)
-        f1 += float(np.where(errors == 0, 1.0, 2 * of_each / np.maximum(1, 2 * of_each + errors)).sum())
+        both = np.maximum(1, 2 * of_each + errors)
+        f1 += float(np.where(errors == 0, 1.0, 2 * of_each / both).sum())
         wrong += int(errors.sum())
         given[rows], correct[rows] = answers, errors == 0
         known = y.any(1)
@@ -220,7 +224,7 @@ def multi_label_metrics(
         )
     named = ("precision", "recall", "ndcg")
     return MultiLabelMetrics(
-        loss=loss / max(1, n),
+        loss=float(losses.mean()) if n else 0.0,
         counts=counts,
         samples_f1=f1 / max(1, n),
         subset_accuracy=float(correct.mean()) if n else 0.0,
@@ -234,6 +238,7 @@ def multi_label_metrics(
         reliability=bins,
         given=given,
         correct=correct,
+        losses=losses,
     )
 
 
@@ -308,6 +313,11 @@ def _pieces(n: int, width: int) -> Iterator[slice]:
     step = max(1, _SCORES // max(1, width))
     for start in range(0, n, step):
         yield slice(start, min(n, start + step))
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = part / np.maximum(1, whole)
+    return result
 
 
 def _dense(labels: Any, rows: slice) -> NDArray[np.bool_]:

@@ -173,7 +173,8 @@ class SingleLabel(Objective):
         amp: bool = False,
     ) -> Metrics:
         """Accuracy, F1 and what follows from the confusion matrix."""
-        return evaluate(model, cast(Documents, documents), device=device, amp=amp)
+        found = evaluate(model, cast(Documents, documents), device=device, amp=amp)
+        return cast(Metrics, found)
 
     def draw(self, board: Board, figures: Metrics, documents: Documents, **where: Any) -> None:
         """Confusion matrix, reliability, and the wrong predictions that the model was surest of."""
@@ -327,6 +328,7 @@ class MultiLabel(Objective):
     ) -> None:
         """A table of the labels, the worst first."""
         board.label_table(figures, **where)
+        board.reliability(figures.reliability, where["step"], split=where["split"])
 
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
