@@ -13,7 +13,7 @@ from tyro.conf import arg
 from dlnotes.arguments import Natural, checked
 from dlnotes.cli import expanded, other_command, resume_hint
 from dlnotes.commands import config as config_file
-from dlnotes.data.corpora import load
+from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
@@ -54,10 +54,11 @@ def main(
 ) -> None:
     """Train a text classifier and measure it on the test split, once, at the end.
 
-    Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng and
-    yelp_polarity are downloaded), or your own files with --train and --test: CSV, TSV, JSONL,
-    fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet, or a folder
-    with a sub-folder per class.
+    Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng,
+    yelp_polarity and goemotions are downloaded), or your own files with --train and --test: CSV,
+    TSV, JSONL, fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet,
+    or a folder with a sub-folder per class. Texts may have several labels: lists of them in JSONL
+    and Parquet, several marks in fastText's format; see --label-separator and --label-column.
 
     Args:
         model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet.
@@ -98,6 +99,8 @@ def main(
     else:
         name = corpus or "bbc"
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
+        separator = reading.label_separator or label_separator(name)
+        reading = replace(reading, label_separator=separator)
     out = out or Path("runs") / f"{model}-{name}"
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)

@@ -224,15 +224,38 @@ def _class_numbers(
         )
     if multi_label:
         return sets.renumbered(table, len(label_names))
-    several = np.flatnonzero(sets.sizes != 1)
-    if len(several):
-        document = several[0]
+    return table[single_labels(texts, indices)]
+
+
+def single_labels(
+    texts: TokenizedTexts,
+    indices: NDArray[np.int64] | None = None,
+    *,
+    why: str = "as in the training data",
+) -> NDArray[np.int64]:
+    """The label of each text, index into `label_names`, where none may have several.
+
+    Args:
+        texts: The texts.
+        indices: Those of the texts; default all.
+        why: For the message.
+
+    Raises:
+        UserError: One has several or none; names the file and the line.
+    """
+    indices = np.arange(len(texts)) if indices is None else indices
+    if not isinstance(texts.labels, LabelSets):
+        return texts.labels[indices]
+    sets = texts.labels.take(indices)
+    wrong = np.flatnonzero(sets.sizes != 1)
+    if len(wrong):
+        place = texts.where(indices[wrong[0]])
+        count = sets.sizes[wrong[0]]
+        labels = f"{count} labels ({texts.label_of(indices[wrong[0]])})" if count else "no label"
         raise UserError(
-            f"{texts.where(indices[document])}: the text has {sets.sizes[document] or 'no'} "
-            f"label{'s' * bool(sets.sizes[document])}, but each must have one, as in the training "
-            "data"
+            f"{place}: the text has {labels}; each must have one, {why}"
         )
-    return table[sets.ids]
+    return sets.ids
 
 
 def spelling(label: str) -> str:
