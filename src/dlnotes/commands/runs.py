@@ -157,7 +157,7 @@ def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
 
 def tell_layout(trained: dict[str, Any], layout: TextLayout) -> None:
     """Say that a file is read as the training read its own; wrong columns show by themselves."""
-    shown = given_fields(layout).keys() | {"text_column", "label_column"}
+    shown = given_fields(layout).keys() | {"text_column", "label_column", "label_separator"}
     used = {name: value for name, value in trained.items() if name not in shown}
     if used:
         options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in used.items())
