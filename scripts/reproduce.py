@@ -37,7 +37,7 @@ from dlnotes.training.decision import Deciding
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.evaluate import headline
 from dlnotes.training.fit import Interrupted
-from dlnotes.training.folder import CHECKPOINT, METRICS, REFIT
+from dlnotes.training.folder import CHECKPOINT, DEV_SCORES, METRICS, REFIT
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.record import provenance
 from dlnotes.training.scoring import scores
@@ -167,8 +167,11 @@ def _run(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[st
             settings["thresholds"] = entry["thresholds"]
         record = BASELINES[entry["model"]](dataset, **settings)
         return record | {"data": dict(dataset.fingerprints)}
-    if places.runs is None:
+    if places.runs is None and "thresholds" not in entry:
         return _train(entry, places, seed, seed, None)
+    if places.runs is None:  # thresholds are chosen by scores that a run's folder has
+        with TemporaryDirectory() as temporary:
+            return _train(entry, places, seed, seed, Path(temporary) / "run")
     return _train(entry, places, seed, seed, _folder(places, name, entry, seed, seed))
 
 
@@ -246,7 +249,7 @@ def _train(
             dataset = _dataset(entry, places, split_seed)
             classifier = TextClassifier.load(out)
             assert isinstance(classifier, TextClassifier)
-            kept["test_by_threshold"] = _by_threshold(classifier, dataset, thresholds)
+            kept["test_by_threshold"] = _by_threshold(classifier, dataset, thresholds, out)
         return kept
     settings = dict(entry["settings"])
     if isinstance(settings.get("vectors"), dict):
@@ -264,16 +267,21 @@ def _train(
         if out:
             (out / name).unlink(missing_ok=True)  # large, and only there to go on from
     if thresholds:
-        record["test_by_threshold"] = _by_threshold(classifier, dataset, thresholds)
+        record["test_by_threshold"] = _by_threshold(classifier, dataset, thresholds, out)
     return record
 
 
 def _by_threshold(
-    classifier: TextClassifier, dataset: Dataset, thresholds: list[str]
+    classifier: TextClassifier, dataset: Dataset, thresholds: list[str], out: Path | None
 ) -> dict[str, dict[str, float]]:
     """Test figures of a trained classifier with each way to choose thresholds on dev."""
-    test = dataset.read_test()
-    dev_scores, test_scores = (scores(classifier.model, d) for d in (dataset.dev, test))
+    # A classifier that was trained again on dev documents, too, tells nothing by their scores.
+    if out and (out / DEV_SCORES).exists():
+        dev_scores = torch.load(out / DEV_SCORES, weights_only=True)
+        test = dataset.whole().read_test()  # numbered by the vocabulary of both
+    else:
+        dev_scores, test = scores(classifier.model, dataset.dev), dataset.read_test()
+    test_scores = scores(classifier.model, test)
     figures = figures_by_threshold(
         dev_scores, dataset.dev.labels, test_scores, test.labels, thresholds
     )

@@ -99,9 +99,7 @@ def label_sets(entries: list[dict[str, Any]]) -> str:
         ]
         cells.append(_percent(record["test"]["mean_average_precision"]))
         published = entry.get("published")
-        before = (
-            f"micro-F1 {published['micro_f1']:.1f} ({_source(published)})" if published else ""
-        )
+        before = f"micro-F1 {published['micro_f1']:.1f} ({_source(published)})" if published else ""
         seeds = len(record["test"]["micro_f1"]["runs"])
         shown = " | ".join([entry["corpus"], _model(entry), *cells, str(seeds), before])
         rows.append(f"| {shown} |")
@@ -214,7 +212,7 @@ def _row(entry: dict[str, Any]) -> str:
 
 def _model(entry: dict[str, Any]) -> str:
     """Name of an entry's model, with what distinguishes it from others."""
-    model = MODELS.get(entry["model"], entry["model"])
+    model: str = MODELS.get(entry["model"], entry["model"])
     tokens = entry.get("reading", {}).get("tokenizer")
     if tokens in ("cased", "characters"):
         model = f"{model}, {tokens}"

@@ -136,6 +136,7 @@ def _measured(
 def _measured_sets(dataset: Dataset, model: Any, thresholds: Sequence[str]) -> dict[str, Any]:
     """Fit one regression per label, and measure with each way to choose thresholds."""
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import MultiLabelBinarizer
 
     vectorizer = TfidfVectorizer(
         tokenizer=str.split,
@@ -149,9 +150,8 @@ def _measured_sets(dataset: Dataset, model: Any, thresholds: Sequence[str]) -> d
     # A label that every document has or none needs no regression, and scikit-learn warns of it.
     learned = np.flatnonzero((sets.counts() > 0) & (sets.counts() < len(sets)))
     began = time.perf_counter()
-    from scipy.sparse import csr_matrix  # scikit-learn brings it
-
-    matrix = csr_matrix((np.ones(len(sets.ids)), sets.ids, sets.offsets), (len(sets), sets.classes))
+    binarizer = MultiLabelBinarizer(classes=np.arange(sets.classes), sparse_output=True)
+    matrix = binarizer.fit_transform([sets.of(i) for i in range(len(sets))])
     model.fit(vectorizer.fit_transform(_texts(dataset.train)), matrix[:, learned])
     seconds = time.perf_counter() - began
 

@@ -19,7 +19,7 @@ from dlnotes.training.reliability import Reliability, reliability
 
 CUTS = (1, 3, 5)
 """The k of precision, recall and nDCG at k."""
-_SCORES = 1 << 22
+_SCORES = 1 << 20
 """Scores that are looked at together: a few such pieces fit into any memory."""
 
 
@@ -204,7 +204,7 @@ def multi_label_metrics(
         losses[rows] = each.sum(1, dtype=torch.float64).numpy()
         p = scaled.sigmoid()
         answers, truth = decision.chosen(p).numpy(), y.numpy()
-        bins = bins + reliability(p.numpy(), truth)
+        bins = bins + reliability(p.nan_to_num().numpy(), truth)
         hit, either = answers & truth, answers | truth
         tp, true = hit.sum(0), truth.sum(0)
         counts += np.stack([tp, answers.sum(0) - tp, true - tp], axis=1)
