@@ -52,7 +52,8 @@ def as_labels(values: Any, name: str = "labels") -> list[Label]:
         UserError: One label where several are expected, several columns, an item that is no label,
             or labels of several types (names the position, from 0, and the value).
     """
-    return _checked_labels([(f"{name}[{i}]", v) for i, v in enumerate(_items(values, name, "labels"))])
+    items = _items(values, name, "labels")
+    return _checked_labels([(f"{name}[{i}]", item) for i, item in enumerate(items)])
 
 
 class Targets(NamedTuple):
@@ -83,6 +84,8 @@ def as_targets(values: Any, name: str = "labels") -> list[Label] | Targets:
     if (matrix := _matrix(values, name)) is not None:
         return matrix
     items = _items(values, name, "labels")
+    # A column of lists gives arrays.
+    items = [item.tolist() if isinstance(item, np.ndarray) else item for item in items]
     if not any(isinstance(item, _SEVERAL) for item in items):
         return as_labels(items, name)
     if (rows := _rows_of_bits(items)) is not None:
@@ -121,7 +124,7 @@ def _matrix(values: Any, name: str) -> Targets | None:
     if not np.all(bits):
         raise UserError(
             f"{name} must be one column of labels, or several that hold 0 and 1, not of shape "
-            f"{array.shape} with {_shown(array[~bits][0])} in it"
+            f"{array.shape} with {_shown(array[~bits].tolist()[0])} in it"
             f"{names and '; choose of ' + ', '.join(names)}"
         )
     return _of_matrix(array == 1, names or list(range(array.shape[1])))
@@ -137,11 +140,14 @@ def _rows_of_bits(items: list[Any]) -> NDArray[np.bool_] | None:
             return None
         if not all(isinstance(each, int | float | np.generic) and each in (0, 1) for each in row):
             return None
-    return np.array(items) == 1
+    has: NDArray[np.bool_] = np.array(items) == 1
+    return has
 
 
 def _of_matrix(has: NDArray[np.bool_], classes: Sequence[Label]) -> Targets:
-    return Targets([[classes[k] for k in np.flatnonzero(row)] for row in has], list(classes))
+    return Targets(
+        [[classes[k] for k in np.flatnonzero(row).tolist()] for row in has], list(classes)
+    )
 
 
 def _checked_labels(given: Sequence[tuple[str, Any]]) -> list[Label]:
@@ -219,9 +225,9 @@ def load_columns(
         if not isinstance(dev, tuple | list) or len(dev) != 2:
             raise UserError(f"dev must be a pair (texts, labels), not {_shown(dev)}")
         dev_texts, dev_labels = as_texts(dev[0], "dev texts"), as_targets(dev[1], "dev labels")
-        if isinstance(dev_labels, Targets) and not isinstance(given, Targets):
-            if reading.multi_label is not True:
-                raise UserError("dev labels has several for a text, but labels has one for each")
+        several = isinstance(given, Targets) or reading.multi_label
+        if isinstance(dev_labels, Targets) and not several:
+            raise UserError("dev labels has several for a text, but labels has one for each")
         sources["dev"] = _frame(dev_texts, dev_labels, name_of, "dev ")
     return load_dataset(sources, reading, labels=classes)
 

@@ -506,9 +506,9 @@ def _goemotions(paths: Sequence[Path]) -> Iterator[Example]:
     *splits, names = paths
     label_names = names.read_text("utf-8").split()
     for split, path in zip(("train", "dev", "test"), splits, strict=True):
-        for line in path.read_bytes().decode().rstrip("\n").split("\n"):
-            text, numbers, _ = line.split("\t")
-            yield split, "|".join(label_names[int(i)] for i in numbers.split(",")), text
+        with path.open(encoding="utf-8", newline="") as file:
+            for text, numbers, _ in csv.reader(file, delimiter="\t"):
+                yield split, "|".join(label_names[int(i)] for i in numbers.split(",")), text
 
 
 def _babi(paths: Sequence[Path], task: int) -> Iterator[Example]:

@@ -174,8 +174,7 @@ def load_dataset(
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.found_out())
 
     def read(source: Source, multi_label: bool) -> TokenizedTexts:
-        where = {"cache_dir": cache_dir, "multi_label": multi_label}
-        return tokenize(source, tokenizer, reading, **where)
+        return tokenize(source, tokenizer, reading, cache_dir=cache_dir, multi_label=multi_label)
 
     test = sources.get("test")
     for file in files_of(test):

@@ -191,7 +191,8 @@ def _joined_labels(
 ) -> NDArray[np.int64] | LabelSets:
     if isinstance(first, LabelSets) and isinstance(second, LabelSets):
         return first.joined(second)
-    assert not isinstance(first, LabelSets) and not isinstance(second, LabelSets)
+    assert not isinstance(first, LabelSets)
+    assert not isinstance(second, LabelSets)
     return np.concatenate([first, second])
 
 
@@ -252,9 +253,7 @@ def single_labels(
         place = texts.where(indices[wrong[0]])
         count = sets.sizes[wrong[0]]
         labels = f"{count} labels ({texts.label_of(indices[wrong[0]])})" if count else "no label"
-        raise UserError(
-            f"{place}: the text has {labels}; each must have one, {why}"
-        )
+        raise UserError(f"{place}: the text has {labels}; each must have one, {why}")
     return sets.ids
 
 

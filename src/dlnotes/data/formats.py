@@ -568,8 +568,8 @@ def as_labels(path: Path | None, name: str, column: pl.Series, first: int = 1) -
     lists = column.cast(pl.List(column.dtype.inner))
     items = as_text(path, name, lists.explode(empty_as_null=False, keep_nulls=False))
     if items.has_nulls():
-        has_null = lists.list.eval(pl.element().cast(pl.String).is_in([None, "NaN"], nulls_equal=True))
-        row = has_null.list.any().fill_null(False).to_list().index(True)
+        is_null = items.is_null().to_list().index(True)
+        row = int((lists.list.len().fill_null(0).cum_sum() <= is_null).sum())
         where = f"{path or 'the data frame'}:{first + row}"
         raise UserError(f"{where}: {name!r} holds a null in its list, which is no label")
     text: pl.Series = lists.cast(pl.List(pl.String))

@@ -177,7 +177,7 @@ class Columns:
 
     @property
     def first_label(self) -> int:
-        """Number of the label's column, of several the first; 0 if it is not asked for by number."""
+        """Number of the label's column, of several the first; 0 where none is asked for."""
         first = next(iter(self._split(self.label)), "")
         return int(first) if _is_number(first) else 0
 

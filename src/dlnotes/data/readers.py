@@ -266,9 +266,8 @@ def _check_labels(frame: pl.DataFrame, name: str) -> None:
 
 
 def _labelled(path: Path, table: Table) -> pl.DataFrame:
-    label = pl.nth(table.labels[0]).alias(LABEL)
-    if len(table.labels) > 1:
-        label = _columns_of_labels(path, table)
+    several = len(table.labels) > 1
+    label = _columns_of_labels(path, table) if several else pl.nth(table.labels[0]).alias(LABEL)
     return table.fields.select(label, joined_text(table)).with_columns(table.lines.alias("line"))
 
 

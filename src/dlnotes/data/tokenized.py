@@ -81,7 +81,7 @@ class TokenizedTexts:
         """The label of a document; several have a comma between two."""
         if isinstance(self.labels, LabelSets):
             return ", ".join(self.label_names[i] for i in self.labels.of(document))
-        return self.label_names[self.labels[document]]
+        return self.label_names[int(self.labels[document])]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -268,9 +268,10 @@ def _write(
         with os.fdopen(descriptor, "w+b") as file:
             file.write(bytes(_DIGEST_BYTES + 32))
             offsets, types, labels, label_names, lines = _number(frames(), tokenizer, file)
-            ids, bounds = labels, np.empty(0, np.int64)
+            bounds = np.empty(0, np.int64)
+            ids = labels.ids if isinstance(labels, LabelSets) else labels
             if isinstance(labels, LabelSets):
-                ids, bounds = labels.ids, labels.offsets
+                bounds = labels.offsets
             for array in (offsets, lines, ids, bounds):
                 file.write(array.astype(np.int64).tobytes())
             file.write(json.dumps([what, list(types), label_names, ends]).encode())
@@ -313,8 +314,7 @@ def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> Tokeniz
                 tokens = np.memmap(file, np.int32, "r", begin, (count,))
             file.seek(begin + count * tokens.itemsize)
             offsets, lines, ids, bounds = (
-                np.fromfile(file, np.int64, n)
-                for n in (documents + 1, documents, labelled, bound)
+                np.fromfile(file, np.int64, n) for n in (documents + 1, documents, labelled, bound)
             )
             found, types, label_names, ends = json.loads(file.read())
     except (OSError, ValueError):  # the latter where it is cut at this very moment
@@ -323,7 +323,7 @@ def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> Tokeniz
         return None
     column = pl.Series("type", types, dtype=pl.String)
     files = tuple(zip(names, ends, strict=True))
-    labels = LabelSets(ids, bounds, len(label_names)) if len(bounds) else ids
+    labels = LabelSets(ids, bounds, len(label_names)) if bound else ids
     arrays = (offsets, column, labels, label_names, lines)
     return TokenizedTexts(names[0], tokens, *arrays, fingerprint, files)
 
