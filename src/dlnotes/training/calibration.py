@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from dlnotes.arguments import check
+from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_json
 from dlnotes.training.classifier import Classifier, decision_in
-from dlnotes.training.decision import Deciding, Decision, check_precision, choose_decision
+from dlnotes.training.decision import (
+    Deciding,
+    Decision,
+    check_precision,
+    choose_decision,
+    decision_from,
+)
 from dlnotes.training.evaluate import Figures, metrics
 from dlnotes.training.folder import CLASSIFIER, CONFIG
+
+_BEFORE, _AFTER = "dev_before", "dev_after"
 
 
 def decides(choices: Deciding, multi_label: bool) -> bool:
@@ -60,8 +71,8 @@ def decide_for(
     return {
         "decision": {
             **decision.changed(),
-            "dev_before": before.summary(),
-            "dev_after": after.summary(),
+            _BEFORE: before.summary(),
+            _AFTER: after.summary(),
         }
     }
 
@@ -71,6 +82,20 @@ def figures_of(
 ) -> Figures:
     """Figures of a classifier's scores under a decision."""
     return metrics(scores, labels, decision)
+
+
+def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
+    """The decision that a training chose, by its record; the default where it chose none.
+
+    Raises:
+        UserError: The record is damaged.
+    """
+    found = record.get("decision") or {}
+    try:
+        check({"decision": Mapping[str, Any]}, {"decision": found})
+        return decision_from({n: v for n, v in found.items() if n not in (_BEFORE, _AFTER)})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def rewrite_decision(run: Path, decision: Decision) -> None:
