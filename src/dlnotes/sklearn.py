@@ -147,6 +147,9 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
     def predict(self, X: Any) -> NDArray[Any]:
         """Most probable label of each text.
 
+        Scores and searches compare labels, so that there is always one here: `precision` rejects
+        labels in ``classifier_.predict`` alone.
+
         Args:
             X: n texts.
 

@@ -211,7 +211,10 @@ def _print(
         table.add_row("threshold", *(_thresholds(d) for d in decisions))
     if any(d.reject for d in decisions):
         table.add_row("least probability of a label", *(f"{d.reject:.4f}" for d in decisions))
+    one_label = "accuracy" in figures[0]
     for name, shown in _NAMES.items():
+        if one_label and name.endswith("_f1"):  # a temperature does not change them
+            continue
         if any(name in each for each in figures):
             table.add_row(shown, *(f"{each[name]:.4f}" if name in each else "" for each in figures))
     console().print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from dlnotes.files import (
     write_atomically,
     write_json,
 )
+from dlnotes.training.calibration import decides_as_trained
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
@@ -32,6 +34,7 @@ from dlnotes.training.folder import METRICS, check_not_of_a_run
 from dlnotes.training.reliability import reliability_figure
 
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
+_OPTIONAL = ("ece", "coverage", "answered_accuracy")  # of newer records, or with --precision
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
 _PAIRS = 15  # most confused pairs that are shown
 _CLASSES = 50  # the most frequent classes, which are shown
@@ -80,6 +83,12 @@ def main(
                 option = option_of(name)
                 raise UserError(f"{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
+        if not decides_as_trained(run):
+            print(
+                f"note: {run} decides differently since dlnotes calibrate, and its test figures are "
+                "from before; measure again with --test FILE",
+                file=sys.stderr,
+            )
         if json:
             write_json(json, figures)
         _print_figures(figures)
@@ -137,7 +146,8 @@ def _recorded(run: Path) -> dict[str, Any]:
     rows = list(classes.values()) if isinstance(classes, dict) else [None]
     wanted = [(row.test, _FIGURES), *((each, _OF_A_CLASS) for each in rows)]
     for figures, names in wanted:
-        for name in names:
+        optional = [name for name in _OPTIONAL if isinstance(figures, dict) and name in figures]
+        for name in (*names, *optional):
             found = figures.get(name, "") if isinstance(figures, dict) else ""
             if not isinstance(found, int | float) and (name != "loss" or found is not None):
                 raise UserError(f"{run}: {METRICS} is damaged: no {name}; give --test FILE")

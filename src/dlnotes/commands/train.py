@@ -23,6 +23,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
+from dlnotes.training.calibration import told
 from dlnotes.training.classifier import reading_for
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.pretrained import WORD2VEC
@@ -167,6 +168,8 @@ def main(
                 f"{split:4}  accuracy {figures['accuracy']:.4f}  macro-F1 {figures['macro_f1']:.4f}"
                 f"  ({record['documents'][split]:,} documents)"
             )
+    if "decision" in record:
+        print(f"decision on dev: {told(record['decision'])}")
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:

@@ -22,7 +22,7 @@ from dlnotes.training.decision import (
     decision_from,
 )
 from dlnotes.training.evaluate import Figures, metrics
-from dlnotes.training.folder import CLASSIFIER, CONFIG
+from dlnotes.training.folder import CLASSIFIER, CONFIG, METRICS
 
 _BEFORE, _AFTER = "dev_before", "dev_after"
 
@@ -77,6 +77,27 @@ def decide_for(
     }
 
 
+def told(record: Mapping[str, Any]) -> str:
+    """What `decide_for` has chosen, in a line."""
+    before, after = record[_BEFORE], record[_AFTER]
+    parts = []
+    if "temperature" in record:
+        errors = f"{before['ece']:.4f} → {after['ece']:.4f}"
+        parts.append(f"temperature {record['temperature']:.3g} (calibration error {errors})")
+    if "threshold" in record:
+        found = record["threshold"]
+        several = isinstance(found, list)
+        shown = f"{min(found):.3f} to {max(found):.3f}" if several else f"{found:.3f}"
+        change = f"{before['micro_f1']:.4f} → {after['micro_f1']:.4f}"
+        parts.append(f"threshold{'s' * several} {shown} (micro-F1 {change})")
+    if "reject" in record:
+        parts.append(
+            f"no label below a probability of {record['reject']:.4f} ({after['coverage']:.1%} "
+            f"labelled, {after['answered_accuracy']:.4f} of these correctly)"
+        )
+    return ", ".join(parts) or "as by default"
+
+
 def figures_of(
     classifier: Classifier, scores: Float[Tensor, "n c"], labels: Any, decision: Decision
 ) -> Figures:
@@ -96,6 +117,18 @@ def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
         return decision_from({n: v for n, v in found.items() if n not in (_BEFORE, _AFTER)})
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def decides_as_trained(run: Path) -> bool:
+    """Whether a run's classifier has the decision that its record has figures of.
+
+    Raises:
+        UserError: Record or classifier cannot be read.
+    """
+    record = read_json(run / METRICS, "is not a finished run", finite=False)
+    config = read_json(run / CLASSIFIER / CONFIG, "is not a trained classifier of dlnotes")
+    now = decision_from(config.get("decision"))
+    return now == recorded_decision(run / METRICS, record)
 
 
 def rewrite_decision(run: Path, decision: Decision) -> None:
