@@ -85,8 +85,8 @@ def main(
         figures = _recorded(run)
         if not decides_as_trained(run):
             print(
-                f"note: {run} decides differently since dlnotes calibrate, and its test figures are "
-                "from before; measure again with --test FILE",
+                f"note: {run} decides differently since dlnotes calibrate; these test figures are "
+                "from before it: measure again with --test FILE",
                 file=sys.stderr,
             )
         if json:

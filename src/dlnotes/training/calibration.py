@@ -122,13 +122,14 @@ def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
 def decides_as_trained(run: Path) -> bool:
     """Whether a run's classifier has the decision that its record has figures of.
 
-    Raises:
-        UserError: Record or classifier cannot be read.
+    Also where one of them cannot be read.
     """
-    record = read_json(run / METRICS, "is not a finished run", finite=False)
-    config = read_json(run / CLASSIFIER / CONFIG, "is not a trained classifier of dlnotes")
-    now = decision_from(config.get("decision"))
-    return now == recorded_decision(run / METRICS, record)
+    try:
+        record = read_json(run / METRICS, "", finite=False)
+        now = decision_from(read_json(run / CLASSIFIER / CONFIG, "").get("decision"))
+        return now == recorded_decision(run / METRICS, record)
+    except (UserError, AttributeError):
+        return True
 
 
 def rewrite_decision(run: Path, decision: Decision) -> None:
