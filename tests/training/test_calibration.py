@@ -15,7 +15,13 @@ from dlnotes.training.decision import Deciding, Decision
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.train import train_classifier
 
-TEXTS = ["the goal of the match", "goal team match goal goal", "", "never seen words", "Court! Judge?"]
+TEXTS = [
+    "the goal of the match",
+    "goal team match goal goal",
+    "",
+    "never seen words",
+    "Court! Judge?",
+]
 SETTINGS = {
     "model": "fasttext",
     "model_settings": {"buckets": 2000, "ngrams": 2},
