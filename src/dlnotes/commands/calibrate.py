@@ -176,7 +176,10 @@ def _of_the_run(
     scores = [member.score_dev() for member in members]
     labels = members[0].dataset.dev.labels
     if isinstance(classifier, Ensemble):
-        return average_scores(scores, classifier.weights, classifier.average), labels
+        averaged = average_scores(
+            scores, classifier.weights, classifier.average, multi_label=classifier.multi_label
+        )
+        return averaged, labels
     return scores[0], labels
 
 

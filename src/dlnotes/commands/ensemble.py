@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.table import Table
 from tyro.conf import arg
@@ -16,6 +16,7 @@ from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.training.decision import Deciding
 from dlnotes.training.ensemble import load_members, make_ensemble, read_record
+from dlnotes.training.evaluate import headline
 
 
 @checked
@@ -43,8 +44,8 @@ def main(
         runs: Folders that dlnotes train wrote.
         out: Run folder of the ensemble.
         average: probabilities, or logits (the geometric mean of the probabilities).
-        weights: greedy (add, again and again, the run with which dev accuracy is highest), equal,
-            or boosting.
+        weights: greedy (add, again and again, the run with which dev accuracy is highest, or
+            micro-F1 where a text may have several labels), equal, or boosting.
         rounds: How many runs the greedy choice adds.
         train: The training documents, when the runs were trained on your own files.
         dev: Dev documents that no run was trained on; default: the runs' common dev split.
@@ -72,9 +73,13 @@ def main(
         members, out, average=average, weights=weights, rounds=rounds, deciding=deciding
     )
     splits = [split for split in ("dev", "test") if split in record]
-    table = Table("run", "weight", *(f"{split} accuracy" for split in splits))
+    named = headline(record["dev"])
+    table = Table("run", "weight", *(f"{split} {n}" for split in splits for n in named.values()))
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        return [f"{row[split][figure]:.4f}" for split in splits for figure in named]
+
     for row in record["members"]:
-        shown = [f"{row[split]['accuracy']:.4f}" for split in splits]
-        table.add_row(row["run"], f"{row['weight']:.3f}", *shown)
-    table.add_row("ensemble", "1", *(f"{record[split]['accuracy']:.4f}" for split in splits))
+        table.add_row(row["run"], f"{row['weight']:.3f}", *cells(row))
+    table.add_row("ensemble", "1", *cells(record))
     console().print(table)

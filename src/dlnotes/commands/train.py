@@ -13,7 +13,7 @@ from tyro.conf import arg
 from dlnotes.arguments import Natural, checked
 from dlnotes.cli import expanded, other_command, resume_hint
 from dlnotes.commands import config as config_file
-from dlnotes.data.corpora import load
+from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
@@ -25,6 +25,7 @@ from dlnotes.models import MODELS
 from dlnotes.training import ensemble
 from dlnotes.training.calibration import told
 from dlnotes.training.classifier import reading_for
+from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.settings import Training, parse_settings
@@ -54,10 +55,11 @@ def main(
 ) -> None:
     """Train a text classifier and measure it on the test split, once, at the end.
 
-    Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng and
-    yelp_polarity are downloaded), or your own files with --train and --test: CSV, TSV, JSONL,
-    fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet, or a folder
-    with a sub-folder per class.
+    Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng,
+    yelp_polarity and goemotions are downloaded), or your own files with --train and --test: CSV,
+    TSV, JSONL, fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet,
+    or a folder with a sub-folder per class. Texts may have several labels: lists of them in JSONL
+    and Parquet, several marks in fastText's format; see --label-separator and --label-column.
 
     Args:
         model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet.
@@ -98,6 +100,8 @@ def main(
     else:
         name = corpus or "bbc"
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
+        separator = reading.label_separator or label_separator(name)
+        reading = replace(reading, label_separator=separator)
     out = out or Path("runs") / f"{model}-{name}"
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
@@ -164,10 +168,8 @@ def main(
     for split in ("dev", "test"):
         if split in record:
             figures = record[split]
-            print(
-                f"{split:4}  accuracy {figures['accuracy']:.4f}  macro-F1 {figures['macro_f1']:.4f}"
-                f"  ({record['documents'][split]:,} documents)"
-            )
+            shown = "  ".join(f"{n} {figures[key]:.4f}" for key, n in headline(figures).items())
+            print(f"{split:4}  {shown}  ({record['documents'][split]:,} documents)")
     if "decision" in record:
         print(f"decision on dev: {told(record['decision'])}")
     if not check_data and dataset.has_test:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,14 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
+from dlnotes.data.labels import LabelSets
 from dlnotes.errors import UserError
 from dlnotes.training.decision import DEFAULT, Decision
+from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
 from dlnotes.training.reliability import Reliability, reliability
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
@@ -202,6 +204,16 @@ class Metrics:
             }
             for i, label in enumerate(label_names)
         }
+
+
+def headline(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The figures that people ask for first, with their usual names.
+
+    Args:
+        figures: A `summary`, of one label per document or of several.
+    """
+    first = {"accuracy": "accuracy"} if "accuracy" in figures else {"micro_f1": "micro-F1"}
+    return first | {"macro_f1": "macro-F1"}
 
 
 @contextmanager
@@ -393,8 +405,12 @@ def evaluate(
     amp: bool = False,
     whose: str | None = None,
     decision: Decision = DEFAULT,
-) -> Metrics:
+) -> Metrics | MultiLabelMetrics:
     """Measure `model` on `documents`; arguments as for `scores`, `Measure` and its `metrics`."""
+    if isinstance(documents.labels, LabelSets):
+        sets = documents.labels
+        logits = scores(model, documents, device=device, amp=amp, classes=sets.classes)
+        return multi_label_metrics(logits, sets, decision, whose=whose)
     measure = Measure(documents.labels, decision)
     classes = int(documents.labels.max(initial=0)) + 1
     found = kept(model, documents, measure, device=device, amp=amp, classes=classes)
@@ -402,9 +418,13 @@ def evaluate(
 
 
 def metrics(
-    logits: Float[Tensor, "n c"], labels: NDArray[np.int64], decision: Decision = DEFAULT
-) -> Metrics:
-    """Figures from scores and the true class numbers; `decision` as for `Measure`."""
+    logits: Float[Tensor, "n c"],
+    labels: NDArray[np.int64] | LabelSets,
+    decision: Decision = DEFAULT,
+) -> Metrics | MultiLabelMetrics:
+    """Figures from scores and true labels, class numbers or `LabelSets`; see `Measure`."""
+    if isinstance(labels, LabelSets):
+        return multi_label_metrics(logits, labels, decision)
     measure = Measure(labels, decision)
     return measure.metrics(measure(logits, np.arange(len(labels))))
 
@@ -431,81 +451,6 @@ class SequenceMetrics:
     def summary(self) -> dict[str, float]:
         """The single figures by name."""
         return {"loss": self.loss, "accuracy": self.accuracy}
-
-
-@dataclass(frozen=True)
-class MultiLabelMetrics:
-    r"""Figures of a classifier that gives each document any number of labels.
-
-    Micro-F1 pools the counts of all classes, macro-F1 is the mean F1 of the classes that occur
-    among labels or predictions, samples-F1 the mean over the documents of the F1 of their own
-    labels; a document without labels for which none is predicted counts as 1.
-
-    Attributes:
-        loss: Mean binary cross-entropy over documents and classes, in nats.
-        counts: True positives, false positives and false negatives of each class, shape
-            (classes, 3).
-        samples_f1: See above.
-        subset_accuracy: Share of documents whose labels are all correct.
-        hamming_loss: Share of wrong decisions among all of documents × classes.
-        predictions: Which classes were chosen, shape (documents, classes).
-    """
-
-    loss: float
-    counts: NDArray[np.int64]
-    samples_f1: float
-    subset_accuracy: float
-    hamming_loss: float
-    predictions: NDArray[np.bool_]
-
-    @property
-    def f1(self) -> NDArray[np.float64]:
-        """F1 of each class."""
-        tp, fp, fn = self.counts.T
-        return _ratio(2 * tp, 2 * tp + fp + fn)
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean F1 of the classes that occur."""
-        occurs = self.counts.sum(1) > 0
-        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
-
-    @property
-    def micro_f1(self) -> float:
-        """F1 of the pooled counts."""
-        tp, fp, fn = self.counts.sum(0)
-        return float(2 * tp / max(1, 2 * tp + fp + fn))
-
-    @property
-    def score(self) -> float:
-        """The figure that selects the best epoch, higher is better: micro-F1."""
-        return self.micro_f1
-
-    def summary(self) -> dict[str, float]:
-        """The single figures by name."""
-        names = ("loss", "micro_f1", "macro_f1", "samples_f1", "subset_accuracy", "hamming_loss")
-        return {name: float(getattr(self, name)) for name in names}
-
-
-def multi_label_metrics(
-    logits: Float[Tensor, "n c"], labels: NDArray[np.int64], chosen: Bool[Tensor, "n c"]
-) -> MultiLabelMetrics:
-    """Figures from scores, the true labels (0 and 1) and the decisions."""
-    target, decided = labels.astype(bool), chosen.cpu().numpy()
-    hit, extra, missed = target & decided, decided & ~target, target & ~decided
-    counts = np.stack([part.sum(0) for part in (hit, extra, missed)], axis=1).astype(np.int64)
-    tp, fp, fn = (part.sum(1) for part in (hit, extra, missed))
-    f1 = np.where(tp + fp + fn == 0, 1.0, _ratio(2 * tp, 2 * tp + fp + fn))
-    return MultiLabelMetrics(
-        loss=F.binary_cross_entropy_with_logits(
-            logits.cpu(), torch.from_numpy(target).float()
-        ).item(),
-        counts=counts,
-        samples_f1=float(f1.mean()) if len(f1) else 0.0,
-        subset_accuracy=float((fp + fn == 0).mean()) if len(f1) else 0.0,
-        hamming_loss=float((fp + fn).sum() / max(1, target.size)),
-        predictions=decided,
-    )
 
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:

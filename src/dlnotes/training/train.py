@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import torch
 
 from dlnotes.arguments import Natural, check_fields, checked, plain
@@ -24,12 +23,18 @@ from dlnotes.training import pretrained
 from dlnotes.training.calibration import decide_for, decides
 from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.evaluate import evaluate, metrics, scores
+from dlnotes.training.evaluate import evaluate, headline, metrics, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
-from dlnotes.training.objectives import Hierarchical, SingleLabel
+from dlnotes.training.objectives import Objective
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
+from dlnotes.training.targets import (
+    check_output,
+    class_counts,
+    objective_for,
+    start_at_frequencies,
+)
 
 _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 
@@ -72,6 +77,7 @@ def train_classifier(
     """
     training = replace(training or Training(), **settings)
     own = plain("model_settings", model_settings or {})
+    check_output(own, dataset)
     all_settings = {
         "model": model,
         "model_settings": own,
@@ -138,8 +144,7 @@ def train_classifier(
                 board.attention(explained, step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
-                final["test accuracy"] = record["test"]["accuracy"]
-                final["test macro_f1"] = record["test"]["macro_f1"]
+                final |= {f"test {name}": record["test"][name] for name in headline(record["test"])}
             board.hyper_parameters(all_settings, final, step)
         run.write(record)
     classifier.model.eval()
@@ -181,7 +186,7 @@ class _Trained(NamedTuple):
     """What a training ends with."""
 
     classifier: TextClassifier
-    objective: SingleLabel
+    objective: Objective
     state: TrainingState
     pretrained: int  # words that started with a vector
 
@@ -197,7 +202,9 @@ def _train(
     """Train from the start on the training documents of `dataset`."""
     assert isinstance(run.training, Training)
     classifier, vectors = _start(run, run.training, model, model_settings, dataset)
-    objective = _objective(classifier, run.training, dataset)
+    objective = objective_for(classifier.model, run.training, dataset)
+    if dataset.multi_label:
+        start_at_frequencies(classifier.model, dataset, objective.weights)
     optimizer = run.training.make_optimizer(classifier.model.parameters())
     state = run.fit(classifier.model, optimizer, objective, dataset.train, dev, **options)
     return _Trained(classifier, objective, state, vectors)
@@ -256,6 +263,7 @@ def _start(
         tokenizer=dataset.tokenizer,
         max_tokens=dataset.max_tokens,
         labels=dataset.labels,
+        multi_label=dataset.multi_label,
     ).to(run.device)
     if vectors == pretrained.WORD2VEC:  # only now: this takes minutes, the settings are checked
         words = pretrained.learn(dataset, classifier, seed, run.progress)
@@ -264,23 +272,11 @@ def _start(
     return classifier, len(words.ids) if words else 0
 
 
-def _objective(classifier: TextClassifier, training: Training, dataset: Dataset) -> SingleLabel:
-    weights = None
-    if training.class_weights == "balanced":
-        counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
-        balanced = len(dataset.train) / (len(counts) * np.maximum(1, counts))
-        weights = torch.tensor(balanced, dtype=torch.float32)
-    if training.label_smoothing == 0 and Hierarchical.suits(classifier.model):
-        return Hierarchical(weights)
-    return SingleLabel(weights, training.label_smoothing)
-
-
 def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     """A hierarchical output gets its tree from the training labels, unless it has one."""
     if model_settings.get("output") != "hierarchical":
         return dict(model_settings)
-    counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
-    return {"class_counts": tuple(counts.tolist()), **model_settings}
+    return {"class_counts": tuple(class_counts(dataset).tolist()), **model_settings}
 
 
 keep_old_names(__name__)
