@@ -169,6 +169,9 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
     def predict(self, X: Any) -> NDArray[Any]:
         """Most probable label of each text, or which labels it has.
 
+        Scores and searches compare labels, so that there is always one here: `precision` rejects
+        labels in ``classifier_.predict`` alone.
+
         Args:
             X: n texts.
 

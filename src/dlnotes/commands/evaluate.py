@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,7 @@ from dlnotes.files import (
     write_atomically,
     write_json,
 )
+from dlnotes.training.calibration import decides_as_trained
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
@@ -35,6 +37,7 @@ from dlnotes.training.multi_label import CUTS, MultiLabelMetrics
 from dlnotes.training.reliability import reliability_figure
 
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
+_OPTIONAL = ("ece", "coverage", "answered_accuracy")  # of newer records, or with --precision
 _OF_SEVERAL = {  # where a document may have several labels
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
@@ -97,6 +100,12 @@ def main(
                 option = option_of(name)
                 raise UserError(f"{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
+        if not decides_as_trained(run):
+            print(
+                f"note: {run} decides differently since dlnotes calibrate; these test figures are "
+                "from before it: measure again with --test FILE",
+                file=sys.stderr,
+            )
         if json:
             write_json(json, figures)
         _print_figures(figures)
@@ -132,7 +141,8 @@ def main(
         write_json(json, figures)
     if reliability:
         title, kind = printable(str(run), _LONGEST), reliability.suffix[1:].lower()
-        figure = reliability_figure(measured.reliability, title=title)
+        what = "true" if classifier.multi_label else "correct"
+        figure = reliability_figure(measured.reliability, title=title, what=what)
         write_atomically(reliability, partial(figure.savefig, format=kind))
     _print_figures(figures)
     if isinstance(measured, Metrics):
@@ -159,7 +169,8 @@ def _recorded(run: Path) -> dict[str, Any]:
     first = (*_OF_SEVERAL, "loss") if several else _FIGURES
     wanted = [(row.test, first), *((each, _OF_A_CLASS) for each in rows)]
     for figures, names in wanted:
-        for name in names:
+        optional = [name for name in _OPTIONAL if isinstance(figures, dict) and name in figures]
+        for name in (*names, *optional):
             found = figures.get(name, "") if isinstance(figures, dict) else ""
             if not isinstance(found, int | float) and (name != "loss" or found is not None):
                 raise UserError(f"{run}: {METRICS} is damaged: no {name}; give --test FILE")

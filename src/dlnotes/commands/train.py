@@ -23,6 +23,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
+from dlnotes.training.calibration import told
 from dlnotes.training.classifier import reading_for
 from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
@@ -169,6 +170,8 @@ def main(
             figures = record[split]
             shown = "  ".join(f"{n} {figures[key]:.4f}" for key, n in headline(figures).items())
             print(f"{split:4}  {shown}  ({record['documents'][split]:,} documents)")
+    if "decision" in record:
+        print(f"decision on dev: {told(record['decision'])}")
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from dlnotes.arguments import check
+from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_json
 from dlnotes.training.classifier import Classifier, decision_in
-from dlnotes.training.decision import Deciding, Decision, check_precision, choose_decision
+from dlnotes.training.decision import (
+    Deciding,
+    Decision,
+    check_precision,
+    choose_decision,
+    decision_from,
+)
 from dlnotes.training.evaluate import Figures, metrics
-from dlnotes.training.folder import CLASSIFIER, CONFIG
+from dlnotes.training.folder import CLASSIFIER, CONFIG, METRICS
+
+_BEFORE, _AFTER = "dev_before", "dev_after"
 
 
 def decides(choices: Deciding, multi_label: bool) -> bool:
@@ -60,10 +71,31 @@ def decide_for(
     return {
         "decision": {
             **decision.changed(),
-            "dev_before": before.summary(),
-            "dev_after": after.summary(),
+            _BEFORE: before.summary(),
+            _AFTER: after.summary(),
         }
     }
+
+
+def told(record: Mapping[str, Any]) -> str:
+    """What `decide_for` has chosen, in a line."""
+    before, after = record[_BEFORE], record[_AFTER]
+    parts = []
+    if "temperature" in record:
+        errors = f"{before['ece']:.4f} → {after['ece']:.4f}"
+        parts.append(f"temperature {record['temperature']:.3g} (calibration error {errors})")
+    if "threshold" in record:
+        found = record["threshold"]
+        several = isinstance(found, list)
+        shown = f"{min(found):.3f} to {max(found):.3f}" if several else f"{found:.3f}"
+        change = f"{before['micro_f1']:.4f} → {after['micro_f1']:.4f}"
+        parts.append(f"threshold{'s' * several} {shown} (micro-F1 {change})")
+    if "reject" in record:
+        parts.append(
+            f"no label below a probability of {record['reject']:.4f} ({after['coverage']:.1%} "
+            f"labelled, {after['answered_accuracy']:.4f} of these correctly)"
+        )
+    return ", ".join(parts) or "as by default"
 
 
 def figures_of(
@@ -71,6 +103,33 @@ def figures_of(
 ) -> Figures:
     """Figures of a classifier's scores under a decision."""
     return metrics(scores, labels, decision)
+
+
+def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
+    """The decision that a training chose, by its record; the default where it chose none.
+
+    Raises:
+        UserError: The record is damaged.
+    """
+    found = record.get("decision") or {}
+    try:
+        check({"decision": Mapping[str, Any]}, {"decision": found})
+        return decision_from({n: v for n, v in found.items() if n not in (_BEFORE, _AFTER)})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def decides_as_trained(run: Path) -> bool:
+    """Whether a run's classifier has the decision that its record has figures of.
+
+    Also where one of them cannot be read.
+    """
+    try:
+        record = read_json(run / METRICS, "", finite=False)
+        now = decision_from(read_json(run / CLASSIFIER / CONFIG, "").get("decision"))
+        return now == recorded_decision(run / METRICS, record)
+    except (UserError, AttributeError):
+        return True
 
 
 def rewrite_decision(run: Path, decision: Decision) -> None:

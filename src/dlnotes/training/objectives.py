@@ -328,7 +328,8 @@ class MultiLabel(Objective):
     ) -> None:
         """A table of the labels, the worst first."""
         board.label_table(figures, **where)
-        board.reliability(figures.reliability, where["step"], split=where["split"])
+        place = {"step": where["step"], "split": where["split"]}
+        board.reliability(figures.reliability, **place, what="true")
 
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:

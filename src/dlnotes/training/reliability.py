@@ -56,14 +56,16 @@ def reliability(probabilities: NDArray[Any], true: NDArray[np.bool_]) -> Reliabi
         true: Whether it came true, of the same shape: the prediction is correct, or the document
             has the label.
     """
-    p = np.asarray(probabilities).ravel()
+    p, came_true = np.asarray(probabilities).ravel(), np.asarray(true).ravel()
+    if np.isnan(p).any():  # of a training that has diverged, which is told elsewhere
+        p, came_true = p[~np.isnan(p)], came_true[~np.isnan(p)]
     bins = np.clip(np.ceil(p * p.dtype.type(BINS)).astype(np.int64) - 1, 0, BINS - 1)
     return Reliability(
         counts=np.bincount(bins, minlength=BINS),
         probability=np.bincount(bins, weights=p.astype(np.float64), minlength=BINS).astype(
             np.float64, copy=False
         ),
-        true=np.bincount(bins[np.asarray(true).ravel()], minlength=BINS),
+        true=np.bincount(bins[came_true], minlength=BINS),
     )
 
 
