@@ -23,10 +23,13 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
+from dlnotes.training.calibration import told
 from dlnotes.training.classifier import reading_for
+from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.settings import Training, parse_settings
+from dlnotes.training.targets import check_output
 from dlnotes.training.train import train_classifier
 
 
@@ -120,6 +123,7 @@ def main(
     reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
     dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
+    check_output(model_settings, dataset)
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
@@ -166,10 +170,10 @@ def main(
     for split in ("dev", "test"):
         if split in record:
             figures = record[split]
-            print(
-                f"{split:4}  accuracy {figures['accuracy']:.4f}  macro-F1 {figures['macro_f1']:.4f}"
-                f"  ({record['documents'][split]:,} documents)"
-            )
+            shown = "  ".join(f"{n} {figures[key]:.4f}" for key, n in headline(figures).items())
+            print(f"{split:4}  {shown}  ({record['documents'][split]:,} documents)")
+    if "decision" in record:
+        print(f"decision on dev: {told(record['decision'])}")
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:
