@@ -52,7 +52,12 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     Args:
         parts: Each split, in the order train, dev, test.
     """
-    keys = np.concatenate([_keys(texts, chosen) for texts, chosen in parts.values()])
+    keys = np.concatenate(
+        [
+            text_keys(texts, texts.types.hash(seed=1).to_numpy())[chosen]
+            for texts, chosen in parts.values()
+        ]
+    )
     sizes = [len(chosen) for _, chosen in parts.values()]
     split = np.repeat(np.arange(len(sizes)), sizes)
     names = dict.fromkeys(name for texts, _ in parts.values() for name in texts.label_names)
@@ -85,9 +90,13 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     return Duplicates(shared, contradictory, parts, listed)
 
 
-def _keys(texts: TokenizedTexts, chosen: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A number per document that equal runs of tokens share; 0 for documents without tokens."""
-    of_type = texts.types.hash(seed=1).to_numpy()
+def text_keys(texts: TokenizedTexts, of_type: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A number per document that equal runs of tokens share; 0 for documents without tokens.
+
+    Args:
+        texts: The documents.
+        of_type: A random number for each type.
+    """
     keys = np.zeros(len(texts), np.uint64)
     step = 1 << 16  # in pieces, since a corpus may be larger than memory
     for start in range(0, len(texts), step):
@@ -102,7 +111,7 @@ def _keys(texts: TokenizedTexts, chosen: NDArray[np.int64]) -> NDArray[np.uint64
         if len(filled):
             sums = np.add.reduceat(mixed, (offsets[:-1] - offsets[0])[filled])
             keys[start + filled] = np.maximum(sums, np.uint64(1))
-    return keys[chosen]
+    return keys
 
 
 def _table(parts: Mapping[str, Part], listed: pl.DataFrame) -> pl.DataFrame:

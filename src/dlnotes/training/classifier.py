@@ -36,6 +36,7 @@ from dlnotes.data.dataset import Label
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import MAX_TOKENS, Reading
+from dlnotes.data.seen import Seen
 from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
@@ -231,6 +232,8 @@ class TextClassifier(Classifier):
             whole float or a bool.
         record: What `train` found out (see `train_classifier`); None for a classifier that was
             loaded: a run's folder has it in ``metrics.json``.
+        seen: Digests of the documents that it was trained on, for a training that starts from it;
+            None for a classifier that was loaded: a run's folder has them.
     """
 
     model: nn.Module = field(repr=False)
@@ -243,6 +246,7 @@ class TextClassifier(Classifier):
     device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
     labels: list[Label] = field(default_factory=list)
     record: dict[str, Any] | None = field(default=None, repr=False)
+    seen: Seen | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -253,10 +257,12 @@ class TextClassifier(Classifier):
         cls,
         texts: Any,
         labels: Any,
-        model: str = "fasttext",
+        model: str | None = None,
         *,
         dev: tuple[Any, Any] | None = None,
         model_settings: Mapping[str, Any] | None = None,
+        start_from: TextClassifier | str | Path | None = None,
+        replay: bool = True,
         out: str | Path | None = None,
         device: str = "auto",
         checkpoint_every: int = 0,
@@ -278,9 +284,16 @@ class TextClassifier(Classifier):
             labels: n labels, in the same forms: strings, integers, whole floats or bools, all of
                 one type. `predict` returns them as they are here. Classes are in the order of their
                 labels: numbers by size, strings alphabetically.
-            model: A name in `dlnotes.models.MODELS`.
+            model: A name in `dlnotes.models.MODELS`; default fasttext, or what `start_from` is.
             dev: A pair (texts, labels) that the epoch is chosen on; None to cut `dev_fraction` off.
             model_settings: The model's hyper-parameters where they differ from its defaults.
+            start_from: A classifier to start from, or the folder of one or of a run. Model,
+                tokenization and `max_tokens` are its; the vocabulary grows by the new words, and
+                labels that it does not know come after its own. What `settings` do not say is as in
+                its training. Give its documents and new ones together: a training on new ones
+                alone forgets some of the old. Documents that were dev documents stay so.
+            replay: Learn again from documents that `start_from` has learned from, where they are
+                among `texts`.
             out: Run folder, see `train_classifier`; None keeps nothing.
             device: See `choose_device`.
             checkpoint_every: See `fit`.
@@ -297,20 +310,31 @@ class TextClassifier(Classifier):
                 argument, the position and the value); a training that diverged.
             dlnotes.training.fit.Interrupted: A signal came.
         """
-        from dlnotes.training.settings import Training  # these import this module
+        from dlnotes.training.parent import Parent  # these import this module
+        from dlnotes.training.settings import Training
         from dlnotes.training.train import train_classifier
 
-        check_model(model)
+        parent = None if start_from is None else Parent.of(start_from)
+        if model is not None:
+            check_model(model)
         of_reading = [name for name in fields_of(Reading) if name not in FOR_FILES]
         known = [*fields_of(Training), *of_reading]
         check_names("TextClassifier.train", "setting", settings, known)
         training = Training(**{n: v for n, v in settings.items() if n not in of_reading})
         reading = Reading(**{n: v for n, v in settings.items() if n in of_reading})
+        inherit = None
+        if parent:
+            parent.check_model(model, model_settings or {})
+            inherit = parent.inheritance(replay=replay)
+            training, reading = parent.training(training), parent.reading(reading)
+        else:
+            reading = reading_for(model or "fasttext", reading, training.seed)
         classifier, record = train_classifier(
-            load_columns(texts, labels, reading_for(model, reading, training.seed), dev=dev),
+            load_columns(texts, labels, reading, dev=dev, inherit=inherit),
             model,
             training,
             model_settings=model_settings,
+            start_from=parent,
             out=None if out is None else Path(out),
             device=device,
             checkpoint_every=checkpoint_every,

@@ -94,7 +94,10 @@ def load_members(
         settings, data = read_record(run)
         split = dev_split(settings, data)
         dataset = load_dataset(
-            sources, _reading(run, settings), cache_dir=cache_dir, vocabulary=classifier.vocabulary
+            sources,
+            reading_of(run, settings),
+            cache_dir=cache_dir,
+            vocabulary=classifier.vocabulary,
         )
         if dataset.fingerprints["train"] != data["train"]:
             raise UserError(f"{run} was trained on other documents than those given for training")
@@ -133,8 +136,12 @@ def read_record(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return settings, data
 
 
-def _reading(run: Path, settings: Mapping[str, Any]) -> Reading:
-    """How a run read its documents; what its record does not say had the default."""
+def reading_of(run: Path, settings: Mapping[str, Any]) -> Reading:
+    """How a run read its documents; what its record does not say had the default.
+
+    Raises:
+        UserError: The record is damaged.
+    """
     known = {name: settings[name] for name in fields_of(Reading) if name in settings}
     try:
         return Reading(**{"split_seed": settings["seed"], **known})

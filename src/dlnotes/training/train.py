@@ -25,8 +25,9 @@ from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.evaluate import evaluate, scores
 from dlnotes.training.fit import TrainingState
-from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
+from dlnotes.training.parent import Parent, grow_from
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 
@@ -36,10 +37,11 @@ _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 @checked
 def train_classifier(
     dataset: Dataset,
-    model: str = "fasttext",
+    model: str | None = None,
     training: Training | None = None,
     *,
     model_settings: Mapping[str, Any] | None = None,
+    start_from: Any = None,
     out: Path | None = None,
     device: str = "auto",
     checkpoint_every: Natural = 0,
@@ -51,9 +53,11 @@ def train_classifier(
 
     Args:
         dataset: What to learn.
-        model: A name in `dlnotes.models.MODELS`.
+        model: A name in `dlnotes.models.MODELS`; default fasttext, or what `start_from` is.
         training: How to train; default `Training()`.
         model_settings: The model's hyper-parameters where they differ from its defaults.
+        start_from: A trained classifier, its folder, a run's folder or a `Parent`: start from its
+            weights and not from random ones; `dataset` must be loaded with its `inheritance`.
         out: Run folder: the classifier's folder, ``metrics.json``, ``checkpoint.pt`` and the
             TensorBoard log. None keeps nothing.
         device: See `choose_device`.
@@ -71,12 +75,19 @@ def train_classifier(
     """
     training = replace(training or Training(), **settings)
     own = plain("model_settings", model_settings or {})
+    parent = None if start_from is None else Parent.of(start_from)
+    if parent:
+        parent.check_model(model, own)
+        parent.check_dataset(dataset, training)
+        model, own = parent.classifier.model_name, plain("", parent.model_settings())
+    model = model or "fasttext"
     all_settings = {
         "model": model,
         "model_settings": own,
         **asdict(training),
         **pretrained.fingerprint(training.vectors),
         **dataset.described,
+        "parent": parent and parent.digest,
         # The test split is read at the end, and maybe has been read by an earlier training.
         "data": {k: v for k, v in dataset.fingerprints.items() if k != "test"},
     }
@@ -91,7 +102,7 @@ def train_classifier(
         resume=resume,
         progress=progress,
     ) as run:
-        train = partial(_train, run, model, own)
+        train = partial(_train, run, model, own, parent)
         trained = train(dataset, dataset.dev)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
         dev = evaluate(trained.classifier.model, dataset.dev, **where)
@@ -113,9 +124,12 @@ def train_classifier(
             "pretrained": trained.pretrained,
             "dev": dev.summary(),
         }
+        if parent:
+            record["parent"] = parent.summary()
         if out:
             # Saved before the test split is opened: nothing wrong with it can lose the training.
             classifier.save(out / CLASSIFIER)
+            dataset.seen().save(out / DOCUMENTS)
             if training.refit:
                 write_atomically(out / DEV_SCORES, partial(torch.save, dev_scores))
         run.write(record)
@@ -135,6 +149,7 @@ def train_classifier(
             board.hyper_parameters(all_settings, final, step)
         run.write(record)
     classifier.model.eval()
+    classifier.seen = dataset.seen()
     return classifier, record
 
 
@@ -182,13 +197,14 @@ def _train(
     run: Run,
     model: str,
     model_settings: Mapping[str, Any],
+    parent: Parent | None,
     dataset: Dataset,
     dev: Documents | None,
     **options: Any,
 ) -> _Trained:
-    """Train from the start on the training documents of `dataset`."""
+    """Train from the start, or from where `parent` ended, on the training documents of `dataset`."""
     assert isinstance(run.training, Training)
-    classifier, vectors = _start(run, run.training, model, model_settings, dataset)
+    classifier, vectors = _start(run, run.training, model, model_settings, dataset, parent)
     objective = _objective(classifier, run.training, dataset)
     optimizer = run.training.make_optimizer(classifier.model.parameters())
     state = run.fit(classifier.model, optimizer, objective, dataset.train, dev, **options)
@@ -226,8 +242,9 @@ def _start(
     model: str,
     model_settings: Mapping[str, Any],
     dataset: Dataset,
+    parent: Parent | None,
 ) -> tuple[TextClassifier, int]:
-    """An untrained classifier, and how many words start with a vector."""
+    """A classifier to be trained, and how many words start with a vector of a file."""
     vectors, seed = training.vectors, training.seed
     own, words = _with_class_counts(model_settings, dataset), None
     if vectors:
@@ -248,6 +265,8 @@ def _start(
         words = pretrained.learn(dataset, classifier, seed, run.progress)
     if words:
         pretrained.start_from(words, classifier)
+    if parent:
+        grow_from(parent.classifier, classifier)
     return classifier, len(words.ids) if words else 0
 
 
