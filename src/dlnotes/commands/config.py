@@ -214,7 +214,10 @@ def hints(main: Callable[..., Any]) -> dict[str, Any]:
             fields = fields_of(kind).items()
             found |= {field: each for field, each in fields if field not in ARGUMENTS}
         else:
-            found[name] = hint
+            is_annotated = typing.get_origin(hint) is Annotated
+            rules = typing.get_args(hint)[1:] if is_annotated else ()
+            names = [rule.name for rule in rules if hasattr(rule, "name")]  # tyro's arg
+            found[names[0] if names else name] = hint
     return found
 
 

@@ -210,12 +210,6 @@ def load_dataset(
         fingerprints["dev"] = dev_texts.fingerprint
     old = None if inherit is None else inherit.parts(texts, dev_texts)
     parts = _split(texts, dev_texts, reading, old)
-    if old is not None and old.missing and inherit is not None and inherit.replay:
-        warnings.warn(
-            f"{old.missing:,} of the documents that the earlier training has learned from are not "
-            "among these, and may be forgotten",
-            stacklevel=3,
-        )
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
 

@@ -59,11 +59,11 @@ class Parent:
         self.digest = _digest(self.classifier)
 
     @classmethod
-    def of(cls, source: TextClassifier | str | Path | Parent) -> Parent:
+    def of(cls, source: Any) -> Parent:
         """What to start from.
 
         Args:
-            source: A run's folder, a classifier's, or a classifier.
+            source: A run's folder, a classifier's, or a classifier; a `Parent` is one already.
 
         Raises:
             UserError: It is an ensemble, or a run that is not finished or damaged.
@@ -202,6 +202,23 @@ class Parent:
                 f"vectors=word2vec would learn all word vectors afresh, and those of {self.name} "
                 "are kept: leave it out"
             )
+
+    def missing(self, dataset: Dataset) -> str | None:
+        """How many of the documents that it has learned from are not to be learned from again.
+
+        None where all are, or none shall be.
+        """
+        if (
+            not dataset.old
+            or not dataset.old.missing
+            or not (of := dataset.inherited)
+            or not of.replay
+        ):
+            return None
+        return (
+            f"{dataset.old.missing:,} of the texts that {self.name} has learned from are not among "
+            "the documents"
+        )
 
     def summary(self) -> dict[str, Any]:
         """What the record of the next training says of it."""

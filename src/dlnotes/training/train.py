@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -79,6 +80,8 @@ def train_classifier(
     if parent:
         parent.check_model(model, own)
         parent.check_dataset(dataset, training)
+        if missing := parent.missing(dataset):
+            warnings.warn(f"{missing}: it may forget them", stacklevel=3)
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
     all_settings = {
@@ -202,7 +205,7 @@ def _train(
     dev: Documents | None,
     **options: Any,
 ) -> _Trained:
-    """Train from the start, or from where `parent` ended, on the training documents of `dataset`."""
+    """Train on the training documents of `dataset`, from the start or from `parent`."""
     assert isinstance(run.training, Training)
     classifier, vectors = _start(run, run.training, model, model_settings, dataset, parent)
     objective = _objective(classifier, run.training, dataset)
