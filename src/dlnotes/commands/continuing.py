@@ -114,7 +114,10 @@ def continued(
         candidates = [old["train"]] if old else [*([file] for file in given.get("train", []))]
         parent.seen = _seen_before(parent, candidates, old.get("dev", []), cache_dir)
     if parent.seen is None:
-        tell(f"note: the dev documents of {parent.name} are not known, so none stays one")
+        tell(
+            f"note: the documents of {parent.name} are not known: what is not given again may be "
+            "forgotten, and its dev documents cannot be told from others"
+        )
     inherit = parent.inheritance(replay=replay)
     dataset = load_dataset(sources, reading, name=name, cache_dir=cache_dir, inherit=inherit)
     if problem and (missing := parent.missing(dataset)):
@@ -153,11 +156,27 @@ def tell_what_is_new(parent: Parent, dataset: Dataset) -> None:
     assert old is not None
     words = len(dataset.vocabulary) - len(parent.classifier.vocabulary)
     labels = dataset.label_names[len(parent.classifier.label_names) :]
-    before = f"{len(old.train):,} training documents again, " if len(old.train) else ""
-    left_out = f"; {old.left_out:,} not used, equal to dev documents" if old.left_out else ""
+    kept = [
+        (len(old.train), "training document"),
+        (len(old.dev), "dev document"),
+    ]
+    added = [
+        (len(old.new), "document"),
+        (len(old.relabelled), "changed label"),
+        (words, "token"),
+        (len(labels), "label"),
+    ]
     named = f" ({', '.join(labels[:9])}{', …' * (len(labels) > 9)})" if labels else ""
+    left_out = ""
+    if old.left_out:
+        left_out = f"; {old.left_out:,} equal to dev documents left out"
     tell(
-        f"note: from {parent.name}, a {parent.classifier.model_name}: {before}"
-        f"{len(old.dev):,} dev documents; new: {len(old.new):,} documents, {words:,} tokens, "
-        f"{len(labels):,} labels{named}{left_out}"
+        f"note: from {parent.name}, a {parent.classifier.model_name}: again "
+        f"{_listed(kept)}; new {_listed(added)}{named}{left_out}"
     )
+
+
+def _listed(counts: list[tuple[int, str]]) -> str:
+    """What there is, counted, in words."""
+    found = [f"{n:,} {what}{'s' * (n != 1)}" for n, what in counts if n]
+    return ", ".join(found) or "nothing"

@@ -276,7 +276,9 @@ def _split(
         UserError: There are too few.
     """
     new = np.arange(len(texts)) if old is None else old.new
-    before = (new[:0], new[:0]) if old is None else (old.train, old.dev)
+    before = new[:0], new[:0]
+    if old is not None:
+        before = np.union1d(old.train, old.relabelled), old.dev
     if dev_texts is not None:
         parts = {
             "train": (texts, np.union1d(before[0], new)),

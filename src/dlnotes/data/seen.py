@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -52,11 +52,13 @@ class Seen:
 
     Attributes:
         train: Texts that were learned from, each once.
+        train_labelled: The same with their labels, as often as they were there.
         dev: Texts of the dev documents, each once.
-        dev_labelled: The dev documents with their labels, as often as they were there.
+        dev_labelled: The same with their labels, as often as they were there.
     """
 
     train: _Keys
+    train_labelled: _Keys
     dev: _Keys
     dev_labelled: _Keys
 
@@ -68,20 +70,20 @@ class Seen:
             train: Those to learn from, in any number of parts.
             dev: The dev documents.
         """
-        nothing = np.empty(0, np.uint64)
-        return cls(
-            np.unique(np.concatenate([nothing, *(keys.texts for keys in train)])),
-            np.unique(np.concatenate([nothing, *(keys.texts for keys in dev)])),
-            np.sort(np.concatenate([nothing, *(keys.labelled for keys in dev)])),
-        )
+        arrays = []
+        for parts in (train, dev):
+            nothing = Keys(np.empty(0, np.uint64), np.empty(0, np.uint64))
+            texts, labelled = (np.concatenate(each) for each in zip(nothing, *parts, strict=True))
+            arrays += [np.unique(texts), np.sort(labelled)]
+        return cls(*arrays)
 
     def joined(self, earlier: Seen) -> Seen:
         """These documents and those of the trainings before."""
-        missing = _without(earlier.dev_labelled, self.dev_labelled)
         return Seen(
             np.union1d(self.train, earlier.train),
+            _most(self.train_labelled, earlier.train_labelled),
             np.union1d(self.dev, earlier.dev),
-            np.sort(np.concatenate([self.dev_labelled, missing])),
+            _most(self.dev_labelled, earlier.dev_labelled),
         )
 
     def save(self, path: Path) -> None:
@@ -112,7 +114,7 @@ class Seen:
 
 def _arrays(file: IO[bytes]) -> list[_Keys]:
     with np.load(file, allow_pickle=False) as held:
-        arrays = [held[name] for name in ("train", "dev", "dev_labelled")]
+        arrays = [held[field.name] for field in fields(Seen)]
     if any(array.dtype != np.uint64 or array.ndim != 1 for array in arrays):
         raise ValueError
     return arrays
@@ -121,6 +123,11 @@ def _arrays(file: IO[bytes]) -> list[_Keys]:
 def _without(keys: _Keys, taken: _Keys) -> _Keys:
     """The keys without those taken, each as often as it is taken."""
     return keys[~_as_often(keys, np.sort(taken))]
+
+
+def _most(one: _Keys, other: _Keys) -> _Keys:
+    """Each key as often as it is in one of the two, whichever has it more often; sorted."""
+    return np.sort(np.concatenate([one, _without(other, one)]))
 
 
 class Parts(NamedTuple):
@@ -132,8 +139,10 @@ class Parts(NamedTuple):
     """Dev documents before."""
     new: NDArray[np.int64]
     """Never seen."""
+    relabelled: NDArray[np.int64]
+    """Learned from before, with another label."""
     left_out: int
-    """Not used: texts of dev documents, where they stand once more or with another label."""
+    """Not used: dev documents that stand here once more, or with another label."""
     missing: int
     """Texts that were learned from before and are not among these."""
 
@@ -162,22 +171,25 @@ class Inheritance:
             dev: Others that are dev documents already.
         """
         everything = np.arange(len(texts))
+        nothing = everything[:0]
         if self.seen is None:
-            return Parts(everything[:0], everything[:0], everything, 0, 0)
+            return Parts(nothing, nothing, everything, nothing, 0, 0)
         keys, seen = keys_of(texts), self.seen
         allowed = seen.dev_labelled
         if dev is not None:
             allowed = _without(allowed, keys_of(dev).labelled)
         is_dev = _as_often(keys.labelled, allowed)
         of_dev = np.isin(keys.texts, seen.dev)
-        old = np.isin(keys.texts, seen.train) & ~of_dev
-        missing = len(np.setdiff1d(seen.train, keys.texts))
+        learned = np.isin(keys.texts, seen.train) & ~of_dev
+        again = np.isin(keys.labelled, seen.train_labelled)
+        old = learned & _as_often(keys.labelled, seen.train_labelled)
         return Parts(
             np.flatnonzero(old & self.replay),
             np.flatnonzero(is_dev),
-            np.flatnonzero(~old & ~of_dev),
+            np.flatnonzero(~learned & ~of_dev),
+            np.flatnonzero(learned & ~again),
             int((of_dev & ~is_dev).sum()),
-            missing,
+            len(np.setdiff1d(seen.train, keys.texts)),
         )
 
     def with_new(self, found: Iterable[Label]) -> list[Label]:
