@@ -50,6 +50,7 @@ class Row:
         settings: All settings of the training.
         data: SHA-256 of the training documents.
         test: The figures on the test documents.
+        parent: The run that it started from (--from).
     """
 
     name: str
@@ -66,10 +67,11 @@ class Row:
     settings: dict[str, Any] = field(default_factory=dict)
     data: str | None = None
     test: dict[str, Any] = field(default_factory=dict)
+    parent: str | None = None
 
 
 FIGURES = ("dev_accuracy", "test_accuracy", "macro_f1", "bleu", "epochs", "seconds", "date")
-FIELDS = ("name", "model", "corpus", *FIGURES)
+FIELDS = ("name", "model", "corpus", "parent", *FIGURES)
 _BEST_FIRST = ("dev_accuracy", "test_accuracy", "macro_f1", "bleu", "date")
 
 
@@ -86,8 +88,8 @@ def main(
 
     Args:
         folders: A folder to look into (default runs), or run folders to compare.
-        sort: name, model, corpus, dev_accuracy, test_accuracy, macro_f1, bleu, epochs, seconds or
-            date: figures and dates from the highest, all else from the lowest.
+        sort: name, model, corpus, parent, dev_accuracy, test_accuracy, macro_f1, bleu, epochs,
+            seconds or date: figures and dates from the highest, all else from the lowest.
         json: Also write what is listed to this file, with all settings.
     """
     sort = sort.replace("-", "_")
@@ -193,6 +195,9 @@ def look(run: Path, name: str) -> Row:
     row.model = _get(settings, "model", str)
     row.corpus = _get(settings, "corpus", str) or _languages(settings)
     row.data = _get(record, "data", "train", str)
+    if place := _get(record, "parent", "run", str):
+        beside = Path(place).parent == run.absolute().parent
+        row.parent = Path(place).name if beside else place
     if _get(record, "test", "detokenized", dict) is None and "pairs" not in record:
         row.dev_accuracy = _get(record, "dev", "accuracy", float)
         row.test_accuracy = _get(record, "test", "accuracy", float)
@@ -256,7 +261,7 @@ _TITLES = {
     "bleu": "BLEU",
 }
 # Left out where the terminal is too narrow, one after the other.
-_DISPENSABLE = ("seconds", "epochs", "date", "corpus", "macro_f1", "dev_accuracy")
+_DISPENSABLE = ("seconds", "epochs", "date", "parent", "corpus", "macro_f1", "dev_accuracy")
 
 
 def _list(rows: Sequence[Row]) -> None:
@@ -268,7 +273,7 @@ def _list(rows: Sequence[Row]) -> None:
     cells = {
         name: [_shown(name, getattr(row, name)) for row in finished]
         for name in FIELDS
-        if name != "bleu" or any(row.bleu is not None for row in rows)
+        if name not in ("bleu", "parent") or any(getattr(row, name) is not None for row in rows)
     }
     widths = {name: _least_width(name, column) for name, column in cells.items()}
     left_out = []
@@ -324,7 +329,7 @@ def _compare(rows: Sequence[Row]) -> None:
     table.add_column("", overflow="fold")
     for row in rows:
         table.add_column(printable(row.name), overflow="fold")
-    for name in FIGURES:
+    for name in ("parent", *FIGURES):
         if any(getattr(row, name) is not None for row in rows):
             shown = (_shown(name, getattr(row, name)) for row in rows)
             table.add_row(_TITLES.get(name, name), *shown)

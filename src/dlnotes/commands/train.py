@@ -106,6 +106,10 @@ def main(
         raise UserError("--from takes new documents with --train, not a --corpus")
     if start_from and boost:
         raise UserError("give either --from or --boost, not both")
+    if not replay and not train:
+        raise UserError(
+            "--no-replay learns from new documents alone: give --from RUN and --train FILE"
+        )
     if model not in (None, *MODELS):
         with config_file.named(config):
             raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")

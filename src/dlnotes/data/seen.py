@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +109,7 @@ class Seen:
                 return cls(*_arrays(file))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} cannot be read or is damaged") from error
 
 

@@ -92,6 +92,11 @@ def load_members(
         if not isinstance(classifier, TextClassifier):
             raise UserError(f"{run} is an ensemble itself; give the runs that it is made of")
         settings, data = read_record(run)
+        if settings.get("parent") and "dev" not in sources:
+            raise UserError(
+                f"{run} started from another run, whose dev documents it kept, so that they cannot "
+                "be cut again: give documents that no run has seen with --dev FILE"
+            )
         split = dev_split(settings, data)
         dataset = load_dataset(
             sources,
