@@ -180,5 +180,5 @@ def test_a_file_of_keys(first, tmp_path):
     whole = path.read_bytes()
     for damaged in (b"", b"junk", whole[:-9], whole.replace(b"<u8", b"<f8")):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="documents.npz cannot be read or is damaged"):
+        with pytest.raises(UserError, match=r"documents\.npz cannot be read or is damaged"):
             Seen.load(path)

@@ -106,7 +106,22 @@ def test_the_old_file_is_gone(script, first, news, tmp_path):
     assert line.endswith("give --train FILE")
     result = script("train", "--from", first, "--train", news, "--no-replay", "--out", out)
     assert result.code == 0, result.err
-    assert record(out)["documents"] == {"train": 45, "dev": 5}
+    assert record(out)["documents"] == {"train": 45, "dev": 5, "test": 40}
+
+
+def test_the_old_test_file_is_gone(script, first, files, tmp_path):
+    said = yaml.safe_load((first / "config.yaml").read_text())
+    said["test"] = [str(tmp_path / "gone.tsv")]
+    (first / "config.yaml").write_text(yaml.safe_dump(said))
+    result = script("train", "--from", first, "--epochs", 1, "--out", tmp_path / "next")
+    assert result.code == 0, result.err
+    assert "gone.tsv does not exist" in result.err
+    assert "so nothing is measured on it" in result.err
+    options = ["--test", files / "test.tsv", "--epochs", 1, "--out", tmp_path / "other"]
+    result = script("train", "--from", first, *options)
+    assert result.code == 0, result.err
+    assert "gone.tsv" not in result.err
+    assert "test" in record(tmp_path / "other")
 
 
 def test_without_replay_the_old_dev_documents_are_measured(script, first, news, tmp_path):
@@ -129,8 +144,7 @@ def test_resumed(script, first, news, tmp_path):
     # Without its parent it does not go on, and says why.
     shutil.rmtree(first)
     line = told(script("train", *options, "--resume"))
-    assert "--from" in line
-    assert str(first) in line
+    assert f"--from {first} is not a trained classifier" in line
 
 
 @pytest.mark.parametrize(
@@ -195,7 +209,7 @@ def test_a_run_of_a_corpus(script, news, tmp_path, monkeypatch):
     options = ["--train", news, "--out", tmp_path / "next"]
     result = script("train", "--from", tmp_path / "first", *options)
     assert result.code == 0, result.err
-    assert f"again {documents['train']} training documents, {documents['dev']} dev" in result.err
+    assert f"{documents['dev']} dev documents; new 50 documents" in result.err
     assert "test" in record(tmp_path / "next")
 
 

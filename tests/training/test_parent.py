@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small import SMALL
 
 from dlnotes import TextClassifier
 from dlnotes.data.dataset import load_dataset
@@ -22,6 +21,7 @@ from dlnotes.training.classifier import Ensemble, default_tokenizer
 from dlnotes.training.parent import Parent, grow_from
 from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
+from small import SMALL
 
 KINDS = {
     **{name: (name, {}) for name in MODELS},
@@ -147,7 +147,7 @@ def test_from_a_classifier_in_memory(parent, old_and_new):
     texts, labels = columns(old_and_new[0])
     first = TextClassifier.train(texts, labels, "textcnn", **SETTINGS)
     kept = {name: weight.clone() for name, weight in first.model.state_dict().items()}
-    then = TextClassifier.train(*columns(sum(old_and_new, [])), start_from=first)
+    then = TextClassifier.train(*columns([*old_and_new[0], *old_and_new[1]]), start_from=first)
     assert set(then.seen.dev) >= set(first.seen.dev)
     assert not set(then.seen.dev) & set(first.seen.train)
     assert then.record["settings"]["lr"] == 0.02
@@ -194,7 +194,7 @@ def test_contradictions(parent, old_and_new, model, settings, told):
 
 
 def test_the_same_again_is_no_contradiction(parent, old_and_new):
-    texts, labels = columns(sum(old_and_new, []))
+    texts, labels = columns([*old_and_new[0], *old_and_new[1]])
     TextClassifier.train(texts, labels, "textcnn", start_from=parent, tokenizer="basic_english", epochs=1, min_freq=1, model_settings={"maps": 4, "widths": [3, 4, 5]})  # fmt: skip
 
 
@@ -246,7 +246,7 @@ def test_a_hierarchical_output_takes_no_new_label(old_and_new, tmp_path):
 def test_vectors_are_for_new_words_alone(old_and_new, tmp_path):
     file = tmp_path / "vectors.txt"
     file.write_text("".join(f"{word} {' '.join(['0.5'] * 8)}\n" for word in ("court", "goal")))
-    texts, labels = columns(sum(old_and_new, []))
+    texts, labels = columns([*old_and_new[0], *old_and_new[1]])
     own = {**SETTINGS, "model_settings": SMALL["textcnn"] | {"channels": "non-static"}}
     first = TextClassifier.train(*columns(old_and_new[0]), "textcnn", **own)
     then = TextClassifier.train(texts, labels, start_from=first, vectors=file, lr=0.0, epochs=1)
@@ -274,7 +274,7 @@ def dataset_of(parent, pairs):
 
 
 def test_resumed_it_is_the_same_bit_for_bit(parent, old_and_new, tmp_path, monkeypatch):
-    pairs = sum(old_and_new, [])
+    pairs = [*old_and_new[0], *old_and_new[1]]
     options = {"start_from": parent, "lr": 0.01, "epochs": 3, "progress": False, "refit": True}
     dataset = dataset_of(parent, pairs)
     whole, record = train_classifier(dataset, out=tmp_path / "whole", **options)
@@ -298,7 +298,7 @@ def test_resumed_it_is_the_same_bit_for_bit(parent, old_and_new, tmp_path, monke
 
 
 def test_it_is_not_resumed_from_another_parent_or_none(parent, old_and_new, tmp_path):
-    pairs = sum(old_and_new, [])
+    pairs = [*old_and_new[0], *old_and_new[1]]
     options = {"epochs": 1, "progress": False, "out": tmp_path / "run"}
     train_classifier(dataset_of(parent, pairs), start_from=parent, **options)
     other = TextClassifier.load(parent)

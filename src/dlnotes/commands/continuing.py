@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def sources_of(run: Path) -> _Splits:
     """What a run was trained on, and the runs that it started from.
 
     Raises:
-        UserError: It does not say so, or a file is not there any more.
+        UserError: It does not say so.
     """
     if not (run / OPTIONS).exists():
         raise UserError(f"{run} has no {OPTIONS} that says where its documents are")
@@ -51,10 +50,20 @@ def sources_of(run: Path) -> _Splits:
     for split in _SPLITS:
         given = own.get(split, [])
         found[split] = _joined(found.get(split, []), given if isinstance(given, list) else [given])
-    for each in itertools.chain.from_iterable(found.values()):
-        if isinstance(each, Path):
-            check_readable(each)
     return found
+
+
+def _readable(parts: list[Any]) -> tuple[list[Any], str | None]:
+    """Those that can be read, and what is wrong with another."""
+    found, problem = [], None
+    for part in parts:
+        try:
+            if isinstance(part, Path):
+                check_readable(part)
+            found.append(part)
+        except UserError as error:
+            problem = str(error)
+    return found, problem
 
 
 def _joined(old: list[Any], new: list[Any]) -> list[Any]:
@@ -94,14 +103,19 @@ def continued(
         UserError: The old documents cannot be read, and are needed; or what `load_dataset` raises.
     """
     old: _Splits = {}
-    problem = None
+    problems: dict[str, str] = {}
     if parent.run is None:
-        problem = f"{parent.name} is no run folder, and does not say what it was trained on"
+        problems["train"] = f"{parent.name} is no run folder, and does not say its documents"
     else:
         try:
             old = sources_of(parent.run)
         except UserError as error:
-            problem = str(error)
+            problems["train"] = str(error)
+    for split, parts in old.items():
+        old[split], wrong = _readable(parts)
+        if wrong:
+            problems[split] = wrong
+    problem = problems.get("train") or problems.get("dev")
     if not given.get("train") and problem:
         raise UserError(f"{problem}: give --train FILE")
     splits = {
@@ -110,6 +124,8 @@ def continued(
         "test": [*given.get("test", [])] or old.get("test", []),
     }
     sources = {split: _as_source(parts, reading) for split, parts in splits.items() if parts}
+    if "test" in problems and not splits["test"]:
+        tell(f"note: {problems['test']}, so nothing is measured on it")
     if parent.seen is None and parent.run is not None:
         candidates = [old["train"]] if old else [*([file] for file in given.get("train", []))]
         parent.seen = _seen_before(parent, candidates, old.get("dev", []), cache_dir)

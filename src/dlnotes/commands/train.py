@@ -113,7 +113,12 @@ def main(
     if model not in (None, *MODELS):
         with config_file.named(config):
             raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
-    parent = Parent.of(start_from) if start_from else None
+    parent = None
+    if start_from:
+        try:
+            parent = Parent.of(start_from)
+        except UserError as error:
+            raise UserError(f"--from {error}") from error
     asked, model = model, parent.classifier.model_name if parent else model or "fasttext"
     own = {"train": train, "dev": dev, "test": test}
     sources: Mapping[str, Source] = {split: paths for split, paths in own.items() if paths}
