@@ -458,7 +458,9 @@ class TextClassifier(Classifier):
         """What a pickle holds: Python's own types and NumPy arrays, no module and no device."""
         weights = {name: w.cpu().numpy() for name, w in self.model.state_dict().items()}
         tokens = self.vocabulary.tokens.to_list()
-        return {**vars(self), "model": weights, "vocabulary": tokens, "device": str(self.device)}
+        seen = None if self.seen is None else vars(self.seen)
+        plain = {"model": weights, "vocabulary": tokens, "device": str(self.device), "seen": seen}
+        return {**vars(self), **plain}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Make the model again, on its device if that is here and on the CPU otherwise."""
@@ -468,7 +470,8 @@ class TextClassifier(Classifier):
         )
         made.model.load_state_dict({n: torch.tensor(w) for n, w in state["model"].items()})
         made.model.eval()
-        vars(self).update(state, model=made.model, vocabulary=vocabulary)
+        seen = Seen(**state["seen"]) if state.get("seen") else None
+        vars(self).update(state, model=made.model, vocabulary=vocabulary, seen=seen)
         try:
             self.to(choose_device(state["device"]))
         except UserError:

@@ -119,6 +119,7 @@ def train_classifier(
             dataset = dataset.whole()
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
+        classifier.seen = dataset.seen()
         record = {
             **run.record(classifier.model),
             "data": dict(dataset.fingerprints),
@@ -132,7 +133,7 @@ def train_classifier(
         if out:
             # Saved before the test split is opened: nothing wrong with it can lose the training.
             classifier.save(out / CLASSIFIER)
-            dataset.seen().save(out / DOCUMENTS)
+            classifier.seen.save(out / DOCUMENTS)
             if training.refit:
                 write_atomically(out / DEV_SCORES, partial(torch.save, dev_scores))
         run.write(record)
@@ -152,7 +153,6 @@ def train_classifier(
             board.hyper_parameters(all_settings, final, step)
         run.write(record)
     classifier.model.eval()
-    classifier.seen = dataset.seen()
     return classifier, record
 
 
