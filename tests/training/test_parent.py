@@ -317,3 +317,36 @@ def test_a_data_set_of_its_own_is_refused(parent, old_and_new):
     for dataset in (load_dataset({"train": old_and_new[1]}), reordered):
         with pytest.raises(UserError, match=r"inherit=Parent.of\(…\).inheritance\(\)"):
             train_classifier(dataset, start_from=parent)
+
+
+TREC = {
+    "fasttext": ({"embedding_dim": 50, "buckets": 100_000}, {"lr": 0.01, "epochs": 10}),
+    "textcnn": ({"embedding_dim": 50, "maps": 50}, {"lr": 2e-3, "epochs": 6}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", TREC)
+def test_trec_continued_with_a_class_that_is_new_beside_trec_at_once(shared_data, model):
+    """Half of trec without the questions for people, then all the rest, beside all at once."""
+    rows = [line.split("\t", 1) for line in (shared_data / "trec" / "train.tsv").read_text().splitlines()]  # fmt: skip
+    order = np.random.default_rng(0).permutation(len(rows))
+    half = [rows[i] for i in order[: len(rows) // 2] if rows[i][0] != "HUM"]
+    chosen = set(map(tuple, half))
+    rest = [row for row in rows if tuple(row) not in chosen]
+    people = [row for row in rest if row[0] == "HUM"]
+    model_settings, training = TREC[model]
+    settings = {**training, "schedule": "linear", "device": "cpu"}
+
+    def accuracy(classifier):
+        return classifier.evaluate(shared_data / "trec" / "test.tsv").accuracy
+
+    new = {"model": model, "model_settings": model_settings, **settings}
+    found = {"at once": accuracy(TextClassifier.train(*columns(rows), **new))}
+    first = TextClassifier.train(*columns(half), **new)
+    for name, documents in (("all the rest", rest), ("people alone", people)):
+        for replay in (True, False):
+            then = TextClassifier.train(*columns([*half, *documents]), start_from=first, replay=replay)  # fmt: skip
+            found[f"{name}{', the old ones not again' * (not replay)}"] = accuracy(then)
+    assert found["all the rest"] > found["at once"] - 0.025
+    assert found["people alone"] > found["people alone, the old ones not again"] + 0.03
