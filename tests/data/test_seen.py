@@ -72,6 +72,19 @@ def test_a_dev_text_is_not_learned_from_with_any_label(first):
         assert then.old.left_out == 1
 
 
+def test_a_text_that_was_in_both_splits_is_a_dev_document():
+    """It stood in the file several times; the copies that were learned from are learned no more."""
+    twice = [(label, f"text {i // 4}") for i, label in enumerate("abab" * 60)]
+    first = load_dataset({"train": twice}, split_seed=0)
+    both = {*texts_of(first.dev)} & {*texts_of(first.train)}
+    assert both
+    then = following(first, twice + NEW)
+    assert not both & {*texts_of(then.train)}
+    old = {text for _, text in twice}
+    assert [t for t in texts_of(then.dev) if t in old] == texts_of(first.dev)
+    assert then.old.left_out == sum(text in both for text in texts_of(first.train))
+
+
 def test_a_changed_label_of_a_training_text_is_learned_from(first):
     text, other = first.train.text(0), 1 - first.train.labels[0]
     then = following(first, [("ab"[other], text), *NEW])

@@ -1,4 +1,20 @@
-"""A finished training that another one starts from: what is taken over, and how it grows."""
+"""A finished training that another one starts from: what is taken over, and how it grows.
+
+Its documents are learned from again by default, for a network that is trained on new documents
+alone forgets the old ones (catastrophic interference, McCloskey & Cohen 1989,
+https://doi.org/10.1016/S0079-7421(08)60536-8; rehearsal, Robins 1995,
+https://doi.org/10.1080/09540099550039318). Accuracy on trec's test split, after a training on half
+of its training documents without the class HUM:
+
+| then trained on | FastText | TextCNN |
+|---|---|---|
+| the rest, with the old documents | 0.892 | 0.886 |
+| the rest | 0.878 | 0.840 |
+| HUM, with the old documents | 0.820 | 0.832 |
+| HUM | 0.772 | 0.130 |
+
+Trained on all of them at once: 0.900 and 0.852 (one seed; see the slow test of trec).
+"""
 
 from __future__ import annotations
 
