@@ -71,7 +71,7 @@ class OurTrainer:
 
     def accuracy(self) -> float:
         """Share of the dev documents classified correctly."""
-        return evaluate(self.model, self.dataset.dev).accuracy
+        return evaluate(self.model, self.dataset.dev).summary()["accuracy"]
 
 
 @dataclass(frozen=True)
@@ -360,7 +360,7 @@ def main(
                 **race(name, case, dataset, progress),
             }
             cells = [f"{row['accuracy'][side]:.3f}" for side in SIDES]
-            if reason := unequal(row["accuracy"], dataset.dev.labels, margin):
+            if reason := unequal(row["accuracy"], np.asarray(dataset.dev.labels), margin):
                 failed.append(f"{name}: {reason}")
                 for key in ("documents_per_second", "ratio", "pieces"):
                     del row[key]

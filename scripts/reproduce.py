@@ -16,7 +16,7 @@ import torch
 
 from dlnotes.cli import run
 from dlnotes.data import tokenization, vocabulary, word2vec
-from dlnotes.data.corpora import load
+from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.pairs import load_pairs
@@ -27,19 +27,27 @@ from dlnotes.data.word2vec import unlabelled
 from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_json
-from dlnotes.training.baseline import tfidf_logistic_regression, tfidf_svm
+from dlnotes.training.baseline import (
+    figures_by_threshold,
+    tfidf_logistic_regression,
+    tfidf_svm,
+)
+from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.decision import Deciding
 from dlnotes.training.ensemble import load_members, make_ensemble
+from dlnotes.training.evaluate import headline
 from dlnotes.training.fit import Interrupted
-from dlnotes.training.folder import CHECKPOINT, METRICS, REFIT
+from dlnotes.training.folder import CHECKPOINT, DEV_SCORES, METRICS, REFIT
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.record import provenance
+from dlnotes.training.scoring import scores
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
 
 RESULTS = Path(__file__).parents[1] / "results"
 NUMBERS = Path(__file__).parents[1] / "tests" / "training" / "fingerprints.json"
 BASELINES = {"tfidf": tfidf_logistic_regression, "svm": tfidf_svm}
-FIGURES = ("accuracy", "macro_f1", "bleu")
+FIGURES = ("accuracy", "micro_f1", "macro_f1", "mean_average_precision", "bleu")
 
 
 def main(
@@ -53,7 +61,9 @@ def main(
 
     An entry results/NAME.json says `corpus`, `model` (or a baseline, tfidf or svm), `seeds`,
     `reading` (how texts become documents), `settings` (how the model is trained) and, where not the
-    mean but one of the runs is to be measured, `choose`: "best on dev". An entry whose `model` is
+    mean but one of the runs is to be measured, `choose`: "best on dev". Where texts have several
+    labels, `thresholds` lists ways to choose thresholds on dev (see `choose_thresholds`): the one
+    trained classifier is measured with each. An entry whose `model` is
     ensemble has `members` instead of `reading`: how often each of other entries of the same corpus
     is trained for it, all with the dev split of the ensemble's seed and the first with the seed
     itself; `settings` are those of `make_ensemble`. An entry with `languages` is a translation,
@@ -101,28 +111,40 @@ def _record(entry: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]
         "seed": entry["seeds"][: len(runs)],
         "data": runs[0]["data"],
         "documents": runs[0].get("documents"),
-        "test": {
-            figure: _spread([r["test"][figure] for r in measured])
-            for figure in FIGURES
-            if figure in runs[0]["test"]
-        },
+        "test": _figures([r["test"] for r in measured]),
         "seconds": _spread([r["seconds"] for r in runs]),
         "documents_per_second": _spread([r["documents_per_second"] for r in runs]),
     }
+    if "test_by_threshold" in runs[0]:
+        record["test_by_threshold"] = {
+            how: _figures([r["test_by_threshold"][how] for r in measured])
+            for how in runs[0]["test_by_threshold"]
+        }
     if "dev" in runs[0]:
-        record["dev"] = {"accuracy": _spread([r["dev"]["accuracy"] for r in runs])}
+        first = _first_figure(runs[0])
+        record["dev"] = {first: _spread([r["dev"][first] for r in runs])}
         record["best_epoch"] = [r["best_epoch"] for r in runs]
     if "members" in runs[0]:
-        best = [
-            max(r["members"], key=lambda m: (m["dev"]["accuracy"], -m["dev"]["loss"])) for r in runs
-        ]
-        record["best_member"] = {"accuracy": _spread([m["test"]["accuracy"] for m in best])}
+        best = [max(r["members"], key=_on_dev) for r in runs]
+        record["best_member"] = {first: _spread([m["test"][first] for m in best])}
         record["members"] = [r["members"] for r in runs]
     return record
 
 
+def _figures(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures that a record has, of those that were measured; micro-F1 of several labels."""
+    wanted = [f for f in FIGURES if f in measured[0]]
+    if "accuracy" in wanted:  # of one label the two are the same
+        wanted.remove("micro_f1")
+    return {figure: _spread([m[figure] for m in measured]) for figure in wanted}
+
+
+def _first_figure(run: dict[str, Any]) -> str:
+    return next(iter(headline(run["dev"])))
+
+
 def _on_dev(run: dict[str, Any]) -> tuple[float, float]:
-    return run["dev"]["accuracy"], -run["dev"]["loss"]
+    return run["dev"][_first_figure(run)], -run["dev"]["loss"]
 
 
 class Places(NamedTuple):
@@ -140,9 +162,16 @@ class Places(NamedTuple):
 def _run(name: str, entry: dict[str, Any], seed: int, places: Places) -> dict[str, Any]:
     if entry["model"] in BASELINES:
         dataset = _dataset(entry, places, seed)
-        return BASELINES[entry["model"]](dataset) | {"data": dict(dataset.fingerprints)}
-    if places.runs is None:
+        settings = dict(entry.get("settings", {}))
+        if "thresholds" in entry:
+            settings["thresholds"] = entry["thresholds"]
+        record = BASELINES[entry["model"]](dataset, **settings)
+        return record | {"data": dict(dataset.fingerprints)}
+    if places.runs is None and "thresholds" not in entry:
         return _train(entry, places, seed, seed, None)
+    if places.runs is None:  # thresholds are chosen by scores that a run's folder has
+        with TemporaryDirectory() as temporary:
+            return _train(entry, places, seed, seed, Path(temporary) / "run")
     return _train(entry, places, seed, seed, _folder(places, name, entry, seed, seed))
 
 
@@ -160,7 +189,16 @@ def _ensemble(name: str, entry: dict[str, Any], seed: int, places: Places) -> di
                 folders.append(folder)
         cache = cache_folder() / "tokens"
         members = load_members(folders, places.sources(entry), cache_dir=cache)
-        _, record = make_ensemble(members, None, **entry["settings"])
+        thresholds = entry.get("thresholds", ["one"])
+        records = {
+            how: make_ensemble(
+                members, None, deciding=Deciding(threshold=how), **entry["settings"]
+            )[1]
+            for how in thresholds
+        }
+    record = records[thresholds[0]]
+    if "thresholds" in entry:
+        record["test_by_threshold"] = {how: r["test"] for how, r in records.items()}
     for row, run_name in zip(record["members"], called, strict=True):
         row["run"] = run_name
     record["best_epoch"] = [r["best_epoch"] for r in trained]
@@ -172,7 +210,8 @@ def _ensemble(name: str, entry: dict[str, Any], seed: int, places: Places) -> di
 
 def _dataset(entry: dict[str, Any], places: Places, split_seed: int) -> Dataset:
     cache = cache_folder() / "tokens"
-    reading = Reading(**entry["reading"], split_seed=split_seed)
+    given = {"label_separator": label_separator(entry["corpus"]), **entry["reading"]}
+    reading = Reading(**given, split_seed=split_seed)
     return load_dataset(places.sources(entry), reading, name=entry["corpus"], cache_dir=cache)
 
 
@@ -203,14 +242,21 @@ def _train(
     entry: dict[str, Any], places: Places, split_seed: int, seed: int, out: Path | None
 ) -> dict[str, Any]:
     """The record of a run, trained now unless `out` holds it."""
+    thresholds = entry.get("thresholds", ())
     if out and (out / METRICS).exists() and not (out / CHECKPOINT).exists():
         kept: dict[str, Any] = read_json(out / METRICS, "is not a finished run")
+        if thresholds:
+            dataset = _dataset(entry, places, split_seed)
+            classifier = TextClassifier.load(out)
+            assert isinstance(classifier, TextClassifier)
+            kept["test_by_threshold"] = _by_threshold(classifier, dataset, thresholds, out)
         return kept
     settings = dict(entry["settings"])
     if isinstance(settings.get("vectors"), dict):
         settings["vectors"] = str(_vectors(settings["vectors"], places))
-    _, record = train_classifier(
-        _dataset(entry, places, split_seed),
+    dataset = _dataset(entry, places, split_seed)
+    classifier, record = train_classifier(
+        dataset,
         entry["model"],
         out=out,
         seed=seed,
@@ -220,7 +266,26 @@ def _train(
     for name in (REFIT, CHECKPOINT):
         if out:
             (out / name).unlink(missing_ok=True)  # large, and only there to go on from
+    if thresholds:
+        record["test_by_threshold"] = _by_threshold(classifier, dataset, thresholds, out)
     return record
+
+
+def _by_threshold(
+    classifier: TextClassifier, dataset: Dataset, thresholds: list[str], out: Path | None
+) -> dict[str, dict[str, float]]:
+    """Test figures of a trained classifier with each way to choose thresholds on dev."""
+    # A classifier that was trained again on dev documents, too, tells nothing by their scores.
+    if out and (out / DEV_SCORES).exists():
+        dev_scores = torch.load(out / DEV_SCORES, weights_only=True)
+        test = dataset.whole().read_test()  # numbered by the vocabulary of both
+    else:
+        dev_scores, test = scores(classifier.model, dataset.dev), dataset.read_test()
+    test_scores = scores(classifier.model, test)
+    figures = figures_by_threshold(
+        dev_scores, dataset.dev.labels, test_scores, test.labels, thresholds
+    )
+    return {how: found for how, (_, found) in figures.items()}
 
 
 def _texts(settings: dict[str, Any], places: Places) -> list[Source]:

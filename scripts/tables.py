@@ -45,6 +45,7 @@ def main(
     measured = [entry for entry in entries if "record" in entry]
     tables = {
         "results": accuracies(measured),
+        "label-sets": label_sets(measured),
         "stories": stories(measured),
         "translations": translations(measured),
         "speed": speeds(results),
@@ -65,13 +66,48 @@ def main(
 
 def accuracies(entries: list[dict[str, Any]]) -> str:
     """A Markdown row for each record, corpus by corpus, the best first."""
-    done = [e for e in entries if "languages" not in e and not _task(e)]
+    done = [e for e in entries if "accuracy" in e["record"]["test"] and not _task(e)]
     done.sort(key=lambda e: (e["corpus"], -e["record"]["test"]["accuracy"]["mean"]))
     rows = [
         "| corpus | model | test accuracy | macro-F1 | seeds | published, same split |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join(rows + [_row(entry) for entry in done])
+
+
+def label_sets(entries: list[dict[str, Any]]) -> str:
+    """A row for each record of a corpus whose texts have several labels, the best first.
+
+    Micro- and macro-F1 with one threshold for all labels and with one for each.
+    """
+    done = [e for e in entries if "test_by_threshold" in e["record"]]
+    if not done:
+        return ""
+    done.sort(key=lambda e: (e["corpus"], -e["record"]["test"]["micro_f1"]["mean"]))
+    rows = [
+        "| corpus | model | one threshold: micro-F1 | macro-F1 | one for each label: micro-F1 "
+        "| macro-F1 | mAP | seeds | published, same split |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in done:
+        record = entry["record"]
+        by = record["test_by_threshold"]
+        cells = [
+            _percent(by[how][figure]) if how in by else "–"
+            for how in ("one", "label")
+            for figure in ("micro_f1", "macro_f1")
+        ]
+        cells.append(_percent(record["test"]["mean_average_precision"]))
+        published = entry.get("published")
+        before = f"micro-F1 {published['micro_f1']:.1f} ({_source(published)})" if published else ""
+        seeds = len(record["test"]["micro_f1"]["runs"])
+        shown = " | ".join([entry["corpus"], _model(entry), *cells, str(seeds), before])
+        rows.append(f"| {shown} |")
+    return "\n".join(rows)
+
+
+def _percent(figure: dict[str, Any]) -> str:
+    return f"{100 * figure['mean']:.1f} ± {100 * figure['std']:.1f}"
 
 
 def translations(entries: list[dict[str, Any]]) -> str:
@@ -165,10 +201,18 @@ def model_speeds(results: Path) -> str:
 def _row(entry: dict[str, Any]) -> str:
     record = entry["record"]
     figures = [record["test"][name] for name in ("accuracy", "macro_f1")]
-    shown = [f"{100 * f['mean']:.1f} ± {100 * f['std']:.1f}" for f in figures]
+    shown = [_percent(figure) for figure in figures]
     published = entry.get("published")
     before = f"{published['accuracy']:.1f} ({_source(published)})" if published else ""
-    model = MODELS.get(entry["model"], entry["model"])
+    return (
+        f"| {entry['corpus']} | {_model(entry)} "
+        f"| {shown[0]} | {shown[1]} | {len(figures[0]['runs'])} | {before} |"
+    )
+
+
+def _model(entry: dict[str, Any]) -> str:
+    """Name of an entry's model, with what distinguishes it from others."""
+    model: str = MODELS.get(entry["model"], entry["model"])
     tokens = entry.get("reading", {}).get("tokenizer")
     if tokens in ("cased", "characters"):
         model = f"{model}, {tokens}"
@@ -176,10 +220,9 @@ def _row(entry: dict[str, Any]) -> str:
         if isinstance(vectors, dict):
             vectors = f"word2vec of {', '.join(vectors['corpora'])}"
         model = f"{model}, {vectors}"
-    return (
-        f"| {entry['corpus']} | {model} "
-        f"| {shown[0]} | {shown[1]} | {len(figures[0]['runs'])} | {before} |"
-    )
+    if entry.get("settings", {}).get("class_weights") == "balanced":
+        model = f"{model}, balanced"
+    return model
 
 
 def _source(published: dict[str, Any]) -> str:

@@ -33,11 +33,13 @@ class Range:
         least: The smallest one.
         above: A lower bound that is not allowed itself.
         below: An upper bound that is not allowed itself.
+        most: The largest one.
     """
 
     least: float | None = None
     above: float | None = None
     below: float | None = None
+    most: float | None = None
 
     def allows(self, value: float) -> bool:
         """Whether `value` is within the bounds."""
@@ -45,10 +47,16 @@ class Range:
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
+            and (self.most is None or value <= self.most)
         )
 
     def __str__(self) -> str:
-        bounds = {"at least": self.least, "above": self.above, "below": self.below}
+        bounds = {
+            "at least": self.least,
+            "above": self.above,
+            "below": self.below,
+            "at most": self.most,
+        }
         return " and ".join(f"{word} {n:,}" for word, n in bounds.items() if n is not None)
 
 

@@ -28,11 +28,12 @@ except ModuleNotFoundError as error:
     ) from error
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from typing_extensions import Self
 
 from dlnotes.arguments import Seed, check, check_names, plain
-from dlnotes.data.columns import FOR_FILES, as_labels, as_texts, check_pairs
+from dlnotes.data.columns import FOR_FILES, as_labels, as_targets, as_texts, check_pairs
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 from dlnotes.training.classifier import TextClassifier
@@ -58,6 +59,11 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
     (n, 1) and a data frame of one column will do, too. There is no ``sample_weight``: see
     `class_weights`.
 
+    A text may have several labels, or none: `y` is then a matrix of 0 and 1, as
+    ``MultiLabelBinarizer`` gives it, and `predict` gives such a matrix, with the thresholds that
+    were chosen on the dev documents (see `threshold`). `score` is then the share of texts whose
+    labels are all correct.
+
     Args:
         model: A name in `dlnotes.models.MODELS`.
         model_settings: The model's hyper-parameters where they differ from its defaults. To search
@@ -70,7 +76,9 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
             ``tokenizer`` and ``max_tokens``).
 
     Attributes:
-        classes_: The labels, sorted, shape (classes,).
+        classes_: The labels, sorted, shape (classes,); of a matrix the numbers of its columns, or
+            their names.
+        multilabel_: Whether `y` was a matrix.
         classifier_: The trained `TextClassifier`: its `save` keeps it in a folder, its `record`
             says how the training went.
         n_features_in_: 1, the text.
@@ -103,7 +111,8 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
         Args:
             X: n texts.
-            y: n labels: strings, integers, whole floats or bools.
+            y: n labels: strings, integers, whole floats or bools. Or a matrix of shape (n, classes)
+                that holds 1 where a text has a label and 0 where not.
             unsupported: Nothing; refused by name.
 
         Raises:
@@ -117,9 +126,22 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
             raise UserError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        texts, labels = self._texts(X), as_labels(y, "y")
-        y = column_or_1d(y, warn=True) if hasattr(y, "__array__") else np.array(labels)
-        check_pairs(texts, labels, ("X", "y"))
+        texts, several = self._texts(X), _is_matrix(y)
+        if several:
+            labels: Any = y
+            found: Any = as_targets(y, "y")
+            classes = np.array(found.classes)
+            check_pairs(texts, found.sets, ("X", "y"))
+        elif not hasattr(y, "__array__") and any(isinstance(row, list | tuple | set) for row in y):
+            raise UserError(
+                "y must be a matrix of 0 and 1 where a text may have several labels, as "
+                "sklearn.preprocessing.MultiLabelBinarizer gives it, not lists of labels"
+            )
+        else:
+            labels = as_labels(y, "y")
+            y = column_or_1d(y, warn=True) if hasattr(y, "__array__") else np.array(labels)
+            classes = np.unique(y)
+            check_pairs(texts, labels, ("X", "y"))
         check({"verbose": bool}, {"verbose": plain("verbose", self.verbose)})
         settings = {name: getattr(self, name) for name in _DEFAULTS}
         settings["optimizer_settings"] = settings["optimizer_settings"] or {}
@@ -136,7 +158,7 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
             )
         except Interrupted as error:  # a search would take it for a failed fit, and go on
             raise KeyboardInterrupt from error
-        self.classes_ = np.unique(y)
+        self.classes_, self.multilabel_ = classes, several
         self.n_features_in_ = 1
         if (names := _column_names(X)) is not None:
             self.feature_names_in_ = names
@@ -145,19 +167,26 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Most probable label of each text.
+        """Most probable label of each text, or which labels it has.
+
+        Scores and searches compare labels, so that there is always one here: `precision` rejects
+        labels in ``classifier_.predict`` alone.
 
         Args:
             X: n texts.
 
         Returns:
-            n labels, with the data type of `classes_`.
+            n labels, with the data type of `classes_`; or a matrix (n, classes) of 0 and 1.
 
         Raises:
             UserError: Texts that cannot be used.
             sklearn.exceptions.NotFittedError: `fit` has not been called.
         """
-        best = self.predict_proba(X).argmax(1)
+        probabilities = self.predict_proba(X)
+        if self.multilabel_:
+            chosen = self.classifier_.decision.chosen(torch.from_numpy(probabilities))
+            return chosen.numpy().astype(np.int64)
+        best = probabilities.argmax(1)
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
@@ -206,11 +235,12 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = tags.input_tags.one_d_array = True
+        tags.classifier_tags.multi_label = True
         return tags
 
     def _more_tags(self) -> dict[str, Any]:
         """The same for scikit-learn before 1.6."""
-        return {"X_types": ["1darray", "2darray", "string"]}
+        return {"X_types": ["1darray", "2darray", "string"], "multilabel": True}
 
 
 def _column_names(X: Any) -> NDArray[np.object_] | None:
@@ -219,6 +249,15 @@ def _column_names(X: Any) -> NDArray[np.object_] | None:
     if names and all(isinstance(name, str) for name in names):
         return np.array(names, dtype=object)
     return None
+
+
+def _is_matrix(y: Any) -> bool:
+    """Whether `y` has several columns."""
+    try:
+        shape = getattr(y, "shape", None) or np.shape(y)
+    except ValueError:  # lists of different lengths
+        return False
+    return len(shape) == 2 and shape[1] > 1
 
 
 def _explicit(function: Any) -> inspect.Signature:

@@ -445,6 +445,20 @@ FORMATS: list[tuple[str, dict[str, bytes], dict[str, list[str]]]] = [
         },
         {"train": ['neg\tNo.  Not "good"', 'pos\tA "1", b'], "test": ["pos\tYes"]},
     ),
+    (
+        "goemotions",
+        {
+            "train.tsv": b'Nice\t0\tee1\n"He said ""no"". "\t2,0\tee2\n',
+            "dev.tsv": b"Why?\t1\tee3\n",
+            "test.tsv": "“So”\t1,2\tee4\n".encode(),
+            "labels.txt": b"joy\nanger\nneutral",
+        },
+        {
+            "train": ["joy\tNice", 'neutral|joy\tHe said "no".'],
+            "dev": ["anger\tWhy?"],
+            "test": ["anger|neutral\t“So”"],
+        },
+    ),
 ]
 
 
@@ -781,7 +795,17 @@ def test_a_hostile_archive_is_refused_and_writes_nothing(
 
 
 def test_every_download_names_a_checksum_and_addresses() -> None:
-    assert {"bbc", "ag_news", "imdb", "trec", "sst2", "mr", "20ng", "yelp_polarity"} <= set(CORPORA)
+    assert {
+        "bbc",
+        "ag_news",
+        "imdb",
+        "trec",
+        "sst2",
+        "mr",
+        "20ng",
+        "yelp_polarity",
+        "goemotions",
+    } <= set(CORPORA)
     files = {file for corpus in CORPORA.values() for file in corpus.files}
     assert len({file.name for file in files}) == len(files)
     for file in files:

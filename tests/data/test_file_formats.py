@@ -452,8 +452,18 @@ def test_labels_that_python_has_not_are_no_classes(tmp_path, missing):
 def test_labels_of_fasttext_end_at_any_white_space(tmp_path):
     path = put(tmp_path / "a.txt", "__label__pos\tgood movie\n  __label__neg  bad\n__label__x\n")
     assert documents(path) == [("pos", "good movie"), ("neg", " bad"), ("x", "")]
-    for line in ("__label__a  __label__b x", "__label__a\t__label__b", "__label__a x __label__b"):
-        with pytest.raises(UserError, match=r":1: the line has several labels; one is allowed"):
+    for line in (
+        "__label__a  __label__b x",
+        "__label__a\t__label__b\tx",
+        " __label__a __label__b x",
+    ):
+        assert documents(put(path, line)) == [(["a", "b"], "x")]
+    assert documents(put(path, "__label__a\n__label__a  __label__b")) == [
+        (["a"], ""),
+        (["a", "b"], ""),
+    ]
+    for line in ("__label__a x __label__b", "__label__a\tx\t__label__b", "x __label__a"):
+        with pytest.raises(UserError, match=r":1: the line has the mark __label__ within its text"):
             documents(put(path, line))
 
 
@@ -490,7 +500,7 @@ def test_numbers_and_null_in_json(tmp_path):
         documents(put(path, '{"label": "a", "text": "x\\ud83d y"}\n'))
     assert documents(put(path, '{"label": "a", "text": "\\ud83d\\ude00"}\n')) == [("a", "😀")]
     with pytest.raises(UserError, match=r":1: 'label' holds \['a'\]"):
-        documents(put(path, '{"label": ["a"], "text": "x"}\n'))
+        documents(put(path, '{"label": [["a"]], "text": "x"}\n'))
 
 
 def test_what_is_not_a_persons_in_a_folder(tmp_path):

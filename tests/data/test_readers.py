@@ -375,7 +375,12 @@ BROKEN = {
         r"a\.jsonl:1: 'text' holds {'x': '1'}; label and text must be strings",
     ),
     "not marked": ("a.txt", b"__label__a x\nhello\n", r"a\.txt:2: the line does not begin with"),
-    "two labels": ("a.txt", b"__label__a __label__b x\n", r"a\.txt:1: the line has several labels"),
+    "mark in the text": (
+        "a.txt",
+        b"__label__a\n__label__a x __label__b\n",
+        r"a\.txt:2: .*within its",
+    ),
+    "two marks in one": ("a.txt", b"__label__a__label__b x\n", r"a\.txt:1: .*without a space"),
     "not parquet": ("a.parquet", b"PAR1", r"not a readable Parquet file: .*(parquet|file)"),
     "cut gzip": (
         "a.tsv.gz",

@@ -1,6 +1,7 @@
 """Old documents are told from new ones by their content, and dev documents stay dev documents."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from dlnotes.data.dataset import load_dataset
@@ -181,6 +182,16 @@ def test_keys_are_the_same_in_every_version():
         0,
     ]
     assert keys.labelled[1] == keys.labelled[2] != keys.labelled[0]
+
+
+def test_the_order_of_several_labels_does_not_matter():
+    pairs = [(["a", "b"], "one"), (["b", "a"], "one"), (["a"], "one"), ([], "one"), (["b"], "one")]
+    frame = pl.DataFrame({"label": [labels for labels, _ in pairs], "text": [text for _, text in pairs]})  # fmt: skip
+    keys = keys_of(tokenize(frame)).labelled.tolist()
+    assert keys[0] == keys[1]
+    assert len({*keys}) == 4
+    # One label is the same document wherever there may be several.
+    assert keys[2] == keys_of(tokenize([("a", "one")])).labelled[0]
 
 
 def test_a_file_of_keys(first, tmp_path):

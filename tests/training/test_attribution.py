@@ -228,7 +228,7 @@ def words_of(text, **how):
         read.extend(texts)
         return torch.tensor([[float(t.count("a")), float(t.count("b"))] for t in texts])
 
-    return explain_words(score, text, ["A", "B"], **how), read
+    return explain_words(score, text, ["A", "B"], **how)[0], read
 
 
 def test_raw_words_are_taken_out_with_nothing_else():

@@ -55,6 +55,7 @@ def test_metrics_equal_scikit_learn(seed):
         "accuracy": ours.accuracy,
         "macro_f1": ours.macro_f1,
         "micro_f1": ours.micro_f1,
+        "ece": ours.ece,
     }
     names = ("precision", "recall", "f1", "documents")
     for i, (label, row) in enumerate(ours.per_class(list("abcdefg")).items()):

@@ -319,6 +319,36 @@ def test_a_data_set_of_its_own_is_refused(parent, old_and_new):
             train_classifier(dataset, start_from=parent)
 
 
+def several(pairs):
+    """Texts of two labels each, and of one."""
+    texts, labels = columns(pairs)
+    joined = [f"{one} {other}" for one, other in zip(texts[::2], texts[1::2], strict=True)]
+    sets = [sorted({one, other}) for one, other in zip(labels[::2], labels[1::2], strict=True)]
+    return joined + texts, sets + [[label] for label in labels]
+
+
+@pytest.mark.parametrize("model", ["textcnn", "seq2seq", "fasttext"])
+def test_several_labels_for_a_text(labelled, model, tmp_path):
+    old = [pair for pair in labelled(240, 0) if pair[0] != "law"]
+    new = labelled(240, 1)
+    settings = {"model_settings": SMALL[model], "epochs": 20, "lr": 0.02, "device": "cpu"}
+    first = TextClassifier.train(*several(old), model, out=tmp_path / "first", **settings)
+    texts, labels = several(old)
+    more, sets = several(new)
+    then = TextClassifier.train(texts + more, labels + sets, start_from=tmp_path / "first")
+    assert then.multi_label
+    assert then.labels == ["sport", "tech", "law"]
+    assert set(then.seen.dev) >= set(first.seen.dev)
+    assert not set(then.seen.dev) & set(first.seen.train)
+    assert then.predict(["court judge the", "goal team court judge"])[0] == ["law"]
+    # Before the first update the old labels have the scores that they had.
+    same = TextClassifier.train(texts + more, labels + sets, start_from=first, lr=0.0, epochs=1)
+    scores = [c.scores(lambda tokenizer: tokenized(texts, tokenizer), labelled=False)[0] for c in (first, same)]  # fmt: skip
+    torch.testing.assert_close(scores[1][:, :2], scores[0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match="label"):
+        TextClassifier.train(texts, labels, start_from=TextClassifier.train(*columns(old), model, **settings))  # fmt: skip
+
+
 TREC = {
     "fasttext": ({"embedding_dim": 50, "buckets": 100_000}, {"lr": 0.01, "epochs": 10}),
     "textcnn": ({"embedding_dim": 50, "maps": 50}, {"lr": 2e-3, "epochs": 6}),

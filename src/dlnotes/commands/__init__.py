@@ -13,6 +13,7 @@ from typing import Any
 COMMANDS = {
     "train": "Train a text classifier: a corpus or your own files in, a run folder out.",
     "evaluate": "Measure a trained classifier on labelled documents.",
+    "calibrate": "Choose how a trained classifier decides: temperature, thresholds, rejection.",
     "predict": "Classify raw text with a trained classifier.",
     "runs": "List trained runs, or compare the settings and figures of some.",
     "ensemble": "Join trained runs into an ensemble, weighted on the dev split.",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.table import Table
+from tyro.conf import arg
 
 from dlnotes.arguments import Range, checked
 from dlnotes.data.corpora import load
@@ -13,7 +14,9 @@ from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.display import console
 from dlnotes.errors import UserError
+from dlnotes.training.decision import Deciding
 from dlnotes.training.ensemble import load_members, make_ensemble, read_record
+from dlnotes.training.evaluate import headline
 
 
 @checked
@@ -28,6 +31,7 @@ def main(
     dev: tuple[Path, ...] = (),
     test: tuple[Path, ...] = (),
     data_dir: Path | None = None,
+    deciding: Annotated[Deciding, arg(name="")] = Deciding(),
 ) -> None:
     """Average trained classifiers; choose them and their weights on dev, then measure on test once.
 
@@ -40,13 +44,14 @@ def main(
         runs: Folders that dlnotes train wrote.
         out: Run folder of the ensemble.
         average: probabilities, or logits (the geometric mean of the probabilities).
-        weights: greedy (add, again and again, the run with which dev accuracy is highest), equal,
-            or boosting.
+        weights: greedy (add, again and again, the run with which dev accuracy is highest, or
+            micro-F1 where a text may have several labels), equal, or boosting.
         rounds: How many runs the greedy choice adds.
         train: The training documents, when the runs were trained on your own files.
         dev: Dev documents that no run was trained on; default: the runs' common dev split.
         test: Test documents; default: the corpus' own.
         data_dir: Folder of corpora, as for dlnotes train.
+        deciding: How the ensemble is to decide.
     """
     if not runs:
         raise UserError("give one or more runs")
@@ -64,11 +69,17 @@ def main(
             ) from error
     sources |= {split: paths for split, paths in (("dev", dev), ("test", test)) if paths}
     members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")
-    _, record = make_ensemble(members, out, average=average, weights=weights, rounds=rounds)
+    _, record = make_ensemble(
+        members, out, average=average, weights=weights, rounds=rounds, deciding=deciding
+    )
     splits = [split for split in ("dev", "test") if split in record]
-    table = Table("run", "weight", *(f"{split} accuracy" for split in splits))
+    named = headline(record["dev"])
+    table = Table("run", "weight", *(f"{split} {n}" for split in splits for n in named.values()))
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        return [f"{row[split][figure]:.4f}" for split in splits for figure in named]
+
     for row in record["members"]:
-        shown = [f"{row[split]['accuracy']:.4f}" for split in splits]
-        table.add_row(row["run"], f"{row['weight']:.3f}", *shown)
-    table.add_row("ensemble", "1", *(f"{record[split]['accuracy']:.4f}" for split in splits))
+        table.add_row(row["run"], f"{row['weight']:.3f}", *cells(row))
+    table.add_row("ensemble", "1", *cells(record))
     console().print(table)

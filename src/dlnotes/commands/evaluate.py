@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from tyro.conf import arg
 
 from dlnotes.commands.runs import given_fields, look, remembered, tell_layout
@@ -17,17 +21,38 @@ from dlnotes.data.readers import read
 from dlnotes.data.tables import check_writable, table_format, write_table
 from dlnotes.display import console, printable
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, check_output, option_of, write_json
+from dlnotes.files import (
+    check_different,
+    check_output,
+    option_of,
+    write_atomically,
+    write_json,
+)
+from dlnotes.training.calibration import decides_as_trained
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
 from dlnotes.training.folder import METRICS, check_not_of_a_run
+from dlnotes.training.multi_label import CUTS, MultiLabelMetrics
+from dlnotes.training.reliability import reliability_figure
 
 _FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
+_OPTIONAL = ("ece", "coverage", "answered_accuracy")  # of newer records, or with --precision
+_OF_SEVERAL = {  # where a document may have several labels
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "samples_f1": "samples-F1",
+    "micro_precision": "precision",
+    "micro_recall": "recall",
+    "subset_accuracy": "subset accuracy",
+    "hamming_loss": "Hamming loss",
+    "mean_average_precision": "mAP",
+}
 _OF_A_CLASS = ("documents", "precision", "recall", "f1")
 _PAIRS = 15  # most confused pairs that are shown
 _CLASSES = 50  # the most frequent classes, which are shown
 _LONGEST = 60  # characters of a label that are shown
+_PICTURES = (".png", ".svg", ".pdf")
 _MATRIX = 1000  # classes of which a file has the confusion matrix; of more it has pairs
 
 
@@ -38,31 +63,49 @@ def main(
     layout: Annotated[Layout, arg(name="")] = Layout(),
     errors: Path | None = None,
     json: Path | None = None,
+    reliability: Path | None = None,
     device: str = "auto",
 ) -> None:
     """Print accuracy and macro-F1, a table by class, and what is taken for what.
+
+    Where a text may have several labels: micro-, macro- and samples-F1, figures of the order of the
+    labels, and a table by label.
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
         test: Labelled documents, one or more files in any format that dlnotes train reads. Without
             them the figures of the run's own test documents are shown, as its record has them.
         layout: Where texts and labels are. Default: as in training.
-        errors: Also write the misclassified documents to this CSV file, the most confident first.
+        errors: Also write the misclassified documents to this CSV file, the most confident first;
+            of several labels those whose set of labels is wrong, the least probable set first.
         json: Also write all figures to this file.
+        reliability: Also draw a reliability diagram: how often predictions of each probability are
+            correct (.png, .svg or .pdf).
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     if json:
         check_output(json)
+    if reliability:
+        check_output(reliability)
+        if reliability.suffix.lower() not in _PICTURES:
+            raise UserError(f"--reliability: {reliability} must end in {', '.join(_PICTURES)}")
     for file in test or [None]:
-        check_different(test=file, errors=errors, json=json)
-    check_not_of_a_run(errors=errors, json=json)
+        check_different(test=file, errors=errors, json=json, reliability=reliability)
+    check_not_of_a_run(errors=errors, json=json, reliability=reliability)
     where = choose_device(device)
     if not test:
-        for name, given in {**given_fields(layout), "errors": errors}.items():
+        of_documents = {"errors": errors, "reliability": reliability}
+        for name, given in {**given_fields(layout), **of_documents}.items():
             if given:
                 option = option_of(name)
                 raise UserError(f"{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
+        if not decides_as_trained(run):
+            print(
+                f"note: {run} decides differently since dlnotes calibrate; these test figures are "
+                "from before it: measure again with --test FILE",
+                file=sys.stderr,
+            )
         if json:
             write_json(json, figures)
         _print_figures(figures)
@@ -82,7 +125,9 @@ def main(
         cache_dir=cache_folder() / "tokens",
     )
     figures = measured.summary() | {"classes": measured.per_class(names)}
-    if len(names) <= _MATRIX:
+    if isinstance(measured, MultiLabelMetrics):
+        figures["documents"] = len(measured.correct)
+    elif len(names) <= _MATRIX:
         figures["confusion"] = measured.confusion.tolist()
     else:
         figures["confusions"] = [
@@ -94,8 +139,14 @@ def main(
         write_table(errors, [_wrong(classifier, measured, test, layout)])
     if json:
         write_json(json, figures)
+    if reliability:
+        title, kind = printable(str(run), _LONGEST), reliability.suffix[1:].lower()
+        what = "true" if classifier.multi_label else "correct"
+        figure = reliability_figure(measured.reliability, title=title, what=what)
+        write_atomically(reliability, partial(figure.savefig, format=kind))
     _print_figures(figures)
-    _print_confusion(measured, names)
+    if isinstance(measured, Metrics):
+        _print_confusion(measured, names)
 
 
 def _recorded(run: Path) -> dict[str, Any]:
@@ -105,7 +156,8 @@ def _recorded(run: Path) -> dict[str, Any]:
         UserError: There are none.
     """
     row = look(run, str(run))
-    if row.test_accuracy is None:
+    several = row.test_micro_f1 is not None
+    if row.test_accuracy is None and not several:
         reason = row.problem or (
             "it is of a translator: dlnotes translate score measures those"
             if row.bleu is not None
@@ -114,13 +166,15 @@ def _recorded(run: Path) -> dict[str, Any]:
         raise UserError(f"{run}: {reason}; give --test FILE")
     classes = row.test.get("classes")
     rows = list(classes.values()) if isinstance(classes, dict) else [None]
-    wanted = [(row.test, _FIGURES), *((each, _OF_A_CLASS) for each in rows)]
+    first = (*_OF_SEVERAL, "loss") if several else _FIGURES
+    wanted = [(row.test, first), *((each, _OF_A_CLASS) for each in rows)]
     for figures, names in wanted:
-        for name in names:
+        optional = [name for name in _OPTIONAL if isinstance(figures, dict) and name in figures]
+        for name in (*names, *optional):
             found = figures.get(name, "") if isinstance(figures, dict) else ""
             if not isinstance(found, int | float) and (name != "loss" or found is not None):
                 raise UserError(f"{run}: {METRICS} is damaged: no {name}; give --test FILE")
-    return row.test
+    return row.test | ({"documents": row.documents or 0} if several else {})
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
@@ -128,20 +182,42 @@ def _print_figures(figures: dict[str, Any]) -> None:
     from rich.table import Table
 
     classes: dict[str, Any] = figures.get("classes", {})
+    several = "accuracy" not in figures
+    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
+    names = {**(_OF_SEVERAL if several else names)}
     documents = sum(row["documents"] for row in classes.values())
+    documents = figures["documents"] if several else documents
     loss = figures["loss"]  # JSON has null in the place of an infinity
     console().print(
-        f"{documents:,} documents  accuracy {figures['accuracy']:.4f}  "
-        f"macro-F1 {figures['macro_f1']:.4f}  micro-F1 {figures['micro_f1']:.4f}  "
-        f"loss {'infinite' if loss is None else f'{loss:.4f}'}"
+        f"{documents:,} documents  "
+        + "".join(f"{name} {figures[figure]:.4f}  " for figure, name in names.items())
+        + f"loss {'infinite' if loss is None else f'{loss:.4f}'}"
+        + (f"  ECE {figures['ece']:.4f}" if "ece" in figures else "")
     )
+    if ranked := [k for k in CUTS if several and f"ndcg_at_{k}" in figures]:
+        order = Table()
+        for name in ("of the k best labels", "precision", "recall", "nDCG"):
+            order.add_column(name, justify="right")
+        for k in ranked:
+            each = (figures.get(f"{name}_at_{k}", 0.0) for name in ("precision", "recall", "ndcg"))
+            order.add_row(f"k = {k}", *(f"{value:.4f}" for value in each))
+        console().print(order)
+    if "coverage" in figures:
+        console().print(
+            f"{figures['coverage']:.1%} of the documents get a label, "
+            f"{figures['answered_accuracy']:.4f} of them the right one; the others are too unsure "
+            "(all figures but these two are of the most probable labels of all documents)"
+        )
     table = Table()
-    table.add_column("class", overflow="fold")
-    for name in ("documents", "precision", "recall", "F1"):
+    table.add_column("label" if several else "class", overflow="fold")
+    for name in ("documents", "precision", "recall", "F1", *(["average precision"] * several)):
         table.add_column(name, justify="right")
     rows = sorted(classes.items(), key=lambda item: (-item[1]["documents"], item[0]))
     for label, row in rows[:_CLASSES]:
-        shown = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+        shown = [f"{row[name]:.4f}" for name in ("precision", "recall", "f1")]
+        if several:
+            found = row.get("average_precision")
+            shown.append("–" if found is None else f"{found:.4f}")
         table.add_row(printable(label, _LONGEST), f"{row['documents']:,}", *shown)
     console().print(table)
     if len(rows) > _CLASSES:
@@ -177,27 +253,59 @@ def _print_confusion(measured: Metrics, names: list[str]) -> None:
 
 
 def _wrong(
-    classifier: Classifier, measured: Metrics, test: tuple[Path, ...], layout: Layout
+    classifier: Classifier,
+    measured: Metrics | MultiLabelMetrics,
+    test: tuple[Path, ...],
+    layout: Layout,
 ) -> pl.DataFrame:
     """The misclassified documents, the most confident first; read again, for they were not kept."""
-    names = pl.Series(classifier.label_names)
+    answers = _answers_of_several if isinstance(measured, MultiLabelMetrics) else _answers_of_one
 
     def parts() -> Iterator[pl.DataFrame]:
         start = 0
         for file in test:
             for frame in read(file, layout):
-                stop = start + frame.height
+                part = slice(start, start + frame.height)
+                given, missed = answers(measured, part, classifier.label_names, layout)
                 found = frame.select(
                     TEXT,
-                    LABEL,
-                    names.gather(measured.predictions[start:stop]).alias("predicted"),
-                    pl.Series("probability", measured.confidence[start:stop]),
+                    _as_cell(frame[LABEL], layout),
+                    *given,
                     *([pl.lit(str(file)).alias("file")] if len(test) > 1 else []),
                     "line",
                 )
-                # Not by name: this file may write 1.0 for the label 1.
-                missed = measured.predictions[start:stop] != measured.labels[start:stop]
                 yield found.filter(pl.Series(missed))
-                start = stop
+                start = part.stop
 
-    return pl.concat(parts()).sort("probability", descending=True, maintain_order=True)
+    by = "loss" if isinstance(measured, MultiLabelMetrics) else "probability"
+    return pl.concat(parts()).sort(by, descending=True, maintain_order=True)
+
+
+def _as_cell(labels: pl.Series, layout: Layout) -> pl.Series:
+    """Labels as CSV has them, several of them with what stands between them in the file."""
+    if not isinstance(labels.dtype, pl.List):
+        return labels
+    return labels.list.join(layout.between_labels or "|")
+
+
+def _answers_of_one(
+    measured: Any, part: slice, label_names: list[str], _: Layout
+) -> tuple[list[pl.Series], NDArray[np.bool_]]:
+    """Columns for documents of one label each, and which of these are wrong."""
+    predictions = measured.predictions[part]
+    columns = [
+        pl.Series(label_names).gather(predictions).alias("predicted"),
+        pl.Series("probability", measured.confidence[part]),
+    ]
+    # Not by name: this file may write 1.0 for the label 1.
+    return columns, predictions != measured.labels[part]
+
+
+def _answers_of_several(
+    measured: Any, part: slice, label_names: list[str], layout: Layout
+) -> tuple[list[pl.Series], NDArray[np.bool_]]:
+    """The same for documents of several labels."""
+    predicted = [[label_names[k] for k in np.flatnonzero(row)] for row in measured.given[part]]
+    lists = pl.Series("predicted", predicted, dtype=pl.List(pl.String))
+    columns = [_as_cell(lists, layout), pl.Series("loss", measured.losses[part])]
+    return columns, ~measured.correct[part]

@@ -16,7 +16,7 @@ from tyro.conf import arg
 from dlnotes.arguments import Count, checked
 from dlnotes.cli import lines_at_once
 from dlnotes.commands.runs import given_fields, remembered, tell_layout
-from dlnotes.data.layout import TextLayout
+from dlnotes.data.layout import Layout, TextLayout
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.streams import half_pair
 from dlnotes.data.tables import check_writable, table_format, write_table
@@ -53,9 +53,16 @@ def main(
 ) -> None:
     """Print a JSON object per text: label, probability and the top k labels.
 
+    The label is null (an empty cell in CSV) where its probability is below the one that the
+    classifier was told to ask for (dlnotes train --precision, dlnotes calibrate --precision).
+
+    A classifier of any number of labels says labels, a list that may be empty, their probabilities
+    in the same order, the most probable first, and top, which does not depend on thresholds.
+
     Without texts and --file, lines of standard input are answered as they come. With --out a file
     is written instead: all columns of --file, then label and probability (predicted_label and
-    predicted_probability where the file has columns of these names).
+    predicted_probability where the file has columns of these names), or labels and probabilities:
+    lists, in CSV separated as the labels of the training documents were, or else by |.
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
@@ -65,10 +72,12 @@ def main(
         layout: Where the texts are in --file. Default: as in training, or the column text.
         out: Write .jsonl or .csv, each also .gz, or .parquet.
         top_k: How many labels to give. Default 3, in --out 1. More than one are the column top
-            there, in CSV label_2, probability_2 and so on.
+            there, in CSV label_2, probability_2 and so on (where a text may have several labels
+            from label_1 on, beside those given).
         explain: Also write an HTML page with the words coloured by the model's attention (han,
             seq2seq, transformer, dmn, entnet), or by what leaving each of them out takes from the
-            log-odds of the label (the other models, and ensembles).
+            log-odds of the label (the other models, and ensembles). Where a text may have several
+            labels: for each that it is given.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     if file == Path("-"):
@@ -107,10 +116,13 @@ def main(
             shown = _with_progress(blocks, file)
             blocks = stack.enter_context(closing(shown))
         if out:
-            write_table(out, _answered(blocks, classifier, top_k or 1, out, file))
+            kind = _sets if classifier.multi_label else _labels
+            answer = kind(classifier, top_k, table_format(out) == "csv", run)
+            write_table(out, _answered(blocks, answer, out, file))
         else:
+            show = _print_sets if classifier.multi_label else _print
             for block in blocks:
-                _print(classifier, block.texts, top_k or 3)
+                show(classifier, block.texts, top_k or 3)
     if explain:
         write_text(explain, page(explained, title=f"What {run} looked at"))
 
@@ -203,47 +215,135 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
 # --- where answers go ---------------------------------------------------------------------------
 
 
-def _print(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
-    """A line per text, all of them out of the door before the next block is read."""
+def _encoder() -> Callable[[Any], str]:
+    """Writes JSON for standard output, without what terminals obey."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     quoted = json.JSONEncoder(ensure_ascii=not unicode).encode
 
-    def encode(text: str) -> str:  # JSON allows control characters above 127, terminals obey them
-        return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted(text))
+    def encode(value: Any) -> str:  # JSON allows control characters above 127
+        return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted(value))
 
+    return encode
+
+
+def _print(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
+    """A line per text, all of them out of the door before the next block is read."""
+    encode = _encoder()
     labels = list(map(encode, classifier.label_names))
-    probabilities, classes = (found.tolist() for found in classifier.best(texts, top_k))
+    found, best_classes = classifier.best(texts, top_k)
+    rejected = classifier.decision.rejected(found[:, 0]).tolist()
+    rows = zip(texts, best_classes.tolist(), found.tolist(), rejected, strict=True)
     lines = []
     # Put together by hand: three times as fast as a dictionary per text and an encoder for it.
-    for text, best, values in zip(texts, classes, probabilities, strict=True):
+    for text, best, values, no_label in rows:
         top = [
             f'"label": {labels[c]}, "probability": {p}' for c, p in zip(best, values, strict=True)
         ]
         listed = "}, {".join(top)
-        lines.append(f'{{{top[0]}, "top": [{{{listed}}}], "text": {encode(text)}}}\n')
+        first = f'"label": null, "probability": {values[0]}' if no_label else top[0]
+        lines.append(f'{{{first}, "top": [{{{listed}}}], "text": {encode(text)}}}\n')
     sys.stdout.write("".join(lines))
     sys.stdout.flush()
 
 
-def _answered(
-    blocks: Iterable[Records], classifier: Classifier, top_k: int, out: Path, file: Path | None
-) -> Iterator[pl.DataFrame | pl.Series]:
-    """Blocks with the answers beside the columns that they have."""
-    kind = table_format(out)
+def _print_sets(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
+    """The same where a text may have several labels."""
+    encode = _encoder()
+    told = classifier.classify(texts, top_k=top_k)
+    lines = [f"{encode({**t, 'text': text})}\n" for t, text in zip(told, texts, strict=True)]
+    sys.stdout.write("".join(lines))
+    sys.stdout.flush()
+
+
+_Answer = Callable[[pl.Series], pl.DataFrame]
+"""From texts to the columns that are added to a file."""
+
+
+def _labels(classifier: Classifier, top_k: int | None, flat: bool, _: Path) -> _Answer:
+    """Columns for one label per text.
+
+    Args:
+        classifier: What answers.
+        top_k: How many labels are told; None for one.
+        flat: Whether the file has no lists.
+    """
     labels = pl.Series("label", classifier.label_names)
-    names: dict[str, str] = {}
-    shape: pl.Schema | None = None
-    done = 0
-    for block in blocks:
-        probabilities, classes = classifier.best(block.texts, top_k)
+
+    def answer(texts: pl.Series) -> pl.DataFrame:
+        probabilities, classes = classifier.best(texts, top_k or 1)
         columns = {}
         for k in range(classes.shape[1]):
             end = f"_{k + 1}" * (k > 0)
             columns[f"label{end}"] = labels.gather(classes[:, k].numpy())
             columns[f"probability{end}"] = pl.Series(probabilities[:, k].numpy())
         answers = pl.DataFrame(columns)
-        if classes.shape[1] > 1 and kind != "csv":
+        if classes.shape[1] > 1 and not flat:
             answers = _nested(answers, classes.shape[1])
+        rejected = pl.Series(classifier.decision.rejected(probabilities[:, 0]).numpy())
+        if rejected.any():
+            no_label = pl.when(~rejected).then(pl.col("label")).otherwise(None)
+            answers = answers.with_columns(no_label.alias("label"))
+        return answers
+
+    return answer
+
+
+def _sets(classifier: Classifier, top_k: int | None, flat: bool, run: Path) -> _Answer:
+    """Columns where a text may have several labels.
+
+    Args:
+        classifier: What answers.
+        top_k: How many of the most probable labels are told beside; None for none.
+        flat: Whether the file has no lists.
+        run: Says what stood between the labels in training.
+
+    Raises:
+        UserError: The file has no lists, and a label contains what is to stand between two.
+    """
+    between = Layout(**remembered(run, Layout)).between_labels or "|"
+    names = classifier.label_names
+    if flat and (unclear := next((name for name in names if between in name), None)):
+        raise UserError(
+            f"--out: the label {unclear!r} contains {between!r}, which stands between two labels "
+            "in CSV: write .jsonl or .parquet"
+        )
+
+    def answer(texts: pl.Series) -> pl.DataFrame:
+        found = classifier.answers(texts, top_k or 1)
+        labels = [[names[k] for k in a.labels] for a in found]
+        columns = {
+            "labels": pl.Series(labels, dtype=pl.List(pl.String)),
+            "probabilities": pl.Series([a.probabilities for a in found], dtype=pl.List(pl.Float32)),
+        }
+        if flat:
+            texts_of = columns["probabilities"].cast(pl.List(pl.String))
+            columns = {
+                "labels": columns["labels"].list.join(between),
+                "probabilities": texts_of.list.join(between),
+            }
+        for k in range(min(top_k or 0, len(names))):
+            columns[f"label_{k + 1}"] = pl.Series([names[a.top[k]] for a in found], dtype=pl.String)
+            columns[f"probability_{k + 1}"] = pl.Series(
+                [a.top_probabilities[k] for a in found], dtype=pl.Float32
+            )
+        answers = pl.DataFrame(columns)
+        if top_k and not flat:
+            answers = answers.select("labels", "probabilities", _top(range(1, k + 2)))
+        return answers
+
+    return answer
+
+
+def _answered(
+    blocks: Iterable[Records], answer: _Answer, out: Path, file: Path | None
+) -> Iterator[pl.DataFrame | pl.Series]:
+    """Blocks with the answers beside the columns that they have."""
+    kind = table_format(out)
+    names: dict[str, str] = {}
+    shape: pl.Schema | None = None
+    done = 0
+    for block in blocks:
+        answers = answer(block.texts)
         objects = OBJECT in block.columns.columns
         taken = _keys(block.columns[OBJECT]) if objects else _among(block.columns.columns)
         if not names:
@@ -266,14 +366,19 @@ def _answered(
 
 def _nested(answers: pl.DataFrame, k: int) -> pl.DataFrame:
     """Label and probability of the best class, and a list of the best k."""
-    ends = ["", *(f"_{i + 1}" for i in range(1, k))]
+    renamed = answers.rename({"label": "label_1", "probability": "probability_1"})
+    return answers.select("label", "probability", renamed.select(_top(range(1, k + 1)))["top"])
+
+
+def _top(places: Iterable[int]) -> pl.Expr:
+    """A list of the labels at these places and their probabilities."""
     each = [
         pl.struct(
-            pl.col(f"label{e}").alias("label"), pl.col(f"probability{e}").alias("probability")
+            pl.col(f"label_{k}").alias("label"), pl.col(f"probability_{k}").alias("probability")
         )
-        for e in ends
+        for k in places
     ]
-    return answers.select("label", "probability", pl.concat_list(each).alias("top"))
+    return pl.concat_list(each).alias("top")
 
 
 def _free_names(

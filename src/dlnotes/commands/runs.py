@@ -41,6 +41,8 @@ class Row:
         corpus: Name of the corpus or of the training file; languages of a translator.
         dev_accuracy: Share of dev documents classified correctly.
         test_accuracy: The same of test documents.
+        dev_micro_f1: Micro-F1 on the dev documents, where a document may have several labels.
+        test_micro_f1: The same on the test documents.
         macro_f1: Macro-F1 on the test documents.
         bleu: BLEU of a translator on its test split, of detokenized text.
         epochs: Passes over the training documents that were made.
@@ -51,6 +53,7 @@ class Row:
         data: SHA-256 of the training documents.
         test: The figures on the test documents.
         parent: The run that it started from (--from).
+        documents: How many test documents there are.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Row:
     corpus: str | None = None
     dev_accuracy: float | None = None
     test_accuracy: float | None = None
+    dev_micro_f1: float | None = None
+    test_micro_f1: float | None = None
     macro_f1: float | None = None
     bleu: float | None = None
     epochs: int | None = None
@@ -67,12 +72,22 @@ class Row:
     settings: dict[str, Any] = field(default_factory=dict)
     data: str | None = None
     test: dict[str, Any] = field(default_factory=dict)
+    documents: int | None = None
     parent: str | None = None
 
 
-FIGURES = ("dev_accuracy", "test_accuracy", "macro_f1", "bleu", "epochs", "seconds", "date")
+_SCORES = (
+    "dev_accuracy",
+    "test_accuracy",
+    "dev_micro_f1",
+    "test_micro_f1",
+    "macro_f1",
+)
+FIGURES = (*_SCORES, "bleu", "epochs", "seconds", "date")
 FIELDS = ("name", "model", "corpus", "parent", *FIGURES)
-_BEST_FIRST = ("dev_accuracy", "test_accuracy", "macro_f1", "bleu", "date")
+_BEST_FIRST = (*_SCORES, "bleu", "date")
+_OF_SOME = ("dev_micro_f1", "test_micro_f1", "bleu", "parent")
+"""What most runs have not: shown where one has."""
 
 
 def main(
@@ -88,8 +103,9 @@ def main(
 
     Args:
         folders: A folder to look into (default runs), or run folders to compare.
-        sort: name, model, corpus, parent, dev_accuracy, test_accuracy, macro_f1, bleu, epochs,
-            seconds or date: figures and dates from the highest, all else from the lowest.
+        sort: name, model, corpus, parent, dev_accuracy, test_accuracy, dev_micro_f1, test_micro_f1,
+            macro_f1, bleu, epochs, seconds or date: figures and dates from the highest, all else
+            from the lowest.
         json: Also write what is listed to this file, with all settings.
     """
     sort = sort.replace("-", "_")
@@ -143,7 +159,7 @@ def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
 
 def tell_layout(trained: dict[str, Any], layout: TextLayout) -> None:
     """Say that a file is read as the training read its own; wrong columns show by themselves."""
-    shown = given_fields(layout).keys() | {"text_column", "label_column"}
+    shown = given_fields(layout).keys() | {"text_column", "label_column", "label_separator"}
     used = {name: value for name, value in trained.items() if name not in shown}
     if used:
         options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in used.items())
@@ -201,8 +217,13 @@ def look(run: Path, name: str) -> Row:
     if _get(record, "test", "detokenized", dict) is None and "pairs" not in record:
         row.dev_accuracy = _get(record, "dev", "accuracy", float)
         row.test_accuracy = _get(record, "test", "accuracy", float)
+        if _get(record, "dev", "accuracy", float) is None:  # of one label it is the accuracy
+            row.dev_micro_f1 = _get(record, "dev", "micro_f1", float)
+        if row.test_accuracy is None:
+            row.test_micro_f1 = _get(record, "test", "micro_f1", float)
         row.macro_f1 = _get(record, "test", "macro_f1", float)
     row.test = _get(record, "test", dict) or {}
+    row.documents = _get(record, "documents", "test", int)
     row.bleu = _get(record, "test", "detokenized", "bleu", float)
     history = _get(record, "history", list)
     row.epochs = None if history is None else len(history)
@@ -247,7 +268,7 @@ def _sort(rows: list[Row], by: str) -> None:
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return "–"
-    if name in ("dev_accuracy", "test_accuracy", "macro_f1"):
+    if name in _SCORES:
         return f"{value:.4f}"
     if name in ("bleu", "seconds"):
         return f"{value:,.1f}"
@@ -257,11 +278,22 @@ def _shown(name: str, value: Any) -> str:
 _TITLES = {
     "dev_accuracy": "dev accuracy",
     "test_accuracy": "test accuracy",
+    "dev_micro_f1": "dev micro-F1",
+    "test_micro_f1": "test micro-F1",
     "macro_f1": "macro-F1",
     "bleu": "BLEU",
 }
 # Left out where the terminal is too narrow, one after the other.
-_DISPENSABLE = ("seconds", "epochs", "date", "parent", "corpus", "macro_f1", "dev_accuracy")
+_DISPENSABLE = (
+    "seconds",
+    "epochs",
+    "date",
+    "parent",
+    "corpus",
+    "macro_f1",
+    "dev_micro_f1",
+    "dev_accuracy",
+)
 
 
 def _list(rows: Sequence[Row]) -> None:
@@ -273,7 +305,7 @@ def _list(rows: Sequence[Row]) -> None:
     cells = {
         name: [_shown(name, getattr(row, name)) for row in finished]
         for name in FIELDS
-        if name not in ("bleu", "parent") or any(getattr(row, name) is not None for row in rows)
+        if name not in _OF_SOME or any(getattr(row, name) is not None for row in rows)
     }
     widths = {name: _least_width(name, column) for name, column in cells.items()}
     left_out = []

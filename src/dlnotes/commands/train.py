@@ -15,7 +15,7 @@ from dlnotes.arguments import Natural, checked
 from dlnotes.cli import expanded, other_command, resume_hint
 from dlnotes.commands import config as config_file
 from dlnotes.commands.continuing import continued, tell_what_is_new
-from dlnotes.data.corpora import load
+from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
@@ -25,7 +25,9 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
+from dlnotes.training.calibration import told
 from dlnotes.training.classifier import reading_for
+from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.parent import Parent
 from dlnotes.training.pretrained import WORD2VEC
@@ -58,10 +60,11 @@ def main(
 ) -> None:
     """Train a text classifier and measure it on the test split, once, at the end.
 
-    Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng and
-    yelp_polarity are downloaded), or your own files with --train and --test: CSV, TSV, JSONL,
-    fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet, or a folder
-    with a sub-folder per class.
+    Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng,
+    yelp_polarity and goemotions are downloaded), or your own files with --train and --test: CSV,
+    TSV, JSONL, fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet,
+    or a folder with a sub-folder per class. Texts may have several labels: lists of them in JSONL
+    and Parquet, several marks in fastText's format; see --label-separator and --label-column.
 
     With --from RUN the training starts from a finished run: --train has new documents, with words
     and labels that may be new, or is left out for more epochs on the same ones.
@@ -129,6 +132,8 @@ def main(
     else:
         name = corpus or "bbc"
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
+        separator = reading.label_separator or label_separator(name)
+        reading = replace(reading, label_separator=separator)
     out = out or Path("runs") / f"{model}-{name}{'-next' * bool(parent)}"
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
@@ -204,10 +209,10 @@ def main(
     for split in ("dev", "test"):
         if split in record:
             figures = record[split]
-            print(
-                f"{split:4}  accuracy {figures['accuracy']:.4f}  macro-F1 {figures['macro_f1']:.4f}"
-                f"  ({record['documents'][split]:,} documents)"
-            )
+            shown = "  ".join(f"{n} {figures[key]:.4f}" for key, n in headline(figures).items())
+            print(f"{split:4}  {shown}  ({record['documents'][split]:,} documents)")
+    if "decision" in record:
+        print(f"decision on dev: {told(record['decision'])}")
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:

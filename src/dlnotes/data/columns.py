@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from dlnotes.arguments import fields_of
 from dlnotes.data.dataset import Dataset, Label, load_dataset
@@ -52,36 +53,136 @@ def as_labels(values: Any, name: str = "labels") -> list[Label]:
         UserError: One label where several are expected, several columns, an item that is no label,
             or labels of several types (names the position, from 0, and the value).
     """
+    items = _items(values, name, "labels")
+    return _checked_labels([(f"{name}[{i}]", item) for i, item in enumerate(items)])
+
+
+class Targets(NamedTuple):
+    """The labels of texts of which each may have several.
+
+    Attributes:
+        sets: The labels of each text.
+        classes: The different ones; of a matrix the names or numbers of its columns, in its order.
+    """
+
+    sets: list[list[Label]]
+    classes: list[Label]
+
+
+def as_targets(values: Any, name: str = "labels") -> list[Label] | Targets:
+    """Labels, one for each text or any number for each.
+
+    Args:
+        values: What `as_labels` takes; or n lists, tuples or sets of labels; or a matrix or a data
+            frame (NumPy, SciPy, pandas, polars, torch) of shape (n, c) that holds 1 where a text
+            has a label and 0 where not. Rows of equally many 0 and 1 are such a matrix, too. Lists
+            of one label each are one label for each text.
+        name: What the caller calls them, for messages.
+
+    Raises:
+        UserError: What `as_labels` raises; of labels in lists it names both positions.
+    """
+    if (matrix := _matrix(values, name)) is not None:
+        return matrix
+    items = _items(values, name, "labels")
+    # A column of lists gives arrays.
+    items = [item.tolist() if isinstance(item, np.ndarray) else item for item in items]
+    if not any(isinstance(item, _SEVERAL) for item in items):
+        return as_labels(items, name)
+    if (rows := _rows_of_bits(items)) is not None:
+        return _of_matrix(rows, list(range(rows.shape[1])))
+    # Sets have no order, and their labels are sorted where these are known to be of one type.
+    lists = [list(item) if isinstance(item, _SEVERAL) else [item] for item in items]
+    places = [
+        (f"{name}[{i}][{k}]" if isinstance(items[i], list | tuple) else f"{name}[{i}]", each)
+        for i, labels in enumerate(lists)
+        for k, each in enumerate(labels)
+    ]
+    labels = iter(_checked_labels(places))
+    sets = [sorted({next(labels) for _ in each}) for each in lists]
+    return Targets(sets, sorted({label for each in sets for label in each}))
+
+
+_SEVERAL = (list, tuple, Set)
+
+
+def _matrix(values: Any, name: str) -> Targets | None:
+    """Labels from a matrix of several columns; None for anything else."""
+    if hasattr(values, "tocsr"):  # SciPy's sparse ones
+        sparse = values.tocsr()
+        if not np.isin(sparse.data, (0, 1)).all():
+            raise UserError(f"{name} is a matrix that holds other numbers than 0 and 1")
+        sparse.eliminate_zeros()
+        rows = np.split(sparse.indices, sparse.indptr[1:-1])
+        return Targets([sorted(row.tolist()) for row in rows], list(range(sparse.shape[1])))
+    if not hasattr(values, "__array__"):
+        return None
+    array = np.asarray(values)
+    if array.ndim != 2 or array.shape[1] < 2:
+        return None
+    names = [str(column) for column in getattr(values, "columns", ())]
+    bits = (array == 0) | (array == 1)
+    if not np.all(bits):
+        raise UserError(
+            f"{name} must be one column of labels, or several that hold 0 and 1, not of shape "
+            f"{array.shape} with {_shown(array[~bits].tolist()[0])} in it"
+            f"{names and '; choose of ' + ', '.join(names)}"
+        )
+    return _of_matrix(array == 1, names or list(range(array.shape[1])))
+
+
+def _rows_of_bits(items: list[Any]) -> NDArray[np.bool_] | None:
+    """Rows of a matrix of 0 and 1 as lists; labels do not come in equal numbers, all 0 or 1."""
+    first = items[0]
+    if not isinstance(first, list | tuple) or len(first) < 2:
+        return None
+    for row in items:
+        if not isinstance(row, list | tuple) or len(row) != len(first):
+            return None
+        if not all(isinstance(each, int | float | np.generic) and each in (0, 1) for each in row):
+            return None
+    has: NDArray[np.bool_] = np.array(items) == 1
+    return has
+
+
+def _of_matrix(has: NDArray[np.bool_], classes: Sequence[Label]) -> Targets:
+    return Targets(
+        [[classes[k] for k in np.flatnonzero(row).tolist()] for row in has], list(classes)
+    )
+
+
+def _checked_labels(given: Sequence[tuple[str, Any]]) -> list[Label]:
+    """Labels, each given with its place for messages."""
     labels: list[Label] = []
-    for i, given in enumerate(_items(values, name, "labels")):
-        label = _label(given)
-        if isinstance(given, str):
-            _check_encodes(given, f"{name}[{i}]")
-            if len(given) > LONGEST_LABEL:
+    for place, value in given:
+        label = _label(value)
+        if isinstance(value, str):
+            _check_encodes(value, place)
+            if len(value) > LONGEST_LABEL:
                 raise UserError(
-                    f"{name}[{i}] has {len(given):,} characters; a label may have {LONGEST_LABEL:,}"
+                    f"{place} has {len(value):,} characters; a label may have {LONGEST_LABEL:,}"
                 )
         if label is None:
             raise UserError(
-                f"{name}[{i}] is {_shown(given)}: every label must be a string that is not blank, "
+                f"{place} is {_shown(value)}: every label must be a string that is not blank, "
                 "a whole number, True or False"
-                f"{' (not a continuous one)' if isinstance(given, float) else ''}"
+                f"{' (not a continuous one)' if isinstance(value, float) else ''}"
             )
         if labels and type(label) is not type(labels[0]):
             raise UserError(
-                f"{name}[{i}] is {label!r}, but {name}[0] is {labels[0]!r}: all labels must be of "
+                f"{place} is {label!r}, but {given[0][0]} is {labels[0]!r}: all labels must be of "
                 "one type"
             )
         labels.append(label)
     return labels
 
 
-def check_pairs(texts: list[str], labels: list[Label], names: tuple[str, str]) -> None:
+def check_pairs(texts: list[str], labels: Sequence[object], names: tuple[str, str]) -> None:
     """Require texts, and a label for each.
 
     Args:
         texts: What `as_texts` gave.
-        labels: What `as_labels` gave.
+        labels: What `as_labels` gave, or the sets of `as_targets`.
         names: What the caller calls the two, for messages.
 
     Raises:
@@ -108,21 +209,22 @@ def load_columns(
 
     Args:
         texts: What to learn from, see `as_texts`.
-        labels: Their labels, see `as_labels`.
+        labels: Their labels, see `as_targets`.
         reading: How to read the texts.
         dev: Texts and labels of the dev documents; None to cut a part off.
         inherit: See `load_dataset`.
 
     Returns:
         The data set; its classes are in the order of their labels, numbers by size and strings
-        alphabetically.
+        alphabetically, or of a matrix's columns.
 
     Raises:
-        UserError: What `as_texts`, `as_labels` and `load_dataset` raise; labels that are not as
-            many as the texts; a dev label that does not occur in `labels`.
+        UserError: What `as_texts`, `as_targets` and `load_dataset` raise; labels that are not as
+            many as the texts; a dev label that does not occur in `labels`, or several for a text
+            where `labels` has one for each.
     """
-    given = as_labels(labels)
-    classes = sorted(set(given))
+    given = as_targets(labels)
+    classes = given.classes if isinstance(given, Targets) else sorted(set(given))
     # 1 and 1.0 are one label; both have the name of the one that training knows.
     before = [] if inherit is None else inherit.labels
     name_of = {label: str(label) for label in [*before, *classes]}
@@ -130,20 +232,31 @@ def load_columns(
     if dev is not None:
         if not isinstance(dev, tuple | list) or len(dev) != 2:
             raise UserError(f"dev must be a pair (texts, labels), not {_shown(dev)}")
-        dev_texts, dev_labels = as_texts(dev[0], "dev texts"), as_labels(dev[1], "dev labels")
+        dev_texts, dev_labels = as_texts(dev[0], "dev texts"), as_targets(dev[1], "dev labels")
+        several = isinstance(given, Targets) or reading.multi_label
+        if isinstance(dev_labels, Targets) and not several:
+            raise UserError("dev labels has several for a text, but labels has one for each")
         sources["dev"] = _frame(dev_texts, dev_labels, name_of, "dev ")
     return load_dataset(sources, reading, labels=classes, inherit=inherit)
 
 
 def _frame(
-    texts: list[str], labels: list[Label], name_of: Mapping[Label, str], split: str = ""
+    texts: list[str],
+    labels: list[Label] | Targets,
+    name_of: Mapping[Label, str],
+    split: str = "",
 ) -> pl.DataFrame:
-    check_pairs(texts, labels, (f"{split}texts", f"{split}labels"))
-    for i, label in enumerate(labels):
-        if label not in name_of:
-            raise UserError(f"{split}labels[{i}] is {label!r}, which does not occur in labels")
-    names = [name_of[label] for label in labels]
-    return pl.DataFrame({LABEL: names, TEXT: texts}, {LABEL: pl.String, TEXT: pl.String})
+    several = isinstance(labels, Targets)
+    sets = labels.sets if isinstance(labels, Targets) else [[label] for label in labels]
+    check_pairs(texts, sets, (f"{split}texts", f"{split}labels"))
+    for i, each in enumerate(sets):
+        for label in each:
+            if label not in name_of:
+                raise UserError(f"{split}labels[{i}] is {label!r}, which does not occur in labels")
+    names = [[name_of[label] for label in each] for each in sets]
+    kind = pl.List(pl.String) if several else pl.String
+    column = names if several else [name for (name,) in names]
+    return pl.DataFrame({LABEL: column, TEXT: texts}, {LABEL: kind, TEXT: pl.String})
 
 
 def _items(values: Any, name: str, what: str) -> list[Any]:

@@ -6,7 +6,8 @@ r"""Corpora by name: embedded, from a local folder, or downloaded.
     FOLDER/imdb/train.tsv[.gz]   FOLDER/imdb/test.tsv[.gz]
     optional: FOLDER/imdb/dev.tsv[.gz]   FOLDER/imdb/unsup.txt[.gz]
 
-in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting; and in
+in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting, and between
+the labels of a text that has several what `label_separator` says; and in
 ``unsup.txt`` a text per line without a label, for word vectors to be learned from. Any name
 that is found there works, and NAME-VARIANT is the corpus NAME with ``train_VARIANT.tsv[.gz]`` in
 place of its training file; ``babi-1`` to ``babi-20`` may also stand there as the files of their
@@ -51,7 +52,7 @@ from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import remove, remove_abandoned, sha256_of
 
-__all__ = ["CORPORA", "Corpus", "CorpusSplit", "File", "load"]
+__all__ = ["CORPORA", "Corpus", "CorpusSplit", "File", "label_separator", "load"]
 
 CorpusSplit = Path | pl.DataFrame
 """A file in the project's own format, or a frame with the string columns label and text."""
@@ -93,11 +94,13 @@ class Corpus:
         counts: published number of examples of each split, checked after the conversion (None:
             nobody published it); the one split ``all`` for a corpus that has no official split.
         files: what to download; nothing for an embedded corpus.
+        label_separator: what stands between two labels of a text; None where each has one.
     """
 
     examples: Callable[[Sequence[Path]], Iterator[Example]]
     counts: Mapping[str, int | None]
     files: tuple[File, ...] = ()
+    label_separator: str | None = None
 
 
 @checked
@@ -145,6 +148,12 @@ def load(
     if "all" in corpus.counts:
         return _cut(_read(folder / "all.tsv"), seed)
     return {split: _place(folder, split) for split in corpus.counts}
+
+
+def label_separator(name: str) -> str | None:
+    """What stands between two labels in the files of a corpus; None where a text has one label."""
+    known = CORPORA.get(name) or CORPORA.get(name.rpartition("-")[0])
+    return known.label_separator if known else None
 
 
 def _place(folder: Path, split: str) -> Path:
@@ -489,6 +498,19 @@ def _mr(paths: Sequence[Path]) -> Iterator[Example]:
                     yield "all", match[1], line
 
 
+def _goemotions(paths: Sequence[Path]) -> Iterator[Example]:
+    """Demszky et al. 2020, https://aclanthology.org/2020.acl-main.372: comment, numbers of labels.
+
+    CC BY 4.0. The authors' filtered split; a comment has one or more of 28 labels.
+    """
+    *splits, names = paths
+    label_names = names.read_text("utf-8").split()
+    for split, path in zip(("train", "dev", "test"), splits, strict=True):
+        with path.open(encoding="utf-8", newline="") as file:
+            for text, numbers, _ in csv.reader(file, delimiter="\t"):
+                yield split, "|".join(label_names[int(i)] for i in numbers.split(",")), text
+
+
 def _babi(paths: Sequence[Path], task: int) -> Iterator[Example]:
     """Weston et al. 2015, https://arxiv.org/abs/1502.05698: see `dlnotes.data.babi`.
 
@@ -522,6 +544,7 @@ _EXAMPLES: dict[str, Callable[[Sequence[Path]], Iterator[Example]]] = {
     "mr": _mr,
     "20ng": _newsgroups,
     "yelp_polarity": _yelp_polarity,
+    "goemotions": _goemotions,
     **{name: partial(_babi, task=task) for name, task in BABI.items()},
 }
 
@@ -534,7 +557,12 @@ def _catalogue() -> dict[str, Corpus]:
         for name, file in content["files"].items()
     }
     return {
-        name: Corpus(_EXAMPLES[name], corpus["counts"], tuple(files[f] for f in corpus["files"]))
+        name: Corpus(
+            _EXAMPLES[name],
+            corpus["counts"],
+            tuple(files[f] for f in corpus["files"]),
+            corpus.get("label_separator"),
+        )
         for name, corpus in content["corpora"].items()
     }
 

@@ -16,13 +16,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.arguments import Seed, check_names, checked
-from dlnotes.data.documents import Documents, spelling
+from dlnotes.data.documents import Documents, single_labels, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.seen import Inheritance, Keys, Parts, Seen, keys_of
 from dlnotes.data.seen import Label as Label
-from dlnotes.data.splits import stratified_split
+from dlnotes.data.splits import iterative_split, stratified_split
 from dlnotes.data.streams import inner_suffix
 from dlnotes.data.tokenization import MARKS
 from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
@@ -68,6 +69,11 @@ class Dataset:
     def tokenizer(self) -> str:
         """Name of the tokenization."""
         return self.reading.tokenizer or "basic_english"
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a document may have several labels, or none."""
+        return isinstance(self.train.labels, LabelSets)
 
     @property
     def max_tokens(self) -> int | None:
@@ -131,7 +137,13 @@ class Dataset:
             raise UserError("the data set has no test split; give one with --test FILE")
         texts = self._read_test_texts()
         self.fingerprints["test"] = texts.fingerprint
-        documents = Documents(texts, self.vocabulary, self.label_names, max_tokens=self.max_tokens)
+        documents = Documents(
+            texts,
+            self.vocabulary,
+            self.label_names,
+            max_tokens=self.max_tokens,
+            multi_label=self.multi_label,
+        )
         _tell_cut(self.reading, documents)
         return documents
 
@@ -181,22 +193,25 @@ def load_dataset(
     tokenizer, split_seed = reading.tokenizer or "basic_english", reading.split_seed or 0
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.found_out())
 
-    def read(source: Source) -> TokenizedTexts:
-        return tokenize(source, tokenizer, reading, cache_dir=cache_dir)
+    def read(source: Source, multi_label: bool) -> TokenizedTexts:
+        return tokenize(source, tokenizer, reading, cache_dir=cache_dir, multi_label=multi_label)
 
     test = sources.get("test")
     for file in files_of(test):
         check_readable(file)  # now, rather than when training is over
-    texts = read(sources["train"])
+    texts = _with_labels(read(sources["train"], reading.multi_label is True), reading.multi_label)
     if len(texts.label_names) < 2 and inherit is None:
+        found = "".join(f"only one class, {name!r}" for name in texts.label_names)
         raise UserError(
-            f"{texts.name}: only one class, {texts.label_names[0]!r}; "
+            f"{texts.name}: {found or 'no text has a label'}; "
             "a classifier needs at least two (is the right column the label?)"
         )
+    multi_label = isinstance(texts.labels, LabelSets)
     if reading.header in (None, "auto"):
         _warn_of_header(texts)
     _warn_of_classes(texts)
     _warn_of_spellings(texts)
+    _warn_of_separators(texts, reading)
     labels = list(labels or texts.label_names)
     if inherit is not None:
         labels = inherit.with_new(labels)
@@ -206,7 +221,7 @@ def load_dataset(
     fingerprints = {"train": texts.fingerprint}
     dev_texts = None
     if "dev" in sources:
-        dev_texts = read(sources["dev"])
+        dev_texts = read(sources["dev"], multi_label)
         fingerprints["dev"] = dev_texts.fingerprint
     old = None if inherit is None else inherit.parts(texts, dev_texts)
     parts = _split(texts, dev_texts, reading, old)
@@ -236,7 +251,14 @@ def load_dataset(
             stacklevel=3,
         )
     train, dev, *old_dev = (
-        Documents(part, built, label_names, indices=indices, max_tokens=reading.most_tokens)
+        Documents(
+            part,
+            built,
+            label_names,
+            indices=indices,
+            max_tokens=reading.most_tokens,
+            multi_label=multi_label,
+        )
         for part, indices in parts.values()
     )
     for more in old_dev:
@@ -259,7 +281,7 @@ def load_dataset(
         },
         fingerprints=fingerprints,
         _test=test,
-        _tokenize=read,
+        _tokenize=partial(read, multi_label=multi_label),
         _whole_vocabulary=partial(vocabulary_of, *parts.values()),
         _parts=parts,
         inherited=inherit,
@@ -288,9 +310,12 @@ def _split(
             parts["old dev"] = texts, before[1]
         _check_new(texts, parts["train"][1], old)
         return parts
-    fractions = (1 - reading.dev_fraction, reading.dev_fraction)
+    fractions, seed = (1 - reading.dev_fraction, reading.dev_fraction), reading.split_seed or 0
     try:
-        train, dev = stratified_split(texts.labels[new], fractions, reading.split_seed or 0)
+        if isinstance(texts.labels, LabelSets):
+            train, dev = iterative_split(texts.labels.take(new), fractions, seed)
+        else:
+            train, dev = stratified_split(texts.labels[new], fractions, seed)
     except ValueError as error:
         raise UserError(
             f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
@@ -314,6 +339,16 @@ def _check_new(texts: TokenizedTexts, train: NDArray[np.int64], old: Parts | Non
         )
 
 
+def _with_labels(texts: TokenizedTexts, multi_label: bool | None) -> TokenizedTexts:
+    """The same with one label for each text, or with any number, if that is asked for."""
+    labels = texts.labels
+    if multi_label and not isinstance(labels, LabelSets):
+        return replace(texts, labels=LabelSets.single(labels, len(texts.label_names)))
+    if multi_label is False and isinstance(labels, LabelSets):
+        return replace(texts, labels=single_labels(texts, why="as multi_label is False"))
+    return texts
+
+
 def _digest(vocabulary: Vocabulary) -> str:
     return hashlib.sha256("\n".join(vocabulary.tokens).encode()).hexdigest()
 
@@ -323,7 +358,8 @@ _DOUBT = "; is the right column the label? (choose with --label-column)"
 
 def _is_doubtful(texts: TokenizedTexts) -> bool:
     """Whether there are so many classes that the labels may be texts."""
-    return 2 * len(texts.label_names) > len(texts)
+    labels = texts.labels.ids if isinstance(texts.labels, LabelSets) else texts.labels
+    return 2 * len(texts.label_names) > len(labels)
 
 
 def _warn_of_classes(texts: TokenizedTexts) -> None:
@@ -347,16 +383,44 @@ def _warn_of_spellings(texts: TokenizedTexts) -> None:
             return
 
 
+def _warn_of_separators(texts: TokenizedTexts, reading: Reading) -> None:
+    """Labels such as a|b beside a and b, and a separator that no label has."""
+    if reading.label_separator is not None:
+        assert isinstance(texts.labels, LabelSets)
+        if texts.labels.sizes.max(initial=0) < 2:
+            warnings.warn(
+                f"{texts.name}: no text has several labels with {reading.between_labels!r} between "
+                "two (--label-separator)",
+                stacklevel=4,
+            )
+        return
+    known = set(texts.label_names)
+    for label in texts.label_names:
+        for separator in "|;,":
+            parts = {part.strip() for part in label.split(separator)}
+            if len(parts) > 1 and parts <= known:
+                warnings.warn(
+                    f"{texts.name}: the label {label!r} is a class of its own: to read it as "
+                    f"several labels, give --label-separator {separator!r}",
+                    stacklevel=4,
+                )
+                return
+
+
 def _warn_of_header(texts: TokenizedTexts) -> None:
     """A first line that names columns differently from what is expected has become a document."""
-    counts = np.bincount(texts.labels)
+    sets = texts.labels
+    if not isinstance(sets, LabelSets):
+        sets = LabelSets.single(sets, len(texts.label_names))
+    counts = sets.counts()
     if counts.max() == 1:
         return
     first = 0
     for name, end in texts.files:
         table = inner_suffix(Path(name)) in (".csv", ".tsv")
-        if table and texts.lines[first] == 1 and counts[texts.labels[first]] == 1:
-            label = texts.label_names[texts.labels[first]]
+        own = sets.of(first)
+        if table and texts.lines[first] == 1 and len(own) == 1 and counts[own[0]] == 1:
+            label = texts.label_names[own[0]]
             warnings.warn(
                 f"{texts.where(first)}: the label {label!r} occurs nowhere else: if this line has "
                 "the names of the columns, give --header yes, if not, --header no",

@@ -10,11 +10,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dlnotes.arguments import Count, check
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.tokenization import MARKS, QUESTION_TOKEN
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import PAD, Vocabulary
@@ -22,10 +23,14 @@ from dlnotes.errors import UserError
 
 
 class Batch(NamedTuple):
-    """Token ids, padded with PAD on the right, and labels: a class or a sequence a document."""
+    """Token ids, padded with PAD on the right, and labels.
+
+    Labels are the class of each document, or a sequence of token ids, or, where a document may have
+    several labels, 1 for those that it has and 0 for the others.
+    """
 
     tokens: Int[Tensor, "b t"]
-    labels: Int[Tensor, " b *u"]
+    labels: Int[Tensor, " b *u"] | Float[Tensor, "b c"]
 
 
 class Examples(Protocol):
@@ -54,13 +59,17 @@ class Documents:
         indices: The documents that belong to the selection; default all.
         max_tokens: Longer documents are read up to here. A story keeps its question, as far as that
             is no longer: what is left out lies between the story's beginning and the question.
+        multi_label: Whether a document may have several labels, or none; None: as `texts` have
+            them.
 
     Attributes:
         lengths: Tokens of each document, shape (documents,).
+        labels: Class of each document, shape (documents,); `LabelSets` where a document may have
+            several.
 
     Raises:
-        UserError: A label that is not in `label_names` (names the file and the line), or
-            `max_tokens` below 1.
+        UserError: A label that is not in `label_names`, or several or none where `multi_label` is
+            False (names the file and the line); `max_tokens` below 1.
     """
 
     def __init__(
@@ -71,6 +80,7 @@ class Documents:
         *,
         indices: NDArray[np.int64] | None = None,
         max_tokens: int | None = None,
+        multi_label: bool | None = None,
     ) -> None:
         check({"max_tokens": Count | None}, {"max_tokens": max_tokens})
         if indices is None:
@@ -86,9 +96,9 @@ class Documents:
         self._is_cut = np.zeros(len(indices), bool)
         if max_tokens is not None:
             self._cut(texts, vocabulary, min(max_tokens, np.iinfo(np.int64).max))
-        self.labels: NDArray[np.int64] = np.zeros(len(indices), np.int64)
+        self.labels: NDArray[np.int64] | LabelSets = np.zeros(len(indices), np.int64)
         if label_names is not None:
-            self.labels = _class_numbers(texts, label_names, indices)
+            self.labels = _class_numbers(texts, label_names, indices, multi_label)
 
     @property
     def cut(self) -> int:
@@ -124,13 +134,20 @@ class Documents:
         return places
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
-        """Gather documents: tokens of shape (b, longest of them), labels of shape (b,)."""
+        """Gather documents: tokens of shape (b, longest of them), labels of shape (b,).
+
+        Where a document may have several labels, theirs are float32 of shape (b, classes).
+        """
         lengths = self.lengths[indices, None]
         steps = np.arange(lengths.max(initial=0))
         real = steps < lengths
         ids = np.full(real.shape, PAD, np.int64)
         ids[real] = self._ids[self._tokens[self._places(indices, steps)[real]]]
-        return Batch(torch.from_numpy(ids), torch.from_numpy(self.labels[indices]))
+        if isinstance(self.labels, LabelSets):
+            labels = torch.from_numpy(self.labels.dense(indices)).float()
+        else:
+            labels = torch.from_numpy(self.labels[indices])
+        return Batch(torch.from_numpy(ids), labels)
 
     def take(self, indices: NDArray[np.int64]) -> Documents:
         """These of the documents, in this order; one may be taken several times."""
@@ -138,7 +155,11 @@ class Documents:
         taken._starts = self._starts[indices]
         taken._heads, taken._gaps = self._heads[indices], self._gaps[indices]
         taken._is_cut = self._is_cut[indices]
-        taken.lengths, taken.labels = self.lengths[indices], self.labels[indices]
+        taken.lengths = self.lengths[indices]
+        if isinstance(self.labels, LabelSets):
+            taken.labels = self.labels.take(indices)
+        else:
+            taken.labels = self.labels[indices]
         return taken
 
     def joined(self, other: Documents, vocabulary: Vocabulary) -> Documents:
@@ -155,7 +176,7 @@ class Documents:
         both._gaps = np.concatenate([self._gaps, other._gaps])
         both._is_cut = np.concatenate([self._is_cut, other._is_cut])
         both.lengths = np.concatenate([self.lengths, other.lengths])
-        both.labels = np.concatenate([self.labels, other.labels])
+        both.labels = _joined_labels(self.labels, other.labels)
         return both
 
     def text(self, index: int) -> str:
@@ -165,26 +186,75 @@ class Documents:
         return " ".join(self._types.gather(pl.Series(types)))
 
 
+def _joined_labels(
+    first: NDArray[np.int64] | LabelSets, second: NDArray[np.int64] | LabelSets
+) -> NDArray[np.int64] | LabelSets:
+    if isinstance(first, LabelSets) and isinstance(second, LabelSets):
+        return first.joined(second)
+    assert not isinstance(first, LabelSets)
+    assert not isinstance(second, LabelSets)
+    return np.concatenate([first, second])
+
+
 def _class_numbers(
-    texts: TokenizedTexts, label_names: Sequence[str], indices: NDArray[np.int64]
-) -> NDArray[np.int64]:
+    texts: TokenizedTexts,
+    label_names: Sequence[str],
+    indices: NDArray[np.int64],
+    multi_label: bool | None,
+) -> NDArray[np.int64] | LabelSets:
     number = {name: i for i, name in enumerate(label_names)}
     # Files of another format may write 1.0 for 1, and True for true.
     alike = {spelling(name): i for name, i in reversed([*number.items()])}
     table = np.array(
         [number.get(name, alike.get(spelling(name), -1)) for name in texts.label_names], np.int64
     )
-    labels = table[texts.labels[indices]]
-    unseen = np.flatnonzero(labels < 0)
+    sets = texts.labels
+    if not isinstance(sets, LabelSets):
+        sets = LabelSets.single(sets, len(texts.label_names))
+    if multi_label is None:
+        multi_label = isinstance(texts.labels, LabelSets)
+    sets = sets.take(indices)
+    unseen = np.flatnonzero(table[sets.ids] < 0)
     if len(unseen):
-        document = indices[unseen[0]]
+        document = np.searchsorted(sets.offsets, unseen[0], "right") - 1
         listed = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
         raise UserError(
-            f"{texts.where(document)}: label "
-            f"{texts.label_names[texts.labels[document]]!r} does not occur in the training data, "
+            f"{texts.where(indices[document])}: label "
+            f"{texts.label_names[sets.ids[unseen[0]]]!r} does not occur in the training data, "
             f"which has: {listed}"
         )
-    return labels
+    if multi_label:
+        return sets.renumbered(table, len(label_names))
+    return table[single_labels(texts, indices)]
+
+
+def single_labels(
+    texts: TokenizedTexts,
+    indices: NDArray[np.int64] | None = None,
+    *,
+    why: str = "as in the training data",
+) -> NDArray[np.int64]:
+    """The label of each text, index into `label_names`, where none may have several.
+
+    Args:
+        texts: The texts.
+        indices: Those of the texts; default all.
+        why: For the message.
+
+    Raises:
+        UserError: One has several or none; names the file and the line.
+    """
+    indices = np.arange(len(texts)) if indices is None else indices
+    if not isinstance(texts.labels, LabelSets):
+        return texts.labels[indices]
+    sets = texts.labels.take(indices)
+    wrong = np.flatnonzero(sets.sizes != 1)
+    if len(wrong):
+        place = texts.where(indices[wrong[0]])
+        count = sets.sizes[wrong[0]]
+        labels = f"{count} labels ({texts.label_of(indices[wrong[0]])})" if count else "no label"
+        raise UserError(f"{place}: the text has {labels}; each must have one, {why}")
+    return sets.ids
 
 
 def spelling(label: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.tokenized import TokenizedTexts
 
 Part = tuple[TokenizedTexts, NDArray[np.int64]]
@@ -60,14 +61,7 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     )
     sizes = [len(chosen) for _, chosen in parts.values()]
     split = np.repeat(np.arange(len(sizes)), sizes)
-    names = dict.fromkeys(name for texts, _ in parts.values() for name in texts.label_names)
-    numbers = {name: i for i, name in enumerate(names)}
-    labels = np.concatenate(
-        [
-            np.array([numbers[name] for name in texts.label_names])[texts.labels[chosen]]
-            for texts, chosen in parts.values()
-        ]
-    )
+    labels = _label_numbers(parts)
     all_of_them = pl.DataFrame(
         {
             "row": np.arange(len(keys)),
@@ -88,6 +82,27 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     contradictory = found.filter("several labels")["key"].n_unique()
     listed = found.filter(pl.col("several splits") | pl.col("several labels"))
     return Duplicates(shared, contradictory, parts, listed)
+
+
+def _label_numbers(parts: Mapping[str, Part]) -> NDArray[np.int64]:
+    """A number per document that those with equal labels share, or with equal sets of them."""
+    names = dict.fromkeys(name for texts, _ in parts.values() for name in texts.label_names)
+    numbers = {name: i for i, name in enumerate(names)}
+    several = any(isinstance(texts.labels, LabelSets) for texts, _ in parts.values())
+    found: list[NDArray[np.int64]] = []
+    number_of: dict[bytes, int] = {}  # of a set of labels
+    for texts, chosen in parts.values():
+        table = np.array([numbers[name] for name in texts.label_names], np.int64)
+        if not several and not isinstance(texts.labels, LabelSets):
+            found.append(table[texts.labels[chosen]])
+            continue
+        sets = texts.labels
+        if not isinstance(sets, LabelSets):
+            sets = LabelSets.single(sets, len(table))
+        sets = sets.take(chosen).renumbered(table, len(names))
+        keys = (sets.of(i).tobytes() for i in range(len(sets)))
+        found.append(np.array([number_of.setdefault(k, len(number_of)) for k in keys], np.int64))
+    return np.concatenate(found)
 
 
 def text_keys(texts: TokenizedTexts, of_type: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -131,7 +146,7 @@ def _table(parts: Mapping[str, Part], listed: pl.DataFrame) -> pl.DataFrame:
                 "problem": " and ".join(problems),
                 "split": names[row["split"]],
                 "place": texts.where(document),
-                "label": texts.label_names[texts.labels[document]],
+                "label": texts.label_of(document),
                 "text": " ".join(texts.types.gather(pl.Series(tokens))),
             }
         )

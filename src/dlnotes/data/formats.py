@@ -29,12 +29,12 @@ from dlnotes.errors import UserError
 
 
 class Table(NamedTuple):
-    """A block of records and where in them the label and the text are."""
+    """A block of records and where in them the labels and the text are."""
 
     fields: pl.DataFrame  # columns "0", "1", …: no two have one name
     names: list[str] | None  # of the columns, by the header
     lines: pl.Series  # in which the records start
-    label: int | None
+    labels: list[int]
     texts: list[int]
     whole: pl.Series | None = None  # records as they stand in the file: of JSONL
 
@@ -79,7 +79,7 @@ def _table(
     names: list[str] | None,
     lines: pl.Series,
     columns: Columns,
-    places: tuple[int | None, list[int]],
+    places: _Places,
 ) -> Table:
     """A table of CSV or TSV, for training without records that are empty or repeat the header."""
     if columns.labelled:
@@ -95,6 +95,7 @@ def _table(
 
 
 _Blocks = Iterator[tuple[int, str]]
+_Places = tuple[list[int], list[int]]
 
 
 def _first(blocks: _Blocks) -> tuple[str, bool, _Blocks]:
@@ -149,7 +150,7 @@ def _quoted_tables(
     If `suspicious`, a field that holds what looks like records is an error.
     """
     names: list[str] | None = None
-    places: tuple[int | None, list[int]] = (None, [])
+    places: _Places = ([], [])
     width = 0
     quoted = columns.layout.quoting != "no"
     for records, lines in _csv_records(path, separator, blocks, quoted=quoted):
@@ -199,10 +200,10 @@ def _warn_of_names(columns: Columns, records: list[list[str]], texts: list[int])
         )
 
 
-def _resolve(columns: Columns, first: list[str], *, header: bool) -> tuple[int | None, list[int]]:
+def _resolve(columns: Columns, first: list[str], *, header: bool) -> _Places:
     if columns.labelled:
         return columns.resolve(first, header=header)
-    return None, columns.texts(first, header=header)
+    return [], columns.texts(first, header=header)
 
 
 def _ask_for_columns(path: Path, columns: Columns, line: int, first: list[str]) -> None:
@@ -290,7 +291,7 @@ def _tsv_tables(
         return
     names: list[str] | None = None
     width, simple = 0, False
-    places: tuple[int | None, list[int]] = (None, [])
+    places: _Places = ([], [])
     for first_line, block in blocks:
         lines = _filled_lines(block, first_line)
         if not lines.height:
@@ -337,20 +338,24 @@ def _filled_lines(block: str, first_line: int) -> pl.DataFrame:
 def _json_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
-    label, texts = columns.keys()
-    wanted = [label, *texts] if columns.labelled else texts
+    labels: list[str] | None = None
+    texts: list[str] = []
     for lines in _json_lines(path, columns.layout.codec, block_bytes, seen):
-        fields = _json_fields(path, lines, wanted, columns.labelled)
+        if labels is None:
+            labels, texts = columns.keys(_keys_of(lines[TEXT][0]))
+            labels = labels if columns.labelled else []
+        fields = _json_fields(path, lines, labels, texts)
         fields.columns = [str(i) for i in range(fields.width)]
-        first = int(columns.labelled)
-        yield Table(
-            fields,
-            None,
-            lines["line"],
-            0 if columns.labelled else None,
-            list(range(first, fields.width)),
-            lines[TEXT],
-        )
+        places = list(range(len(labels))), list(range(len(labels), fields.width))
+        yield Table(fields, labels or None, lines["line"], *places, lines[TEXT])
+
+
+def _keys_of(record: str) -> list[str]:
+    try:
+        found = json.loads(record)
+    except (ValueError, RecursionError):  # which is told where the record is read
+        return []
+    return list(found) if isinstance(found, dict) else []
 
 
 def _json_lines(
@@ -408,37 +413,67 @@ def _json_array(path: Path, content: str) -> Iterator[pl.DataFrame]:
 
 
 def _json_fields(
-    path: Path, lines: pl.DataFrame, wanted: list[str], labelled: bool
+    path: Path, lines: pl.DataFrame, labels: list[str], texts: list[str]
 ) -> pl.DataFrame:
-    """These fields of JSON objects as text; numbers as they are written."""
-    schema = dict.fromkeys(wanted, pl.String)
-    try:
-        fields = lines.select(pl.col(TEXT).str.json_decode(pl.Struct(schema))).unnest(TEXT)
-    except pl.exceptions.PolarsError:
-        return _json_fields_of_python(path, lines, wanted, labelled)
-    # polars writes 1.0 as 1, cannot tell null from absent, and makes a null character of half a
-    # surrogate pair.
-    doubtful = fields.select(
-        pl.any_horizontal(pl.all().is_null() | pl.all().str.contains(r"^-?\d[\d.eE+-]*$"))
-    ).to_series() | lines[TEXT].str.contains(r"\\u[dD][89a-fA-F]")
+    """These fields of JSON objects as text; numbers as they are written.
+
+    A single label column becomes one of lists where some label in it is a list.
+    """
+    wanted = [*labels, *texts]
+    fields = _decoded(lines, dict.fromkeys(wanted, pl.String))
+    if fields is None and len(labels) == 1:
+        fields = _decoded(lines, {labels[0]: pl.List(pl.String)} | dict.fromkeys(texts, pl.String))
+    if fields is None:
+        return _json_fields_of_python(path, lines, labels, texts)
+    # polars writes 1.0 as 1, cannot tell null from absent, makes a null character of half a
+    # surrogate pair, and may take a list or an object for text.
+    unsure = r"^(-?\d[\d.eE+-]*$|[\[{])"
+    doubtful = lines[TEXT].str.contains(r"\\u[dD][89a-fA-F]")
+    for column in fields:
+        doubtful |= column.is_null()
+        if column.dtype == pl.List:
+            each = pl.element()
+            unsure_item = each.is_null() | each.str.contains(unsure)
+            doubtful |= column.list.eval(unsure_item).list.any().fill_null(True)
+        else:
+            doubtful |= column.str.contains(unsure).fill_null(True)
     for name in wanted:  # of a key that occurs twice polars takes the first, and Python the last
         written = re.escape(json.dumps(name, ensure_ascii=False))
         doubtful |= lines[TEXT].str.count_matches(rf"{written}\s*:") > 1
     doubtful |= lines[TEXT].str.contains(r'\\u[^"]*"\s*:')  # or a key is written with escapes
     if doubtful.any():
-        again = _json_fields_of_python(path, lines.filter(doubtful), wanted, labelled)
-        rows = pl.Series(range(fields.height)).filter(doubtful)
-        fields = fields.with_columns(
-            [fields[name].scatter(rows, again[name]).alias(name) for name in wanted]
-        )
+        again = _json_fields_of_python(path, lines.filter(doubtful), labels, texts)
+        if again.schema != fields.schema:  # lists here and single labels there
+            lists = pl.List(pl.String)
+            fields, again = (_as_lists(frame, labels[0], lists) for frame in (fields, again))
+        row = pl.int_range(fields.height, eager=True).alias("row")
+        rest = fields.with_columns(row).filter(~doubtful)
+        fields = pl.concat([rest, again.with_columns(row.filter(doubtful))]).sort("row").drop("row")
     return fields
 
 
+def _as_lists(fields: pl.DataFrame, label: str, lists: pl.DataType) -> pl.DataFrame:
+    """The same with single labels as lists of one; a null stays one."""
+    if fields.schema[label] == lists:
+        return fields
+    one = pl.concat_list(pl.col(label))
+    return fields.with_columns(pl.when(pl.col(label).is_not_null()).then(one).alias(label))
+
+
+def _decoded(lines: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame | None:
+    try:
+        return lines.select(pl.col(TEXT).str.json_decode(pl.Struct(schema))).unnest(TEXT)
+    except pl.exceptions.PolarsError:
+        return None
+
+
 def _json_fields_of_python(
-    path: Path, lines: pl.DataFrame, wanted: list[str], labelled: bool
+    path: Path, lines: pl.DataFrame, labels: list[str], texts: list[str]
 ) -> pl.DataFrame:
     decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_number_or_none).decode
+    wanted = [*labels, *texts]
     rows = []
+    lists = False
     for line, text in lines.select("line", TEXT).iter_rows():
         try:
             record = decode(text)
@@ -449,26 +484,41 @@ def _json_fields_of_python(
             raise UserError(f"{path}:{line}: not a JSON record: not an object")
         absent = [name for name in wanted if name not in record]
         if absent:
-            what = LABEL if absent[0] == wanted[0] and labelled else TEXT
+            what = LABEL if absent[0] in labels else TEXT
             raise UserError(
                 f"{path}:{line}: no {what} column {absent[0]!r}; the record has: "
                 f"{listed(record)} (choose with --{what}-column NAME)"
             )
-        row = []
+        row: list[Any] = []
         for name in wanted:
             value = record.get(name)
-            if isinstance(value, bool):
-                value = str(value).lower()
-            if value is not None and not isinstance(value, str):
-                raise UserError(
-                    f"{path}:{line}: {name!r} holds {str(value)[:40]}; label and text must be "
-                    "strings or numbers"
-                )
-            if value is not None and half_pair(value) is not None:
-                raise UserError(f"{path}:{line}: {name!r} has half of a surrogate pair (\\ud8…)")
-            row.append(value)
+            place = f"{path}:{line}: {name!r}"
+            if isinstance(value, list) and labels == [name]:
+                lists = True
+                for i, each in enumerate(value):
+                    if each is None:
+                        raise UserError(f"{place} holds null at position {i}, which is no label")
+                row.append([_json_text(place, each) for each in value])
+            else:
+                row.append(_json_text(place, value))
         rows.append(row)
-    return pl.DataFrame(rows, dict.fromkeys(wanted, pl.String), orient="row")
+    schema: dict[str, Any] = dict.fromkeys(wanted, pl.String)
+    if lists:
+        schema[labels[0]] = pl.List(pl.String)
+        rows = [[[row[0]] if isinstance(row[0], str) else row[0], *row[1:]] for row in rows]
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def _json_text(place: str, value: Any) -> str | None:
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if value is not None and not isinstance(value, str):
+        raise UserError(
+            f"{place} holds {str(value)[:40]}; label and text must be strings or numbers"
+        )
+    if value is not None and half_pair(value) is not None:
+        raise UserError(f"{place} has half of a surrogate pair (\\ud8…)")
+    return value
 
 
 def _number_or_none(name: str) -> str | None:
@@ -483,30 +533,50 @@ def _parquet_tables(
         frame = pl.scan_parquet(path)
         rows = cast(int, frame.select(pl.len()).collect().item())
         names = frame.collect_schema().names()
-        label, texts = _resolve(columns, names, header=True)
+        labels, texts = _resolve(columns, names, header=True)
         step = 1 << 17
-        if label is None:
+        if not labels:
             step = max(1, min(step, rows * block_bytes // path.stat().st_size))
         else:
-            kept = [label, *texts]
+            kept = [*labels, *texts]
             frame, names = frame.select(pl.nth(kept)), [names[i] for i in kept]
-            label, texts = 0, list(range(1, len(kept)))
+            labels, texts = list(range(len(labels))), list(range(len(labels), len(kept)))
         for start in range(0, max(1, rows), step):
             fields = frame.slice(start, step).collect()
             fields.columns = [str(i) for i in range(fields.width)]
-            for i in {*texts, *([] if label is None else [label])}:
-                fields = fields.with_columns(as_text(path, names[i], fields[str(i)]))
+            for i in {*texts, *labels}:
+                read = as_labels if labels == [i] else as_text
+                fields = fields.with_columns(read(path, names[i], fields[str(i)], start + 1))
             if seen:
                 seen((start + fields.height) / max(1, rows))
             lines = pl.int_range(start + 1, start + 1 + fields.height, dtype=pl.Int64, eager=True)
-            yield Table(fields, names, lines, label, texts)
+            yield Table(fields, names, lines, labels, texts)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(
             f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
         ) from error
 
 
-def as_text(path: Path | None, name: str, column: pl.Series) -> pl.Series:
+def as_labels(path: Path | None, name: str, column: pl.Series, first: int = 1) -> pl.Series:
+    """A column of labels as text, or as lists of text where it has lists.
+
+    Raises:
+        UserError: A list within a list, or a null in one; `first` is the number of the first row.
+    """
+    if not isinstance(column.dtype, pl.List | pl.Array):
+        return as_text(path, name, column)
+    lists = column.cast(pl.List(column.dtype.inner))
+    items = as_text(path, name, lists.explode(empty_as_null=False, keep_nulls=False))
+    if items.has_nulls():
+        is_null = items.is_null().to_list().index(True)
+        row = int((lists.list.len().fill_null(0).cum_sum() <= is_null).sum())
+        where = f"{path or 'the data frame'}:{first + row}"
+        raise UserError(f"{where}: {name!r} holds a null in its list, which is no label")
+    text: pl.Series = lists.cast(pl.List(pl.String))
+    return text
+
+
+def as_text(path: Path | None, name: str, column: pl.Series, first: int = 1) -> pl.Series:
     """A column as text; NaN is null."""
     if column.dtype.is_float():
         column = column.fill_nan(None)

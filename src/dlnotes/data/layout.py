@@ -43,6 +43,16 @@ class _Column(OneOf):
         return "the name or number of a column"
 
 
+class _LabelSeparator(OneOf):
+    """What may stand between two labels of a text."""
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, str) and value != "" and "\n" not in value and "\r" not in value
+
+    def __str__(self) -> str:
+        return "one or more characters, such as |, or one of comma, semicolon, tab, pipe"
+
+
 class _Encoding(OneOf):
     """An encoding of text that Python knows."""
 
@@ -106,7 +116,19 @@ class Layout(TextLayout):
     """Where the text and the label of a record are."""
 
     label_column: Annotated[str, _Column(())] | None = None
-    """Name or number (from 0) of the label's column."""
+    """Name or number (from 0) of the label's column. Several, separated by commas, are a label
+    each, called like its column, which holds 1 for the texts that have it and 0 for the others; put
+    a name that contains a comma in double quotes."""
+
+    label_separator: Annotated[str, _LabelSeparator(())] | None = None
+    """What stands between two labels where a text may have several, such as a|b: a character or
+    more, or comma, semicolon, tab, pipe. A text whose label is empty then has none. Default: a text
+    has one label, except of formats with lists."""
+
+    @property
+    def between_labels(self) -> str | None:
+        """The characters that `label_separator` stands for."""
+        return _NAMED.get(str(self.label_separator), self.label_separator)
 
 
 class Columns:
@@ -131,7 +153,7 @@ class Columns:
 
     def by_name(self) -> bool:
         """Whether the user asked for a column by name, so that there must be a header."""
-        asked = [*self._split(self.text), *([self.label] if self.label else [])]
+        asked = [*self._split(self.text), *self._split(self.label)]
         return any(not _is_number(column) for column in asked)
 
     def has_header(self, records: Sequence[list[str]]) -> bool:
@@ -148,21 +170,52 @@ class Columns:
         usual = {LABEL, TEXT} & set(first)
         if len(usual) != 1:
             return bool(usual)
-        label = int(self.label) if self.label else 0
+        label = self.first_label
         places = {first.index(name) for name in usual} | ({label} if label < len(first) else set())
         others = [[field.strip().lower() for field in record] for record in records[1:]]
         return not any(o[i : i + 1] == first[i : i + 1] for o in others for i in places)
 
-    def resolve(self, names: list[str], *, header: bool) -> tuple[int, list[int]]:
-        """Positions of the label's and the text's columns among `names`."""
-        label = self._position(self.label or (LABEL if header else "0"), names, LABEL, header)
+    @property
+    def first_label(self) -> int:
+        """Number of the label's column, of several the first; 0 where none is asked for."""
+        first = next(iter(self._split(self.label)), "")
+        return int(first) if _is_number(first) else 0
+
+    def resolve(self, names: list[str], *, header: bool) -> tuple[list[int], list[int]]:
+        """Positions of the labels' and the text's columns among `names`."""
+        labels = self.labels(names, header=header)
         texts = self.texts(names, header=header)
-        if label in texts:
+        both = [names[column] for column in labels if column in texts]
+        if both:
             raise UserError(
-                f"{self.path}: the label and the text are both column {names[label]!r}; choose two "
+                f"{self.path}: the label and the text are both column {both[0]!r}; choose two "
                 "with --label-column and --text-column"
             )
-        return label, texts
+        return labels, texts
+
+    def labels(self, names: list[str], *, header: bool) -> list[int]:
+        """Positions of the label's column, or of several that are a label each."""
+        wanted = self._named_labels(names if header else [], LABEL if header else "0")
+        found = [self._position(column, names, LABEL, header) for column in wanted]
+        if len(set(found)) < len(found):
+            raise UserError(f"--label-column {self.label} names a column twice")
+        return found
+
+    def _named_labels(self, names: Iterable[str], default: str) -> list[str]:
+        if self.label is None:
+            return [default]
+        wanted = [self.label] if self.label in names else self._split(self.label)
+        if len(wanted) > 1 and self.separates_labels:
+            raise UserError(
+                f"--label-column {self.label} names several columns, which are a label each: give "
+                "either them or --label-separator"
+            )
+        return wanted
+
+    @property
+    def separates_labels(self) -> bool:
+        """Whether a column has several labels with a separator between them."""
+        return isinstance(self.layout, Layout) and self.layout.label_separator is not None
 
     def texts(self, names: list[str], *, header: bool) -> list[int]:
         """Positions of the text's columns."""
@@ -177,9 +230,9 @@ class Columns:
             raise UserError(f"--text-column {self.text} names a column twice")
         return found
 
-    def keys(self) -> tuple[str, list[str]]:
-        """The label's and the text's names where records are objects."""
-        return self.label or LABEL, self._split(self.text) or [TEXT]
+    def keys(self, first: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The labels' and the text's names where records are objects; `first` has those of one."""
+        return self._named_labels(first, LABEL), self._split(self.text) or [TEXT]
 
     def _split(self, columns: str | None) -> list[str]:
         if columns is None:
@@ -227,11 +280,16 @@ def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
     for separator, records in tables.items():
         if records and _finds(columns, records[0]):
             return separator
-    label = int(columns.label) if columns.label and _is_number(columns.label) else 0
+    label = columns.first_label
+    layout = columns.layout
+    between = layout.between_labels if isinstance(layout, Layout) else None
     labels = {
         separator: {record[label] for record in records}
         for separator, records in tables.items()
-        if records and {*map(len, records)} == {len(records[0])} and len(records[0]) > max(1, label)
+        if records
+        and separator != between
+        and {*map(len, records)} == {len(records[0])}
+        and len(records[0]) > max(1, label)
     }
 
     def unlikely(separator: str) -> tuple[int, bool]:

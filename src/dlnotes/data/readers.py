@@ -1,19 +1,22 @@
 """Labelled texts from the files that people have, one block of records after another.
 
 Every reader yields polars data frames with the string columns ``label`` and ``text`` and the
-integer column ``line`` (where a record starts in its file, from 1). Except of Parquet and JSON
-arrays, a file is never held in memory as a whole.
+integer column ``line`` (where a record starts in its file, from 1). Where a text may have several
+labels, or none, ``label`` is a column of lists. Except of Parquet and JSON arrays, a file is never
+held in memory as a whole.
 
 | format | suffix | layout |
 |---|---|---|
 | CSV | ``.csv`` | a header, or columns by number; quoted as Python's ``csv`` reads it |
 | TSV | ``.tsv`` | ``label<TAB>text``, or a header and any columns; quoted if all of it is |
 | JSONL | ``.jsonl``, ``.ndjson``, ``.json`` | an object per line, or an array of objects |
-| fastText | ``.txt``, ``.ft`` | ``__label__x text`` |
+| fastText | ``.txt``, ``.ft`` | ``__label__x text``, or several labels before the text |
 | Parquet | ``.parquet`` | any columns |
 | folder | | ``class/anything.txt``, a document per file |
 
-All but Parquet and folders may be packed (see `dlnotes.data.streams`).
+All but Parquet and folders may be packed (see `dlnotes.data.streams`). A text has several labels
+where its label is a list (JSONL, Parquet), or as `Layout` says it: in a column with a separator
+between labels, or in a column of 0 and 1 for each.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -30,7 +33,7 @@ from typing import Annotated, Any, cast
 import polars as pl
 
 from dlnotes.arguments import checked
-from dlnotes.data.formats import Table, as_text, joined_text, read_tables
+from dlnotes.data.formats import Table, as_labels, as_text, joined_text, read_tables
 from dlnotes.data.layout import (
     LABEL,
     TEXT,
@@ -64,6 +67,7 @@ def read(
     source: Source,
     layout: Layout | None = None,
     *,
+    multi_label: bool = False,
     block_bytes: int = BLOCK_BYTES,
     **settings: Annotated[Any, Layout],
 ) -> Iterator[pl.DataFrame]:
@@ -72,30 +76,38 @@ def read(
     White space around labels is removed. Records whose fields are all empty, and records equal to
     the header, are passed over.
 
+    Some blocks may have labels and others lists of them, where a file tells of several labels line
+    by line.
+
     Args:
         source: A file or folder in one of the formats above, several of them, a data frame with the
             columns ``label`` and ``text``, or any iterable of (label, text) pairs (the form of
-            ``torchtext.datasets``).
+            ``torchtext.datasets``), where a label may also be a list, tuple or set of labels.
         layout: Where labels and texts are in files; default `Layout()`, the columns ``label`` and
             ``text``, or the first two of a file without a header.
+        multi_label: A line in fastText's format may be without any label, though no line of the
+            file has several.
         block_bytes: Bytes of text in a block.
         settings: Fields of `layout` to override.
 
     Yields:
-        Data frames with the columns ``label`` (str), ``text`` (str) and ``line`` (int).
+        Data frames with the columns ``label`` (str or list of str), ``text`` (str) and ``line``
+        (int).
 
     Raises:
         UserError: A missing, empty, broken or unreadable file, a missing column, a record
-            without a label or with too few or too many fields; names the file and the line.
+            without a label or with too few or too many fields, or a null in a list of labels; names
+            the file and the line.
     """
     layout = replace(layout or Layout(), **settings)
     if files := files_of(source):
         return itertools.chain.from_iterable(
-            _some(_read_path(file, layout, block_bytes), str(file)) for file in files
+            _some(_read_path(file, layout, block_bytes, multi_label), str(file), layout)
+            for file in files
         )
     if isinstance(source, pl.DataFrame):
-        return _some(iter([_numbered(source)]), "the data frame")
-    return _some(_read_pairs(cast(Iterable[Any], source)), "the iterable")
+        return _some(iter([_numbered(source)]), "the data frame", layout)
+    return _some(_read_pairs(cast(Iterable[Any], source)), "the iterable", layout)
 
 
 def files_of(source: Any) -> list[Path]:
@@ -134,10 +146,10 @@ def check_readable(path: Path) -> None:
         _format(path)
 
 
-def _some(frames: Iterator[pl.DataFrame], name: str) -> Iterator[pl.DataFrame]:
-    """The same without empty blocks; at least one record."""
+def _some(frames: Iterator[pl.DataFrame], name: str, layout: Layout) -> Iterator[pl.DataFrame]:
+    """The same without empty blocks, and labels separated; at least one record."""
     empty = True
-    for frame in frames:
+    for frame in separated(frames, layout):
         _check_labels(frame, name)
         if frame.height:
             empty = False
@@ -146,7 +158,9 @@ def _some(frames: Iterator[pl.DataFrame], name: str) -> Iterator[pl.DataFrame]:
         raise UserError(f"{name} holds no documents; give one with at least two classes")
 
 
-def _read_path(path: Path, layout: Layout, block_bytes: int) -> Iterator[pl.DataFrame]:
+def _read_path(
+    path: Path, layout: Layout, block_bytes: int, multi_label: bool
+) -> Iterator[pl.DataFrame]:
     check_readable(path)
     if path.is_dir():
         yield from _stripped(path, _read_folder(path, layout.codec, block_bytes))
@@ -154,9 +168,10 @@ def _read_path(path: Path, layout: Layout, block_bytes: int) -> Iterator[pl.Data
     columns = Columns(path, layout)
     kind = _format(path)
     if kind == "fasttext":
-        frames = _read_fasttext(path, layout, block_bytes)
+        frames = _read_fasttext(path, layout, block_bytes, multi_label)
     else:
-        frames = map(_labelled, read_tables(kind, path, columns, block_bytes))
+        tables = read_tables(kind, path, columns, block_bytes)
+        frames = (_labelled(path, table) for table in tables)
     yield from _stripped(path, frames)
 
 
@@ -191,15 +206,28 @@ def _format(path: Path) -> str:
 # --- labels -------------------------------------------------------------------------------------
 
 
+def separated(frames: Iterable[pl.DataFrame], layout: Layout) -> Iterator[pl.DataFrame]:
+    """Labels as lists, where `layout` says what stands between two; an empty one is no label."""
+    if layout.between_labels is None:
+        yield from frames
+        return
+    for frame in frames:
+        if frame.schema[LABEL] == pl.String:
+            lists = pl.col(LABEL).fill_null("").str.split(layout.between_labels)
+            stripped = lists.list.eval(pl.element().str.strip_chars())
+            frame = frame.with_columns(stripped.list.filter(pl.element() != "").alias(LABEL))
+        yield frame
+
+
 def _stripped(path: Path, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Labels without white space around them, and truth values in one spelling."""
     told = False
     for frame in frames:
+        if frame.schema[LABEL] == pl.List:
+            yield frame.with_columns(pl.col(LABEL).list.eval(_clean(pl.element())))
+            continue
         label = pl.col(LABEL).str.strip_chars()
-        truth = label.str.to_lowercase()
-        out = frame.with_columns(
-            pl.when(truth.is_in(["true", "false"])).then(truth).otherwise(label).alias(LABEL)
-        )
+        out = frame.with_columns(_clean(pl.col(LABEL)).alias(LABEL))
         padded = (frame[LABEL].str.len_chars() != out[LABEL].str.len_chars()).sum()
         if padded and not told:
             told = True
@@ -212,25 +240,58 @@ def _stripped(path: Path, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFra
         yield out
 
 
+def _clean(label: pl.Expr) -> pl.Expr:
+    label = label.str.strip_chars()
+    truth = label.str.to_lowercase()
+    return pl.when(truth.is_in(["true", "false"])).then(truth).otherwise(label)
+
+
 def _check_labels(frame: pl.DataFrame, name: str) -> None:
+    has_lists = frame.schema[LABEL] == pl.List
+    each = frame.explode(LABEL, empty_as_null=False) if has_lists else frame
     length = pl.col(LABEL).str.strip_chars().str.len_chars()
+    nothing = "a label is empty" if has_lists else "the record has no label"
     for wrong, problem in (
-        (pl.col(LABEL).is_null() | (length == 0), "the record has no label"),
+        (pl.col(LABEL).is_null(), "the record has no label"),
+        (length == 0, nothing),
         (
             length > LONGEST_LABEL,
             f"the label has more than {LONGEST_LABEL:,} characters: is the right column the label? "
             "(choose with --label-column)",
         ),
     ):
-        found = frame.filter(wrong)
+        found = each.filter(wrong)
         if found.height:
             raise UserError(f"{name}:{found['line'][0]}: {problem}")
 
 
-def _labelled(table: Table) -> pl.DataFrame:
-    assert table.label is not None
-    label = pl.nth(table.label).cast(pl.String).alias(LABEL)
+def _labelled(path: Path, table: Table) -> pl.DataFrame:
+    several = len(table.labels) > 1
+    label = _columns_of_labels(path, table) if several else pl.nth(table.labels[0]).alias(LABEL)
     return table.fields.select(label, joined_text(table)).with_columns(table.lines.alias("line"))
+
+
+_HAS = {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("0", "false", "no"), False)}
+
+
+def _columns_of_labels(path: Path, table: Table) -> pl.Series:
+    """The names of the columns that hold 1, as a list for each record."""
+    chosen = []
+    for column in table.labels:
+        given = table.fields.to_series(column)
+        name = table.names[column].strip() if table.names else str(column)
+        plain = given.str.strip_chars().str.to_lowercase().str.replace(r"^([01])\.0*$", "${1}")
+        has = plain.replace_strict(_HAS, default=None, return_dtype=pl.Boolean)
+        if has.has_nulls():
+            row = has.is_null().to_list().index(True)
+            raise UserError(
+                f"{path}:{table.lines[row]}: the label's column {name!r} holds "
+                f"{(given[row] or '')[:40]!r}; of several such columns each must hold 1 for the "
+                "texts with this label and 0 for the others (or true and false, yes and no)"
+            )
+        chosen.append(pl.when(has).then(pl.lit(name)).alias(str(column)))
+    lists: pl.Series = pl.select(pl.concat_list(chosen).list.drop_nulls().alias(LABEL)).to_series()
+    return lists
 
 
 # --- fastText, folders, Python's objects --------------------------------------------------------
@@ -239,25 +300,51 @@ def _labelled(table: Table) -> pl.DataFrame:
 MARK = "__label__"
 """What a label begins with in fastText's format."""
 
+# Of the white space after the last label only the first character, as the rest is the text's.
+_LEADING = rf"^(\s*{MARK}\S*(?:\s+{MARK}\S+)*)\s?"
 
-def _read_fasttext(path: Path, layout: Layout, block_bytes: int) -> Iterator[pl.DataFrame]:
+
+def _read_fasttext(
+    path: Path, layout: Layout, block_bytes: int, multi_label: bool
+) -> Iterator[pl.DataFrame]:
+    """Labels, or lists of them in blocks in which a line has several labels or none.
+
+    A line without a label is an error unless some line has several.
+    """
+    bare: int | None = None
+    several = multi_label
     for lines in read_lines(path, block_bytes, encoding=layout.codec):
+        marks = pl.col(TEXT).str.extract(_LEADING).fill_null("")
         out = lines.select(
-            pl.col(TEXT).str.extract(rf"^\s*{MARK}(\S*)").alias(LABEL),
-            pl.col(TEXT).str.replace(rf"^\s*{MARK}\S*\s?", "").alias(TEXT),
+            marks.str.extract_all(rf"{MARK}\S*").alias(LABEL),
+            pl.col(TEXT).str.replace(_LEADING, "").alias(TEXT),
             "line",
-        )
+        ).with_columns(pl.col(LABEL).list.eval(pl.element().str.strip_prefix(MARK)))
         for wrong, problem in (
-            (pl.col(LABEL).is_null(), f"does not begin with {MARK}NAME"),
             (
-                pl.col(TEXT).str.contains(rf"(^|\s){MARK}\S") | pl.col(LABEL).str.contains(MARK),
-                "has several labels; one is allowed",
+                pl.col(TEXT).str.contains(rf"(^|\s){MARK}\S"),
+                f"has the mark {MARK} within its text; labels stand at the beginning of a line",
+            ),
+            (
+                pl.col(LABEL).list.eval(pl.element().str.contains(MARK)).list.any(),
+                "has labels without a space between them",
             ),
         ):
             found = out.filter(wrong)
             if found.height:
                 raise UserError(f"{path}:{found['line'][0]}: the line {problem}")
+        sizes = out[LABEL].list.len()
+        if bare is None and not several and (sizes == 0).any():
+            bare = out["line"][sizes.to_list().index(0)]
+        several |= bool((sizes > 1).any())
+        if not several and bare is None:
+            out = out.with_columns(pl.col(LABEL).list.first())
         yield out
+    if bare is not None and not several:
+        raise UserError(
+            f"{path}:{bare}: the line does not begin with {MARK}NAME, and no line has several "
+            "labels (where a text may have none, set multi_label)"
+        )
 
 
 _SPLITS = {"train", "dev", "val", "valid", "validation", "test", "unsup"}
@@ -309,13 +396,31 @@ def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
                 ) from error
             if not isinstance(text, str):
                 raise UserError(f"record {number}: the text must be a string, got {text!r}")
-            labels.append(None if _is_missing(label) else str(label))
+            labels.append(_names(number, label))
             texts.append(text)
-            if half_pair(text + (labels[-1] or "")) is not None:
+            if half_pair(text + "".join(labels[-1] or "")) is not None:
                 raise UserError(f"record {number}: half of a surrogate pair, which is no text")
-        frame = pl.DataFrame({LABEL: labels, TEXT: texts}, {LABEL: pl.String, TEXT: pl.String})
+        kind: Any = pl.String
+        if any(isinstance(each, list) for each in labels):
+            kind = pl.List(pl.String)
+            labels = [[each] if isinstance(each, str) else each for each in labels]
+        frame = pl.DataFrame({LABEL: labels, TEXT: texts}, {LABEL: kind, TEXT: pl.String})
         yield _numbered(frame, start)
         start += len(batch)
+
+
+def _names(number: int, label: Any) -> str | list[str] | None:
+    """A label as text, or several."""
+    if isinstance(label, list | tuple | Set):
+        missing = next((each for each in label if _is_missing(each)), 0)
+        if missing != 0 or any(isinstance(each, list | tuple | Set) for each in label):
+            raise UserError(f"record {number}: {label!r} must be a list of labels")
+        return [str(each) for each in (sorted(label, key=str) if isinstance(label, Set) else label)]
+    if getattr(label, "ndim", 0):
+        raise UserError(
+            f"record {number}: the label is an array; several labels must be a list, tuple or set"
+        )
+    return None if _is_missing(label) else str(label)
 
 
 def _is_missing(label: Any) -> bool:
@@ -333,7 +438,7 @@ def _numbered(frame: pl.DataFrame, first: int = 1) -> pl.DataFrame:
     if missing:
         raise UserError(f"the data frame has no column {missing.pop()!r}; it has {frame.columns}")
     line = pl.int_range(first, first + frame.height, dtype=pl.Int64).alias("line")
-    strings = [as_text(None, name, frame[name]) for name in (LABEL, TEXT)]
+    strings = [as_labels(None, LABEL, frame[LABEL], first), as_text(None, TEXT, frame[TEXT])]
     return pl.DataFrame(strings).select(LABEL, pl.col(TEXT).fill_null(""), line)
 
 

@@ -47,6 +47,10 @@ class Reading(Limits, Layout):
     """Fraction of the training documents that becomes dev where there are no dev documents: drawn
     class by class."""
 
+    multi_label: bool | None = None
+    """Whether a text may have several labels, or none. Default: as the training documents have
+    them."""
+
     split_seed: Seed | None = None
     """Decides the dev split; runs with the same one can form an ensemble. Default: the seed of the
     training, or 0."""

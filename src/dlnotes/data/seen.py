@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dlnotes.data.documents import spelling
 from dlnotes.data.duplicates import text_keys
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
@@ -36,9 +37,19 @@ class Keys(NamedTuple):
 def keys_of(texts: TokenizedTexts) -> Keys:
     """The keys of all documents, the same in every version and on every machine."""
     of_text = text_keys(texts, _digests(texts.types))
-    of_label = _digests(map(spelling, texts.label_names))[texts.labels]
+    of_label = _label_keys(texts)
     mixed = of_text * np.uint64(0x9E3779B97F4A7C15) + of_label
     return Keys(of_text, mixed ^ (mixed >> np.uint64(29)))
+
+
+def _label_keys(texts: TokenizedTexts) -> _Keys:
+    """A number per document that those with equal labels share, in whatever order."""
+    of_name, labels = _digests(map(spelling, texts.label_names)), texts.labels
+    if not isinstance(labels, LabelSets):
+        return of_name[labels]
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(of_name[labels.ids])])
+    keys: _Keys = sums[labels.offsets[1:]] - sums[labels.offsets[:-1]]
+    return keys
 
 
 def _digests(names: Iterable[str]) -> _Keys:

@@ -1,7 +1,12 @@
-"""Cutting one set of labelled examples into parts that keep the proportions of the classes."""
+"""Cutting one set of labelled examples into parts that keep the proportions of the classes.
+
+`stratified_split` is for one label per example, `iterative_split` for any number of labels.
+"""
 
 from __future__ import annotations
 
+import heapq
+import math
 import random
 from collections.abc import Sequence
 from fractions import Fraction
@@ -9,7 +14,9 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["stratified_split"]
+from dlnotes.data.labels import LabelSets
+
+__all__ = ["iterative_split", "stratified_split"]
 
 
 def stratified_split(
@@ -39,9 +46,7 @@ def stratified_split(
     Raises:
         ValueError: for fractions that are not positive or do not add up to 1.
     """
-    shares = [Fraction(f).limit_denominator(10**6) for f in fractions]
-    if not shares or min(shares) <= 0 or abs(sum(shares, Fraction(0)) - 1) > Fraction(1, 10**5):
-        raise ValueError(f"fractions must be positive and add up to 1, got {list(fractions)}")
+    shares = _shares(fractions)
     rng = random.Random(seed)
     keys = np.array([rng.random() for _ in range(len(labels))])
     _, classes = np.unique(np.asarray(labels), return_inverse=True)
@@ -53,6 +58,145 @@ def stratified_split(
             part.append(order[end : end + count])
             end += count
     return [np.sort(np.concatenate(part)) if part else np.empty(0, np.int64) for part in parts]
+
+
+def iterative_split(
+    labels: LabelSets, fractions: Sequence[float], seed: int
+) -> list[npt.NDArray[np.int64]]:
+    """Split examples 0 … n-1 of which each has any number of labels, the rarest labels first.
+
+    Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011,
+    https://doi.org/10.1007/978-3-642-23808-6_10). Each part is to have its share of the examples of
+    each label. Of the labels the one with the fewest examples left comes first: each of these goes
+    to the part that still lacks the most examples of this label, or among equals the most examples.
+    Examples without any label are divided like those of a label of their own.
+
+    Differs from the paper: among parts that are equal in both, an example goes to the first one,
+    not to a random one; and examples are moved afterwards until every label with at least two
+    examples is in the largest part, and, where this takes no label from the largest part, every
+    label of whose examples a part should have one or more is in that part, and no part is empty.
+
+    Like that of `stratified_split`, the result never depends on the version of a library: all
+    numbers are integers, and the examples come in the order of the numbers that
+    ``random.Random(seed).random()`` draws.
+
+    Args:
+        labels: The labels of each example.
+        fractions: the share of each part, positive, with sum 1.
+        seed: another seed gives another split.
+
+    Returns:
+        For each fraction the indices of its examples, ascending.
+
+    Raises:
+        ValueError: for fractions that are not positive or do not add up to 1.
+    """
+    split = _IterativeSplit(labels, _shares(fractions), seed)
+    split.divide()
+    split.mend()
+    parts = np.array(split.part_of, np.int64)
+    return [np.flatnonzero(parts == part) for part in range(len(fractions))]
+
+
+class _IterativeSplit:
+    """Which part each example is in, while that is decided."""
+
+    def __init__(self, labels: LabelSets, shares: Sequence[Fraction], seed: int) -> None:
+        n = len(labels)
+        rng = random.Random(seed)
+        keys = np.array([rng.random() for _ in range(n)])
+        # Of an example without labels the label is that there is none.
+        sizes = np.maximum(1, labels.sizes)
+        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        ids = np.full(self.starts[-1], labels.classes, np.int64)
+        ids[np.repeat(labels.sizes > 0, sizes)] = labels.ids
+        self.ids: list[int] = ids.tolist()
+        counts = np.bincount(ids, minlength=labels.classes + 1)
+        owners = np.repeat(np.arange(n), sizes)
+        # The examples of each label, label by label, each in random order.
+        self.examples: list[int] = owners[np.lexsort((keys[owners], ids))].tolist()
+        self.ends: list[int] = np.concatenate([[0], np.cumsum(counts)]).tolist()
+        self.counts: list[int] = counts.tolist()
+        self.none = labels.classes
+        self.scale = math.lcm(*(share.denominator for share in shares))
+        self.shares = [int(share * self.scale) for share in shares]
+        self.largest = self.shares.index(max(self.shares))
+        self.part_of = [-1] * n
+        self.sizes = [0] * len(shares)
+        self.have = [[0] * len(self.counts) for _ in shares]  # examples of each label in each part
+
+    def labels_of(self, example: int) -> list[int]:
+        return self.ids[self.starts[example] : self.starts[example + 1]]
+
+    def examples_of(self, label: int) -> list[int]:
+        return self.examples[self.ends[label] : self.ends[label + 1]]
+
+    def put(self, example: int, part: int) -> None:
+        """Into a part, out of the one that it was in."""
+        before = self.part_of[example]
+        for to, change in ((part, 1), (before, -1)):
+            if to >= 0:
+                self.sizes[to] += change
+                for label in self.labels_of(example):
+                    self.have[to][label] += change
+        self.part_of[example] = part
+
+    def divide(self) -> None:
+        left = self.counts.copy()
+        rarest = [(count, label) for label, count in enumerate(left) if count]
+        heapq.heapify(rarest)
+        parts = range(len(self.shares))
+        n = len(self.part_of)
+        while rarest:
+            count, label = heapq.heappop(rarest)
+            if count != left[label]:
+                continue  # a later entry has the number that are left
+            for example in self.examples_of(label):
+                if self.part_of[example] >= 0:
+                    continue
+
+                def lacks(part: int, label: int = label) -> tuple[int, int]:
+                    share = self.shares[part]
+                    return (
+                        share * self.counts[label] - self.scale * self.have[part][label],
+                        share * n - self.scale * self.sizes[part],
+                    )
+
+                self.put(example, max(parts, key=lacks))
+                for each in self.labels_of(example):
+                    left[each] -= 1
+                    if each != label and left[each]:
+                        heapq.heappush(rarest, (left[each], each))
+
+    def mend(self) -> None:
+        """Bring labels, and at last any example, into parts that lack them."""
+        largest = self.largest
+        for label, count in enumerate(self.counts):
+            if count > 1 and label != self.none and not self.have[largest][label]:
+                self.put(self.examples_of(label)[0], largest)
+        for part, share in enumerate(self.shares):
+            for label, count in enumerate(self.counts):
+                if share * count >= self.scale and not self.have[part][label]:
+                    self.spare(part, self.examples_of(label))
+            if not self.sizes[part]:
+                self.spare(part, range(len(self.part_of)))
+
+    def spare(self, part: int, examples: Sequence[int]) -> None:
+        """Move one of the examples out of the largest part unless that then lacks a label."""
+        have = self.have[self.largest]
+        for example in examples:
+            if self.part_of[example] == self.largest != part and all(
+                have[label] > 1 for label in self.labels_of(example)
+            ):
+                self.put(example, part)
+                return
+
+
+def _shares(fractions: Sequence[float]) -> list[Fraction]:
+    shares = [Fraction(f).limit_denominator(10**6) for f in fractions]
+    if not shares or min(shares) <= 0 or abs(sum(shares, Fraction(0)) - 1) > Fraction(1, 10**5):
+        raise ValueError(f"fractions must be positive and add up to 1, got {list(fractions)}")
+    return shares
 
 
 def _counts(size: int, shares: Sequence[Fraction]) -> list[int]:

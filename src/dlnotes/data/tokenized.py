@@ -24,14 +24,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.arguments import checked, fields_of
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL, TEXT, Layout
-from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable, files_of, read
+from dlnotes.data.readers import (
+    BLOCK_BYTES,
+    Source,
+    check_readable,
+    files_of,
+    read,
+    separated,
+)
 from dlnotes.data.streams import ignored
 from dlnotes.data.tokenization import TOKENIZERS
 from dlnotes.errors import UserError
 from dlnotes.files import remove, remove_abandoned, sha256_of
 
-_CACHE_FORMAT = "2"
+_CACHE_FORMAT = "3"
 _BUILDING = ".building-"
 _DIGEST_BYTES = 64
 
@@ -45,7 +53,8 @@ class TokenizedTexts:
         tokens: Type of every token, all documents after one another, shape (tokens,).
         offsets: Where each document begins in `tokens`, and the end, shape (documents + 1,).
         types: The distinct tokens.
-        labels: Index into `label_names` of every document, shape (documents,).
+        labels: Index into `label_names` of every document, shape (documents,); `LabelSets` where a
+            document may have several.
         label_names: The distinct labels, sorted.
         lines: Line of the source at which each document begins, shape (documents,).
         fingerprint: SHA-256 of the source's content.
@@ -57,7 +66,7 @@ class TokenizedTexts:
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
     types: pl.Series
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | LabelSets
     label_names: list[str]
     lines: NDArray[np.int64]
     fingerprint: str
@@ -67,6 +76,12 @@ class TokenizedTexts:
         """File and line of a document."""
         name = next((name for name, end in self.files if document < end), self.name)
         return f"{name}:{self.lines[document]}"
+
+    def label_of(self, document: int) -> str:
+        """The label of a document; several have a comma between two."""
+        if isinstance(self.labels, LabelSets):
+            return ", ".join(self.label_names[i] for i in self.labels.of(document))
+        return self.label_names[int(self.labels[document])]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -94,6 +109,7 @@ def tokenize(
     layout: Layout | None = None,
     *,
     cache_dir: Path | None = None,
+    multi_label: bool = False,
     block_bytes: int = BLOCK_BYTES,
     **settings: Annotated[Any, Layout],
 ) -> TokenizedTexts:
@@ -105,6 +121,7 @@ def tokenize(
         layout: See `read`.
         cache_dir: Where the arrays of files are kept, keyed by the files' content. Without it, and
             where it cannot be written to, they are held in memory.
+        multi_label: See `read`.
         block_bytes: See `read`.
         settings: Fields of `layout` to override.
 
@@ -121,7 +138,8 @@ def tokenize(
     files = files_of(source)
     if not files:
         digest = hashlib.sha256()
-        given = _hashed(read(source, block_bytes=block_bytes), digest)
+        # The digest is that of what was given, as `fingerprint` has it.
+        given = separated(_hashed(read(source, block_bytes=block_bytes), digest), layout)
         return _in_memory("the texts", given, tokenizer, digest.hexdigest)
     for file in files:
         check_readable(file)
@@ -132,7 +150,7 @@ def tokenize(
         ends.clear()
         documents = 0
         for file in files:
-            for frame in read(file, layout, block_bytes=block_bytes):
+            for frame in read(file, layout, multi_label=multi_label, block_bytes=block_bytes):
                 documents += frame.height
                 yield frame
             ends.append(documents)
@@ -145,6 +163,7 @@ def tokenize(
         # The suffix decides how a file is read, so it is part of the key.
         suffixes = ["".join(file.suffixes) for file in files]
         how = {name: getattr(layout, name) for name in fields_of(Layout)}
+        how["multi_label"] = multi_label
         what = json.dumps([found, _CACHE_FORMAT, suffixes, tokenizer, how, pl.__version__])
         entry = cache_dir / hashlib.sha256(what.encode()).hexdigest()[:32]
         cached = _load(entry, what, names, found)
@@ -171,7 +190,9 @@ def _in_memory(
     return TokenizedTexts(name, np.frombuffer(tokens.getbuffer(), np.int32), *arrays, fingerprint())
 
 
-_Arrays = tuple[NDArray[np.int64], pl.Series, NDArray[np.int64], list[str], NDArray[np.int64]]
+_Arrays = tuple[
+    NDArray[np.int64], pl.Series, NDArray[np.int64] | LabelSets, list[str], NDArray[np.int64]
+]
 
 
 def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> _Arrays:
@@ -179,6 +200,8 @@ def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> 
     type_of: dict[str, int] = {}
     label_of: dict[str, int] = {}
     lengths, labels, lines = [], [], []
+    sizes: list[NDArray[np.int64]] = []  # how many labels each document has
+    several = False
     split = TOKENIZERS[tokenizer](pl.col(TEXT)).alias(TEXT)
     for frame in frames:
         lists = frame.select(split)[TEXT]
@@ -200,9 +223,16 @@ def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> 
         ends = np.concatenate([[0], np.cumsum(real)])
         bounds = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy().astype(np.int64))])
         lengths.append(np.diff(ends[bounds]))
-        names = frame[LABEL].unique().to_list()
+        given = frame[LABEL]
+        if given.dtype == pl.List:
+            several = True
+            sizes.append(given.list.len().to_numpy().astype(np.int64))
+            given = given.explode(empty_as_null=False)
+        else:
+            sizes.append(np.ones(len(given), np.int64))
+        names = given.unique().to_list()
         numbered = [label_of.setdefault(name, len(label_of)) for name in names]
-        column = frame[LABEL].replace_strict(names, numbered, return_dtype=pl.Int64)
+        column = given.replace_strict(names, numbered, return_dtype=pl.Int64)
         labels.append(column.to_numpy())
         lines.append(frame["line"].to_numpy())
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
@@ -210,13 +240,11 @@ def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> 
     rank = {name: i for i, name in enumerate(label_names)}
     order = np.array([rank[name] for name in label_of], np.int64)
     types = pl.Series("type", list(type_of), dtype=pl.String)
-    return (
-        offsets,
-        types,
-        order[np.concatenate(labels).astype(np.int64)],
-        label_names,
-        np.concatenate(lines),
-    )
+    numbers_of_labels = order[np.concatenate(labels).astype(np.int64)]
+    sets: NDArray[np.int64] | LabelSets = numbers_of_labels
+    if several:
+        sets = LabelSets.build(numbers_of_labels, np.concatenate(sizes), len(label_names))
+    return offsets, types, sets, label_names, np.concatenate(lines)
 
 
 def _write(
@@ -229,8 +257,8 @@ def _write(
     """Build a cache entry beside its place and move it there whole; False where that fails.
 
     An entry is one file, so that it is replaced in one step whoever reads it meanwhile: the digest
-    of all that follows, the numbers of tokens and documents, tokens, offsets, labels, lines, and
-    the rest as JSON.
+    of all that follows, the numbers of tokens, documents, labels and offsets of labels (0 where
+    each document has one label), these arrays and the lines, and the rest as JSON.
     """
     building = None
     try:
@@ -238,13 +266,17 @@ def _write(
         remove_abandoned(entry.parent, _BUILDING)
         descriptor, building = tempfile.mkstemp(prefix=_BUILDING, dir=entry.parent)
         with os.fdopen(descriptor, "w+b") as file:
-            file.write(bytes(_DIGEST_BYTES + 16))
+            file.write(bytes(_DIGEST_BYTES + 32))
             offsets, types, labels, label_names, lines = _number(frames(), tokenizer, file)
-            for array in (offsets, labels, lines):
+            bounds = np.empty(0, np.int64)
+            ids = labels.ids if isinstance(labels, LabelSets) else labels
+            if isinstance(labels, LabelSets):
+                bounds = labels.offsets
+            for array in (offsets, lines, ids, bounds):
                 file.write(array.astype(np.int64).tobytes())
             file.write(json.dumps([what, list(types), label_names, ends]).encode())
             file.seek(_DIGEST_BYTES)
-            file.write(np.array([offsets[-1], len(labels)], np.int64).tobytes())
+            file.write(np.array([offsets[-1], len(lines), len(ids), len(bounds)]).tobytes())
             file.seek(_DIGEST_BYTES)
             digest = sha256_of(file)
             file.seek(0)
@@ -274,15 +306,15 @@ def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> Tokeniz
             if file.read(_DIGEST_BYTES) != sha256_of(file).encode():
                 return None
             file.seek(_DIGEST_BYTES)
-            count, documents = np.fromfile(file, np.int64, 2).tolist()
+            count, documents, labelled, bound = np.fromfile(file, np.int64, 4).tolist()
             begin = file.tell()
             tokens: NDArray[np.int32] = np.empty(0, np.int32)
             if count:
                 # Of the open file: by its name it may be another one by now.
                 tokens = np.memmap(file, np.int32, "r", begin, (count,))
             file.seek(begin + count * tokens.itemsize)
-            offsets, labels, lines = (
-                np.fromfile(file, np.int64, n) for n in (documents + 1, documents, documents)
+            offsets, lines, ids, bounds = (
+                np.fromfile(file, np.int64, n) for n in (documents + 1, documents, labelled, bound)
             )
             found, types, label_names, ends = json.loads(file.read())
     except (OSError, ValueError):  # the latter where it is cut at this very moment
@@ -291,6 +323,7 @@ def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> Tokeniz
         return None
     column = pl.Series("type", types, dtype=pl.String)
     files = tuple(zip(names, ends, strict=True))
+    labels = LabelSets(ids, bounds, len(label_names)) if bound else ids
     arrays = (offsets, column, labels, label_names, lines)
     return TokenizedTexts(names[0], tokens, *arrays, fingerprint, files)
 
@@ -323,5 +356,8 @@ def fingerprint(source: Source) -> str:
 
 def _hashed(frames: Iterator[pl.DataFrame], digest: hashlib._Hash) -> Iterator[pl.DataFrame]:
     for frame in frames:
-        digest.update("\0".join(pl.concat([frame[LABEL], frame[TEXT]])).encode())
+        labels = frame[LABEL]
+        if labels.dtype == pl.List:
+            labels = labels.list.eval(pl.lit("\1") + pl.element()).list.join("")
+        digest.update("\0".join(pl.concat([labels, frame[TEXT]])).encode())
         yield frame

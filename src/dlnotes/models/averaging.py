@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +15,11 @@ AVERAGES = ("probabilities", "logits")
 
 
 def average_scores(
-    scores: Sequence[Float[Tensor, "n c"]], weights: Sequence[float], kind: str = "probabilities"
+    scores: Sequence[Float[Tensor, "n c"]],
+    weights: Sequence[float],
+    kind: str = "probabilities",
+    *,
+    multi_label: bool = False,
 ) -> Float[Tensor, "n c"]:
     r"""Scores of an ensemble whose members have the scores :math:`s_k`.
 
@@ -25,15 +29,18 @@ def average_scores(
 
     The mean of probabilities is a vote in which an unsure member counts little either way. The mean
     of logits is the normalised geometric mean of the probabilities: a member that is sure of "no"
-    has a veto.
+    has a veto. Of several labels each has a probability of its own, with the sigmoid in the place
+    of the softmax.
 
     Args:
         scores: ``n c`` of each member, unnormalised.
         weights: :math:`w`, one a member.
         kind: ``probabilities`` or ``logits``.
+        multi_label: whether a document may have several labels.
 
     Returns:
-        ``n c``, :math:`\log p`: its softmax is :math:`p`.
+        ``n c``, :math:`\log p`: its softmax is :math:`p`. Of several labels
+        :math:`\log p - \log(1 - p)`, whose sigmoid is :math:`p`.
 
     Raises:
         ValueError: weights that are negative or do not add up to 1, another number of weights than
@@ -51,17 +58,30 @@ def average_scores(
     total = None
     for s, w in zip(scores, weights, strict=True):
         if w > 0:
-            total = _plus(total, s, w, kind)
+            total = _plus(total, s, w, kind, multi_label)
     assert total is not None
-    return total.log_softmax(-1)
+    return _scores(total, kind, multi_label)
 
 
-def _plus(total: Tensor | None, s: Tensor, w: float, kind: str) -> Tensor:
-    """A running sum with one more member in it; sums of probabilities are kept as logarithms."""
+def _plus(
+    total: Tensor | None, s: Tensor, w: float, kind: str, multi_label: bool = False
+) -> Tensor:
+    """A running sum with one more member in it; sums of probabilities are kept as logarithms.
+
+    Of several labels those of the probabilities for and against each: ``2 n c``.
+    """
     if kind == "logits":
         return w * s if total is None else total + w * s
-    term = s.log_softmax(-1) + torch.tensor(w, dtype=s.dtype).log()
+    term = torch.stack([F.logsigmoid(s), F.logsigmoid(-s)]) if multi_label else s.log_softmax(-1)
+    term = term + torch.tensor(w, dtype=s.dtype).log()
     return term if total is None else torch.logaddexp(total, term)
+
+
+def _scores(total: Tensor, kind: str, multi_label: bool) -> Tensor:
+    """Scores from a running sum."""
+    if not multi_label:
+        return total.log_softmax(-1)
+    return total if kind == "logits" else total[0] - total[1]
 
 
 def greedy_weights(
@@ -70,6 +90,8 @@ def greedy_weights(
     *,
     kind: str = "probabilities",
     rounds: int = 50,
+    multi_label: bool = False,
+    figures: Callable[[Float[Tensor, "n c"]], tuple[float, float]] | None = None,
 ) -> list[float]:
     """Choose members, and how much each counts, on labelled documents that none has trained on.
 
@@ -82,9 +104,12 @@ def greedy_weights(
 
     Args:
         scores: ``n c`` of each member, unnormalised.
-        labels: ``n``, the true classes.
+        labels: ``n``, the true classes; not looked at if there are `figures`.
         kind: what is averaged, see :func:`average_scores`.
         rounds: members to add.
+        multi_label: whether a document may have several labels.
+        figures: what takes the place of accuracy and loss: averaged scores → a figure that is to be
+            high and one that is to be low.
 
     Returns:
         One weight a member, 0 for those left out; their sum is 1.
@@ -94,19 +119,25 @@ def greedy_weights(
     """
     check_choice("kind", kind, AVERAGES)
     check_integer("rounds", rounds, 1)
+
+    def accuracy_and_loss(log_p: Tensor) -> tuple[float, float]:
+        accuracy = (log_p.argmax(-1) == labels).double().mean().item()
+        return accuracy, F.nll_loss(log_p, labels).item()
+
+    measure = figures or accuracy_and_loss
     members = [s.double() for s in scores]
     counts, total = [0] * len(members), None
     best, kept = (-1.0, 0.0), counts
     for round_ in range(1, rounds + 1):
         ways = []
         for k, s in enumerate(members):
-            log_p = _plus(total, s, 1.0, kind)
-            log_p = (log_p / round_ if kind == "logits" else log_p).log_softmax(-1)
-            accuracy = (log_p.argmax(-1) == labels).double().mean().item()
-            ways.append((accuracy, -F.nll_loss(log_p, labels).item(), -k))
+            sums = _plus(total, s, 1.0, kind, multi_label)
+            sums = sums / round_ if kind == "logits" else sums
+            accuracy, loss = measure(_scores(sums, kind, multi_label))
+            ways.append((accuracy, -loss, -k))
         accuracy, gain, k = max(ways)
         counts[-k] += 1
-        total = _plus(total, members[-k], 1.0, kind)
+        total = _plus(total, members[-k], 1.0, kind, multi_label)
         if (accuracy, gain) > best:
             best, kept = (accuracy, gain), counts.copy()
     return [count / sum(kept) for count in kept]

@@ -40,27 +40,38 @@ def groups(words: Int[Tensor, " t"]) -> Int[Tensor, " t"]:
     return numbers
 
 
-def log_odds(scores: Float[Tensor, "n c"], label: int) -> Float[Tensor, " n"]:
+def log_odds(
+    scores: Float[Tensor, "n c"], label: int, multi_label: bool = False
+) -> Float[Tensor, " n"]:
     r"""Logarithm of the ratio of a class's probability to that of all others together.
 
     .. math:: \log\frac{p_y}{1 - p_y} = s_y - \log\sum_{k \ne y} e^{s_k}
 
-    Taken from the scores :math:`s`, it is exact where :math:`p_y` rounds to 1, too.
+    Taken from the scores :math:`s`, it is exact where :math:`p_y` rounds to 1, too. Where a
+    document may have several labels it is the score :math:`s_y` itself.
 
     Args:
         scores: ``n c``, unnormalised.
         label: :math:`y`.
+        multi_label: Whether a document may have several labels.
 
     Returns:
         ``n``, in float64.
     """
     s = scores.double()
+    if multi_label:
+        return s[:, label]
     others = torch.arange(s.shape[1], device=s.device) != label
     return s[:, label] - s[:, others].logsumexp(1)
 
 
 def occlusion(
-    model: nn.Module, tokens: Int[Tensor, "1 t"], *, label: int | None = None
+    model: nn.Module,
+    tokens: Int[Tensor, "1 t"],
+    *,
+    label: int | None = None,
+    temperature: float = 1.0,
+    multi_label: bool = False,
 ) -> Float[Tensor, " t"]:
     r"""How much each token raises the log-odds of a label, in nats.
 
@@ -89,6 +100,8 @@ def occlusion(
         model: Maps token ids ``b t`` to scores ``b c``. It is in evaluation mode meanwhile.
         tokens: ``1 t``, with any padding on the right.
         label: :math:`y`; None for the most probable class.
+        temperature: Divides the scores, see `Decision`.
+        multi_label: Whether a document may have several labels.
 
     Returns:
         ``t``, in float64 on the CPU; 0 at padding.
@@ -108,10 +121,10 @@ def occlusion(
             # What stays moves to the left, in its order.
             gone, order = gone.byte().sort(dim=1, stable=True)
             parts.append(model(row[order].masked_fill(gone.bool(), PAD)).cpu())
-    scores = check_scores(torch.cat(parts), "the model")
+    scores = check_scores(torch.cat(parts), "the model") / temperature
     if label is None:
         label = int(scores[0].argmax())
-    weights = F.pad(_falls(scores, group.cpu(), label), (0, tokens.shape[1] - length))
+    weights = F.pad(_falls(scores, group.cpu(), label, multi_label), (0, tokens.shape[1] - length))
     return weights.masked_fill(~real.cpu(), 0.0)
 
 
@@ -121,7 +134,9 @@ def explain_words(
     label_names: Sequence[str],
     *,
     characters: bool = False,
-) -> Explanation:
+    multi_label: bool = False,
+    answers: Callable[[Float[Tensor, " c"]], list[tuple[int, float]]] | None = None,
+) -> list[Explanation]:
     """Occlusion of raw text, for an ensemble whose members cut it into different tokens.
 
     A word is what stands between two white spaces, so that punctuation is left out together with
@@ -132,9 +147,13 @@ def explain_words(
         text: The text.
         label_names: Label of each class number.
         characters: Leave out characters instead of words.
+        multi_label: Whether a document may have several labels.
+        answers: From the scores of the text to the labels that are to be explained and their
+            probabilities; default: the most probable one.
 
     Returns:
-        The most probable label and the weights for it, see :func:`occlusion`.
+        The most probable label, or each of `answers`, and the weights for it, see
+        :func:`occlusion`.
 
     Raises:
         UserError: What `score` raises.
@@ -152,11 +171,22 @@ def explain_words(
             kept[2 * i + 1] = ""
         copies.append("".join(kept))
     scores = score(copies)
-    probability, label = scores[0].softmax(-1).max(-1)
-    weights = _falls(scores, group, int(label)).tolist()
-    return Explanation(
-        label_names[int(label)], float(probability), words, {evidence(ids): weights}, OCCLUSION
-    )
+    found = (answers or _most_probable)(scores[0])
+    return [
+        Explanation(
+            label_names[label],
+            probability,
+            words,
+            {evidence(ids): _falls(scores, group, label, multi_label).tolist()},
+            OCCLUSION,
+        )
+        for label, probability in found
+    ]
+
+
+def _most_probable(scores: Float[Tensor, " c"]) -> list[tuple[int, float]]:
+    probability, label = scores.softmax(-1).max(-1)
+    return [(int(label), float(probability))]
 
 
 def evidence(words: Int[Tensor, " t"]) -> str:
@@ -166,8 +196,8 @@ def evidence(words: Int[Tensor, " t"]) -> str:
 
 
 def _falls(
-    scores: Float[Tensor, "n c"], group: Int[Tensor, " t"], label: int
+    scores: Float[Tensor, "n c"], group: Int[Tensor, " t"], label: int, multi_label: bool
 ) -> Float[Tensor, " t"]:
     """Fall of the log-odds from the first row to that of each token's group, shared by it."""
-    odds = log_odds(scores, label)
+    odds = log_odds(scores, label, multi_label)
     return ((odds[0] - odds[1:]) / group.bincount())[group]

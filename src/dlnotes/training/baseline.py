@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
+from dlnotes.data.labels import LabelSets
 from dlnotes.errors import UserError
+from dlnotes.training.decision import choose_decision
 from dlnotes.training.evaluate import metrics
 
 
@@ -32,12 +36,17 @@ def tfidf_svm(dataset: Dataset, *, c: float = 1.0) -> dict[str, Any]:
         scores.
 
     Raises:
-        UserError: scikit-learn is not installed.
+        UserError: scikit-learn is not installed; a document may have several labels, whose
+            thresholds have to be chosen on dev documents.
     """
     try:
         from sklearn.svm import LinearSVC
     except ImportError as error:
         raise UserError(_MISSING) from error
+    if dataset.multi_label:
+        raise UserError(
+            "the baseline svm is for one label per document; for several there is tfidf"
+        )
 
     def margins(svm: Any, features: Any) -> NDArray[np.float64]:
         values: NDArray[np.float64] = svm.decision_function(features)
@@ -47,18 +56,26 @@ def tfidf_svm(dataset: Dataset, *, c: float = 1.0) -> dict[str, Any]:
     return _measured(dataset, [dataset.train, dataset.dev], LinearSVC(C=c), margins)
 
 
-def tfidf_logistic_regression(dataset: Dataset, *, c: float = 10.0) -> dict[str, Any]:
+def tfidf_logistic_regression(
+    dataset: Dataset, *, c: float = 10.0, class_weights: str = "none", thresholds: Any = ("one",)
+) -> dict[str, Any]:
     """Fit on the training split, measure on the test split.
 
     Features are word uni- and bigrams of our tokenization, weighted by sublinear term frequency
-    and inverse document frequency.
+    and inverse document frequency. Where a document may have several labels: one regression per
+    label, and thresholds chosen on the dev split.
 
     Args:
         dataset: The same splits that the deep models see.
         c: Inverse strength of the L2 penalty.
+        class_weights: ``none``, or ``balanced``: documents of rare classes weigh more.
+        thresholds: Of several labels: the ways to choose thresholds that are measured, see
+            `choose_thresholds`.
 
     Returns:
         A record like that of `train_classifier`: ``test``, ``seconds``, ``documents_per_second``.
+        Of several labels ``test`` and ``dev`` are with the first of `thresholds`, and
+        ``test_by_threshold`` has the test figures of each.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -67,7 +84,14 @@ def tfidf_logistic_regression(dataset: Dataset, *, c: float = 10.0) -> dict[str,
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
         raise UserError(_MISSING) from error
-    model = LogisticRegression(C=c, max_iter=1000)
+    weights = class_weights if class_weights != "none" else None
+    if dataset.multi_label:
+        from sklearn.multiclass import OneVsRestClassifier
+
+        # Liblinear: the quickest for many problems of two classes and sparse features.
+        one = LogisticRegression(C=c, class_weight=weights, solver="liblinear", max_iter=1000)
+        return _measured_sets(dataset, OneVsRestClassifier(one), tuple(thresholds))
+    model = LogisticRegression(C=c, class_weight=weights, max_iter=1000)
     return _measured(
         dataset,
         [dataset.train],
@@ -107,6 +131,76 @@ def _measured(
         "seconds": seconds,
         "documents_per_second": len(texts) / seconds,
     }
+
+
+def _measured_sets(dataset: Dataset, model: Any, thresholds: Sequence[str]) -> dict[str, Any]:
+    """Fit one regression per label, and measure with each way to choose thresholds."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    vectorizer = TfidfVectorizer(
+        tokenizer=str.split,
+        token_pattern=None,
+        lowercase=False,
+        ngram_range=(1, 2),
+        sublinear_tf=True,
+    )
+    sets = dataset.train.labels
+    assert isinstance(sets, LabelSets)
+    # A label that every document has or none needs no regression, and scikit-learn warns of it.
+    learned = np.flatnonzero((sets.counts() > 0) & (sets.counts() < len(sets)))
+    began = time.perf_counter()
+    binarizer = MultiLabelBinarizer(classes=np.arange(sets.classes), sparse_output=True)
+    matrix = binarizer.fit_transform([sets.of(i) for i in range(len(sets))])
+    model.fit(vectorizer.fit_transform(_texts(dataset.train)), matrix[:, learned])
+    seconds = time.perf_counter() - began
+
+    def scored(documents: Documents) -> Tensor:
+        logits = torch.full((len(documents), sets.classes), -torch.inf)
+        logits[:, sets.counts() == len(sets)] = torch.inf
+        found = model.decision_function(vectorizer.transform(_texts(documents)))
+        logits[:, learned] = torch.from_numpy(found).float().reshape(len(documents), -1)
+        return logits
+
+    test = dataset.read_test()
+    dev_scores, test_scores = scored(dataset.dev), scored(test)
+    figures = figures_by_threshold(
+        dev_scores, dataset.dev.labels, test_scores, test.labels, thresholds
+    )
+    dev, measured = figures[thresholds[0]]
+    return {
+        "dev": dev,
+        "test": measured,
+        "test_by_threshold": {how: found for how, (_, found) in figures.items()},
+        "best_epoch": None,
+        "seconds": seconds,
+        "documents_per_second": len(dataset.train) / seconds,
+    }
+
+
+def figures_by_threshold(
+    dev_scores: Float[Tensor, "n c"],
+    dev_labels: Any,
+    test_scores: Float[Tensor, "m c"],
+    test_labels: Any,
+    thresholds: Sequence[str],
+) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
+    """Dev and test figures with each way to choose thresholds on dev.
+
+    Args:
+        dev_scores: Unnormalised scores of the dev documents.
+        dev_labels: Their `LabelSets`.
+        test_scores: The same of the test documents.
+        test_labels: Their `LabelSets`.
+        thresholds: See `choose_thresholds`.
+    """
+    found = {}
+    for how in thresholds:
+        decision, _ = choose_decision(dev_scores, dev_labels, multi_label=True, threshold=how)
+        each = ((dev_scores, dev_labels), (test_scores, test_labels))
+        dev, test = (metrics(scores, labels, decision).summary() for scores, labels in each)
+        found[how] = dev, test
+    return found
 
 
 def _texts(documents: Documents) -> list[str]:

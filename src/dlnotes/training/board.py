@@ -19,9 +19,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.data.documents import Documents
 from dlnotes.display import printable
-from dlnotes.training.evaluate import Metrics, MultiLabelMetrics
+from dlnotes.training.evaluate import Figures, Metrics
 from dlnotes.training.explain import Explanation, attention_figure
 from dlnotes.training.lettering import lettering
+from dlnotes.training.multi_label import MultiLabelMetrics
+from dlnotes.training.reliability import Reliability, reliability_figure
 
 _MATRIX_CLASSES = 25
 """With more classes a confusion matrix is too large to read: the pairs are drawn instead."""
@@ -147,6 +149,14 @@ class Board:
         self._writer.add_text(f"{split}/wrong predictions", "\n\n".join(told or ["none"]), step)
 
     @_drawing
+    def reliability(
+        self, found: Reliability, step: int, *, split: str, what: str = "correct"
+    ) -> None:
+        """Whether the probabilities of a split are right as often as they say."""
+        figure = reliability_figure(found, title=split, what=what)
+        self._writer.add_figure(f"{split}/reliability", figure, step)
+
+    @_drawing
     def label_table(
         self, measured: MultiLabelMetrics, label_names: list[str], step: int, *, split: str
     ) -> None:
@@ -166,7 +176,7 @@ class Board:
             self._writer.add_figure(f"{split}/attention {i}", attention_figure(explanation), step)
 
     @_drawing
-    def figures(self, measured: Metrics, step: int, *, split: str) -> None:
+    def figures(self, measured: Figures, step: int, *, split: str) -> None:
         """Final figures of a split."""
         for name, value in measured.summary().items():
             self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)

@@ -11,7 +11,14 @@ import torch
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, write_atomically
 
-DEFAULTS_BEFORE: dict[str, Any] = {"parent": None}
+DEFAULTS_BEFORE: dict[str, Any] = {
+    "calibrate": False,
+    "precision": None,
+    "label_separator": None,
+    "multi_label": None,
+    "focal_gamma": 0.0,
+    "parent": None,
+}
 """What earlier versions did where a setting was added later: its value for their checkpoints."""
 
 _PATHS = ("vectors", "boost")  # settings that are the same from wherever they are seen

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -34,6 +34,7 @@ from dlnotes.arguments import (
 from dlnotes.data.columns import FOR_FILES, as_labels, as_texts, load_columns
 from dlnotes.data.dataset import Label
 from dlnotes.data.documents import Documents
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.seen import Seen
@@ -45,6 +46,7 @@ from dlnotes.files import as_path, make_folder, read_json, write_atomically, wri
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
+from dlnotes.training.decision import DEFAULT, NO_LABEL, Decision, decision_from
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import (
     Keep,
@@ -57,10 +59,13 @@ from dlnotes.training.evaluate import (
 )
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
 from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, VOCABULARY, check_no_run
+from dlnotes.training.multi_label import MultiLabelMetrics
 from dlnotes.training.scoring import kept, scores
 from dlnotes.training.weights import digest_of, save_weights, with_weights
 
 _FORMAT = "dlnotes text classifier 1"
+_SCORES = 1 << 24
+"""Scores of texts that are looked at together."""
 _ENSEMBLE_FORMAT = "dlnotes ensemble 1"
 _NOT_ONE = "is not a trained classifier of dlnotes"
 _FIELDS = {
@@ -73,16 +78,36 @@ _ENSEMBLE_FIELDS = {"average": Annotated[str, OneOf(AVERAGES)], "members": list[
 _MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0)]}
 
 
+class Answer(NamedTuple):
+    """What a classifier that gives any number of labels says of a text.
+
+    Attributes:
+        labels: Class numbers of the labels that it gives, the most probable first.
+        probabilities: Theirs.
+        top: Class numbers of the most probable labels, given or not.
+        top_probabilities: Theirs.
+    """
+
+    labels: list[int]
+    probabilities: list[float]
+    top: list[int]
+    top_probabilities: list[float]
+
+
 class Classifier(ABC):
     """What labels raw text: one trained model, or an ensemble of several.
 
     Attributes:
         label_names: Label of each class number, as text.
         labels: The same as it was given to training: a string, an integer, a whole float or a bool.
+        decision: How scores become probabilities and answers.
+        multi_label: Whether a document may have several labels.
     """
 
     label_names: list[str]
     labels: list[Label]
+    decision: Decision
+    multi_label: bool
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
@@ -91,15 +116,15 @@ class Classifier(ABC):
     @abstractmethod
     def scores(
         self, read: Callable[[str], TokenizedTexts], *, labelled: bool
-    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
-        """Unnormalised scores of texts, and their class numbers (zeros where not `labelled`).
+    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64] | LabelSets]:
+        """Unnormalised scores of texts, and their labels (zeros where not `labelled`).
 
         Args:
             read: Gives the texts, tokenized by the tokenizer of that name.
             labelled: Whether the texts have labels that are to be looked at.
         """
 
-    def evaluate(self, source: Source, **how: Any) -> Metrics:
+    def evaluate(self, source: Source, **how: Any) -> Metrics | MultiLabelMetrics:
         """Measure on labelled texts.
 
         Args:
@@ -111,7 +136,7 @@ class Classifier(ABC):
                 loss that is infinite.
         """
         read = partial(tokenize, source, **how)
-        return _finite(metrics(*self.scores(read, labelled=True)))
+        return _finite(metrics(*self.scores(read, labelled=True), self.decision))
 
     def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:
         """Probability of each class for each raw text.
@@ -126,7 +151,8 @@ class Classifier(ABC):
         if not len(given):
             return torch.empty(0, len(self.label_names))
         read = partial(tokenize_texts, given)
-        return self.scores(read, labelled=False)[0].softmax(-1)
+        found, _ = self.scores(read, labelled=False)
+        return self.decision.probabilities(found, self.multi_label)
 
     @checked
     def best(self, texts: Any, top_k: Count) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
@@ -147,7 +173,49 @@ class Classifier(ABC):
         if not len(texts):
             nothing = torch.empty(0, min(top_k, len(self.label_names)))
             return nothing, nothing.long()
-        return _best(self.scores(partial(tokenize_texts, texts), labelled=False)[0], top_k)
+        found, _ = self.scores(partial(tokenize_texts, texts), labelled=False)
+        return _best(self.decision.probabilities(found, self.multi_label), top_k)
+
+    @checked
+    def answers(self, texts: Any, top_k: Count = 1) -> list[Answer]:
+        """Which labels raw texts get from a classifier that gives any number of them.
+
+        Args:
+            texts: n texts, in the forms of `predict`.
+            top_k: How many of the most probable labels to tell beside; all where there are fewer.
+
+        Raises:
+            UserError: As `predict` does; `top_k` is below 1.
+        """
+        given, found = _given(texts), []
+        step = max(1, _SCORES // len(self.label_names))
+        for start in range(0, len(given), step):
+            p = self.probabilities(given[start : start + step])
+            best = p.topk(min(top_k, p.shape[1]))
+            chosen, classes = self.decision.chosen(p).nonzero(as_tuple=True)
+            values = p[chosen, classes]
+            order = torch.from_numpy(np.lexsort([-values.numpy(), chosen.numpy()]))
+            ends = chosen.bincount(minlength=len(p)).cumsum(0)[:-1]
+            parts = (part[order].tensor_split(ends) for part in (classes, values))
+            rows = zip(*parts, best.indices, best.values, strict=True)
+            found += [Answer(*(part.tolist() for part in row)) for row in rows]
+        return found
+
+    def answers_of(self, scaled: Float[Tensor, " c"]) -> list[tuple[int, float]]:
+        """The labels of a text that are worth an explanation, and their probabilities.
+
+        That are those which it is given, the most probable first; the most probable one, if it is
+        given none or can be given only one.
+
+        Args:
+            scaled: Scores of the text, divided by the temperature.
+        """
+        p = scaled.sigmoid() if self.multi_label else scaled.softmax(-1)
+        probability, best = p.max(-1)
+        found = [(int(best), float(probability))]
+        if self.multi_label and (given := self.decision.chosen(p).nonzero().flatten().tolist()):
+            found = sorted(((k, float(p[k])) for k in given), key=lambda pair: -pair[1])
+        return found
 
     @checked
     def classify(self, texts: Any, *, top_k: Count = 1) -> list[dict[str, Any]]:
@@ -158,35 +226,55 @@ class Classifier(ABC):
             top_k: How many labels to give under ``top``; all where there are fewer.
 
         Returns:
-            For each text ``label``, ``probability`` and ``top``, a list of such pairs.
+            For each text ``label``, ``probability`` and ``top``, a list of such pairs. Where the
+            probability is below the one that `decision` asks for, ``label`` is None. A classifier
+            that gives any number of labels says ``labels`` and their ``probabilities``, the most
+            probable first, and ``top``.
 
         Raises:
             UserError: As `predict` does; `top_k` is below 1.
         """
-        probabilities, classes = (found.tolist() for found in self.best(texts, top_k))
+        if self.multi_label:
+            return [self._told(answer) for answer in self.answers(texts, top_k)]
+        probabilities, classes = self.best(texts, top_k)
+        rejected = self.decision.rejected(probabilities[:, 0]).tolist()
         results = []
-        for row in zip(classes, probabilities, strict=True):
+        for no_label, *row in zip(rejected, classes.tolist(), probabilities.tolist(), strict=True):
             top = [
                 {"label": self.label_names[c], "probability": p} for c, p in zip(*row, strict=True)
             ]
-            results.append({**top[0], "top": top})
+            results.append({**top[0], **({"label": None} if no_label else {}), "top": top})
         return results
 
-    def predict(self, texts: Any) -> list[Label]:
-        """Most probable label of each raw text.
+    def _told(self, answer: Answer) -> dict[str, Any]:
+        names = self.label_names
+        pairs = zip(answer.top, answer.top_probabilities, strict=True)
+        return {
+            "labels": [names[k] for k in answer.labels],
+            "probabilities": answer.probabilities,
+            "top": [{"label": names[k], "probability": p} for k, p in pairs],
+        }
+
+    def predict(self, texts: Any) -> list[Any]:
+        """Most probable label of each raw text, or its labels.
 
         Args:
             texts: n texts: a list, a tuple, a generator, an array or a column of a data frame.
 
         Returns:
             n labels, of the type that the labels in training had. The folder of a classifier keeps
-            that type. A classifier that was trained on files has strings.
+            that type. A classifier that was trained on files has strings. None stands for "no
+            label": where the most probable one is less probable than `decision` asks for. Where a
+            text may have several labels n lists of them, the most probable label first.
 
         Raises:
             UserError: `texts` is a single string, or one of its items is not a string.
         """
-        _, best = self.best(as_texts(texts), 1)
-        return [self.labels[k] for k in best.flatten().tolist()]
+        if self.multi_label:
+            return [[self.labels[k] for k in a.labels] for a in self.answers(as_texts(texts))]
+        probabilities, best = self.best(as_texts(texts), 1)
+        answers = best.masked_fill(self.decision.rejected(probabilities), NO_LABEL)
+        return [None if k == NO_LABEL else self.labels[k] for k in answers.flatten().tolist()]
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
         """Probability of each class for each raw text.
@@ -206,6 +294,9 @@ class Classifier(ABC):
     @abstractmethod
     def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and tell which words the labels were chosen for.
+
+        There is one explanation per text, and where texts may have several labels one for each
+        label that a text is given (for the most probable one, if it is given none).
 
         Args:
             texts: n texts, in the forms of `predict`.
@@ -234,6 +325,7 @@ class TextClassifier(Classifier):
             loaded: a run's folder has it in ``metrics.json``.
         seen: Digests of the documents that it was trained on, for a training that starts from it;
             None for a classifier that was loaded: a run's folder has them.
+        decision: How scores become probabilities and answers, as chosen on dev documents.
     """
 
     model: nn.Module = field(repr=False)
@@ -245,7 +337,9 @@ class TextClassifier(Classifier):
     max_tokens: int | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
     labels: list[Label] = field(default_factory=list)
+    multi_label: bool = False
     record: dict[str, Any] | None = field(default=None, repr=False)
+    decision: Decision = DEFAULT
     seen: Seen | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -396,6 +490,8 @@ class TextClassifier(Classifier):
             "hyper_parameters": self.hyper_parameters,
             "tokenizer": self.tokenizer,
             "max_tokens": self.max_tokens,
+            **({"multi_label": True} if self.multi_label else {}),  # earlier versions had none
+            **decision_in(self.decision),
         }
         make_folder(folder, advice="")
         check_no_run(folder)
@@ -434,6 +530,9 @@ class TextClassifier(Classifier):
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: not a run of dlnotes")
         check_fields(folder / CONFIG, config, _FIELDS)
         labels = _read_labels(folder / LABELS)
+        multi_label = config.get("multi_label", False)
+        check_fields(folder / CONFIG, {"multi_label": multi_label}, {"multi_label": bool})
+        decision = _read_decision(folder / CONFIG, config, len(labels))
         vocabulary = Vocabulary.load(folder / VOCABULARY)
 
         def make() -> TextClassifier:
@@ -446,6 +545,8 @@ class TextClassifier(Classifier):
                     tokenizer=config["tokenizer"],
                     max_tokens=config["max_tokens"],
                     labels=labels,
+                    multi_label=multi_label,
+                    decision=decision,
                 )
             except UserError as error:
                 raise UserError(f"{folder / CONFIG}: {error}") from error
@@ -459,8 +560,8 @@ class TextClassifier(Classifier):
         weights = {name: w.cpu().numpy() for name, w in self.model.state_dict().items()}
         tokens = self.vocabulary.tokens.to_list()
         seen = None if self.seen is None else vars(self.seen)
-        plain = {"model": weights, "vocabulary": tokens, "device": str(self.device), "seen": seen}
-        return {**vars(self), **plain}
+        plain = {"vocabulary": tokens, "device": str(self.device), "seen": seen}
+        return {**vars(self), **plain, "model": weights, "decision": self.decision.changed()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Make the model again, on its device if that is here and on the CPU otherwise."""
@@ -470,8 +571,10 @@ class TextClassifier(Classifier):
         )
         made.model.load_state_dict({n: torch.tensor(w) for n, w in state["model"].items()})
         made.model.eval()
+        decision = decision_from(state.get("decision"))  # earlier versions had none
         seen = Seen(**state["seen"]) if state.get("seen") else None
-        vars(self).update(state, model=made.model, vocabulary=vocabulary, seen=seen)
+        own = {"model": made.model, "vocabulary": vocabulary, "decision": decision, "seen": seen}
+        vars(self).update({**state, **own})
         try:
             self.to(choose_device(state["device"]))
         except UserError:
@@ -479,16 +582,19 @@ class TextClassifier(Classifier):
 
     def scores(
         self, read: Callable[[str], TokenizedTexts], *, labelled: bool
-    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
-        """Scores of texts, and their class numbers; see `Classifier`."""
+    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64] | LabelSets]:
+        """Scores of texts, and their labels; see `Classifier`."""
         documents = self._documents(read, self.label_names if labelled else None)
         found = scores(self.model, documents, device=self.device, classes=len(self.label_names))
         return check_scores(found, f"this {self.model_name}"), documents.labels
 
-    def evaluate(self, source: Source, **how: Any) -> Metrics:
+    def evaluate(self, source: Source, **how: Any) -> Metrics | MultiLabelMetrics:
         """Measure on labelled texts; see `Classifier`."""
+        if self.multi_label:
+            return super().evaluate(source, **how)
         documents = self._documents(partial(tokenize, source, **how), self.label_names)
-        measure = Measure(documents.labels)
+        assert not isinstance(documents.labels, LabelSets)
+        measure = Measure(documents.labels, self.decision)
         return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
 
     def _best_of(
@@ -497,7 +603,11 @@ class TextClassifier(Classifier):
         if not len(texts):
             return super()._best_of(texts, top_k)
         documents = self._documents(partial(tokenize_texts, texts), None)
-        values, indices = self._kept(documents, lambda scored, _: _best(scored, top_k))
+
+        def keep(scored: Tensor, _: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            return _best(self.decision.probabilities(scored, self.multi_label), top_k)
+
+        values, indices = self._kept(documents, keep)
         check_probabilities(values, f"this {self.model_name}")
         return values, indices
 
@@ -505,7 +615,13 @@ class TextClassifier(Classifier):
         self, read: Callable[[str], TokenizedTexts], labels: Sequence[str] | None
     ) -> Documents:
         texts = read(self.tokenizer)
-        documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
+        documents = Documents(
+            texts,
+            self.vocabulary,
+            labels,
+            max_tokens=self.max_tokens,
+            multi_label=self.multi_label,
+        )
         if documents.cut and self.max_tokens == MAX_TOKENS:  # nobody asked for it
             warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
         return documents
@@ -529,24 +645,30 @@ class TextClassifier(Classifier):
     ) -> Iterator[Explanation]:
         """Like `explain`, for documents that are tokenized already; a generator."""
         explain: Any = getattr(self.model, "explain", None)
+        decision = self.decision
         with evaluating(self.model):
             for i in indices:
                 tokens = documents.batch(np.array([i])).tokens.to(self.device)
                 with torch.inference_mode():
-                    probability, best = self.model(tokens).softmax(-1)[0].max(0)
+                    scaled = decision.scaled(self.model(tokens))[0]
                     attention = explain(tokens) if explain else {}
                 words = documents.text(i).split()
-                if not explain:
-                    attention = {
-                        evidence(tokens[0]): occlusion(self.model, tokens, label=int(best))[None]
+                for label, probability in self.answers_of(scaled):
+                    if not explain:
+                        found = occlusion(
+                            self.model,
+                            tokens,
+                            label=label,
+                            temperature=decision.temperature,
+                            multi_label=self.multi_label,
+                        )
+                        attention = {evidence(tokens[0]): found[None]}
+                    # The model may have widened the row.
+                    weights = {
+                        n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()
                     }
-                # The model may have widened the row.
-                weights = {
-                    n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()
-                }
-                method = ATTENTION if explain else OCCLUSION
-                label = self.label_names[int(best)]
-                yield Explanation(label, float(probability), words, weights, method)
+                    method = ATTENTION if explain else OCCLUSION
+                    yield Explanation(self.label_names[label], probability, words, weights, method)
 
 
 @dataclass
@@ -558,6 +680,8 @@ class Ensemble(Classifier):
         weights: How much each counts; their sum is 1.
         names: What each is called, for messages and the record.
         average: What is averaged, see `average_scores`.
+        decision: How averaged scores become probabilities and answers. Those of the members count
+            for nothing here.
 
     Raises:
         UserError: There is no member, one is no `TextClassifier`, or two have different labels;
@@ -569,8 +693,10 @@ class Ensemble(Classifier):
     weights: list[float]
     names: list[str]
     average: str = "probabilities"
+    decision: Decision = DEFAULT
     label_names: list[str] = field(init=False)
     labels: list[Label] = field(init=False)
+    multi_label: bool = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -586,7 +712,14 @@ class Ensemble(Classifier):
         if not _add_up(self.weights):
             raise UserError(f"weights must be at least 0 and add up to 1, not {self.weights}")
         self.label_names, self.labels = self.members[0].label_names, self.members[0].labels
+        self.multi_label = self.members[0].multi_label
         for name, member in zip(self.names, self.members, strict=True):
+            if member.multi_label != self.multi_label:
+                several, one = (name, self.names[0])[:: 1 if member.multi_label else -1]
+                raise UserError(
+                    f"the members of an ensemble must give the same kind of answer, but {several} "
+                    f"gives a text any number of labels and {one} gives it one"
+                )
             if member.label_names != self.label_names:
                 raise UserError(
                     f"the members of an ensemble must have the same labels, but {self.names[0]} "
@@ -609,6 +742,7 @@ class Ensemble(Classifier):
         config = {
             "format": _ENSEMBLE_FORMAT,
             "average": self.average,
+            **decision_in(self.decision),
             "members": [
                 {"folder": f"member-{k + 1}", "name": self.names[k], "weight": self.weights[k]}
                 for k in counting
@@ -618,10 +752,12 @@ class Ensemble(Classifier):
 
     def scores(
         self, read: Callable[[str], TokenizedTexts], *, labelled: bool
-    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
-        """Averaged scores of texts, and their class numbers; see `Classifier`."""
+    ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64] | LabelSets]:
+        """Averaged scores of texts, and their labels; see `Classifier`."""
         each = [member.scores(read, labelled=labelled) for member in self.members]
-        return average_scores([s for s, _ in each], self.weights, self.average), each[0][1]
+        found = [s for s, _ in each]
+        averaged = average_scores(found, self.weights, self.average, multi_label=self.multi_label)
+        return averaged, each[0][1]
 
     def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and leave their words out one by one, see `explain_words`."""
@@ -629,11 +765,15 @@ class Ensemble(Classifier):
         characters = all(member.tokenizer == "characters" for member in self.members)
 
         def score(copies: Sequence[str]) -> Float[Tensor, "n c"]:
-            return self.scores(partial(tokenize_texts, copies), labelled=False)[0]
+            found, _ = self.scores(partial(tokenize_texts, copies), labelled=False)
+            return self.decision.scaled(found)
 
-        return [
-            explain_words(score, text, self.label_names, characters=characters) for text in texts
-        ]
+        how: Any = {
+            "characters": characters,
+            "multi_label": self.multi_label,
+            "answers": self.answers_of,
+        }
+        return [e for text in texts for e in explain_words(score, text, self.label_names, **how)]
 
 
 def _read_labels(path: Path) -> list[Label]:
@@ -679,10 +819,26 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
     for place in weights:
         member_config = read_json(folder / place / CONFIG, _NOT_ONE)
         members.append(TextClassifier._load(folder / place, member_config, device))
-    return Ensemble(members, list(weights.values()), names, config["average"])
+    decision = _read_decision(path, config, len(members[0].label_names))
+    return Ensemble(members, list(weights.values()), names, config["average"], decision)
 
 
-def _finite(measured: Metrics) -> Metrics:
+def decision_in(decision: Decision) -> dict[str, Any]:
+    """The entry of `CONFIG` for a decision; none for the default, as earlier versions wrote."""
+    changed = decision.changed()
+    return {"decision": changed} if changed else {}
+
+
+def _read_decision(path: Path, config: Mapping[str, Any], classes: int) -> Decision:
+    try:
+        decision = decision_from(config.get("decision"))
+        decision.check_labels(classes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return decision
+
+
+def _finite(measured: Metrics | MultiLabelMetrics) -> Metrics | MultiLabelMetrics:
     if not math.isfinite(measured.loss):
         raise UserError(
             "the loss is infinite, since some scores overflow float32: the "
@@ -705,10 +861,9 @@ def _given(texts: Any) -> list[str] | pl.Series:
 
 
 def _best(
-    scored: Float[Tensor, "n c"], top_k: int
+    probabilities: Float[Tensor, "n c"], top_k: int
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """Probabilities and class numbers of the most probable classes; the first among equals."""
-    probabilities = scored.softmax(-1)
     if top_k == 1:
         best: Any = probabilities.max(-1, keepdim=True)
     else:

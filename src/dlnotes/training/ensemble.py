@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -16,14 +17,18 @@ from torch import Tensor
 from dlnotes.arguments import OneOf, Range, Seed, check_fields, checked, fields_of
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
+from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, read_json, write_json
 from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
+from dlnotes.training.calibration import decide_for, decides
 from dlnotes.training.classifier import Ensemble, TextClassifier
+from dlnotes.training.decision import Deciding
 from dlnotes.training.evaluate import check_scores, metrics, scores
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, run_folder
+from dlnotes.training.multi_label import score_and_loss
 from dlnotes.training.record import provenance
 
 WEIGHTING = ("greedy", "equal", "boosting")
@@ -204,6 +209,7 @@ def make_ensemble(
     average: Annotated[str, OneOf(AVERAGES)] = "probabilities",
     weights: Annotated[str, OneOf(WEIGHTING)] = "greedy",
     rounds: Annotated[int, Range(1, below=100_001)] = 50,
+    deciding: Deciding | None = None,
 ) -> tuple[Ensemble, dict[str, Any]]:
     """Weigh the members on dev, then read and measure the test split, once.
 
@@ -215,6 +221,7 @@ def make_ensemble(
             ``boosting`` takes the weights that boosting gave the members, which were trained one
             after the other in this order (see `samme`), divided by their sum.
         rounds: Of the greedy choice.
+        deciding: What is chosen for the averaged scores on dev; default `Deciding()`.
 
     Returns:
         The ensemble and its record (what ``metrics.json`` holds).
@@ -228,8 +235,10 @@ def make_ensemble(
     # Made before anything is scored: members with different labels are refused at once.
     equal = [1 / len(members)] * len(members)
     ensemble = Ensemble([m.classifier for m in members], equal, names, average)
+    deciding = deciding or Deciding()
+    decides(deciding, ensemble.multi_label)  # what is not possible is refused at once
     with run_folder(out, resume=None) if out else nullcontext():
-        record = _weigh(ensemble, members, out, weights=weights, rounds=rounds)
+        record = _weigh(ensemble, members, out, weights=weights, rounds=rounds, deciding=deciding)
     return ensemble, record
 
 
@@ -240,27 +249,37 @@ def _weigh(
     *,
     weights: str,
     rounds: int,
+    deciding: Deciding,
 ) -> dict[str, Any]:
     """Give the ensemble its weights and measure it; see `make_ensemble`."""
     names, average = ensemble.names, ensemble.average
     labels = members[0].dataset.dev.labels
     dev = [m.score_dev() for m in members]
+    several = ensemble.multi_label
     if weights == "greedy":
         ensemble.weights = greedy_weights(
-            dev, torch.from_numpy(labels), kind=average, rounds=rounds
+            dev,
+            torch.zeros(0) if isinstance(labels, LabelSets) else torch.from_numpy(labels),
+            kind=average,
+            rounds=rounds,
+            multi_label=several,
+            figures=partial(score_and_loss, labels=labels) if several else None,
         )
     elif weights == "boosting":
         alpha, _ = _boosted(members)
         ensemble.weights = (alpha / alpha.sum()).tolist()
 
     def figures(each: list[Float[Tensor, "n c"]], split: str, documents: Documents) -> None:
-        whole = metrics(average_scores(each, ensemble.weights, average), documents.labels)
+        averaged = average_scores(each, ensemble.weights, average, multi_label=several)
+        if split == "dev" and decides(deciding, ensemble.multi_label):
+            record.update(decide_for(ensemble, averaged, documents.labels, deciding))
+        whole = metrics(averaged, documents.labels, ensemble.decision)
         record["documents"][split] = len(documents)
         record[split] = whole.summary()
         if split == "test":
             record[split]["classes"] = whole.per_class(ensemble.label_names)
-        for row, s in zip(record["members"], each, strict=True):
-            row[split] = metrics(s, documents.labels).summary()
+        for row, s, member in zip(record["members"], each, members, strict=True):
+            row[split] = metrics(s, documents.labels, member.classifier.decision).summary()
 
     record: dict[str, Any] = {
         **provenance(0),
@@ -270,6 +289,7 @@ def _weigh(
             "average": average,
             "weights": weights,
             "rounds": rounds,
+            **asdict(deciding),
         },
         "documents": {},
         "members": [
@@ -309,6 +329,12 @@ def boost(
         UserError: A member trained on other documents, with no error in training, or no better
             than chance.
     """
+    if dataset.multi_label:
+        raise UserError(
+            "boosting is for documents of one label each: with several labels there is no one "
+            "decision that a member gets right or wrong; for an ensemble train with other seeds or "
+            "with --bootstrap"
+        )
     for member in members:
         if member.split != split:
             raise UserError(
@@ -345,6 +371,7 @@ def _boosted(members: Sequence[Member]) -> tuple[Float[Tensor, " k"], Float[Tens
     wrong = []
     for member in members:
         train = member.dataset.train
+        assert not isinstance(train.labels, LabelSets)
         predicted = member.score(train).argmax(-1)
         wrong.append(predicted != torch.from_numpy(train.labels))
     try:

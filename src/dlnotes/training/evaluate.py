@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,13 +10,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
+from dlnotes.data.labels import LabelSets
 from dlnotes.errors import UserError
+from dlnotes.training.decision import DEFAULT, Decision
+from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
+from dlnotes.training.reliability import Reliability, reliability
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
@@ -64,6 +68,8 @@ class Metrics:
         predictions: Predicted class of every document.
         confidence: Probability of the predicted class of every document.
         classes: How many classes there are.
+        reject: Predictions with less confidence are no answers. They count in `coverage` and
+            `answered_accuracy` alone.
     """
 
     loss: float
@@ -71,6 +77,7 @@ class Metrics:
     predictions: NDArray[np.int64]
     confidence: NDArray[np.float32]
     classes: int
+    reject: float = 0.0
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -149,9 +156,39 @@ class Metrics:
         """The figure that selects the best epoch, higher is better: the accuracy."""
         return self.accuracy
 
+    @property
+    def reliability(self) -> Reliability:
+        """The confidences in bins, and how many of the predictions are correct."""
+        return reliability(self.confidence, self.labels == self.predictions)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error of the confidences, see `Reliability`."""
+        return self.reliability.ece
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which documents get an answer, shape (documents,)."""
+        found: NDArray[np.bool_] = self.confidence >= self.confidence.dtype.type(self.reject)
+        return found
+
+    @property
+    def coverage(self) -> float:
+        """Share of documents that get an answer."""
+        return float(self.answered.sum() / max(1, len(self.labels)))
+
+    @property
+    def answered_accuracy(self) -> float:
+        """Share of the answers that are correct; 1 where there is none."""
+        answered = self.answered
+        correct = (self.labels == self.predictions)[answered]
+        return float(correct.mean()) if len(correct) else 1.0
+
     def summary(self) -> dict[str, float]:
-        """The single figures by name."""
-        names = ("loss", "accuracy", "macro_f1", "micro_f1")
+        """The single figures by name; the last two where answers may be rejected."""
+        names = ["loss", "accuracy", "macro_f1", "micro_f1", "ece"]
+        if self.reject > 0:
+            names += ["coverage", "answered_accuracy"]
         return {name: float(getattr(self, name)) for name in names}
 
     def per_class(self, label_names: list[str]) -> dict[str, dict[str, Any]]:
@@ -167,6 +204,16 @@ class Metrics:
             }
             for i, label in enumerate(label_names)
         }
+
+
+def headline(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The figures that people ask for first, with their usual names.
+
+    Args:
+        figures: A `summary`, of one label per document or of several.
+    """
+    first = {"accuracy": "accuracy"} if "accuracy" in figures else {"micro_f1": "micro-F1"}
+    return first | {"macro_f1": "macro-F1"}
 
 
 @contextmanager
@@ -308,10 +355,11 @@ class Measure:
 
     Args:
         labels: True classes of all documents, shape (documents,).
+        decision: How scores become probabilities and answers.
     """
 
-    def __init__(self, labels: NDArray[np.int64]) -> None:
-        self._labels = labels
+    def __init__(self, labels: NDArray[np.int64], decision: Decision = DEFAULT) -> None:
+        self._labels, self._decision = labels, decision
         self._classes = 0
 
     def __call__(
@@ -319,6 +367,7 @@ class Measure:
     ) -> tuple[Tensor, ...]:
         """Log-probability of the label, predicted class and its probability, per document."""
         self._classes = logits.shape[-1]
+        logits = self._decision.scaled(logits)
         label = torch.from_numpy(self._labels[indices]).to(logits.device)
         confidence, predicted = logits.softmax(-1).max(-1)
         likelihood = logits.log_softmax(-1).gather(-1, label.unsqueeze(-1))
@@ -344,6 +393,7 @@ class Measure:
             predictions=predicted.numpy(),
             confidence=confidence.numpy(),
             classes=self._classes,
+            reject=self._decision.reject,
         )
 
 
@@ -354,17 +404,28 @@ def evaluate(
     device: torch.device | str = "cpu",
     amp: bool = False,
     whose: str | None = None,
-) -> Metrics:
-    """Measure `model` on `documents`; arguments as for `scores` and `Measure.metrics`."""
-    measure = Measure(documents.labels)
+    decision: Decision = DEFAULT,
+) -> Metrics | MultiLabelMetrics:
+    """Measure `model` on `documents`; arguments as for `scores`, `Measure` and its `metrics`."""
+    if isinstance(documents.labels, LabelSets):
+        sets = documents.labels
+        logits = scores(model, documents, device=device, amp=amp, classes=sets.classes)
+        return multi_label_metrics(logits, sets, decision, whose=whose)
+    measure = Measure(documents.labels, decision)
     classes = int(documents.labels.max(initial=0)) + 1
     found = kept(model, documents, measure, device=device, amp=amp, classes=classes)
     return measure.metrics(found, whose)
 
 
-def metrics(logits: Float[Tensor, "n c"], labels: NDArray[np.int64]) -> Metrics:
-    """Figures from scores and the true class numbers."""
-    measure = Measure(labels)
+def metrics(
+    logits: Float[Tensor, "n c"],
+    labels: NDArray[np.int64] | LabelSets,
+    decision: Decision = DEFAULT,
+) -> Metrics | MultiLabelMetrics:
+    """Figures from scores and true labels, class numbers or `LabelSets`; see `Measure`."""
+    if isinstance(labels, LabelSets):
+        return multi_label_metrics(logits, labels, decision)
+    measure = Measure(labels, decision)
     return measure.metrics(measure(logits, np.arange(len(labels))))
 
 
@@ -390,81 +451,6 @@ class SequenceMetrics:
     def summary(self) -> dict[str, float]:
         """The single figures by name."""
         return {"loss": self.loss, "accuracy": self.accuracy}
-
-
-@dataclass(frozen=True)
-class MultiLabelMetrics:
-    r"""Figures of a classifier that gives each document any number of labels.
-
-    Micro-F1 pools the counts of all classes, macro-F1 is the mean F1 of the classes that occur
-    among labels or predictions, samples-F1 the mean over the documents of the F1 of their own
-    labels; a document without labels for which none is predicted counts as 1.
-
-    Attributes:
-        loss: Mean binary cross-entropy over documents and classes, in nats.
-        counts: True positives, false positives and false negatives of each class, shape
-            (classes, 3).
-        samples_f1: See above.
-        subset_accuracy: Share of documents whose labels are all correct.
-        hamming_loss: Share of wrong decisions among all of documents × classes.
-        predictions: Which classes were chosen, shape (documents, classes).
-    """
-
-    loss: float
-    counts: NDArray[np.int64]
-    samples_f1: float
-    subset_accuracy: float
-    hamming_loss: float
-    predictions: NDArray[np.bool_]
-
-    @property
-    def f1(self) -> NDArray[np.float64]:
-        """F1 of each class."""
-        tp, fp, fn = self.counts.T
-        return _ratio(2 * tp, 2 * tp + fp + fn)
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean F1 of the classes that occur."""
-        occurs = self.counts.sum(1) > 0
-        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
-
-    @property
-    def micro_f1(self) -> float:
-        """F1 of the pooled counts."""
-        tp, fp, fn = self.counts.sum(0)
-        return float(2 * tp / max(1, 2 * tp + fp + fn))
-
-    @property
-    def score(self) -> float:
-        """The figure that selects the best epoch, higher is better: micro-F1."""
-        return self.micro_f1
-
-    def summary(self) -> dict[str, float]:
-        """The single figures by name."""
-        names = ("loss", "micro_f1", "macro_f1", "samples_f1", "subset_accuracy", "hamming_loss")
-        return {name: float(getattr(self, name)) for name in names}
-
-
-def multi_label_metrics(
-    logits: Float[Tensor, "n c"], labels: NDArray[np.int64], chosen: Bool[Tensor, "n c"]
-) -> MultiLabelMetrics:
-    """Figures from scores, the true labels (0 and 1) and the decisions."""
-    target, decided = labels.astype(bool), chosen.cpu().numpy()
-    hit, extra, missed = target & decided, decided & ~target, target & ~decided
-    counts = np.stack([part.sum(0) for part in (hit, extra, missed)], axis=1).astype(np.int64)
-    tp, fp, fn = (part.sum(1) for part in (hit, extra, missed))
-    f1 = np.where(tp + fp + fn == 0, 1.0, _ratio(2 * tp, 2 * tp + fp + fn))
-    return MultiLabelMetrics(
-        loss=F.binary_cross_entropy_with_logits(
-            logits.cpu(), torch.from_numpy(target).float()
-        ).item(),
-        counts=counts,
-        samples_f1=float(f1.mean()) if len(f1) else 0.0,
-        subset_accuracy=float((fp + fn == 0).mean()) if len(f1) else 0.0,
-        hamming_loss=float((fp + fn).sum() / max(1, target.size)),
-        predictions=decided,
-    )
 
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -169,6 +169,7 @@ class Parent:
             own,
             max_size=own.max_size if largest is None else largest,
             split_seed=own.split_seed if given.split_seed is None else given.split_seed,
+            multi_label=True if self.classifier.multi_label else own.multi_label,
         )
 
     def training(self, given: Training) -> Training:
@@ -205,6 +206,11 @@ class Parent:
             raise UserError(
                 f"dataset has other tokens or labels than {self.name}: load it with "
                 "load_dataset(…, inherit=Parent.of(…).inheritance())"
+            )
+        if dataset.multi_label != own.multi_label:
+            kinds = ("one label for each text", "any number of labels for a text")
+            raise UserError(
+                f"dataset has {kinds[dataset.multi_label]}, {self.name} {kinds[own.multi_label]}"
             )
         new = dataset.label_names[len(own.label_names) :]
         if new and any(isinstance(m, HierarchicalSoftmax) for m in own.model.modules()):

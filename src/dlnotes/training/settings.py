@@ -26,6 +26,7 @@ from dlnotes.arguments import (
 )
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.decision import Deciding
 from dlnotes.training.fit import Fitting
 
 
@@ -80,7 +81,7 @@ class Optimization(Fitting):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Optimization):
+class Training(Deciding, Optimization):
     """How a classifier is trained; see `train_classifier`."""
 
     vectors: str | Path | None = None
@@ -91,7 +92,13 @@ class Training(Optimization):
 
     class_weights: Annotated[str, OneOf(("none", "balanced"))] = "none"
     """none, or balanced: a document counts in the loss with n / (classes · documents of its
-    class), so that rare classes weigh more."""
+    class), so that rare classes weigh more. Where a document may have several labels, each that it
+    has counts with documents without / documents with this label."""
+
+    focal_gamma: NotNegative = 0.0
+    """Above 0 the focal loss (Lin et al. 2017): each cross-entropy is multiplied by (1 - p) to this
+    power, with the probability p of the correct answer, so that what is learned by now counts less.
+    2 is usual."""
 
     refit: bool = False
     """When dev has chosen the epoch, train once more from the start and up to that epoch, on the

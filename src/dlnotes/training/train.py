@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import torch
 
 from dlnotes.arguments import Natural, check_fields, checked, plain
@@ -22,15 +21,22 @@ from dlnotes.errors import UserError, memory_for
 from dlnotes.files import read_json, write_atomically
 from dlnotes.training import folder as run_folder
 from dlnotes.training import pretrained
+from dlnotes.training.calibration import decide_for, decides
 from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.evaluate import evaluate, scores
+from dlnotes.training.evaluate import evaluate, headline, metrics, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, REFIT
-from dlnotes.training.objectives import Hierarchical, SingleLabel
+from dlnotes.training.objectives import Objective
 from dlnotes.training.parent import Parent, grow_from
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
+from dlnotes.training.targets import (
+    check_output,
+    class_counts,
+    objective_for,
+    start_at_frequencies,
+)
 
 _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 
@@ -84,6 +90,7 @@ def train_classifier(
             warnings.warn(f"{missing}: it may forget them", stacklevel=3)
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
+    check_output(own, dataset)
     all_settings = {
         "model": model,
         "model_settings": own,
@@ -109,6 +116,11 @@ def train_classifier(
         trained = train(dataset, dataset.dev)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
         dev = evaluate(trained.classifier.model, dataset.dev, **where)
+        first, decided = trained.classifier, {}
+        if decides(training, first.multi_label):
+            dev_scores, labels = scores(first.model, dataset.dev, **where), dataset.dev.labels
+            decided = decide_for(first, dev_scores, labels, training)
+            dev = metrics(dev_scores, labels, first.decision)
         # Of what is logged after the last update: when the run is resumed, it is logged again.
         step = trained.state.step + 1
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
@@ -120,6 +132,7 @@ def train_classifier(
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
         classifier.seen = dataset.seen()
+        classifier.decision = first.decision
         record = {
             **run.record(classifier.model),
             "data": dict(dataset.fingerprints),
@@ -127,6 +140,7 @@ def train_classifier(
             "vocabulary": len(dataset.vocabulary),
             "pretrained": trained.pretrained,
             "dev": dev.summary(),
+            **decided,
         }
         if parent:
             record["parent"] = parent.summary()
@@ -148,8 +162,7 @@ def train_classifier(
                 board.attention(explained, step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
-                final["test accuracy"] = record["test"]["accuracy"]
-                final["test macro_f1"] = record["test"]["macro_f1"]
+                final |= {f"test {name}": record["test"][name] for name in headline(record["test"])}
             board.hyper_parameters(all_settings, final, step)
         run.write(record)
     classifier.model.eval()
@@ -191,7 +204,7 @@ class _Trained(NamedTuple):
     """What a training ends with."""
 
     classifier: TextClassifier
-    objective: SingleLabel
+    objective: Objective
     state: TrainingState
     pretrained: int  # words that started with a vector
 
@@ -207,8 +220,12 @@ def _train(
 ) -> _Trained:
     """Train on the training documents of `dataset`, from the start or from `parent`."""
     assert isinstance(run.training, Training)
-    classifier, vectors = _start(run, run.training, model, model_settings, dataset, parent)
-    objective = _objective(classifier, run.training, dataset)
+    classifier, vectors = _start(run, run.training, model, model_settings, dataset)
+    objective = objective_for(classifier.model, run.training, dataset)
+    if dataset.multi_label:
+        start_at_frequencies(classifier.model, dataset, objective.weights)
+    if parent:
+        grow_from(parent.classifier, classifier)
     optimizer = run.training.make_optimizer(classifier.model.parameters())
     state = run.fit(classifier.model, optimizer, objective, dataset.train, dev, **options)
     return _Trained(classifier, objective, state, vectors)
@@ -227,7 +244,12 @@ def _measure_test(
     model = trained.classifier.model
     with memory_for("the test documents"):
         test = evaluate(
-            model, documents, device=run.device, amp=run.training.amp, whose="the trained model"
+            model,
+            documents,
+            device=run.device,
+            amp=run.training.amp,
+            whose="the trained model",
+            decision=trained.classifier.decision,
         )
     record["documents"]["test"] = len(documents)
     record["data"] = dict(dataset.fingerprints)
@@ -245,7 +267,6 @@ def _start(
     model: str,
     model_settings: Mapping[str, Any],
     dataset: Dataset,
-    parent: Parent | None,
 ) -> tuple[TextClassifier, int]:
     """A classifier to be trained, and how many words start with a vector of a file."""
     vectors, seed = training.vectors, training.seed
@@ -263,33 +284,20 @@ def _start(
         tokenizer=dataset.tokenizer,
         max_tokens=dataset.max_tokens,
         labels=dataset.labels,
+        multi_label=dataset.multi_label,
     ).to(run.device)
     if vectors == pretrained.WORD2VEC:  # only now: this takes minutes, the settings are checked
         words = pretrained.learn(dataset, classifier, seed, run.progress)
     if words:
         pretrained.start_from(words, classifier)
-    if parent:
-        grow_from(parent.classifier, classifier)
     return classifier, len(words.ids) if words else 0
-
-
-def _objective(classifier: TextClassifier, training: Training, dataset: Dataset) -> SingleLabel:
-    weights = None
-    if training.class_weights == "balanced":
-        counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
-        balanced = len(dataset.train) / (len(counts) * np.maximum(1, counts))
-        weights = torch.tensor(balanced, dtype=torch.float32)
-    if training.label_smoothing == 0 and Hierarchical.suits(classifier.model):
-        return Hierarchical(weights)
-    return SingleLabel(weights, training.label_smoothing)
 
 
 def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     """A hierarchical output gets its tree from the training labels, unless it has one."""
     if model_settings.get("output") != "hierarchical":
         return dict(model_settings)
-    counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
-    return {"class_counts": tuple(counts.tolist()), **model_settings}
+    return {"class_counts": tuple(class_counts(dataset).tolist()), **model_settings}
 
 
 keep_old_names(__name__)

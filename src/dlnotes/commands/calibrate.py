@@ -1,0 +1,229 @@
+"""Choose again, on dev documents, how a trained classifier decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.table import Table
+from torch import Tensor
+from tyro.conf import arg
+
+from dlnotes.arguments import OneOf, Range, checked
+from dlnotes.commands import config
+from dlnotes.commands.runs import given_fields, remembered, tell_layout
+from dlnotes.data.corpora import load
+from dlnotes.data.download import cache_folder
+from dlnotes.data.layout import Layout
+from dlnotes.data.readers import Source
+from dlnotes.data.tokenized import fingerprint, tokenize
+from dlnotes.display import console
+from dlnotes.errors import UserError
+from dlnotes.files import option_of, read_json
+from dlnotes.models.averaging import average_scores
+from dlnotes.training.calibration import figures_of, recorded_decision, rewrite_decision
+from dlnotes.training.classifier import Classifier, Ensemble, TextClassifier
+from dlnotes.training.decision import (
+    THRESHOLDS,
+    Deciding,
+    Decision,
+    check_precision,
+    choose_decision,
+)
+from dlnotes.training.ensemble import load_members, read_record
+from dlnotes.training.folder import METRICS, OPTIONS
+
+_NAMES = {
+    "loss": "loss",
+    "ece": "calibration error (ECE)",
+    "accuracy": "accuracy",
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "coverage": "documents with a label",
+    "answered_accuracy": "accuracy of these labels",
+}
+
+
+@checked
+def main(
+    run: Path,
+    /,
+    temperature: bool = True,
+    threshold: Annotated[str, OneOf(THRESHOLDS)] | None = None,
+    precision: Annotated[float, Range(above=0, most=1)] | None = None,
+    reset: bool = False,
+    dev: tuple[Path, ...] = (),
+    layout: Annotated[Layout, arg(name="")] = Layout(),
+    train: tuple[Path, ...] = (),
+    data_dir: Path | None = None,
+) -> None:
+    """Choose the temperature, thresholds and rejection of a trained classifier on dev documents.
+
+    Its weights stay as they are: only "decision" in the config.json of the classifier changes, and
+    with it the probabilities and answers of dlnotes predict and dlnotes evaluate. The dev documents
+    are those of the training, found again in the files or the corpus that it read.
+
+    Args:
+        run: Folder that dlnotes train or dlnotes ensemble wrote.
+        temperature: Divide the scores by the temperature that makes the probabilities right as
+            often as they say, on average (Guo et al. 2017); --no-temperature divides by 1.
+        threshold: For documents of any number of labels: none (give the labels of a probability of
+            at least .5), one (the one threshold with the best micro-F1) or label (one for each
+            label). Default: as in training.
+        precision: For documents of one label: give no label where the most probable one has too low
+            a probability for this share of the answers to be correct. Default: as in training.
+        reset: Choose nothing: decide as after the training again.
+        dev: Other dev documents, which the classifier has not learned from. A classifier without
+            its run needs them.
+        layout: Where texts and labels are in --dev. Default: as in training.
+        train: The training documents, where they are no longer in the place where training found
+            them; the run's dev documents are a part of them.
+        data_dir: Folder of corpora, as for dlnotes train.
+    """
+    classifier = TextClassifier.load(run)
+    record: dict[str, Any] = {}
+    if (run / METRICS).exists():
+        record = read_json(run / METRICS, "is not a finished run", finite=False)
+    if reset:
+        rewrite_decision(run, recorded_decision(run / METRICS, record))
+        console().print(f"{run} decides as after the training")
+        return
+    if not dev and (given := next(iter(given_fields(layout)), None)):
+        raise UserError(f"{option_of(given)} belongs to --dev FILE")
+    if threshold and not classifier.multi_label:
+        raise UserError(
+            f"--threshold {threshold} is for classifiers that give a document any number of "
+            f"labels, and {run} gives one; see --precision"
+        )
+    check_precision(precision, classifier.multi_label)
+    deciding = _as_in_training(record, temperature, threshold, precision)
+    if dev:
+        scores, labels = _given(run, classifier, dev, layout)
+    else:
+        scores, labels = _of_the_run(run, classifier, train, data_dir)
+    decision, rejection = choose_decision(
+        scores,
+        labels,
+        multi_label=classifier.multi_label,
+        threshold=deciding.threshold,
+        calibrate=deciding.calibrate,
+        precision=deciding.precision,
+    )
+    if rejection and deciding.precision and not rejection.reached:
+        raise UserError(f"{rejection.refusal(deciding.precision)}; {run} stays as it is")
+    rewrite_decision(run, decision)
+    both = classifier.decision, decision
+    figures = [figures_of(classifier, scores, labels, each).summary() for each in both]
+    _print(len(scores), both, figures)
+
+
+def _as_in_training(
+    record: Mapping[str, Any], temperature: bool, threshold: str | None, precision: float | None
+) -> Deciding:
+    settings = record.get("settings")
+    before: Mapping[str, Any] = settings if isinstance(settings, Mapping) else {}
+    try:
+        return Deciding(
+            threshold=threshold or before.get("threshold", "one"),
+            calibrate=temperature,
+            precision=before.get("precision") if precision is None else precision,
+        )
+    except UserError as error:
+        raise UserError(f"{METRICS}: {error}") from error
+
+
+def _given(
+    run: Path, classifier: Classifier, dev: tuple[Path, ...], layout: Layout
+) -> tuple[Float[Tensor, "n c"], Any]:
+    """Scores and labels of dev documents of the user's own."""
+    if (run / METRICS).exists():
+        record = read_json(run / METRICS, "is not a finished run", finite=False)
+        data, settings = record.get("data", {}), record.get("settings", {})
+        learned = [data.get("train"), *([data.get("dev")] if settings.get("refit") else [])]
+        if fingerprint(dev) in learned:
+            raise UserError(
+                f"{run} has learned from these documents: leave out --dev, or give others"
+            )
+    trained = remembered(run, Layout)
+    tell_layout(trained, layout)
+    layout = replace(layout, **trained | given_fields(layout))
+    read = partial(tokenize, dev, layout=layout, cache_dir=cache_folder() / "tokens")
+    return classifier.scores(read, labelled=True)
+
+
+def _of_the_run(
+    run: Path, classifier: Classifier, train: tuple[Path, ...], data_dir: Path | None
+) -> tuple[Float[Tensor, "n c"], Any]:
+    """Scores and labels of the dev documents that the run was measured on."""
+    if not (run / METRICS).exists():
+        raise UserError(f"{run} has no {METRICS}, and so no dev documents: give --dev FILE")
+    runs = [run]
+    if isinstance(classifier, Ensemble):
+        runs = [Path(name) for name in classifier.names]
+        if missing := next((each for each in runs if not (each / METRICS).exists()), None):
+            raise UserError(
+                f"{run} was made of {missing}, which is not there (paths are seen from the folder "
+                "in which dlnotes ensemble ran): give --dev FILE"
+            )
+    members = load_members(
+        runs, _sources(runs[0], train, data_dir), cache_dir=cache_folder() / "tokens"
+    )
+    scores = [member.score_dev() for member in members]
+    labels = members[0].dataset.dev.labels
+    if isinstance(classifier, Ensemble):
+        averaged = average_scores(
+            scores, classifier.weights, classifier.average, multi_label=classifier.multi_label
+        )
+        return averaged, labels
+    return scores[0], labels
+
+
+def _sources(run: Path, train: tuple[Path, ...], data_dir: Path | None) -> dict[str, Source]:
+    """The training documents of a run, and its dev documents where they were files of their own."""
+    said = config.read(run / OPTIONS) if (run / OPTIONS).exists() else {}
+    files = {split: tuple(map(Path, said.get(split) or ())) for split in ("train", "dev")}
+    if train:
+        files["train"] = train
+    if files["train"]:
+        return {split: paths for split, paths in files.items() if paths}
+    settings, _ = read_record(run)
+    data_dir = data_dir or (Path(said["data_dir"]) if said.get("data_dir") else None)
+    try:
+        found = load(settings["corpus"], data_dir=data_dir, cache_dir=cache_folder())
+    except (KeyError, UserError) as error:
+        raise UserError(
+            f"cannot find what {run} was trained on ({error}): give --train FILE, or other dev "
+            "documents with --dev FILE"
+        ) from error
+    return {split: source for split, source in found.items() if split != "test"}
+
+
+def _print(
+    documents: int, decisions: tuple[Decision, Decision], figures: list[dict[str, float]]
+) -> None:
+    table = Table(f"{documents:,} dev documents", title_justify="left")
+    for name in ("before", "now"):
+        table.add_column(name, justify="right")
+    table.add_row("temperature", *(f"{d.temperature:.4g}" for d in decisions))
+    if any(d.threshold != Decision().threshold for d in decisions):
+        table.add_row("threshold", *(_thresholds(d) for d in decisions))
+    if any(d.reject for d in decisions):
+        table.add_row("least probability of a label", *(f"{d.reject:.4f}" for d in decisions))
+    one_label = "accuracy" in figures[0]
+    for name, shown in _NAMES.items():
+        if one_label and name.endswith("_f1"):  # a temperature does not change them
+            continue
+        if any(name in each for each in figures):
+            table.add_row(shown, *(f"{each[name]:.4f}" if name in each else "" for each in figures))
+    console().print(table)
+
+
+def _thresholds(decision: Decision) -> str:
+    if isinstance(decision.threshold, float | int):
+        return f"{decision.threshold:.4f}"
+    return f"{np.min(decision.threshold):.4f} to {np.max(decision.threshold):.4f}"

@@ -1,0 +1,148 @@
+"""Choose on dev documents how a trained classifier decides, in a training and long after it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from dlnotes.arguments import check
+from dlnotes.errors import UserError
+from dlnotes.files import read_json, write_json
+from dlnotes.training.classifier import Classifier, decision_in
+from dlnotes.training.decision import (
+    Deciding,
+    Decision,
+    check_precision,
+    choose_decision,
+    decision_from,
+)
+from dlnotes.training.evaluate import Figures, metrics
+from dlnotes.training.folder import CLASSIFIER, CONFIG, METRICS
+
+_BEFORE, _AFTER = "dev_before", "dev_after"
+
+
+def decides(choices: Deciding, multi_label: bool) -> bool:
+    """Whether something other than the default is to be chosen on dev.
+
+    Raises:
+        UserError: See `check_precision`.
+    """
+    check_precision(choices.precision, multi_label)
+    thresholds = multi_label and choices.threshold != "none"
+    return thresholds or choices.calibrate or choices.precision is not None
+
+
+def decide_for(
+    classifier: Classifier, scores: Float[Tensor, "n c"], labels: Any, choices: Deciding
+) -> dict[str, Any]:
+    """Give a classifier the decision that dev documents speak for.
+
+    Args:
+        classifier: Its decision is set.
+        scores: Of dev documents, by a classifier that has not learned from them.
+        labels: Their labels.
+        choices: What to choose. A precision that cannot be reached is told in a warning.
+
+    Returns:
+        What a record says of it: under ``decision`` the decision, and the dev figures without and
+        with it.
+
+    Raises:
+        UserError: See `choose_decision`.
+    """
+    decision, rejection = choose_decision(
+        scores,
+        labels,
+        multi_label=classifier.multi_label,
+        threshold=choices.threshold,
+        calibrate=choices.calibrate,
+        precision=choices.precision,
+    )
+    if choices.precision and rejection and not rejection.reached:
+        warnings.warn(f"{rejection.refusal(choices.precision)}; nothing is rejected", stacklevel=2)
+    classifier.decision = decision
+    before, after = (figures_of(classifier, scores, labels, d) for d in (Decision(), decision))
+    return {
+        "decision": {
+            **decision.changed(),
+            _BEFORE: before.summary(),
+            _AFTER: after.summary(),
+        }
+    }
+
+
+def told(record: Mapping[str, Any]) -> str:
+    """What `decide_for` has chosen, in a line."""
+    before, after = record[_BEFORE], record[_AFTER]
+    parts = []
+    if "temperature" in record:
+        errors = f"{before['ece']:.4f} → {after['ece']:.4f}"
+        parts.append(f"temperature {record['temperature']:.3g} (calibration error {errors})")
+    if "threshold" in record:
+        found = record["threshold"]
+        several = isinstance(found, list)
+        shown = f"{min(found):.3f} to {max(found):.3f}" if several else f"{found:.3f}"
+        change = f"{before['micro_f1']:.4f} → {after['micro_f1']:.4f}"
+        parts.append(f"threshold{'s' * several} {shown} (micro-F1 {change})")
+    if "reject" in record:
+        parts.append(
+            f"no label below a probability of {record['reject']:.4f} ({after['coverage']:.1%} "
+            f"labelled, {after['answered_accuracy']:.4f} of these correctly)"
+        )
+    return ", ".join(parts) or "as by default"
+
+
+def figures_of(
+    classifier: Classifier, scores: Float[Tensor, "n c"], labels: Any, decision: Decision
+) -> Figures:
+    """Figures of a classifier's scores under a decision."""
+    return metrics(scores, labels, decision)
+
+
+def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
+    """The decision that a training chose, by its record; the default where it chose none.
+
+    Raises:
+        UserError: The record is damaged.
+    """
+    found = record.get("decision") or {}
+    try:
+        check({"decision": Mapping[str, Any]}, {"decision": found})
+        return decision_from({n: v for n, v in found.items() if n not in (_BEFORE, _AFTER)})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def decides_as_trained(run: Path) -> bool:
+    """Whether a run's classifier has the decision that its record has figures of.
+
+    Also where one of them cannot be read.
+    """
+    try:
+        record = read_json(run / METRICS, "", finite=False)
+        now = decision_from(read_json(run / CLASSIFIER / CONFIG, "").get("decision"))
+        return now == recorded_decision(run / METRICS, record)
+    except (UserError, AttributeError):
+        return True
+
+
+def rewrite_decision(run: Path, decision: Decision) -> None:
+    """Change the decision of a classifier in a folder, and nothing else there.
+
+    Args:
+        run: The classifier's folder, or a run's, which has it inside.
+        decision: The new one.
+
+    Raises:
+        UserError: The folder cannot be read or written to.
+    """
+    folder = run / CLASSIFIER if (run / CLASSIFIER).is_dir() else run
+    config = read_json(folder / CONFIG, "is not a trained classifier of dlnotes")
+    config.pop("decision", None)
+    write_json(folder / CONFIG, {**config, **decision_in(decision)})

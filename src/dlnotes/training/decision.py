@@ -1,0 +1,448 @@
+"""From scores to probabilities and answers: temperature, thresholds, rejection, chosen on dev."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dlnotes.arguments import OneOf, Positive, Range, Settings, check
+from dlnotes.errors import UserError
+
+THRESHOLDS = ("none", "one", "label")
+"""Which thresholds are chosen: none (.5), one for all labels, one for each label."""
+FEWEST_POSITIVES = 10
+"""A label that fewer dev documents have than this is decided by the threshold of all labels."""
+MOST_TEMPERATURE = 100.0
+"""Temperatures are looked for between its reciprocal and this."""
+NO_LABEL = -1
+"""Stands for a class number where the answer is "no label"."""
+
+_ROWS = 1 << 22  # scores that are looked at at a time
+_Probability = Annotated[float, Range(0, most=1)]
+
+
+class _Dense(Protocol):
+    """Labels of documents that may have several, such as `LabelSets`."""
+
+    def dense(self) -> NDArray[np.bool_]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deciding(Settings):
+    """What is chosen on the dev documents about how a trained classifier decides."""
+
+    threshold: Annotated[str, OneOf(THRESHOLDS)] = "one"
+    """For documents of any number of labels: which labels are given. none: those of a probability
+    of at least .5; one: at least the one threshold with the best micro-F1 on the dev documents;
+    label: at least the threshold with the label's best F1 there, one for each label that ten dev
+    documents have."""
+
+    calibrate: bool = False
+    """Choose on the dev documents a temperature that the scores are divided by, so that of the
+    predictions with a probability of .8, say, 80 % are correct (Guo et al. 2017)."""
+
+    precision: Annotated[float, Range(above=0, most=1)] | None = None
+    """For documents of one label: give no label where the most probable one has too low a
+    probability. The lowest one is taken from which on this share of the dev documents' answers is
+    correct."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision(Settings):
+    r"""How scores become probabilities, and probabilities answers.
+
+    With the temperature :math:`T`, scores :math:`z` become the probabilities
+
+    .. math:: p = \mathrm{softmax}(z / T) \quad\text{or, of several labels,}\quad
+        p_k = \sigma(z_k / T)
+
+    A document gets the most probable label, if its probability is at least `reject`, or all labels
+    whose probabilities are at least their `threshold`.
+
+    Raises:
+        UserError: A temperature that is not above 0, or a probability outside of [0, 1].
+    """
+
+    temperature: Positive = 1.0
+    """:math:`T`: above 1 it makes a classifier less sure of itself, below 1 surer."""
+
+    threshold: _Probability | tuple[_Probability, ...] = 0.5
+    """Least probability of a label that is given; one for all or one for each label."""
+
+    reject: _Probability = 0.0
+    """Where the most probable label has a lower probability, the answer is "no label"; for
+    classifiers that give one label per document."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.threshold, int | float):  # a file has a list
+            object.__setattr__(self, "threshold", tuple(self.threshold))
+
+    def scaled(self, logits: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
+        """Scores divided by the temperature; with a temperature of 1 the same tensor."""
+        return logits if self.temperature == 1 else logits / self.temperature
+
+    def probabilities(
+        self, logits: Float[Tensor, "*n c"], multi_label: bool = False
+    ) -> Float[Tensor, "*n c"]:
+        """Probability of each label.
+
+        Args:
+            logits: Unnormalised scores.
+            multi_label: Whether a document may have several labels: then each has a probability of
+                its own, otherwise they add up to 1.
+        """
+        scaled = self.scaled(logits)
+        return scaled.sigmoid() if multi_label else scaled.softmax(-1)
+
+    def chosen(self, probabilities: Float[Tensor, "*n c"]) -> Bool[Tensor, "*n c"]:
+        """Which of several labels are given, by their probabilities."""
+        dtype, device = probabilities.dtype, probabilities.device
+        return probabilities >= torch.tensor(self.threshold, dtype=dtype, device=device)
+
+    def decide(
+        self, logits: Float[Tensor, "n c"], multi_label: bool = False
+    ) -> Int[Tensor, " n"] | Bool[Tensor, "n c"]:
+        """The answers: class numbers, `NO_LABEL` for no label; or which labels are given.
+
+        Args:
+            logits: Unnormalised scores.
+            multi_label: See `probabilities`.
+        """
+        probabilities = self.probabilities(logits, multi_label)
+        if multi_label:
+            return self.chosen(probabilities)
+        confidence, best = probabilities.max(-1)
+        return best.masked_fill(self.rejected(confidence), NO_LABEL)
+
+    def rejected(self, confidence: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+        """Whether the most probable label, which has this probability, is not sure enough."""
+        return confidence < torch.tensor(
+            self.reject, dtype=confidence.dtype, device=confidence.device
+        )
+
+    def check_labels(self, classes: int) -> None:
+        """Require one threshold for all labels, or one for each.
+
+        Raises:
+            UserError: There are as many as of another number of labels.
+        """
+        if isinstance(self.threshold, tuple) and len(self.threshold) != classes:
+            raise UserError(
+                f"threshold must be one number or {classes:,}, one for each label, not "
+                f"{len(self.threshold):,}"
+            )
+
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ from the default, as JSON can hold them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if value != getattr(DEFAULT, name)
+        }
+
+
+DEFAULT = Decision()
+
+
+def decision_from(found: Any) -> Decision:
+    """What `Decision.changed` gave.
+
+    Args:
+        found: The mapping, as a file has it; None for the default.
+
+    Raises:
+        UserError: It is not such a mapping.
+    """
+    if found is None:
+        return DEFAULT
+    check({"decision": Mapping[str, Any]}, {"decision": found})
+    try:
+        return Decision(**found)
+    except UserError as error:
+        raise UserError(f"decision: {error}") from error
+
+
+def choose_temperature(
+    logits: Float[Tensor, "n c"], labels: Any, multi_label: bool = False
+) -> float:
+    r"""The temperature with which the scores of held-out documents have the lowest loss.
+
+    Temperature scaling (Guo et al. 2017, https://arxiv.org/abs/1706.04599):
+
+    .. math:: T^* = \arg\min_{T > 0} -\sum_i \log \mathrm{softmax}(z_i / T)_{y_i}
+
+    and with several labels the binary cross-entropy of all decisions. The loss is convex in
+    :math:`x = 1/T`, and its slope :math:`\sum_i (\mathbb{E}_{p_i}[z_i] - z_{i y_i})` rises with
+    :math:`x`: Newton's method between two bounds finds its root, in float64. Which label is the
+    most probable stays the same.
+
+    Where every document is classified correctly the loss falls for ever as :math:`T` becomes
+    smaller: such documents do not tell how sure the classifier may be, and :math:`T` is 1. Where
+    the scores say nothing about the labels it is `MOST_TEMPERATURE`.
+
+    Args:
+        logits: Unnormalised scores of documents that were not trained on. A document whose label is
+            impossible (a score of -inf) or whose scores are not numbers does not count.
+        labels: Class numbers (n,); of several labels zeros and ones (n, c) or `LabelSets`.
+        multi_label: Whether a document may have several labels.
+    """
+    slope = (_slopes_of_several if multi_label else _slopes_of_one)(logits, labels)
+    low, high = 1 / MOST_TEMPERATURE, MOST_TEMPERATURE
+    if (at_low := slope(low)[0]) >= 0:
+        # Scores that are all equal know nothing of a temperature either.
+        return MOST_TEMPERATURE if at_low > 0 else 1.0
+    if slope(high)[0] <= 0:
+        return 1.0
+    x, step = 1.0, math.inf
+    while abs(step) > 1e-10 * x and high - low > 1e-10 * x:
+        value, rise = slope(x)
+        low, high = (x, high) if value < 0 else (low, x)
+        after = x - value / rise if rise > 0 else math.inf
+        if not low < after < high:
+            after = math.sqrt(low * high)
+        step, x = after - x, after
+    return 1 / x
+
+
+def _slopes_of_one(
+    logits: Float[Tensor, "n c"], labels: Any
+) -> Callable[[float], tuple[float, float]]:
+    """First and second derivative of the cross-entropy with respect to 1/T."""
+    parts = []
+    y = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+    for z, label in zip(_split(logits), _split(y, logits.shape[-1]), strict=True):
+        z = z.double() - z.double().amax(-1, keepdim=True)
+        true = z.gather(-1, label.unsqueeze(-1)).squeeze(-1)
+        counts = true.isfinite() & ~z.isnan().any(-1)
+        parts.append((z[counts], true[counts].sum()))
+
+    def slopes(x: float) -> tuple[float, float]:
+        first = second = 0.0
+        for z, true in parts:
+            p = (x * z).softmax(-1)
+            z = z.masked_fill(p == 0, 0.0)  # 0 · -inf is to be 0
+            mean = (p * z).sum(-1)
+            first += float(mean.sum() - true)
+            second += float((p * (z - mean.unsqueeze(-1)).square()).sum())
+        return first, second
+
+    return slopes
+
+
+def _slopes_of_several(
+    logits: Float[Tensor, "n c"], labels: Any
+) -> Callable[[float], tuple[float, float]]:
+    """First and second derivative of the binary cross-entropy with respect to 1/T."""
+    parts = []
+    y = torch.from_numpy(_dense(labels))
+    for z, true in zip(_split(logits), _split(y), strict=True):
+        # The loss of a decision is log(1 + exp(-x m)), where m speaks for its true answer.
+        margin = torch.where(true, z, -z).double()
+        parts.append(margin[margin.isfinite()])
+
+    def slopes(x: float) -> tuple[float, float]:
+        first = second = 0.0
+        for m in parts:
+            wrong = (-x * m).sigmoid()
+            first -= float((wrong * m).sum())
+            second += float((wrong * (1 - wrong) * m.square()).sum())
+        return first, second
+
+    return slopes
+
+
+def _split(values: Tensor, width: int | None = None) -> tuple[Tensor, ...]:
+    """Rows in parts of bounded memory."""
+    found: tuple[Tensor, ...] = values.split(max(1, _ROWS // max(1, width or values.shape[-1])))
+    return found
+
+
+def choose_thresholds(
+    probabilities: Float[Tensor, "n c"],
+    labels: Any,
+    how: str = "one",
+    *,
+    fewest: int = FEWEST_POSITIVES,
+) -> float | tuple[float, ...]:
+    """The thresholds with the highest F1 on held-out documents, each document with several labels.
+
+    ``one`` maximises micro-F1. All thresholds that differ in their effect are compared; the one
+    that is taken lies in the middle between two probabilities that occur. Among equals it is the
+    highest.
+
+    ``label`` maximises the F1 of each label by itself (SCut, Yang 2001,
+    https://doi.org/10.1145/383952.383975). The threshold of a rare label depends on few documents
+    and fits those better than others: a label that fewer than `fewest` documents have takes the
+    threshold of ``one``.
+
+    Args:
+        probabilities: Of documents that were not trained on.
+        labels: Zeros and ones (n, c), or `LabelSets`.
+        how: ``none`` (.5), ``one`` or ``label``.
+        fewest: See above.
+
+    Raises:
+        UserError: An unknown `how`.
+    """
+    check({"threshold": Annotated[str, OneOf(THRESHOLDS)]}, {"threshold": how})
+    if how == "none":
+        return DEFAULT.threshold
+    p, truth = probabilities.cpu().numpy(), _dense(labels)
+    common = _best_cut(p, truth)
+    if how == "one":
+        return common
+    counts = truth.sum(0)
+    columns = np.ascontiguousarray(p.T), np.ascontiguousarray(truth.T)
+    return tuple(
+        _best_cut(scores, true) if count >= fewest else common
+        for scores, true, count in zip(*columns, counts, strict=True)
+    )
+
+
+def _dense(labels: NDArray[Any] | _Dense) -> NDArray[np.bool_]:
+    found = labels if isinstance(labels, np.ndarray) else labels.dense()
+    return found.astype(bool, copy=False)
+
+
+def _best_cut(scores: NDArray[Any], truth: NDArray[np.bool_]) -> float:
+    """The threshold of the highest F1; .5 where nothing is true or nothing is a number.
+
+    Only a threshold that has a true decision as its last one above can be the best, so that the
+    others need not be sorted as far as they lie below all of these.
+    """
+    true = np.sort(scores[truth])[::-1]
+    true = true[~np.isnan(true)]
+    if not len(true):
+        return 0.5
+    false = np.sort(scores[~truth & (scores >= true[-1])])
+    cuts, first = np.unique(-true, return_index=True)
+    hits = np.append(first[1:], len(true))
+    extra = len(false) - np.searchsorted(false, -cuts, side="left")
+    f1 = 2 * hits / (hits + extra + len(true))
+    cut = -cuts[f1.argmax()]
+    below = scores[scores < cut]
+    return _between(below.max(initial=0), cut)
+
+
+def _between(below: Any, cut: Any) -> float:
+    """The middle of two neighbouring probabilities, as a number that their type can hold."""
+    middle = cut.dtype.type((float(below) + float(cut)) / 2)
+    return float(middle if below < middle <= cut else cut)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Below which confidence no label is given, and what that does on the documents it came from.
+
+    Attributes:
+        reject: The lowest confidence that is enough.
+        precision: Share of the given answers that are correct.
+        coverage: Share of the documents that get an answer.
+        reached: Whether `precision` is the one that was wanted. Otherwise it is the highest that
+            some confidence has.
+    """
+
+    reject: float
+    precision: float
+    coverage: float
+    reached: bool
+
+    def refusal(self, wanted: float) -> str:
+        """What to say where the wanted precision is not reached."""
+        return (
+            f"no confidence reaches --precision {wanted:g} on the dev documents: the best is "
+            f"{self.precision:.4f}, with {self.coverage:.1%} of them answered"
+        )
+
+
+def choose_reject(
+    confidences: NDArray[Any], correct: NDArray[np.bool_], precision: float
+) -> Rejection:
+    """The lowest confidence from which the answers to held-out documents are as correct as wanted.
+
+    All documents with at least this confidence together have the precision. As many documents as
+    possible keep their answers (El-Yaniv & Wiener 2010, https://jmlr.org/papers/v11/el-yaniv10a.html,
+    call the two sides risk and coverage).
+
+    Args:
+        confidences: Probability of the most probable label, shape (n,); at least one document.
+        correct: Whether it is the document's label.
+        precision: Wanted share of correct answers among those given.
+    """
+    order = np.argsort(-confidences, kind="stable")
+    confidence = confidences[order]
+    kept = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True)) + 1  # of equals all
+    shares = np.cumsum(correct[order])[kept - 1] / kept
+    enough = np.flatnonzero(shares >= precision)
+    reached = bool(len(enough))
+    # Of equally precise ones that which keeps more.
+    at = enough[-1] if reached else np.flatnonzero(shares == shares.max())[-1]
+    number = int(kept[at])
+    cut = 0.0
+    if number < len(order):
+        cut = _between(confidence[number], confidence[number - 1])
+    return Rejection(cut, float(shares[at]), number / len(order), reached)
+
+
+def check_precision(precision: float | None, multi_label: bool) -> None:
+    """Refuse to reject answers of a classifier that gives any number of labels.
+
+    Raises:
+        UserError: There is a `precision`, and a document may have several labels.
+    """
+    if multi_label and precision is not None:
+        raise UserError(
+            f"precision ({precision:g}) is for classifiers that give one label per document: where "
+            "a document may have several or none, see threshold"
+        )
+
+
+def choose_decision(
+    logits: Float[Tensor, "n c"],
+    labels: Any,
+    *,
+    multi_label: bool = False,
+    threshold: str = "one",
+    calibrate: bool = False,
+    precision: float | None = None,
+) -> tuple[Decision, Rejection | None]:
+    """Choose the temperature, and with it thresholds or rejection, on held-out documents.
+
+    Args:
+        logits: Unnormalised scores of documents that were not trained on.
+        labels: Class numbers (n,); of several labels zeros and ones (n, c) or `LabelSets`.
+        multi_label: Whether a document may have several labels.
+        threshold: See `choose_thresholds`; of no effect with one label per document.
+        calibrate: Choose a temperature; otherwise it is 1.
+        precision: See `choose_reject`; None to reject nothing. Where it cannot be reached nothing
+            is rejected.
+
+    Returns:
+        The decision, and what is known of the rejection where a precision is wanted.
+
+    Raises:
+        UserError: See `check_precision` and `choose_thresholds`.
+    """
+    check_precision(precision, multi_label)
+    temperature = choose_temperature(logits, labels, multi_label) if calibrate else 1.0
+    decision = Decision(temperature=temperature)
+    if multi_label:
+        probabilities = decision.probabilities(logits, multi_label)
+        chosen = choose_thresholds(probabilities, labels, threshold)
+        return replace(decision, threshold=chosen), None
+    if precision is None:
+        return decision, None
+    confidence, best = (part.cpu().numpy() for part in decision.probabilities(logits).max(-1))
+    rejection = choose_reject(confidence, best == labels, precision)
+    if rejection.reached:
+        decision = replace(decision, reject=rejection.reject)
+    return decision, rejection

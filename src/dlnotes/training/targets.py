@@ -1,0 +1,103 @@
+"""What a classifier is trained for, by the labels of its documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dlnotes.data.dataset import Dataset
+from dlnotes.data.labels import LabelSets
+from dlnotes.errors import UserError
+from dlnotes.training.objectives import Hierarchical, MultiLabel, Objective, SingleLabel
+from dlnotes.training.settings import Training
+
+
+def class_counts(dataset: Dataset) -> NDArray[np.int64]:
+    """How many training documents have each class, shape (classes,)."""
+    labels = dataset.train.labels
+    if isinstance(labels, LabelSets):
+        return labels.counts()
+    counts: NDArray[np.int64] = np.bincount(labels, minlength=len(dataset.label_names))
+    return counts
+
+
+def class_weights(dataset: Dataset) -> Float[Tensor, " c"]:
+    r"""Weights that make classes count alike, see ``class_weights`` of `Training`.
+
+    Of :math:`n` documents :math:`n_k` have class :math:`k`. With one label per document a document
+    of class :math:`k` weighs :math:`n / (c\, n_k)`; with several, those that have the class weigh
+    as much together as those that do not: :math:`w_k = (n - n_k) / n_k`.
+    """
+    counts, n = class_counts(dataset), len(dataset.train)
+    if dataset.multi_label:
+        weights = np.maximum(1, n - counts) / np.maximum(1, counts)
+    else:
+        weights = n / (len(counts) * np.maximum(1, counts))
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def objective_for(model: nn.Module, training: Training, dataset: Dataset) -> Objective:
+    """The objective of a training.
+
+    Args:
+        model: The network.
+        training: How it is trained.
+        dataset: What it learns.
+    """
+    weights = class_weights(dataset) if training.class_weights == "balanced" else None
+    smoothing, gamma = training.label_smoothing, training.focal_gamma
+    if dataset.multi_label:
+        # Epochs are told apart by what they are worth with the thresholds that are chosen at last.
+        threshold = 0.5 if training.threshold == "none" else None
+        return MultiLabel(weights, smoothing, threshold, gamma)
+    if smoothing == 0 and Hierarchical.suits(model):
+        return Hierarchical(weights, gamma)
+    return SingleLabel(weights, smoothing, gamma)
+
+
+def check_output(model_settings: Mapping[str, Any], dataset: Dataset) -> None:
+    """Refuse an output layer that cannot give several labels.
+
+    Raises:
+        UserError: It is a hierarchical softmax, whose classes exclude one another.
+    """
+    if dataset.multi_label and model_settings.get("output") == "hierarchical":
+        raise UserError(
+            "output must be 'softmax' where a text may have several labels, not 'hierarchical': "
+            "the probabilities of a hierarchical softmax exclude one another"
+        )
+
+
+@torch.no_grad()
+def start_at_frequencies(
+    model: nn.Module, dataset: Dataset, weights: Float[Tensor, " c"] | None = None
+) -> None:
+    r"""Start the biases of several labels at the log-odds of the labels' frequencies.
+
+    With this bias the untrained model gives each label the probability with which it occurs (of
+    which a balanced loss makes one half), so that training does not begin by unlearning a half of
+    all labels for every document (Karpathy 2019, https://karpathy.github.io/2019/04/25/recipe/):
+
+    .. math:: b_k = \log \frac{w_k (n_k + 1/2)}{n - n_k + 1/2}
+
+    A model whose output has no bias stays as it is.
+
+    Args:
+        model: Untrained; its layer ``output`` has a row for each class, the last ones.
+        dataset: What it is going to learn.
+        weights: :math:`w`, those of the objective.
+    """
+    bias = getattr(getattr(model, "output", None), "bias", None)
+    if not isinstance(bias, Tensor):
+        return
+    counts = torch.from_numpy(class_counts(dataset)).double()
+    odds = (counts + 0.5) / (len(dataset.train) - counts + 0.5)
+    if weights is not None:
+        odds = odds * weights.double().cpu()
+    bias[-len(counts) :] = odds.log().to(bias)
