@@ -213,6 +213,25 @@ def test_a_run_of_a_corpus(script, news, tmp_path, monkeypatch):
     assert "test" in record(tmp_path / "next")
 
 
+def test_what_a_file_says_gives_way(script, first, tmp_path):
+    """--from takes the place of the corpus in a configuration, and --corpus that of its from."""
+    file = tmp_path / "c.yaml"
+    options = ["--config", file, "--epochs", 1, "--out", tmp_path / "next"]
+    file.write_text("corpus: bbc\nlr: 0.03\n")
+    result = script("train", "--from", first, *options)
+    assert result.code == 0, result.err
+    assert record(tmp_path / "next")["settings"]["lr"] == 0.03
+    file.write_text(f"from: {first}\n")
+    folder = tmp_path / "corpora" / "mine"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        shutil.copy(DATA / f"{split}.tsv", folder / f"{split}.tsv")
+    data = ["--corpus", "mine", "--data-dir", tmp_path / "corpora", "--model-args", "buckets=50"]
+    result = script("train", *data, *options[:4], "--out", tmp_path / "other")
+    assert result.code == 0, result.err
+    assert "parent" not in record(tmp_path / "other")
+
+
 def test_a_corpus_in_memory(script, tmp_path):
     """bbc is made of data frames, which files are added to."""
     more = tmp_path / "more.tsv"

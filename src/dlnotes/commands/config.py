@@ -19,7 +19,11 @@ from dlnotes.training.folder import OPTIONS, run_folder
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
 
-INSTEAD = {"--train": ("corpus",), "--corpus": ("train", "dev", "test")}
+INSTEAD = {
+    "--train": ("corpus",),
+    "--corpus": ("train", "dev", "test", "from"),
+    "--from": ("corpus",),
+}
 """Options of the command line, and what a file may say that they take the place of."""
 
 
