@@ -59,7 +59,7 @@ def test_saved_and_loaded_classifier_agree(trained):
 def test_run_folder(trained):
     _, record, out = trained
     names = {path.name for path in out.iterdir() if not path.name.startswith("events")}
-    assert names == {"classifier", "metrics.json", "checkpoint.pt"}
+    assert names == {"classifier", "metrics.json", "checkpoint.pt", "documents.npz"}
     files = {path.name for path in (out / "classifier").iterdir()}
     assert files == {"model.safetensors", "config.json", "vocabulary.txt", "labels.json"}
     torch.load(out / "checkpoint.pt", weights_only=True)

@@ -19,7 +19,11 @@ from dlnotes.training.folder import OPTIONS, run_folder
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
 
-INSTEAD = {"--train": ("corpus",), "--corpus": ("train", "dev", "test")}
+INSTEAD = {
+    "--train": ("corpus",),
+    "--corpus": ("train", "dev", "test", "from"),
+    "--from": ("corpus",),
+}
 """Options of the command line, and what a file may say that they take the place of."""
 
 
@@ -214,7 +218,10 @@ def hints(main: Callable[..., Any]) -> dict[str, Any]:
             fields = fields_of(kind).items()
             found |= {field: each for field, each in fields if field not in ARGUMENTS}
         else:
-            found[name] = hint
+            is_annotated = typing.get_origin(hint) is Annotated
+            rules = typing.get_args(hint)[1:] if is_annotated else ()
+            names = [rule.name for rule in rules if hasattr(rule, "name")]  # tyro's arg
+            found[names[0] if names else name] = hint
     return found
 
 

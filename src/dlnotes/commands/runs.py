@@ -52,6 +52,7 @@ class Row:
         settings: All settings of the training.
         data: SHA-256 of the training documents.
         test: The figures on the test documents.
+        parent: The run that it started from (--from).
         documents: How many test documents there are.
     """
 
@@ -72,6 +73,7 @@ class Row:
     data: str | None = None
     test: dict[str, Any] = field(default_factory=dict)
     documents: int | None = None
+    parent: str | None = None
 
 
 _SCORES = (
@@ -82,10 +84,10 @@ _SCORES = (
     "macro_f1",
 )
 FIGURES = (*_SCORES, "bleu", "epochs", "seconds", "date")
-FIELDS = ("name", "model", "corpus", *FIGURES)
+FIELDS = ("name", "model", "corpus", "parent", *FIGURES)
 _BEST_FIRST = (*_SCORES, "bleu", "date")
-_OF_SOME = ("dev_micro_f1", "test_micro_f1", "bleu")
-"""Figures that most runs have not: shown where one has."""
+_OF_SOME = ("dev_micro_f1", "test_micro_f1", "bleu", "parent")
+"""What most runs have not: shown where one has."""
 
 
 def main(
@@ -101,7 +103,7 @@ def main(
 
     Args:
         folders: A folder to look into (default runs), or run folders to compare.
-        sort: name, model, corpus, dev_accuracy, test_accuracy, dev_micro_f1, test_micro_f1,
+        sort: name, model, corpus, parent, dev_accuracy, test_accuracy, dev_micro_f1, test_micro_f1,
             macro_f1, bleu, epochs, seconds or date: figures and dates from the highest, all else
             from the lowest.
         json: Also write what is listed to this file, with all settings.
@@ -209,6 +211,9 @@ def look(run: Path, name: str) -> Row:
     row.model = _get(settings, "model", str)
     row.corpus = _get(settings, "corpus", str) or _languages(settings)
     row.data = _get(record, "data", "train", str)
+    if place := _get(record, "parent", "run", str):
+        beside = Path(place).parent == run.absolute().parent
+        row.parent = Path(place).name if beside else place
     if _get(record, "test", "detokenized", dict) is None and "pairs" not in record:
         row.dev_accuracy = _get(record, "dev", "accuracy", float)
         row.test_accuracy = _get(record, "test", "accuracy", float)
@@ -283,6 +288,7 @@ _DISPENSABLE = (
     "seconds",
     "epochs",
     "date",
+    "parent",
     "corpus",
     "macro_f1",
     "dev_micro_f1",
@@ -355,7 +361,7 @@ def _compare(rows: Sequence[Row]) -> None:
     table.add_column("", overflow="fold")
     for row in rows:
         table.add_column(printable(row.name), overflow="fold")
-    for name in FIGURES:
+    for name in ("parent", *FIGURES):
         if any(getattr(row, name) is not None for row in rows):
             shown = (_shown(name, getattr(row, name)) for row in rows)
             table.add_row(_TITLES.get(name, name), *shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from tyro.conf import arg
 from dlnotes.arguments import Natural, checked
 from dlnotes.cli import expanded, other_command, resume_hint
 from dlnotes.commands import config as config_file
+from dlnotes.commands.continuing import continued, tell_what_is_new
 from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
@@ -27,6 +29,7 @@ from dlnotes.training.calibration import told
 from dlnotes.training.classifier import reading_for
 from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
+from dlnotes.training.parent import Parent
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.targets import check_output
@@ -35,7 +38,7 @@ from dlnotes.training.train import train_classifier
 
 @checked
 def main(
-    model: str = "fasttext",
+    model: str | None = None,
     corpus: str | None = None,
     train: tuple[Path, ...] = (),
     dev: tuple[Path, ...] = (),
@@ -51,6 +54,8 @@ def main(
     device: str = "auto",
     checkpoint_every: Natural = 0,
     resume: bool = False,
+    start_from: Annotated[Path | None, arg(name="from")] = None,
+    replay: bool = True,
     check_data: Path | None = None,
     config: Path | None = None,
 ) -> None:
@@ -62,8 +67,12 @@ def main(
     or a folder with a sub-folder per class. Texts may have several labels: lists of them in JSONL
     and Parquet, several marks in fastText's format; see --label-separator and --label-column.
 
+    With --from RUN the training starts from a finished run: --train has new documents, with words
+    and labels that may be new, or is left out for more epochs on the same ones.
+
     Args:
-        model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet.
+        model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet. Default
+            fasttext, or the model of --from.
         corpus: Name of a corpus. Default bbc when --train is not given.
         train: Your own training documents, one or more files.
         dev: Your own dev documents; without them a part of the training documents is cut off.
@@ -81,6 +90,12 @@ def main(
         checkpoint_every: Updates between two checkpoints within an epoch; 0: a minute, or more
             where writing them would take more than 5 % of the time.
         resume: Go on with the run in --out, bit for bit, after an interruption.
+        start_from: Start from the classifier of this run (or of a classifier's folder). Its words
+            and labels keep their vectors and weights, new ones are added. Model, its
+            hyper-parameters and how texts are read are those of the run, and so are all settings of
+            the training that are not given. Its dev documents stay dev documents.
+        replay: With --from: learn again from the run's own training documents, which it forgets
+            otherwise (--no-replay: from the new ones alone).
         check_data: List documents that stand in several splits, and equal texts with different
             labels, in this file (.csv, .jsonl or .parquet).
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
@@ -89,29 +104,49 @@ def main(
         raise UserError("give either --bootstrap or --boost, not both")
     if corpus and train:
         raise UserError("give either --corpus or --train, not both")
-    if not train and (test or dev):
+    if not train and not start_from and (test or dev):
         raise UserError("--test and --dev belong to --train FILE; a corpus brings its own")
-    if model not in MODELS:
+    if start_from and corpus:
+        raise UserError("--from takes new documents with --train, not a --corpus")
+    if start_from and boost:
+        raise UserError("give either --from or --boost, not both")
+    if not replay and not train:
+        raise UserError(
+            "--no-replay learns from new documents alone: give --from RUN and --train FILE"
+        )
+    if model not in (None, *MODELS):
         with config_file.named(config):
             raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
+    parent = None
+    if start_from:
+        try:
+            parent = Parent.of(start_from)
+        except UserError as error:
+            raise UserError(f"--from {error}") from error
+    asked, model = model, parent.classifier.model_name if parent else model or "fasttext"
+    own = {"train": train, "dev": dev, "test": test}
+    sources: Mapping[str, Source] = {split: paths for split, paths in own.items() if paths}
     if train:
         name = train[0].absolute().name.split(".")[0] or "data"
-        own = {"train": train, "dev": dev, "test": test}
-        sources: dict[str, Source] = {split: paths for split, paths in own.items() if paths}
+    elif parent:
+        name = str(parent.settings.get("corpus") or "data")
     else:
         name = corpus or "bbc"
         sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
         separator = reading.label_separator or label_separator(name)
         reading = replace(reading, label_separator=separator)
-    out = out or Path("runs") / f"{model}-{name}"
+    out = out or Path("runs") / f"{model}-{name}{'-next' * bool(parent)}"
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
+        if parent:
+            parent.check_model(asked, model_settings)
+            training, reading = parent.training(training), parent.reading(reading)
         training = training.with_optimizer_args(optimizer_args)
     if check_data:
         check_writable(check_data)
         check_not_of_a_run(check_data=check_data)
     words = (None if training.vectors is None else Path(training.vectors),)
-    inputs = {"train": train, "dev": dev, "test": test, "vectors": words, "config": (config,)}
+    inputs = {**own, "vectors": words, "config": (config,), "from": (start_from,)}
     for option, given in inputs.items():
         for each in given:
             check_different(**{option: each, "check_data": check_data})
@@ -120,9 +155,13 @@ def main(
     training = replace(training, vectors=_absolute(training.vectors))
     boost = tuple(run.absolute() for run in boost)
     seed = training.seed
-    reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
-    dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
+    if parent:
+        dataset = continued(parent, own, reading, replay=replay, name=name, cache_dir=cache)
+        tell_what_is_new(parent, dataset)
+    else:
+        reading = reading_for(model, reading, seed)
+        dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
     check_output(model_settings, dataset)
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
@@ -134,11 +173,12 @@ def main(
         dataset = ensemble.boost(dataset, members, split_by, seed)
     elif bootstrap:
         dataset = ensemble.bootstrap(dataset, seed)
-    files = {"train": train, "dev": dev, "test": test}
     options = {
         "model": model,
-        "corpus": None if train else name,
-        **{split: [path.absolute() for path in paths] for split, paths in files.items()},
+        "corpus": None if train or parent else name,
+        **{split: [path.absolute() for path in paths] for split, paths in own.items()},
+        "from": start_from and start_from.absolute(),
+        "replay": replay,
         "data_dir": data_dir and data_dir.absolute(),
         "model_settings": model_settings,
         **asdict(training),
@@ -160,6 +200,7 @@ def main(
             model,
             training,
             model_settings=model_settings,
+            start_from=parent,
             out=out,
             device=device,
             checkpoint_every=checkpoint_every,

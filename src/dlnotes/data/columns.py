@@ -14,6 +14,7 @@ from dlnotes.data.dataset import Dataset, Label, load_dataset
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import LONGEST_LABEL
 from dlnotes.data.reading import Reading
+from dlnotes.data.seen import Inheritance
 from dlnotes.data.streams import half_pair
 from dlnotes.errors import UserError
 
@@ -197,7 +198,12 @@ def check_pairs(texts: list[str], labels: Sequence[object], names: tuple[str, st
 
 
 def load_columns(
-    texts: Any, labels: Any, reading: Reading, *, dev: tuple[Any, Any] | None = None
+    texts: Any,
+    labels: Any,
+    reading: Reading,
+    *,
+    dev: tuple[Any, Any] | None = None,
+    inherit: Inheritance | None = None,
 ) -> Dataset:
     """A data set of texts and labels that Python holds.
 
@@ -206,6 +212,7 @@ def load_columns(
         labels: Their labels, see `as_targets`.
         reading: How to read the texts.
         dev: Texts and labels of the dev documents; None to cut a part off.
+        inherit: See `load_dataset`.
 
     Returns:
         The data set; its classes are in the order of their labels, numbers by size and strings
@@ -219,7 +226,8 @@ def load_columns(
     given = as_targets(labels)
     classes = given.classes if isinstance(given, Targets) else sorted(set(given))
     # 1 and 1.0 are one label; both have the name of the one that training knows.
-    name_of = {label: str(label) for label in classes}
+    before = [] if inherit is None else inherit.labels
+    name_of = {label: str(label) for label in [*before, *classes]}
     sources: dict[str, Any] = {"train": _frame(as_texts(texts), given, name_of)}
     if dev is not None:
         if not isinstance(dev, tuple | list) or len(dev) != 2:
@@ -229,7 +237,7 @@ def load_columns(
         if isinstance(dev_labels, Targets) and not several:
             raise UserError("dev labels has several for a text, but labels has one for each")
         sources["dev"] = _frame(dev_texts, dev_labels, name_of, "dev ")
-    return load_dataset(sources, reading, labels=classes)
+    return load_dataset(sources, reading, labels=classes, inherit=inherit)
 
 
 def _frame(

@@ -21,6 +21,8 @@ from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.data.reading import MAX_TOKENS, Reading
+from dlnotes.data.seen import Inheritance, Keys, Parts, Seen, keys_of
+from dlnotes.data.seen import Label as Label
 from dlnotes.data.splits import iterative_split, stratified_split
 from dlnotes.data.streams import inner_suffix
 from dlnotes.data.tokenization import MARKS
@@ -29,8 +31,6 @@ from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
 
 _SPLITS = ("train", "dev", "test", "unsup")
-Label = str | int | float | bool
-"""What a label may be: what JSON keeps as it is."""
 
 
 @dataclass
@@ -46,6 +46,8 @@ class Dataset:
         reading: How the sources were read.
         described: Description of the data for the record of a run.
         fingerprints: SHA-256 of each source read so far.
+        inherited: What was taken over from an earlier training.
+        old: Which documents of the training source that training has seen.
     """
 
     train: Documents
@@ -60,6 +62,8 @@ class Dataset:
     _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
     _whole_vocabulary: Callable[[], Vocabulary] = field(repr=False)
     _parts: dict[str, Part] = field(repr=False)
+    inherited: Inheritance | None = field(default=None, repr=False)
+    old: Parts | None = field(default=None, repr=False)
 
     @property
     def tokenizer(self) -> str:
@@ -87,6 +91,18 @@ class Dataset:
         both = self.train.joined(self.dev, vocabulary)
         dev = both.take(np.arange(len(self.train), len(both)))
         return replace(self, train=both, dev=dev, vocabulary=vocabulary)
+
+    def seen(self) -> Seen:
+        """The documents to learn from and the dev documents, and those of earlier trainings."""
+        keys = {id(texts): keys_of(texts) for texts, _ in self._parts.values()}
+        parts: dict[bool, list[Keys]] = {True: [], False: []}
+        for name, (texts, indices) in self._parts.items():
+            if name != "test":
+                found = keys[id(texts)]
+                parts[name == "train"].append(Keys(found.texts[indices], found.labelled[indices]))
+        seen = Seen.of(parts[True], parts[False])
+        earlier = self.inherited and self.inherited.seen
+        return seen.joined(earlier) if earlier else seen
 
     def duplicates(self, *, test: bool = False) -> Duplicates:
         """Documents that stand in several splits, or that have several labels.
@@ -141,6 +157,7 @@ def load_dataset(
     cache_dir: Path | None = None,
     vocabulary: Any = None,
     labels: Sequence[Label] | None = None,
+    inherit: Inheritance | None = None,
     seed: Seed | None = None,
     **settings: Annotated[Any, Reading],
 ) -> Dataset:
@@ -156,6 +173,9 @@ def load_dataset(
             building one (`min_freq` and `max_size` then say nothing).
         labels: The classes in the order of their numbers; sources have their text. Default: those
             of the training documents, sorted.
+        inherit: What to take over from an earlier training: its tokens and labels keep their
+            numbers, the new ones come after them; its dev documents stay dev documents, wherever
+            they stand, and of the training documents only those that are new are cut.
         seed: Deprecated, the old name of `split_seed`.
         settings: Fields of `reading` to override.
 
@@ -180,7 +200,7 @@ def load_dataset(
     for file in files_of(test):
         check_readable(file)  # now, rather than when training is over
     texts = _with_labels(read(sources["train"], reading.multi_label is True), reading.multi_label)
-    if len(texts.label_names) < 2:
+    if len(texts.label_names) < 2 and inherit is None:
         found = "".join(f"only one class, {name!r}" for name in texts.label_names)
         raise UserError(
             f"{texts.name}: {found or 'no text has a label'}; "
@@ -193,65 +213,56 @@ def load_dataset(
     _warn_of_spellings(texts)
     _warn_of_separators(texts, reading)
     labels = list(labels or texts.label_names)
+    if inherit is not None:
+        labels = inherit.with_new(labels)
     if len(set(labels)) < len(labels):
         raise UserError(f"labels must be different from one another, not {labels}")
     label_names = list(map(str, labels))
     fingerprints = {"train": texts.fingerprint}
-    train_indices = np.arange(len(texts))
-    dev_texts, dev_indices = texts, train_indices
+    dev_texts = None
     if "dev" in sources:
         dev_texts = read(sources["dev"], multi_label)
-        dev_indices = np.arange(len(dev_texts))
         fingerprints["dev"] = dev_texts.fingerprint
-    else:
-        fractions = (1 - reading.dev_fraction, reading.dev_fraction)
-        try:
-            if isinstance(texts.labels, LabelSets):
-                train_indices, dev_indices = iterative_split(texts.labels, fractions, split_seed)
-            else:
-                train_indices, dev_indices = stratified_split(texts.labels, fractions, split_seed)
-        except ValueError as error:
-            raise UserError(
-                f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
-            ) from error
-        if not len(train_indices) or not len(dev_indices):
-            raise UserError(
-                f"{texts.name}: {len(texts):,} documents of {len(texts.label_names):,} classes are "
-                "too few to cut a dev split: each class needs two documents, or there must be dev "
-                f"documents (--dev FILE){_DOUBT * _is_doubtful(texts)}"
-            )
+    old = None if inherit is None else inherit.parts(texts, dev_texts)
+    parts = _split(texts, dev_texts, reading, old)
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
 
-    def vocabulary_of(*parts: tuple[TokenizedTexts, NDArray[np.int64]]) -> Vocabulary:
+    def vocabulary_of(*parts: Part) -> Vocabulary:
         if isinstance(vocabulary, Vocabulary):
             return vocabulary
         types = pl.concat([part.types for part, _ in parts])
         counts = np.concatenate([part.counts(indices) for part, indices in parts])
+        limits: dict[str, Any] = {"min_freq": reading.min_freq, "max_size": reading.max_size}
+        if inherit is not None:
+            return inherit.vocabulary.grown(types, counts, **limits)
         return Vocabulary.from_counts(
             types,
             counts,
-            min_freq=reading.min_freq,
-            max_size=reading.max_size,
             marks=MARKS.get(tokenizer, ()),
+            **limits,
         )
 
-    train_part, dev_part = (texts, train_indices), (dev_texts, dev_indices)
-    built = vocabulary_of(train_part)
+    built = vocabulary_of(parts["train"])
     if len(built) == len(SPECIALS) + len(MARKS.get(tokenizer, ())):
         warnings.warn(
             f"{texts.name}: no token occurs {reading.min_freq:,} times (--min-freq), so the "
             "vocabulary is empty",
             stacklevel=3,
         )
-    view = partial(
-        Documents,
-        vocabulary=built,
-        label_names=label_names,
-        max_tokens=reading.most_tokens,
-        multi_label=multi_label,
+    train, dev, *old_dev = (
+        Documents(
+            part,
+            built,
+            label_names,
+            indices=indices,
+            max_tokens=reading.most_tokens,
+            multi_label=multi_label,
+        )
+        for part, indices in parts.values()
     )
-    train, dev = view(texts, indices=train_indices), view(dev_texts, indices=dev_indices)
+    for more in old_dev:
+        dev = dev.joined(more, built)
     _tell_cut(reading, train, dev)
     return Dataset(
         train=train,
@@ -271,9 +282,61 @@ def load_dataset(
         fingerprints=fingerprints,
         _test=test,
         _tokenize=partial(read, multi_label=multi_label),
-        _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
-        _parts={"train": train_part, "dev": dev_part},
+        _whole_vocabulary=partial(vocabulary_of, *parts.values()),
+        _parts=parts,
+        inherited=inherit,
+        old=old,
     )
+
+
+def _split(
+    texts: TokenizedTexts, dev_texts: TokenizedTexts | None, reading: Reading, old: Parts | None
+) -> dict[str, Part]:
+    """The documents to learn from and the dev documents; these are cut where none are given.
+
+    Raises:
+        UserError: There are too few.
+    """
+    new = np.arange(len(texts)) if old is None else old.new
+    before = new[:0], new[:0]
+    if old is not None:
+        before = np.union1d(old.train, old.relabelled), old.dev
+    if dev_texts is not None:
+        parts = {
+            "train": (texts, np.union1d(before[0], new)),
+            "dev": (dev_texts, np.arange(len(dev_texts))),
+        }
+        if len(before[1]):
+            parts["old dev"] = texts, before[1]
+        _check_new(texts, parts["train"][1], old)
+        return parts
+    fractions, seed = (1 - reading.dev_fraction, reading.dev_fraction), reading.split_seed or 0
+    try:
+        if isinstance(texts.labels, LabelSets):
+            train, dev = iterative_split(texts.labels.take(new), fractions, seed)
+        else:
+            train, dev = stratified_split(texts.labels[new], fractions, seed)
+    except ValueError as error:
+        raise UserError(
+            f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
+        ) from error
+    chosen = np.union1d(before[0], new[train]), np.union1d(before[1], new[dev])
+    _check_new(texts, chosen[0], old)
+    if not all(map(len, chosen)):
+        raise UserError(
+            f"{texts.name}: {len(texts):,} documents of {len(texts.label_names):,} classes are "
+            "too few to cut a dev split: each class needs two documents, or there must be dev "
+            f"documents (--dev FILE){_DOUBT * _is_doubtful(texts)}"
+        )
+    return {"train": (texts, chosen[0]), "dev": (texts, chosen[1])}
+
+
+def _check_new(texts: TokenizedTexts, train: NDArray[np.int64], old: Parts | None) -> None:
+    if old is not None and not len(train):
+        raise UserError(
+            f"{texts.name}: there is nothing to learn from: the earlier training has seen all of "
+            f"the {len(texts):,} documents"
+        )
 
 
 def _with_labels(texts: TokenizedTexts, multi_label: bool | None) -> TokenizedTexts:

@@ -53,7 +53,12 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     Args:
         parts: Each split, in the order train, dev, test.
     """
-    keys = np.concatenate([_keys(texts, chosen) for texts, chosen in parts.values()])
+    keys = np.concatenate(
+        [
+            text_keys(texts, texts.types.hash(seed=1).to_numpy())[chosen]
+            for texts, chosen in parts.values()
+        ]
+    )
     sizes = [len(chosen) for _, chosen in parts.values()]
     split = np.repeat(np.arange(len(sizes)), sizes)
     labels = _label_numbers(parts)
@@ -100,9 +105,13 @@ def _label_numbers(parts: Mapping[str, Part]) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def _keys(texts: TokenizedTexts, chosen: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A number per document that equal runs of tokens share; 0 for documents without tokens."""
-    of_type = texts.types.hash(seed=1).to_numpy()
+def text_keys(texts: TokenizedTexts, of_type: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A number per document that equal runs of tokens share; 0 for documents without tokens.
+
+    Args:
+        texts: The documents.
+        of_type: A random number for each type.
+    """
     keys = np.zeros(len(texts), np.uint64)
     step = 1 << 16  # in pieces, since a corpus may be larger than memory
     for start in range(0, len(texts), step):
@@ -117,7 +126,7 @@ def _keys(texts: TokenizedTexts, chosen: NDArray[np.int64]) -> NDArray[np.uint64
         if len(filled):
             sums = np.add.reduceat(mixed, (offsets[:-1] - offsets[0])[filled])
             keys[start + filled] = np.maximum(sums, np.uint64(1))
-    return keys[chosen]
+    return keys
 
 
 def _table(parts: Mapping[str, Part], listed: pl.DataFrame) -> pl.DataFrame:

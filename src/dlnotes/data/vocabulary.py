@@ -88,6 +88,31 @@ class Vocabulary:
             ordered = ordered.head(max_size - len(reserved))
         return cls([*reserved, *ordered])
 
+    def grown(
+        self,
+        types: Iterable[str] | pl.Series,
+        counts: NDArray[np.int64],
+        *,
+        min_freq: int = 1,
+        max_size: int | None = None,
+    ) -> Vocabulary:
+        """These tokens with the ids that they have, and after them those of `types` that are new.
+
+        Args:
+            types: See `from_counts`; the new ones are in the order that they have there.
+            counts: How often each of `types` occurs.
+            min_freq: Rarer ones are left out.
+            max_size: Size of the vocabulary at most; none of these tokens is left out.
+
+        Raises:
+            UserError: See `from_counts`.
+        """
+        found = Vocabulary.from_counts(types, counts, min_freq=min_freq).tokens
+        new = found.filter(~found.is_in(self.tokens.implode()))
+        if max_size is not None:
+            new = new.head(max(0, max_size - len(self)))
+        return Vocabulary(pl.concat([self.tokens.alias("token"), new.alias("token")]))
+
     @classmethod
     def from_torchtext(cls, vocab: Any) -> Vocabulary:
         """Take over a ``torchtext.vocab.Vocab``, id for id.

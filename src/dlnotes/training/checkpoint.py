@@ -17,6 +17,7 @@ DEFAULTS_BEFORE: dict[str, Any] = {
     "label_separator": None,
     "multi_label": None,
     "focal_gamma": 0.0,
+    "parent": None,
 }
 """What earlier versions did where a setting was added later: its value for their checkpoints."""
 

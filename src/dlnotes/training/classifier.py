@@ -37,6 +37,7 @@ from dlnotes.data.documents import Documents
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import MAX_TOKENS, Reading
+from dlnotes.data.seen import Seen
 from dlnotes.data.tokenization import MARKS, TOKENIZERS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
@@ -322,6 +323,8 @@ class TextClassifier(Classifier):
             whole float or a bool.
         record: What `train` found out (see `train_classifier`); None for a classifier that was
             loaded: a run's folder has it in ``metrics.json``.
+        seen: Digests of the documents that it was trained on, for a training that starts from it;
+            None for a classifier that was loaded: a run's folder has them.
         decision: How scores become probabilities and answers, as chosen on dev documents.
     """
 
@@ -337,6 +340,7 @@ class TextClassifier(Classifier):
     multi_label: bool = False
     record: dict[str, Any] | None = field(default=None, repr=False)
     decision: Decision = DEFAULT
+    seen: Seen | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -347,10 +351,12 @@ class TextClassifier(Classifier):
         cls,
         texts: Any,
         labels: Any,
-        model: str = "fasttext",
+        model: str | None = None,
         *,
         dev: tuple[Any, Any] | None = None,
         model_settings: Mapping[str, Any] | None = None,
+        start_from: TextClassifier | str | Path | None = None,
+        replay: bool = True,
         out: str | Path | None = None,
         device: str = "auto",
         checkpoint_every: int = 0,
@@ -372,9 +378,16 @@ class TextClassifier(Classifier):
             labels: n labels, in the same forms: strings, integers, whole floats or bools, all of
                 one type. `predict` returns them as they are here. Classes are in the order of their
                 labels: numbers by size, strings alphabetically.
-            model: A name in `dlnotes.models.MODELS`.
+            model: A name in `dlnotes.models.MODELS`; default fasttext, or what `start_from` is.
             dev: A pair (texts, labels) that the epoch is chosen on; None to cut `dev_fraction` off.
             model_settings: The model's hyper-parameters where they differ from its defaults.
+            start_from: A classifier to start from, or the folder of one or of a run. Model,
+                tokenization and `max_tokens` are its; the vocabulary grows by the new words, and
+                labels that it does not know come after its own. What `settings` do not say is as in
+                its training. Give its documents and new ones together: a training on new ones
+                alone forgets some of the old. Documents that were dev documents stay so.
+            replay: Learn again from documents that `start_from` has learned from, where they are
+                among `texts`.
             out: Run folder, see `train_classifier`; None keeps nothing.
             device: See `choose_device`.
             checkpoint_every: See `fit`.
@@ -391,20 +404,31 @@ class TextClassifier(Classifier):
                 argument, the position and the value); a training that diverged.
             dlnotes.training.fit.Interrupted: A signal came.
         """
-        from dlnotes.training.settings import Training  # these import this module
+        from dlnotes.training.parent import Parent  # these import this module
+        from dlnotes.training.settings import Training
         from dlnotes.training.train import train_classifier
 
-        check_model(model)
+        parent = None if start_from is None else Parent.of(start_from)
+        if model is not None:
+            check_model(model)
         of_reading = [name for name in fields_of(Reading) if name not in FOR_FILES]
         known = [*fields_of(Training), *of_reading]
         check_names("TextClassifier.train", "setting", settings, known)
         training = Training(**{n: v for n, v in settings.items() if n not in of_reading})
         reading = Reading(**{n: v for n, v in settings.items() if n in of_reading})
+        inherit = None
+        if parent:
+            parent.check_model(model, model_settings or {})
+            inherit = parent.inheritance(replay=replay)
+            training, reading = parent.training(training), parent.reading(reading)
+        else:
+            reading = reading_for(model or "fasttext", reading, training.seed)
         classifier, record = train_classifier(
-            load_columns(texts, labels, reading_for(model, reading, training.seed), dev=dev),
+            load_columns(texts, labels, reading, dev=dev, inherit=inherit),
             model,
             training,
             model_settings=model_settings,
+            start_from=parent,
             out=None if out is None else Path(out),
             device=device,
             checkpoint_every=checkpoint_every,
@@ -535,7 +559,8 @@ class TextClassifier(Classifier):
         """What a pickle holds: Python's own types and NumPy arrays, no module and no device."""
         weights = {name: w.cpu().numpy() for name, w in self.model.state_dict().items()}
         tokens = self.vocabulary.tokens.to_list()
-        plain = {"vocabulary": tokens, "device": str(self.device)}
+        seen = None if self.seen is None else vars(self.seen)
+        plain = {"vocabulary": tokens, "device": str(self.device), "seen": seen}
         return {**vars(self), **plain, "model": weights, "decision": self.decision.changed()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -547,7 +572,9 @@ class TextClassifier(Classifier):
         made.model.load_state_dict({n: torch.tensor(w) for n, w in state["model"].items()})
         made.model.eval()
         decision = decision_from(state.get("decision"))  # earlier versions had none
-        vars(self).update(state, model=made.model, vocabulary=vocabulary, decision=decision)
+        seen = Seen(**state["seen"]) if state.get("seen") else None
+        own = {"model": made.model, "vocabulary": vocabulary, "decision": decision, "seen": seen}
+        vars(self).update({**state, **own})
         try:
             self.to(choose_device(state["device"]))
         except UserError:

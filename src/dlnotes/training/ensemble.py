@@ -97,9 +97,17 @@ def load_members(
         if not isinstance(classifier, TextClassifier):
             raise UserError(f"{run} is an ensemble itself; give the runs that it is made of")
         settings, data = read_record(run)
+        if settings.get("parent") and "dev" not in sources:
+            raise UserError(
+                f"{run} started from another run, whose dev documents it kept, so that they cannot "
+                "be cut again: give documents that no run has seen with --dev FILE"
+            )
         split = dev_split(settings, data)
         dataset = load_dataset(
-            sources, _reading(run, settings), cache_dir=cache_dir, vocabulary=classifier.vocabulary
+            sources,
+            reading_of(run, settings),
+            cache_dir=cache_dir,
+            vocabulary=classifier.vocabulary,
         )
         if dataset.fingerprints["train"] != data["train"]:
             raise UserError(f"{run} was trained on other documents than those given for training")
@@ -138,8 +146,12 @@ def read_record(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return settings, data
 
 
-def _reading(run: Path, settings: Mapping[str, Any]) -> Reading:
-    """How a run read its documents; what its record does not say had the default."""
+def reading_of(run: Path, settings: Mapping[str, Any]) -> Reading:
+    """How a run read its documents; what its record does not say had the default.
+
+    Raises:
+        UserError: The record is damaged.
+    """
     known = {name: settings[name] for name in fields_of(Reading) if name in settings}
     try:
         return Reading(**{"split_seed": settings["seed"], **known})

@@ -19,6 +19,8 @@ REFIT = "refit.pt"
 """The same of training again, with the dev documents."""
 DEV_SCORES = "dev_scores.pt"
 """Scores of the dev documents by the model that was trained without them (--refit)."""
+DOCUMENTS = "documents.npz"
+"""Digests of the documents, so that a training that goes on (--from) can tell old from new."""
 OPTIONS = "config.yaml"
 """The options that repeat a run."""
 CLASSIFIER, TRANSLATOR = "classifier", "translator"
@@ -36,7 +38,7 @@ LOCK = ".lock"
 LOG = "events.out.tfevents.*"
 """Files of the TensorBoard log."""
 # What an output must not replace.
-_OF_A_RUN = (METRICS, CHECKPOINT, REFIT, DEV_SCORES, OPTIONS)
+_OF_A_RUN = (METRICS, CHECKPOINT, REFIT, DEV_SCORES, DOCUMENTS, OPTIONS)
 _OF_A_MODEL = (CONFIG, WEIGHTS, VOCABULARY, LABELS, *VOCABULARIES)
 
 _held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -25,8 +26,9 @@ from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.evaluate import evaluate, headline, metrics, scores
 from dlnotes.training.fit import TrainingState
-from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, REFIT
 from dlnotes.training.objectives import Objective
+from dlnotes.training.parent import Parent, grow_from
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 from dlnotes.training.targets import (
@@ -42,10 +44,11 @@ _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 @checked
 def train_classifier(
     dataset: Dataset,
-    model: str = "fasttext",
+    model: str | None = None,
     training: Training | None = None,
     *,
     model_settings: Mapping[str, Any] | None = None,
+    start_from: Any = None,
     out: Path | None = None,
     device: str = "auto",
     checkpoint_every: Natural = 0,
@@ -57,9 +60,11 @@ def train_classifier(
 
     Args:
         dataset: What to learn.
-        model: A name in `dlnotes.models.MODELS`.
+        model: A name in `dlnotes.models.MODELS`; default fasttext, or what `start_from` is.
         training: How to train; default `Training()`.
         model_settings: The model's hyper-parameters where they differ from its defaults.
+        start_from: A trained classifier, its folder, a run's folder or a `Parent`: start from its
+            weights and not from random ones; `dataset` must be loaded with its `inheritance`.
         out: Run folder: the classifier's folder, ``metrics.json``, ``checkpoint.pt`` and the
             TensorBoard log. None keeps nothing.
         device: See `choose_device`.
@@ -77,6 +82,14 @@ def train_classifier(
     """
     training = replace(training or Training(), **settings)
     own = plain("model_settings", model_settings or {})
+    parent = None if start_from is None else Parent.of(start_from)
+    if parent:
+        parent.check_model(model, own)
+        parent.check_dataset(dataset, training)
+        if missing := parent.missing(dataset):
+            warnings.warn(f"{missing}: it may forget them", stacklevel=3)
+        model, own = parent.classifier.model_name, plain("", parent.model_settings())
+    model = model or "fasttext"
     check_output(own, dataset)
     all_settings = {
         "model": model,
@@ -84,6 +97,7 @@ def train_classifier(
         **asdict(training),
         **pretrained.fingerprint(training.vectors),
         **dataset.described,
+        "parent": parent and parent.digest,
         # The test split is read at the end, and maybe has been read by an earlier training.
         "data": {k: v for k, v in dataset.fingerprints.items() if k != "test"},
     }
@@ -98,7 +112,7 @@ def train_classifier(
         resume=resume,
         progress=progress,
     ) as run:
-        train = partial(_train, run, model, own)
+        train = partial(_train, run, model, own, parent)
         trained = train(dataset, dataset.dev)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
         dev = evaluate(trained.classifier.model, dataset.dev, **where)
@@ -117,6 +131,7 @@ def train_classifier(
             dataset = dataset.whole()
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
+        classifier.seen = dataset.seen()
         classifier.decision = first.decision
         record = {
             **run.record(classifier.model),
@@ -127,9 +142,12 @@ def train_classifier(
             "dev": dev.summary(),
             **decided,
         }
+        if parent:
+            record["parent"] = parent.summary()
         if out:
             # Saved before the test split is opened: nothing wrong with it can lose the training.
             classifier.save(out / CLASSIFIER)
+            classifier.seen.save(out / DOCUMENTS)
             if training.refit:
                 write_atomically(out / DEV_SCORES, partial(torch.save, dev_scores))
         run.write(record)
@@ -195,16 +213,19 @@ def _train(
     run: Run,
     model: str,
     model_settings: Mapping[str, Any],
+    parent: Parent | None,
     dataset: Dataset,
     dev: Documents | None,
     **options: Any,
 ) -> _Trained:
-    """Train from the start on the training documents of `dataset`."""
+    """Train on the training documents of `dataset`, from the start or from `parent`."""
     assert isinstance(run.training, Training)
     classifier, vectors = _start(run, run.training, model, model_settings, dataset)
     objective = objective_for(classifier.model, run.training, dataset)
     if dataset.multi_label:
         start_at_frequencies(classifier.model, dataset, objective.weights)
+    if parent:
+        grow_from(parent.classifier, classifier)
     optimizer = run.training.make_optimizer(classifier.model.parameters())
     state = run.fit(classifier.model, optimizer, objective, dataset.train, dev, **options)
     return _Trained(classifier, objective, state, vectors)
@@ -247,7 +268,7 @@ def _start(
     model_settings: Mapping[str, Any],
     dataset: Dataset,
 ) -> tuple[TextClassifier, int]:
-    """An untrained classifier, and how many words start with a vector."""
+    """A classifier to be trained, and how many words start with a vector of a file."""
     vectors, seed = training.vectors, training.seed
     own, words = _with_class_counts(model_settings, dataset), None
     if vectors:

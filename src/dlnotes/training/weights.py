@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,6 +132,16 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
         raise UserError(f"{path} cannot be used: {found}; train again")
     made.model.eval()
     return made
+
+
+def sketched(make: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """What the weights of a model would be, without memory and without their values.
+
+    Args:
+        make: Makes the model.
+    """
+    with torch.device("meta"), _Sketching(sys.maxsize):
+        return make().state_dict()
 
 
 @contextmanager

@@ -1,0 +1,242 @@
+"""Documents that an earlier training has seen, and how a later one splits them with new ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlnotes.data.documents import spelling
+from dlnotes.data.duplicates import text_keys
+from dlnotes.data.labels import LabelSets
+from dlnotes.data.tokenized import TokenizedTexts
+from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.errors import UserError
+from dlnotes.files import check_regular, write_atomically
+
+Label = str | int | float | bool
+_Keys = NDArray[np.uint64]
+
+
+class Keys(NamedTuple):
+    """Two numbers per document that follow from its content, shape (documents,) each."""
+
+    texts: _Keys
+    """The same for equal tokens."""
+    labelled: _Keys
+    """The same for equal tokens with the same labels."""
+
+
+def keys_of(texts: TokenizedTexts) -> Keys:
+    """The keys of all documents, the same in every version and on every machine."""
+    of_text = text_keys(texts, _digests(texts.types))
+    of_label = _label_keys(texts)
+    mixed = of_text * np.uint64(0x9E3779B97F4A7C15) + of_label
+    return Keys(of_text, mixed ^ (mixed >> np.uint64(29)))
+
+
+def _label_keys(texts: TokenizedTexts) -> _Keys:
+    """A number per document that those with equal labels share, in whatever order."""
+    of_name, labels = _digests(map(spelling, texts.label_names)), texts.labels
+    if not isinstance(labels, LabelSets):
+        return of_name[labels]
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(of_name[labels.ids])])
+    keys: _Keys = sums[labels.offsets[1:]] - sums[labels.offsets[:-1]]
+    return keys
+
+
+def _digests(names: Iterable[str]) -> _Keys:
+    """Eight bytes of a digest of each name, as a number."""
+    found = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
+    return np.frombuffer(found, "<u8").astype(np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Documents of earlier trainings by their keys.
+
+    Attributes:
+        train: Texts that were learned from, each once.
+        train_labelled: The same with their labels, as often as they were there.
+        dev: Texts of the dev documents, each once.
+        dev_labelled: The same with their labels, as often as they were there.
+    """
+
+    train: _Keys
+    train_labelled: _Keys
+    dev: _Keys
+    dev_labelled: _Keys
+
+    @classmethod
+    def of(cls, train: list[Keys], dev: list[Keys]) -> Seen:
+        """The documents of a training.
+
+        Args:
+            train: Those to learn from, in any number of parts.
+            dev: The dev documents.
+        """
+        arrays = []
+        for parts in (train, dev):
+            nothing = Keys(np.empty(0, np.uint64), np.empty(0, np.uint64))
+            texts, labelled = (np.concatenate(each) for each in zip(nothing, *parts, strict=True))
+            arrays += [np.unique(texts), np.sort(labelled)]
+        return cls(*arrays)
+
+    def joined(self, earlier: Seen) -> Seen:
+        """These documents and those of the trainings before."""
+        return Seen(
+            np.union1d(self.train, earlier.train),
+            _most(self.train_labelled, earlier.train_labelled),
+            np.union1d(self.dev, earlier.dev),
+            _most(self.dev_labelled, earlier.dev_labelled),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the keys; no text can be read from them."""
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.savez(file, **vars(self))
+
+        write_atomically(path, write)
+
+    @classmethod
+    def load(cls, path: Path) -> Seen | None:
+        """Read what `save` wrote; None where there is no such file.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        try:
+            check_regular(path)
+            with path.open("rb") as file:
+                return cls(*_arrays(file))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise UserError(f"{path} cannot be read or is damaged") from error
+
+
+def _arrays(file: IO[bytes]) -> list[_Keys]:
+    with np.load(file, allow_pickle=False) as held:
+        arrays = [held[field.name] for field in fields(Seen)]
+    if any(array.dtype != np.uint64 or array.ndim != 1 for array in arrays):
+        raise ValueError
+    return arrays
+
+
+def _without(keys: _Keys, taken: _Keys) -> _Keys:
+    """The keys without those taken, each as often as it is taken."""
+    return keys[~_as_often(keys, np.sort(taken))]
+
+
+def _most(one: _Keys, other: _Keys) -> _Keys:
+    """Each key as often as it is in one of the two, whichever has it more often; sorted."""
+    return np.sort(np.concatenate([one, _without(other, one)]))
+
+
+class Parts(NamedTuple):
+    """Which of some documents are what, by their numbers, ascending."""
+
+    train: NDArray[np.int64]
+    """Learned from before."""
+    dev: NDArray[np.int64]
+    """Dev documents before."""
+    new: NDArray[np.int64]
+    """Never seen."""
+    relabelled: NDArray[np.int64]
+    """Learned from before, with another label."""
+    left_out: int
+    """Not used: dev documents that stand here once more, or with another label."""
+    missing: int
+    """Texts that were learned from before and are not among these."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inheritance:
+    """What a data set takes over from an earlier training.
+
+    Attributes:
+        vocabulary: Its tokens, which keep their ids.
+        labels: Its classes, which keep their numbers.
+        seen: Its documents; None where they are not known.
+        replay: Whether documents that it has learned from are learned from again.
+    """
+
+    vocabulary: Vocabulary
+    labels: list[Label]
+    seen: Seen | None = None
+    replay: bool = True
+
+    def parts(self, texts: TokenizedTexts, dev: TokenizedTexts | None = None) -> Parts:
+        """Tell old documents from new ones, by their content.
+
+        Args:
+            texts: The documents.
+            dev: Others that are dev documents already.
+        """
+        everything = np.arange(len(texts))
+        nothing = everything[:0]
+        if self.seen is None:
+            return Parts(nothing, nothing, everything, nothing, 0, 0)
+        keys, seen = keys_of(texts), self.seen
+        allowed = seen.dev_labelled
+        if dev is not None:
+            allowed = _without(allowed, keys_of(dev).labelled)
+        is_dev = _as_often(keys.labelled, allowed)
+        of_dev = np.isin(keys.texts, seen.dev)
+        learned = np.isin(keys.texts, seen.train) & ~of_dev
+        again = np.isin(keys.labelled, seen.train_labelled)
+        old = learned & _as_often(keys.labelled, seen.train_labelled)
+        return Parts(
+            np.flatnonzero(old & self.replay),
+            np.flatnonzero(is_dev),
+            np.flatnonzero(~learned & ~of_dev),
+            np.flatnonzero(learned & ~again),
+            int((of_dev & ~is_dev).sum()),
+            len(np.setdiff1d(seen.train, keys.texts)),
+        )
+
+    def with_new(self, found: Iterable[Label]) -> list[Label]:
+        """These labels, and after them those that are new.
+
+        Args:
+            found: Labels of documents; files have their text.
+
+        Raises:
+            UserError: A new label that is of another type.
+        """
+        kind = type(self.labels[0])
+        known = {spelling(str(label)) for label in self.labels}
+        new = [label for label in found if spelling(str(label)) not in known]
+        return [*self.labels, *map(partial(_of_kind, kind), new)]
+
+
+def _as_often(keys: _Keys, allowed: _Keys) -> NDArray[np.bool_]:
+    """Whether each key is among those allowed; of equal ones the first, as often as it is there."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    again = np.arange(len(keys)) - np.searchsorted(ordered, ordered)
+    there = np.searchsorted(allowed, ordered, "right") - np.searchsorted(allowed, ordered)
+    found = np.zeros(len(keys), bool)
+    found[order] = again < there
+    return found
+
+
+def _of_kind(kind: type[Label], label: Label) -> Label:
+    """A label of a file as the type that the others have."""
+    if type(label) is kind:
+        return label
+    if isinstance(label, str) and kind is int and label.lstrip("-").isdecimal():
+        return int(label)
+    raise UserError(
+        f"the new label {label!r} must be of the type of those that the classifier has, "
+        f"{kind.__name__}, not {type(label).__name__}"
+    )

@@ -1,0 +1,251 @@
+"""dlnotes train --from RUN: more documents, more epochs, in the way of a user."""
+
+import json
+import shutil
+import zipfile
+
+import pytest
+import yaml
+from test_bad_input import told
+from test_old_runs import DATA, OLD
+
+SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
+TRAINING = ["--epochs", 2, "--lr", 0.02, "--batch-size", 32, "--device", "cpu"]
+
+
+def record(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+def figures(run):
+    found = record(run)
+    history = [{k: v for k, v in row.items() if "per_second" not in k} for row in found["history"]]
+    return found["settings"], history, found.get("test"), found["documents"]
+
+
+@pytest.fixture(scope="module")
+def news(tmp_path_factory):
+    """New documents: a third class, and new words."""
+    file = tmp_path_factory.mktemp("news") / "new.tsv"
+    lines = [f"law\tthe court and judge {i}" for i in range(30)]
+    file.write_text("\n".join([*lines, *(f"tech\trobots code {i}" for i in range(20))]) + "\n")
+    return file
+
+
+@pytest.fixture
+def first(script, files, tmp_path):
+    out = tmp_path / "first"
+    shutil.copy(files / "train.tsv", tmp_path / "train.tsv")
+    data = ["--train", tmp_path / "train.tsv", "--test", files / "test.tsv"]
+    result = script("train", *data, *SMALL, *TRAINING, "--out", out)
+    assert result.code == 0, result.err
+    return out
+
+
+def test_new_documents(script, first, news, tmp_path):
+    out = tmp_path / "next"
+    result = script("train", "--from", first, "--train", news, "--out", out)
+    assert result.code == 0, result.err
+    assert f"note: from {first}, a textcnn: again 180 training documents, 20 dev documents; new 50 documents, " in result.err  # fmt: skip
+    assert "1 label (law)" in result.err
+    found = record(out)
+    assert found["parent"]["run"] == str(first)
+    # The old documents are read again from where they were, and measured on the old test split.
+    assert found["documents"] == {"train": 225, "dev": 25, "test": 40}
+    assert found["settings"]["lr"] == 0.02
+    result = script("predict", out, "the court and judge 7")
+    assert "law" in result.out
+    # What the run says of itself repeats it.
+    result = script("train", "--config", out / "config.yaml", "--out", tmp_path / "again")
+    assert result.code == 0, result.err
+    assert figures(tmp_path / "again") == figures(out)
+    # And it can be gone on from in turn, with all documents.
+    result = script("train", "--from", out, "--epochs", 1, "--out", tmp_path / "third")
+    assert result.code == 0, result.err
+    assert "again 225 training documents, 25 dev documents; new nothing" in result.err
+    listed = script("runs", tmp_path).out
+    assert "parent" in listed
+    row = next(line.split() for line in listed.splitlines() if line.strip().startswith("third"))
+    assert row[:4] == ["third", "textcnn", "new", "next"]
+
+
+def test_more_epochs(script, first, tmp_path):
+    result = script("train", "--from", first, "--lr", 0, "--epochs", 1, "--out", tmp_path / "next")
+    assert result.code == 0, result.err
+    before, after = record(first), record(tmp_path / "next")
+    for split in ("dev", "test"):
+        assert after[split]["loss"] == pytest.approx(before[split]["loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("way", ["both files", "one file that has grown", "a copy of the old file"])
+def test_old_and_new_documents_together(script, first, news, tmp_path, way):
+    """Old documents are known by their content, and none is learned from twice."""
+    old = tmp_path / "train.tsv"
+    both = {"both files": [old, news]}
+    if way == "one file that has grown":
+        old.write_text(news.read_text() + old.read_text())
+        both[way] = [old]
+    if way == "a copy of the old file":
+        copy = old.rename(tmp_path / "moved.tsv")
+        both[way] = [copy, news]
+    result = script("train", "--from", first, "--train", *both[way], "--out", tmp_path / "next")
+    assert result.code == 0, result.err
+    assert "again 180 training documents, 20 dev documents; new 50 documents" in result.err
+    assert record(tmp_path / "next")["documents"] == {"train": 225, "dev": 25, "test": 40}
+
+
+def test_the_old_file_is_gone(script, first, news, tmp_path):
+    (tmp_path / "train.tsv").unlink()
+    out = tmp_path / "next"
+    line = told(script("train", "--from", first, "--train", news, "--out", out))
+    assert "train.tsv does not exist" in line
+    assert "texts that" in line
+    assert "--train OLD NEW), or --no-replay" in line
+    assert not out.exists()
+    line = told(script("train", "--from", first, "--out", out))
+    assert line.endswith("give --train FILE")
+    result = script("train", "--from", first, "--train", news, "--no-replay", "--out", out)
+    assert result.code == 0, result.err
+    assert record(out)["documents"] == {"train": 45, "dev": 5, "test": 40}
+
+
+def test_the_old_test_file_is_gone(script, first, files, tmp_path):
+    said = yaml.safe_load((first / "config.yaml").read_text())
+    said["test"] = [str(tmp_path / "gone.tsv")]
+    (first / "config.yaml").write_text(yaml.safe_dump(said))
+    result = script("train", "--from", first, "--epochs", 1, "--out", tmp_path / "next")
+    assert result.code == 0, result.err
+    assert "gone.tsv does not exist" in result.err
+    assert "so nothing is measured on it" in result.err
+    options = ["--test", files / "test.tsv", "--epochs", 1, "--out", tmp_path / "other"]
+    result = script("train", "--from", first, *options)
+    assert result.code == 0, result.err
+    assert "gone.tsv" not in result.err
+    assert "test" in record(tmp_path / "other")
+
+
+def test_without_replay_the_old_dev_documents_are_measured(script, first, news, tmp_path):
+    options = ["--train", news, "--no-replay", "--out", tmp_path / "next"]
+    result = script("train", "--from", first, *options)
+    assert result.code == 0, result.err
+    assert "again 20 dev documents; new 50 documents" in result.err
+    assert record(tmp_path / "next")["documents"] == {"train": 45, "dev": 25, "test": 40}
+    assert yaml.safe_load((tmp_path / "next" / "config.yaml").read_text())["replay"] is False
+
+
+def test_resumed(script, first, news, tmp_path):
+    options = ["--from", first, "--train", news, "--out", tmp_path / "next"]
+    assert script("train", *options).code == 0
+    before = figures(tmp_path / "next")
+    (tmp_path / "next" / "metrics.json").unlink()
+    result = script("train", *options, "--resume")
+    assert result.code == 0, result.err
+    assert figures(tmp_path / "next") == before
+    # Without its parent it does not go on, and says why.
+    shutil.rmtree(first)
+    line = told(script("train", *options, "--resume"))
+    assert f"--from {first} is not a trained classifier" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--corpus", "bbc"], "--from takes new documents with --train, not a --corpus"),
+        (["--model", "rcnn"], "--model is rcnn, but textcnn in"),
+        (["--model-args", "maps=9"], "maps is 9, but 3 in"),
+        (["--tokenizer", "words"], "--tokenizer is words, but basic_english in"),
+        (["--label-column", "kind"], "--label-column is kind, but None in"),
+        (["--no-replay"], "--no-replay learns from new documents alone"),
+        (["--max-size", "5"], "max_size must be"),
+    ],
+)
+def test_mistakes(script, first, tmp_path, options, said):
+    line = told(script("train", "--from", first, *options, "--out", tmp_path / "next"))
+    assert said in line
+    assert not (tmp_path / "next").exists()
+
+
+def test_more_mistakes(script, first, news, tmp_path):
+    out = ["--out", tmp_path / "next"]
+    assert "--out" in told(script("train", "--from", first, "--out", first))
+    line = told(script("train", "--from", first, "--boost", first, "--train", news, *out))
+    assert "either --from or --boost" in line
+    assert "--no-replay" in told(script("train", "--no-replay", *out))
+    assert "is not a trained classifier" in told(script("train", "--from", tmp_path, *out))
+    shutil.copytree(OLD / "interrupted", tmp_path / "half")
+    assert "is not finished" in told(script("train", "--from", tmp_path / "half", *out))
+
+
+def test_a_run_that_kept_its_dev_documents_forms_no_ensemble(script, first, news, tmp_path):
+    assert script("train", "--from", first, "--train", news, "--out", tmp_path / "next").code == 0
+    data = ["--train", tmp_path / "train.tsv"]
+    line = told(script("ensemble", tmp_path / "next", *data, "--out", tmp_path / "joined"))
+    assert "started from another run" in line
+    assert "--dev FILE" in line
+
+
+def test_a_run_of_an_earlier_version(script, news, tmp_path):
+    """It has no digests: its dev documents are cut again from the file that it names by SHA-256."""
+    data = ["--train", DATA / "train.tsv", news]
+    result = script("train", "--from", OLD / "textcnn", *data, "--out", tmp_path / "next")
+    assert result.code == 0, result.err
+    before = record(OLD / "textcnn")["documents"]
+    assert f"again {before['train']} training documents, {before['dev']} dev documents" in result.err  # fmt: skip
+    options = ["--train", news, "--out", tmp_path / "unknown"]
+    result = script("train", "--from", OLD / "textcnn", *options)
+    assert result.code == 0, result.err
+    assert "the documents of" in result.err
+    assert "are not known" in result.err
+
+
+def test_a_run_of_a_corpus(script, news, tmp_path, monkeypatch):
+    folder = tmp_path / "corpora" / "mine"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        shutil.copy(DATA / f"{split}.tsv", folder / f"{split}.tsv")
+    data = ["--corpus", "mine", "--data-dir", tmp_path / "corpora"]
+    assert script("train", *data, *SMALL, *TRAINING, "--out", tmp_path / "first").code == 0
+    documents = record(tmp_path / "first")["documents"]
+    options = ["--train", news, "--out", tmp_path / "next"]
+    result = script("train", "--from", tmp_path / "first", *options)
+    assert result.code == 0, result.err
+    assert f"{documents['dev']} dev documents; new 50 documents" in result.err
+    assert "test" in record(tmp_path / "next")
+
+
+def test_what_a_file_says_gives_way(script, first, tmp_path):
+    """--from takes the place of the corpus in a configuration, and --corpus that of its from."""
+    file = tmp_path / "c.yaml"
+    options = ["--config", file, "--epochs", 1, "--out", tmp_path / "next"]
+    file.write_text("corpus: bbc\nlr: 0.03\n")
+    result = script("train", "--from", first, *options)
+    assert result.code == 0, result.err
+    assert record(tmp_path / "next")["settings"]["lr"] == 0.03
+    file.write_text(f"from: {first}\n")
+    folder = tmp_path / "corpora" / "mine"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        shutil.copy(DATA / f"{split}.tsv", folder / f"{split}.tsv")
+    data = ["--corpus", "mine", "--data-dir", tmp_path / "corpora", "--model-args", "buckets=50"]
+    result = script("train", *data, *options[:4], "--out", tmp_path / "other")
+    assert result.code == 0, result.err
+    assert "parent" not in record(tmp_path / "other")
+
+
+def test_a_corpus_in_memory(script, tmp_path):
+    """bbc is made of data frames, which files are added to."""
+    more = tmp_path / "more.tsv"
+    more.write_text("".join(f"sport\tnever seen {i}\n" for i in range(20)))
+    model = ["--model-args", "buckets=50", "embedding_dim=4"]
+    assert script("train", *model, "--epochs", 1, "--out", tmp_path / "first").code == 0
+    options = ["--train", more, "--out", tmp_path / "next"]
+    result = script("train", "--from", tmp_path / "first", *options)
+    assert result.code == 0, result.err
+    assert "new 20 documents" in result.err
+    assert record(tmp_path / "next")["documents"]["test"] == record(tmp_path / "first")["documents"]["test"]  # fmt: skip
+
+
+def test_the_file_of_digests_holds_no_text(first):
+    with zipfile.ZipFile(first / "documents.npz") as file:
+        assert sorted(file.namelist()) == ["dev.npy", "dev_labelled.npy", "train.npy", "train_labelled.npy"]  # fmt: skip
+        assert not any(b"goal" in file.read(name) for name in file.namelist())
