@@ -19,11 +19,12 @@ from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.data.tables import check_writable, write_table
+from dlnotes.display import tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
-from dlnotes.training.classifier import reading_for
+from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.settings import Training, parse_settings
@@ -116,7 +117,12 @@ def main(
     seed = training.seed
     reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
-    dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
+    dataset = load_dataset(
+        sources, reading, name=name, cache_dir=cache, sentences=reads_sentences(model)
+    )
+    reading = replace(reading, tokenizer=dataset.tokenizer)
+    if dataset.why:
+        tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})")
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"

@@ -96,7 +96,12 @@ def check_pairs(texts: list[str], labels: list[Label], names: tuple[str, str]) -
 
 
 def load_columns(
-    texts: Any, labels: Any, reading: Reading, *, dev: tuple[Any, Any] | None = None
+    texts: Any,
+    labels: Any,
+    reading: Reading,
+    *,
+    dev: tuple[Any, Any] | None = None,
+    sentences: bool = False,
 ) -> Dataset:
     """A data set of texts and labels that Python holds.
 
@@ -105,6 +110,7 @@ def load_columns(
         labels: Their labels, see `as_labels`.
         reading: How to read the texts.
         dev: Texts and labels of the dev documents; None to cut a part off.
+        sentences: See `load_dataset`.
 
     Returns:
         The data set; its classes are in the order of their labels, numbers by size and strings
@@ -124,7 +130,7 @@ def load_columns(
             raise UserError(f"dev must be a pair (texts, labels), not {_shown(dev)}")
         dev_texts, dev_labels = as_texts(dev[0], "dev texts"), as_labels(dev[1], "dev labels")
         sources["dev"] = _frame(dev_texts, dev_labels, name_of, "dev ")
-    return load_dataset(sources, reading, labels=classes)
+    return load_dataset(sources, reading, labels=classes, sentences=sentences)
 
 
 def _frame(

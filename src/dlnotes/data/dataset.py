@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,11 @@ from dlnotes.data.documents import Documents, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.data.reading import MAX_TOKENS, Reading
+from dlnotes.data.scripts import Choice, choose_tokenizer
 from dlnotes.data.splits import stratified_split
 from dlnotes.data.streams import inner_suffix
-from dlnotes.data.tokenization import MARKS
+from dlnotes.data.subwords import Subwords
+from dlnotes.data.tokenization import MARKS, SUBWORDS
 from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
 from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
@@ -45,6 +47,8 @@ class Dataset:
         reading: How the sources were read.
         described: Description of the data for the record of a run.
         fingerprints: SHA-256 of each source read so far.
+        subwords: The tokenization, where it was learned.
+        why: The reason for the tokenizer, where one other than the usual was chosen.
     """
 
     train: Documents
@@ -59,6 +63,8 @@ class Dataset:
     _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
     _whole_vocabulary: Callable[[], Vocabulary] = field(repr=False)
     _parts: dict[str, Part] = field(repr=False)
+    subwords: Subwords | None = field(default=None, repr=False)
+    why: str = ""
 
     @property
     def tokenizer(self) -> str:
@@ -129,6 +135,8 @@ def load_dataset(
     cache_dir: Path | None = None,
     vocabulary: Any = None,
     labels: Sequence[Label] | None = None,
+    sentences: bool = False,
+    subwords: Subwords | None = None,
     seed: Seed | None = None,
     **settings: Annotated[Any, Reading],
 ) -> Dataset:
@@ -144,6 +152,9 @@ def load_dataset(
             building one (`min_freq` and `max_size` then say nothing).
         labels: The classes in the order of their numbers; sources have their text. Default: those
             of the training documents, sorted.
+        sentences: Whether the model reads sentences, so that their ends must be marked. Counts
+            where `reading` leaves the tokenizer to the script of the training documents.
+        subwords: The tokenization, where it has been learned already.
         seed: Deprecated, the old name of `split_seed`.
         settings: Fields of `reading` to override.
 
@@ -158,11 +169,20 @@ def load_dataset(
         warnings.warn("seed of load_dataset is now split_seed", DeprecationWarning, stacklevel=3)
         settings = {"split_seed": seed, **settings}
     reading = replace(reading or Reading(), **settings)
-    tokenizer, split_seed = reading.tokenizer or "basic_english", reading.split_seed or 0
+    # These may be read several times.
+    again = {k: list(v) for k, v in sources.items() if isinstance(v, Iterator) and k != "test"}
+    sources = {**sources, **again}
+    tokenizer, why = Choice(subwords.tokenizer if subwords else reading.tokenizer or "")
+    if not tokenizer:
+        tokenizer, why = choose_tokenizer(sources["train"], reading, sentences=sentences)
+    split_seed = reading.split_seed or 0
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.found_out())
+    learning = subwords is None and tokenizer in SUBWORDS
 
     def read(source: Source) -> TokenizedTexts:
-        return tokenize(source, tokenizer, reading, cache_dir=cache_dir)
+        # What is to be learned begins with the words to learn from.
+        how = subwords or SUBWORDS.get(tokenizer, tokenizer)
+        return tokenize(source, how, reading, cache_dir=cache_dir)
 
     test = sources.get("test")
     for file in files_of(test):
@@ -202,6 +222,12 @@ def load_dataset(
                 "too few to cut a dev split: each class needs two documents, or there must be dev "
                 f"documents (--dev FILE){_DOUBT * _is_doubtful(texts)}"
             )
+    if learning:
+        subwords = Subwords.learn(
+            texts.types, texts.counts(train_indices), tokenizer=tokenizer, merges=reading.merges
+        )
+        texts = read(sources["train"])
+        dev_texts = read(sources["dev"]) if "dev" in sources else texts
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
 
@@ -245,12 +271,15 @@ def load_dataset(
             "bootstrap": False,
             "boost": [],
             **asdict(reading),
+            **({"merges_sha256": subwords.digest} if subwords else {}),
         },
         fingerprints=fingerprints,
         _test=test,
         _tokenize=read,
         _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
         _parts={"train": train_part, "dev": dev_part},
+        subwords=subwords,
+        why=why,
     )
 
 

@@ -60,7 +60,11 @@ def log_odds(scores: Float[Tensor, "n c"], label: int) -> Float[Tensor, " n"]:
 
 
 def occlusion(
-    model: nn.Module, tokens: Int[Tensor, "1 t"], *, label: int | None = None
+    model: nn.Module,
+    tokens: Int[Tensor, "1 t"],
+    *,
+    label: int | None = None,
+    words: Int[Tensor, " t"] | None = None,
 ) -> Float[Tensor, " t"]:
     r"""How much each token raises the log-odds of a label, in nats.
 
@@ -89,6 +93,8 @@ def occlusion(
         model: Maps token ids ``b t`` to scores ``b c``. It is in evaluation mode meanwhile.
         tokens: ``1 t``, with any padding on the right.
         label: :math:`y`; None for the most probable class.
+        words: Equal numbers for tokens that are left out together, as the pieces of a word are;
+            None to leave out equal tokens together.
 
     Returns:
         ``t``, in float64 on the CPU; 0 at padding.
@@ -99,7 +105,7 @@ def occlusion(
     real = tokens[0] != PAD
     length = int(real.nonzero().max()) + 1 if real.any() else 0
     row = tokens[0, :length]
-    group = groups(row)
+    group = groups(row if words is None else words[:length].to(row.device))
     left_out = torch.arange(-1, int(group.max()) + 1 if length else 0, device=row.device)
     parts = []
     with evaluating(model), torch.inference_mode():

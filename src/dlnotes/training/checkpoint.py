@@ -11,7 +11,7 @@ import torch
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, write_atomically
 
-DEFAULTS_BEFORE: dict[str, Any] = {}
+DEFAULTS_BEFORE: dict[str, Any] = {"merges": None}
 """What earlier versions did where a setting was added later: its value for their checkpoints."""
 
 _PATHS = ("vectors", "boost")  # settings that are the same from wherever they are seen

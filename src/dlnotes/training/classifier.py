@@ -36,9 +36,11 @@ from dlnotes.data.dataset import Label
 from dlnotes.data.documents import Documents
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import MAX_TOKENS, Reading
-from dlnotes.data.tokenization import MARKS, TOKENIZERS
+from dlnotes.data.subwords import Subwords, joined
+from dlnotes.data.tokenization import JIEBA, MARKS, NAMES, SUBWORDS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
 from dlnotes.files import as_path, make_folder, read_json, write_atomically, write_json
 from dlnotes.models import MODELS
@@ -55,7 +57,7 @@ from dlnotes.training.evaluate import (
     metrics,
 )
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
-from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, VOCABULARY, check_no_run
+from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, MERGES, VOCABULARY, check_no_run
 from dlnotes.training.scoring import kept, scores
 from dlnotes.training.weights import digest_of, save_weights, with_weights
 
@@ -65,10 +67,11 @@ _NOT_ONE = "is not a trained classifier of dlnotes"
 _FIELDS = {
     "model": Annotated[str, OneOf(MODELS)],
     "hyper_parameters": Mapping[str, Any],
-    "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
+    "tokenizer": Annotated[str, OneOf(NAMES)],
     "max_tokens": Count | None,
 }
 _ENSEMBLE_FIELDS = {"average": Annotated[str, OneOf(AVERAGES)], "members": list[Any]}
+_WITHOUT_SPACES = ("characters", "sentence_characters", *JIEBA)
 _MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0)]}
 
 
@@ -89,12 +92,12 @@ class Classifier(ABC):
 
     @abstractmethod
     def scores(
-        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+        self, read: Callable[[str | Subwords], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
         """Unnormalised scores of texts, and their class numbers (zeros where not `labelled`).
 
         Args:
-            read: Gives the texts, tokenized by the tokenizer of that name.
+            read: Gives the texts, tokenized by the tokenizer of that name or by what was learned.
             labelled: Whether the texts have labels that are to be looked at.
         """
 
@@ -229,6 +232,7 @@ class TextClassifier(Classifier):
         device: Where the model is.
         labels: Label of each class number as it was given to training: a string, an integer, a
             whole float or a bool.
+        subwords: The tokenization, where it was learned: with ``bpe`` and ``sentence_bpe``.
         record: What `train` found out (see `train_classifier`); None for a classifier that was
             loaded: a run's folder has it in ``metrics.json``.
     """
@@ -242,11 +246,14 @@ class TextClassifier(Classifier):
     max_tokens: int | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
     labels: list[Label] = field(default_factory=list)
+    subwords: Subwords | None = field(default=None, repr=False)
     record: dict[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.labels:
             self.labels = list(self.label_names)
+        if self.tokenizer in SUBWORDS and self.subwords is None:
+            raise UserError(f"tokenizer is {self.tokenizer}: subwords must be given")
 
     @classmethod
     def train(
@@ -306,8 +313,17 @@ class TextClassifier(Classifier):
         check_names("TextClassifier.train", "setting", settings, known)
         training = Training(**{n: v for n, v in settings.items() if n not in of_reading})
         reading = Reading(**{n: v for n, v in settings.items() if n in of_reading})
+        dataset = load_columns(
+            texts,
+            labels,
+            reading_for(model, reading, training.seed),
+            dev=dev,
+            sentences=reads_sentences(model),
+        )
+        if dataset.why:
+            tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})", shown=progress)
         classifier, record = train_classifier(
-            load_columns(texts, labels, reading_for(model, reading, training.seed), dev=dev),
+            dataset,
             model,
             training,
             model_settings=model_settings,
@@ -345,7 +361,9 @@ class TextClassifier(Classifier):
             raise UserError(f"vocabulary must be a Vocabulary, not a {type(vocabulary).__name__}")
         marks = MARKS.get(default_tokenizer(model_name), ())
         if not vocabulary.has_marks(marks):
-            raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
+            raise UserError(
+                f"{model_name} reads sentences: the tokenizer must be one of {', '.join(MARKS)}"
+            )
         sizes = {"vocabulary_size": len(vocabulary), "num_classes": len(label_names)}
         model = make_model(model_name, MODELS[model_name], sizes, hyper_parameters)
         labels = list(label_names)
@@ -358,7 +376,7 @@ class TextClassifier(Classifier):
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Write the classifier's four files into `folder`, which is made if needed.
+        """Write the classifier's files, four or five, into `folder`, which is made if needed.
 
         The `record` is not among them; the labels keep their type.
 
@@ -375,9 +393,13 @@ class TextClassifier(Classifier):
         }
         make_folder(folder, advice="")
         check_no_run(folder)
-        belongs_to = digest_of(config, _FIELDS, self.labels, self.vocabulary.tokens.to_list())
+        tokens = self.vocabulary.tokens.to_list()
+        learned = [self.subwords.digest] if self.subwords else []
+        belongs_to = digest_of(config, _FIELDS, self.labels, tokens, *learned)
         save_weights(self.model, folder, belongs_to)  # first: they may be refused
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
+        if self.subwords:
+            write_atomically(folder / MERGES, self.subwords.save)
         write_json(folder / LABELS, self.labels)
         write_json(folder / CONFIG, config)
 
@@ -411,6 +433,10 @@ class TextClassifier(Classifier):
         check_fields(folder / CONFIG, config, _FIELDS)
         labels = _read_labels(folder / LABELS)
         vocabulary = Vocabulary.load(folder / VOCABULARY)
+        subwords, learned = None, []
+        if config["tokenizer"] in SUBWORDS:
+            subwords = Subwords.load(folder / MERGES, config["tokenizer"])
+            learned = [subwords.digest]
 
         def make() -> TextClassifier:
             try:
@@ -422,12 +448,13 @@ class TextClassifier(Classifier):
                     tokenizer=config["tokenizer"],
                     max_tokens=config["max_tokens"],
                     labels=labels,
+                    subwords=subwords,
                 )
             except UserError as error:
                 raise UserError(f"{folder / CONFIG}: {error}") from error
 
         what = f"a {config['model']} of {len(labels):,} labels and {len(vocabulary):,} tokens"
-        belongs_to = digest_of(config, _FIELDS, labels, vocabulary.tokens.to_list())
+        belongs_to = digest_of(config, _FIELDS, labels, vocabulary.tokens.to_list(), *learned)
         return with_weights(make, folder, what, belongs_to).to(device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -451,7 +478,7 @@ class TextClassifier(Classifier):
             self.to(torch.device("cpu"))
 
     def scores(
-        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+        self, read: Callable[[str | Subwords], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
         """Scores of texts, and their class numbers; see `Classifier`."""
         documents = self._documents(read, self.label_names if labelled else None)
@@ -475,9 +502,9 @@ class TextClassifier(Classifier):
         return values, indices
 
     def _documents(
-        self, read: Callable[[str], TokenizedTexts], labels: Sequence[str] | None
+        self, read: Callable[[str | Subwords], TokenizedTexts], labels: Sequence[str] | None
     ) -> Documents:
-        texts = read(self.tokenizer)
+        texts = read(self.subwords or self.tokenizer)
         documents = Documents(texts, self.vocabulary, labels, max_tokens=self.max_tokens)
         if documents.cut and self.max_tokens == MAX_TOKENS:  # nobody asked for it
             warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
@@ -508,14 +535,19 @@ class TextClassifier(Classifier):
                 with torch.inference_mode():
                     probability, best = self.model(tokens).softmax(-1)[0].max(0)
                     attention = explain(tokens) if explain else {}
-                words = documents.text(i).split()
+                pieces = documents.words(i)
+                words, belongs = joined(pieces) if self.subwords else (pieces, range(len(pieces)))
                 if not explain:
-                    attention = {
-                        evidence(tokens[0]): occlusion(self.model, tokens, label=int(best))[None]
-                    }
-                # The model may have widened the row.
+                    number = {word: k for k, word in enumerate(dict.fromkeys(words))}
+                    same = torch.tensor([number[words[k]] for k in belongs], dtype=torch.int64)
+                    same = same if self.subwords else tokens[0]
+                    found = occlusion(self.model, tokens, label=int(best), words=same)
+                    attention = {evidence(same): found[None]}
+                # The model may have widened the row; a word has the weight of all of its pieces.
+                places = torch.tensor([*belongs], dtype=torch.int64)
                 weights = {
-                    n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()
+                    n: torch.zeros(len(words)).index_add(0, places, w[0, : len(pieces)].float().cpu()).tolist()
+                    for n, w in attention.items()
                 }
                 method = ATTENTION if explain else OCCLUSION
                 label = self.label_names[int(best)]
@@ -590,7 +622,7 @@ class Ensemble(Classifier):
         write_json(folder / CONFIG, config)
 
     def scores(
-        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+        self, read: Callable[[str | Subwords], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64]]:
         """Averaged scores of texts, and their class numbers; see `Classifier`."""
         each = [member.scores(read, labelled=labelled) for member in self.members]
@@ -599,7 +631,7 @@ class Ensemble(Classifier):
     def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and leave their words out one by one, see `explain_words`."""
         texts = as_texts(texts)
-        characters = all(member.tokenizer == "characters" for member in self.members)
+        characters = all(member.tokenizer in _WITHOUT_SPACES for member in self.members)
 
         def score(copies: Sequence[str]) -> Float[Tensor, "n c"]:
             return self.scores(partial(tokenize_texts, copies), labelled=False)[0]
@@ -701,21 +733,32 @@ def check_model(name: Any) -> None:
 
 def default_tokenizer(model_name: str) -> str:
     """Name of the tokenization that a model in `MODELS` expects of English text."""
-    by_sentence = getattr(MODELS[model_name], "reads_sentences", False)
-    return "sentences" if by_sentence else "basic_english"
+    return "sentences" if reads_sentences(model_name) else "basic_english"
+
+
+def reads_sentences(model_name: str) -> bool:
+    """Whether a model in `MODELS` reads a document sentence by sentence."""
+    return bool(getattr(MODELS[model_name], "reads_sentences", False))
 
 
 def reading_for(model_name: str, reading: Reading, seed: int) -> Reading:
     """How a model's texts are read, with what `reading` leaves to the model and to the training.
+
+    Where it leaves the tokenizer open, `load_dataset` chooses one by the texts, and has to be told
+    of a model that `reads_sentences`. For such a model ``bpe``, ``jieba``, ``characters`` and
+    ``words`` become the tokenizations that mark sentences, too.
 
     Args:
         model_name: A name in `MODELS`.
         reading: What the user says.
         seed: The seed of the training.
     """
+    tokenizer = reading.tokenizer
+    if reads_sentences(model_name) and f"sentence_{tokenizer}" in MARKS:
+        tokenizer = f"sentence_{tokenizer}"
     return replace(
         reading,
-        tokenizer=reading.tokenizer or default_tokenizer(model_name),
+        tokenizer=tokenizer,
         split_seed=seed if reading.split_seed is None else reading.split_seed,
     )
 

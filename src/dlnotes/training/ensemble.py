@@ -94,7 +94,11 @@ def load_members(
         settings, data = read_record(run)
         split = dev_split(settings, data)
         dataset = load_dataset(
-            sources, _reading(run, settings), cache_dir=cache_dir, vocabulary=classifier.vocabulary
+            sources,
+            replace(_reading(run, settings), tokenizer=classifier.tokenizer),
+            cache_dir=cache_dir,
+            vocabulary=classifier.vocabulary,
+            subwords=classifier.subwords,
         )
         if dataset.fingerprints["train"] != data["train"]:
             raise UserError(f"{run} was trained on other documents than those given for training")
