@@ -19,7 +19,7 @@ _MARK = re.compile(f"({SENTENCE_END_TOKEN}|{QUESTION_TOKEN})")
 def words(texts: pl.Series, *, sentences: bool = False) -> pl.Series:
     """Words of each text in lower case, cut by jieba's dictionary and its model of new words.
 
-    White space is left out. Words of other scripts stay whole, other characters are single.
+    White space is left out. Latin words and numbers stay whole; all else is single characters.
 
     Args:
         texts: Strings.
