@@ -53,6 +53,7 @@ def main(
     """
     torch.set_num_threads(threads)
     rows: list[dict[str, Any]] = []
+    record = {**provenance(seeds[0]), "seeds": seeds, "settings": MODELS, "rows": rows}
     for corpus, tokenizers in COMPARED.items():
         sources = load(corpus, data_dir=data_dir, cache_dir=cache_folder())
         whole = pl.concat(list(read(sources["train"])))
@@ -65,9 +66,8 @@ def main(
                         {"train": texts}, tokenizer=tokenizer, min_freq=2, split_seed=seed
                     )
                     given = {**settings, "schedule": "linear", "seed": seed}
-                    _, record = train_classifier(dataset, model, progress=False, **given)
-                    runs.append(record)
-                accuracies = [record["dev"]["accuracy"] for record in runs]
+                    runs.append(train_classifier(dataset, model, progress=False, **given)[1])
+                accuracies = [each["dev"]["accuracy"] for each in runs]
                 row = {
                     "corpus": corpus,
                     "model": model,
@@ -76,11 +76,10 @@ def main(
                     "vocabulary": runs[0]["vocabulary"],
                     "dev accuracy": statistics.mean(accuracies),
                     "runs": accuracies,
-                    "seconds": statistics.mean(record["seconds"] for record in runs),
+                    "seconds": statistics.mean(each["seconds"] for each in runs),
                 }
                 rows.append(row)
                 print(corpus, model, tokenizer, row["dev accuracy"], row["seconds"], flush=True)
-                record = {**provenance(seeds[0]), "seeds": seeds, "settings": MODELS, "rows": rows}
                 write_json(out, record)
     table = Table("corpus", "model", "tokenizer", "vocabulary", "dev accuracy")
     for row in rows:
