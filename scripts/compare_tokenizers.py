@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,20 @@ OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "tokenizers.json"
 COMPARED = {
     "trec": ("basic_english", "bpe"),
     "mr": ("basic_english", "bpe"),
-    "nsmc_resampled": ("basic_english", "bpe", "characters"),
+    "nsmc_resampled": ("basic_english", "bpe"),
     "tnews": ("basic_english", "characters", "jieba", "bpe"),
     "chnsenticorp": ("basic_english", "characters", "jieba", "bpe"),
 }
 MODELS: dict[str, dict[str, Any]] = {
-    "fasttext": {"lr": 0.01, "epochs": 5, "batch_size": 64},
-    "textcnn": {"lr": 0.001, "epochs": 3, "batch_size": 64},
+    "fasttext": {"lr": 0.02, "epochs": 8, "batch_size": 64},
+    "textcnn": {"lr": 0.001, "epochs": 4, "batch_size": 64},
 }
 
 
 def main(
     data_dir: Path,
     out: Path = OUT,
-    documents: int = 10_000,
+    documents: int = 5_000,
     seeds: tuple[int, ...] = (0, 1, 2),
     threads: int = 1,
 ) -> None:
@@ -48,39 +49,38 @@ def main(
         out: The record.
         documents: Of each corpus at most so many training documents, spread over the file; a tenth
             of them is dev.
-        seeds: Of weights and of the dev split.
+        seeds: Of weights and of the dev split; TextCNN, which is slow, is trained with the first.
         threads: Of torch.
     """
     torch.set_num_threads(threads)
     rows: list[dict[str, Any]] = []
     record = {**provenance(seeds[0]), "seeds": seeds, "settings": MODELS, "rows": rows}
-    for corpus, tokenizers in COMPARED.items():
+    for (model, settings), (corpus, tokenizers) in product(MODELS.items(), COMPARED.items()):
         sources = load(corpus, data_dir=data_dir, cache_dir=cache_folder())
         whole = pl.concat(list(read(sources["train"])))
         texts = whole.gather_every(-(-whole.height // documents))
-        for model, settings in MODELS.items():
-            for tokenizer in tokenizers:
-                runs = []
-                for seed in seeds:
-                    dataset = load_dataset(
-                        {"train": texts}, tokenizer=tokenizer, min_freq=2, split_seed=seed
-                    )
-                    given = {**settings, "schedule": "linear", "seed": seed}
-                    runs.append(train_classifier(dataset, model, progress=False, **given)[1])
-                accuracies = [each["dev"]["accuracy"] for each in runs]
-                row = {
-                    "corpus": corpus,
-                    "model": model,
-                    "tokenizer": tokenizer,
-                    "documents": runs[0]["documents"],
-                    "vocabulary": runs[0]["vocabulary"],
-                    "dev accuracy": statistics.mean(accuracies),
-                    "runs": accuracies,
-                    "seconds": statistics.mean(each["seconds"] for each in runs),
-                }
-                rows.append(row)
-                print(corpus, model, tokenizer, row["dev accuracy"], row["seconds"], flush=True)
-                write_json(out, record)
+        for tokenizer in tokenizers:
+            runs = []
+            for seed in seeds if model == "fasttext" else seeds[:1]:
+                dataset = load_dataset(
+                    {"train": texts}, tokenizer=tokenizer, min_freq=2, split_seed=seed
+                )
+                given = {**settings, "schedule": "linear", "seed": seed}
+                runs.append(train_classifier(dataset, model, progress=False, **given)[1])
+            accuracies = [each["dev"]["accuracy"] for each in runs]
+            row = {
+                "corpus": corpus,
+                "model": model,
+                "tokenizer": tokenizer,
+                "documents": runs[0]["documents"],
+                "vocabulary": runs[0]["vocabulary"],
+                "dev accuracy": statistics.mean(accuracies),
+                "runs": accuracies,
+                "seconds": statistics.mean(each["seconds"] for each in runs),
+            }
+            rows.append(row)
+            print(corpus, model, tokenizer, row["dev accuracy"], row["seconds"], flush=True)
+            write_json(out, record)
     table = Table("corpus", "model", "tokenizer", "vocabulary", "dev accuracy")
     for row in rows:
         shown = f"{row['dev accuracy']:.4f}"

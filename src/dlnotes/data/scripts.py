@@ -15,7 +15,7 @@ _NO_SPACES = (
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Yi}"
     r"\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}\p{Javanese}\p{Balinese}]"
 )
-_NO_CASE, _LETTER = r"\p{Lo}", r"[\p{L}\p{M}]"
+_NO_CASE, _LETTER, _WITH_MARKS = r"\p{Lo}", r"\p{L}", r"[\p{L}\p{M}]"
 
 # Of the letters. Words of one such script are a third to a quarter as long as English ones, so a
 # fifth of the letters is about half of a text; and words can be told from characters, but not the
@@ -23,7 +23,7 @@ _NO_CASE, _LETTER = r"\p{Lo}", r"[\p{L}\p{M}]"
 _SHARE = 0.2
 # Looked at: so many documents of each block, all over it, their beginnings, and so many blocks of
 # a file.
-_DOCUMENTS, _CHARACTERS, _BLOCKS, _BLOCK_BYTES = 1000, 1000, 16, 1 << 21
+_DOCUMENTS, _CHARACTERS, _BLOCKS, _BLOCK_BYTES = 1000, 1000, 8, 1 << 20
 
 
 class Choice(NamedTuple):
@@ -53,7 +53,8 @@ def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False)
     sample = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of files; they are read again
-        for one in files_of(source) or [source]:
+        each: list[Source] = [*files_of(source)] or [source]
+        for one in each:
             blocks = read(one, layout, block_bytes=_BLOCK_BYTES)
             for frame in itertools.islice(blocks, _BLOCKS):
                 step = -(-frame.height // _DOCUMENTS)
@@ -63,11 +64,10 @@ def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False)
     def count(pattern: str) -> int:
         return int(texts.str.count_matches(pattern).sum())
 
-    letters = max(1, count(_LETTER))
-    if (share := count(_NO_SPACES) / letters) >= _SHARE:
+    if (share := count(_NO_SPACES) / max(1, count(_WITH_MARKS))) >= _SHARE:
         why = f"{share:.0%} of the letters are of scripts without spaces".replace("%", " %")
         return Choice("sentence_characters" if sentences else "characters", why)
-    if sentences and (share := count(_NO_CASE) / letters) >= 0.5:
+    if sentences and (share := count(_NO_CASE) / max(1, count(_LETTER))) >= 0.5:
         why = f"{share:.0%} of the letters are of scripts without capitals".replace("%", " %")
         return Choice("sentence_words", why)
     return Choice("sentences" if sentences else "basic_english")

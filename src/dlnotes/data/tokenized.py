@@ -214,9 +214,7 @@ def _in_memory(
 _Arrays = tuple[NDArray[np.int64], pl.Series, NDArray[np.int64], list[str], NDArray[np.int64]]
 
 
-def _number(
-    frames: Iterable[pl.DataFrame], tokenizer: str | Subwords, sink: IO[bytes]
-) -> _Arrays:
+def _number(frames: Iterable[pl.DataFrame], tokenizer: str | Subwords, sink: IO[bytes]) -> _Arrays:
     """Write the flat array of type numbers to `sink`; return all the rest."""
     type_of: dict[str, int] = {}
     label_of: dict[str, int] = {}

@@ -535,18 +535,21 @@ class TextClassifier(Classifier):
                 with torch.inference_mode():
                     probability, best = self.model(tokens).softmax(-1)[0].max(0)
                     attention = explain(tokens) if explain else {}
-                pieces = documents.words(i)
-                words, belongs = joined(pieces) if self.subwords else (pieces, range(len(pieces)))
+                words, same = documents.words(i), tokens[0]
+                part = torch.arange(len(words))
+                if self.subwords:
+                    words, parts = joined(words)
+                    number = {word: k for k, word in enumerate(words)}
+                    part = torch.tensor(parts, dtype=torch.int64)
+                    same = torch.tensor([number[words[k]] for k in parts], dtype=torch.int64)
                 if not explain:
-                    number = {word: k for k, word in enumerate(dict.fromkeys(words))}
-                    same = torch.tensor([number[words[k]] for k in belongs], dtype=torch.int64)
-                    same = same if self.subwords else tokens[0]
                     found = occlusion(self.model, tokens, label=int(best), words=same)
                     attention = {evidence(same): found[None]}
-                # The model may have widened the row; a word has the weight of all of its pieces.
-                places = torch.tensor([*belongs], dtype=torch.int64)
+                # A word has the weights of all of its pieces. The model may have widened the row.
                 weights = {
-                    n: torch.zeros(len(words)).index_add(0, places, w[0, : len(pieces)].float().cpu()).tolist()
+                    n: torch.zeros(len(words))
+                    .index_add(0, part, w[0, : len(part)].float().cpu())
+                    .tolist()
                     for n, w in attention.items()
                 }
                 method = ATTENTION if explain else OCCLUSION
