@@ -13,7 +13,21 @@ from dlnotes.data.tokenized import tokenize_texts
 from dlnotes.errors import UserError
 
 TEXT = "我来到北京清华大学。他喜欢iPhone 4 吗？是的"
-WORDS = "我 来到 北京 清华大学 。 他 喜欢 iphone 4 吗 ？ 是 的".split()
+WORDS = [
+    "我",
+    "来到",
+    "北京",
+    "清华大学",
+    "。",
+    "他",
+    "喜欢",
+    "iphone",
+    "4",
+    "吗",
+    "？",
+    "是",
+    "的",
+]
 
 
 def test_words():

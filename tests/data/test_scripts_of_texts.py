@@ -27,12 +27,12 @@ TEXTS = {
         "我来到北京大学 the old university",
         "characters",
         "sentence_characters",
-    ),  # fmt: skip
+    ),
     "a Chinese name": (
         "the university of Beijing, 北京, is an old one",
         "basic_english",
         "sentences",
-    ),  # fmt: skip
+    ),
     "no letters": ("123 !!! 🤷", "basic_english", "sentences"),
     "nothing": ("", "basic_english", "sentences"),
 }

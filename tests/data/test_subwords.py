@@ -1,5 +1,6 @@
 """Byte-pair encoding: learned from counts, applied by its merges, kept as lines of text."""
 
+import itertools
 import os
 import pickle
 import random
@@ -43,7 +44,7 @@ def sennrich(counts, merges):
     for _ in range(merges):
         pairs = {}
         for word, n in vocabulary.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in itertools.pairwise(word):
                 pairs[pair] = pairs.get(pair, 0) + n
         if not pairs or max(pairs.values()) < 2:
             break
