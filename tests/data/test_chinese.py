@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import polars as pl
 import pytest
@@ -67,6 +68,16 @@ def test_nothing_is_printed_or_left_in_the_temporary_folder(tmp_path):
     assert "jieba" not in ran.stderr
     assert "dict" not in ran.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_long_texts_have_the_same_words_and_take_seconds():
+    pytest.importorskip("jieba")
+    long = chinese.words(pl.Series([TEXT * 500]))[0].to_list()
+    assert long == WORDS * 500
+    began = time.perf_counter()
+    run = chinese.words(pl.Series(["的" * 100_000]))[0].to_list()
+    assert "".join(run) == "的" * 100_000
+    assert time.perf_counter() - began < 30
 
 
 def test_a_missing_package_is_told_in_one_line(monkeypatch):
