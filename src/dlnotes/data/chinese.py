@@ -40,7 +40,7 @@ def words(texts: pl.Series, *, sentences: bool = False) -> pl.Series:
     def tokens(text: str) -> list[str]:
         # At the odd places are the marks.
         parts = _MARK.split(text.lower()) if sentences else [text.lower()]
-        found = []
+        found: list[str] = []
         for i, part in enumerate(parts):
             found += [part] if i % 2 else itertools.chain.from_iterable(map(cut, _pieces(part)))
         return [token for token in found if not token.isspace()]
