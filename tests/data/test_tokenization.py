@@ -126,3 +126,44 @@ def test_sentences(text, expected):
 def test_marks_between_sentences_are_all_that_is_added(text):
     (tokens,) = ours([text], "sentences")
     assert [token for token in tokens if token != "</s>"] == ours([text])[0]
+
+
+ENDS = {
+    "她说：“好。”然后走了！真的？是的；也许……算了": "她说：“好。”|然后走了！|真的？|是的；|也许……|算了",
+    "『なに？』と言った。そうだ。": "『なに？』|と言った。|そうだ。",
+    "（好吃！）不贵。": "（好吃！）|不贵。",
+    "好!不错.再来 Great! OK": "好!|不错.|再来great!|ok",
+    "他有3.5元，iPhone4.com": "他有3.5元，iphone4.com",
+    "？！？好。。": "？！？|好。。",
+    "一\n二<br /><br />三": "一|二|三",
+    "정말 좋다. 다시! 끝": "정말좋다.|다시!|끝",
+    "هل ذهبت؟ نعم. ثم": "هلذهبت؟|نعم.|ثم",
+    "यह है। वह था।": "यहहै।|वहथा।",
+    "ฉันไป เขามา": "ฉันไป|เขามา",
+    "Mr. Smith left. Then": "mr.smithleft.|then",
+    "": "",
+    " 。 ": "。",
+}
+
+
+@pytest.mark.parametrize("name", ["sentence_characters", "sentence_words"])
+@pytest.mark.parametrize("text", ENDS)
+def test_sentence_ends_of_other_scripts(text, name):
+    (tokens,) = ours([text], name)
+    assert "".join("|" if token == "</s>" else token for token in tokens) == ENDS[text]
+
+
+def test_marks_stay_among_characters():
+    text = "好</s>坏<question>谁 ab"
+    assert ours([text], "sentence_characters") == [
+        ["好", "</s>", "坏", "<question>", "谁", "a", "b"]
+    ]
+    assert ours([text], "sentence_words") == [["好", "</s>", "坏", "<question>", "谁", "ab"]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.sampled_from("aB'\".!?。！？…；”」（ \t\n\x1cé中字ไ한🤷\u200d\u0301")))
+@pytest.mark.parametrize("name", ["characters", "words"])
+def test_marks_are_all_that_is_added_in_other_scripts(name, text):
+    (tokens,) = ours([text], f"sentence_{name}")
+    assert [token for token in tokens if token != "</s>"] == ours([text], name)[0]

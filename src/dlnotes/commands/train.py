@@ -21,12 +21,13 @@ from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.data.tables import check_writable, write_table
+from dlnotes.display import tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
 from dlnotes.training.calibration import told
-from dlnotes.training.classifier import reading_for
+from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.parent import Parent
@@ -161,7 +162,12 @@ def main(
         tell_what_is_new(parent, dataset)
     else:
         reading = reading_for(model, reading, seed)
-        dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
+        dataset = load_dataset(
+            sources, reading, name=name, cache_dir=cache, sentences=reads_sentences(model)
+        )
+        reading = replace(reading, tokenizer=dataset.tokenizer)
+        if dataset.why:
+            tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})")
     check_output(model_settings, dataset)
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():

@@ -204,6 +204,7 @@ def load_columns(
     *,
     dev: tuple[Any, Any] | None = None,
     inherit: Inheritance | None = None,
+    sentences: bool = False,
 ) -> Dataset:
     """A data set of texts and labels that Python holds.
 
@@ -213,6 +214,7 @@ def load_columns(
         reading: How to read the texts.
         dev: Texts and labels of the dev documents; None to cut a part off.
         inherit: See `load_dataset`.
+        sentences: See `load_dataset`.
 
     Returns:
         The data set; its classes are in the order of their labels, numbers by size and strings
@@ -237,7 +239,7 @@ def load_columns(
         if isinstance(dev_labels, Targets) and not several:
             raise UserError("dev labels has several for a text, but labels has one for each")
         sources["dev"] = _frame(dev_texts, dev_labels, name_of, "dev ")
-    return load_dataset(sources, reading, labels=classes, inherit=inherit)
+    return load_dataset(sources, reading, labels=classes, inherit=inherit, sentences=sentences)
 
 
 def _frame(

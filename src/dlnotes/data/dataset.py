@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,13 @@ from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.data.reading import MAX_TOKENS, Reading
+from dlnotes.data.scripts import Choice, choose_tokenizer
 from dlnotes.data.seen import Inheritance, Keys, Parts, Seen, keys_of
 from dlnotes.data.seen import Label as Label
 from dlnotes.data.splits import iterative_split, stratified_split
 from dlnotes.data.streams import inner_suffix
-from dlnotes.data.tokenization import MARKS
+from dlnotes.data.subwords import Subwords
+from dlnotes.data.tokenization import MARKS, SUBWORDS
 from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
 from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
@@ -48,6 +50,8 @@ class Dataset:
         fingerprints: SHA-256 of each source read so far.
         inherited: What was taken over from an earlier training.
         old: Which documents of the training source that training has seen.
+        subwords: The tokenization, where it was learned.
+        why: The reason for the tokenizer, where one other than the usual was chosen.
     """
 
     train: Documents
@@ -64,6 +68,8 @@ class Dataset:
     _parts: dict[str, Part] = field(repr=False)
     inherited: Inheritance | None = field(default=None, repr=False)
     old: Parts | None = field(default=None, repr=False)
+    subwords: Subwords | None = field(default=None, repr=False)
+    why: str = ""
 
     @property
     def tokenizer(self) -> str:
@@ -158,6 +164,8 @@ def load_dataset(
     vocabulary: Any = None,
     labels: Sequence[Label] | None = None,
     inherit: Inheritance | None = None,
+    sentences: bool = False,
+    subwords: Subwords | None = None,
     seed: Seed | None = None,
     **settings: Annotated[Any, Reading],
 ) -> Dataset:
@@ -176,6 +184,9 @@ def load_dataset(
         inherit: What to take over from an earlier training: its tokens and labels keep their
             numbers, the new ones come after them; its dev documents stay dev documents, wherever
             they stand, and of the training documents only those that are new are cut.
+        sentences: Whether the model reads sentences, so that their ends must be marked. Counts
+            where `reading` leaves the tokenizer to the script of the training documents.
+        subwords: The tokenization, where it has been learned already.
         seed: Deprecated, the old name of `split_seed`.
         settings: Fields of `reading` to override.
 
@@ -190,16 +201,29 @@ def load_dataset(
         warnings.warn("seed of load_dataset is now split_seed", DeprecationWarning, stacklevel=3)
         settings = {"split_seed": seed, **settings}
     reading = replace(reading or Reading(), **settings)
-    tokenizer, split_seed = reading.tokenizer or "basic_english", reading.split_seed or 0
+    # These may be read several times.
+    again = {k: list(v) for k, v in sources.items() if isinstance(v, Iterator) and k != "test"}
+    sources = {**sources, **again}
+    tokenizer, why = Choice(subwords.tokenizer if subwords else reading.tokenizer or "")
+    if not tokenizer:
+        tokenizer, why = choose_tokenizer(sources["train"], reading, sentences=sentences)
+    split_seed = reading.split_seed or 0
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.found_out())
+    learning = subwords is None and tokenizer in SUBWORDS
 
     def read(source: Source, multi_label: bool) -> TokenizedTexts:
-        return tokenize(source, tokenizer, reading, cache_dir=cache_dir, multi_label=multi_label)
+        # What is to be learned begins with the words to learn from.
+        how = subwords or SUBWORDS.get(tokenizer, tokenizer)
+        return tokenize(source, how, reading, cache_dir=cache_dir, multi_label=multi_label)
+
+    def read_train() -> TokenizedTexts:
+        several = reading.multi_label
+        return _with_labels(read(sources["train"], several is True), several)
 
     test = sources.get("test")
     for file in files_of(test):
         check_readable(file)  # now, rather than when training is over
-    texts = _with_labels(read(sources["train"], reading.multi_label is True), reading.multi_label)
+    texts = read_train()
     if len(texts.label_names) < 2 and inherit is None:
         found = "".join(f"only one class, {name!r}" for name in texts.label_names)
         raise UserError(
@@ -225,6 +249,15 @@ def load_dataset(
         fingerprints["dev"] = dev_texts.fingerprint
     old = None if inherit is None else inherit.parts(texts, dev_texts)
     parts = _split(texts, dev_texts, reading, old)
+    if learning:
+        indices = parts["train"][1]
+        subwords = Subwords.learn(
+            texts.types, texts.counts(indices), tokenizer=tokenizer, merges=reading.merges
+        )
+        pieces = {id(texts): read_train()}
+        if dev_texts is not None:
+            pieces[id(dev_texts)] = read(sources["dev"], multi_label)
+        parts = {name: (pieces[id(part)], chosen) for name, (part, chosen) in parts.items()}
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
 
@@ -278,6 +311,7 @@ def load_dataset(
             "bootstrap": False,
             "boost": [],
             **asdict(reading),
+            **({"merges_sha256": subwords.digest} if subwords else {}),
         },
         fingerprints=fingerprints,
         _test=test,
@@ -286,6 +320,8 @@ def load_dataset(
         _parts=parts,
         inherited=inherit,
         old=old,
+        subwords=subwords,
+        why=why,
     )
 
 

@@ -179,11 +179,15 @@ class Documents:
         both.labels = _joined_labels(self.labels, other.labels)
         return both
 
-    def text(self, index: int) -> str:
-        """Tokens of a document as they were read, with a space between two."""
+    def words(self, index: int) -> list[str]:
+        """Tokens of a document as they were read."""
         steps = np.arange(self.lengths[index])
         types = self._tokens[self._places(np.array([index]), steps)[0]]
-        return " ".join(self._types.gather(pl.Series(types)))
+        return self._types.gather(pl.Series(types)).to_list()
+
+    def text(self, index: int) -> str:
+        """The same with a space between two."""
+        return " ".join(self.words(index))
 
 
 def _joined_labels(

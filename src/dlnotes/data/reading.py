@@ -7,7 +7,7 @@ from typing import Annotated
 
 from dlnotes.arguments import Count, Natural, OneOf, Range, Seed, Settings
 from dlnotes.data.layout import Layout
-from dlnotes.data.tokenization import TOKENIZERS
+from dlnotes.data.tokenization import NAMES
 
 MAX_TOKENS = 20_000
 """The default of `Limits.max_tokens`."""
@@ -38,10 +38,17 @@ class Limits(Settings):
 class Reading(Limits, Layout):
     """How labelled texts become documents; see `load_dataset`."""
 
-    tokenizer: Annotated[str, OneOf(TOKENIZERS)] | None = None
-    """basic_english, cased (the same without lower-casing), sentences (the first with sentence ends
-    marked), words (all punctuation kept) or characters (Chinese and the like). Default: sentences
-    for models that read sentences, basic_english for the others."""
+    tokenizer: Annotated[str, OneOf(NAMES)] | None = None
+    """basic_english, cased (the same without lower-casing), words (all punctuation kept),
+    characters (Chinese and the like), jieba (Chinese words) or bpe (pieces of words, learned from
+    the training documents). With sentence ends marked, for models that read sentences: sentences
+    (basic_english), sentence_words, sentence_characters, sentence_jieba or sentence_bpe. Default:
+    what suits the script of the texts, basic_english or sentences if it has spaces between
+    words."""
+
+    merges: Count | None = None
+    """How many merges bpe learns at most. Default: of all pairs of pieces that occur at least 10
+    times, up to 30,000."""
 
     dev_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
     """Fraction of the training documents that becomes dev where there are no dev documents: drawn

@@ -8,7 +8,11 @@ that is not white space a token (Chinese and other scripts without spaces). ``se
 ``basic_english`` with a mark between sentences, for models that read a document sentence by
 sentence. ``words`` is for translation: lower-case; words and numbers, every other character that is
 not white space by itself; ``'s`` and its like apart from their word; a hyphen within a word becomes
-``@-@``, so that :func:`detokenize` can put everything together again.
+``@-@``, so that :func:`detokenize` can put everything together again. ``sentence_words`` and
+``sentence_characters`` mark sentence ends of all scripts, in ``words`` and in ``characters``.
+
+Two more are no expressions: ``jieba`` (`dlnotes.data.chinese`) and ``bpe``
+(`dlnotes.data.subwords`).
 
 The same expression serves training and prediction.
 """
@@ -74,16 +78,57 @@ def sentences(text: pl.Expr) -> pl.Expr:
     of the three between two spaces; at a new line; and at ``<br /><br />``. Marks that stand in the
     text, `SENTENCE_END_TOKEN` and `QUESTION_TOKEN`, are kept.
     """
+    return basic_english(_with_ends(text))
+
+
+def _with_ends(text: pl.Expr) -> pl.Expr:
     text = text.str.replace_all(_ABBREVIATION, "${1}.\ufdd0").str.replace_all(
         _END_OF_SENTENCE, f"$1$3 {SENTENCE_END_TOKEN} $2"
     )
-    return basic_english(text.str.replace_all("\ufdd0", " ", literal=True))
+    return text.str.replace_all("\ufdd0", " ", literal=True)
 
 
 def characters(text: pl.Expr) -> pl.Expr:
     """Characters of each text in lower case, white space made empty strings to be dropped."""
     blank = dict.fromkeys(_SPACES + " ", "")
     return text.str.to_lowercase().str.replace_many(blank).str.split("")
+
+
+# Ends of sentences that no script uses for anything else: CJK, Arabic, Urdu, Devanagari, Armenian,
+# Ethiopic, Khmer, Burmese, Tibetan.
+_FULL_STOPS = "。！？｡．…；⁇⁈⁉؟۔।॥։።፧។៕။།"
+_CLOSING = r"""」』”’"'）)】》〉〕\]"""
+_OTHER_ENDS = [
+    rf"((?:[{_FULL_STOPS}]+[{_CLOSING}]*)+)\s*([^\s{_FULL_STOPS}{_CLOSING}])",
+    # Letters without a case, as the Korean, Arabic and Chinese ones: no capital begins a sentence.
+    rf"([.!?][{_CLOSING}]*)\s+([^\s\p{{L}}]*\p{{Lo}})",
+    rf"(\p{{Lo}}[.!?]+[{_CLOSING}]*)(\p{{Lo}})",
+    # Thai and Lao have white space between clauses and no full stop.
+    r"([\p{Thai}\p{Lao}])\s+([\p{Thai}\p{Lao}])",
+]
+
+
+def marked(text: pl.Expr) -> pl.Expr:
+    """Texts with a mark at the ends of sentences, in whatever script."""
+    text = _with_ends(text)
+    for end in _OTHER_ENDS:
+        text = text.str.replace_all(end, f"$1 {SENTENCE_END_TOKEN} $2")
+    return text
+
+
+_MARK = f"{SENTENCE_END_TOKEN}|{QUESTION_TOKEN}"
+
+
+def sentence_characters(text: pl.Expr) -> pl.Expr:
+    """Tokens of each text as by `characters`, and `SENTENCE_END_TOKEN` between two sentences.
+
+    A sentence ends as in `sentences` and, closing quotes and brackets included, at 。！？；… and
+    their likes in other scripts. Letters without a case need not be capital to begin a sentence. In
+    Thai and Lao white space ends a sentence. Marks that stand in the text are kept.
+    """
+    blank = dict.fromkeys(_SPACES, " ")
+    text = marked(text).str.to_lowercase().str.replace_many(blank)
+    return text.str.extract_all(rf"{_MARK}|\S")
 
 
 _CLITICS = "s|t|m|d|re|ve|ll"
@@ -94,6 +139,12 @@ def words(text: pl.Expr) -> pl.Expr:
     """Words, numbers and single other characters of each text in lower case."""
     text = text.str.to_lowercase().str.replace_all(r"\b-\b", " @-@ ")
     return text.str.extract_all(_WORD)
+
+
+def sentence_words(text: pl.Expr) -> pl.Expr:
+    """Tokens of each text as by `words`, and the marks of `sentence_characters`."""
+    text = marked(text).str.to_lowercase().str.replace_all(r"\b-\b", " @-@ ")
+    return text.str.extract_all(f"{_MARK}|{_WORD}")
 
 
 _TOGETHER = [
@@ -123,9 +174,25 @@ TOKENIZERS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "characters": characters,
     "sentences": sentences,
     "words": words,
+    "sentence_characters": sentence_characters,
+    "sentence_words": sentence_words,
 }
+"""The tokenizations that are expressions."""
 
-MARKS: dict[str, tuple[str, ...]] = {"sentences": (SENTENCE_END_TOKEN, QUESTION_TOKEN)}
+JIEBA = ("jieba", "sentence_jieba")
+"""Chinese words, see `dlnotes.data.chinese`."""
+
+SUBWORDS = {"bpe": "words", "sentence_bpe": "sentence_words"}
+"""Tokenizations that are learned, see `dlnotes.data.subwords`, and the one that they refine."""
+
+READY = (*TOKENIZERS, *JIEBA)
+"""Names of the tokenizations that need not be learned."""
+
+NAMES = (*READY, *SUBWORDS)
+"""Names of all tokenizations."""
+
+_MARKED = ("sentences", "sentence_characters", "sentence_words", "sentence_jieba", "sentence_bpe")
+MARKS: dict[str, tuple[str, ...]] = dict.fromkeys(_MARKED, (SENTENCE_END_TOKEN, QUESTION_TOKEN))
 """Tokens that a tokenization reserves; they have the first ids after the vocabulary's specials."""
 
 

@@ -15,7 +15,10 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -24,6 +27,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.arguments import checked, fields_of
+from dlnotes.data import chinese
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import (
@@ -35,7 +39,8 @@ from dlnotes.data.readers import (
     separated,
 )
 from dlnotes.data.streams import ignored
-from dlnotes.data.tokenization import TOKENIZERS
+from dlnotes.data.subwords import Subwords
+from dlnotes.data.tokenization import JIEBA, READY, SUBWORDS, TOKENIZERS
 from dlnotes.errors import UserError
 from dlnotes.files import remove, remove_abandoned, sha256_of
 
@@ -105,7 +110,7 @@ class TokenizedTexts:
 @checked
 def tokenize(
     source: Source,
-    tokenizer: str = "basic_english",
+    tokenizer: str | Subwords = "basic_english",
     layout: Layout | None = None,
     *,
     cache_dir: Path | None = None,
@@ -117,7 +122,7 @@ def tokenize(
 
     Args:
         source: What `dlnotes.data.readers.read` takes.
-        tokenizer: A name in `TOKENIZERS`.
+        tokenizer: A name in `dlnotes.data.tokenization.READY`, or what was learned.
         layout: See `read`.
         cache_dir: Where the arrays of files are kept, keyed by the files' content. Without it, and
             where it cannot be written to, they are held in memory.
@@ -132,8 +137,7 @@ def tokenize(
         UserError: An unknown `tokenizer`, a file that changes while it is read, or what `read`
             raises.
     """
-    if tokenizer not in TOKENIZERS:
-        raise UserError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, not {tokenizer!r}")
+    _check_tokenizer(tokenizer)
     layout = replace(layout or Layout(), **settings)
     files = files_of(source)
     if not files:
@@ -164,7 +168,8 @@ def tokenize(
         suffixes = ["".join(file.suffixes) for file in files]
         how = {name: getattr(layout, name) for name in fields_of(Layout)}
         how["multi_label"] = multi_label
-        what = json.dumps([found, _CACHE_FORMAT, suffixes, tokenizer, how, pl.__version__])
+        by = _described(tokenizer)
+        what = json.dumps([found, _CACHE_FORMAT, suffixes, by, how, pl.__version__])
         entry = cache_dir / hashlib.sha256(what.encode()).hexdigest()[:32]
         cached = _load(entry, what, names, found)
         if cached is None and _write(entry, what, frames, ends, tokenizer):
@@ -175,16 +180,51 @@ def tokenize(
     return replace(texts, files=tuple(zip(names, ends, strict=True)))
 
 
-def tokenize_texts(texts: Sequence[str] | pl.Series, tokenizer: str) -> TokenizedTexts:
+def tokenize_texts(texts: Sequence[str] | pl.Series, tokenizer: str | Subwords) -> TokenizedTexts:
     """Tokenize texts without labels, in memory: what prediction uses."""
+    _check_tokenizer(tokenizer)
     column = texts if isinstance(texts, pl.Series) else list(texts)
     frame = pl.DataFrame({TEXT: column}, schema={TEXT: pl.String})
     frame = frame.with_columns(pl.lit("").alias(LABEL), pl.lit(0, pl.Int64).alias("line"))
     return _in_memory("the texts", [frame], tokenizer, str)
 
 
+def _check_tokenizer(tokenizer: str | Subwords) -> None:
+    if isinstance(tokenizer, str) and tokenizer in SUBWORDS:
+        raise UserError(f"the tokenizer {tokenizer} is learned: give the Subwords themselves")
+    if isinstance(tokenizer, str) and tokenizer not in READY:
+        raise UserError(f"tokenizer must be one of {', '.join(READY)}, not {tokenizer!r}")
+
+
+def _described(tokenizer: str | Subwords) -> str:
+    """What the tokens depend on, for the key of a cache entry."""
+    if isinstance(tokenizer, Subwords):
+        return f"{tokenizer.tokenizer} {tokenizer.digest}"
+    if tokenizer in JIEBA:
+        with suppress(PackageNotFoundError):
+            return f"{tokenizer} {version('jieba')}"
+    return tokenizer
+
+
+def _splitter(tokenizer: str | Subwords) -> Callable[[pl.Series], pl.Series]:
+    """What gives the tokens of each text, empty strings among them.
+
+    Raises:
+        UserError: A package is missing.
+    """
+    if isinstance(tokenizer, Subwords):
+        return tokenizer
+    if tokenizer in JIEBA:
+        return partial(chinese.words, sentences=tokenizer == "sentence_jieba")
+    expression = TOKENIZERS[tokenizer](pl.col(TEXT)).alias(TEXT)
+    return lambda texts: texts.to_frame().select(expression)[TEXT]
+
+
 def _in_memory(
-    name: str, frames: Iterable[pl.DataFrame], tokenizer: str, fingerprint: Callable[[], str]
+    name: str,
+    frames: Iterable[pl.DataFrame],
+    tokenizer: str | Subwords,
+    fingerprint: Callable[[], str],
 ) -> TokenizedTexts:
     arrays = _number(frames, tokenizer, tokens := io.BytesIO())
     return TokenizedTexts(name, np.frombuffer(tokens.getbuffer(), np.int32), *arrays, fingerprint())
@@ -195,16 +235,16 @@ _Arrays = tuple[
 ]
 
 
-def _number(frames: Iterable[pl.DataFrame], tokenizer: str, sink: IO[bytes]) -> _Arrays:
+def _number(frames: Iterable[pl.DataFrame], tokenizer: str | Subwords, sink: IO[bytes]) -> _Arrays:
     """Write the flat array of type numbers to `sink`; return all the rest."""
     type_of: dict[str, int] = {}
     label_of: dict[str, int] = {}
     lengths, labels, lines = [], [], []
     sizes: list[NDArray[np.int64]] = []  # how many labels each document has
     several = False
-    split = TOKENIZERS[tokenizer](pl.col(TEXT)).alias(TEXT)
+    split = _splitter(tokenizer)
     for frame in frames:
-        lists = frame.select(split)[TEXT]
+        lists = split(frame[TEXT])
         tokens = lists.explode(empty_as_null=False)
         # Categorical hashes each token once; its codes are distinct, but neither dense nor
         # the same from one block to the next.
@@ -252,7 +292,7 @@ def _write(
     what: str,
     frames: Callable[[], Iterator[pl.DataFrame]],
     ends: list[int],
-    tokenizer: str,
+    tokenizer: str | Subwords,
 ) -> bool:
     """Build a cache entry beside its place and move it there whole; False where that fails.
 

@@ -21,7 +21,7 @@ from dlnotes.data.documents import Documents
 from dlnotes.data.layout import TEXT
 from dlnotes.data.readers import BLOCK_BYTES, Source, check_readable, without_labels
 from dlnotes.data.streams import inner_suffix, read_lines
-from dlnotes.data.tokenization import MARKS, SENTENCE_END_TOKEN, TOKENIZERS
+from dlnotes.data.tokenization import MARKS, READY, SENTENCE_END_TOKEN
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vectors import PretrainedVectors, write_vectors
 from dlnotes.data.vocabulary import PAD, SPECIALS, Vocabulary
@@ -50,7 +50,7 @@ class VectorLearning(Settings):
 class TextLearning(VectorLearning):
     """How word vectors are learned from raw text; see `learn_from`."""
 
-    tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "basic_english"
+    tokenizer: Annotated[str, OneOf(READY)] = "basic_english"
     """How texts become tokens: as for the classifier which is to start from the vectors."""
 
     min_freq: Count = 5

@@ -72,6 +72,7 @@ def occlusion(
     label: int | None = None,
     temperature: float = 1.0,
     multi_label: bool = False,
+    words: Int[Tensor, " t"] | None = None,
 ) -> Float[Tensor, " t"]:
     r"""How much each token raises the log-odds of a label, in nats.
 
@@ -102,6 +103,8 @@ def occlusion(
         label: :math:`y`; None for the most probable class.
         temperature: Divides the scores, see `Decision`.
         multi_label: Whether a document may have several labels.
+        words: Equal numbers for tokens that are left out together, as the pieces of a word are;
+            None to leave out equal tokens together.
 
     Returns:
         ``t``, in float64 on the CPU; 0 at padding.
@@ -112,7 +115,7 @@ def occlusion(
     real = tokens[0] != PAD
     length = int(real.nonzero().max()) + 1 if real.any() else 0
     row = tokens[0, :length]
-    group = groups(row)
+    group = groups(row if words is None else words[:length].to(row.device))
     left_out = torch.arange(-1, int(group.max()) + 1 if length else 0, device=row.device)
     parts = []
     with evaluating(model), torch.inference_mode():

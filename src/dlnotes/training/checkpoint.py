@@ -18,6 +18,7 @@ DEFAULTS_BEFORE: dict[str, Any] = {
     "multi_label": None,
     "focal_gamma": 0.0,
     "parent": None,
+    "merges": None,
 }
 """What earlier versions did where a setting was added later: its value for their checkpoints."""
 

@@ -38,9 +38,11 @@ from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.seen import Seen
-from dlnotes.data.tokenization import MARKS, TOKENIZERS
+from dlnotes.data.subwords import Subwords, joined
+from dlnotes.data.tokenization import JIEBA, MARKS, NAMES, SUBWORDS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
 from dlnotes.files import as_path, make_folder, read_json, write_atomically, write_json
 from dlnotes.models import MODELS
@@ -58,7 +60,7 @@ from dlnotes.training.evaluate import (
     metrics,
 )
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
-from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, VOCABULARY, check_no_run
+from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, MERGES, VOCABULARY, check_no_run
 from dlnotes.training.multi_label import MultiLabelMetrics
 from dlnotes.training.scoring import kept, scores
 from dlnotes.training.weights import digest_of, save_weights, with_weights
@@ -71,10 +73,11 @@ _NOT_ONE = "is not a trained classifier of dlnotes"
 _FIELDS = {
     "model": Annotated[str, OneOf(MODELS)],
     "hyper_parameters": Mapping[str, Any],
-    "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
+    "tokenizer": Annotated[str, OneOf(NAMES)],
     "max_tokens": Count | None,
 }
 _ENSEMBLE_FIELDS = {"average": Annotated[str, OneOf(AVERAGES)], "members": list[Any]}
+_WITHOUT_SPACES = ("characters", "sentence_characters", *JIEBA)
 _MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0)]}
 
 
@@ -115,12 +118,12 @@ class Classifier(ABC):
 
     @abstractmethod
     def scores(
-        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+        self, read: Callable[[str | Subwords], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64] | LabelSets]:
         """Unnormalised scores of texts, and their labels (zeros where not `labelled`).
 
         Args:
-            read: Gives the texts, tokenized by the tokenizer of that name.
+            read: Gives the texts, tokenized by the tokenizer of that name or by what was learned.
             labelled: Whether the texts have labels that are to be looked at.
         """
 
@@ -321,6 +324,7 @@ class TextClassifier(Classifier):
         device: Where the model is.
         labels: Label of each class number as it was given to training: a string, an integer, a
             whole float or a bool.
+        subwords: The tokenization, where it was learned: with ``bpe`` and ``sentence_bpe``.
         record: What `train` found out (see `train_classifier`); None for a classifier that was
             loaded: a run's folder has it in ``metrics.json``.
         seen: Digests of the documents that it was trained on, for a training that starts from it;
@@ -338,6 +342,7 @@ class TextClassifier(Classifier):
     device: torch.device = torch.device("cpu")  # noqa: RUF009 -- a device is immutable
     labels: list[Label] = field(default_factory=list)
     multi_label: bool = False
+    subwords: Subwords | None = field(default=None, repr=False)
     record: dict[str, Any] | None = field(default=None, repr=False)
     decision: Decision = DEFAULT
     seen: Seen | None = field(default=None, repr=False)
@@ -345,6 +350,8 @@ class TextClassifier(Classifier):
     def __post_init__(self) -> None:
         if not self.labels:
             self.labels = list(self.label_names)
+        if self.tokenizer in SUBWORDS and self.subwords is None:
+            raise UserError(f"tokenizer is {self.tokenizer}: subwords must be given")
 
     @classmethod
     def train(
@@ -423,8 +430,18 @@ class TextClassifier(Classifier):
             training, reading = parent.training(training), parent.reading(reading)
         else:
             reading = reading_for(model or "fasttext", reading, training.seed)
+        dataset = load_columns(
+            texts,
+            labels,
+            reading,
+            dev=dev,
+            inherit=inherit,
+            sentences=reads_sentences(model or "fasttext"),
+        )
+        if dataset.why:
+            tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})", shown=progress)
         classifier, record = train_classifier(
-            load_columns(texts, labels, reading, dev=dev, inherit=inherit),
+            dataset,
             model,
             training,
             model_settings=model_settings,
@@ -463,7 +480,9 @@ class TextClassifier(Classifier):
             raise UserError(f"vocabulary must be a Vocabulary, not a {type(vocabulary).__name__}")
         marks = MARKS.get(default_tokenizer(model_name), ())
         if not vocabulary.has_marks(marks):
-            raise UserError(f"{model_name} reads sentences: the tokenizer must be 'sentences'")
+            raise UserError(
+                f"{model_name} reads sentences: the tokenizer must be one of {', '.join(MARKS)}"
+            )
         sizes = {"vocabulary_size": len(vocabulary), "num_classes": len(label_names)}
         model = make_model(model_name, MODELS[model_name], sizes, hyper_parameters)
         labels = list(label_names)
@@ -476,7 +495,7 @@ class TextClassifier(Classifier):
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Write the classifier's four files into `folder`, which is made if needed.
+        """Write the classifier's files, four or five, into `folder`, which is made if needed.
 
         The `record` is not among them; the labels keep their type.
 
@@ -495,9 +514,13 @@ class TextClassifier(Classifier):
         }
         make_folder(folder, advice="")
         check_no_run(folder)
-        belongs_to = digest_of(config, _FIELDS, self.labels, self.vocabulary.tokens.to_list())
+        tokens = self.vocabulary.tokens.to_list()
+        learned = [self.subwords.digest] if self.subwords else []
+        belongs_to = digest_of(config, _FIELDS, self.labels, tokens, *learned)
         save_weights(self.model, folder, belongs_to)  # first: they may be refused
         write_atomically(folder / VOCABULARY, self.vocabulary.save)
+        if self.subwords:
+            write_atomically(folder / MERGES, self.subwords.save)
         write_json(folder / LABELS, self.labels)
         write_json(folder / CONFIG, config)
 
@@ -534,6 +557,10 @@ class TextClassifier(Classifier):
         check_fields(folder / CONFIG, {"multi_label": multi_label}, {"multi_label": bool})
         decision = _read_decision(folder / CONFIG, config, len(labels))
         vocabulary = Vocabulary.load(folder / VOCABULARY)
+        subwords, learned = None, []
+        if config["tokenizer"] in SUBWORDS:
+            subwords = Subwords.load(folder / MERGES, config["tokenizer"])
+            learned = [subwords.digest]
 
         def make() -> TextClassifier:
             try:
@@ -547,12 +574,13 @@ class TextClassifier(Classifier):
                     labels=labels,
                     multi_label=multi_label,
                     decision=decision,
+                    subwords=subwords,
                 )
             except UserError as error:
                 raise UserError(f"{folder / CONFIG}: {error}") from error
 
         what = f"a {config['model']} of {len(labels):,} labels and {len(vocabulary):,} tokens"
-        belongs_to = digest_of(config, _FIELDS, labels, vocabulary.tokens.to_list())
+        belongs_to = digest_of(config, _FIELDS, labels, vocabulary.tokens.to_list(), *learned)
         return with_weights(make, folder, what, belongs_to).to(device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -581,7 +609,7 @@ class TextClassifier(Classifier):
             self.to(torch.device("cpu"))
 
     def scores(
-        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+        self, read: Callable[[str | Subwords], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64] | LabelSets]:
         """Scores of texts, and their labels; see `Classifier`."""
         documents = self._documents(read, self.label_names if labelled else None)
@@ -612,9 +640,9 @@ class TextClassifier(Classifier):
         return values, indices
 
     def _documents(
-        self, read: Callable[[str], TokenizedTexts], labels: Sequence[str] | None
+        self, read: Callable[[str | Subwords], TokenizedTexts], labels: Sequence[str] | None
     ) -> Documents:
-        texts = read(self.tokenizer)
+        texts = read(self.subwords or self.tokenizer)
         documents = Documents(
             texts,
             self.vocabulary,
@@ -652,7 +680,13 @@ class TextClassifier(Classifier):
                 with torch.inference_mode():
                     scaled = decision.scaled(self.model(tokens))[0]
                     attention = explain(tokens) if explain else {}
-                words = documents.text(i).split()
+                words, same = documents.words(i), tokens[0]
+                part = torch.arange(len(words))
+                if self.subwords:
+                    words, parts = joined(words)
+                    number = {word: k for k, word in enumerate(words)}
+                    part = torch.tensor(parts, dtype=torch.int64)
+                    same = torch.tensor([number[words[k]] for k in parts], dtype=torch.int64)
                 for label, probability in self.answers_of(scaled):
                     if not explain:
                         found = occlusion(
@@ -661,11 +695,16 @@ class TextClassifier(Classifier):
                             label=label,
                             temperature=decision.temperature,
                             multi_label=self.multi_label,
+                            words=same,
                         )
-                        attention = {evidence(tokens[0]): found[None]}
-                    # The model may have widened the row.
+                        attention = {evidence(same): found[None]}
+                    # A word has the weights of all of its pieces. The model may have widened the
+                    # row.
                     weights = {
-                        n: w[0, : len(words)].float().cpu().tolist() for n, w in attention.items()
+                        n: torch.zeros(len(words))
+                        .index_add(0, part, w[0, : len(part)].float().cpu())
+                        .tolist()
+                        for n, w in attention.items()
                     }
                     method = ATTENTION if explain else OCCLUSION
                     yield Explanation(self.label_names[label], probability, words, weights, method)
@@ -751,7 +790,7 @@ class Ensemble(Classifier):
         write_json(folder / CONFIG, config)
 
     def scores(
-        self, read: Callable[[str], TokenizedTexts], *, labelled: bool
+        self, read: Callable[[str | Subwords], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64] | LabelSets]:
         """Averaged scores of texts, and their labels; see `Classifier`."""
         each = [member.scores(read, labelled=labelled) for member in self.members]
@@ -762,7 +801,7 @@ class Ensemble(Classifier):
     def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and leave their words out one by one, see `explain_words`."""
         texts = as_texts(texts)
-        characters = all(member.tokenizer == "characters" for member in self.members)
+        characters = all(member.tokenizer in _WITHOUT_SPACES for member in self.members)
 
         def score(copies: Sequence[str]) -> Float[Tensor, "n c"]:
             found, _ = self.scores(partial(tokenize_texts, copies), labelled=False)
@@ -883,21 +922,32 @@ def check_model(name: Any) -> None:
 
 def default_tokenizer(model_name: str) -> str:
     """Name of the tokenization that a model in `MODELS` expects of English text."""
-    by_sentence = getattr(MODELS[model_name], "reads_sentences", False)
-    return "sentences" if by_sentence else "basic_english"
+    return "sentences" if reads_sentences(model_name) else "basic_english"
+
+
+def reads_sentences(model_name: str) -> bool:
+    """Whether a model in `MODELS` reads a document sentence by sentence."""
+    return bool(getattr(MODELS[model_name], "reads_sentences", False))
 
 
 def reading_for(model_name: str, reading: Reading, seed: int) -> Reading:
     """How a model's texts are read, with what `reading` leaves to the model and to the training.
+
+    Where it leaves the tokenizer open, `load_dataset` chooses one by the texts, and has to be told
+    of a model that `reads_sentences`. For such a model ``bpe``, ``jieba``, ``characters`` and
+    ``words`` become the tokenizations that mark sentences, too.
 
     Args:
         model_name: A name in `MODELS`.
         reading: What the user says.
         seed: The seed of the training.
     """
+    tokenizer = reading.tokenizer
+    if reads_sentences(model_name) and f"sentence_{tokenizer}" in MARKS:
+        tokenizer = f"sentence_{tokenizer}"
     return replace(
         reading,
-        tokenizer=reading.tokenizer or default_tokenizer(model_name),
+        tokenizer=tokenizer,
         split_seed=seed if reading.split_seed is None else reading.split_seed,
     )
 

@@ -105,9 +105,10 @@ def load_members(
         split = dev_split(settings, data)
         dataset = load_dataset(
             sources,
-            reading_of(run, settings),
+            replace(reading_of(run, settings), tokenizer=classifier.tokenizer),
             cache_dir=cache_dir,
             vocabulary=classifier.vocabulary,
+            subwords=classifier.subwords,
         )
         if dataset.fingerprints["train"] != data["train"]:
             raise UserError(f"{run} was trained on other documents than those given for training")

@@ -31,6 +31,8 @@ WEIGHTS = "model.safetensors"
 """Its weights."""
 VOCABULARY, LABELS = "vocabulary.txt", "labels.json"
 """The tokens and the labels of a classifier."""
+MERGES = "merges.txt"
+"""The subwords of a classifier that reads bpe."""
 VOCABULARIES = ("source.txt", "target.txt")
 """The tokens of a translator's two languages."""
 LOCK = ".lock"
@@ -39,7 +41,7 @@ LOG = "events.out.tfevents.*"
 """Files of the TensorBoard log."""
 # What an output must not replace.
 _OF_A_RUN = (METRICS, CHECKPOINT, REFIT, DEV_SCORES, DOCUMENTS, OPTIONS)
-_OF_A_MODEL = (CONFIG, WEIGHTS, VOCABULARY, LABELS, *VOCABULARIES)
+_OF_A_MODEL = (CONFIG, WEIGHTS, VOCABULARY, MERGES, LABELS, *VOCABULARIES)
 
 _held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
 

@@ -282,6 +282,7 @@ def _start(
         dataset.vocabulary,
         dataset.label_names,
         tokenizer=dataset.tokenizer,
+        subwords=dataset.subwords,
         max_tokens=dataset.max_tokens,
         labels=dataset.labels,
         multi_label=dataset.multi_label,
