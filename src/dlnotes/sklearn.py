@@ -254,7 +254,7 @@ def _column_names(X: Any) -> NDArray[np.object_] | None:
 def _is_matrix(y: Any) -> bool:
     """Whether `y` has several columns."""
     try:
-        shape = getattr(y, "shape", None) or np.shape(y)
+        shape = getattr(y, "shape", None) or np.asarray(y).shape
     except ValueError:  # lists of different lengths
         return False
     return len(shape) == 2 and shape[1] > 1

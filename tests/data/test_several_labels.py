@@ -188,7 +188,7 @@ WRONG = {
     "text": ("a.csv", columns(","), {"label_column": "a,text"}, "the label and the text are both column 'text'"),
     "both": ("a.csv", columns(","), {"label_column": "a,b", "label_separator": "|"}, "give either them or --label-separator"),
     "long": ("a.tsv", f"a|{'b' * 1001}\tx\n", {"label_separator": "|"}, r"a\.tsv:1: the label has more than 1,000"),
-    "empty separator": ("a.tsv", "a\tx\n", {"label_separator": ""}, "label_separator is ''; allowed: one or more characters"),
+    "empty separator": ("a.tsv", "a\tx\n", {"label_separator": ""}, "label_separator must be one or more characters, .*, not ''"),
 }  # fmt: skip
 
 
@@ -427,7 +427,7 @@ def test_one_label_for_each_text_is_no_set(given):
         ([["a"], ["b", None]], r"labels\[1\]\[1\] is None: every label must be"),
         ([["a"], ["b", " "]], r"labels\[1\]\[1\] is ' ': every label must be"),
         ([["a"], ["b", 1]], r"labels\[1\]\[1\] is 1, but labels\[0\]\[0\] is 'a'"),
-        ([["a"], ["b", 1.5]], r"labels\[1\]\[1\] is 1.5: every label .* not a continuous one"),
+        ([["a"], ["b", 1.5]], r"labels\[1\]\[1\] is 1.5: every label .*not a continuous one"),
         ([{"a"}, {None}], r"labels\[1\] is None"),
         ([["a"], [["b"], "c"]], r"labels\[1\]\[0\] is \['b'\]: every label must be"),
         (

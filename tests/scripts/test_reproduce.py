@@ -184,3 +184,33 @@ def test_an_interrupted_entry_goes_on_with_the_runs_kept(script, entry, tmp_path
     assert script("reproduce", "whole", *where).code == 0
     both = [json.loads((tmp_path / f"{n}.json").read_text())["record"] for n in ("one", "whole")]
     assert both[0]["test"] == both[1]["test"]
+
+
+def test_several_labels_are_measured_with_each_kind_of_threshold(script, entry, tmp_path):
+    rows = ["a|b\tgoal court", "a\tgoal", "b\tcourt", "\tthe", "c\tzebra"] * 12
+    (tmp_path / "data" / "goemotions").mkdir()  # whose labels are known to be separated
+    for split in ("train", "test"):
+        (tmp_path / "data" / "goemotions" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    settings = {"model_settings": {"buckets": 100}, "optimizer": "adam", "lr": 0.05, "epochs": 5, "batch_size": 8}  # fmt: skip
+    sets = {"corpus": "goemotions", "seeds": [0, 1], "thresholds": ["one", "label"]}
+    where = entry("deep", **sets, settings=settings | {"refit": True})
+    entry("tfidf", **sets, model="tfidf", settings={"class_weights": "balanced"})
+    entry("whole", **sets, model="ensemble", members={"deep": 2}, settings={"rounds": 3})
+    kept = ["--runs", tmp_path / "runs"]
+    ran = script("reproduce", "deep", "tfidf", "whole", *where, *kept)
+    assert ran.code == 0, ran.err
+    assert "deep: test micro_f1 " in ran.out
+    for name in ("deep", "tfidf", "whole"):
+        record = json.loads((tmp_path / f"{name}.json").read_text())["record"]
+        by = record["test_by_threshold"]
+        assert list(by) == ["one", "label"]
+        assert by["one"] == record["test"]
+        assert by["one"].keys() == {"micro_f1", "macro_f1", "mean_average_precision"}
+        assert len(by["label"]["micro_f1"]["runs"]) == len(record["dev"]["micro_f1"]["runs"]) == 2
+    before = json.loads((tmp_path / "deep.json").read_text())["record"]
+    assert script("reproduce", "deep", *where, *kept).code == 0  # from the runs that are kept
+    after = json.loads((tmp_path / "deep.json").read_text())["record"]
+    assert after["test_by_threshold"] == before["test_by_threshold"]
+    assert script("reproduce", "deep", *where).code == 0  # and without
+    after = json.loads((tmp_path / "deep.json").read_text())["record"]
+    assert after["test_by_threshold"] == before["test_by_threshold"]

@@ -51,3 +51,25 @@ def test_every_published_figure_has_a_source():
     ]
     assert len(published) > 50
     assert all(each["source"] for each in published)
+
+
+def test_corpora_of_several_labels_have_a_table_of_their_own(table):
+    def figures(micro, macro):
+        pairs = {"micro_f1": micro, "macro_f1": macro, "mean_average_precision": 0.4}
+        return {name: {"mean": m, "std": 0.01, "runs": [m] * 3} for name, m in pairs.items()}
+
+    by = {"one": figures(0.5, 0.3), "label": figures(0.45, 0.4)}
+    sets = {
+        "corpus": "goemotions",
+        "model": "tfidf",
+        "settings": {"class_weights": "balanced"},
+        "published": {"micro_f1": 51.0, "source": "somebody"},
+        "record": {"test": by["one"], "test_by_threshold": by},
+    }
+    text = table(sets, entry("trec-tfidf"))
+    (row,) = [line for line in text.splitlines() if line.startswith("| goemotions")]
+    assert row == (
+        "| goemotions | TF-IDF + logistic regression, balanced | 50.0 ± 1.0 | 30.0 ± 1.0 "
+        "| 45.0 ± 1.0 | 40.0 ± 1.0 | 40.0 ± 1.0 | 3 | micro-F1 51.0 (somebody) |"
+    )
+    assert text.index("| trec | TF-IDF") < text.index("<!-- label-sets -->") < text.index(row)

@@ -94,6 +94,10 @@ ON_NUMBERS = dict.fromkeys(
         *("check_methods_sample_order_invariance", "check_methods_subset_invariance"),
         *("check_n_features_in", "check_pipeline_consistency", "check_readonly_memmap_input"),
         "check_supervised_y_2d",
+        "check_classifiers_multilabel_output_format_decision_function",
+        "check_classifiers_multilabel_output_format_predict",
+        "check_classifiers_multilabel_output_format_predict_proba",
+        "check_classifiers_multilabel_representation_invariance",
     ],
     "gives numbers where texts are read; passes on texts, see test_checks_on_text",
 ) | NOT_ON_TEXT  # fmt: skip
@@ -129,6 +133,25 @@ def test_checks_on_numbers():
     assert len(results) > 45
     failed = {result["check_name"] for result in results if result["status"] == "xfail"}
     assert failed == set(ON_NUMBERS)
+
+
+def test_a_matrix_of_labels_is_predicted_as_a_matrix():
+    sparse = pytest.importorskip("scipy.sparse")
+    Y = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]] * 12)
+    X = ["goal", "court", "goal court", "the"] * 12
+    estimator = TextClassifierEstimator(**QUICK | {"epochs": 15}).fit(X, Y)
+    assert estimator.classes_.tolist() == [0, 1, 2]
+    assert estimator.predict(X).tolist() == Y.tolist()
+    assert estimator.score(X, Y) == 1
+    assert estimator.predict_proba(X).shape == Y.shape
+    for same in (Y.tolist(), sparse.csr_matrix(Y), pl.DataFrame(Y, schema=["a", "b", "c"])):
+        other = clone(estimator).fit(X, same)
+        assert np.array_equal(other.predict_proba(X), estimator.predict_proba(X))
+    assert other.classes_.tolist() == ["a", "b", "c"]
+    again = pickle.loads(pickle.dumps(estimator))
+    assert again.predict(["court goal"]).tolist() == [[1, 1, 0]]
+    single = estimator.fit(X[:2] * 9, ["x", "y"] * 9)
+    assert single.predict(["goal"]).tolist() == ["x"]
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -246,7 +269,16 @@ BAD = {
     "one label for all": (["a", "b"], "xy", r"^y must be a list of labels, not a single one, 'xy'"),
     "one class": (["a", "b"], ["x", "x"], "only one class, 'x'"),
     "half a character": (["a", "\ud800"], None, r"^X\[1\] is '\\ud800': character 0 is half"),
-    "several labels": (["a", "b"], [[1, 0], [0, 1]], r"^y\[0\] is \[1, 0\]: every label"),
+    "lists of labels": (
+        ["a", "b"],
+        [["x"], ["x", "y"]],
+        "^y must be a matrix of 0 and 1 where a text",
+    ),
+    "other numbers": (
+        ["a", "b"],
+        np.array([[1, 2], [0, 1]]),
+        "^y must be one column of labels, or several that hold 0 and 1",
+    ),
 }
 
 

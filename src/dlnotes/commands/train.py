@@ -29,6 +29,7 @@ from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.settings import Training, parse_settings
+from dlnotes.training.targets import check_output
 from dlnotes.training.train import train_classifier
 
 
@@ -122,6 +123,7 @@ def main(
     reading = reading_for(model, reading, seed)
     cache = cache_folder() / "tokens"
     dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
+    check_output(model_settings, dataset)
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"

@@ -163,7 +163,7 @@ def _read_path(
 ) -> Iterator[pl.DataFrame]:
     check_readable(path)
     if path.is_dir():
-        yield from _stripped(path, _read_folder(path, layout.codec, block_bytes))
+        yield from _stripped(path, _read_folder(path, layout.codec, block_bytes), layout)
         return
     columns = Columns(path, layout)
     kind = _format(path)
@@ -172,7 +172,7 @@ def _read_path(
     else:
         tables = read_tables(kind, path, columns, block_bytes)
         frames = (_labelled(path, table) for table in tables)
-    yield from _stripped(path, frames)
+    yield from _stripped(path, frames, layout)
 
 
 _SUFFIXES = {
@@ -219,9 +219,11 @@ def separated(frames: Iterable[pl.DataFrame], layout: Layout) -> Iterator[pl.Dat
         yield frame
 
 
-def _stripped(path: Path, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def _stripped(
+    path: Path, frames: Iterator[pl.DataFrame], layout: Layout
+) -> Iterator[pl.DataFrame]:
     """Labels without white space around them, and truth values in one spelling."""
-    told = False
+    told = layout.label_separator is not None  # beside which people write blanks
     for frame in frames:
         if frame.schema[LABEL] == pl.List:
             yield frame.with_columns(pl.col(LABEL).list.eval(_clean(pl.element())))
