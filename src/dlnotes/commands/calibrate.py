@@ -1,4 +1,4 @@
-"""Choose again, on dev documents, how a trained classifier decides."""
+"""Choose how a trained classifier decides: temperature, thresholds, rejection."""
 
 from __future__ import annotations
 

@@ -81,6 +81,8 @@ def reliability_figure(found: Reliability, *, title: str, what: str = "correct")
     """
     from matplotlib.figure import Figure
 
+    from dlnotes.training.lettering import lettering
+
     centres = (np.arange(BINS) + 0.5) / BINS
     there = found.counts > 0
     p, true = (part[there] / found.counts[there] for part in (found.probability, found.true))
@@ -95,10 +97,12 @@ def reliability_figure(found: Reliability, *, title: str, what: str = "correct")
         patch.set_hatch("///")
     above.plot([0, 1], [0, 1], color="gray", linestyle="--", label="perfect calibration")
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel=f"share that is {what}")
-    above.set_title(f"{title}: expected calibration error {found.ece:.4f}", fontsize="medium")
+    (shown,), style = lettering([title], most=60)
+    told = f"{shown}: expected calibration error {found.ece:.4f}"
+    above.set_title(told, fontsize="medium", **style)
     above.legend(loc="upper left", fontsize="small")
     below.bar(centres, found.counts, **bar, color="#7a7a7a")
     below.set(xlabel="probability", ylabel="predictions")
-    if found.counts.max(initial=0) > 1000 * max(1, np.median(found.counts)):
-        below.set_yscale("symlog")
+    if there.any() and found.counts.max() > 30 * np.median(found.counts[there]):
+        below.set(yscale="symlog", ylabel="predictions (log scale)")
     return figure
