@@ -206,7 +206,7 @@ def _train(
     if out and (out / METRICS).exists() and not (out / CHECKPOINT).exists():
         kept: dict[str, Any] = read_json(out / METRICS, "is not a finished run")
         return kept
-    settings = dict(entry["settings"])
+    settings = {"recipe": "plain", **entry["settings"]}
     if isinstance(settings.get("vectors"), dict):
         settings["vectors"] = str(_vectors(settings["vectors"], places))
     _, record = train_classifier(

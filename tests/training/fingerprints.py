@@ -105,7 +105,7 @@ def classifier(name):
     sources = {"train": documents(240, 0), "test": documents(60, 1)}
     dataset = load_dataset(sources, split_seed=0, **reading)
     (trained, record), losses = losses_of(
-        lambda: train_classifier(dataset, model, model_settings=own, **settings)
+        lambda: train_classifier(dataset, model, model_settings=own, recipe="plain", **settings)
     )
     scores = trained.probabilities([text for _, text in documents(8, 2)])
     return {

@@ -19,6 +19,7 @@ from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.data.tables import check_writable, write_table
+from dlnotes.display import tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
@@ -26,8 +27,9 @@ from dlnotes.training import ensemble
 from dlnotes.training.classifier import reading_for
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.pretrained import WORD2VEC
+from dlnotes.training.recipes import optimizer_for, settle
 from dlnotes.training.settings import Training, parse_settings
-from dlnotes.training.train import train_classifier
+from dlnotes.training.train import size_of, train_classifier
 
 
 @checked
@@ -48,6 +50,7 @@ def main(
     device: str = "auto",
     checkpoint_every: Natural = 0,
     resume: bool = False,
+    dry_run: bool = False,
     check_data: Path | None = None,
     config: Path | None = None,
 ) -> None:
@@ -77,6 +80,8 @@ def main(
         checkpoint_every: Updates between two checkpoints within an epoch; 0: a minute, or more
             where writing them would take more than 5 % of the time.
         resume: Go on with the run in --out, bit for bit, after an interruption.
+        dry_run: Print all settings, as a run's config.yaml has them, and the size of the training;
+            do not train, and write nothing.
         check_data: List documents that stand in several splits, and equal texts with different
             labels, in this file (.csv, .jsonl or .parquet).
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
@@ -100,7 +105,8 @@ def main(
     out = out or Path("runs") / f"{model}-{name}"
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
-        training = training.with_optimizer_args(optimizer_args)
+        optimizer = optimizer_for(training, model, out if resume else None)
+        training = training.with_optimizer_args(optimizer_args, optimizer)
     if check_data:
         check_writable(check_data)
         check_not_of_a_run(check_data=check_data)
@@ -115,12 +121,17 @@ def main(
     boost = tuple(run.absolute() for run in boost)
     seed = training.seed
     reading = reading_for(model, reading, seed)
-    cache = cache_folder() / "tokens"
+    cache = None if dry_run else cache_folder() / "tokens"
     dataset = load_dataset(sources, reading, name=name, cache_dir=cache)
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
         print(f"note: {found} ({hint})", file=sys.stderr)
+    with config_file.named(config):
+        settled = settle(training, model, model_settings, dataset, resumed=out if resume else None)
+    training, model_settings, dataset = settled.said, settled.model_settings, settled.dataset
+    if not resume:
+        tell(settled.description(model))
     if boost:
         members = ensemble.load_members(boost, sources, cache_dir=cache)
         split_by = ensemble.dev_split(asdict(reading) | {"seed": seed}, dataset.fingerprints)
@@ -136,11 +147,18 @@ def main(
         "model_settings": model_settings,
         **asdict(training),
         **asdict(reading),
+        "min_freq": dataset.reading.min_freq,
+        "max_tokens": dataset.reading.max_tokens,
         "bootstrap": bootstrap,
         "boost": boost,
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
+    if dry_run:
+        size = size_of(dataset, model, training, model_settings)
+        print(config_file.as_text(options), end="")
+        print("".join(f"# {name}: {number:,}\n" for name, number in size.items()), end="")
+        return
     with (
         resume_hint(out),
         config_file.named(config),

@@ -57,7 +57,7 @@ class Dataset:
     fingerprints: dict[str, str]
     _test: Source | None = field(repr=False)
     _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
-    _whole_vocabulary: Callable[[], Vocabulary] = field(repr=False)
+    _vocabulary_of: Callable[..., Vocabulary] = field(repr=False)
     _parts: dict[str, Part] = field(repr=False)
 
     @property
@@ -77,10 +77,37 @@ class Dataset:
 
     def whole(self) -> Dataset:
         """The same with the dev documents among those to learn from, and a vocabulary of both."""
-        vocabulary = self._whole_vocabulary()
+        vocabulary = self._vocabulary_of(self._parts["train"], self._parts["dev"])
         both = self.train.joined(self.dev, vocabulary)
         dev = both.take(np.arange(len(self.train), len(both)))
         return replace(self, train=both, dev=dev, vocabulary=vocabulary)
+
+    def limited(self, min_freq: int, max_tokens: int | None) -> Dataset:
+        """The same, read with other limits; see `Reading`.
+
+        Raises:
+            UserError: A limit that is not allowed.
+        """
+        reading = replace(self.reading, min_freq=min_freq, max_tokens=max_tokens)
+        rebuild = partial(self._vocabulary_of, min_freq=reading.min_freq)
+        vocabulary = self.vocabulary
+        if (min_freq, max_tokens) == (self.reading.min_freq or 1, self.reading.max_tokens):
+            train, dev = self.train, self.dev
+        else:
+            vocabulary = rebuild(self._parts["train"])
+            train, dev = (
+                part.limited(vocabulary, reading.most_tokens) for part in (self.train, self.dev)
+            )
+        return replace(
+            self,
+            train=train,
+            dev=dev,
+            vocabulary=vocabulary,
+            reading=reading,
+            described={**self.described, **asdict(reading)},
+            fingerprints=dict(self.fingerprints),
+            _vocabulary_of=rebuild,
+        )
 
     def duplicates(self, *, test: bool = False) -> Duplicates:
         """Documents that stand in several splits, or that have several labels.
@@ -205,7 +232,9 @@ def load_dataset(
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
 
-    def vocabulary_of(*parts: tuple[TokenizedTexts, NDArray[np.int64]]) -> Vocabulary:
+    def vocabulary_of(
+        *parts: tuple[TokenizedTexts, NDArray[np.int64]], min_freq: int = reading.min_freq or 1
+    ) -> Vocabulary:
         if isinstance(vocabulary, Vocabulary):
             return vocabulary
         types = pl.concat([part.types for part, _ in parts])
@@ -213,7 +242,7 @@ def load_dataset(
         return Vocabulary.from_counts(
             types,
             counts,
-            min_freq=reading.min_freq,
+            min_freq=min_freq,
             max_size=reading.max_size,
             marks=MARKS.get(tokenizer, ()),
         )
@@ -222,7 +251,7 @@ def load_dataset(
     built = vocabulary_of(train_part)
     if len(built) == len(SPECIALS) + len(MARKS.get(tokenizer, ())):
         warnings.warn(
-            f"{texts.name}: no token occurs {reading.min_freq:,} times (--min-freq), so the "
+            f"{texts.name}: no token occurs {reading.min_freq or 1:,} times (--min-freq), so the "
             "vocabulary is empty",
             stacklevel=3,
         )
@@ -249,7 +278,7 @@ def load_dataset(
         fingerprints=fingerprints,
         _test=test,
         _tokenize=read,
-        _whole_vocabulary=partial(vocabulary_of, train_part, dev_part),
+        _vocabulary_of=vocabulary_of,
         _parts={"train": train_part, "dev": dev_part},
     )
 

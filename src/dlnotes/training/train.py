@@ -15,6 +15,7 @@ import torch
 from dlnotes.arguments import Natural, check_fields, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
+from dlnotes.data.vectors import PretrainedVectors
 from dlnotes.deprecation import keep_old_names
 from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
@@ -22,11 +23,12 @@ from dlnotes.files import read_json, write_atomically
 from dlnotes.training import folder as run_folder
 from dlnotes.training import pretrained
 from dlnotes.training.checkpoint import check_same_settings
-from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.classifier import TextClassifier, check_model
 from dlnotes.training.evaluate import evaluate, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, REFIT
 from dlnotes.training.objectives import Hierarchical, SingleLabel
+from dlnotes.training.recipes import settle
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 
@@ -52,8 +54,9 @@ def train_classifier(
     Args:
         dataset: What to learn.
         model: A name in `dlnotes.models.MODELS`.
-        training: How to train; default `Training()`.
-        model_settings: The model's hyper-parameters where they differ from its defaults.
+        training: How to train; default `Training()`. What it leaves out is the recipe's, see
+            `dlnotes.training.recipes.settle`.
+        model_settings: The model's hyper-parameters where they differ from the recipe's.
         out: Run folder: the classifier's folder, ``metrics.json``, ``checkpoint.pt`` and the
             TensorBoard log. None keeps nothing.
         device: See `choose_device`.
@@ -69,8 +72,13 @@ def train_classifier(
         UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
         dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
     """
+    check_model(model)
     training = replace(training or Training(), **settings)
     own = plain("model_settings", model_settings or {})
+    settled = settle(training, model, own, dataset, resumed=out if resume else None)
+    training, own, dataset, _ = settled
+    if not resume:
+        tell(settled.description(model), shown=progress and settled.has_chosen)
     all_settings = {
         "model": model,
         "model_settings": own,
@@ -195,6 +203,34 @@ def _train(
     return _Trained(classifier, objective, state, vectors)
 
 
+def size_of(
+    dataset: Dataset, model: str, training: Training, model_settings: Mapping[str, Any]
+) -> dict[str, int]:
+    """How large a training would be, of which all settings are given.
+
+    Args:
+        dataset: What to learn.
+        model: A name in `dlnotes.models.MODELS`.
+        training: How to train.
+        model_settings: The model's hyper-parameters.
+
+    Raises:
+        UserError: Settings that cannot be used.
+    """
+    with torch.random.fork_rng(()):
+        classifier, _ = _untrained(dataset, model, training, model_settings, progress=False)
+    training.make_optimizer(classifier.model.parameters())
+    documents = len(dataset.train)
+    return {
+        "training documents": documents,
+        "dev documents": len(dataset.dev),
+        "classes": len(dataset.label_names),
+        "tokens in the vocabulary": len(dataset.vocabulary),
+        "parameters": sum(p.numel() for p in classifier.model.parameters()),
+        "updates per epoch": -(-documents // (training.batch_size or documents)),
+    }
+
+
 def _measure_test(
     run: Run, trained: _Trained, dataset: Dataset, step: int, record: dict[str, Any]
 ) -> None:
@@ -227,14 +263,32 @@ def _start(
     model_settings: Mapping[str, Any],
     dataset: Dataset,
 ) -> tuple[TextClassifier, int]:
-    """An untrained classifier, and how many words start with a vector."""
-    vectors, seed = training.vectors, training.seed
-    own, words = _with_class_counts(model_settings, dataset), None
+    """A classifier to begin with, and how many words start with a vector."""
+    classifier, words = _untrained(dataset, model, training, model_settings, progress=run.progress)
+    classifier.to(run.device)
+    if training.vectors == pretrained.WORD2VEC:  # only now: it takes minutes, settings are checked
+        words = pretrained.learn(dataset, classifier, training.seed, run.progress)
+    if words:
+        pretrained.start_from(words, classifier)
+    return classifier, len(words.ids) if words else 0
+
+
+def _untrained(
+    dataset: Dataset,
+    model: str,
+    training: Training,
+    model_settings: Mapping[str, Any],
+    *,
+    progress: bool,
+) -> tuple[TextClassifier, PretrainedVectors | None]:
+    """A classifier with random weights, and the vectors of a file that words are to start from."""
+    vectors, words = training.vectors, None
+    own = _with_class_counts(model_settings, dataset)
     if vectors:
         if vectors != pretrained.WORD2VEC:
-            words = pretrained.read(Path(vectors), dataset.vocabulary, run.progress)
+            words = pretrained.read(Path(vectors), dataset.vocabulary, progress)
         own = pretrained.settings_for_vectors(model, own, vectors, words)
-    torch.manual_seed(seed)
+    torch.manual_seed(training.seed)
     classifier = TextClassifier.create(
         model,
         own,
@@ -243,12 +297,8 @@ def _start(
         tokenizer=dataset.tokenizer,
         max_tokens=dataset.max_tokens,
         labels=dataset.labels,
-    ).to(run.device)
-    if vectors == pretrained.WORD2VEC:  # only now: this takes minutes, the settings are checked
-        words = pretrained.learn(dataset, classifier, seed, run.progress)
-    if words:
-        pretrained.start_from(words, classifier)
-    return classifier, len(words.ids) if words else 0
+    )
+    return classifier, words
 
 
 def _objective(classifier: TextClassifier, training: Training, dataset: Dataset) -> SingleLabel:
