@@ -106,7 +106,7 @@ def _with_truth_values(main: Any, arguments: Sequence[str]) -> list[str]:
 
 def _of_earlier_version(said: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a run's file from before there were recipes, which left nothing to them."""
-    if "recipe" not in known or "recipe" in said or not _ALL <= said.keys():
+    if "recipe" not in known or "recipe" in said or not said.keys() >= _ALL:
         return said
     everything = {} if said["batch_size"] is not None else {"batch_size": 0}
     return {**said, "recipe": "plain", **everything}

@@ -183,7 +183,7 @@ PAPERS: dict[str, Recipe] = {
     "fasttext": Recipe(
         optimizer="gradient-descent", lr=0.25, schedule="linear", epochs=5, batch_size=1
     ),
-    # Kim 2014, section 3.1: Adadelta (its own rate is 1), mini-batches of 50, early stopping on dev.
+    # Kim 2014, section 3.1: Adadelta (its own rate is 1), batches of 50, early stopping on dev.
     "textcnn": Recipe(
         optimizer="adadelta",
         optimizer_settings={"rho": 0.95, "eps": 1e-6},
@@ -300,7 +300,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
 
 def _rounded(number: float) -> int:
     """Two digits and zeros."""
-    digits = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    digits: int = 10 ** max(0, math.floor(math.log10(number)) - 1)
     return round(number / digits) * digits
 
 
@@ -354,7 +354,7 @@ class Settled(NamedTuple):
     @property
     def said(self) -> Training:
         """The training as a user would say it: 0 for all documents and for never."""
-        values = {name: getattr(self.training, name) or 0 for name in _OFF}
+        values: dict[str, Any] = {name: getattr(self.training, name) or 0 for name in _OFF}
         return replace(self.training, **values)
 
     @property
@@ -444,7 +444,7 @@ def settle(
         read["min_freq"] = before.get("min_freq", limits.min_freq)
     if read["max_tokens"] is None:
         read["max_tokens"] = before.get("max_tokens", limits.max_tokens)
-    chosen = {n: v for n, v in read.items() if v not in (1, getattr(reading, n))}
+    chosen: dict[str, Any] = {n: v for n, v in read.items() if v not in (1, getattr(reading, n))}
     dataset = dataset.limited(**read)  # type: ignore[arg-type]
     recipe = recipe_for(model, facts_of(dataset), name)
 

@@ -309,7 +309,7 @@ def _objective(classifier: TextClassifier, training: Training, dataset: Dataset)
         weights = torch.tensor(balanced, dtype=torch.float32)
     if training.label_smoothing == 0 and Hierarchical.suits(classifier.model):
         return Hierarchical(weights)
-    return SingleLabel(weights, training.label_smoothing)
+    return SingleLabel(weights, training.label_smoothing or 0.0)
 
 
 def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
