@@ -8,7 +8,7 @@ from typing import Any
 from dlnotes.cli import run
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_text
-from dlnotes.training.recipes import RECIPES, REFERENCE, Facts, recipe_for
+from dlnotes.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 MODELS = {
@@ -138,13 +138,10 @@ def recipes() -> str:
         "| model | rate | epochs | batch | smoothing | sizes | min freq, max tokens | chosen by |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in RECIPES:
-        recipe = recipe_for(name, Facts(REFERENCE, 2, 20.0))
+    for name, recipe in RECIPES.items():
         rate = f"{recipe.optimizer} {recipe.lr:g}, {recipe.schedule}"
         rate += f", warm-up {recipe.warmup:g}" if recipe.warmup else ""
-        epochs = (
-            f"{recipe.epochs}, patience {recipe.patience}" if recipe.patience else recipe.epochs
-        )
+        epochs = f"{recipe.epochs}, patience {recipe.patience or '–'}"
         sizes = ", ".join(f"{size} {value}" for size, value in recipe.model_settings.items())
         read = f"{recipe.min_freq}, {recipe.max_tokens or '–'}"
         lines.append(
