@@ -472,16 +472,20 @@ def settle(
 
 
 def begun_with(run: Path, model: str) -> dict[str, Any]:
-    """The settings that a run of this model was begun with, to go on with them; {} for another.
+    """The settings that a run was begun with, to go on with them.
+
+    {} where there is none yet, or one of another model.
 
     Raises:
-        UserError: There is no checkpoint that can be read.
+        UserError: The checkpoint cannot be read.
     """
     path = run / METRICS
     if path.exists():
         found = read_json(path, "is not a run", finite=False)
     else:
         path = run / CHECKPOINT
+        if not path.exists():  # which `run_folder` tells, unless another program writes the run
+            return {}
         found = load_checkpoint(path, mmap=True)
     settings = found.get("settings") if isinstance(found, Mapping) else None
     if not isinstance(settings, Mapping) or settings.get("model") != model:
