@@ -65,7 +65,7 @@ def test_a_file_from_before_there_were_recipes_repeats_its_run(script, files, tm
     assert script("train", *data, *first, *small, "--out", tmp_path / "first").code == 0
     said = yaml.safe_load((tmp_path / "first" / "config.yaml").read_text())
     del said["recipe"]
-    old = {name: None for name in ("batch_size", "clip_norm", "patience")}  # how it was written
+    old = dict.fromkeys(("batch_size", "clip_norm", "patience"))  # how it was written
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(said | old))
     result = script("train", "--config", tmp_path / "old.yaml", "--out", tmp_path / "second")
     assert result.code == 0, result.err
