@@ -30,20 +30,20 @@ from dlnotes.training.device import choose_device
 from dlnotes.training.objectives import SingleLabel
 from dlnotes.training.record import provenance
 from dlnotes.training.seeds import Seeds
-from dlnotes.training.settings import Training, parse_settings
+from dlnotes.training.settings import Optimization, parse_settings
 
-PAPERS: dict[str, tuple[Training, dict[int, int]]] = {
+PAPERS: dict[str, tuple[Optimization, dict[int, int]]] = {
     # Henaff et al. 2017, section 5.1 and appendix A. Tasks 14 and 16 are learned with lr=0.003 and
     # not with their 0.01: test error 0.0 % instead of 5.0, and 0.1 % instead of 50.9
     # (results/babi-seeds/h100-2.json and h100-3.json).
     "entnet": (
-        Training(lr=0.01, schedule="halving", epochs=200, batch_size=32, clip_norm=40.0),
+        Optimization(lr=0.01, schedule="halving", epochs=200, batch_size=32, clip_norm=40.0),
         {50: 5, 100: 3},
     ),
     # Xiong et al. 2016, section 6.2, but for their L2 penalty of 1e-3: with that as a part of the
     # gradient, as `Adam` has it, task 17 is still at chance after 44 epochs.
     "dmn": (
-        Training(
+        Optimization(
             lr=1e-3,
             epochs=256,
             batch_size=100,
@@ -261,7 +261,7 @@ def _line(record: dict[str, Any]) -> str:
     )
 
 
-def _parse(name: str) -> tuple[str, str, Training, dict[str, Any]]:
+def _parse(name: str) -> tuple[str, str, Optimization, dict[str, Any]]:
     """Corpus, model, training and the model's settings of a name.
 
     Raises:
@@ -277,7 +277,7 @@ def _parse(name: str) -> tuple[str, str, Training, dict[str, Any]]:
         )
     training, own = PAPERS[model][0], []
     of_model = [name for name in hints_of(MODELS[model].__init__) if name not in _SIZES]
-    known = [*fields_of(Training), "weight_decay", *of_model]
+    known = [*fields_of(Optimization), "weight_decay", *of_model]
     for item in filter(None, re.split(r",(?=[a-z_]+=)", given)):  # commas within a value stay
         setting, equals, value = item.partition("=")
         if not equals:
@@ -289,7 +289,7 @@ def _parse(name: str) -> tuple[str, str, Training, dict[str, Any]]:
             typed = value
         if setting == "weight_decay":
             setting, typed = "optimizer_settings", {"weight_decay": typed}
-        if setting in fields_of(Training):
+        if setting in fields_of(Optimization):
             training = replace(training, **{setting: typed})
         else:
             own.append(item)
@@ -304,7 +304,7 @@ def _seeds(
     dataset: Dataset,
     model: str,
     own: dict[str, Any],
-    training: Training,
+    training: Optimization,
     seeds: int,
     device: Any,
     **options: Any,

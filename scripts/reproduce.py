@@ -251,7 +251,7 @@ def _train(
             assert isinstance(classifier, TextClassifier)
             kept["test_by_threshold"] = _by_threshold(classifier, dataset, thresholds, out)
         return kept
-    settings = dict(entry["settings"])
+    settings = {"recipe": "plain", **entry["settings"]}
     if isinstance(settings.get("vectors"), dict):
         settings["vectors"] = str(_vectors(settings["vectors"], places))
     dataset = _dataset(entry, places, split_seed)

@@ -8,6 +8,7 @@ from typing import Any
 from dlnotes.cli import run
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_text
+from dlnotes.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 MODELS = {
@@ -50,6 +51,7 @@ def main(
         "translations": translations(measured),
         "speed": speeds(results),
         "model-speed": model_speeds(results),
+        "recipes": recipes(),
     }
     for name, content in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -164,6 +166,25 @@ def _error(entry: dict[str, Any]) -> tuple[str, str]:
     error = 100 * (1 - entry["record"]["test"]["accuracy"]["mean"])
     published = entry.get("published")
     return f"{error:.1f}", f"{100 - published['accuracy']:.1f}" if published else "–"
+
+
+def recipes() -> str:
+    """The default recipe of each model, and the record that chose it."""
+    lines = [
+        "| model | rate | epochs | batch | smoothing | sizes | min freq, max tokens | chosen by |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, recipe in RECIPES.items():
+        rate = f"{recipe.optimizer} {recipe.lr:g}, {recipe.schedule}"
+        rate += f", warm-up {recipe.warmup:g}" if recipe.warmup else ""
+        epochs = f"{recipe.epochs}, patience {recipe.patience or '–'}"
+        sizes = ", ".join(f"{size} {value}" for size, value in recipe.model_settings.items())
+        read = f"{recipe.min_freq}, {recipe.max_tokens or '–'}"
+        lines.append(
+            f"| {MODELS[name]} | {rate} | {epochs}{', refit' * recipe.refit} | {recipe.batch_size} "
+            f"| {recipe.label_smoothing or '–'} | {sizes} | {read} | `{recipe.record}` |"
+        )
+    return "\n".join(lines)
 
 
 def speeds(results: Path) -> str:

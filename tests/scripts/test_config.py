@@ -31,7 +31,7 @@ def test_a_runs_file_repeats_it(script, run, tmp_path):
     assert result.code == 0, result.err
     assert record(tmp_path / "second") == record(run)
     said = yaml.safe_load((run / "config.yaml").read_text())
-    assert (said["lr"], said["batch_size"], said["seed"]) == (0.02, None, 3)
+    assert (said["lr"], said["batch_size"], said["seed"]) == (0.02, 0, 3)
     assert said["model_settings"] == {"embedding_dim": 4, "maps": 3, "widths": "(2, 3)"}
     repeated = yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())
     assert repeated == said
@@ -72,10 +72,10 @@ def test_numbers_as_yaml_reads_them(script, files, tmp_path):
     ("text", "told"),
     [
         ("epoch: 3", "has no setting 'epoch'; .*; did you mean 'epochs'"),
-        ("epochs: 0", "epochs must be at least 1, not 0"),
+        ("epochs: 0", "epochs must be at least 1 or None, not 0"),
         ("resume: true", "has no setting 'resume'"),
         ("model_settings: 3", "model_settings must be a table, not 3"),
-        ("lr: {a: 1}", "lr must be a finite number of at least 0, not {.a.: 1}"),
+        ("lr: {a: 1}", "lr must be a finite number of at least 0 or None, not {.a.: 1}"),
         ("- 1\n- 2", "must hold a table"),
         ("3: 4", "must hold a table"),
         ("a: b: c", "is not YAML"),
@@ -110,12 +110,12 @@ def test_a_type_that_does_not_fit_is_told(script, tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("epochs: yes", "epochs must be an integer of at least 1, not True"),
-        ("epochs: null", "epochs must be an integer of at least 1, not None"),
+        ("epochs: yes", "epochs must be an integer of at least 1 or None, not True"),
+        ("seed: null", "seed must be an integer of at least 0 and below .*, not None"),
         ("corpus: no", "corpus must be text or None, not False"),
-        ("refit: 1", "refit must be True or False, not 1"),
-        ('refit: "true"', "refit must be True or False, not 'true'"),
-        ("lr: [0.1, 0.2]", r"lr must be a finite number of at least 0, not \[0.1, 0.2\]"),
+        ("refit: 1", "refit must be True or False or None, not 1"),
+        ('refit: "true"', "refit must be True or False or None, not 'true'"),
+        ("lr: [0.1, 0.2]", r"lr must be a finite number of at least 0 or None, not \[0.1, 0.2\]"),
         ('text_column: [text, "--refit"]', r"text_column must be the name or number of a column or None, not \['text'"),
         ("boost: 3", r"boost must be a tuple \(.*\), not \[3\]"),
         ("seed: 010", "seed must be an integer of at least 0 and below .*, not '010'"),

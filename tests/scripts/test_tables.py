@@ -23,7 +23,15 @@ def table(script, tmp_path):
         for i, each in enumerate(entries):
             (results / f"{i}.json").write_text(json.dumps(each))
         readme = tmp_path / "README.md"
-        names = ("results", "label-sets", "stories", "translations", "speed", "model-speed")
+        names = (
+            "results",
+            "label-sets",
+            "stories",
+            "translations",
+            "speed",
+            "model-speed",
+            "recipes",
+        )
         readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in names))
         done = script("tables", "--readme", readme, "--results", results)
         assert done.code == 0, done.err

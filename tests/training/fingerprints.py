@@ -48,7 +48,7 @@ CLASSIFIERS = {
     "seq2seq": {"optimizer": "adagrad", "lr": 0.01, "class_weights": "balanced"},
     "transformer": {"schedule": "inverse_sqrt", "warmup": 0.1, "optimizer": "adamw"},
     "dmn": {"optimizer": "momentum", "lr": 0.01},
-    "entnet": {"schedule": "halving", "batch_size": None, "epochs": UPDATES},
+    "entnet": {"schedule": "halving", "batch_size": 0, "epochs": UPDATES},
 }
 TRANSLATORS = {
     "seq2seq": {"embedding_dim": 8, "hidden_size": 8, "maxout_size": 8},
@@ -105,7 +105,7 @@ def classifier(name):
     sources = {"train": documents(240, 0), "test": documents(60, 1)}
     dataset = load_dataset(sources, split_seed=0, **reading)
     (trained, record), losses = losses_of(
-        lambda: train_classifier(dataset, model, model_settings=own, **settings)
+        lambda: train_classifier(dataset, model, model_settings=own, recipe="plain", **settings)
     )
     scores = trained.probabilities([text for _, text in documents(8, 2)])
     return {

@@ -237,7 +237,7 @@ def test_other_circumstances_are_told_and_no_obstacle(dataset, tmp_path, recwarn
     assert state.epoch == 1
 
 
-RUN = {"model": "fasttext", "epochs": 2, "progress": False, "model_settings": SMALL["fasttext"]}
+RUN = {"model": "fasttext", "epochs": 2, "recipe": "plain", "progress": False, "model_settings": SMALL["fasttext"]}  # fmt: skip
 
 
 def test_changed_documents_are_named(labelled, tmp_path):
@@ -493,7 +493,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
         ):
             train_classifier(load_dataset(sources), resume=True, **settings)
     dataset = load_dataset({"train": train, "test": test})
-    with pytest.raises(UserError, match=r"lr=0\.001, now it is 0\.5"):
+    with pytest.raises(UserError, match=r"lr=0\.005, now it is 0\.5"):
         train_classifier(dataset, resume=True, lr=0.5, **settings)
 
 

@@ -47,7 +47,7 @@ def runs(sources, tmp_path_factory):
         reading = {k: v for k, v in more.items() if k != "seed"}
         dataset = load_dataset(data, split_seed=split_seed, **reading)
         train_classifier(
-            dataset, out=folder / name, model="fasttext",
+            dataset, out=folder / name, model="fasttext", recipe="plain",
             model_settings={"buckets": 50, "ngrams": 2 if name == "characters" else 1},
             lr=0.005, epochs=1, batch_size=16, seed=more["seed"], progress=False,
         )  # fmt: skip

@@ -116,7 +116,7 @@ def test_word2vec_learns_the_vectors_that_the_model_starts_from(dataset):
 
 
 def test_word2vec_takes_the_model_s_own_size(dataset):
-    classifier, _ = train(dataset, None, "textrnn", {"hidden_size": 4}, "word2vec")
+    classifier, _ = train(dataset, None, "textrnn", {"hidden_size": 4}, "word2vec", recipe="plain")
     size = inspect.signature(MODELS["textrnn"]).parameters["embedding_dim"].default
     assert classifier.model.vectors.weight.shape[1] == size
 

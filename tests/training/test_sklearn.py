@@ -178,7 +178,7 @@ def test_parameters_are_kept_as_they_are_and_checked_by_fit(columns):
     twin = clone(estimator).set_params(lr=0.5)
     assert estimator.model_settings is settings
     assert (twin.epochs, twin.lr, twin.model_settings) == (-1, 0.5, settings)
-    with pytest.raises(UserError, match=r"^epochs must be at least 1, not -1$"):
+    with pytest.raises(UserError, match=r"^epochs must be at least 1 or None, not -1$"):
         estimator.fit(*columns)
     assert is_classifier(estimator)
 
@@ -298,7 +298,7 @@ PARAMETERS = {
     "device": ({"device": "nonsense"}, r"^device must be auto, .*, not 'nonsense'$"),
     "model_settings": ({"model_settings": "buckets=3"}, "^model_settings must be a mapping or None"),
     "optimizer_settings": ({"optimizer_settings": 3}, "^optimizer_settings must be a mapping, not 3$"),
-    "epochs": ({"epochs": "1"}, "^epochs must be an integer of at least 1, not '1'$"),
+    "epochs": ({"epochs": "1"}, "^epochs must be an integer of at least 1 or None, not '1'$"),
 }  # fmt: skip
 
 

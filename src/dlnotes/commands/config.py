@@ -19,6 +19,9 @@ from dlnotes.training.folder import OPTIONS, run_folder
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
 
+_ALL = {"optimizer", "lr", "epochs", "batch_size", "schedule", "patience"}
+"""Options that every run's file has, and that hardly anyone writes down together."""
+
 INSTEAD = {
     "--train": ("corpus",),
     "--corpus": ("train", "dev", "test", "from"),
@@ -47,6 +50,7 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         main, first = main[given[0]], 1
     _refuse_empty(given)
     _refuse_none(main, given)
+    given = _with_truth_values(main, given)
     if "config" not in hints(main):
         return given
     files: list[str] = []
@@ -60,7 +64,7 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         return given
     if len(files) > 1:
         raise UserError(f"give one --config, not {len(files)}: {', '.join(files)}")
-    said = read(expanded(files[0]))
+    said = _of_earlier_version(read(expanded(files[0])), hints(main))
     for option, others in INSTEAD.items():
         if any(argument.partition("=")[0] == option for argument in given):
             said = {name: value for name, value in said.items() if name not in others}
@@ -89,6 +93,27 @@ def _refuse_none(main: Any, arguments: Sequence[str]) -> None:
             return
         if option in several and value.startswith("--"):
             raise UserError(f"{option} is given without a value; leave it out or give one")
+
+
+def _with_truth_values(main: Any, arguments: Sequence[str]) -> list[str]:
+    """Write out ``--refit`` and ``--no-refit`` where an option may also be left to a recipe."""
+    flags = {option_of(name) for name, hint in hints(main).items() if hint == (bool | None)}
+    words = {flag: [flag, "True"] for flag in flags}
+    words |= {flag.replace("--", "--no-", 1): [flag, "False"] for flag in flags}
+    found: list[str] = []
+    texts = arguments.index("--") if "--" in arguments else len(arguments)
+    for i, argument in enumerate(arguments):
+        given = i + 1 < texts and arguments[i + 1] in ("True", "False", "None")
+        found += [argument] if given or i >= texts else words.get(argument, [argument])
+    return found
+
+
+def _of_earlier_version(said: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a run's file from before there were recipes, which left nothing to them."""
+    if "recipe" not in known or "recipe" in said or not said.keys() >= _ALL:
+        return said
+    everything = {} if said["batch_size"] is not None else {"batch_size": 0}
+    return {**said, "recipe": "plain", **everything}
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -160,7 +185,7 @@ def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> lis
             raise UserError(f"{file}: {error}") from error
         if given == "":
             raise UserError(f"{file}: {name} is empty; leave it out or give a value")
-        if isinstance(value, bool):
+        if isinstance(value, bool) and types[name] is bool:
             found.append(option if value else option.replace("--", "--no-", 1))
         elif isinstance(value, list):
             found += [option, *map(str, value)]
@@ -258,11 +283,16 @@ def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None
 
 def write_options(out: Path, said: Mapping[str, Any]) -> None:
     """Write the file that repeats a run into its folder."""
+    write_text(out / OPTIONS, as_text(said))
+
+
+def as_text(said: Mapping[str, Any]) -> str:
+    """Options as YAML."""
     import yaml
 
     plain = {name: _plain(value) for name, value in said.items()}
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10_000)
-    write_text(out / OPTIONS, text)
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10_000)
+    return text
 
 
 def _plain(value: Any) -> Any:

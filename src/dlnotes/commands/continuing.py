@@ -87,7 +87,7 @@ def continued(
     *,
     replay: bool,
     name: str,
-    cache_dir: Path,
+    cache_dir: Path | None,
 ) -> Dataset:
     """The documents of a training that starts from another: the old ones, and those given.
 
@@ -145,7 +145,7 @@ def continued(
 
 
 def _seen_before(
-    parent: Parent, candidates: list[list[Any]], dev: list[Any], cache_dir: Path
+    parent: Parent, candidates: list[list[Any]], dev: list[Any], cache_dir: Path | None
 ) -> Seen | None:
     """The documents of a run of an earlier version, which kept no digests of them.
 
@@ -162,7 +162,8 @@ def _seen_before(
             sources["dev"] = _as_source(dev, reading)
         found = {split: fingerprint(source) for split, source in sources.items()}
         if found == {k: v for k, v in parent.fingerprints.items() if k != "test"}:
-            return load_dataset(sources, reading, cache_dir=cache_dir).seen()
+            subwords = parent.classifier.subwords
+            return load_dataset(sources, reading, cache_dir=cache_dir, subwords=subwords).seen()
     return None
 
 

@@ -32,9 +32,10 @@ from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.parent import Parent
 from dlnotes.training.pretrained import WORD2VEC
+from dlnotes.training.recipes import optimizer_for, settle
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.targets import check_output
-from dlnotes.training.train import train_classifier
+from dlnotes.training.train import size_of, train_classifier
 
 
 @checked
@@ -57,6 +58,7 @@ def main(
     resume: bool = False,
     start_from: Annotated[Path | None, arg(name="from")] = None,
     replay: bool = True,
+    dry_run: bool = False,
     check_data: Path | None = None,
     config: Path | None = None,
 ) -> None:
@@ -97,6 +99,8 @@ def main(
             the training that are not given. Its dev documents stay dev documents.
         replay: With --from: learn again from the run's own training documents, which it forgets
             otherwise (--no-replay: from the new ones alone).
+        dry_run: Print all settings, as a run's config.yaml has them, and the size of the training;
+            do not train, and write nothing.
         check_data: List documents that stand in several splits, and equal texts with different
             labels, in this file (.csv, .jsonl or .parquet).
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
@@ -142,7 +146,9 @@ def main(
         if parent:
             parent.check_model(asked, model_settings)
             training, reading = parent.training(training), parent.reading(reading)
-        training = training.with_optimizer_args(optimizer_args)
+            model_settings = parent.model_settings()
+        optimizer = optimizer_for(training, model, out if resume else None)
+        training = training.with_optimizer_args(optimizer_args, optimizer)
     if check_data:
         check_writable(check_data)
         check_not_of_a_run(check_data=check_data)
@@ -156,7 +162,7 @@ def main(
     training = replace(training, vectors=_absolute(training.vectors))
     boost = tuple(run.absolute() for run in boost)
     seed = training.seed
-    cache = cache_folder() / "tokens"
+    cache = None if dry_run else cache_folder() / "tokens"
     if parent:
         dataset = continued(parent, own, reading, replay=replay, name=name, cache_dir=cache)
         tell_what_is_new(parent, dataset)
@@ -173,6 +179,11 @@ def main(
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
         print(f"note: {found} ({hint})", file=sys.stderr)
+    with config_file.named(config):
+        settled = settle(training, model, model_settings, dataset, resumed=out if resume else None)
+    training, model_settings, dataset = settled.said, settled.model_settings, settled.dataset
+    if not resume:
+        tell(settled.description(model))
     if boost:
         members = ensemble.load_members(boost, sources, cache_dir=cache)
         split_by = ensemble.dev_split(asdict(reading) | {"seed": seed}, dataset.fingerprints)
@@ -189,11 +200,18 @@ def main(
         "model_settings": model_settings,
         **asdict(training),
         **asdict(reading),
+        "min_freq": dataset.reading.min_freq,
+        "max_tokens": dataset.reading.max_tokens,
         "bootstrap": bootstrap,
         "boost": boost,
         "device": device,
         "checkpoint_every": checkpoint_every,
     }
+    if dry_run:
+        size = size_of(dataset, model, training, model_settings)
+        print(config_file.as_text(options), end="")
+        print("".join(f"# {name}: {number:,}\n" for name, number in size.items()), end="")
+        return
     with (
         resume_hint(out),
         config_file.named(config),

@@ -64,7 +64,7 @@ class Dataset:
     fingerprints: dict[str, str]
     _test: Source | None = field(repr=False)
     _tokenize: Callable[[Source], TokenizedTexts] = field(repr=False)
-    _whole_vocabulary: Callable[[], Vocabulary] = field(repr=False)
+    _vocabulary_of: Callable[..., Vocabulary] = field(repr=False)
     _parts: dict[str, Part] = field(repr=False)
     inherited: Inheritance | None = field(default=None, repr=False)
     old: Parts | None = field(default=None, repr=False)
@@ -93,7 +93,8 @@ class Dataset:
 
     def whole(self) -> Dataset:
         """The same with the dev documents among those to learn from, and a vocabulary of both."""
-        vocabulary = self._whole_vocabulary()
+        parts = [part for name, part in self._parts.items() if name != "test"]
+        vocabulary = self._vocabulary_of(*parts)
         both = self.train.joined(self.dev, vocabulary)
         dev = both.take(np.arange(len(self.train), len(both)))
         return replace(self, train=both, dev=dev, vocabulary=vocabulary)
@@ -109,6 +110,33 @@ class Dataset:
         seen = Seen.of(parts[True], parts[False])
         earlier = self.inherited and self.inherited.seen
         return seen.joined(earlier) if earlier else seen
+
+    def limited(self, min_freq: int, max_tokens: int | None) -> Dataset:
+        """The same, read with other limits; see `Reading`.
+
+        Raises:
+            UserError: A limit that is not allowed.
+        """
+        reading = replace(self.reading, min_freq=min_freq, max_tokens=max_tokens)
+        rebuild = partial(self._vocabulary_of, min_freq=reading.min_freq)
+        vocabulary = self.vocabulary
+        if (min_freq, max_tokens) == (self.reading.min_freq or 1, self.reading.max_tokens):
+            train, dev = self.train, self.dev
+        else:
+            vocabulary = rebuild(self._parts["train"])
+            train, dev = (
+                part.limited(vocabulary, reading.most_tokens) for part in (self.train, self.dev)
+            )
+        return replace(
+            self,
+            train=train,
+            dev=dev,
+            vocabulary=vocabulary,
+            reading=reading,
+            described={**self.described, **asdict(reading)},
+            fingerprints=dict(self.fingerprints),
+            _vocabulary_of=rebuild,
+        )
 
     def duplicates(self, *, test: bool = False) -> Duplicates:
         """Documents that stand in several splits, or that have several labels.
@@ -182,7 +210,7 @@ def load_dataset(
         labels: The classes in the order of their numbers; sources have their text. Default: those
             of the training documents, sorted.
         inherit: What to take over from an earlier training: its tokens and labels keep their
-            numbers, the new ones come after them; its dev documents stay dev documents, wherever
+            numbers, the new ones come after them; texts are cut into the same subwords; its dev documents stay dev documents, wherever
             they stand, and of the training documents only those that are new are cut.
         sentences: Whether the model reads sentences, so that their ends must be marked. Counts
             where `reading` leaves the tokenizer to the script of the training documents.
@@ -201,6 +229,8 @@ def load_dataset(
         warnings.warn("seed of load_dataset is now split_seed", DeprecationWarning, stacklevel=3)
         settings = {"split_seed": seed, **settings}
     reading = replace(reading or Reading(), **settings)
+    if inherit is not None:
+        subwords = inherit.subwords or subwords
     # These may be read several times.
     again = {k: list(v) for k, v in sources.items() if isinstance(v, Iterator) and k != "test"}
     sources = {**sources, **again}
@@ -261,12 +291,12 @@ def load_dataset(
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         vocabulary = Vocabulary.from_torchtext(vocabulary)
 
-    def vocabulary_of(*parts: Part) -> Vocabulary:
+    def vocabulary_of(*parts: Part, min_freq: int = reading.min_freq or 1) -> Vocabulary:
         if isinstance(vocabulary, Vocabulary):
             return vocabulary
         types = pl.concat([part.types for part, _ in parts])
         counts = np.concatenate([part.counts(indices) for part, indices in parts])
-        limits: dict[str, Any] = {"min_freq": reading.min_freq, "max_size": reading.max_size}
+        limits: dict[str, Any] = {"min_freq": min_freq, "max_size": reading.max_size}
         if inherit is not None:
             return inherit.vocabulary.grown(types, counts, **limits)
         return Vocabulary.from_counts(
@@ -279,7 +309,7 @@ def load_dataset(
     built = vocabulary_of(parts["train"])
     if len(built) == len(SPECIALS) + len(MARKS.get(tokenizer, ())):
         warnings.warn(
-            f"{texts.name}: no token occurs {reading.min_freq:,} times (--min-freq), so the "
+            f"{texts.name}: no token occurs {reading.min_freq or 1:,} times (--min-freq), so the "
             "vocabulary is empty",
             stacklevel=3,
         )
@@ -316,7 +346,7 @@ def load_dataset(
         fingerprints=fingerprints,
         _test=test,
         _tokenize=partial(read, multi_label=multi_label),
-        _whole_vocabulary=partial(vocabulary_of, *parts.values()),
+        _vocabulary_of=vocabulary_of,
         _parts=parts,
         inherited=inherit,
         old=old,

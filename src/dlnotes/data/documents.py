@@ -89,13 +89,8 @@ class Documents:
         self._types = texts.types
         self._ids = vocabulary.ids(texts.types)
         self._starts = texts.offsets[indices]
-        self.lengths: NDArray[np.int64] = texts.offsets[indices + 1] - self._starts
-        # Tokens that are read before some are left out, and how many are left out there.
-        self._heads = self.lengths
-        self._gaps = np.zeros(len(indices), np.int64)
-        self._is_cut = np.zeros(len(indices), bool)
-        if max_tokens is not None:
-            self._cut(texts, vocabulary, min(max_tokens, np.iinfo(np.int64).max))
+        self._ends = texts.offsets[indices + 1]
+        self._limit(vocabulary, max_tokens)
         self.labels: NDArray[np.int64] | LabelSets = np.zeros(len(indices), np.int64)
         if label_names is not None:
             self.labels = _class_numbers(texts, label_names, indices, multi_label)
@@ -105,19 +100,28 @@ class Documents:
         """How many documents are longer than `max_tokens`."""
         return int(self._is_cut.sum())
 
-    def _cut(self, texts: TokenizedTexts, vocabulary: Vocabulary, max_tokens: int) -> None:
+    def _limit(self, vocabulary: Vocabulary, max_tokens: int | None) -> None:
+        self.lengths: NDArray[np.int64] = self._ends - self._starts
+        # Tokens that are read before some are left out, and how many are left out there.
+        self._heads = self.lengths
+        self._gaps = np.zeros(len(self), np.int64)
+        self._is_cut = np.zeros(len(self), bool)
+        if max_tokens is not None:
+            self._cut(vocabulary, min(max_tokens, np.iinfo(np.int64).max))
+
+    def _cut(self, vocabulary: Vocabulary, max_tokens: int) -> None:
         long = np.flatnonzero(self.lengths > max_tokens)
         self._is_cut[long] = True
-        ends = self._starts + self.lengths
+        ends = self._ends
         self.lengths = self._heads = np.minimum(self.lengths, max_tokens)
         if not len(long) or not vocabulary.has_marks(MARKS["sentences"]):
             return
-        mark = texts.types.index_of(QUESTION_TOKEN)
+        mark = self._types.index_of(QUESTION_TOKEN)
         if mark is None:
             return
         self._heads = self._heads.copy()
         for i in long:
-            marks = np.flatnonzero(texts.tokens[self._starts[i] : ends[i]] == mark)
+            marks = np.flatnonzero(self._tokens[self._starts[i] : ends[i]] == mark)
             if len(marks):
                 asked = ends[i] - self._starts[i] - marks[0]  # tokens of the question
                 self._heads[i] = max(0, max_tokens - asked)
@@ -152,7 +156,7 @@ class Documents:
     def take(self, indices: NDArray[np.int64]) -> Documents:
         """These of the documents, in this order; one may be taken several times."""
         taken = copy.copy(self)
-        taken._starts = self._starts[indices]
+        taken._starts, taken._ends = self._starts[indices], self._ends[indices]
         taken._heads, taken._gaps = self._heads[indices], self._gaps[indices]
         taken._is_cut = self._is_cut[indices]
         taken.lengths = self.lengths[indices]
@@ -162,16 +166,29 @@ class Documents:
             taken.labels = self.labels[indices]
         return taken
 
+    def limited(self, vocabulary: Vocabulary, max_tokens: int | None) -> Documents:
+        """The same documents numbered by `vocabulary`, and read up to `max_tokens`.
+
+        Raises:
+            UserError: `max_tokens` is below 1.
+        """
+        check({"max_tokens": Count | None}, {"max_tokens": max_tokens})
+        limited = copy.copy(self)
+        limited._ids = vocabulary.ids(self._types)
+        limited._limit(vocabulary, max_tokens)
+        return limited
+
     def joined(self, other: Documents, vocabulary: Vocabulary) -> Documents:
         """These documents and then those of `other`, numbered by `vocabulary`."""
         both = copy.copy(self)
-        starts = other._starts
+        starts, ends = other._starts, other._ends
         if other._tokens is not self._tokens:
             both._tokens = np.concatenate([self._tokens, other._tokens + len(self._types)])
             both._types = pl.concat([self._types, other._types])
-            starts = starts + len(self._tokens)
+            starts, ends = starts + len(self._tokens), ends + len(self._tokens)
         both._ids = vocabulary.ids(both._types)
         both._starts = np.concatenate([self._starts, starts])
+        both._ends = np.concatenate([self._ends, ends])
         both._heads = np.concatenate([self._heads, other._heads])
         both._gaps = np.concatenate([self._gaps, other._gaps])
         both._is_cut = np.concatenate([self._is_cut, other._is_cut])

@@ -38,6 +38,16 @@ class Limits(Settings):
 class Reading(Limits, Layout):
     """How labelled texts become documents; see `load_dataset`."""
 
+    min_freq: Count | None = None  # type: ignore[assignment]
+    """Tokens that are rarer in the training documents become unknown. Default: what the recipe of
+    the training says; 1 where there is none."""
+
+    max_tokens: Natural | None = None
+    """Documents are cut to this many tokens, their first ones; a story keeps its question, and the
+    end of what was told before it is left out; 0 for no limit. Default: what the recipe of the
+    training says; 20,000 where it says nothing, so that one huge document does not take all
+    memory."""
+
     tokenizer: Annotated[str, OneOf(NAMES)] | None = None
     """basic_english, cased (the same without lower-casing), words (all punctuation kept),
     characters (Chinese and the like), jieba (Chinese words) or bpe (pieces of words, learned from

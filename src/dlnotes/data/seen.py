@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dlnotes.data.documents import spelling
 from dlnotes.data.duplicates import text_keys
 from dlnotes.data.labels import LabelSets
+from dlnotes.data.subwords import Subwords
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
@@ -168,12 +169,14 @@ class Inheritance:
         labels: Its classes, which keep their numbers.
         seen: Its documents; None where they are not known.
         replay: Whether documents that it has learned from are learned from again.
+        subwords: Its tokenization, where it was learned.
     """
 
     vocabulary: Vocabulary
     labels: list[Label]
     seen: Seen | None = None
     replay: bool = True
+    subwords: Subwords | None = None
 
     def parts(self, texts: TokenizedTexts, dev: TokenizedTexts | None = None) -> Parts:
         """Tell old documents from new ones, by their content.

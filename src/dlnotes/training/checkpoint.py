@@ -12,6 +12,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_regular, write_atomically
 
 DEFAULTS_BEFORE: dict[str, Any] = {
+    "recipe": "plain",
     "calibrate": False,
     "precision": None,
     "label_separator": None,
@@ -33,8 +34,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, lambda temporary: torch.save(whole, temporary))
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote.
+
+    Args:
+        path: The file.
+        mmap: Read tensors when they are looked at, for who wants the rest.
 
     Raises:
         UserError: There is no such file, it cannot be read, or it is not a checkpoint of dlnotes.
@@ -52,7 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if empty:
         raise UserError(f"{path} is not a checkpoint of dlnotes: it is empty; {again}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except MemoryError:
         raise
     except Exception as error:  # an unpickler may trip over a damaged file in any way

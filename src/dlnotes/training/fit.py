@@ -43,6 +43,7 @@ _PART_TOKENS = 1 << 15
 _REPORT_EVERY = 10  # updates: reading a value waits for the device
 _SAVE_EVERY = 60.0  # seconds
 _SAVING_SHARE = 0.05  # of the time
+_NEEDED = ("epochs", "schedule", "warmup")
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
@@ -211,6 +212,8 @@ def fit(
     """
     if not isinstance(objective, Objective):
         raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
+    if left := [name for name in _NEEDED if getattr(fitting, name) is None]:
+        raise UserError(f"fitting leaves {left[0]} to a recipe, which is for train_classifier")
     for name, examples in (("train", train), ("dev", dev)):
         if examples is not None and not len(examples):
             raise UserError(f"{name} has no documents")

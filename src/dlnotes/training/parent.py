@@ -40,6 +40,7 @@ from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.ensemble import read_record, reading_of
 from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, DOCUMENTS, METRICS
 from dlnotes.training.pretrained import WORD2VEC
+from dlnotes.training.recipes import OFF
 from dlnotes.training.settings import Training
 from dlnotes.training.weights import sketched
 
@@ -117,7 +118,8 @@ class Parent:
         Args:
             replay: Whether its training documents are learned from again.
         """
-        return Inheritance(self.classifier.vocabulary, self.classifier.labels, self.seen, replay)
+        own = self.classifier
+        return Inheritance(own.vocabulary, own.labels, self.seen, replay, own.subwords)
 
     def check_model(self, name: str | None, settings: Mapping[str, Any]) -> None:
         """Require of a model and its hyper-parameters that they are this one's, where given.
@@ -184,8 +186,9 @@ class Parent:
         left = set(fields_of(Training)) & self.settings.keys() - set(_OF_ONE_TRAINING)
         if given.optimizer not in (plain.optimizer, self.settings.get("optimizer")):
             left -= {"optimizer", "lr", "optimizer_settings"}
-        taken = {
-            name: self.settings[name]
+        # Of some settings a record has None for never, which None of a training does not say.
+        taken: dict[str, Any] = {
+            name: 0 if self.settings[name] is None and name in OFF else self.settings[name]
             for name in left
             if getattr(given, name) == getattr(plain, name)
         }
@@ -263,6 +266,8 @@ def _digest(classifier: TextClassifier) -> str:
     digest = hashlib.sha256()
     what = (classifier.model_name, sorted(classifier.hyper_parameters.items()), classifier.labels)
     digest.update(repr((*what, classifier.tokenizer, classifier.max_tokens)).encode())
+    if classifier.subwords:
+        digest.update(classifier.subwords.digest.encode())
     digest.update("\n".join(classifier.vocabulary.tokens).encode())
     for name, weight in classifier.model.state_dict().items():
         digest.update(f"{name} {tuple(weight.shape)}".encode())

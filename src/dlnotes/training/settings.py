@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from dlnotes.arguments import (
     Count,
+    Natural,
     NotNegative,
     OneOf,
     Positive,
@@ -28,6 +29,10 @@ from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.decision import Deciding
 from dlnotes.training.fit import Fitting
+from dlnotes.training.schedule import SCHEDULES
+
+RECIPE_NAMES = ("default", "paper", "plain")
+"""Names of the tables in `dlnotes.training.recipes`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +53,20 @@ class Optimization(Fitting):
     label_smoothing: Share = 0.0
     """Fraction of the target that is spread over all classes."""
 
-    def with_optimizer_args(self, given: Sequence[str]) -> Self:
+    def with_optimizer_args(self, given: Sequence[str], optimizer: str | None = None) -> Self:
         """The same with hyper-parameters of the optimizer from the command line.
 
         Args:
             given: ``name=value`` each.
+            optimizer: Whose they are, where this training does not say it itself.
 
         Raises:
             UserError: See `parse_settings`.
         """
         if not given:
             return self
-        parsed = parse_settings(self.optimizer, OPTIMIZERS[self.optimizer], given)
+        name = optimizer or self.optimizer
+        parsed = parse_settings(name, OPTIMIZERS[name], given)
         return replace(self, optimizer_settings=parsed)
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
@@ -82,7 +89,52 @@ class Optimization(Fitting):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Deciding, Optimization):
-    """How a classifier is trained; see `train_classifier`."""
+    """How a classifier is trained; see `train_classifier`.
+
+    A field that is None is left to the model's recipe (see `dlnotes.training.recipes.settle`), or,
+    where a run is resumed, is what the run was begun with.
+    """
+
+    recipe: Annotated[str, OneOf(RECIPE_NAMES)] | None = None
+    """What fills in the settings that are not given, those of the model included. default: what was
+    chosen on dev splits of several corpora, for documents of this number; paper: sizes and settings
+    of the paper that published the model; plain: adam with a rate of 1e-3, 10 epochs of batches of
+    64 documents, and the model's own sizes. Default: default."""
+
+    # None is one value more than a training allows when it begins.
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] | None = None  # type: ignore[assignment]
+    """Which of our optimizers: gradient-descent, momentum, adam, … Default: what the recipe
+    says."""
+
+    lr: NotNegative | None = None  # type: ignore[assignment]
+    """Learning rate. Default: what the recipe says, for another optimizer than the recipe's a rate
+    that suits that one."""
+
+    epochs: Count | None = None  # type: ignore[assignment]
+    """Passes over the training documents, at most. Default: what the recipe says, more for few
+    documents."""
+
+    batch_size: Natural | None = None
+    """Documents per update: 1 is SGD, 0 is all of them (batch gradient descent). Default: what the
+    recipe says."""
+
+    schedule: Annotated[str, OneOf(SCHEDULES)] | None = None  # type: ignore[assignment]
+    """Learning rate over the steps: constant, linear (down to 0), inverse_sqrt or halving (after
+    each eighth of the steps). Default: what the recipe says."""
+
+    warmup: Share | None = None  # type: ignore[assignment]
+    """Fraction of the steps over which the learning rate rises linearly. Default: what the recipe
+    says."""
+
+    clip_norm: NotNegative | None = None
+    """Scale the gradients down to this total norm; 0 for never. Default: what the recipe says."""
+
+    patience: Natural | None = None
+    """Stop after so many epochs without a better one on the dev split; 0 for never. Default: what
+    the recipe says."""
+
+    label_smoothing: Share | None = None  # type: ignore[assignment]
+    """Fraction of the target that is spread over all classes. Default: what the recipe says."""
 
     vectors: str | Path | None = None
     """Path of word vectors to start from, in the format of word2vec (text or binary), GloVe or
@@ -100,16 +152,19 @@ class Training(Deciding, Optimization):
     power, with the probability p of the correct answer, so that what is learned by now counts less.
     2 is usual."""
 
-    refit: bool = False
+    refit: bool | None = None
     """When dev has chosen the epoch, train once more from the start and up to that epoch, on the
     training and dev documents together, with a vocabulary of both (as a baseline does, which has
     no epoch to choose). The dev figures of the record are those of the first training, the test
-    figures those of the second."""
+    figures those of the second. Default: what the recipe says."""
 
     def __post_init__(self) -> None:
         if isinstance(self.vectors, Path):  # a record holds its name
             object.__setattr__(self, "vectors", str(self.vectors))
+        given = self.batch_size
         super().__post_init__()
+        if given == 0:  # not None, which is the recipe's
+            object.__setattr__(self, "batch_size", 0)
 
 
 @dataclass(frozen=True, kw_only=True)

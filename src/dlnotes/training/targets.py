@@ -51,7 +51,7 @@ def objective_for(model: nn.Module, training: Training, dataset: Dataset) -> Obj
         dataset: What it learns.
     """
     weights = class_weights(dataset) if training.class_weights == "balanced" else None
-    smoothing, gamma = training.label_smoothing, training.focal_gamma
+    smoothing, gamma = training.label_smoothing or 0.0, training.focal_gamma
     if dataset.multi_label:
         # Epochs are told apart by what they are worth with the thresholds that are chosen at last.
         threshold = 0.5 if training.threshold == "none" else None

@@ -15,6 +15,7 @@ import torch
 from dlnotes.arguments import Natural, check_fields, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
+from dlnotes.data.vectors import PretrainedVectors
 from dlnotes.deprecation import keep_old_names
 from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
@@ -23,12 +24,13 @@ from dlnotes.training import folder as run_folder
 from dlnotes.training import pretrained
 from dlnotes.training.calibration import decide_for, decides
 from dlnotes.training.checkpoint import check_same_settings
-from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.classifier import TextClassifier, check_model
 from dlnotes.training.evaluate import evaluate, headline, metrics, scores
 from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, REFIT
 from dlnotes.training.objectives import Objective
 from dlnotes.training.parent import Parent, grow_from
+from dlnotes.training.recipes import settle
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 from dlnotes.training.targets import (
@@ -61,8 +63,9 @@ def train_classifier(
     Args:
         dataset: What to learn.
         model: A name in `dlnotes.models.MODELS`; default fasttext, or what `start_from` is.
-        training: How to train; default `Training()`.
-        model_settings: The model's hyper-parameters where they differ from its defaults.
+        training: How to train; default `Training()`. What it leaves out is the recipe's, see
+            `dlnotes.training.recipes.settle`, or what `start_from` was trained with.
+        model_settings: The model's hyper-parameters where they differ from the recipe's.
         start_from: A trained classifier, its folder, a run's folder or a `Parent`: start from its
             weights and not from random ones; `dataset` must be loaded with its `inheritance`.
         out: Run folder: the classifier's folder, ``metrics.json``, ``checkpoint.pt`` and the
@@ -80,17 +83,24 @@ def train_classifier(
         UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
         dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
     """
+    if model is not None:
+        check_model(model)
     training = replace(training or Training(), **settings)
     own = plain("model_settings", model_settings or {})
     parent = None if start_from is None else Parent.of(start_from)
     if parent:
         parent.check_model(model, own)
+        training = parent.training(training)
         parent.check_dataset(dataset, training)
         if missing := parent.missing(dataset):
             warnings.warn(f"{missing}: it may forget them", stacklevel=3)
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
     check_output(own, dataset)
+    settled = settle(training, model, own, dataset, resumed=out if resume else None)
+    training, own, dataset, _ = settled
+    if not resume:
+        tell(settled.description(model), shown=progress and settled.has_chosen)
     all_settings = {
         "model": model,
         "model_settings": own,
@@ -231,6 +241,34 @@ def _train(
     return _Trained(classifier, objective, state, vectors)
 
 
+def size_of(
+    dataset: Dataset, model: str, training: Training, model_settings: Mapping[str, Any]
+) -> dict[str, int]:
+    """How large a training would be, of which all settings are given.
+
+    Args:
+        dataset: What to learn.
+        model: A name in `dlnotes.models.MODELS`.
+        training: How to train.
+        model_settings: The model's hyper-parameters.
+
+    Raises:
+        UserError: Settings that cannot be used.
+    """
+    with torch.random.fork_rng(()):
+        classifier, _ = _untrained(dataset, model, training, model_settings, progress=False)
+    training.make_optimizer(classifier.model.parameters())
+    documents = len(dataset.train)
+    return {
+        "training documents": documents,
+        "dev documents": len(dataset.dev),
+        "classes": len(dataset.label_names),
+        "tokens in the vocabulary": len(dataset.vocabulary),
+        "parameters": sum(p.numel() for p in classifier.model.parameters()),
+        "updates per epoch": -(-documents // (training.batch_size or documents)),
+    }
+
+
 def _measure_test(
     run: Run, trained: _Trained, dataset: Dataset, step: int, record: dict[str, Any]
 ) -> None:
@@ -269,13 +307,31 @@ def _start(
     dataset: Dataset,
 ) -> tuple[TextClassifier, int]:
     """A classifier to be trained, and how many words start with a vector of a file."""
-    vectors, seed = training.vectors, training.seed
-    own, words = _with_class_counts(model_settings, dataset), None
+    classifier, words = _untrained(dataset, model, training, model_settings, progress=run.progress)
+    classifier.to(run.device)
+    if training.vectors == pretrained.WORD2VEC:  # only now: it takes minutes, settings are checked
+        words = pretrained.learn(dataset, classifier, training.seed, run.progress)
+    if words:
+        pretrained.start_from(words, classifier)
+    return classifier, len(words.ids) if words else 0
+
+
+def _untrained(
+    dataset: Dataset,
+    model: str,
+    training: Training,
+    model_settings: Mapping[str, Any],
+    *,
+    progress: bool,
+) -> tuple[TextClassifier, PretrainedVectors | None]:
+    """A classifier with random weights, and the vectors of a file that words are to start from."""
+    vectors, words = training.vectors, None
+    own = _with_class_counts(model_settings, dataset)
     if vectors:
         if vectors != pretrained.WORD2VEC:
-            words = pretrained.read(Path(vectors), dataset.vocabulary, run.progress)
+            words = pretrained.read(Path(vectors), dataset.vocabulary, progress)
         own = pretrained.settings_for_vectors(model, own, vectors, words)
-    torch.manual_seed(seed)
+    torch.manual_seed(training.seed)
     classifier = TextClassifier.create(
         model,
         own,
@@ -286,12 +342,8 @@ def _start(
         max_tokens=dataset.max_tokens,
         labels=dataset.labels,
         multi_label=dataset.multi_label,
-    ).to(run.device)
-    if vectors == pretrained.WORD2VEC:  # only now: this takes minutes, the settings are checked
-        words = pretrained.learn(dataset, classifier, seed, run.progress)
-    if words:
-        pretrained.start_from(words, classifier)
-    return classifier, len(words.ids) if words else 0
+    )
+    return classifier, words
 
 
 def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:

@@ -1,0 +1,516 @@
+"""Recipes: how a model is trained, and how large it is, where the user does not say.
+
+`RECIPES` has what the default is, `PAPERS` what the models' papers did, `PLAIN` what a training is
+without a recipe. `recipe_for` fits a recipe to the number of documents, and `settle` gives a
+training its settings: what the user says wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dlnotes.arguments import check, fields_of
+from dlnotes.data.dataset import Dataset
+from dlnotes.data.reading import Reading
+from dlnotes.errors import UserError
+from dlnotes.files import read_json
+from dlnotes.training.checkpoint import DEFAULTS_BEFORE, load_checkpoint
+from dlnotes.training.classifier import listed_as_tuples
+from dlnotes.training.folder import CHECKPOINT, METRICS
+from dlnotes.training.pretrained import WORD2VEC
+from dlnotes.training.settings import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings of a training, of the model and of how documents are read.
+
+    The fields from `optimizer` to `refit` are those of `Training`; 0 and None of `clip_norm` and
+    `patience` stand for never, 0 of `batch_size` for all documents.
+    """
+
+    optimizer: str = "adam"
+    optimizer_settings: Mapping[str, Any] = field(default_factory=dict)
+    """The optimizer's hyper-parameters; another optimizer does not get them."""
+    lr: float = 1e-3
+    schedule: str = "constant"
+    warmup: float = 0.0
+    epochs: int = 10
+    batch_size: int = 64
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    patience: int | None = None
+    refit: bool = False
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
+    """The model's sizes where they differ from its own defaults."""
+    min_freq: int = 1
+    max_tokens: int | None = None
+    record: str = ""
+    """The record in results/ that chose it, for a recipe of `RECIPES`."""
+
+
+PLAIN = Recipe()
+"""Adam and nothing else, for any model; what dlnotes did before there were recipes."""
+
+# Chosen on the dev splits, never on a test split, by the records named in `record`, for
+# `REFERENCE` documents; `recipe_for` fits them to other numbers.
+RECIPES: dict[str, Recipe] = {
+    "fasttext": Recipe(
+        lr=5e-3,
+        schedule="linear",
+        epochs=20,
+        patience=5,
+        batch_size=32,
+        model_settings={"embedding_dim": 100, "dropout": 0.3},  # and buckets: see `recipe_for`
+        record="trec-fasttext",
+    ),
+    "textcnn": Recipe(
+        lr=2e-3,
+        schedule="linear",
+        epochs=10,
+        patience=4,
+        batch_size=50,
+        label_smoothing=0.1,
+        model_settings={"embedding_dim": 200},
+        min_freq=2,
+        max_tokens=400,
+        record="mr-textcnn",
+    ),
+    "textrnn": Recipe(
+        lr=2e-3,
+        schedule="linear",
+        epochs=12,
+        patience=4,
+        batch_size=50,
+        label_smoothing=0.1,
+        model_settings={"embedding_dim": 200},
+        min_freq=2,
+        max_tokens=400,
+        record="trec-textrnn",
+    ),
+    "rcnn": Recipe(
+        lr=3e-3,
+        schedule="linear",
+        epochs=8,
+        patience=4,
+        batch_size=64,
+        label_smoothing=0.1,
+        model_settings={
+            "embedding_dim": 300,
+            "context_size": 100,
+            "hidden_size": 300,
+            "cell": "gru",
+        },
+        min_freq=2,
+        max_tokens=400,
+        record="trec-rcnn",
+    ),
+    "han": Recipe(
+        lr=3e-3,
+        schedule="linear",
+        epochs=10,
+        patience=4,
+        batch_size=64,
+        label_smoothing=0.1,
+        model_settings={"embedding_dim": 200},
+        min_freq=2,
+        record="trec-han",
+    ),
+    "seq2seq": Recipe(
+        lr=3e-3,
+        schedule="linear",
+        epochs=10,
+        patience=4,
+        batch_size=64,
+        label_smoothing=0.1,
+        model_settings={"embedding_dim": 200, "hidden_size": 100, "maxout_size": 100},
+        min_freq=2,
+        max_tokens=400,
+        record="trec-seq2seq",
+    ),
+    "transformer": Recipe(
+        optimizer_settings={"betas": (0.9, 0.98), "eps": 1e-9},
+        lr=2e-3,
+        schedule="linear",
+        warmup=0.1,
+        epochs=9,
+        patience=4,
+        batch_size=64,
+        label_smoothing=0.1,
+        model_settings={
+            "embedding_dim": 128,
+            "num_heads": 4,
+            "num_layers": 1,
+            "feedforward_dim": 256,
+            "dropout": 0.2,
+        },
+        min_freq=2,
+        max_tokens=400,
+        record="mr-transformer",
+    ),
+    "dmn": Recipe(
+        lr=3e-3,
+        schedule="linear",
+        epochs=10,
+        patience=4,
+        batch_size=64,
+        label_smoothing=0.1,
+        model_settings={"embedding_dim": 200, "hidden_size": 100, "dropout": 0.5},
+        min_freq=2,
+        record="trec-dmn",
+    ),
+    "entnet": Recipe(
+        lr=3e-3,
+        schedule="linear",
+        epochs=10,
+        patience=4,
+        batch_size=64,
+        label_smoothing=0.1,
+        model_settings={"embedding_dim": 100, "dropout": 0.5},
+        min_freq=2,
+        record="trec-entnet",
+    ),
+}
+"""Model → its default recipe."""
+
+PAPERS: dict[str, Recipe] = {
+    # Joulin et al. 2017, section 3.1: a rate of .05 to .5 that falls to 0, 5 epochs, one document
+    # per update, 10 hidden units.
+    "fasttext": Recipe(
+        optimizer="gradient-descent", lr=0.25, schedule="linear", epochs=5, batch_size=1
+    ),
+    # Kim 2014, section 3.1: Adadelta (its own rate is 1), batches of 50, early stopping on dev.
+    "textcnn": Recipe(
+        optimizer="adadelta",
+        optimizer_settings={"rho": 0.95, "eps": 1e-6},
+        lr=1.0,
+        epochs=25,
+        batch_size=50,
+        patience=5,
+    ),
+    # Liu et al. 2016, section 5.2: Adagrad with a rate of .1.
+    "textrnn": Recipe(optimizer="adagrad", lr=0.1, epochs=10),
+    # Lai et al. 2015, section 4.3: stochastic gradient descent with a rate of .01.
+    "rcnn": Recipe(optimizer="gradient-descent", lr=0.01, epochs=20, batch_size=1, patience=5),
+    # Yang et al. 2016, section 3.3: momentum of .9, batches of 64 documents; the rate is their
+    # best on dev, which they do not tell. Ours is a moving average: .1 here is .01 in torch.
+    "han": Recipe(optimizer="momentum", lr=0.1, epochs=10, batch_size=64, patience=5),
+    # Bahdanau et al. 2015, section 4.2 and appendix B: Adadelta, batches of 80, clipped to 1.
+    "seq2seq": Recipe(
+        optimizer="adadelta",
+        optimizer_settings={"rho": 0.95, "eps": 1e-6},
+        lr=1.0,
+        epochs=10,
+        batch_size=80,
+        clip_norm=1.0,
+    ),
+    # Vaswani et al. 2017, section 5.3 and 5.4: 4,000 of 100,000 updates warm up to
+    # (512 · 4,000)^-1/2.
+    "transformer": Recipe(
+        optimizer_settings={"betas": (0.9, 0.98), "eps": 1e-9},
+        lr=7e-4,
+        schedule="inverse_sqrt",
+        warmup=0.04,
+        epochs=10,
+        label_smoothing=0.1,
+    ),
+    # Xiong et al. 2016, section 6.2.
+    "dmn": Recipe(lr=1e-3, epochs=256, batch_size=100, patience=20),
+    # Henaff et al. 2017, section 5.1 and appendix A.
+    "entnet": Recipe(lr=1e-2, schedule="halving", epochs=200, batch_size=32, clip_norm=40.0),
+}
+"""Model → the training of its paper; the models' own sizes are those of the papers."""
+
+RATES: dict[str, float] = {
+    "gradient-descent": 0.2,
+    "momentum": 0.2,
+    "nesterov": 0.2,
+    "adagrad": 0.02,
+    "adadelta": 1.0,
+}
+"""Optimizer → the rate that it gets where it is named without one, if that is not Adam's."""
+
+RATES_OF_AVERAGES: dict[str, float] = {"gradient-descent": 5.0, "momentum": 5.0, "nesterov": 5.0}
+"""The same for FastText: the gradient of a word is divided by the number of n-grams."""
+
+TIMES_ADAM: dict[str, float] = {"adam": 1.0, "adamw": 1.0, "rmsprop": 0.5}
+"""Optimizer → the multiple of the default recipe's rate, which is Adam's, that it gets."""
+
+REFERENCE = 5_000
+"""Training documents for which `RECIPES` is written."""
+
+
+class Facts(NamedTuple):
+    """What a recipe knows of the documents to learn from.
+
+    Attributes:
+        documents: How many there are.
+        classes: How many classes they have.
+        tokens: Mean number of tokens per document.
+    """
+
+    documents: int
+    classes: int
+    tokens: float
+
+
+def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
+    r"""The recipe of a model for documents of this number.
+
+    Those of papers and the plain one are as they are. A default recipe is written for
+    :math:`n_0` = `REFERENCE` documents; with :math:`n` of them
+
+    .. math::
+        \mathrm{epochs} = \mathrm{epochs}_0 \, (n / n_0)^{-1/2}, \qquad
+        \mathrm{batch} = \mathrm{batch}_0 \, (n / n_0)^{1/2},
+
+    the first within 3 and 60 and the second a power of two (or the recipe's own) from 4 to twice
+    the recipe's. FastText has as many buckets as there are tokens, within 10,000 and 500,000. Below
+    1,000 documents no token is too rare.
+
+    Args:
+        model: A name in `dlnotes.models.MODELS`; another one has the plain recipe.
+        facts: The training documents.
+        recipe: default, paper or plain.
+    """
+    if recipe != "default" or model not in RECIPES:
+        return PAPERS.get(model, PLAIN) if recipe == "paper" else PLAIN
+    base = RECIPES[model]
+    n = max(1, facts.documents)
+    scale = (n / REFERENCE) ** 0.5
+    epochs = min(60, max(3, round(base.epochs / scale)))
+    batch = base.batch_size
+    if not 2**-0.5 <= scale <= 2**0.5:
+        batch = min(2 * batch, max(4, 2 ** round(math.log2(batch * scale))))
+    sizes = dict(base.model_settings)
+    if model == "fasttext":
+        sizes["buckets"] = _rounded(min(500_000, max(10_000, n * facts.tokens)))
+    return replace(
+        base,
+        epochs=epochs,
+        batch_size=batch,
+        model_settings=sizes,
+        min_freq=base.min_freq if n >= 1_000 else 1,
+    )
+
+
+def _rounded(number: float) -> int:
+    """Two digits and zeros."""
+    digits: int = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    return round(number / digits) * digits
+
+
+def rate_for(optimizer: str, model: str, recipe: str, own: Recipe) -> float:
+    """The learning rate of an optimizer that is named without one.
+
+    Args:
+        optimizer: A name in `dlnotes.optim.OPTIMIZERS`.
+        model: A name in `dlnotes.models.MODELS`.
+        recipe: default, paper or plain, which has one rate for all.
+        own: That recipe.
+    """
+    if optimizer == own.optimizer or recipe == "plain":
+        return own.lr
+    if model == "fasttext" and optimizer in RATES_OF_AVERAGES:
+        return RATES_OF_AVERAGES[optimizer]
+    if optimizer in RATES:
+        return RATES[optimizer]
+    return RECIPES.get(model, PLAIN).lr * TIMES_ADAM.get(optimizer, 1.0)
+
+
+def optimizer_for(training: Training, model: str, out: Path | None = None) -> str:
+    """The optimizer that a training will have.
+
+    Args:
+        training: What the user says.
+        model: A name in `dlnotes.models.MODELS`.
+        out: The run folder, if the run is to be resumed.
+    """
+    before = begun_with(out, model) if out else {}
+    own = recipe_for(model, Facts(REFERENCE, 2, 1.0), training.recipe or _name(before))
+    return training.optimizer or str(before.get("optimizer", own.optimizer))
+
+
+class Settled(NamedTuple):
+    """A training whose settings are all known.
+
+    Attributes:
+        training: None of its fields is left to a recipe; `batch_size`, `clip_norm` and `patience`
+            are None for all documents and for never.
+        model_settings: The model's, the recipe's among them.
+        dataset: The documents, read as the recipe says.
+        chosen: What was left to the recipe, for `description`.
+    """
+
+    training: Training
+    model_settings: dict[str, Any]
+    dataset: Dataset
+    chosen: dict[str, Any]
+
+    @property
+    def said(self) -> Training:
+        """The training as a user would say it: 0 for all documents and for never."""
+        values: dict[str, Any] = {name: getattr(self.training, name) or 0 for name in OFF}
+        return replace(self.training, **values)
+
+    @property
+    def has_chosen(self) -> bool:
+        """Whether anything was left to the recipe."""
+        return any(value != {} for value in self.chosen.values())
+
+    @property
+    def facts(self) -> Facts:
+        """What the recipe knows of the documents."""
+        return facts_of(self.dataset)
+
+    def description(self, model: str) -> str:
+        """What the recipe chose and for which documents, in a line."""
+        documents, classes, tokens = self.facts
+        chosen = dict(self.chosen)
+        said = []
+        if optimizer := chosen.pop("optimizer", None):
+            said.append(_called(optimizer, chosen.pop("optimizer_settings", {})))
+        chosen.pop("optimizer_settings", None)
+        schedule = [chosen.pop("schedule")] if "schedule" in chosen else []
+        if warmup := chosen.pop("warmup", 0):
+            schedule.append(f"warm-up {warmup:g}")
+        of_rate = f" ({', '.join(schedule)})" if schedule else ""
+        if "lr" in chosen:
+            said.append(f"lr {chosen.pop('lr'):g}{of_rate}")
+        elif schedule:
+            said.append(f"schedule {', '.join(schedule)}")
+        size = chosen.pop("batch_size", None)
+        of_batch = "" if size is None else f" of {size or documents:,} documents"
+        if "epochs" in chosen:
+            said.append(f"up to {_many(chosen.pop('epochs'), 'epoch')}{of_batch}")
+        elif size is not None:
+            said.append(f"batches{of_batch}")
+        own = chosen.pop("model_settings", {})
+        # A value of 0 or None says that something is not done.
+        said += [f"{n.replace('_', ' ')} {v}" for n, v in chosen.items() if v and v is not True]
+        said += [n for n, v in chosen.items() if v is True]
+        said += [f"{n} {v:,}" if type(v) is int else f"{n} {v}" for n, v in own.items()]
+        name = "recipe" if self.training.recipe == "default" else f"recipe {self.training.recipe}"
+        return (
+            f"{name}: {model} on {_many(documents, 'document')} of {_many(classes, 'class')}, "
+            f"{tokens:.0f} tokens on average: {', '.join(said) or 'nothing, all is given'}"
+        )
+
+
+OFF = ("batch_size", "clip_norm", "patience")  # settings of which 0 is None when training
+_FILLED = tuple(f.name for f in fields(Recipe) if f.name in Training.__dataclass_fields__)
+
+
+def facts_of(dataset: Dataset) -> Facts:
+    """What a recipe knows of a data set."""
+    lengths = dataset.train.lengths
+    return Facts(len(lengths), len(dataset.label_names), float(lengths.mean()))
+
+
+def settle(
+    training: Training,
+    model: str,
+    model_settings: Mapping[str, Any],
+    dataset: Dataset,
+    *,
+    resumed: Path | None = None,
+) -> Settled:
+    """Fill in what the user leaves out.
+
+    What is given wins, of the hyper-parameters of model and optimizer one by one. A data set that
+    was read without `min_freq` is read as the recipe says.
+
+    Args:
+        training: What the user says of the training.
+        model: A name in `dlnotes.models.MODELS`.
+        model_settings: What the user says of the model.
+        dataset: What to learn.
+        resumed: The folder of a run that is to go on: it keeps what it was begun with.
+
+    Raises:
+        UserError: `resumed` has no checkpoint that can be read.
+    """
+    before = begun_with(resumed, model) if resumed else {}
+    name = training.recipe or _name(before)
+    reading = dataset.reading
+    # The recipe's limits first: it counts the tokens that are read.
+    limits = recipe_for(model, facts_of(dataset), name)
+    read = {"min_freq": reading.min_freq, "max_tokens": reading.max_tokens}
+    if read["min_freq"] is None:
+        read["min_freq"] = before.get("min_freq", limits.min_freq)
+    if read["max_tokens"] is None:
+        read["max_tokens"] = before.get("max_tokens", limits.max_tokens)
+    chosen: dict[str, Any] = {n: v for n, v in read.items() if v not in (1, getattr(reading, n))}
+    dataset = dataset.limited(**read)  # type: ignore[arg-type]
+    recipe = recipe_for(model, facts_of(dataset), name)
+
+    optimizer = training.optimizer or before.get("optimizer", recipe.optimizer)
+    filled = {n: before.get(n, getattr(recipe, n)) for n in _FILLED}
+    filled |= {n: v for n, v in vars(training).items() if v is not None and n in _FILLED}
+    if training.lr is None and "lr" not in before:
+        filled["lr"] = rate_for(optimizer, model, name, recipe)
+    own: Mapping[str, Any] = recipe.optimizer_settings if optimizer == recipe.optimizer else {}
+    own = before.get("optimizer_settings", own)
+    filled["optimizer_settings"] = {**own, **training.optimizer_settings}
+    sizes = dict(before.get("model_settings", recipe.model_settings))
+    if training.vectors and training.vectors != WORD2VEC:
+        sizes.pop("embedding_dim", None)  # a file decides it
+    chosen |= {n: v for n, v in filled.items() if getattr(training, n) is None}
+    chosen["optimizer_settings"] = {
+        n: v for n, v in own.items() if n not in training.optimizer_settings
+    }
+    chosen["model_settings"] = {n: v for n, v in sizes.items() if n not in model_settings}
+    for off in OFF:
+        filled[off] = filled[off] or None
+    return Settled(
+        replace(training, recipe=name, **filled), {**sizes, **model_settings}, dataset, chosen
+    )
+
+
+def begun_with(run: Path, model: str) -> dict[str, Any]:
+    """The settings that a run was begun with, to go on with them.
+
+    {} where there is none yet, or one of another model.
+
+    Raises:
+        UserError: The checkpoint cannot be read.
+    """
+    path = run / METRICS
+    if path.exists():
+        found = read_json(path, "is not a run", finite=False)
+    else:
+        path = run / CHECKPOINT
+        if not path.exists():  # which `run_folder` tells, unless another program writes the run
+            return {}
+        found = load_checkpoint(path, mmap=True)
+    settings = found.get("settings") if isinstance(found, Mapping) else None
+    if not isinstance(settings, Mapping) or settings.get("model") != model:
+        return {}
+    hints = {**fields_of(Training), "model_settings": Mapping[str, Any]}
+    hints |= {name: fields_of(Reading)[name] for name in ("min_freq", "max_tokens")}
+    known = {name: settings[name] for name in hints if name in settings}
+    try:
+        check(hints, known)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    for name in ("model_settings", "optimizer_settings"):
+        if name in known:  # a record has lists for tuples
+            known[name] = listed_as_tuples(known[name])
+    return {**DEFAULTS_BEFORE, **known}
+
+
+def _name(before: Mapping[str, Any]) -> str:
+    return str(before.get("recipe", "default"))
+
+
+def _called(optimizer: str, own: Mapping[str, Any]) -> str:
+    return f"{optimizer} ({', '.join(f'{n} {v}' for n, v in own.items())})" if own else optimizer
+
+
+def _many(number: int, what: str) -> str:
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
