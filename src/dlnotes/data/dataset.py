@@ -210,7 +210,8 @@ def load_dataset(
         labels: The classes in the order of their numbers; sources have their text. Default: those
             of the training documents, sorted.
         inherit: What to take over from an earlier training: its tokens and labels keep their
-            numbers, the new ones come after them; texts are cut into the same subwords; its dev documents stay dev documents, wherever
+            numbers, the new ones come after them; texts are cut into the same subwords; its dev
+            documents stay dev documents, wherever
             they stand, and of the training documents only those that are new are cut.
         sentences: Whether the model reads sentences, so that their ends must be marked. Counts
             where `reading` leaves the tokenizer to the script of the training documents.
