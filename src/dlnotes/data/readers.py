@@ -219,9 +219,7 @@ def separated(frames: Iterable[pl.DataFrame], layout: Layout) -> Iterator[pl.Dat
         yield frame
 
 
-def _stripped(
-    path: Path, frames: Iterator[pl.DataFrame], layout: Layout
-) -> Iterator[pl.DataFrame]:
+def _stripped(path: Path, frames: Iterator[pl.DataFrame], layout: Layout) -> Iterator[pl.DataFrame]:
     """Labels without white space around them, and truth values in one spelling."""
     told = layout.label_separator is not None  # beside which people write blanks
     for frame in frames:
