@@ -62,85 +62,94 @@ RECIPES: dict[str, Recipe] = {
     "fasttext": Recipe(
         lr=5e-3,
         schedule="linear",
-        epochs=20,
-        patience=5,
+        epochs=16,
+        patience=6,
         batch_size=32,
-        model_settings={"embedding_dim": 100, "dropout": 0.3},  # and buckets: see `recipe_for`
-        record="trec-fasttext",
+        label_smoothing=0.1,
+        refit=True,
+        model_settings={"embedding_dim": 100, "dropout": 0.5},  # and buckets: see `recipe_for`
+        record="recipes/fasttext",
     ),
     "textcnn": Recipe(
-        lr=2e-3,
+        lr=3e-3,
         schedule="linear",
-        epochs=10,
+        epochs=8,
         patience=4,
-        batch_size=50,
+        batch_size=32,
         label_smoothing=0.1,
+        refit=True,
         model_settings={"embedding_dim": 200},
         min_freq=2,
         max_tokens=400,
-        record="mr-textcnn",
+        record="recipes/textcnn",
     ),
     "textrnn": Recipe(
-        lr=2e-3,
+        lr=3e-3,
         schedule="linear",
-        epochs=12,
+        epochs=8,
         patience=4,
-        batch_size=50,
+        batch_size=32,
         label_smoothing=0.1,
+        refit=True,
         model_settings={"embedding_dim": 200},
         min_freq=2,
-        max_tokens=400,
-        record="trec-textrnn",
+        max_tokens=256,
+        record="recipes/textrnn",
     ),
     "rcnn": Recipe(
         lr=3e-3,
         schedule="linear",
         epochs=8,
         patience=4,
-        batch_size=64,
+        batch_size=32,
         label_smoothing=0.1,
+        refit=True,
         model_settings={
-            "embedding_dim": 300,
+            "embedding_dim": 200,
             "context_size": 100,
-            "hidden_size": 300,
+            "hidden_size": 200,
             "cell": "gru",
         },
         min_freq=2,
-        max_tokens=400,
-        record="trec-rcnn",
+        max_tokens=256,
+        record="recipes/rcnn",
     ),
     "han": Recipe(
         lr=3e-3,
         schedule="linear",
-        epochs=10,
+        epochs=8,
         patience=4,
-        batch_size=64,
+        batch_size=32,
         label_smoothing=0.1,
+        refit=True,
         model_settings={"embedding_dim": 200},
         min_freq=2,
-        record="trec-han",
+        max_tokens=400,
+        record="recipes/han",
     ),
     "seq2seq": Recipe(
         lr=3e-3,
         schedule="linear",
-        epochs=10,
+        epochs=8,
         patience=4,
-        batch_size=64,
+        batch_size=32,
         label_smoothing=0.1,
+        refit=True,
         model_settings={"embedding_dim": 200, "hidden_size": 100, "maxout_size": 100},
         min_freq=2,
-        max_tokens=400,
-        record="trec-seq2seq",
+        max_tokens=256,
+        record="recipes/seq2seq",
     ),
     "transformer": Recipe(
         optimizer_settings={"betas": (0.9, 0.98), "eps": 1e-9},
         lr=2e-3,
         schedule="linear",
         warmup=0.1,
-        epochs=9,
+        epochs=8,
         patience=4,
-        batch_size=64,
+        batch_size=32,
         label_smoothing=0.1,
+        refit=True,
         model_settings={
             "embedding_dim": 128,
             "num_heads": 4,
@@ -149,30 +158,39 @@ RECIPES: dict[str, Recipe] = {
             "dropout": 0.2,
         },
         min_freq=2,
-        max_tokens=400,
-        record="mr-transformer",
+        max_tokens=256,
+        record="recipes/transformer",
     ),
     "dmn": Recipe(
         lr=3e-3,
         schedule="linear",
-        epochs=10,
+        epochs=8,
         patience=4,
-        batch_size=64,
+        batch_size=32,
         label_smoothing=0.1,
-        model_settings={"embedding_dim": 200, "hidden_size": 100, "dropout": 0.5},
+        refit=True,
+        model_settings={
+            "embedding_dim": 200,
+            "hidden_size": 100,
+            "dropout": 0.3,
+            "vector_scale": 0.1,
+        },
         min_freq=2,
-        record="trec-dmn",
+        max_tokens=400,
+        record="recipes/dmn",
     ),
     "entnet": Recipe(
         lr=3e-3,
         schedule="linear",
-        epochs=10,
+        epochs=8,
         patience=4,
-        batch_size=64,
+        batch_size=32,
         label_smoothing=0.1,
+        refit=True,
         model_settings={"embedding_dim": 100, "dropout": 0.5},
         min_freq=2,
-        record="trec-entnet",
+        max_tokens=400,
+        record="recipes/entnet",
     ),
 }
 """Model → its default recipe."""
@@ -242,6 +260,7 @@ TIMES_ADAM: dict[str, float] = {"adam": 1.0, "adamw": 1.0, "rmsprop": 0.5}
 
 REFERENCE = 5_000
 """Training documents for which `RECIPES` is written."""
+_REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
 
 
 class Facts(NamedTuple):
@@ -251,11 +270,15 @@ class Facts(NamedTuple):
         documents: How many there are.
         classes: How many classes they have.
         tokens: Mean number of tokens per document.
+        characters: Whether the tokens are characters.
+        multi_label: Whether a document may have several labels.
     """
 
     documents: int
     classes: int
     tokens: float
+    characters: bool = False
+    multi_label: bool = False
 
 
 def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
@@ -266,11 +289,15 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
 
     .. math::
         \mathrm{epochs} = \mathrm{epochs}_0 \, (n / n_0)^{-1/2}, \qquad
-        \mathrm{batch} = \mathrm{batch}_0 \, (n / n_0)^{1/2},
+        \mathrm{batch} = \mathrm{batch}_0 \, 2^k, \quad
+        k = \lfloor \tfrac12 \log_2 (n / n_0) \rceil_0
 
-    the first within 3 and 60 and the second a power of two (or the recipe's own) from 4 to twice
-    the recipe's. FastText has as many buckets as there are tokens, within 10,000 and 500,000. Below
-    1,000 documents no token is too rare.
+    where :math:`\lfloor x \rceil_0` is :math:`x` rounded towards 0; the epochs are at least 3 and
+    at most 40, :math:`k` is at least -2 and at most 2. FastText's rate is
+    :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, from .003 to .02, and it has a bucket for each n-gram,
+    from 10,000 to 500,000; with characters it has trigrams, too. Below 1,000 documents no token is
+    too rare, and above 10,000 there is no second training with the dev documents. Several labels
+    are not smoothed: with many of them, the sum of what smoothing asks for outweighs the labels.
 
     Args:
         model: A name in `dlnotes.models.MODELS`; another one has the plain recipe.
@@ -281,18 +308,21 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         return PAPERS.get(model, PLAIN) if recipe == "paper" else PLAIN
     base = RECIPES[model]
     n = max(1, facts.documents)
-    scale = (n / REFERENCE) ** 0.5
-    epochs = min(60, max(3, round(base.epochs / scale)))
-    batch = base.batch_size
-    if not 2**-0.5 <= scale <= 2**0.5:
-        batch = min(2 * batch, max(4, 2 ** round(math.log2(batch * scale))))
-    sizes = dict(base.model_settings)
+    scale = n / REFERENCE
+    halvings = min(2, max(-2, int(math.log2(scale) / 2)))
+    lr, sizes = base.lr, dict(base.model_settings)
     if model == "fasttext":
-        sizes["buckets"] = _rounded(min(500_000, max(10_000, n * facts.tokens)))
+        lr = float(f"{min(0.02, max(0.003, lr * scale**-0.5)):.1g}")
+        ngrams = 3 if facts.characters else 2
+        of_tokens = _rounded(min(500_000, max(10_000, n * facts.tokens * (ngrams - 1))))
+        sizes |= {"ngrams": ngrams, "buckets": of_tokens}
     return replace(
         base,
-        epochs=epochs,
-        batch_size=batch,
+        lr=lr,
+        epochs=min(40, max(3, round(base.epochs * scale**-0.5))),
+        batch_size=int(base.batch_size * 2.0**halvings),
+        label_smoothing=0.0 if facts.multi_label else base.label_smoothing,
+        refit=base.refit and n < _REFIT_BELOW,
         model_settings=sizes,
         min_freq=base.min_freq if n >= 1_000 else 1,
     )
@@ -369,7 +399,7 @@ class Settled(NamedTuple):
 
     def description(self, model: str) -> str:
         """What the recipe chose and for which documents, in a line."""
-        documents, classes, tokens = self.facts
+        documents, classes, tokens, *_ = self.facts
         chosen = dict(self.chosen)
         said = []
         if optimizer := chosen.pop("optimizer", None):
@@ -408,7 +438,13 @@ _FILLED = tuple(f.name for f in fields(Recipe) if f.name in Training.__dataclass
 def facts_of(dataset: Dataset) -> Facts:
     """What a recipe knows of a data set."""
     lengths = dataset.train.lengths
-    return Facts(len(lengths), len(dataset.label_names), float(lengths.mean()))
+    return Facts(
+        len(lengths),
+        len(dataset.label_names),
+        float(lengths.mean()),
+        dataset.tokenizer.endswith("characters"),
+        dataset.multi_label,
+    )
 
 
 def settle(
@@ -450,6 +486,8 @@ def settle(
 
     optimizer = training.optimizer or before.get("optimizer", recipe.optimizer)
     filled = {n: before.get(n, getattr(recipe, n)) for n in _FILLED}
+    if model_settings.get("output") == "hierarchical" and "label_smoothing" not in before:
+        filled["label_smoothing"] = 0.0  # it would need the probability of every class
     filled |= {n: v for n, v in vars(training).items() if v is not None and n in _FILLED}
     if training.lr is None and "lr" not in before:
         filled["lr"] = rate_for(optimizer, model, name, recipe)
