@@ -62,8 +62,8 @@ def test_recipes_scale_with_the_documents(model):
     epochs, batches = [r.epochs for r in found], [r.batch_size for r in found]
     assert epochs == sorted(epochs, reverse=True)
     assert batches == sorted(batches)
-    assert 3 <= epochs[-1] < base.epochs < epochs[1] <= 60
-    assert 4 <= batches[0] < base.batch_size < batches[-1] <= 2 * base.batch_size
+    assert 3 <= epochs[-1] < base.epochs < epochs[1] <= 40
+    assert (batches[0], batches[-1]) == (base.batch_size // 8, base.batch_size * 4)
     at_reference = found[SIZES.index(recipes.REFERENCE)]
     assert (at_reference.epochs, at_reference.batch_size) == (base.epochs, base.batch_size)
     # Few documents get enough updates to learn, many do not take forever.
@@ -78,6 +78,36 @@ def test_fasttexts_buckets_scale_with_the_tokens():
     found = [recipe_for("fasttext", Facts(n, 2, 40.0)).model_settings["buckets"] for n in SIZES]
     assert found == sorted(found)
     assert (found[0], found[SIZES.index(1500)], found[-1]) == (10_000, 60_000, 500_000)
+
+
+def test_fasttext_learns_faster_from_few_documents():
+    rates = [recipe_for("fasttext", Facts(n, 2, 40.0)).lr for n in SIZES]
+    assert rates == sorted(rates, reverse=True)
+    at_reference = rates[SIZES.index(recipes.REFERENCE)]
+    assert (rates[0], at_reference, rates[-1]) == (0.02, RECIPES["fasttext"].lr, 0.003)
+
+
+def test_characters_have_trigrams():
+    found = [recipe_for("fasttext", Facts(1500, 2, 40.0, c)).model_settings for c in (False, True)]
+    assert [(s["ngrams"], s["buckets"]) for s in found] == [(2, 60_000), (3, 120_000)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_many_documents_are_not_trained_on_twice(model):
+    assert [recipe_for(model, Facts(n, 2, 9.0)).refit for n in (500, 9_999, 10_000)] == [True, True, False]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_several_labels_are_not_smoothed(model):
+    smoothing = [recipe_for(model, Facts(5_000, 2, 9.0, False, s)).label_smoothing for s in (False, True)]  # fmt: skip
+    assert smoothing == [0.1, 0.0]
+
+
+def test_a_hierarchical_output_is_not_smoothed(dataset):
+    found = settle(Training(), "fasttext", {"output": "hierarchical"}, dataset)
+    assert found.training.label_smoothing == 0
+    asked = settle(Training(label_smoothing=0.2), "fasttext", {"output": "hierarchical"}, dataset)
+    assert asked.training.label_smoothing == 0.2
 
 
 @pytest.mark.parametrize("name", ["paper", "plain"])
@@ -227,7 +257,8 @@ def test_rates(dataset):
     def lr(model, **given):
         return settle(Training(**given), model, {}, dataset).training.lr
 
-    assert lr("textcnn", optimizer="adadelta") == lr("textcnn", recipe="paper") == 1.0
+    assert lr("textcnn", optimizer="adadelta") == recipes.RATES["adadelta"]
+    assert lr("textcnn", recipe="paper") == 1.0
     assert lr("textcnn", optimizer="adam") == lr("textcnn", optimizer="adam", recipe="paper") == RECIPES["textcnn"].lr  # fmt: skip
     assert lr("fasttext", optimizer="momentum") > lr("textcnn", optimizer="momentum")
     assert lr("textcnn", optimizer="adadelta", recipe="plain") == 1e-3

@@ -62,7 +62,7 @@ RECIPES: dict[str, Recipe] = {
     "fasttext": Recipe(
         lr=5e-3,
         schedule="linear",
-        epochs=16,
+        epochs=20,
         patience=6,
         batch_size=32,
         label_smoothing=0.1,
@@ -244,16 +244,25 @@ PAPERS: dict[str, Recipe] = {
 """Model → the training of its paper; the models' own sizes are those of the papers."""
 
 RATES: dict[str, float] = {
-    "gradient-descent": 0.2,
-    "momentum": 0.2,
-    "nesterov": 0.2,
-    "adagrad": 0.02,
-    "adadelta": 1.0,
+    "gradient-descent": 0.5,
+    "momentum": 0.5,
+    "nesterov": 0.5,
+    "adagrad": 0.03,
+    "adadelta": 3.0,
 }
-"""Optimizer → the rate that it gets where it is named without one, if that is not Adam's."""
+"""Optimizer → the rate that it gets where it is named without one, if that is not Adam's; chosen
+with TextCNN on trec's dev split (results/recipes/textcnn.json)."""
 
-RATES_OF_AVERAGES: dict[str, float] = {"gradient-descent": 5.0, "momentum": 5.0, "nesterov": 5.0}
-"""The same for FastText: the gradient of a word is divided by the number of n-grams."""
+RATES_OF_AVERAGES: dict[str, float] = {
+    "gradient-descent": 5.0,
+    "momentum": 20.0,
+    "nesterov": 20.0,
+    "adagrad": 0.1,
+    "adadelta": 10.0,
+    "rmsprop": 5e-3,
+}
+"""The same for FastText, where the gradient of a word is divided by the number of n-grams
+(results/recipes/fasttext.json)."""
 
 TIMES_ADAM: dict[str, float] = {"adam": 1.0, "adamw": 1.0, "rmsprop": 0.5}
 """Optimizer → the multiple of the default recipe's rate, which is Adam's, that it gets."""
@@ -293,7 +302,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         k = \lfloor \tfrac12 \log_2 (n / n_0) \rceil_0
 
     where :math:`\lfloor x \rceil_0` is :math:`x` rounded towards 0; the epochs are at least 3 and
-    at most 40, :math:`k` is at least -2 and at most 2. FastText's rate is
+    at most 40, :math:`k` is at least -3 and at most 2. FastText's rate is
     :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, from .003 to .02, and it has a bucket for each n-gram,
     from 10,000 to 500,000; with characters it has trigrams, too. Below 1,000 documents no token is
     too rare, and above 10,000 there is no second training with the dev documents. Several labels
@@ -309,7 +318,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     base = RECIPES[model]
     n = max(1, facts.documents)
     scale = n / REFERENCE
-    halvings = min(2, max(-2, int(math.log2(scale) / 2)))
+    doublings = min(2, max(-3, int(math.log2(scale) / 2)))
     lr, sizes = base.lr, dict(base.model_settings)
     if model == "fasttext":
         lr = float(f"{min(0.02, max(0.003, lr * scale**-0.5)):.1g}")
@@ -320,7 +329,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         base,
         lr=lr,
         epochs=min(40, max(3, round(base.epochs * scale**-0.5))),
-        batch_size=int(base.batch_size * 2.0**halvings),
+        batch_size=int(base.batch_size * 2.0**doublings),
         label_smoothing=0.0 if facts.multi_label else base.label_smoothing,
         refit=base.refit and n < _REFIT_BELOW,
         model_settings=sizes,
