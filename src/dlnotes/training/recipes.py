@@ -303,8 +303,9 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
 
     where :math:`\lfloor x \rceil_0` is :math:`x` rounded towards 0; the epochs are at least 3 and
     at most 40, :math:`k` is at least -3 and at most 2. FastText's rate is
-    :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, from .003 to .02, and it has a bucket for each n-gram,
-    from 10,000 to 500,000; with characters it has trigrams, too. Below 1,000 documents no token is
+    :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, from .003 to .02, and it has two buckets per n-gram
+    of the documents, from 10,000 to 100,000 (with more than 10,000 documents, to 10 per document
+    and 500,000); with characters it has trigrams, too. Below 1,000 documents no token is
     too rare, and above 10,000 there is no second training with the dev documents. Several labels
     are not smoothed: with many of them, the sum of what smoothing asks for outweighs the labels.
 
@@ -323,8 +324,9 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     if model == "fasttext":
         lr = float(f"{min(0.02, max(0.003, lr * scale**-0.5)):.1g}")
         ngrams = 3 if facts.characters else 2
-        of_tokens = _rounded(min(500_000, max(10_000, n * facts.tokens * (ngrams - 1))))
-        sizes |= {"ngrams": ngrams, "buckets": of_tokens}
+        most = min(500_000, max(100_000, 10 * n))
+        of_ngrams = 2 * n * facts.tokens * (ngrams - 1)
+        sizes |= {"ngrams": ngrams, "buckets": _rounded(min(most, max(10_000, of_ngrams)))}
     return replace(
         base,
         lr=lr,
