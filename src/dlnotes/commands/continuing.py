@@ -76,8 +76,18 @@ def _as_source(parts: list[Any], reading: Reading) -> Source:
     """Files and data frames as one source."""
     if all(isinstance(part, Path) for part in parts):
         return parts
-    frames = [[part] if isinstance(part, pl.DataFrame) else read(part, reading) for part in parts]
-    return pl.concat(frame.select(LABEL, TEXT) for each in frames for frame in each)
+    several = reading.multi_label is True
+    blocks = [
+        frame.select(LABEL, TEXT)
+        for part in parts
+        for frame in (
+            [part] if isinstance(part, pl.DataFrame) else read(part, reading, multi_label=several)
+        )
+    ]
+    if any(block.schema[LABEL] == pl.List for block in blocks):
+        one = pl.concat_list(pl.col(LABEL))
+        blocks = [b if b.schema[LABEL] == pl.List else b.with_columns(one) for b in blocks]
+    return pl.concat(blocks)
 
 
 def continued(

@@ -109,7 +109,7 @@ _SEVERAL = (list, tuple, Set)
 def _matrix(values: Any, name: str) -> Targets | None:
     """Labels from a matrix of several columns; None for anything else."""
     if hasattr(values, "tocsr"):  # SciPy's sparse ones
-        sparse = values.tocsr()
+        sparse = values.tocsr(copy=True)  # it is changed below
         if not np.isin(sparse.data, (0, 1)).all():
             raise UserError(f"{name} is a matrix that holds other numbers than 0 and 1")
         sparse.eliminate_zeros()
@@ -126,7 +126,7 @@ def _matrix(values: Any, name: str) -> Targets | None:
         raise UserError(
             f"{name} must be one column of labels, or several that hold 0 and 1, not of shape "
             f"{array.shape} with {_shown(array[~bits].tolist()[0])} in it"
-            f"{names and '; choose of ' + ', '.join(names)}"
+            f"{'; choose of ' * bool(names)}{', '.join(names)}"
         )
     return _of_matrix(array == 1, names or list(range(array.shape[1])))
 

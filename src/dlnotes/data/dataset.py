@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,13 @@ from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents, single_labels, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.labels import LabelSets
-from dlnotes.data.readers import Source, check_readable, files_of
+from dlnotes.data.readers import (
+    Source,
+    are_truth_values,
+    check_readable,
+    files_of,
+    named_labels,
+)
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.scripts import Choice, choose_tokenizer
 from dlnotes.data.seen import Inheritance, Keys, Parts, Seen, keys_of
@@ -255,7 +262,8 @@ def load_dataset(
     for file in files_of(test):
         check_readable(file)  # now, rather than when training is over
     texts = read_train()
-    if len(texts.label_names) < 2 and inherit is None:
+    found_labels = sorted({*texts.label_names, *named_labels(sources["train"], reading)})
+    if len(found_labels) < 2 and inherit is None:
         found = "".join(f"only one class, {name!r}" for name in texts.label_names)
         raise UserError(
             f"{texts.name}: {found or 'no text has a label'}; "
@@ -267,7 +275,7 @@ def load_dataset(
     _warn_of_classes(texts)
     _warn_of_spellings(texts)
     _warn_of_separators(texts, reading)
-    labels = list(labels or texts.label_names)
+    labels = list(labels or found_labels)
     if inherit is not None:
         labels = inherit.with_new(labels)
     if len(set(labels)) < len(labels):
@@ -410,6 +418,12 @@ def _with_labels(texts: TokenizedTexts, multi_label: bool | None) -> TokenizedTe
     """The same with one label for each text, or with any number, if that is asked for."""
     labels = texts.labels
     if multi_label and not isinstance(labels, LabelSets):
+        if are_truth_values(texts.label_names):
+            raise UserError(
+                f"{texts.name}: with multi_label a column of {' and '.join(texts.label_names)} "
+                "would be a single label, which a text has or has not: name a column for each of "
+                "several (--label-column A,B), or leave out --multi-label"
+            )
         return replace(texts, labels=LabelSets.single(labels, len(texts.label_names)))
     if multi_label is False and isinstance(labels, LabelSets):
         return replace(texts, labels=single_labels(texts, why="as multi_label is False"))
@@ -450,8 +464,21 @@ def _warn_of_spellings(texts: TokenizedTexts) -> None:
             return
 
 
+# ['a', 'b'] and [], also a part of it before a separator; [1, 2], but not [other].
+_IN_BRACKETS = re.compile(
+    r"""[\[({]\s*['"]|\[\s*\]$|\{\s*\}$|set\(\)$|\[\s*\d+[\s,]+\d[\d\s,]*\]$"""
+)
+
+
 def _warn_of_separators(texts: TokenizedTexts, reading: Reading) -> None:
     """Labels such as a|b beside a and b, and a separator that no label has."""
+    if (label := next(filter(_IN_BRACKETS.match, texts.label_names), None)) is not None:
+        warnings.warn(
+            f"{texts.name}: the label {label!r} is a class of its own: it looks like a list as "
+            "Python prints it; of several labels make a|b (--label-separator '|'), or a list in "
+            "JSONL or Parquet",
+            stacklevel=4,
+        )
     if reading.label_separator is not None:
         assert isinstance(texts.labels, LabelSets)
         if texts.labels.sizes.max(initial=0) < 2:

@@ -55,7 +55,8 @@ def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False)
         warnings.simplefilter("ignore")  # of files; they are read again
         each: list[Source] = [*files_of(source)] or [source]
         for one in each:
-            blocks = read(one, layout, block_bytes=_BLOCK_BYTES)
+            # Whether each text may be without a label is of no interest here.
+            blocks = read(one, layout, multi_label=True, block_bytes=_BLOCK_BYTES)
             for frame in itertools.islice(blocks, _BLOCKS):
                 step = -(-frame.height // _DOCUMENTS)
                 sample.append(frame[TEXT].gather_every(step).str.head(_CHARACTERS))

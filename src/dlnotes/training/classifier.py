@@ -138,7 +138,7 @@ class Classifier(ABC):
             UserError: `source` cannot be read or has a label that this classifier does not know; a
                 loss that is infinite.
         """
-        read = partial(tokenize, source, **how)
+        read = partial(tokenize, source, **{"multi_label": self.multi_label, **how})
         return _finite(metrics(*self.scores(read, labelled=True), self.decision))
 
     def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:

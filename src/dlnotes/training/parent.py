@@ -157,6 +157,8 @@ class Parent:
             limit = self.classifier.max_tokens or 0
             own = replace(given, tokenizer=self.classifier.tokenizer, max_tokens=limit)
             bound = ("tokenizer", "max_tokens")
+        if given.multi_label and not self.classifier.multi_label:
+            raise self._one_label_only("multi_label asks for any number of labels for a text")
         for name in bound:
             value = getattr(given, name)
             said = value != getattr(plain, name) and value != getattr(own, name)
@@ -210,10 +212,12 @@ class Parent:
                 f"dataset has other tokens or labels than {self.name}: load it with "
                 "load_dataset(…, inherit=Parent.of(…).inheritance())"
             )
-        if dataset.multi_label != own.multi_label:
-            kinds = ("one label for each text", "any number of labels for a text")
+        if dataset.multi_label and not own.multi_label:
+            raise self._one_label_only("the documents have several, or none")
+        if own.multi_label and not dataset.multi_label:
             raise UserError(
-                f"dataset has {kinds[dataset.multi_label]}, {self.name} {kinds[own.multi_label]}"
+                f"{self.name} gives a text any number of labels, but dataset has one for each: "
+                "load it with multi_label=True"
             )
         new = dataset.label_names[len(own.label_names) :]
         if new and any(isinstance(m, HierarchicalSoftmax) for m in own.model.modules()):
@@ -253,6 +257,12 @@ class Parent:
             "vocabulary": len(self.classifier.vocabulary),
             "labels": len(self.classifier.labels),
         }
+
+    def _one_label_only(self, other: str) -> UserError:
+        return UserError(
+            f"{self.name} gives one label for each text, but {other}: train anew on the old and "
+            "the new documents together"
+        )
 
     def _contradiction(self, option: str, value: Any, own: Any) -> UserError:
         return UserError(f"{option} is {value}, but {own} in {self.name}: leave it out")
