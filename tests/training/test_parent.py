@@ -193,6 +193,16 @@ def test_contradictions(parent, old_and_new, model, settings, told):
         TextClassifier.train(*columns(old_and_new[1]), model, start_from=parent, **settings)
 
 
+@pytest.mark.parametrize("settings", [{}, {"multi_label": True}])
+def test_documents_of_several_labels_need_a_training_of_their_own(parent, settings):
+    told = "run gives one label for each text, but .*: train anew on the old and the new documents"
+    labels = [["law", "tech"], [], ["tech"], ["law"]] * 5
+    with pytest.raises(UserError, match=told):
+        TextClassifier.train(
+            ["goal", "chip", "web", "a"] * 5, labels, start_from=parent, **settings
+        )
+
+
 def test_the_same_again_is_no_contradiction(parent, old_and_new):
     texts, labels = columns([*old_and_new[0], *old_and_new[1]])
     TextClassifier.train(texts, labels, "textcnn", start_from=parent, tokenizer="basic_english", epochs=1, min_freq=1, model_settings={"maps": 4, "widths": [3, 4, 5]})  # fmt: skip

@@ -466,7 +466,7 @@ def _warn_of_spellings(texts: TokenizedTexts) -> None:
 
 # ['a', 'b'] and [], also a part of it before a separator; [1, 2], but not [other].
 _IN_BRACKETS = re.compile(
-    r"""[\[({]\s*['"]|\[\s*\]$|\{\s*\}$|set\(\)$|\[\s*\d+[\s,]+\d[\d\s,]*\]$"""
+    r"""[\[({]\s*['"]|(\[\s*\]|\{\s*\}|set\(\)|\[\s*\d+[\s,]+\d[\d\s,]*\])$"""
 )
 
 

@@ -303,7 +303,7 @@ def _name(table: Table, column: int) -> str:
 
 
 def are_truth_values(labels: Iterable[str]) -> bool:
-    """Whether labels say only that a text has something or not: 0 and 1, no and yes, …"""
+    """Whether labels say only that a text has something or not: 0 and 1, no and yes."""
     return all(re.sub(r"^([01])\.0*$", r"\1", label.lower()) in _HAS for label in labels)
 
 
