@@ -4,10 +4,14 @@ import json
 import shutil
 import zipfile
 
+import polars as pl
 import pytest
 import yaml
 from test_bad_input import told
 from test_old_runs import DATA, OLD
+
+from dlnotes.commands.continuing import _as_source
+from dlnotes.data.reading import Reading
 
 SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
 TRAINING = ["--epochs", 2, "--lr", 0.02, "--batch-size", 32, "--device", "cpu"]
@@ -249,3 +253,11 @@ def test_the_file_of_digests_holds_no_text(first):
     with zipfile.ZipFile(first / "documents.npz") as file:
         assert sorted(file.namelist()) == ["dev.npy", "dev_labelled.npy", "train.npy", "train_labelled.npy"]  # fmt: skip
         assert not any(b"goal" in file.read(name) for name in file.namelist())
+
+
+def test_single_labels_and_sets_of_frames_and_files_become_one_source(tmp_path):
+    (tmp_path / "new.txt").write_text("__label__b y\nz\n")
+    frame = pl.DataFrame({"label": ["a"], "text": ["x"]})
+    whole = _as_source([frame, tmp_path / "new.txt"], Reading(multi_label=True))
+    assert whole["label"].to_list() == [["a"], ["b"], []]
+    assert whole["text"].to_list() == ["x", "y", "z"]
