@@ -377,6 +377,11 @@ def _split(
             parts["old dev"] = texts, before[1]
         _check_new(texts, parts["train"][1], old)
         return parts
+    if old is not None and not len(new) and not len(before[1]):
+        raise UserError(
+            f"{texts.name}: there are no dev documents: the earlier training has learned from all "
+            f"of the {len(texts):,} documents; give new ones, or dev documents (--dev FILE)"
+        )
     fractions, seed = (1 - reading.dev_fraction, reading.dev_fraction), reading.split_seed or 0
     try:
         if isinstance(texts.labels, LabelSets):

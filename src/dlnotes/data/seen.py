@@ -99,6 +99,15 @@ class Seen:
             _most(self.dev_labelled, earlier.dev_labelled),
         )
 
+    def with_dev_learned(self) -> Seen:
+        """The same where the dev documents have been learned from, too."""
+        return Seen(
+            np.union1d(self.train, self.dev),
+            np.sort(np.concatenate([self.train_labelled, self.dev_labelled])),
+            self.dev[:0],
+            self.dev_labelled[:0],
+        )
+
     def save(self, path: Path) -> None:
         """Write the keys; no text can be read from them."""
 

@@ -443,7 +443,8 @@ class Settled(NamedTuple):
 
 
 OFF = ("batch_size", "clip_norm", "patience")  # settings of which 0 is None when training
-_FILLED = tuple(f.name for f in fields(Recipe) if f.name in Training.__dataclass_fields__)
+FILLED = tuple(f.name for f in fields(Recipe) if f.name in Training.__dataclass_fields__)
+"""Settings of a training that a recipe fills in."""
 
 
 def facts_of(dataset: Dataset) -> Facts:
@@ -496,10 +497,10 @@ def settle(
     recipe = recipe_for(model, facts_of(dataset), name)
 
     optimizer = training.optimizer or before.get("optimizer", recipe.optimizer)
-    filled = {n: before.get(n, getattr(recipe, n)) for n in _FILLED}
+    filled = {n: before.get(n, getattr(recipe, n)) for n in FILLED}
     if model_settings.get("output") == "hierarchical" and "label_smoothing" not in before:
         filled["label_smoothing"] = 0.0  # it would need the probability of every class
-    filled |= {n: v for n, v in vars(training).items() if v is not None and n in _FILLED}
+    filled |= {n: v for n, v in vars(training).items() if v is not None and n in FILLED}
     if training.lr is None and "lr" not in before:
         filled["lr"] = rate_for(optimizer, model, name, recipe)
     own: Mapping[str, Any] = recipe.optimizer_settings if optimizer == recipe.optimizer else {}
