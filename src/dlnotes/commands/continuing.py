@@ -211,6 +211,8 @@ def tell_what_is_new(parent: Parent, dataset: Dataset) -> None:
         (words, "token"),
         (len(labels), "label"),
     ]
+    if missing := parent.missing_dev(dataset):
+        tell(f"note: {missing}")
     named = f" ({', '.join(labels[:9])}{', …' * (len(labels) > 9)})" if labels else ""
     left_out = ""
     if old.left_out:

@@ -185,7 +185,7 @@ def main(
         settled = settle(training, model, model_settings, dataset, resumed=out if resume else None)
     training, model_settings, dataset = settled.said, settled.model_settings, settled.dataset
     if not resume:
-        tell(settled.description(model))
+        tell(settled.description(model, parent.name if parent and parent.settings else None))
     if boost:
         members = ensemble.load_members(boost, sources, cache_dir=cache)
         split_by = ensemble.dev_split(asdict(reading) | {"seed": seed}, dataset.fingerprints)

@@ -443,6 +443,8 @@ class TextClassifier(Classifier):
             inherit=inherit,
             sentences=reads_sentences(model or "fasttext"),
         )
+        if parent and replay and (missing := parent.missing_dev(dataset)):
+            warnings.warn(missing, stacklevel=2)
         if dataset.why:
             tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})", shown=progress)
         classifier, record = train_classifier(

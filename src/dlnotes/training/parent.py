@@ -30,6 +30,7 @@ import torch
 
 from dlnotes.arguments import fields_of
 from dlnotes.data.dataset import Dataset
+from dlnotes.data.layout import Layout
 from dlnotes.data.reading import Reading
 from dlnotes.data.seen import Inheritance, Seen
 from dlnotes.errors import UserError
@@ -52,6 +53,7 @@ from dlnotes.training.weights import sketched
 
 _TAKEN_OVER = {*FILLED, "recipe"} - {"refit"}
 """Settings that the next training takes over where they are not given."""
+_LEAVE_OUT = "leave it out"
 _OF_WHAT_IS_NEW = ("max_size", "split_seed", "dev_fraction")
 """How documents are read, as far as it may be another for new ones."""
 
@@ -187,7 +189,9 @@ class Parent:
                 value = tokenizer_for(self.classifier.model_name, value)
             said = value != getattr(plain, name) and value != getattr(own, name)
             if said and name not in _OF_WHAT_IS_NEW:
-                raise self._contradiction(option_of(name), value, getattr(own, name))
+                laid_out = name in fields_of(Layout)
+                advice = "new files need the same columns and marks" if laid_out else _LEAVE_OUT
+                raise self._contradiction(option_of(name), value, getattr(own, name), advice)
         largest = given.max_size
         if largest is not None and largest < (size := len(self.classifier.vocabulary)):
             raise UserError(
@@ -273,6 +277,15 @@ class Parent:
             "the documents"
         )
 
+    def missing_dev(self, dataset: Dataset) -> str | None:
+        """How many of its dev documents are not there any more; None where all are."""
+        if not dataset.old or not (count := dataset.old.missing_dev):
+            return None
+        return (
+            f"{count:,} of the dev documents of {self.name} are not among the documents, so "
+            "figures on dev cannot be compared with its own"
+        )
+
     def summary(self) -> dict[str, Any]:
         """What the record of the next training says of it."""
         return {
@@ -282,8 +295,10 @@ class Parent:
             "labels": len(self.classifier.labels),
         }
 
-    def _contradiction(self, option: str, value: Any, own: Any) -> UserError:
-        return UserError(f"{option} is {value}, but {own} in {self.name}: leave it out")
+    def _contradiction(
+        self, option: str, value: Any, own: Any, advice: str = _LEAVE_OUT
+    ) -> UserError:
+        return UserError(f"{option} is {value}, but {own} in {self.name}: {advice}")
 
 
 def has_learned_dev(run: Path, settings: Mapping[str, Any]) -> bool:

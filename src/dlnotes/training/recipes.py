@@ -376,6 +376,9 @@ def optimizer_for(training: Training, model: str, out: Path | None = None) -> st
     return training.optimizer or str(before.get("optimizer", own.optimizer))
 
 
+_ALL_GIVEN = "nothing, all is given"
+
+
 class Settled(NamedTuple):
     """A training whose settings are all known.
 
@@ -408,8 +411,13 @@ class Settled(NamedTuple):
         """What the recipe knows of the documents."""
         return facts_of(self.dataset)
 
-    def description(self, model: str) -> str:
-        """What the recipe chose and for which documents, in a line."""
+    def description(self, model: str, parent: str | None = None) -> str:
+        """What the recipe chose and for which documents, in a line.
+
+        Args:
+            model: A name in `dlnotes.models.MODELS`.
+            parent: The name of what the training starts from, which gives it its settings.
+        """
         documents, classes, tokens, *_ = self.facts
         chosen = dict(self.chosen)
         said = []
@@ -436,9 +444,10 @@ class Settled(NamedTuple):
         said += [n for n, v in chosen.items() if v is True]
         said += [f"{n} {v:,}" if type(v) is int else f"{n} {v}" for n, v in own.items()]
         name = "recipe" if self.training.recipe == "default" else f"recipe {self.training.recipe}"
+        nothing = f"nothing, the settings are those of {parent}" if parent else _ALL_GIVEN
         return (
             f"{name}: {model} on {_many(documents, 'document')} of {_many(classes, 'class')}, "
-            f"{tokens:.0f} tokens on average: {', '.join(said) or 'nothing, all is given'}"
+            f"{tokens:.0f} tokens on average: {', '.join(said) or nothing}"
         )
 
 

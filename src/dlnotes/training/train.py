@@ -95,6 +95,7 @@ def train_classifier(
         parent.check_dataset(dataset, training)
         if missing := parent.missing(dataset):
             warnings.warn(f"{missing}: it may forget them", stacklevel=3)
+        _tell_of_learned(dataset, parent, "dev")
         if parent.learned_dev:
             warnings.warn(
                 f"{parent.name} has learned from its dev documents (refit), and nothing that has "
@@ -176,6 +177,8 @@ def train_classifier(
         run.write(record)
         if dataset.has_test:
             _measure_test(run, trained, dataset, step, record)
+            if parent:
+                _tell_of_learned(dataset, parent, "test")
         if board := run.board:
             named = {"label_names": dataset.label_names, "step": step}
             trained.objective.draw(board, dev, dataset.dev, split="dev", **named)
@@ -190,6 +193,16 @@ def train_classifier(
         run.write(record)
     classifier.model.eval()
     return classifier, record
+
+
+def _tell_of_learned(dataset: Dataset, parent: Parent, split: str) -> None:
+    """Warn of documents to be measured on that the parent has learned from."""
+    if count := dataset.learned_before(split):
+        warnings.warn(
+            f"{parent.name} has learned from {count:,} of the {split} documents, so the figures on "
+            "them are too good",
+            stacklevel=4,
+        )
 
 
 def _finished(
