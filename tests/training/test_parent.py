@@ -190,7 +190,7 @@ def test_what_is_given_wins_even_where_it_is_the_default(parent):
 def test_the_tokenizer_may_be_named_as_in_the_training(old_and_new):
     first = TextClassifier.train(*columns(old_and_new[0]), "han", tokenizer="words", model_settings=SMALL["han"], epochs=1)  # fmt: skip
     assert Parent.of(first).reading(Reading(tokenizer="words")).tokenizer == "sentence_words"
-    with pytest.raises(UserError, match="--tokenizer is characters|sentence_characters, but "):
+    with pytest.raises(UserError, match=r"--tokenizer is .*characters, but "):
         Parent.of(first).reading(Reading(tokenizer="characters"))
 
 
@@ -281,7 +281,10 @@ def test_another_optimizer_has_a_rate_of_its_own(parent):
     ("damage", "told"),
     [
         (lambda run: (run / "metrics.json").unlink(), "run is not finished: go on with it first"),
-        (lambda run: shutil.rmtree(run / "classifier"), "is not a trained classifier"),
+        (
+            lambda run: (run / "first-classifier" / "config.json").unlink(),
+            "is not a trained classifier",
+        ),
         (lambda run: (run / "metrics.json").write_text("{}"), "metrics.json is damaged"),
         (lambda run: (run / "documents.npz").write_bytes(b"0"), "documents.npz cannot be read"),
         (lambda run: shutil.rmtree(run), "is not a trained classifier|has no"),
@@ -309,7 +312,8 @@ def test_a_hierarchical_output_takes_no_new_label(old_and_new, tmp_path):
     with pytest.raises(UserError, match="has no place for the new label law: train anew"):
         TextClassifier.train(*columns(old + new), start_from=first, epochs=1)
     then = TextClassifier.train(*columns([*old, ("tech", "robots think")]), start_from=first, epochs=1)  # fmt: skip
-    assert then.hyper_parameters["class_counts"] == first.before_refit.hyper_parameters["class_counts"]
+    own = first.before_refit.hyper_parameters
+    assert then.hyper_parameters["class_counts"] == own["class_counts"]
 
 
 def test_vectors_are_for_new_words_alone(old_and_new, tmp_path):

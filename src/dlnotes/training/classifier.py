@@ -396,8 +396,9 @@ class TextClassifier(Classifier):
                 tokenization and `max_tokens` are its; the vocabulary grows by the new words, and
                 labels that it does not know come after its own. Of the `settings`, those that a
                 recipe would fill in (``lr``, ``epochs``, …) are as in its training where they are
-                not given; the others have their defaults. Give its documents and new ones together: a training on new ones
-                alone forgets some of the old. Documents that were dev documents stay so.
+                not given; the others have their defaults. Give its documents and new ones together:
+                a training on new ones alone forgets some of the old. Documents that were dev
+                documents stay so.
             replay: Learn again from documents that `start_from` has learned from, where they are
                 among `texts`.
             out: Run folder, see `train_classifier`; None keeps nothing.
