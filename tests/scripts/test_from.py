@@ -75,7 +75,7 @@ def test_more_epochs(script, first, tmp_path):
     # Those of the test split are by the model that was trained again, with the dev documents.
     before, after = record(first), record(tmp_path / "next")
     assert after["dev"]["loss"] == pytest.approx(before["dev"]["loss"], rel=1e-6)
-    assert "nothing, the settings are those of" not in result.err  # --lr leaves the schedule
+    assert f"refit; other settings that are not given are those of {first}" in result.err
 
 
 def test_the_dev_file_has_other_documents_now(script, files, news, tmp_path):

@@ -115,8 +115,9 @@ class Parent:
         if (folder / CHECKPOINT).exists() and not finished:
             raise UserError(f"{folder} is not finished: go on with it first (--resume)")
         with torch.random.fork_rng(()):
-            first = folder / FIRST_CLASSIFIER
-            classifier = TextClassifier.load(first if finished and first.is_dir() else folder)
+            before_refit = folder / FIRST_CLASSIFIER
+            use_it = finished and before_refit.is_dir() and read_record(folder)[0].get("refit")
+            classifier = TextClassifier.load(before_refit if use_it else folder)
         if not isinstance(classifier, TextClassifier):
             raise UserError(
                 f"{folder} is an ensemble: start from one of the runs that it is made of"
@@ -127,8 +128,8 @@ class Parent:
         seen = Seen.load(folder / DOCUMENTS)
         run = folder.absolute()
         learned_dev = has_learned_dev(folder, settings)
-        own = dict(settings), dict(fingerprints)
-        return cls(classifier, str(folder), run, *own, seen, learned_dev)
+        own, files = dict(settings), dict(fingerprints)
+        return cls(classifier, str(folder), run, own, files, seen, learned_dev)
 
     def inheritance(self, *, replay: bool = True) -> Inheritance:
         """What its data set hands on; see `load_dataset`.

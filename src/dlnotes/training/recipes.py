@@ -376,9 +376,6 @@ def optimizer_for(training: Training, model: str, out: Path | None = None) -> st
     return training.optimizer or str(before.get("optimizer", own.optimizer))
 
 
-_ALL_GIVEN = "nothing, all is given"
-
-
 class Settled(NamedTuple):
     """A training whose settings are all known.
 
@@ -444,10 +441,11 @@ class Settled(NamedTuple):
         said += [n for n, v in chosen.items() if v is True]
         said += [f"{n} {v:,}" if type(v) is int else f"{n} {v}" for n, v in own.items()]
         name = "recipe" if self.training.recipe == "default" else f"recipe {self.training.recipe}"
-        nothing = f"nothing, the settings are those of {parent}" if parent else _ALL_GIVEN
+        rest = f"; other settings that are not given are those of {parent}" if parent else ""
+        nothing = "nothing" if parent else "nothing, all is given"
         return (
             f"{name}: {model} on {_many(documents, 'document')} of {_many(classes, 'class')}, "
-            f"{tokens:.0f} tokens on average: {', '.join(said) or nothing}"
+            f"{tokens:.0f} tokens on average: {', '.join(said) or nothing}{rest}"
         )
 
 
