@@ -118,6 +118,24 @@ class Dataset:
         earlier = self.inherited and self.inherited.seen
         return seen.joined(earlier) if earlier else seen
 
+    def learned_before(self, split: str) -> int:
+        """How many documents of a split an earlier training has learned from.
+
+        Those aside that are among the training documents now, which `duplicates` tells.
+
+        Args:
+            split: ``dev``, or ``test`` when that has been read.
+        """
+        seen = self.inherited and self.inherited.seen
+        if not seen:
+            return 0
+        keys = {}
+        for name in ("train", split):
+            texts, indices = self._parts[name]
+            keys[name] = keys_of(texts).texts[indices]
+        before = np.setdiff1d(seen.train, keys["train"])
+        return int(np.isin(keys[split], before).sum())
+
     def limited(self, min_freq: int, max_tokens: int | None) -> Dataset:
         """The same, read with other limits; see `Reading`.
 
@@ -248,6 +266,12 @@ def load_dataset(
     split_seed = reading.split_seed or 0
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.found_out())
     learning = subwords is None and tokenizer in SUBWORDS
+    if reading.merges is not None and tokenizer not in SUBWORDS:
+        warnings.warn(
+            f"merges={reading.merges} says nothing: the tokenizer is {tokenizer}, and bpe alone "
+            "has merges (--tokenizer bpe)",
+            stacklevel=3,
+        )
 
     def read(source: Source, multi_label: bool) -> TokenizedTexts:
         # What is to be learned begins with the words to learn from.
@@ -293,6 +317,13 @@ def load_dataset(
         subwords = Subwords.learn(
             texts.types, texts.counts(indices), tokenizer=tokenizer, merges=reading.merges
         )
+        if not subwords.merges:
+            warnings.warn(
+                f"{texts.name}: bpe has learned no merges, so all words are cut into characters: "
+                "no pair of them occurs "
+                + ("twice" if reading.merges else "10 times (another limit: --merges)"),
+                stacklevel=3,
+            )
         pieces = {id(texts): read_train()}
         if dev_texts is not None:
             pieces[id(dev_texts)] = read(sources["dev"], multi_label)
@@ -385,6 +416,11 @@ def _split(
             parts["old dev"] = texts, before[1]
         _check_new(texts, parts["train"][1], old)
         return parts
+    if old is not None and not len(new) and not len(before[1]):
+        raise UserError(
+            f"{texts.name}: there are no dev documents: the earlier training has learned from all "
+            f"of the {len(texts):,} documents; give new ones, or dev documents (--dev FILE)"
+        )
     fractions, seed = (1 - reading.dev_fraction, reading.dev_fraction), reading.split_seed or 0
     try:
         if isinstance(texts.labels, LabelSets):
