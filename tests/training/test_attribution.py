@@ -200,7 +200,7 @@ def planted(n, seed):
 @pytest.mark.parametrize("name", WITHOUT_ATTENTION)
 def test_a_planted_keyword_weighs_most(name):
     data = load_dataset({"train": planted(300, 0), "test": planted(3, 1)}, split_seed=0)
-    settings = {"model_settings": SMALL[name], "lr": 0.02, "epochs": 6, "batch_size": 16}
+    settings = {"recipe": "plain", "model_settings": SMALL[name], "lr": 0.02, "epochs": 6, "batch_size": 16}  # fmt: skip
     classifier = train_classifier(data, name, progress=False, **settings)[0]
     texts = ["of the a the court it of the", "chip of the a the it", "the a it of goal"]
     found = classifier.explain(texts)

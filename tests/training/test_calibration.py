@@ -24,6 +24,7 @@ TEXTS = [
 ]
 SETTINGS = {
     "model": "fasttext",
+    "recipe": "plain",
     "model_settings": {"buckets": 2000, "ngrams": 2},
     "lr": 0.3,
     "epochs": 3,

@@ -477,7 +477,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     train = [(str(i % 2), f"word{i % 2} text {i}") for i in range(40)]
     test = [("0", "word0"), ("1", "word1")]
     out = tmp_path / "run"
-    settings = {"model": "fasttext", "model_settings": SMALL["fasttext"], "out": out, "epochs": 2, "progress": False}  # fmt: skip
+    settings = {"model": "fasttext", "recipe": "plain", "model_settings": SMALL["fasttext"], "out": out, "epochs": 2, "progress": False}  # fmt: skip
     _, record = train_classifier(load_dataset({"train": train, "test": test}), **settings)
     files = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     classifier, again = train_classifier(
@@ -493,7 +493,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
         ):
             train_classifier(load_dataset(sources), resume=True, **settings)
     dataset = load_dataset({"train": train, "test": test})
-    with pytest.raises(UserError, match=r"lr=0\.005, now it is 0\.5"):
+    with pytest.raises(UserError, match=r"lr=0\.001, now it is 0\.5"):
         train_classifier(dataset, resume=True, lr=0.5, **settings)
 
 

@@ -25,6 +25,7 @@ from small import fitted
 
 SMALL_RUN = {
     "model": "textcnn",
+    "recipe": "plain",
     "model_settings": {"embedding_dim": 8, "maps": 4, "widths": (2, 3)},
     "lr": 0.02,
     "batch_size": 16,
@@ -163,7 +164,7 @@ def test_settings_are_typed_by_the_signature():
         ({"device": "tpu"}, "device must be auto, cpu, cuda"),
         ({"amp": True, "device": "cpu"}, "amp .* needs a CUDA device"),
         ({"lr": -1.0}, "lr must be"),
-        ({"clip_norm": 0.0}, "clip_norm must be above 0"),
+        ({"clip_norm": -0.1}, "clip_norm must be at least 0 or None"),
         ({"class_weights": "odd"}, "class_weights must be one of none, balanced"),
         ({"model_settings": {"dropout": 2.0}}, "dropout"),
         ({"model_settings": {"nonsense": 1}}, "nonsense"),
@@ -270,7 +271,7 @@ def test_a_hierarchical_output_gets_its_tree_from_the_training_labels(dataset, t
     out = tmp_path / "run"
     classifier, record = train_classifier(
         dataset, out=out, model="fasttext", model_settings={"output": "hierarchical", "ngrams": 1},
-        lr=0.05, epochs=8, batch_size=16, progress=False,
+        recipe="plain", lr=0.05, epochs=8, batch_size=16, progress=False,
     )  # fmt: skip
     assert record["test"]["accuracy"] > 0.8
     assert sum(classifier.hyper_parameters["class_counts"]) == len(dataset.train)

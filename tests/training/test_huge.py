@@ -83,7 +83,7 @@ def test_a_huge_document_among_many_does_not_fill_memory(asked):
     pairs = [("ab"[i % 2], f"w{i % 50} w{i % 7}") for i in range(100)] + [("a", words)]
     with pytest.warns(UserWarning, match="2 of 202 documents are longer than 20,000 tokens"):
         dataset = load_dataset({"train": pairs, "dev": pairs})
-    settings = {"model_settings": {"buckets": 100}, "epochs": 1, "device": "cpu", "progress": False}
+    settings = {"recipe": "plain", "model_settings": {"buckets": 100}, "epochs": 1, "device": "cpu", "progress": False}  # fmt: skip
     classifier, _ = train_classifier(dataset, "fasttext", **settings)
     assert classifier.max_tokens == 20_000
     classifier.predict([words, "w1"] * 3)

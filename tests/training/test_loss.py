@@ -153,11 +153,11 @@ def test_refit_weighs_the_classes_of_all_its_documents(unequal, monkeypatch):
     given = []
 
     class Spy(SingleLabel):
-        def __init__(self, class_weights, label_smoothing):
+        def __init__(self, class_weights, *more):
             given.append(class_weights)
-            super().__init__(class_weights, label_smoothing)
+            super().__init__(class_weights, *more)
 
-    monkeypatch.setattr("dlnotes.training.train.SingleLabel", Spy)
+    monkeypatch.setattr("dlnotes.training.targets.SingleLabel", Spy)
     train_classifier(
         dataset, "fasttext", model_settings={"buckets": 9}, epochs=1, refit=True, **BOTH
     )

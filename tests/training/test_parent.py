@@ -20,6 +20,7 @@ from dlnotes.models import MODELS
 from dlnotes.training import fit
 from dlnotes.training.classifier import Ensemble, default_tokenizer
 from dlnotes.training.parent import Parent, grow_from
+from dlnotes.training.recipes import RECIPES
 from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
 from small import SMALL
@@ -89,7 +90,7 @@ def tokenized(texts, tokenizer):
     return tokenize_texts(texts, tokenizer)
 
 
-SETTINGS = {"model_settings": SMALL["textcnn"], "epochs": 2, "lr": 0.02, "device": "cpu"}
+SETTINGS = {"recipe": "plain", "model_settings": SMALL["textcnn"], "epochs": 2, "lr": 0.02, "device": "cpu"}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -228,7 +229,7 @@ def test_from_a_classifier_in_memory(parent, old_and_new):
 def test_from_a_saved_classifier(parent, old_and_new, tmp_path):
     shutil.copytree(parent / "classifier", tmp_path / "alone")
     then = TextClassifier.train(*columns(old_and_new[1]), start_from=tmp_path / "alone", epochs=1)
-    assert then.record["settings"]["lr"] == 3e-3  # of the recipe
+    assert then.record["settings"]["lr"] == RECIPES["textcnn"].lr
     assert then.labels == ["sport", "tech", "law"]
     # The folder within a run is the run.
     assert Parent.of(parent / "classifier").run == parent
@@ -387,7 +388,7 @@ def test_resumed_it_is_the_same_bit_for_bit(parent, old_and_new, tmp_path, monke
 
 def test_it_is_not_resumed_from_another_parent_or_none(parent, old_and_new, tmp_path):
     pairs = [*old_and_new[0], *old_and_new[1]]
-    options = {"epochs": 1, "progress": False, "out": tmp_path / "run"}
+    options = {"epochs": 1, "seed": 3, "progress": False, "out": tmp_path / "run"}
     train_classifier(dataset_of(parent, pairs), start_from=parent, **options)
     other = TextClassifier.load(parent)
     with torch.no_grad():

@@ -29,7 +29,13 @@ def file(dataset, tmp_path):
 
 
 def train(dataset, out, model, settings, vectors, **more):
-    given = {"epochs": 1, "lr": 1e-12, "batch_size": 16, "progress": False} | more
+    given = {
+        "recipe": "plain",
+        "epochs": 1,
+        "lr": 1e-12,
+        "batch_size": 16,
+        "progress": False,
+    } | more
     return train_classifier(
         dataset, out=out, model=model, model_settings=settings, vectors=vectors, **given
     )

@@ -18,37 +18,40 @@ from dlnotes.training.evaluate import evaluate
 from dlnotes.training.fit import TrainingState, fit
 from dlnotes.training.objectives import Hierarchical, SingleLabel, mean_loss
 from dlnotes.training.seeds import Seeds
-from dlnotes.training.settings import Training
+from dlnotes.training.settings import Optimization, Training
 
 pytestmark = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7), reason="refused there"
 )
 
 SEEDS = [3, 4, 5]
-CASES: dict[str, tuple[str, dict[str, Any], Training]] = {
+CASES: dict[str, tuple[str, dict[str, Any], Optimization]] = {
     "entnet": (
         "entnet",
         {"embedding_dim": 8, "slots": 4},
-        Training(lr=0.01, epochs=6, batch_size=16, clip_norm=0.5, schedule="halving", patience=2),
+        Optimization(
+            lr=0.01, epochs=6, batch_size=16, clip_norm=0.5, schedule="halving", patience=2
+        ),
     ),
     "dmn+": (
         "dmn",
         {"embedding_dim": 8, "hidden_size": 8, "dropout": 0.0},
-        Training(
+        Optimization(
             lr=0.01, epochs=4, batch_size=16, optimizer_settings={"weight_decay": 1e-3}, warmup=0.2
         ),
     ),
     "dmn": (
         "dmn",
         {"embedding_dim": 8, "hidden_size": 8, "dropout": 0.0, "variant": "dmn"},
-        Training(lr=0.1, epochs=3, batch_size=16, optimizer="adagrad"),
+        Optimization(lr=0.1, epochs=3, batch_size=16, optimizer="adagrad"),
     ),
     "textcnn": (
         "textcnn",
         {"embedding_dim": 8, "maps": 5, "dropout": 0.0, "sparse": False, "max_norm": 0.3},
-        Training(lr=0.3, epochs=3, batch_size=None, optimizer="momentum"),
+        Optimization(lr=0.3, epochs=3, batch_size=None, optimizer="momentum"),
     ),
 }
+SAID: dict[str, Any] = {"epochs": 1, "schedule": "constant", "warmup": 0.0}
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
 
 
@@ -98,7 +101,7 @@ def together(
     seeds: list[int] = SEEDS,
     objective: SingleLabel | None = None,
     settings: dict[str, Any] | None = None,
-    training: Training | None = None,
+    training: Optimization | None = None,
     **options: Any,
 ) -> Seeds:
     model, own, recipe = CASES[case]
@@ -240,7 +243,13 @@ def test_an_old_torch_is_refused(dataset: Dataset, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: {"training": Training(amp=True)}, "amp"),
+        (lambda: {"training": Optimization(amp=True)}, "amp"),
+        (lambda: {"training": Training(lr=0.01)}, "training leaves epochs to a recipe"),
+        (lambda: {"training": Training(**SAID)}, "training leaves optimizer to a recipe"),
+        (
+            lambda: {"training": Training(**SAID, optimizer="adam")},
+            "training leaves lr to a recipe",
+        ),
         (lambda: {"settings": {"sparse": True}}, "sparse=False"),
         (lambda: {"objective": Hierarchical()}, "hierarchical"),
         (lambda: {"seeds": []}, "a model per seed"),

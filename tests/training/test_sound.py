@@ -269,7 +269,7 @@ def poisoned(monkeypatch, at):
     monkeypatch.setattr(Adam, "step", once)
 
 
-RUN = {"model": "textcnn", "model_settings": SMALL["textcnn"], "lr": 0.02, "batch_size": 16, "epochs": 2, "progress": False}  # fmt: skip
+RUN = {"model": "textcnn", "recipe": "plain", "model_settings": SMALL["textcnn"], "lr": 0.02, "batch_size": 16, "epochs": 2, "progress": False}  # fmt: skip
 
 
 @pytest.mark.parametrize(("at", "checkpoint"), [(2 * UPDATES, "checkpoint.pt"), (2 * UPDATES + 9, "refit.pt")])  # fmt: skip

@@ -43,7 +43,6 @@ _PART_TOKENS = 1 << 15
 _REPORT_EVERY = 10  # updates: reading a value waits for the device
 _SAVE_EVERY = 60.0  # seconds
 _SAVING_SHARE = 0.05  # of the time
-_NEEDED = ("epochs", "schedule", "warmup")
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
@@ -90,6 +89,22 @@ class Fitting(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "batch_size", self.batch_size or None)
+
+
+def check_said(name: str, fitting: Fitting, *more: str) -> None:
+    """Require settings that do not leave to a recipe what is needed.
+
+    Args:
+        name: What they are called, for the message.
+        fitting: The settings.
+        more: Names of those that are needed beside epochs, schedule and warmup.
+
+    Raises:
+        UserError: One is None.
+    """
+    for needed in ("epochs", "schedule", "warmup", *more):
+        if getattr(fitting, needed) is None:
+            raise UserError(f"{name} leaves {needed} to a recipe, which is for train_classifier")
 
 
 @dataclass
@@ -212,8 +227,7 @@ def fit(
     """
     if not isinstance(objective, Objective):
         raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
-    if left := [name for name in _NEEDED if getattr(fitting, name) is None]:
-        raise UserError(f"fitting leaves {left[0]} to a recipe, which is for train_classifier")
+    check_said("fitting", fitting)
     for name, examples in (("train", train), ("dev", dev)):
         if examples is not None and not len(examples):
             raise UserError(f"{name} has no documents")

@@ -25,7 +25,7 @@ from dlnotes.nn import PAD, sentences, split_question
 from dlnotes.nn.recurrence import written_out
 from dlnotes.optim import UpdateRule
 from dlnotes.optim.clipping import clip_scale
-from dlnotes.training.fit import Constrained, is_better, out_of_patience
+from dlnotes.training.fit import Constrained, check_said, is_better, out_of_patience
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.settings import Optimization
@@ -98,7 +98,7 @@ class Seeds:
 
     Raises:
         UserError: Mixed precision, sparse gradients, a hierarchical output or a torch before 2.7:
-            there, seeds are trained one by one only.
+            there, seeds are trained one by one only; settings that are left to a recipe.
     """
 
     def __init__(
@@ -493,6 +493,7 @@ def _check(
         raise UserError(f"there must be a model per seed, not {len(models)} for {len(seeds)} seeds")
     if isinstance(objective, Hierarchical):
         raise UserError("a hierarchical output cannot be trained from several seeds at once")
+    check_said("training", training, "optimizer", "lr")
     if training.amp:
         raise UserError("amp cannot be used for several seeds at once")
     if any(getattr(module, "sparse", False) for module in models[0].modules()):
