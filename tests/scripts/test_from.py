@@ -37,11 +37,11 @@ def news(tmp_path_factory):
 
 
 @pytest.fixture
-def first(script, files, tmp_path):
+def first(script, files, tmp_path, request):
     out = tmp_path / "first"
     shutil.copy(files / "train.tsv", tmp_path / "train.tsv")
     data = ["--train", tmp_path / "train.tsv", "--test", files / "test.tsv"]
-    result = script("train", *data, *SMALL, *TRAINING, "--out", out)
+    result = script("train", *data, *SMALL, *TRAINING, *getattr(request, "param", []), "--out", out)
     assert result.code == 0, result.err
     return out
 
@@ -73,6 +73,8 @@ def test_new_documents(script, first, news, tmp_path):
     assert row[:4] == ["third", "textcnn", "new", "next"]
 
 
+# The dev figures of a run with refit are those of the first training, not of what is gone on from.
+@pytest.mark.parametrize("first", [["--no-refit"]], indirect=True)
 def test_more_epochs(script, first, tmp_path):
     result = script("train", "--from", first, "--lr", 0, "--epochs", 1, "--out", tmp_path / "next")
     assert result.code == 0, result.err

@@ -11,7 +11,7 @@ import pytest
 from dlnotes import TextClassifier
 
 WORDS = {"sport": ["goal", "team"], "tech": ["chip", "code"], "law": ["court"], "rare": ["zebra"]}
-QUICK = ["--epochs", 6, "--lr", 0.1, "--batch-size", 16, "--model-args", "buckets=50", "embedding_dim=8"]  # fmt: skip
+QUICK = ["--recipe", "plain", "--epochs", 6, "--lr", 0.1, "--batch-size", 16, "--model-args", "buckets=50", "embedding_dim=8"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
