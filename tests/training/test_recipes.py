@@ -299,7 +299,7 @@ def test_a_line_says_what_was_chosen(dataset, capsys):
     for given in ("epochs", "adamw", "embedding_dim"):
         assert given not in line
     found = settle(Training(recipe="plain"), "fasttext", {}, dataset).description("fasttext")
-    assert found.endswith("adam, lr 0.001 (constant), up to 10 epochs of 64 documents")
+    assert found.endswith("adam, lr 0.001 (constant), up to 10 epochs in batches of 64 documents")
     assert found.startswith("recipe plain: ")
 
 

@@ -97,6 +97,7 @@ def train_classifier(
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
     check_output(own, dataset)
+    decides(training, dataset.multi_label)  # what is not possible is refused at once
     settled = settle(training, model, own, dataset, resumed=out if resume else None)
     training, own, dataset, _ = settled
     if not resume:
