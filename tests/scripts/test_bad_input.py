@@ -51,7 +51,7 @@ CASES = {
     "lr is infinite": case(lambda f, t: train(f, "--lr", "inf"), "lr must be a finite number"),
     "no epoch": case(lambda f, t: train(f, "--epochs", 0), "epochs must be at least 1, not 0"),
     "negative seed": case(lambda f, t: train(f, "--seed", -1), "seed must be at least 0"),
-    "negative batch": case(lambda f, t: train(f, "--batch-size", -1), "batch_size must be at least 0 or None, not -1"),
+    "negative batch": case(lambda f, t: train(f, "--batch-size", -1), "batch_size must be at least 0, not -1"),
     "all steps rise": case(lambda f, t: train(f, "--warmup", 1), "warmup must be at least 0 and below 1, not 1.0"),
     "clip_norm is no number": case(lambda f, t: train(f, "--clip-norm", "nan"), "clip_norm must be a finite number above 0"),
     "all documents are dev": case(lambda f, t: train(f, "--dev-fraction", 1), "dev_fraction must be above 0 and below 1"),

@@ -176,8 +176,13 @@ def test_an_ensemble(script, train, data, tmp_path):
     [
         (("--threshold", "one"), "for classifiers that give a document any number of labels"),
         (("--threshold", "two"), "threshold must be one of none, one, label"),
-        (("--precision", "1.5"), "precision must be above 0 and at most 1 or None, not 1.5"),
-        (("--precision", "0"), "precision must be above 0"),
+        (("--precision", "1.5"), "precision must be at least 0 and at most 1, not 1.5"),
+        (("--precision", "-1"), "precision must be at least 0"),
+        (("--reset", "--no-temperature"), "leave out --reset or --no-temperature"),
+        (("--reset", "--precision", "0"), "leave out --reset or --precision"),
+        (("--reset", "--data-dir", "x"), "leave out --reset or --data-dir"),
+        (("--dev", "dev.tsv", "--train", "train.tsv"), "leave out --train or --dev"),
+        (("--dev", "dev.tsv", "--data-dir", "x"), "leave out --data-dir or --dev"),
         (("--label-column", "x"), "--label-column belongs to --dev FILE"),
         (("--train", "dev.tsv"), "was trained on other documents"),
     ],
@@ -203,6 +208,6 @@ def test_a_precision_that_no_confidence_reaches(script, train, data):
     before = config_of(run)
     result = script("calibrate", run, "--dev", flipped, "--precision", "1")
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "no confidence reaches --precision 1 on the dev documents: the best is 0." in result.err
+    assert "reaches --precision 1: the best is 0." in result.err
     assert "stays as it is" in result.err
     assert config_of(run) == before

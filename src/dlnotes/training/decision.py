@@ -465,8 +465,8 @@ def choose_decision(
         multi_label: Whether a document may have several labels.
         threshold: See `choose_thresholds`; of no effect with one label per document.
         calibrate: Choose a temperature; otherwise it is 1.
-        precision: See `choose_reject`; None or 0 to reject nothing. Where it cannot be reached nothing
-            is rejected.
+        precision: See `choose_reject`; None or 0 to reject nothing. Where it cannot be reached
+            nothing is rejected.
 
     Returns:
         The decision, and what is known of the rejection where a precision is wanted.
