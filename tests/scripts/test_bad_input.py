@@ -51,6 +51,7 @@ CASES = {
     "lr is infinite": case(lambda f, t: train(f, "--lr", "inf"), "lr must be a finite number"),
     "no epoch": case(lambda f, t: train(f, "--epochs", 0), "epochs must be at least 1, not 0"),
     "negative seed": case(lambda f, t: train(f, "--seed", -1), "seed must be at least 0"),
+    "optimizer": case(lambda f, t: train(f, "--optimizer", "sgd"), "not 'sgd'; see gradient-descent, and momentum"),
     "negative batch": case(lambda f, t: train(f, "--batch-size", -1), "batch_size must be at least 0, not -1"),
     "all steps rise": case(lambda f, t: train(f, "--warmup", 1), "warmup must be at least 0 and below 1, not 1.0"),
     "clip_norm is no number": case(lambda f, t: train(f, "--clip-norm", "nan"), "clip_norm must be a finite number above 0"),
