@@ -86,9 +86,9 @@ def test_it_finds_the_dev_documents_and_decides_as_training_would_have(script, t
 
 
 def test_no_label(script, train, data, tmp_path):
-    run = train("run", "--calibrate", "--precision", ".75", dev=True)
+    run = train("run", "--calibrate", "--precision", ".7", dev=True)
     assert "no label below a probability of" in script("train", "--train", data / "train.tsv",
-        "--out", run, *TRAIN, "--test", data / "test.tsv", "--calibrate", "--precision", ".75",
+        "--out", run, *TRAIN, "--test", data / "test.tsv", "--calibrate", "--precision", ".7",
         "--resume", "--dev", data / "dev.tsv").out  # fmt: skip
     texts = ["goal", "zzz"]
     lines = [json.loads(line) for line in script("predict", run, *texts).out.splitlines()]
@@ -128,7 +128,7 @@ def test_no_label(script, train, data, tmp_path):
     assert script("calibrate", run, "--precision", "0").code == 0
     assert [*config_of(run)["decision"]] == ["temperature"]
     again = script("train", "--train", data / "train.tsv", "--out", run, *TRAIN, "--test",
-        data / "test.tsv", "--calibrate", "--precision", ".75", "--resume", "--dev", data / "dev.tsv")  # fmt: skip
+        data / "test.tsv", "--calibrate", "--precision", ".7", "--resume", "--dev", data / "dev.tsv")  # fmt: skip
     assert again.code == 0, again.err
     assert "decides differently since dlnotes calibrate" in again.err
     assert "no label below" not in again.out
