@@ -10,7 +10,8 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, Union
@@ -20,6 +21,9 @@ from typing_extensions import Self
 
 from dlnotes.errors import UserError
 from dlnotes.files import as_path
+
+on_command_line: ContextVar[bool] = ContextVar("on_command_line", default=False)
+"""Whether values come from a command line, where None is said by leaving the option out."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -66,9 +70,11 @@ class OneOf:
 
     Attributes:
         names: A collection, or a table whose keys are the names.
+        other: What is known elsewhere by another name, and the name here.
     """
 
     names: Collection[str]
+    other: Mapping[str, str] = field(default_factory=dict)
 
     def allows(self, value: Any) -> bool:
         """Whether `value` is one of them."""
@@ -213,7 +219,16 @@ def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         hint = hints.get(name, Any)
         if not _allows(hint, value):
-            raise UserError(f"{name} must be {_say(hint, value)}, not {_shown(value)}")
+            hinted = f"; see {found}" if (found := _other_name(hint, value)) else ""
+            raise UserError(f"{name} must be {_say(hint, value)}, not {_shown(value)}{hinted}")
+
+
+def _other_name(hint: Any, value: Any) -> str | None:
+    """What a `OneOf` in an annotation calls that which is asked for by another name."""
+    if isinstance(hint, OneOf):
+        return hint.other.get(value.lower()) if isinstance(value, str) else None
+    inner = (_other_name(each, value) for each in typing.get_args(hint))
+    return next(filter(None, inner), None)
 
 
 def check_fields(path: Path, found: Any, hints: Mapping[str, Any]) -> None:
@@ -351,6 +366,8 @@ def _say(hint: Any, value: Any) -> str:
             return f"{rules} and below {_TOO_LARGE:,}"
         return f"{_say(inner[0], value)} {'of ' * rules.startswith('at least')}{rules}"
     if origin in (Union, types.UnionType):
+        if on_command_line.get():
+            inner = tuple(one for one in inner if one is not types.NoneType)
         return " or ".join(_say(one, value) for one in inner)
     if origin is tuple:
         each = inner[:1] if inner[1:] == (...,) else inner

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from dlnotes.arguments import on_command_line
 from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError
 
@@ -42,7 +43,7 @@ def run(
         prog: What the help calls it; default: the script's name.
         arguments: Gives the command line; default: what follows the script's name.
     """
-    with endings():
+    with endings(), _on_command_line():
         parse = partial(_parse, main, prog, None if arguments is None else arguments())
         try:
             with redirect_stderr(io.StringIO()):
@@ -52,6 +53,15 @@ def run(
                 raise
             raise UserError(_mistake(parse)) from end
         call()
+
+
+@contextmanager
+def _on_command_line() -> Iterator[None]:
+    token = on_command_line.set(True)
+    try:
+        yield
+    finally:
+        on_command_line.reset(token)
 
 
 def _parse(main: Program, prog: str | None, given: Sequence[str] | None) -> Callable[[], None]:

@@ -86,25 +86,28 @@ def test_it_finds_the_dev_documents_and_decides_as_training_would_have(script, t
 
 
 def test_no_label(script, train, data, tmp_path):
-    plain = ("--recipe", "plain")
-    run = train("run", *plain, "--calibrate", "--precision", ".8", dev=True)
+    run = train("run", "--calibrate", "--precision", ".7", dev=True)
     assert "no label below a probability of" in script("train", "--train", data / "train.tsv",
-        "--out", run, *TRAIN, *plain, "--test", data / "test.tsv", "--calibrate", "--precision",
-        ".8", "--resume", "--dev", data / "dev.tsv").out  # fmt: skip
-    texts = ["goal team match goal goal team", "zzz"]
+        "--out", run, *TRAIN, "--test", data / "test.tsv", "--calibrate", "--precision", ".7",
+        "--resume", "--dev", data / "dev.tsv").out  # fmt: skip
+    texts = ["goal", "zzz"]
     lines = [json.loads(line) for line in script("predict", run, *texts).out.splitlines()]
     assert [line["label"] for line in lines] == ["sport", None]
     assert all(line["top"][0]["probability"] == line["probability"] for line in lines)
     assert None not in {top["label"] for line in lines for top in line["top"]}
     file = tmp_path / "texts.csv"
-    file.write_text("text\ngoal team match goal goal team\nzzz\n")
-    for name, top in (("a.csv", 1), ("b.jsonl", 1), ("c.jsonl", 2)):
+    file.write_text("text\ngoal\nzzz\n")
+    for name, top in (("a.csv", 1), ("b.jsonl", 1), ("c.jsonl", 2), ("d.csv", 2)):
         out = tmp_path / name
         result = script("predict", run, "--file", file, "--out", out, "--top-k", top)
         assert result.code == 0, result.err
         if out.suffix == ".csv":
             answers = [row["label"] for row in csv.DictReader(out.open())]
             assert answers == ["sport", ""]
+            for row in csv.DictReader(out.open()) if top == 2 else ():
+                assert {row["label_1"], row["label_2"]} == {"sport", "tech"}
+                assert float(row["probability"]) == float(row["probability_1"])
+                assert float(row["probability_1"]) >= float(row["probability_2"])
         else:
             answers = [json.loads(line)["label"] for line in out.open()]
             assert answers == ["sport", None]
@@ -113,6 +116,22 @@ def test_no_label(script, train, data, tmp_path):
     assert f"{figures['coverage']:.1%} of the documents get a label" in measured.out
     assert 0 < figures["coverage"] < 1
     assert f"ECE {figures['ece']:.4f}" in measured.out.splitlines()[0]
+    wrong = tmp_path / "wrong.csv"
+    assert script("evaluate", run, "--test", data / "test.tsv", "--errors", wrong).code == 0
+    rows = list(csv.DictReader(wrong.open()))
+    reject = config_of(run)["decision"]["reject"]
+    for row in rows:
+        sure = float(row["probability"]) >= reject
+        assert row["answer"] == (row["predicted"] if sure else "")
+    assert "" in {row["answer"] for row in rows} != {""}
+    # A finished run that is trained with --resume says what is in force.
+    assert script("calibrate", run, "--precision", "0").code == 0
+    assert [*config_of(run)["decision"]] == ["temperature"]
+    again = script("train", "--train", data / "train.tsv", "--out", run, *TRAIN, "--test",
+        data / "test.tsv", "--calibrate", "--precision", ".7", "--resume", "--dev", data / "dev.tsv")  # fmt: skip
+    assert again.code == 0, again.err
+    assert "decides differently since dlnotes calibrate" in again.err
+    assert "no label below" not in again.out
 
 
 def test_reliability_diagram(script, train, data, tmp_path):
@@ -154,9 +173,9 @@ def test_a_classifier_without_its_run_and_dev_documents_of_ones_own(script, trai
 
 def test_an_ensemble(script, train, data, tmp_path):
     runs = [train("a", "--split-seed", "0"), train("b", "--seed", "1", "--split-seed", "0")]
-    files = ("--train", data / "train.tsv", "--test", data / "test.tsv")
+    files = ()  # the runs know them
     whole, later = tmp_path / "whole", tmp_path / "later"
-    wanted = ("--precision", ".75")
+    wanted = ("--precision", ".73")
     for out, more in ((whole, ("--calibrate", *wanted)), (later, ())):
         result = script("ensemble", *runs, "--out", out, "--weights", "equal", *files, *more)
         assert result.code == 0, result.err
@@ -177,8 +196,13 @@ def test_an_ensemble(script, train, data, tmp_path):
     [
         (("--threshold", "one"), "for classifiers that give a document any number of labels"),
         (("--threshold", "two"), "threshold must be one of none, one, label"),
-        (("--precision", "1.5"), "precision must be above 0 and at most 1 or None, not 1.5"),
-        (("--precision", "0"), "precision must be above 0"),
+        (("--precision", "1.5"), "precision must be at least 0 and at most 1, not 1.5"),
+        (("--precision", "-1"), "precision must be at least 0"),
+        (("--reset", "--no-temperature"), "leave out --reset or --no-temperature"),
+        (("--reset", "--precision", "0"), "leave out --reset or --precision"),
+        (("--reset", "--data-dir", "x"), "leave out --reset or --data-dir"),
+        (("--dev", "dev.tsv", "--train", "train.tsv"), "leave out --train or --dev"),
+        (("--dev", "dev.tsv", "--data-dir", "x"), "leave out --data-dir or --dev"),
         (("--label-column", "x"), "--label-column belongs to --dev FILE"),
         (("--train", "dev.tsv"), "was trained on other documents"),
     ],
@@ -202,8 +226,14 @@ def test_a_precision_that_no_confidence_reaches(script, train, data):
         "".join(f"{swapped[r.split(chr(9))[0]]}\t{r.split(chr(9))[1]}\n" for r in rows)
     )
     before = config_of(run)
+    trained = json.loads((run / "metrics.json").read_text())
+    trained["settings"]["precision"] = 1.0
+    (run / "metrics.json").write_text(json.dumps(trained))
+    result = script("calibrate", run, "--dev", flipped)
+    assert "this precision is the training's: give another one, or --precision 0" in result.err
     result = script("calibrate", run, "--dev", flipped, "--precision", "1")
+    assert "the training's" not in result.err
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "no confidence reaches --precision 1 on the dev documents: the best is 0." in result.err
+    assert "reaches --precision 1: the best is 0." in result.err
     assert "stays as it is" in result.err
     assert config_of(run) == before

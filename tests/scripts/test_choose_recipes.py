@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from choose_recipes import main, measured, some
 
+from choose_recipes import main, measured, some
 from dlnotes.data.layout import LABEL, TEXT
 from dlnotes.errors import UserError
 

@@ -46,6 +46,7 @@ def test_mistakes(script, files, tmp_path):
     b = train(script, files, tmp_path / "b", "--seed", 1, *model_args("fasttext"))
     data = ["--train", files / "train.tsv"]
     assert "split seed is 0 and 1" in told(script("ensemble", a, b, "--out", tmp_path / "e", *data))
+    (a / "config.yaml").rename(tmp_path / "config.yaml")
     assert "give --train FILE" in told(script("ensemble", a, "--out", tmp_path / "e"))
     assert "is not a trained classifier" in told(
         script("ensemble", tmp_path, "--out", tmp_path / "e", *data)

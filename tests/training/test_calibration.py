@@ -13,6 +13,7 @@ from dlnotes.training.calibration import decides_as_trained, rewrite_decision, t
 from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.decision import Deciding, Decision
 from dlnotes.training.ensemble import load_members, make_ensemble
+from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
 
 TEXTS = [
@@ -58,7 +59,7 @@ def dataset(sources):
 def runs(dataset, tmp_path_factory):
     """The same training without a decision, with one, and with one and --refit."""
     folder = tmp_path_factory.mktemp("runs")
-    chosen = {"calibrate": True, "precision": 0.8}
+    chosen = {"calibrate": True, "precision": 0.7}
     for name, more in (("plain", {}), ("decided", chosen), ("refit", {**chosen, "refit": True})):
         train_classifier(dataset(), out=folder / name, **SETTINGS, **more)
     return {name: folder / name for name in ("plain", "decided", "refit")}
@@ -81,12 +82,14 @@ def test_calibrated_probabilities_are_as_often_right_as_they_say(runs, sources):
         assert record[split]["accuracy"] == plain[split]["accuracy"]
         assert record[split]["coverage"] < 1
         assert "coverage" not in plain[split]
-    assert record["dev"]["answered_accuracy"] >= 0.8
+    assert record["dev"]["answered_accuracy"] >= 0.7
     loaded = TextClassifier.load(runs["decided"])
     measured = loaded.evaluate(sources["test"]).summary()
     assert measured == pytest.approx({n: record["test"][n] for n in measured}, rel=1e-5)
-    assert "temperature" in told(decision)
-    assert "no label below" in told(decision)
+    assert "temperature" in told(decision, 120)
+    assert "no label below" in told(decision, 120)
+    kept = round(record["dev"]["coverage"] * 120)
+    assert f"({kept} of 120 documents labelled" in told(decision, 120)
 
 
 def test_every_answer_uses_the_decision(runs):
@@ -132,7 +135,7 @@ def test_refit_takes_what_was_chosen_before_it(runs):
 
 
 def test_resumed_and_finished_runs_decide_alike(runs, dataset, tmp_path):
-    chosen = {"calibrate": True, "precision": 0.8}
+    chosen = {"calibrate": True, "precision": 0.7}
     again, record = train_classifier(
         dataset(), out=runs["decided"], resume=True, **SETTINGS, **chosen
     )
@@ -143,24 +146,40 @@ def test_resumed_and_finished_runs_decide_alike(runs, dataset, tmp_path):
     resumed, other = train_classifier(dataset(), out=run, resume=True, **SETTINGS, **chosen)
     assert resumed.decision == again.decision
     assert other["decision"] == record["decision"]
-    for changed in ({}, {**chosen, "precision": 0.7}):
-        with pytest.raises(UserError, match=r"calibrate=True|precision=0\.8"):
+    for changed in ({}, {**chosen, "precision": 0.6}):
+        with pytest.raises(UserError, match=r"calibrate=True|precision=0\.7"):
             train_classifier(dataset(), out=run, resume=True, **SETTINGS, **changed)
 
 
 def test_a_precision_out_of_reach_does_not_lose_the_training(dataset):
     data = dataset()
     data.dev.labels[:] = (data.dev.labels + 2) % 3
-    with pytest.warns(UserWarning, match=r"no confidence reaches --precision 1 .* the best is"):
+    with pytest.warns(
+        UserWarning, match=r"no confidence that .* reaches --precision 1: the best is"
+    ):
         classifier, record = train_classifier(data, **SETTINGS, precision=1)
     assert classifier.decision == Decision()
     assert "decision" in record
 
 
+def test_a_threshold_for_one_label_is_refused_before_training(dataset, runs, sources):
+    with pytest.raises(UserError, match=r"^threshold \(label\) is for classifiers"):
+        train_classifier(dataset(), **SETTINGS, threshold="label")
+    with pytest.raises(UserError, match=r"^threshold \(label\) is for classifiers"):
+        make_ensemble(
+            load_members([runs["plain"]], sources), None, deciding=Deciding(threshold="label")
+        )
+
+
+def test_no_precision():
+    assert Deciding(precision=0).precision is None
+    assert Training(precision=0).precision is None
+
+
 def test_ensembles_have_a_decision_of_their_own(runs, sources, tmp_path):
     members = load_members([runs["plain"], runs["decided"]], sources)
     plain, before = make_ensemble(members, None, weights="equal")
-    deciding = Deciding(calibrate=True, precision=0.8)
+    deciding = Deciding(calibrate=True, precision=0.7)
     made, record = make_ensemble(members, tmp_path / "e", weights="equal", deciding=deciding)
     # The members are the same model, so that the average has its scores: theirs do not count twice.
     alone = record_of(runs["decided"])["decision"]

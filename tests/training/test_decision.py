@@ -157,7 +157,7 @@ def test_rejection_keeps_the_most_answers_that_are_precise_enough(seed, precisio
     random = np.random.default_rng(seed)
     confidence = random.random(60).astype(np.float32).round(2)
     correct = random.random(60) < confidence
-    found = choose_reject(confidence, correct, precision)
+    found = choose_reject(confidence, correct, precision, fewest=1)
     ways = [(correct[confidence >= cut].mean(), (confidence >= cut).mean()) for cut in confidence]
     enough = [coverage for share, coverage in ways if share >= precision]
     assert found.reached == bool(enough)
@@ -168,15 +168,30 @@ def test_rejection_keeps_the_most_answers_that_are_precise_enough(seed, precisio
 
 
 def test_precision_out_of_reach_is_told_and_rejects_nothing():
-    z = torch.tensor([[3.0, 0], [2.0, 0], [1.0, 0]])
-    decision, rejection = choose_decision(z, np.array([1, 0, 0]), precision=0.9)
+    z = torch.tensor([[3.0, 0], [2.0, 0], [1.0, 0]]).repeat_interleave(10, 0)
+    decision, rejection = choose_decision(z, np.repeat([1, 0, 0], 10), precision=0.9)
     assert (decision.reject, rejection.reached) == (0, False)
     assert rejection.precision == pytest.approx(2 / 3)
-    assert "the best is 0.6667, with 100.0% of them answered" in rejection.refusal(0.9)
-    decision, rejection = choose_decision(z, np.array([0, 0, 1]), precision=0.9)
-    assert decision.decide(z).tolist() == [0, 0, NO_LABEL]
+    assert "the best is 0.6667, with 30 of 30 documents answered" in rejection.refusal(0.9)
+    decision, rejection = choose_decision(z, np.repeat([0, 0, 1], 10), precision=0.9)
+    assert decision.decide(z[::10]).tolist() == [0, 0, NO_LABEL]
+    assert choose_decision(z, np.repeat([0, 0, 1], 10), precision=0) == (Decision(), None)
     with pytest.raises(UserError, match="precision"):
         choose_decision(z, np.eye(2, dtype=bool)[[0, 1, 1]], multi_label=True, precision=0.9)
+
+
+def test_a_confidence_rests_on_ten_answers():
+    confidence = np.linspace(1, 0.5, 30)
+    correct = np.arange(30) < 9  # one too few
+    found = choose_reject(confidence, correct, 0.95)
+    assert (found.reached, found.answered, found.documents) == (False, 10, 30)
+    assert found.precision == pytest.approx(0.9)
+    correct[9] = True
+    found = choose_reject(confidence, correct, 0.95)
+    assert (found.reached, found.answered) == (True, 10)
+    few = choose_reject(confidence[:9], correct[:9], 0.5)
+    assert not few.reached
+    assert "cannot be chosen on 9 dev documents: it takes at least 10" in few.refusal(0.5)
 
 
 def test_probabilities_and_answers():

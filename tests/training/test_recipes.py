@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -299,8 +300,31 @@ def test_a_line_says_what_was_chosen(dataset, capsys):
     for given in ("epochs", "adamw", "embedding_dim"):
         assert given not in line
     found = settle(Training(recipe="plain"), "fasttext", {}, dataset).description("fasttext")
-    assert found.endswith("adam, lr 0.001 (constant), up to 10 epochs of 64 documents")
+    assert found.endswith("adam, lr 0.001 (constant), up to 10 epochs in batches of 64 documents")
     assert found.startswith("recipe plain: ")
+
+
+def test_one_document_per_update_is_said_in_the_singular(dataset):
+    line = settle(Training(recipe="paper"), "fasttext", {}, dataset).description("fasttext")
+    assert "up to 5 epochs in batches of 1 document" in line
+    assert "1 documents" not in line
+
+
+def test_smoothing_a_hierarchical_softmax_is_warned_of(dataset):
+    given = {"model_settings": {"output": "hierarchical", "buckets": 10}, "epochs": 1}
+    with pytest.warns(UserWarning, match="label_smoothing=0.1 needs the probability of every"):
+        train_classifier(dataset, "fasttext", **given, label_smoothing=0.1, refit=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train_classifier(dataset, "fasttext", **given)
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"), [(["", "", "", ""], "no training text has a token"), (["a", "b", "c", "d"], "no token occurs 2 times")]
+)  # fmt: skip
+def test_why_a_vocabulary_is_empty(texts, why):
+    with pytest.warns(UserWarning, match=why):
+        TextClassifier.train(texts, ["x", "y", "x", "y"], epochs=1, min_freq=2, progress=False)
 
 
 def test_records_hold_what_was_used(dataset, tmp_path):

@@ -14,12 +14,10 @@ from torch import Tensor
 from tyro.conf import arg
 
 from dlnotes.arguments import OneOf, Range, checked
-from dlnotes.commands import config
 from dlnotes.commands.runs import given_fields, layout_as_trained
-from dlnotes.data.corpora import load
+from dlnotes.commands.sources import sources_of
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import Layout
-from dlnotes.data.readers import Source
 from dlnotes.data.tokenized import fingerprint, tokenize
 from dlnotes.display import console
 from dlnotes.errors import UserError
@@ -34,8 +32,8 @@ from dlnotes.training.decision import (
     check_precision,
     choose_decision,
 )
-from dlnotes.training.ensemble import load_members, read_record
-from dlnotes.training.folder import METRICS, OPTIONS
+from dlnotes.training.ensemble import load_members
+from dlnotes.training.folder import METRICS
 
 _NAMES = {
     "loss": "loss",
@@ -54,7 +52,7 @@ def main(
     /,
     temperature: bool = True,
     threshold: Annotated[str, OneOf(THRESHOLDS)] | None = None,
-    precision: Annotated[float, Range(above=0, most=1)] | None = None,
+    precision: Annotated[float, Range(0, most=1)] | None = None,
     reset: bool = False,
     dev: tuple[Path, ...] = (),
     layout: Annotated[Layout, arg(name="")] = Layout(),
@@ -75,7 +73,8 @@ def main(
             at least .5), one (the one threshold with the best micro-F1) or label (one for each
             label). Default: as in training.
         precision: For documents of one label: give no label where the most probable one has too low
-            a probability for this share of the answers to be correct. Default: as in training.
+            a probability for this share of the answers to be correct; 0 for never. Default: as in
+            training.
         reset: Choose nothing: decide as after the training again.
         dev: Other dev documents, which the classifier has not learned from. A classifier without
             its run needs them.
@@ -89,11 +88,28 @@ def main(
     if (run / METRICS).exists():
         record = read_json(run / METRICS, "is not a finished run", finite=False)
     if reset:
+        others: dict[str, Any] = {
+            "no_temperature": not temperature,
+            "threshold": threshold,
+            "precision": precision is not None,
+            "dev": dev,
+            **given_fields(layout),
+            "train": train,
+            "data_dir": data_dir,
+        }
+        if given := next((name for name, value in others.items() if value), None):
+            raise UserError(f"--reset chooses nothing: leave out --reset or {option_of(given)}")
         rewrite_decision(run, recorded_decision(run / METRICS, record))
         console().print(f"{run} decides as after the training")
         return
     if not dev and (given := next(iter(given_fields(layout)), None)):
         raise UserError(f"{option_of(given)} belongs to --dev FILE")
+    if dev and (train or data_dir):
+        given = "--train" if train else "--data-dir"
+        raise UserError(
+            f"{given} is where the run's own dev documents are found, and --dev gives others: "
+            f"leave out {given} or --dev"
+        )
     if threshold and not classifier.multi_label:
         raise UserError(
             f"--threshold {threshold} is for classifiers that give a document any number of "
@@ -114,7 +130,13 @@ def main(
         precision=deciding.precision,
     )
     if rejection and deciding.precision and not rejection.reached:
-        raise UserError(f"{rejection.refusal(deciding.precision)}; {run} stays as it is")
+        of_training = (
+            ""
+            if precision
+            else "; this precision is the training's: give another one, or --precision 0 for none"
+        )
+        refusal = rejection.refusal(deciding.precision)
+        raise UserError(f"{refusal}{of_training}; {run} stays as it is")
     rewrite_decision(run, decision)
     both = classifier.decision, decision
     figures = [figures_of(classifier, scores, labels, each).summary() for each in both]
@@ -172,9 +194,9 @@ def _of_the_run(
                 f"{run} was made of {missing}, which is not there (paths are seen from the folder "
                 "in which dlnotes ensemble ran): give --dev FILE"
             )
-    members = load_members(
-        runs, _sources(runs[0], train, data_dir), cache_dir=cache_folder() / "tokens"
-    )
+    sources = sources_of(runs[0], train, data_dir)
+    sources.pop("test", None)
+    members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")
     scores = [member.score_dev() for member in members]
     labels = members[0].dataset.dev.labels
     if isinstance(classifier, Ensemble):
@@ -183,26 +205,6 @@ def _of_the_run(
         )
         return averaged, labels
     return scores[0], labels
-
-
-def _sources(run: Path, train: tuple[Path, ...], data_dir: Path | None) -> dict[str, Source]:
-    """The training documents of a run, and its dev documents where they were files of their own."""
-    said = config.read(run / OPTIONS) if (run / OPTIONS).exists() else {}
-    files = {split: tuple(map(Path, said.get(split) or ())) for split in ("train", "dev")}
-    if train:
-        files["train"] = train
-    if files["train"]:
-        return {split: paths for split, paths in files.items() if paths}
-    settings, _ = read_record(run)
-    data_dir = data_dir or (Path(said["data_dir"]) if said.get("data_dir") else None)
-    try:
-        found = load(settings["corpus"], data_dir=data_dir, cache_dir=cache_folder())
-    except (KeyError, UserError) as error:
-        raise UserError(
-            f"cannot find what {run} was trained on ({error}): give --train FILE, or other dev "
-            "documents with --dev FILE"
-        ) from error
-    return {split: source for split, source in found.items() if split != "test"}
 
 
 def _print(
@@ -221,7 +223,12 @@ def _print(
         if one_label and name.endswith("_f1"):  # a temperature does not change them
             continue
         if any(name in each for each in figures):
-            table.add_row(shown, *(f"{each[name]:.4f}" if name in each else "" for each in figures))
+            cells = [f"{each[name]:.4f}" if name in each else "" for each in figures]
+            if name == "coverage":
+                cells = [
+                    f"{round(each.get(name, 1) * documents):,} of {documents:,}" for each in figures
+                ]
+            table.add_row(shown, *cells)
     console().print(table)
 
 

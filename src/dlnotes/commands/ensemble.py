@@ -9,13 +9,12 @@ from rich.table import Table
 from tyro.conf import arg
 
 from dlnotes.arguments import Range, checked
-from dlnotes.data.corpora import load
+from dlnotes.commands.sources import sources_of
 from dlnotes.data.download import cache_folder
-from dlnotes.data.readers import Source
 from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.training.decision import Deciding
-from dlnotes.training.ensemble import load_members, make_ensemble, read_record
+from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.evaluate import headline
 
 
@@ -48,26 +47,16 @@ def main(
             where a text may have several labels micro-F1 with the best one threshold for all of
             them, whatever --threshold is), equal, or boosting.
         rounds: How many runs the greedy choice adds.
-        train: The training documents, when the runs were trained on your own files.
+        train: The training documents, where they are no longer in the place where the training of
+            the first run found them.
         dev: Dev documents that no run was trained on; default: the runs' common dev split.
-        test: Test documents; default: the corpus' own.
+        test: Test documents; default: those of the first run.
         data_dir: Folder of corpora, as for dlnotes train.
         deciding: How the ensemble is to decide.
     """
     if not runs:
         raise UserError("give one or more runs")
-    sources: dict[str, Source] = {}
-    if train:
-        sources["train"] = train
-    else:
-        settings, _ = read_record(runs[0])
-        try:
-            sources |= load(settings["corpus"], data_dir=data_dir, cache_dir=cache_folder())
-        except (KeyError, UserError) as error:
-            raise UserError(
-                f"cannot find what {runs[0]} was trained on ({error}): give --train FILE, and "
-                "--dev FILE if it had one"
-            ) from error
+    sources = sources_of(runs[0], train, data_dir)
     sources |= {split: paths for split, paths in (("dev", dev), ("test", test)) if paths}
     members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")
     _, record = make_ensemble(

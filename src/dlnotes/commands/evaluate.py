@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 from tyro.conf import arg
 
@@ -29,6 +30,7 @@ from dlnotes.files import (
 )
 from dlnotes.training.calibration import decides_as_trained
 from dlnotes.training.classifier import Classifier, TextClassifier
+from dlnotes.training.decision import Decision
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import Metrics
 from dlnotes.training.folder import METRICS, check_not_of_a_run
@@ -77,6 +79,9 @@ def main(
         layout: Where texts and labels are. Default: as in training.
         errors: Also write the misclassified documents to this CSV file, the most confident first;
             of several labels those whose set of labels is wrong, the least probable set first.
+            Where the classifier may give no label (--precision of dlnotes train and dlnotes
+            calibrate), predicted is the most probable label, and the column answer what dlnotes
+            predict says: the same label, or nothing.
         json: Also write all figures to this file.
         reliability: Also draw a reliability diagram: how often predictions of each probability are
             correct (.png, .svg or .pdf).
@@ -259,7 +264,10 @@ def _wrong(
     layout: Layout,
 ) -> pl.DataFrame:
     """The misclassified documents, the most confident first; read again, for they were not kept."""
-    answers = _answers_of_several if isinstance(measured, MultiLabelMetrics) else _answers_of_one
+    decision = classifier.decision
+    answers = _answers_of_several
+    if not isinstance(measured, MultiLabelMetrics):
+        answers = partial(_answers_of_one, decision=decision)
 
     def parts() -> Iterator[pl.DataFrame]:
         start = 0
@@ -289,14 +297,16 @@ def _as_cell(labels: pl.Series, layout: Layout) -> pl.Series:
 
 
 def _answers_of_one(
-    measured: Any, part: slice, label_names: list[str], _: Layout
+    measured: Any, part: slice, label_names: list[str], _: Layout, *, decision: Decision
 ) -> tuple[list[pl.Series], NDArray[np.bool_]]:
     """Columns for documents of one label each, and which of these are wrong."""
     predictions = measured.predictions[part]
-    columns = [
-        pl.Series(label_names).gather(predictions).alias("predicted"),
-        pl.Series("probability", measured.confidence[part]),
-    ]
+    predicted = pl.Series("predicted", label_names).gather(predictions)
+    confidence = measured.confidence[part]
+    columns = [predicted, pl.Series("probability", confidence)]
+    if decision.reject:
+        given = pl.Series(~decision.rejected(torch.as_tensor(confidence)).numpy())
+        columns.insert(1, pl.select(pl.when(given).then(predicted).alias("answer")).to_series())
     # Not by name: this file may write 1.0 for the label 1.
     return columns, predictions != measured.labels[part]
 

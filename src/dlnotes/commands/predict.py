@@ -72,8 +72,8 @@ def main(
         layout: Where the texts are in --file. Default: as in training, or the column text.
         out: Write .jsonl or .csv, each also .gz, or .parquet.
         top_k: How many labels to give. Default 3, in --out 1. More than one are the column top
-            there, in CSV label_2, probability_2 and so on (where a text may have several labels
-            from label_1 on, beside those given).
+            there, in CSV label_2, probability_2 and so on (from label_1 on, beside what is given,
+            where a text may have several labels, or none for want of probability).
         explain: Also write an HTML page with the words coloured by the model's attention (han,
             seq2seq, transformer, dmn, entnet), or by what leaving each of them out takes from the
             log-odds of the label (the other models, and ensembles). Where a text may have several
@@ -277,8 +277,14 @@ def _labels(classifier: Classifier, top_k: int | None, flat: bool, _: Path) -> _
             columns[f"label{end}"] = labels.gather(classes[:, k].numpy())
             columns[f"probability{end}"] = pl.Series(probabilities[:, k].numpy())
         answers = pl.DataFrame(columns)
-        if classes.shape[1] > 1 and not flat:
-            answers = _nested(answers, classes.shape[1])
+        if classes.shape[1] > 1:
+            if not flat:
+                answers = _nested(answers, classes.shape[1])
+            elif classifier.decision.reject:  # the first label may stay empty
+                first = (pl.col(name).alias(f"{name}_1") for name in ("label", "probability"))
+                answers = answers.select(
+                    "label", "probability", *first, pl.exclude("label", "probability")
+                )
         rejected = pl.Series(classifier.decision.rejected(probabilities[:, 0]).numpy())
         if rejected.any():
             no_label = pl.when(~rejected).then(pl.col("label")).otherwise(None)

@@ -26,7 +26,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
-from dlnotes.training.calibration import decides, told
+from dlnotes.training.calibration import decides, decides_as_trained, told
 from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
@@ -241,8 +241,14 @@ def main(
             figures = record[split]
             shown = "  ".join(f"{n} {figures[key]:.4f}" for key, n in headline(figures).items())
             print(f"{split:4}  {shown}  ({record['documents'][split]:,} documents)")
-    if "decision" in record:
-        print(f"decision on dev: {told(record['decision'])}")
+    if not decides_as_trained(out):  # a finished run that is "resumed"
+        print(
+            f"note: {out} decides differently since dlnotes calibrate; these figures are from "
+            "before it",
+            file=sys.stderr,
+        )
+    elif "decision" in record:
+        print(f"decision on dev: {told(record['decision'], record['documents']['dev'])}")
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:

@@ -348,9 +348,14 @@ def load_dataset(
 
     built = vocabulary_of(parts["train"])
     if len(built) == len(SPECIALS) + len(MARKS.get(tokenizer, ())):
+        empty = parts["train"][0].counts(parts["train"][1]).sum() == 0
+        why = (
+            "no training text has a token (empty texts?)"
+            if empty
+            else f"no token occurs {reading.min_freq or 1:,} times (--min-freq)"
+        )
         warnings.warn(
-            f"{texts.name}: no token occurs {reading.min_freq or 1:,} times (--min-freq), so the "
-            "vocabulary is empty",
+            f"{texts.name}: {why}, so the vocabulary is empty",
             stacklevel=3,
         )
     train, dev, *old_dev = (

@@ -18,6 +18,7 @@ from dlnotes.training.decision import (
     Deciding,
     Decision,
     check_precision,
+    check_threshold,
     choose_decision,
     decision_from,
 )
@@ -31,9 +32,10 @@ def decides(choices: Deciding, multi_label: bool) -> bool:
     """Whether something other than the default is to be chosen on dev.
 
     Raises:
-        UserError: See `check_precision`.
+        UserError: See `check_precision` and `check_threshold`.
     """
     check_precision(choices.precision, multi_label)
+    check_threshold(choices.threshold, multi_label)
     thresholds = multi_label and choices.threshold != "none"
     return thresholds or choices.calibrate or choices.precision is not None
 
@@ -77,8 +79,8 @@ def decide_for(
     }
 
 
-def told(record: Mapping[str, Any]) -> str:
-    """What `decide_for` has chosen, in a line."""
+def told(record: Mapping[str, Any], documents: int) -> str:
+    """What `decide_for` has chosen on so many documents, in a line."""
     before, after = record[_BEFORE], record[_AFTER]
     parts = []
     if "temperature" in record:
@@ -92,8 +94,9 @@ def told(record: Mapping[str, Any]) -> str:
         parts.append(f"threshold{'s' * several} {shown} (micro-F1 {change})")
     if "reject" in record:
         parts.append(
-            f"no label below a probability of {record['reject']:.4f} ({after['coverage']:.1%} "
-            f"labelled, {after['answered_accuracy']:.4f} of these correctly)"
+            f"no label below a probability of {record['reject']:.4f} "
+            f"({round(after['coverage'] * documents):,} of {documents:,} documents labelled, "
+            f"{after['answered_accuracy']:.4f} of these correctly)"
         )
     return ", ".join(parts) or "as by default"
 

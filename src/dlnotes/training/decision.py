@@ -23,6 +23,8 @@ FEWEST_POSITIVES = 10
 """A label that fewer dev documents have than this is decided by the threshold of all labels."""
 MOST_TEMPERATURE = 100.0
 """Temperatures are looked for between its reciprocal and this."""
+FEWEST_ANSWERS = 10
+"""No confidence is required of which fewer dev documents have as much."""
 NO_LABEL = -1
 """Stands for a class number where the answer is "no label"."""
 
@@ -50,10 +52,15 @@ class Deciding(Settings):
     """Choose on the dev documents a temperature that the scores are divided by, so that of the
     predictions with a probability of .8, say, 80 % are correct (Guo et al. 2017)."""
 
-    precision: Annotated[float, Range(above=0, most=1)] | None = None
+    precision: Annotated[float, Range(0, most=1)] | None = None
     """For documents of one label: give no label where the most probable one has too low a
     probability. The lowest one is taken from which on this share of the dev documents' answers is
-    correct."""
+    correct, at least ten of them. 0 for never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision == 0:
+            object.__setattr__(self, "precision", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,41 +354,63 @@ class Rejection:
     Attributes:
         reject: The lowest confidence that is enough.
         precision: Share of the given answers that are correct.
-        coverage: Share of the documents that get an answer.
+        answered: How many of the documents get an answer.
+        documents: How many there are.
         reached: Whether `precision` is the one that was wanted. Otherwise it is the highest that
-            some confidence has.
+            some confidence has, or not a number where there are too few documents to tell.
     """
 
     reject: float
     precision: float
-    coverage: float
+    answered: int
+    documents: int
     reached: bool
+
+    @property
+    def coverage(self) -> float:
+        """Share of the documents that get an answer."""
+        return self.answered / self.documents
 
     def refusal(self, wanted: float) -> str:
         """What to say where the wanted precision is not reached."""
+        if self.documents < FEWEST_ANSWERS:
+            return (
+                f"a confidence that reaches --precision {wanted:g} cannot be chosen on "
+                f"{self.documents:,} dev documents: it takes at least {FEWEST_ANSWERS}"
+            )
         return (
-            f"no confidence reaches --precision {wanted:g} on the dev documents: the best is "
-            f"{self.precision:.4f}, with {self.coverage:.1%} of them answered"
+            f"no confidence that at least {FEWEST_ANSWERS} dev documents have reaches --precision "
+            f"{wanted:g}: the best is {self.precision:.4f}, with {self.answered:,} of "
+            f"{self.documents:,} documents answered"
         )
 
 
 def choose_reject(
-    confidences: NDArray[Any], correct: NDArray[np.bool_], precision: float
+    confidences: NDArray[Any],
+    correct: NDArray[np.bool_],
+    precision: float,
+    *,
+    fewest: int = FEWEST_ANSWERS,
 ) -> Rejection:
     """The lowest confidence from which the answers to held-out documents are as correct as wanted.
 
     All documents with at least this confidence together have the precision. As many documents as
     possible keep their answers (El-Yaniv & Wiener 2010, https://jmlr.org/papers/v11/el-yaniv10a.html,
-    call the two sides risk and coverage).
+    call the two sides risk and coverage), and at least `fewest`: a share of fewer says little about
+    other documents.
 
     Args:
         confidences: Probability of the most probable label, shape (n,); at least one document.
         correct: Whether it is the document's label.
         precision: Wanted share of correct answers among those given.
+        fewest: See above.
     """
+    if len(confidences) < fewest:
+        return Rejection(0.0, math.nan, len(confidences), len(confidences), reached=False)
     order = np.argsort(-confidences, kind="stable")
     confidence = confidences[order]
     kept = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True)) + 1  # of equals all
+    kept = kept[kept >= fewest]
     shares = np.cumsum(correct[order])[kept - 1] / kept
     enough = np.flatnonzero(shares >= precision)
     reached = bool(len(enough))
@@ -391,19 +420,32 @@ def choose_reject(
     cut = 0.0
     if number < len(order):
         cut = _between(confidence[number], confidence[number - 1])
-    return Rejection(cut, float(shares[at]), number / len(order), reached)
+    return Rejection(cut, float(shares[at]), number, len(order), reached)
 
 
 def check_precision(precision: float | None, multi_label: bool) -> None:
     """Refuse to reject answers of a classifier that gives any number of labels.
 
     Raises:
-        UserError: There is a `precision`, and a document may have several labels.
+        UserError: There is a `precision` above 0, and a document may have several labels.
     """
-    if multi_label and precision is not None:
+    if multi_label and precision:
         raise UserError(
             f"precision ({precision:g}) is for classifiers that give one label per document: where "
             "a document may have several or none, see threshold"
+        )
+
+
+def check_threshold(threshold: str, multi_label: bool) -> None:
+    """Refuse to choose thresholds of a classifier that gives one label.
+
+    Raises:
+        UserError: `threshold` is not the default, and a document has one label.
+    """
+    if not multi_label and threshold != Deciding.threshold:
+        raise UserError(
+            f"threshold ({threshold}) is for classifiers that give a document any number of "
+            "labels: where it has one, see precision"
         )
 
 
@@ -424,8 +466,8 @@ def choose_decision(
         multi_label: Whether a document may have several labels.
         threshold: See `choose_thresholds`; of no effect with one label per document.
         calibrate: Choose a temperature; otherwise it is 1.
-        precision: See `choose_reject`; None to reject nothing. Where it cannot be reached nothing
-            is rejected.
+        precision: See `choose_reject`; None or 0 to reject nothing. Where it cannot be reached
+            nothing is rejected.
 
     Returns:
         The decision, and what is known of the rejection where a precision is wanted.
@@ -434,6 +476,7 @@ def choose_decision(
         UserError: See `check_precision` and `choose_thresholds`.
     """
     check_precision(precision, multi_label)
+    precision = precision or None
     temperature = choose_temperature(logits, labels, multi_label) if calibrate else 1.0
     decision = Decision(temperature=temperature)
     if multi_label:

@@ -108,6 +108,7 @@ def load_members(
             replace(reading_of(run, settings), tokenizer=classifier.tokenizer),
             cache_dir=cache_dir,
             vocabulary=classifier.vocabulary,
+            labels=classifier.labels,
             subwords=classifier.subwords,
         )
         if dataset.fingerprints["train"] != data["train"]:

@@ -430,11 +430,12 @@ class Settled(NamedTuple):
         elif schedule:
             said.append(f"schedule {', '.join(schedule)}")
         size = chosen.pop("batch_size", None)
-        of_batch = "" if size is None else f" of {size or documents:,} documents"
+        batches = [] if size is None else [f"batches of {_many(size or documents, 'document')}"]
         if "epochs" in chosen:
-            said.append(f"up to {_many(chosen.pop('epochs'), 'epoch')}{of_batch}")
-        elif size is not None:
-            said.append(f"batches{of_batch}")
+            epochs = f"up to {_many(chosen.pop('epochs'), 'epoch')}"
+            said.append(" in ".join([epochs, *batches]))
+        else:
+            said += batches
         own = chosen.pop("model_settings", {})
         # A value of 0 or None says that something is not done.
         said += [f"{n.replace('_', ' ')} {v}" for n, v in chosen.items() if v and v is not True]

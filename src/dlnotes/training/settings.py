@@ -34,12 +34,14 @@ from dlnotes.training.schedule import SCHEDULES
 RECIPE_NAMES = ("default", "paper", "plain")
 """Names of the tables in `dlnotes.training.recipes`."""
 
+_ELSEWHERE = {"sgd": "gradient-descent, and momentum"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization(Fitting):
     """How a model is fitted and by which optimizer: what all trainings share."""
 
-    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adam"
+    optimizer: Annotated[str, OneOf(OPTIMIZERS, _ELSEWHERE)] = "adam"
     """Which of our optimizers: gradient-descent, momentum, adam, …"""
 
     lr: NotNegative = 1e-3
@@ -102,7 +104,7 @@ class Training(Deciding, Optimization):
     64 documents, and the model's own sizes. Default: default."""
 
     # None is one value more than a training allows when it begins.
-    optimizer: Annotated[str, OneOf(OPTIMIZERS)] | None = None  # type: ignore[assignment]
+    optimizer: Annotated[str, OneOf(OPTIMIZERS, _ELSEWHERE)] | None = None  # type: ignore[assignment]
     """Which of our optimizers: gradient-descent, momentum, adam, … Default: what the recipe
     says."""
 

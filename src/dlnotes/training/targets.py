@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,6 +72,17 @@ def check_output(model_settings: Mapping[str, Any], dataset: Dataset) -> None:
         raise UserError(
             "output must be 'softmax' where a text may have several labels, not 'hierarchical': "
             "the probabilities of a hierarchical softmax exclude one another"
+        )
+
+
+def warn_of_slow_loss(model_settings: Mapping[str, Any], training: Training) -> None:
+    """Say where a hierarchical softmax is trained without the advantage that it has."""
+    if model_settings.get("output") == "hierarchical" and training.label_smoothing:
+        warnings.warn(
+            f"label_smoothing={training.label_smoothing:g} needs the probability of every class, "
+            "so that output='hierarchical' is trained no faster than a softmax; "
+            "label_smoothing=0 is faster",
+            stacklevel=3,
         )
 
 

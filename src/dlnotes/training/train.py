@@ -38,6 +38,7 @@ from dlnotes.training.targets import (
     class_counts,
     objective_for,
     start_at_frequencies,
+    warn_of_slow_loss,
 )
 
 _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
@@ -108,6 +109,7 @@ def train_classifier(
     decides(training, dataset.multi_label)  # what is not possible is refused at once
     settled = settle(training, model, own, dataset, resumed=out if resume else None)
     training, own, dataset, _ = settled
+    warn_of_slow_loss(own, training)
     if not resume:
         tell(settled.description(model), shown=progress and settled.has_chosen)
     all_settings = {

@@ -1,0 +1,43 @@
+"""The documents of a run, found again in the files or the corpus that its training read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlnotes.commands import config
+from dlnotes.data.corpora import load
+from dlnotes.data.download import cache_folder
+from dlnotes.data.readers import Source
+from dlnotes.errors import UserError
+from dlnotes.training.ensemble import read_record
+from dlnotes.training.folder import OPTIONS
+
+
+def sources_of(
+    run: Path, train: tuple[Path, ...] = (), data_dir: Path | None = None
+) -> dict[str, Source]:
+    """The documents of each split that a run was given.
+
+    Args:
+        run: Its folder, with the options that repeat it and with its record.
+        train: The training documents, where they are no longer in the place that the options say.
+        data_dir: Folder of corpora, where it is not the one that the options say.
+
+    Raises:
+        UserError: The run does not say what it has read, or the corpus cannot be found.
+    """
+    said = config.read(run / OPTIONS) if (run / OPTIONS).exists() else {}
+    files = {split: tuple(map(Path, said.get(split) or ())) for split in ("train", "dev", "test")}
+    if train:
+        files["train"] = train
+    if files["train"]:
+        return {split: paths for split, paths in files.items() if paths}
+    settings, _ = read_record(run)
+    data_dir = data_dir or (Path(said["data_dir"]) if said.get("data_dir") else None)
+    try:
+        return dict(load(settings["corpus"], data_dir=data_dir, cache_dir=cache_folder()))
+    except (KeyError, UserError) as error:
+        raise UserError(
+            f"cannot find what {run} was trained on ({error}): give --train FILE, or other dev "
+            "documents with --dev FILE"
+        ) from error
