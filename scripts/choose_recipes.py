@@ -78,10 +78,10 @@ def documents_of(model: str, trial: dict[str, Any], data_dir: Path | None) -> Da
     sources.pop("test", None)
     if "documents" in trial:
         sources["train"] = some(sources["train"], trial["documents"])
-    sentences = reads_sentences(model)
+    model = "fasttext" if model == "tfidf" else model  # both read words
     reading = Reading(**{"min_freq": 1, **trial["reading"]})
     reading = reading_for(model, reading, trial["seed"])
-    return load_dataset(sources, reading, name=trial["corpus"], sentences=sentences)
+    return load_dataset(sources, reading, name=trial["corpus"], sentences=reads_sentences(model))
 
 
 def some(source: Source, documents: int) -> pl.DataFrame:

@@ -289,13 +289,13 @@ def test_twelve_documents_are_learned():
     texts = [text for _, text in FEW]
     classifier = TextClassifier.train(texts, [label for label, _ in FEW])
     assert classifier.predict(texts) == [label for label, _ in FEW]
-    assert classifier.record["settings"]["epochs"] == 60
+    assert classifier.record["settings"]["epochs"] == 40
 
 
 def test_a_line_says_what_was_chosen(dataset, capsys):
     train_classifier(dataset, "textcnn", epochs=1, model_settings=SMALL["textcnn"], optimizer="adamw")  # fmt: skip
     line = next(x for x in capsys.readouterr().err.splitlines() if x.startswith("recipe"))
-    assert line.startswith("recipe: textcnn on 216 documents of 3 classes, 6 tokens on average: lr 0.002 (linear)")  # fmt: skip
+    assert line.startswith("recipe: textcnn on 216 documents of 3 classes, 6 tokens on average: lr 0.003 (linear)")  # fmt: skip
     assert "label smoothing 0.1" in line
     for given in ("epochs", "adamw", "embedding_dim"):
         assert given not in line
@@ -353,7 +353,7 @@ def test_resuming_keeps_what_the_run_was_begun_with(dataset, tmp_path, monkeypat
             train_classifier(dataset, "textcnn", epochs=4, out=tmp_path, **given)
     other = replace(RECIPES["textcnn"], lr=0.7, epochs=2, label_smoothing=0.0, model_settings={})
     monkeypatch.setitem(RECIPES, "textcnn", other)
-    with pytest.raises(UserError, match=r"written with lr=0.002, now it is 0.5"):
+    with pytest.raises(UserError, match=r"written with lr=0.003, now it is 0.5"):
         train_classifier(dataset, "textcnn", out=tmp_path, resume=True, lr=0.5, **given)
     with pytest.raises(UserError, match=r"written with recipe='default', now it is 'plain'"):
         train_classifier(dataset, "textcnn", out=tmp_path, resume=True, recipe="plain", **given)
