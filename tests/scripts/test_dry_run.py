@@ -80,7 +80,7 @@ def test_paper_and_an_optimizer_of_ones_own(script, files):
     assert (paper["optimizer"], paper["lr"], paper["batch_size"]) == ("adadelta", 1.0, 50)
     assert (paper["optimizer_settings"], paper["model_settings"]) == ({"rho": "0.95", "eps": "1e-06"}, {})  # fmt: skip
     own = yaml.safe_load(script("train", *data, "--optimizer", "adadelta", "--optimizer-args", "rho=0.8").out)  # fmt: skip
-    assert (own["lr"], own["optimizer_settings"]) == (1.0, {"rho": "0.8"})
+    assert (own["lr"], own["optimizer_settings"]) == (3.0, {"rho": "0.8"})
     args = ["--recipe", "paper", "--optimizer-args", "rho=0.8"]  # those of the recipe's optimizer
     mixed = yaml.safe_load(script("train", *data, *args).out)
     assert mixed["optimizer_settings"] == {"rho": "0.8", "eps": "1e-06"}
