@@ -126,7 +126,7 @@ def _matrix(values: Any, name: str) -> Targets | None:
         raise UserError(
             f"{name} must be one column of labels, or several that hold 0 and 1, not of shape "
             f"{array.shape} with {_shown(array[~bits].tolist()[0])} in it"
-            f"{'; choose of ' + ', '.join(names) if names else ''}"
+            f"{names and '; choose of ' + ', '.join(names)}"
         )
     return _of_matrix(array == 1, names or list(range(array.shape[1])))
 
