@@ -127,6 +127,13 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         texts, several = self._texts(X), _is_matrix(y)
+        wanted = plain("multi_label", self.multi_label)
+        check({"multi_label": bool | None}, {"multi_label": wanted})
+        if wanted is not None and wanted != several:
+            kinds = ("one label for each text", "a matrix of 0 and 1 with a column for each label")
+            raise UserError(
+                f"multi_label is {wanted}, so that y must be {kinds[wanted]}, not {kinds[several]}"
+            )
         if several:
             labels: Any = y
             found: Any = as_targets(y, "y")

@@ -19,9 +19,9 @@ TEXTS = {
     "Lao": ("ຂ້ອຍໄປໂຮງຮຽນ", "characters", "sentence_characters"),
     "Khmer": ("ខ្ញុំទៅសាលា", "characters", "sentence_characters"),
     "Burmese": ("ကျွန်တော်ကျောင်းသွားတယ်", "characters", "sentence_characters"),
-    "Korean": ("나는 학교에 갑니다. 좋다", "basic_english", "sentence_words"),
-    "Arabic": ("ذهبت إلى المدرسة", "basic_english", "sentence_words"),
-    "Hindi": ("मैं स्कूल जाता हूँ।", "basic_english", "sentence_words"),
+    "Korean": ("나는 학교에 갑니다. 좋다", "words", "sentence_words"),
+    "Arabic": ("ذهبت إلى المدرسة", "words", "sentence_words"),
+    "Hindi": ("मैं स्कूल जाता हूँ।", "words", "sentence_words"),
     "Russian": ("Я иду в школу", "basic_english", "sentences"),
     "half Chinese by words": (
         "我来到北京大学 the old university",
@@ -46,6 +46,19 @@ def test_what_is_chosen(name):
         choice = choose_tokenizer(pairs, Layout(), sentences=sentences)
         assert choice.tokenizer == expected
         assert (choice.why == "") == (expected in ("basic_english", "sentences"))
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("मैं स्कूल जाता हूँ।", ["मैं", "स्कूल", "जाता", "हूँ", "।"]),
+        ("أين المدرسة؟", ["أين", "المدرسة", "؟"]),
+        ("یہ اچھا ہے۔", ["یہ", "اچھا", "ہے", "۔"]),
+    ],
+)
+def test_marks_of_scripts_without_capitals_are_no_parts_of_words(text, tokens):
+    dataset = load_dataset({"train": [("a", text), ("b", text)] * 10})
+    assert dataset.train.text(0).split() == tokens
 
 
 @pytest.mark.parametrize("sentences", [False, True])

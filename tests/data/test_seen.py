@@ -94,6 +94,26 @@ def test_a_changed_label_of_a_training_text_is_learned_from(first):
     assert then.old.relabelled.tolist() == [0]
 
 
+@pytest.mark.parametrize("others", [1, 0])
+def test_a_dev_document_whose_label_was_corrected_stays_one(first, others):
+    text, other = first.dev.text(0), 1 - first.dev.labels[0]
+    corrected = [("ab"[other] if t == text else label, t) for label, t in OLD]
+    then = following(first, corrected * (1 + others) + NEW)
+    assert (text, other) in labelled(then.dev)
+    assert texts_of(then.dev).count(text) == 1
+    assert text not in texts_of(then.train)
+    assert {*texts_of(first.dev)} <= {*texts_of(then.dev)}
+    assert then.old.missing_dev == 0
+
+
+def test_missing_dev_documents_are_counted(first):
+    gone = {*texts_of(first.dev)[:3]}
+    left = [(label, text) for label, text in OLD if text not in gone]
+    assert following(first, left + NEW).old.missing_dev == 3
+    found = [(label, text) for label, text in OLD if text in gone]
+    assert following(first, {"train": left + NEW, "dev": found}).old.missing_dev == 0
+
+
 def test_without_replay_old_documents_are_not_learned_from(first):
     then = following(first, OLD + NEW, replay=False)
     assert not {*texts_of(then.train)} & {text for _, text in OLD}

@@ -11,8 +11,9 @@ import pytest
 from dlnotes.data.columns import Targets, as_targets, load_columns
 from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
-from dlnotes.data.readers import read
+from dlnotes.data.readers import named_labels, read
 from dlnotes.data.reading import Reading
+from dlnotes.data.scripts import choose_tokenizer
 from dlnotes.data.tokenized import tokenize
 from dlnotes.errors import UserError
 
@@ -267,6 +268,38 @@ def test_multi_label_says_what_the_training_documents_do_not_show(tmp_path):
         loaded(tmp_path, SEVERAL, multi_label=False)
 
 
+def test_a_tokenizer_is_chosen_for_texts_without_labels(tmp_path):
+    train = "__label__a 天气很好\n没有标签\n__label__b 我们\n" * 4
+    path = put(tmp_path / "train.txt", train)
+    assert choose_tokenizer(path, Reading(multi_label=True)).tokenizer == "characters"
+    data = load_dataset({"train": path, "dev": path}, multi_label=True)
+    assert (data.train.labels.sizes == 0).sum() == 4
+    with pytest.raises(UserError, match=r":2: .* no line has several labels .* --multi-label"):
+        load_dataset({"train": path, "dev": path})
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_column_that_no_text_has_is_a_label(tmp_path, kind):
+    frame = pl.DataFrame({"text": ["x", "y"] * 4, "b": [1, 0] * 4, "never": [0] * 8})
+    path, test = tmp_path / f"train.{kind}", tmp_path / f"test.{kind}"
+    for each, out in ((frame, path), (frame.with_columns(never=1), test)):
+        getattr(each, {"csv": "write_csv", "jsonl": "write_ndjson"}.get(kind, "write_parquet"))(out)
+    data = load_dataset({"train": path, "test": test}, label_column="b,never")
+    assert data.label_names == ["b", "never"]
+    assert (data.train.labels.counts() > 0).tolist() == [True, False]
+    assert data.read_test().labels.counts().tolist() == [4, 8]
+    assert named_labels(path, Reading(label_column="never,b")) == ["never", "b"]
+    assert named_labels(path, Reading(label_column="b")) == []
+    assert named_labels([("a", "x")], Reading(label_column="b,never")) == []
+
+
+def test_one_column_of_bits_is_no_set_of_labels(tmp_path):
+    content = "food,text\n" + "1,x\n0,y\n" * 4
+    assert loaded(tmp_path, content, suffix=".csv", label_column="food").label_names == ["0", "1"]
+    with pytest.raises(UserError, match="a column of 0 and 1 would be a single label"):
+        loaded(tmp_path, content, suffix=".csv", label_column="food", multi_label=True)
+
+
 @pytest.mark.parametrize(
     ("label", "message"),
     [
@@ -320,6 +353,9 @@ WARNINGS = {
     "composed": ([("a|b", "x"), ("a", "y"), ("b", "z")], {}, r"the label 'a\|b' is a class of its own: .* --label-separator '\|'"),
     "composed of three": ([("a, b", "x"), ("a", "y"), ("b", "z")], {}, "--label-separator ','"),
     "needless": ([("a", "x"), ("b", "y")], {"label_separator": "|"}, r"no text has several labels with '\|' between"),
+    "lists of Python": ([("['a', 'b']", "x"), ("['a']", "y"), ("[]", "z")], {}, r"the label \"\['a', 'b'\]\" is a class of its own: it looks like a list"),
+    "lists of numbers": ([("[1, 2]", "x"), ("[1]", "y")], {}, r"the label '\[1, 2\]' is a class of its own"),
+    "lists in parts": ([("['a', 'b']", "x"), ("[]", "y")], {"label_separator": ","}, r"looks like a list"),
     "spellings": ([(["a", "A"], "x"), ("b", "y")], {}, "the labels 'A' and 'a' are two classes"),
     "as many labels as texts": ([([f"l{i}"], "x y") for i in range(20)], {}, "20 classes for 20 documents"),
 }  # fmt: skip
@@ -337,6 +373,7 @@ def test_nothing_is_told_where_nothing_is_wrong():
         warnings.simplefilter("error")
         load_dataset({"train": DOCUMENTS, "dev": DOCUMENTS})
         load_dataset({"train": [("a|b", "x"), ("a", "y"), ("c", "z")] * 3, "dev": [("c", "x")]})
+        load_dataset({"train": [("[other]", "x"), ("[1]", "y"), ("(c)", "z")] * 3, "dev": [("(c)", "x")]})  # fmt: skip
         many = [([f"l{i}", f"l{i + 1}", f"l{i % 9}"], "x") for i in range(20)]
         load_dataset({"train": many, "dev": many})
 
@@ -405,6 +442,16 @@ FORMS = {
 }  # fmt: skip
 
 
+def test_a_sparse_matrix_stays_as_it_is_and_its_zeros_are_no_labels():
+    class Explicit(Sparse):
+        data = np.array([1, 0, 1, 0])
+
+        def eliminate_zeros(self):
+            raise AssertionError("it is changed")
+
+    assert as_targets(Explicit()).sets == [[1], [], [2], []]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_targets_in_the_forms_that_people_have(form):
     given, expected, classes = FORMS[form]
@@ -435,6 +482,7 @@ def test_one_label_for_each_text_is_no_set(given):
             r"several that hold 0 and 1, not of shape \(2, 2\) with 2 in it",
         ),
         (np.array([["a", "b"]]), r"not of shape \(1, 2\) with 'a' in it"),
+        (np.array([[1, 2], [0, 1]]), r"with 2 in it$"),
         (pl.DataFrame({"x": [1, 0], "y": [5, 1]}), r"with 5 in it; choose of x, y"),
     ],
 )

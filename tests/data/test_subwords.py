@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlnotes.data.dataset import load_dataset
+from dlnotes.data.reading import Reading
 from dlnotes.data.subwords import Subwords, joined
-from dlnotes.data.tokenization import TOKENIZERS
+from dlnotes.data.tokenization import MOST_MERGES, TOKENIZERS
 from dlnotes.data.tokenized import tokenize, tokenize_texts
 from dlnotes.errors import UserError
 
@@ -67,6 +68,37 @@ def test_the_merges_are_those_of_the_paper():
     counts = {"aab": 7, "ab": 5, "abc": 4, "cab": 2}
     expected = sennrich(counts, 3)
     assert list(learned(counts, merges=3).merges) == expected == ["a b", "a ab", "ab c"]
+
+
+def test_no_more_merges_are_made_room_for_than_the_words_allow(monkeypatch):
+    """The package makes room for all in advance, and ends the program where there is none."""
+    import tokenizers
+
+    sizes = []
+
+    def trainer(**given):
+        sizes.append(given["vocab_size"])
+        return make(**given)
+
+    make = tokenizers.trainers.BpeTrainer
+    monkeypatch.setattr(tokenizers.trainers, "BpeTrainer", trainer)
+    most = learned(merges=MOST_MERGES).merges
+    letters = sum(map(len, COUNTS)) - len(COUNTS)
+    assert sizes == [len(set().union(*COUNTS)) + letters]
+    assert len(most) <= letters
+    with pytest.raises(UserError, match="merges must be at least 1 and at most 1,000,000"):
+        learned(merges=MOST_MERGES + 1)
+    with pytest.raises(UserError, match="merges must be at least 1 and at most 1,000,000"):
+        Reading(merges=10**9)
+
+
+def test_what_is_said_of_merges_in_vain_is_told():
+    pairs = [("a", "some words"), ("b", "other words")] * 10
+    with pytest.warns(UserWarning, match="merges=5 says nothing: the tokenizer is basic_english"):
+        load_dataset({"train": pairs}, merges=5)
+    few = [("a", "xy"), ("b", "zw")] * 2
+    with pytest.warns(UserWarning, match="bpe has learned no merges, so all words are cut into"):
+        load_dataset({"train": few}, tokenizer="bpe")
 
 
 def test_the_number_of_merges_is_bounded_and_rare_pairs_are_left():

@@ -86,10 +86,11 @@ def test_it_finds_the_dev_documents_and_decides_as_training_would_have(script, t
 
 
 def test_no_label(script, train, data, tmp_path):
-    run = train("run", "--calibrate", "--precision", ".8", dev=True)
+    plain = ("--recipe", "plain")
+    run = train("run", *plain, "--calibrate", "--precision", ".8", dev=True)
     assert "no label below a probability of" in script("train", "--train", data / "train.tsv",
-        "--out", run, *TRAIN, "--test", data / "test.tsv", "--calibrate", "--precision", ".8",
-        "--resume", "--dev", data / "dev.tsv").out  # fmt: skip
+        "--out", run, *TRAIN, *plain, "--test", data / "test.tsv", "--calibrate", "--precision",
+        ".8", "--resume", "--dev", data / "dev.tsv").out  # fmt: skip
     texts = ["goal team match goal goal team", "zzz"]
     lines = [json.loads(line) for line in script("predict", run, *texts).out.splitlines()]
     assert [line["label"] for line in lines] == ["sport", None]

@@ -106,7 +106,11 @@ def test_bash_completes_commands_and_options():
         for words in ("dlnotes tra", "dlnotes translate s", "dlnotes train --label-s")
     )
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["train translate", "score", "--label-smoothing"]
+    assert done.stdout.splitlines() == [
+        "train translate",
+        "score",
+        "--label-smoothing --label-separator",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,12 @@ def test_an_option_without_a_value_is_told(script, option):
         assert f"{option} is given without a value" in told(script("train", option, *more))
 
 
+@pytest.mark.parametrize("option", ["--train", "--dev", "--test", "--boost", "--model-args"])
+def test_an_option_of_several_values_that_is_given_twice_is_told(script, option):
+    twice = (option, "a=1", option.replace("l-a", "l_a") + "=b=2")
+    assert f"{option} is given twice: give all" in told(script("train", *twice))
+
+
 def test_an_empty_file_is_no_configuration(script, tmp_path):
     (tmp_path / "c.yaml").write_text("")
     assert "c.yaml is empty" in told(script("train", "--config", tmp_path / "c.yaml"))

@@ -22,7 +22,7 @@ def test_a_dry_run_prints_all_settings_and_writes_nothing(script, files, tmp_pat
     assert list(tmp_path.iterdir()) == []
     assert "recipe: textcnn on 180 documents of 2 classes, 6 tokens on average: adam" in result.err
     said = yaml.safe_load(result.out)
-    assert (said["recipe"], said["lr"], said["patience"], said["min_freq"]) == ("default", 0.002, 0, 1)  # fmt: skip
+    assert (said["recipe"], said["lr"], said["patience"], said["min_freq"]) == ("default", 0.003, 0, 1)  # fmt: skip
     assert said["model_settings"] == {"embedding_dim": 4, "maps": 3}
     # words of 4 numbers, three widths of 3 maps with a bias, and the output
     assert f"# parameters: {11 * 4 + (3 + 4 + 5) * 4 * 3 + 3 * 3 + 9 * 2 + 2}\n" in result.out
@@ -50,7 +50,7 @@ def test_a_dry_run_finds_mistakes(script, files, given, message):
 
 
 @pytest.mark.parametrize(
-    ("given", "refit"), [([], False), (["--refit"], True), (["--no-refit"], False), (["--refit", "True"], True)]
+    ("given", "refit"), [([], True), (["--refit"], True), (["--no-refit"], False), (["--refit", "True"], True)]
 )  # fmt: skip
 def test_refit_is_given_as_it_was(script, files, given, refit):
     result = script("train", *given, "--train", files / "train.tsv", "--dry-run")

@@ -8,7 +8,7 @@ from small import model_args
 def train(script, files, out, *more):
     result = script(
         "train", "--train", files / "train.tsv", "--test", files / "test.tsv", "--out", out,
-        "--epochs", 1, "--lr", 0.01, "--batch-size", 16, *more,
+        "--recipe", "plain", "--epochs", 1, "--lr", 0.01, "--batch-size", 16, *more,
     )  # fmt: skip
     assert result.code == 0, result.err
     return out

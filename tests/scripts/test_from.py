@@ -4,10 +4,14 @@ import json
 import shutil
 import zipfile
 
+import polars as pl
 import pytest
 import yaml
 from test_bad_input import told
 from test_old_runs import DATA, OLD
+
+from dlnotes.commands.continuing import _as_source
+from dlnotes.data.reading import Reading
 
 SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
 TRAINING = ["--epochs", 2, "--lr", 0.02, "--batch-size", 32, "--device", "cpu"]
@@ -33,11 +37,11 @@ def news(tmp_path_factory):
 
 
 @pytest.fixture
-def first(script, files, tmp_path):
+def first(script, files, tmp_path, request):
     out = tmp_path / "first"
     shutil.copy(files / "train.tsv", tmp_path / "train.tsv")
     data = ["--train", tmp_path / "train.tsv", "--test", files / "test.tsv"]
-    result = script("train", *data, *SMALL, *TRAINING, "--out", out)
+    result = script("train", *data, *SMALL, *TRAINING, *getattr(request, "param", []), "--out", out)
     assert result.code == 0, result.err
     return out
 
@@ -69,12 +73,66 @@ def test_new_documents(script, first, news, tmp_path):
     assert row[:4] == ["third", "textcnn", "new", "next"]
 
 
+# The dev figures of a run with refit are those of the first training, not of what is gone on from.
+@pytest.mark.parametrize("first", [["--no-refit"]], indirect=True)
 def test_more_epochs(script, first, tmp_path):
     result = script("train", "--from", first, "--lr", 0, "--epochs", 1, "--out", tmp_path / "next")
     assert result.code == 0, result.err
+    # Those of the test split are by the model that was trained again, with the dev documents.
     before, after = record(first), record(tmp_path / "next")
-    for split in ("dev", "test"):
-        assert after[split]["loss"] == pytest.approx(before[split]["loss"], rel=1e-6)
+    assert after["dev"]["loss"] == pytest.approx(before["dev"]["loss"], rel=1e-6)
+    assert f"refit; other settings that are not given are those of {first}" in result.err
+
+
+def test_the_dev_file_has_other_documents_now(script, files, news, tmp_path):
+    dev = tmp_path / "dev.tsv"
+    lines = (files / "train.tsv").read_text().splitlines(keepends=True)
+    (tmp_path / "train.tsv").write_text("".join(lines[20:]))
+    dev.write_text("".join(lines[:20]))
+    data = ["--train", tmp_path / "train.tsv", "--dev", dev]
+    assert script("train", *data, *SMALL, *TRAINING, "--out", tmp_path / "first").code == 0
+    dev.write_text("".join(lines[20:30]))
+    options = ["--from", tmp_path / "first", "--train", news, "--no-replay", "--epochs", 1]
+    result = script("train", *options, "--out", tmp_path / "next")
+    assert result.code == 0, result.err
+    assert f"20 of the dev documents of {tmp_path / 'first'} are not among the documents" in result.err  # fmt: skip
+    assert "has learned from 10 of the dev documents" in result.err
+
+
+@pytest.mark.parametrize("dev_file", [False, True])
+def test_a_refit_run_that_kept_nothing_else(script, files, news, tmp_path, dev_file):
+    data = ["--train", files / "train.tsv", *(["--dev", files / "test.tsv"] if dev_file else [])]
+    out = tmp_path / "first"
+    assert script("train", *data, *SMALL, *TRAINING, "--refit", "--out", out).code == 0
+    shutil.rmtree(out / "first-classifier")
+    line = told(script("train", "--from", out, "--epochs", 1, "--out", tmp_path / "none"))
+    assert "there are no dev documents: the earlier training has learned from all" in line
+    for name, parent in (("next", out), ("third", tmp_path / "next")):
+        options = ["--from", parent, "--train", news, "--epochs", 1, "--out", tmp_path / name]
+        result = script("train", *options)
+        assert result.code == 0, result.err
+        assert ("has learned from its dev documents (refit)" in result.err) == (name == "next")
+        # All of 200 and the dev file's 40 are learned from, and of the 50 new ones 5 are not.
+        assert record(tmp_path / name)["documents"] == {"train": 245 + 40 * dev_file, "dev": 5}
+
+
+def test_a_parent_that_is_another_run_now(script, first, news, tmp_path):
+    out = tmp_path / "next"
+    assert script("train", "--from", first, "--train", news, "--epochs", 1, "--out", out).code == 0
+    shutil.rmtree(first)
+    data = ["--train", news, *SMALL, *TRAINING, "--seed", 4]
+    assert script("train", *data, "--out", first).code == 0
+    line = told(script("train", "--from", out, "--epochs", 1, "--out", tmp_path / "third"))
+    assert f"{first}, which {out} started from, is gone: another run is there now" in line
+
+
+def test_runs_that_started_from_each_other(script, first, news, tmp_path):
+    out = tmp_path / "next"
+    assert script("train", "--from", first, "--train", news, "--epochs", 1, "--out", out).code == 0
+    said = yaml.safe_load((first / "config.yaml").read_text())
+    (first / "config.yaml").write_text(yaml.safe_dump({**said, "from": str(out)}))
+    line = told(script("train", "--from", out, "--epochs", 1, "--out", tmp_path / "third"))
+    assert f"{first} started from {out}, which started from {first} itself" in line
 
 
 @pytest.mark.parametrize("way", ["both files", "one file that has grown", "a copy of the old file"])
@@ -154,7 +212,7 @@ def test_resumed(script, first, news, tmp_path):
         (["--model", "rcnn"], "--model is rcnn, but textcnn in"),
         (["--model-args", "maps=9"], "maps is 9, but 3 in"),
         (["--tokenizer", "words"], "--tokenizer is words, but basic_english in"),
-        (["--label-column", "kind"], "--label-column is kind, but None in"),
+        (["--label-column", "kind"], "new files need the same columns and marks"),
         (["--no-replay"], "--no-replay learns from new documents alone"),
         (["--max-size", "5"], "max_size must be"),
     ],
@@ -249,3 +307,11 @@ def test_the_file_of_digests_holds_no_text(first):
     with zipfile.ZipFile(first / "documents.npz") as file:
         assert sorted(file.namelist()) == ["dev.npy", "dev_labelled.npy", "train.npy", "train_labelled.npy"]  # fmt: skip
         assert not any(b"goal" in file.read(name) for name in file.namelist())
+
+
+def test_single_labels_and_sets_of_frames_and_files_become_one_source(tmp_path):
+    (tmp_path / "new.txt").write_text("__label__b y\nz\n")
+    frame = pl.DataFrame({"label": ["a"], "text": ["x"]})
+    whole = _as_source([frame, tmp_path / "new.txt"], Reading(multi_label=True))
+    assert whole["label"].to_list() == [["a"], ["b"], []]
+    assert whole["text"].to_list() == ["x", "y", "z"]

@@ -11,7 +11,7 @@ import pytest
 from dlnotes import TextClassifier
 
 WORDS = {"sport": ["goal", "team"], "tech": ["chip", "code"], "law": ["court"], "rare": ["zebra"]}
-QUICK = ["--epochs", 6, "--lr", 0.1, "--batch-size", 16, "--model-args", "buckets=50", "embedding_dim=8"]  # fmt: skip
+QUICK = ["--recipe", "plain", "--epochs", 6, "--lr", 0.1, "--batch-size", 16, "--model-args", "buckets=50", "embedding_dim=8"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,60 @@ def test_runs_are_listed_by_micro_f1(script, run, folder, tmp_path):
     assert row["macro_f1"] == record["test"]["macro_f1"]
     assert row["test_accuracy"] is None
     assert "micro-F1" in done.out
+
+
+def test_errors_that_would_be_unclear_are_not_written(script, tmp_path):
+    rows = [(["a|b"], "x"), (["c"], "y"), (["a|b", "c"], "x y"), (["a"], "z"), (["b"], "v")] * 9
+    file, run, out = tmp_path / "train.jsonl", tmp_path / "run", tmp_path / "wrong.csv"
+    file.write_text("\n".join(json.dumps({"label": y, "text": x}) for y, x in rows))
+    assert script("train", "--train", file, "--out", run, *QUICK[2:], "--epochs", 1).code == 0
+    done = script("evaluate", run, "--test", file, "--errors", out)
+    assert "error: --errors: the label 'a|b' contains '|', which stands between" in done.err
+    assert (done.code, out.exists()) == (2, False)
+    done = script("evaluate", run, "--test", file, "--errors", out, "--label-separator", ";")
+    assert (done.code, out.exists()) == (0, True), done.err
+
+
+@pytest.fixture
+def other_forms(folder):
+    """The test documents with a column of 0 and 1 for each label, and a part in fastText's form."""
+    frame = pl.read_csv(folder / "test.csv").with_columns(pl.col("label").fill_null(""))
+    bits = [pl.col("label").str.split(";").list.contains(k).cast(int).alias(k) for k in WORDS]
+    frame.select("text", *bits).write_csv(folder / "bits.csv")
+    few = frame.filter(~pl.col("label").str.contains(";"))
+    lines = ["".join(f"__label__{k} " for k in y.split(";") if k) + x for y, x in few.iter_rows()]
+    (folder / "few.txt").write_text("\n".join(lines))
+    return folder / "bits.csv", folder / "few.txt", len(lines)
+
+
+def test_columns_take_the_place_of_the_separator_and_the_other_way_round(
+    script, run, folder, other_forms, tmp_path
+):
+    bits, few, n = other_forms
+    columns = ["--label-column", ",".join(WORDS)]
+    separated = script("evaluate", run, "--test", folder / "test.csv")
+    wrong = ["--errors", tmp_path / "w.csv"]
+    assert script("evaluate", run, "--test", bits, *columns, *wrong).out == separated.out
+    assert script("calibrate", run, "--dev", bits, *columns, "--threshold", "one").code == 0
+    done = script("evaluate", run, "--test", few, *wrong, "--json", tmp_path / "few.json")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "few.json").read_text())["documents"] == n
+    assert script("calibrate", run, "--dev", few, "--threshold", "one").code == 0
+    assert script("calibrate", run, "--reset").code == 0
+    other = tmp_path / "other"
+    done = script("train", "--train", bits, *columns, "--out", other, *QUICK[2:], "--epochs", 1)
+    assert done.code == 0, done.err
+    more = ["--test", folder / "test.csv", "--label-separator", ";"]
+    assert script("evaluate", other, *more).out == script("evaluate", other, "--test", bits).out
+    both = script("evaluate", other, *more, *columns)
+    assert "give either them or --label-separator" in both.err
+
+
+def test_a_precision_is_refused_at_once(script, data, tmp_path):
+    done = script("train", *data, "--out", tmp_path / "p", "--precision", 0.9)
+    assert (done.code, (tmp_path / "p").exists()) == (2, False)
+    assert "error: precision (0.9) is for classifiers that give one label" in done.err
+    assert "micro-F1" not in done.err
 
 
 def test_refusals(script, data, run, tmp_path):

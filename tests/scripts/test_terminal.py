@@ -15,6 +15,7 @@ from dlnotes.commands import completion, ensemble, predict, verify
 from dlnotes.commands.evaluate import _print_confusion, _print_figures
 from dlnotes.commands.runs import Row, _list
 from dlnotes.oracles.comparison import Row as Compared
+from dlnotes.training.decision import Decision
 from dlnotes.training.progress import Progress
 from measured import figures_of
 
@@ -173,8 +174,9 @@ def test_epochs_without_a_terminal_are_a_line_each(capsys, speed):
 
 
 def test_a_path_in_brackets_is_shown(tmp_path, monkeypatch, capsys):
-    record = {"members": [{"run": "runs/[red]x", "weight": 1.0, "dev": {"accuracy": 0.5}}]}
-    record |= {"dev": {"accuracy": 0.5}}
+    dev = {"accuracy": 0.5, "macro_f1": 0.5}
+    record = {"members": [{"run": "runs/[red]x", "weight": 1.0, "dev": dev}]}
+    record |= {"dev": dev}
     monkeypatch.setattr(ensemble, "load_members", lambda *_, **__: [])
     monkeypatch.setattr(ensemble, "make_ensemble", lambda *_, **__: (None, record))
     ensemble.main((tmp_path,), out=tmp_path / "out", train=(tmp_path / "x",))
@@ -187,6 +189,7 @@ def test_answers_are_json_without_control_characters(capsys, monkeypatch):
 
     class Answers:
         label_names = ("a\x9b2J", "\u202eb")
+        decision = Decision()
 
         def best(self, texts, top_k):
             n = len(texts)
@@ -226,7 +229,7 @@ def test_help_in_ascii_has_no_escapes():
 WORDS = {
     "dlnotes tra": ["train", "translate"],
     "dlnotes translate s": ["score"],
-    "dlnotes train --label-s": ["--label-smoothing"],
+    "dlnotes train --label-s": ["--label-separator", "--label-smoothing"],
     "dlnotes ensemble --w": ["--weights"],  # their help has several lines
     "dlnotes evaluate --te": ["--test", "--text-column"],
     "dlnotes train --boo": ["--boost", "--bootstrap"],

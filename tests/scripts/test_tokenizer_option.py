@@ -51,7 +51,7 @@ def test_chinese_is_read_by_characters_and_that_is_said(
     script, chinese, tmp_path, model, tokenizer
 ):
     out = tmp_path / "run"
-    trained = script("train", *given(chinese, out, model))
+    trained = script("train", *given(chinese, out, model, "--recipe", "plain"))
     assert trained.code == 0, trained.err
     said = f"tokenizer: {tokenizer} (100 % of the letters are of scripts without spaces)"
     assert trained.err.splitlines().count(said) == 1
@@ -62,7 +62,7 @@ def test_chinese_is_read_by_characters_and_that_is_said(
     assert config_of(out)["tokenizer"] == tokenizer
     assert json.loads(script("predict", out, "不推荐。难吃！失望").out)["label"] == "坏"
 
-    resumed = script("train", *given(chinese, out, model), "--resume")
+    resumed = script("train", *given(chinese, out, model, "--recipe", "plain"), "--resume")
     assert resumed.code == 0, resumed.err
     again = script("train", "--config", out / "config.yaml", "--out", tmp_path / "again")
     assert again.code == 0, again.err

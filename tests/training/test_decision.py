@@ -1,6 +1,7 @@
 """From scores to answers: what is chosen on dev is the best there is, and what it means."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -113,6 +114,17 @@ def test_thresholds_have_the_best_f1(seed, ties):
     for k in range(4):
         f1 = f1_score(truth[:, k], chosen[:, k])
         assert f1 == pytest.approx(brute_force(p[:, k], truth[:, k]))
+
+
+def test_documents_without_labels_say_nothing_of_thresholds():
+    logits, labels = torch.randn(5, 3), np.zeros((5, 3), bool)
+    for how in ("one", "label"):
+        with pytest.warns(UserWarning, match="none of the dev documents has a label"):
+            decision, _ = choose_decision(logits, labels, multi_label=True, threshold=how)
+        assert decision.chosen(torch.tensor([0.4, 0.6, 0.5])).tolist() == [False, True, True]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choose_decision(logits, labels, multi_label=True, threshold="none")
 
 
 def test_a_threshold_lies_between_two_probabilities():

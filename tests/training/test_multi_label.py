@@ -391,6 +391,20 @@ def test_evaluation_reads_files_of_one_label_too(trained, tmp_path):
     assert len(found.correct) == 2
 
 
+def test_evaluation_reads_marks_of_which_no_line_has_two(trained, tmp_path):
+    (tmp_path / "one.txt").write_text("__label__sport goal team\nthe of\n")
+    found = trained.evaluate([tmp_path / "one.txt"])
+    assert (found.documents.sum(), len(found.correct)) == (1, 2)
+    member = Ensemble([trained, trained], [0.5, 0.5], ["a", "b"])
+    assert member.evaluate([tmp_path / "one.txt"]).losses == pytest.approx(found.losses)
+
+
+def test_a_precision_is_refused_before_the_first_epoch(dataset, monkeypatch):
+    monkeypatch.setattr("dlnotes.training.run.Run.fit", None)
+    with pytest.raises(UserError, match=r"^precision \(0\.9\) is for classifiers that give one"):
+        train_classifier(dataset, "fasttext", precision=0.9, progress=False)
+
+
 # --- ensembles ------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -115,7 +116,7 @@ def columns(pairs):
 def test_a_classifier_goes_on_with_new_words_and_labels(parent, old_and_new, tmp_path):
     old, new = old_and_new
     texts, labels = columns(old + new)
-    then = TextClassifier.train(texts, labels, start_from=parent, epochs=4, out=tmp_path / "next")
+    then = TextClassifier.train(texts, labels, start_from=parent, epochs=12, out=tmp_path / "next")
     assert then.model_name == "textcnn"
     assert then.labels == ["sport", "tech", "law"]
     assert {"court", "robots"} <= {*then.vocabulary.tokens.to_list()}
@@ -129,9 +130,9 @@ def test_a_classifier_goes_on_with_new_words_and_labels(parent, old_and_new, tmp
         "vocabulary": len(first.vocabulary),
         "labels": 2,
     }
-    # What was not given is as it was in the parent's training.
+    # What was not given and a recipe would fill in is as it was in the parent's training.
     settings = record["settings"]
-    assert (settings["lr"], settings["batch_size"], settings["seed"], settings["epochs"]) == (0.02, 32, 3, 4)  # fmt: skip
+    assert (settings["lr"], settings["batch_size"], settings["seed"], settings["epochs"]) == (0.02, 32, 0, 12)  # fmt: skip
     assert {"embedding_dim": 8, "maps": 4}.items() <= settings["model_settings"].items()
     assert json.loads((parent / "metrics.json").read_text())["settings"]["parent"] is None
 
@@ -142,6 +143,74 @@ def test_old_dev_documents_are_dev_documents(parent, old_and_new):
     before = json.loads((parent / "metrics.json").read_text())
     assert then.record["documents"] == before["documents"]
     assert then.record["dev"] == pytest.approx(before["dev"])
+
+
+def test_a_parent_that_was_refit_has_not_learned_from_its_dev_documents(parent, old_and_new):
+    """Another training starts from what was trained without them."""
+    of = Parent.of(parent)
+    assert of.settings["refit"]
+    assert not of.learned_dev
+    assert len(of.classifier.vocabulary) <= len(TextClassifier.load(parent).vocabulary)
+    texts, labels = columns(old_and_new[0])
+    first = TextClassifier.train(texts, labels, "textcnn", seed=3, batch_size=32, **SETTINGS)
+    assert Parent.of(first).digest == of.digest
+    assert Parent.of(pickle.loads(pickle.dumps(first))).digest == of.digest
+    assert Parent.of(first.before_refit).digest == of.digest != digest_of_refit(first)
+    # Its folder within the run is the run, too.
+    assert Parent.of(parent / "first-classifier").run == parent
+
+
+def digest_of_refit(classifier):
+    return Parent(classifier, "").digest
+
+
+def test_where_nothing_else_was_kept_dev_documents_are_training_documents(parent, old_and_new, tmp_path):  # fmt: skip
+    run = shutil.copytree(parent, tmp_path / "run")
+    shutil.rmtree(run / "first-classifier")
+    old, new = old_and_new
+    seen = Parent.of(run).seen
+    with pytest.warns(UserWarning, match="run has learned from its dev documents"):
+        then = TextClassifier.train(*columns(old + new), start_from=run, epochs=1)
+    assert set(then.seen.train) > {*seen.train, *seen.dev}
+    assert not set(then.seen.dev) & {*seen.train, *seen.dev}
+    with pytest.raises(UserError, match="no dev documents: the earlier training has learned from all"):  # fmt: skip
+        TextClassifier.train(*columns(old), start_from=run, epochs=1)
+
+
+def test_what_is_given_wins_even_where_it_is_the_default(parent):
+    of = Parent.of(parent)
+    other = {"seed": 5, "class_weights": "balanced", "focal_gamma": 2.0, "amp": True}
+    of.settings |= {**other, "calibrate": True, "precision": 0.9, "schedule": "linear"}
+    taken = of.training(Training())
+    for name in (*other, "calibrate", "precision"):
+        assert getattr(taken, name) == getattr(Training(), name)
+    assert taken.schedule == "linear"
+    assert of.training(Training(schedule="constant")).schedule == "constant"
+
+
+def test_the_tokenizer_may_be_named_as_in_the_training(old_and_new):
+    first = TextClassifier.train(*columns(old_and_new[0]), "han", tokenizer="words", model_settings=SMALL["han"], epochs=1)  # fmt: skip
+    assert Parent.of(first).reading(Reading(tokenizer="words")).tokenizer == "sentence_words"
+    with pytest.raises(UserError, match=r"--tokenizer is .*characters, but "):
+        Parent.of(first).reading(Reading(tokenizer="characters"))
+
+
+def test_documents_to_measure_on_that_were_learned_from_are_told(parent, old_and_new):
+    old, new = old_and_new
+    known = [text for label, text in old]
+    with pytest.warns(UserWarning, match=r"has learned from \d+ of the dev documents"):
+        TextClassifier.train(*columns(new), start_from=parent, dev=columns(old), replay=False)
+    of = Parent.of(parent)
+    data = load_dataset({"train": new, "test": old}, of.reading(Reading()), inherit=of.inheritance(replay=False))  # fmt: skip
+    with pytest.warns(UserWarning, match=r"has learned from (\d+) of the test documents") as told:
+        train_classifier(data, start_from=parent, epochs=1, progress=False)
+    count = next(int(str(w.message).split(" from ")[1].split()[0]) for w in told if "test" in str(w.message))  # fmt: skip
+    assert 0 < count < len(known)  # its dev documents aside
+
+
+def test_missing_dev_documents_are_told(parent, old_and_new):
+    with pytest.warns(UserWarning, match=r"\d+ of the dev documents of .*run are not among"):
+        TextClassifier.train(*columns(old_and_new[1]), start_from=parent, epochs=1)
 
 
 def test_from_a_classifier_in_memory(parent, old_and_new):
@@ -183,7 +252,7 @@ def test_without_replay_nothing_is_told(parent, old_and_new):
         (None, {"model_settings": {"maps": 5}}, "maps is 5, but 4 in "),
         (None, {"model_settings": {"map": 4}}, "map is 4, but None in "),
         (None, {"tokenizer": "characters"}, "--tokenizer is characters, but basic_english in "),
-        (None, {"max_tokens": 3}, "--max-tokens is 3, but None in "),
+        (None, {"max_tokens": 3}, "--max-tokens is 3, but 400 in "),
         (None, {"min_freq": 2}, "--min-freq is 2, but 1 in "),
         (None, {"max_size": 4}, "max_size must be 1[0-9] or more, what .* has, not 4"),
         (None, {"vectors": "word2vec"}, "vectors=word2vec would learn all word vectors afresh"),
@@ -192,6 +261,16 @@ def test_without_replay_nothing_is_told(parent, old_and_new):
 def test_contradictions(parent, old_and_new, model, settings, told):
     with pytest.raises(UserError, match=told):
         TextClassifier.train(*columns(old_and_new[1]), model, start_from=parent, **settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"multi_label": True}])
+def test_documents_of_several_labels_need_a_training_of_their_own(parent, settings):
+    told = "run gives one label for each text, but .*: train anew on the old and the new documents"
+    labels = [["law", "tech"], [], ["tech"], ["law"]] * 5
+    with pytest.raises(UserError, match=told):
+        TextClassifier.train(
+            ["goal", "chip", "web", "a"] * 5, labels, start_from=parent, **settings
+        )
 
 
 def test_the_same_again_is_no_contradiction(parent, old_and_new):
@@ -213,7 +292,10 @@ def test_another_optimizer_has_a_rate_of_its_own(parent):
     ("damage", "told"),
     [
         (lambda run: (run / "metrics.json").unlink(), "run is not finished: go on with it first"),
-        (lambda run: shutil.rmtree(run / "classifier"), "is not a trained classifier"),
+        (
+            lambda run: (run / "first-classifier" / "config.json").unlink(),
+            "is not a trained classifier",
+        ),
         (lambda run: (run / "metrics.json").write_text("{}"), "metrics.json is damaged"),
         (lambda run: (run / "documents.npz").write_bytes(b"0"), "documents.npz cannot be read"),
         (lambda run: shutil.rmtree(run), "is not a trained classifier|has no"),
@@ -241,7 +323,8 @@ def test_a_hierarchical_output_takes_no_new_label(old_and_new, tmp_path):
     with pytest.raises(UserError, match="has no place for the new label law: train anew"):
         TextClassifier.train(*columns(old + new), start_from=first, epochs=1)
     then = TextClassifier.train(*columns([*old, ("tech", "robots think")]), start_from=first, epochs=1)  # fmt: skip
-    assert then.hyper_parameters["class_counts"] == first.hyper_parameters["class_counts"]
+    own = first.before_refit.hyper_parameters
+    assert then.hyper_parameters["class_counts"] == own["class_counts"]
 
 
 def test_vectors_are_for_new_words_alone(old_and_new, tmp_path):
@@ -253,6 +336,7 @@ def test_vectors_are_for_new_words_alone(old_and_new, tmp_path):
     then = TextClassifier.train(texts, labels, start_from=first, vectors=file, lr=0.0, epochs=1)
     row = dict(zip(then.vocabulary.tokens, then.model.vectors.weight, strict=True))
     assert row["court"].tolist() == [0.5] * 8
+    first = first.before_refit
     before = dict(zip(first.vocabulary.tokens, first.model.vectors.weight, strict=True))
     assert torch.equal(row["goal"], before["goal"])
 
@@ -274,7 +358,8 @@ def dataset_of(parent, pairs):
     return load_dataset({"train": pairs}, of.reading(Reading()), inherit=of.inheritance())
 
 
-def test_resumed_it_is_the_same_bit_for_bit(parent, old_and_new, tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", ["the first training", "the second"])
+def test_resumed_it_is_the_same_bit_for_bit(parent, old_and_new, tmp_path, monkeypatch, when):
     pairs = [*old_and_new[0], *old_and_new[1]]
     options = {"start_from": parent, "lr": 0.01, "epochs": 3, "progress": False, "refit": True}
     dataset = dataset_of(parent, pairs)
@@ -282,8 +367,10 @@ def test_resumed_it_is_the_same_bit_for_bit(parent, old_and_new, tmp_path, monke
     calls = []
 
     def stopping(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == 5:
+        calls.append(self.dev)
+        if len(calls) == 5 and when == "the first training":
+            raise KeyboardInterrupt
+        if calls.count(None) == 2:
             raise KeyboardInterrupt
         return update(self, *args, **kwargs)
 
@@ -295,6 +382,7 @@ def test_resumed_it_is_the_same_bit_for_bit(parent, old_and_new, tmp_path, monke
     again, resumed = train_classifier(dataset, out=tmp_path / "parts", resume=True, **options)
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, again.model.state_dict()[name])
+    assert Parent.of(tmp_path / "whole").digest == Parent.of(tmp_path / "parts").digest
     assert resumed["parent"] == record["parent"]
 
 
@@ -343,8 +431,9 @@ def test_several_labels_for_a_text(labelled, model, tmp_path):
     assert not set(then.seen.dev) & set(first.seen.train)
     assert then.predict(["court judge the", "goal team court judge"])[0] == ["law"]
     # Before the first update the old labels have the scores that they had.
+    first = TextClassifier.train(*several(old), model, **settings)
     same = TextClassifier.train(texts + more, labels + sets, start_from=first, lr=0.0, epochs=1)
-    scores = [c.scores(lambda tokenizer: tokenized(texts, tokenizer), labelled=False)[0] for c in (first, same)]  # fmt: skip
+    scores = [c.scores(lambda tokenizer: tokenized(texts, tokenizer), labelled=False)[0] for c in (first.before_refit, same)]  # fmt: skip
     torch.testing.assert_close(scores[1][:, :2], scores[0], rtol=1e-5, atol=1e-5)
     with pytest.raises(UserError, match="label"):
         TextClassifier.train(texts, labels, start_from=TextClassifier.train(*columns(old), model, **settings))  # fmt: skip

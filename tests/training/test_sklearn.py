@@ -154,6 +154,19 @@ def test_a_matrix_of_labels_is_predicted_as_a_matrix():
     assert single.predict(["goal"]).tolist() == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "y", "told"),
+    [
+        (True, ["a", "b"], "True, so that y must be a matrix of 0 and 1 .*, not one label"),
+        (True, np.array([0, 1]), "True, so that y must be a matrix"),
+        (False, np.eye(2), "False, so that y must be one label for each text, not a matrix"),
+    ],
+)
+def test_multi_label_and_y_must_agree(wanted, y, told):
+    with pytest.raises(UserError, match=f"^multi_label is {told}"):
+        TextClassifierEstimator(**QUICK, multi_label=wanted).fit(["x", "y"], y)
+
+
 # --- parameters -----------------------------------------------------------------------------------
 
 

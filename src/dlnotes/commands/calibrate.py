@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from tyro.conf import arg
 
 from dlnotes.arguments import OneOf, Range, checked
 from dlnotes.commands import config
-from dlnotes.commands.runs import given_fields, remembered, tell_layout
+from dlnotes.commands.runs import given_fields, layout_as_trained
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import Layout
@@ -149,10 +148,13 @@ def _given(
             raise UserError(
                 f"{run} has learned from these documents: leave out --dev, or give others"
             )
-    trained = remembered(run, Layout)
-    tell_layout(trained, layout)
-    layout = replace(layout, **trained | given_fields(layout))
-    read = partial(tokenize, dev, layout=layout, cache_dir=cache_folder() / "tokens")
+    read = partial(
+        tokenize,
+        dev,
+        layout=layout_as_trained(run, layout),
+        cache_dir=cache_folder() / "tokens",
+        multi_label=classifier.multi_label,
+    )
     return classifier.scores(read, labelled=True)
 
 

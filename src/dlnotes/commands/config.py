@@ -50,6 +50,7 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         main, first = main[given[0]], 1
     _refuse_empty(given)
     _refuse_none(main, given)
+    _refuse_repeated(main, given)
     given = _with_truth_values(main, given)
     if "config" not in hints(main):
         return given
@@ -83,16 +84,31 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
 
 def _refuse_none(main: Any, arguments: Sequence[str]) -> None:
     """Refuse options of which several values are allowed and none is given, as by an empty glob."""
-    several = {
-        option_of(ARGUMENTS.get(name, name))
-        for name, hint in hints(main).items()
-        if typing.get_origin(hint) is tuple
-    }
+    several = _of_several(main)
     for option, value in itertools.pairwise([*arguments, "--"]):
         if option == "--":
             return
         if option in several and value.startswith("--"):
             raise UserError(f"{option} is given without a value; leave it out or give one")
+
+
+def _refuse_repeated(main: Any, arguments: Sequence[str]) -> None:
+    """Refuse an option of several values that is given twice: only the last would count."""
+    several, seen = _of_several(main), set()
+    for argument in itertools.takewhile(lambda each: each != "--", arguments):
+        option = argument.partition("=")[0].replace("_", "-")
+        if option in seen:
+            raise UserError(f"{option} is given twice: give all its values after one {option}")
+        seen |= several & {option}
+
+
+def _of_several(main: Any) -> set[str]:
+    """The options of which several values are allowed."""
+    return {
+        option_of(ARGUMENTS.get(name, name))
+        for name, hint in hints(main).items()
+        if typing.get_origin(hint) is tuple
+    }
 
 
 def _with_truth_values(main: Any, arguments: Sequence[str]) -> list[str]:

@@ -19,7 +19,8 @@ from dlnotes.data.seen import Seen
 from dlnotes.data.tokenized import fingerprint
 from dlnotes.display import tell
 from dlnotes.errors import UserError
-from dlnotes.training.folder import OPTIONS
+from dlnotes.files import read_json
+from dlnotes.training.folder import METRICS, OPTIONS
 from dlnotes.training.parent import Parent
 
 _SPLITS = ("train", "dev", "test")
@@ -27,17 +28,21 @@ _Splits = dict[str, list[Any]]
 """Files and data frames of each split."""
 
 
-def sources_of(run: Path) -> _Splits:
+def sources_of(run: Path, later: tuple[Path, ...] = ()) -> _Splits:
     """What a run was trained on, and the runs that it started from.
 
+    Args:
+        run: Its folder.
+        later: The runs that started from it.
+
     Raises:
-        UserError: It does not say so.
+        UserError: It does not say so, or what it started from is another run now.
     """
     if not (run / OPTIONS).exists():
         raise UserError(f"{run} has no {OPTIONS} that says where its documents are")
     said = config.read(run / OPTIONS)
     parent = said.get("from")
-    found = sources_of(Path(parent)) if parent else {}
+    found = _sources_before(run, Path(parent), later) if parent else {}
     if said.get("corpus"):
         folder = said.get("data_dir")
         own: Mapping[str, Any] = load(
@@ -51,6 +56,27 @@ def sources_of(run: Path) -> _Splits:
         given = own.get(split, [])
         found[split] = _joined(found.get(split, []), given if isinstance(given, list) else [given])
     return found
+
+
+def _sources_before(run: Path, parent: Path, later: tuple[Path, ...]) -> _Splits:
+    """What the run was trained on that a run started from."""
+    later = (*later, run.resolve())
+    if parent.resolve() in later:
+        raise UserError(f"{run} started from {parent}, which started from {run} itself")
+    try:
+        now = Parent.of(parent)
+    except UserError as error:
+        raise UserError(f"{run} started from a run that is gone: {error}") from error
+    before = read_json(run / METRICS, "is not a run", finite=False).get("parent")
+    if isinstance(before, Mapping) and before.get("digest") != now.digest:
+        raise UserError(f"{parent}, which {run} started from, is gone: another run is there now")
+    found = sources_of(parent, later)
+    return _all_learned(found) if now.learned_dev else found
+
+
+def _all_learned(sources: _Splits) -> _Splits:
+    """The same where dev documents have been learned from, too."""
+    return {**sources, "train": _joined(sources["train"], sources["dev"]), "dev": []}
 
 
 def _readable(parts: list[Any]) -> tuple[list[Any], str | None]:
@@ -76,8 +102,18 @@ def _as_source(parts: list[Any], reading: Reading) -> Source:
     """Files and data frames as one source."""
     if all(isinstance(part, Path) for part in parts):
         return parts
-    frames = [[part] if isinstance(part, pl.DataFrame) else read(part, reading) for part in parts]
-    return pl.concat(frame.select(LABEL, TEXT) for each in frames for frame in each)
+    several = reading.multi_label is True
+    blocks = [
+        frame.select(LABEL, TEXT)
+        for part in parts
+        for frame in (
+            [part] if isinstance(part, pl.DataFrame) else read(part, reading, multi_label=several)
+        )
+    ]
+    if any(block.schema[LABEL] == pl.List for block in blocks):
+        one = pl.concat_list(pl.col(LABEL))
+        blocks = [b if b.schema[LABEL] == pl.List else b.with_columns(one) for b in blocks]
+    return pl.concat(blocks)
 
 
 def continued(
@@ -118,6 +154,11 @@ def continued(
     problem = problems.get("train") or problems.get("dev")
     if not given.get("train") and problem:
         raise UserError(f"{problem}: give --train FILE")
+    if parent.seen is None and parent.run is not None:
+        candidates = [old["train"]] if old else [*([file] for file in given.get("train", []))]
+        parent.seen = _seen_before(parent, candidates, old.get("dev", []), cache_dir)
+    if parent.learned_dev and old:
+        old = _all_learned(old)
     splits = {
         "train": _joined(old.get("train", []), [*given.get("train", [])]),
         "dev": _joined(old.get("dev", []), [*given.get("dev", [])]),
@@ -126,9 +167,6 @@ def continued(
     sources = {split: _as_source(parts, reading) for split, parts in splits.items() if parts}
     if "test" in problems and not splits["test"]:
         tell(f"note: {problems['test']}, so nothing is measured on it")
-    if parent.seen is None and parent.run is not None:
-        candidates = [old["train"]] if old else [*([file] for file in given.get("train", []))]
-        parent.seen = _seen_before(parent, candidates, old.get("dev", []), cache_dir)
     if parent.seen is None:
         tell(
             f"note: the documents of {parent.name} are not known: what is not given again may be "
@@ -156,7 +194,7 @@ def _seen_before(
         cache_dir: See `load_dataset`.
     """
     for parts in candidates:
-        reading = parent.reading(Reading())
+        reading = parent.reading(Reading(dev_fraction=parent.dev_fraction))
         sources = {"train": _as_source(parts, reading)}
         if dev:
             sources["dev"] = _as_source(dev, reading)
@@ -183,6 +221,8 @@ def tell_what_is_new(parent: Parent, dataset: Dataset) -> None:
         (words, "token"),
         (len(labels), "label"),
     ]
+    if missing := parent.missing_dev(dataset):
+        tell(f"note: {missing}")
     named = f" ({', '.join(labels[:9])}{', …' * (len(labels) > 9)})" if labels else ""
     left_out = ""
     if old.left_out:

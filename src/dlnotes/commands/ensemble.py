@@ -45,7 +45,8 @@ def main(
         out: Run folder of the ensemble.
         average: probabilities, or logits (the geometric mean of the probabilities).
         weights: greedy (add, again and again, the run with which dev accuracy is highest, or
-            micro-F1 where a text may have several labels), equal, or boosting.
+            where a text may have several labels micro-F1 with the best one threshold for all of
+            them, whatever --threshold is), equal, or boosting.
         rounds: How many runs the greedy choice adds.
         train: The training documents, when the runs were trained on your own files.
         dev: Dev documents that no run was trained on; default: the runs' common dev split.

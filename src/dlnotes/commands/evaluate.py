@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 from tyro.conf import arg
 
-from dlnotes.commands.runs import given_fields, look, remembered, tell_layout
+from dlnotes.commands.runs import given_fields, layout_as_trained, look
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import read
-from dlnotes.data.tables import check_writable, table_format, write_table
+from dlnotes.data.tables import BETWEEN, check_joins, check_writable, table_format, write_table
 from dlnotes.display import console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import (
@@ -114,11 +113,12 @@ def main(
         check_writable(errors)
         if table_format(errors) != "csv":
             raise UserError(f"--errors: {errors} must end in .csv or .csv.gz")
-    trained = remembered(run, Layout)
-    tell_layout(trained, layout)
-    layout = replace(layout, **trained | given_fields(layout))
+    layout = layout_as_trained(run, layout)
     classifier = TextClassifier.load(run, where)
     names = classifier.label_names
+    if errors and classifier.multi_label:
+        between = layout.between_labels or BETWEEN
+        check_joins("errors", names, between, "name another with --label-separator")
     measured = classifier.evaluate(
         test,
         layout=layout,
@@ -264,7 +264,7 @@ def _wrong(
     def parts() -> Iterator[pl.DataFrame]:
         start = 0
         for file in test:
-            for frame in read(file, layout):
+            for frame in read(file, layout, multi_label=classifier.multi_label):
                 part = slice(start, start + frame.height)
                 given, missed = answers(measured, part, classifier.label_names, layout)
                 found = frame.select(
@@ -285,7 +285,7 @@ def _as_cell(labels: pl.Series, layout: Layout) -> pl.Series:
     """Labels as CSV has them, several of them with what stands between them in the file."""
     if not isinstance(labels.dtype, pl.List):
         return labels
-    return labels.list.join(layout.between_labels or "|")
+    return labels.list.join(layout.between_labels or BETWEEN)
 
 
 def _answers_of_one(

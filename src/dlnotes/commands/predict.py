@@ -19,7 +19,7 @@ from dlnotes.commands.runs import given_fields, remembered, tell_layout
 from dlnotes.data.layout import Layout, TextLayout
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.streams import half_pair
-from dlnotes.data.tables import check_writable, table_format, write_table
+from dlnotes.data.tables import BETWEEN, check_joins, check_writable, table_format, write_table
 from dlnotes.display import UNPRINTABLE, console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import (
@@ -300,13 +300,10 @@ def _sets(classifier: Classifier, top_k: int | None, flat: bool, run: Path) -> _
     Raises:
         UserError: The file has no lists, and a label contains what is to stand between two.
     """
-    between = Layout(**remembered(run, Layout)).between_labels or "|"
+    between = Layout(**remembered(run, Layout)).between_labels or BETWEEN
     names = classifier.label_names
-    if flat and (unclear := next((name for name in names if between in name), None)):
-        raise UserError(
-            f"--out: the label {unclear!r} contains {between!r}, which stands between two labels "
-            "in CSV: write .jsonl or .parquet"
-        )
+    if flat:
+        check_joins("out", names, between, "write .jsonl or .parquet")
 
     def answer(texts: pl.Series) -> pl.DataFrame:
         found = classifier.answers(texts, top_k or 1)

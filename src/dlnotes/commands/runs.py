@@ -8,13 +8,13 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dlnotes.arguments import fields_of
-from dlnotes.data.layout import TextLayout
+from dlnotes.data.layout import Layout, TextLayout
 from dlnotes.display import console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, read_json, write_json
@@ -165,6 +165,21 @@ def tell_layout(trained: dict[str, Any], layout: TextLayout) -> None:
         options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in used.items())
         undone = " ".join(f"--{name} auto" for name in used)
         print(f"note: read as in training, with {options} (else: {undone})", file=sys.stderr)
+
+
+def layout_as_trained(run: Path, given: Layout) -> Layout:
+    """Where texts and labels are: as `given`, and for the rest as the run's training had them.
+
+    A separator between labels and several columns that are a label each exclude one another: the
+    one that is given takes the place of the other.
+    """
+    trained = remembered(run, Layout)
+    if given.names_labels:
+        trained.pop("label_separator", None)
+    if given.label_separator is not None and Layout(**trained).names_labels:
+        trained.pop("label_column")
+    tell_layout(trained, given)
+    return replace(given, **trained | given_fields(given))
 
 
 def given_fields(layout: TextLayout) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import ensemble
-from dlnotes.training.calibration import told
+from dlnotes.training.calibration import decides, told
 from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run
@@ -95,8 +95,10 @@ def main(
         resume: Go on with the run in --out, bit for bit, after an interruption.
         start_from: Start from the classifier of this run (or of a classifier's folder). Its words
             and labels keep their vectors and weights, new ones are added. Model, its
-            hyper-parameters and how texts are read are those of the run, and so are all settings of
-            the training that are not given. Its dev documents stay dev documents.
+            hyper-parameters and how texts are read are those of the run, and so is what a recipe
+            would fill in where it is not given (--optimizer, --lr, --epochs, …; not --refit). All
+            other settings of the training are as given, or their defaults. Its dev documents stay
+            dev documents.
         replay: With --from: learn again from the run's own training documents, which it forgets
             otherwise (--no-replay: from the new ones alone).
         dry_run: Print all settings, as a run's config.yaml has them, and the size of the training;
@@ -175,6 +177,8 @@ def main(
         if dataset.why:
             tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})")
     check_output(model_settings, dataset)
+    with config_file.named(config):
+        decides(training, dataset.multi_label)  # what is not possible is refused at once
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
@@ -183,7 +187,7 @@ def main(
         settled = settle(training, model, model_settings, dataset, resumed=out if resume else None)
     training, model_settings, dataset = settled.said, settled.model_settings, settled.dataset
     if not resume:
-        tell(settled.description(model))
+        tell(settled.description(model, parent.name if parent and parent.settings else None))
     if boost:
         members = ensemble.load_members(boost, sources, cache_dir=cache)
         split_by = ensemble.dev_split(asdict(reading) | {"seed": seed}, dataset.fingerprints)

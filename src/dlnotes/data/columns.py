@@ -109,11 +109,12 @@ _SEVERAL = (list, tuple, Set)
 def _matrix(values: Any, name: str) -> Targets | None:
     """Labels from a matrix of several columns; None for anything else."""
     if hasattr(values, "tocsr"):  # SciPy's sparse ones
-        sparse = values.tocsr()
+        sparse = values.tocsr()  # maybe the user's own: it stays as it is
         if not np.isin(sparse.data, (0, 1)).all():
             raise UserError(f"{name} is a matrix that holds other numbers than 0 and 1")
-        sparse.eliminate_zeros()
-        rows = np.split(sparse.indices, sparse.indptr[1:-1])
+        ones = sparse.data != 0
+        bounds = np.concatenate([[0], np.cumsum(ones)])[sparse.indptr]
+        rows = np.split(sparse.indices[ones], bounds[1:-1])
         return Targets([sorted(row.tolist()) for row in rows], list(range(sparse.shape[1])))
     if not hasattr(values, "__array__"):
         return None
@@ -126,7 +127,7 @@ def _matrix(values: Any, name: str) -> Targets | None:
         raise UserError(
             f"{name} must be one column of labels, or several that hold 0 and 1, not of shape "
             f"{array.shape} with {_shown(array[~bits].tolist()[0])} in it"
-            f"{names and '; choose of ' + ', '.join(names)}"
+            f"{'; choose of ' * bool(names)}{', '.join(names)}"
         )
     return _of_matrix(array == 1, names or list(range(array.shape[1])))
 

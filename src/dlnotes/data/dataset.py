@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,13 @@ from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents, single_labels, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.labels import LabelSets
-from dlnotes.data.readers import Source, check_readable, files_of
+from dlnotes.data.readers import (
+    Source,
+    are_truth_values,
+    check_readable,
+    files_of,
+    named_labels,
+)
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.scripts import Choice, choose_tokenizer
 from dlnotes.data.seen import Inheritance, Keys, Parts, Seen, keys_of
@@ -110,6 +117,24 @@ class Dataset:
         seen = Seen.of(parts[True], parts[False])
         earlier = self.inherited and self.inherited.seen
         return seen.joined(earlier) if earlier else seen
+
+    def learned_before(self, split: str) -> int:
+        """How many documents of a split an earlier training has learned from.
+
+        Those aside that are among the training documents now, which `duplicates` tells.
+
+        Args:
+            split: ``dev``, or ``test`` when that has been read.
+        """
+        seen = self.inherited and self.inherited.seen
+        if not seen:
+            return 0
+        keys = {}
+        for name in ("train", split):
+            texts, indices = self._parts[name]
+            keys[name] = keys_of(texts).texts[indices]
+        before = np.setdiff1d(seen.train, keys["train"])
+        return int(np.isin(keys[split], before).sum())
 
     def limited(self, min_freq: int, max_tokens: int | None) -> Dataset:
         """The same, read with other limits; see `Reading`.
@@ -241,6 +266,12 @@ def load_dataset(
     split_seed = reading.split_seed or 0
     reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.found_out())
     learning = subwords is None and tokenizer in SUBWORDS
+    if reading.merges is not None and tokenizer not in SUBWORDS:
+        warnings.warn(
+            f"merges={reading.merges} says nothing: the tokenizer is {tokenizer}, and bpe alone "
+            "has merges (--tokenizer bpe)",
+            stacklevel=3,
+        )
 
     def read(source: Source, multi_label: bool) -> TokenizedTexts:
         # What is to be learned begins with the words to learn from.
@@ -255,7 +286,8 @@ def load_dataset(
     for file in files_of(test):
         check_readable(file)  # now, rather than when training is over
     texts = read_train()
-    if len(texts.label_names) < 2 and inherit is None:
+    found_labels = sorted({*texts.label_names, *named_labels(sources["train"], reading)})
+    if len(found_labels) < 2 and inherit is None:
         found = "".join(f"only one class, {name!r}" for name in texts.label_names)
         raise UserError(
             f"{texts.name}: {found or 'no text has a label'}; "
@@ -267,7 +299,7 @@ def load_dataset(
     _warn_of_classes(texts)
     _warn_of_spellings(texts)
     _warn_of_separators(texts, reading)
-    labels = list(labels or texts.label_names)
+    labels = list(labels or found_labels)
     if inherit is not None:
         labels = inherit.with_new(labels)
     if len(set(labels)) < len(labels):
@@ -285,6 +317,13 @@ def load_dataset(
         subwords = Subwords.learn(
             texts.types, texts.counts(indices), tokenizer=tokenizer, merges=reading.merges
         )
+        if not subwords.merges:
+            warnings.warn(
+                f"{texts.name}: bpe has learned no merges, so all words are cut into characters: "
+                "no pair of them occurs "
+                + ("twice" if reading.merges else "10 times (another limit: --merges)"),
+                stacklevel=3,
+            )
         pieces = {id(texts): read_train()}
         if dev_texts is not None:
             pieces[id(dev_texts)] = read(sources["dev"], multi_label)
@@ -377,6 +416,11 @@ def _split(
             parts["old dev"] = texts, before[1]
         _check_new(texts, parts["train"][1], old)
         return parts
+    if old is not None and not len(new) and not len(before[1]):
+        raise UserError(
+            f"{texts.name}: there are no dev documents: the earlier training has learned from all "
+            f"of the {len(texts):,} documents; give new ones, or dev documents (--dev FILE)"
+        )
     fractions, seed = (1 - reading.dev_fraction, reading.dev_fraction), reading.split_seed or 0
     try:
         if isinstance(texts.labels, LabelSets):
@@ -410,6 +454,12 @@ def _with_labels(texts: TokenizedTexts, multi_label: bool | None) -> TokenizedTe
     """The same with one label for each text, or with any number, if that is asked for."""
     labels = texts.labels
     if multi_label and not isinstance(labels, LabelSets):
+        if are_truth_values(texts.label_names):
+            raise UserError(
+                f"{texts.name}: with multi_label a column of {' and '.join(texts.label_names)} "
+                "would be a single label, which a text has or has not: name a column for each of "
+                "several (--label-column A,B), or leave out --multi-label"
+            )
         return replace(texts, labels=LabelSets.single(labels, len(texts.label_names)))
     if multi_label is False and isinstance(labels, LabelSets):
         return replace(texts, labels=single_labels(texts, why="as multi_label is False"))
@@ -450,8 +500,21 @@ def _warn_of_spellings(texts: TokenizedTexts) -> None:
             return
 
 
+# ['a', 'b'] and [], also a part of it before a separator; [1, 2], but not [other].
+_IN_BRACKETS = re.compile(
+    r"""[\[({]\s*['"]|(\[\s*\]|\{\s*\}|set\(\)|\[\s*\d+[\s,]+\d[\d\s,]*\])$"""
+)
+
+
 def _warn_of_separators(texts: TokenizedTexts, reading: Reading) -> None:
     """Labels such as a|b beside a and b, and a separator that no label has."""
+    if (label := next(filter(_IN_BRACKETS.match, texts.label_names), None)) is not None:
+        warnings.warn(
+            f"{texts.name}: the label {label!r} is a class of its own: it looks like a list as "
+            "Python prints it; of several labels make a|b (--label-separator '|'), or a list in "
+            "JSONL or Parquet",
+            stacklevel=4,
+        )
     if reading.label_separator is not None:
         assert isinstance(texts.labels, LabelSets)
         if texts.labels.sizes.max(initial=0) < 2:

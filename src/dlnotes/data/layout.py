@@ -130,6 +130,18 @@ class Layout(TextLayout):
         """The characters that `label_separator` stands for."""
         return _NAMED.get(str(self.label_separator), self.label_separator)
 
+    @property
+    def names_labels(self) -> bool:
+        """Whether `label_column` is several columns, which are a label each."""
+        return len(split_columns(self.label_column)) > 1
+
+
+def split_columns(columns: str | None) -> list[str]:
+    """The columns that an option names, separated by commas."""
+    if columns is None:
+        return []
+    return [name.strip() for name in next(csv.reader([columns], skipinitialspace=True))]
+
 
 class Columns:
     """Finds the label's and the text's columns by name or by number.
@@ -153,7 +165,7 @@ class Columns:
 
     def by_name(self) -> bool:
         """Whether the user asked for a column by name, so that there must be a header."""
-        asked = [*self._split(self.text), *self._split(self.label)]
+        asked = [*split_columns(self.text), *split_columns(self.label)]
         return any(not _is_number(column) for column in asked)
 
     def has_header(self, records: Sequence[list[str]]) -> bool:
@@ -178,7 +190,7 @@ class Columns:
     @property
     def first_label(self) -> int:
         """Number of the label's column, of several the first; 0 where none is asked for."""
-        first = next(iter(self._split(self.label)), "")
+        first = next(iter(split_columns(self.label)), "")
         return int(first) if _is_number(first) else 0
 
     def resolve(self, names: list[str], *, header: bool) -> tuple[list[int], list[int]]:
@@ -204,7 +216,7 @@ class Columns:
     def _named_labels(self, names: Iterable[str], default: str) -> list[str]:
         if self.label is None:
             return [default]
-        wanted = [self.label] if self.label in names else self._split(self.label)
+        wanted = [self.label] if self.label in names else split_columns(self.label)
         if len(wanted) > 1 and self.separates_labels:
             raise UserError(
                 f"--label-column {self.label} names several columns, which are a label each: give "
@@ -224,7 +236,7 @@ class Columns:
         elif header and self.text in names:  # a name may have a comma in it
             wanted = [self.text]
         else:
-            wanted = self._split(self.text)
+            wanted = split_columns(self.text)
         found = [self._position(column, names, TEXT, header) for column in wanted]
         if len(set(found)) < len(found):
             raise UserError(f"--text-column {self.text} names a column twice")
@@ -232,12 +244,7 @@ class Columns:
 
     def keys(self, first: Iterable[str]) -> tuple[list[str], list[str]]:
         """The labels' and the text's names where records are objects; `first` has those of one."""
-        return self._named_labels(first, LABEL), self._split(self.text) or [TEXT]
-
-    def _split(self, columns: str | None) -> list[str]:
-        if columns is None:
-            return []
-        return [name.strip() for name in next(csv.reader([columns], skipinitialspace=True))]
+        return self._named_labels(first, LABEL), split_columns(self.text) or [TEXT]
 
     def _position(self, column: str, names: list[str], what: str, header: bool) -> int:
         if column in names and header:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -55,6 +56,8 @@ from dlnotes.errors import UserError
 
 BLOCK_BYTES = 1 << 26
 """Size of a block: large enough for polars to use every core, small against memory."""
+
+_FIRST_BYTES = 1 << 22  # in which a file says how it is written
 
 LONGEST_LABEL = 1000
 """Characters of a label; what is longer is a text in the label's column."""
@@ -127,6 +130,29 @@ def files_of(source: Any) -> list[Path]:
         if places[i] in places[:i]:
             raise UserError(f"{file} is given twice")
     return list(source)
+
+
+def named_labels(source: Source, layout: Layout) -> list[str]:
+    """The labels that are columns of their own, also those that no text has; none elsewhere.
+
+    Args:
+        source: What `read` takes.
+        layout: Where the labels are.
+
+    Raises:
+        UserError: What `read` raises.
+    """
+    found: dict[str, None] = {}
+    for path in files_of(source) if layout.names_labels else ():
+        if path.is_dir() or (kind := _format(path)) == "fasttext":
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the file; it is read as a whole, too
+            table = next(read_tables(kind, path, Columns(path, layout), _FIRST_BYTES), None)
+        if table is not None and len(table.labels) > 1:
+            given = pl.Series(LABEL, [_name(table, column) for column in table.labels])
+            found |= dict.fromkeys(given.to_frame().select(_clean(pl.col(LABEL)))[LABEL])
+    return list(found)
 
 
 def check_readable(path: Path) -> None:
@@ -271,6 +297,16 @@ def _labelled(path: Path, table: Table) -> pl.DataFrame:
     return table.fields.select(label, joined_text(table)).with_columns(table.lines.alias("line"))
 
 
+def _name(table: Table, column: int) -> str:
+    """What a label is called that has a column of its own."""
+    return table.names[column].strip() if table.names else str(column)
+
+
+def are_truth_values(labels: Iterable[str]) -> bool:
+    """Whether labels say only that a text has something or not: 0 and 1, no and yes."""
+    return all(re.sub(r"^([01])\.0*$", r"\1", label.lower()) in _HAS for label in labels)
+
+
 _HAS = {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("0", "false", "no"), False)}
 
 
@@ -279,7 +315,7 @@ def _columns_of_labels(path: Path, table: Table) -> pl.Series:
     chosen = []
     for column in table.labels:
         given = table.fields.to_series(column)
-        name = table.names[column].strip() if table.names else str(column)
+        name = _name(table, column)
         plain = given.str.strip_chars().str.to_lowercase().str.replace(r"^([01])\.0*$", "${1}")
         has = plain.replace_strict(_HAS, default=None, return_dtype=pl.Boolean)
         if has.has_nulls():
@@ -343,7 +379,7 @@ def _read_fasttext(
     if bare is not None and not several:
         raise UserError(
             f"{path}:{bare}: the line does not begin with {MARK}NAME, and no line has several "
-            "labels (where a text may have none, set multi_label)"
+            "labels (where a text may have none, train with --multi-label)"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from dlnotes.arguments import Count, Natural, OneOf, Range, Seed, Settings
 from dlnotes.data.layout import Layout
-from dlnotes.data.tokenization import NAMES
+from dlnotes.data.tokenization import MOST_MERGES, NAMES
 
 MAX_TOKENS = 20_000
 """The default of `Limits.max_tokens`."""
@@ -53,10 +53,10 @@ class Reading(Limits, Layout):
     characters (Chinese and the like), jieba (Chinese words) or bpe (pieces of words, learned from
     the training documents). With sentence ends marked, for models that read sentences: sentences
     (basic_english), sentence_words, sentence_characters, sentence_jieba or sentence_bpe. Default:
-    what suits the script of the texts, basic_english or sentences if it has spaces between
-    words."""
+    what suits the script of the texts: basic_english or sentences where it has spaces between
+    words and capital letters, words or sentence_words where it has no capitals."""
 
-    merges: Count | None = None
+    merges: Annotated[int, Range(1, most=MOST_MERGES)] | None = None
     """How many merges bpe learns at most. Default: of all pairs of pieces that occur at least 10
     times, up to 30,000."""
 

@@ -43,9 +43,9 @@ def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False)
 
     Returns:
         ``characters`` where at least a fifth of the letters are of scripts without spaces between
-        words, ``basic_english`` elsewhere. With `sentences`, ``sentence_characters`` and
-        ``sentences``, and ``sentence_words`` where half of the letters are of scripts without
-        capitals.
+        words, ``words`` where half of them are of scripts without capitals, which have punctuation
+        of their own, and ``basic_english`` elsewhere. With `sentences`, ``sentence_characters``,
+        ``sentence_words`` and ``sentences``.
 
     Raises:
         UserError: What `read` raises.
@@ -55,7 +55,8 @@ def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False)
         warnings.simplefilter("ignore")  # of files; they are read again
         each: list[Source] = [*files_of(source)] or [source]
         for one in each:
-            blocks = read(one, layout, block_bytes=_BLOCK_BYTES)
+            # Whether each text may be without a label is of no interest here.
+            blocks = read(one, layout, multi_label=True, block_bytes=_BLOCK_BYTES)
             for frame in itertools.islice(blocks, _BLOCKS):
                 step = -(-frame.height // _DOCUMENTS)
                 sample.append(frame[TEXT].gather_every(step).str.head(_CHARACTERS))
@@ -67,7 +68,7 @@ def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False)
     if (share := count(_NO_SPACES) / max(1, count(_WITH_MARKS))) >= _SHARE:
         why = f"{share:.0%} of the letters are of scripts without spaces".replace("%", " %")
         return Choice("sentence_characters" if sentences else "characters", why)
-    if sentences and (share := count(_NO_CASE) / max(1, count(_LETTER))) >= 0.5:
+    if (share := count(_NO_CASE) / max(1, count(_LETTER))) >= 0.5:
         why = f"{share:.0%} of the letters are of scripts without capitals".replace("%", " %")
-        return Choice("sentence_words", why)
+        return Choice("sentence_words" if sentences else "words", why)
     return Choice("sentences" if sentences else "basic_english")

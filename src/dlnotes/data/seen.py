@@ -99,6 +99,15 @@ class Seen:
             _most(self.dev_labelled, earlier.dev_labelled),
         )
 
+    def with_dev_learned(self) -> Seen:
+        """The same where the dev documents have been learned from, too."""
+        return Seen(
+            np.union1d(self.train, self.dev),
+            np.sort(np.concatenate([self.train_labelled, self.dev_labelled])),
+            self.dev[:0],
+            self.dev_labelled[:0],
+        )
+
     def save(self, path: Path) -> None:
         """Write the keys; no text can be read from them."""
 
@@ -149,15 +158,17 @@ class Parts(NamedTuple):
     train: NDArray[np.int64]
     """Learned from before."""
     dev: NDArray[np.int64]
-    """Dev documents before."""
+    """Dev documents before, whose label may be another now."""
     new: NDArray[np.int64]
     """Never seen."""
     relabelled: NDArray[np.int64]
     """Learned from before, with another label."""
     left_out: int
-    """Not used: dev documents that stand here once more, or with another label."""
+    """Not used: dev documents that stand here once more, or with another label as well."""
     missing: int
     """Texts that were learned from before and are not among these."""
+    missing_dev: int
+    """Texts of dev documents before that are neither among these nor dev documents now."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,13 +199,17 @@ class Inheritance:
         everything = np.arange(len(texts))
         nothing = everything[:0]
         if self.seen is None:
-            return Parts(nothing, nothing, everything, nothing, 0, 0)
+            return Parts(nothing, nothing, everything, nothing, 0, 0, 0)
         keys, seen = keys_of(texts), self.seen
-        allowed = seen.dev_labelled
+        allowed, given = seen.dev_labelled, keys.texts[:0]
         if dev is not None:
-            allowed = _without(allowed, keys_of(dev).labelled)
+            own = keys_of(dev)
+            allowed, given = _without(allowed, own.labelled), own.texts
         is_dev = _as_often(keys.labelled, allowed)
         of_dev = np.isin(keys.texts, seen.dev)
+        # Of one that nowhere has its old label, the label was corrected.
+        corrected = np.setdiff1d(seen.dev, np.concatenate([keys.texts[is_dev], given]))
+        is_dev |= _as_often(keys.texts, corrected)
         learned = np.isin(keys.texts, seen.train) & ~of_dev
         again = np.isin(keys.labelled, seen.train_labelled)
         old = learned & _as_often(keys.labelled, seen.train_labelled)
@@ -205,6 +220,7 @@ class Inheritance:
             np.flatnonzero(learned & ~again),
             int((of_dev & ~is_dev).sum()),
             len(np.setdiff1d(seen.train, keys.texts)),
+            len(np.setdiff1d(seen.dev, np.concatenate([keys.texts, given]))),
         )
 
     def with_new(self, found: Iterable[Label]) -> list[Label]:

@@ -26,8 +26,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.arguments import Count, OneOf, checked
-from dlnotes.data.tokenization import MARKS, SUBWORDS, TOKENIZERS
+from dlnotes.arguments import OneOf, Range, checked
+from dlnotes.data.tokenization import MARKS, MOST_MERGES, SUBWORDS, TOKENIZERS
 from dlnotes.errors import UserError
 from dlnotes.files import as_path, read_file
 
@@ -61,7 +61,7 @@ class Subwords:
         counts: NDArray[np.int64],
         *,
         tokenizer: Annotated[str, OneOf(SUBWORDS)] = "bpe",
-        merges: Count | None = None,
+        merges: Annotated[int, Range(1, most=MOST_MERGES)] | None = None,
     ) -> Subwords:
         """Learn from words.
 
@@ -80,8 +80,10 @@ class Subwords:
         marks = MARKS.get(tokenizer, ())
         frame = frame.filter((pl.col("count") > 0) & ~pl.col("word").is_in(marks))
         alphabet = set().union(*frame["word"])
+        # Each merge makes a word shorter by a piece; the package makes room for all in advance.
+        most = int(frame["word"].str.len_chars().sum()) - len(frame)
         trainer = library.trainers.BpeTrainer(
-            vocab_size=len(alphabet) + (merges or _MOST),
+            vocab_size=len(alphabet) + min(merges or _MOST, most),
             min_frequency=2 if merges else _RARE,
             show_progress=False,
         )

@@ -13,7 +13,10 @@ from typing import IO, cast
 import polars as pl
 
 from dlnotes.errors import UserError
-from dlnotes.files import check_output, parts_of, write_atomically
+from dlnotes.files import check_output, option_of, parts_of, write_atomically
+
+BETWEEN = "|"
+"""What stands between two labels in a field of CSV, where nothing else is said."""
 
 FORMATS = ".jsonl, .ndjson and .csv, each also .gz, and .parquet"
 
@@ -31,6 +34,25 @@ def table_format(path: Path) -> str:
     if suffix not in kinds or (zipped and suffix == ".parquet"):
         raise UserError(f"{path}: unknown kind of file to write; known are {FORMATS}")
     return kinds[suffix]
+
+
+def check_joins(option: str, label_names: Iterable[str], between: str, advice: str) -> None:
+    """Require labels that can be told apart where several stand in one field of CSV.
+
+    Args:
+        option: The argument that names the file, for the message.
+        label_names: The labels.
+        between: What is to stand between two.
+        advice: What to do instead, for the message.
+
+    Raises:
+        UserError: A label contains `between`.
+    """
+    if (unclear := next((name for name in label_names if between in name), None)) is not None:
+        raise UserError(
+            f"{option_of(option)}: the label {unclear!r} contains {between!r}, which stands "
+            f"between two labels in CSV: {advice}"
+        )
 
 
 def check_writable(path: Path) -> None:

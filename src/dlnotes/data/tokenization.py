@@ -185,6 +185,9 @@ JIEBA = ("jieba", "sentence_jieba")
 SUBWORDS = {"bpe": "words", "sentence_bpe": "sentence_words"}
 """Tokenizations that are learned, see `dlnotes.data.subwords`, and the one that they refine."""
 
+MOST_MERGES = 1_000_000
+"""The largest number of merges that may be asked for."""
+
 READY = (*TOKENIZERS, *JIEBA)
 """Names of the tokenizations that need not be learned."""
 

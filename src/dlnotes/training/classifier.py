@@ -138,7 +138,7 @@ class Classifier(ABC):
             UserError: `source` cannot be read or has a label that this classifier does not know; a
                 loss that is infinite.
         """
-        read = partial(tokenize, source, **how)
+        read = partial(tokenize, source, **{"multi_label": self.multi_label, **how})
         return _finite(metrics(*self.scores(read, labelled=True), self.decision))
 
     def probabilities(self, texts: Any) -> Float[Tensor, "n c"]:
@@ -330,6 +330,9 @@ class TextClassifier(Classifier):
         seen: Digests of the documents that it was trained on, for a training that starts from it;
             None for a classifier that was loaded: a run's folder has them.
         decision: How scores become probabilities and answers, as chosen on dev documents.
+        before_refit: What was trained without the dev documents, where this one has learned from
+            them, too (see `Training.refit`), for a training that starts from it; None for a
+            classifier that was loaded: a run's folder has it.
     """
 
     model: nn.Module = field(repr=False)
@@ -346,6 +349,7 @@ class TextClassifier(Classifier):
     record: dict[str, Any] | None = field(default=None, repr=False)
     decision: Decision = DEFAULT
     seen: Seen | None = field(default=None, repr=False)
+    before_refit: TextClassifier | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -390,9 +394,11 @@ class TextClassifier(Classifier):
             model_settings: The model's hyper-parameters where they differ from its defaults.
             start_from: A classifier to start from, or the folder of one or of a run. Model,
                 tokenization and `max_tokens` are its; the vocabulary grows by the new words, and
-                labels that it does not know come after its own. What `settings` do not say is as in
-                its training. Give its documents and new ones together: a training on new ones
-                alone forgets some of the old. Documents that were dev documents stay so.
+                labels that it does not know come after its own. Of the `settings`, those that a
+                recipe would fill in (``lr``, ``epochs``, …) are as in its training where they are
+                not given; the others have their defaults. Give its documents and new ones together:
+                a training on new ones alone forgets some of the old. Documents that were dev
+                documents stay so.
             replay: Learn again from documents that `start_from` has learned from, where they are
                 among `texts`.
             out: Run folder, see `train_classifier`; None keeps nothing.
@@ -438,6 +444,8 @@ class TextClassifier(Classifier):
             inherit=inherit,
             sentences=reads_sentences(model or "fasttext"),
         )
+        if parent and replay and (missing := parent.missing_dev(dataset)):
+            warnings.warn(missing, stacklevel=2)
         if dataset.why:
             tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})", shown=progress)
         classifier, record = train_classifier(
@@ -942,14 +950,18 @@ def reading_for(model_name: str, reading: Reading, seed: int) -> Reading:
         reading: What the user says.
         seed: The seed of the training.
     """
-    tokenizer = reading.tokenizer
-    if reads_sentences(model_name) and f"sentence_{tokenizer}" in MARKS:
-        tokenizer = f"sentence_{tokenizer}"
     return replace(
         reading,
-        tokenizer=tokenizer,
+        tokenizer=tokenizer_for(model_name, reading.tokenizer),
         split_seed=seed if reading.split_seed is None else reading.split_seed,
     )
+
+
+def tokenizer_for(model_name: str, tokenizer: str | None) -> str | None:
+    """The tokenization that a model is given for the one that the user names; see `reading_for`."""
+    if reads_sentences(model_name) and f"sentence_{tokenizer}" in MARKS:
+        return f"sentence_{tokenizer}"
+    return tokenizer
 
 
 def make_model(

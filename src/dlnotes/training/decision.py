@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Protocol
@@ -437,6 +438,12 @@ def choose_decision(
     decision = Decision(temperature=temperature)
     if multi_label:
         probabilities = decision.probabilities(logits, multi_label)
+        if threshold != "none" and not _dense(labels).any():
+            warnings.warn(
+                "none of the dev documents has a label, so that no threshold can be chosen on "
+                f"them: it stays {DEFAULT.threshold}",
+                stacklevel=2,
+            )
         chosen = choose_thresholds(probabilities, labels, threshold)
         return replace(decision, threshold=chosen), None
     if precision is None:

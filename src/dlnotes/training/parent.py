@@ -30,23 +30,31 @@ import torch
 
 from dlnotes.arguments import fields_of
 from dlnotes.data.dataset import Dataset
+from dlnotes.data.layout import Layout
 from dlnotes.data.reading import Reading
 from dlnotes.data.seen import Inheritance, Seen
 from dlnotes.errors import UserError
 from dlnotes.files import as_path, option_of
 from dlnotes.models import MODELS
 from dlnotes.nn import HierarchicalSoftmax
-from dlnotes.training.classifier import TextClassifier
+from dlnotes.training.classifier import TextClassifier, tokenizer_for
 from dlnotes.training.ensemble import read_record, reading_of
-from dlnotes.training.folder import CHECKPOINT, CLASSIFIER, DOCUMENTS, METRICS
+from dlnotes.training.folder import (
+    CHECKPOINT,
+    CLASSIFIER,
+    DOCUMENTS,
+    FIRST_CLASSIFIER,
+    METRICS,
+)
 from dlnotes.training.pretrained import WORD2VEC
-from dlnotes.training.recipes import OFF
+from dlnotes.training.recipes import FILLED, OFF
 from dlnotes.training.settings import Training
 from dlnotes.training.weights import sketched
 
-_OF_ONE_TRAINING = ("vectors", "refit")
-"""Settings that the next training does not take over."""
-_OF_WHAT_IS_NEW = ("max_size", "split_seed")
+_TAKEN_OVER = {*FILLED, "recipe"} - {"refit"}
+"""Settings that the next training takes over where they are not given."""
+_LEAVE_OUT = "leave it out"
+_OF_WHAT_IS_NEW = ("max_size", "split_seed", "dev_fraction")
 """How documents are read, as far as it may be another for new ones."""
 
 
@@ -61,6 +69,8 @@ class Parent:
         settings: Those of its training, from the record; empty without a run.
         fingerprints: SHA-256 of its sources, from the record.
         seen: Its documents; None where they are not known.
+        learned_dev: Whether it has learned from its dev documents, too: it was trained again with
+            them, and what was trained before that was not kept.
         digest: SHA-256 of its weights, tokens and labels.
     """
 
@@ -70,6 +80,7 @@ class Parent:
     settings: dict[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     seen: Seen | None = None
+    learned_dev: bool = False
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,18 +100,24 @@ class Parent:
             return source
         if isinstance(source, TextClassifier):
             settings = (source.record or {}).get("settings", {})
-            return cls(source, "the classifier", None, dict(settings), {}, source.seen)
+            first = source.before_refit
+            learned_dev = bool(settings.get("refit")) and first is None
+            own = dict(settings)
+            return cls(first or source, "the classifier", None, own, {}, source.seen, learned_dev)
         if not isinstance(source, str | Path):
             kind = type(source).__name__
             raise UserError(f"start_from must be a TextClassifier or its folder, not a {kind}")
         folder = as_path(source, "start_from")
-        if folder.name == CLASSIFIER and (folder.parent / METRICS).exists():
+        of_run = folder.name in (CLASSIFIER, FIRST_CLASSIFIER)
+        if of_run and (folder.parent / METRICS).exists():
             folder = folder.parent
         finished = (folder / METRICS).exists()
         if (folder / CHECKPOINT).exists() and not finished:
             raise UserError(f"{folder} is not finished: go on with it first (--resume)")
         with torch.random.fork_rng(()):
-            classifier = TextClassifier.load(folder)
+            before_refit = folder / FIRST_CLASSIFIER
+            use_it = finished and before_refit.is_dir() and read_record(folder)[0].get("refit")
+            classifier = TextClassifier.load(before_refit if use_it else folder)
         if not isinstance(classifier, TextClassifier):
             raise UserError(
                 f"{folder} is an ensemble: start from one of the runs that it is made of"
@@ -110,7 +127,9 @@ class Parent:
         settings, fingerprints = read_record(folder)
         seen = Seen.load(folder / DOCUMENTS)
         run = folder.absolute()
-        return cls(classifier, str(folder), run, dict(settings), dict(fingerprints), seen)
+        learned_dev = has_learned_dev(folder, settings)
+        own, files = dict(settings), dict(fingerprints)
+        return cls(classifier, str(folder), run, own, files, seen, learned_dev)
 
     def inheritance(self, *, replay: bool = True) -> Inheritance:
         """What its data set hands on; see `load_dataset`.
@@ -118,8 +137,10 @@ class Parent:
         Args:
             replay: Whether its training documents are learned from again.
         """
-        own = self.classifier
-        return Inheritance(own.vocabulary, own.labels, self.seen, replay, own.subwords)
+        own, seen = self.classifier, self.seen
+        if seen and self.learned_dev:
+            seen = seen.with_dev_learned()
+        return Inheritance(own.vocabulary, own.labels, seen, replay, own.subwords)
 
     def check_model(self, name: str | None, settings: Mapping[str, Any]) -> None:
         """Require of a model and its hyper-parameters that they are this one's, where given.
@@ -140,11 +161,17 @@ class Parent:
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         return defaults | self.classifier.hyper_parameters
 
+    @property
+    def dev_fraction(self) -> float:
+        """What was cut off for its dev split, where that was cut."""
+        return float(self.settings.get("dev_fraction", Reading().dev_fraction))
+
     def reading(self, given: Reading) -> Reading:
         """How documents are read: as in its training.
 
         Args:
-            given: What the user says; ``max_size`` and ``split_seed`` may be others.
+            given: What the user says; ``max_size``, ``split_seed`` and ``dev_fraction`` may be
+                others.
 
         Raises:
             UserError: Something else is another.
@@ -157,11 +184,17 @@ class Parent:
             limit = self.classifier.max_tokens or 0
             own = replace(given, tokenizer=self.classifier.tokenizer, max_tokens=limit)
             bound = ("tokenizer", "max_tokens")
+        if given.multi_label and not self.classifier.multi_label:
+            raise self._one_label_only("multi_label asks for any number of labels for a text")
         for name in bound:
             value = getattr(given, name)
+            if name == "tokenizer":
+                value = tokenizer_for(self.classifier.model_name, value)
             said = value != getattr(plain, name) and value != getattr(own, name)
             if said and name not in _OF_WHAT_IS_NEW:
-                raise self._contradiction(option_of(name), value, getattr(own, name))
+                laid_out = name in fields_of(Layout)
+                advice = "new files need the same columns and marks" if laid_out else _LEAVE_OUT
+                raise self._contradiction(option_of(name), value, getattr(own, name), advice)
         largest = given.max_size
         if largest is not None and largest < (size := len(self.classifier.vocabulary)):
             raise UserError(
@@ -170,21 +203,23 @@ class Parent:
         return replace(
             own,
             max_size=own.max_size if largest is None else largest,
+            dev_fraction=given.dev_fraction,
             split_seed=own.split_seed if given.split_seed is None else given.split_seed,
             multi_label=True if self.classifier.multi_label else own.multi_label,
         )
 
     def training(self, given: Training) -> Training:
-        """How to train: as in its training where the user says nothing else.
+        """How to train: what a recipe would fill in, but ``refit``, is as in its training.
 
-        With another optimizer, its rate and hyper-parameters are not those of the parent.
+        What is given wins, and what no recipe fills in is as it is given. With another optimizer,
+        its rate and hyper-parameters are not those of the parent.
 
         Args:
-            given: What the user says: what differs from the default.
+            given: What the user says.
         """
         plain = Training()
-        left = set(fields_of(Training)) & self.settings.keys() - set(_OF_ONE_TRAINING)
-        if given.optimizer not in (plain.optimizer, self.settings.get("optimizer")):
+        left = _TAKEN_OVER & self.settings.keys()
+        if given.optimizer not in (None, self.settings.get("optimizer")):
             left -= {"optimizer", "lr", "optimizer_settings"}
         # Of some settings a record has None for never, which None of a training does not say.
         taken: dict[str, Any] = {
@@ -210,10 +245,12 @@ class Parent:
                 f"dataset has other tokens or labels than {self.name}: load it with "
                 "load_dataset(…, inherit=Parent.of(…).inheritance())"
             )
-        if dataset.multi_label != own.multi_label:
-            kinds = ("one label for each text", "any number of labels for a text")
+        if dataset.multi_label and not own.multi_label:
+            raise self._one_label_only("the documents have several, or none")
+        if own.multi_label and not dataset.multi_label:
             raise UserError(
-                f"dataset has {kinds[dataset.multi_label]}, {self.name} {kinds[own.multi_label]}"
+                f"{self.name} gives a text any number of labels, but dataset has one for each: "
+                "load it with multi_label=True"
             )
         new = dataset.label_names[len(own.label_names) :]
         if new and any(isinstance(m, HierarchicalSoftmax) for m in own.model.modules()):
@@ -245,6 +282,15 @@ class Parent:
             "the documents"
         )
 
+    def missing_dev(self, dataset: Dataset) -> str | None:
+        """How many of its dev documents are not there any more; None where all are."""
+        if not dataset.old or not (count := dataset.old.missing_dev):
+            return None
+        return (
+            f"{count:,} of the dev documents of {self.name} are not among the documents, so "
+            "figures on dev cannot be compared with its own"
+        )
+
     def summary(self) -> dict[str, Any]:
         """What the record of the next training says of it."""
         return {
@@ -254,8 +300,26 @@ class Parent:
             "labels": len(self.classifier.labels),
         }
 
-    def _contradiction(self, option: str, value: Any, own: Any) -> UserError:
-        return UserError(f"{option} is {value}, but {own} in {self.name}: leave it out")
+    def _one_label_only(self, other: str) -> UserError:
+        return UserError(
+            f"{self.name} gives one label for each text, but {other}: train anew on the old and "
+            "the new documents together"
+        )
+
+    def _contradiction(
+        self, option: str, value: Any, own: Any, advice: str = _LEAVE_OUT
+    ) -> UserError:
+        return UserError(f"{option} is {value}, but {own} in {self.name}: {advice}")
+
+
+def has_learned_dev(run: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether all that was kept of a finished run has learned from its dev documents, too.
+
+    Args:
+        run: Its folder.
+        settings: Those of its record.
+    """
+    return bool(settings.get("refit")) and not (run / FIRST_CLASSIFIER).is_dir()
 
 
 def _listed(value: Any) -> Any:

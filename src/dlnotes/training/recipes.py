@@ -408,8 +408,13 @@ class Settled(NamedTuple):
         """What the recipe knows of the documents."""
         return facts_of(self.dataset)
 
-    def description(self, model: str) -> str:
-        """What the recipe chose and for which documents, in a line."""
+    def description(self, model: str, parent: str | None = None) -> str:
+        """What the recipe chose and for which documents, in a line.
+
+        Args:
+            model: A name in `dlnotes.models.MODELS`.
+            parent: The name of what the training starts from, which gives it its settings.
+        """
         documents, classes, tokens, *_ = self.facts
         chosen = dict(self.chosen)
         said = []
@@ -436,14 +441,17 @@ class Settled(NamedTuple):
         said += [n for n, v in chosen.items() if v is True]
         said += [f"{n} {v:,}" if type(v) is int else f"{n} {v}" for n, v in own.items()]
         name = "recipe" if self.training.recipe == "default" else f"recipe {self.training.recipe}"
+        rest = f"; other settings that are not given are those of {parent}" if parent else ""
+        nothing = "nothing" if parent else "nothing, all is given"
         return (
             f"{name}: {model} on {_many(documents, 'document')} of {_many(classes, 'class')}, "
-            f"{tokens:.0f} tokens on average: {', '.join(said) or 'nothing, all is given'}"
+            f"{tokens:.0f} tokens on average: {', '.join(said) or nothing}{rest}"
         )
 
 
 OFF = ("batch_size", "clip_norm", "patience")  # settings of which 0 is None when training
-_FILLED = tuple(f.name for f in fields(Recipe) if f.name in Training.__dataclass_fields__)
+FILLED = tuple(f.name for f in fields(Recipe) if f.name in Training.__dataclass_fields__)
+"""Settings of a training that a recipe fills in."""
 
 
 def facts_of(dataset: Dataset) -> Facts:
@@ -496,10 +504,10 @@ def settle(
     recipe = recipe_for(model, facts_of(dataset), name)
 
     optimizer = training.optimizer or before.get("optimizer", recipe.optimizer)
-    filled = {n: before.get(n, getattr(recipe, n)) for n in _FILLED}
+    filled = {n: before.get(n, getattr(recipe, n)) for n in FILLED}
     if model_settings.get("output") == "hierarchical" and "label_smoothing" not in before:
         filled["label_smoothing"] = 0.0  # it would need the probability of every class
-    filled |= {n: v for n, v in vars(training).items() if v is not None and n in _FILLED}
+    filled |= {n: v for n, v in vars(training).items() if v is not None and n in FILLED}
     if training.lr is None and "lr" not in before:
         filled["lr"] = rate_for(optimizer, model, name, recipe)
     own: Mapping[str, Any] = recipe.optimizer_settings if optimizer == recipe.optimizer else {}

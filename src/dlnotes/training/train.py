@@ -27,7 +27,7 @@ from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier, check_model
 from dlnotes.training.evaluate import evaluate, headline, metrics, scores
 from dlnotes.training.fit import TrainingState
-from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, REFIT
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, FIRST_CLASSIFIER, REFIT
 from dlnotes.training.objectives import Objective
 from dlnotes.training.parent import Parent, grow_from
 from dlnotes.training.recipes import settle
@@ -64,7 +64,8 @@ def train_classifier(
         dataset: What to learn.
         model: A name in `dlnotes.models.MODELS`; default fasttext, or what `start_from` is.
         training: How to train; default `Training()`. What it leaves out is the recipe's, see
-            `dlnotes.training.recipes.settle`, or what `start_from` was trained with.
+            `dlnotes.training.recipes.settle`; what the recipe would say, but not the rest, is as in
+            the training of `start_from`.
         model_settings: The model's hyper-parameters where they differ from the recipe's.
         start_from: A trained classifier, its folder, a run's folder or a `Parent`: start from its
             weights and not from random ones; `dataset` must be loaded with its `inheritance`.
@@ -94,9 +95,17 @@ def train_classifier(
         parent.check_dataset(dataset, training)
         if missing := parent.missing(dataset):
             warnings.warn(f"{missing}: it may forget them", stacklevel=3)
+        _tell_of_learned(dataset, parent, "dev")
+        if parent.learned_dev:
+            warnings.warn(
+                f"{parent.name} has learned from its dev documents (refit), and nothing that has "
+                "not was kept: they are training documents now, and dev documents are new ones",
+                stacklevel=3,
+            )
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
     check_output(own, dataset)
+    decides(training, dataset.multi_label)  # what is not possible is refused at once
     settled = settle(training, model, own, dataset, resumed=out if resume else None)
     training, own, dataset, _ = settled
     if not resume:
@@ -137,12 +146,18 @@ def train_classifier(
         if training.refit:
             dev_scores = scores(trained.classifier.model, dataset.dev, **where)
             best = trained.state.best_epoch
+            first.seen = dataset.seen()
+            if out:
+                first.save(out / FIRST_CLASSIFIER)
             tell(f"training again up to epoch {best}, with the dev documents", shown=progress)
             dataset = dataset.whole()
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
         classifier.seen = dataset.seen()
         classifier.decision = first.decision
+        if training.refit:
+            first.model.eval()
+            classifier.before_refit = first.to(torch.device("cpu"))
         record = {
             **run.record(classifier.model),
             "data": dict(dataset.fingerprints),
@@ -163,6 +178,8 @@ def train_classifier(
         run.write(record)
         if dataset.has_test:
             _measure_test(run, trained, dataset, step, record)
+            if parent:
+                _tell_of_learned(dataset, parent, "test")
         if board := run.board:
             named = {"label_names": dataset.label_names, "step": step}
             trained.objective.draw(board, dev, dataset.dev, split="dev", **named)
@@ -177,6 +194,16 @@ def train_classifier(
         run.write(record)
     classifier.model.eval()
     return classifier, record
+
+
+def _tell_of_learned(dataset: Dataset, parent: Parent, split: str) -> None:
+    """Warn of documents to be measured on that the parent has learned from."""
+    if count := dataset.learned_before(split):
+        warnings.warn(
+            f"{parent.name} has learned from {count:,} of the {split} documents, so the figures on "
+            "them are too good",
+            stacklevel=4,
+        )
 
 
 def _finished(
