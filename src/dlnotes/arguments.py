@@ -10,7 +10,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,11 +18,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar, Union
 import numpy as np
 from typing_extensions import Self
 
-from dlnotes.errors import UserError
+from dlnotes.errors import UserError, on_command_line
 from dlnotes.files import as_path
-
-on_command_line: ContextVar[bool] = ContextVar("on_command_line", default=False)
-"""Whether values come from a command line, where None is said by leaving the option out."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -18,9 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from dlnotes.arguments import on_command_line
 from dlnotes.display import ASCII_FALLBACK, tell
-from dlnotes.errors import Terminated, UserError
+from dlnotes.errors import Terminated, UserError, on_command_line
 
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo

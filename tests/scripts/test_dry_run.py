@@ -41,7 +41,7 @@ def test_a_dry_run_prints_all_settings_and_writes_nothing(script, files, tmp_pat
         (["--model-args", "embedding_dim=0"], "embedding_dim"),
         (["--model", "transformer", "--model-args", "num_heads=3"], "num_heads"),
         (["--optimizer-args", "betas=2,3"], "betas"),
-        (["--recipe", "best"], "recipe must be one of default, paper, plain or None, not 'best'"),
+        (["--recipe", "best"], "recipe must be one of default, paper, plain, not 'best'"),
         (["--patience", "-1"], "patience must be at least 0"),
     ],
 )

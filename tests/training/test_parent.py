@@ -90,7 +90,7 @@ def tokenized(texts, tokenizer):
     return tokenize_texts(texts, tokenizer)
 
 
-SETTINGS = {"recipe": "plain", "model_settings": SMALL["textcnn"], "epochs": 2, "lr": 0.02, "device": "cpu"}  # fmt: skip
+SETTINGS = {"recipe": "plain", "refit": True, "model_settings": SMALL["textcnn"], "epochs": 2, "lr": 0.02, "device": "cpu"}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -252,7 +252,7 @@ def test_without_replay_nothing_is_told(parent, old_and_new):
         (None, {"model_settings": {"maps": 5}}, "maps is 5, but 4 in "),
         (None, {"model_settings": {"map": 4}}, "map is 4, but None in "),
         (None, {"tokenizer": "characters"}, "--tokenizer is characters, but basic_english in "),
-        (None, {"max_tokens": 3}, "--max-tokens is 3, but 400 in "),
+        (None, {"max_tokens": 3}, "--max-tokens is 3, but None in "),
         (None, {"min_freq": 2}, "--min-freq is 2, but 1 in "),
         (None, {"max_size": 4}, "max_size must be 1[0-9] or more, what .* has, not 4"),
         (None, {"vectors": "word2vec"}, "vectors=word2vec would learn all word vectors afresh"),
