@@ -175,7 +175,7 @@ def test_an_ensemble(script, train, data, tmp_path):
     runs = [train("a", "--split-seed", "0"), train("b", "--seed", "1", "--split-seed", "0")]
     files = ()  # the runs know them
     whole, later = tmp_path / "whole", tmp_path / "later"
-    wanted = ("--precision", ".73")
+    wanted = ("--precision", ".65")  # of data with a fifth of the labels wrong
     for out, more in ((whole, ("--calibrate", *wanted)), (later, ())):
         result = script("ensemble", *runs, "--out", out, "--weights", "equal", *files, *more)
         assert result.code == 0, result.err

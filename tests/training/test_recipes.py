@@ -88,6 +88,11 @@ def test_fasttext_learns_faster_from_few_documents():
     assert (rates[0], at_reference, rates[-1]) == (0.02, RECIPES["fasttext"].lr, 0.003)
 
 
+def test_long_documents_have_shorter_vectors():
+    found = [recipe_for("fasttext", Facts(600, 2, t)).model_settings for t in (100.0, 101.0)]
+    assert [s["embedding_dim"] for s in found] == [100, 50]
+
+
 def test_characters_have_trigrams():
     found = [recipe_for("fasttext", Facts(600, 2, 40.0, c)).model_settings for c in (False, True)]
     assert [(s["ngrams"], s["buckets"]) for s in found] == [(2, 48_000), (3, 96_000)]

@@ -270,6 +270,7 @@ TIMES_ADAM: dict[str, float] = {"adam": 1.0, "adamw": 1.0, "rmsprop": 0.5}
 REFERENCE = 5_000
 """Training documents for which `RECIPES` is written."""
 _REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
+_LONG = 100  # tokens: FastText needs shorter vectors for longer documents, and time for each number
 
 
 class Facts(NamedTuple):
@@ -305,7 +306,8 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     at most 40, :math:`k` is at least -3 and at most 2. FastText's rate is
     :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, from .003 to .02, and it has two buckets per n-gram
     of the documents, from 10,000 to 100,000 (with more than 10,000 documents, to 10 per document
-    and 500,000); with characters it has trigrams, too. Below 1,000 documents no token is
+    and 500,000); with characters it has trigrams, too, and with more than 100 tokens per document
+    vectors of half the length. Below 1,000 documents no token is
     too rare, and above 10,000 there is no second training with the dev documents. Several labels
     are not smoothed: with many of them, the sum of what smoothing asks for outweighs the labels.
 
@@ -327,6 +329,8 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         most = min(500_000, max(100_000, 10 * n))
         of_ngrams = 2 * n * facts.tokens * (ngrams - 1)
         sizes |= {"ngrams": ngrams, "buckets": _rounded(min(most, max(10_000, of_ngrams)))}
+        if facts.tokens > _LONG:
+            sizes["embedding_dim"] //= 2
     return replace(
         base,
         lr=lr,
