@@ -30,7 +30,6 @@ from dlnotes.training.decision import (
     Deciding,
     Decision,
     check_precision,
-    choose_decision,
 )
 from dlnotes.training.ensemble import load_members
 from dlnotes.training.folder import METRICS
@@ -118,17 +117,10 @@ def main(
     check_precision(precision, classifier.multi_label)
     deciding = _as_in_training(record, temperature, threshold, precision)
     if dev:
-        scores, labels = _given(run, classifier, dev, layout)
+        scores, labels = _given(run, record, classifier, dev, layout)
     else:
         scores, labels = _of_the_run(run, classifier, train, data_dir)
-    decision, rejection = choose_decision(
-        scores,
-        labels,
-        multi_label=classifier.multi_label,
-        threshold=deciding.threshold,
-        calibrate=deciding.calibrate,
-        precision=deciding.precision,
-    )
+    decision, rejection = deciding.choose(scores, labels, multi_label=classifier.multi_label)
     if rejection and deciding.precision and not rejection.reached:
         of_training = (
             ""
@@ -159,17 +151,17 @@ def _as_in_training(
 
 
 def _given(
-    run: Path, classifier: Classifier, dev: tuple[Path, ...], layout: Layout
+    run: Path,
+    record: Mapping[str, Any],
+    classifier: Classifier,
+    dev: tuple[Path, ...],
+    layout: Layout,
 ) -> tuple[Float[Tensor, "n c"], Any]:
     """Scores and labels of dev documents of the user's own."""
-    if (run / METRICS).exists():
-        record = read_json(run / METRICS, "is not a finished run", finite=False)
-        data, settings = record.get("data", {}), record.get("settings", {})
-        learned = [data.get("train"), *([data.get("dev")] if settings.get("refit") else [])]
-        if fingerprint(dev) in learned:
-            raise UserError(
-                f"{run} has learned from these documents: leave out --dev, or give others"
-            )
+    data, settings = record.get("data", {}), record.get("settings", {})
+    learned = [data.get("train"), *([data.get("dev")] if settings.get("refit") else [])]
+    if fingerprint(dev) in learned:
+        raise UserError(f"{run} has learned from these documents: leave out --dev, or give others")
     read = partial(
         tokenize,
         dev,

@@ -236,8 +236,8 @@ def load_dataset(
             of the training documents, sorted.
         inherit: What to take over from an earlier training: its tokens and labels keep their
             numbers, the new ones come after them; texts are cut into the same subwords; its dev
-            documents stay dev documents, wherever
-            they stand, and of the training documents only those that are new are cut.
+            documents stay dev documents, wherever they stand, and of the training documents only
+            those that are new are cut.
         sentences: Whether the model reads sentences, so that their ends must be marked. Counts
             where `reading` leaves the tokenizer to the script of the training documents.
         subwords: The tokenization, where it has been learned already.

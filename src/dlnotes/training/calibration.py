@@ -19,7 +19,6 @@ from dlnotes.training.decision import (
     Decision,
     check_precision,
     check_threshold,
-    choose_decision,
     decision_from,
 )
 from dlnotes.training.evaluate import Figures, metrics
@@ -58,14 +57,7 @@ def decide_for(
     Raises:
         UserError: See `choose_decision`.
     """
-    decision, rejection = choose_decision(
-        scores,
-        labels,
-        multi_label=classifier.multi_label,
-        threshold=choices.threshold,
-        calibrate=choices.calibrate,
-        precision=choices.precision,
-    )
+    decision, rejection = choices.choose(scores, labels, multi_label=classifier.multi_label)
     if choices.precision and rejection and not rejection.reached:
         warnings.warn(f"{rejection.refusal(choices.precision)}; nothing is rejected", stacklevel=2)
     classifier.decision = decision

@@ -62,6 +62,19 @@ class Deciding(Settings):
         if self.precision == 0:
             object.__setattr__(self, "precision", None)
 
+    def choose(
+        self, logits: Float[Tensor, "n c"], labels: Any, *, multi_label: bool
+    ) -> tuple[Decision, Rejection | None]:
+        """What is to be chosen, on held-out documents; see `choose_decision`."""
+        return choose_decision(
+            logits,
+            labels,
+            multi_label=multi_label,
+            threshold=self.threshold,
+            calibrate=self.calibrate,
+            precision=self.precision,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(Settings):

@@ -56,6 +56,19 @@ class Recipe:
 PLAIN = Recipe()
 """Adam and nothing else, for any model; what dlnotes did before there were recipes."""
 
+_NETWORK = Recipe(
+    lr=3e-3,
+    schedule="linear",
+    epochs=8,
+    patience=4,
+    batch_size=32,
+    label_smoothing=0.1,
+    refit=True,
+    min_freq=2,
+    max_tokens=400,
+)
+"""What the recipes of all models but FastText share."""
+
 # Chosen on the dev splits, never on a test split, by the records named in `record`, for
 # `REFERENCE` documents; `recipe_for` fits them to other numbers.
 RECIPES: dict[str, Recipe] = {
@@ -70,86 +83,36 @@ RECIPES: dict[str, Recipe] = {
         model_settings={"embedding_dim": 100, "dropout": 0.5},  # and buckets: see `recipe_for`
         record="recipes/fasttext",
     ),
-    "textcnn": Recipe(
-        lr=3e-3,
-        schedule="linear",
-        epochs=8,
-        patience=4,
-        batch_size=32,
-        label_smoothing=0.1,
-        refit=True,
+    "textcnn": replace(_NETWORK, model_settings={"embedding_dim": 200}, record="recipes/textcnn"),
+    "textrnn": replace(
+        _NETWORK,
         model_settings={"embedding_dim": 200},
-        min_freq=2,
-        max_tokens=400,
-        record="recipes/textcnn",
-    ),
-    "textrnn": Recipe(
-        lr=3e-3,
-        schedule="linear",
-        epochs=8,
-        patience=4,
-        batch_size=32,
-        label_smoothing=0.1,
-        refit=True,
-        model_settings={"embedding_dim": 200},
-        min_freq=2,
         max_tokens=256,
         record="recipes/textrnn",
     ),
-    "rcnn": Recipe(
-        lr=3e-3,
-        schedule="linear",
-        epochs=8,
-        patience=4,
-        batch_size=32,
-        label_smoothing=0.1,
-        refit=True,
+    "rcnn": replace(
+        _NETWORK,
         model_settings={
             "embedding_dim": 200,
             "context_size": 100,
             "hidden_size": 200,
             "cell": "gru",
         },
-        min_freq=2,
         max_tokens=256,
         record="recipes/rcnn",
     ),
-    "han": Recipe(
-        lr=3e-3,
-        schedule="linear",
-        epochs=8,
-        patience=4,
-        batch_size=32,
-        label_smoothing=0.1,
-        refit=True,
-        model_settings={"embedding_dim": 200},
-        min_freq=2,
-        max_tokens=400,
-        record="recipes/han",
-    ),
-    "seq2seq": Recipe(
-        lr=3e-3,
-        schedule="linear",
-        epochs=8,
-        patience=4,
-        batch_size=32,
-        label_smoothing=0.1,
-        refit=True,
+    "han": replace(_NETWORK, model_settings={"embedding_dim": 200}, record="recipes/han"),
+    "seq2seq": replace(
+        _NETWORK,
         model_settings={"embedding_dim": 200, "hidden_size": 100, "maxout_size": 100},
-        min_freq=2,
         max_tokens=256,
         record="recipes/seq2seq",
     ),
-    "transformer": Recipe(
+    "transformer": replace(
+        _NETWORK,
         optimizer_settings={"betas": (0.9, 0.98), "eps": 1e-9},
         lr=2e-3,
-        schedule="linear",
         warmup=0.1,
-        epochs=8,
-        patience=4,
-        batch_size=32,
-        label_smoothing=0.1,
-        refit=True,
         model_settings={
             "embedding_dim": 128,
             "num_heads": 4,
@@ -157,40 +120,21 @@ RECIPES: dict[str, Recipe] = {
             "feedforward_dim": 256,
             "dropout": 0.2,
         },
-        min_freq=2,
         max_tokens=256,
         record="recipes/transformer",
     ),
-    "dmn": Recipe(
-        lr=3e-3,
-        schedule="linear",
-        epochs=8,
-        patience=4,
-        batch_size=32,
-        label_smoothing=0.1,
-        refit=True,
+    "dmn": replace(
+        _NETWORK,
         model_settings={
             "embedding_dim": 200,
             "hidden_size": 100,
             "dropout": 0.3,
             "vector_scale": 0.1,
         },
-        min_freq=2,
-        max_tokens=400,
         record="recipes/dmn",
     ),
-    "entnet": Recipe(
-        lr=3e-3,
-        schedule="linear",
-        epochs=8,
-        patience=4,
-        batch_size=32,
-        label_smoothing=0.1,
-        refit=True,
-        model_settings={"embedding_dim": 100, "dropout": 0.5},
-        min_freq=2,
-        max_tokens=400,
-        record="recipes/entnet",
+    "entnet": replace(
+        _NETWORK, model_settings={"embedding_dim": 100, "dropout": 0.5}, record="recipes/entnet"
     ),
 }
 """Model → its default recipe."""
@@ -270,7 +214,7 @@ TIMES_ADAM: dict[str, float] = {"adam": 1.0, "adamw": 1.0, "rmsprop": 0.5}
 REFERENCE = 5_000
 """Training documents for which `RECIPES` is written."""
 _REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
-_LONG = 100  # tokens: FastText needs shorter vectors for longer documents, and time for each number
+_LONG = 100  # tokens: the time of FastText's updates grows with their number
 
 
 class Facts(NamedTuple):
@@ -307,9 +251,9 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, from .003 to .02, and it has two buckets per n-gram
     of the documents, from 10,000 to 100,000 (with more than 10,000 documents, to 10 per document
     and 500,000); with characters it has trigrams, too, and with more than 100 tokens per document
-    vectors of half the length. Below 1,000 documents no token is
-    too rare, and above 10,000 there is no second training with the dev documents. Several labels
-    are not smoothed: with many of them, the sum of what smoothing asks for outweighs the labels.
+    vectors of half the length. Below 1,000 documents no token is too rare, and from 10,000 on there
+    is no second training with the dev documents. Several labels are not smoothed: with many of
+    them, the sum of what smoothing asks for outweighs the labels.
 
     Args:
         model: A name in `dlnotes.models.MODELS`; another one has the plain recipe.

@@ -136,26 +136,29 @@ def train_classifier(
         train = partial(_train, run, model, own, parent)
         trained = train(dataset, dataset.dev)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
-        dev = evaluate(trained.classifier.model, dataset.dev, **where)
         first, decided = trained.classifier, {}
-        if decides(training, first.multi_label):
-            dev_scores, labels = scores(first.model, dataset.dev, **where), dataset.dev.labels
+        deciding = decides(training, first.multi_label)
+        if deciding or training.refit:
+            dev_scores = scores(first.model, dataset.dev, **where)
+        if deciding:
+            labels = dataset.dev.labels
             decided = decide_for(first, dev_scores, labels, training)
             dev = metrics(dev_scores, labels, first.decision)
+        else:
+            dev = evaluate(first.model, dataset.dev, **where)
         # Of what is logged after the last update: when the run is resumed, it is logged again.
         step = trained.state.step + 1
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
+        first.seen = dataset.seen()
         if training.refit:
-            dev_scores = scores(trained.classifier.model, dataset.dev, **where)
             best = trained.state.best_epoch
-            first.seen = dataset.seen()
             if out:
                 first.save(out / FIRST_CLASSIFIER)
             tell(f"training again up to epoch {best}, with the dev documents", shown=progress)
             dataset = dataset.whole()
             trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
         classifier = trained.classifier
-        classifier.seen = dataset.seen()
+        classifier.seen = first.seen
         classifier.decision = first.decision
         if training.refit:
             first.model.eval()
