@@ -127,6 +127,14 @@ def test_paper_defaults() -> None:
     assert len({w.data_ptr() for w in weights}) == 3
 
 
+@pytest.mark.parametrize(("given", "scale"), [({}, 3**0.5), ({"vector_scale": 0.1}, 0.1)])
+def test_word_vectors_start_at_this_scale(given: dict[str, float], scale: float) -> None:
+    torch.manual_seed(0)
+    model = DynamicMemoryNetwork(vocabulary_size=500, num_classes=C, **given)
+    largest = model.vectors.weight.abs().max().item()
+    assert 0.99 * scale < largest <= scale
+
+
 # ------------------------------------------------------------------ what it can learn
 
 PEOPLE, PLACES, THINGS = (4, 5, 6), (7, 8, 9, 10), (11, 12)

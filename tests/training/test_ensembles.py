@@ -153,6 +153,20 @@ def test_a_run_with_dev_documents_of_its_own_wants_them(sources, tmp_path):
     load_members([tmp_path / "r"], {"train": sources["train"], "dev": sources["fresh"]})
 
 
+def test_labels_keep_their_order_with_dev_documents_given(sources, tmp_path):
+    """A run may have them in another order than the alphabet's, as one that learned new ones."""
+    given = {"train": sources["train"], "dev": sources["fresh"]}
+    dataset = load_dataset(given, labels=["tech", "sport", "law"])
+    _, record = train_classifier(
+        dataset, out=tmp_path / "r", model="fasttext", model_settings={"buckets": 50},
+        recipe="plain", lr=0.05, epochs=3, progress=False,
+    )  # fmt: skip
+    (member,) = load_members([tmp_path / "r"], given)
+    assert member.dataset.label_names == member.classifier.label_names == ["tech", "sport", "law"]
+    right = member.score_dev().argmax(1).numpy() == member.dataset.dev.labels
+    assert right.mean() == record["dev"]["accuracy"] > 0.8
+
+
 def test_members_with_other_labels_are_refused(runs, sources):
     members = load_members([runs["a"], runs["b"]], {"train": sources["train"]})
     other = dataclasses.replace(members[1].classifier, label_names=["law", "sport", "war"])
