@@ -10,7 +10,7 @@ import yaml
 from test_bad_input import told
 from test_old_runs import DATA, OLD
 
-from dlnotes.commands.continuing import _as_source
+from dlnotes.commands.continuing import as_source
 from dlnotes.data.reading import Reading
 
 SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
@@ -312,6 +312,33 @@ def test_the_file_of_digests_holds_no_text(first):
 def test_single_labels_and_sets_of_frames_and_files_become_one_source(tmp_path):
     (tmp_path / "new.txt").write_text("__label__b y\nz\n")
     frame = pl.DataFrame({"label": ["a"], "text": ["x"]})
-    whole = _as_source([frame, tmp_path / "new.txt"], Reading(multi_label=True))
+    whole = as_source([frame, tmp_path / "new.txt"], Reading(multi_label=True))
     assert whole["label"].to_list() == [["a"], ["b"], []]
     assert whole["text"].to_list() == ["x", "y", "z"]
+
+
+def test_a_configuration_of_several_labels_repeats_its_run(script, tmp_path):
+    for name, labels in (("old", ("a", "b")), ("new", ("a", "c"))):
+        lines = [{"label": [labels[i % 2]] * (i % 5 > 0), "text": f"{labels[i % 2]}{labels[i % 2]} word {i}"} for i in range(60)]  # fmt: skip
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, then = tmp_path / "first", tmp_path / "then"
+    done = script("train", "--train", tmp_path / "old.jsonl", *SMALL, *TRAINING, "--out", first)
+    assert done.code == 0, done.err
+    done = script("train", "--from", first, "--train", tmp_path / "new.jsonl", "--out", then)
+    assert done.code == 0, done.err
+    again = script("train", "--config", then / "config.yaml", "--out", tmp_path / "again")
+    assert again.code == 0, again.err
+    assert figures(tmp_path / "again") == figures(then)
+
+
+def test_an_ensemble_of_such_runs_finds_the_files_of_their_parent(script, first, news, tmp_path):
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for seed, run in enumerate(runs):
+        more = ("--seed", seed, "--out", run)
+        assert script("train", "--from", first, "--train", news, *more).code == 0
+    fresh = tmp_path / "fresh.tsv"
+    fresh.write_text("law\tthe judge\ntech\trobots\nlaw\tcourt\ntech\tcode\n")
+    result = script("ensemble", *runs, "--dev", fresh, "--out", tmp_path / "both")
+    assert result.code == 0, result.err
+    assert record(tmp_path / "both")["documents"]["dev"] == 4

@@ -28,7 +28,7 @@ _Splits = dict[str, list[Any]]
 """Files and data frames of each split."""
 
 
-def sources_of(run: Path, later: tuple[Path, ...] = ()) -> _Splits:
+def sources_with_parents(run: Path, later: tuple[Path, ...] = ()) -> _Splits:
     """What a run was trained on, and the runs that it started from.
 
     Args:
@@ -70,7 +70,7 @@ def _sources_before(run: Path, parent: Path, later: tuple[Path, ...]) -> _Splits
     before = read_json(run / METRICS, "is not a run", finite=False).get("parent")
     if isinstance(before, Mapping) and before.get("digest") != now.digest:
         raise UserError(f"{parent}, which {run} started from, is gone: another run is there now")
-    found = sources_of(parent, later)
+    found = sources_with_parents(parent, later)
     return _all_learned(found) if now.learned_dev else found
 
 
@@ -98,7 +98,7 @@ def _joined(old: list[Any], new: list[Any]) -> list[Any]:
     return [*old, *(f for f in new if not isinstance(f, Path) or f.resolve() not in there)]
 
 
-def _as_source(parts: list[Any], reading: Reading) -> Source:
+def as_source(parts: list[Any], reading: Reading) -> Source:
     """Files and data frames as one source."""
     if all(isinstance(part, Path) for part in parts):
         return parts
@@ -144,7 +144,7 @@ def continued(
         problems["train"] = f"{parent.name} is no run folder, and does not say its documents"
     else:
         try:
-            old = sources_of(parent.run)
+            old = sources_with_parents(parent.run)
         except UserError as error:
             problems["train"] = str(error)
     for split, parts in old.items():
@@ -164,7 +164,7 @@ def continued(
         "dev": _joined(old.get("dev", []), [*given.get("dev", [])]),
         "test": [*given.get("test", [])] or old.get("test", []),
     }
-    sources = {split: _as_source(parts, reading) for split, parts in splits.items() if parts}
+    sources = {split: as_source(parts, reading) for split, parts in splits.items() if parts}
     if "test" in problems and not splits["test"]:
         tell(f"note: {problems['test']}, so nothing is measured on it")
     if parent.seen is None:
@@ -195,9 +195,9 @@ def _seen_before(
     """
     for parts in candidates:
         reading = parent.reading(Reading(dev_fraction=parent.dev_fraction))
-        sources = {"train": _as_source(parts, reading)}
+        sources = {"train": as_source(parts, reading)}
         if dev:
-            sources["dev"] = _as_source(dev, reading)
+            sources["dev"] = as_source(dev, reading)
         found = {split: fingerprint(source) for split, source in sources.items()}
         if found == {k: v for k, v in parent.fingerprints.items() if k != "test"}:
             subwords = parent.classifier.subwords

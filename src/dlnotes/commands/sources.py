@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlnotes.commands import config
+from dlnotes.commands.continuing import as_source, sources_with_parents
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.errors import UserError
-from dlnotes.training.ensemble import read_record
+from dlnotes.training.ensemble import read_record, reading_of
 from dlnotes.training.folder import OPTIONS
 
 
@@ -30,6 +31,10 @@ def sources_of(
     files = {split: tuple(map(Path, said.get(split) or ())) for split in ("train", "dev", "test")}
     if train:
         files["train"] = train
+    elif said.get("from"):
+        reading = reading_of(run, read_record(run)[0])
+        found = sources_with_parents(run)
+        return {split: as_source(parts, reading) for split, parts in found.items() if parts}
     if files["train"]:
         return {split: paths for split, paths in files.items() if paths}
     settings, _ = read_record(run)

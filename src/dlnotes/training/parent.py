@@ -191,6 +191,8 @@ class Parent:
             if name == "tokenizer":
                 value = tokenizer_for(self.classifier.model_name, value)
             said = value != getattr(plain, name) and value != getattr(own, name)
+            if name == "multi_label" and value is self.classifier.multi_label:
+                said = False  # a record has None where the documents have told it
             if said and name not in _OF_WHAT_IS_NEW:
                 laid_out = name in fields_of(Layout)
                 advice = "new files need the same columns and marks" if laid_out else _LEAVE_OUT
