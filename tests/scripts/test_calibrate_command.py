@@ -134,6 +134,30 @@ def test_no_label(script, train, data, tmp_path):
     assert "no label below" not in again.out
 
 
+@pytest.mark.parametrize("refit", ["--refit", "--no-refit"])
+def test_dev_documents_that_were_learned_from_are_told(script, train, data, tmp_path, refit):
+    run, own = train("run", refit, dev=True), (data / "dev.tsv").read_text().splitlines()
+    learned = (data / "train.tsv").read_text().splitlines()
+    mixed = tmp_path / "mixed.tsv"
+    mixed.write_text(
+        "\n".join([*dict.fromkeys(own)][:9] + learned[:7] + ["tech\tnever seen"]) + "\n"
+    )
+    for command in (("calibrate", run), ("ensemble", run, "--out", tmp_path / "both")):
+        result = script(*command, "--dev", mixed)
+        assert result.code == 0, result.err
+        texts = {line.split("\t")[1].lower() for line in learned}
+        texts |= {line.split("\t")[1].lower() for line in own} if refit == "--refit" else set()
+        known = sum(line.split("\t")[1].lower() in texts for line in mixed.read_text().splitlines())
+        assert f"{run} has learned from {known} of the dev documents" in result.err
+    # An ensemble of it on its own dev documents is weighed by what it said before.
+    result = script("ensemble", run, "--dev", data / "dev.tsv", "--out", tmp_path / "one")
+    assert result.code == 0, result.err
+    both = {line.split("\t")[1].lower() for line in learned} & {
+        line.split("\t")[1].lower() for line in own
+    }
+    assert ("has learned from" in result.err) == (bool(both) and refit == "--no-refit")
+
+
 def test_reliability_diagram(script, train, data, tmp_path):
     run, test = train("run"), ("--test", data / "test.tsv")
     for name, begins in (("r.png", b"\x89PNG"), ("r.svg", b"<?xml"), ("R.PDF", b"%PDF")):

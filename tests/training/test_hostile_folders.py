@@ -478,6 +478,11 @@ def test_members_with_other_labels_do_not_go_together(both):
     )
 
 
+def test_members_with_the_same_labels_in_another_order(both):
+    made("fasttext", labels=["tech", "sport", "law"]).save(both / "member-2")
+    refused(TextClassifier.load, both, "b has the labels of a in another order, .* the same run")
+
+
 # --- translators ---------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from dlnotes.commands.runs import given_fields, layout_as_trained
 from dlnotes.commands.sources import sources_of
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import Layout
+from dlnotes.data.seen import keys_of
 from dlnotes.data.tokenized import fingerprint, tokenize
 from dlnotes.display import console
 from dlnotes.errors import UserError
@@ -31,7 +32,7 @@ from dlnotes.training.decision import (
     Decision,
     check_precision,
 )
-from dlnotes.training.ensemble import load_members
+from dlnotes.training.ensemble import learned_by, load_members
 from dlnotes.training.folder import METRICS
 
 _NAMES = {
@@ -169,6 +170,10 @@ def _given(
         cache_dir=cache_folder() / "tokens",
         multi_label=classifier.multi_label,
     )
+    seen = learned_by(run, settings)
+    if seen and isinstance(classifier, TextClassifier):
+        texts = read(classifier.subwords or classifier.tokenizer)
+        seen.warn_of_learned(keys_of(texts).texts, str(run), "dev")
     return classifier.scores(read, labelled=True)
 
 

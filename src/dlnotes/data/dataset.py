@@ -118,23 +118,14 @@ class Dataset:
         earlier = self.inherited and self.inherited.seen
         return seen.joined(earlier) if earlier else seen
 
-    def learned_before(self, split: str) -> int:
-        """How many documents of a split an earlier training has learned from.
-
-        Those aside that are among the training documents now, which `duplicates` tells.
+    def text_keys(self, split: str) -> NDArray[np.uint64]:
+        """A number per document that follows from its tokens, see `Keys`.
 
         Args:
-            split: ``dev``, or ``test`` when that has been read.
+            split: ``train`` or ``dev``, or ``test`` when that has been read.
         """
-        seen = self.inherited and self.inherited.seen
-        if not seen:
-            return 0
-        keys = {}
-        for name in ("train", split):
-            texts, indices = self._parts[name]
-            keys[name] = keys_of(texts).texts[indices]
-        before = np.setdiff1d(seen.train, keys["train"])
-        return int(np.isin(keys[split], before).sum())
+        texts, indices = self._parts[split]
+        return keys_of(texts).texts[indices]
 
     def limited(self, min_freq: int, max_tokens: int | None) -> Dataset:
         """The same, read with other limits; see `Reading`.

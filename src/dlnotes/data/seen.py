@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -107,6 +108,21 @@ class Seen:
             self.dev[:0],
             self.dev_labelled[:0],
         )
+
+    def warn_of_learned(self, texts: _Keys, name: str, split: str) -> None:
+        """Warn of documents to be measured on that have been learned from.
+
+        Args:
+            texts: Their keys.
+            name: What has learned.
+            split: ``dev`` or ``test``.
+        """
+        if count := int(np.isin(texts, self.train).sum()):
+            warnings.warn(
+                f"{name} has learned from {count:,} of the {split} documents, so the figures on "
+                "them are too good",
+                stacklevel=5,
+            )
 
     def save(self, path: Path) -> None:
         """Write the keys; no text can be read from them."""

@@ -767,12 +767,19 @@ class Ensemble(Classifier):
                     f"the members of an ensemble must give the same kind of answer, but {several} "
                     f"gives a text any number of labels and {one} gives it one"
                 )
-            if member.label_names != self.label_names:
+            if member.label_names == self.label_names:
+                continue
+            if sorted(member.label_names) == sorted(self.label_names):
                 raise UserError(
-                    f"the members of an ensemble must have the same labels, but {self.names[0]} "
-                    f"has {', '.join(self.label_names[:9])} and {name} has "
-                    f"{', '.join(member.label_names[:9])}"
+                    f"{name} has the labels of {self.names[0]} in another order, as a run has that "
+                    "started from another one (--from); the members of an ensemble must all have "
+                    "started from the same run, or all from none"
                 )
+            raise UserError(
+                f"the members of an ensemble must have the same labels, but {self.names[0]} "
+                f"has {', '.join(self.label_names[:9])} and {name} has "
+                f"{', '.join(member.label_names[:9])}"
+            )
 
     def save(self, folder: str | Path) -> None:
         """Write a folder for each member that counts, and what joins them.

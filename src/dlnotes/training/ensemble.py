@@ -20,6 +20,7 @@ from dlnotes.data.documents import Documents
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
+from dlnotes.data.seen import Seen
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, read_json, write_json
 from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
@@ -27,7 +28,7 @@ from dlnotes.training.calibration import decide_for, decides
 from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.decision import Deciding
 from dlnotes.training.evaluate import check_scores, metrics, scores
-from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, METRICS, run_folder
+from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, METRICS, run_folder
 from dlnotes.training.multi_label import score_and_loss
 from dlnotes.training.record import provenance
 
@@ -129,6 +130,8 @@ def load_members(
         if settings.get("refit") and dataset.fingerprints.get("dev") == data.get("dev"):
             shape = len(dataset.dev), len(classifier.label_names)
             dev_scores = _kept_scores(run / DEV_SCORES, shape)
+        elif "dev" in sources and (seen := learned_by(run, settings)):
+            seen.warn_of_learned(dataset.text_keys("dev"), str(run), "dev")
         members.append(Member(run, classifier, dataset, split, dev_scores))
     return members
 
@@ -146,6 +149,20 @@ def read_record(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     check_fields(path, settings, {"seed": Seed})
     check_fields(path, data, dict.fromkeys({"train", *data}, str))
     return settings, data
+
+
+def learned_by(run: Path, settings: Mapping[str, Any]) -> Seen | None:
+    """The documents that a run has seen, those it has learned from as ``train``; None: not known.
+
+    Args:
+        run: Its folder.
+        settings: Those of its record.
+
+    Raises:
+        UserError: What it says of them is damaged.
+    """
+    seen = Seen.load(run / DOCUMENTS)
+    return seen.with_dev_learned() if seen and settings.get("refit") else seen
 
 
 def reading_of(run: Path, settings: Mapping[str, Any]) -> Reading:

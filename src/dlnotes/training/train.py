@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from dlnotes.arguments import Natural, check_fields, checked, plain
@@ -202,13 +203,14 @@ def train_classifier(
 
 
 def _tell_of_learned(dataset: Dataset, parent: Parent, split: str) -> None:
-    """Warn of documents to be measured on that the parent has learned from."""
-    if count := dataset.learned_before(split):
-        warnings.warn(
-            f"{parent.name} has learned from {count:,} of the {split} documents, so the figures on "
-            "them are too good",
-            stacklevel=4,
-        )
+    """Warn of documents to be measured on that the parent has learned from.
+
+    Those aside that are among the training documents now, which `Dataset.duplicates` tells.
+    """
+    if parent.seen:
+        keys = dataset.text_keys(split)
+        others = keys[~np.isin(keys, dataset.text_keys("train"))]
+        parent.seen.warn_of_learned(others, parent.name, split)
 
 
 def _finished(
