@@ -183,7 +183,9 @@ def test_a_classifier_without_its_run_and_dev_documents_of_ones_own(script, trai
     for learned in ("train", "dev"):
         result = script("calibrate", run, "--dev", data / f"{learned}.tsv")
         assert "has learned from these documents" in result.err
-    assert script("calibrate", alone, "--reset").code == 0
+    result = script("calibrate", alone, "--reset")
+    assert result.code == 0, result.err
+    assert "as by default: it has no metrics.json" in " ".join(result.out.split())
     assert TextClassifier.load(alone).decision == Decision()
     # Without --dev those of the training, as the model before --refit saw them.
     result = script("calibrate", run)
