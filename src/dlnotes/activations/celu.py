@@ -24,7 +24,15 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -2 to 2, α = 2::
 
-    @@ celu -2 2 9
+                                |          ***
+                                |       ***
+                             ........***.................
+                .............   | ***
+        ........---------------***-----------------------
+                           **** |
+                     ******     |
+        *************           |
+                                |
 
     Differs from torch: a negative α, with which f grows exponentially on the left, is refused.
 

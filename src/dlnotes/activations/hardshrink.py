@@ -23,7 +23,15 @@ def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -2 to 2, λ = 1::
 
-    @@ hardshrink -2 2 9
+                                |          ***
+                                |       ***
+        ..................      |      *.................
+                                |
+        ------------------*************------------------
+                                |
+                         *      |
+                      ***       |
+                   ***          |
 
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
     At NaN the derivative is 1; torch's kernels say 0 or 1, depending on where the element lies. A

@@ -27,7 +27,15 @@ def hardsigmoid(x: Tensor) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height 0 to 1::
 
-    @@ hardsigmoid 0 1 9
+                                |               *********
+                                |           ****
+                                |      *****
+                                |  ****
+                              *****
+                          ****  |
+                     *****      |
+               ..****.............................
+        *********---------------+-----------------.......
 
     At -3 and at 3 the derivative is 0, as in torch.
 

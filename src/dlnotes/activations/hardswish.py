@@ -21,10 +21,17 @@ def hardswish(x: Tensor) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -0.5 to 2::
 
-    @@ hardswish -0.5 2 9
+                                |            **
+                                |           *
+                                |         ** .....
+                                |       **...     .......
+                                | ....**
+                             ..... ***
+        *******--------......---***----------------------
+               ******..   ******|
+               ..    *****      |
 
-    The derivative jumps at -3 and at 3, where it is 0 and 1, as in torch (before 2.8: -1/2 and
-    3/2).
+    At -3 and at 3 the derivative is 0 and 1, as in torch; up to 2.6, torch said -1/2 and 3/2.
 
     Differs from torch: divides first, so that a product with 6 cannot overflow.
 

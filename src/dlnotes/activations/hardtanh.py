@@ -33,7 +33,15 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -1 to 1::
 
-    @@ hardtanh -1 1 9
+                           ...........*******************
+                                |   **
+                                |  *
+                                |**
+        ...................-----*-----...................
+                              **|
+                             *  |
+                           **   |
+        *******************     |
 
     At the bounds the derivative is 0, as in torch.
 

@@ -23,7 +23,17 @@ def logsigmoid(x: Tensor) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -4 to 1::
 
-    @@ logsigmoid -4 1 11
+        ..................      |
+                          .............
+        ------------------------+------.*****************
+                                ********
+                           *****|
+                       ****     |
+                    ***         |
+                ****            |
+             ***                |
+          ***                   |
+        **                      |
 
     The logarithm of a sigmoid that was rounded is −∞ in float32 from x = −104 down and 0 from
     x = 17 up; the second form above does not overflow and keeps the digits.

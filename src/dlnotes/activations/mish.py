@@ -35,7 +35,15 @@ def mish(x: Tensor) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -0.5 to 2::
 
-    @@ mish -0.5 2 9
+                                |           **
+                                |         **
+                                |       **
+                                |   ...*.................
+                                .... **
+                             ...|  **
+        -----------------....---***----------------------
+        ************************|
+                                |
 
     The last form needs one exponential, does not overflow, and neither it nor 1 − t is a
     difference: no digits are lost on either side.

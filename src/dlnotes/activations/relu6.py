@@ -28,7 +28,15 @@ def relu6(x: Tensor) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height 0 to 4::
 
-    @@ relu6 0 4 9
+                                |                      **
+                                |                   ***
+                                |                ***
+                                |             ***
+                                |          ***
+                                |       ***
+                                |....***.................
+                                | ***
+        **************************-----------------------
 
     At 0 and at 6 the derivative is 0, as in torch.
 

@@ -29,7 +29,15 @@ def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -2 to 2, λ = 1::
 
-    @@ softshrink -2 2 9
+                                |                ***
+                                |             ***
+        ..................      |      ....***...........
+                                |       ***
+        -----------------***************-----------------
+                      ***       |
+                   ***          |
+                ***             |
+             ***                |
 
     It minimises (y - x)²/2 + λ|y| over y: small inputs become exactly 0.
 

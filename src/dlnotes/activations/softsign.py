@@ -19,7 +19,15 @@ def softsign(x: Tensor) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -1 to 1::
 
-    @@ softsign -1 1 9
+                                .
+                               .|.         **************
+                             .. | ..*******
+                      .......   |***.......
+        ..............----------*----------..............
+                             ***|
+                      *******   |
+        **************          |
+                                |
 
     It approaches ±1 as 1/x does, much more slowly than tanh. At ±∞ itself the value is ∞/∞ = NaN,
     as in torch.

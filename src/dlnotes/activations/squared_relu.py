@@ -19,7 +19,15 @@ def squared_relu(x: Tensor) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height 0 to 4::
 
-    @@ squared_relu 0 4 9
+                                |           *
+                                |         .*
+                                |        .*
+                                |      ..
+                                |     . **
+                                |   .. *
+                                |  .  *
+                                |.. **
+        ****************************---------------------
 
     Its slope is continuous, and grows with x. In float16 it overflows from x = 256 on.
 

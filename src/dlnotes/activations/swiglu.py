@@ -31,7 +31,16 @@ def swiglu(x: Tensor, dim: int = -1) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -2 to 1::
 
-    @@ swiglu -2 1 10
+                                |
+                                |
+                         ..........********
+        .................-----*****---..---***-----------
+        **********************  |       ..    *
+                                |         ..   **
+                                |           ..   *
+                                |             ..  *
+                                |               .. *
+                                |                 ..*
 
     Differs from the paper: the second half is the gate, as in torch's ``glu``; in the paper, which
     writes a product of two layers, the first factor is.

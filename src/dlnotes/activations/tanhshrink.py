@@ -20,7 +20,15 @@ def tanhshrink(x: Tensor) -> Tensor:
 
     f (*) and f' (.) on x in [-4, 4], height -2 to 2::
 
-    @@ tanhshrink -2 2 9
+                                |                ***
+                                |             ***
+        .................       |       ...***...........
+                         ....   |   ...****
+        ------------------*************------------------
+                      ****      |
+                   ***          |
+                ***             |
+             ***                |
 
     Near 0, where f(x) ≈ x³/3, the value is a small difference: as torch's it is right to a rounding
     of x. The derivative is a square and keeps its digits; torch's 1 − tanh' is 0 in float32 up to
