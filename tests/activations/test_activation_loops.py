@@ -21,10 +21,10 @@ SETTINGS = {
     "elu": {"alpha": 1.5},
     "leaky_relu": {"negative_slope": 0.1},
     "softplus": {"beta": 0.5},
-    "celu": {"alpha": 1.5},
+    "celu": {"alpha": 2.0},
     "hardtanh": {"min_val": -0.5, "max_val": 2.0},
-    "softshrink": {"lambd": 0.3},
-    "hardshrink": {"lambd": 0.3},
+    "softshrink": {"lambd": 0.25},
+    "hardshrink": {"lambd": 0.25},
 }
 MASKED = {"relu", "leaky_relu", "hardtanh", "relu6", "hardsigmoid", "softshrink", "hardshrink"}
 OF_TWO = {"prelu", "glu", "swiglu"}
@@ -37,24 +37,27 @@ FORMULAS += [(name, "mask") for name in sorted(MASKED)]
 
 
 def formula_of(name, which):
-    """What runs as a loop: the value, g times the slope, or the mask."""
+    """What runs as a loop: the value, the mask, or g times the slope."""
     module = importlib.import_module(f"dlnotes.activations.{name}")
-    if which == "mask":
-        return next(
-            vars(module)[m]
-            for m in ("active", "positive", "inside", "outside")
-            if m in vars(module)
-        )
     if which == "value":
         return getattr(module, f"_{name}" if name in OF_TWO else name).value
-    return times(module.slopes if name in OF_TWO else module.slope)
+    if which == "mask":
+        names = vars(module).keys() & {"active", "positive", "inside", "outside"}
+        return named_only(getattr(module, names.pop()))
+    return times(named_only(module.slopes if name in OF_TWO else module.slope))
+
+
+def named_only(formula):
+    """The formula, called with all settings, of those that it names."""
+    named = inspect.signature(formula).parameters
+    return lambda *x, **settings: formula(
+        *x, **{name: s for name, s in settings.items() if name in named}
+    )
 
 
 def times(slope):
-    named = inspect.signature(slope).parameters
-
     def formula(g, *x, **settings):
-        slopes = slope(*x, **{name: s for name, s in settings.items() if name in named})
+        slopes = slope(*x, **settings)
         return tuple(g * s for s in slopes) if isinstance(slopes, tuple) else g * slopes
 
     return formula

@@ -68,6 +68,8 @@ def test_near_the_truth(case, dtype):
 
     Those whose tail or slope is a difference are held to the absolute error instead.
     """
+    if case.name in {"glu", "swiglu"}:
+        pytest.skip("the halves that the case makes are rounded: test_activation_details.py")
     x = samples(dtype)
     info = torch.finfo(dtype)
     eps = info.eps * (0.501 if info.bits == 16 else 4)  # one rounding is half an eps

@@ -7,7 +7,7 @@ from dlnotes.activations._activation import Module, activation
 
 def slope(x: Tensor) -> Tensor:
     """The derivative."""
-    return 1 / (1 + x.abs()) ** 2
+    return (1 / (1 + x.abs())) ** 2
 
 
 @activation(slope)
