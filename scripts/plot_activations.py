@@ -88,7 +88,7 @@ def draw(ax: Axes, title: str, f: Function) -> None:
     ax.axvline(0, color=GREY, lw=0.6)
     for values, color, style, label in ((y, VALUE, "-", "f(x)"), (slope, SLOPE, "--", "f′(x)")):
         values = values.clone()
-        values[1:][values.diff().abs() > 0.2] = torch.nan
+        values[1:][values.diff().abs() > 0.1] = torch.nan
         ax.plot(x, values, color=color, ls=style, lw=2, label=label)
     if title.startswith("RReLU"):
         left = x[x <= 0]
