@@ -1,0 +1,1 @@
+check_rule = None
