@@ -50,7 +50,7 @@ class Muon(UpdateRule):
     sparse gradient counts as a dense one.
 
     Differs from torch: ``torch.optim.Muon(momentum=beta)`` iterates in bfloat16, this rule in the
-    parameter's dtype or in float32 if that is wider; the steps differ by up to 2 % of their largest
+    parameter's dtype or in float32 if that is wider; the steps differ by up to 5 % of their largest
     element. Otherwise the two are equal, defaults included.
 
     Args:
