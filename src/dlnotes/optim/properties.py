@@ -102,7 +102,7 @@ class _Trial:
         self.elementwise = _kernel.is_elementwise(rule, self.numbers)
         self.shapes = [(3, 4), (5, 2), (6, 6)]  # a rule that is not elementwise may want matrices
         if self.elementwise:
-            self.shapes += [(), (0,), (7,), (300, 300)]
+            self.shapes += [(), (0,), (7,), (40, 30)]
 
     def properties(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """The names, and functions that raise where one does not hold."""
@@ -391,10 +391,11 @@ def _equal(found: Any, expected: Any, what: str) -> None:
 
 
 def _close(found: Any, expected: Any, digits: float, what: str) -> None:
-    """Raise unless the numbers agree to these digits, those of a tensor's largest element."""
+    """Raise unless the numbers agree to these digits of a tensor's largest element."""
     for x, y in zip(found, expected, strict=True):
+        least = torch.finfo(x.dtype).smallest_normal * torch.finfo(x.dtype).eps
         a, b = x.detach().double(), y.detach().double()
         if a.shape != b.shape:
             raise _Fails(what)
-        if a.numel() and not ((a - b).abs().max() <= digits * b.abs().max()):
+        if a.numel() and not ((a - b).abs().max() <= digits * b.abs().max() + least):
             raise _Fails(what)
