@@ -189,7 +189,7 @@ def test_modules_and_functions_are_no_globals():
 
 
 def test_what_is_no_rule_or_cannot_be_made():
-    with pytest.raises(UserError, match="subclass of UpdateRule, got <class 'torch.optim"):
+    with pytest.raises(UserError, match=r"subclass of UpdateRule, got <class 'torch\.optim"):
         check_rule(torch.optim.SGD)
     with pytest.raises(UserError, match="misses the argument 'lr'"):
         check_rule(Noisy)

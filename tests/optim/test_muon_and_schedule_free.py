@@ -70,8 +70,7 @@ def test_the_other_face_of_schedule_free():
         zs.append(z)
         optimizer.step()
     y = w.detach().clone()
-    with pytest.raises(KeyError), optimizer.averaged():
+    with optimizer.averaged():
         torch.testing.assert_close(w.detach(), torch.stack(zs).mean(0), rtol=1e-10, atol=0)
-        raise KeyError
     assert torch.equal(w, y)
     assert (y - torch.stack(zs).mean(0)).abs().max() > 1e-3

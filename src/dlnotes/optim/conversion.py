@@ -201,6 +201,7 @@ def _to_nadam(state: ParameterState, group: Group) -> ParameterState:
     product = 1 - c[0].detach() if c.numel() else torch.ones_like(c.sum())
     return {**{theirs: state[mine] for mine, theirs in _SHARED.items()}, "mu_product": product}
 
+
 CONVERSIONS: dict[type[UpdateRule], Conversion] = {
     GradientDescent: Conversion(
         "SGD",
@@ -254,9 +255,7 @@ CONVERSIONS: dict[type[UpdateRule], Conversion] = {
         _to_nadam,
     ),
     RAdam: Conversion("RAdam", {}, *_ADAM),
-    Adamax: Conversion(
-        "Adamax", {}, *_ADAM[:2], *_renamed(m="exp_avg", u="exp_inf", step="step")
-    ),
+    Adamax: Conversion("Adamax", {}, *_ADAM[:2], *_renamed(m="exp_avg", u="exp_inf", step="step")),
 }
 
 

@@ -80,7 +80,7 @@ class ScheduleFree(UpdateRule):
     def rule(
         theta: Tensor, g: Tensor, d: Tensor, *, t: float, lr: float, beta: float
     ) -> tuple[Tensor, Tensor]:
-        """z ← z − αg ; x ← (1 − 1/t)x + z/t, told in θ = y and d = z − x."""
+        """θ ← θ + e/t + (1−β)((1−1/t)e − d) with e = d − αg ; d ← (1 − 1/t)e."""
         e = d - lr * g
         new = (1 - 1 / t) * e
         return theta + e / t + (1 - beta) * (new - d), new

@@ -64,7 +64,6 @@ _BETAS = (
 )
 
 
-
 class TorchsNAdam(torch.optim.NAdam):
     """torch's, with its product of momenta in float64: in float32 it is off by 1e-7."""
 
