@@ -7,9 +7,9 @@ from torch.nn import Parameter
 from dlnotes.errors import UserError
 from dlnotes.optim import Muon, ScheduleFree
 from dlnotes.optim.muon import orthogonalized
-from dlnotes.oracles.optimizers import _beside_the_others, loss, start
+from dlnotes.oracles.optimizers import beside_the_others, loss, start
 
-ROWS = list(_beside_the_others(300))
+ROWS = list(beside_the_others(300))
 
 
 @pytest.mark.parametrize("comparison", ROWS, ids=[c.note for c in ROWS])

@@ -77,7 +77,7 @@ class Adamax(UpdateRule):
         betas: tuple[float, float],
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """u ← max(β₂u, |g| + ε) ; θ ← θ − α m̂/u."""
+        """θ ← θ − α m̂/u with u ← max(β₂u, |g| + ε)."""
         beta1, beta2 = betas
         m = beta1 * m + (1 - beta1) * g
         u = (beta2 * u).maximum(g.abs() + eps)

@@ -68,7 +68,7 @@ class Lion(UpdateRule):
     def rule(
         theta: Tensor, g: Tensor, m: Tensor, *, lr: float, betas: tuple[float, float]
     ) -> tuple[Tensor, Tensor]:
-        """c = β₁m + (1−β₁)g ; θ ← θ − α sign(c) ; m ← β₂m + (1−β₂)g."""
+        """θ ← θ − α sign(β₁m + (1−β₁)g) ; m ← β₂m + (1−β₂)g."""
         beta1, beta2 = betas
         c = beta1 * m + (1 - beta1) * g
         sign = c.sign() + (c - c)  # c − c is 0, or NaN where c is NaN or infinite

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class NAdam(UpdateRule):
     r"""NAdam: Adam with Nesterov momentum (Dozat 2016).
 
-    https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ, with the schedule of μ that it
-    recommends. The momentum μ starts near β₁/2 and grows to β₁ as training goes on; the step takes the gradient
-    itself and the average of the next step, as Nesterov's does:
+    https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ, with the schedule of μ that it recommends:
+    μ starts near β₁/2 and grows to β₁ as training goes on. The step takes the gradient itself and
+    the average of the next step, as Nesterov's does:
 
     .. math::
         μ_t = β₁ (1 − ½ · 0.96^{tψ}) \\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,7 +109,7 @@ class Program(Optimizer):
 class LionOfThePaper(Program):
     """Chen et al. 2023, Program 1."""
 
-    def updated(
+    def updated(  # type: ignore[override]
         self,
         theta: Any,
         g: Any,
@@ -129,7 +130,7 @@ class LionOfThePaper(Program):
 class MuonOfThePaper(Program):
     """Jordan et al. 2024, with the polynomial of the iteration applied to the singular values."""
 
-    def updated(
+    def updated(  # type: ignore[override]
         self,
         theta: Any,
         g: Any,
@@ -156,7 +157,7 @@ class MuonOfThePaper(Program):
 class ScheduleFreeOfThePaper(Program):
     """Defazio et al. 2024, equations 2 to 4, with 1/t as in the authors' package."""
 
-    def updated(
+    def updated(  # type: ignore[override]
         self,
         theta: Any,
         g: Any,
@@ -391,7 +392,7 @@ def comparisons(steps: int = 300) -> Iterator[Comparison]:
             cases += [case(oracle, up, steps, fused), several(oracle, torch.float64, fused)]
         name = oracle.source or f"torch.optim.{getattr(oracle.torch, '__name__', '')}"
         yield Comparison(oracle.note, name, oracle.mapping, cases, 1e-10, "each")
-    yield from _beside_the_others(steps)
+    yield from beside_the_others(steps)
     yield Comparison(
         "float32 beside float64",
         "torch.optim, every rule",
@@ -441,7 +442,16 @@ def matrices(make: Callable[..., Optimizer], steps: int = 30) -> Outputs:
     return path
 
 
-def _beside_the_others(steps: int) -> Iterator[Comparison]:
+def _of_matrices(
+    rule: Callable[..., Optimizer], other: Callable[..., Optimizer], hyper: Any, steps: int = 30
+) -> Case:
+    return Case(
+        lambda: matrices(partial(rule, **hyper), steps),
+        lambda: matrices(partial(other, **hyper), steps),
+    )
+
+
+def beside_the_others(steps: int = 300) -> Iterator[Comparison]:
     """Rules that are no `OPTIMIZERS`: Muon, for matrices alone, and Schedule-Free."""
     grid: tuple[dict[str, Any], ...] = (
         {"lr": 1e-2},
@@ -451,13 +461,7 @@ def _beside_the_others(steps: int) -> Iterator[Comparison]:
         "Muon (not in the notes)",
         "Jordan et al. 2024 in NumPy, on the singular values",
         "lr, beta, weight_decay",
-        [
-            Case(
-                lambda h=h: matrices(lambda p: Muon(p, **h)),
-                lambda h=h: matrices(lambda p: MuonOfThePaper(p, **h)),
-            )
-            for h in grid
-        ],
+        [_of_matrices(Muon, MuonOfThePaper, hyper) for hyper in grid],
         1e-10,
         "largest",
     )
@@ -466,33 +470,21 @@ def _beside_the_others(steps: int) -> Iterator[Comparison]:
             "Muon, one step",
             "torch.optim.Muon",
             "momentum = β; torch iterates in bfloat16",
-            [
-                Case(
-                    lambda h=h: matrices(lambda p: Muon(p, **h), 1),
-                    lambda h=h: matrices(lambda p: _torchs_muon(p, **h), 1),
-                )
-                for h in grid
-            ],
+            [_of_matrices(Muon, _torchs_muon, hyper, 1) for hyper in grid],
             5e-2,
             "largest",
         )
-    yield Comparison(
+    oracle = Oracle(
         "Schedule-Free (not in the notes)",
+        ScheduleFree,
+        ScheduleFreeOfThePaper,
+        lambda **same: same,
+        "lr, beta, weight_decay",
+        ({"lr": 0.1}, {"lr": 0.03, "beta": 0.5, "weight_decay": 0.05}),
         "Defazio et al. 2024 in NumPy",
-        "lr, beta",
-        [
-            Case(
-                lambda h=h, fused=fused: _moved(
-                    trajectory(lambda p: ScheduleFree(p, **h, fused=fused), steps)
-                ),
-                lambda h=h: _moved(trajectory(lambda p: ScheduleFreeOfThePaper(p, **h), steps)),
-            )
-            for h in ({"lr": 0.1}, {"lr": 0.03, "beta": 0.5, "weight_decay": 0.05})
-            for fused in (None, False)
-        ],
-        1e-10,
-        "each",
     )
+    cases = [case(oracle, hyper, steps, fused) for hyper in oracle.grid for fused in (None, False)]
+    yield Comparison(oracle.note, oracle.source, oracle.mapping, cases, 1e-10, "each")
 
 
 def _torchs_muon(params: Any, beta: float = 0.95, **same: Any) -> Optimizer:
