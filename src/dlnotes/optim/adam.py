@@ -160,7 +160,7 @@ class AMSGrad(Adam):
             parameter appears twice.
     """
 
-    accumulators = ("m", "v", "v_max")
+    accumulators = ("m", "v", "v_max")  # type: ignore[assignment]
 
     @staticmethod
     def rule(  # type: ignore[override]

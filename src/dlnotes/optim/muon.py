@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Muon(UpdateRule):
     r"""Muon: momentum that is made orthogonal (Jordan et al. 2024).
 
-    https://kellerjordan.github.io/posts/muon/. For the weights of hidden layers, which are matrices.
-    The momentum's singular values are all brought near 1, so that a step changes what the layer does
-    in every direction alike:
+    https://kellerjordan.github.io/posts/muon/. For the weights of hidden layers, which are
+    matrices. The momentum's singular values are all brought near 1, so that a step changes what the
+    layer does in every direction alike:
 
     .. math::
         B ← β B + (1 − β) g \\
@@ -134,4 +134,5 @@ def orthogonalized(matrix: Tensor, steps: int, eps: float) -> Tensor:
     for _ in range(int(steps)):
         A = X @ X.mT
         X = a * X + (b * A + c * A @ A) @ X
-    return X.mT if tall else X
+    result: Tensor = X.mT if tall else X
+    return result

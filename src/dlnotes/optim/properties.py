@@ -9,7 +9,7 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -100,7 +100,11 @@ class _Trial:
         group = optimizer.param_groups[0]
         self.numbers = {name: group[name] for name in rule.kernel_names()}
         self.elementwise = _kernel.is_elementwise(rule, self.numbers)
-        self.shapes = [(3, 4), (5, 2), (6, 6)]  # a rule that is not elementwise may want matrices
+        self.shapes: list[tuple[int, ...]] = [
+            (3, 4),
+            (5, 2),
+            (6, 6),
+        ]  # a rule that is not elementwise may want matrices
         if self.elementwise:
             self.shapes += [(), (0,), (7,), (40, 30)]
 
@@ -247,7 +251,7 @@ class _Trial:
 
         def pickled(params: list[Parameter], optimizer: UpdateRule) -> UpdateRule:
             params[:], again = pickle.loads(pickle.dumps((params, optimizer)))
-            return again
+            return cast("UpdateRule", again)
 
         self.goes_on(deep, "a deep copy goes on")
         if getattr(sys.modules.get(self.rule.__module__), self.rule.__name__, None) is self.rule:
@@ -306,8 +310,10 @@ class _Trial:
         return self.rule(params, **self.hyper, **options)
 
     def update(self, *tensors: Tensor, maximize: bool = False) -> tuple[Tensor, ...]:
-        counted = {"t": 3.0} if "t" in self.rule.hyper_names() else {}
-        return self.rule.update(*tensors, maximize=maximize, **self.numbers, **counted)
+        hyper: dict[str, Any] = {**self.numbers, "maximize": maximize}
+        if "t" in self.rule.hyper_names():
+            hyper["t"] = 3.0
+        return cast("Any", self.rule).update(*tensors, **hyper)  # type: ignore[no-any-return]
 
     def drawn(self, seed: int) -> list[Tensor]:
         return self.arguments((5,), torch.float64, seed)
