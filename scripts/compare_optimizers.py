@@ -125,7 +125,7 @@ def train(
 def study(
     dataset: Dataset,
     *,
-    rules: tuple[str, ...] = tuple(OPTIMIZERS),
+    rules: tuple[str, ...] = tuple(NAMES),
     factors: tuple[float, ...] = FACTORS,
     seeds: int = 3,
     epochs: int = 8,

@@ -177,6 +177,14 @@ class Symbol:
         """The absolute value."""
         return self._method("F(fabs)({})")
 
+    def sign(self) -> Symbol:
+        """1, 0 or −1; 0 of NaN, as in torch."""
+        return self._method("(real)(({0} > 0) - ({0} < 0))")
+
+    def maximum(self, other: Any) -> Symbol:
+        """The larger of two numbers; NaN if one of them is."""
+        return self._method("({0} > {1}) | ({0} != {0}) ? {0} : {1}", other)
+
     def copysign(self, other: Any) -> Symbol:
         """The absolute value with the sign of another number."""
         return self._method("F(copysign)({}, {})", other)

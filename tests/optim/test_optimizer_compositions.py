@@ -341,6 +341,7 @@ HYPER = {
     "rho": st.floats(0.0, 0.999),
     "betas": st.tuples(st.floats(0.0, 0.99), st.floats(0.0, 0.9999)),
     "eps": st.floats(1e-8, 1e-2),
+    "momentum_decay": st.floats(0.0, 0.5),
     "weight_decay": st.floats(0.0, 0.2),
     "maximize": st.booleans(),
 }

@@ -36,6 +36,11 @@ OWN = {
     "adadelta": [{"rho": 0.8}],
     "adam": [{"betas": (0.8, 0.99)}, {"eps": 1e-3}],
     "adamw": [{"betas": (0.8, 0.99)}, {"eps": 1e-3}],
+    "amsgrad": [{"betas": (0.8, 0.99)}, {"eps": 1e-3}],
+    "nadam": [{"betas": (0.8, 0.99)}, {"eps": 1e-3}, {"momentum_decay": 0.1}],
+    "radam": [{"betas": (0.8, 0.99)}, {"eps": 1e-3}],
+    "adamax": [{"betas": (0.8, 0.99)}, {"eps": 1e-3}],
+    "lion": [{"betas": (0.8, 0.9)}],
 }
 
 

@@ -15,6 +15,8 @@ ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "lr": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     "eps": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
+    "momentum_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
+    "ns_steps": ("an integer >= 0", lambda x: x >= 0 and x % 1 == 0),
     "beta": ("a number in [0, 1)", lambda x: 0 <= x < 1),
     "rho": ("a number in [0, 1)", lambda x: 0 <= x < 1),
     "betas": ("two numbers in [0, 1)", lambda x: 0 <= x < 1),

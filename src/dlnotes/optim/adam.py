@@ -1,4 +1,4 @@
-"""Adam, and AdamW beside it."""
+"""Adam, and AdamW and AMSGrad beside it."""
 
 from __future__ import annotations
 
@@ -125,3 +125,61 @@ class AdamW(Adam):
     def decay(theta: Tensor, g: Tensor, *, lr: Any, weight_decay: Any) -> tuple[Tensor, Tensor]:
         """θ ← (1 − αλ)θ, the gradient stays as it is."""
         return (1 - lr * weight_decay) * theta, g
+
+
+class AMSGrad(Adam):
+    r"""Adam with a denominator that never shrinks; not in the notes, but expected beside Adam.
+
+    Reddi, Kale & Kumar 2018, Algorithm 2, https://arxiv.org/abs/1904.09237:
+
+    .. math::
+        m ← β₁ m + (1 − β₁) g \\
+        v ← β₂ v + (1 − β₂) g² \\
+        v_{max} ← \max(v_{max}, v) \\
+        m̂ = m / (1 − β₁ᵗ) \\
+        v̂ = v_{max} / (1 − β₂ᵗ) \\
+        θ ← θ − α m̂ / (√v̂ + ε)
+
+    A large gradient is never forgotten: where Adam can diverge on a convex problem, its step
+    growing just after v has, this rule converges. The symbols are Adam's, and v_max is
+    ``state[p]["v_max"]``.
+
+    Differs from the paper: it has no bias corrections and no ε. Equal to
+    ``torch.optim.Adam(amsgrad=True)``, defaults included.
+
+    Args:
+        params: Parameters, named parameters or groups.
+        lr: Learning rate α >= 0, a float or a tensor of one element.
+        betas: Decays (β₁, β₂) in [0, 1) of the two moving averages.
+        eps: ε >= 0, added to the root.
+        weight_decay: L2 penalty λ >= 0: g ← g + λθ.
+        options: ``maximize``, ``differentiable`` and ``fused``: see ``UpdateRule``.
+
+    Raises:
+        ValueError: A hyper-parameter is outside of its range, there is no parameter, or a
+            parameter appears twice.
+    """
+
+    accumulators = ("m", "v", "v_max")  # type: ignore[assignment]
+
+    @staticmethod
+    def rule(  # type: ignore[override]
+        theta: Tensor,
+        g: Tensor,
+        m: Tensor,
+        v: Tensor,
+        v_max: Tensor,
+        *,
+        t: float,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """θ ← θ − α m̂/(√v̂ + ε), v̂ of the largest v so far."""
+        beta1, beta2 = betas
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g  # in this order g² alone cannot overflow
+        v_max = v_max.maximum(v)
+        m_hat = m / (1 - beta1**t)
+        v_hat = v_max / (1 - beta2**t)
+        return theta - lr * m_hat / (v_hat.sqrt() + eps), m, v, v_max

@@ -13,10 +13,13 @@ from dlnotes.deprecation import keep_old_names
 from dlnotes.optim._rule import UpdateRule
 from dlnotes.optim.adadelta import Adadelta
 from dlnotes.optim.adagrad import Adagrad
-from dlnotes.optim.adam import Adam, AdamW
+from dlnotes.optim.adam import Adam, AdamW, AMSGrad
+from dlnotes.optim.adamax import Adamax
 from dlnotes.optim.gradient_descent import GradientDescent
 from dlnotes.optim.momentum import Momentum
+from dlnotes.optim.nadam import NAdam
 from dlnotes.optim.nesterov import Nesterov
+from dlnotes.optim.radam import RAdam
 from dlnotes.optim.rmsprop import RMSProp
 
 Group = dict[str, Any]
@@ -52,6 +55,10 @@ def from_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, 
     ``Adagrad``            ``Adagrad(initial_accumulator_value=ε, eps=0)`` G = sum − ε
     ``Adadelta``           ``Adadelta``                                    G, D
     ``Adam``, ``AdamW``    the same                                        m, v, step
+    ``AMSGrad``            ``Adam(amsgrad=True)``                          m, v, v_max, step
+    ``RAdam``              the same                                        m, v, step
+    ``NAdam``              the same                                        m, v, c, step
+    ``Adamax``             the same                                        m, u, step
     ====================== =============================================== =======================
 
     Args:
@@ -173,6 +180,27 @@ def _to_buffer(state: ParameterState, group: Group) -> ParameterState:
 _MOMENTUM = (_from_momentum, _to_momentum, _from_buffer, _to_buffer)
 _SGD = {"dampening": 0, "nesterov": False}
 _ADAM = (_same("lr", "betas", "eps"),) * 2 + _renamed(m="exp_avg", v="exp_avg_sq", step="step")
+_SHARED = {"m": "exp_avg", "v": "exp_avg_sq", "step": "step"}
+
+
+def _from_nadam(state: ParameterState, group: Group) -> ParameterState:
+    if not state:
+        return {}
+    product = torch.as_tensor(state["mu_product"]).double()
+    c = torch.full_like(state["exp_avg"], 1 - product.item())
+    return {**{mine: state[theirs] for mine, theirs in _SHARED.items()}, "c": c}
+
+
+def _to_nadam(state: ParameterState, group: Group) -> ParameterState:
+    c = state["c"].flatten()
+    if c.numel() and (c != c[0]).any():
+        raise ValueError(
+            "torch.optim.NAdam has one product of momenta for a parameter, got rows that sparse "
+            "gradients have updated at different steps"
+        )
+    product = 1 - c[0].detach() if c.numel() else torch.ones_like(c.sum())
+    return {**{theirs: state[mine] for mine, theirs in _SHARED.items()}, "mu_product": product}
+
 
 CONVERSIONS: dict[type[UpdateRule], Conversion] = {
     GradientDescent: Conversion(
@@ -212,6 +240,22 @@ CONVERSIONS: dict[type[UpdateRule], Conversion] = {
     ),
     Adam: Conversion("Adam", {"amsgrad": False}, *_ADAM),
     AdamW: Conversion("AdamW", {"amsgrad": False}, *_ADAM),
+    AMSGrad: Conversion(
+        "Adam",
+        {"amsgrad": True},
+        *_ADAM[:2],
+        *_renamed(**_SHARED, v_max="max_exp_avg_sq"),
+    ),
+    NAdam: Conversion(
+        "NAdam",
+        {},
+        _same("lr", "betas", "eps", "momentum_decay"),
+        _same("lr", "betas", "eps", "momentum_decay"),
+        _from_nadam,
+        _to_nadam,
+    ),
+    RAdam: Conversion("RAdam", {}, *_ADAM),
+    Adamax: Conversion("Adamax", {}, *_ADAM[:2], *_renamed(m="exp_avg", u="exp_inf", step="step")),
 }
 
 
@@ -228,7 +272,7 @@ _TORCHS_NAMES = {
     *("params", "param_names", "lr", "weight_decay", "maximize", "foreach", "capturable"),
     *("differentiable", "fused", "momentum", "dampening", "nesterov", "alpha", "eps", "centered"),
     *("lr_decay", "initial_accumulator_value", "rho", "betas", "amsgrad"),
-    "decoupled_weight_decay",
+    *("decoupled_weight_decay", "momentum_decay"),
 }
 
 

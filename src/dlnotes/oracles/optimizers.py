@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -13,17 +15,23 @@ from torch.optim import Optimizer
 
 from dlnotes.optim.adadelta import Adadelta
 from dlnotes.optim.adagrad import Adagrad
-from dlnotes.optim.adam import Adam, AdamW
+from dlnotes.optim.adam import Adam, AdamW, AMSGrad
+from dlnotes.optim.adamax import Adamax
 from dlnotes.optim.clipping import clip_grad_norm_, clip_grad_value_
 from dlnotes.optim.gradient_descent import GradientDescent
+from dlnotes.optim.lion import Lion
 from dlnotes.optim.momentum import Momentum
+from dlnotes.optim.muon import Muon
+from dlnotes.optim.nadam import NAdam
 from dlnotes.optim.nesterov import Nesterov
+from dlnotes.optim.radam import RAdam
 from dlnotes.optim.rmsprop import RMSProp
+from dlnotes.optim.schedule_free import ScheduleFree
 from dlnotes.oracles.comparison import Case, Comparison, Outputs
 
 
 class Oracle(NamedTuple):
-    """A rule beside the torch optimizer that it is equal to."""
+    """A rule beside the torch optimizer, or the paper's program, that it is equal to."""
 
     note: str
     rule: Callable[..., Optimizer]
@@ -34,6 +42,8 @@ class Oracle(NamedTuple):
     """The same in words."""
     grid: tuple[dict[str, Any], ...]
     """Hyper-parameters to compare at."""
+    source: str = ""
+    """What ``torch`` is, where it is not an optimizer of torch."""
 
 
 def _momentum(lr: float, beta: float, **same: Any) -> dict[str, Any]:
@@ -53,6 +63,116 @@ _BETAS = (
     {"lr": 3e-3, "betas": (0.5, 0.9), "eps": 1e-3},
     {"lr": 1e-3, "betas": (0.0, 0.99), "eps": 1e-10},
 )
+
+
+class TorchsNAdam(torch.optim.NAdam):
+    """torch's, with its product of momenta in float64: in float32 it is off by 1e-7."""
+
+    def __init__(self, params: Any, **hyper: Any) -> None:
+        super().__init__(params, **hyper)
+        for p in (p for group in self.param_groups for p in group["params"]):
+            real: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+            self.state[p].update(
+                step=torch.zeros((), dtype=torch.float32, device="cpu"),
+                mu_product=torch.ones((), **real),
+                exp_avg=torch.zeros_like(p),
+                exp_avg_sq=torch.zeros_like(p),
+            )
+
+
+TorchsNAdam.__name__ = "NAdam"
+
+
+class Program(Optimizer):
+    """A program of a paper, written with NumPy in float64, as an optimizer."""
+
+    def __init__(self, params: Any, maximize: bool = False, **hyper: Any) -> None:
+        super().__init__(params, {"maximize": maximize, **hyper})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            hyper = {k: x for k, x in group.items() if k not in ("params", "maximize")}
+            for p in (p for p in group["params"] if p.grad is not None):
+                g = p.grad.double().numpy() * (-1.0 if group["maximize"] else 1.0)
+                state = self.state[p]
+                state["t"] = state.get("t", 0) + 1
+                theta = self.updated(p.double().numpy(), g, state, **hyper)
+                p.copy_(torch.from_numpy(np.asarray(theta)))
+
+    def updated(self, theta: Any, g: Any, state: dict[str, Any], **hyper: Any) -> Any:
+        """The new parameter; what is carried on goes into ``state``, which has the step ``t``."""
+        raise NotImplementedError
+
+
+class LionOfThePaper(Program):
+    """Chen et al. 2023, Program 1."""
+
+    def updated(  # type: ignore[override]
+        self,
+        theta: Any,
+        g: Any,
+        state: dict[str, Any],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> Any:
+        """``update = interp(g, m, β1) ; m = interp(g, m, β2) ; p − (sign(update) + λp) lr``."""
+        beta1, beta2 = betas
+        m = state.get("m", np.zeros_like(theta))
+        update = np.sign(beta1 * m + (1 - beta1) * g) + weight_decay * theta
+        state["m"] = beta2 * m + (1 - beta2) * g
+        return theta - lr * update
+
+
+class MuonOfThePaper(Program):
+    """Jordan et al. 2024, with the polynomial of the iteration applied to the singular values."""
+
+    def updated(  # type: ignore[override]
+        self,
+        theta: Any,
+        g: Any,
+        state: dict[str, Any],
+        *,
+        lr: float,
+        beta: float = 0.95,
+        weight_decay: float = 0.1,
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+    ) -> Any:
+        """X ← aX + b(XXᵀ)X + c(XXᵀ)²X keeps the singular vectors: σ ← aσ + bσ³ + cσ⁵."""
+        state["B"] = beta * state.get("B", 0.0) + (1 - beta) * g
+        nesterov = beta * state["B"] + (1 - beta) * g
+        left, sigma, right = np.linalg.svd(nesterov, full_matrices=False)
+        sigma = sigma / max(np.sqrt((sigma**2).sum()), eps)
+        for _ in range(ns_steps):
+            sigma = 3.4445 * sigma - 4.7750 * sigma**3 + 2.0315 * sigma**5
+        rows, columns = theta.shape
+        rate = lr * np.sqrt(max(1.0, rows / columns))
+        return theta * (1 - lr * weight_decay) - rate * (left * sigma) @ right
+
+
+class ScheduleFreeOfThePaper(Program):
+    """Defazio et al. 2024, equations 2 to 4, with 1/t as in the authors' package."""
+
+    def updated(  # type: ignore[override]
+        self,
+        theta: Any,
+        g: Any,
+        state: dict[str, Any],
+        *,
+        lr: float,
+        beta: float = 0.9,
+        weight_decay: float = 0.0,
+    ) -> Any:
+        """The iterates z and x, from which the next y is made."""
+        z, x = state.get("z", theta), state.get("x", theta)
+        state["z"] = z - lr * (g + weight_decay * theta)
+        state["x"] = (1 - 1 / state["t"]) * x + state["z"] / state["t"]
+        return (1 - beta) * state["z"] + beta * state["x"]
+
 
 ORACLES: dict[str, Oracle] = {
     "gradient-descent": Oracle(
@@ -121,6 +241,47 @@ ORACLES: dict[str, Oracle] = {
         lambda **same: same,
         "lr, betas, eps, weight_decay",
         _BETAS,
+    ),
+    "amsgrad": Oracle(
+        "AMSGrad (not in the notes)",
+        AMSGrad,
+        torch.optim.Adam,
+        lambda **same: {**same, "amsgrad": True},
+        "lr, betas, eps, amsgrad",
+        _BETAS,
+    ),
+    "nadam": Oracle(
+        "NAdam (not in the notes)",
+        NAdam,
+        TorchsNAdam,
+        lambda **same: same,
+        "lr, betas, eps, momentum_decay; torch's product of momenta in float64",
+        (*_BETAS, {"lr": 2e-3, "betas": (0.8, 0.99), "momentum_decay": 0.1}),
+    ),
+    "radam": Oracle(
+        "RAdam (not in the notes)",
+        RAdam,
+        torch.optim.RAdam,
+        lambda **same: same,
+        "lr, betas, eps",
+        (*_BETAS, {"lr": 1e-3, "betas": (0.9, 0.6)}),  # ρ never exceeds 5, and ρ_∞ is 4
+    ),
+    "adamax": Oracle(
+        "Adamax (not in the notes)",
+        Adamax,
+        torch.optim.Adamax,
+        lambda **same: same,
+        "lr, betas, eps",
+        _BETAS,
+    ),
+    "lion": Oracle(
+        "Lion (not in the notes)",
+        Lion,
+        LionOfThePaper,
+        lambda **same: same,
+        "lr, betas, weight_decay",
+        ({"lr": 1e-2, "betas": (0.9, 0.99)}, {"lr": 3e-3, "betas": (0.5, 0.9)}),
+        "Chen et al. 2023, Program 1, in NumPy",
     ),
 }
 
@@ -229,8 +390,9 @@ def comparisons(steps: int = 300) -> Iterator[Comparison]:
         up = {**oracle.grid[0], "maximize": True}
         for fused in (None, False):
             cases += [case(oracle, up, steps, fused), several(oracle, torch.float64, fused)]
-        name = f"torch.optim.{getattr(oracle.torch, '__name__', '')}"
+        name = oracle.source or f"torch.optim.{getattr(oracle.torch, '__name__', '')}"
         yield Comparison(oracle.note, name, oracle.mapping, cases, 1e-10, "each")
+    yield from beside_the_others(steps)
     yield Comparison(
         "float32 beside float64",
         "torch.optim, every rule",
@@ -240,7 +402,7 @@ def comparisons(steps: int = 300) -> Iterator[Comparison]:
             for oracle in ORACLES.values()
             for fused in (None, False)
         ],
-        1e-5,
+        2e-5,  # an ulp of a parameter near 4 is 1e-5 of the way that it has gone
         "each",
     )
     for what, function, cases in (
@@ -262,6 +424,71 @@ def comparisons(steps: int = 300) -> Iterator[Comparison]:
     ):
         name = f"torch.nn.utils.{function}"
         yield Comparison(f"Clipping by {what}", name, "same arguments", cases, 0.0, "each")
+
+
+def matrices(make: Callable[..., Optimizer], steps: int = 30) -> Outputs:
+    """How far matrices, wide, tall and square, have moved after each step, in closed loop."""
+    shapes = ((4, 9), (9, 4), (6, 6))
+    params = [Parameter(start(math.prod(shape)).detach().view(shape)) for shape in shapes]
+    starts = [p.detach().clone() for p in params]
+    optimizer = make(params)
+    path = []
+    for step in range(steps):
+        optimizer.zero_grad()
+        for p in params:
+            loss(p.flatten(), step).backward()
+        optimizer.step()
+        path += [p.detach() - old for p, old in zip(params, starts, strict=True)]
+    return path
+
+
+def _of_matrices(
+    rule: Callable[..., Optimizer], other: Callable[..., Optimizer], hyper: Any, steps: int = 30
+) -> Case:
+    return Case(
+        lambda: matrices(partial(rule, **hyper), steps),
+        lambda: matrices(partial(other, **hyper), steps),
+    )
+
+
+def beside_the_others(steps: int = 300) -> Iterator[Comparison]:
+    """Rules that are no `OPTIMIZERS`: Muon, for matrices alone, and Schedule-Free."""
+    grid: tuple[dict[str, Any], ...] = (
+        {"lr": 1e-2},
+        {"lr": 3e-3, "beta": 0.5, "weight_decay": 0.0},
+    )
+    yield Comparison(
+        "Muon (not in the notes)",
+        "Jordan et al. 2024 in NumPy, on the singular values",
+        "lr, beta, weight_decay",
+        [_of_matrices(Muon, MuonOfThePaper, hyper) for hyper in grid],
+        1e-10,
+        "largest",
+    )
+    if hasattr(torch.optim, "Muon"):  # it came with torch 2.9
+        yield Comparison(
+            "Muon, one step",
+            "torch.optim.Muon",
+            "momentum = β; torch iterates in bfloat16",
+            [_of_matrices(Muon, _torchs_muon, hyper, 1) for hyper in grid],
+            5e-2,
+            "largest",
+        )
+    oracle = Oracle(
+        "Schedule-Free (not in the notes)",
+        ScheduleFree,
+        ScheduleFreeOfThePaper,
+        lambda **same: same,
+        "lr, beta, weight_decay",
+        ({"lr": 0.1}, {"lr": 0.03, "beta": 0.5, "weight_decay": 0.05}),
+        "Defazio et al. 2024 in NumPy",
+    )
+    cases = [case(oracle, hyper, steps, fused) for hyper in oracle.grid for fused in (None, False)]
+    yield Comparison(oracle.note, oracle.source, oracle.mapping, cases, 1e-10, "each")
+
+
+def _torchs_muon(params: Any, beta: float = 0.95, **same: Any) -> Optimizer:
+    return torch.optim.Muon(params, momentum=beta, **same)
 
 
 _SCALES = (1e-3, 1.0, 1e3)

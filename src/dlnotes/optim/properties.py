@@ -1,0 +1,406 @@
+"""What every rule must keep, tried on a rule of one's own."""
+
+from __future__ import annotations
+
+import copy
+import dis
+import io
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from dlnotes.errors import UserError
+from dlnotes.optim import _kernel
+from dlnotes.optim._rule import UpdateRule
+
+STEPS = 4
+
+
+class RuleError(UserError):
+    """A rule lacks a property that ``UpdateRule`` relies on; the message names it."""
+
+
+def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
+    """Try a rule in every way in which an optimizer is used.
+
+    =================  =======================================================================
+    property           what is tried
+    =================  =======================================================================
+    accumulators       as many results as there are names, of the parameter's shape
+    arguments alone    the same arguments give the same results, none of them is changed, no
+                       number or container outside of ``rule`` is read
+    elementwise        a part of a tensor is updated as it is in the whole
+    maximize           ascent is descent of the negative gradient
+    NaN                a NaN in the gradient shows in the parameter or in an accumulator, and
+                       one in the parameter stays
+    one is many        parameters of one optimizer move as those of an optimizer each
+    C loop             the compiled step is the plain one
+    dtypes             float32 is float64 to its digits; float16 and bfloat16 are rounded once
+    resume             a training that is saved and loaded goes on bit for bit
+    copies             so does a deep copy and, of a class that can be imported, a pickled one
+    sparse rows        the rows of a sparse gradient move as in a dense one, the others wait
+    differentiable     derivatives through a step are central differences
+    vmap               a batch of parameters is a loop over them
+    =================  =======================================================================
+
+    *C loop* is left out where a rule does not compile; *elementwise* and *vmap* where it is not
+    elementwise, and a sparse gradient then counts as a dense one.
+
+    Args:
+        rule: A subclass of ``UpdateRule``.
+        hyper: Hyper-parameters to try it with; those without a default must be given.
+
+    Returns:
+        The names of the properties that were tried; the rule has all of them.
+
+    Raises:
+        RuleError: It lacks one.
+        UserError: It is no rule, or it cannot be made with these hyper-parameters.
+    """
+    if not (isinstance(rule, type) and issubclass(rule, UpdateRule)):
+        raise UserError(f"rule must be a subclass of UpdateRule, got {rule!r}")
+    try:
+        optimizer = rule([Parameter(torch.ones(3, 4))], **hyper)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{rule.__name__} cannot be made with {hyper}: {error}") from None
+    trial = _Trial(rule, hyper, optimizer)
+    tried = []
+    for name, holds in trial.properties():
+        try:
+            with torch.random.fork_rng(devices=[]):
+                holds()
+        except _Fails as reason:
+            raise RuleError(f"{rule.__name__} fails {name!r}: {reason}") from None
+        except Exception as error:  # a rule may raise anything
+            said = (str(error).strip().splitlines() or [""])[0]
+            raise RuleError(
+                f"{rule.__name__} fails {name!r}: {type(error).__name__}: {said}"
+            ) from error
+        tried.append(name)
+    return tuple(tried)
+
+
+class _Fails(Exception):  # noqa: N818 (it never leaves this file)
+    """Why a property does not hold."""
+
+
+class _Trial:
+    """A rule, and the properties to try it for."""
+
+    def __init__(
+        self, rule: type[UpdateRule], hyper: dict[str, Any], optimizer: UpdateRule
+    ) -> None:
+        self.rule, self.hyper = rule, hyper
+        group = optimizer.param_groups[0]
+        self.numbers = {name: group[name] for name in rule.kernel_names()}
+        self.elementwise = _kernel.is_elementwise(rule, self.numbers)
+        self.shapes: list[tuple[int, ...]] = [
+            (3, 4),
+            (5, 2),
+            (6, 6),
+        ]  # a rule that is not elementwise may want matrices
+        if self.elementwise:
+            self.shapes += [(), (0,), (7,), (40, 30)]
+
+    def properties(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """The names, and functions that raise where one does not hold."""
+        yield "accumulators", self.declares_its_accumulators
+        yield "arguments alone", self.depends_on_its_arguments_alone
+        if self.elementwise:
+            yield "elementwise", self.is_elementwise
+        yield "maximize", self.maximizes
+        yield "NaN", self.shows_nan
+        yield "one is many", self.one_is_many
+        if isinstance(_kernel.build(self.rule, torch.float32, False, self.numbers), _kernel.Kernel):
+            yield "C loop", self.compiled_is_plain
+        yield "dtypes", self.takes_every_dtype
+        yield "resume", self.resumes
+        yield "copies", self.copies_go_on
+        yield "sparse rows", self.takes_sparse_gradients
+        yield "differentiable", self.is_differentiable
+        if self.elementwise:
+            yield "vmap", self.maps
+
+    # What is tried --------------------------------------------------------------------------------
+
+    def depends_on_its_arguments_alone(self) -> None:
+        for function in (self.rule.rule, self.rule.decay):
+            for name, value in _read_outside(function):
+                raise _Fails(
+                    f"{function.__name__} reads {name} = {_short(value)}, which is no argument; a "
+                    "compiled loop would keep its first value: make it a hyper-parameter"
+                )
+        arguments = self.arguments((6, 4), torch.float64)
+        before = [(x.clone(), x._version) for x in arguments]
+        first, second = self.update(*arguments), self.update(*arguments)
+        names = ("theta", "g", *self.rule.accumulators)
+        for name, x, (old, version) in zip(names, arguments, before, strict=True):
+            if not _same(x, old) or x._version != version:
+                raise _Fails(f"rule changes its argument {name} in place; it must return new ones")
+        third = self.update(*(x.clone() for x in arguments))
+        for again in (second, third):
+            _equal(again, first, "two calls with the same arguments give different results")
+
+    def declares_its_accumulators(self) -> None:
+        theta, g = (self.gradient((6, 4), torch.float64, seed) for seed in (0, 1))
+        results = self.update(
+            theta.clone(), g, *(torch.zeros_like(theta) for _ in self.rule.accumulators)
+        )
+        names = ("theta", *self.rule.accumulators)
+        if len(results) != len(names):
+            raise _Fails(
+                f"rule returns {len(results)} tensors, and must return {len(names)}: "
+                f"{', '.join(names)}"
+            )
+        for name, x in zip(names, results, strict=True):
+            if not isinstance(x, Tensor) or x.shape != (6, 4):
+                got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+                raise _Fails(f"the new {name} of a parameter of shape (6, 4) is {got}")
+        if _same(results[0], theta):
+            raise _Fails("a gradient moves no element of the parameter")
+
+    def maximizes(self) -> None:
+        theta, g, *accumulators = self.arguments((6, 4), torch.float64)
+        up = self.update(theta, g, *accumulators, maximize=True)
+        _equal(up, self.update(theta, -g, *accumulators), "ascent is not descent of −g")
+
+    def shows_nan(self) -> None:
+        theta, g, *accumulators = self.arguments((6, 4), torch.float64)
+        broken = g.clone()
+        broken[2, 1] = torch.nan
+        results = self.update(theta, broken, *accumulators)
+        if not any(x[2, 1].isnan() for x in results):
+            raise _Fails("a NaN in the gradient leaves no trace")
+        broken = theta.clone()
+        broken[2, 1] = torch.nan
+        if not self.update(broken, g, *accumulators)[0][2, 1].isnan():
+            raise _Fails("a NaN in the parameter becomes a number")
+
+    def is_elementwise(self) -> None:
+        arguments = self.arguments((24,), torch.float64)
+        whole = self.update(*arguments)
+        for part in (slice(0, 1), slice(5, 12), slice(23, None, -1)):
+            if part.step:
+                pieces, expected = [x.flip(0) for x in arguments], [x.flip(0) for x in whole]
+            else:
+                pieces, expected = [x[part] for x in arguments], [x[part] for x in whole]
+            _close(
+                self.update(*pieces),
+                expected,
+                1e-12,
+                "a part of a tensor is not updated as in the whole; set elementwise = False",
+            )
+
+    def one_is_many(self) -> None:
+        together, apart = self.parameters(), self.parameters()
+        self.train(together, [self.made(together)])
+        self.train(apart, [self.made([p]) for p in apart])
+        _close(together, apart, 1e-5, "parameters of one optimizer move differently from one each")
+
+    def compiled_is_plain(self) -> None:
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+            ours, plain = self.parameters(dtype), self.parameters(dtype)
+            self.train(ours, [self.made(ours)])
+            self.train(plain, [self.made(plain, fused=False)])
+            digits = 16 * torch.finfo(dtype).eps
+            _close(ours, plain, digits, f"in {dtype} the compiled step is not the plain one")
+
+    def takes_every_dtype(self) -> None:
+        wide, single = self.parameters(torch.float64), self.parameters(torch.float32)
+        for params in (wide, single):
+            self.train(params, [self.made(params, fused=False)], steps=1)
+        _close(single, wide, 1e-4, "a step in float32 is not the step in float64")
+        for dtype in (torch.float16, torch.bfloat16):
+            arguments = self.arguments((6, 4), dtype)
+            p, g, *accumulators = arguments
+            truth = self.update(*(x.float() for x in arguments))
+            param = Parameter(p.clone())
+            param.grad = g
+            optimizer = self.made([param])
+            state = dict(zip(self.rule.accumulators, accumulators, strict=True))
+            if "t" in self.rule.hyper_names():
+                state["step"] = torch.tensor(2.0)
+            if state:
+                optimizer.state[param] = {k: x.clone() for k, x in state.items()}
+            optimizer.step()
+            kept = [param, *(optimizer.state[param][k] for k in self.rule.accumulators)]
+            digits = 1.5 * torch.finfo(dtype).eps
+            _close(kept, truth, digits, f"a step in {dtype} is not the one in float32, rounded")
+
+    def resumes(self) -> None:
+        def saved_and_loaded(params: list[Parameter], optimizer: UpdateRule) -> UpdateRule:
+            file = io.BytesIO()
+            torch.save(optimizer.state_dict(), file)
+            file.seek(0)
+            again = self.made(params)
+            again.load_state_dict(torch.load(file, weights_only=True))
+            return again
+
+        self.goes_on(saved_and_loaded, "a training that is loaded from state_dict goes on")
+
+    def copies_go_on(self) -> None:
+        def deep(params: list[Parameter], optimizer: UpdateRule) -> UpdateRule:
+            params[:], again = copy.deepcopy((params, optimizer))
+            return again
+
+        def pickled(params: list[Parameter], optimizer: UpdateRule) -> UpdateRule:
+            params[:], again = pickle.loads(pickle.dumps((params, optimizer)))
+            return cast("UpdateRule", again)
+
+        self.goes_on(deep, "a deep copy goes on")
+        if getattr(sys.modules.get(self.rule.__module__), self.rule.__name__, None) is self.rule:
+            self.goes_on(pickled, "a pickled optimizer goes on")
+
+    def goes_on(
+        self, replaced: Callable[[list[Parameter], UpdateRule], UpdateRule], what: str
+    ) -> None:
+        through, stopped = self.parameters(), self.parameters()
+        self.train(through, [self.made(through)], steps=2 * STEPS)
+        optimizer = self.made(stopped)
+        self.train(stopped, [optimizer])
+        optimizer = replaced(stopped, optimizer)
+        self.train(stopped, [optimizer], first=STEPS)
+        said = f"{what} differently; is all that it carries on in accumulators?"
+        _equal(stopped, through, said)
+
+    def takes_sparse_gradients(self) -> None:
+        rows = [0, 2, 5]
+        start = self.arguments((6, 4), torch.float64)[0]
+        ours, dense = Parameter(start.clone()), Parameter(start.clone())
+        optimizers = self.made([ours]), self.made([dense])
+        for step in range(STEPS):
+            values = self.gradient((6, 4), torch.float64, step)[rows]
+            dense.grad = torch.zeros_like(dense).index_copy_(0, torch.tensor(rows), values)
+            index = torch.tensor([rows])
+            ours.grad = torch.sparse_coo_tensor(index, values, (6, 4), check_invariants=True)
+            for optimizer in optimizers:
+                optimizer.step()
+        taken = rows if self.elementwise else list(range(6))
+        _close([ours[taken]], [dense[taken]], 1e-10, "a sparse gradient moves its rows differently")
+        if self.elementwise:
+            _equal([ours[[1, 3, 4]]], [start[[1, 3, 4]]], "rows without a gradient move")
+
+    def is_differentiable(self) -> None:
+        theta, g, *accumulators = self.arguments((2, 3), torch.float64)
+        # Away from 0, where a root is too steep for a difference.
+        accumulators = [0.5 + x.cos().abs() for x in accumulators]
+        arguments = [x.requires_grad_() for x in (theta, g, *accumulators)]
+        if not self.update(*arguments)[0].requires_grad:
+            raise _Fails("the new parameter does not depend on the arguments for autograd")
+        fine = torch.autograd.gradcheck(self.update, arguments, raise_exception=False, atol=1e-4)
+        if not fine:
+            raise _Fails("derivatives through a step differ from central differences")
+
+    def maps(self) -> None:
+        batch = [torch.stack(xs) for xs in zip(*map(self.drawn, range(3)), strict=True)]
+        mapped = torch.func.vmap(self.update)(*batch)
+        looped = [self.update(*xs) for xs in zip(*batch, strict=True)]
+        stacked = [torch.stack(xs) for xs in zip(*looped, strict=True)]
+        _close(mapped, stacked, 1e-12, "a batch of parameters under vmap differs from a loop")
+
+    # With what ------------------------------------------------------------------------------------
+
+    def made(self, params: list[Parameter], **options: Any) -> UpdateRule:
+        return self.rule(params, **self.hyper, **options)
+
+    def update(self, *tensors: Tensor, maximize: bool = False) -> tuple[Tensor, ...]:
+        hyper: dict[str, Any] = {**self.numbers, "maximize": maximize}
+        if "t" in self.rule.hyper_names():
+            hyper["t"] = 3.0
+        return cast("Any", self.rule).update(*tensors, **hyper)  # type: ignore[no-any-return]
+
+    def drawn(self, seed: int) -> list[Tensor]:
+        return self.arguments((5,), torch.float64, seed)
+
+    def arguments(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
+        """θ, g and accumulators: as a gradient before has left them, so that they can occur."""
+        generator = torch.Generator("cpu").manual_seed(seed)
+        theta = torch.randn(shape, generator=generator, dtype=torch.float64) + 2
+        g = self.gradient(shape, torch.float64, seed)
+        before = self.gradient(shape, torch.float64, seed + 100)
+        zeros = [torch.zeros_like(theta) for _ in self.rule.accumulators]
+        carried = self.update(theta, before, *zeros)[1:]
+        return [x.detach().to(dtype) for x in (theta, g, *carried)]
+
+    def gradient(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
+        generator = torch.Generator("cpu").manual_seed(1000 + seed)
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return (drawn + 0.5 * drawn.sign()).to(dtype)  # away from 0, where a sign has no slope
+
+    def parameters(self, dtype: torch.dtype = torch.float32) -> list[Parameter]:
+        generator = torch.Generator("cpu").manual_seed(7)
+        values = (torch.randn(s, generator=generator, dtype=torch.float64) for s in self.shapes)
+        return [Parameter((x + 2).to(dtype)) for x in values]
+
+    def train(
+        self,
+        params: list[Parameter],
+        optimizers: list[UpdateRule],
+        first: int = 0,
+        steps: int = STEPS,
+    ) -> None:
+        for step in range(first, first + steps):
+            for i, p in enumerate(params):
+                p.grad = self.gradient(tuple(p.shape), p.dtype, 10 * step + i)
+            for optimizer in optimizers:
+                optimizer.step()
+
+
+def _read_outside(function: Any, seen: frozenset[Any] = frozenset()) -> Iterator[tuple[str, Any]]:
+    """Names and values that a function reads from outside and that may change.
+
+    Modules, classes and functions are what they are; functions written beside the rule are read,
+    too.
+    """
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, types.FunctionType) or function in seen:
+        return
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    codes = [function.__code__]
+    for code in codes:
+        codes += [x for x in code.co_consts if isinstance(x, types.CodeType)]
+        for instruction in dis.get_instructions(code):
+            name = str(instruction.argval)
+            if instruction.opname == "LOAD_GLOBAL" and name in function.__globals__:
+                value = function.__globals__[name]
+            elif instruction.opname == "LOAD_DEREF" and name in cells:
+                value = cells[name].cell_contents
+            else:
+                continue
+            if isinstance(value, types.FunctionType):
+                if value.__module__ == function.__module__:
+                    yield from _read_outside(value, seen | {function})
+            elif not isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
+                yield name, value
+
+
+def _short(value: Any) -> str:
+    text = repr(value).splitlines()[0]
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and bool(torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0)))
+
+
+def _equal(found: Any, expected: Any, what: str) -> None:
+    for x, y in zip(found, expected, strict=True):
+        if not _same(x.detach(), y.detach()):
+            raise _Fails(what)
+
+
+def _close(found: Any, expected: Any, digits: float, what: str) -> None:
+    """Raise unless the numbers agree to these digits of a tensor's largest element."""
+    for x, y in zip(found, expected, strict=True):
+        least = torch.finfo(x.dtype).smallest_normal * torch.finfo(x.dtype).eps
+        a, b = x.detach().double(), y.detach().double()
+        if a.shape != b.shape:
+            raise _Fails(what)
+        if a.numel() and not ((a - b).abs().max() <= digits * b.abs().max() + least):
+            raise _Fails(what)
