@@ -1,0 +1,151 @@
+"""Results of experiments, kept by what they depend on: code, settings, data, torch's version."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlnotes.data.download import cache_folder
+from dlnotes.files import make_folder, write_text
+
+
+class Cache:
+    """Results in a folder, a file for each.
+
+    A result is found again only for the same code, settings and version of torch. It has a
+    checksum; one that is damaged is computed again. Nothing is ever removed: the folder
+    can be deleted at any time.
+
+    Args:
+        code: A digest of the code that the results come from: `digest_of_code`.
+        folder: Where they are; default: a folder in the cache of dlnotes.
+
+    Attributes:
+        found: How many results were there.
+        computed: How many were not.
+    """
+
+    def __init__(self, code: str, folder: Path | None = None) -> None:
+        self.code = code
+        self.folder = folder or cache_folder() / "claims"
+        self.found = self.computed = 0
+
+    def get(self, settings: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """The result for some settings, computed if it is not there.
+
+        Args:
+            settings: All that it depends on beside the code.
+            compute: Returns what JSON can hold; NaN and infinities, too.
+
+        Returns:
+            The result as JSON gives it back: tuples are lists, in the first run as well.
+        """
+        found, value = self.look_up(settings)
+        return value if found else self.keep(settings, compute())
+
+    def look_up(self, settings: Mapping[str, Any]) -> tuple[bool, Any]:
+        """Whether there is a result for some settings, and the result."""
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            entry = json.loads(self._file(settings).read_text("utf-8"))
+            if entry["sha256"] == _sha256(entry["value"]):
+                self.found += 1
+                return True, entry["value"]
+        return False, None
+
+    def keep(self, settings: Mapping[str, Any], value: Any) -> Any:
+        """Keep a result, and return it as JSON gives it back."""
+        self.computed += 1
+        value = json.loads(json.dumps(value))
+        entry = {"settings": settings, "sha256": _sha256(value), "value": value}
+        make_folder(self.folder, "; set DLNOTES_CACHE to another folder")
+        write_text(self._file(settings), json.dumps(entry) + "\n")
+        return value
+
+    def _file(self, settings: Mapping[str, Any]) -> Path:
+        return self.folder / f"{_sha256([self.code, torch.__version__, settings])}.json"
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of_data(tensors: Iterable[torch.Tensor]) -> str:
+    """SHA-256 of tensors, their types and shapes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def digest_of_code(module: str) -> str:
+    """SHA-256 of a module and of all modules of dlnotes that it imports, directly or not.
+
+    Comments, docstrings and formatting do not count. Other files of the packages, such as C++
+    sources and tables, do.
+
+    Args:
+        module: Its full name. It is read, not imported.
+    """
+    seen: dict[str, str] = {}
+    open_ = [module]
+    while open_:
+        name = open_.pop()
+        if name not in seen:
+            seen[name], imports = _read(name)
+            open_ += imports
+    return _sha256(sorted(seen.items()))
+
+
+@lru_cache(maxsize=None)
+def _read(name: str) -> tuple[str, tuple[str, ...]]:
+    """Digest of a module and the modules that it imports."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None, name
+    assert spec.origin is not None, name
+    file = Path(spec.origin)
+    tree = ast.parse(file.read_bytes())
+    imports = tuple(_imports(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value = ast.Constant(None)  # a docstring
+    digest = hashlib.sha256(ast.dump(tree).encode())
+    if file.name == "__init__.py":
+        for other in sorted(file.parent.iterdir()):
+            if other.suffix in (".cpp", ".h", ".json"):
+                digest.update(other.read_bytes())
+    return digest.hexdigest(), imports
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Modules of dlnotes that are imported anywhere in a file, with the packages around them."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "dlnotes":
+                for end in range(1, len(parts) + 1):
+                    package = ".".join(parts[:end])
+                    if _is_module(package):
+                        yield package
+
+
+@lru_cache(maxsize=None)
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # `name` is a function of a module
+        return False
