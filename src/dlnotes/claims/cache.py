@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import dlnotes
 from dlnotes.data.download import cache_folder
 from dlnotes.files import make_folder, write_text
 
@@ -87,34 +87,30 @@ def digest_of_data(tensors: Iterable[torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def digest_of_code(module: str) -> str:
-    """SHA-256 of a module and of all modules of dlnotes that it imports, directly or not.
+def digest_of_code(file: Path) -> str:
+    """SHA-256 of a source file and of all modules of dlnotes that it imports, directly or not.
 
     Comments, docstrings and formatting do not count. Other files of the packages, such as C++
-    sources and tables, do.
+    sources and tables, do. Nothing is imported.
 
     Args:
-        module: Its full name. It is read, not imported.
+        file: A Python source.
     """
     seen: dict[str, str] = {}
-    open_ = [module]
-    while open_:
-        name = open_.pop()
-        if name not in seen:
-            seen[name], imports = _read(name)
-            open_ += imports
-    return _sha256(sorted(seen.items()))
+    to_read = [file.resolve()]
+    while to_read:
+        path = to_read.pop()
+        if (name := str(path)) not in seen:
+            seen[name], imported = _read(path)
+            to_read += imported
+    return _sha256(sorted(seen.values()))
 
 
-@lru_cache(maxsize=None)
-def _read(name: str) -> tuple[str, tuple[str, ...]]:
-    """Digest of a module and the modules that it imports."""
-    spec = importlib.util.find_spec(name)
-    assert spec is not None, name
-    assert spec.origin is not None, name
-    file = Path(spec.origin)
+@cache
+def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
+    """Digest of a source, and the sources of dlnotes that it imports."""
     tree = ast.parse(file.read_bytes())
-    imports = tuple(_imports(tree))
+    imported = tuple(_imported(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             node.value = ast.Constant(None)  # a docstring
@@ -123,11 +119,11 @@ def _read(name: str) -> tuple[str, tuple[str, ...]]:
         for other in sorted(file.parent.iterdir()):
             if other.suffix in (".cpp", ".h", ".json"):
                 digest.update(other.read_bytes())
-    return digest.hexdigest(), imports
+    return digest.hexdigest(), imported
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
-    """Modules of dlnotes that are imported anywhere in a file, with the packages around them."""
+def _imported(tree: ast.AST) -> Iterator[Path]:
+    """Sources of dlnotes that are imported anywhere in a file, with the packages around them."""
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -135,17 +131,16 @@ def _imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
-            parts = name.split(".")
-            if parts[0] == "dlnotes":
-                for end in range(1, len(parts) + 1):
-                    package = ".".join(parts[:end])
-                    if _is_module(package):
-                        yield package
-
-
-@lru_cache(maxsize=None)
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # `name` is a function of a module
-        return False
+            package, *rest = name.split(".")
+            if package == "dlnotes":
+                folder = Path(dlnotes.__file__).parent.resolve()
+                yield folder / "__init__.py"
+                for part in rest:
+                    if (folder / part / "__init__.py").is_file():
+                        folder /= part
+                        yield folder / "__init__.py"
+                    elif (folder / f"{part}.py").is_file():
+                        yield folder / f"{part}.py"
+                        break
+                    else:
+                        break  # a name in a module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
@@ -56,7 +57,9 @@ def _pool(processes: int) -> ProcessPoolExecutor:
     """Processes that are started once for all experiments: each takes seconds to import torch."""
     # Spawned: a fork of a process with threads, or with a CUDA context, may hang.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start)
+    atexit.register(pool.shutdown)
+    return pool
 
 
 def _start() -> None:
