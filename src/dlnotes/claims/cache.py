@@ -110,10 +110,12 @@ def digest_of_code(file: Path) -> str:
 def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
     """Digest of a source, and the sources of dlnotes that it imports."""
     tree = ast.parse(file.read_bytes())
-    imported = tuple(_imported(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             node.value = ast.Constant(None)  # a docstring
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    imported = tuple(_imported(tree))
     digest = hashlib.sha256(ast.dump(tree).encode())
     if file.name == "__init__.py":
         for other in sorted(file.parent.iterdir()):
@@ -123,9 +125,12 @@ def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
 
 
 def _imported(tree: ast.AST) -> Iterator[Path]:
-    """Sources of dlnotes that are imported anywhere in a file, with the packages around them."""
+    """Sources of dlnotes that are imported anywhere in a file, with the packages around them.
+
+    The outermost package is left out: it hands on what others make, and imports all of them.
+    """
     for node in ast.walk(tree):
-        names = []
+        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -134,7 +139,6 @@ def _imported(tree: ast.AST) -> Iterator[Path]:
             package, *rest = name.split(".")
             if package == "dlnotes":
                 folder = Path(dlnotes.__file__).parent.resolve()
-                yield folder / "__init__.py"
                 for part in rest:
                     if (folder / part / "__init__.py").is_file():
                         folder /= part
