@@ -14,10 +14,13 @@ tensor, to which the pure function of the rule is applied.
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,8 +140,12 @@ class Method:
     @property
     def settings(self) -> dict[str, Any]:
         """What is cached by."""
-        rule = f"{self.rule.__module__}.{self.rule.__qualname__}"
-        return {"method": self.name, "rule": rule, "hyper": dict(self.hyper)}
+        return {
+            "method": self.name,
+            "rule": _name(self.rule),
+            "hyper": dict(self.hyper),
+            "rates": list(self.rates),
+        }
 
 
 @dataclass
@@ -322,31 +329,108 @@ def race(
     Raises:
         ValueError: Methods are not tuned alike, or two have the same name.
     """
+    shared = _shared(methods, budget, steps, batch_size, seeds, tuning_seeds)
+    low, high = progress
+    found = []
+    for i, method in enumerate(methods):
+        settings = {**shared, "problem": problem.digest, **method.settings}
+        enter = partial(_enter, problem, method, shared)
+        found.append(budget.cached(settings, lambda enter=enter: asdict(enter())))
+        budget.done(low + (high - low) * (i + 1) / len(methods))
+    return _race(problem, methods, found, shared)
+
+
+def races(
+    make: Callable[..., Problem],
+    cases: Sequence[tuple[Sequence[Any], int]],
+    methods: Sequence[Method],
+    budget: Budget,
+    *,
+    steps: int,
+    seeds: int = 10,
+    tuning_seeds: int = 3,
+) -> list[Race]:
+    """Race methods on several problems, in the parallel processes of the budget.
+
+    Args:
+        make: Makes a problem; at the top level of a module, since other processes call it.
+        cases: Arguments of `make` (numbers and strings) and the batch size of each race.
+        methods: See `race`; rules at the top level of a module.
+        budget: See `race`.
+        steps: See `race`.
+        seeds: See `race`.
+        tuning_seeds: See `race`.
+
+    Raises:
+        ValueError: See `race`.
+    """
+    items: list[dict[str, Any]] = []
+    raced = []
+    for arguments, batch_size in cases:
+        problem = make(*arguments)
+        shared = _shared(methods, budget, steps, batch_size, seeds, tuning_seeds)
+        raced.append((problem, shared))
+        made = {"make": _name(make), "arguments": list(arguments), "problem": problem.digest}
+        items += [{**made, **shared, **method.settings} for method in methods]
+    found = budget.map(_enter_item, items)
+    n = len(methods)
+    return [
+        _race(problem, methods, found[i * n : (i + 1) * n], shared)
+        for i, (problem, shared) in enumerate(raced)
+    ]
+
+
+def _enter_item(item: Mapping[str, Any]) -> dict[str, Any]:
+    problem = _named(item["make"])(*item["arguments"])
+    rates = tuple(item["rates"])
+    method = Method(item["method"], _named(item["rule"]), item["hyper"], rates)
+    return asdict(_enter(problem, method, item))
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def _named(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _shared(
+    methods: Sequence[Method],
+    budget: Budget,
+    steps: int,
+    batch_size: int,
+    seeds: int,
+    tuning_seeds: int,
+) -> dict[str, Any]:
+    """What is the same for all methods of a race."""
     if len({len(method.rates) for method in methods}) > 1:
         tried = {method.name: len(method.rates) for method in methods}
         raise ValueError(f"methods must have the same number of rates, got {tried}")
     if len({method.name for method in methods}) < len(methods):
         raise ValueError(f"methods must have different names, got {[m.name for m in methods]}")
-    steps = budget.steps(steps)
-    shared = {
-        "problem": problem.digest,
-        "steps": steps,
+    return {
+        "steps": budget.steps(steps),
         "batch_size": batch_size,
         "seeds": [*budget.seeds(seeds)],
         "tuning_seeds": [*budget.tuning_seeds(tuning_seeds)],
     }
-    low, high = progress
+
+
+def _race(
+    problem: Problem,
+    methods: Sequence[Method],
+    found: Sequence[Mapping[str, Any]],
+    shared: Mapping[str, Any],
+) -> Race:
     entries = {}
-    for i, method in enumerate(methods):
-        settings = {**shared, **method.settings, "rates": list(method.rates)}
-        found = budget.cached(
-            settings, lambda method=method: asdict(_enter(problem, method, shared))
-        )
-        tuning = {float(rate): value for rate, value in found["tuning"]}
-        runs = [Run(**run) for run in found["runs"]]
-        entries[method.name] = Entry(**{**found, "tuning": tuning, "runs": runs})
-        budget.done(low + (high - low) * (i + 1) / len(methods))
-    return Race(problem.name, entries, steps, batch_size, problem.higher_is_better, problem.worst)
+    for method, entry in zip(methods, found, strict=True):
+        tuning = {float(rate): value for rate, value in entry["tuning"]}
+        runs = [Run(**run) for run in entry["runs"]]
+        entries[method.name] = Entry(**{**entry, "tuning": tuning, "runs": runs})
+    better, worst = problem.higher_is_better, problem.worst
+    return Race(problem.name, entries, shared["steps"], shared["batch_size"], better, worst)
 
 
 def _enter(problem: Problem, method: Method, shared: Mapping[str, Any]) -> Entry:
@@ -402,6 +486,18 @@ def train(
     Returns:
         The runs in the order of `pairs`.
     """
+    with _one_thread():
+        return _train(problem, method, pairs, steps, batch_size, stop_losers)
+
+
+def _train(
+    problem: Problem,
+    method: Method,
+    pairs: Sequence[tuple[float, int]],
+    steps: int,
+    batch_size: int,
+    stop_losers: bool,
+) -> list[Run]:
     runs = [Run(rate, seed) for rate, seed in pairs]
     stacks = [
         _Stack(problem, method, runs[i : i + problem.at_once], steps, batch_size)
@@ -582,10 +678,8 @@ def seconds_per_step(problem: Problem, method: Method, rate: float, batch_size: 
     parameters = {name: p.clone().requires_grad_() for name, p in start.items()}
     optimizer = method.rule(list(parameters.values()), lr=rate, **method.hyper)
     order = torch.from_numpy(_order(len(problem.train[0]), size, _TIMED + 3, 0))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     seconds = []
-    try:
+    with _one_thread():
         for rows in order.to(next(iter(start.values())).device):
             batch = tuple(x[rows] for x in problem.train)
             _wait()
@@ -595,9 +689,18 @@ def seconds_per_step(problem: Problem, method: Method, rate: float, batch_size: 
             optimizer.zero_grad()
             _wait()
             seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[3:]))  # the first ones compile
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tensors are small: several threads wait for each other, many times as long on a busy CPU."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
-    return float(np.median(seconds[3:]))  # the first ones compile
 
 
 def _wait() -> None:
