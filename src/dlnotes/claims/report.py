@@ -25,7 +25,8 @@ section { margin: 2rem 0; padding: 1rem 1.25rem; border: 1px solid var(--line); 
 .soft { color: var(--soft); font-size: .9rem } .verdict { font-weight: 650 }
 .holds { color: var(--yes) } .holds-only-if { color: var(--if) } .does-not-hold { color: var(--no) }
 .not-decided { color: var(--open) }
-figure { margin: 1rem 0 } figure svg { display: block; width: 100%; height: auto }
+figure { margin: 1rem 0; overflow-x: auto }
+figure svg { display: block; width: 100%; min-width: 34rem; height: auto; fill: currentColor }
 dl { display: grid; grid-template-columns: 7rem 1fr; gap: .3rem 1rem; margin: 1rem 0 }
 dt { color: var(--soft) } dd { margin: 0 }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }
@@ -36,7 +37,7 @@ details { margin: .5rem 0 } summary { cursor: pointer; color: var(--link) }
 pre { overflow-x: auto; padding: .75rem; background: var(--card); font-size: .8rem;
   line-height: 1.45 }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: .6rem }
-  section { padding: .75rem } .all th:nth-child(n+4), .all td:nth-child(n+4) { display: none } }
+  section { padding: .75rem } .all th:nth-child(n+3), .all td:nth-child(n+3) { display: none } }
 """
 
 
@@ -60,7 +61,8 @@ def report(outcomes: Sequence[Outcome], about: Mapping[str, str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'\">\n"
-        f"<title>The claims of the notes, tested</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        "<title>The claims of the notes, tested</title>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
         f'<h1>The claims of the notes, tested</h1>\n<p class="soft">{facts}</p>\n'
         '<div class="wide"><table class="all"><thead><tr><th>claim</th><th>verdict</th>'
         '<th>effect, 95 % interval</th><th class="n">runs</th><th class="n">time</th></tr></thead>'
