@@ -32,6 +32,7 @@ from dlnotes.claims.cache import digest_of_data
 from dlnotes.claims.claim import Budget
 from dlnotes.claims.statistics import paired_differences
 from dlnotes.optim import OPTIMIZERS, UpdateRule
+from dlnotes.optim._kernel import is_elementwise
 
 Parameters = dict[str, Tensor]
 Batch = tuple[Tensor, ...]
@@ -554,10 +555,12 @@ class _Stack:
         )
         self.device = self.theta.device
         self.orders = torch.stack([orders[run.seed] for run in runs]).to(self.device)  # r s b
-        self.rates = torch.tensor([[run.rate] for run in runs]).to(self.theta)  # r 1
+        rates = [[run.rate] for run in runs]
+        self.rates = torch.tensor(rates, dtype=self.theta.dtype, device=self.device)  # r 1
         optimizer = method.rule([self.theta], lr=1.0, **method.hyper)
         group = optimizer.param_groups[0]
         self.hyper = {n: group[n] for n in method.rule.kernel_names() if n != "lr"}
+        self.elementwise_for = {**self.hyper, "lr": 1.0}
         self.accumulated = [torch.zeros_like(self.theta) for _ in method.rule.accumulators]
         self.loss_sum, self.summed = torch.zeros(len(runs)).to(self.theta), 0
         self.together = problem.at_once > 1
@@ -606,7 +609,7 @@ class _Stack:
         """Apply the rule to rows of parameters."""
         rule = self.method.rule
         hyper = {**self.hyper, "t": float(self.step)} if "t" in rule.hyper_names() else self.hyper
-        if rule.elementwise is not False:
+        if is_elementwise(rule, self.elementwise_for):
             return rule.update(theta, g, *self.accumulated, lr=self.rates, **hyper)
 
         def one(lr: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
