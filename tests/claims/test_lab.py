@@ -111,12 +111,12 @@ def test_a_win_by_a_larger_budget_is_caught():
     """The best of many trials on the seeds of the verdict wins on noise; the lab has it run again."""
     problem, many = chaos(), tuple(np.geomspace(0.01, 0.3, 200).tolist())
     method = Method("many", GradientDescent, rates=many)
-    fixed = [run.dev[-1] for run in train(problem, method, [(0.1, s) for s in range(10)], 5, 5)]
     tried = train(problem, method, [(rate, s) for rate in many for s in range(10)], 5, 5)
     by_rate = np.array([run.dev[-1] for run in tried]).reshape(len(many), 10)
-    gains = by_rate - fixed
-    best = gains[(gains.mean(1) / gains.std(1)).argmax()]
-    assert decide(best) is Verdict.HOLDS  # what an unfair comparison would say
+    best = by_rate[by_rate.mean(1).argmax()]
+    # What an unfair comparison would say, against rivals of one trial each.
+    unfair = [decide(best - rival) for rival in by_rate[:40]]
+    assert unfair.count(Verdict.HOLDS) > 4 * 0.05 * 40
 
     with pytest.raises(ValueError, match="same number of rates"):
         race(
