@@ -229,7 +229,7 @@ def test_a_race_in_parallel_processes_is_the_same():
 
 
 @pytest.mark.slow
-def test_training_all_runs_as_one_is_faster_than_a_loop(capsys):
+def test_training_all_runs_as_one_is_faster_than_a_loop():
     from dlnotes.claims.adam_is_the_best import problem
 
     pairs = [(rate, seed) for rate in (0.001, 0.003, 0.01, 0.03, 0.1) for seed in range(6)]
@@ -241,6 +241,4 @@ def test_training_all_runs_as_one_is_faster_than_a_loop(capsys):
         runs = train(digits, Method.named("adam"), pairs, 60, 32)
         seconds[at_once] = time.perf_counter() - began
         assert all(run.steps[-1] == 60 for run in runs)
-    with capsys.disabled():
-        print(f"\n30 runs as one: {seconds[1] / seconds[128]:.1f} times as fast as a loop")
     assert seconds[1] > 1.5 * seconds[128]

@@ -1,4 +1,4 @@
-"""Test the claims of the notes by experiments."""
+"""Test the claims of the notes by experiments, and write a report."""
 
 from __future__ import annotations
 
