@@ -237,8 +237,8 @@ def test_training_all_runs_as_one_is_faster_than_a_loop():
     for at_once in (128, 1):
         digits = Problem(**{**vars(problem(32)), "at_once": at_once})
         train(digits, Method.named("adam"), pairs[:2], 2, 32)  # what is made on first use
-        began = time.perf_counter()
+        began = time.process_time()
         runs = train(digits, Method.named("adam"), pairs, 60, 32)
-        seconds[at_once] = time.perf_counter() - began
+        seconds[at_once] = time.process_time() - began
         assert all(run.steps[-1] == 60 for run in runs)
     assert seconds[1] > 1.5 * seconds[128]
