@@ -1,0 +1,162 @@
+"""What a claim is, what its experiment may spend, and what it finds."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlnotes.claims.cache import Cache
+
+Item = TypeVar("Item")
+
+_QUICK_SEEDS = 3
+_QUICK_STEPS = 10  # a quick run has one step of so many
+_TUNING = 1000  # the first seed for tuning
+
+
+class Verdict(enum.Enum):
+    """What an experiment says about a claim."""
+
+    HOLDS = "holds"
+    HOLDS_ONLY_IF = "holds only if"
+    DOES_NOT_HOLD = "does not hold"
+    NOT_DECIDED = "not decided"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an experiment may spend.
+
+    Attributes:
+        quick: Whether only the mechanics are run: a few seeds, a tenth of the steps.
+        processes: How many processes may compute at a time.
+        cache: Keeps results between runs; None keeps none.
+        progress: Called with the share of the experiment that is done, from 0 to 1.
+    """
+
+    quick: bool = False
+    processes: int = 1
+    cache: Cache | None = None
+    progress: Callable[[float], None] | None = None
+
+    def seeds(self, n: int) -> range:
+        """The seeds of the runs that the verdict rests on.
+
+        Args:
+            n: How many a full run has.
+        """
+        return range(min(n, _QUICK_SEEDS) if self.quick else n)
+
+    def tuning_seeds(self, n: int) -> range:
+        """Seeds for choosing hyper-parameters, none of which is among `seeds`.
+
+        Args:
+            n: How many a full run has.
+        """
+        return range(_TUNING, _TUNING + (min(n, 1) if self.quick else n))
+
+    def steps(self, n: int) -> int:
+        """How many updates to make.
+
+        Args:
+            n: How many a full run makes.
+        """
+        return max(1, n // _QUICK_STEPS) if self.quick else n
+
+    def done(self, share: float) -> None:
+        """Tell that a share of the experiment is done, from 0 to 1."""
+        if self.progress is not None:
+            self.progress(share)
+
+    def cached(self, settings: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, or what it returned for the same code and settings before.
+
+        Args:
+            settings: All that the result depends on beside the code: numbers, strings, lists and
+                mappings of them. Different computations of a claim need different settings.
+            compute: Returns numbers, strings, None, lists and mappings (with strings as keys) of
+                them.
+        """
+        if self.cache is None:
+            return compute()
+        return self.cache.get({**settings, "quick": self.quick}, compute)
+
+    def map(self, function: Callable[[Item], Any], items: Iterable[Item]) -> list[Any]:
+        """Call a function for each item, in parallel processes, each result `cached`.
+
+        Progress is told from 0 to 1 over the items.
+
+        Args:
+            function: One at the top level of a module, since it is called in other processes. Its
+                results are like those of `cached`.
+            items: Numbers, strings, or tuples or mappings of them.
+        """
+        from dlnotes.claims.workers import call_all
+
+        return call_all(self, function, list(items))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What an experiment has found.
+
+    Attributes:
+        verdict: What it says about the claim.
+        condition: For `Verdict.HOLDS_ONLY_IF`: what follows "holds only if", "the batch is large".
+        effect: The size of what was measured.
+        effect_name: What `effect` is, with its unit: "dev accuracy, momentum − SGD (points)".
+        interval: A 95 % confidence interval of the effect; twice the effect where it is exact.
+        runs: How many trainings it took, those for tuning included.
+        numbers: The table behind the verdict: rows with the same keys.
+        figure: Shows it at a glance; drawn with `matplotlib.figure.Figure`, not with pyplot.
+        left_out: What the budget did not allow.
+    """
+
+    verdict: Verdict
+    condition: str = ""
+    effect: float
+    effect_name: str
+    interval: tuple[float, float]
+    runs: int
+    numbers: list[dict[str, str | float]]
+    figure: Figure
+    left_out: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.verdict is Verdict.HOLDS_ONLY_IF) != bool(self.condition):
+            raise ValueError(f"condition must go with {Verdict.HOLDS_ONLY_IF}: {self.condition!r}")
+        if not self.interval[0] <= self.interval[1]:  # NaN, too
+            raise ValueError(f"interval must be (low, high), got {self.interval}")
+
+    @property
+    def says(self) -> str:
+        """The verdict with its condition."""
+        return f"{self.verdict.value} {self.condition}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim of the notes and the experiment that tests it.
+
+    Attributes:
+        name: Its name on the command line; with underscores, that of its module.
+        notes: Where the notes say it: "§8, 8".
+        sentence: The claim, restated.
+        hypothesis: The claim in measurable terms, fixed before the data.
+        criterion: When it holds, and when it does not.
+        literature: What others found, with URLs.
+        experiment: Runs the experiment.
+    """
+
+    name: str
+    notes: str
+    sentence: str
+    hypothesis: str
+    criterion: str
+    literature: str
+    experiment: Callable[[Budget], Finding]

@@ -1,0 +1,303 @@
+"""Paired differences over seeds: their mean, intervals and tests, all in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dlnotes.claims.claim import Verdict
+
+LEAST_PAIRS = 10
+"""A verdict needs so many pairs: five could never reach .05 two-sided in a sign-flip test."""
+
+_ENUMERATED = 16  # up to so many pairs all 2ⁿ signs are tried
+_DRAWN = 20_000  # signs that are drawn for more
+_RESAMPLES = 10_000
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Paired differences in short.
+
+    Attributes:
+        n: How many pairs.
+        mean: Their mean.
+        interval: `student_interval`, 95 %.
+        bootstrap: `bootstrap_interval`, 95 %.
+        p: `sign_flip_test`.
+    """
+
+    n: int
+    mean: float
+    interval: tuple[float, float]
+    bootstrap: tuple[float, float]
+    p: float
+
+
+def paired_differences(
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    *,
+    higher_is_better: bool = True,
+    worst: float | None = None,
+) -> list[float]:
+    """By how much one method is better than another, seed by seed.
+
+    A run whose figure is NaN or infinite has diverged. It is not dropped: it counts as `worst`, so
+    a method that diverges loses to one that does not, and two that diverge are equal.
+
+    Args:
+        ours: A figure for each seed.
+        theirs: The figures of the other method for the same seeds.
+        higher_is_better: False for losses and times.
+        worst: What a diverged run counts as: 0 for an accuracy, say. By default it is worse than
+            the worst finite figure of both methods, by the range of all finite ones.
+
+    Returns:
+        Positive where `ours` is better.
+
+    Raises:
+        ValueError: There are not as many figures of both.
+    """
+    a, b = _array(ours), _array(theirs)
+    if a.shape != b.shape:
+        raise ValueError(f"there must be as many runs of both methods, got {a.size} and {b.size}")
+    sign = 1.0 if higher_is_better else -1.0
+    a, b = sign * a, sign * b
+    both = np.concatenate([a, b])
+    finite = both[np.isfinite(both)]
+    if worst is not None:
+        floor = sign * worst
+    elif finite.size:
+        spread = np.ptp(finite) or abs(finite[0]) or 1.0
+        floor = float(finite.min() - spread)
+    else:
+        floor = 0.0
+    a, b = (np.where(np.isfinite(x), x, floor) for x in (a, b))
+    differences: list[float] = (a - b).tolist()
+    return differences
+
+
+def student_interval(x: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    r"""Student's confidence interval of the mean.
+
+    .. math::
+        \bar x ± t_{n−1} s / √n
+
+    Args:
+        x: Differences, two at least for an interval that is not infinite.
+        level: Its coverage where the differences are normal.
+    """
+    values = _finite(x)
+    n = values.size
+    mean = float(values.mean())
+    if n < 2:
+        return -math.inf, math.inf
+    half = student_quantile(level, n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def student_quantile(level: float, degrees: int) -> float:
+    """The t with P(|T| ≤ t) = `level`, for Student's distribution.
+
+    Args:
+        level: Between 0 and 1.
+        degrees: Degrees of freedom, at least 1.
+    """
+    low, high = 0.0, 1.0
+    while student_probability(high, degrees) < level:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        if student_probability(middle, degrees) < level:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def student_probability(t: float, degrees: int) -> float:
+    r"""P(|T| ≤ t) for Student's distribution, by the finite sums for whole degrees of freedom.
+
+    Abramowitz & Stegun, 26.7.3 and 26.7.4, https://personal.math.ubc.ca/~cbm/aands/page_948.htm:
+    with :math:`\tan φ = t/√ν`
+
+    .. math::
+        \sin φ \, (1 + \tfrac{1}{2} \cos^2 φ + \tfrac{1·3}{2·4} \cos^4 φ + …) \quad (ν\ even) \\
+        \tfrac{2}{π} (φ + \sin φ \, (\cos φ + \tfrac{2}{3} \cos^3 φ + …)) \quad (ν\ odd)
+
+    Args:
+        t: At least 0.
+        degrees: Degrees of freedom ν, at least 1.
+    """
+    angle = math.atan(t / math.sqrt(degrees))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = degrees % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for k in range(2 + odd, degrees + 1, 2):
+        total += term
+        term *= cosine**2 * (k - 1) / k
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def bootstrap_interval(
+    x: ArrayLike, level: float = 0.95, *, resamples: int = _RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """A bootstrap interval of the mean: bias-corrected and accelerated (BCa).
+
+    Efron 1987, https://doi.org/10.1080/01621459.1987.10478410. Of few differences it is too narrow:
+    `decide` does not rest on it.
+
+    Args:
+        x: Differences.
+        level: Its nominal coverage.
+        resamples: How often they are drawn with replacement.
+        seed: Of the draws.
+    """
+    values = _finite(x)
+    n = values.size
+    mean = values.mean()
+    if n < 2 or np.ptp(values) == 0:
+        return float(mean), float(mean)
+    draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    means = np.sort(values[draws].mean(axis=1))
+    normal = NormalDist()
+    below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / 2
+    bias = normal.inv_cdf(min(max(below, 0.5), resamples - 0.5) / resamples)
+    from_mean = values - mean  # of the mean, what the jackknife gives
+    acceleration = (from_mean**3).sum() / (6 * (from_mean**2).sum() ** 1.5)
+    ends = []
+    for tail in ((1 - level) / 2, (1 + level) / 2):
+        z = bias + normal.inv_cdf(tail)
+        share = normal.cdf(bias + z / (1 - acceleration * z))
+        ends.append(float(np.quantile(means, share)))
+    return ends[0], ends[1]
+
+
+def sign_flip_test(x: ArrayLike, *, seed: int = 0) -> float:
+    r"""Two-sided p-value of the mean under random signs.
+
+    If neither method is better, each difference could have had the other sign. The p-value is the
+    share of all sign patterns whose mean is at least as far from 0 as the mean found. Exact for up
+    to 16 differences (all :math:`2^n` patterns), else from 20,000 patterns drawn at random, the
+    one found counted among them.
+
+    Args:
+        x: Differences.
+        seed: Of the draws.
+    """
+    values = _finite(x)
+    n = values.size
+    if n <= _ENUMERATED:
+        patterns = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    else:
+        patterns = np.random.default_rng(seed).integers(2, size=(_DRAWN, n))
+    sums = np.abs((1 - 2 * patterns) @ values)
+    found = abs(values.sum())
+    as_far = int(np.count_nonzero(sums >= found - 1e-12 * np.abs(values).sum()))
+    return as_far / 2**n if n <= _ENUMERATED else (as_far + 1) / (_DRAWN + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number.
+
+    Holm 1979, https://www.jstor.org/stable/4615733: all at most α reject no true hypothesis but
+    with a probability of at most α.
+
+    Args:
+        p_values: One for each hypothesis, in any order, which is kept.
+    """
+    n, largest = len(p_values), 0.0
+    corrected = [0.0] * n
+    for rank, i in enumerate(sorted(range(n), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (n - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def summarize(differences: ArrayLike) -> Summary:
+    """Mean, intervals and test of paired differences.
+
+    Args:
+        differences: From `paired_differences`.
+    """
+    values = _finite(differences)
+    return Summary(
+        n=values.size,
+        mean=float(values.mean()),
+        interval=student_interval(values),
+        bootstrap=bootstrap_interval(values),
+        p=sign_flip_test(values),
+    )
+
+
+def decide(differences: ArrayLike, margin: float = 0.0, alpha: float = 0.05) -> Verdict:
+    """Whether the mean difference is greater than `margin`, by the exact sign-flip test.
+
+    Args:
+        differences: From `paired_differences`: positive where the claim is right.
+        margin: What counts as a difference, in the unit of the differences.
+        alpha: Probability of a verdict where the mean is exactly `margin`.
+
+    Returns:
+        `Verdict.HOLDS` if it is greater, `Verdict.DOES_NOT_HOLD` if it is smaller,
+        `Verdict.NOT_DECIDED` if the test does not tell or there are fewer than ten pairs.
+    """
+    values = _finite(differences) - margin
+    if values.size < LEAST_PAIRS or sign_flip_test(values) > alpha:
+        return Verdict.NOT_DECIDED
+    return Verdict.HOLDS if values.mean() > 0 else Verdict.DOES_NOT_HOLD
+
+
+def decide_alike(differences: ArrayLike, margin: float, alpha: float = 0.05) -> Verdict:
+    """Whether two methods are equal up to `margin`: two one-sided t tests.
+
+    Schuirmann 1987, https://doi.org/10.1007/BF01068419. That a difference is not significant does
+    not show that there is none; this does.
+
+    Args:
+        differences: From `paired_differences`.
+        margin: The largest difference that does not matter, > 0.
+        alpha: Probability of `Verdict.HOLDS` where the mean is exactly ±`margin`.
+
+    Returns:
+        `Verdict.HOLDS` if the interval of coverage 1 − 2α lies within ±`margin`,
+        `Verdict.DOES_NOT_HOLD` if it lies outside, else `Verdict.NOT_DECIDED`.
+    """
+    values = _finite(differences)
+    if values.size < LEAST_PAIRS:
+        return Verdict.NOT_DECIDED
+    low, high = student_interval(values, 1 - 2 * alpha)
+    if -margin <= low and high <= margin:
+        return Verdict.HOLDS
+    if low > margin or high < -margin:
+        return Verdict.DOES_NOT_HOLD
+    return Verdict.NOT_DECIDED
+
+
+def _array(x: ArrayLike) -> Array:
+    values = np.asarray(x, np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"there must be one list of figures, got the shape {values.shape}")
+    return values
+
+
+def _finite(x: ArrayLike) -> Array:
+    """Differences to compute with: an infinite one counts as the largest finite one.
+
+    Raises:
+        ValueError: One is NaN: nobody can say for whom it counts.
+    """
+    values = _array(x)
+    if np.isnan(values).any():
+        raise ValueError("differences must not be NaN: make them with paired_differences")
+    finite = np.abs(values[np.isfinite(values)])
+    largest = float(finite.max(initial=0.0)) or 1.0
+    return np.clip(values, -largest, largest)
