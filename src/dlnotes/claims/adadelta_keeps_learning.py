@@ -43,8 +43,8 @@ CLAIM = Claim(
     hypothesis=(
         "On least squares with random examples, at the rate that is best for the first "
         f"{moving_targets.PHASE} updates, Adadelta learns a target that moves after "
-        f"{moving_targets.LONGER[-1] * moving_targets.PHASE} updates less than {FACTOR} times worse "
-        "than the first one in as many updates."
+        f"{moving_targets.LONGER[-1] * moving_targets.PHASE} updates less than {FACTOR} times "
+        "worse than the first one in as many updates."
     ),
     criterion=(
         f"Holds if the mean log10 ratio of the errors is less than log10({FACTOR}); does not hold "

@@ -52,14 +52,14 @@ CLAIM = Claim(
     hypothesis=(
         "On least squares with random examples, at the rate that is best for the first "
         f"{moving_targets.PHASE} updates, Adagrad learns a target that moves after "
-        f"{moving_targets.LONGER[-1] * moving_targets.PHASE} updates more than {FACTOR} times worse "
-        "than the first one in as many updates; and without a change it ends with an error more "
-        f"than {FACTOR} times that of gradient descent."
+        f"{moving_targets.LONGER[-1] * moving_targets.PHASE} updates more than {FACTOR} times "
+        "worse than the first one in as many updates; and without a change it ends with an error "
+        f"more than {FACTOR} times that of gradient descent."
     ),
     criterion=(
         "Holds if both are so; holds only if the target moves, if the first is so alone; does not "
-        f"hold if a late target is learned less than {FACTOR} times worse; sign-flip tests of log10 "
-        "ratios at .05 over twenty seeds."
+        f"hold if a late target is learned less than {FACTOR} times worse; sign-flip tests of "
+        "log10 ratios at .05 over twenty seeds."
     ),
     literature=(
         "Adadelta was made against this decay (Zeiler 2012, https://arxiv.org/abs/1212.5701); for "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
-from dlnotes.claims.races import Batch, Method, Parameters, Problem, Race, race
+from dlnotes.claims.races import Batch, Method, Parameters, Problem, Race, races
 from dlnotes.claims.statistics import decide, student_interval
 
 WORDS = 200
@@ -69,16 +71,12 @@ def experiment(budget: Budget, methods: tuple[str, str] = _METHODS) -> Finding:
     """Race on ten draws of documents, each with and without a rotation."""
     plain, ours = methods
     rates = tuple(10 ** (k / 2) for k in range(-3, 4))
-    entered = [Method(name, Method.named(name).rule, rates=rates) for name in methods]
+    entered = [replace(Method.named(name), rates=rates) for name in methods]
     draws = budget.seeds(10)
-    races: dict[bool, list[Race]] = {False: [], True: []}
-    for i, (rotated, seed) in enumerate((r, s) for r in races for s in draws):
-        share = i / (2 * len(draws)), (i + 1) / (2 * len(draws))
-        options = {"steps": 150, "batch_size": 10, "seeds": 2, "tuning_seeds": 2}
-        races[rotated].append(
-            race(problem(seed, rotated), entered, budget, **options, progress=share)
-        )
-    sparse, dense = (np.array([lead(r, ours, plain) for r in races[k]]) for k in (False, True))
+    cases = [((seed, rotated), 10) for rotated in (False, True) for seed in draws]
+    found = races(problem, cases, entered, budget, steps=150, seeds=2, tuning_seeds=2)
+    raced = {False: found[: len(draws)], True: found[len(draws) :]}
+    sparse, dense = (np.array([lead(r, ours, plain) for r in raced[k]]) for k in raced)
     gained, vanished = decide(sparse), decide(sparse - dense)
     verdict = gained
     if gained is Verdict.HOLDS and vanished is not Verdict.HOLDS:
@@ -96,16 +94,16 @@ def experiment(budget: Budget, methods: tuple[str, str] = _METHODS) -> Finding:
         effect=float((sparse - dense).mean()),
         effect_name=f"lead of {ours} in test loss, sparse − rotated (nats)",
         interval=(low, high),
-        runs=sum(r.runs for both in races.values() for r in both),
+        runs=sum(r.runs for r in found),
         numbers=[
             {
                 "features": "rotated" if rotated else "sparse",
                 "method": name,
-                "test loss": float(np.mean([np.mean(r.figures(name)) for r in found])),
-                "best rate, median": float(np.median([r.entries[name].rate for r in found])),
-                "draws": len(found),
+                "test loss": float(np.mean([np.mean(r.figures(name)) for r in some])),
+                "best rate, median": float(np.median([r.entries[name].rate for r in some])),
+                "draws": len(some),
             }
-            for rotated, found in races.items()
+            for rotated, some in raced.items()
             for name in methods
         ],
         figure=figure,
@@ -118,9 +116,9 @@ CLAIM = Claim(
     notes="§8, 9",
     sentence="Adagrad suits sparse data.",
     hypothesis=(
-        "A linear classifier learns from documents in which rare words say most. At the best rates, "
-        "Adagrad has a lower test loss than gradient descent, and its lead is greater than on the "
-        "same documents after a random rotation, which leaves nothing sparse."
+        "A linear classifier learns from documents in which rare words say most. At the best "
+        "rates, Adagrad has a lower test loss than gradient descent, and its lead is greater "
+        "than on the same documents after a random rotation, which leaves nothing sparse."
     ),
     criterion=(
         "Holds if the lead and its difference to the lead after the rotation are positive; does "

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.problems import convergence, documents, network
-from dlnotes.claims.races import Method, Problem, Race, race, train
+from dlnotes.claims.races import Method, Problem, Race, races, train
 from dlnotes.claims.statistics import decide, student_interval
 from dlnotes.optim import OPTIMIZERS
 
@@ -60,13 +60,12 @@ def experiment(budget: Budget, ours: str = "adam", theirs: str = "rmsprop") -> F
         Method(theirs, OPTIMIZERS[theirs], rates=rates),
         Method("rmsprop, β = 0.999", OPTIMIZERS["rmsprop"], {"beta": 0.999}, rates),
     ]
-    leads, densities, numbers, runs = [], [], [], 0
-    for i, length in enumerate(LENGTHS):
+    cases = [((length,), BATCH) for length in LENGTHS]
+    found = races(problem, cases, methods, budget, steps=_STEPS, tuning_seeds=2)
+    leads, densities, numbers = [], [], []
+    runs = sum(raced.runs for raced in found)
+    for length, raced in zip(LENGTHS, found, strict=True):
         of = problem(length)
-        share = i / len(LENGTHS), (i + 1) / len(LENGTHS)
-        options = {"steps": _STEPS, "batch_size": BATCH, "tuning_seeds": 2}
-        raced = race(of, methods, budget, **options, progress=share)
-        runs += raced.runs
         densities.append(density(of))
         leads.append(np.array(raced.differences(ours, theirs)))
         for row, method in zip(raced.rows(), methods, strict=True):

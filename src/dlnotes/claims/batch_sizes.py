@@ -8,7 +8,7 @@ counts is when a fixed training loss is reached.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cache
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -53,18 +53,24 @@ def sweep(budget: Budget, sizes: tuple[int, ...] = tuple(LIMITS)) -> dict[int, S
         budget: Decides the number of seeds, and keeps results.
         sizes: Keys of `LIMITS`.
     """
-    found = {}
-    for i, size in enumerate(sizes):
-        settings = {"batch size": size}
-        kept = budget.cached(settings, lambda size=size: asdict(_measure(size, budget.quick)))
-        found[size] = Size(size, Reached(**kept["reached"]), kept["seconds"])
-        budget.done((i + 1) / len(sizes))
-    return found
+    wanted = [(size, budget.quick) for size in sizes]
+    missing = [setting for setting in wanted if setting not in _known]
+    for setting, result in zip(missing, budget.map(measure, missing), strict=True):
+        _known[setting] = Size(setting[0], Reached(**result["reached"]), result["seconds"])
+    return {setting[0]: _known[setting] for setting in wanted}
 
 
-@cache  # several claims look at the same runs
-def _measure(size: int, quick: bool) -> Size:
-    """See `sweep`."""
+# Several claims look at the same runs.
+_known: dict[tuple[int, bool], Size] = {}
+
+
+def measure(setting: tuple[int, bool]) -> dict[str, Any]:
+    """What a batch size needs, as a mapping.
+
+    Args:
+        setting: The batch size, and whether the run is quick.
+    """
+    size, quick = setting
     # The best rate grows with the batch until it reaches what the loss surface allows.
     middle = min(1.0, 0.06 * size**0.6)
     rates = tuple(middle * 2**k for k in (-1, 0, 1))
@@ -78,7 +84,7 @@ def _measure(size: int, quick: bool) -> Size:
         steps=LIMITS[size] // (4 if quick else 1),
         batch_size=size,
     )
-    return Size(size, reached, seconds_per_step(learned, method, reached.rate, size))
+    return asdict(Size(size, reached, seconds_per_step(learned, method, reached.rate, size)))
 
 
 def rows(sizes: dict[int, Size]) -> list[dict[str, str | float]]:
@@ -138,5 +144,3 @@ def draw(axes: Axes, sizes: dict[int, Size], what: str) -> None:
     axes.set(xlabel="examples of a batch", ylabel=f"{what} to the target")
     axes.set_xticks(x, map(str, x))
     axes.minorticks_off()
-
-

@@ -113,9 +113,7 @@ def experiment(budget: Budget) -> Finding:
             {
                 "batch": size,
                 "angle to the full gradient (degrees)": float(angles[:, i].mean()),
-                "predicted (degrees)": math.degrees(
-                    math.atan(math.sqrt(scale / size))
-                ),
+                "predicted (degrees)": math.degrees(math.atan(math.sqrt(scale / size))),
                 "bend of the steps (examples)": bend,
                 "noise scale, start": float(scales[:, 0].mean()),
                 "noise scale, end": float(scales[:, -1].mean()),
@@ -123,14 +121,17 @@ def experiment(budget: Budget) -> Finding:
             for i, size in enumerate(SIZES)
         ],
         figure=figure,
-        left_out="Batches without replacement, which come closer in a small training set; the noise scale late in training, where the gradient vanishes.",
+        left_out=(
+            "Batches without replacement, which come closer in a small training set; the noise "
+            "scale late in training, where the gradient vanishes."
+        ),
     )
 
 
 CLAIM = Claim(
     name="large-batch-stops-changing-direction",
     notes="§8, 7",
-    sentence="Once a batch is large enough, making it larger hardly changes the direction any more.",
+    sentence="Once a batch is large enough, making it larger hardly changes the direction.",
     hypothesis=(
         "Along a training on the digits, the gradient of a batch of four times the size at which "
         "steps to a target stop falling is on average less than "

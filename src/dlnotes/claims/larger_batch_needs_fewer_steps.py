@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from dlnotes.claims import batch_sizes
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
-from dlnotes.claims.statistics import decide, student_interval
+from dlnotes.claims.statistics import LEAST_PAIRS, decide, student_interval
 
 
 def experiment(budget: Budget) -> Finding:
@@ -18,33 +20,35 @@ def experiment(budget: Budget) -> Finding:
     seconds = {size: steps[size] + np.log2(sizes[size].seconds) for size in order}
     numbers = batch_sizes.rows(sizes)
     last = order[0]  # up to here each larger batch has been better in both
-    saved = []
-    for i, (small, large) in enumerate(zip(order, order[1:], strict=False)):
+    saved = False
+    for i, (small, large) in enumerate(pairwise(order)):
         fewer = decide(steps[small] - steps[large])
         faster = decide(seconds[small] - seconds[large])
         numbers[i + 1] |= {"fewer updates than before": fewer.value, "less time": faster.value}
         if fewer is faster is Verdict.HOLDS and last == small:
             last = large
-            saved.append(seconds[small] - seconds[large])
+            saved = True
     numbers[0] |= {"fewer updates than before": "", "less time": ""}
-    total = seconds[order[0]] - seconds[last if last != order[0] else order[1]]
+    compared = last if saved else order[1]
+    total = seconds[order[0]] - seconds[compared]
     low, high = student_interval(total)
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2), ("steps", "seconds"), strict=True):
         batch_sizes.draw(axes, sizes, what)
         axes.axvline(last, color="gray", linestyle=":")
-    enough = len(total) >= 10
     verdict = Verdict.HOLDS_ONLY_IF if saved else Verdict.DOES_NOT_HOLD
     if last == order[-1]:
         verdict = Verdict.HOLDS
+    if len(total) < LEAST_PAIRS:
+        verdict = Verdict.NOT_DECIDED
     return Finding(
-        verdict=verdict if enough else Verdict.NOT_DECIDED,
+        verdict=verdict,
         condition=f"the batch has at most {last} examples"
-        if enough and verdict is Verdict.HOLDS_ONLY_IF
+        if verdict is Verdict.HOLDS_ONLY_IF
         else "",
         effect=float(2 ** total.mean()),
-        effect_name=f"time to the target, single examples / batches of {last if saved else order[1]}",
+        effect_name=f"time to the target, single examples / batches of {compared}",
         interval=(2**low, 2**high),
         runs=batch_sizes.runs(sizes),
         numbers=numbers,

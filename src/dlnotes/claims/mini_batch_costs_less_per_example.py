@@ -40,7 +40,9 @@ def experiment(budget: Budget) -> Finding:
     axes.loglog(SIZES, 1e6 * seconds.T, color="C0", alpha=0.3)
     axes.loglog(SIZES, 1e6 * np.median(seconds, axis=0), "o-", color="C0", label="median")
     alone = 1e6 * np.median(seconds[:, 0])
-    axes.loglog(SIZES, alone / np.array(SIZES), "--", color="gray", label="an update costs the same")
+    axes.loglog(
+        SIZES, alone / np.array(SIZES), "--", color="gray", label="an update costs the same"
+    )
     axes.set(xlabel="examples of a batch", ylabel="µs an example")
     axes.set_xticks(SIZES, map(str, SIZES))
     axes.legend()

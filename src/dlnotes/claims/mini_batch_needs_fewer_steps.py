@@ -37,7 +37,7 @@ def experiment(budget: Budget) -> Finding:
 CLAIM = Claim(
     name="mini-batch-needs-fewer-steps",
     notes="§8, 6",
-    sentence="Mini-batch gradient descent needs far fewer iterations than SGD with single examples.",
+    sentence="Mini-batch gradient descent needs far fewer iterations than single examples do.",
     hypothesis=(
         f"At the best rate of each, batches of {COMPARED} reach a training loss of "
         f"{batch_sizes.TARGET} on the digits in less than 1/{FACTOR} of the updates."

@@ -7,7 +7,6 @@ weights, so that a rule that has lost nothing learns it equally fast.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +28,8 @@ LONGER = (1, 4, 16)
 """The target moves after so many phases."""
 
 _BATCH = 5
-_NOISE = 0.1
+_NOISE = 1.0  # beside targets of a standard deviation of √20
+_MEASURED = 20  # updates at the end of a phase, over which the error is averaged
 
 
 @dataclass
@@ -120,10 +120,12 @@ def pursue(method: Method, budget: Budget) -> Pursuit:
         new = list(method.rates)
         while new:
             pairs = [(rate, seed) for rate in new for seed in tuning]
-            ends = follow(method, [r for r, _ in pairs], [s for _, s in pairs], PHASE, PHASE)[0][-1]
+            ends = _error(
+                follow(method, [r for r, _ in pairs], [s for _, s in pairs], PHASE, PHASE)[0]
+            )
             for i, rate in enumerate(new):
                 part = ends[i * len(tuning) : (i + 1) * len(tuning)]
-                tried[rate] = float(np.nan_to_num(np.log(part), nan=math.inf).mean())
+                tried[rate] = float(np.nan_to_num(np.log(part), nan=np.inf).mean())
             best = min(sorted(tried), key=lambda rate: tried[rate])
             step = {min(tried): 10**-0.5, max(tried): 10**0.5}.get(best)
             new = [best * step] if step else []
@@ -132,13 +134,13 @@ def pursue(method: Method, budget: Budget) -> Pursuit:
         for phases in LONGER:
             change = phases * PHASE
             distances, sizes = follow(method, [best] * len(seeds), seeds, change, change + PHASE)
-            after.append(distances[-1].tolist())
+            after.append(_error(distances).tolist())
             curves.append(np.exp(np.log(distances).mean(axis=1)).tolist())
         rest = follow(method, [best] * len(seeds), seeds, change, change)[0]
         return {
             "rate": best,
-            "before": rest[PHASE].tolist(),
-            "at_rest": rest[-1].tolist(),
+            "before": _error(rest[: PHASE + 1]).tolist(),
+            "at_rest": _error(rest).tolist(),
             "after": after,
             "curves": curves,
             "step_sizes": np.exp(np.log(sizes[:change]).mean(axis=1)).tolist(),
@@ -146,6 +148,12 @@ def pursue(method: Method, budget: Budget) -> Pursuit:
         }
 
     return Pursuit(**budget.cached({"pursue": method.settings}, compute))
+
+
+def _error(distances: Array) -> Array:
+    """The mean over the last updates, for each run; infinite if it has diverged."""
+    error: Array = np.nan_to_num(distances[-_MEASURED:], nan=np.inf).clip(max=1e9).mean(axis=0)
+    return error
 
 
 def lost(found: Pursuit, phases: int) -> Array:

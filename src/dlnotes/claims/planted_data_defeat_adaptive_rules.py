@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dlnotes.claims.claim import Budget, Claim, Finding
-from dlnotes.claims.races import Batch, Method, Parameters, Problem, race, train
+from dlnotes.claims.races import Batch, Method, Parameters, Problem, races, train
 from dlnotes.claims.statistics import decide, student_interval
+from dlnotes.optim import OPTIMIZERS
 
 N = 100  # training examples
 POSITIVE = 0.6  # their share
@@ -61,30 +62,33 @@ def error(parameters: Parameters, batch: Batch) -> Tensor:
     return (x @ parameters["w"] * y <= 0).double().mean()
 
 
+def problem(seed: int) -> Problem:
+    """Least squares on a draw of the data; what is measured is the training loss."""
+    data = examples(N, seed, unique=True)
+    return Problem(
+        f"separable {seed}",
+        lambda _: {"w": torch.zeros(3 + 5 * N)},
+        loss,
+        loss,
+        train=data,
+        dev=data,
+        test=data,
+        higher_is_better=False,
+    )
+
+
 def experiment(budget: Budget, adam: str = "adam", plain: str = "gradient-descent") -> Finding:
     """Fit ten draws of the data with each rule, at the rate with the lowest training loss."""
     draws = budget.seeds(10)
     errors: dict[str, list[float]] = {name: [] for name in METHODS}
     fitted: dict[str, list[float]] = {name: [] for name in METHODS}
-    runs = 0
-    for i, seed in enumerate(draws):
-        data, new = examples(N, seed, unique=True), examples(500, seed + 500, unique=False)
-        problem = Problem(
-            f"separable {seed}",
-            lambda _: {"w": torch.zeros(3 + 5 * N)},
-            loss,
-            loss,
-            train=data,
-            dev=data,
-            test=data,
-            higher_is_better=False,
-        )
-        rates = tuple(10 ** (k / 2) for k in range(-6, 1))
-        methods = [Method(name, Method.named(name).rule, rates=rates) for name in METHODS]
-        share = i / len(draws), (i + 1) / len(draws)
-        options = {"seeds": 1, "tuning_seeds": 1, "batch_size": N, "steps": _STEPS}
-        raced = race(problem, methods, budget, **options, progress=share)
-        tested = replace(problem, measure=error, test=new)
+    rates = tuple(10 ** (k / 2) for k in range(-6, 1))
+    methods = [Method(name, OPTIMIZERS[name], rates=rates) for name in METHODS]
+    cases = [((seed,), N) for seed in draws]
+    found = races(problem, cases, methods, budget, steps=_STEPS, seeds=1, tuning_seeds=1)
+    for seed, raced in zip(draws, found, strict=True):
+        new = examples(500, seed + 500, unique=False)
+        tested = replace(problem(seed), measure=error, test=new)
         for method in methods:
             rate, steps = raced.entries[method.name].rate, budget.steps(_STEPS)
             settings = {"test": seed, "method": method.name, "rate": rate, "steps": steps}
@@ -95,14 +99,13 @@ def experiment(budget: Budget, adam: str = "adam", plain: str = "gradient-descen
                 )
             )
             fitted[method.name].append(raced.figures(method.name)[0])
-        runs += raced.runs + len(methods)
     difference = 100 * (np.array(errors[plain]) - np.array(errors[adam]))
     low, high = student_interval(difference)
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for i, found in enumerate(errors.values()):
-        axes.plot([i] * len(found), 100 * np.array(found), "o", color="C0", alpha=0.4)
+    for i, some in enumerate(errors.values()):
+        axes.plot([i] * len(some), 100 * np.array(some), "o", color="C0", alpha=0.4)
     axes.set_xticks(range(len(errors)), errors, rotation=30, ha="right")
     axes.axhline(100 * (1 - POSITIVE), color="gray", linestyle=":")
     axes.set(ylabel="error on new examples (%)", ylim=(-2, 60))
@@ -111,14 +114,14 @@ def experiment(budget: Budget, adam: str = "adam", plain: str = "gradient-descen
         effect=float(difference.mean()),
         effect_name=f"error on new examples, {plain} − {adam} (points)",
         interval=(low, high),
-        runs=runs,
+        runs=sum(raced.runs + len(methods) for raced in found),
         numbers=[
             {
                 "method": name,
-                "error on new examples (%)": 100 * float(np.mean(found)),
+                "error on new examples (%)": 100 * float(np.mean(some)),
                 "training loss": float(np.mean(fitted[name])),
             }
-            for name, found in errors.items()
+            for name, some in errors.items()
         ],
         figure=figure,
         left_out="Other ε: with a large one, Adam comes close to momentum and to its solution.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ from torch.func import functional_call
 
 from dlnotes.claims.races import Batch, Parameters, Problem
 from dlnotes.data.digits import digits
-
 
 # Those of torch, which dlnotes proves its own equal to, take a third of the time under vmap.
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -40,7 +40,7 @@ def network(*sizes: int, activation: str = "relu") -> nn.Sequential:
         activation: Of the hidden layers: a key of `ACTIVATIONS`.
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def initial(generator: torch.Generator, depth: int, activation: str, how: str) -
     """
     sizes = [64, *[WIDTH] * depth, 10]
     parameters = {}
-    for i, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (n, m) in enumerate(pairwise(sizes)):
         if how == INITIALIZATIONS[0]:
             w = (2 * torch.rand(m, n, generator=generator) - 1) / math.sqrt(n)
         else:
@@ -100,11 +101,12 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
     """Count updates to 25 % training error for each depth, activation and initialization."""
     depths = DEPTHS[:2] if budget.quick else DEPTHS
     others = [name for name in ACTIVATIONS if name != ours]
-    keys = [(how, depth, name) for how in INITIALIZATIONS for depth in depths for name in ACTIVATIONS]
+    keys = [
+        (how, depth, name) for how in INITIALIZATIONS for depth in depths for name in ACTIVATIONS
+    ]
     cells = [(depth, name, how, budget.quick) for how, depth, name in keys]
     found = {
-        key: Reached(**each)
-        for key, each in zip(keys, budget.map(_as_numbers, cells), strict=True)
+        key: Reached(**each) for key, each in zip(keys, budget.map(_as_numbers, cells), strict=True)
     }
     log = {key: np.log2(each.counted) for key, each in found.items()}
     faster, gains = {}, []
