@@ -56,8 +56,8 @@ def experiment(budget: Budget, ours: str = "adam", theirs: str = "rmsprop") -> F
     """Race both rules on ever shorter documents; RMSProp with Adam's decay beside them."""
     rates = tuple(10 ** (k / 2) for k in range(-6, 1))
     methods = [
-        Method(ours, OPTIMIZERS[ours], rates=rates),
-        Method(theirs, OPTIMIZERS[theirs], rates=rates),
+        replace(Method.named(ours), rates=rates),
+        replace(Method.named(theirs), rates=rates),
         Method("rmsprop, β = 0.999", OPTIMIZERS["rmsprop"], {"beta": 0.999}, rates),
     ]
     cases = [((length,), BATCH) for length in LENGTHS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,7 +11,6 @@ from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.problems import convergence, digits_splits, documents, network
 from dlnotes.claims.races import Method, Problem, races
 from dlnotes.claims.statistics import LEAST_PAIRS, holm, sign_flip_test, student_interval
-from dlnotes.optim import OPTIMIZERS
 
 PROBLEMS = ("digits", "words")
 BATCHES = (8, 64, 512)
@@ -38,12 +39,13 @@ def rates(name: str) -> tuple[float, ...]:
 def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTHERS) -> Finding:
     """Race Adam with each rule that it is made of, on each problem, at each batch size."""
     cases = [((what,), batch) for what in PROBLEMS for batch in BATCHES]
-    methods = [Method(name, OPTIMIZERS[name], rates=rates(name)) for name in (ours, *others)]
+    methods = [replace(Method.named(name), rates=rates(name)) for name in (ours, *others)]
     numbers: list[dict[str, str | float]] = []
     leads: dict[tuple[str, int, str], np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
     found = races(problem, cases, methods, budget, steps=_STEPS, tuning_seeds=2)
     figure = Figure(figsize=(9, 5), layout="constrained")
-    for raced, axes in zip(found, figure.subplots(2, 3).flat, strict=True):
+    panels = figure.subplots(len(PROBLEMS), len(BATCHES), squeeze=False)
+    for raced, axes in zip(found, panels.flat, strict=True):
         numbers += raced.rows()
         losses = {name: np.nan_to_num(raced.figures(name), nan=np.inf) for name in raced.entries}
         for name in others:

@@ -12,7 +12,6 @@ from torch import Tensor
 from dlnotes.claims.claim import Budget, Claim, Finding
 from dlnotes.claims.races import Batch, Method, Parameters, Problem, races, train
 from dlnotes.claims.statistics import decide, student_interval
-from dlnotes.optim import OPTIMIZERS
 
 N = 100  # training examples
 POSITIVE = 0.6  # their share
@@ -83,7 +82,7 @@ def experiment(budget: Budget, adam: str = "adam", plain: str = "gradient-descen
     errors: dict[str, list[float]] = {name: [] for name in METHODS}
     fitted: dict[str, list[float]] = {name: [] for name in METHODS}
     rates = tuple(10 ** (k / 2) for k in range(-6, 1))
-    methods = [Method(name, OPTIMIZERS[name], rates=rates) for name in METHODS]
+    methods = [replace(Method.named(name), rates=rates) for name in METHODS]
     cases = [((seed,), N) for seed in draws]
     found = races(problem, cases, methods, budget, steps=_STEPS, seeds=1, tuning_seeds=1)
     for seed, raced in zip(draws, found, strict=True):

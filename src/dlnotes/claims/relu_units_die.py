@@ -65,7 +65,7 @@ def problem(negative_slope: float, bias: float) -> Problem:
 
 
 def look(setting: tuple[str, float, int, int]) -> dict[str, list[list[float]]]:
-    """Dead units and training loss at the end for each rate and seed, and how many revived.
+    """Dead units and training loss at the end for each rate and seed, and the most that were dead.
 
     Args:
         setting: Activation, bias, number of seeds, updates.
@@ -82,9 +82,7 @@ def look(setting: tuple[str, float, int, int]) -> dict[str, list[list[float]]]:
         "dead": table([math.nan if run.diverged else run.dev[-1] for run in runs]),
         "start": table([run.dev[0] for run in runs]),
         "loss": table([math.inf if run.diverged else run.loss[-1] for run in runs]),
-        "revived": table(
-            [math.nan if run.diverged else max(run.dev) - run.dev[-1] for run in runs]
-        ),
+        "most": table([max(run.dev) for run in runs]),
     }
 
 
@@ -97,7 +95,7 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
     dead = {key: np.array(each["dead"]) for key, each in zip(keys, looked, strict=True)}
     loss = {key: np.array(each["loss"]) for key, each in zip(keys, looked, strict=True)}
     start = {key: np.array(each["start"]) for key, each in zip(keys, looked, strict=True)}
-    revived = {key: np.array(each["revived"]) for key, each in zip(keys, looked, strict=True)}
+    back = {key: np.array(each["most"]) - dead[key] for key, each in zip(keys, looked, strict=True)}
     died = {key: dead[key] - start[key] for key in keys}
     chance = math.log(10)
     found: dict[tuple[str, float], dict[str, int]] = {}
@@ -123,8 +121,8 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
     if n < LEAST_PAIRS:
         verdict = Verdict.NOT_DECIDED
     at = found[plain]["largest"]
-    most = 100 * died[plain][at]
-    low, high = student_interval(most)
+    share = 100 * died[plain][at]
+    low, high = student_interval(share)
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, bias in zip(figure.subplots(1, 2, sharey=True), BIASES, strict=True):
@@ -139,7 +137,7 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
     return Finding(
         verdict=verdict,
         condition=" or ".join(extreme) if verdict is Verdict.HOLDS_ONLY_IF else "",
-        effect=float(most.mean()),
+        effect=float(share.mean()),
         effect_name=f"units that died at the largest rate that still learns, {RATES[at]:.2g} (%)",
         interval=(low, high),
         runs=n * len(RATES) * len(keys),
@@ -150,7 +148,9 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
                 "rate": rate,
                 "units without positive input (%)": float(100 * dead[name, bias][i].mean()),
                 "of these from the start (%)": float(100 * start[name, bias][i].mean()),
-                "came back (points)": float(100 * revived[name, bias][i].mean()),
+                "came back (points)": float(
+                    100 * (most[name, bias][i] - dead[name, bias][i]).mean()
+                ),
                 "training loss": float(loss[name, bias][i].mean()),
                 "best rate": "yes" if i == found[name, bias]["best"] else "",
             }

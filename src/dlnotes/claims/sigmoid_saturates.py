@@ -71,9 +71,7 @@ def experiment(budget: Budget, ours: str = "sigmoid") -> Finding:
         verdict = Verdict.HOLDS
     elif killed:
         verdict = Verdict.HOLDS_ONLY_IF
-        condition = (
-            f"the weights are {min(killed)} times as large as a good initialization makes them"
-        )
+        condition = f"the weights are at least {min(killed)} times as large as they should start"
     elif Verdict.NOT_DECIDED in said.values():
         verdict = Verdict.NOT_DECIDED
     most = less[SCALES[-1]]
