@@ -148,9 +148,7 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
                 "rate": rate,
                 "units without positive input (%)": float(100 * dead[name, bias][i].mean()),
                 "of these from the start (%)": float(100 * start[name, bias][i].mean()),
-                "came back (points)": float(
-                    100 * (most[name, bias][i] - dead[name, bias][i]).mean()
-                ),
+                "came back (points)": float(100 * back[name, bias][i].mean()),
                 "training loss": float(loss[name, bias][i].mean()),
                 "best rate": "yes" if i == found[name, bias]["best"] else "",
             }
