@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def gradients_of(mean, noise, n=4000):
     return mean + noise * torch.randn(n, 50, generator=generator)
 
 
-@pytest.mark.parametrize(("mean", "noise"), [(1.0, 1.0), (1.0, 10.0), (0.1, 5.0)])
+@pytest.mark.parametrize(("mean", "noise"), [(1.0, 1.0), (1.0, 10.0), (0.5, 5.0)])
 def test_noise_scale_of_planted_gradients(mean, noise):
     scale = large_batch_stops_changing_direction.noise_scale(gradients_of(mean, noise))
     sampling = (noise / mean) ** 2 / 4000  # of the mean itself
@@ -235,10 +236,14 @@ def test_a_target_that_does_not_move_is_followed_alike_in_all_runs():
     for i, (rate, seed) in enumerate([(0.1, 5), (0.2, 6)]):
         alone, _ = moving_targets.follow(rule, [rate], [seed], 30, 60)
         np.testing.assert_allclose(together[:, i], alone[:, 0], rtol=1e-10)
-    # At the change the error is that of a start: both ways are equally long.
-    still, _ = moving_targets.follow(Method.named("gradient-descent"), [0.0], [5], 30, 60)
-    assert still[30] == 1
-    assert still[31] != 1
+
+
+def test_both_ways_to_a_target_are_equally_long():
+    plain, seeds = Method.named("gradient-descent"), list(range(8))
+    distances, _ = moving_targets.follow(plain, [0.02] * 8, seeds, 300, 301)
+    np.testing.assert_array_equal(distances[0], 1)
+    assert (distances[299] < 0.1).all()
+    np.testing.assert_allclose(distances[300], 1, rtol=0.35)  # what noise has left of the first
 
 
 @pytest.mark.parametrize(
@@ -270,7 +275,7 @@ def test_a_rotation_changes_nothing_for_gradient_descent():
     x, z = plain.train[0], rotated.train[0]
     torch.testing.assert_close(x @ x.T, z @ z.T, rtol=1e-4, atol=1e-4)
     assert (x == 0).double().mean() > 0.8
-    assert (z == 0).sum() == 0
+    assert (z == 0).double().mean() < 0.02  # documents without any word
 
 
 # Adam
@@ -318,13 +323,40 @@ def test_who_converges_faster(monkeypatch, ours, other, verdict):
     assert adam_converges_faster.experiment(Short(), ours, (other,)).verdict is verdict
 
 
-def test_methods_that_are_swapped_turn_the_lead_over(monkeypatch):
+class PlantedRace:
+    """Of Adam and RMSProp, with a given mean lead of Adam."""
+
+    problem, batch_size, runs = "planted", 8, 0
+
+    def __init__(self, lead, seed):
+        self.lead = lead + np.random.default_rng(seed).normal(0, 0.01, 10)
+        names = "adam", "rmsprop", "rmsprop, β = 0.999"
+        self.entries = {name: SimpleNamespace(runs=[]) for name in names}
+
+    def differences(self, ours, theirs):
+        assert (ours, theirs) == ("adam", "rmsprop")
+        return self.lead.tolist()
+
+    def rows(self):
+        return [{"method": name} for name in self.entries]
+
+
+@pytest.mark.parametrize(
+    ("leads", "verdict"),
+    [
+        ([0.0, 0.0, 0.1, 0.2], Verdict.HOLDS),
+        ([0.0, 0.0, -0.1, -0.2], Verdict.DOES_NOT_HOLD),
+        ([0.3, 0.2, 0.2, 0.1], Verdict.DOES_NOT_HOLD),  # ahead, but less so on sparse gradients
+        ([0.1, 0.1, 0.1, 0.1], Verdict.NOT_DECIDED),
+        ([0.0, 0.0, 0.0, 0.0], Verdict.NOT_DECIDED),
+    ],
+)
+def test_planted_leads_on_sparse_gradients(monkeypatch, leads, verdict):
     module = adam_beats_rmsprop_on_sparse_gradients
-    monkeypatch.setattr(module, "LENGTHS", (16, 1))
-    ours = module.experiment(Short(), "adam", "gradient-descent")
-    theirs = module.experiment(Short(), "gradient-descent", "adam")
-    assert ours.effect == pytest.approx(-theirs.effect)
-    assert {ours.verdict, theirs.verdict} & {Verdict.DOES_NOT_HOLD}
+    planted = [PlantedRace(lead, seed) for seed, lead in enumerate(leads)]
+    monkeypatch.setattr(module, "races", lambda *_, **__: planted)
+    monkeypatch.setattr(module, "by_frequency", lambda *_: {"frequent": 1.0, "rare": 2.0})
+    assert module.experiment(Budget()).verdict is verdict
 
 
 def test_shorter_documents_have_sparser_gradients():

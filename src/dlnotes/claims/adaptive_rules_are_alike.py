@@ -43,7 +43,8 @@ def experiment(budget: Budget, alike: tuple[str, ...] = ALIKE) -> Finding:
     numbers: list[dict[str, str | float]] = []
     equal, ratios = [], []
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for raced, axes in zip(found, figure.subplots(1, len(found)), strict=True):
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for raced, axes in zip(found, panels, strict=True):
         # What another seed changes within a method, in points.
         variances = [np.var(_points(raced.figures(name)), ddof=1) for name in alike]
         spread = float(np.sqrt(np.mean(variances)))

@@ -93,26 +93,33 @@ def reach(
     """
 
     def compute() -> dict[str, object]:
-        def at(rates: Sequence[float], over: range) -> dict[float, list[float]]:
-            pairs = [(rate, seed) for rate in rates for seed in over]
-            found: dict[float, list[float]] = {rate: [] for rate in rates}
-            for run in train(problem, method, pairs, steps, batch_size):
-                found[run.rate].append(steps_to(target, run, problem.higher_is_better))
-            return found
+        better = problem.higher_is_better
 
-        tried: dict[float, float] = {}
+        def at(rates: Sequence[float], over: range) -> dict[float, list[Run]]:
+            pairs = [(rate, seed) for rate in rates for seed in over]
+            runs = train(problem, method, pairs, steps, batch_size)
+            return {rate: [run for run in runs if run.rate == rate] for rate in rates}
+
+        def needed(runs: Sequence[Run]) -> list[float]:
+            return [steps_to(target, run, better) for run in runs]
+
+        # Of rates that all miss the target, the one that comes closest is the best.
+        tried: dict[float, tuple[float, float]] = {}
         new, trials = sorted(method.rates), 0
         for _ in range(_EXTENSIONS + 1):
             over = budget.tuning_seeds(tuning_seeds)
-            for rate, found in at(new, over).items():
-                tried[rate] = float(np.minimum(found, 2.0 * steps).mean())
-                trials += len(found)
+            for rate, runs in at(new, over).items():
+                ends = np.array([run.final for run in runs])
+                missed_by = np.nan_to_num(-ends if better else ends, nan=np.inf).mean()
+                counted = np.minimum(needed(runs), 2.0 * steps).mean()
+                tried[rate] = float(counted), float(missed_by)
+                trials += len(runs)
             best = min(sorted(tried), key=lambda rate: tried[rate])
             if best not in (min(tried), max(tried)):
                 break
             new = [best / _STEP] if best == min(tried) else [best * _STEP]
-        runs = at([best], budget.seeds(seeds))[best]
-        return asdict(Reached(best, runs, steps, trials))
+        last = needed(at([best], budget.seeds(seeds))[best])
+        return asdict(Reached(best, last, steps, trials))
 
     settings = {
         "reach": target,
