@@ -179,9 +179,9 @@ CLAIM = Claim(
     ),
     criterion=(
         "Holds if both factors agree with theory to 5 % of their distance from 1 for each κ, "
-        "momentum needs fewer steps from each start, and the steepest coordinate travels 5 % "
-        "less far at the common rate and at momentum's own best rate. Holds only if the rate is named, if "
-        "that is so at the common rate alone. Not decided if a factor disagrees with "
+        "momentum needs fewer steps from each start, and the steepest coordinate travels 5 % less "
+        "far both at the common rate and at momentum's own best rate. Holds only if the rate is "
+        "named, if that is so at the common rate alone. Not decided if a factor disagrees with "
         "theory."
     ),
     literature=(
