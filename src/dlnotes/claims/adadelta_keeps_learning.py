@@ -23,7 +23,8 @@ def experiment(budget: Budget, ours: str = "adadelta") -> Finding:
     lost = moving_targets.lost(found[ours], moving_targets.LONGER[-1])
     low, high = student_interval(lost)
     figure = Figure(figsize=(9, 4), layout="constrained")
-    moving_targets.draw(*figure.subplots(1, 2), found)
+    errors, step_sizes = figure.subplots(1, 2)
+    moving_targets.draw(errors, step_sizes, found)
     return Finding(
         verdict=decide(-lost, margin=-math.log10(FACTOR)),
         effect=float(10 ** lost.mean()),

@@ -31,7 +31,8 @@ def experiment(budget: Budget, ours: str = "adagrad") -> Finding:
         verdict, condition = Verdict.HOLDS_ONLY_IF, "the target moves during training"
     low, high = student_interval(lost)
     figure = Figure(figsize=(9, 4), layout="constrained")
-    moving_targets.draw(*figure.subplots(1, 2), found)
+    errors, step_sizes = figure.subplots(1, 2)
+    moving_targets.draw(errors, step_sizes, found)
     return Finding(
         verdict=verdict,
         condition=condition,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.problems import digits_splits, documents, network
-from dlnotes.claims.races import Method, Problem, classification, races
+from dlnotes.claims.races import Batch, Method, Problem, classification, races
 from dlnotes.claims.statistics import LEAST_PAIRS, decide_alike
 
 ALIKE = ("rmsprop", "adadelta", "adam")
@@ -26,11 +27,12 @@ def problem(what: str, *sizes: int) -> Problem:
         what: "digits" or "words".
         sizes: Of the layers.
     """
-    splits = digits_splits()
+    splits: Sequence[Batch] = digits_splits()
     if what == "words":
-        splits = tuple(documents(800, 200, 10, 10, seed) for seed in range(3))
+        splits = [documents(800, 200, 10, 10, seed) for seed in range(3)]
     name = f"{what}, {'-'.join(map(str, sizes))}"
-    return classification(name, lambda: network(*sizes), *splits)
+    train, dev, test = splits
+    return classification(name, lambda: network(*sizes), train, dev, test)
 
 
 def experiment(budget: Budget, alike: tuple[str, ...] = ALIKE) -> Finding:

@@ -116,7 +116,8 @@ def bends(sizes: dict[int, Size]) -> np.ndarray[tuple[int], np.dtype[np.float64]
     steps = np.log(np.stack([found.reached.counted for found in sizes.values()]))
     tried = np.geomspace(1, 1000, 301)
     errors = [(steps - np.log1p(bend / batch)).var(axis=0) for bend in tried]
-    return tried[np.argmin(errors, axis=0)]
+    found: np.ndarray[tuple[int], np.dtype[np.float64]] = tried[np.argmin(errors, axis=0)]
+    return found
 
 
 def runs(sizes: dict[int, Size]) -> int:

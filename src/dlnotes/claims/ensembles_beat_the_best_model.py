@@ -73,7 +73,8 @@ def vote(setting: tuple[int, int]) -> dict[str, float]:
 
     @torch.no_grad()
     def probabilities(model: nn.Module, rows: Tensor) -> Tensor:
-        return model(x[rows]).softmax(dim=1)
+        p: Tensor = model(x[rows]).softmax(dim=1)
+        return p
 
     def accuracy(p: Tensor, rows: Tensor) -> float:
         return float(100 * (p.argmax(dim=1) == y[rows]).double().mean())

@@ -8,6 +8,7 @@ weights, so that a rule that has lost nothing learns it equally fast.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def follow(
         x = normal(_BATCH, WEIGHTS)
         y = torch.einsum("rbw,rw->rb", x, target) + _NOISE * normal(_BATCH)
         g = torch.einsum("rbw,rb->rw", x, torch.einsum("rbw,rw->rb", x, theta) - y) / _BATCH
-        counted = {"t": t} if "t" in rule.hyper_names() else {}
+        counted: dict[str, Any] = {"t": t} if "t" in rule.hyper_names() else {}
         new, *accumulated = rule.update(theta, g, *accumulated, lr=lr, **hyper, **counted)
         sizes.append(((theta - new) / g).abs().log().mean(dim=1).exp())
         theta = new

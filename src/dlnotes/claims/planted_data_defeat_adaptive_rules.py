@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,6 +77,11 @@ def problem(seed: int) -> Problem:
     )
 
 
+def test(of: Problem, method: Method, rate: float, steps: int) -> float:
+    """The measure on test after a training."""
+    return train(of, method, [(rate, 0)], steps, N)[0].test
+
+
 def experiment(budget: Budget, adam: str = "adam", plain: str = "gradient-descent") -> Finding:
     """Fit ten draws of the data with each rule, at the rate with the lowest training loss."""
     draws = budget.seeds(10)
@@ -94,7 +100,7 @@ def experiment(budget: Budget, adam: str = "adam", plain: str = "gradient-descen
             errors[method.name].append(
                 budget.cached(
                     settings,
-                    lambda m=method, r=rate, s=steps, t=tested: train(t, m, [(r, 0)], s, N)[0].test,
+                    partial(test, tested, method, rate, steps),
                 )
             )
             fitted[method.name].append(raced.figures(method.name)[0])

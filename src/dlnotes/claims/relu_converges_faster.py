@@ -38,7 +38,7 @@ def initial(generator: torch.Generator, depth: int, activation: str, how: str) -
     for the sigmoid, whose slope at 0 is 1/4 (ibid.).
     """
     sizes = [64, *[WIDTH] * depth, 10]
-    parameters = {}
+    parameters: Parameters = {}
     for i, (n, m) in enumerate(pairwise(sizes)):
         if how == INITIALIZATIONS[0]:
             w = (2 * torch.rand(m, n, generator=generator) - 1) / math.sqrt(n)
