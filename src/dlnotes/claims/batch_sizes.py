@@ -1,0 +1,147 @@
+"""Stochastic gradient descent from one example an update to all of them: steps to one target.
+
+The experiment behind the claims about mini-batches. It follows Shallue et al. 2019,
+https://jmlr.org/papers/v20/18-789.html: the rate is tuned for each size of the batch, and what
+counts is when a fixed training loss is reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dlnotes.claims.claim import Budget
+from dlnotes.claims.problems import convergence, digits_splits, network
+from dlnotes.claims.races import Method, Problem, seconds_per_step
+from dlnotes.claims.targets import Reached, reach
+from dlnotes.optim import OPTIMIZERS
+
+TARGET = 0.3
+"""Training loss in nats: about 92 % of the digits are right. A quick run stops at 1.5."""
+
+LIMITS = {1: 2400, 4: 800, 16: 300, 64: 160, 256: 160, 1077: 160}
+"""Batch size → updates after which a run is given up. The last batch is the whole training set."""
+
+
+@dataclass
+class Size:
+    """What a batch size needs.
+
+    Attributes:
+        batch_size: Examples of an update.
+        reached: Updates to the target.
+        seconds: Of one update.
+    """
+
+    batch_size: int
+    reached: Reached
+    seconds: float
+
+
+def problem() -> Problem:
+    """Digits, a hidden layer of 32 ReLU units."""
+    return convergence("digits, 64-32-10", lambda: network(64, 32, 10), digits_splits()[0])
+
+
+def sweep(budget: Budget, sizes: tuple[int, ...] = tuple(LIMITS)) -> dict[int, Size]:
+    """Steps and seconds to the target for batch sizes.
+
+    Args:
+        budget: Decides the number of seeds, and keeps results.
+        sizes: Keys of `LIMITS`.
+    """
+    wanted = [(size, budget.quick) for size in sizes]
+    missing = [setting for setting in wanted if setting not in _known]
+    for setting, result in zip(missing, budget.map(measure, missing), strict=True):
+        _known[setting] = Size(setting[0], Reached(**result["reached"]), result["seconds"])
+    return {setting[0]: _known[setting] for setting in wanted}
+
+
+# Several claims look at the same runs.
+_known: dict[tuple[int, bool], Size] = {}
+
+
+def measure(setting: tuple[int, bool]) -> dict[str, Any]:
+    """What a batch size needs, as a mapping.
+
+    Args:
+        setting: The batch size, and whether the run is quick.
+    """
+    size, quick = setting
+    # The best rate grows with the batch until it reaches what the loss surface allows.
+    middle = min(1.0, 0.06 * size**0.6)
+    rates = tuple(middle * 2**k for k in (-1, 0, 1))
+    method = Method("SGD", OPTIMIZERS["gradient-descent"], rates=rates)
+    learned = problem()
+    reached = reach(
+        1.5 if quick else TARGET,
+        learned,
+        method,
+        Budget(quick=quick),
+        steps=LIMITS[size] // (4 if quick else 1),
+        batch_size=size,
+    )
+    return asdict(Size(size, reached, seconds_per_step(learned, method, reached.rate, size)))
+
+
+def rows(sizes: dict[int, Size]) -> list[dict[str, str | float]]:
+    """A row for each batch size, for `Finding.numbers`."""
+    return [
+        {
+            "batch": size,
+            "best rate": found.reached.rate,
+            "steps to the target": float(found.reached.counted.mean()),
+            "examples to the target": float(size * found.reached.counted.mean()),
+            "seconds to the target": float(found.seconds * found.reached.counted.mean()),
+            "missed": found.reached.misses,
+            "µs an example": 1e6 * found.seconds / size,
+        }
+        for size, found in sizes.items()
+    ]
+
+
+def bends(sizes: dict[int, Size]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    r"""The batch size at which steps stop falling as 1/B, for each seed.
+
+    The B* of the best fit, in logarithms, of McCandlish et al.'s law
+    (https://arxiv.org/abs/1812.06162, eq. 2.11) with any factor a:
+
+    .. math::
+        \text{steps} = a (1 + B^* / B)
+    """
+    batch = np.array(list(sizes))[:, None]
+    steps = np.log(np.stack([found.reached.counted for found in sizes.values()]))
+    tried = np.geomspace(1, 1000, 301)
+    errors = [(steps - np.log1p(bend / batch)).var(axis=0) for bend in tried]
+    found: np.ndarray[tuple[int], np.dtype[np.float64]] = tried[np.argmin(errors, axis=0)]
+    return found
+
+
+def runs(sizes: dict[int, Size]) -> int:
+    """All trainings of a sweep."""
+    return sum(f.reached.trials + len(f.reached.steps) for f in sizes.values())
+
+
+def draw(axes: Axes, sizes: dict[int, Size], what: str) -> None:
+    """Draw steps, examples or seconds to the target against the batch size.
+
+    Args:
+        axes: Where.
+        sizes: From `sweep`.
+        what: "steps", "examples" or "seconds".
+    """
+    x = np.array(list(sizes))
+    factor = {
+        "steps": np.ones(len(x)),
+        "examples": x,
+        "seconds": np.array([found.seconds for found in sizes.values()]),
+    }[what]
+    y = factor[:, None] * np.stack([found.reached.counted for found in sizes.values()])
+    axes.loglog(x, y, "o", color="C0", alpha=0.3, markersize=4)
+    axes.loglog(x, y.mean(1), "o-", color="C0")
+    axes.set(xlabel="examples of a batch", ylabel=f"{what} to the target")
+    axes.set_xticks(x, map(str, x))
+    axes.minorticks_off()

@@ -1,0 +1,136 @@
+"""A sigmoid saturates and kills gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from dlnotes.activations import relu, sigmoid
+from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
+from dlnotes.claims.problems import digits_splits
+from dlnotes.claims.statistics import LEAST_PAIRS, decide, student_interval
+
+SCALES = (1, 4, 16, 64)  # of the weights of the first layer
+UNITS = 32
+FACTOR = 10
+_ACTIVATIONS = {"sigmoid": sigmoid, "relu": relu}
+
+
+def look(x: Tensor, y: Tensor, scale: float, seed: int, name: str) -> tuple[float, float]:
+    """Saturated units, and what is left of the gradient behind them.
+
+    Args:
+        x: Images.
+        y: Digits.
+        scale: Multiplies the weights of the first layer, which make z = Wx + b.
+        seed: Of all weights.
+        name: Of the activation.
+
+    Returns:
+        The share of units and images with a slope of at most a tenth of the greatest one, and the
+        root mean square of ∂J/∂z divided by that of ∂J/∂f(z).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    w = scale * torch.randn(64, UNITS, generator=generator).double() / 8
+    v = torch.randn(UNITS, 10, generator=generator).double() / math.sqrt(UNITS)
+    activation = _ACTIVATIONS[name]
+    z = (x @ w).requires_grad_()
+    a = activation(z)
+    j = nn.functional.cross_entropy(a @ v, y)
+    before, behind = torch.autograd.grad(j, (z, a))
+    slope = activation.slope(z.detach())
+    saturated = (
+        (slope <= slope.new_tensor(0.1 * (0.25 if name == "sigmoid" else 1))).double().mean()
+    )
+    return float(saturated), float(before.square().mean().sqrt() / behind.square().mean().sqrt())
+
+
+def experiment(budget: Budget, ours: str = "sigmoid") -> Finding:
+    """Look at gradients on the digits before training, for larger and larger weights."""
+    (x, y), *_ = digits_splits()
+    x = (x - x.mean()).double()
+    seeds = budget.seeds(20)
+    found = {
+        (name, scale): np.array([look(x, y, scale, seed, name) for seed in seeds])
+        for name in (ours, "relu")
+        for scale in SCALES
+    }
+    less = {  # than ReLU passes with the same weights
+        scale: np.log10(found["relu", scale][:, 1] / found[ours, scale][:, 1]) for scale in SCALES
+    }
+    said = {scale: decide(each, margin=math.log10(FACTOR)) for scale, each in less.items()}
+    killed = [scale for scale in SCALES if said[scale] is Verdict.HOLDS]
+    verdict, condition = Verdict.DOES_NOT_HOLD, ""
+    if len(seeds) < LEAST_PAIRS:
+        verdict = Verdict.NOT_DECIDED
+    elif len(killed) == len(SCALES):
+        verdict = Verdict.HOLDS
+    elif killed:
+        verdict = Verdict.HOLDS_ONLY_IF
+        condition = f"the weights are at least {min(killed)} times as large as they should start"
+    elif Verdict.NOT_DECIDED in said.values():
+        verdict = Verdict.NOT_DECIDED
+    most = less[SCALES[-1]]
+    low, high = student_interval(most)
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for k, (axes, label) in enumerate(
+        zip(
+            figure.subplots(1, 2),
+            ("share of saturated units", "gradient behind the unit / before it"),
+            strict=True,
+        )
+    ):
+        for name in (ours, "relu"):
+            values = np.array([found[name, scale][:, k] for scale in SCALES])
+            axes.plot(SCALES, values.mean(axis=1), "o-", label=name)
+        axes.set(xlabel="scale of the weights", ylabel=label, xscale="log")
+        axes.set_xticks(SCALES, map(str, SCALES))
+        axes.minorticks_off()
+    figure.axes[1].set_yscale("log")
+    figure.axes[0].legend()
+    return Finding(
+        verdict=verdict,
+        condition=condition,
+        effect=float(10 ** most.mean()),
+        effect_name=f"gradient that passes with {SCALES[-1]} times the weights, ReLU / {ours}",
+        interval=(10**low, 10**high),
+        runs=len(found) * len(seeds),
+        numbers=[
+            {
+                "activation": name,
+                "scale of the weights": scale,
+                "saturated units (%)": float(100 * values[:, 0].mean()),
+                "gradient that passes": float(values[:, 1].mean()),
+            }
+            for (name, scale), values in found.items()
+        ],
+        figure=figure,
+        left_out="What training does to the weights; several layers.",
+    )
+
+
+CLAIM = Claim(
+    name="sigmoid-saturates",
+    notes="§8, 11",
+    sentence="A sigmoid saturates and kills the gradients.",
+    hypothesis=(
+        f"In a network for the digits, a sigmoid passes less than 1/{FACTOR} of the gradient that "
+        "ReLU passes from the same weights, whether these are small or up to "
+        f"{SCALES[-1]} times as large."
+    ),
+    criterion=(
+        "Holds if that is so for weights of all scales; holds only if the weights are large, if it "
+        "is so from some scale on; does not hold if it is so for none; sign-flip tests of log10 "
+        "ratios at .05 over twenty seeds."
+    ),
+    literature=(
+        "Sigmoid layers saturate early in training and may stay so (Glorot & Bengio 2010, "
+        "https://proceedings.mlr.press/v9/glorot10a.html)."
+    ),
+    experiment=experiment,
+)

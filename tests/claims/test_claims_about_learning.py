@@ -1,0 +1,520 @@
+"""Claims about learning: each runs, what is certain is found, and a planted contrary changes it."""
+
+import math
+from dataclasses import dataclass
+from importlib import import_module
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dlnotes.claims import (
+    adadelta_keeps_learning,
+    adagrad_ends_early,
+    adagrad_suits_sparse_data,
+    adam_beats_rmsprop_on_sparse_gradients,
+    adam_converges_faster,
+    adaptive_rules_are_alike,
+    batch_sizes,
+    ensembles_beat_the_best_model,
+    large_batch_stops_changing_direction,
+    larger_batch_needs_fewer_steps,
+    mini_batch_costs_less_per_example,
+    mini_batch_needs_fewer_steps,
+    moving_targets,
+    planted_data_defeat_adaptive_rules,
+    relu_converges_faster,
+    relu_units_die,
+    sigmoid_saturates,
+    too_large_batch_needs_more_time,
+)
+from dlnotes.claims.claim import Budget, Verdict
+from dlnotes.claims.problems import documents
+from dlnotes.claims.races import Method, Run
+from dlnotes.claims.targets import Reached, reach, steps_to
+from dlnotes.data.digits import Split, digits
+
+NAMES = [
+    "adadelta_keeps_learning",
+    "adagrad_ends_early",
+    "adagrad_suits_sparse_data",
+    "adam_beats_rmsprop_on_sparse_gradients",
+    "adam_converges_faster",
+    "adaptive_rules_are_alike",
+    "ensembles_beat_the_best_model",
+    "large_batch_stops_changing_direction",
+    "larger_batch_needs_fewer_steps",
+    "mini_batch_costs_less_per_example",
+    "mini_batch_needs_fewer_steps",
+    "planted_data_defeat_adaptive_rules",
+    "relu_converges_faster",
+    "relu_units_die",
+    "sigmoid_saturates",
+    "too_large_batch_needs_more_time",
+]
+QUICK = Budget(quick=True)
+
+
+@dataclass(frozen=True)
+class Short(Budget):
+    """All seeds, so that there is a verdict, and a tenth of the updates."""
+
+    def steps(self, n: int) -> int:
+        return n // 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quick_run_has_all_parts_and_decides_nothing(name):
+    claim = import_module(f"dlnotes.claims.{name}").CLAIM
+    assert claim.name == name.replace("_", "-")
+    finding = claim.experiment(QUICK)
+    assert finding.verdict is Verdict.NOT_DECIDED  # of three seeds
+    assert math.isfinite(finding.effect)
+    assert finding.interval[0] <= finding.effect * (1 + 1e-9)
+    assert finding.effect <= finding.interval[1] * (1 + 1e-9) or finding.effect < 0
+    assert finding.runs >= 3
+    assert len({tuple(row) for row in finding.numbers}) == 1
+    assert finding.figure.axes
+    assert all(axes.has_data() for axes in finding.figure.axes)
+
+
+# Batches
+
+
+def sizes(steps, seconds, seeds=10):
+    """A planted sweep: steps and seconds of an update for each batch size, and 2 % of noise."""
+    noise = np.random.default_rng(0).normal(0, 0.02, (len(batch_sizes.LIMITS), seeds))
+    return {
+        size: batch_sizes.Size(
+            size, Reached(1.0, (steps(size) * np.exp(noise[i])).tolist(), 10**6, 0), seconds(size)
+        )
+        for i, size in enumerate(batch_sizes.LIMITS)
+    }
+
+
+LAWS = {
+    "steps fall as 1/B": (lambda b: 1e5 / b, lambda b: 1.0),
+    "steps are constant": (lambda b: 100.0, lambda b: 1.0 + b),
+    "steps fall up to 64": (lambda b: 6400 / min(b, 64), lambda b: 1 + b / 1000),
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "law", "verdict"),
+    [
+        (larger_batch_needs_fewer_steps, "steps fall as 1/B", "holds"),
+        (larger_batch_needs_fewer_steps, "steps are constant", "does not hold"),
+        (
+            larger_batch_needs_fewer_steps,
+            "steps fall up to 64",
+            "holds only if the batch has at most 64 examples",
+        ),
+        (mini_batch_needs_fewer_steps, "steps fall as 1/B", "holds"),
+        (mini_batch_needs_fewer_steps, "steps are constant", "does not hold"),
+        (too_large_batch_needs_more_time, "steps are constant", "holds"),
+        (too_large_batch_needs_more_time, "steps fall up to 64", "holds"),
+        (too_large_batch_needs_more_time, "steps fall as 1/B", "does not hold"),
+    ],
+)
+def test_claims_about_batches_follow_the_steps(monkeypatch, module, law, verdict):
+    planted = sizes(*LAWS[law])
+    some = lambda budget, wanted=tuple(planted): {size: planted[size] for size in wanted}  # noqa: E731
+    monkeypatch.setattr(batch_sizes, "sweep", some)
+    assert module.CLAIM.experiment(Budget()).says == verdict
+
+
+@pytest.mark.parametrize("bend", [4, 60, 500])
+def test_bend_of_the_steps_is_found(bend):
+    found = batch_sizes.bends(sizes(lambda b: 50 * (1 + bend / b), lambda b: 1.0))
+    assert np.median(found) == pytest.approx(bend, rel=0.15)
+
+
+@pytest.mark.parametrize(("alone", "verdict"), [(100, "holds"), (5, "does not hold")])
+def test_time_of_an_example(monkeypatch, alone, verdict):
+    generator = np.random.default_rng(0)
+
+    def seconds(problem, method, rate, size):
+        return (alone if size == 1 else size) * generator.uniform(0.9, 1.1)
+
+    monkeypatch.setattr(mini_batch_costs_less_per_example, "seconds_per_step", seconds)
+    finding = mini_batch_costs_less_per_example.CLAIM.experiment(Budget())
+    assert finding.says == verdict
+    assert finding.effect == pytest.approx(alone, rel=0.1)
+
+
+def gradients_of(mean, noise, n=4000):
+    generator = torch.Generator().manual_seed(0)
+    return mean + noise * torch.randn(n, 50, generator=generator)
+
+
+@pytest.mark.parametrize(("mean", "noise"), [(1.0, 1.0), (1.0, 10.0), (0.5, 5.0)])
+def test_noise_scale_of_planted_gradients(mean, noise):
+    scale = large_batch_stops_changing_direction.noise_scale(gradients_of(mean, noise))
+    sampling = (noise / mean) ** 2 / 4000  # of the mean itself
+    assert scale == pytest.approx((noise / mean) ** 2 / (1 + sampling), rel=0.15)
+
+
+def test_angle_falls_with_the_batch_as_the_noise_scale_says():
+    g, generator = gradients_of(1.0, 4.0), torch.Generator().manual_seed(0)
+    scale = large_batch_stops_changing_direction.noise_scale(g)
+    for size in (1, 16, 256):
+        expected = math.degrees(math.atan(math.sqrt(scale / size)))
+        found = large_batch_stops_changing_direction.angle(g, size, generator)
+        assert found == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("noise", "says"), [(0.01, "holds"), (2.0, "holds only if a batch has"), (400, "does not hold")]
+)
+def test_direction_of_planted_gradients(monkeypatch, noise, says):
+    module = large_batch_stops_changing_direction
+    planted = sizes(lambda b: 100 * (1 + 10 / b), lambda b: 1.0)
+    monkeypatch.setattr(batch_sizes, "sweep", lambda budget: planted)
+
+    def look(seed):
+        g, generator = gradients_of(1.0, noise, 1000), torch.Generator().manual_seed(seed)
+        angles = [module.angle(g, size, generator) for size in module.SIZES]
+        return {"scales": [module.noise_scale(g)] * len(module.POINTS), "angles": angles}
+
+    monkeypatch.setattr(module, "look", look)
+    assert module.CLAIM.experiment(Budget()).says.startswith(says)
+
+
+# Targets
+
+
+def run_of(values, every=10):
+    return Run(1.0, 0, steps=[every * i for i in range(len(values))], dev=list(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "target", "steps"),
+    [
+        ([2.0, 1.0, 0.0], False, 0.5, 15),
+        ([2.0, 1.0, 0.0], False, 1.0, 10),
+        ([0.1, 0.5, 0.9], True, 0.7, 15),
+        ([0.1, 0.5, 0.9], True, 0.95, math.inf),
+        ([0.1, 0.5, 0.9], True, 0.05, 0),
+        ([0.1, 0.5, math.nan], True, 0.7, math.inf),
+        ([0.1, 0.9, 0.1], True, 0.5, 5),  # the first time counts
+    ],
+)
+def test_steps_to_a_target(values, higher, target, steps):
+    assert steps_to(target, run_of(values), higher) == pytest.approx(steps)
+
+
+def test_rates_are_extended_until_the_best_is_inside():
+    learned = batch_sizes.problem()
+    method = Method("SGD", Method.named("gradient-descent").rule, rates=(0.01, 0.02))
+    found = reach(1.5, learned, method, QUICK, steps=40, batch_size=64)
+    assert found.rate > 0.08
+    assert found.misses == 0
+    assert found.trials > 4
+    never = reach(-1.0, learned, method, QUICK, steps=4, batch_size=4)
+    assert never.misses == 3
+    assert (never.counted == 8).all()
+
+
+# Adagrad and Adadelta
+
+
+@pytest.mark.parametrize(
+    ("name", "shrinks"), [("adagrad", True), ("gradient-descent", False), ("adadelta", False)]
+)
+def test_effective_rate(name, shrinks):
+    _, of = moving_targets.follow(Method.named(name), [0.1] * 4, [0, 1, 2, 3], 300, 300)
+    assert of.shape == (300, 4)
+    assert (np.diff(of, axis=0) < 0).all() == shrinks
+    if name == "gradient-descent":
+        np.testing.assert_allclose(of, 0.1, rtol=1e-9)
+
+
+def test_a_target_that_does_not_move_is_followed_alike_in_all_runs():
+    rule = Method.named("momentum")
+    together, _ = moving_targets.follow(rule, [0.1, 0.2], [5, 6], 30, 60)
+    for i, (rate, seed) in enumerate([(0.1, 5), (0.2, 6)]):
+        alone, _ = moving_targets.follow(rule, [rate], [seed], 30, 60)
+        np.testing.assert_allclose(together[:, i], alone[:, 0], rtol=1e-10)
+
+
+def test_both_ways_to_a_target_are_equally_long():
+    plain, seeds = Method.named("gradient-descent"), list(range(8))
+    distances, _ = moving_targets.follow(plain, [0.02] * 8, seeds, 300, 301)
+    np.testing.assert_array_equal(distances[0], 1)
+    assert (distances[299] < 0.1).all()
+    np.testing.assert_allclose(distances[300], 1, rtol=0.35)  # what noise has left of the first
+
+
+@pytest.mark.parametrize(
+    ("module", "ours", "says"),
+    [
+        (adagrad_ends_early, "adagrad", "holds only if the target moves during training"),
+        (adagrad_ends_early, "gradient-descent", "does not hold"),
+        (adadelta_keeps_learning, "adadelta", "holds"),
+        (adadelta_keeps_learning, "adagrad", "does not hold"),
+    ],
+)
+def test_who_follows_a_target(module, ours, says):
+    assert module.experiment(Budget(), ours=ours).says == says
+
+
+@pytest.mark.parametrize(
+    ("methods", "verdict"),
+    [
+        (("gradient-descent", "adagrad"), Verdict.HOLDS),
+        (("adagrad", "gradient-descent"), Verdict.DOES_NOT_HOLD),
+    ],
+)
+def test_sparse_words(methods, verdict):
+    assert adagrad_suits_sparse_data.experiment(Short(), methods).verdict is verdict
+
+
+def test_a_rotation_changes_nothing_for_gradient_descent():
+    plain, rotated = (adagrad_suits_sparse_data.problem(0, r) for r in (False, True))
+    x, z = plain.train[0], rotated.train[0]
+    torch.testing.assert_close(x @ x.T, z @ z.T, rtol=1e-4, atol=1e-4)
+    assert (x == 0).double().mean() > 0.8
+    assert (z == 0).double().mean() < 0.02  # documents without any word
+
+
+# Adam
+
+
+@pytest.mark.parametrize(
+    ("adam", "plain", "verdict"),
+    [
+        ("adam", "gradient-descent", Verdict.DOES_NOT_HOLD),
+        ("gradient-descent", "adam", Verdict.HOLDS),
+        ("adagrad", "adam", Verdict.NOT_DECIDED),
+    ],
+)
+def test_planted_data(monkeypatch, adam, plain, verdict):
+    module = planted_data_defeat_adaptive_rules
+    monkeypatch.setattr(module, "METHODS", (adam, plain))
+    finding = module.experiment(Short(), adam=adam, plain=plain)
+    assert finding.verdict is verdict
+    errors = {row["method"]: row["error on new examples (%)"] for row in finding.numbers}
+    for name, error in errors.items():
+        # Adaptive rules call all new examples positive; gradient descent is always right.
+        expected = 0 if name == "gradient-descent" else 100 * (1 - module.POSITIVE)
+        assert error == pytest.approx(expected, abs=3)
+
+
+def test_planted_data_are_those_of_the_paper():
+    x, y = planted_data_defeat_adaptive_rules.examples(50, 0, unique=True)
+    assert (x[:, 0] == y).all()
+    assert (x[:, 1:3] == 1).all()
+    own = x[:, 3:]
+    assert ((own > 0).sum(dim=0) <= 1).all()
+    assert torch.equal(own.sum(dim=1), torch.where(y > 0, 1.0, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "verdict"),
+    [
+        ("adam", "gradient-descent", Verdict.HOLDS),
+        ("gradient-descent", "adam", Verdict.DOES_NOT_HOLD),
+    ],
+)
+def test_who_converges_faster(monkeypatch, ours, other, verdict):
+    monkeypatch.setattr(adam_converges_faster, "PROBLEMS", ("words",))
+    monkeypatch.setattr(adam_converges_faster, "BATCHES", (64,))
+    assert adam_converges_faster.experiment(Short(), ours, (other,)).verdict is verdict
+
+
+class PlantedRace:
+    """Of Adam and RMSProp, with a given mean lead of Adam."""
+
+    problem, batch_size, runs = "planted", 8, 0
+
+    def __init__(self, lead, seed):
+        self.lead = lead + np.random.default_rng(seed).normal(0, 0.01, 10)
+        names = "adam", "rmsprop", "rmsprop, β = 0.999"
+        self.entries = {name: SimpleNamespace(runs=[]) for name in names}
+
+    def differences(self, ours, theirs):
+        assert (ours, theirs) == ("adam", "rmsprop")
+        return self.lead.tolist()
+
+    def rows(self):
+        return [{"method": name} for name in self.entries]
+
+
+@pytest.mark.parametrize(
+    ("leads", "verdict"),
+    [
+        ([0.0, 0.0, 0.1, 0.2], Verdict.HOLDS),
+        ([0.0, 0.0, -0.1, -0.2], Verdict.DOES_NOT_HOLD),
+        ([0.3, 0.2, 0.2, 0.1], Verdict.DOES_NOT_HOLD),  # ahead, but less so on sparse gradients
+        ([0.1, 0.1, 0.1, 0.1], Verdict.NOT_DECIDED),
+        ([0.0, 0.0, 0.0, 0.0], Verdict.NOT_DECIDED),
+    ],
+)
+def test_planted_leads_on_sparse_gradients(monkeypatch, leads, verdict):
+    module = adam_beats_rmsprop_on_sparse_gradients
+    planted = [PlantedRace(lead, seed) for seed, lead in enumerate(leads)]
+    monkeypatch.setattr(module, "races", lambda *_, **__: planted)
+    monkeypatch.setattr(module, "by_frequency", lambda *_: {"frequent": 1.0, "rare": 2.0})
+    assert module.experiment(Budget()).verdict is verdict
+
+
+def test_shorter_documents_have_sparser_gradients():
+    module = adam_beats_rmsprop_on_sparse_gradients
+    found = [module.density(module.problem(length)) for length in module.LENGTHS]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 10 * found[-1]
+
+
+def test_documents_follow_zipfs_law():
+    x, y = documents(20000, words=50, classes=8, length=6, seed=0)
+    shares = torch.bincount(y, minlength=8).double() / len(y)
+    law = 1 / torch.arange(1, 9).double()
+    torch.testing.assert_close(shares, law / law.sum(), rtol=0.1, atol=0)
+    torch.testing.assert_close(x.norm(dim=1), torch.ones(len(y)))
+
+
+@pytest.mark.parametrize(
+    ("alike", "verdict"),
+    [(("adam", "adamw"), Verdict.HOLDS), (("adam", "gradient-descent"), Verdict.DOES_NOT_HOLD)],
+)
+def test_who_is_alike(monkeypatch, alike, verdict):
+    module = adaptive_rules_are_alike  # without weight decay AdamW is Adam
+    monkeypatch.setattr(module, "PROBLEMS", module.PROBLEMS[1:2])
+    assert module.experiment(Short(), alike).verdict is verdict
+
+
+# Activations
+
+
+@pytest.mark.parametrize(("ours", "says"), [("sigmoid", "holds only if"), ("relu", "does not")])
+def test_saturation(ours, says):
+    finding = sigmoid_saturates.experiment(Budget(), ours)
+    assert finding.says.startswith(says)
+    if ours == "sigmoid":
+        passes = [r["gradient that passes"] for r in finding.numbers if r["activation"] == ours]
+        assert passes == sorted(passes, reverse=True)
+        assert passes[0] <= 0.25
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        (lambda name, depth: 10 if name == "relu" else 50, "holds"),
+        (lambda name, depth: 10 if name == "tanh" else 50, "does not hold"),
+        (
+            lambda name, depth: 10 if name == "relu" and depth == 2 else 50,
+            "holds only if it is one of: 2 hidden layers, weights usual in 2010; "
+            "2 hidden layers, weights variance-preserving",
+        ),
+    ],
+)
+def test_planted_steps_of_activations(monkeypatch, steps, says):
+    def planted(cell):
+        depth, name, _, _ = cell
+        noise = np.random.default_rng(len(name)).uniform(0.9, 1.1, 10)
+        return {
+            "rate": 1,
+            "steps": (steps(name, depth) * noise).tolist(),
+            "limit": 400,
+            "trials": 1,
+        }
+
+    monkeypatch.setattr(relu_converges_faster, "_as_numbers", planted)
+    assert relu_converges_faster.experiment(Budget()).says == says
+
+
+@pytest.mark.parametrize("how", relu_converges_faster.INITIALIZATIONS)
+@pytest.mark.parametrize("name", [*relu_converges_faster.ACTIVATIONS])
+def test_scores_are_those_of_a_network_of_torch(how, name):
+    generator = torch.Generator().manual_seed(0)
+    parameters = relu_converges_faster.initial(generator, 3, name, how)
+    kinds = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh}
+    layers = []
+    for i in range(4):
+        linear = torch.nn.Linear(*reversed(parameters[f"{i}.w"].shape))
+        linear.weight.data, linear.bias.data = parameters[f"{i}.w"], parameters[f"{i}.b"]
+        layers += [linear, kinds[name]()]
+    x = torch.randn(5, 64, generator=generator)
+    expected = torch.nn.Sequential(*layers[:-1])(x)
+    torch.testing.assert_close(relu_converges_faster.scores(parameters, x, name), expected)
+
+
+def test_a_variance_preserving_start_keeps_the_variance():
+    x = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
+    for how, keeps in zip(relu_converges_faster.INITIALIZATIONS, (False, True), strict=True):
+        deep = relu_converges_faster.initial(torch.Generator().manual_seed(0), 10, "relu", how)
+        ratio = relu_converges_faster.scores(deep, x, "relu").var(dim=0).mean() / x.var()
+        assert (ratio > 0.1) == keeps
+
+
+def test_units_die_at_large_rates_and_stay_dead():
+    finding = relu_units_die.experiment(QUICK)
+    dead = {
+        (row["activation"], row["biases start at"], round(row["rate"], 3)): row
+        for row in finding.numbers
+    }
+    share = "units without positive input (%)"
+    assert dead["relu", 0.0, 31.623][share] > 80
+    assert dead["relu", 0.0, 0.01][share] < 10
+    assert dead["relu", -1.0, 0.01][share] > 25
+    came_back = "came back (points)"
+    assert all(row[came_back] == 0 for key, row in dead.items() if key[0] == "relu")
+    assert max(row[came_back] for key, row in dead.items() if key[0] != "relu") > 1
+
+
+@pytest.mark.parametrize(
+    ("dead", "learns", "says"),
+    [
+        ([0.0] * 7 + [0.9], 8, "holds only if biases start at 0 and the rate is 32 (largest)"),
+        ([0.0] * 7 + [0.9], 7, "does not hold"),
+        ([0.5] * 8, 8, "holds"),
+    ],
+)
+def test_planted_deaths(monkeypatch, dead, learns, says):
+    def look(setting):
+        name, bias, n, _ = setting
+        mine = dead if (name, bias) == ("relu", 0.0) else [0.0] * 8
+        loss = [0.2 + 0.01 * i if i < learns else 9.0 for i in range(8)]
+        table = [[share * (1 + 0.01 * seed) for seed in range(n)] for share in mine]
+        return {
+            "dead": table,
+            "start": [[0.0] * n] * 8,
+            "most": table,
+            "loss": [[x] * n for x in loss],
+        }
+
+    monkeypatch.setattr(relu_units_die, "look", look)
+    assert relu_units_die.experiment(Budget()).says == says
+
+
+# Ensembles
+
+
+def test_an_ensemble_of_models_that_learn_nothing_is_no_better(monkeypatch):
+    first, second = digits()
+    shuffled = torch.randperm(len(first.y), generator=torch.Generator().manual_seed(0))
+
+    def unrelated(seed=0):
+        return Split(first.x, first.y[shuffled]), second._replace(y=second.y.roll(1))
+
+    monkeypatch.setattr(ensembles_beat_the_best_model, "digits", unrelated)
+    finding = ensembles_beat_the_best_model.experiment(Short())
+    assert finding.verdict is Verdict.NOT_DECIDED
+    best = [row for row in finding.numbers if row["model"] == "best on dev"]
+    assert best[0]["test accuracy (%)"] < 15
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict"), [(70.0, Verdict.HOLDS), (90.0, Verdict.DOES_NOT_HOLD)]
+)
+def test_planted_accuracies_of_an_ensemble(monkeypatch, best, verdict):
+    module = ensembles_beat_the_best_model
+
+    def vote(setting):
+        seed, _ = setting
+        kinds = dict.fromkeys(module.KINDS, best)
+        return {**kinds, "best": best, "seeds": best, "different": 80.0 + seed / 10}
+
+    monkeypatch.setattr(module, "vote", vote)
+    assert module.experiment(Budget()).verdict is verdict
