@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -59,10 +62,14 @@ def stochastic_descent(noise: float, steps: int, constant: bool) -> Tensor:
 
 
 def slope(errors: Tensor) -> Tensor:
-    """Of log error against log step over the last 90 % of the steps, for each seed."""
-    steps = len(errors)
-    marks = torch.logspace(-1, 0, 40, dtype=torch.float64).mul(steps - 1).long()
-    t, e = (marks + 1).double().log(), errors[marks].log()
+    """Of log error against log step over the last 90 % of the steps, for each seed.
+
+    The error is averaged over ten stretches first.
+    """
+    marks = torch.logspace(-1, 0, 11, dtype=torch.float64).mul(len(errors)).long().tolist()
+    stretches = list(pairwise(marks))
+    e = torch.stack([errors[a:b].mean(0).log() for a, b in stretches])
+    t = torch.tensor([math.log(a * b) / 2 for a, b in stretches], dtype=torch.float64)
     t = t - t.mean()
     return (t @ (e - e.mean(0))) / (t @ t)
 
