@@ -13,7 +13,7 @@ from dlnotes.optim import GradientDescent
 
 SAMPLES, INPUTS, CLASSES, SEEDS = 200, 4, 3, 10
 PENALTY, REACHED = 0.01, 1e-6
-STEPS, NETWORK_STEPS = 6000, 20_000
+STEPS, NETWORK_STEPS = 4000, 10_000
 TOO_LARGE = 1.05
 """The third rate, as a multiple of 2/λ_max at the optimum."""
 
@@ -45,19 +45,21 @@ def newton() -> tuple[Tensor, Tensor]:
     theta = torch.zeros(INPUTS * CLASSES, dtype=torch.float64)
     hessian = torch.func.hessian(softmax_regression)
     for _ in range(20):
-        theta = theta - torch.linalg.solve(hessian(theta), torch.func.grad(softmax_regression)(theta))
+        theta = theta - torch.linalg.solve(
+            hessian(theta), torch.func.grad(softmax_regression)(theta)
+        )
     return theta, torch.linalg.eigvalsh(hessian(theta))
 
 
 def distances(optimum: Tensor, rate: float, steps: int) -> Tensor:
     """Of BGD from distant starts: ‖θ − θ*‖ after each step, (steps + 1, starts)."""
     starts = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
-    theta = torch.stack([3 * torch.randn(len(optimum), generator=g).double() for g in starts])
-    gradient = torch.func.vmap(torch.func.grad(softmax_regression))
-    path = [(theta - optimum).norm(dim=1)]
+    theta = torch.stack([3 * torch.randn(INPUTS, CLASSES, generator=g).double() for g in starts])
+    path = [(theta.view(SEEDS, -1) - optimum).norm(dim=1)]
     for _ in range(steps):
-        theta = GradientDescent.rule(theta, gradient(theta), lr=rate)
-        path.append((theta - optimum).norm(dim=1))
+        g = X.T @ ((X @ theta).softmax(-1) - Y) / SAMPLES + PENALTY * theta
+        theta = GradientDescent.rule(theta, g, lr=rate)
+        path.append((theta.view(SEEDS, -1) - optimum).norm(dim=1))
     return torch.stack(path)
 
 
@@ -91,7 +93,7 @@ def experiment(budget: Budget) -> Finding:
     budget.done(0.5)
     arrived = {name: bool((path[-1] < REACHED * path[0]).all()) for name, path in paths.items()}
     networks = ends_of_networks(budget.steps(NETWORK_STEPS))
-    small, slow, large = arrived.values()
+    small, _, large = arrived.values()
     verdict = Verdict.DOES_NOT_HOLD
     if small:
         verdict = Verdict.HOLDS if large else Verdict.HOLDS_ONLY_IF
@@ -151,7 +153,7 @@ CLAIM = Claim(
     sentence="On a convex function batch gradient descent reaches the global optimum.",
     hypothesis=(
         "From ten distant starts BGD on softmax regression with a penalty comes to a millionth of "
-        "its distance from the optimum that Newton's method finds: at α = 1/L within 6000 steps, "
+        "its distance from the optimum that Newton's method finds: at α = 1/L within 4000 steps, "
         "and also at a rate above 2/λ_max."
     ),
     criterion=(

@@ -30,14 +30,10 @@ def defaults() -> dict[str, float]:
 
 
 def steps_after_fall(beta2: float, longest: int) -> Tensor:
-    """|step|/α after the gradients have become a hundred times smaller, 1 and −1 in turn no more.
-
-    Before, g = 1 long enough for every average to be there.
-    """
-    theta, v = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    """|step|/α from when the gradient has fallen from 1 to a hundredth, and m with it."""
+    theta = torch.zeros(1, dtype=torch.float64)
     g = torch.full_like(theta, FALL)
-    m = g.clone()
-    v = v * (1 - beta2**BEFORE)  # what the average of ones is after so many steps from 0
+    m, v = g, torch.full_like(theta, 1 - beta2**BEFORE)  # the average of so many ones
     sizes = []
     for t in range(BEFORE + 1, BEFORE + longest + 1):
         new, m, v = Adam.rule(theta, g, m, v, t=float(t), lr=1.0, betas=(0.9, beta2), eps=1e-8)
@@ -52,9 +48,7 @@ def experiment(budget: Budget) -> Finding:
     share = sum(value == PRINTED for value in usual.values()) / len(usual)
     longest = 120_000
     sizes = {beta2: steps_after_fall(beta2, longest) for beta2 in (PAPER, PRINTED)}
-    recovery = {
-        beta2: int((each < RECOVERED).sum()) for beta2, each in sizes.items()
-    }
+    recovery = {beta2: int((each < RECOVERED).sum()) for beta2, each in sizes.items()}
 
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
@@ -69,11 +63,14 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=Verdict.HOLDS if share > 0.5 else Verdict.DOES_NOT_HOLD,
         effect=recovery[PRINTED] / recovery[PAPER],
-        effect_name="steps until half the step size is back after a fall of the gradients, β₂ 0.9999 / 0.999",
+        effect_name="steps until half the step is back after gradients fell, β₂ 0.9999 / 0.999",
         interval=(recovery[PRINTED] / recovery[PAPER],) * 2,
         runs=2,
         numbers=[
-            *({"measure": f"β₂ of torch.optim.{n} by default", "value": v} for n, v in usual.items()),
+            *(
+                {"measure": f"β₂ of torch.optim.{n} by default", "value": v}
+                for n, v in usual.items()
+            ),
             *(
                 {"measure": f"steps until half the step is back, β₂ = {beta2}", "value": n}
                 for beta2, n in recovery.items()

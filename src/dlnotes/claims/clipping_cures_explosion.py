@@ -106,7 +106,9 @@ def experiment(budget: Budget) -> Finding:
     left, right = figure.subplots(1, 2)
     for cure, path in shown.items():
         left.semilogy(path.clamp(1e-4, 1e12), label=cure)
-    left.set(xlabel="steps", ylabel="median loss", title=f"{DEPTHS[0]} layers, weights of deviation 1")
+    left.set(
+        xlabel="steps", ylabel="median loss", title=f"{DEPTHS[0]} layers, weights of deviation 1"
+    )
     left.legend(fontsize=8)
     for i, cure in enumerate(CURES):
         at = [k + (i - 1.5) / 5 for k in range(len(DEPTHS))]

@@ -122,8 +122,12 @@ def experiment(budget: Budget) -> Finding:
     left, right = figure.subplots(1, 2)
     for activation, initialisation in NETWORKS:
         norms = gradient_norms(DEPTH, activation, initialisation).double()[:-1]
-        left.semilogy(range(1, DEPTH), norms.clamp(min=1e-40), label=f"{activation}, {initialisation}")
-    left.set(xlabel="layer (1: first)", ylabel="‖∂J/∂W‖", title=f"{DEPTH} layers", ylim=(1e-42, 1e40))
+        left.semilogy(
+            range(1, DEPTH), norms.clamp(min=1e-40), label=f"{activation}, {initialisation}"
+        )
+    left.set(
+        xlabel="layer (1: first)", ylabel="‖∂J/∂W‖", title=f"{DEPTH} layers", ylim=(1e-42, 1e40)
+    )
     left.legend(fontsize=7)
     for name, path in curves.items():
         right.plot(STEPS, path, "o-", label=name, ls="--" if "tanh" in name else "-")
@@ -138,7 +142,7 @@ def experiment(budget: Budget) -> Finding:
             else ""
         ),
         effect=float(sigmoid["factor per layer"]),
-        effect_name="factor per layer of the gradient on its way back, sigmoid with Glorot's weights",
+        effect_name="factor of the gradient per layer, sigmoid with Glorot's weights",
         interval=(float(sigmoid["low"]), float(sigmoid["high"])),
         runs=0,
         numbers=rows,

@@ -99,7 +99,7 @@ def experiment(budget: Budget) -> Finding:
 CLAIM = Claim(
     name="depth-needs-fewer-units",
     notes="§8, 2",
-    sentence="A deep narrow network can have the same function with far fewer units than one layer.",
+    sentence="A deep narrow network has the same function with far fewer units than one layer.",
     hypothesis=(
         "n layers of two ReLUs have 2ⁿ straight pieces on [0, 1], for which one hidden layer needs "
         "2ⁿ − 1 units; n layers of three ReLUs come within 4⁻ⁿ/4 of x², and within 10⁻⁶ of it with "

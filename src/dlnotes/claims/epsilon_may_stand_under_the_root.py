@@ -49,13 +49,13 @@ def experiment(budget: Budget) -> Finding:
     for under, name in ((False, "beside: √S + ε"), (True, "under: √(S + ε)")):
         axes.loglog(SCALES, [step(scale, under) for scale in SCALES], "o-", label=name)
     axes.axvline(EPS**0.5, color="grey", ls=":")
-    axes.set(xlabel="size of the gradient (dotted: √ε)", ylabel="step / α", title="RMSProp, ε = 1e-8")
+    axes.set(
+        xlabel="size of the gradient (dotted: √ε)", ylabel="step / α", title="RMSProp, ε = 1e-8"
+    )
     axes.legend()
     return Finding(
         verdict=verdict,
-        condition=(
-            "gradients are far above √ε = 1e-4" if verdict is Verdict.HOLDS_ONLY_IF else ""
-        ),
+        condition=("gradients are far above √ε = 1e-4" if verdict is Verdict.HOLDS_ONLY_IF else ""),
         effect=smallest,
         effect_name="smallest ratio of the steps, ε under the root / beside it",
         interval=(smallest, smallest),

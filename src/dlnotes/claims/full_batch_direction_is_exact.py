@@ -94,12 +94,16 @@ def experiment(budget: Budget) -> Finding:
     left, right = figure.subplots(1, 2)
     left.loglog(BATCHES[:-1], measured[:-1], "o", label="measured")
     left.loglog(BATCHES[:-1], expected[:-1], "-", label="theory")
-    left.set(xlabel=f"batch (of {SAMPLES} samples)", ylabel="E‖g_B − g‖²", title="0 for all samples")
+    left.set(
+        xlabel=f"batch (of {SAMPLES} samples)", ylabel="E‖g_B − g‖²", title="0 for all samples"
+    )
     left.legend()
     right.loglog(SIZES, [1000 * s for s in times], "o-")
     right.set(xlabel="samples n", ylabel="milliseconds of CPU", title="one update of BGD")
     return Finding(
-        verdict=Verdict.HOLDS if as_theory and exact and 0.3 < growth < 3 else Verdict.DOES_NOT_HOLD,
+        verdict=Verdict.HOLDS
+        if as_theory and exact and 0.3 < growth < 3
+        else Verdict.DOES_NOT_HOLD,
         effect=cosines[-1] - cosines[0],
         effect_name="cosine to the full gradient, all samples − one sample",
         interval=(cosines[-1] - cosines[0],) * 2,
@@ -113,7 +117,7 @@ def experiment(budget: Budget) -> Finding:
 CLAIM = Claim(
     name="full-batch-direction-is-exact",
     notes="§8, 4",
-    sentence="The direction of batch gradient descent is accurate, and an update is slow on many samples.",
+    sentence="The direction of BGD is accurate, and an update is slow on many samples.",
     hypothesis=(
         "The squared distance of a batch's gradient from the full one is tr(Σ)/B · (n − B)/(n − 1) "
         "for B of n samples, so 0 for all of them; and the CPU time of a full gradient grows in "

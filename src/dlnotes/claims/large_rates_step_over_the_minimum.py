@@ -82,7 +82,7 @@ def experiment(budget: Budget) -> Finding:
 CLAIM = Claim(
     name="large-rates-step-over-the-minimum",
     notes="§8, 3",
-    sentence="With too large a learning rate gradient descent steps over the minimum and may diverge.",
+    sentence="Too large a learning rate steps over the minimum, and may diverge.",
     hypothesis=(
         "On a quadratic with the largest curvature λ_max, gradient descent converges for every "
         "α < 2/λ_max and diverges for every α > 2/λ_max."

@@ -70,8 +70,8 @@ CLAIM = Claim(
     notes="§9; §4",
     sentence="The notes' momentum, V ← βV + (1 − β)g, is torch's with the same arguments.",
     hypothesis=(
-        "Over 300 float64 steps torch.optim.SGD(lr=α, momentum=β) takes the path of the notes' rule "
-        "within 1e-10 of the way gone."
+        "Over 300 float64 steps torch.optim.SGD(lr=α, momentum=β) takes the path of the notes' "
+        "rule within 1e-10 of the way gone."
     ),
     criterion=(
         "Holds if it does; holds only if the rate is α(1 − β) if it does with that; else does not "

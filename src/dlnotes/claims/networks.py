@@ -12,7 +12,9 @@ from dlnotes.foundations.backpropagation import INITIALISATIONS
 from dlnotes.optim import UpdateRule
 
 
-def initial(sizes: Sequence[int], seeds: Iterable[int] | Tensor, initialisation: str) -> list[Tensor]:
+def initial(
+    sizes: Sequence[int], seeds: Iterable[int] | Tensor, initialisation: str
+) -> list[Tensor]:
     """The first weights and biases of a network for each seed, in float64.
 
     Args:

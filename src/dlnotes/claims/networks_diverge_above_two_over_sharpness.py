@@ -42,9 +42,9 @@ def sharpness(theta: list[Tensor], v: list[Tensor], iterations: int) -> tuple[Te
         along = sum((s * each).sum() for s, each in zip(slopes, v, strict=True))
         assert isinstance(along, Tensor)
         hv = torch.autograd.grad(along, leaves, retain_graph=True)
-        quotient = torch.stack(
-            [(h * each).sum((1, 2)) for h, each in zip(hv, v, strict=True)]
-        ).sum(0)
+        quotient = torch.stack([(h * each).sum((1, 2)) for h, each in zip(hv, v, strict=True)]).sum(
+            0
+        )
         v = list(hv)
     return quotient, v
 
@@ -93,7 +93,9 @@ def experiment(budget: Budget) -> Finding:
         left.plot(checked, product[:, run], color=f"C{rate}", alpha=0.5, lw=1, label=label)
         right.semilogy(checked, height[:, run], color=f"C{rate}", alpha=0.5, lw=1)
     left.axhline(1, color="black", ls=":")
-    left.set(xlabel="steps", ylabel="α λ_max / 2", ylim=(0, 2), title="sharpness, dotted: the limit")
+    left.set(
+        xlabel="steps", ylabel="α λ_max / 2", ylim=(0, 2), title="sharpness, dotted: the limit"
+    )
     left.legend(fontsize=8)
     right.set(xlabel="steps", ylabel="loss", title="loss of the same runs")
     return Finding(

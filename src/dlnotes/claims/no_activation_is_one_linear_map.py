@@ -34,9 +34,7 @@ def collapsed(network: Network) -> tuple[Tensor, Tensor]:
 def distance_from_one_layer(activation: Callable[[Tensor], Tensor], depth: int, seed: int) -> float:
     """The largest difference between a network and its collapsed layer, of the largest output."""
     generator = torch.Generator().manual_seed(seed)
-    network = Network(
-        [WIDTH] * (depth + 1), activation, dtype=torch.float64, generator=generator
-    )
+    network = Network([WIDTH] * (depth + 1), activation, dtype=torch.float64, generator=generator)
     for b in network.biases:
         b.normal_(generator=generator)
     x = torch.randn(SAMPLES, WIDTH, dtype=torch.float64, generator=generator)
@@ -69,7 +67,7 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=Verdict.HOLDS if linear < TOLERANCE < 1e-2 < curved else Verdict.DOES_NOT_HOLD,
         effect=linear,
-        effect_name="largest relative difference between a network without activation and one layer",
+        effect_name="largest relative difference between a linear network and one layer",
         interval=(linear, linear),
         runs=0,
         numbers=[

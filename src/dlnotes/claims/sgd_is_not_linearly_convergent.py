@@ -30,7 +30,7 @@ def problem(noise: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def batch_descent(noise: float, steps: int) -> Tensor:
     """‖w − w*‖² after each step of batch gradient descent at α = 1/λ_max."""
-    x, y, best = problem(noise)
+    x, _, best = problem(noise)
     hessian = x.T @ x / len(x)
     lr = 1 / torch.linalg.eigvalsh(hessian)[-1].item()
     w, errors = torch.zeros_like(best), []
@@ -90,7 +90,7 @@ def experiment(budget: Budget) -> Finding:
     floor = constant[len(constant) // 2 :].mean().item()
     halves = constant[len(constant) // 2 :].mean(1).chunk(2)
     flat = 0.5 < (halves[1].mean() / halves[0].mean()).item() < 2
-    sublinear = -1.5 < low and high < -0.5 and falling[-1].mean() > LINEAR
+    sublinear = low > -1.5 and high < -0.5 and falling[-1].mean() > LINEAR
     exception = bool(agreeing[-1].max() < LINEAR)
     if not (batch_linear and sublinear and flat and floor > LINEAR):
         verdict = Verdict.DOES_NOT_HOLD
@@ -149,8 +149,8 @@ CLAIM = Claim(
         "if SGD with a constant rate reaches 1e-20 where some do; else holds."
     ),
     literature=(
-        "1/t is optimal for noisy gradients (Agarwal et al. 2012, https://arxiv.org/abs/1009.0571); "
-        "a constant rate leaves a floor in proportion to it (Bottou, Curtis & Nocedal 2018, "
+        "1/t is optimal for noisy gradients (Agarwal et al. 2012, "
+        "https://arxiv.org/abs/1009.0571); a constant rate leaves a floor in proportion to it (Bottou, Curtis & Nocedal 2018, "
         "Theorem 4.6, https://arxiv.org/abs/1606.04838); with interpolation SGD is linear (Ma, "
         "Bassily & Belkin 2018, https://arxiv.org/abs/1712.06559)."
     ),

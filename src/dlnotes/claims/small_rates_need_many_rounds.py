@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dlnotes.activations import tanh
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
-from dlnotes.claims.statistics import student_interval
 from dlnotes.claims.networks import Descent, gradients, initial, outputs
+from dlnotes.claims.statistics import student_interval
 from dlnotes.foundations.vanishing_gradients import CLASSES, WIDTH, task
 from dlnotes.optim import GradientDescent
 
@@ -89,7 +89,7 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=Verdict.HOLDS if agree and all(inside) else Verdict.DOES_NOT_HOLD,
         effect=sum(slopes) / len(slopes),
-        effect_name="slope of log steps against log α, tanh network (−1: half the rate, twice the steps)",
+        effect_name="slope of log steps against log α, tanh network (−1: inverse)",
         interval=(low, high),
         runs=len(networks) * len(coarse) + len(parabola),
         numbers=[
@@ -123,8 +123,8 @@ CLAIM = Claim(
         "network's slope over 10 starts lies in that band; else does not hold."
     ),
     literature=(
-        "Small steps follow the gradient flow, whose time is α times the number of steps (Goodfellow, "
-        "Bengio & Courville 2016, §4.3 and §8.2, https://www.deeplearningbook.org/)."
+        "Small steps follow the gradient flow, whose time is α times the number of steps "
+        "(Goodfellow, Bengio & Courville 2016, §4.3 and §8.2, https://www.deeplearningbook.org/)."
     ),
     experiment=experiment,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def experiment(budget: Budget) -> Finding:
                 {
                     "target": name,
                     "network": "-".join(map(str, sizes)),
-                    "parameters": sum((n + 1) * m for n, m in zip(sizes, sizes[1:])),
+                    "parameters": sum((n + 1) * m for n, m in pairwise(sizes)),
                     "mean squared error, best start": best.min().item(),
                     "median": best.median().item(),
                 }
@@ -80,7 +81,7 @@ def experiment(budget: Budget) -> Finding:
 
     figure = Figure(figsize=(5, 3.8), layout="constrained")
     axes = figure.subplots()
-    for i, (name, each) in enumerate(gains.items()):
+    for i, each in enumerate(gains.values()):
         axes.plot([i] * len(each), each, "o", alpha=0.5)
     axes.axhline(0, color="grey", ls=":")
     axes.set(
