@@ -1,0 +1,150 @@
+"""Results of experiments, kept by what they depend on: code, settings, data, torch's version."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dlnotes
+from dlnotes.data.download import cache_folder
+from dlnotes.files import make_folder, write_text
+
+
+class Cache:
+    """Results in a folder, a file for each.
+
+    A result is found again only for the same code, settings and version of torch. It has a
+    checksum; one that is damaged is computed again. Nothing is ever removed: the folder
+    can be deleted at any time.
+
+    Args:
+        code: A digest of the code that the results come from: `digest_of_code`.
+        folder: Where they are; default: a folder in the cache of dlnotes.
+
+    Attributes:
+        found: How many results were there.
+        computed: How many were not.
+    """
+
+    def __init__(self, code: str, folder: Path | None = None) -> None:
+        self.code = code
+        self.folder = folder or cache_folder() / "claims"
+        self.found = self.computed = 0
+
+    def get(self, settings: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """The result for some settings, computed if it is not there.
+
+        Args:
+            settings: All that it depends on beside the code.
+            compute: Returns what JSON can hold; NaN and infinities, too.
+
+        Returns:
+            The result as JSON gives it back: tuples are lists, in the first run as well.
+        """
+        found, value = self.look_up(settings)
+        return value if found else self.keep(settings, compute())
+
+    def look_up(self, settings: Mapping[str, Any]) -> tuple[bool, Any]:
+        """Whether there is a result for some settings, and the result."""
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            entry = json.loads(self._file(settings).read_text("utf-8"))
+            if entry["sha256"] == _sha256(entry["value"]):
+                self.found += 1
+                return True, entry["value"]
+        return False, None
+
+    def keep(self, settings: Mapping[str, Any], value: Any) -> Any:
+        """Keep a result, and return it as JSON gives it back."""
+        self.computed += 1
+        value = json.loads(json.dumps(value))
+        entry = {"settings": settings, "sha256": _sha256(value), "value": value}
+        make_folder(self.folder, "; set DLNOTES_CACHE to another folder")
+        write_text(self._file(settings), json.dumps(entry) + "\n")
+        return value
+
+    def _file(self, settings: Mapping[str, Any]) -> Path:
+        return self.folder / f"{_sha256([self.code, torch.__version__, settings])}.json"
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of_data(tensors: Iterable[torch.Tensor]) -> str:
+    """SHA-256 of tensors, their types and shapes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def digest_of_code(file: Path) -> str:
+    """SHA-256 of a source file and of all modules of dlnotes that it imports, directly or not.
+
+    Comments, docstrings and formatting do not count. Other files of the packages, such as C++
+    sources and tables, do. Nothing is imported.
+
+    Args:
+        file: A Python source.
+    """
+    seen: dict[str, str] = {}
+    to_read = [file.resolve()]
+    while to_read:
+        path = to_read.pop()
+        if (name := str(path)) not in seen:
+            seen[name], imported = _read(path)
+            to_read += imported
+    return _sha256(sorted(seen.values()))
+
+
+@cache
+def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
+    """Digest of a source, and the sources of dlnotes that it imports."""
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value = ast.Constant(None)  # a docstring
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    imported = tuple(_imported(tree))
+    digest = hashlib.sha256(ast.dump(tree).encode())
+    if file.name == "__init__.py":
+        for other in sorted(file.parent.iterdir()):
+            if other.suffix in (".cpp", ".h", ".json"):
+                digest.update(other.read_bytes())
+    return digest.hexdigest(), imported
+
+
+def _imported(tree: ast.AST) -> Iterator[Path]:
+    """Sources of dlnotes that are imported anywhere in a file, with the packages around them.
+
+    The outermost package is left out: it hands on what others make, and imports all of them.
+    """
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            package, *rest = name.split(".")
+            if package == "dlnotes":
+                folder = Path(dlnotes.__file__).parent.resolve()
+                for part in rest:
+                    if (folder / part / "__init__.py").is_file():
+                        folder /= part
+                        yield folder / "__init__.py"
+                    elif (folder / f"{part}.py").is_file():
+                        yield folder / f"{part}.py"
+                        break
+                    else:
+                        break  # a name in a module
