@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -64,33 +65,35 @@ def train(depth: int, rates: Tensor, cure: str, steps: int) -> Tensor:
     return torch.stack(history)
 
 
+def outcome(item: tuple[int, str, int]) -> dict[str, Any]:
+    """What a cure does at a depth; a lower rate is the best of many.
+
+    Args:
+        item: Layers, a name of `CURES`, and the number of steps.
+    """
+    depth, cure, steps = item
+    tried = LOWER if cure == "lower rate" else (RATE,)
+    rates = torch.tensor(tried, dtype=torch.float64).repeat_interleave(SEEDS)
+    history = train(depth, rates, cure, steps).view(steps, len(tried), SEEDS)
+    learns = history[-1] < LEARNED  # not if it is NaN
+    best = int(learns.sum(1).argmax())
+    path = history[:, best].nan_to_num(nan=math.inf).median(1).values
+    return {
+        "rate": tried[best],
+        "share": learns[best].double().mean().item(),
+        "path": path[:: max(1, steps // 100)].tolist(),
+        "final": path[-1].item(),
+    }
+
+
 def experiment(budget: Budget) -> Finding:
     """Train exploding networks as they are, clipped, and at each of many lower rates."""
     steps = budget.steps(STEPS)
-    rows: list[dict[str, str | float]] = []
+    items = [(depth, cure, steps) for depth in DEPTHS for cure in CURES]
+    outcomes = budget.map(outcome, items)
     shares: dict[str, list[float]] = {cure: [] for cure in CURES}
-    shown: dict[str, Tensor] = {}
-    for depth in DEPTHS:
-        for cure in CURES:
-            tried = LOWER if cure == "lower rate" else (RATE,)
-            rates = torch.tensor(tried, dtype=torch.float64).repeat_interleave(SEEDS)
-            history = train(depth, rates, cure, steps).view(steps, len(tried), SEEDS)
-            final = history[-1].nan_to_num(nan=math.inf)
-            best = int((final < LEARNED).sum(1).argmax())
-            learned = (final[best] < LEARNED).double()
-            shares[cure].append(learned.mean().item())
-            if depth == DEPTHS[0]:
-                shown[cure] = history[:, best].median(1).values
-            rows.append(
-                {
-                    "layers": depth,
-                    "cure": cure,
-                    "rate": tried[best],
-                    "starts that learn (%)": 100 * learned.mean().item(),
-                    "median loss at the end": final[best].median().item(),
-                }
-            )
-            budget.done(len(rows) / len(DEPTHS) / len(CURES))
+    for (_, cure, _), found in zip(items, outcomes, strict=True):
+        shares[cure].append(found["share"])
     explodes = max(shares["none"]) <= 0.1
     cured = {cure: min(shares[cure]) >= 0.9 for cure in CURES[1:]}
     shallow = {cure: shares[cure][0] >= 0.9 for cure in CURES[1:]}
@@ -104,8 +107,9 @@ def experiment(budget: Budget) -> Finding:
 
     figure = Figure(figsize=(8.4, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for cure, path in shown.items():
-        left.semilogy(path.clamp(1e-4, 1e12), label=cure)
+    for (_, cure, _), found in zip(items[: len(CURES)], outcomes, strict=False):
+        path = [min(max(value, 1e-4), 1e12) for value in found["path"]]
+        left.semilogy(range(0, steps, max(1, steps // 100)), path, label=cure)
     left.set(
         xlabel="steps", ylabel="median loss", title=f"{DEPTHS[0]} layers, weights of deviation 1"
     )
@@ -135,7 +139,16 @@ def experiment(budget: Budget) -> Finding:
         effect_name="share of starts that learn, clipped by norm − not clipped, mean of the depths",
         interval=student_interval(gains),
         runs=len(DEPTHS) * SEEDS * (3 + len(LOWER)),
-        numbers=rows,
+        numbers=[
+            {
+                "layers": depth,
+                "cure": cure,
+                "rate": found["rate"],
+                "starts that learn (%)": 100 * found["share"],
+                "median loss at the end": found["final"],
+            }
+            for (depth, cure, _), found in zip(items, outcomes, strict=True)
+        ],
         figure=figure,
         left_out="Recurrent networks; other bounds for clipping.",
     )

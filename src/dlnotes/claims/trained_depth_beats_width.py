@@ -17,7 +17,7 @@ from dlnotes.claims.networks import Descent, gradients, initial, outputs
 from dlnotes.claims.statistics import decide, student_interval
 from dlnotes.optim import Adam
 
-SHALLOW, DEEP = (1, 87, 1), (1, 10, 10, 10, 1)  # 262 and 251 parameters
+NETWORKS = {"wide": (1, 87, 1), "deep": (1, 10, 10, 10, 1)}  # 262 and 251 parameters
 RATES = (1e-3, 3e-3, 1e-2)
 SEEDS, STEPS = 10, 2000
 X = torch.linspace(0, 1, 65, dtype=torch.float64)[:, None]
@@ -29,13 +29,17 @@ TARGETS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def learned(sizes: tuple[int, ...], target: Callable[[Tensor], Tensor], steps: int) -> Tensor:
-    """Train from all seeds at all rates with Adam, as one.
+def learned(item: tuple[str, str, int]) -> list[list[float]]:
+    """Train from all seeds at all rates with Adam, as one; the rates fall to 0.
+
+    Args:
+        item: A name of `NETWORKS`, one of `TARGETS`, and the number of steps.
 
     Returns:
-        The mean squared error at the end, (rates, seeds).
+        The mean squared errors at the end, one list of seeds per rate.
     """
-    y = target(X)
+    network, target, steps = item
+    sizes, y = NETWORKS[network], TARGETS[target](X)
     parameters = initial(sizes, torch.arange(SEEDS).repeat(len(RATES)), "he")
     parameters[1] = -parameters[0] * torch.rand(  # the first layer's bends lie in [0, 1]
         parameters[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
@@ -50,31 +54,36 @@ def learned(sizes: tuple[int, ...], target: Callable[[Tensor], Tensor], steps: i
     for step in range(steps):
         descent.rates = start * (1 - step / steps)
         parameters = descent.step(parameters, gradients(losses, parameters)[1])
-    return losses(parameters).detach().nan_to_num(nan=math.inf).view(len(RATES), SEEDS)
+    errors = losses(parameters).nan_to_num(nan=math.inf).view(len(RATES), SEEDS)
+    return [list(map(float, each)) for each in errors]
 
 
 def experiment(budget: Budget) -> Finding:
     """Train a wide and a deep network of equal size on a sawtooth and on a sine."""
-    rows, verdicts, gains = [], {}, {}
-    for name, target in TARGETS.items():
-        found = {}
-        for shape, sizes in (("wide", SHALLOW), ("deep", DEEP)):
-            error = learned(sizes, target, budget.steps(STEPS))
-            best = error[error.log().mean(1).argmin()]  # at its own best rate
-            found[shape] = best.log10()
-            rows.append(
-                {
-                    "target": name,
-                    "network": "-".join(map(str, sizes)),
-                    "parameters": sum((n + 1) * m for n, m in pairwise(sizes)),
-                    "mean squared error, best start": best.min().item(),
-                    "median": best.median().item(),
-                }
-            )
-            budget.done(len(rows) / 4)
-        gains[name] = (found["wide"] - found["deep"]).tolist()
-        verdicts[name] = decide(gains[name])
-
+    steps = budget.steps(STEPS)
+    items = [(network, target, steps) for target in TARGETS for network in NETWORKS]
+    errors = dict(zip(items, budget.map(learned, items), strict=True))
+    rows: list[dict[str, str | float]] = []
+    best = {}
+    for (network, target, _), lists in errors.items():
+        tried = torch.tensor(lists, dtype=torch.float64)
+        chosen = int(tried.log().mean(1).argmin())  # each at its own best rate
+        best[network, target] = tried[chosen]
+        sizes = NETWORKS[network]
+        rows.append(
+            {
+                "target": target,
+                "network": "-".join(map(str, sizes)),
+                "parameters": sum((n + 1) * m for n, m in pairwise(sizes)),
+                "best rate": RATES[chosen],
+                "mean squared error, best start": tried[chosen].min().item(),
+                "median": tried[chosen].median().item(),
+            }
+        )
+    gains = {
+        target: (best["wide", target] / best["deep", target]).log10().tolist() for target in TARGETS
+    }
+    verdicts = {target: decide(each) for target, each in gains.items()}
     verdict = verdicts["sawtooth"]
     if verdict is Verdict.HOLDS and verdicts["sine"] is not Verdict.HOLDS:
         verdict = Verdict.HOLDS_ONLY_IF
