@@ -72,8 +72,11 @@ def experiment(budget: Budget) -> Finding:
                 "measure": f"distance after {STEPS} steps, of the way gone",
                 "value": (apart / moved).item(),
             },
-            {"measure": "θ after a gradient of 0, Algorithm 1", "value": ends["algorithm_1"][1]},
-            {"measure": "θ after a gradient of 0, as printed", "value": ends["as_printed"][1]},
+            {
+                "measure": "θ after a gradient of 0, Algorithm 1",
+                "value": str(ends["algorithm_1"][1]),
+            },
+            {"measure": "θ after a gradient of 0, as printed", "value": str(ends["as_printed"][1])},
         ],
         figure=figure,
     )

@@ -65,7 +65,7 @@ def experiment(budget: Budget) -> Finding:
     z = outputs(parameters, torch.cartesian_prod(grid, grid), tanh)[0].tanh().view(80, 80).T
     plane.contourf(grid, grid, z, levels=20, cmap="RdBu")
     plane.contour(grid, grid, z, levels=[0.0], colors="black")
-    plane.scatter(X[:, 0], X[:, 1], c=["white" if v == 0 else "C0" for v in XOR], edgecolors="k")
+    plane.scatter(X[:, 0], X[:, 1], c=["white" if v == 0 else "black" for v in XOR], edgecolors="k")
     plane.set(title=f"what one network of {WIDTHS[-1]} hidden units says", aspect="equal")
     return Finding(
         verdict=Verdict.HOLDS if built and effect == 1 else Verdict.DOES_NOT_HOLD,

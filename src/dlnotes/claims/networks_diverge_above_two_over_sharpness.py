@@ -73,8 +73,9 @@ def experiment(budget: Budget) -> Finding:
     crossed = above.any(0)
     first = above.double().argmax(0)
     at_crossing = height.gather(0, first[None])[0]
-    diverged = ~(height[-1] <= 10 * height[0])
-    went_on = crossed & (height[-1] < at_crossing)
+    end = height[-CHECKS // 3 :].nan_to_num(nan=math.inf).median(0).values
+    diverged = ~(end <= 10 * height[0])
+    went_on = crossed & (end < at_crossing)
     share_diverged = (diverged & crossed).sum().item() / max(1, int(crossed.sum()))
     share_went_on = went_on.sum().item() / max(1, int(crossed.sum()))
     verdict = Verdict.NOT_DECIDED
@@ -113,7 +114,7 @@ def experiment(budget: Budget) -> Finding:
                     went_on[i * SEEDS : (i + 1) * SEEDS].sum()
                 ),
                 "loss at the start": height[0, i * SEEDS : (i + 1) * SEEDS].median().item(),
-                "loss at the end": height[-1, i * SEEDS : (i + 1) * SEEDS].median().item(),
+                "loss at the end": end[i * SEEDS : (i + 1) * SEEDS].median().item(),
             }
             for i, rate in enumerate(RATES)
         ],
@@ -136,7 +137,8 @@ CLAIM = Claim(
     criterion=(
         "Of the runs that are above the limit at a check: holds if nine of ten diverge (a loss "
         "above ten times the first); does not hold if nine of ten end with a lower loss than they "
-        "had there; else, or with fewer than ten such runs, not decided."
+        "had there; else, or with fewer than ten such runs, not decided. The end is the median of "
+        "the last third, since single losses jump."
     ),
     literature=(
         "Full-batch descent sharpens until λ_max is about 2/α and goes on from there, the loss "
