@@ -115,7 +115,7 @@ def planted(name):
         ],
         "full_batch_direction_is_exact": [
             ({"theory": lambda g, batch: 2 * THEORY(g, batch)}, DOES_NOT_HOLD),
-            ({"seconds": lambda n: 1.0}, DOES_NOT_HOLD),
+            ({"operations": lambda n: 80_000}, DOES_NOT_HOLD),
         ],
         "batch_descent_finds_the_global_optimum": [
             ({"TOO_LARGE": 0.5}, HOLDS),

@@ -73,10 +73,10 @@ def experiment(budget: Budget) -> Finding:
                 "value": (apart / moved).item(),
             },
             {
-                "measure": "θ after a gradient of 0, Algorithm 1",
+                "measure": "θ = 0 after g = 0, Algorithm 1",
                 "value": str(ends["algorithm_1"][1]),
             },
-            {"measure": "θ after a gradient of 0, as printed", "value": str(ends["as_printed"][1])},
+            {"measure": "θ = 0 after g = 0, as printed", "value": str(ends["as_printed"][1])},
         ],
         figure=figure,
     )
