@@ -34,14 +34,16 @@ def linear(f: Callable[[Tensor], Tensor]) -> bool:
     )
 
 
+def without_offset(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """f(x) − f(0)."""
+    return lambda x: f(x) - f(torch.zeros_like(x))
+
+
 def experiment(budget: Budget) -> Finding:
     """Look at the slopes and at the sums of four functions."""
     found = {name: (constant_slope(f), linear(f)) for name, f in FUNCTIONS.items()}
     counterexamples = [name for name, (slope, line) in found.items() if slope and not line]
-    affine = all(
-        linear(lambda x, f=FUNCTIONS[name]: f(x) - f(torch.zeros_like(x)))
-        for name in counterexamples
-    )
+    affine = all(linear(without_offset(FUNCTIONS[name])) for name in counterexamples)
     verdict = Verdict.HOLDS
     if counterexamples:
         verdict = Verdict.HOLDS_ONLY_IF if affine else Verdict.DOES_NOT_HOLD

@@ -51,16 +51,18 @@ def newton() -> tuple[Tensor, Tensor]:
     return theta, torch.linalg.eigvalsh(hessian(theta))
 
 
-def distances(optimum: Tensor, rate: float, steps: int) -> Tensor:
-    """Of BGD from distant starts: ‖θ − θ*‖ after each step, (steps + 1, starts)."""
+def distances(optimum: Tensor, rates: list[float], steps: int) -> Tensor:
+    """Of BGD from distant starts: ‖θ − θ*‖ after each step, (rates, steps + 1, starts)."""
     starts = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
-    theta = torch.stack([3 * torch.randn(INPUTS, CLASSES, generator=g).double() for g in starts])
-    path = [(theta.view(SEEDS, -1) - optimum).norm(dim=1)]
+    begin = [3 * torch.randn(INPUTS, CLASSES, generator=each).double() for each in starts]
+    theta = torch.stack(begin).expand(len(rates), -1, -1, -1)
+    lr = torch.tensor(rates, dtype=torch.float64)[:, None, None, None]
+    path = [(theta.flatten(2) - optimum).norm(dim=-1)]
     for _ in range(steps):
         g = X.T @ ((X @ theta).softmax(-1) - Y) / SAMPLES + PENALTY * theta
-        theta = GradientDescent.rule(theta, g, lr=rate)
-        path.append((theta.view(SEEDS, -1) - optimum).norm(dim=1))
-    return torch.stack(path)
+        theta = GradientDescent.rule(theta, g, lr=lr)
+        path.append((theta.flatten(2) - optimum).norm(dim=-1))
+    return torch.stack(path, 1)
 
 
 def ends_of_networks(steps: int) -> Tensor:
@@ -89,7 +91,8 @@ def experiment(budget: Budget) -> Finding:
         "1/(10 L)": 0.1 / smooth,
         f"{TOO_LARGE} · 2/λ_max": 2 * TOO_LARGE / eigenvalues[-1].item(),
     }
-    paths = {name: distances(optimum, rate, STEPS) for name, rate in rates.items()}
+    walked = distances(optimum, list(rates.values()), STEPS)
+    paths = dict(zip(rates, walked, strict=True))
     budget.done(0.5)
     arrived = {name: bool((path[-1] < REACHED * path[0]).all()) for name, path in paths.items()}
     networks = ends_of_networks(budget.steps(NETWORK_STEPS))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,15 +19,14 @@ EXACT = 1e-10
 def experiment(budget: Budget) -> Finding:
     """Run both with the arguments copied, and with the rate multiplied by 1 − β."""
     oracle = ORACLES["momentum"]
-    ours = trajectory(lambda p: Momentum(p, lr=LR, beta=BETA), STEPS)
+    ours = trajectory(lambda p: Momentum(p, lr=LR, beta=BETA, fused=False), STEPS)
     others = {
         "copied": {"lr": LR, "momentum": BETA},
         "dampening": {"lr": LR, "momentum": BETA, "dampening": BETA},
         "mapped": oracle.mapped(lr=LR, beta=BETA),
     }
     paths = {
-        name: trajectory(lambda p, given=given: torch.optim.SGD(p, **given), STEPS)
-        for name, given in others.items()
+        name: trajectory(partial(torch.optim.SGD, **given), STEPS) for name, given in others.items()
     }
     begin = start().detach()
     moved = (ours[-1] - begin).abs().max()

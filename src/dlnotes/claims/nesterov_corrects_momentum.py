@@ -35,7 +35,7 @@ def rate(rule: type[UpdateRule], curvatures: Tensor, lr: float, beta: float) -> 
         torch.stack(rule.rule(theta, curvatures * theta, V, lr=lr / (1 - beta), beta=beta), -1)
         for theta, V in ((one, zero), (zero, one))
     ]
-    return torch.linalg.eigvals(torch.stack(columns, -1)).abs().max().item()
+    return float(torch.linalg.eigvals(torch.stack(columns, -1)).abs().max())
 
 
 def best_rate(rule: type[UpdateRule], condition: float) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,7 +75,7 @@ class Descent:
         hyper: Its other hyper-parameters.
     """
 
-    def __init__(self, rule: type[UpdateRule], rates: Tensor, **hyper: object) -> None:
+    def __init__(self, rule: type[UpdateRule], rates: Tensor, **hyper: Any) -> None:
         self._rule, self._hyper = rule, hyper
         self.rates = rates[:, None, None]
         self._accumulators: list[list[Tensor]] = []
@@ -86,7 +87,7 @@ class Descent:
         if not self._accumulators:
             zeros = [[torch.zeros_like(p) for _ in self._rule.accumulators] for p in parameters]
             self._accumulators = zeros
-        count = {"t": float(self._t)} if "t" in self._rule.hyper_names() else {}
+        count: dict[str, Any] = {"t": float(self._t)} if "t" in self._rule.hyper_names() else {}
         updated = [
             self._rule.update(theta, g, *state, lr=self.rates, **self._hyper, **count)
             for theta, g, state in zip(parameters, gradients, self._accumulators, strict=True)
