@@ -197,7 +197,6 @@ def test_trained_depth_is_judged_on_paired_errors(sawtooth, sine, verdict, monke
 
 def test_clipping_that_does_nothing_cures_nothing(monkeypatch):
     module = claim_module("clipping_cures_explosion")
-    monkeypatch.setattr(module, "DEPTHS", (4,))
     assert find("clipping_cures_explosion").verdict is HOLDS
     monkeypatch.setattr(module, "clipped", lambda g, cure: g)
     assert find("clipping_cures_explosion").verdict is DOES_NOT_HOLD

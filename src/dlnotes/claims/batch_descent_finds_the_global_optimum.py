@@ -60,7 +60,7 @@ def distances(optimum: Tensor, rates: list[float], steps: int) -> Tensor:
     path = [(theta.flatten(2) - optimum).norm(dim=-1)]
     for _ in range(steps):
         g = X.T @ ((X @ theta).softmax(-1) - Y) / SAMPLES + PENALTY * theta
-        theta = GradientDescent.rule(theta, g, lr=lr)
+        (theta,) = GradientDescent.update(theta, g, lr=lr)
         path.append((theta.flatten(2) - optimum).norm(dim=-1))
     return torch.stack(path, 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from matplotlib.figure import Figure
@@ -98,15 +98,16 @@ def experiment(budget: Budget) -> Finding:
     counts = [operations(n) for n in SIZES]
     proportional = all(c * SIZES[0] == counts[0] * n for c, n in zip(counts, SIZES, strict=True))
 
+    measures: dict[str, tuple[tuple[int, ...], Sequence[float], Sequence[float | str]]] = {
+        "E‖g_B − g‖²": (BATCHES, measured, expected),
+        "mean cosine of g_B to g": (BATCHES, cosines, [""] * len(BATCHES)),
+        "operations of a full gradient": (SIZES, counts, [4 * DIMENSION * n for n in SIZES]),
+        "CPU ms of a full gradient": (SIZES, [1000 * t for t in times], [""] * len(SIZES)),
+    }
     rows: list[dict[str, str | float]] = [
         {"measure": name, "samples": n, "value": value, "in theory": wanted}
-        for name, sizes, values, theories in (
-            ("E‖g_B − g‖²", BATCHES, measured, expected),
-            ("mean cosine of g_B to g", BATCHES, cosines, [""] * len(BATCHES)),
-            ("operations of a full gradient", SIZES, counts, [4 * DIMENSION * n for n in SIZES]),
-            ("CPU ms of a full gradient", SIZES, [1000 * t for t in times], [""] * len(SIZES)),
-        )
-        for n, value, wanted in zip(sizes, values, theories, strict=True)
+        for name, columns in measures.items()
+        for n, value, wanted in zip(*columns, strict=True)
     ]
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")

@@ -32,7 +32,7 @@ def diverges(hessian: Tensor, start: Tensor, rates: Tensor) -> Tensor:
     """
     x, growth = start[:, None].expand(-1, len(rates)), []
     for _ in range(STEPS):
-        x = GradientDescent.rule(x, hessian @ x, lr=rates)
+        (x,) = GradientDescent.update(x, hessian @ x, lr=rates)
         growth.append(x.norm(dim=0))
         x = x / growth[-1]
     return torch.stack(growth[STEPS // 2 :]).log().mean(0) > 0
