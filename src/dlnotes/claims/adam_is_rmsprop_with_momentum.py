@@ -88,7 +88,7 @@ def experiment(budget: Budget) -> Finding:
     }
     worst = {name: each.max().item() for name, each in apart.items()}
     whole, *ablations = worst.values()
-    holds = whole < EXACT and min(ablations) > CLEAR
+    holds = whole < EXACT and min(ablations, default=0.0) > CLEAR
 
     figure = Figure(figsize=(6.8, 4), layout="constrained")
     axes = figure.subplots()
