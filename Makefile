@@ -6,7 +6,7 @@ ENV := .venv/.ready
 # A process a core; the tests of a file share what the file sets up.
 PARALLEL := --numprocesses auto --dist loadfile
 
-.PHONY: demo test check board results test-torchtext clean
+.PHONY: demo test check board results claims test-torchtext clean
 
 $(ENV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -42,6 +42,9 @@ board: $(ENV)           ## TensorBoard on every run
 
 results: $(ENV)         ## rewrite the README's tables from the records in results/
 	$(BIN)/python scripts/tables.py
+
+claims: $(ENV)          ## test every claim of the notes; the report is runs/claims/report.html
+	$(BIN)/python scripts/claims.py
 
 clean:
 	rm -rf .venv .venv-torchtext build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

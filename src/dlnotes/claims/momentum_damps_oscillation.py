@@ -17,6 +17,10 @@ CONDITION_NUMBERS = (10.0, 100.0, 1000.0, 10000.0)
 STARTS = 10
 TOLERANCE = 0.05  # of a measured rate, in its distance from 1
 DIMENSIONS = 20
+LESS = 0.95  # a shorter way is one that is at least 5 % shorter
+MOST_STEPS = 50_000
+TUNED = ("gradient descent", "momentum", "nesterov")
+EQUAL = "momentum, same rate"
 
 
 def tuned(method: str, kappa: float) -> tuple[type[UpdateRule], dict[str, float], float]:
@@ -71,85 +75,95 @@ def errors(rule: type[UpdateRule], hyper: dict[str, Any], theta: Tensor, steps: 
     return torch.stack(path)
 
 
-def sign_changes(path: Tensor) -> float:
-    """The share of steps in which the steepest coordinate changes its sign while it matters.
+def travel(path: Tensor) -> float:
+    """How far the coordinate of the steepest direction travels, in units of its first distance.
+
+    1 is the straight way; each swing across the valley adds to it.
 
     Args:
         path: From `errors`.
     """
     steepest = path[..., -1]
-    large = steepest[:-1].abs() > 1e-12 * path[0].abs().max()
-    changes = (steepest[1:] * steepest[:-1] < 0) & large
-    return float(changes.sum() / large.sum())
+    return float(((steepest[1:] - steepest[:-1]).abs().sum(0) / steepest[0].abs()).mean())
 
 
 def experiment(budget: Budget) -> Finding:
-    """Measure the factor per step at the optimal rate of each method, against theory."""
+    """Measure the factor per step at the optimal rate of each method, and the oscillation."""
     generator = torch.Generator().manual_seed(0)
     starts = torch.randn(
         len(budget.seeds(STARTS)), DIMENSIONS, generator=generator, dtype=torch.float64
     )
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     numbers: list[dict[str, str | float]] = []
-    speedups, right_ones, runs = [], [], 0
+    speedups: list[Tensor] = []
+    travels: dict[str, list[float]] = {}
+    agree, runs = True, 0
     for i, kappa in enumerate(CONDITION_NUMBERS):
-        found = {}
-        for method in ("gradient descent", "momentum", "nesterov"):
-            rule, hyper, factor = tuned(method, kappa)
-            steps = max(60, math.ceil(12 * math.log(10) / -math.log(factor)))
-            steps = min(steps, budget.steps(200_000))
+        measured: dict[str, Tensor] = {}
+        gentle = (Momentum, {"lr": 2 / (1 + kappa), "beta": 0.9}, math.nan)
+        methods = {name: tuned(name, kappa) for name in TUNED} | {EQUAL: gentle}
+        for name, (rule, hyper, theory) in methods.items():
+            # To an error of 1e-60 in theory, where that takes no longer.
+            steps = 1000 if math.isnan(theory) else math.ceil(138 / -math.log(theory))
+            steps = budget.steps(min(steps, MOST_STEPS))
             path = errors(rule, {**hyper, "kappa": kappa}, starts, steps)
             norms = path.norm(dim=2)
             half = steps // 2  # before, the start still shows
-            measured = (norms[-1] / norms[half]) ** (1 / (steps - half))
-            rate = float(measured.mean())
-            agrees = abs(rate - factor) <= TOLERANCE * (1 - factor)
-            found[method] = measured
-            right_ones.append(agrees)
+            measured[name] = (norms[-1] / norms[half]) ** (1 / (steps - half))
+            factor = float(measured[name].mean())
+            exact = name != "nesterov" and not math.isnan(theory)  # Nesterov's is an upper bound
+            agrees = abs(factor - theory) <= TOLERANCE * (1 - theory)
+            agree &= agrees or not exact
+            travels.setdefault(name, []).append(travel(path))
             runs += len(starts)
             numbers.append(
                 {
                     "κ": kappa,
-                    "method": method,
-                    "theory": factor,
-                    "measured": rate,
-                    "agrees": "yes" if agrees else "no",
-                    "steps to 1e-6": math.log(1e6) / -math.log(rate),
-                    "sign changes, steepest": sign_changes(path),
+                    "method": name,
+                    "factor per step, theory": theory,
+                    "measured": factor,
+                    "agrees": ("yes" if agrees else "no") if exact else "",
+                    "steps to 1e-6": math.log(1e6) / -math.log(factor) if factor < 1 else math.inf,
+                    "travel of the steepest coordinate": travels[name][-1],
                 }
             )
             if kappa == 100:
-                left.semilogy(norms[:400, 0] / norms[0, 0], label=method)
-            budget.done((3 * i + len(found)) / (3 * len(CONDITION_NUMBERS)))
-        speedups.append(np.log(found["momentum"]) / np.log(found["gradient descent"]))
-    for method in ("gradient descent", "momentum", "nesterov"):
-        rows = [row for row in numbers if row["method"] == method]
-        right.loglog([row["κ"] for row in rows], [row["steps to 1e-6"] for row in rows], "o-")
-    left.set(xlabel="step", ylabel="distance to the minimum", title="κ = 100")
-    left.legend()
-    right.set(xlabel="condition number κ", ylabel="steps to 10⁻⁶")
-    at_10000 = np.asarray(speedups[-1])
-    least = min(float(np.min(x)) for x in speedups)
-    oscillates = {
-        row["method"]: row["sign changes, steepest"] for row in numbers if row["κ"] == 100
-    }
-    damped = oscillates["momentum"] < oscillates["gradient descent"]
-    numeric = [row for row in numbers if row["method"] != "nesterov"]
-    agree = all(row["agrees"] == "yes" for row in numeric)
+                left.semilogy(norms[:300, 0] / norms[0, 0], label=name)
+            budget.done((i + len(measured) / len(methods)) / len(CONDITION_NUMBERS))
+        speedups.append(measured["momentum"].log() / measured["gradient descent"].log())
+    for name in methods:
+        right.loglog(CONDITION_NUMBERS, travels[name], "o-", label=name)
+    left.set(xlabel="step", ylabel="distance to the minimum", title="convergence, κ = 100")
+    right.set(xlabel="condition number κ", title="travel across the valley")
+    left.legend(fontsize="small")
+    faster = min(float(x.min()) for x in speedups) > 1
+    plain = np.asarray(travels["gradient descent"])
+    damped = bool((np.asarray(travels[EQUAL]) < LESS * plain).all())
+    damped_at_best = bool((np.asarray(travels["momentum"]) < LESS * plain).all())
+    condition = ""
     if not agree:
         verdict = Verdict.NOT_DECIDED
+    elif not (faster and damped):
+        verdict = Verdict.DOES_NOT_HOLD
+    elif damped_at_best:
+        verdict = Verdict.HOLDS
     else:
-        verdict = Verdict.HOLDS if least > 1 and damped else Verdict.DOES_NOT_HOLD
+        verdict = Verdict.HOLDS_ONLY_IF
+        condition = (
+            "each half has its own rate: at the rate of gradient descent momentum damps, at its "
+            "own best rate it is faster but swings as far"
+        )
     return Finding(
         verdict=verdict,
-        effect=float(at_10000.mean()),
-        effect_name="times fewer steps than gradient descent, κ = 10⁴",
-        interval=(float(at_10000.min()), float(at_10000.max())),
+        condition=condition,
+        effect=float(speedups[-1].mean()),
+        effect_name="speed-up over gradient descent at κ = 10⁴ (times)",
+        interval=(float(speedups[-1].min()), float(speedups[-1].max())),
         runs=runs,
         numbers=numbers,
         figure=figure,
-        left_out="Noisy gradients: there the gain depends on the batch (a claim of its own).",
+        left_out="Noisy gradients, where the gain depends on the batch.",
     )
 
 
@@ -158,15 +172,17 @@ CLAIM = Claim(
     notes="§8, 8",
     sentence="Momentum damps the oscillation of gradient descent and converges faster.",
     hypothesis=(
-        "On quadratics with condition numbers κ of 10 to 10,000, each method at its optimal rate, "
-        "the error shrinks per step by the factor (κ−1)/(κ+1) with gradient descent and by "
-        "(√κ−1)/(√κ+1) with momentum, and the coordinate of the steepest direction changes its "
-        "sign in a smaller share of the steps."
+        "On quadratics with condition numbers κ of 10 to 10,000: (1) each at its optimal rate, the "
+        "error shrinks per step by (κ−1)/(κ+1) with gradient descent and by (√κ−1)/(√κ+1) with "
+        "momentum; (2) at the optimal rate of gradient descent, with β = 0.9, the coordinate of "
+        "the steepest direction travels less far with momentum."
     ),
     criterion=(
         "Holds if both factors agree with theory to 5 % of their distance from 1 for each κ, "
-        "momentum needs fewer steps from each start, and its steepest coordinate changes its sign "
-        "less often at κ = 100. Not decided if a factor does not agree."
+        "momentum needs fewer steps from each start, and the steepest coordinate travels 5 % less "
+        "far both at the common rate and at momentum's own best rate. Holds only if the rate is "
+        "named, if that is so at the common rate alone. Not decided if a factor disagrees with "
+        "theory."
     ),
     literature=(
         "Polyak 1964 proves the two rates; Lessard, Recht & Packard 2016 "

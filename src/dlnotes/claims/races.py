@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from dlnotes.claims.cache import digest_of_data
 from dlnotes.claims.claim import Budget
 from dlnotes.claims.statistics import paired_differences
 from dlnotes.optim import OPTIMIZERS, UpdateRule
+from dlnotes.optim._kernel import is_elementwise
 
 Parameters = dict[str, Tensor]
 Batch = tuple[Tensor, ...]
@@ -111,7 +112,8 @@ def classification(
 
     def accuracy(parameters: Parameters, data: Batch) -> Tensor:
         x, y = data
-        return (functional_call(module, parameters, (x,)).argmax(-1) == y).double().mean()
+        scores: Tensor = functional_call(module, parameters, (x,))
+        return (scores.argmax(-1) == y).double().mean()
 
     return Problem(name, init, loss, accuracy, train, dev, test, **{"worst": 0.0, **options})
 
@@ -334,8 +336,7 @@ def race(
     found = []
     for i, method in enumerate(methods):
         settings = {**shared, "problem": problem.digest, **method.settings}
-        enter = partial(_enter, problem, method, shared)
-        found.append(budget.cached(settings, lambda enter=enter: asdict(enter())))
+        found.append(budget.cached(settings, partial(_entered, problem, method, shared)))
         budget.done(low + (high - low) * (i + 1) / len(methods))
     return _race(problem, methods, found, shared)
 
@@ -384,7 +385,7 @@ def _enter_item(item: Mapping[str, Any]) -> dict[str, Any]:
     problem = _named(item["make"])(*item["arguments"])
     rates = tuple(item["rates"])
     method = Method(item["method"], _named(item["rule"]), item["hyper"], rates)
-    return asdict(_enter(problem, method, item))
+    return _entered(problem, method, item)
 
 
 def _name(thing: Any) -> str:
@@ -433,6 +434,12 @@ def _race(
     return Race(problem.name, entries, shared["steps"], shared["batch_size"], better, worst)
 
 
+def _entered(problem: Problem, method: Method, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_enter` gives, for JSON, in which the keys of a mapping are strings."""
+    entry = _enter(problem, method, shared)
+    return {**asdict(entry), "tuning": [*entry.tuning.items()]}
+
+
 def _enter(problem: Problem, method: Method, shared: Mapping[str, Any]) -> Entry:
     """Tune a method and run it at its best rate."""
     steps, batch_size = shared["steps"], shared["batch_size"]
@@ -459,8 +466,7 @@ def _enter(problem: Problem, method: Method, shared: Mapping[str, Any]) -> Entry
             extensions += 1
     runs = train(problem, method, [(best, s) for s in shared["seeds"]], steps, batch_size)
     seconds = seconds_per_step(problem, method, best, batch_size)
-    entry = Entry(method.name, best, tried, runs, seconds, trials, on_edge)
-    return replace(entry, tuning=list(tried.items()))  # type: ignore[arg-type]  # JSON has no such keys
+    return Entry(method.name, best, tried, runs, seconds, trials, on_edge)
 
 
 def train(
@@ -549,10 +555,12 @@ class _Stack:
         )
         self.device = self.theta.device
         self.orders = torch.stack([orders[run.seed] for run in runs]).to(self.device)  # r s b
-        self.rates = torch.tensor([[run.rate] for run in runs]).to(self.theta)  # r 1
+        rates = [[run.rate] for run in runs]
+        self.rates = torch.tensor(rates, dtype=self.theta.dtype, device=self.device)  # r 1
         optimizer = method.rule([self.theta], lr=1.0, **method.hyper)
         group = optimizer.param_groups[0]
         self.hyper = {n: group[n] for n in method.rule.kernel_names() if n != "lr"}
+        self.elementwise_for = {**self.hyper, "lr": 1.0}
         self.accumulated = [torch.zeros_like(self.theta) for _ in method.rule.accumulators]
         self.loss_sum, self.summed = torch.zeros(len(runs)).to(self.theta), 0
         self.together = problem.at_once > 1
@@ -601,7 +609,7 @@ class _Stack:
         """Apply the rule to rows of parameters."""
         rule = self.method.rule
         hyper = {**self.hyper, "t": float(self.step)} if "t" in rule.hyper_names() else self.hyper
-        if rule.elementwise is not False:
+        if is_elementwise(rule, self.elementwise_for):
             return rule.update(theta, g, *self.accumulated, lr=self.rates, **hyper)
 
         def one(lr: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -684,7 +692,7 @@ def seconds_per_step(problem: Problem, method: Method, rate: float, batch_size: 
             batch = tuple(x[rows] for x in problem.train)
             _wait()
             began = time.perf_counter()
-            problem.loss(parameters, batch).backward()  # type: ignore[no-untyped-call]
+            problem.loss(parameters, batch).backward()
             optimizer.step()
             optimizer.zero_grad()
             _wait()

@@ -20,6 +20,7 @@ COMMANDS = {
     "translate": "Train a translator on parallel text, translate with it, measure it by BLEU.",
     "learn-vectors": "Learn word vectors from text for classifiers to start from.",
     "verify": "Compare every rule, activation and model with torch and the papers.",
+    "claims": "Test the claims of the notes by experiments, and write a report.",
     "completion": "Print a script that completes commands and options in your shell.",
 }
 

@@ -1,0 +1,159 @@
+"""One page of HTML with all verdicts, figures and numbers; it loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dlnotes.claims.lab import Outcome
+
+_STYLE = """
+:root { color-scheme: light dark; --page: #fff; --ink: #1c1c1e; --soft: #5c5c66; --line: #d8d8de;
+  --card: #f6f6f8; --link: #0b57d0; --yes: #19703a; --no: #b3261e; --if: #8a5300; --open: #5c5c66 }
+@media (prefers-color-scheme: dark) { :root { --page: #16171a; --ink: #e8e8ea; --soft: #a6a6b0;
+  --line: #3a3b40; --card: #1f2024; --link: #8ab4f8; --yes: #7fd39a; --no: #ff9a90; --if: #f0b860;
+  --open: #a6a6b0 } }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 60rem; background: var(--page);
+  color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word }
+h1 { line-height: 1.2 } h2 { margin: 0 0 .25rem; font-size: 1.25rem; line-height: 1.3 }
+a { color: var(--link) } p { margin: .5rem 0 }
+section { margin: 2rem 0; padding: 1rem 1.25rem; border: 1px solid var(--line); border-radius: 8px }
+.soft { color: var(--soft); font-size: .9rem } .verdict { font-weight: 650 }
+.holds { color: var(--yes) } .holds-only-if { color: var(--if) } .does-not-hold { color: var(--no) }
+.not-decided { color: var(--open) }
+figure { margin: 1rem 0; overflow-x: auto }
+figure svg { display: block; width: 100%; min-width: 34rem; height: auto; fill: currentColor }
+dl { display: grid; grid-template-columns: 7rem 1fr; gap: .3rem 1rem; margin: 1rem 0 }
+dt { color: var(--soft) } dd { margin: 0 }
+.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+details { margin: .5rem 0 } summary { cursor: pointer; color: var(--link) }
+pre { overflow-x: auto; padding: .75rem; background: var(--card); font-size: .8rem;
+  line-height: 1.45 }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: .6rem }
+  section { padding: .75rem } .all th:nth-child(n+3), .all td:nth-child(n+3) { display: none } }
+"""
+
+
+def report(outcomes: Sequence[Outcome], about: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        outcomes: What was found, in the order of the page.
+        about: What it says at its top: "commit", say, and which.
+    """
+    facts = " · ".join(f"{escape(key)} {escape(value)}" for key, value in about.items())
+    rows = "".join(
+        f'<tr><td><a href="#{escape(o.claim.name)}">{escape(o.claim.sentence)}</a></td>'
+        f"<td>{_verdict(o)}</td><td>{escape(effect(o))}<br>"
+        f'<span class="soft">{escape(o.effect_name)}</span></td>'
+        f'<td class="n">{o.runs:,}</td><td class="n">{seconds(o.seconds)}</td></tr>'
+        for o in outcomes
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'\">\n"
+        "<title>The claims of the notes, tested</title>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f'<h1>The claims of the notes, tested</h1>\n<p class="soft">{facts}</p>\n'
+        '<div class="wide"><table class="all"><thead><tr><th>claim</th><th>verdict</th>'
+        '<th>effect, 95 % interval</th><th class="n">runs</th><th class="n">time</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>\n"
+        + "\n".join(map(_section, outcomes))
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _section(outcome: Outcome) -> str:
+    claim = outcome.claim
+    texts = {
+        "hypothesis": claim.hypothesis,
+        "criterion": claim.criterion,
+        "found elsewhere": claim.literature,
+        "left out": outcome.left_out,
+    }
+    told = "".join(
+        f"<dt>{name}</dt><dd>{_linked(text)}</dd>" for name, text in texts.items() if text
+    )
+    source = outcome.source.read_text("utf-8")
+    return (
+        f'<section id="{escape(claim.name)}">\n<h2>{escape(claim.sentence)}</h2>\n'
+        f'<p class="soft">notes, {escape(claim.notes)} · {escape(claim.name)}</p>\n'
+        f"<p>{_verdict(outcome)}: {escape(outcome.effect_name)} {escape(effect(outcome))}, "
+        f"{outcome.runs:,} runs, {seconds(outcome.seconds)}</p>\n"
+        f"<figure>{outcome.svg}</figure>\n<dl>{told}</dl>\n"
+        f"<details><summary>The numbers</summary>{_table(outcome.numbers)}</details>\n"
+        f"<details><summary>The code: {escape(outcome.source.name)}</summary>"
+        f"<pre><code>{escape(source)}</code></pre></details>\n</section>"
+    )
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "<p>None.</p>"
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    classes = {
+        key: ' class="n"' if any(isinstance(row.get(key), int | float) for row in rows) else ""
+        for key in keys
+    }
+    head = "".join(f"<th{classes[key]}>{escape(key)}</th>" for key in keys)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{classes[key]}>{escape(shown(row.get(key, '')))}</td>" for key in keys)
+        + "</tr>"
+        for row in rows
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
+
+
+def _verdict(outcome: Outcome) -> str:
+    kind = outcome.verdict.replace(" ", "-")
+    return f'<span class="verdict {kind}">{escape(outcome.says)}</span>'
+
+
+def _linked(text: str) -> str:
+    """Text with its URLs as links."""
+    return re.sub(r"https?://[^\s)<>]*[^\s)<>.,;:]", r'<a href="\g<0>">\g<0></a>', escape(text))
+
+
+def effect(outcome: Outcome) -> str:
+    """An effect with its interval: "1.2 [0.8, 1.6]"."""
+    low, high = map(shown, outcome.interval)
+    return f"{shown(outcome.effect)} [{low}, {high}]"
+
+
+def shown(value: float | str | None) -> str:
+    """A number with as many digits as a reader needs."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if value == int(value) and abs(value) < 1e6:
+        text = f"{int(value):,}"
+    elif 1e-3 <= abs(value) < 1e6:
+        text = f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+    else:
+        text = f"{value:.2e}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def seconds(value: float) -> str:
+    """A time: "0.4 s", "12 s" or "3 min 20 s"."""
+    if value < 10:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def escape(text: str) -> str:
+    """Text for HTML."""
+    return html.escape(text)

@@ -1,0 +1,266 @@
+"""The lab can say no: planted claims, noise, and a method that wins by a larger budget."""
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from dlnotes.claims import CLAIMS, lab, report
+from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
+from dlnotes.claims.races import Method, Problem, race, train
+from dlnotes.claims.statistics import decide, summarize
+from dlnotes.errors import UserError
+from dlnotes.optim import GradientDescent, UpdateRule
+
+TRIALS = 400
+FEWEST, MOST = 12, 29  # 95 % of the binomial distribution of 400 trials of 5 %
+
+
+class Still(UpdateRule):
+    """Learns nothing."""
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta + 0 * lr * g
+
+
+def regression():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(90, 3, generator=generator, dtype=torch.float64)
+    y = x.sum(1) + 0.1 * torch.randn(90, generator=generator, dtype=torch.float64)
+
+    def loss(parameters, batch):
+        return ((batch[0] @ parameters["w"] - batch[1]) ** 2).mean()
+
+    def init(generator):
+        return {"w": torch.randn(3, generator=generator, dtype=torch.float64)}
+
+    parts = [(x[i : i + 30], y[i : i + 30]) for i in (0, 30, 60)]
+    return Problem("regression", init, loss, loss, *parts, higher_is_better=False)
+
+
+def chaos():
+    """What is measured has nothing to do with what is learned: noise that a seed reproduces."""
+
+    def measure(parameters, data):
+        return ((parameters["w"] * 1e7).sin() * 1e4).sin().sum()
+
+    base = regression()
+    return Problem(**{**vars(base), "name": "chaos", "measure": measure, "higher_is_better": True})
+
+
+def planted(ours, theirs, problem=regression):
+    def experiment(budget):
+        methods = [
+            Method("ours", *ours, rates=(0.03, 0.1, 0.3)),
+            Method("theirs", *theirs, rates=(0.03, 0.1, 0.3)),
+        ]
+        found = race(problem(), methods, budget, steps=20, batch_size=5)
+        differences = found.differences("ours", "theirs")
+        summary, figure = summarize(differences), Figure()
+        figure.subplots().plot(differences)
+        return Finding(
+            verdict=decide(differences),
+            effect=summary.mean,
+            effect_name="loss",
+            interval=summary.interval,
+            runs=found.runs,
+            numbers=found.rows(),
+            figure=figure,
+        )
+
+    return Claim(
+        name="planted",
+        notes="§0",
+        sentence="Ours <is> better.",
+        hypothesis="It is.",
+        criterion="That it is.",
+        literature="None (https://example.org/a).",
+        experiment=experiment,
+    )
+
+
+LEARNS, STILL = (GradientDescent, {}), (Still, {})
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        (planted(LEARNS, STILL), Verdict.HOLDS),
+        (planted(STILL, LEARNS), Verdict.DOES_NOT_HOLD),
+        (planted(LEARNS, LEARNS), Verdict.NOT_DECIDED),
+        (planted(LEARNS, (GradientDescent, {"weight_decay": 0.1}), chaos), Verdict.NOT_DECIDED),
+    ],
+    ids=["true", "false", "the same", "noise"],
+)
+def test_planted_claims_get_their_verdicts(claim, verdict):
+    assert claim.experiment(Budget()).verdict is verdict
+
+
+def test_a_quick_run_decides_nothing():
+    claim = planted(LEARNS, STILL)
+    assert claim.experiment(Budget(quick=True)).verdict is Verdict.NOT_DECIDED
+
+
+def test_a_win_by_a_larger_budget_is_caught():
+    """The best of many trials on the seeds of the verdict wins on noise; the lab has it run again."""
+    problem, many = chaos(), tuple(np.geomspace(0.01, 0.3, 200).tolist())
+    method = Method("many", GradientDescent, rates=many)
+    fixed = [run.dev[-1] for run in train(problem, method, [(0.1, s) for s in range(10)], 5, 5)]
+    tried = train(problem, method, [(rate, s) for rate in many for s in range(10)], 5, 5)
+    by_rate = np.array([run.dev[-1] for run in tried]).reshape(len(many), 10)
+    best = by_rate[by_rate.mean(1).argmax()]
+    assert decide(best - fixed) is Verdict.HOLDS  # what an unfair comparison would say
+
+    with pytest.raises(ValueError, match="same number of rates"):
+        race(
+            problem,
+            [method, Method("one", GradientDescent, rates=(0.1,))],
+            Budget(),
+            steps=5,
+            batch_size=5,
+        )
+    rivals = [method, Method("as many", GradientDescent, {"weight_decay": 0.01}, many)]
+    found = race(problem, rivals, Budget(), steps=5, batch_size=5)
+    assert decide(found.differences("many", "as many")) is Verdict.NOT_DECIDED
+
+
+def test_the_rate_of_false_positives_is_the_nominal_one():
+    noise = np.random.default_rng(0).normal(size=(TRIALS, 10))
+    verdicts = [decide(differences) for differences in noise]
+    assert FEWEST <= TRIALS - verdicts.count(Verdict.NOT_DECIDED) <= MOST
+
+
+@pytest.mark.slow
+def test_the_rate_of_false_positives_of_whole_experiments_is_the_nominal_one():
+    """Two rules that differ, tuned and raced on noise."""
+    positive = 0
+    for trial in range(TRIALS):
+        base = chaos()
+
+        def measure(parameters, data, shift=trial):
+            return ((parameters["w"] * 1e7 + shift).sin() * 1e4).sin().sum()
+
+        problem = Problem(**{**vars(base), "measure": measure})
+        methods = [
+            Method("a", GradientDescent, rates=(0.05, 0.1, 0.2)),
+            Method("b", GradientDescent, {"weight_decay": 0.1}, (0.05, 0.1, 0.2)),
+        ]
+        found = race(problem, methods, Budget(), steps=4, batch_size=5, tuning_seeds=1)
+        positive += decide(found.differences("a", "b")) is not Verdict.NOT_DECIDED
+    assert FEWEST <= positive <= MOST
+
+
+def finding(**changed):
+    given = {"verdict": Verdict.HOLDS, "effect": 1.0, "effect_name": "x", "interval": (0.0, 2.0)}
+    return Finding(**{**given, "runs": 1, "numbers": [], "figure": Figure(), **changed})
+
+
+def test_a_finding_must_make_sense():
+    assert (
+        finding(verdict=Verdict.HOLDS_ONLY_IF, condition="it rains").says
+        == "holds only if it rains"
+    )
+    for wrong in (
+        {"verdict": Verdict.HOLDS_ONLY_IF},
+        {"condition": "it rains"},
+        {"interval": (2.0, 0.0)},
+        {"interval": (math.nan, 1.0)},
+    ):
+        with pytest.raises(ValueError, match="condition must|interval must"):
+            finding(**wrong)
+
+
+@pytest.fixture
+def outcome(tmp_path):
+    return lab.run(planted(LEARNS, STILL), Path(__file__), folder=tmp_path / "cache")
+
+
+def test_a_second_run_computes_nothing(tmp_path, outcome):
+    claim = planted(LEARNS, STILL)
+    object.__setattr__(claim, "experiment", None)  # would fail
+    again = lab.run(claim, Path(__file__), folder=tmp_path / "cache")
+    assert again.record == outcome.record
+    assert again.svg == outcome.svg
+
+
+def test_the_report_is_one_page_that_loads_nothing(outcome):
+    page = report.report([outcome], {"commit": "abc"})
+    assert not re.search(r"<script|<link|<img|@import|\ssrc=|url\((?!#planted-)", page)
+    assert "default-src 'none'" in page
+    assert "prefers-color-scheme: dark" in page
+    assert "width=device-width" in page
+    assert "Ours &lt;is&gt; better." in page
+    assert "<is>" not in page
+    assert '<a href="https://example.org/a">https://example.org/a</a>).' in page
+    assert "def planted" in page  # the source
+    assert "test_the_report" in page
+    assert '<details><summary>The numbers</summary><div class="wide"><table>' in page
+    ids = re.findall(r'\sid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_figure_has_the_colours_of_the_page(outcome):
+    svg = ET.fromstring(outcome.svg.replace("xlink:href", "href"))
+    assert svg.attrib["viewBox"]
+    assert "currentColor" in outcome.svg
+    assert not re.search("#000000|#ffffff", outcome.svg)
+
+
+def test_claims_are_found_by_name():
+    hyphens = CLAIMS[0].replace("_", "-")
+    assert lab.chosen([hyphens, CLAIMS[0], CLAIMS[1]]) == [CLAIMS[0], CLAIMS[1]]
+    assert lab.chosen([]) == [*CLAIMS]
+    with pytest.raises(
+        UserError, match=f"there is no claim '{hyphens}x'; the nearest are {hyphens}"
+    ):
+        lab.chosen([hyphens + "x"])
+
+
+@pytest.mark.parametrize("module", CLAIMS)
+def test_every_claim_says_what_it_needs(module):
+    claim = lab.load(module)
+    assert claim.name.replace("-", "_") == module
+    for text in (claim.notes, claim.sentence, claim.hypothesis, claim.criterion, claim.literature):
+        assert text.strip()
+    assert claim.notes.startswith("§")
+    assert claim.sentence.endswith(".")
+
+
+def test_every_claim_is_in_the_table():
+    folder = Path(lab.__file__).parent
+    defined = {file.stem for file in folder.glob("*.py") if "\nCLAIM = " in file.read_text("utf-8")}
+    assert defined == {*CLAIMS}
+    assert len({*CLAIMS}) == len(CLAIMS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", CLAIMS)
+def test_every_claim_runs_quickly(module, tmp_path):
+    shares = []
+    claim = lab.load(module)
+    source = Path(lab.__file__).parent / f"{module}.py"
+    found = lab.run(claim, source, quick=True, folder=tmp_path, progress=shares.append)
+    assert found.runs > 0
+    assert found.numbers
+    assert shares[-1] == 1
+    assert shares == sorted(shares)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (12, "12"), (-1.5, "−1.500"), (123456.7, "123,457"), (1e-7, "1.00e-07"), (0.01234, "0.01234"),
+     (math.nan, "–"), (math.inf, "∞"), (-math.inf, "−∞"), ("x", "x"), (None, "")],
+)  # fmt: skip
+def test_numbers_as_they_are_shown(value, text):
+    assert report.shown(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.44, "0.4 s"), (12.2, "12 s"), (200, "3 min 20 s")])
+def test_times_as_they_are_shown(value, text):
+    assert report.seconds(value) == text
