@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
-from dlnotes.activations import maxout, rrelu
+from dlnotes.activations import glu, maxout, rrelu, swiglu
 from dlnotes.arguments import Count, Range, checked
 from dlnotes.cli import run
 from dlnotes.errors import UserError
@@ -29,13 +29,20 @@ MOVE = 8  # rounds after which tensors lie elsewhere: where they lie may cost or
 def cases() -> dict[str, tuple[Function, Function]]:
     """Name → ours and torch's."""
     functions = {oracle.name: (oracle.ours, oracle.torch) for oracle in ORACLES}
-    # Of z with its pieces along the second-last dimension, as the layer has it.
+    # With the pieces along the second-last dimension, as the layer has it.
     functions["maxout"] = (lambda z: maxout(z, -2), lambda z: z.max(-2).values)
+    functions["glu"] = (lambda x: glu(x, -2), lambda x: F.glu(x, -2))
+    functions["swiglu"] = (lambda x: swiglu(x, -2), _swiglu)
     functions["rrelu, training"] = (
         lambda x: rrelu(x, training=True),
         lambda x: F.rrelu(x, training=True),
     )
     return functions
+
+
+def _swiglu(x: Tensor) -> Tensor:
+    a, b = x.chunk(2, -2)
+    return a * F.silu(b)
 
 
 def forward_backward(f: Function, x: Tensor, g: Tensor) -> tuple[float, Tensor, Tensor]:

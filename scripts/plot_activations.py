@@ -40,6 +40,10 @@ def _pieces(x: Tensor) -> Tensor:
     return act.maxout(torch.stack((-x / 2 - 1, x / 4, x - 1), -1))
 
 
+def _halves(x: Tensor) -> Tensor:
+    return torch.stack((1 - x / 2, x), -1)
+
+
 #: Title → function, in the order of the notes.
 SHEET: dict[str, Function] = {
     "step": act.step,
@@ -55,6 +59,24 @@ SHEET: dict[str, Function] = {
     "GELU": act.gelu,
     "SiLU": act.silu,
 }
+#: Those that the notes do not have.
+MORE: dict[str, Function] = {
+    "hard tanh": act.hardtanh,
+    "ReLU6": act.relu6,
+    "hard sigmoid": act.hardsigmoid,
+    "hard swish": act.hardswish,
+    "SELU": act.selu,
+    "CELU, α = 2": lambda x: act.celu(x, 2.0),
+    "Mish": act.mish,
+    "softsign": act.softsign,
+    "log sigmoid": act.logsigmoid,
+    "soft shrinkage, λ = 1": lambda x: act.softshrink(x, 1.0),
+    "hard shrinkage, λ = 1": lambda x: act.hardshrink(x, 1.0),
+    "tanh shrinkage": act.tanhshrink,
+    "squared ReLU": act.squared_relu,
+    "GLU of 1 − x/2 and x": lambda x: act.glu(_halves(x)).squeeze(-1),
+    "SwiGLU of 1 − x/2 and x": lambda x: act.swiglu(_halves(x)).squeeze(-1),
+}
 ALONE = ("sigmoid", "tanh", "ReLU", "PReLU, a = 0.25", "ELU, α = 1", "Maxout of 3 lines")
 
 
@@ -66,7 +88,7 @@ def draw(ax: Axes, title: str, f: Function) -> None:
     ax.axvline(0, color=GREY, lw=0.6)
     for values, color, style, label in ((y, VALUE, "-", "f(x)"), (slope, SLOPE, "--", "f′(x)")):
         values = values.clone()
-        values[1:][values.diff().abs() > 0.2] = torch.nan
+        values[1:][values.diff().abs() > 0.1] = torch.nan
         ax.plot(x, values, color=color, ls=style, lw=2, label=label)
     if title.startswith("RReLU"):
         left = x[x <= 0]
@@ -94,10 +116,10 @@ def text_plot(f: Function, low: float, high: float, rows: int) -> str:
     return "\n".join("".join(line).rstrip() for line in picture)
 
 
-def sheet() -> Figure:
-    """Every activation with its derivative."""
-    figure = Figure(figsize=(12, 8.4), layout="constrained")
-    for ax, (title, f) in zip(figure.subplots(3, 4).flat, SHEET.items(), strict=True):
+def sheet(functions: dict[str, Function], columns: int) -> Figure:
+    """Activations with their derivatives, in three rows."""
+    figure = Figure(figsize=(3 * columns, 8.4), layout="constrained")
+    for ax, (title, f) in zip(figure.subplots(3, columns).flat, functions.items(), strict=True):
         draw(ax, title, f)
     return figure
 
@@ -256,7 +278,8 @@ def figures() -> dict[str, Callable[[], Figure]]:
     """File name → figure."""
     single = {title.split()[0].rstrip(",").lower(): title for title in ALONE}
     return {
-        "activations": sheet,
+        "activations": partial(sheet, SHEET, 4),
+        "more_activations": partial(sheet, MORE, 5),
         "neuron": neuron,
         "layers": layers,
         "gradient_descent": descent,
@@ -275,7 +298,7 @@ def main(
 
     Args:
         out: where the PNG files and the TensorBoard events go.
-        dpi: dots per inch, 10 to 1,000; the widest figure is 12 inches.
+        dpi: dots per inch, 10 to 1,000; the widest figure is 15 inches.
     """
     mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
     make_folder(out)

@@ -1,5 +1,6 @@
 """What one activation has and the others have not."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,13 +9,19 @@ from torch.autograd import gradcheck, gradgradcheck
 from compiling import compiles
 from dlnotes import activations
 from dlnotes.activations import (
+    CELU,
     ELU,
+    GLU,
+    Hardshrink,
+    Hardtanh,
     LeakyReLU,
     Maxout,
     PReLU,
     RReLU,
     Softplus,
+    Softshrink,
     Step,
+    SwiGLU,
     elu,
     leaky_relu,
     maxout,
@@ -75,6 +82,11 @@ def test_relu_does_not_hide_an_upstream_infinity_at_a_dead_unit():
         (ELU(2.0), torch.nn.ELU(2.0)),
         (LeakyReLU(0.2), torch.nn.LeakyReLU(0.2)),
         (Softplus(3.0), torch.nn.Softplus(3.0, threshold=40)),
+        (Hardtanh(-0.3, 2.0), torch.nn.Hardtanh(-0.3, 2.0)),
+        (Hardtanh(max_val=0.5), torch.nn.Hardtanh(max_val=0.5)),
+        (CELU(0.25), torch.nn.CELU(0.25)),
+        (Softshrink(0.3), torch.nn.Softshrink(0.3)),
+        (Hardshrink(0.3), torch.nn.Hardshrink(0.3)),
     ],
 )
 def test_settings(ours, torchs):
@@ -82,6 +94,89 @@ def test_settings(ours, torchs):
     close(ours(x), torchs(x), rtol=1e-12, atol=1e-15)
     grads = [torch.autograd.grad(f(x).sum(), x)[0] for f in (ours, torchs)]
     close(*grads, rtol=1e-12, atol=0)
+
+
+# Kinks
+
+KINKS = {
+    "hardtanh": (-1, 1),
+    "relu6": (0, -0.0, 6),
+    "hardsigmoid": (-3, 3),
+    "hardswish": (-3, 3),
+    "selu": (0, -0.0),
+    "celu": (0, -0.0),
+    "softshrink": (-0.5, 0.5, 0, -0.0),
+    "hardshrink": (-0.5, 0.5, 0, -0.0),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_at_a_kink_and_beside_it_the_slope_is_torchs(name, dtype):
+    kinks = torch.tensor(KINKS[name], dtype=dtype)
+    tiny = torch.tensor([-1e-30, 1e-30, -1e-45, 1e-45], dtype=dtype)
+    out = torch.full_like(kinks, torch.inf)
+    x = torch.cat([kinks, torch.nextafter(kinks, out), torch.nextafter(kinks, -out), tiny])
+    ours, theirs = getattr(activations, name), getattr(F, name)
+    x = x.requires_grad_()
+    found, wanted = (torch.autograd.grad(f(x).sum(), x)[0] for f in (ours, theirs))
+    if name == "hardswish" and torch.__version__ < "2.8":  # -1/2 and 3/2, up to 2.6 at least
+        wanted[:2] = torch.tensor([0.0, 1.0])
+    # The slope of torch's hardsigmoid is 1/6 in float32, in float64 too.
+    eps = torch.finfo(torch.float32 if name == "hardsigmoid" else dtype).eps
+    close(found, wanted, rtol=4 * max(eps, torch.finfo(dtype).eps), atol=0)
+    assert torch.equal(ours.slope(x.detach()), found)
+    close(ours(x), theirs(x))
+
+
+# GLU and SwiGLU
+
+
+def gated(x, dim, silu):
+    """a σ(b) or a b σ(b), and the derivatives in a and b, in float64."""
+    a, b = np.split(x.detach().double().numpy(), 2, dim)
+    s = 1 / (1 + np.exp(-b))
+    if silu:
+        return a * b * s, np.concatenate((b * s, a * (s + b * s * (1 - s))), dim)
+    return a * s, np.concatenate((s, a * s * (1 - s)), dim)
+
+
+@pytest.mark.parametrize(("layer", "silu"), [(GLU, False), (SwiGLU, True)])
+@pytest.mark.parametrize("dim", [0, 1, 2, -1, -2])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
+)
+def test_a_gate_is_its_equation_along_any_dimension(layer, silu, dim, dtype):
+    x = (4 * points(4, 6, 8).detach()).to(dtype).requires_grad_()
+    value, slopes = (torch.from_numpy(y) for y in gated(x, dim, silu))
+    y = layer(dim)(x)
+    info = torch.finfo(dtype)
+    eps = info.eps * (0.501 if info.bits == 16 else 4)
+    if dtype is torch.float64:
+        eps *= 8  # NumPy's form of the slope is a difference
+    close(y.double(), value, rtol=eps, atol=info.smallest_normal * info.eps)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    assert (y.dtype, dx.dtype) == (dtype, dtype)
+    close(dx.double(), slopes, rtol=eps, atol=16 * info.eps if silu else eps)
+
+
+@pytest.mark.parametrize("f", [activations.glu, activations.swiglu])
+def test_a_gate_has_derivatives_in_both_halves(f):
+    x = points(3, 4)
+    assert gradcheck(f, x, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(f, x, check_fwd_over_rev=True, check_batched_grad=True)
+
+
+@pytest.mark.parametrize("name", ["glu", "swiglu"])
+@pytest.mark.parametrize(("shape", "dim"), [((2, 3), -1), ((3,), 0), ((), -1)])
+def test_a_gate_says_which_size_is_odd(name, shape, dim):
+    with pytest.raises(ValueError, match=rf"^{name}: needs an even size along dim={dim}, got x of"):
+        getattr(activations, name)(torch.ones(shape), dim)
+
+
+def test_a_gate_of_no_element():
+    assert GLU()(torch.ones(3, 0)).shape == (3, 0)
+    assert SwiGLU(0)(torch.ones(0, 3)).shape == (0, 3)
 
 
 # PReLU
@@ -308,6 +403,7 @@ def test_maxout_layer_can_be_the_absolute_value():
 
 def test_modules_show_their_settings():
     shown = [Step(True), LeakyReLU(0.2), PReLU(3), RReLU(0.1, 0.3), Maxout(2, 2, 4), ELU(2.0)]
+    shown += [Hardtanh(-2.0, 3.0), CELU(2.0), Softshrink(0.1), Hardshrink(0.2), GLU(1), SwiGLU(0)]
     assert [module.extra_repr() for module in shown] == [
         "straight_through=True",
         "negative_slope=0.2",
@@ -315,10 +411,23 @@ def test_modules_show_their_settings():
         "lower=0.1, upper=0.3",
         "pieces=4",
         "alpha=2.0",
+        "min_val=-2.0, max_val=3.0",
+        "alpha=2.0",
+        "lambd=0.1",
+        "lambd=0.2",
+        "dim=1",
+        "dim=0",
     ]
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "elu", "softplus", "gelu", "silu"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sigmoid", "tanh", "relu", "elu", "softplus", "gelu", "silu", "hardtanh"),
+        *("hardswish", "selu", "celu", "mish", "softsign", "logsigmoid", "softshrink"),
+        *("hardshrink", "tanhshrink"),
+    ],
+)
 @pytest.mark.parametrize("x", [-1.3, 0.7])
 def test_forward_mode_of_forward_mode(name, x):
     """torch takes the tangent of a Function for a constant at the second level."""

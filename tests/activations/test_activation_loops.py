@@ -1,6 +1,7 @@
 """Every formula as one C loop, against its tensor operations and against the truth."""
 
 import importlib
+import inspect
 import threading
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import BaseTorchFunctionMode
 
-from dlnotes import activations, kernel
+from dlnotes import kernel
 from dlnotes.activations import _elementwise, elu, leaky_relu, sigmoid, softplus
 from dlnotes.activations._elementwise import elementwise, in_one_pass, in_operations
 from dlnotes.oracles.activations import ORACLES
@@ -20,19 +21,38 @@ SETTINGS = {
     "elu": {"alpha": 1.5},
     "leaky_relu": {"negative_slope": 0.1},
     "softplus": {"beta": 0.5},
+    "celu": {"alpha": 2.0},
+    "hardtanh": {"min_val": -0.5, "max_val": 2.0},
+    "softshrink": {"lambd": 0.25},
+    "hardshrink": {"lambd": 0.25},
 }
-POINTWISE = {case.name: case.ours for case in ORACLES} | {
-    name: getattr(activations, name) for name in ("elu", "prelu")
-}
-del POINTWISE["maxout"], POINTWISE["rrelu"], POINTWISE["step"]  # rrelu is leaky_relu and a product
+MASKED = {"relu", "leaky_relu", "hardtanh", "relu6", "hardsigmoid", "softshrink", "hardshrink"}
+OF_TWO = {"prelu", "glu", "swiglu"}
+# Value or slope is a difference of larger numbers.
+DIFFERENCES = {"gelu", "silu", "mish", "tanhshrink", "glu", "swiglu"}
+# step's slope is a constant, maxout is no formula, rrelu is leaky_relu and a product.
+POINTWISE = [case.name for case in ORACLES if case.name not in {"step", "maxout", "rrelu"}]
 FORMULAS = [(name, which) for name in POINTWISE for which in ("value", "slope")]
+FORMULAS += [(name, "mask") for name in sorted(MASKED)]
 
 
 def formula_of(name, which):
-    """What runs as a loop: the value, or g times the slope."""
+    """What runs as a loop: the value, the mask, or g times the slope."""
     module = importlib.import_module(f"dlnotes.activations.{name}")
-    value = (module._prelu if name == "prelu" else getattr(module, name)).value
-    return value if which == "value" else times(module.slopes if name == "prelu" else module.slope)
+    if which == "value":
+        return getattr(module, f"_{name}" if name in OF_TWO else name).value
+    if which == "mask":
+        names = vars(module).keys() & {"active", "positive", "inside", "outside"}
+        return named_only(getattr(module, names.pop()))
+    return times(named_only(module.slopes if name in OF_TWO else module.slope))
+
+
+def named_only(formula):
+    """The formula, called with all settings, of those that it names."""
+    named = inspect.signature(formula).parameters
+    return lambda *x, **settings: formula(
+        *x, **{name: s for name, s in settings.items() if name in named}
+    )
 
 
 def times(slope):
@@ -45,15 +65,11 @@ def times(slope):
 
 def arguments(name, which, x):
     g = torch.linspace(-2, 3, x.numel(), dtype=x.dtype).reshape(x.shape)
-    if which == "value":
-        tensors = [x]
-    elif name in {"relu", "leaky_relu"}:
-        tensors = [g, x > 0]
-    else:
-        tensors = [g, x]
-    if name == "prelu":
-        tensors.append(torch.tensor(0.3, dtype=x.dtype))
-    return tensors
+    if which == "slope" and name in MASKED:
+        return [g, x > 0]
+    second = {"prelu": torch.tensor(0.3, dtype=x.dtype)}.get(name, x.flip(0))
+    tensors = [x, second] if name in OF_TWO else [x]
+    return [g, *tensors] if which == "slope" else tensors
 
 
 def one_pass(f, tensors, settings=None):
@@ -80,7 +96,7 @@ def as_list(result):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(("name", "which"), FORMULAS)
 def test_a_loop_is_its_formula_up_to_roundings(name, which, dtype):
-    """Both are as far from the formula in float64; gelu and silu of the sizes that cancel in it."""
+    """Both are as far from the formula in float64, or of the sizes that cancel in it."""
     compiler()
     f, settings = formula_of(name, which), SETTINGS.get(name, {})
     tensors = arguments(name, which, points(dtype))
@@ -96,7 +112,7 @@ def test_a_loop_is_its_formula_up_to_roundings(name, which, dtype):
         if x.dtype is torch.bool:
             assert torch.equal(x, y)
             continue
-        absolute = 4 * eps * (30 if name in {"gelu", "silu"} else 1e-30)
+        absolute = 4 * eps * (30 if name in DIFFERENCES else 1e-30)
         for mine in (x, y):
             torch.testing.assert_close(mine.double(), exact, rtol=6 * eps, atol=absolute)
 
@@ -191,7 +207,7 @@ def test_without_a_compiler_the_numbers_are_the_same_to_a_few_ulp(case, dtype, m
     fast = both(x)
     monkeypatch.setattr(_elementwise, "in_one_pass", lambda *_: None)
     eps = torch.finfo(dtype).eps
-    absolute = 60 * eps if case.name in {"gelu", "silu"} else 1e-37
+    absolute = 60 * eps if case.name in DIFFERENCES else 1e-37
     for mine, plain in zip(fast, both(x), strict=True):
         torch.testing.assert_close(mine, plain, rtol=8 * eps, atol=absolute, equal_nan=True)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dlnotes import activations as act
+from dlnotes.oracles.activations import ORACLES
 
 DRAWN = {
     "step": act.step,
@@ -23,6 +24,21 @@ DRAWN = {
     "softplus": act.softplus,
     "gelu": act.gelu,
     "silu": act.silu,
+    "hardtanh": act.hardtanh,
+    "relu6": act.relu6,
+    "hardsigmoid": act.hardsigmoid,
+    "hardswish": act.hardswish,
+    "selu": act.selu,
+    "celu": act.CELU(2.0),
+    "mish": act.mish,
+    "softsign": act.softsign,
+    "logsigmoid": act.logsigmoid,
+    "softshrink": act.Softshrink(1.0),
+    "hardshrink": act.Hardshrink(1.0),
+    "tanhshrink": act.tanhshrink,
+    "squared_relu": act.squared_relu,
+    "glu": lambda x: act.glu(torch.stack((1 - x / 2, x), -1)).squeeze(-1),
+    "swiglu": lambda x: act.swiglu(torch.stack((1 - x / 2, x), -1)).squeeze(-1),
 }
 PICTURE = re.compile(r"height (\S+) to ([\d.]*\d).*::\n\n((?:.*\n)*?)\n\S")
 
@@ -34,6 +50,10 @@ def plots():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_every_one_is_drawn():
+    assert DRAWN.keys() == {case.name for case in ORACLES}
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -17,6 +17,11 @@ NUMBERS = {
     "elu: alpha": lambda x, a: elu(x, a),
     "leaky_relu: negative_slope": lambda x, a: leaky_relu(x, a),
     "softplus: beta": lambda x, a: softplus(x, a),
+    "celu: alpha": lambda x, a: act.celu(x, a),
+    "hardtanh: min_val": lambda x, a: act.hardtanh(x, a, 2.0),
+    "hardtanh: max_val": lambda x, a: act.hardtanh(x, 0.0, a),
+    "softshrink: lambd": lambda x, a: act.softshrink(x, a),
+    "hardshrink: lambd": lambda x, a: act.hardshrink(x, a),
     "rrelu: lower": lambda x, a: rrelu(x, a, 0.5),
     "rrelu: upper": lambda x, a: rrelu(x, 0.1, a, training=True),
 }
@@ -160,6 +165,35 @@ def test_a_setting_may_vary_under_torch_compile():
 def test_the_message_names_function_argument_and_value(call, message):
     with pytest.raises(TypeError, match=f"^{message}$"):
         call(torch.randn(3))
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (
+            lambda x: act.hardtanh(x, 1.0, -1.0),
+            r"hardtanh: min_val must be at most max_val, got min_val=1\.0 and max_val=-1\.0",
+        ),
+        (act.Hardtanh(max_val=-2), r"hardtanh: min_val must .*, got min_val=-1\.0 and max_val=-2"),
+        (lambda x: act.celu(x, 0), r"celu: alpha must be greater than 0, got alpha=0"),
+        (act.CELU(-1.0), r"celu: alpha must be greater than 0, got alpha=-1\.0"),
+        (act.Softshrink(-0.5), r"softshrink: lambd must be at least 0, got lambd=-0\.5"),
+        (act.Hardshrink(-0.5), r"hardshrink: lambd must be at least 0, got lambd=-0\.5"),
+    ],
+)
+def test_settings_that_no_function_has(f, message):
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            f(torch.randn(3))
+
+
+@compiles
+def test_settings_with_a_condition_may_vary_under_torch_compile():
+    torch._dynamo.reset()
+    f = torch.compile(lambda x, a: act.softshrink(x, a), fullgraph=True, backend="aot_eager")
+    x = torch.randn(10)
+    for lambd in (0.1, 0.2, 0.3, 0.4):
+        torch.testing.assert_close(f(x, lambd), F.softshrink(x, lambd))
 
 
 def test_keyword_arguments_and_defaults():

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from compiling import compiles
+from dlnotes import activations as act
 from dlnotes.activations import _elementwise, elu, relu, sigmoid, softplus, stability, tanh
 from dlnotes.activations.stability import FAR, slopes, table, ulps
 
@@ -29,11 +30,68 @@ def test_right_in_float64(far):
 
 def test_no_overflow_at_the_largest_numbers():
     huge = torch.tensor([-3e38, -1e4, 1e4, 3e38], requires_grad=True)
-    for f in (sigmoid, tanh, elu, relu):
+    more = (act.selu, act.mish, act.softsign, act.logsigmoid, act.hardswish, act.tanhshrink)
+    for f in (sigmoid, tanh, elu, relu, *more):
         y = f(huge)
         (dx,) = torch.autograd.grad(y.sum(), huge)
         assert y.isfinite().all()
         assert dx.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("selu", "celu", "mish", "logsigmoid", "tanhshrink", "softsign", "hardswish"),
+        "hardtanh",
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_no_derivative_overflows_or_is_lost_far_out(name, dtype):
+    """Value, slope and second derivative, also where eˣ or e⁻ˣ is infinite."""
+    sizes = torch.tensor([30.0, 80, 90, 104, 700, 800, 1e4, 1e30, 1e37], dtype=dtype)
+    x = torch.cat([-sizes, sizes]).requires_grad_()
+    found, wanted = [], []
+    for f, results, at in (
+        (getattr(act, name), found, x),
+        (getattr(F, name), wanted, x.detach().double().requires_grad_()),
+    ):
+        y = f(at)
+        (dx,) = torch.autograd.grad(y.sum(), at, create_graph=True)
+        ddx = torch.autograd.grad(dx.sum(), at)[0] if dx.requires_grad else torch.zeros_like(at)
+        results += [y.detach(), dx.detach(), ddx]
+    for mine, theirs in zip(found[:2], wanted[:2], strict=True):
+        assert mine.isfinite().all()
+        torch.testing.assert_close(mine, theirs.to(dtype), rtol=1e-6, atol=1e-37)
+    torch.testing.assert_close(found[2], wanted[2].nan_to_num(0).to(dtype), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "truth"),
+    [
+        ("mish", lambda x: x * torch.tanh(torch.log1p(torch.exp(x)))),
+        ("logsigmoid", lambda x: -log1p_of_exp(-x)),
+        ("selu", F.selu),
+        ("celu", F.celu),
+    ],
+)
+def test_values_keep_their_digits_in_float32(name, truth):
+    x = torch.cat([torch.linspace(-80, 80, 20_001), torch.logspace(-30, 0, 1001)])
+    x = torch.cat([x, -x])
+    y, exact = getattr(act, name)(x), truth(x.double())
+    torch.testing.assert_close(y.double(), exact, rtol=6e-7, atol=0)
+
+
+def test_second_derivatives_at_zero():
+    """Where |x| has none."""
+    x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    for name in ("mish", "logsigmoid", "tanhshrink", "softsign"):
+        seconds = []
+        for f in (getattr(act, name), getattr(F, name)):
+            (dx,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
+            seconds.append(torch.autograd.grad(dx.sum(), x)[0])
+        torch.testing.assert_close(*seconds, rtol=1e-12, atol=1e-15)
+    h = torch.func.jacfwd(torch.func.jacfwd(act.logsigmoid))(x.detach()[0])
+    torch.testing.assert_close(h, torch.tensor(-0.25, dtype=torch.float64))
 
 
 def log1p_of_exp(x):

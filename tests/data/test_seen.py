@@ -181,7 +181,7 @@ def test_labels_keep_numbers_and_types(old, found, labels):
     assert [type(label) for label in inherit.with_new(found)] == [type(old[0])] * len(labels)
 
 
-@pytest.mark.parametrize(("old", "found"), [([1, 0], "x"), ([1, 0], 1.5), (["1", "0"], 2), ([True, False], "maybe")])  # fmt: skip
+@pytest.mark.parametrize(("old", "found"), [([1, 0], "x"), ([1, 0], "--5"), ([1, 0], "007"), ([1, 0], 1.5), (["1", "0"], 2), ([True, False], "maybe")])  # fmt: skip
 def test_a_label_of_another_type_is_refused(old, found):
     inherit = Inheritance(Vocabulary(["<pad>", "<unk>"]), old)
     with pytest.raises(UserError, match=f"the new label {found!r} must be of the type"):

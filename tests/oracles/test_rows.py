@@ -419,8 +419,8 @@ POINTS_GONE_WRONG = {
         )
         for name, f in OURS.items()
         for number in (0.0, 50.0, math.inf, -math.inf)
-        # There x Φ(x) and x σ(x) are −∞ · 0 = NaN, torch's too.
-        if not (name in ("gelu", "silu") and number == -math.inf)
+        # x Φ(x) and its like are −∞ · 0 = NaN there, and x / (1 + |x|) is ∞ / ∞, torch's too.
+        if not f(torch.tensor([number])).isnan()
     },
 }
 
@@ -444,6 +444,13 @@ FUNCTIONS = {name: getattr(activations.ours, name) for name in OURS}
         ("elu", lambda x, alpha=1.0: FUNCTIONS["elu"](x)),
         ("elu", lambda x, alpha=1.0: FUNCTIONS["elu"](x, 1.5)),
         ("softplus", lambda x, beta=1.0: FUNCTIONS["softplus"](x)),
+        ("celu", lambda x, alpha=1.0: FUNCTIONS["celu"](x)),
+        ("hardtanh", lambda x, low=-1.0, high=1.0: FUNCTIONS["hardtanh"](x, low)),
+        ("hardtanh", lambda x, low=-1.0, high=1.0: FUNCTIONS["hardtanh"](x, -1.0, high)),
+        ("softshrink", lambda x, lambd=0.5: FUNCTIONS["softshrink"](x)),
+        ("hardshrink", lambda x, lambd=0.5: FUNCTIONS["hardshrink"](x)),
+        ("glu", lambda x, dim=-1: FUNCTIONS["glu"](x.flip(-1).clone())),
+        ("swiglu", lambda x, dim=-1: FUNCTIONS["swiglu"](x.flip(-1).clone())),
         ("prelu", lambda x, weight: FUNCTIONS["prelu"](x, torch.full_like(weight, 0.25))),
         ("rrelu", lambda x, *bounds_and_training: FUNCTIONS["rrelu"](x)),
         ("rrelu", lambda x, a=1 / 8, b=1 / 3, t=False: FUNCTIONS["rrelu"](x, a, 1 / 3, t)),

@@ -11,6 +11,7 @@ from test_bad_input import told
 from test_old_runs import DATA, OLD
 
 from dlnotes.commands.continuing import as_source
+from dlnotes.commands.sources import sources_of
 from dlnotes.data.reading import Reading
 
 SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
@@ -269,6 +270,10 @@ def test_a_run_of_a_corpus(script, news, tmp_path, monkeypatch):
     assert result.code == 0, result.err
     assert f"{documents['dev']} dev documents; new 50 documents" in result.err
     assert "test" in record(tmp_path / "next")
+    # Its documents are found where the corpora are now.
+    moved = (tmp_path / "corpora").rename(tmp_path / "moved")
+    found = sources_of(tmp_path / "next", data_dir=moved)
+    assert found["train"] == [moved / "mine" / "train.tsv", news]
 
 
 def test_what_a_file_says_gives_way(script, first, tmp_path):

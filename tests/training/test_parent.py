@@ -255,7 +255,7 @@ def test_without_replay_nothing_is_told(parent, old_and_new):
         (None, {"max_tokens": 3}, "--max-tokens is 3, but None in "),
         (None, {"min_freq": 2}, "--min-freq is 2, but 1 in "),
         (None, {"max_size": 4}, "max_size must be 1[0-9] or more, what .* has, not 4"),
-        (None, {"vectors": "word2vec"}, "vectors=word2vec would learn all word vectors afresh"),
+        (None, {"vectors": "word2vec"}, "vectors=word2vec would learn all word vectors again"),
     ],
 )
 def test_contradictions(parent, old_and_new, model, settings, told):
@@ -265,7 +265,7 @@ def test_contradictions(parent, old_and_new, model, settings, told):
 
 @pytest.mark.parametrize("settings", [{}, {"multi_label": True}])
 def test_documents_of_several_labels_need_a_training_of_their_own(parent, settings):
-    told = "run gives one label for each text, but .*: train anew on the old and the new documents"
+    told = "run gives one label for each text, but .*: train a new run on the old and the new documents"
     labels = [["law", "tech"], [], ["tech"], ["law"]] * 5
     with pytest.raises(UserError, match=told):
         TextClassifier.train(
@@ -320,7 +320,7 @@ def test_a_hierarchical_output_takes_no_new_label(old_and_new, tmp_path):
     old, new = old_and_new
     settings = {"output": "hierarchical", "ngrams": 1}
     first = TextClassifier.train(*columns(old), model_settings=settings, epochs=1)
-    with pytest.raises(UserError, match="has no place for the new label law: train anew"):
+    with pytest.raises(UserError, match="has no place for the new label law: train a new run"):
         TextClassifier.train(*columns(old + new), start_from=first, epochs=1)
     then = TextClassifier.train(*columns([*old, ("tech", "robots think")]), start_from=first, epochs=1)  # fmt: skip
     own = first.before_refit.hyper_parameters

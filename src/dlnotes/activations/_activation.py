@@ -36,8 +36,9 @@ class Activation(Protocol[P]):
 def activation(
     slope: Callable[..., Any],
     *,
-    mask: Callable[[Tensor], Tensor] | None = None,
+    mask: Callable[..., Tensor] | None = None,
     nonzero: tuple[str, ...] = (),
+    condition: tuple[Callable[..., bool], str] | None = None,
 ) -> Callable[[Callable[P, Tensor]], Activation[P]]:
     r"""Make a differentiable function of two elementwise formulas.
 
@@ -73,9 +74,11 @@ def activation(
         slope: the derivative. Its parameters are those of the value that it needs, by name. With
             several tensors it may return a tuple, one derivative for each of the first ones; those
             that remain are constants.
-        mask: a formula of x that gives a bool. A slope that names it as a parameter receives it as
-            0 and 1, and it is kept in place of x: one byte per element.
+        mask: a formula of x, and of settings that it names, that gives a bool. A slope that names
+            it as a parameter receives it as 0 and 1, and it is kept in place of x: one byte per
+            element.
         nonzero: settings that must not be 0.
+        condition: a test of all settings, and what to say where they fail it.
 
     Raises:
         TypeError: the slope has a parameter that is neither one of the value nor the mask.
@@ -100,6 +103,10 @@ def activation(
                     given[i] = check_flag(name, p, given[i])
                 else:
                     given[i] = check_number(name, p, given[i], given[0].dtype, p not in nonzero)
+            if condition is not None and not condition[0](*given[len(tensors) :]):
+                settings = zip(parameters, given, strict=True)
+                got = " and ".join([f"{p}={x!r}" for (p, _), x in settings][len(tensors) :])
+                raise ValueError(f"{name}: {condition[1]}, got {got}")
             return given
 
         def complete(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -169,7 +176,7 @@ class Differentiable(Function):
 def _derive(
     value: Callable[..., Tensor],
     slope: Callable[..., Any],
-    mask: Callable[[Tensor], Tensor] | None,
+    mask: Callable[..., Tensor] | None,
     tensors: list[str],
     settings: list[str],
 ) -> type[Differentiable]:
@@ -177,6 +184,7 @@ def _derive(
     count = len(tensors)
     parameters = list(signature(slope).parameters)
     mask_name = None if mask is None else mask.__name__
+    of_mask = [] if mask is None else [p for p in signature(mask).parameters if p in settings]
     kept = [p for p in parameters if p not in settings]
     numbers = [p for p in parameters if p in settings]
     for p in kept:
@@ -189,7 +197,7 @@ def _derive(
     @elementwise
     def value_and_mask(*x: Tensor, **s: float) -> Any:
         y = value(*x, **s)
-        return y if mask is None else (y, mask(x[0]))
+        return y if mask is None else (y, mask(x[0], **{p: s[p] for p in of_mask}))
 
     @elementwise
     def times_slope(g: Tensor, *x: Tensor, **s: float) -> Any:
@@ -241,7 +249,7 @@ def _derive(
             one = torch.ones_like(inputs[0])
             given = dict(zip([*tensors, *settings], inputs, strict=True))
             if mask is not None:
-                given[mask.__name__] = mask(inputs[0])
+                given[mask.__name__] = Derived.forward(*inputs)[1]
             result = times_slope(one, *[given[p] for p in kept], **{p: given[p] for p in numbers})
             return cast(Tensor, result[0] if isinstance(result, tuple) else result)
 

@@ -24,15 +24,11 @@ from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import option_of, read_json
 from dlnotes.models.averaging import average_scores
-from dlnotes.training.calibration import figures_of, recorded_decision, rewrite_decision
+from dlnotes.training.calibration import recorded_decision, rewrite_decision
 from dlnotes.training.classifier import Classifier, Ensemble, TextClassifier
-from dlnotes.training.decision import (
-    THRESHOLDS,
-    Deciding,
-    Decision,
-    check_precision,
-)
+from dlnotes.training.decision import THRESHOLDS, Deciding, Decision, check_precision
 from dlnotes.training.ensemble import learned_by, load_members
+from dlnotes.training.evaluate import metrics
 from dlnotes.training.folder import METRICS
 
 _NAMES = {
@@ -67,20 +63,22 @@ def main(
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
-        temperature: Divide the scores by the temperature that makes the probabilities right as
-            often as they say, on average (Guo et al. 2017); --no-temperature divides by 1.
-        threshold: For documents of any number of labels: none (give the labels of a probability of
-            at least .5), one (the one threshold with the best micro-F1) or label (one for each
-            label). Default: as in training.
+        temperature: Divide the scores by a temperature, so that of the predictions with a
+            probability of .8, say, 80 % are correct (Guo et al. 2017); --no-temperature divides
+            by 1.
+        threshold: For documents of any number of labels: how probable a label must be to be given.
+            none (.5), one (the threshold with the best micro-F1, the same for all labels) or label
+            (one for each label). Default: as in training.
         precision: For documents of one label: give no label where the most probable one has too low
             a probability for this share of the answers to be correct; 0 for never. Default: as in
             training.
-        reset: Choose nothing: decide as after the training again.
+        reset: Choose nothing: decide again as after the training, or as by default where the folder
+            has no record of one.
         dev: Other dev documents, which the classifier has not learned from. A classifier without
             its run needs them.
         layout: Where texts and labels are in --dev. Default: as in training.
-        train: The training documents, where they are no longer in the place where training found
-            them; the run's dev documents are a part of them.
+        train: The training documents, of which the run's dev documents are a part, where training's
+            own files are no longer in their place.
         data_dir: Folder of corpora, as for dlnotes train.
     """
     classifier = TextClassifier.load(run)
@@ -100,7 +98,8 @@ def main(
         if given := next((name for name, value in others.items() if value), None):
             raise UserError(f"--reset chooses nothing: leave out --reset or {option_of(given)}")
         rewrite_decision(run, recorded_decision(run / METRICS, record))
-        console().print(f"{run} decides as after the training")
+        as_when = "as after the training" if record else f"as by default: it has no {METRICS}"
+        console().print(f"{run} decides {as_when}")
         return
     if not dev and (given := next(iter(given_fields(layout)), None)):
         raise UserError(f"{option_of(given)} belongs to --dev FILE")
@@ -132,7 +131,7 @@ def main(
         raise UserError(f"{refusal}{of_training}; {run} stays as it is")
     rewrite_decision(run, decision)
     both = classifier.decision, decision
-    figures = [figures_of(classifier, scores, labels, each).summary() for each in both]
+    figures = [metrics(scores, labels, each).summary() for each in both]
     _print(len(scores), both, figures)
 
 
@@ -207,7 +206,7 @@ def _of_the_run(
 def _print(
     documents: int, decisions: tuple[Decision, Decision], figures: list[dict[str, float]]
 ) -> None:
-    table = Table(f"{documents:,} dev documents", title_justify="left")
+    table = Table(f"{documents:,} dev documents")
     for name in ("before", "now"):
         table.add_column(name, justify="right")
     table.add_row("temperature", *(f"{d.temperature:.4g}" for d in decisions))

@@ -28,23 +28,26 @@ _Splits = dict[str, list[Any]]
 """Files and data frames of each split."""
 
 
-def sources_with_parents(run: Path, later: tuple[Path, ...] = ()) -> _Splits:
-    """What a run was trained on, and the runs that it started from.
+def sources_with_parents(
+    run: Path, data_dir: Path | None = None, *, later: tuple[Path, ...] = ()
+) -> _Splits:
+    """What a run was trained on, together with the runs that it started from.
 
     Args:
         run: Its folder.
+        data_dir: Folder of corpora, where it is not the one that the options say.
         later: The runs that started from it.
 
     Raises:
-        UserError: It does not say so, or what it started from is another run now.
+        UserError: Its folder does not say, or what it started from is another run now.
     """
     if not (run / OPTIONS).exists():
         raise UserError(f"{run} has no {OPTIONS} that says where its documents are")
     said = config.read(run / OPTIONS)
     parent = said.get("from")
-    found = _sources_before(run, Path(parent), later) if parent else {}
+    found = _sources_before(run, Path(parent), data_dir, later) if parent else {}
     if said.get("corpus"):
-        folder = said.get("data_dir")
+        folder = data_dir or said.get("data_dir")
         own: Mapping[str, Any] = load(
             str(said["corpus"]),
             data_dir=Path(folder) if folder else None,
@@ -58,8 +61,10 @@ def sources_with_parents(run: Path, later: tuple[Path, ...] = ()) -> _Splits:
     return found
 
 
-def _sources_before(run: Path, parent: Path, later: tuple[Path, ...]) -> _Splits:
-    """What the run was trained on that a run started from."""
+def _sources_before(
+    run: Path, parent: Path, data_dir: Path | None, later: tuple[Path, ...]
+) -> _Splits:
+    """What `parent`, which `run` started from, was trained on."""
     later = (*later, run.resolve())
     if parent.resolve() in later:
         raise UserError(f"{run} started from {parent}, which started from {run} itself")
@@ -70,17 +75,17 @@ def _sources_before(run: Path, parent: Path, later: tuple[Path, ...]) -> _Splits
     before = read_json(run / METRICS, "is not a run", finite=False).get("parent")
     if isinstance(before, Mapping) and before.get("digest") != now.digest:
         raise UserError(f"{parent}, which {run} started from, is gone: another run is there now")
-    found = sources_with_parents(parent, later)
+    found = sources_with_parents(parent, data_dir, later=later)
     return _all_learned(found) if now.learned_dev else found
 
 
 def _all_learned(sources: _Splits) -> _Splits:
-    """The same where dev documents have been learned from, too."""
+    """The same with the dev documents as training documents."""
     return {**sources, "train": _joined(sources["train"], sources["dev"]), "dev": []}
 
 
 def _readable(parts: list[Any]) -> tuple[list[Any], str | None]:
-    """Those that can be read, and what is wrong with another."""
+    """Those that can be read, and what is wrong with the last one that cannot."""
     found, problem = [], None
     for part in parts:
         try:
@@ -93,7 +98,7 @@ def _readable(parts: list[Any]) -> tuple[list[Any], str | None]:
 
 
 def _joined(old: list[Any], new: list[Any]) -> list[Any]:
-    """The files of both, each once."""
+    """The old ones and then the new ones, without files that are among the old."""
     there = {file.resolve() for file in old if isinstance(file, Path)}
     return [*old, *(f for f in new if not isinstance(f, Path) or f.resolve() not in there)]
 
@@ -155,7 +160,7 @@ def continued(
     if not given.get("train") and problem:
         raise UserError(f"{problem}: give --train FILE")
     if parent.seen is None and parent.run is not None:
-        candidates = [old["train"]] if old else [*([file] for file in given.get("train", []))]
+        candidates = [old["train"]] if old else [[file] for file in given.get("train", [])]
         parent.seen = _seen_before(parent, candidates, old.get("dev", []), cache_dir)
     if parent.learned_dev and old:
         old = _all_learned(old)
@@ -177,7 +182,7 @@ def continued(
     if problem and (missing := parent.missing(dataset)):
         raise UserError(
             f"{problem}, and {missing}: give them as well (--train OLD NEW), or --no-replay to "
-            "learn from the new ones alone, and to forget some of the old"
+            "learn from the new ones alone and forget some of the old"
         )
     return dataset
 
@@ -189,8 +194,8 @@ def _seen_before(
 
     Args:
         parent: The run.
-        candidates: What its training documents may be; they are if they have their SHA-256.
-        dev: Its dev documents, where it had such.
+        candidates: What its training documents may be, to be compared by SHA-256.
+        dev: Its own dev documents, if it had any.
         cache_dir: See `load_dataset`.
     """
     for parts in candidates:

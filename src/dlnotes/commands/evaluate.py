@@ -37,7 +37,7 @@ from dlnotes.training.folder import METRICS, check_not_of_a_run
 from dlnotes.training.multi_label import CUTS, MultiLabelMetrics
 from dlnotes.training.reliability import reliability_figure
 
-_FIGURES = ("accuracy", "macro_f1", "micro_f1", "loss")
+_OF_ONE = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
 _OPTIONAL = ("ece", "coverage", "answered_accuracy")  # of newer records, or with --precision
 _OF_SEVERAL = {  # where a document may have several labels
     "micro_f1": "micro-F1",
@@ -67,7 +67,7 @@ def main(
     reliability: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Print accuracy and macro-F1, a table by class, and what is taken for what.
+    """Print accuracy and macro-F1, a table by class, and which classes are confused.
 
     Where a text may have several labels: micro-, macro- and samples-F1, figures of the order of the
     labels, and a table by label.
@@ -77,8 +77,9 @@ def main(
         test: Labelled documents, one or more files in any format that dlnotes train reads. Without
             them the figures of the run's own test documents are shown, as its record has them.
         layout: Where texts and labels are. Default: as in training.
-        errors: Also write the misclassified documents to this CSV file, the most confident first;
-            of several labels those whose set of labels is wrong, the least probable set first.
+        errors: Also write the misclassified documents to this CSV file, the most confident first.
+            Where a text may have several labels: those with any label wrong or missing, the least
+            probable set of true labels first.
             Where the classifier may give no label (--precision of dlnotes train and dlnotes
             calibrate), predicted is the most probable label, and the column answer what dlnotes
             predict says: the same label, or nothing.
@@ -171,7 +172,7 @@ def _recorded(run: Path) -> dict[str, Any]:
         raise UserError(f"{run}: {reason}; give --test FILE")
     classes = row.test.get("classes")
     rows = list(classes.values()) if isinstance(classes, dict) else [None]
-    first = (*_OF_SEVERAL, "loss") if several else _FIGURES
+    first = (*(_OF_SEVERAL if several else _OF_ONE), "loss")
     wanted = [(row.test, first), *((each, _OF_A_CLASS) for each in rows)]
     for figures, names in wanted:
         optional = [name for name in _OPTIONAL if isinstance(figures, dict) and name in figures]
@@ -188,10 +189,10 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
     classes: dict[str, Any] = figures.get("classes", {})
     several = "accuracy" not in figures
-    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
-    names = {**(_OF_SEVERAL if several else names)}
+    names = _OF_SEVERAL if several else _OF_ONE
     documents = sum(row["documents"] for row in classes.values())
-    documents = figures["documents"] if several else documents
+    if several:  # a document may count in several classes, or in none
+        documents = figures["documents"]
     loss = figures["loss"]  # JSON has null in the place of an infinity
     console().print(
         f"{documents:,} documents  "
@@ -210,8 +211,8 @@ def _print_figures(figures: dict[str, Any]) -> None:
     if "coverage" in figures:
         console().print(
             f"{figures['coverage']:.1%} of the documents get a label, "
-            f"{figures['answered_accuracy']:.4f} of them the right one; the others are too unsure "
-            "(all figures but these two are of the most probable labels of all documents)"
+            f"{figures['answered_accuracy']:.4f} of them correctly; the others are too unsure "
+            "(all other figures count the most probable label of every document)"
         )
     table = Table()
     table.add_column("label" if several else "class", overflow="fold")
@@ -263,7 +264,7 @@ def _wrong(
     test: tuple[Path, ...],
     layout: Layout,
 ) -> pl.DataFrame:
-    """The misclassified documents, the most confident first; read again, for they were not kept."""
+    """The misclassified documents, the most confident first; read again, as texts are not kept."""
     decision = classifier.decision
     answers = _answers_of_several
     if not isinstance(measured, MultiLabelMetrics):

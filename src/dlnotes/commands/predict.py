@@ -53,11 +53,12 @@ def main(
 ) -> None:
     """Print a JSON object per text: label, probability and the top k labels.
 
-    The label is null (an empty cell in CSV) where its probability is below the one that the
-    classifier was told to ask for (dlnotes train --precision, dlnotes calibrate --precision).
+    The label is null (an empty cell in CSV) where its probability is below the limit that dlnotes
+    train --precision or dlnotes calibrate --precision has chosen.
 
-    A classifier of any number of labels says labels, a list that may be empty, their probabilities
-    in the same order, the most probable first, and top, which does not depend on thresholds.
+    Where a text may have several labels, an object has labels, a list that may be empty, the most
+    probable first, their probabilities in the same order, and top, which does not depend on
+    thresholds.
 
     Without texts and --file, lines of standard input are answered as they come. With --out a file
     is written instead: all columns of --file, then label and probability (predicted_label and
@@ -71,9 +72,9 @@ def main(
             also packed (.gz, .bz2, .xz, .zst, .zip), or of .parquet; - is standard input.
         layout: Where the texts are in --file. Default: as in training, or the column text.
         out: Write .jsonl or .csv, each also .gz, or .parquet.
-        top_k: How many labels to give. Default 3, in --out 1. More than one are the column top
-            there, in CSV label_2, probability_2 and so on (from label_1 on, beside what is given,
-            where a text may have several labels, or none for want of probability).
+        top_k: How many labels to give. Default 3, or 1 with --out. There more than one go into the
+            column top, or in CSV into label_2, probability_2 and so on (from label_1 on, in
+            addition to the answer, where a text may have several labels or be given none).
         explain: Also write an HTML page with the words coloured by the model's attention (han,
             seq2seq, transformer, dmn, entnet), or by what leaving each of them out takes from the
             log-odds of the label (the other models, and ensembles). Where a text may have several
@@ -299,7 +300,7 @@ def _sets(classifier: Classifier, top_k: int | None, flat: bool, run: Path) -> _
 
     Args:
         classifier: What answers.
-        top_k: How many of the most probable labels are told beside; None for none.
+        top_k: How many of the most probable labels are given in addition; None for none.
         flat: Whether the file has no lists.
         run: Says what stood between the labels in training.
 
@@ -308,6 +309,7 @@ def _sets(classifier: Classifier, top_k: int | None, flat: bool, run: Path) -> _
     """
     between = Layout(**remembered(run, Layout)).between_labels or BETWEEN
     names = classifier.label_names
+    most = min(top_k or 0, len(names))
     if flat:
         check_joins("out", names, between, "write .jsonl or .parquet")
 
@@ -319,19 +321,19 @@ def _sets(classifier: Classifier, top_k: int | None, flat: bool, run: Path) -> _
             "probabilities": pl.Series([a.probabilities for a in found], dtype=pl.List(pl.Float32)),
         }
         if flat:
-            texts_of = columns["probabilities"].cast(pl.List(pl.String))
+            written = columns["probabilities"].cast(pl.List(pl.String))
             columns = {
                 "labels": columns["labels"].list.join(between),
-                "probabilities": texts_of.list.join(between),
+                "probabilities": written.list.join(between),
             }
-        for k in range(min(top_k or 0, len(names))):
+        for k in range(most):
             columns[f"label_{k + 1}"] = pl.Series([names[a.top[k]] for a in found], dtype=pl.String)
             columns[f"probability_{k + 1}"] = pl.Series(
                 [a.top_probabilities[k] for a in found], dtype=pl.Float32
             )
         answers = pl.DataFrame(columns)
         if top_k and not flat:
-            answers = answers.select("labels", "probabilities", _top(range(1, k + 2)))
+            answers = answers.select("labels", "probabilities", _top(range(1, most + 1)))
         return answers
 
     return answer

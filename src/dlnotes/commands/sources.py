@@ -33,7 +33,7 @@ def sources_of(
         files["train"] = train
     elif said.get("from"):
         reading = reading_of(run, read_record(run)[0])
-        found = sources_with_parents(run)
+        found = sources_with_parents(run, data_dir)
         return {split: as_source(parts, reading) for split, parts in found.items() if parts}
     if files["train"]:
         return {split: paths for split, paths in files.items() if paths}

@@ -34,7 +34,7 @@ from dlnotes.training.parent import Parent
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.recipes import optimizer_for, settle
 from dlnotes.training.settings import Training, parse_settings
-from dlnotes.training.targets import check_output
+from dlnotes.training.targets import check_output_layer
 from dlnotes.training.train import size_of, train_classifier
 
 
@@ -103,7 +103,7 @@ def main(
             otherwise (--no-replay: from the new ones alone).
         dry_run: Print all settings, as a run's config.yaml has them, and the size of the training;
             do not train, and write nothing.
-        check_data: List documents that stand in several splits, and equal texts with different
+        check_data: List documents that occur in several splits, and equal texts with different
             labels, in this file (.csv, .jsonl or .parquet).
         config: Options from a YAML file, such as a run's config.yaml; those given here win.
     """
@@ -154,13 +154,13 @@ def main(
     if check_data:
         check_writable(check_data)
         check_not_of_a_run(check_data=check_data)
-    words = (None if training.vectors is None else Path(training.vectors),)
-    inputs = {**own, "vectors": words, "config": (config,), "from": (start_from,)}
+    vectors = None if training.vectors in (None, WORD2VEC) else Path(str(training.vectors))
+    inputs = {**own, "vectors": (vectors,), "config": (config,), "from": (start_from,)}
     for option, given in inputs.items():
         for each in given:
             check_different(**{option: each, "check_data": check_data})
             check_different(**{option: each, "out": out})
-    # As they are seen from any folder: a run and its repeat have the same settings.
+    # Absolute, so that a run has the same settings when it is repeated in another folder.
     training = replace(training, vectors=_absolute(training.vectors))
     boost = tuple(run.absolute() for run in boost)
     seed = training.seed
@@ -176,7 +176,7 @@ def main(
         reading = replace(reading, tokenizer=dataset.tokenizer)
         if dataset.why:
             tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})")
-    check_output(model_settings, dataset)
+    check_output_layer(model_settings, dataset)
     with config_file.named(config):
         decides(training, dataset.multi_label)  # what is not possible is refused at once
     duplicates = dataset.duplicates(test=check_data is not None)
@@ -234,7 +234,7 @@ def main(
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-    if resume:  # maybe with other test documents than it began with
+    if resume:  # it may have other test documents than it began with
         config_file.write_options(out, options)
     for split in ("dev", "test"):
         if split in record:

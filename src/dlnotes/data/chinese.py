@@ -60,7 +60,7 @@ def _pieces(text: str) -> list[str]:
 def _jieba() -> Any:
     """A tokenizer of our own: what a program adds to jieba's common dictionary is not in it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what jieba's code does, not its user
+        warnings.simplefilter("ignore")  # about jieba's own code
         try:
             import jieba
         except ImportError as error:

@@ -1,4 +1,4 @@
-"""Labels of documents of which each may have any number, without a matrix of all of them."""
+"""Labels of documents that may have any number each, without a documents × classes matrix."""
 
 from __future__ import annotations
 

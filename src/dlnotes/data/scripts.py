@@ -17,17 +17,17 @@ _NO_SPACES = (
 )
 _NO_CASE, _LETTER, _WITH_MARKS = r"\p{Lo}", r"\p{L}", r"[\p{L}\p{M}]"
 
-# Of the letters. Words of one such script are a third to a quarter as long as English ones, so a
-# fifth of the letters is about half of a text; and words can be told from characters, but not the
-# words of a line without spaces from anything.
+# Share of the letters. Words of these scripts are a third to a quarter as long as English ones, so
+# a fifth of the letters is about half of a text. Where in doubt it is characters: a model can put
+# words together from them, but it cannot take a line without spaces apart.
 _SHARE = 0.2
-# Looked at: so many documents of each block, all over it, their beginnings, and so many blocks of
-# a file.
+# The sample: the beginnings of so many documents, spread evenly over each of the first blocks of a
+# file.
 _DOCUMENTS, _CHARACTERS, _BLOCKS, _BLOCK_BYTES = 1000, 1000, 8, 1 << 20
 
 
 class Choice(NamedTuple):
-    """A tokenization, and why it is another than the usual; empty where it is not."""
+    """A tokenization, and why it is not the usual one; empty where it is."""
 
     tokenizer: str
     why: str = ""
@@ -52,10 +52,10 @@ def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False)
     """
     sample = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of files; they are read again
+        warnings.simplefilter("ignore")  # about files, which warn when they are read
         each: list[Source] = [*files_of(source)] or [source]
         for one in each:
-            # Whether each text may be without a label is of no interest here.
+            # As several labels: then texts without a label raise no error here.
             blocks = read(one, layout, multi_label=True, block_bytes=_BLOCK_BYTES)
             for frame in itertools.islice(blocks, _BLOCKS):
                 step = -(-frame.height // _DOCUMENTS)

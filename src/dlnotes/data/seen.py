@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -25,6 +26,7 @@ from dlnotes.files import check_regular, write_atomically
 
 Label = str | int | float | bool
 _Keys = NDArray[np.uint64]
+_INTEGER = re.compile("0|-?[1-9][0-9]{0,17}")  # as str writes one, so that documents match it
 
 
 class Keys(NamedTuple):
@@ -159,12 +161,12 @@ def _arrays(file: IO[bytes]) -> list[_Keys]:
 
 
 def _without(keys: _Keys, taken: _Keys) -> _Keys:
-    """The keys without those taken, each as often as it is taken."""
+    """The keys that are left when each is removed as often as `taken` has it."""
     return keys[~_as_often(keys, np.sort(taken))]
 
 
 def _most(one: _Keys, other: _Keys) -> _Keys:
-    """Each key as often as it is in one of the two, whichever has it more often; sorted."""
+    """Each key as often as the one of the two that has it more often; sorted."""
     return np.sort(np.concatenate([one, _without(other, one)]))
 
 
@@ -180,11 +182,11 @@ class Parts(NamedTuple):
     relabelled: NDArray[np.int64]
     """Learned from before, with another label."""
     left_out: int
-    """Not used: dev documents that stand here once more, or with another label as well."""
+    """How many are not used: more copies of dev documents, with the same or another label."""
     missing: int
-    """Texts that were learned from before and are not among these."""
+    """How many texts that were learned from before are not among these."""
     missing_dev: int
-    """Texts of dev documents before that are neither among these nor dev documents now."""
+    """How many texts of dev documents before are neither among these nor dev documents now."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +225,7 @@ class Inheritance:
             allowed, given = _without(allowed, own.labelled), own.texts
         is_dev = _as_often(keys.labelled, allowed)
         of_dev = np.isin(keys.texts, seen.dev)
-        # Of one that nowhere has its old label, the label was corrected.
+        # A dev text that no longer has its old label anywhere was given a corrected one.
         corrected = np.setdiff1d(seen.dev, np.concatenate([keys.texts[is_dev], given]))
         is_dev |= _as_often(keys.texts, corrected)
         learned = np.isin(keys.texts, seen.train) & ~of_dev
@@ -243,7 +245,7 @@ class Inheritance:
         """These labels, and after them those that are new.
 
         Args:
-            found: Labels of documents; files have their text.
+            found: Labels of documents; those of files are strings.
 
         Raises:
             UserError: A new label that is of another type.
@@ -255,7 +257,7 @@ class Inheritance:
 
 
 def _as_often(keys: _Keys, allowed: _Keys) -> NDArray[np.bool_]:
-    """Whether each key is among those allowed; of equal ones the first, as often as it is there."""
+    """Whether each key is allowed; of equal keys the first ones, as many as `allowed` has."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     again = np.arange(len(keys)) - np.searchsorted(ordered, ordered)
@@ -269,7 +271,7 @@ def _of_kind(kind: type[Label], label: Label) -> Label:
     """A label of a file as the type that the others have."""
     if type(label) is kind:
         return label
-    if isinstance(label, str) and kind is int and label.lstrip("-").isdecimal():
+    if isinstance(label, str) and kind is int and _INTEGER.fullmatch(label):
         return int(label)
     raise UserError(
         f"the new label {label!r} must be of the type of those that the classifier has, "

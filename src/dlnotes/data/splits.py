@@ -67,14 +67,14 @@ def iterative_split(
 
     Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011,
     https://doi.org/10.1007/978-3-642-23808-6_10). Each part is to have its share of the examples of
-    each label. Of the labels the one with the fewest examples left comes first: each of these goes
-    to the part that still lacks the most examples of this label, or among equals the most examples.
+    each label. The label with the fewest examples left comes first, and each of these examples goes
+    to the part that lacks the most examples of this label, or, among equals, the most examples.
     Examples without any label are divided like those of a label of their own.
 
     Differs from the paper: among parts that are equal in both, an example goes to the first one,
-    not to a random one; and examples are moved afterwards until every label with at least two
-    examples is in the largest part, and, where this takes no label from the largest part, every
-    label of whose examples a part should have one or more is in that part, and no part is empty.
+    not to a random one. Afterwards examples are moved, so that every label with at least two
+    examples is in the largest part. Then, as long as the largest part loses no label by it, each
+    other part gets the labels of which its share is one example or more, and no part stays empty.
 
     Like that of `stratified_split`, the result never depends on the version of a library: all
     numbers are integers, and the examples come in the order of the numbers that
@@ -132,7 +132,7 @@ class _IterativeSplit:
         return self.examples[self.ends[label] : self.ends[label + 1]]
 
     def put(self, example: int, part: int) -> None:
-        """Into a part, out of the one that it was in."""
+        """Move an example into a part."""
         before = self.part_of[example]
         for to, change in ((part, 1), (before, -1)):
             if to >= 0:
@@ -150,7 +150,7 @@ class _IterativeSplit:
         while rarest:
             count, label = heapq.heappop(rarest)
             if count != left[label]:
-                continue  # a later entry has the number that are left
+                continue  # out of date: another entry has the present count
             for example in self.examples_of(label):
                 if self.part_of[example] >= 0:
                     continue

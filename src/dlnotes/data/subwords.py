@@ -38,7 +38,7 @@ _LARGEST = 1 << 26  # bytes of a file, millions of merges
 _MOST = 30_000  # merges, unless their number is given
 _RARE = 10  # pairs that are rarer are not merged, unless the number of merges is given
 _LONG = 100  # characters; a longer word is learned from in parts, else it would take hours
-_AT_ONCE = 10_000  # times that a word is repeated in a text to learn from
+_AT_ONCE = 10_000  # repetitions of a word in one text to learn from
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def joined(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def _repeated(words: pl.DataFrame) -> Iterator[str]:
-    """Each word as often as it occurs: the package counts texts, and takes no counts."""
+    """Each word as often as it occurs: the package counts words itself, and takes no counts."""
     for word, count in words.iter_rows():
         parts = [word[i : i + _LONG] for i in range(0, len(word), _LONG)]
         for start in range(0, count, _AT_ONCE):

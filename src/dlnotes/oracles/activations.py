@@ -1,10 +1,11 @@
-"""What each activation is compared with: torch's function of the same name."""
+"""What each activation is compared with: torch's function of the same name, or the formula."""
 
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +23,8 @@ class Oracle(NamedTuple):
     mapping: str
     flat: bool = False
     """Whether the gradient is 0 everywhere by definition."""
+    layer: bool = False
+    """Whether both are made of a function that returns fewer elements than it takes."""
     settings: tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...] = ()
     """The two functions with other arguments."""
 
@@ -34,9 +37,39 @@ def _pieces(x: Tensor) -> Tensor:
     return torch.stack((-x / 2 - 1, x / 4, x - 1), -1)
 
 
+def _halves(x: Tensor) -> Tensor:
+    return torch.stack((1 - x / 2, x), -1)
+
+
+def _through_nan(f: Callable[..., Tensor], *arguments: float) -> Callable[[Tensor], Tensor]:
+    """Slope 1 where x is NaN: torch's kernels say 0 or 1, depending on where the element lies."""
+    return lambda x: torch.where(x.isnan(), x, f(x, *arguments))
+
+
+class _SwiGLU(torch.autograd.Function):
+    """Shazeer's equation and its derivatives in NumPy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        a, b = np.split(x.detach().numpy(), 2, -1)
+        with np.errstate(all="ignore"):
+            s = 1 / (1 + np.exp(-b))
+            ctx.slopes = np.concatenate((b * s, a * (s + b * s * (1 - s))), -1)
+            return torch.from_numpy(a * b * s)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * torch.from_numpy(ctx.slopes)
+
+
 def _flat_at_nan(x: Tensor, y: Tensor) -> Tensor:
-    """No gradient where x is NaN: in training, ours draws a slope there and torch takes 1."""
+    """No gradient where x is NaN."""
     return torch.where(x.isnan(), math.nan, y)
+
+
+def _softsign(x: Tensor) -> Tensor:
+    """With slope 0 where x is infinite: torch's formula has inf / inf there."""
+    return torch.where(x.isinf(), math.nan, F.softsign(x.where(~x.isinf(), 0)))
 
 
 def _heaviside(x: Tensor) -> Tensor:
@@ -82,6 +115,7 @@ ORACLES = [
         lambda x: ours.maxout(_pieces(x)),
         lambda x: _pieces(x).max(-1).values,
         "max(dim).values",
+        layer=True,
     ),
     Oracle(
         "elu",
@@ -102,6 +136,97 @@ ORACLES = [
     ),
     Oracle("gelu", ours.gelu, F.gelu, "approximate='none'"),
     Oracle("silu", ours.silu, F.silu, "same"),
+    Oracle(
+        "hardtanh",
+        ours.hardtanh,
+        _through_nan(F.hardtanh),
+        "same, but the slope at NaN: 1, torch's 0 or 1",
+        settings=(
+            (lambda x: ours.hardtanh(x, -0.5, 2.0), _through_nan(F.hardtanh, -0.5, 2.0)),
+            (lambda x: ours.hardtanh(x, 1.0, 1.5), _through_nan(F.hardtanh, 1.0, 1.5)),
+        ),
+    ),
+    Oracle(
+        "relu6", ours.relu6, _through_nan(F.relu6), "same, but the slope at NaN: 1, torch's 0 or 1"
+    ),
+    Oracle(
+        "hardsigmoid",
+        ours.hardsigmoid,
+        lambda x: _flat_at_nan(x, F.relu6(x + 3) / 6),
+        "relu6(x + 3) / 6: the slope of torch's is 1/6 in float32, in float64 too",
+    ),
+    Oracle("hardswish", ours.hardswish, F.hardswish, "same"),
+    Oracle("selu", ours.selu, F.selu, "same"),
+    Oracle(
+        "celu",
+        ours.celu,
+        F.celu,
+        "same; torch rounds alpha to float32 in the slope",
+        settings=(
+            (lambda x: ours.celu(x, 1.5), lambda x: F.celu(x, 1.5)),
+            (lambda x: ours.celu(x, 0.75), lambda x: F.celu(x, 0.75)),
+        ),
+    ),
+    Oracle("mish", ours.mish, F.mish, "same"),
+    Oracle(
+        "softsign",
+        ours.softsign,
+        _softsign,
+        "same, but the slope at infinity: 0, torch's NaN",
+    ),
+    Oracle("logsigmoid", ours.logsigmoid, F.logsigmoid, "same"),
+    Oracle(
+        "softshrink",
+        ours.softshrink,
+        _through_nan(F.softshrink),
+        "same, but the slope at NaN: 1, torch's 0 or 1",
+        settings=(
+            (lambda x: ours.softshrink(x, 0.3), _through_nan(F.softshrink, 0.3)),
+            (lambda x: ours.softshrink(x, 0.0), _through_nan(F.softshrink, 0.0)),
+        ),
+    ),
+    Oracle(
+        "hardshrink",
+        ours.hardshrink,
+        _through_nan(F.hardshrink),
+        "same, but the slope at NaN: 1, torch's 0 or 1",
+        settings=(
+            (lambda x: ours.hardshrink(x, 0.3), _through_nan(F.hardshrink, 0.3)),
+            (lambda x: ours.hardshrink(x, 0.0), _through_nan(F.hardshrink, 0.0)),
+        ),
+    ),
+    Oracle("tanhshrink", ours.tanhshrink, F.tanhshrink, "same"),
+    Oracle("squared_relu", ours.squared_relu, lambda x: F.relu(x) ** 2, "relu(x)²"),
+    Oracle(
+        "glu",
+        lambda x: ours.glu(_halves(x)).squeeze(-1),
+        lambda x: F.glu(_halves(x)).squeeze(-1),
+        "same",
+        layer=True,
+        settings=(
+            (
+                lambda x: ours.glu(_halves(x).transpose(0, -1), 0).squeeze(0),
+                lambda x: F.glu(_halves(x).transpose(0, -1), 0).squeeze(0),
+            ),
+        ),
+    ),
+    Oracle(
+        "swiglu",
+        lambda x: ours.swiglu(_halves(x)).squeeze(-1),
+        lambda x: (1 - x / 2) * F.silu(x),
+        "the first half times silu of the second; the equation in NumPy",
+        layer=True,
+        settings=(
+            (
+                lambda x: ours.swiglu(_halves(x)).squeeze(-1),
+                lambda x: cast(Tensor, _SwiGLU.apply(_halves(x))).squeeze(-1),
+            ),
+            (
+                lambda x: ours.swiglu(_halves(x).transpose(0, -1), 0).squeeze(0),
+                lambda x: cast(Tensor, _SwiGLU.apply(_halves(x))).squeeze(-1),
+            ),
+        ),
+    ),
 ]
 
 

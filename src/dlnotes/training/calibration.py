@@ -1,4 +1,4 @@
-"""Choose on dev documents how a trained classifier decides, in a training and long after it."""
+"""Choose on dev documents how a trained classifier decides: during its training or later."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_json
 from dlnotes.training.classifier import Classifier, decision_in
 from dlnotes.training.decision import (
+    DEFAULT,
     Deciding,
     Decision,
     check_precision,
     check_threshold,
     decision_from,
 )
-from dlnotes.training.evaluate import Figures, metrics
+from dlnotes.training.evaluate import metrics
 from dlnotes.training.folder import CLASSIFIER, CONFIG, METRICS
 
 _BEFORE, _AFTER = "dev_before", "dev_after"
@@ -42,13 +43,13 @@ def decides(choices: Deciding, multi_label: bool) -> bool:
 def decide_for(
     classifier: Classifier, scores: Float[Tensor, "n c"], labels: Any, choices: Deciding
 ) -> dict[str, Any]:
-    """Give a classifier the decision that dev documents speak for.
+    """Choose the decision of a classifier on dev documents.
 
     Args:
         classifier: Its decision is set.
         scores: Of dev documents, by a classifier that has not learned from them.
         labels: Their labels.
-        choices: What to choose. A precision that cannot be reached is told in a warning.
+        choices: What to choose. There is a warning where the precision cannot be reached.
 
     Returns:
         What a record says of it: under ``decision`` the decision, and the dev figures without and
@@ -61,7 +62,7 @@ def decide_for(
     if choices.precision and rejection and not rejection.reached:
         warnings.warn(f"{rejection.refusal(choices.precision)}; nothing is rejected", stacklevel=2)
     classifier.decision = decision
-    before, after = (figures_of(classifier, scores, labels, d) for d in (Decision(), decision))
+    before, after = (metrics(scores, labels, each) for each in (DEFAULT, decision))
     return {
         "decision": {
             **decision.changed(),
@@ -93,13 +94,6 @@ def told(record: Mapping[str, Any], documents: int) -> str:
     return ", ".join(parts) or "as by default"
 
 
-def figures_of(
-    classifier: Classifier, scores: Float[Tensor, "n c"], labels: Any, decision: Decision
-) -> Figures:
-    """Figures of a classifier's scores under a decision."""
-    return metrics(scores, labels, decision)
-
-
 def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
     """The decision that a training chose, by its record; the default where it chose none.
 
@@ -117,7 +111,7 @@ def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
 def decides_as_trained(run: Path) -> bool:
     """Whether a run's classifier has the decision that its record has figures of.
 
-    Also where one of them cannot be read.
+    Also True where one of the two cannot be read.
     """
     try:
         record = read_json(run / METRICS, "", finite=False)

@@ -20,15 +20,15 @@ from dlnotes.errors import UserError
 THRESHOLDS = ("none", "one", "label")
 """Which thresholds are chosen: none (.5), one for all labels, one for each label."""
 FEWEST_POSITIVES = 10
-"""A label that fewer dev documents have than this is decided by the threshold of all labels."""
+"""A label that fewer dev documents have than this takes the common threshold."""
 MOST_TEMPERATURE = 100.0
-"""Temperatures are looked for between its reciprocal and this."""
+"""The highest temperature that is chosen; its reciprocal is the lowest."""
 FEWEST_ANSWERS = 10
-"""No confidence is required of which fewer dev documents have as much."""
+"""A confidence is required only if at least this many dev documents reach it."""
 NO_LABEL = -1
 """Stands for a class number where the answer is "no label"."""
 
-_ROWS = 1 << 22  # scores that are looked at at a time
+_SCORES = 1 << 22  # processed at once
 _Probability = Annotated[float, Range(0, most=1)]
 
 
@@ -43,10 +43,10 @@ class Deciding(Settings):
     """What is chosen on the dev documents about how a trained classifier decides."""
 
     threshold: Annotated[str, OneOf(THRESHOLDS)] = "one"
-    """For documents of any number of labels: which labels are given. none: those of a probability
-    of at least .5; one: at least the one threshold with the best micro-F1 on the dev documents;
-    label: at least the threshold with the label's best F1 there, one for each label that ten dev
-    documents have."""
+    """For documents of any number of labels: how probable a label must be to be given. none: .5;
+    one: the threshold with the best micro-F1 on the dev documents, the same for all labels; label:
+    for each label the threshold with its best F1 on the dev documents, or the common one where
+    fewer than ten of them have it."""
 
     calibrate: bool = False
     """Choose on the dev documents a temperature that the scores are divided by, so that of the
@@ -54,8 +54,8 @@ class Deciding(Settings):
 
     precision: Annotated[float, Range(0, most=1)] | None = None
     """For documents of one label: give no label where the most probable one has too low a
-    probability. The lowest one is taken from which on this share of the dev documents' answers is
-    correct, at least ten of them. 0 for never."""
+    probability. The limit is the lowest probability such that this share of the dev documents that
+    reach it, at least ten, is classified correctly. 0 for never."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -154,7 +154,7 @@ class Decision(Settings):
         """Require one threshold for all labels, or one for each.
 
         Raises:
-            UserError: There are as many as of another number of labels.
+            UserError: The number of thresholds is another than that of the labels.
         """
         if isinstance(self.threshold, tuple) and len(self.threshold) != classes:
             raise UserError(
@@ -175,7 +175,7 @@ DEFAULT = Decision()
 
 
 def decision_from(found: Any) -> Decision:
-    """What `Decision.changed` gave.
+    """The decision of which `Decision.changed` gave the fields.
 
     Args:
         found: The mapping, as a file has it; None for the default.
@@ -206,9 +206,10 @@ def choose_temperature(
     :math:`x`: Newton's method between two bounds finds its root, in float64. Which label is the
     most probable stays the same.
 
-    Where every document is classified correctly the loss falls for ever as :math:`T` becomes
-    smaller: such documents do not tell how sure the classifier may be, and :math:`T` is 1. Where
-    the scores say nothing about the labels it is `MOST_TEMPERATURE`.
+    Where all documents are classified correctly, the loss keeps falling as :math:`T` becomes
+    smaller: such documents do not show how sure the classifier may be, and :math:`T` is 1. Where
+    the loss still falls at `MOST_TEMPERATURE`, as with scores that contradict the labels,
+    :math:`T` is `MOST_TEMPERATURE`.
 
     Args:
         logits: Unnormalised scores of documents that were not trained on. A document whose label is
@@ -219,7 +220,7 @@ def choose_temperature(
     slope = (_slopes_of_several if multi_label else _slopes_of_one)(logits, labels)
     low, high = 1 / MOST_TEMPERATURE, MOST_TEMPERATURE
     if (at_low := slope(low)[0]) >= 0:
-        # Scores that are all equal know nothing of a temperature either.
+        # With scores that are all equal, the loss does not depend on the temperature.
         return MOST_TEMPERATURE if at_low > 0 else 1.0
     if slope(high)[0] <= 0:
         return 1.0
@@ -283,7 +284,7 @@ def _slopes_of_several(
 
 def _split(values: Tensor, width: int | None = None) -> tuple[Tensor, ...]:
     """Rows in parts of bounded memory."""
-    found: tuple[Tensor, ...] = values.split(max(1, _ROWS // max(1, width or values.shape[-1])))
+    found: tuple[Tensor, ...] = values.split(max(1, _SCORES // max(1, width or values.shape[-1])))
     return found
 
 
@@ -294,11 +295,10 @@ def choose_thresholds(
     *,
     fewest: int = FEWEST_POSITIVES,
 ) -> float | tuple[float, ...]:
-    """The thresholds with the highest F1 on held-out documents, each document with several labels.
+    """The thresholds with the highest F1 on held-out documents that may have several labels.
 
-    ``one`` maximises micro-F1. All thresholds that differ in their effect are compared; the one
-    that is taken lies in the middle between two probabilities that occur. Among equals it is the
-    highest.
+    ``one`` maximises micro-F1. All thresholds that differ in their effect are compared, and the
+    highest of the best ones is placed midway between two probabilities that occur.
 
     ``label`` maximises the F1 of each label by itself (SCut, Yang 2001,
     https://doi.org/10.1145/383952.383975). The threshold of a rare label depends on few documents
@@ -337,8 +337,8 @@ def _dense(labels: NDArray[Any] | _Dense) -> NDArray[np.bool_]:
 def _best_cut(scores: NDArray[Any], truth: NDArray[np.bool_]) -> float:
     """The threshold of the highest F1; .5 where nothing is true or nothing is a number.
 
-    Only a threshold that has a true decision as its last one above can be the best, so that the
-    others need not be sorted as far as they lie below all of these.
+    The best threshold lies just below a true decision: to lower it further, as far as a false one,
+    would only add an error. So false decisions below all true ones need not be sorted.
     """
     true = np.sort(scores[truth])[::-1]
     true = true[~np.isnan(true)]
@@ -362,15 +362,15 @@ def _between(below: Any, cut: Any) -> float:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Below which confidence no label is given, and what that does on the documents it came from.
+    """The confidence below which no label is given, and its effect where it was chosen.
 
     Attributes:
         reject: The lowest confidence that is enough.
         precision: Share of the given answers that are correct.
         answered: How many of the documents get an answer.
         documents: How many there are.
-        reached: Whether `precision` is the one that was wanted. Otherwise it is the highest that
-            some confidence has, or not a number where there are too few documents to tell.
+        reached: Whether `precision` is at least the wanted one. Otherwise it is the highest that
+            any confidence has, or NaN where there are too few documents to tell.
     """
 
     reject: float
@@ -405,12 +405,12 @@ def choose_reject(
     *,
     fewest: int = FEWEST_ANSWERS,
 ) -> Rejection:
-    """The lowest confidence from which the answers to held-out documents are as correct as wanted.
+    """The lowest confidence with which answers to held-out documents are as precise as wanted.
 
-    All documents with at least this confidence together have the precision. As many documents as
-    possible keep their answers (El-Yaniv & Wiener 2010, https://jmlr.org/papers/v11/el-yaniv10a.html,
-    call the two sides risk and coverage), and at least `fewest`: a share of fewer says little about
-    other documents.
+    The documents that have at least this confidence reach the precision together. As many documents
+    as possible keep their answers (El-Yaniv & Wiener 2010,
+    https://jmlr.org/papers/v11/el-yaniv10a.html, call the two sides risk and coverage), and at
+    least `fewest`: the precision of fewer says little about other documents.
 
     Args:
         confidences: Probability of the most probable label, shape (n,); at least one document.
@@ -422,12 +422,13 @@ def choose_reject(
         return Rejection(0.0, math.nan, len(confidences), len(confidences), reached=False)
     order = np.argsort(-confidences, kind="stable")
     confidence = confidences[order]
-    kept = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True)) + 1  # of equals all
+    # Equal confidences stay together.
+    kept = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True)) + 1
     kept = kept[kept >= fewest]
     shares = np.cumsum(correct[order])[kept - 1] / kept
     enough = np.flatnonzero(shares >= precision)
     reached = bool(len(enough))
-    # Of equally precise ones that which keeps more.
+    # Among equally precise ones the one that keeps more.
     at = enough[-1] if reached else np.flatnonzero(shares == shares.max())[-1]
     number = int(kept[at])
     cut = 0.0

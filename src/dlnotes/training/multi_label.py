@@ -20,7 +20,7 @@ from dlnotes.training.reliability import Reliability, reliability
 CUTS = (1, 3, 5)
 """The k of precision, recall and nDCG at k."""
 _SCORES = 1 << 20
-"""Scores that are looked at together: a few such pieces fit into any memory."""
+"""Scores that are processed at once: a few such pieces fit into any memory."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class MultiLabelMetrics:
 
     @property
     def mean_average_precision(self) -> float:
-        """Mean of the labels' average precisions, of those that a document has; else 0."""
+        """Mean average precision of the labels that a document has; 0 where there are none."""
         known = ~np.isnan(self.average_precision)
         return float(self.average_precision[known].mean()) if known.any() else 0.0
 
@@ -178,11 +178,11 @@ def multi_label_metrics(
     """Figures from scores and true labels, in pieces: memory is that of the scores.
 
     Args:
-        logits: Unnormalised scores; those of -inf are labels that cannot be.
+        logits: Unnormalised scores; -inf where a label is impossible.
         labels: True labels: `LabelSets`, or zeros and ones (n, c).
         decision: Which labels are given.
-        whose: What gave the scores, for the message; None for a caller that looks at the loss,
-            which is NaN where a score is.
+        whose: What gave the scores, for the message; None where the caller checks the loss, which
+            is NaN if a score is.
 
     Raises:
         UserError: With `whose`: a score is NaN.
@@ -204,7 +204,7 @@ def multi_label_metrics(
         losses[rows] = each.sum(1, dtype=torch.float64).numpy()
         p = scaled.sigmoid()
         answers, truth = decision.chosen(p).numpy(), y.numpy()
-        bins = bins + reliability(p.nan_to_num().numpy(), truth)
+        bins = bins + reliability(p.numpy(), truth)
         hit, either = answers & truth, answers | truth
         tp, true = hit.sum(0), truth.sum(0)
         counts += np.stack([tp, answers.sum(0) - tp, true - tp], axis=1)
@@ -243,7 +243,7 @@ def multi_label_metrics(
 
 
 def score_and_loss(logits: Float[Tensor, "n c"], labels: Any) -> tuple[float, float]:
-    """What scores are worth: micro-F1 with the best threshold for all labels, and the loss.
+    """Micro-F1 with the best common threshold, and the loss.
 
     Args:
         logits: Unnormalised scores.
@@ -303,7 +303,7 @@ def _best(z: Tensor, k: int) -> Tensor:
     """The k best classes of each document, the first among equals."""
     values, order = z.topk(min(k + 1, z.shape[1]))
     ties = (values[:, 1:] == values[:, :-1]).any(1)
-    if ties.any():  # which topk gives in any order
+    if ties.any():  # topk gives equals in any order
         order[ties] = z[ties].argsort(dim=1, descending=True, stable=True)[:, : order.shape[1]]
     return order[:, :k]
 

@@ -1,6 +1,6 @@
 """A finished training that another one starts from: what is taken over, and how it grows.
 
-Its documents are learned from again by default, for a network that is trained on new documents
+Its documents are learned from again by default, since a network that is trained on new documents
 alone forgets the old ones (catastrophic interference, McCloskey & Cohen 1989,
 https://doi.org/10.1016/S0079-7421(08)60536-8; rehearsal, Robins 1995,
 https://doi.org/10.1080/09540099550039318). Accuracy on trec's test split, after a training on half
@@ -54,8 +54,8 @@ from dlnotes.training.weights import sketched
 _TAKEN_OVER = {*FILLED, "recipe"} - {"refit"}
 """Settings that the next training takes over where they are not given."""
 _LEAVE_OUT = "leave it out"
-_OF_WHAT_IS_NEW = ("max_size", "split_seed", "dev_fraction")
-"""How documents are read, as far as it may be another for new ones."""
+_MAY_DIFFER = ("max_size", "split_seed", "dev_fraction")
+"""Settings of `Reading` that may be others for new documents."""
 
 
 @dataclass(eq=False)
@@ -127,9 +127,8 @@ class Parent:
         settings, fingerprints = read_record(folder)
         seen = Seen.load(folder / DOCUMENTS)
         run = folder.absolute()
-        learned_dev = has_learned_dev(folder, settings)
-        own, files = dict(settings), dict(fingerprints)
-        return cls(classifier, str(folder), run, own, files, seen, learned_dev)
+        learned_dev = bool(settings.get("refit")) and not before_refit.is_dir()
+        return cls(classifier, str(folder), run, settings, fingerprints, seen, learned_dev)
 
     def inheritance(self, *, replay: bool = True) -> Inheritance:
         """What its data set hands on; see `load_dataset`.
@@ -143,10 +142,10 @@ class Parent:
         return Inheritance(own.vocabulary, own.labels, seen, replay, own.subwords)
 
     def check_model(self, name: str | None, settings: Mapping[str, Any]) -> None:
-        """Require of a model and its hyper-parameters that they are this one's, where given.
+        """Require that a model and hyper-parameters, where they are given, are those of this one.
 
         Raises:
-            UserError: One is another.
+            UserError: One differs.
         """
         if name is not None and name != self.classifier.model_name:
             raise self._contradiction("--model", name, self.classifier.model_name)
@@ -163,7 +162,7 @@ class Parent:
 
     @property
     def dev_fraction(self) -> float:
-        """What was cut off for its dev split, where that was cut."""
+        """Fraction of the training documents that was cut off as its dev split."""
         return float(self.settings.get("dev_fraction", Reading().dev_fraction))
 
     def reading(self, given: Reading) -> Reading:
@@ -174,7 +173,7 @@ class Parent:
                 others.
 
         Raises:
-            UserError: Something else is another.
+            UserError: Another setting differs.
         """
         plain = Reading()
         if self.settings:
@@ -193,7 +192,7 @@ class Parent:
             said = value != getattr(plain, name) and value != getattr(own, name)
             if name == "multi_label" and value is self.classifier.multi_label:
                 said = False  # a record has None where the documents have told it
-            if said and name not in _OF_WHAT_IS_NEW:
+            if said and name not in _MAY_DIFFER:
                 laid_out = name in fields_of(Layout)
                 advice = "new files need the same columns and marks" if laid_out else _LEAVE_OUT
                 raise self._contradiction(option_of(name), value, getattr(own, name), advice)
@@ -223,7 +222,7 @@ class Parent:
         left = _TAKEN_OVER & self.settings.keys()
         if given.optimizer not in (None, self.settings.get("optimizer")):
             left -= {"optimizer", "lr", "optimizer_settings"}
-        # Of some settings a record has None for never, which None of a training does not say.
+        # A record has None for never; here 0 says it, and None leaves it to the recipe.
         taken: dict[str, Any] = {
             name: 0 if self.settings[name] is None and name in OFF else self.settings[name]
             for name in left
@@ -235,7 +234,7 @@ class Parent:
             raise UserError(f"{self.name}: {error}") from error
 
     def check_dataset(self, dataset: Dataset, training: Training) -> None:
-        """Require documents that are numbered as the classifier has it.
+        """Require that a data set numbers the tokens and labels as the classifier does.
 
         Raises:
             UserError: They are not; or the model cannot take new labels.
@@ -258,19 +257,19 @@ class Parent:
         if new and any(isinstance(m, HierarchicalSoftmax) for m in own.model.modules()):
             raise UserError(
                 f"{self.name} has a hierarchical output, whose tree has no place for the new "
-                f"{'labels' if len(new) > 1 else 'label'} {', '.join(new[:9])}: train anew on all "
-                "documents, or start from a run with output=softmax"
+                f"{'labels' if len(new) > 1 else 'label'} {', '.join(new[:9])}: train a new run on "
+                "all documents, or start from one with output=softmax"
             )
         if training.vectors == WORD2VEC:
             raise UserError(
-                f"vectors=word2vec would learn all word vectors afresh, and those of {self.name} "
+                f"vectors=word2vec would learn all word vectors again, but those of {self.name} "
                 "are kept: leave it out"
             )
 
     def missing(self, dataset: Dataset) -> str | None:
-        """How many of the documents that it has learned from are not to be learned from again.
+        """A message: how many of the texts it has learned from are missing now.
 
-        None where all are, or none shall be.
+        None where none is missing, or where they are not to be learned from again.
         """
         if (
             not dataset.old
@@ -285,7 +284,7 @@ class Parent:
         )
 
     def missing_dev(self, dataset: Dataset) -> str | None:
-        """How many of its dev documents are not there any more; None where all are."""
+        """A message: how many of its dev documents are missing now; None where none is."""
         if not dataset.old or not (count := dataset.old.missing_dev):
             return None
         return (
@@ -304,24 +303,14 @@ class Parent:
 
     def _one_label_only(self, other: str) -> UserError:
         return UserError(
-            f"{self.name} gives one label for each text, but {other}: train anew on the old and "
-            "the new documents together"
+            f"{self.name} gives one label for each text, but {other}: train a new run on the "
+            "old and the new documents together"
         )
 
     def _contradiction(
         self, option: str, value: Any, own: Any, advice: str = _LEAVE_OUT
     ) -> UserError:
         return UserError(f"{option} is {value}, but {own} in {self.name}: {advice}")
-
-
-def has_learned_dev(run: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether all that was kept of a finished run has learned from its dev documents, too.
-
-    Args:
-        run: Its folder.
-        settings: Those of its record.
-    """
-    return bool(settings.get("refit")) and not (run / FIRST_CLASSIFIER).is_dir()
 
 
 def _listed(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """Recipes: how a model is trained, and how large it is, where the user does not say.
 
-`RECIPES` has what the default is, `PAPERS` what the models' papers did, `PLAIN` what a training is
-without a recipe. `recipe_for` fits a recipe to the number of documents, and `settle` gives a
-training its settings: what the user says wins.
+`RECIPES` holds the default recipes, `PAPERS` those of the models' papers, and `PLAIN` is a training
+without a recipe. `recipe_for` fits a recipe to the documents, and `settle` fills in the settings
+that the user does not give.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from dlnotes.training.settings import Training
 class Recipe:
     """Settings of a training, of the model and of how documents are read.
 
-    The fields from `optimizer` to `refit` are those of `Training`; 0 and None of `clip_norm` and
-    `patience` stand for never, 0 of `batch_size` for all documents.
+    The fields from `optimizer` to `refit` are those of `Training`. 0 and None mean never for
+    `clip_norm` and `patience`; 0 means all documents for `batch_size`.
     """
 
     optimizer: str = "adam"
@@ -54,7 +54,7 @@ class Recipe:
 
 
 PLAIN = Recipe()
-"""Adam and nothing else, for any model; what dlnotes did before there were recipes."""
+"""Adam at a constant rate, for any model: what dlnotes did before there were recipes."""
 
 _NETWORK = Recipe(
     lr=3e-3,
@@ -67,7 +67,7 @@ _NETWORK = Recipe(
     min_freq=2,
     max_tokens=400,
 )
-"""What the recipes of all models but FastText share."""
+"""What the recipes of all models but FastText begin with."""
 
 # Chosen on the dev splits, never on a test split, by the records named in `record`, for
 # `REFERENCE` documents; `recipe_for` fits them to other numbers.
@@ -125,16 +125,22 @@ RECIPES: dict[str, Recipe] = {
     ),
     "dmn": replace(
         _NETWORK,
+        epochs=10,
+        batch_size=64,
         model_settings={
             "embedding_dim": 200,
             "hidden_size": 100,
-            "dropout": 0.3,
+            "dropout": 0.4,
             "vector_scale": 0.1,
         },
         record="recipes/dmn",
     ),
     "entnet": replace(
-        _NETWORK, model_settings={"embedding_dim": 100, "dropout": 0.5}, record="recipes/entnet"
+        _NETWORK,
+        epochs=10,
+        batch_size=64,
+        model_settings={"embedding_dim": 100, "dropout": 0.5},
+        record="recipes/entnet",
     ),
 }
 """Model → its default recipe."""
@@ -194,10 +200,10 @@ RATES: dict[str, float] = {
     "adagrad": 0.03,
     "adadelta": 3.0,
 }
-"""Optimizer → the rate that it gets where it is named without one, if that is not Adam's; chosen
-with TextCNN on trec's dev split (results/recipes/textcnn.json)."""
+"""Optimizer → its rate where the user gives none, if Adam's does not suit it; chosen with TextCNN
+on trec's dev split (results/recipes/textcnn.json)."""
 
-RATES_OF_AVERAGES: dict[str, float] = {
+FASTTEXT_RATES: dict[str, float] = {
     "gradient-descent": 5.0,
     "momentum": 20.0,
     "nesterov": 20.0,
@@ -205,11 +211,12 @@ RATES_OF_AVERAGES: dict[str, float] = {
     "adadelta": 10.0,
     "rmsprop": 5e-3,
 }
-"""The same for FastText, where the gradient of a word is divided by the number of n-grams
-(results/recipes/fasttext.json)."""
+"""The same for FastText, which averages its n-grams, so that the gradient of each is divided by
+their number (results/recipes/fasttext.json)."""
 
-TIMES_ADAM: dict[str, float] = {"adam": 1.0, "adamw": 1.0, "rmsprop": 0.5}
-"""Optimizer → the multiple of the default recipe's rate, which is Adam's, that it gets."""
+TIMES_ADAM: dict[str, float] = {"rmsprop": 0.5}
+"""Optimizer → its rate as a multiple of the default recipe's, which is Adam's; 1 if it
+is in no table."""
 
 REFERENCE = 5_000
 """Training documents for which `RECIPES` is written."""
@@ -236,10 +243,10 @@ class Facts(NamedTuple):
 
 
 def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
-    r"""The recipe of a model for documents of this number.
+    r"""The recipe of a model for these documents.
 
-    Those of papers and the plain one are as they are. A default recipe is written for
-    :math:`n_0` = `REFERENCE` documents; with :math:`n` of them
+    The recipes of papers and the plain one are the same for all documents. A default recipe is
+    written for :math:`n_0` = `REFERENCE` documents; for :math:`n` documents
 
     .. math::
         \mathrm{epochs} = \mathrm{epochs}_0 \, (n / n_0)^{-1/2}, \qquad
@@ -248,15 +255,16 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
 
     where :math:`\lfloor x \rceil_0` is :math:`x` rounded towards 0; the epochs are at least 3 and
     at most 40, :math:`k` is at least -3 and at most 2. FastText's rate is
-    :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, from .003 to .02, and it has two buckets per n-gram
-    of the documents, from 10,000 to 100,000 (with more than 10,000 documents, to 10 per document
-    and 500,000); with characters it has trigrams, too, and with more than 100 tokens per document
-    vectors of half the length. Below 1,000 documents no token is too rare, and from 10,000 on there
-    is no second training with the dev documents. Several labels are not smoothed: with many of
-    them, the sum of what smoothing asks for outweighs the labels.
+    :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, at least .003 and at most .02. It has two buckets per
+    n-gram of the documents: at least 10,000 and at most 100,000, or, with more than 10,000
+    documents, at most 10 per document and 500,000 in all. Where the tokens are characters it has
+    trigrams, too; where documents have more than 100 tokens on average its vectors are half as
+    long. Below 1,000 documents no token is too rare, and from 10,000 on there is no second training
+    with the dev documents. Several labels are not smoothed: with many of them, the smoothed zeros
+    would outweigh the ones.
 
     Args:
-        model: A name in `dlnotes.models.MODELS`; another one has the plain recipe.
+        model: A name in `dlnotes.models.MODELS`; any other name gets the plain recipe.
         facts: The training documents.
         recipe: default, paper or plain.
     """
@@ -288,7 +296,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
 
 
 def _rounded(number: float) -> int:
-    """Two digits and zeros."""
+    """The number rounded to two significant digits."""
     digits: int = 10 ** max(0, math.floor(math.log10(number)) - 1)
     return round(number / digits) * digits
 
@@ -299,13 +307,13 @@ def rate_for(optimizer: str, model: str, recipe: str, own: Recipe) -> float:
     Args:
         optimizer: A name in `dlnotes.optim.OPTIMIZERS`.
         model: A name in `dlnotes.models.MODELS`.
-        recipe: default, paper or plain, which has one rate for all.
-        own: That recipe.
+        recipe: default, paper or plain; the plain one has the same rate for all optimizers.
+        own: The recipe of this name for the model.
     """
     if optimizer == own.optimizer or recipe == "plain":
         return own.lr
-    if model == "fasttext" and optimizer in RATES_OF_AVERAGES:
-        return RATES_OF_AVERAGES[optimizer]
+    if model == "fasttext" and optimizer in FASTTEXT_RATES:
+        return FASTTEXT_RATES[optimizer]
     if optimizer in RATES:
         return RATES[optimizer]
     return RECIPES.get(model, PLAIN).lr * TIMES_ADAM.get(optimizer, 1.0)
@@ -330,7 +338,7 @@ class Settled(NamedTuple):
     Attributes:
         training: None of its fields is left to a recipe; `batch_size`, `clip_norm` and `patience`
             are None for all documents and for never.
-        model_settings: The model's, the recipe's among them.
+        model_settings: The model's hyper-parameters, those of the recipe among them.
         dataset: The documents, read as the recipe says.
         chosen: What was left to the recipe, for `description`.
     """
@@ -398,7 +406,8 @@ class Settled(NamedTuple):
         )
 
 
-OFF = ("batch_size", "clip_norm", "patience")  # settings of which 0 is None when training
+OFF = ("batch_size", "clip_norm", "patience")
+"""Settings that a user turns off with 0, and that are None when training."""
 FILLED = tuple(f.name for f in fields(Recipe) if f.name in Training.__dataclass_fields__)
 """Settings of a training that a recipe fills in."""
 
@@ -441,13 +450,14 @@ def settle(
     before = begun_with(resumed, model) if resumed else {}
     name = training.recipe or _name(before)
     reading = dataset.reading
-    # The recipe's limits first: it counts the tokens that are read.
+    # The limits come first: the rest of a recipe depends on how many tokens are read.
     limits = recipe_for(model, facts_of(dataset), name)
     read = {"min_freq": reading.min_freq, "max_tokens": reading.max_tokens}
     if read["min_freq"] is None:
         read["min_freq"] = before.get("min_freq", limits.min_freq)
     if read["max_tokens"] is None:
         read["max_tokens"] = before.get("max_tokens", limits.max_tokens)
+    # A min_freq of 1 is no limit, so there is nothing to tell.
     chosen: dict[str, Any] = {n: v for n, v in read.items() if v not in (1, getattr(reading, n))}
     dataset = dataset.limited(**read)  # type: ignore[arg-type]
     recipe = recipe_for(model, facts_of(dataset), name)
@@ -480,7 +490,7 @@ def settle(
 def begun_with(run: Path, model: str) -> dict[str, Any]:
     """The settings that a run was begun with, to go on with them.
 
-    {} where there is none yet, or one of another model.
+    Empty where the folder has no run yet, or one of another model.
 
     Raises:
         UserError: The checkpoint cannot be read.
@@ -490,7 +500,7 @@ def begun_with(run: Path, model: str) -> dict[str, Any]:
         found = read_json(path, "is not a run", finite=False)
     else:
         path = run / CHECKPOINT
-        if not path.exists():  # which `run_folder` tells, unless another program writes the run
+        if not path.exists():  # `run_folder` reports it
             return {}
         found = load_checkpoint(path, mmap=True)
     settings = found.get("settings") if isinstance(found, Mapping) else None

@@ -1,4 +1,4 @@
-"""Whether probabilities are as often right as they say: calibration error, reliability diagram."""
+"""How well probabilities match what comes true: calibration error and reliability diagram."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Reliability:
-    r"""Probabilities in bins of equal width, and how often what they speak of came true.
+    r"""Probabilities in bins of equal width, and how many of the predictions came true.
 
     The expected calibration error (Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602;
     with 15 bins as in Guo et al. 2017, https://arxiv.org/abs/1706.04599) is
@@ -38,11 +38,11 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error; 0 of nothing."""
+        """Expected calibration error; 0 where there are no predictions."""
         return float(np.abs(self.true - self.probability).sum() / max(1, self.counts.sum()))
 
     def __add__(self, other: Reliability) -> Reliability:
-        """Of both, so that many probabilities can be looked at in parts."""
+        """The bins of both together, so that probabilities can be counted in parts."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Reliability(*(one + more for one, more in pairs))
 
@@ -57,7 +57,7 @@ def reliability(probabilities: NDArray[Any], true: NDArray[np.bool_]) -> Reliabi
             has the label.
     """
     p, came_true = np.asarray(probabilities).ravel(), np.asarray(true).ravel()
-    if np.isnan(p).any():  # of a training that has diverged, which is told elsewhere
+    if np.isnan(p).any():  # the training has diverged, which is reported elsewhere
         p, came_true = p[~np.isnan(p)], came_true[~np.isnan(p)]
     bins = np.clip(np.ceil(p * p.dtype.type(BINS)).astype(np.int64) - 1, 0, BINS - 1)
     return Reliability(

@@ -54,7 +54,7 @@ def objective_for(model: nn.Module, training: Training, dataset: Dataset) -> Obj
     weights = class_weights(dataset) if training.class_weights == "balanced" else None
     smoothing, gamma = training.label_smoothing or 0.0, training.focal_gamma
     if dataset.multi_label:
-        # Epochs are told apart by what they are worth with the thresholds that are chosen at last.
+        # Epochs are compared with thresholds as good as those that are chosen in the end.
         threshold = 0.5 if training.threshold == "none" else None
         return MultiLabel(weights, smoothing, threshold, gamma)
     if smoothing == 0 and Hierarchical.suits(model):
@@ -62,7 +62,7 @@ def objective_for(model: nn.Module, training: Training, dataset: Dataset) -> Obj
     return SingleLabel(weights, smoothing, gamma)
 
 
-def check_output(model_settings: Mapping[str, Any], dataset: Dataset) -> None:
+def check_output_layer(model_settings: Mapping[str, Any], dataset: Dataset) -> None:
     """Refuse an output layer that cannot give several labels.
 
     Raises:
@@ -92,16 +92,16 @@ def start_at_frequencies(
 ) -> None:
     r"""Start the biases of several labels at the log-odds of the labels' frequencies.
 
-    With this bias the untrained model gives each label the probability with which it occurs (of
-    which a balanced loss makes one half), so that training does not begin by unlearning a half of
-    all labels for every document (Karpathy 2019, https://karpathy.github.io/2019/04/25/recipe/):
+    With this bias the untrained model gives each label the probability with which it occurs (one
+    half, with a balanced loss), so that training does not begin by unlearning that every document
+    has half of all labels (Karpathy 2019, https://karpathy.github.io/2019/04/25/recipe/):
 
     .. math:: b_k = \log \frac{w_k (n_k + 1/2)}{n - n_k + 1/2}
 
     A model whose output has no bias stays as it is.
 
     Args:
-        model: Untrained; its layer ``output`` has a row for each class, the last ones.
+        model: Untrained; the last rows of its layer ``output`` are those of the classes.
         dataset: What it is going to learn.
         weights: :math:`w`, those of the objective.
     """

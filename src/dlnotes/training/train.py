@@ -35,7 +35,7 @@ from dlnotes.training.recipes import settle
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 from dlnotes.training.targets import (
-    check_output,
+    check_output_layer,
     class_counts,
     objective_for,
     start_at_frequencies,
@@ -106,7 +106,7 @@ def train_classifier(
             )
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
-    check_output(own, dataset)
+    check_output_layer(own, dataset)
     decides(training, dataset.multi_label)  # what is not possible is refused at once
     settled = settle(training, model, own, dataset, resumed=out if resume else None)
     training, own, dataset, _ = settled

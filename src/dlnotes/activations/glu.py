@@ -1,0 +1,87 @@
+r"""The gated linear unit."""
+
+import torch
+from torch import Tensor, nn
+
+from dlnotes.activations._activation import activation, check_input
+
+
+def sigmoid(b: Tensor) -> tuple[Tensor, Tensor]:
+    """The sigmoid and its derivative, of e^−|b|."""
+    e = torch.exp(torch.where(b > 0, -b, b))
+    return torch.where(b > 0, 1.0, e) / (1 + e), e / (1 + e) ** 2
+
+
+def slopes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivatives with respect to a and to b."""
+    s, ds = sigmoid(b)
+    return s, a * ds
+
+
+@activation(slopes)
+def _glu(a: Tensor, b: Tensor) -> Tensor:
+    return a * sigmoid(b)[0]
+
+
+def halves(name: str, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The two halves of x along a dimension.
+
+    Raises:
+        ValueError: its size is odd, or ``x`` is not a real floating-point tensor.
+    """
+    check_input(name, x)
+    if x.dim() == 0 or x.size(dim) % 2:
+        raise ValueError(
+            f"{name}: needs an even size along dim={dim}, got x of shape {tuple(x.shape)}"
+        )
+    a, b = x.chunk(2, dim)
+    return a, b
+
+
+def glu(x: Tensor, dim: int = -1) -> Tensor:
+    r"""Gated linear unit (Dauphin et al. 2017, https://arxiv.org/abs/1612.08083).
+
+    .. math::
+        f(a, b) = a\, \sigma(b), \qquad
+        \frac{\partial f}{\partial a} = \sigma(b), \qquad
+        \frac{\partial f}{\partial b} = a\, \sigma'(b)
+
+    with the halves a and b of x along ``dim``. The second one is the gate.
+
+    The curve: the halves a = 1 − x/2 and b = x.
+
+    f (*) and f' (.) on x in [-4, 4], height -1 to 1::
+
+                                |
+                                |
+                         *************
+               **********....   |     *****
+        *******...-----------......--------***-----------
+                                |  .......    ***
+                                |         .......***.....
+                                |                   ***
+                                |                      **
+
+    Shapes: x's, with half the size along ``dim``.
+
+    Raises:
+        IndexError: ``x`` has no such dimension.
+        ValueError: its size there is odd, or ``x`` is not a real floating-point tensor.
+    """
+    return _glu(*halves("glu", x, dim))
+
+
+class GLU(nn.Module):
+    """:func:`glu` as a module."""
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``glu(x, dim)``."""
+        return glu(x, self.dim)
+
+    def extra_repr(self) -> str:
+        """Show the setting."""
+        return f"dim={self.dim}"

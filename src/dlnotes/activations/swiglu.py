@@ -1,0 +1,70 @@
+r"""The gated linear unit with SiLU as the gate."""
+
+from torch import Tensor, nn
+
+from dlnotes.activations._activation import activation
+from dlnotes.activations.glu import halves, sigmoid
+
+
+def slopes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivatives with respect to a and to b."""
+    s, ds = sigmoid(b)
+    return b * s, a * (s + b * ds)
+
+
+@activation(slopes)
+def _swiglu(a: Tensor, b: Tensor) -> Tensor:
+    return a * (b * sigmoid(b)[0])
+
+
+def swiglu(x: Tensor, dim: int = -1) -> Tensor:
+    r"""SwiGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202).
+
+    .. math::
+        f(a, b) = a\, b\, \sigma(b), \qquad
+        \frac{\partial f}{\partial a} = b\, \sigma(b), \qquad
+        \frac{\partial f}{\partial b} = a\, \bigl(\sigma(b) + b\, \sigma'(b)\bigr)
+
+    with the halves a and b of x along ``dim``.
+
+    The curve: the halves a = 1 − x/2 and b = x.
+
+    f (*) and f' (.) on x in [-4, 4], height -2 to 1::
+
+                                |
+                                |
+                         ..........********
+        .................-----*****---..---***-----------
+        **********************  |       ..    *
+                                |         ..   **
+                                |           ..   *
+                                |             ..  *
+                                |               .. *
+                                |                 ..*
+
+    Differs from the paper: the second half is the gate, as in torch's ``glu``; in the paper, which
+    writes a product of two layers, the first factor is.
+
+    Shapes: x's, with half the size along ``dim``.
+
+    Raises:
+        IndexError: ``x`` has no such dimension.
+        ValueError: its size there is odd, or ``x`` is not a real floating-point tensor.
+    """
+    return _swiglu(*halves("swiglu", x, dim))
+
+
+class SwiGLU(nn.Module):
+    """:func:`swiglu` as a module."""
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``swiglu(x, dim)``."""
+        return swiglu(x, self.dim)
+
+    def extra_repr(self) -> str:
+        """Show the setting."""
+        return f"dim={self.dim}"
