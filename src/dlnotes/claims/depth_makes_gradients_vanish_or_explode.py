@@ -133,6 +133,7 @@ def experiment(budget: Budget) -> Finding:
         verdict = Verdict.DOES_NOT_HOLD
     else:
         verdict = Verdict.HOLDS if all(changes) else Verdict.HOLDS_ONLY_IF
+    kept = [str(row["network"]) for row in rows if row["gradient"] == "stays"]
     sigmoid = rows[0]
 
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -148,12 +149,11 @@ def experiment(budget: Budget) -> Finding:
     for name, path in curves.items():
         right.plot(STEPS, path, "o--" if "tanh" in name else "o-", label=name)
     right.set(xlabel="steps back in time", ylabel="log₁₀ ‖∂h_T/∂h_0 v‖", title="recurrences")
-    right.legend(fontsize=7)
+    right.legend(fontsize=7, loc="lower left")
     return Finding(
         verdict=verdict,
         condition=(
-            "weights and slope do not balance: tanh with Glorot's weights and ReLU with He's keep "
-            "the gradient"
+            f"weights and slope do not balance; the gradient stays with {'; '.join(kept)}"
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
