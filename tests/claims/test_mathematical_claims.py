@@ -179,9 +179,11 @@ def test_trained_depth_is_judged_on_paired_errors(sawtooth, sine, verdict, monke
     factors = {"sawtooth": sawtooth, "sine": sine}
 
     def learned(item):
-        network, target, _ = item
-        worse = torch.full((10,), 1.0).double() * torch.tensor([[2.0], [1.0], [math.inf]])
-        return (worse * noise * factors[target] if network == "deep" else worse).tolist()
+        network, target, seeds, _ = item
+        worse = torch.ones(len(seeds)).double() * torch.tensor([[2.0], [1.0], [math.inf]])
+        if network == "deep":
+            worse[:, -10:] *= noise * factors[target]
+        return worse.tolist()
 
     monkeypatch.setattr(module, "learned", learned)
     finding = module.CLAIM.experiment(Budget(quick=True))
