@@ -41,9 +41,10 @@ def learned(item: tuple[str, str, list[int], int]) -> list[list[float]]:
     network, target, seeds, steps = item
     sizes, y = NETWORKS[network], TARGETS[target](X)
     parameters = initial(sizes, seeds * len(RATES), "he")
-    parameters[1] = -parameters[0] * torch.rand(  # the first layer's bends lie in [0, 1]
-        parameters[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
+    # The first layer's bends lie in [0, 1], alike at all rates.
+    generator = torch.Generator().manual_seed(0)
+    bends = torch.rand(len(seeds), 1, sizes[1], dtype=torch.float64, generator=generator)
+    parameters[1] = -parameters[0] * bends.repeat(len(RATES), 1, 1)
 
     def losses(theta: list[Tensor]) -> Tensor:
         return (outputs(theta, X, relu) - y).square().mean((1, 2))
