@@ -60,11 +60,11 @@ def test_what_is_damaged_is_computed_again(tmp_path, damage):
 
 
 def test_an_interrupted_run_costs_what_is_missing(tmp_path):
-    calls = []
+    calls, interrupt = [], iter([KeyboardInterrupt])
 
     def work(item):
-        if item == 3 and len(calls) == 3:
-            raise KeyboardInterrupt
+        if item == 3 and (stop := next(interrupt, None)):
+            raise stop
         calls.append(item)
         return item * 10
 

@@ -111,11 +111,12 @@ def test_a_win_by_a_larger_budget_is_caught():
     """The best of many trials on the seeds of the verdict wins on noise; the lab has it run again."""
     problem, many = chaos(), tuple(np.geomspace(0.01, 0.3, 200).tolist())
     method = Method("many", GradientDescent, rates=many)
-    fixed = [run.dev[-1] for run in train(problem, method, [(0.1, s) for s in range(10)], 5, 5)]
     tried = train(problem, method, [(rate, s) for rate in many for s in range(10)], 5, 5)
     by_rate = np.array([run.dev[-1] for run in tried]).reshape(len(many), 10)
     best = by_rate[by_rate.mean(1).argmax()]
-    assert decide(best - fixed) is Verdict.HOLDS  # what an unfair comparison would say
+    # What an unfair comparison would say, against rivals of one trial each.
+    unfair = [decide(best - rival) for rival in by_rate[:40]]
+    assert unfair.count(Verdict.HOLDS) > 4 * 0.05 * 40
 
     with pytest.raises(ValueError, match="same number of rates"):
         race(
@@ -172,7 +173,7 @@ def test_a_finding_must_make_sense():
         {"interval": (2.0, 0.0)},
         {"interval": (math.nan, 1.0)},
     ):
-        with pytest.raises(ValueError, match="condition must|interval must"):
+        with pytest.raises(ValueError, match=r"condition must|interval must"):
             finding(**wrong)
 
 
@@ -191,7 +192,9 @@ def test_a_second_run_computes_nothing(tmp_path, outcome):
 
 def test_the_report_is_one_page_that_loads_nothing(outcome):
     page = report.report([outcome], {"commit": "abc"})
-    assert not re.search(r"<script|<link|<img|@import|\ssrc=|url\((?!#planted-)", page)
+    loaded = r"<script|<link|<img|@import|\ssrc=|url\((?!#planted-)"
+    assert not re.search(loaded, re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL))
+    assert not re.search("<script|<link|<img", page)
     assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
     assert "width=device-width" in page
@@ -216,9 +219,7 @@ def test_claims_are_found_by_name():
     hyphens = CLAIMS[0].replace("_", "-")
     assert lab.chosen([hyphens, CLAIMS[0], CLAIMS[1]]) == [CLAIMS[0], CLAIMS[1]]
     assert lab.chosen([]) == [*CLAIMS]
-    with pytest.raises(
-        UserError, match=f"there is no claim '{hyphens}x'; the nearest are {hyphens}"
-    ):
+    with pytest.raises(UserError, match=f"no claim '{hyphens}x'; the nearest are {hyphens}"):
         lab.chosen([hyphens + "x"])
 
 

@@ -111,10 +111,10 @@ def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
     """Digest of a source, and the sources of dlnotes that it imports."""
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            node.value = ast.Constant(None)  # a docstring
-        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             node.body = []
+        elif isinstance(body := getattr(node, "body", None), list):
+            body[:] = [statement for statement in body if not _is_docstring(statement)]
     imported = tuple(_imported(tree))
     digest = hashlib.sha256(ast.dump(tree).encode())
     if file.name == "__init__.py":
@@ -122,6 +122,10 @@ def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
             if other.suffix in (".cpp", ".h", ".json"):
                 digest.update(other.read_bytes())
     return digest.hexdigest(), imported
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _imported(tree: ast.AST) -> Iterator[Path]:
