@@ -138,11 +138,12 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            "the network is shallow; in a deep one "
-            + " and ".join(
-                name for name, ok in (("clipping", clip), ("a lower rate", lower)) if not ok
+            "the network is shallow; in deep ones these do not suffice: "
+            + ", ".join(
+                name
+                for name, cures in (("clipping by norm", clip), ("a lower rate", lower))
+                if not cures
             )
-            + " does not suffice"
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
@@ -161,7 +162,7 @@ def experiment(budget: Budget) -> Finding:
             for (depth, cure, _), found in zip(items, outcomes, strict=True)
         ],
         figure=figure,
-        left_out="Recurrent networks; other bounds for clipping.",
+        left_out="Clipping with a lower rate, and other bounds for it; recurrent networks.",
     )
 
 
