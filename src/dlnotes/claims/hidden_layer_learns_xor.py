@@ -1,0 +1,113 @@
+"""A hidden layer makes XOR learnable."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dlnotes.activations import tanh
+from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
+from dlnotes.claims.networks import Descent, gradients, initial, outputs
+from dlnotes.foundations.perceptron import CORNERS, GATES, Perceptron
+from dlnotes.optim import GradientDescent
+
+X, XOR = CORNERS.double(), GATES["XOR"].double()
+SEEDS, STEPS, RATE = 20, 1000, 1.0
+WIDTHS = (1, 2, 3, 4, 8)
+
+
+def perceptrons() -> Tensor:
+    """XOR's four answers from three perceptrons: AND of OR and NAND, each learned by itself."""
+
+    def learned(gate: str) -> Perceptron:
+        unit = Perceptron(2, torch.float64)
+        unit.learn(X, GATES[gate].double(), lr=1.0, epochs=20)
+        return unit
+
+    hidden = torch.stack([learned("OR")(X), learned("NAND")(X)], 1)
+    return learned("AND")(hidden)
+
+
+def learn(width: int) -> tuple[Tensor, list[Tensor]]:
+    """Descent through one hidden layer, from all starts: which end with all four corners right."""
+    parameters = initial([2, width, 1], range(SEEDS), "glorot")
+    targets = (2 * XOR - 1)[:, None]
+
+    def losses(theta: list[Tensor]) -> Tensor:
+        return (tanh(outputs(theta, X, tanh)) - targets).square().mean((1, 2)) / 2
+
+    descent = Descent(GradientDescent, torch.full((SEEDS,), RATE, dtype=torch.float64))
+    for _ in range(STEPS):
+        parameters = descent.step(parameters, gradients(losses, parameters)[1])
+    return (outputs(parameters, X, tanh) * targets > 0).all(dim=1)[:, 0], parameters
+
+
+def experiment(budget: Budget) -> Finding:
+    """Build XOR from three perceptrons, and learn it by gradient descent from several starts."""
+    built = bool((perceptrons() == XOR).all())
+    shares = {}
+    for width in WIDTHS:
+        learned, parameters = learn(width)
+        shares[width] = learned.double().mean().item()
+    effect = shares[WIDTHS[-1]]
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    bars, plane = figure.subplots(1, 2)
+    bars.bar([str(width) for width in WIDTHS], [100 * share for share in shares.values()])
+    bars.set(
+        xlabel="hidden units",
+        ylabel="starts that learn XOR (%)",
+        ylim=(0, 105),
+        title=f"{SEEDS} starts, {STEPS} steps each",
+    )
+    grid = torch.linspace(-0.5, 1.5, 80, dtype=torch.float64)
+    z = outputs(parameters, torch.cartesian_prod(grid, grid), tanh)[0].tanh().view(80, 80).T
+    plane.contourf(grid, grid, z, levels=20, cmap="RdBu")
+    plane.contour(grid, grid, z, levels=[0.0], colors="black")
+    plane.scatter(X[:, 0], X[:, 1], c=["white" if v == 0 else "black" for v in XOR], edgecolors="k")
+    plane.set(title=f"what one network of {WIDTHS[-1]} hidden units says", aspect="equal")
+    return Finding(
+        verdict=Verdict.HOLDS if built and effect == 1 else Verdict.DOES_NOT_HOLD,
+        effect=effect,
+        effect_name=f"share of starts from which {WIDTHS[-1]} hidden units learn XOR",
+        interval=wilson(round(effect * SEEDS), SEEDS),
+        runs=SEEDS * len(WIDTHS),
+        numbers=[
+            {"hidden units": "2 perceptrons, built", "starts that learn XOR (%)": 100.0 * built},
+            *(
+                {"hidden units": str(width), "starts that learn XOR (%)": 100 * share}
+                for width, share in shares.items()
+            ),
+        ],
+        figure=figure,
+    )
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (1927, https://doi.org/10.1080/01621459.1927.10502953)."""
+    share, n = successes / trials, trials
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+CLAIM = Claim(
+    name="hidden-layer-learns-xor",
+    notes="§8, 1",
+    sentence="A network with one hidden layer learns XOR.",
+    hypothesis=(
+        "Three perceptrons, AND of OR and NAND, each trained on its own gate, answer XOR exactly; "
+        "and gradient descent through 8 hidden tanh units learns XOR from every one of 20 starts."
+    ),
+    criterion=(
+        "Holds if both are so; else does not hold. Fewer units are shown beside it: two suffice "
+        "for a solution, but not for finding it from every start."
+    ),
+    literature=(
+        "Back-propagation learns XOR with two hidden units, with occasional failures (Rumelhart, "
+        "Hinton & Williams 1986, https://doi.org/10.1038/323533a0 and its longer report, "
+        "https://apps.dtic.mil/sti/citations/ADA164453)."
+    ),
+    experiment=experiment,
+)
