@@ -45,7 +45,7 @@ CASES = {
     "nan loss": case(lambda f, t: train(f, "--optimizer", "gradient-descent", "--lr", 1e38, "--epochs", 9), "the loss became", "lower --lr"),
     "unwritable output": case(lambda f, t: train(f, "--out", put(t / "file", "") / "run"), "cannot write to", "give another --out"),
     "unknown model": case(lambda f, t: train(f, "--model", "bert"), "--model must be one of fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn, entnet, not 'bert'"),
-    "unknown optimizer": case(lambda f, t: train(f, "--optimizer", "lion"), "optimizer must be one of"),
+    "unknown optimizer": case(lambda f, t: train(f, "--optimizer", "shampoo"), "optimizer must be one of"),
     "bad lr": case(lambda f, t: train(f, "--lr", -1), "lr must be"),
     "lr is no number": case(lambda f, t: train(f, "--lr", "nan"), "lr must be a finite number of at least 0, not nan"),
     "lr is infinite": case(lambda f, t: train(f, "--lr", "inf"), "lr must be a finite number"),

@@ -35,7 +35,7 @@ CASES = {
     "bench_optimizers": [
         (["--turns", "0"], "turns must be at least 1"),
         (["--rules", "adma"], "has no rule 'adma'"),
-        (["--rules", "adma"], "did you mean 'adam'?"),
+        (["--rules", "nesterv"], "did you mean 'nesterov'?"),
         (["--models", "nope"], "no model 'nope'; its models are: mid, tiny, big"),
         (["--job", "nope"], "job must be one of first-step"),
         (["--json", "NOWHERE/x.json"], "there is no folder NOWHERE"),

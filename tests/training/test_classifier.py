@@ -159,7 +159,7 @@ def test_settings_are_typed_by_the_signature():
     ("settings", "message"),
     [
         ({"model": "bert"}, "model must be one of fasttext, textcnn, textrnn, rcnn, han"),
-        ({"optimizer": "lion"}, "optimizer must be one of"),
+        ({"optimizer": "shampoo"}, "optimizer must be one of"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"device": "tpu"}, "device must be auto, cpu, cuda"),
         ({"amp": True, "device": "cpu"}, "amp .* needs a CUDA device"),

@@ -332,7 +332,7 @@ def test_what_is_no_translator_is_told(trained, tmp_path):
 def test_settings_are_checked_before_training(data, tmp_path):
     for wrong, message in (
         ({"model": "bert"}, "model must be one of seq2seq"),
-        ({"optimizer": "lion"}, "optimizer must be one of"),
+        ({"optimizer": "shampoo"}, "optimizer must be one of"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"model_settings": {"hidden_size": 0}}, "seq2seq: hidden_size is 0"),
         ({"lr": -1.0}, "lr must be at least 0"),
