@@ -75,6 +75,14 @@ def test_recipes_scale_with_the_documents(model):
     assert found[0].min_freq == 1
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_many_classes_take_more_epochs(model):
+    found = [recipe_for(model, Facts(5_000, c, 40.0)).epochs for c in (2, 10, 52, 160, 3_000)]
+    base = RECIPES[model].epochs
+    assert (found[:2], found[3:]) == ([base] * 2, [2 * base] * 2)
+    assert base < found[2] < 2 * base
+
+
 def test_fasttexts_buckets_scale_with_the_tokens():
     found = [recipe_for("fasttext", Facts(n, 2, 40.0)).model_settings["buckets"] for n in SIZES]
     assert found == sorted(found)

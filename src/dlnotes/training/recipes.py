@@ -221,6 +221,7 @@ is in no table."""
 REFERENCE = 5_000
 """Training documents for which `RECIPES` is written."""
 _REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
+_FEW_CLASSES = 10  # with more, there is less to learn each of them from in an epoch
 _LONG = 100  # tokens: the time of FastText's updates grows with their number
 
 
@@ -246,10 +247,10 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     r"""The recipe of a model for these documents.
 
     The recipes of papers and the plain one are the same for all documents. A default recipe is
-    written for :math:`n_0` = `REFERENCE` documents; for :math:`n` documents
+    written for :math:`n_0` = `REFERENCE` documents; for :math:`n` documents of :math:`c` classes
 
     .. math::
-        \mathrm{epochs} = \mathrm{epochs}_0 \, (n / n_0)^{-1/2}, \qquad
+        \mathrm{epochs} = \mathrm{epochs}_0 \, (n / n_0)^{-1/2} \min(2, \max(1, c / 10)^{1/4}), \\
         \mathrm{batch} = \mathrm{batch}_0 \, 2^k, \quad
         k = \lfloor \tfrac12 \log_2 (n / n_0) \rceil_0
 
@@ -274,6 +275,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     n = max(1, facts.documents)
     scale = n / REFERENCE
     doublings = min(2, max(-3, int(math.log2(scale) / 2)))
+    many_classes = min(2, max(1, facts.classes / _FEW_CLASSES) ** 0.25)
     lr, sizes = base.lr, dict(base.model_settings)
     if model == "fasttext":
         lr = float(f"{min(0.02, max(0.003, lr * scale**-0.5)):.1g}")
@@ -286,7 +288,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     return replace(
         base,
         lr=lr,
-        epochs=min(40, max(3, round(base.epochs * scale**-0.5))),
+        epochs=min(40, max(3, round(base.epochs * scale**-0.5 * many_classes))),
         batch_size=int(base.batch_size * 2.0**doublings),
         label_smoothing=0.0 if facts.multi_label else base.label_smoothing,
         refit=base.refit and n < _REFIT_BELOW,
