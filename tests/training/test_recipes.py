@@ -64,7 +64,7 @@ def test_recipes_scale_with_the_documents(model):
     assert epochs == sorted(epochs, reverse=True)
     assert batches == sorted(batches)
     assert 3 <= epochs[-1] < base.epochs < epochs[1] <= 40
-    assert (batches[0], batches[-1]) == (base.batch_size // 8, base.batch_size * 4)
+    assert (batches[0], batches[-1]) == (4, base.batch_size * 4)
     at_reference = found[SIZES.index(recipes.REFERENCE)]
     assert (at_reference.epochs, at_reference.batch_size) == (base.epochs, base.batch_size)
     # Few documents get enough updates to learn, many do not take forever.

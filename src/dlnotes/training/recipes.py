@@ -221,6 +221,7 @@ is in no table."""
 REFERENCE = 5_000
 """Training documents for which `RECIPES` is written."""
 _REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
+_LEAST_BATCH = 4  # with larger ones a dozen documents would get too few updates
 _FEW_CLASSES = 10  # with more, there is less to learn each of them from in an epoch
 _LONG = 100  # tokens: the time of FastText's updates grows with their number
 
@@ -255,7 +256,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         k = \lfloor \tfrac12 \log_2 (n / n_0) \rceil_0
 
     where :math:`\lfloor x \rceil_0` is :math:`x` rounded towards 0; the epochs are at least 3 and
-    at most 40, :math:`k` is at least -3 and at most 2. FastText's rate is
+    at most 40, the batch is at least 4 and :math:`k` at most 2. FastText's rate is
     :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, at least .003 and at most .02. It has two buckets per
     n-gram of the documents: at least 10,000 and at most 100,000, or, with more than 10,000
     documents, at most 10 per document and 500,000 in all. Where the tokens are characters it has
@@ -274,7 +275,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     base = RECIPES[model]
     n = max(1, facts.documents)
     scale = n / REFERENCE
-    doublings = min(2, max(-3, int(math.log2(scale) / 2)))
+    doublings = min(2, int(math.log2(scale) / 2))
     many_classes = min(2, max(1, facts.classes / _FEW_CLASSES) ** 0.25)
     lr, sizes = base.lr, dict(base.model_settings)
     if model == "fasttext":
@@ -289,7 +290,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         base,
         lr=lr,
         epochs=min(40, max(3, round(base.epochs * scale**-0.5 * many_classes))),
-        batch_size=int(base.batch_size * 2.0**doublings),
+        batch_size=max(_LEAST_BATCH, int(base.batch_size * 2.0**doublings)),
         label_smoothing=0.0 if facts.multi_label else base.label_smoothing,
         refit=base.refit and n < _REFIT_BELOW,
         model_settings=sizes,
