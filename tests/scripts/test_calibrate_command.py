@@ -149,6 +149,9 @@ def test_dev_documents_that_were_learned_from_are_told(script, train, data, tmp_
         texts |= {line.split("\t")[1].lower() for line in own} if refit == "--refit" else set()
         known = sum(line.split("\t")[1].lower() in texts for line in mixed.read_text().splitlines())
         assert f"{run} has learned from {known} of the dev documents" in result.err
+    result = script("calibrate", tmp_path / "both", "--dev", mixed)
+    assert result.code == 0, result.err
+    assert f"{run} has learned from {known} of the dev documents" in result.err
 
 
 def test_dev_documents_of_the_training_are_no_news(script, data, tmp_path):
