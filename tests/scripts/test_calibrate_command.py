@@ -149,8 +149,18 @@ def test_dev_documents_that_were_learned_from_are_told(script, train, data, tmp_
         texts |= {line.split("\t")[1].lower() for line in own} if refit == "--refit" else set()
         known = sum(line.split("\t")[1].lower() in texts for line in mixed.read_text().splitlines())
         assert f"{run} has learned from {known} of the dev documents" in result.err
-    # Those of the training are no news.
-    result = script("ensemble", run, "--dev", data / "dev.tsv", "--out", tmp_path / "one")
+    result = script("calibrate", tmp_path / "both", "--dev", mixed)
+    assert result.code == 0, result.err
+    assert f"{run} has learned from {known} of the dev documents" in result.err
+
+
+def test_dev_documents_of_the_training_are_no_news(script, data, tmp_path):
+    dev, run = tmp_path / "dev.tsv", tmp_path / "run"
+    some = (data / "train.tsv").read_text().splitlines(keepends=True)[:7]
+    dev.write_text((data / "dev.tsv").read_text() + "".join(some))
+    files = ("--train", data / "train.tsv", "--dev", dev)
+    assert script("train", *files, "--out", run, *TRAIN, "--no-refit").code == 0
+    result = script("ensemble", run, "--dev", dev, "--out", tmp_path / "one")
     assert (result.code, "has learned from" in result.err) == (0, False), result.err
 
 

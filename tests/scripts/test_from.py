@@ -347,3 +347,18 @@ def test_an_ensemble_of_such_runs_finds_the_files_of_their_parent(script, first,
     result = script("ensemble", *runs, "--dev", fresh, "--out", tmp_path / "both")
     assert result.code == 0, result.err
     assert record(tmp_path / "both")["documents"]["dev"] == 4
+
+
+def test_test_documents_are_those_of_the_last_run_that_has_any(script, first, news, tmp_path):
+    own = tmp_path / "own.tsv"
+    own.write_text("law\tthe judge\ntech\trobots\nlaw\tcourt\n")
+    run = tmp_path / "a"
+    given = ("--train", news, "--test", own)
+    assert script("train", "--from", first, *given, "--out", run).code == 0
+    assert script("train", "--from", run, "--epochs", 1, "--out", tmp_path / "more").code == 0
+    fresh = tmp_path / "fresh.tsv"
+    fresh.write_text("law\tthe judges\ntech\ta robot\nlaw\tcourts\ntech\tcode\n")
+    result = script("ensemble", run, "--dev", fresh, "--out", tmp_path / "one")
+    assert result.code == 0, result.err
+    for out in (run, tmp_path / "more", tmp_path / "one"):
+        assert record(out)["documents"]["test"] == 3

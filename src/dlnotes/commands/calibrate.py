@@ -27,7 +27,7 @@ from dlnotes.models.averaging import average_scores
 from dlnotes.training.calibration import recorded_decision, rewrite_decision
 from dlnotes.training.classifier import Classifier, Ensemble, TextClassifier
 from dlnotes.training.decision import THRESHOLDS, Deciding, Decision, check_precision
-from dlnotes.training.ensemble import learned_by, load_members
+from dlnotes.training.ensemble import learned_by, load_members, read_record
 from dlnotes.training.evaluate import metrics
 from dlnotes.training.folder import METRICS
 
@@ -169,10 +169,14 @@ def _given(
         cache_dir=cache_folder() / "tokens",
         multi_label=classifier.multi_label,
     )
-    seen = learned_by(run, settings)
-    if seen and isinstance(classifier, TextClassifier):
-        texts = read(classifier.subwords or classifier.tokenizer)
-        seen.warn_of_learned(keys_of(texts).texts, str(run), "dev")
+    learned_from = {run: classifier}
+    if isinstance(classifier, Ensemble):
+        learned_from = dict(zip(map(Path, classifier.names), classifier.members, strict=True))
+    for name, each in learned_from.items():
+        if (name / METRICS).exists() and (seen := learned_by(name, read_record(name)[0])):
+            assert isinstance(each, TextClassifier)
+            texts = read(each.subwords or each.tokenizer)
+            seen.warn_of_learned(keys_of(texts).texts, str(name), "dev")
     return classifier.scores(read, labelled=True)
 
 

@@ -57,7 +57,10 @@ def sources_with_parents(
         own = {split: [Path(file) for file in said.get(split) or ()] for split in _SPLITS}
     for split in _SPLITS:
         given = own.get(split, [])
-        found[split] = _joined(found.get(split, []), given if isinstance(given, list) else [given])
+        given = given if isinstance(given, list) else [given]
+        # Test documents are those of the last run that has any, as when it was trained.
+        before = [] if split == "test" and given else found.get(split, [])
+        found[split] = _joined(before, given)
     return found
 
 

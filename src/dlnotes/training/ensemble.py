@@ -127,11 +127,11 @@ def load_members(
                 "--dev FILE"
             )
         dev_scores = None
-        others = "dev" in sources and dataset.fingerprints["dev"] != data.get("dev")
-        if settings.get("refit") and dataset.fingerprints.get("dev") == data.get("dev"):
+        as_trained = dataset.fingerprints.get("dev") == data.get("dev")
+        if settings.get("refit") and as_trained:
             shape = len(dataset.dev), len(classifier.label_names)
             dev_scores = _kept_scores(run / DEV_SCORES, shape)
-        elif others and (seen := learned_by(run, settings)):
+        elif not as_trained and (seen := learned_by(run, settings)):
             seen.warn_of_learned(dataset.text_keys("dev"), str(run), "dev")
         members.append(Member(run, classifier, dataset, split, dev_scores))
     return members
