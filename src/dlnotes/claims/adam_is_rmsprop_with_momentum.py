@@ -104,7 +104,7 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD,
         effect=whole,
-        effect_name="largest distance between Adam and its parts put together, of the way gone",
+        effect_name="largest distance between Adam and its parts put together / length of the way",
         interval=(whole, whole),
         runs=1 + len(VARIANTS),
         numbers=[

@@ -114,12 +114,12 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            "the learning rate is below two over the curvature; and only in the limit of many steps"
+            "the learning rate is below two over the curvature, and only in the limit of many steps"
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
         effect=sum(shares) / SEEDS,
-        effect_name="distance to Newton's optimum at the end, of that at the start (α = 1/L)",
+        effect_name="distance to Newton's optimum at the end / at the start (α = 1/L)",
         interval=(min(shares), max(shares)),
         runs=(len(rates) + 1) * SEEDS,
         numbers=[

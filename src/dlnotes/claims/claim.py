@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 _QUICK_SEEDS = 3
 _QUICK_STEPS = 10  # a quick run has one step of so many
 _TUNING = 1000  # the first seed for tuning
+_ROUNDING = 1e-6  # by this share an effect may lie outside its interval
 
 
 class Verdict(enum.Enum):
@@ -37,12 +38,16 @@ class Budget:
         processes: How many processes may compute at a time.
         cache: Keeps results between runs; None keeps none.
         progress: Called with the share of the experiment that is done, from 0 to 1.
+        corpora: The corpora that can be had, with the SHA-256 of each: `dlnotes.claims.texts`.
+        data_dir: Folder where corpora are looked for first; "" for none.
     """
 
     quick: bool = False
     processes: int = 1
     cache: Cache | None = None
     progress: Callable[[float], None] | None = None
+    corpora: Mapping[str, str] = field(default_factory=dict)
+    data_dir: str = ""
 
     def seeds(self, n: int) -> range:
         """The seeds of the runs that the verdict rests on.
@@ -72,6 +77,15 @@ class Budget:
         """Tell that a share of the experiment is done, from 0 to 1."""
         if self.progress is not None:
             self.progress(share)
+
+    def part(self, low: float, high: float) -> Budget:
+        """The same for a part of an experiment, which tells its own progress from 0 to 1.
+
+        Args:
+            low: The share of the experiment that is done before it.
+            high: The share that is done after it.
+        """
+        return replace(self, progress=lambda share: self.done(low + (high - low) * share))
 
     def cached(self, settings: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
         """What `compute` returns, or what it returned for the same code and settings before.
@@ -110,7 +124,8 @@ class Finding:
         condition: For `Verdict.HOLDS_ONLY_IF`: what follows "holds only if", "the batch is large".
         effect: The size of what was measured.
         effect_name: What `effect` is, with its unit: "dev accuracy, momentum − SGD (points)".
-        interval: A 95 % confidence interval of the effect; twice the effect where it is exact.
+        interval: A 95 % confidence interval of the effect, which lies in it; twice the effect where
+            that is exact.
         runs: How many trainings it took, those for tuning included.
         numbers: The table behind the verdict: rows with the same keys.
         figure: Shows it at a glance; drawn with `matplotlib.figure.Figure`, not with pyplot.
@@ -130,8 +145,12 @@ class Finding:
     def __post_init__(self) -> None:
         if (self.verdict is Verdict.HOLDS_ONLY_IF) != bool(self.condition):
             raise ValueError(f"condition must go with {Verdict.HOLDS_ONLY_IF}: {self.condition!r}")
-        if not self.interval[0] <= self.interval[1]:  # NaN, too
+        low, high = self.interval
+        if not low <= high:  # NaN, too
             raise ValueError(f"interval must be (low, high), got {self.interval}")
+        slack = _ROUNDING * abs(self.effect)
+        if not low - slack <= self.effect <= high + slack:
+            raise ValueError(f"effect must lie in {self.interval}, got {self.effect}")
 
     @property
     def says(self) -> str:
@@ -151,6 +170,8 @@ class Claim:
         criterion: When it holds, and when it does not.
         literature: What others found, with URLs.
         experiment: Runs the experiment.
+        corpora: Names of the corpora that it reads, as far as they can be had.
+        cost: About how many seconds a full run takes two cores: what time left is told by.
     """
 
     name: str
@@ -160,3 +181,5 @@ class Claim:
     criterion: str
     literature: str
     experiment: Callable[[Budget], Finding]
+    corpora: tuple[str, ...] = ()
+    cost: float = 2.0

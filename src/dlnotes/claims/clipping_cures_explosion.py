@@ -138,8 +138,8 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            "the network is shallow; in deep ones these do not suffice: "
-            + ", ".join(
+            "the network is shallow; not enough in deep ones: "
+            + " nor ".join(
                 name
                 for name, cures in (("clipping by norm", clip), ("a lower rate", lower))
                 if not cures

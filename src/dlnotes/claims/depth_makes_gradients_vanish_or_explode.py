@@ -153,7 +153,8 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            f"weights and slope do not balance; the gradient stays with {'; '.join(kept)}"
+            "weights times slope differ from 1; the gradient keeps its size in these networks: "
+            + "; ".join(kept)
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
@@ -180,7 +181,7 @@ CLAIM = Claim(
     criterion=(
         "95 % intervals of the factor over 10 seeds. Does not hold if the direction is not that of "
         "theory for a network or a linear recurrence; holds if none stays; else holds only if "
-        "weights and slope do not balance."
+        "weights times slope differ from 1."
     ),
     literature=(
         "Bengio, Simard & Frasconi 1994, https://doi.org/10.1109/72.279181; Glorot & Bengio 2010, "

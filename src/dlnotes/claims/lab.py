@@ -8,7 +8,7 @@ import importlib
 import io
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,8 @@ def run(
     processes: int = 1,
     folder: Path | None = None,
     progress: Callable[[float], None] | None = None,
+    corpora: Mapping[str, str] | None = None,
+    data_dir: str = "",
 ) -> Outcome:
     """Run the experiment of a claim, or take what it found before.
 
@@ -119,9 +121,12 @@ def run(
         processes: See `Budget`.
         folder: Of the cache; see `Cache`.
         progress: See `Budget`.
+        corpora: See `Budget`; those that the claim does not name are not given to it.
+        data_dir: See `Budget`.
     """
     code = digest_of_code(source)
-    budget = Budget(quick, processes, Cache(code, folder), progress)
+    read = {name: digest for name, digest in (corpora or {}).items() if name in claim.corpora}
+    budget = Budget(quick, processes, Cache(code, folder), progress, read, data_dir)
 
     def compute() -> dict[str, Any]:
         began = time.perf_counter()
@@ -131,7 +136,8 @@ def run(
         return {**_plain(finding), "svg": svg, "png": png, "seconds": seconds}
 
     outcomes = Cache(code + digest_of_code(Path(__file__)), folder)
-    found = outcomes.get({"claim": claim.name, "quick": quick}, compute)
+    settings = {"claim": claim.name, "quick": quick, **({"corpora": read} if read else {})}
+    found = outcomes.get(settings, compute)
     budget.done(1.0)
     return Outcome(claim, source, **{**found, "interval": tuple(found["interval"])})
 

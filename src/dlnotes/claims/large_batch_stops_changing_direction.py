@@ -84,8 +84,8 @@ def experiment(budget: Budget) -> Finding:
         verdict = Verdict.NOT_DECIDED
     if verdict is Verdict.HOLDS_ONLY_IF:
         condition = (
-            f"a batch has {at:,} examples; larger ones stop paying off at about {bend:.0f}, and "
-            f"the noise scale is {scale:.0f}"
+            f"a batch has at least {at:,} examples, which is far beyond the {bend:.0f} at which "
+            f"larger batches stop saving steps (gradient noise scale: {scale:.0f} examples)"
         )
     reached = angles[:, SIZES.index(1024)]
     low, high = student_interval(reached)
@@ -106,7 +106,7 @@ def experiment(budget: Budget) -> Finding:
         verdict=verdict,
         condition=condition,
         effect=float(reached.mean()),
-        effect_name="angle of 1,024 examples to the full gradient (degrees)",
+        effect_name="angle between the gradients of 1,024 examples and of all (degrees)",
         interval=(low, high),
         runs=len(found),
         numbers=[

@@ -154,14 +154,18 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            "both have the same α and β, or the function is no quadratic; on quadratics momentum "
+            "both have the same α and β, or the function is not quadratic; on quadratics momentum "
             "is the faster one when each has its own best α and β"
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
-        effect=max(ratios),
-        effect_name="steps at each rule's best α and β on quadratics, Nesterov / momentum",
-        interval=(min(ratios), max(ratios)),
+        effect=ratios[-1],
+        effect_name=(
+            "steps on quadratics with the condition number "
+            f"{float(pairs[-1][0]['condition number']):g}, Nesterov / momentum, each at its best "
+            "α and β"
+        ),
+        interval=(ratios[-1], ratios[-1]),
         runs=0,
         numbers=rows,
         figure=figure,

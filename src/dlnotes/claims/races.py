@@ -189,7 +189,8 @@ class Entry:
     Attributes:
         method: Its name.
         rate: Its best rate.
-        tuning: The mean measure on dev for each rate tried, the worst for those that diverged.
+        tuning: The mean measure on dev for each rate tried: NaN for those that diverged; of losers
+            when they were stopped.
         runs: The runs at that rate, in the order of the seeds.
         seconds_per_step: Seconds of an update of one run alone.
         trials: How many trainings the tuning took.
@@ -446,6 +447,7 @@ def _enter(problem: Problem, method: Method, shared: Mapping[str, Any]) -> Entry
     steps, batch_size = shared["steps"], shared["batch_size"]
     sign = 1 if problem.higher_is_better else -1
     tried: dict[float, float] = {}
+    reached: dict[float, float] = {}
 
     def value(rate: float) -> float:
         return sign * tried[rate] if math.isfinite(tried[rate]) else -math.inf
@@ -457,8 +459,10 @@ def _enter(problem: Problem, method: Method, shared: Mapping[str, Any]) -> Entry
         runs = train(problem, method, pairs, steps, batch_size, stop_losers=len(new) > 2)
         trials += len(runs)
         for rate in new:
-            finals = [run.final for run in runs if run.rate == rate]
-            tried[rate] = float(np.mean(finals))  # NaN if one diverged
+            some = [run for run in runs if run.rate == rate]
+            tried[rate] = float(np.mean([run.final for run in some]))  # NaN if one diverged
+            last = [math.nan if run.diverged else run.dev[-1] for run in some]
+            reached[rate] = float(np.mean(last))
         best = max(sorted(tried), key=value)  # the smallest of equal ones
         on_edge = best in (min(tried), max(tried)) and len(tried) > 1
         new = []
@@ -467,7 +471,7 @@ def _enter(problem: Problem, method: Method, shared: Mapping[str, Any]) -> Entry
             extensions += 1
     runs = train(problem, method, [(best, s) for s in shared["seeds"]], steps, batch_size)
     seconds = seconds_per_step(problem, method, best, batch_size)
-    return Entry(method.name, best, tried, runs, seconds, trials, on_edge)
+    return Entry(method.name, best, reached, runs, seconds, trials, on_edge)
 
 
 def train(

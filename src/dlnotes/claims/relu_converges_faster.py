@@ -116,7 +116,9 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
             said = [decide(each) for each in gain.values()]
             faster[how, depth] = {*said} == {Verdict.HOLDS}
             gains.append(gain[others[0]])
-    where = [f"{depth} hidden layers, weights {how}" for (how, depth), so in faster.items() if so]
+    where = [
+        f"{depth} hidden layers and weights {how}" for (how, depth), so in faster.items() if so
+    ]
     verdict = Verdict.HOLDS_ONLY_IF if where else Verdict.DOES_NOT_HOLD
     if all(faster.values()):
         verdict = Verdict.HOLDS
@@ -137,9 +139,11 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
     figure.axes[0].legend()
     return Finding(
         verdict=verdict,
-        condition=f"it is one of: {'; '.join(where)}" if verdict is Verdict.HOLDS_ONLY_IF else "",
+        condition=(
+            f"the network has {' or '.join(where)}" if verdict is Verdict.HOLDS_ONLY_IF else ""
+        ),
         effect=float(2 ** mean.mean()),
-        effect_name=f"updates to the target, {others[0]} / {ours}, all depths",
+        effect_name=f"updates to the target with {others[0]} / with {ours}, geometric mean of all networks",
         interval=(2**low, 2**high),
         runs=sum(each.trials + len(each.steps) for each in found.values()),
         numbers=[

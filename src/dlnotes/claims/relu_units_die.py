@@ -112,7 +112,9 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
             share = died[ours, bias][found[ours, bias][which]]
             if decide(share, margin=DEAD) is Verdict.HOLDS:
                 rate = RATES[found[ours, bias][which]]
-                extreme[f"biases start at {bias:g} and the rate is {rate:.2g} ({which})"] = share
+                rates = {"best": "its best", "largest": "the largest at which the network learns"}
+                text = f"biases start at {bias:g} and the rate is {rate:.2g}, {rates[which]}"
+                extreme[text] = share
     verdict = Verdict.DOES_NOT_HOLD
     if usual is Verdict.HOLDS:
         verdict = Verdict.HOLDS
@@ -136,9 +138,12 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
     figure.axes[0].legend()
     return Finding(
         verdict=verdict,
-        condition=" or ".join(extreme) if verdict is Verdict.HOLDS_ONLY_IF else "",
+        condition="; or ".join(extreme) if verdict is Verdict.HOLDS_ONLY_IF else "",
         effect=float(share.mean()),
-        effect_name=f"units that died at the largest rate that still learns, {RATES[at]:.2g} (%)",
+        effect_name=(
+            f"units that died in training at a rate of {RATES[at]:.2g}, the largest at which the "
+            "network learns (%)"
+        ),
         interval=(low, high),
         runs=n * len(RATES) * len(keys),
         numbers=[

@@ -52,7 +52,7 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=Verdict.HOLDS if 1 / ABOUT <= first <= ABOUT else Verdict.DOES_NOT_HOLD,
         effect=first,
-        effect_name="first step with β = 0.999, in α",
+        effect_name="first step with β = 0.999 / α",
         interval=(first, first),
         runs=2 * len(BETAS),
         numbers=[

@@ -1,4 +1,8 @@
-"""A deep narrow network learns more than a wide one with as many parameters."""
+"""A deep narrow network learns more than a wide one with as many parameters.
+
+Twenty starts and five to choose the rate with did not decide. Five times as many, the first twenty
+among them, and no other change, were fixed before this design ran.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from dlnotes.optim import Adam
 
 NETWORKS = {"wide": (1, 87, 1), "deep": (1, 10, 10, 10, 1)}  # 262 and 251 parameters
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-SEEDS, QUICK_SEEDS, TUNING_SEEDS, STEPS = 20, 10, 5, 2000
+SEEDS, QUICK_SEEDS, TUNING_SEEDS, STEPS = 100, 10, 20, 2000
 X = torch.linspace(0, 1, 65, dtype=torch.float64)[:, None]
 
 
@@ -114,7 +118,7 @@ def experiment(budget: Budget) -> Finding:
             else ""
         ),
         effect=sum(gains["sawtooth"]) / len(gains["sawtooth"]),
-        effect_name="log₁₀ of the learned error on the sawtooth, wide − deep",
+        effect_name="log₁₀ (error of the wide network / of the deep one) on the sawtooth",
         interval=student_interval(gains["sawtooth"]),
         runs=len(rows) * len(RATES) * len(seeds),
         numbers=rows,
@@ -131,10 +135,10 @@ CLAIM = Claim(
     hypothesis=(
         "Trained with Adam, each at its own best rate, a network of three hidden layers ends with "
         "a lower error than one wide hidden layer with as many parameters, on a sawtooth of 8 "
-        "pieces and on a sine, over 20 paired starts."
+        "pieces and on a sine, over 100 paired starts."
     ),
     criterion=(
-        "The exact sign-flip test on log errors. Holds if the deep network is better on both; "
+        "The sign-flip test on log errors. Holds if the deep network is better on both; "
         "holds only if the function has many folds if on the sawtooth alone; does not hold if the "
         "wide one is better on the sawtooth; else not decided."
     ),
@@ -144,4 +148,5 @@ CLAIM = Claim(
         "Rolnick 2019, https://arxiv.org/abs/1901.09021)."
     ),
     experiment=experiment,
+    cost=90.0,
 )
