@@ -45,7 +45,8 @@ def rates(name: str) -> tuple[float, ...]:
 def logarithm(figures: list[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """The binary logarithm of losses, of which none is 0: float32 gives 0 for a small one."""
     losses = np.nan_to_num(np.array(figures), nan=_MOST)
-    return np.log2(np.clip(losses, _LEAST, _MOST))
+    found: np.ndarray[tuple[int], np.dtype[np.float64]] = np.log2(np.clip(losses, _LEAST, _MOST))
+    return found
 
 
 def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTHERS) -> Finding:

@@ -143,7 +143,9 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
             f"the network has {' or '.join(where)}" if verdict is Verdict.HOLDS_ONLY_IF else ""
         ),
         effect=float(2 ** mean.mean()),
-        effect_name=f"updates to the target with {others[0]} / with {ours}, geometric mean of all networks",
+        effect_name=(
+            f"updates to the target with {others[0]} / with {ours}, geometric mean of all networks"
+        ),
         interval=(2**low, 2**high),
         runs=sum(each.trials + len(each.steps) for each in found.values()),
         numbers=[

@@ -85,12 +85,12 @@ def read(name: str, data_dir: str = "", tokens: int | None = None) -> Corpus:
         max_size=WORDS,
         max_tokens=tokens or TOKENS[name],
     )
-    splits = [_batch(part) for part in (data.train, data.dev, data.read_test())]
-    return Corpus(*splits, len(data.vocabulary), len(data.label_names))
+    train, dev, test = (_batch(part) for part in (data.train, data.dev, data.read_test()))
+    return Corpus(train, dev, test, len(data.vocabulary), len(data.label_names))
 
 
-def _batch(documents: Documents) -> tuple[Tensor, Tensor]:
-    return tuple(documents.batch(np.arange(len(documents))))
+def _batch(documents: Documents) -> Batch:
+    return documents.batch(np.arange(len(documents)))
 
 
 def digests(
@@ -150,11 +150,11 @@ def training(name: str, model: str, data_dir: str = "") -> Problem:
 
 
 def counts(tokens: Tensor, words: int) -> Tensor:
-    """How often each word occurs in each document, ``(n, words)``; padding and other words do not count.
+    """How often each word occurs in each document, ``(n, words)``; padding does not count.
 
     Args:
         tokens: ``(n, t)``.
-        words: How many are counted, from the first ids on.
+        words: How many ids are counted, from 0 on.
     """
     known = (tokens != PAD) & (tokens < words)
     found = torch.zeros(len(tokens), words)

@@ -7,6 +7,8 @@ import inspect
 import io
 import os
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +16,13 @@ import numpy as np
 import torch
 import tyro
 from matplotlib.image import imread
-from rich import box, progress
+from rich import box
+from rich import progress as bars
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.arguments import checked
-from dlnotes.claims import lab
+from dlnotes.claims import lab, texts
 from dlnotes.claims.lab import Outcome
 from dlnotes.claims.report import effect, report, seconds
 from dlnotes.display import console, tell
@@ -30,6 +33,9 @@ from dlnotes.training.record import provenance
 
 REPORT = "report.html"
 
+_AT_ONCE = 0.5  # seconds: what takes less was in the cache
+_PRIOR = 10.0  # units of cost
+
 
 @checked
 def main(
@@ -37,17 +43,20 @@ def main(
     quick: bool = False,
     json: Path | None = None,
     out: Path = Path("runs/claims"),
+    data_dir: Path | None = None,
 ) -> None:
     """Test the claims of the notes, and write a report of the verdicts.
 
     Results are kept in the cache: what has been computed is not computed again until its code
-    changes, so a run that was interrupted goes on where it was.
+    changes, so a run that was interrupted goes on where it was. Claims about texts read corpora,
+    which are downloaded once; what cannot be had is left out of them, and they say so.
 
     Args:
         names: The claims; default: all of them.
         quick: Run only the mechanics: three seeds and a tenth of the steps decide little.
         json: Also write what was found to this file.
         out: Folder for the report and for TensorBoard.
+        data_dir: Folder of corpora, as for dlnotes train.
     """
     modules = lab.chosen(names)
     if json:
@@ -56,27 +65,34 @@ def main(
     make_folder(out)
     check_output(out / REPORT)
     torch.set_num_threads(1)  # the work is spread over processes
+    folder = str(data_dir or os.environ.get("DLNOTES_DATA") or "")
+    if folder and not Path(folder).is_dir():
+        raise UserError(f"data folder {folder!r} (data_dir, DLNOTES_DATA) not found")
+    claims = [lab.load(module) for module in modules]
+    wanted = dict.fromkeys(name for claim in claims for name in claim.corpora)
+    corpora = texts.digests(wanted, folder, tell)
     outcomes: list[Outcome] = []
     missing = False
-    with _progress() as bar:
-        task = bar.add_task("", total=len(modules))
-        for i, module in enumerate(modules):
-            claim = lab.load(module)
+    with Progress([claim.cost for claim in claims]) as progress:
+        for claim in claims:
             source = inspect.getsourcefile(claim.experiment)
-            assert source is not None, module
-            bar.update(task, description=claim.name)
-
-            def show(share: float, done: int = i) -> None:
-                bar.update(task, completed=done + share)
-
+            assert source is not None, claim.name
+            progress.begin(claim.name)
             try:
                 outcome = lab.run(
-                    claim, Path(source), quick=quick, processes=_cores(), progress=show
+                    claim,
+                    Path(source),
+                    quick=quick,
+                    processes=_cores(),
+                    progress=progress.share,
+                    corpora=corpora,
+                    data_dir=folder,
                 )
-            except UserError as error:  # no network, say: the others are tested all the same
-                tell(f"error: {claim.name} is left out: {error}")
+            except UserError as error:  # no scikit-learn, say: the others are tested all the same
+                progress.end(f"error: {claim.name} is left out: {error}")
                 missing = True
                 continue
+            progress.end(f"{claim.name}: {outcome.says} ({seconds(outcome.seconds)})")
             outcomes.append(outcome)
             _to_tensorboard(outcome, out / claim.name)
     facts = provenance(0)
@@ -97,25 +113,92 @@ def main(
         sys.exit(2)
 
 
+class Progress:
+    """Tells how far a run is: a bar in a terminal, else a line on stderr for each claim.
+
+    Claims differ in how long they take, so their costs are what progress is measured in. How many
+    seconds a unit of cost takes here is learned from the claims that had to be computed, those
+    that were found in the cache not counted.
+
+    Args:
+        costs: See `Claim.cost`, in the order of the claims.
+    """
+
+    def __init__(self, costs: Sequence[float]) -> None:
+        self._costs = [*costs]
+        self._at = -1
+        self._done = 0.0  # of the claim at hand, from 0 to 1
+        self._spent, self._paid = 0.0, 0.0  # seconds, and the cost that they paid for
+        self._screen = console(stderr=True)
+        self._bar = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(bar_width=24),
+            bars.TaskProgressColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("{task.fields[left]}"),
+            console=self._screen,
+            transient=True,
+            disable=not self._screen.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=sum(self._costs), left="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def begin(self, name: str) -> None:
+        """The next claim begins."""
+        self._at += 1
+        self._done, self._began = 0.0, time.monotonic()
+        self._bar.update(self._task, description=f"{self._at + 1}/{len(self._costs)} {name}")
+        self._show()
+
+    def share(self, share: float) -> None:
+        """A share of it is done, from 0 to 1."""
+        self._done = share
+        self._show()
+
+    def end(self, line: str) -> None:
+        """It is done."""
+        spent = time.monotonic() - self._began
+        if spent > _AT_ONCE:
+            self._spent += spent
+            self._paid += self._costs[self._at]
+        self._done = 1.0
+        self._show()
+        if self._screen.is_terminal:
+            self._bar.console.print(line, highlight=False, soft_wrap=True)
+        else:
+            left = self.left()
+            told = f", {left} left" if left else ""
+            tell(f"{self._at + 1}/{len(self._costs)} {line}{told}")
+
+    def left(self) -> str:
+        """About how long the claims to come will take; "" after the last one."""
+        here = self._costs[self._at]
+        rest = sum(self._costs[self._at + 1 :]) + (1 - self._done) * here
+        if not rest:
+            return ""
+        spent, paid = self._spent, self._paid
+        if self._done < 1:
+            spent += time.monotonic() - self._began
+            paid += self._done * here
+        # A second for a unit of cost is what to expect before anything is known.
+        return f"about {seconds(rest * (spent + _PRIOR) / (paid + _PRIOR))}"
+
+    def _show(self) -> None:
+        completed = sum(self._costs[: self._at]) + self._done * self._costs[self._at]
+        left = self.left()
+        self._bar.update(self._task, completed=completed, left=f"{left} left" if left else "")
+
+
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _progress() -> progress.Progress:
-    screen = console(stderr=True)
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(bar_width=24),
-        progress.TaskProgressColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("left"),
-        progress.TimeRemainingColumn(),
-        console=screen,
-        transient=True,
-        disable=not screen.is_terminal,
-    )
 
 
 def _table(outcomes: list[Outcome]) -> Table:
