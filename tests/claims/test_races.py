@@ -235,7 +235,7 @@ def test_training_all_runs_as_one_is_faster_than_a_loop():
     pairs = [(rate, seed) for rate in (0.001, 0.003, 0.01, 0.03, 0.1) for seed in range(6)]
     seconds = {}
     for at_once in (128, 1):
-        digits = Problem(**{**vars(problem(32)), "at_once": at_once})
+        digits = Problem(**{**vars(problem("digits", "MLP")), "at_once": at_once})
         train(digits, Method.named("adam"), pairs[:2], 2, 32)  # what is made on first use
         began = time.process_time()
         runs = train(digits, Method.named("adam"), pairs, 60, 32)
