@@ -1,8 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from dlnotes.claims import lab
+from dlnotes.commands import claims as commands
+from dlnotes.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +50,8 @@ def test_a_quick_run_leaves_a_report_a_record_and_a_run_of_tensorboard(script, t
 def test_a_claim_without_its_data_is_left_out_and_the_others_are_tested(
     script, tmp_path, monkeypatch
 ):
-    from dlnotes.errors import UserError
-
     real = lab.run
+    monkeypatch.setattr(commands.texts, "digests", lambda *_: {})
 
     def run(claim, *arguments, **options):
         if claim.name == "adam-is-the-best":
@@ -60,5 +62,85 @@ def test_a_claim_without_its_data_is_left_out_and_the_others_are_tested(
     names = ("adam-is-the-best", "momentum-damps-oscillation")
     result = script("claims", *names, "--quick", "--out", tmp_path / "out")
     assert result.code == 2
-    assert result.err == "error: adam-is-the-best is left out: no network\n"
+    first, second = result.err.splitlines()
+    assert first.startswith("1/2 error: adam-is-the-best is left out: no network, about ")
+    assert second.startswith("2/2 momentum-damps-oscillation: ")
+    assert not second.endswith("left")
     assert "momentum-damps-oscillation" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_texts_that_cannot_be_had_are_told_and_the_claim_is_tested_without_them(
+    script, tmp_path, monkeypatch
+):
+    def experiment(budget):
+        assert budget.data_dir == str(tmp_path)
+        assert [*budget.corpora] == ["trec"]
+        raise UserError("seen")
+
+    for split in ("train", "test"):
+        file = tmp_path / "trec" / f"{split}.tsv"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("".join(f"class{i % 2}\tword{i} word{i % 2}\n" for i in range(60)))
+    real = lab.load("adagrad_suits_sparse_data")
+    planted = replace(real, experiment=experiment)
+    monkeypatch.setattr(lab, "load", lambda _: planted)
+    arguments = (real.name, "--quick", "--out", tmp_path / "out", "--data-dir", tmp_path)
+    result = script("claims", *arguments)
+    told, last = result.err.splitlines()
+    assert told.startswith("the claims about texts go without r52: corpus 'r52' is none of ")
+    assert last == f"1/1 error: {real.name} is left out: seen"
+
+
+def test_a_data_folder_that_is_not_there_is_one_line(script, tmp_path):
+    result = script("claims", "--data-dir", tmp_path / "no", "--out", tmp_path / "out")
+    assert result.code == 2
+    wrong = f"error: data folder {str(tmp_path / 'no')!r} (data_dir, DLNOTES_DATA) not found\n"
+    assert result.err == wrong
+
+
+def test_an_interrupted_run_says_that_it_goes_on(script, tmp_path, monkeypatch):
+    def run(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lab, "run", run)
+    result = script("claims", "momentum-damps-oscillation", "--out", tmp_path / "out")
+    assert result.code == 130
+    assert "the same command goes on from there.\nStopped.\n" in result.err
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is moved by hand."""
+    now = [0.0]
+    monkeypatch.setattr(commands.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_time_left_follows_the_costs_and_not_the_number_of_claims(clock, capsys):
+    with commands.Progress([10, 10, 80]) as progress:
+        progress.begin("first")
+        clock[0] += 0.1  # from the cache: that says nothing of the others
+        progress.end("first")
+        progress.begin("second")
+        clock[0] += 50
+        progress.share(0.5)
+        assert seconds_of(progress.left()) == pytest.approx(85 * 60 / 15, rel=0.01)
+        clock[0] += 50
+        progress.end("second")
+        progress.begin("third")
+        assert seconds_of(progress.left()) == pytest.approx(80 * 110 / 20, rel=0.01)
+        clock[0] += 720
+        progress.share(0.9)
+        assert seconds_of(progress.left()) == pytest.approx(8 * 830 / 92, rel=0.01)
+        progress.end("third")
+        assert progress.left() == ""
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert first == "1/3 first, about 1 min 30 s left"
+    assert second == "2/3 second, about 7 min 20 s left"
+    assert third == "3/3 third"
+
+
+def seconds_of(text):
+    """Of "about 7 min 20 s"."""
+    numbers = [float(x) for x in text.replace("about", "").replace("min", "").strip(" s").split()]
+    return numbers[0] if len(numbers) == 1 else 60 * numbers[0] + numbers[1]

@@ -88,6 +88,9 @@ def main(
                     corpora=corpora,
                     data_dir=folder,
                 )
+            except KeyboardInterrupt:
+                tell("What has been computed is kept: the same command goes on from there.")
+                raise
             except UserError as error:  # no scikit-learn, say: the others are tested all the same
                 progress.end(f"error: {claim.name} is left out: {error}")
                 missing = True
