@@ -321,6 +321,45 @@ def test_who_converges_faster(monkeypatch, ours, other, verdict):
     assert adam_converges_faster.experiment(Short(), ours, (other,)).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("rates", "says"),
+    [
+        ([[0.5, 0.5, 0.5]] * 12, "holds"),
+        ([[0.5, 0.5, 0.5]] + [[0.5, 0.0, 0.5]] * 11, "holds only if the problem is planted 0 with "
+         "batches of 8"),
+        ([[0.5, -0.5, 0.5]] * 12, "does not hold"),
+        ([[0.5, 0.0, 0.5]] * 12, "not decided"),
+    ],
+)  # fmt: skip
+def test_planted_leads_of_adam(monkeypatch, rates, says):
+    """A lead in each of twelve cases over each of three rivals, as many as a full run has."""
+    module = adam_converges_faster
+
+    def planted(*_, seeds, **__):
+        found = []
+        for i, means in enumerate(rates):
+            noise = np.random.default_rng(i).uniform(-0.1, 0.1, (3, seeds))
+            losses = {"adam": [1.0] * seeds}
+            for name, mean, each in zip(module.OTHERS, means, noise, strict=True):
+                losses[name] = (2 ** (mean + each)).tolist()
+            entry = SimpleNamespace(runs=[run_of([2.0, 1.0])])
+            found.append(
+                SimpleNamespace(
+                    problem=f"planted {i}",
+                    batch_size=8,
+                    runs=0,
+                    entries=dict.fromkeys(losses, entry),
+                    figures=losses.get,
+                    rows=lambda: [{}],
+                )
+            )
+        return found
+
+    monkeypatch.setattr(module, "races", planted)
+    budget = Budget(corpora=dict.fromkeys(module.CORPORA, ""))
+    assert module.experiment(budget).says == says
+
+
 def test_a_loss_that_float32_calls_0_gives_finite_leads():
     logs = adam_converges_faster.logarithm([0.0, 1.0, 2.0, math.nan, 1e9, math.inf])
     assert np.isfinite(logs).all()

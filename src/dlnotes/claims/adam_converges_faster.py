@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from dlnotes.claims import texts
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
@@ -16,9 +17,12 @@ from dlnotes.claims.statistics import LEAST_PAIRS, holm, sign_flip_test, student
 PROBLEMS = ("digits", "words", "trec", "r52")
 BATCHES = (8, 64, 512)
 OTHERS = ("gradient-descent", "momentum", "rmsprop")
+SEEDS = 14  # of 36 tests corrected by Holm, one of ten pairs could never reach .05
 _STEPS = 100
 _LEAST, _MOST = 1e-6, 10.0  # nats: a loss below or above counts as this much
 CORPORA = ("trec", "r52")
+
+Leads = NDArray[np.float64]
 
 
 def problem(what: str, data_dir: str = "") -> Problem:
@@ -42,11 +46,31 @@ def rates(name: str) -> tuple[float, ...]:
     return tuple(10 ** (k / 2) for k in range(first, first + 7))
 
 
-def logarithm(figures: list[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def logarithm(figures: list[float]) -> Leads:
     """The binary logarithm of losses, of which none is 0: float32 gives 0 for a small one."""
     losses = np.nan_to_num(np.array(figures), nan=_MOST)
-    found: np.ndarray[tuple[int], np.dtype[np.float64]] = np.log2(np.clip(losses, _LEAST, _MOST))
+    found: Leads = np.log2(np.clip(losses, _LEAST, _MOST))
     return found
+
+
+def judged(
+    leads: dict[tuple[str, int, str], Leads], cells: list[tuple[str, int]]
+) -> tuple[list[str], list[str]]:
+    """The cases in which all rivals are slower, and those in which one is faster.
+
+    Args:
+        leads: Paired differences by problem, batch size and rival.
+        cells: Problems with batch sizes.
+    """
+    p = dict(zip(leads, holm([sign_flip_test(lead) for lead in leads.values()]), strict=True))
+    best, beaten = [], []
+    for what, batch in cells:
+        mine = [key for key in leads if key[:2] == (what, batch)]
+        if all(p[key] <= 0.05 and leads[key].mean() > 0 for key in mine):
+            best.append(f"{what} with batches of {batch}")
+        if any(p[key] <= 0.05 and leads[key].mean() < 0 for key in mine):
+            beaten.append(f"{what} with batches of {batch}")
+    return best, beaten
 
 
 def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTHERS) -> Finding:
@@ -57,8 +81,8 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
     cases = [((what, budget.data_dir), batch) for what in problems for batch in BATCHES]
     methods = [replace(Method.named(name), rates=rates(name)) for name in (ours, *others)]
     numbers: list[dict[str, str | float]] = []
-    leads: dict[tuple[str, int, str], np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
-    found = races(problem, cases, methods, budget, steps=_STEPS, tuning_seeds=2)
+    leads: dict[tuple[str, int, str], Leads] = {}
+    found = races(problem, cases, methods, budget, steps=_STEPS, seeds=SEEDS, tuning_seeds=2)
     figure = Figure(figsize=(9, 2.5 * len(problems)), layout="constrained")
     panels = figure.subplots(len(problems), len(BATCHES), squeeze=False)
     for raced, axes in zip(found, panels.flat, strict=True):
@@ -75,17 +99,13 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
     figure.supxlabel("updates")
     figure.supylabel("training loss (nats)")
 
-    p = holm([sign_flip_test(lead) for lead in leads.values()])
-    faster = {key: q <= 0.05 and leads[key].mean() > 0 for key, q in zip(leads, p, strict=True)}
     cells = [(raced.problem, raced.batch_size) for raced in found]
-    best_in = [
-        f"{what} with batches of {batch}"
-        for what, batch in cells
-        if all(faster[what, batch, name] for name in others)
-    ]
-    verdict = Verdict.HOLDS_ONLY_IF if best_in else Verdict.DOES_NOT_HOLD
-    if len(best_in) == len(cells):
-        verdict = Verdict.HOLDS
+    best_in, beaten_in = judged(leads, cells)
+    verdict = Verdict.NOT_DECIDED
+    if best_in:
+        verdict = Verdict.HOLDS if len(best_in) == len(cells) else Verdict.HOLDS_ONLY_IF
+    elif len(beaten_in) == len(cells):
+        verdict = Verdict.DOES_NOT_HOLD
     # The effect is that of the closest competitor, cell by cell.
     closest = np.mean(
         [min((leads[what, batch, name] for name in others), key=np.mean) for what, batch in cells],
@@ -125,9 +145,10 @@ CLAIM = Claim(
         f"batches of {', '.join(map(str, BATCHES))}."
     ),
     criterion=(
-        "Holds if that is so for all problems and batch sizes; holds only for those for which "
-        "it is so against all three rules; does not hold if there is none. Sign-flip tests over "
-        "ten paired seeds, corrected for their number by Holm, at .05."
+        "Holds if that is so for all problems and batch sizes; holds only for those for which it "
+        "is so against all three rules; does not hold if in each of them one of the rules is "
+        f"faster; else not decided. Sign-flip tests over {SEEDS} paired seeds, corrected for their "
+        "number by Holm, at .05."
     ),
     literature=(
         "Adam's lead grows with the batch and comes from heavy-tailed classes, words above all "

@@ -34,7 +34,7 @@ from dlnotes.training.record import provenance
 REPORT = "report.html"
 
 _AT_ONCE = 0.5  # seconds: what takes less was in the cache
-_PRIOR = 10.0  # units of cost
+_PRIOR = 3.0  # units of cost
 
 
 @checked
