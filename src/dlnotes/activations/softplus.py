@@ -47,7 +47,8 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
     """
     z = beta * x
     # Not |z|, whose derivative at 0 is 0: that of max(z, 0) is 1 there, and this one's -1.
-    return (z.clamp(min=0) + log1p(torch.exp(torch.where(z < 0, z, -z)))) * (1 / beta)
+    w = -z
+    return (z.clamp(min=0) + log1p(torch.exp(torch.where(w > 0, z, w)))) * (1 / beta)
 
 
 class Softplus(Module, function=softplus):
