@@ -166,7 +166,7 @@ def experiment(budget: Budget) -> Finding:
             "α and β"
         ),
         interval=(ratios[-1], ratios[-1]),
-        runs=0,
+        runs=len(swings) + len(kinks),
         numbers=rows,
         figure=figure,
         left_out="Noisy gradients.",
