@@ -182,6 +182,9 @@ def test_a_finding_must_make_sense():
             finding(**wrong)
     assert finding(effect=2.0 + 1e-9).effect > 2  # rounding
     assert finding(effect=math.inf, interval=(1.0, math.inf)).effect == math.inf
+    assert finding(effect=math.inf, interval=(math.inf, math.inf)).effect == math.inf
+    with pytest.raises(ValueError, match="effect must"):
+        finding(effect=math.inf)
 
 
 def test_a_part_of_an_experiment_tells_its_share_of_the_whole():

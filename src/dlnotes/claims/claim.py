@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -148,7 +149,7 @@ class Finding:
         low, high = self.interval
         if not low <= high:  # NaN, too
             raise ValueError(f"interval must be (low, high), got {self.interval}")
-        slack = _ROUNDING * abs(self.effect)
+        slack = _ROUNDING * abs(self.effect) if math.isfinite(self.effect) else 0.0
         if not low - slack <= self.effect <= high + slack:
             raise ValueError(f"effect must lie in {self.interval}, got {self.effect}")
 
