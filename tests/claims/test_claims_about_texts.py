@@ -154,7 +154,7 @@ SAFE = {"lion": 0.03, "nadam": 0.01}
         (SAFE, {"lion": -0.02, "nadam": -0.03}, "holds only if steps are counted; in equal seconds "
          "lion and nadam are ahead"),
         ({"lion": 0.03, "nadam": -0.02}, SAFE, "does not hold"),
-        ({"lion": 0.03, "nadam": -0.005}, SAFE, "not decided"),
+        ({"lion": 0.03, "nadam": -0.002}, SAFE, "not decided"),
     ],
 )  # fmt: skip
 def test_who_is_best(steps, seconds, says):
