@@ -201,18 +201,35 @@ def test_every_rule_is_timed_beside_torchs_own():
     assert {*script.RULES} == {*OPTIMIZERS, "muon", "schedule-free"}
     missing = {"lion", "schedule-free"} | ({"muon"} if not hasattr(torch.optim, "Muon") else set())
     for name in script.RULES:
-        made = script.contestants(name, [Parameter(torch.ones(2, 2))])
+        made = script.contestants(name, [Parameter(torch.ones(2, 2))], "mid")
         kinds = {type(made[kind]) for kind in made if kind != "ours"}
         if name in missing:
             assert made.keys() == {"ours", "default"}
             assert kinds == {type(made["ours"])}
-            assert script.opponent(name).startswith("itself in tensor operations")
+            assert script.opponent(name, "mid").startswith("itself in tensor operations")
         else:
             (own,) = kinds
             assert own is getattr(torch.optim, own.__name__)
-            assert script.opponent(name) == f"torch {own.__name__}"
-    assert {"foreach", "fused"} < script.contestants("amsgrad", [Parameter(torch.ones(1))]).keys()
+            assert script.opponent(name, "mid") == f"torch {own.__name__}"
+    amsgrad = script.contestants("amsgrad", [Parameter(torch.ones(1))], "mid")
+    assert {"foreach", "fused"} < amsgrad.keys()
     assert script.shapes("big", "muon") == []
+
+
+def test_sparse_steps_are_timed_beside_torchs_where_it_has_them(monkeypatch):
+    script = load("bench_optimizers")
+    monkeypatch.setitem(script.MODELS, "sparse", [(2000, 10)])
+    monkeypatch.setattr(script, "ROWS", 900)
+    for name in script.RULES:
+        if name in ("muon", "schedule-free"):
+            assert script.shapes("sparse", name) == []
+            continue
+        (p,) = script.parameters("sparse", name)
+        assert p.grad.is_sparse
+        assert len(p.grad._indices().unique()) < 900
+        known = name in ("gradient-descent", "adagrad", "adam")
+        assert script.opponent(name, "sparse").startswith("torch " if known else "itself")
+        assert script.times("sparse", name, 1).keys() == {"ours", "default"}
 
 
 def test_the_table_of_speeds_says_what_a_rule_is_beside(tmp_path):
@@ -223,13 +240,15 @@ def test_the_table_of_speeds_says_what_a_rule_is_beside(tmp_path):
         {"model": "mid", "rule": "muon", "beside": "torch Muon", "milliseconds": times},
         {"model": "big", "rule": "adam", "milliseconds": times},
         {"model": "big", "rule": "lion", "beside": "itself", "milliseconds": times},
+        {"model": "sparse", "rule": "adam", "beside": "torch", "milliseconds": times},
+        {"model": "sparse", "rule": "lion", "beside": "itself: rows", "milliseconds": times},
     ]
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "optimizers.json").write_text(json.dumps({"rows": rows}))
     assert load("tables").speeds(tmp_path).splitlines()[2:] == [
-        "| adam | 3.00 | 2.00 | 3.00 | – |",
-        "| lion (itself) | 3.00 | – | 3.00 | – |",
-        "| muon | 3.00 | – | – | – |",
+        "| adam | 3.00 | 2.00 | 3.00 | – | 3.00 |",
+        "| lion (itself) | 3.00 | – | 3.00 | – | – |",
+        "| muon | 3.00 | – | – | – | – |",
     ]
 
 
