@@ -57,6 +57,10 @@ class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for 
         self.number = number
 
 
+class OutOfTime(Exception):  # noqa: N818 -- not an error: the time was set
+    """Training was stopped since its `time_limit` had passed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fitting(Settings):
     """How `fit` goes through the training documents."""
@@ -188,6 +192,7 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     board: Board | None = None,
     progress: bool = True,
+    time_limit: Positive | None = None,
 ) -> TrainingState:
     """Train `model`; it ends in training mode, with the weights of its best epoch on `dev`.
 
@@ -213,6 +218,7 @@ def fit(
         settings: Stored in the checkpoint and compared on resuming; default: those of `fitting`.
         board: TensorBoard writer.
         progress: Show a progress bar on standard error.
+        time_limit: Give up after so many seconds.
 
     Returns:
         The final state, with the history of the epochs.
@@ -224,6 +230,7 @@ def fit(
             is.
         Interrupted: SIGINT, SIGTERM or SIGHUP came; the checkpoint, if there is one, was written
             first.
+        OutOfTime: `time_limit` has passed.
     """
     if not isinstance(objective, Objective):
         raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
@@ -244,6 +251,7 @@ def fit(
         checkpoint,
         checkpoint_every,
         board,
+        deadline=math.inf if time_limit is None else time.perf_counter() + time_limit,
     )
     if resume:
         loop.resume()
@@ -279,6 +287,7 @@ class _Loop:
     saved_at: int | None = None
     unsaved: bool = True
     save_from: float = 0.0  # the time from which saving again takes no more than its share
+    deadline: float = math.inf
 
     def __post_init__(self) -> None:
         self.saved_time = time.perf_counter()
@@ -313,6 +322,8 @@ class _Loop:
         clock = time.perf_counter()
         with memory_for(f"an update with batch_size={self.fitting.batch_size}"):
             for indices in batches[state.batch :]:
+                if time.perf_counter() >= self.deadline:
+                    raise OutOfTime
                 loss, norm = self.update(indices)
                 stopping, last = stop(), state.batch == len(batches)
                 saving = self.is_due() and not last  # the end of the epoch is about to be saved
