@@ -1,0 +1,282 @@
+"""The documents of a race: what is known of them, and trials on as many of them as time allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlnotes.advice.race import Candidate
+from dlnotes.data.dataset import Dataset
+from dlnotes.data.labels import LabelSets
+from dlnotes.training.classifier import reads_sentences
+from dlnotes.training.fit import OutOfTime
+from dlnotes.training.recipes import Settled, facts_of, rate_for, recipe_for, settle
+from dlnotes.training.settings import Training
+from dlnotes.training.trials import TFIDF, Trial, run_trial
+
+MODELS = (
+    TFIDF,
+    "fasttext",
+    "textcnn",
+    "textrnn",
+    "transformer",
+    "rcnn",
+    "han",
+    "seq2seq",
+    "entnet",
+    "dmn",
+)
+"""What is tried, in this order: the quickest first."""
+
+_OTHER_OPTIMIZERS = ("adagrad", "lion")
+_MOST_DEV = 4_000  # documents: measuring more takes time from the trials and tells little more
+_PROBED = 300  # documents, to see how fast TextCNN is
+_FEW = 1_000  # documents that are trained on in any case
+_WHOLE = 1 / 6  # of the time: what TextCNN may take with all of its epochs
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a corpus is like.
+
+    Attributes:
+        documents: To learn from.
+        dev: Dev documents.
+        classes: How many classes.
+        tokens: Mean number of tokens per document.
+        longest: The largest number.
+        types: Different tokens.
+        once: Share of them that occur once: how sparse the data are.
+        largest: The class with the most documents, and how many it has.
+        smallest: The one with the fewest.
+        labels: Mean number of labels per document; None where each has one.
+    """
+
+    documents: int
+    dev: int
+    classes: int
+    tokens: float
+    longest: int
+    types: int
+    once: float
+    largest: tuple[str, int]
+    smallest: tuple[str, int]
+    labels: float | None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Measures:
+        """Measure the training documents."""
+        lengths, labels = dataset.train.lengths, dataset.train.labels
+        occurs = dataset.token_counts()
+        occurs = occurs[occurs > 0]
+        if isinstance(labels, LabelSets):
+            counts, per_document = labels.counts(), float(labels.sizes.mean())
+        else:
+            counts = np.bincount(labels, minlength=len(dataset.label_names))
+            per_document = None
+        first, last = int(counts.argmax()), int(counts.argmin())
+        return cls(
+            documents=len(lengths),
+            dev=len(dataset.dev),
+            classes=len(dataset.label_names),
+            tokens=float(lengths.mean()),
+            longest=int(lengths.max()),
+            types=len(occurs),
+            once=float((occurs == 1).mean()) if len(occurs) else 0.0,
+            largest=(dataset.label_names[first], int(counts[first])),
+            smallest=(dataset.label_names[last], int(counts[last])),
+            labels=per_document,
+        )
+
+
+class Corpus:
+    """Trials on the documents of a data set.
+
+    All candidates learn from the same documents and are measured on the same dev documents. Where
+    there are too many for the time, they are a part of them, drawn at random.
+
+    Args:
+        load: Reads the documents for a model by its name: those that read sentences have tokens of
+            their own.
+        seconds: For the whole race.
+        seed: Of the first training of each candidate, and of what is drawn.
+        device: See `choose_device`.
+
+    Attributes:
+        measures: What all documents are like.
+        documents: How many are learned from.
+        dev: How many dev documents are used.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Dataset],
+        *,
+        seconds: float,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self._load, self._seconds, self._seed, self._device = load, seconds, seed, device
+        whole = load("fasttext")
+        self.measures = Measures.of(whole)
+        self._random = np.random.default_rng(seed)
+        self._dev = self._drawn(len(whole.dev), _MOST_DEV)
+        self._train = np.arange(len(whole.train))
+        self._loaded: dict[bool, Dataset] = {False: whole}
+        self._settled: dict[str, Settled] = {}
+        if len(self._dev) < len(whole.dev):
+            self._loaded[False] = whole.part(self._train, self._dev)
+        if len(self._train) > _FEW:
+            self._train = self._drawn(len(self._train), self._affordable())
+            self._loaded[False] = whole.part(self._train, self._dev)
+
+    @property
+    def documents(self) -> int:
+        """How many documents are learned from."""
+        return len(self._train)
+
+    @property
+    def dev(self) -> int:
+        """How many dev documents are used."""
+        return len(self._dev)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a document may have several labels."""
+        return self._loaded[False].multi_label
+
+    @property
+    def tokenizer(self) -> str:
+        """Name of the tokenization."""
+        return self._loaded[False].tokenizer
+
+    def measure(
+        self, candidate: Candidate, share: float, seed: int, time_limit: float
+    ) -> tuple[Trial, float]:
+        """See `dlnotes.advice.race.Measure`."""
+        began = time.perf_counter()
+        if candidate.model == TFIDF:
+            self._check_baseline(time_limit)
+            began = time.perf_counter()
+            trial, had = run_trial(self.dataset(TFIDF), TFIDF), 1.0
+        else:
+            epochs = self.settled(candidate.model).training.epochs
+            some = max(1, round(share * epochs))
+            training = Training(seed=self._seed + seed, epochs=some, **candidate.changes)
+            left = time_limit - (time.perf_counter() - began)
+            if left <= 0:
+                raise OutOfTime
+            trial = run_trial(
+                self.dataset(candidate.model),
+                candidate.model,
+                training,
+                device=self._device,
+                time_limit=left,
+            )
+            had = some / epochs
+        # With what is around the training, so that it can be foreseen how long others take.
+        return replace(trial, seconds=time.perf_counter() - began), had
+
+    def vary(self, candidate: Candidate) -> Iterator[Candidate]:
+        """The same model with other rates, optimizers and batch sizes, one change at a time."""
+        own = self.settled(candidate.model).training
+        for factor in (3, 1 / 3):
+            yield Candidate(candidate.model, {"lr": float(f"{own.lr * factor:.1g}")})
+        for optimizer in _OTHER_OPTIMIZERS:
+            if optimizer != own.optimizer:
+                yield Candidate(candidate.model, {"optimizer": optimizer})
+        if own.batch_size:
+            for size in (own.batch_size // 2, own.batch_size * 2):
+                if 1 <= size <= self.documents:
+                    yield Candidate(candidate.model, {"batch_size": size})
+
+    def settled(self, model: str) -> Settled:
+        """The recipe of a model for these documents."""
+        if model not in self._settled:
+            self._settled[model] = settle(Training(), model, {}, self.dataset(model))
+        return self._settled[model]
+
+    def command_changes(self, candidate: Candidate) -> dict[str, Any]:
+        """What a command says beside the model.
+
+        The recipe of all documents may have another rate or batch size than that of the part that
+        was raced on: a change is said in its proportion to the recipe.
+        """
+        changes = dict(candidate.changes)
+        if self.documents == self.measures.documents or candidate.model == TFIDF:
+            return changes
+        small = self.settled(candidate.model)
+        large = recipe_for(
+            candidate.model, facts_of(small.dataset)._replace(documents=self.measures.documents)
+        )
+        if "lr" in changes and small.training.lr:
+            rate = rate_for(large.optimizer, candidate.model, "default", large)
+            changes["lr"] = float(f"{changes['lr'] / small.training.lr * rate:.2g}")
+        if "batch_size" in changes and small.training.batch_size:
+            factor = changes["batch_size"] / small.training.batch_size
+            changes["batch_size"] = max(1, round(large.batch_size * factor))
+        return changes
+
+    def dataset(self, model: str) -> Dataset:
+        """The documents as a model reads them.
+
+        Raises:
+            UserError: The sentences cannot be read.
+        """
+        sentences = model != TFIDF and reads_sentences(model)
+        if sentences not in self._loaded:
+            whole = self._load(model)
+            self._loaded[sentences] = whole.part(self._train, self._dev)
+        return self._loaded[sentences]
+
+    def _drawn(self, n: int, most: int) -> NDArray[np.int64]:
+        if n <= most:
+            return np.arange(n)
+        drawn: NDArray[np.int64] = np.sort(self._random.choice(n, most, replace=False))
+        return drawn
+
+    def _affordable(self) -> int:
+        """How many documents TextCNN can learn from, with all of its epochs, in its part of the time."""
+        dataset, n = self._loaded[False], len(self._train)
+        some = self._random.choice(n, min(n, _PROBED), replace=False)
+        probed = dataset.part(some, np.arange(min(len(dataset.dev), _PROBED)))
+        seconds = []
+        for _ in range(2):  # the first one loads and compiles
+            began = time.perf_counter()
+            run_trial(probed, "textcnn", Training(epochs=1, batch_size=32), device=self._device)
+            seconds.append(time.perf_counter() - began)
+        # Measuring a document takes about a third of learning from it, and is done twice here.
+        each = min(seconds) / (len(probed.train) + 2 / 3 * len(probed.dev))
+        limit = _WHOLE * self._seconds
+        facts = facts_of(dataset)
+        low, high = min(n, _FEW), n
+        while low < high:
+            some_more = (low + high + 1) // 2
+            epochs = recipe_for("textcnn", facts._replace(documents=some_more)).epochs
+            if epochs * (some_more + len(self._dev) / 3) * each <= limit:
+                low = some_more
+            else:
+                high = some_more - 1
+        return low
+
+    def _check_baseline(self, time_limit: float) -> None:
+        """Refuse to begin what cannot be stopped and would take too long.
+
+        Raises:
+            OutOfTime: The baseline would take longer.
+        """
+        dataset = self.dataset(TFIDF)
+        n, parts = len(dataset.train), 8
+        if n < 2_000:
+            return
+        began = time.perf_counter()
+        some = self._random.choice(n, n // parts, replace=False)
+        run_trial(dataset.part(some, np.arange(len(dataset.dev))), TFIDF)
+        # Its iterations are on features, too, which become more.
+        if 1.5 * parts * (time.perf_counter() - began) > time_limit:
+            raise OutOfTime

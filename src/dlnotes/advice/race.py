@@ -1,0 +1,308 @@
+"""A race of candidates within a time: which are tried, for how long, and which are stopped.
+
+Candidates are halved as in successive halving (Jamieson & Talwalkar 2016,
+https://arxiv.org/abs/1502.07943): all are tried for a quarter of their epochs, the better ones for
+all of them, and the best over several seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dlnotes.advice.evidence import compared
+from dlnotes.errors import UserError
+from dlnotes.training.fit import Interrupted, OutOfTime
+from dlnotes.training.trials import TFIDF, Trial
+
+# A trial of a quarter has a *whole* schedule over a quarter of the epochs. A training that is
+# looked at after a quarter of its own schedule would still have nearly its full rate: large rates
+# and small batches would look worse than they are. Fewer documents instead of fewer epochs would
+# cost more for the same order of candidates: with fewer documents a recipe has more epochs, and
+# the linear baseline, which is strong on few documents, would push aside models that need many.
+SHARE = 0.25
+"""Share of its epochs that a candidate has in its first trial."""
+
+MOST_SEEDS = 5
+"""Trainings of a candidate at most."""
+
+_ALWAYS = 2  # candidates that are trained for all of their epochs although they are behind
+_LEADERS = 2  # models whose settings are varied
+# Shares of the time after which the next part of the race begins.
+_MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
+_EACH = 1 / 12  # of the time: what a first trial may take
+_CAUTION = 1.15  # trainings take longer than expected by so much
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried.
+
+    Attributes:
+        model: A name in `dlnotes.models.MODELS`, or `TFIDF`.
+        changes: Settings of the training that differ from the model's recipe.
+    """
+
+    model: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables; unique in a race."""
+        said = [f"{n.replace('_', ' ')} {_short(v)}" for n, v in self.changes.items()]
+        return ", ".join([self.model, *said])
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether it is trained epoch by epoch, from random weights."""
+        return self.model != TFIDF
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class Measure(Protocol):
+    """Runs a trial of a candidate."""
+
+    def __call__(
+        self, candidate: Candidate, share: float, seed: int, time_limit: float
+    ) -> tuple[Trial, float]:
+        """The trial, and the share of the epochs that it had (one epoch may be more).
+
+        Args:
+            candidate: What is tried.
+            share: Of its epochs.
+            seed: A number from 0.
+            time_limit: Give up after so many seconds.
+
+        Raises:
+            UserError: It cannot be trained, or its training diverged.
+            OutOfTime: `time_limit` has passed.
+            Interrupted: A signal came.
+        """
+
+
+@dataclass
+class Entry:
+    """How a candidate did.
+
+    Attributes:
+        candidate: What was tried.
+        parent: Of what it is a variation.
+        first: Its trial with `share` of its epochs.
+        share: What `first` had.
+        runs: Its trials with all of its epochs, a seed each.
+        left_out: Why it was not tried, or not to the end.
+    """
+
+    candidate: Candidate
+    parent: Entry | None = None
+    first: Trial | None = None
+    share: float = SHARE
+    runs: list[Trial] = field(default_factory=list)
+    left_out: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.candidate.name
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Its trials with all of its epochs; where it has none, its first trial."""
+        return self.runs or [self.first] * (self.first is not None)  # type: ignore[list-item]
+
+    @property
+    def score(self) -> float:
+        """Mean figure on dev of its `trials`."""
+        trials = self.trials
+        return sum(t.score for t in trials) / len(trials) if trials else -math.inf
+
+    @property
+    def seconds(self) -> float:
+        """What a training with all epochs takes, or is expected to take."""
+        if self.runs:
+            return sum(t.seconds for t in self.runs) / len(self.runs)
+        return self.first.seconds / self.share if self.first else math.inf
+
+    @property
+    def documents_per_second(self) -> float:
+        """While training."""
+        return max((t.documents_per_second for t in self.trials), default=0.0)
+
+
+class Race:
+    """A race of candidates.
+
+    It can be stopped at any time, by Ctrl-C too: what has been measured by then is its result.
+
+    Args:
+        measure: Runs a trial.
+        models: The names to try, the quickest first.
+        vary: The variations of a candidate that are worth trying.
+        seconds: How long it may take.
+        clock: Seconds since the race began.
+        show: Is told what is going on.
+
+    Attributes:
+        entries: Of all candidates, in the order in which they were tried.
+        interrupted: The number of the signal that ended it, or 0.
+        complete: Whether nothing was left to be tried.
+    """
+
+    def __init__(
+        self,
+        measure: Measure,
+        models: Sequence[str],
+        vary: Callable[[Candidate], Iterable[Candidate]],
+        *,
+        seconds: float,
+        clock: Callable[[], float],
+        show: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.measure, self.vary, self.models = measure, vary, models
+        self.seconds, self.clock, self.show = seconds, clock, show
+        self.entries: list[Entry] = []
+        self.interrupted = 0
+        self.complete = False
+
+    def run(self) -> list[Entry]:
+        """Run it."""
+        try:
+            self._first(map(Candidate, self.models), None, _MODELS)
+            self._full(self._promising(), _FULL)
+            if not self.finished():  # none had the time: the best one gets the rest
+                self._full(self._promising(), 1.0)
+            for leader in self._leaders():
+                self._first(self.vary(leader.candidate), leader, _VARIED)
+                ahead = [e for e in self._by_score() if e.parent is leader and _is_ahead(e)]
+                self._full(ahead, _VARIED_FULL)
+            self.complete = self._repeat()
+        except (Interrupted, KeyboardInterrupt) as stop:
+            self.interrupted = getattr(stop, "number", 0) or 2
+        return self.entries
+
+    def finished(self) -> list[Entry]:
+        """Those that were trained for all of their epochs, the best first."""
+        return sorted((e for e in self.entries if e.runs), key=lambda e: -e.score)
+
+    def _left(self, until: float = 1.0) -> float:
+        return until * self.seconds - self.clock()
+
+    def _first(self, candidates: Iterable[Candidate], parent: Entry | None, until: float) -> None:
+        """Try candidates for a share of their epochs."""
+        for candidate in candidates:
+            entry = Entry(candidate, parent)
+            self.entries.append(entry)
+            limit = _EACH * self.seconds
+            if not candidate.has_epochs:  # it is trained once and for all
+                self._train(entry, 1.0, self._left(until))
+                continue
+            if parent and parent.first:
+                expected = parent.first.seconds * _relative_cost(candidate)
+            else:
+                expected = 0.0
+            if self._left(until) < max(expected, limit / 4):
+                entry.left_out = "there was no time to try it"
+                continue
+            self._train(entry, SHARE, min(limit, self._left(until + 0.1)))
+
+    def _promising(self) -> list[Entry]:
+        """The entries worth all of their epochs: those that are not clearly behind, at least 2."""
+        tried = [e for e in self._by_score() if e.first and not e.runs]
+        if not tried:
+            return []
+        best = tried[0]
+        chosen = []
+        for i, entry in enumerate(tried):
+            clear = i > 0 and compared([best.first], [entry.first]).p < 0.05  # type: ignore[list-item]
+            if clear and i >= _ALWAYS:
+                behind = 100 * (best.score - entry.score)
+                entry.left_out = (
+                    f"stopped {behind:.1f} points behind {best.name} after {_part(entry.share)} of "
+                    "the epochs"
+                )
+            else:
+                chosen.append(entry)
+        return chosen
+
+    def _full(self, entries: Iterable[Entry], until: float) -> None:
+        """Train for all epochs, as far as there is time."""
+        for entry in entries:
+            if entry.left_out or entry.runs:
+                continue
+            if entry.seconds * _CAUTION <= self._left(until):
+                self._train(entry, 1.0, self._left(1.0))
+
+    def _leaders(self) -> list[Entry]:
+        """The models whose settings are to be varied."""
+        return [e for e in self.finished() if e.candidate.has_epochs and not e.parent][:_LEADERS]
+
+    def _repeat(self) -> bool:
+        """Train the best ones from more seeds; whether all of them have been."""
+        while True:
+            best = next(iter(self.finished()), None)
+            alive = [
+                e
+                for e in self.finished()
+                if e.candidate.has_epochs
+                and len(e.runs) < MOST_SEEDS
+                and best is not None
+                and (e is best or compared(best.runs, e.runs).p >= 0.05)
+            ]
+            fitting = [e for e in alive if e.seconds * _CAUTION <= self._left()]
+            if not fitting:
+                return not alive and not any(e.first and not e.runs for e in self._promising())
+            entry = min(fitting, key=lambda e: (len(e.runs), -e.score))
+            self._train(entry, 1.0, self._left())
+
+    def _by_score(self) -> list[Entry]:
+        return sorted(self.entries, key=lambda e: -e.score)
+
+    def _train(self, entry: Entry, share: float, limit: float) -> None:
+        seed = len(entry.runs)
+        part = "" if share == 1 else f", {_part(share)} of the epochs"
+        self.show(f"{entry.name}{part}{f', seed {seed}' * (seed > 0)}")
+        if limit <= 0:
+            entry.left_out = entry.left_out or "there was no time to try it"
+            return
+        try:
+            trial, had = self.measure(entry.candidate, share, seed, limit)
+        except OutOfTime:
+            if not entry.trials:
+                entry.left_out = f"{part.removeprefix(', ') or 'its training'} takes over {_seconds(limit)}"
+        except UserError as error:
+            if not entry.runs:
+                entry.left_out = str(error)
+        else:
+            if had < 1:
+                entry.first, entry.share = trial, had
+            else:
+                entry.runs.append(trial)
+                if entry.first is None:
+                    entry.first = trial if entry.candidate.has_epochs else None
+                    entry.share = 1.0
+
+
+def _is_ahead(entry: Entry) -> bool:
+    """Whether a variation is better than what it varies, both after a share of the epochs."""
+    assert entry.parent is not None
+    first, before = entry.first, entry.parent.first
+    return first is not None and before is not None and first.score > before.score
+
+
+def _relative_cost(candidate: Candidate) -> float:
+    """Smaller batches cost more time."""
+    return 1.6 if "batch_size" in candidate.changes else 1.0
+
+
+def _part(share: float) -> str:
+    known = {0.25: "a quarter", 0.5: "half"}
+    return known.get(share, f"{100 * share:.0f} %")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
