@@ -8,6 +8,7 @@ all of them, and the best over several seeds.
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,6 +25,9 @@ from dlnotes.training.trials import TFIDF, Trial
 # the linear baseline, which is strong on few documents, would push aside models that need many.
 SHARE = 0.25
 """Share of its epochs that a candidate has in its first trial."""
+
+NO_TIME = "there was no time to try it"
+"""Why most candidates that are left out are."""
 
 MOST_SEEDS = 5
 """Trainings of a candidate at most."""
@@ -167,10 +171,12 @@ class Race:
         self.seconds, self.clock, self.show = seconds, clock, show
         self.entries: list[Entry] = []
         self.interrupted = 0
-        self.complete = False
+        self.complete = True
+        self._began = 0.0
 
     def run(self) -> list[Entry]:
         """Run it."""
+        self._began = self.clock()
         try:
             self._first(map(Candidate, self.models), None, _MODELS)
             self._full(self._promising(), _FULL)
@@ -178,11 +184,13 @@ class Race:
                 self._full(self._promising(), 1.0)
             for leader in self._leaders():
                 self._first(self.vary(leader.candidate), leader, _VARIED)
-                ahead = [e for e in self._by_score() if e.parent is leader and _is_ahead(e)]
-                self._full(ahead, _VARIED_FULL)
-            self.complete = self._repeat()
+                self._full(self._ahead_of(leader), _VARIED_FULL)
+            self._full(self._promising(), _VARIED_FULL)
+            self._repeat()
+            self._last()
         except (Interrupted, KeyboardInterrupt) as stop:
-            self.interrupted = getattr(stop, "number", 0) or 2
+            self.interrupted = getattr(stop, "number", 0) or signal.SIGINT
+            self.complete = False
         return self.entries
 
     def finished(self) -> list[Entry]:
@@ -190,14 +198,15 @@ class Race:
         return sorted((e for e in self.entries if e.runs), key=lambda e: -e.score)
 
     def _left(self, until: float = 1.0) -> float:
-        return until * self.seconds - self.clock()
+        """Seconds until a share of the time that there was at the beginning has passed."""
+        return self._began + until * (self.seconds - self._began) - self.clock()
 
     def _first(self, candidates: Iterable[Candidate], parent: Entry | None, until: float) -> None:
         """Try candidates for a share of their epochs."""
         for candidate in candidates:
             entry = Entry(candidate, parent)
             self.entries.append(entry)
-            limit = _EACH * self.seconds
+            limit = self._first_limit
             if not candidate.has_epochs:  # it is trained once and for all
                 self._train(entry, 1.0, self._left(until))
                 continue
@@ -205,22 +214,27 @@ class Race:
                 expected = parent.first.seconds * _relative_cost(candidate)
             else:
                 expected = 0.0
-            if self._left(until) < max(expected, limit / 4):
-                entry.left_out = "there was no time to try it"
+            # Without any network there is nothing to compare.
+            enough = parent or any(e.first for e in self.entries)
+            if self._left(until if enough else _FULL) < max(expected, limit / 4):
+                self._leave_out(entry, NO_TIME)
                 continue
-            self._train(entry, SHARE, min(limit, self._left(until + 0.1)))
+            self._train(entry, SHARE, limit if enough else self._left(_FULL))
 
     def _promising(self) -> list[Entry]:
-        """The entries worth all of their epochs: those that are not clearly behind, at least 2."""
-        tried = [e for e in self._by_score() if e.first and not e.runs]
+        """The candidates worth all of their epochs: those that are not clearly behind.
+
+        After a quarter of them, that is. Two go on in any case.
+        """
+        tried = [e for e in self._by_score() if e.first and not e.runs and not e.left_out]
         if not tried:
             return []
-        best = tried[0]
         chosen = []
+        best = max((e for e in self.entries if e.first), key=lambda e: e.first.score)  # type: ignore[union-attr]
         for i, entry in enumerate(tried):
-            clear = i > 0 and compared([best.first], [entry.first]).p < 0.05  # type: ignore[list-item]
-            if clear and i >= _ALWAYS:
-                behind = 100 * (best.score - entry.score)
+            clear = entry is not best and compared([best.first], [entry.first]).p < 0.05  # type: ignore[list-item]
+            if clear and i >= _ALWAYS - len([e for e in self.finished() if e.candidate.has_epochs]):
+                behind = 100 * (best.first.score - entry.first.score)  # type: ignore[union-attr]
                 entry.left_out = (
                     f"stopped {behind:.1f} points behind {best.name} after {_part(entry.share)} of "
                     "the epochs"
@@ -229,20 +243,38 @@ class Race:
                 chosen.append(entry)
         return chosen
 
+    def _ahead_of(self, leader: Entry) -> list[Entry]:
+        """The variations of a model that are better than it, all after a part of the epochs."""
+        chosen = []
+        for entry in (e for e in self._by_score() if e.parent is leader and e.first and not e.runs):
+            assert leader.first is not None
+            assert entry.first is not None
+            behind = 100 * (leader.first.score - entry.first.score)
+            if behind < 0:
+                chosen.append(entry)
+            else:
+                entry.left_out = (
+                    f"stopped {behind:.1f} points behind {leader.name} after {_part(entry.share)} "
+                    "of the epochs"
+                )
+        return chosen
+
     def _full(self, entries: Iterable[Entry], until: float) -> None:
         """Train for all epochs, as far as there is time."""
         for entry in entries:
             if entry.left_out or entry.runs:
                 continue
             if entry.seconds * _CAUTION <= self._left(until):
-                self._train(entry, 1.0, self._left(1.0))
+                self._train(entry, 1.0, self._left())
+            elif until == 1:
+                self.complete = False
 
     def _leaders(self) -> list[Entry]:
         """The models whose settings are to be varied."""
         return [e for e in self.finished() if e.candidate.has_epochs and not e.parent][:_LEADERS]
 
-    def _repeat(self) -> bool:
-        """Train the best ones from more seeds; whether all of them have been."""
+    def _repeat(self) -> None:
+        """Train the best ones from more seeds."""
         while True:
             best = next(iter(self.finished()), None)
             alive = [
@@ -255,9 +287,31 @@ class Race:
             ]
             fitting = [e for e in alive if e.seconds * _CAUTION <= self._left()]
             if not fitting:
-                return not alive and not any(e.first and not e.runs for e in self._promising())
+                self.complete = self.complete and not alive
+                return
             entry = min(fitting, key=lambda e: (len(e.runs), -e.score))
             self._train(entry, 1.0, self._left())
+
+    def _last(self) -> None:
+        """Give what time is left to candidates that have had none."""
+        for entry in self.entries:
+            if entry.left_out == NO_TIME and self._left() > self._first_limit / 4:
+                entry.left_out = ""
+                share = SHARE if entry.candidate.has_epochs else 1.0
+                self._train(entry, share, min(self._first_limit, self._left()))
+        self._full(self._promising(), 1.0)
+        self._repeat()
+
+    @property
+    def _first_limit(self) -> float:
+        """Seconds that a first trial may take."""
+        return _EACH * (self.seconds - self._began)
+
+    def _leave_out(self, entry: Entry, why: str) -> None:
+        """Note that there was not enough time for a trial."""
+        self.complete = False
+        if not entry.runs:
+            entry.left_out = why
 
     def _by_score(self) -> list[Entry]:
         return sorted(self.entries, key=lambda e: -e.score)
@@ -267,13 +321,13 @@ class Race:
         part = "" if share == 1 else f", {_part(share)} of the epochs"
         self.show(f"{entry.name}{part}{f', seed {seed}' * (seed > 0)}")
         if limit <= 0:
-            entry.left_out = entry.left_out or "there was no time to try it"
+            self._leave_out(entry, NO_TIME)
             return
         try:
             trial, had = self.measure(entry.candidate, share, seed, limit)
         except OutOfTime:
-            if not entry.trials:
-                entry.left_out = f"{part.removeprefix(', ') or 'its training'} takes over {_seconds(limit)}"
+            what = part.removeprefix(", ") or "a training"
+            self._leave_out(entry, f"{what} takes over {_seconds(limit)}")
         except UserError as error:
             if not entry.runs:
                 entry.left_out = str(error)
@@ -285,13 +339,6 @@ class Race:
                 if entry.first is None:
                     entry.first = trial if entry.candidate.has_epochs else None
                     entry.share = 1.0
-
-
-def _is_ahead(entry: Entry) -> bool:
-    """Whether a variation is better than what it varies, both after a share of the epochs."""
-    assert entry.parent is not None
-    first, before = entry.first, entry.parent.first
-    return first is not None and before is not None and first.score > before.score
 
 
 def _relative_cost(candidate: Candidate) -> float:

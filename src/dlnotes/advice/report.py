@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlnotes.advice.corpus import Measures
 from dlnotes.advice.evidence import Difference, against_the_best, interval
-from dlnotes.advice.race import Entry
+from dlnotes.advice.race import NO_TIME, Entry
 from dlnotes.errors import UserError
 from dlnotes.training.trials import TFIDF
 
@@ -101,24 +101,28 @@ class Advice:
     def sentence(self) -> str:
         """The recommendation."""
         chosen, best = self.recommended, self.best
-        told = f"Use {called(chosen)}: "
-        reaches = f"{self.figure} {percent(chosen.score)} on {self.documents:,} dev documents"
+        reaches = f"{percent(chosen.score)} {self.figure} on {self.documents:,} dev documents"
         if chosen is not best:
             d = self.differences[chosen.name]
             gain = best.seconds / max(1e-9, chosen.seconds)
-            cheaper = f" and trains {gain:.1f} times as fast" if gain >= 1.1 else ""
+            if gain >= 1.1:
+                why = f"it trains {gain:.1f} times as fast"
+            elif chosen.candidate.changes:
+                why = "it trains as fast"
+            else:
+                why = "it needs no options"
             return (
-                f"{told}{reaches} is no difference to the best, {called(best)} "
-                f"({percent(best.score)}, {_points(d)}){cheaper}."
+                f"Use {called(chosen)} ({reaches}): there is no difference to the best, "
+                f"{called(best)} ({percent(best.score)}, {_points(d)}), and {why}."
             )
-        told += reaches
+        told = f"Use {called(chosen)}: {reaches}"
         others = [e for e in self.alike if e.candidate.model != best.candidate.model]
         if others:
             listed = ", ".join(
                 f"{called(e)} ({_points(self.differences[e.name])})" for e in others[:3]
             )
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            return f"{told}; there is no difference that they show to {listed}{more}."
+            return f"{told}, the best; there is no difference to be seen to {listed}{more}."
         worse = next((e for e in self.ranked if e.candidate.model != best.candidate.model), None)
         if worse is None:
             return f"{told}; no other model could be measured in this time."
@@ -135,23 +139,29 @@ class Advice:
             return f"worse by {100 * self.differences[entry.name].mean:.1f} points"
         if entry.left_out:
             return entry.left_out
-        return "only tried for a part of its epochs" if entry.trials else "not tried"
+        return "there was no time for all epochs" if entry.trials else NO_TIME
+
+    @property
+    def untried(self) -> dict[str, list[str]]:
+        """Names of the candidates that have no figure, by the reason."""
+        found: dict[str, list[str]] = {}
+        for e in self.entries:
+            if not e.trials:
+                found.setdefault(e.left_out or NO_TIME, []).append(e.name)
+        return found
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Candidate, figure with interval, seeds, seconds, documents per second, verdict."""
-        rest = [e for e in self.entries if e not in self.ranked]
-        rest.sort(key=lambda e: (not e.trials, -e.score))
+        """Candidate, figure with interval, share of the epochs, seeds, seconds, documents per second, verdict."""
+        rest = [e for e in self.entries if e not in self.ranked and e.trials]
+        rest.sort(key=lambda e: -e.score)
         found = []
         for e in [*self.ranked, *rest]:
-            if not e.trials:
-                found.append((e.name, "", "", "", "", self.verdict(e)))
-                continue
             low, high = interval(e.trials)
-            part = "" if e.runs else f" (of {100 * e.share:.0f} % of the epochs)"
             found.append(
                 (
                     e.name,
-                    f"{percent(e.score)} ({100 * low:.1f} to {100 * high:.1f}){part}",
+                    f"{percent(e.score)} ({100 * low:.1f} to {100 * high:.1f})",
+                    f"{100 * e.share:.0f} %" if not e.runs else "all" * e.candidate.has_epochs or "–",
                     f"{len(e.trials)}" if e.candidate.has_epochs else "–",
                     f"{sum(t.seconds for t in e.trials) / len(e.trials):.1f}",
                     f"{e.documents_per_second:,.0f}",
@@ -253,7 +263,7 @@ def facts(measures: Measures, tokenizer: str) -> list[tuple[str, str]]:
 
 def called(entry: Entry) -> str:
     """What a candidate is called in a sentence."""
-    return NAMES.get(entry.candidate.model, entry.name)
+    return NAMES.get(entry.candidate.model, entry.name.replace(", ", " with ", 1))
 
 
 def percent(score: float) -> str:

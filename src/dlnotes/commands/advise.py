@@ -175,11 +175,13 @@ def notes(
     measures = documents.measures
     if documents.documents < measures.documents:
         found.append(
-            f"Measured on {documents.documents:,} of {measures.documents:,} documents, as many as "
-            f"can be learned from in {minutes:g} minutes; with all of them the order may differ."
+            f"Measured with {documents.documents:,} of {measures.documents:,} documents to learn "
+            "from, as many as this time allows; with all of them the order may differ (--minutes)."
         )
     if documents.dev < measures.dev:
         found.append(f"Compared on {documents.dev:,} of {measures.dev:,} dev documents.")
+    for why, names in advice.untried.items():
+        found.append(f"Left out: {', '.join(names)} ({why}).")
     tried = sum(bool(e.trials) for e in race.entries)
     if tried > 1:
         found.append(
@@ -203,7 +205,7 @@ def _print(
         known.add_row(*row)
     screen.print(known)
     table = Table(title="The race", box=box.SIMPLE_HEAD)
-    headings = ("candidate", f"dev {advice.figure}, 95 %", "seeds", "seconds", "documents/s")
+    headings = ("candidate", f"dev {advice.figure}, 95 %", "epochs", "seeds", "seconds", "documents/s")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "candidate" else "right")
     table.add_column("verdict", overflow="fold")
