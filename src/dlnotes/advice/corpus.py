@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -263,21 +264,19 @@ class Corpus:
         probed = dataset.part(some, np.arange(min(len(dataset.dev), _PROBED)))
         training = Training(epochs=1, batch_size=self.settled("textcnn").training.batch_size)
         self._settled.clear()  # it may be for fewer documents in the end
-        # Measuring a document takes about a third of learning from it, and is done twice here.
-        documents = len(probed.train) + 2 / 3 * len(probed.dev)
 
         def seconds(threads: int, limit: float | None = None) -> float:
-            began = time.perf_counter()
             with _threads(threads), suppress(OutOfTime):
-                run_trial(probed, "textcnn", training, device=self._device, time_limit=limit)
-            return time.perf_counter() - began
+                given: Any = {"device": self._device, "time_limit": limit}
+                return 1 / run_trial(probed, "textcnn", training, **given).documents_per_second
+            return math.inf
 
         seconds(1)  # loads and compiles
         found = {1: seconds(1)}
         if most > 1:
-            found[most] = seconds(most, 2 * found[1])
+            found[most] = seconds(most, 1 + 3 * found[1] * len(probed.train))
         best = min(found, key=found.__getitem__)
-        return best, found[best] / documents
+        return best, found[best]
 
     def _affordable(self, each: float) -> int:
         """How many documents TextCNN can learn from, with all its epochs, in its part of the time.
@@ -290,6 +289,7 @@ class Corpus:
         while low < high:
             some = (low + high + 1) // 2
             epochs = recipe_for("textcnn", facts._replace(documents=some)).epochs
+            # Measuring a document takes about a third of learning from it.
             if epochs * (some + len(self._dev) / 3) * each <= limit:
                 low = some
             else:

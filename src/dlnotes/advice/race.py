@@ -32,7 +32,8 @@ NO_TIME = "there was no time to try it"
 MOST_SEEDS = 5
 """Trainings of a candidate at most."""
 
-_ALWAYS = 2  # candidates that are trained for all of their epochs although they are behind
+_SOME_SEEDS = 3
+_ALWAYS = 3  # models that are trained for all of their epochs although they are behind
 _LEADERS = 2  # models whose settings are varied
 # Shares of the time after which the next part of the race begins.
 _MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
@@ -179,14 +180,15 @@ class Race:
         self._began = self.clock()
         try:
             self._first(map(Candidate, self.models), None, _MODELS)
-            self._full(self._promising(), _FULL)
-            if not self.finished():  # none had the time: the best one gets the rest
-                self._full(self._promising(), 1.0)
+            promising = self._promising()
+            # Whether the best one keeps its lead matters more than its variations.
+            self._full(promising[:1], _VARIED_FULL)
+            self._full(promising[1:], _FULL)
             for leader in self._leaders():
                 self._first(self.vary(leader.candidate), leader, _VARIED)
                 self._full(self._ahead_of(leader), _VARIED_FULL)
             self._full(self._promising(), _VARIED_FULL)
-            self._repeat()
+            self._repeat(_SOME_SEEDS)
             self._last()
         except (Interrupted, KeyboardInterrupt) as stop:
             self.interrupted = getattr(stop, "number", 0) or signal.SIGINT
@@ -234,11 +236,7 @@ class Race:
         for i, entry in enumerate(tried):
             clear = entry is not best and compared([best.first], [entry.first]).p < 0.05  # type: ignore[list-item]
             if clear and i >= _ALWAYS - len([e for e in self.finished() if e.candidate.has_epochs]):
-                behind = 100 * (best.first.score - entry.first.score)  # type: ignore[union-attr]
-                entry.left_out = (
-                    f"stopped {behind:.1f} points behind {best.name} after {_part(entry.share)} of "
-                    "the epochs"
-                )
+                entry.left_out = _stopped(entry, best)
             else:
                 chosen.append(entry)
         return chosen
@@ -249,14 +247,10 @@ class Race:
         for entry in (e for e in self._by_score() if e.parent is leader and e.first and not e.runs):
             assert leader.first is not None
             assert entry.first is not None
-            behind = 100 * (leader.first.score - entry.first.score)
-            if behind < 0:
+            if entry.first.score > leader.first.score:
                 chosen.append(entry)
             else:
-                entry.left_out = (
-                    f"stopped {behind:.1f} points behind {leader.name} after {_part(entry.share)} "
-                    "of the epochs"
-                )
+                entry.left_out = _stopped(entry, leader)
         return chosen
 
     def _full(self, entries: Iterable[Entry], until: float) -> None:
@@ -273,7 +267,7 @@ class Race:
         """The models whose settings are to be varied."""
         return [e for e in self.finished() if e.candidate.has_epochs and not e.parent][:_LEADERS]
 
-    def _repeat(self) -> None:
+    def _repeat(self, seeds: int = MOST_SEEDS) -> None:
         """Train the best ones from more seeds."""
         while True:
             best = next(iter(self.finished()), None)
@@ -281,7 +275,7 @@ class Race:
                 e
                 for e in self.finished()
                 if e.candidate.has_epochs
-                and len(e.runs) < MOST_SEEDS
+                and len(e.runs) < seeds
                 and best is not None
                 and (e is best or compared(best.runs, e.runs).p >= 0.05)
             ]
@@ -293,13 +287,18 @@ class Race:
             self._train(entry, 1.0, self._left())
 
     def _last(self) -> None:
-        """Give what time is left to candidates that have had none."""
+        """Give what time is left to what has been stopped, or has had none."""
+        stopped = [e for e in self._by_score() if e.first and not e.runs and not e.parent]
+        for entry in stopped:
+            if entry.seconds * _CAUTION <= self._left():
+                self._train(entry, 1.0, self._left())
         for entry in self.entries:
             if entry.left_out == NO_TIME and self._left() > self._first_limit / 4:
                 entry.left_out = ""
                 share = SHARE if entry.candidate.has_epochs else 1.0
                 self._train(entry, share, min(self._first_limit, self._left()))
         self._full(self._promising(), 1.0)
+        self._repeat(_SOME_SEEDS)
         self._repeat()
 
     @property
@@ -339,6 +338,16 @@ class Race:
                 if entry.first is None:
                     entry.first = trial if entry.candidate.has_epochs else None
                     entry.share = 1.0
+
+
+def _stopped(entry: Entry, other: Entry) -> str:
+    """Why a candidate is not trained for all of its epochs."""
+    assert entry.first is not None
+    assert other.first is not None
+    behind = 100 * (other.first.score - entry.first.score)
+    if behind < 0.05:
+        return f"stopped: no better than {other.name}"
+    return f"stopped: {behind:.1f} points behind {other.name}"
 
 
 def _relative_cost(candidate: Candidate) -> float:

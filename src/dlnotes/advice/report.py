@@ -196,6 +196,7 @@ class Advice:
     def draw(self) -> Figure:
         """Figure on dev with its interval against the seconds of a training, a point each."""
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter
 
         shown = sorted((e for e in self.entries if e.trials), key=lambda e: -e.score)
         figure = Figure(figsize=(9, max(3.5, 0.27 * len(shown) + 1.6)), layout="constrained")
@@ -219,28 +220,37 @@ class Advice:
             )
         low, high = min(ends), max(ends)
         span = max(1.0, high - low)
+        hollow = any(not e.runs for e in shown)
         axes.set(
             xscale="log",
-            xlabel="seconds of a training",
+            xlabel="seconds of a training" + ", hollow: a part of the epochs" * hollow,
             ylabel=f"{self.figure} on dev, % (95 % interval)",
             ylim=(low - 0.05 * span, high + 0.05 * span),
         )
         # The names stand in a column beside the points, so that none lies on another.
         for i, e in enumerate(shown):
             x = sum(t.seconds for t in e.trials) / len(e.trials)
-            part = "" if e.runs else f", {100 * e.share:.0f} % of the epochs"
             axes.annotate(
-                f"{e.name}{part}",
+                e.name,
                 (x, 100 * e.score),
-                xytext=(1.04, 1 - (i + 0.5) / len(shown)),
+                xytext=(1.03, 1 - (i + 0.5) / len(shown)),
                 textcoords="axes fraction",
                 va="center",
                 fontsize="small",
                 fontweight="bold" if e is self.recommended else "normal",
                 annotation_clip=False,
-                arrowprops={"arrowstyle": "-", "color": "#c8c8c8", "linewidth": 0.7},
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": "#c8c8c8",
+                    "linewidth": 0.7,
+                    "relpos": (0, 0.5),
+                    "shrinkA": 2,
+                },
             )
         axes.set_title(f"recommended: {self.recommended.name}", fontsize="medium")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
         return figure
 
