@@ -40,6 +40,7 @@ _OTHER_OPTIMIZERS = ("adagrad", "lion")
 _MOST_DEV = 4_000  # documents: measuring more takes time from the trials and tells little more
 _PROBED = 300  # documents, to see how fast TextCNN is
 _FEW = 1_000  # documents that are trained on in any case
+_MANY_CLASSES = 50  # with so many the baseline takes time even with few documents
 _WHOLE = 1 / 4  # of the time: what TextCNN may take with all of its epochs
 
 
@@ -140,6 +141,7 @@ class Corpus:
         self._threads, each = self._probed()
         if len(self._train) > _FEW:
             self._train = self._drawn(len(self._train), self._affordable(each))
+            self._dev = self._dev[self._drawn(len(self._dev), _enough_dev(len(self._train)))]
             self._loaded[False] = whole.part(self._train, self._dev)
 
     @property
@@ -290,7 +292,8 @@ class Corpus:
             some = (low + high + 1) // 2
             epochs = recipe_for("textcnn", facts._replace(documents=some)).epochs
             # Measuring a document takes about a third of learning from it.
-            if epochs * (some + len(self._dev) / 3) * each <= limit:
+            dev = min(len(self._dev), _enough_dev(some))
+            if epochs * (some + dev / 3) * each <= limit:
                 low = some
             else:
                 high = some - 1
@@ -304,7 +307,7 @@ class Corpus:
         """
         dataset = self.dataset(TFIDF)
         n, parts = len(dataset.train), 8
-        if n < 2_000:
+        if n < 2_000 and len(dataset.label_names) < _MANY_CLASSES:
             return
         began = time.perf_counter()
         some = self._random.choice(n, n // parts, replace=False)
@@ -312,6 +315,11 @@ class Corpus:
         # Its iterations are on features, too, which become more.
         if 1.5 * parts * (time.perf_counter() - began) > time_limit:
             raise OutOfTime
+
+
+def _enough_dev(train: int) -> int:
+    """Dev documents for so many to learn from: with more, most of the time would go to measuring."""
+    return max(_FEW, train)
 
 
 @contextmanager

@@ -81,11 +81,11 @@ class Measure(Protocol):
             candidate: What is tried.
             share: Of its epochs.
             seed: A number from 0.
-            time_limit: Give up after so many seconds.
+            time_limit: Seconds that it may take.
 
         Raises:
             UserError: It cannot be trained, or its training diverged.
-            OutOfTime: `time_limit` has passed.
+            OutOfTime: `time_limit` is not enough.
             Interrupted: A signal came.
         """
 
@@ -182,7 +182,7 @@ class Race:
             self._first(map(Candidate, self.models), None, _MODELS)
             promising = self._promising()
             # Whether the best one keeps its lead matters more than its variations.
-            self._full(promising[:1], _VARIED_FULL)
+            self._full(promising[:1], 1.0)
             self._full(promising[1:], _FULL)
             for leader in self._leaders():
                 self._first(self.vary(leader.candidate), leader, _VARIED)

@@ -119,10 +119,11 @@ class Advice:
         others = [e for e in self.alike if e.candidate.model != best.candidate.model]
         if others:
             listed = ", ".join(
-                f"{called(e)} ({_points(self.differences[e.name])})" for e in others[:3]
+                f"{called(e)} ({percent(e.score)}, {_points(self.differences[e.name])})"
+                for e in others[:3]
             )
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            return f"{told}, the best; there is no difference to be seen to {listed}{more}."
+            return f"{told}; these documents show no difference to {listed}{more}."
         worse = next((e for e in self.ranked if e.candidate.model != best.candidate.model), None)
         if worse is None:
             return f"{told}; no other model could be measured in this time."
@@ -260,12 +261,16 @@ def facts(measures: Measures, tokenizer: str) -> list[tuple[str, str]]:
     m = measures
     (largest, most), (smallest, fewest) = m.largest, m.smallest
     several = [] if m.labels is None else [("labels per document", f"{m.labels:.2f}")]
-    ratio = f", {most / fewest:,.1f} times as many" if fewest else ""
+    ratio = f": {most / fewest:,.1f} times as many" if fewest else ""
+    if most == fewest:
+        balance = f"none, each class has {most:,}"
+    else:
+        balance = f"{largest} has {most:,}, {smallest} {fewest:,}{ratio}"
     return [
         ("documents", f"{m.documents:,} to learn from, {m.dev:,} for dev"),
         ("classes", f"{m.classes:,}"),
         *several,
-        ("imbalance", f"{largest!r} has {most:,}, {smallest!r} {fewest:,}{ratio}"),
+        ("imbalance", balance),
         ("length", f"{m.tokens:.1f} tokens on average, {m.longest:,} at most ({tokenizer})"),
         ("sparsity", f"{100 * m.once:.0f} % of {m.types:,} different tokens occur once"),
     ]

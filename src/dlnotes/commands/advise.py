@@ -16,6 +16,7 @@ from rich import box, progress
 from rich.table import Table
 from tyro.conf import arg
 
+from dlnotes import commands
 from dlnotes.advice.corpus import MODELS, Corpus
 from dlnotes.advice.race import Race
 from dlnotes.advice.report import Advice, facts
@@ -85,7 +86,7 @@ def main(
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         config: Options from a YAML file; those given here win.
     """
-    began = time.perf_counter()
+    began = commands.began.get(time.perf_counter())
     if corpus and train:
         raise UserError("give either --corpus or --train, not both")
     if dev and not train:
@@ -181,7 +182,7 @@ def notes(
     if documents.dev < measures.dev:
         found.append(f"Compared on {documents.dev:,} of {measures.dev:,} dev documents.")
     for why, names in advice.untried.items():
-        found.append(f"Left out: {', '.join(names)} ({why}).")
+        found.append(f"Left out: {'; '.join(names)} ({why}).")
     tried = sum(bool(e.trials) for e in race.entries)
     if tried > 1:
         found.append(

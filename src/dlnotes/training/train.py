@@ -78,7 +78,7 @@ def train_classifier(
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`. A run that is finished is returned as it is.
         progress: Show progress.
-        time_limit: Give up after so many seconds.
+        time_limit: Seconds that a training may take, see `fit`.
         settings: Fields of `training` to override.
 
     Returns:
@@ -87,7 +87,7 @@ def train_classifier(
     Raises:
         UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
         dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
-        dlnotes.training.fit.OutOfTime: `time_limit` has passed.
+        dlnotes.training.fit.OutOfTime: `time_limit` is not enough.
     """
     if model is not None:
         check_model(model)

@@ -79,11 +79,11 @@ def run_trial(
         training: See `train_classifier`; there is no second training with the dev documents.
         model_settings: See `train_classifier`.
         device: See `choose_device`.
-        time_limit: Give up after so many seconds; the baseline cannot be stopped.
+        time_limit: Seconds that it may take, see `fit`; the baseline cannot be stopped.
 
     Raises:
         UserError: See `train_classifier` and `tfidf_dev_scores`.
-        dlnotes.training.fit.OutOfTime: `time_limit` has passed.
+        dlnotes.training.fit.OutOfTime: `time_limit` is not enough.
         dlnotes.training.fit.Interrupted: A signal came.
     """
     dataset = replace(dataset, _test=None)
