@@ -125,7 +125,9 @@ class Corpus:
         seed: int = 0,
         device: str = "auto",
     ) -> None:
-        with suppress(ImportError):  # so that the baseline's time is its own; it tells what is missing
+        with suppress(
+            ImportError
+        ):  # so that the baseline's time is its own; it tells what is missing
             import sklearn.feature_extraction.text
             import sklearn.linear_model  # noqa: F401
         self._load, self._seconds, self._seed, self._device = load, seconds, seed, device
@@ -180,7 +182,7 @@ class Corpus:
             began = time.perf_counter()
             trial, had = run_trial(self.dataset(TFIDF), TFIDF), 1.0
         else:
-            epochs = self.settled(candidate.model).training.epochs
+            epochs = self.settled(candidate.model).training.epochs or 1
             some = max(1, round(share * epochs))
             training = Training(seed=self._seed + seed, epochs=some, **candidate.changes)
             left = time_limit - (time.perf_counter() - began)
@@ -200,6 +202,7 @@ class Corpus:
     def vary(self, candidate: Candidate) -> Iterator[Candidate]:
         """The same model with other rates, optimizers and batch sizes, one change at a time."""
         own = self.settled(candidate.model).training
+        assert own.lr is not None
         for factor in (3, 1 / 3):
             yield Candidate(candidate.model, {"lr": float(f"{own.lr * factor:.1g}")})
         for optimizer in _OTHER_OPTIMIZERS:
@@ -318,7 +321,7 @@ class Corpus:
 
 
 def _enough_dev(train: int) -> int:
-    """Dev documents for so many to learn from: with more, most of the time would go to measuring."""
+    """Dev documents for so many to learn from: with more, most time would go to measuring."""
     return max(_FEW, train)
 
 

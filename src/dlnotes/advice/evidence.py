@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dlnotes.claims.statistics import holm, student_probability, student_quantile
+from dlnotes.claims.statistics import holm, sign_flip_test, student_probability, student_quantile
 from dlnotes.training.trials import Trial
 
+_FEW = 200  # documents: with more, the means of these coarse differences are normal
 _MOST_DEGREES = 1_000  # of freedom: Student's distribution is normal by then
 
 
@@ -22,7 +23,8 @@ class Difference:
     Attributes:
         mean: Of the figures on dev.
         error: Its standard error.
-        p: Two-sided p-value of Student's test, that there is no difference.
+        p: Two-sided p-value, that there is no difference: of Student's test, and of few documents
+            of the exact `sign_flip_test`, whichever is larger.
     """
 
     mean: float
@@ -58,7 +60,10 @@ def compared(ours: Sequence[Trial], theirs: Sequence[Trial]) -> Difference:
     if error == 0:
         return Difference(mean, error, 1.0 if mean == 0 else 0.0)
     degrees = max(1, min(n - 1, _MOST_DEGREES))
-    return Difference(mean, error, 1 - student_probability(abs(mean) / error, degrees))
+    p = 1 - student_probability(abs(mean) / error, degrees)
+    if n < _FEW:
+        p = max(p, sign_flip_test(parts))
+    return Difference(mean, error, p)
 
 
 def between_seeds(*candidates: Sequence[Trial]) -> float:
@@ -105,9 +110,7 @@ def interval(trials: Sequence[Trial], level: float = 0.95) -> tuple[float, float
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def against_the_best(
-    best: Sequence[Trial], others: Sequence[Sequence[Trial]]
-) -> list[Difference]:
+def against_the_best(best: Sequence[Trial], others: Sequence[Sequence[Trial]]) -> list[Difference]:
     """How much better the best is than each other, with p-values corrected for their number."""
     found = [compared(best, other) for other in others]
     corrected = holm([each.p for each in found])
@@ -119,7 +122,7 @@ def _mean(trials: Sequence[Trial]) -> float:
 
 
 def _parts(trials: Sequence[Trial]) -> NDArray[np.float64]:
-    """The part of each document in the mean figure: their mean is the figure itself, to first order.
+    """The part of each document in the mean figure, which is their mean to first order.
 
     A ratio of sums is linearised: (a - r b) / mean(b) + r.
     """

@@ -184,10 +184,13 @@ class Race:
             # Whether the best one keeps its lead matters more than its variations.
             self._full(promising[:1], 1.0)
             self._full(promising[1:], _FULL)
-            for leader in self._leaders():
+            for _ in range(_LEADERS):
+                leader = self._leader()
+                if leader is None:
+                    break
                 self._first(self.vary(leader.candidate), leader, _VARIED)
                 self._full(self._ahead_of(leader), _VARIED_FULL)
-            self._full(self._promising(), _VARIED_FULL)
+                self._full(self._promising(), _VARIED_FULL)
             self._repeat(_SOME_SEEDS)
             self._last()
         except (Interrupted, KeyboardInterrupt) as stop:
@@ -263,11 +266,17 @@ class Race:
             elif until == 1:
                 self.complete = False
 
-    def _leaders(self) -> list[Entry]:
-        """The models whose settings are to be varied."""
-        return [e for e in self.finished() if e.candidate.has_epochs and not e.parent][:_LEADERS]
+    def _leader(self) -> Entry | None:
+        """The best model whose settings have not been varied, if it is not clearly behind."""
+        varied = [e.parent for e in self.entries if e.parent]
+        for entry in self.finished():
+            if entry.candidate.has_epochs and not entry.parent and entry not in varied:
+                best = self.finished()[0]
+                clear = entry is not best and compared(best.runs, entry.runs).p < 0.05
+                return None if clear and varied else entry
+        return None
 
-    def _repeat(self, seeds: int = MOST_SEEDS) -> None:
+    def _repeat(self, seeds: int) -> None:
         """Train the best ones from more seeds."""
         while True:
             best = next(iter(self.finished()), None)
@@ -275,7 +284,7 @@ class Race:
                 e
                 for e in self.finished()
                 if e.candidate.has_epochs
-                and len(e.runs) < seeds
+                and len(e.runs) < min(seeds, MOST_SEEDS)
                 and best is not None
                 and (e is best or compared(best.runs, e.runs).p >= 0.05)
             ]
@@ -299,7 +308,7 @@ class Race:
                 self._train(entry, share, min(self._first_limit, self._left()))
         self._full(self._promising(), 1.0)
         self._repeat(_SOME_SEEDS)
-        self._repeat()
+        self._repeat(MOST_SEEDS)
 
     @property
     def _first_limit(self) -> float:

@@ -41,7 +41,9 @@ class Advice:
     def __post_init__(self) -> None:
         if not self.ranked:
             tried = "; ".join(f"{e.name}: {e.left_out}" for e in self.entries if e.left_out)
-            raise UserError(f"nothing could be measured ({tried or 'no time'}): give more --minutes")
+            raise UserError(
+                f"nothing could be measured ({tried or 'no time'}): give more --minutes"
+            )
 
     @cached_property
     def ranked(self) -> list[Entry]:
@@ -79,16 +81,12 @@ class Advice:
     def recommended(self) -> Entry:
         """The cheapest of those that are no different from the best and hardly behind it.
 
-        Hardly: by no more than a standard error of the difference (Breiman et al. 1984 choose so
-        the size of a tree), and than half a point, or one document where that is more.
+        Hardly: by half a point, or by one document where that is more. What is further behind may
+        be worse although these documents do not show it.
         """
-        close = [self.best]
-        for entry in self.alike:
-            difference = self.differences[entry.name]
-            limit = min(difference.error, max(_SMALL, 1.5 / self.documents))
-            if difference.mean <= limit:
-                close.append(entry)
-        return min(close, key=_cost)
+        limit = max(_SMALL, 1.5 / self.documents)
+        close = [e for e in self.alike if self.differences[e.name].mean <= limit]
+        return min([self.best, *close], key=_cost)
 
     @cached_property
     def network(self) -> Entry | None:
@@ -152,17 +150,23 @@ class Advice:
         return found
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Candidate, figure with interval, share of the epochs, seeds, seconds, documents per second, verdict."""
+        """A row of the table for each candidate that has a figure.
+
+        Its name, figure with interval, share of the epochs, seeds, seconds of a training, documents
+        per second, verdict.
+        """
         rest = [e for e in self.entries if e not in self.ranked and e.trials]
         rest.sort(key=lambda e: -e.score)
-        found = []
+        found: list[tuple[str, ...]] = []
         for e in [*self.ranked, *rest]:
             low, high = interval(e.trials)
             found.append(
                 (
                     e.name,
                     f"{percent(e.score)} ({100 * low:.1f} to {100 * high:.1f})",
-                    f"{100 * e.share:.0f} %" if not e.runs else "all" * e.candidate.has_epochs or "–",
+                    f"{100 * e.share:.0f} %"
+                    if not e.runs
+                    else "all" * e.candidate.has_epochs or "–",
                     f"{len(e.trials)}" if e.candidate.has_epochs else "–",
                     f"{sum(t.seconds for t in e.trials) / len(e.trials):.1f}",
                     f"{e.documents_per_second:,.0f}",

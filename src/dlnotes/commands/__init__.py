@@ -14,7 +14,7 @@ from typing import Any
 
 COMMANDS = {
     "train": "Train a text classifier: a corpus or your own files in, a run folder out.",
-    "advise": "Race models on your own documents for some minutes, and recommend one with the evidence.",
+    "advise": "Race models on your own documents, and recommend one with the evidence.",
     "evaluate": "Measure a trained classifier on labelled documents.",
     "calibrate": "Choose how a trained classifier decides: temperature, thresholds, rejection.",
     "predict": "Classify raw text with a trained classifier.",

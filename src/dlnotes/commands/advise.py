@@ -1,4 +1,4 @@
-"""Race models on your own documents for some minutes, and recommend one with the evidence."""
+"""Race models on your own documents, and recommend one with the evidence."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def main(
     device: str = "auto",
     config: Path | None = None,
 ) -> None:
-    """Race models on your own documents for some minutes, and recommend one with the evidence.
+    """Race models on your own documents, and recommend one with the evidence.
 
     All candidates learn from the same documents and are measured on the same dev documents: TF-IDF
     with a logistic regression, our models with their recipes, then the best of them with other
@@ -138,7 +138,12 @@ def main(
         race.run()
     figure = "micro-F1" if documents.multi_label else "accuracy"
     advice = Advice(race.entries, figure, documents.dev)
-    data = {"corpus": None if train else name, "train": train, "dev": dev, "data_dir": data_dir}
+    data: dict[str, Any] = {
+        "corpus": None if train else name,
+        "train": train,
+        "dev": dev,
+        "data_dir": data_dir,
+    }
     data |= {n: v for n, v in asdict(given).items() if v != getattr(Reading(), n)}
     data |= {"seed": seed or None, "device": None if device == "auto" else device}
     command = None
@@ -196,17 +201,22 @@ def notes(
     return found
 
 
-def _print(
-    advice: Advice, documents: Corpus, command: str | None, said: Sequence[str]
-) -> None:
+def _print(advice: Advice, documents: Corpus, command: str | None, said: Sequence[str]) -> None:
     screen = console()
     screen.print(advice.sentence, soft_wrap=True)
     known = Table(title="The documents", box=box.SIMPLE_HEAD, show_header=False)
-    for row in facts(documents.measures, documents.tokenizer):
-        known.add_row(*row)
+    for fact in facts(documents.measures, documents.tokenizer):
+        known.add_row(*fact)
     screen.print(known)
     table = Table(title="The race", box=box.SIMPLE_HEAD)
-    headings = ("candidate", f"dev {advice.figure}, 95 %", "epochs", "seeds", "seconds", "documents/s")
+    headings = (
+        "candidate",
+        f"dev {advice.figure}, 95 %",
+        "epochs",
+        "seeds",
+        "seconds",
+        "documents/s",
+    )
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "candidate" else "right")
     table.add_column("verdict", overflow="fold")

@@ -30,11 +30,11 @@ TFIDF = "tfidf"
 
 @dataclass(frozen=True)
 class Trial:
-    """How a trial came out.
+    r"""How a trial came out.
 
     The figure that trials are compared by is a ratio of two sums over the dev documents,
 
-    .. math:: \\frac{\\sum_i a_i}{\\sum_i b_i}
+    .. math:: \frac{\sum_i a_i}{\sum_i b_i}
 
     which for one label per document is the accuracy (:math:`a_i` is 1 for a correct one,
     :math:`b_i = 1`) and for several labels micro-F1 (:math:`a = 2 tp`,
