@@ -1,15 +1,19 @@
 """A trial is a training, measured on dev document by document."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
+from dlnotes.optim import Adam
+from dlnotes.training import fit
 from dlnotes.training.fit import OutOfTime
 from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
 from dlnotes.training.trials import run_trial
-from small import SMALL
+from small import SMALL, fitted, make
 
 
 @pytest.mark.parametrize("model", ["tfidf", "fasttext", "textcnn"])
@@ -54,6 +58,26 @@ def test_the_test_split_is_not_opened(tmp_path):
 def test_a_time_that_is_not_enough_ends_it(dataset):
     with pytest.raises(OutOfTime):
         run_trial(dataset, "textcnn", Training(epochs=100_000), time_limit=0.3)
+
+
+@pytest.mark.parametrize(("share", "done"), [(1.2, 1.0), (0.8, 0.8), (0.3, 0.2 * 0.3)])
+def test_what_would_take_much_longer_ends_early(dataset, monkeypatch, share, done):
+    """An update takes a second, and the limit is a share of what all of them take."""
+    updates = []
+    monkeypatch.setattr(fit.time, "perf_counter", lambda: float(len(updates)))
+    real = fit._Loop.update
+
+    def update(self, indices):
+        updates.append(1)
+        return real(self, indices)
+
+    monkeypatch.setattr(fit._Loop, "update", update)
+    steps = -(-len(dataset.train) // 2)
+    options = {"epochs": 1, "batch_size": 2, "progress": False, "time_limit": share * steps}
+    model = make(dataset)
+    with pytest.raises(OutOfTime) if done < 1 else contextlib.nullcontext():
+        fitted(model, Adam(model.parameters()), dataset.train, None, **options)
+    assert len(updates) == pytest.approx(done * steps, abs=1)
 
 
 def test_a_baseline_without_a_word_is_a_users_error():

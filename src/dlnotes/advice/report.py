@@ -40,10 +40,8 @@ class Advice:
 
     def __post_init__(self) -> None:
         if not self.ranked:
-            tried = "; ".join(f"{e.name}: {e.left_out}" for e in self.entries if e.left_out)
-            raise UserError(
-                f"nothing could be measured ({tried or 'no time'}): give more --minutes"
-            )
+            why = "; ".join(dict.fromkeys(e.left_out for e in self.entries if e.left_out))
+            raise UserError(f"nothing could be measured ({why or NO_TIME}): give more --minutes")
 
     @cached_property
     def ranked(self) -> list[Entry]:
