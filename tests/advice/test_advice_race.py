@@ -115,6 +115,22 @@ def test_a_training_that_diverges_is_left_out():
     assert race.finished()[0].name == "quick"
 
 
+def test_a_seed_that_diverges_ends_neither_the_race_nor_the_candidate():
+    field = Field({"tfidf": (0.8, 1), "quick": (0.84, 4), "good": (0.9, 4)})
+    real = field.measure
+
+    def measure(candidate, share, seed, time_limit):
+        if candidate.name == "good" and seed == 1:
+            raise DIVERGED
+        return real(candidate, share, seed, time_limit)
+
+    field.measure = measure
+    race = field.race(600)
+    race.run()
+    assert len(by_name(race)["good"].runs) == 1
+    assert by_name(race)["good"].failed == 1
+
+
 @pytest.mark.parametrize(
     ("stop", "number"),
     [(KeyboardInterrupt(), signal.SIGINT), (Interrupted(signal.SIGTERM), signal.SIGTERM)],

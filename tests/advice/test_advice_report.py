@@ -107,6 +107,14 @@ def test_nothing_measured_is_an_error_in_a_line():
         Advice(field.race(60).run(), "accuracy", 1000)
 
 
+def test_what_failed_from_another_seed_is_not_recommended():
+    wild = entry("wild", hits(490), 1.0)
+    wild.failed = 1
+    found = Advice([wild, entry("calm", hits(400), 5.0)], "accuracy", 500)
+    assert found.recommended.name == "calm"
+    assert found.verdict(wild) == "failed from another seed"
+
+
 def test_the_picture_shows_each_candidate_that_has_a_figure():
     found = advice(
         {"tfidf": (0.7, 1), "quick": (0.8, 4), "slow": (0.85, 12), "endless": (0.9, 1e6)}, 60

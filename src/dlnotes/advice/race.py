@@ -101,6 +101,7 @@ class Entry:
         share: What `first` had.
         runs: Its trials with all of its epochs, a seed each.
         left_out: Why it was not tried, or not to the end.
+        failed: How many trainings from other seeds failed where the first did not.
     """
 
     candidate: Candidate
@@ -109,6 +110,7 @@ class Entry:
     share: float = SHARE
     runs: list[Trial] = field(default_factory=list)
     left_out: str = ""
+    failed: int = 0
 
     @property
     def name(self) -> str:
@@ -229,7 +231,7 @@ class Race:
     def _promising(self) -> list[Entry]:
         """The candidates worth all of their epochs: those that are not clearly behind.
 
-        After a quarter of them, that is. Two go on in any case.
+        After a quarter of them, that is. Three models go on in any case.
         """
         tried = [e for e in self._by_score() if e.first and not e.runs and not e.left_out]
         if not tried:
@@ -284,6 +286,7 @@ class Race:
                 e
                 for e in self.finished()
                 if e.candidate.has_epochs
+                and not e.failed
                 and len(e.runs) < min(seeds, MOST_SEEDS)
                 and best is not None
                 and (e is best or compared(best.runs, e.runs).p >= 0.05)
@@ -301,6 +304,8 @@ class Race:
         for entry in stopped:
             if entry.seconds * _CAUTION <= self._left():
                 self._train(entry, 1.0, self._left())
+            else:
+                self.complete = False
         for entry in self.entries:
             if entry.left_out == NO_TIME and self._left() > self._first_limit / 4:
                 entry.left_out = ""
@@ -318,7 +323,9 @@ class Race:
     def _leave_out(self, entry: Entry, why: str) -> None:
         """Note that there was not enough time for a trial."""
         self.complete = False
-        if not entry.runs:
+        if entry.runs:  # from this seed it takes longer than from the others
+            entry.failed += 1
+        else:
             entry.left_out = why
 
     def _by_score(self) -> list[Entry]:
@@ -337,7 +344,9 @@ class Race:
             what = part.removeprefix(", ") or "a training"
             self._leave_out(entry, f"{what} takes over {_seconds(limit)}")
         except UserError as error:
-            if not entry.runs:
+            if entry.runs:
+                entry.failed += 1
+            else:
                 entry.left_out = str(error)
         else:
             if had < 1:

@@ -50,7 +50,8 @@ class Advice:
         Those that were trained for all of their epochs; if there is no network among them, those
         that were trained for a part of them as well.
         """
-        full = [e for e in self.entries if e.runs]
+        full = [e for e in self.entries if e.runs and not e.failed]
+        full = full or [e for e in self.entries if e.runs]
         if any(e.candidate.has_epochs for e in full):
             found = full
         else:
@@ -128,6 +129,8 @@ class Advice:
 
     def verdict(self, entry: Entry) -> str:
         """How a candidate compares with the best, in a few words."""
+        if entry.failed:
+            return "failed from another seed"
         if entry is self.best:
             return "best"
         if entry.name in self.differences:
