@@ -323,9 +323,7 @@ class Race:
     def _leave_out(self, entry: Entry, why: str) -> None:
         """Note that there was not enough time for a trial."""
         self.complete = False
-        if entry.runs:  # from this seed it takes longer than from the others
-            entry.failed += 1
-        else:
+        if not entry.runs:
             entry.left_out = why
 
     def _by_score(self) -> list[Entry]:
