@@ -28,6 +28,12 @@ def test_equal_trials_are_no_different_and_opposite_ones_are():
     assert compared([trial(np.ones(300))], [trial(np.zeros(300))]).p == 0
 
 
+def test_of_a_dozen_documents_the_test_is_exact():
+    """Five of twelve more: Student's test would call it a difference; 2/2⁵ is the exact p-value."""
+    found = compared([trial(np.arange(12) < 10)], [trial(np.arange(12) < 5)])
+    assert found.p == pytest.approx(2 / 2**5)
+
+
 def test_false_positives_are_rare():
     """Two candidates that are equally good: at most about one in twenty is called different."""
     for n in (12, 400):
@@ -43,11 +49,12 @@ def test_micro_f1_is_linearised():
     random = np.random.default_rng(0)
     n = 400
     outcomes = 1.0 + random.integers(0, 4, n)
-    ours, theirs = (np.minimum(outcomes, random.integers(0, 5, n)) for _ in range(2))
-    found = compared([trial(ours, outcomes)], [trial(theirs, outcomes)])
-    assert found.mean == pytest.approx((ours.sum() - theirs.sum()) / outcomes.sum())
+    more = outcomes + random.integers(0, 4, n)
+    ours, theirs = (np.minimum(o, random.integers(0, 5, n)) for o in (outcomes, more))
+    found = compared([trial(ours, outcomes)], [trial(theirs, more)])
+    assert found.mean == pytest.approx(ours.sum() / outcomes.sum() - theirs.sum() / more.sum())
     resampled = [
-        (ours[i].sum() - theirs[i].sum()) / outcomes[i].sum()
+        ours[i].sum() / outcomes[i].sum() - theirs[i].sum() / more[i].sum()
         for i in random.integers(0, n, (4000, n))
     ]
     assert found.error == pytest.approx(np.std(resampled), rel=0.05)

@@ -37,6 +37,17 @@ def test_it_is_the_training_of_the_command(dataset):
     assert found.epochs == [epoch["dev_accuracy"] for epoch in record["history"]]
 
 
+def test_dev_documents_are_read_as_the_recipe_reads_them(labelled):
+    """Of more than a thousand documents it leaves out words that occur once."""
+    train = [(label, f"{text} rare{i}") for i, (label, text) in enumerate(labelled(1200, 0))]
+    dataset = load_dataset({"train": train})
+    found = run_trial(
+        dataset, "fasttext", Training(epochs=1), model_settings={"buckets": 100, "ngrams": 2}
+    )
+    assert found.score == pytest.approx(found.dev["accuracy"]) == pytest.approx(found.epochs[0])
+    assert found.score > 0.5
+
+
 @pytest.mark.parametrize("model", ["tfidf", "fasttext"])
 def test_of_several_labels_it_is_micro_f1(model):
     random = np.random.default_rng(0)

@@ -37,7 +37,7 @@ _ALWAYS = 3  # models that are trained for all of their epochs although they are
 _LEADERS = 2  # models whose settings are varied
 # Shares of the time after which the next part of the race begins.
 _MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
-_EACH = 1 / 12  # of the time: what a first trial may take
+_EACH = 1 / 8  # of the time: what a first trial may take
 _CAUTION = 1.15  # trainings take longer than expected by so much
 
 
