@@ -41,9 +41,7 @@ def test_dev_documents_are_read_as_the_recipe_reads_them(labelled):
     """Of more than a thousand documents it leaves out words that occur once."""
     train = [(label, f"{text} rare{i}") for i, (label, text) in enumerate(labelled(1200, 0))]
     dataset = load_dataset({"train": train, "dev": train[:100]})
-    found = run_trial(
-        dataset, "fasttext", Training(epochs=1), model_settings={"buckets": 100, "ngrams": 2}
-    )
+    found = run_trial(dataset, "textcnn", Training(epochs=1), model_settings=SMALL["textcnn"])
     assert found.score == pytest.approx(found.dev["accuracy"]) == pytest.approx(found.epochs[0])
     assert found.score > 0.5
 
