@@ -165,9 +165,9 @@ def test_what_does_not_fit_into_the_time_is_raced_on_a_part():
 def test_a_part_has_the_same_documents_for_models_that_read_sentences():
     corpus = Corpus(load, seconds=0.01)
     words, sentences = (corpus.dataset(model) for model in ("textcnn", "han"))
-    assert [words.train.text(i) for i in range(50)] == [
-        sentences.train.text(i).replace(" </s>", "").strip() for i in range(50)
-    ] or np.array_equal(words.train.labels, sentences.train.labels)
+    first = [[part.train.text(i).split()[:2] for i in range(50)] for part in (words, sentences)]
+    assert first[0] == first[1]
+    assert sentences.tokenizer == "sentences"
     assert np.array_equal(words.dev.labels, sentences.dev.labels)
 
 

@@ -39,6 +39,7 @@ MODELS = (
 _OTHER_OPTIMIZERS = ("adagrad", "lion")
 _MOST_DEV = 4_000  # documents: measuring more takes time from the trials and tells little more
 _PROBED = 300  # documents, to see how fast TextCNN is
+_PROBE = 0.05  # of the time, for the first look at the speed
 _FEW = 1_000  # documents that are trained on in any case
 _MANY_CLASSES = 50  # with so many the baseline takes time even with few documents
 # Of the time: what TextCNN may take with all of its epochs. On a part of the documents the order
@@ -279,7 +280,10 @@ class Corpus:
                 return 1 / run_trial(probed, "textcnn", training, **given).documents_per_second
             return math.inf
 
-        seconds(1)  # loads and compiles
+        began = time.perf_counter()
+        found = {1: seconds(1)}  # loads and compiles, too
+        if time.perf_counter() - began > _PROBE * self._seconds:  # to know better costs too much
+            return 1, found[1]
         found = {1: seconds(1)}
         if most > 1:
             found[most] = seconds(most, 1 + 3 * found[1] * len(probed.train))

@@ -215,7 +215,7 @@ class Race:
             self.entries.append(entry)
             limit = self._first_limit
             if not candidate.has_epochs:  # it is trained once and for all
-                self._train(entry, 1.0, self._left(until))
+                self._train(entry, 1.0, self._left())
                 continue
             if parent and parent.first:
                 expected = parent.first.seconds * _relative_cost(candidate)
