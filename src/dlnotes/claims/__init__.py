@@ -50,9 +50,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "depth_makes_gradients_vanish_or_explode",
         "clipping_cures_explosion",
     ),
-    "Ensembles": (
-        "ensembles_beat_the_best_model",
-    ),
+    "Ensembles": ("ensembles_beat_the_best_model",),
     "Errata": (
         "adam_as_printed_is_adam",
         "beta2_is_usually_9999",

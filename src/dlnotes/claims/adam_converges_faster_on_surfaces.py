@@ -42,9 +42,7 @@ def starts(surface: Surface, seeds: range) -> Tensor:
     return torch.tensor(surface.start, dtype=torch.float64) + NEAR * size * torch.stack(around)
 
 
-def experiment(
-    budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTHERS
-) -> Finding:
+def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTHERS) -> Finding:
     """Walk down each surface with each rule, at the best of 61 rates for nearby starts."""
     names = (*others, ours)
     figure = Figure(figsize=(10, 12), layout="constrained")

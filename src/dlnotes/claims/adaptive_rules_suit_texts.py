@@ -64,7 +64,6 @@ def problem(corpus: str) -> Problem:
         corpus: Its name.
     """
 
-
     def make() -> nn.Module:
         vectors = nn.Linear(WORDS, DIMENSION, bias=False)
         nn.init.uniform_(vectors.weight, -1 / DIMENSION, 1 / DIMENSION)  # as fastText begins
@@ -83,9 +82,7 @@ def experiment(
 ) -> Finding:
     """Race all rules, and compare each adaptive one with the best of the others."""
     methods = [replace(Method.named(name), rates=rates(name)) for name in (*plain, *adaptive)]
-    (found,) = races(
-        problem, [((CORPUS,), BATCH)], methods, budget, steps=STEPS, tuning_seeds=2
-    )
+    (found,) = races(problem, [((CORPUS,), BATCH)], methods, budget, steps=STEPS, tuning_seeds=2)
     rival = max(plain, key=lambda name: max(found.entries[name].tuning.values()))
     leads = {name: np.array(found.differences(name, rival)) for name in adaptive}
     p = holm([sign_flip_test(lead) for lead in leads.values()])
@@ -106,9 +103,7 @@ def experiment(
     return Finding(
         verdict=verdict,
         condition=(
-            f"the rule is one of: {', '.join(better)}"
-            if verdict is Verdict.HOLDS_ONLY_IF
-            else ""
+            f"the rule is one of: {', '.join(better)}" if verdict is Verdict.HOLDS_ONLY_IF else ""
         ),
         effect=float(mean.mean()),
         effect_name=f"accuracy, mean of the adaptive rules − {rival} (points)",

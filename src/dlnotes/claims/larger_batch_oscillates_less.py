@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def line() -> tuple[Tensor, Tensor]:
 
 X, Y = line()
 BEST = torch.linalg.lstsq(X, Y[:, None]).solution[:, 0]
-HESSIAN = X.T @ X / SAMPLES
+HESSIAN: Tensor = X.T @ X / SAMPLES
 
 
 def cost(theta: Tensor) -> Tensor:
@@ -46,7 +47,9 @@ def cost(theta: Tensor) -> Tensor:
     Args:
         theta: Slope and intercept. Shape (…, 2).
     """
-    return 0.5 * ((theta - BEST) @ HESSIAN * (theta - BEST)).sum(-1)
+    away = theta - BEST
+    above: Tensor = 0.5 * (away @ HESSIAN * away).sum(-1)
+    return above
 
 
 def oscillation(batch: int, rate: float, seeds: int) -> Tensor:
@@ -149,8 +152,13 @@ def experiment(budget: Budget) -> Finding:
         found = measured[kind, size] = oscillation(size, rate, seeds)
         mean, expected = float(found.mean()), theory(size, rate)
         rows.append(
-            {"batch": size, "rate": rate, "which is": kind, "mean cost above the minimum": mean}
-            | {"in theory, for a small rate": expected}
+            {
+                "batch": size,
+                "rate": rate,
+                "which is": kind,
+                "mean cost above the minimum": mean,
+                "in theory, for a small rate": expected,
+            }
         )
         budget.done(len(rows) / len(settings))
 
@@ -174,7 +182,7 @@ def experiment(budget: Budget) -> Finding:
     as_theory = all(
         abs(m / theory(size, RATE) - 1) < WITHIN for m, size in zip(same, BATCHES, strict=True)
     )
-    falls = all(a > LESS * b for a, b in zip(same, same[1:], strict=False))
+    falls = all(a > LESS * b for a, b in pairwise(same))
     first, *_, last = (float(measured["raised with the batch", size].mean()) for size in RAISED)
     verdict = Verdict.DOES_NOT_HOLD
     if as_theory and falls:
@@ -191,7 +199,7 @@ def experiment(budget: Budget) -> Finding:
         ),
         effect=float(np.exp(np.mean(ratios))),
         effect_name=(
-            f"mean cost about the minimum, batches of {BATCHES[0]} / of {BATCHES[-1]}, constant rate"
+            f"cost about the minimum, batches of {BATCHES[0]} / of {BATCHES[-1]}, constant rate"
         ),
         interval=(float(low), float(high)),
         runs=len(settings) * seeds * CHAINS,

@@ -98,7 +98,7 @@ def walk(rule: type[UpdateRule], surface: Surface, starts: Tensor, rates: Tensor
         Shape (r, s, steps + 1, 2).
     """
     defaults = rule([Parameter(torch.zeros(1))]).defaults
-    hyper = {name: defaults[name] for name in rule.kernel_names() if name != "lr"}
+    hyper: dict[str, Any] = {name: defaults[name] for name in rule.kernel_names() if name != "lr"}
     theta = starts.expand(len(rates), -1, -1)
     lr = rates[:, None, None]
     accumulators = [torch.zeros_like(theta) for _ in rule.accumulators]
@@ -106,8 +106,8 @@ def walk(rule: type[UpdateRule], surface: Surface, starts: Tensor, rates: Tensor
     for step in range(surface.steps):
         point = theta.clone().requires_grad_()
         (g,) = torch.autograd.grad(surface.height(point[..., 0], point[..., 1]).sum(), point)
-        t = {"t": step + 1.0} if "t" in rule.hyper_names() else {}
-        theta, *accumulators = rule.update(theta, g, *accumulators, lr=lr, **hyper, **t)
+        options = {**hyper, "t": step + 1.0} if "t" in rule.hyper_names() else hyper
+        theta, *accumulators = rule.update(theta, g, *accumulators, lr=lr, **options)
         path.append(theta)
     return torch.stack(path, 2)
 
