@@ -359,6 +359,34 @@ def test_who_converges_faster(monkeypatch, ours, other, verdict):
     assert adam_converges_faster.experiment(Short(), ours, (other,)).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("adam", "other", "verdict", "effect"),
+    [
+        (0.0, 1e-3, Verdict.HOLDS, 1e4),  # losses of 0 are rounding errors
+        (0.0, 0.0, Verdict.DOES_NOT_HOLD, 1),
+        (math.nan, 1e-3, Verdict.DOES_NOT_HOLD, 1e-4),
+        (0.5, math.inf, Verdict.HOLDS, 20),
+    ],
+)
+def test_losses_of_0_and_runs_that_diverged(monkeypatch, adam, other, verdict, effect):
+    losses = {"adam": [adam] * 10, "rmsprop": [other] * 10}
+    planted = SimpleNamespace(
+        problem="planted",
+        batch_size=8,
+        runs=20,
+        entries={name: SimpleNamespace(runs=[]) for name in losses},
+        figures=losses.get,
+        rows=lambda: [{"method": name} for name in losses],
+    )
+    monkeypatch.setattr(adam_converges_faster, "PROBLEMS", ("planted",))
+    monkeypatch.setattr(adam_converges_faster, "BATCHES", (8,))
+    monkeypatch.setattr(adam_converges_faster, "races", lambda *_, **__: [planted])
+    finding = adam_converges_faster.experiment(Budget(), others=("rmsprop",))
+    assert finding.verdict is verdict
+    assert finding.effect == pytest.approx(effect)
+    assert finding.interval == pytest.approx((effect, effect))
+
+
 class PlantedRace:
     """Of Adam and RMSProp, with a given mean lead of Adam."""
 
