@@ -29,6 +29,9 @@ MOVE = 8  # rounds after which tensors lie elsewhere: where they lie may cost or
 def cases() -> dict[str, tuple[Function, Function]]:
     """Name → ours and torch's."""
     functions = {oracle.name: (oracle.ours, oracle.torch) for oracle in ORACLES}
+    # Oracles that are torch's function but for the slope where x is NaN or infinite.
+    for name in ("hardtanh", "relu6", "hardsigmoid", "softsign", "softshrink", "hardshrink"):
+        functions[name] = functions[name][0], getattr(F, name)
     # With the pieces along the second-last dimension, as the layer has it.
     functions["maxout"] = (lambda z: maxout(z, -2), lambda z: z.max(-2).values)
     functions["glu"] = (lambda x: glu(x, -2), lambda x: F.glu(x, -2))

@@ -191,21 +191,27 @@ def recipes() -> str:
 
 
 def speeds(results: Path) -> str:
-    """How many times faster than torch's default and fused optimizers a step is."""
+    """How many times faster than torch's default and fused optimizers a step is.
+
+    A rule that torch does not have says what it is beside; one that no model of a size is for has
+    no figures there.
+    """
     record = read_json(results / "benchmarks" / "optimizers.json", "has no benchmark")
     timed = [row for row in record["rows"] if "milliseconds" in row]
     rows = {(row["model"], row["rule"]): row["milliseconds"] for row in timed}
+    beside = {row["rule"]: row.get("beside", "") for row in timed}
     sizes = list(dict.fromkeys(model for model, _ in rows))
     head = "| rule | " + " | ".join(f"{size} × default | {size} × fused" for size in sizes) + " |"
     lines = [head, "|---" * (1 + 2 * len(sizes)) + "|"]
     for rule in dict.fromkeys(rule for _, rule in rows):
-        times = [rows[size, rule] for size in sizes]
+        times = [rows.get((size, rule), {}) for size in sizes]
         cells = [
             f"{t[other] / t['ours']:.2f}" if t.get(other) else "–"
             for t in times
             for other in ("default", "fused")
         ]
-        lines.append(f"| {rule} | {' | '.join(cells)} |")
+        note = f" ({beside[rule]})" if beside[rule].startswith("itself") else ""
+        lines.append(f"| {rule}{note} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

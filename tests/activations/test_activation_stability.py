@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from compiling import compiles
 from dlnotes import activations as act
 from dlnotes.activations import _elementwise, elu, relu, sigmoid, softplus, stability, tanh
+from dlnotes.activations.selu import ALPHA, SCALE
 from dlnotes.activations.stability import FAR, slopes, table, ulps
 
 each = pytest.mark.parametrize("far", FAR, ids=lambda far: far.name)
@@ -42,7 +43,7 @@ def test_no_overflow_at_the_largest_numbers():
     "name",
     [
         *("selu", "celu", "mish", "logsigmoid", "tanhshrink", "softsign", "hardswish"),
-        "hardtanh",
+        *("hardtanh", "silu", "softplus"),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -70,8 +71,9 @@ def test_no_derivative_overflows_or_is_lost_far_out(name, dtype):
     [
         ("mish", lambda x: x * torch.tanh(torch.log1p(torch.exp(x)))),
         ("logsigmoid", lambda x: -log1p_of_exp(-x)),
-        ("selu", F.selu),
-        ("celu", F.celu),
+        # Not torch's own: up to 2.3 at least, those are a difference, eˣ − 1.
+        ("selu", lambda x: SCALE * torch.where(x > 0, x, ALPHA * torch.expm1(x))),
+        ("celu", lambda x: torch.where(x > 0, x, torch.expm1(x))),
     ],
 )
 def test_values_keep_their_digits_in_float32(name, truth):
@@ -84,14 +86,24 @@ def test_values_keep_their_digits_in_float32(name, truth):
 def test_second_derivatives_at_zero():
     """Where |x| has none."""
     x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    for name in ("mish", "logsigmoid", "tanhshrink", "softsign"):
+    for name in ("mish", "logsigmoid", "tanhshrink", "softsign", "silu", "softplus"):
         seconds = []
         for f in (getattr(act, name), getattr(F, name)):
             (dx,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
             seconds.append(torch.autograd.grad(dx.sum(), x)[0])
         torch.testing.assert_close(*seconds, rtol=1e-12, atol=1e-15)
-    h = torch.func.jacfwd(torch.func.jacfwd(act.logsigmoid))(x.detach()[0])
-    torch.testing.assert_close(h, torch.tensor(-0.25, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("name", "second"), [("logsigmoid", -0.25), ("softplus", 0.25), ("silu", 0.5), ("mish", 0.64)]
+)
+def test_second_derivatives_in_forward_mode(name, second):
+    """At 0, and where e⁻ˣ is infinite in float32: autograd sees the operations of the value."""
+    h = torch.func.jacfwd(torch.func.jacfwd(getattr(act, name)))
+    for zero in (0.0, -0.0):
+        assert h(torch.tensor(zero, dtype=torch.float64)).item() == pytest.approx(second, rel=1e-12)
+    for far in (-1e4, -100.0, 100.0, 1e4):
+        assert abs(h(torch.tensor(far)).item()) < 1e-37
 
 
 def log1p_of_exp(x):

@@ -297,6 +297,17 @@ def test_every_claim_is_in_the_table():
     assert len({*CLAIMS}) == len(CLAIMS)
 
 
+#: Networks with given or random weights, sums and derivatives: nothing is trained.
+WITHOUT_TRAINING = {
+    "a_constant_slope_means_linear",
+    "depth_makes_gradients_vanish_or_explode",
+    "depth_needs_fewer_units",
+    "full_batch_direction_is_exact",
+    "no_activation_is_one_linear_map",
+    "one_hidden_layer_fits_any_function",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("module", CLAIMS)
 def test_every_claim_runs_quickly(module, tmp_path):
@@ -304,7 +315,7 @@ def test_every_claim_runs_quickly(module, tmp_path):
     claim = lab.load(module)
     source = Path(lab.__file__).parent / f"{module}.py"
     found = lab.run(claim, source, quick=True, folder=tmp_path, progress=shares.append)
-    assert found.runs > 0
+    assert found.runs == 0 if module in WITHOUT_TRAINING else found.runs > 0
     assert found.numbers
     assert shares[-1] == 1
     assert shares == sorted(shares)

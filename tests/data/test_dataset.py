@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -285,3 +286,15 @@ def test_the_old_name_of_the_splits_seed_goes_on_working():
     new = load_dataset({"train": pairs}, split_seed=3)
     assert [old.dev.text(i) for i in range(len(old.dev))] == [new.dev.text(i) for i in range(len(new.dev))]  # fmt: skip
     assert old.reading == new.reading
+
+
+def test_a_large_dev_split_for_many_classes_is_said(tmp_path):
+    """Classes of one and two documents: half of the latter's become dev documents."""
+    path = tmp_path / "many.tsv"
+    path.write_text("".join(f"c{i // 2}\ttext {i}\n" for i in range(100)))
+    with pytest.warns(UserWarning, match="50 of the 100 documents become dev documents, not 0.1"):
+        assert len(load_dataset({"train": path}).dev) == 50
+    path.write_text("".join(f"c{i % 2}\ttext {i}\n" for i in range(100)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_dataset({"train": path})

@@ -147,6 +147,18 @@ def test_options_that_an_older_torch_did_not_have_are_not_asked_for(name):
     assert str(from_torch(OPTIMIZERS[name], old)) == str(expected)
 
 
+@pytest.mark.parametrize("name", [n for n, r in OPTIMIZERS.items() if r in CONVERSIONS])
+def test_a_state_that_climbs_is_for_a_torch_that_can(name):
+    """NAdam and RAdam cannot in torch 2.3; without a word they would go down."""
+    state = ORACLES[name].rule(params(), **ORACLES[name].grid[0], maximize=True).state_dict()
+    if ORACLES[name].climbs:
+        assert to_torch(OPTIMIZERS[name], state)["param_groups"][0]["maximize"] is True
+        return
+    with pytest.raises(ValueError, match="maximize=True cannot be converted") as error:
+        to_torch(OPTIMIZERS[name], state)
+    assert "\n" not in str(error.value)
+
+
 REFUSED = [
     (Adam, lambda p: torch.optim.Adam(p, amsgrad=True), "amsgrad"),
     (Adam, torch.optim.AdamW, "AdamW"),

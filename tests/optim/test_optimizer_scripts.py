@@ -95,6 +95,43 @@ def test_benchmark_runs(tmp_path):
     assert 200 < ours <= foreach + 8  # the two accumulators alone are 256 MiB
 
 
+def test_every_rule_is_timed_beside_torchs_own():
+    script = load("bench_optimizers")
+    assert {*script.RULES} == {*OPTIMIZERS, "muon", "schedule-free"}
+    missing = {"lion", "schedule-free"} | ({"muon"} if not hasattr(torch.optim, "Muon") else set())
+    for name in script.RULES:
+        made = script.contestants(name, [Parameter(torch.ones(2, 2))])
+        kinds = {type(made[kind]) for kind in made if kind != "ours"}
+        if name in missing:
+            assert made.keys() == {"ours", "default"}
+            assert kinds == {type(made["ours"])}
+            assert script.opponent(name).startswith("itself in tensor operations")
+        else:
+            (own,) = kinds
+            assert own is getattr(torch.optim, own.__name__)
+            assert script.opponent(name) == f"torch {own.__name__}"
+    assert {"foreach", "fused"} < script.contestants("amsgrad", [Parameter(torch.ones(1))]).keys()
+    assert script.shapes("big", "muon") == []
+
+
+def test_the_table_of_speeds_says_what_a_rule_is_beside(tmp_path):
+    times = {"ours": 1.0, "default": 3.0}
+    rows = [
+        {"model": "mid", "rule": "adam", "milliseconds": {**times, "fused": 2.0}},
+        {"model": "mid", "rule": "lion", "beside": "itself", "milliseconds": times},
+        {"model": "mid", "rule": "muon", "beside": "torch Muon", "milliseconds": times},
+        {"model": "big", "rule": "adam", "milliseconds": times},
+        {"model": "big", "rule": "lion", "beside": "itself", "milliseconds": times},
+    ]
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "optimizers.json").write_text(json.dumps({"rows": rows}))
+    assert load("tables").speeds(tmp_path).splitlines()[2:] == [
+        "| adam | 3.00 | 2.00 | 3.00 | – |",
+        "| lion (itself) | 3.00 | – | 3.00 | – |",
+        "| muon | 3.00 | – | – | – |",
+    ]
+
+
 def test_benchmark_notices_a_step_that_does_nothing():
     script = load("bench_optimizers")
     params = [Parameter(torch.ones(3)), Parameter(torch.ones(3))]

@@ -46,7 +46,9 @@ def test_every_rule_has_an_oracle():
 @pytest.mark.parametrize(("name", "hyper"), grid)
 def test_equals_torch_in_float64(name, hyper, maximize, weight_decay, fused):
     oracle = ORACLES[name]
-    hyper = {**hyper, "weight_decay": weight_decay, "maximize": maximize}
+    if maximize and not oracle.climbs:
+        pytest.skip("torch's has no maximize in this version")
+    hyper = {**hyper, "weight_decay": weight_decay} | ({"maximize": True} if maximize else {})
     ours = trajectory(lambda p: oracle.rule(p, **hyper, fused=fused), maximize=maximize)
     close(ours, trajectory(lambda p: oracle.torch(p, **oracle.mapped(**hyper)), maximize=maximize))
 

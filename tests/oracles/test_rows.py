@@ -378,7 +378,9 @@ def test_a_rule_that_does_not_maximize_shows(monkeypatch):
         return right(cls, *tensors, **hyper)
 
     monkeypatch.setattr(UpdateRule, "update", classmethod(wrong))
-    assert failing("optimizers") == RULES
+    climb = {oracle.note for oracle in optimizers.ORACLES.values() if oracle.climbs}
+    assert failing("optimizers") == climb
+    assert len(climb) >= len(RULES) - 2
 
 
 NORM, VALUE = optimizers.clip_grad_norm_, optimizers.clip_grad_value_

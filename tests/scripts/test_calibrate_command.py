@@ -271,3 +271,28 @@ def test_a_precision_that_no_confidence_reaches(script, train, data):
     assert "reaches --precision 1: the best is 0." in result.err
     assert "stays as it is" in result.err
     assert config_of(run) == before
+
+
+def test_a_temperature_that_dev_documents_hardly_decide(script, train, data, tmp_path):
+    run = train("run", "--calibrate")
+    rows = (data / "other.tsv").read_text().splitlines(keepends=True)
+    classifier = TextClassifier.load(run)
+    texts = [row.split("\t")[1] for row in rows]
+    right = [
+        row
+        for row, answer in zip(rows, classifier.classify(texts), strict=True)
+        if row.startswith(answer["label"])
+    ]
+    swapped = {"sport": "tech", "tech": "sport"}
+    wrong = [f"{swapped[row.split(chr(9))[0]]}\t{row.split(chr(9))[1]}" for row in right]
+    for name, chosen, message in (
+        ("right", right, "the temperature stays 1"),
+        ("wrong", wrong, "the temperature is 100, the highest"),
+        ("few", rows[:20], "chosen on 20 dev documents"),
+        ("enough", rows, ""),
+    ):
+        (tmp_path / name).with_suffix(".tsv").write_text("".join(chosen))
+        result = script("calibrate", run, "--dev", tmp_path / f"{name}.tsv")
+        assert result.code == 0, result.err
+        assert message in result.err
+        assert ("the temperature" in result.err) == bool(message)

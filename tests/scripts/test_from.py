@@ -243,6 +243,27 @@ def test_a_run_that_kept_its_dev_documents_forms_no_ensemble(script, first, news
     assert "--dev FILE" in line
 
 
+@pytest.mark.parametrize("refit", ["--refit", "--no-refit"])
+def test_dev_documents_of_its_own_beside_those_of_its_parent(
+    script, first, files, news, tmp_path, refit
+):
+    data = ["--train", news, "--dev", files / "test.tsv", refit]
+    assert script("train", "--from", first, *data, "--out", tmp_path / "next").code == 0
+    assert record(tmp_path / "next")["documents"]["dev"] == 60
+    line = told(script("calibrate", tmp_path / "next"))
+    assert "started from another run, whose dev documents it kept" in line
+    fresh = tmp_path / "fresh.tsv"
+    fresh.write_text("".join(f"law\tcourt {i}\nsport\tgoal {i}\n" for i in range(30)))
+    assert script("calibrate", tmp_path / "next", "--dev", fresh).code == 0
+
+
+def test_members_with_new_labels_and_without(script, first, news, tmp_path):
+    assert script("train", "--from", first, "--train", news, "--out", tmp_path / "next").code == 0
+    for runs in ((first, tmp_path / "next"), (tmp_path / "next", first)):
+        line = told(script("ensemble", *runs, "--out", tmp_path / "joined"))
+        assert "must have the same labels" in line
+
+
 def test_a_run_of_an_earlier_version(script, news, tmp_path):
     """It has no digests: its dev documents are cut again from the file that it names by SHA-256."""
     data = ["--train", DATA / "train.tsv", news]

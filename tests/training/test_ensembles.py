@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dlnotes.commands.sources import sources_of
 from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
 from dlnotes.training.classifier import Ensemble, TextClassifier
@@ -174,11 +175,21 @@ def test_members_with_other_labels_are_refused(runs, sources):
         Ensemble([members[0].classifier, other], [0.5, 0.5], [str(runs["a"]), str(runs["b"])])
 
 
+def test_a_run_counts_once(runs, sources, tmp_path):
+    linked = tmp_path / "linked"
+    linked.symlink_to(runs["a"])
+    with pytest.raises(UserError, match="linked is given twice"):
+        load_members([runs["a"], runs["b"], linked], {"train": sources["train"]})
+
+
 def test_an_ensemble_is_no_member_and_damage_is_told(runs, sources, tmp_path):
     data = {"train": sources["train"]}
     make_ensemble(load_members([runs["a"]], data), tmp_path / "e")
-    with pytest.raises(UserError, match="is an ensemble itself"):
-        load_members([tmp_path / "e"], data)
+    for together in ([tmp_path / "e"], [runs["a"], tmp_path / "e"]):
+        with pytest.raises(UserError, match="/e is an ensemble itself"):
+            load_members(together, data)
+    with pytest.raises(UserError, match="/e is an ensemble itself"):
+        sources_of(tmp_path / "e")
     config = tmp_path / "e" / "classifier" / "config.json"
     content = json.loads(config.read_text())
     del content["average"]

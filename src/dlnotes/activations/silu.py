@@ -8,8 +8,9 @@ from dlnotes.activations._activation import Module, activation
 
 def slope(x: Tensor) -> Tensor:
     """The derivative."""
-    s = 1 / (1 + torch.exp(-x))
-    return s * (1 + x * (1 - s))
+    e = torch.exp(torch.where(x > 0, -x, x))
+    s, rest = torch.where(x > 0, 1.0, e) / (1 + e), torch.where(x > 0, e, 1.0) / (1 + e)
+    return s * (1 + x * rest)
 
 
 @activation(slope)
@@ -32,12 +33,15 @@ def silu(x: Tensor) -> Tensor:
         ************************|
                                 |
 
+    Both are computed from :math:`e^{-|x|}`, which does not overflow, nor do its derivatives.
+
     Shapes: any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.
     """
-    return x / (1 + torch.exp(-x))
+    e = torch.exp(torch.where(x > 0, -x, x))
+    return x * (torch.where(x > 0, 1.0, e) / (1 + e))
 
 
 class SiLU(Module, function=silu):

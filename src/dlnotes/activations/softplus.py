@@ -9,7 +9,9 @@ from dlnotes.activations._elementwise import log1p
 
 def slope(x: Tensor, beta: float) -> Tensor:
     """The derivative, a sigmoid."""
-    return 1 / (1 + torch.exp(-beta * x))
+    z = beta * x
+    e = torch.exp(torch.where(z > 0, -z, z))
+    return torch.where(z > 0, 1.0, e) / (1 + e)
 
 
 @activation(slope, nonzero=("beta",))
@@ -44,7 +46,9 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
         ValueError: it is 0 or not finite, or ``x`` is not a real floating-point tensor.
     """
     z = beta * x
-    return (z.clamp(min=0) + log1p(torch.exp(-z.abs()))) * (1 / beta)
+    # Not |z|, whose derivative at 0 is 0: that of max(z, 0) is 1 there, and this one's -1.
+    w = -z
+    return (z.clamp(min=0) + log1p(torch.exp(torch.where(w > 0, z, w)))) * (1 / beta)
 
 
 class Softplus(Module, function=softplus):

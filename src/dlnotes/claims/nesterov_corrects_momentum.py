@@ -162,7 +162,7 @@ def experiment(budget: Budget) -> Finding:
         effect=max(ratios),
         effect_name="steps at each rule's best α and β on quadratics, Nesterov / momentum",
         interval=(min(ratios), max(ratios)),
-        runs=0,
+        runs=len(swings) + len(kinks),
         numbers=rows,
         figure=figure,
         left_out="Noisy gradients.",

@@ -26,7 +26,13 @@ from dlnotes.files import option_of, read_json
 from dlnotes.models.averaging import average_scores
 from dlnotes.training.calibration import recorded_decision, rewrite_decision
 from dlnotes.training.classifier import Classifier, Ensemble, TextClassifier
-from dlnotes.training.decision import THRESHOLDS, Deciding, Decision, check_precision
+from dlnotes.training.decision import (
+    THRESHOLDS,
+    Deciding,
+    Decision,
+    check_precision,
+    warn_of_temperature,
+)
 from dlnotes.training.ensemble import learned_by, load_members, read_record
 from dlnotes.training.evaluate import metrics
 from dlnotes.training.folder import METRICS
@@ -129,6 +135,8 @@ def main(
         )
         refusal = rejection.refusal(deciding.precision)
         raise UserError(f"{refusal}{of_training}; {run} stays as it is")
+    if temperature:
+        warn_of_temperature(decision.temperature, len(scores))
     rewrite_decision(run, decision)
     both = classifier.decision, decision
     figures = [metrics(scores, labels, each).summary() for each in both]

@@ -39,6 +39,7 @@ from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
 from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
 
+_FEW_DEV = 10  # documents: more than the wanted share of them need not be said
 _SPLITS = ("train", "dev", "test", "unsup")
 
 
@@ -427,6 +428,13 @@ def _split(
         raise UserError(
             f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
         ) from error
+    if len(dev) > max(_FEW_DEV, 2 * reading.dev_fraction * len(new)):
+        warnings.warn(
+            f"{texts.name}: {len(dev):,} of the {len(new):,} documents become dev documents, not "
+            f"{reading.dev_fraction:g} of them, so that nearly every one of the "
+            f"{len(texts.label_names):,} classes has one; --dev FILE gives others",
+            stacklevel=2,
+        )
     chosen = np.union1d(before[0], new[train]), np.union1d(before[1], new[dev])
     _check_new(texts, chosen[0], old)
     if not all(map(len, chosen)):

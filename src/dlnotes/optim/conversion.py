@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -103,7 +104,8 @@ def to_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, An
         What ``load_state_dict`` of torch's optimizer takes.
 
     Raises:
-        ValueError: The state is of another rule.
+        ValueError: The state is of another rule, or it climbs (``maximize``), which this version of
+            torch's optimizer cannot do.
     """
     conversion = _conversion(rule)
     groups, states = [], dict(state_dict["state"])
@@ -117,6 +119,11 @@ def to_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, An
         extra = _extra(ours, options, conversion.to_group)
         theirs = {**conversion.required, **conversion.to_group(ours), **also}
         template = _torchs_defaults(conversion.torch, theirs)
+        if "maximize" not in template and theirs.pop("maximize"):
+            raise ValueError(
+                f"maximize=True cannot be converted: torch.optim.{conversion.torch} of torch "
+                f"{torch.__version__} has no maximize"
+            )
         groups.append({**extra, **template, **kept, **theirs})
         for p in ours["params"]:
             if p in states:
@@ -262,7 +269,10 @@ CONVERSIONS: dict[type[UpdateRule], Conversion] = {
 def _torchs_defaults(name: str, hyper: Group) -> Group:
     """The group of a fresh torch optimizer, in this torch's version."""
     parameter = torch.nn.Parameter(torch.zeros((), device="cpu"))
-    optimizer = getattr(torch.optim, name)([parameter], **hyper)
+    optimizer = getattr(torch.optim, name)
+    if "maximize" not in signature(optimizer).parameters:  # NAdam and RAdam in torch 2.3
+        hyper = {k: v for k, v in hyper.items() if k != "maximize"}
+    optimizer = optimizer([parameter], **hyper)
     return {
         k: v for k, v in optimizer.param_groups[0].items() if k not in ("params", "param_names")
     }

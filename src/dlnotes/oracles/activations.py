@@ -72,6 +72,11 @@ def _softsign(x: Tensor) -> Tensor:
     return torch.where(x.isinf(), math.nan, F.softsign(x.where(~x.isinf(), 0)))
 
 
+def _hardswish(x: Tensor) -> Tensor:
+    """With the slopes 0 and 1 at -3 and 3; up to 2.6, torch's are -1/2 and 3/2."""
+    return torch.where(x.abs() == 3, F.relu(x), F.hardswish(x))
+
+
 def _heaviside(x: Tensor) -> Tensor:
     return torch.where(x.isnan(), x, torch.heaviside(x.detach(), x.new_zeros(())))
 
@@ -155,7 +160,12 @@ ORACLES = [
         lambda x: _flat_at_nan(x, F.relu6(x + 3) / 6),
         "relu6(x + 3) / 6: the slope of torch's is 1/6 in float32, in float64 too",
     ),
-    Oracle("hardswish", ours.hardswish, F.hardswish, "same"),
+    Oracle(
+        "hardswish",
+        ours.hardswish,
+        _hardswish if torch.__version__ < "2.8" else F.hardswish,
+        "same; but up to torch 2.6 not the slopes at -3 and 3",
+    ),
     Oracle("selu", ours.selu, F.selu, "same"),
     Oracle(
         "celu",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,8 @@ class Oracle(NamedTuple):
     """Hyper-parameters to compare at."""
     source: str = ""
     """What ``torch`` is, where it is not an optimizer of torch."""
+    climbs: bool = True
+    """Whether ``torch`` has the argument ``maximize``."""
 
 
 def _momentum(lr: float, beta: float, **same: Any) -> dict[str, Any]:
@@ -81,6 +84,11 @@ class TorchsNAdam(torch.optim.NAdam):
 
 
 TorchsNAdam.__name__ = "NAdam"
+
+
+def _climbs(optimizer: type[Optimizer]) -> bool:
+    """NAdam and RAdam do not in torch 2.3."""
+    return "maximize" in signature(optimizer).parameters
 
 
 class Program(Optimizer):
@@ -261,6 +269,7 @@ ORACLES: dict[str, Oracle] = {
             *_BETAS[1:],
             {"lr": 2e-3, "betas": (0.8, 0.99), "momentum_decay": 0.1},
         ),
+        climbs=_climbs(torch.optim.NAdam),
     ),
     "radam": Oracle(
         "RAdam (not in the notes)",
@@ -269,6 +278,7 @@ ORACLES: dict[str, Oracle] = {
         lambda **same: same,
         "lr, betas, eps",
         (*_BETAS, {"lr": 1e-3, "betas": (0.9, 0.6)}),  # ρ never exceeds 5, and ρ_∞ is 4
+        climbs=_climbs(torch.optim.RAdam),
     ),
     "adamax": Oracle(
         "Adamax (not in the notes)",
@@ -393,7 +403,8 @@ def comparisons(steps: int = 300) -> Iterator[Comparison]:
         ]
         up = {**oracle.grid[0], "maximize": True}
         for fused in (None, False):
-            cases += [case(oracle, up, steps, fused), several(oracle, torch.float64, fused)]
+            cases += [case(oracle, up, steps, fused)] * oracle.climbs
+            cases += [several(oracle, torch.float64, fused)]
         name = oracle.source or f"torch.optim.{getattr(oracle.torch, '__name__', '')}"
         yield Comparison(oracle.note, name, oracle.mapping, cases, 1e-10, "each")
     yield from beside_the_others(steps)

@@ -21,6 +21,7 @@ from dlnotes.training.decision import (
     check_precision,
     check_threshold,
     decision_from,
+    warn_of_temperature,
 )
 from dlnotes.training.evaluate import metrics
 from dlnotes.training.folder import CLASSIFIER, CONFIG, METRICS
@@ -61,6 +62,8 @@ def decide_for(
     decision, rejection = choices.choose(scores, labels, multi_label=classifier.multi_label)
     if choices.precision and rejection and not rejection.reached:
         warnings.warn(f"{rejection.refusal(choices.precision)}; nothing is rejected", stacklevel=2)
+    if choices.calibrate:
+        warn_of_temperature(decision.temperature, len(scores))
     classifier.decision = decision
     before, after = (metrics(scores, labels, each) for each in (DEFAULT, decision))
     return {

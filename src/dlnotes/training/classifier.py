@@ -718,6 +718,40 @@ class TextClassifier(Classifier):
                     yield Explanation(self.label_names[label], probability, words, weights, method)
 
 
+def check_same_answers(names: Sequence[str], classifiers: Sequence[TextClassifier]) -> None:
+    """Require that classifiers give the same kind of answer, with the same labels.
+
+    Args:
+        names: What each is called, for messages.
+        classifiers: The members of an ensemble.
+
+    Raises:
+        UserError: They do not.
+    """
+    if not classifiers:
+        return
+    first, labels = names[0], classifiers[0].label_names
+    for name, each in zip(names, classifiers, strict=True):
+        if each.multi_label != classifiers[0].multi_label:
+            several, one = (name, first)[:: 1 if each.multi_label else -1]
+            raise UserError(
+                f"the members of an ensemble must give the same kind of answer, but {several} "
+                f"gives a text any number of labels and {one} gives it one"
+            )
+        if each.label_names == labels:
+            continue
+        if sorted(each.label_names) == sorted(labels):
+            raise UserError(
+                f"{name} has the labels of {first} in another order, as a run has that "
+                "started from another one (--from); the members of an ensemble must all have "
+                "started from the same run, or all from none"
+            )
+        raise UserError(
+            f"the members of an ensemble must have the same labels, but {first} "
+            f"has {', '.join(labels[:9])} and {name} has {', '.join(each.label_names[:9])}"
+        )
+
+
 @dataclass
 class Ensemble(Classifier):
     """Trained classifiers whose scores are averaged; each reads text in its own way.
@@ -758,28 +792,9 @@ class Ensemble(Classifier):
         check({"average": Annotated[str, OneOf(AVERAGES)]}, {"average": self.average})
         if not _add_up(self.weights):
             raise UserError(f"weights must be at least 0 and add up to 1, not {self.weights}")
+        check_same_answers(self.names, self.members)
         self.label_names, self.labels = self.members[0].label_names, self.members[0].labels
         self.multi_label = self.members[0].multi_label
-        for name, member in zip(self.names, self.members, strict=True):
-            if member.multi_label != self.multi_label:
-                several, one = (name, self.names[0])[:: 1 if member.multi_label else -1]
-                raise UserError(
-                    f"the members of an ensemble must give the same kind of answer, but {several} "
-                    f"gives a text any number of labels and {one} gives it one"
-                )
-            if member.label_names == self.label_names:
-                continue
-            if sorted(member.label_names) == sorted(self.label_names):
-                raise UserError(
-                    f"{name} has the labels of {self.names[0]} in another order, as a run has that "
-                    "started from another one (--from); the members of an ensemble must all have "
-                    "started from the same run, or all from none"
-                )
-            raise UserError(
-                f"the members of an ensemble must have the same labels, but {self.names[0]} "
-                f"has {', '.join(self.label_names[:9])} and {name} has "
-                f"{', '.join(member.label_names[:9])}"
-            )
 
     def save(self, folder: str | Path) -> None:
         """Write a folder for each member that counts, and what joins them.

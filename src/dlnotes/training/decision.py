@@ -25,6 +25,8 @@ MOST_TEMPERATURE = 100.0
 """The highest temperature that is chosen; its reciprocal is the lowest."""
 FEWEST_ANSWERS = 10
 """A confidence is required only if at least this many dev documents reach it."""
+FEW = 50
+"""A temperature that is chosen on fewer documents than this comes with a warning."""
 NO_LABEL = -1
 """Stands for a class number where the answer is "no label"."""
 
@@ -233,6 +235,33 @@ def choose_temperature(
             after = math.sqrt(low * high)
         step, x = after - x, after
     return 1 / x
+
+
+def warn_of_temperature(temperature: float, documents: int) -> None:
+    """Warn where the dev documents hardly decide a temperature that was chosen on them.
+
+    Args:
+        temperature: What `choose_temperature` gave.
+        documents: How many there were.
+    """
+    if temperature == 1:
+        doubt = (
+            "the temperature stays 1: the classifier is right about all dev documents, or its "
+            "scores are all equal, so they do not show how sure it may be"
+        )
+    elif temperature == MOST_TEMPERATURE:
+        doubt = (
+            f"the temperature is {temperature:g}, the highest that is chosen: on the dev documents "
+            "the scores are no better than chance"
+        )
+    elif documents < FEW:
+        doubt = (
+            f"the temperature is chosen on {documents:,} dev documents, and others may ask for "
+            f"another one: it takes {FEW} or more"
+        )
+    else:
+        return
+    warnings.warn(doubt, stacklevel=3)
 
 
 def _slopes_of_one(

@@ -25,7 +25,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_regular, read_json, write_json
 from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
 from dlnotes.training.calibration import decide_for, decides
-from dlnotes.training.classifier import Ensemble, TextClassifier
+from dlnotes.training.classifier import Ensemble, TextClassifier, check_same_answers
 from dlnotes.training.decision import Deciding
 from dlnotes.training.evaluate import check_scores, metrics, scores
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, METRICS, run_folder
@@ -93,16 +93,19 @@ def load_members(
             that are not what the runs were trained on.
     """
     members: list[Member] = []
-    for run in runs:
-        classifier = TextClassifier.load(run)
-        if not isinstance(classifier, TextClassifier):
-            raise UserError(f"{run} is an ensemble itself; give the runs that it is made of")
-        settings, data = read_record(run)
+    for number, run in enumerate(runs):
+        if run.resolve() in (each.resolve() for each in runs[:number]):
+            raise UserError(f"{run} is given twice")
+    classifiers = [_loaded(run) for run in runs]
+    check_same_answers([str(run) for run in runs], classifiers)
+    for run, classifier in zip(runs, classifiers, strict=True):
+        settings, data, documents = _record(run)
+        kept_dev = UserError(
+            f"{run} started from another run, whose dev documents it kept, so that they cannot "
+            "be found again: give documents that no run has seen with --dev FILE"
+        )
         if settings.get("parent") and "dev" not in sources:
-            raise UserError(
-                f"{run} started from another run, whose dev documents it kept, so that they cannot "
-                "be cut again: give documents that no run has seen with --dev FILE"
-            )
+            raise kept_dev
         split = dev_split(settings, data)
         dataset = load_dataset(
             sources,
@@ -128,6 +131,9 @@ def load_members(
             )
         dev_scores = None
         as_trained = dataset.fingerprints.get("dev") == data.get("dev")
+        # A run with a file of dev documents may have kept those of its parent beside them.
+        if as_trained and settings.get("parent") and documents.get("dev") != len(dataset.dev):
+            raise kept_dev
         if settings.get("refit") and as_trained:
             shape = len(dataset.dev), len(classifier.label_names)
             dev_scores = _kept_scores(run / DEV_SCORES, shape)
@@ -137,19 +143,42 @@ def load_members(
     return members
 
 
+def _loaded(run: Path) -> TextClassifier:
+    classifier = TextClassifier.load(run)
+    if not isinstance(classifier, TextClassifier):
+        raise _is_ensemble(run)
+    return classifier
+
+
+def _is_ensemble(run: Path) -> UserError:
+    return UserError(f"{run} is an ensemble itself; give the runs that it is made of")
+
+
 def read_record(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Settings and fingerprints of the data, from the record of a finished training.
 
     Raises:
-        UserError: There is no such record, or it lacks what an ensemble needs to know.
+        UserError: There is no such record, it is that of an ensemble, or it lacks what an ensemble
+            needs to know of its members.
     """
+    settings, data, _ = _record(run)
+    return settings, data
+
+
+def _record(run: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """What `read_record` gives, and how many documents each split had."""
     path = run / METRICS
     record = read_json(path, "is not a finished run", finite=False)
-    check_fields(path, record, {"settings": Mapping[str, Any], "data": Mapping[str, Any]})
+    fields = {"settings": Mapping[str, Any], "data": Mapping[str, Any]}
+    check_fields(path, record, fields)
     settings, data = record["settings"], record["data"]
+    if settings.get("model") == "ensemble":
+        raise _is_ensemble(run)
     check_fields(path, settings, {"seed": Seed})
     check_fields(path, data, dict.fromkeys({"train", *data}, str))
-    return settings, data
+    documents = record.get("documents", {})
+    check_fields(path, {"documents": documents}, {"documents": Mapping[str, Any]})
+    return settings, data, documents
 
 
 def learned_by(run: Path, settings: Mapping[str, Any]) -> Seen | None:

@@ -220,7 +220,8 @@ others. Chosen as the rates above."""
 
 REFERENCE = 5_000
 """Training documents for which `RECIPES` is written."""
-_REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
+_REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training,
+_FASTTEXT_REFIT_BELOW = 30_000  # which takes FastText minutes at most
 _LEAST_BATCH = 4  # with larger ones a dozen documents would get too few updates
 _FEW_CLASSES = 10  # with more, there is less to learn each of them from in an epoch
 _LONG = 100  # tokens: the time of FastText's updates grows with their number
@@ -261,9 +262,9 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     n-gram of the documents: at least 10,000 and at most 100,000, or, with more than 10,000
     documents, at most 10 per document and 500,000 in all. Where the tokens are characters it has
     trigrams, too; where documents have more than 100 tokens on average its vectors are half as
-    long. Below 1,000 documents no token is too rare, and from 10,000 on there is no second training
-    with the dev documents. Several labels are not smoothed: with many of them, the smoothed zeros
-    would outweigh the ones.
+    long. Below 1,000 documents no token is too rare, and from 10,000 on (FastText: 30,000) there
+    is no second training with the dev documents. Several labels are not smoothed: with many of
+    them, the smoothed zeros would outweigh the ones.
 
     Args:
         model: A name in `dlnotes.models.MODELS`; any other name gets the plain recipe.
@@ -292,7 +293,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         epochs=min(40, max(3, round(base.epochs * scale**-0.5 * many_classes))),
         batch_size=max(_LEAST_BATCH, int(base.batch_size * 2.0**doublings)),
         label_smoothing=0.0 if facts.multi_label else base.label_smoothing,
-        refit=base.refit and n < _REFIT_BELOW,
+        refit=base.refit and n < (_FASTTEXT_REFIT_BELOW if model == "fasttext" else _REFIT_BELOW),
         model_settings=sizes,
         min_freq=base.min_freq if n >= 1_000 else 1,
     )
