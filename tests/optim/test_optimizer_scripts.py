@@ -12,6 +12,7 @@ import torch
 from torch.nn import Parameter
 
 from dlnotes.commands import verify
+from dlnotes.optim import OPTIMIZERS
 from dlnotes.oracles import comparisons, optimizers
 from dlnotes.oracles.optimizers import ORACLES
 
