@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dlnotes.claims import CHAPTERS
+from dlnotes.claims.report import effect
 from dlnotes.cli import run
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_text
@@ -52,6 +54,7 @@ def main(
         "speed": speeds(results),
         "model-speed": model_speeds(results),
         "recipes": recipes(),
+        "claims": verdicts(results),
     }
     for name, content in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -228,6 +231,24 @@ def model_speeds(results: Path) -> str:
             f"| {MODELS[row['model']]} | {row['corpus']} | {speed['ours']:,.0f} "
             f"| {speed['ordinary']:,.0f} | {row['ratio']:.2f} |"
         )
+    return "\n".join(lines)
+
+
+def verdicts(results: Path) -> str:
+    """What the experiments say about each claim of the notes."""
+    record = read_json(results / "claims" / "record.json", "has no claims")
+    by_module = {row["name"].replace("-", "_"): row for row in record["claims"]}
+    lines = ["| claim | verdict | effect, 95 % interval | runs |", "|---|---|---|---|"]
+    for modules in CHAPTERS.values():
+        for row in (by_module[module] for module in modules if module in by_module):
+            condition = row["says"].removeprefix(row["verdict"])
+            cells = [
+                row["sentence"],
+                f"**{row['verdict']}**{condition}",
+                f"{effect(row['effect'], row['interval'])} {row['effect_name']}",
+                f"{row['runs']:,}" if row["runs"] else "–",
+            ]
+            lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines)
 
 

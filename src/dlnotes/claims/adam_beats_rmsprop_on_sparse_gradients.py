@@ -85,6 +85,8 @@ def experiment(budget: Budget, ours: str = "adam", theirs: str = "rmsprop") -> F
     axes.axhline(0, color="gray", linewidth=1)
     axes.semilogx(densities, leads, "o", color="C0", alpha=0.3)
     axes.semilogx(densities, np.mean(leads, axis=1), "o-", color="C0")
+    axes.set_xticks(densities, [f"{density:.2g}" for density in densities])
+    axes.minorticks_off()
     axes.invert_xaxis()
     axes.set(
         xlabel="share of words with a gradient in an update: ever sparser",

@@ -16,6 +16,8 @@ PROBLEMS = ("digits", "words")
 BATCHES = (8, 64, 512)
 OTHERS = ("gradient-descent", "momentum", "rmsprop")
 _STEPS = 100
+_LOWEST = 1e-7  # below are rounding errors of float32, down to 0
+_HIGHEST = 10.0  # also what a diverged run counts as
 
 
 def problem(what: str) -> Problem:
@@ -48,8 +50,9 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
     for raced, axes in zip(found, panels.flat, strict=True):
         numbers += raced.rows()
         losses = {name: np.nan_to_num(raced.figures(name), nan=np.inf) for name in raced.entries}
+        losses = {name: np.clip(loss, _LOWEST, _HIGHEST) for name, loss in losses.items()}
         for name in others:
-            ratio = np.log2(np.minimum(losses[name], 10) / np.minimum(losses[ours], 10))
+            ratio = np.log2(losses[name] / losses[ours])
             leads[raced.problem, raced.batch_size, name] = ratio
         for name, entry in raced.entries.items():
             curves = np.array([run.dev for run in entry.runs if not run.diverged])
@@ -81,7 +84,9 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
     low, high = student_interval(closest)
     return Finding(
         verdict=verdict,
-        condition=f"it is one of: {'; '.join(best_in)}" if verdict is Verdict.HOLDS_ONLY_IF else "",
+        condition=(
+            f"the problem is {' or '.join(best_in)}" if verdict is Verdict.HOLDS_ONLY_IF else ""
+        ),
         effect=float(2 ** closest.mean()),
         effect_name=f"training loss of the best of {', '.join(others)} / of {ours}",
         interval=(2**low, 2**high),
