@@ -1,8 +1,9 @@
-"""Time our rules against torch.optim in turns, on three models.
+"""Time our rules against torch.optim in turns, on three models and a sparse gradient.
 
 Every rule runs beside torch's own: its default, foreach and fused, as far as torch has them. It has
 no Lion and no Schedule-Free; these run beside themselves in tensor operations, and the row says so.
 Muon gets the matrices of a model alone, and none of 4096²: a step would take minutes.
+The sparse gradient is that of an embedding; only some of torch's optimizers take one.
 """
 
 from __future__ import annotations
@@ -36,10 +37,17 @@ MODELS: dict[str, list[tuple[int, ...]]] = {
     "mid": [(256, 256)] * 24 + [(256,)] * 48,
     "tiny": [(64,)] * 400,
     "big": [(4096, 4096)] * 2,
+    "sparse": [(1_100_000, 10)],
 }
+SPARSE: dict[str, type[Optimizer]] = {
+    "gradient-descent": torch.optim.SGD,
+    "adagrad": torch.optim.Adagrad,
+    "adam": torch.optim.SparseAdam,
+}
+ROWS = 34_560  # of the sparse gradient: 64 reviews of 270 words and their bigrams
 RULES: dict[str, type[UpdateRule]] = {**OPTIMIZERS, "muon": Muon, "schedule-free": ScheduleFree}
 MATRICES = {"mid": [(256, 256)] * 24, "tiny": [(8, 8)] * 400}  # of the models, for Muon
-STEPS = {"mid": 5, "tiny": 3, "big": 1}  # of one turn
+STEPS = {"mid": 5, "tiny": 3, "big": 1, "sparse": 1}  # of one turn
 
 LR = 1e-4
 
@@ -49,11 +57,14 @@ DEFAULT_GOALS = {  # × faster than torch's default: (plain rules, adaptive rule
     "tiny": (5.0, 10.0),
     "big": (1.0, 2.5),
 }
+SPARSE_GOALS = {"adam": 5.0, "adagrad": 3.0, "gradient-descent": 1.5}
 FUSED_GOALS = {"mid": 1.0, "tiny": 1.0, "big": 1 / 1.15}
 
 
 def shapes(model: str, name: str) -> list[tuple[int, ...]]:
     """Of the parameters that a rule gets; none if it does not run on the model."""
+    if model == "sparse":
+        return MODELS[model] if name in OPTIMIZERS else []
     return list(MATRICES.get(model, [])) if name == "muon" else MODELS[model]
 
 
@@ -62,12 +73,22 @@ def parameters(model: str, name: str) -> list[Parameter]:
     torch.manual_seed(0)
     params = [Parameter(torch.randn(shape)) for shape in shapes(model, name)]
     for p in params:
-        p.grad = torch.randn_like(p)
+        p.grad = rows_like(p) if model == "sparse" else torch.randn_like(p)
     return params
 
 
-def torchs(name: str) -> tuple[type[Optimizer] | None, dict[str, Any]]:
+def rows_like(p: Parameter) -> torch.Tensor:
+    """A gradient of some rows of an embedding; as in texts, some of them occur often."""
+    index = torch.randint(len(p), (ROWS,))
+    index[: ROWS // 4] = torch.randint(500, (ROWS // 4,))
+    values = torch.randn(ROWS, *p.shape[1:])
+    return torch.sparse_coo_tensor(index.unsqueeze(0), values, p.shape, check_invariants=True)
+
+
+def torchs(name: str, model: str) -> tuple[type[Optimizer] | None, dict[str, Any]]:
     """The optimizer of torch with the mapped hyper-parameters; None if it has no such rule."""
+    if model == "sparse":
+        return SPARSE.get(name), {"lr": LR}
     if name == "muon":
         return getattr(torch.optim, "Muon", None), {"lr": LR}  # it came with torch 2.9
     oracle = ORACLES.get(name)
@@ -78,38 +99,46 @@ def torchs(name: str) -> tuple[type[Optimizer] | None, dict[str, Any]]:
     return own, oracle.mapped(**{**oracle.grid[0], "lr": LR})
 
 
-def opponent(name: str) -> str:
+def opponent(name: str, model: str) -> str:
     """What a rule is beside."""
-    own, _ = torchs(name)
-    return "itself in tensor operations: not in torch" if own is None else f"torch {own.__name__}"
+    own, _ = torchs(name, model)
+    if own is not None:
+        return f"torch {own.__name__}"
+    no = "torch's takes no sparse gradient" if model == "sparse" else "not in torch"
+    return f"itself in tensor operations: {no}"
 
 
-def contestants(name: str, params: list[Parameter]) -> dict[str, Optimizer]:
+def contestants(name: str, params: list[Parameter], model: str) -> dict[str, Optimizer]:
     """Our rule and torch's three ways of running its own, with mapped hyper-parameters.
 
     A rule that torch does not have is beside itself in tensor operations, as ``default``.
     """
     hyper = {**(ORACLES[name].grid[0] if name in ORACLES else {}), "lr": LR}
     made: dict[str, Optimizer] = {"ours": RULES[name](params, **hyper)}
-    own, mapped = torchs(name)
+    own, mapped = torchs(name, model)
     if own is None:
         made["default"] = RULES[name](params, **hyper, fused=False)
         return made
     known = signature(own).parameters
     made["default"] = own(params, **mapped)
     for kind in ("foreach", "fused"):
-        if kind in known:
+        if kind in known and model != "sparse":
             made[kind] = own(params, **{**mapped, kind: True})
     return made
 
 
+def some(p: Parameter) -> torch.Tensor:
+    """Numbers of a parameter that every step should change."""
+    if p.grad is not None and p.grad.is_sparse:
+        return p.detach()[p.grad._indices()[0, :64]]
+    return p.detach().view(-1)[:64]
+
+
 def step_and_check(optimizer: Optimizer, params: list[Parameter]) -> None:
     """One step, which has to move every parameter, and to a number."""
-    before = [p.detach().view(-1)[:64].clone() for p in params]
+    before = [some(p).clone() for p in params]
     optimizer.step()
-    if any(
-        torch.equal(p.detach().view(-1)[:64], old) for p, old in zip(params, before, strict=True)
-    ):
+    if any(torch.equal(some(p), old) for p, old in zip(params, before, strict=True)):
         raise RuntimeError(f"a step of {type(optimizer).__name__} did not move every parameter")
     # A sum is not finite where any number is not, and needs no tensor of its own.
     if not all(p.detach().sum().isfinite() for p in params):
@@ -122,9 +151,9 @@ def times(model: str, name: str, turns: int) -> dict[str, float]:
     On big torch's fused Adam joins as ``limit``: what the memory gives in the same run.
     """
     params = parameters(model, name)
-    optimizers = contestants(name, params)
+    optimizers = contestants(name, params, model)
     if name == "nesterov":  # it adds the momentum to p.grad itself, which grows without end
-        del optimizers["foreach"]
+        optimizers.pop("foreach", None)
     if model == "big":
         optimizers["limit"] = torch.optim.Adam(params, lr=LR, fused=True)
     for optimizer in optimizers.values():
@@ -143,8 +172,13 @@ def times(model: str, name: str, turns: int) -> dict[str, float]:
 
 
 def moved_bytes(model: str, name: str) -> int:
-    """Bytes of a step when θ and the accumulators are read and written once and g is read once."""
+    """Bytes of a step when θ and the accumulators are read and written once and g is read once.
+
+    Of a sparse gradient every row counts, however often it occurs.
+    """
     elements = sum(torch.Size(shape).numel() for shape in shapes(model, name))
+    if model == "sparse":
+        elements = ROWS * MODELS[model][0][1]
     return 4 * elements * (3 + 2 * len(RULES[name].accumulators))
 
 
@@ -168,7 +202,7 @@ def first_step(name: str) -> float:
 def peak(name: str, kind: str) -> float:
     """MiB by which two steps raise the process's largest memory, accumulators included."""
     params = parameters("big", name)
-    optimizer = contestants(name, params)[kind]
+    optimizer = contestants(name, params, "big")[kind]
     Path("/proc/self/clear_refs").write_text("5")  # the largest memory is counted from here
     before = memory("VmRSS")
     for _ in range(2):
@@ -208,7 +242,7 @@ def main(
         json: Also write all figures to this file.
         rules: The rules to time.
         models: mid: 24 matrices of 256² and 48 vectors; tiny: 400 vectors of 64; big: two matrices
-            of 4096².
+            of 4096²; sparse: 34,560 rows of 10 numbers of a parameter that has 1,100,000.
         turns: Turns of each implementation (half of it on big).
         job: For the script itself: one measurement in a process of its own.
     """
@@ -241,13 +275,17 @@ def main(
             row = {
                 "model": model,
                 "rule": name,
-                "beside": opponent(name),
+                "beside": opponent(name, model),
                 "milliseconds": ms,
                 "gigabytes_per_second": speed,
             }
             rows.append(row)
             default = ms["default"] / ms["ours"]
-            goal = DEFAULT_GOALS[model][name not in PLAIN] if name != "muon" else 1.0
+            goal = 1.0
+            if model == "sparse":
+                goal = SPARSE_GOALS.get(name, goal)
+            elif name != "muon":
+                goal = DEFAULT_GOALS[model][name not in PLAIN]
             goals.append((f"{model} {name} × default", default, goal))
             fused = ms["fused"] / ms["ours"] if "fused" in ms else None
             if fused:
@@ -258,7 +296,7 @@ def main(
                 goals.append((f"big {name}, bandwidth of fused Adam", speed / limit, 0.8))
             table.add_row(
                 name,
-                opponent(name),
+                opponent(name, model),
                 *(
                     f"{ms[k]:.3f}" if k in ms else "–"
                     for k in ("ours", "default", "foreach", "fused")
@@ -272,7 +310,7 @@ def main(
     for heading in ("rule", "cold", "warm cache", "ours", "foreach or default"):
         table.add_column(heading, justify="left" if heading == "rule" else "right")
     for name in rules:
-        own, _ = torchs(name)
+        own, _ = torchs(name, "big")
         beside = "default" if own is None else "foreach"
         peaks = [f"peak-{kind}" for kind in ("ours", beside) if shapes("big", name)]
         with tempfile.TemporaryDirectory() as cache:

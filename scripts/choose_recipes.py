@@ -18,10 +18,10 @@ from dlnotes.data.readers import Source, read
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_json
-from dlnotes.training.baseline import tfidf_on_dev
 from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.record import provenance
-from dlnotes.training.train import train_classifier
+from dlnotes.training.settings import Training
+from dlnotes.training.trials import TFIDF, run_trial
 
 RECIPES = Path(__file__).parents[1] / "results" / "recipes"
 
@@ -56,19 +56,14 @@ def main(names: tuple[str, ...] = (), /, data_dir: Path | None = None) -> None:
 def measured(model: str, trial: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
     """What a trial reaches on the dev split."""
     dataset = documents_of(model, trial, data_dir)
-    if model == "tfidf":
-        return {"dev": tfidf_on_dev(dataset)}
-    _, record = train_classifier(
-        dataset,
-        model,
-        model_settings=trial["model_settings"],
-        seed=trial["seed"],
-        **{"recipe": "plain", **trial["settings"]},
-    )
+    if model == TFIDF:
+        return {"dev": dict(run_trial(dataset, model).dev)}
+    training = Training(**{"recipe": "plain", **trial["settings"]}, seed=trial["seed"])
+    found = run_trial(dataset, model, training, model_settings=trial["model_settings"])
     return {
-        "dev": {name: record["dev"][name] for name in ("accuracy", "macro_f1", "loss")},
-        "epochs": [round(epoch["dev_accuracy"], 4) for epoch in record["history"]],
-        "seconds": round(record["seconds"], 1),
+        "dev": {name: found.dev[name] for name in ("accuracy", "macro_f1", "loss")},
+        "epochs": [round(score, 4) for score in found.epochs],
+        "seconds": round(found.seconds, 1),
     }
 
 
@@ -78,7 +73,7 @@ def documents_of(model: str, trial: dict[str, Any], data_dir: Path | None) -> Da
     sources.pop("test", None)
     if "documents" in trial:
         sources["train"] = some(sources["train"], trial["documents"])
-    model = "fasttext" if model == "tfidf" else model  # both read words
+    model = "fasttext" if model == TFIDF else model  # both read words
     reading = Reading(**{"min_freq": 1, **trial["reading"]})
     reading = reading_for(model, reading, trial["seed"])
     return load_dataset(sources, reading, name=trial["corpus"], sentences=reads_sentences(model))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dlnotes.claims import CHAPTERS
+from dlnotes.claims.report import effect
 from dlnotes.cli import run
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_text
@@ -52,6 +54,7 @@ def main(
         "speed": speeds(results),
         "model-speed": model_speeds(results),
         "recipes": recipes(),
+        "claims": verdicts(results),
     }
     for name, content in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -191,23 +194,29 @@ def speeds(results: Path) -> str:
     """How many times faster than torch's default and fused optimizers a step is.
 
     A rule that torch does not have says what it is beside; one that no model of a size is for has
-    no figures there.
+    no figures there. Of the sparse gradient, which torch has no fused step for, only the rules that
+    torch has are shown.
     """
     record = read_json(results / "benchmarks" / "optimizers.json", "has no benchmark")
     timed = [row for row in record["rows"] if "milliseconds" in row]
-    rows = {(row["model"], row["rule"]): row["milliseconds"] for row in timed}
-    beside = {row["rule"]: row.get("beside", "") for row in timed}
-    sizes = list(dict.fromkeys(model for model, _ in rows))
-    head = "| rule | " + " | ".join(f"{size} × default | {size} × fused" for size in sizes) + " |"
-    lines = [head, "|---" * (1 + 2 * len(sizes)) + "|"]
+    rows = {(row["model"], row["rule"]): row for row in timed}
+    columns = [
+        (size, other)
+        for size in dict.fromkeys(model for model, _ in rows)
+        for other in (("default",) if size == "sparse" else ("default", "fused"))
+    ]
+    head = "| rule | " + " | ".join(f"{size} × {other}" for size, other in columns) + " |"
+    lines = [head, "|---" * (1 + len(columns)) + "|"]
     for rule in dict.fromkeys(rule for _, rule in rows):
-        times = [rows.get((size, rule), {}) for size in sizes]
-        cells = [
-            f"{t[other] / t['ours']:.2f}" if t.get(other) else "–"
-            for t in times
-            for other in ("default", "fused")
-        ]
-        note = f" ({beside[rule]})" if beside[rule].startswith("itself") else ""
+        cells, note = [], ""
+        for size, other in columns:
+            row = rows.get((size, rule), {"milliseconds": {}})
+            beside, times = row.get("beside", ""), row["milliseconds"]
+            alone = beside.startswith("itself")
+            if alone and size != "sparse":
+                note = f" ({beside})"
+            shown = times.get(other) and not (alone and size == "sparse")
+            cells.append(f"{times[other] / times['ours']:.2f}" if shown else "–")
         lines.append(f"| {rule}{note} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -222,6 +231,24 @@ def model_speeds(results: Path) -> str:
             f"| {MODELS[row['model']]} | {row['corpus']} | {speed['ours']:,.0f} "
             f"| {speed['ordinary']:,.0f} | {row['ratio']:.2f} |"
         )
+    return "\n".join(lines)
+
+
+def verdicts(results: Path) -> str:
+    """What the experiments say about each claim of the notes."""
+    record = read_json(results / "claims" / "record.json", "has no claims")
+    by_module = {row["name"].replace("-", "_"): row for row in record["claims"]}
+    lines = ["| claim | verdict | effect, 95 % interval | runs |", "|---|---|---|---|"]
+    for modules in CHAPTERS.values():
+        for row in (by_module[module] for module in modules if module in by_module):
+            condition = row["says"].removeprefix(row["verdict"])
+            cells = [
+                row["sentence"],
+                f"**{row['verdict']}**{condition}",
+                f"{effect(row['effect'], row['interval'])} {row['effect_name']}",
+                f"{row['runs']:,}" if row["runs"] else "–",
+            ]
+            lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines)
 
 

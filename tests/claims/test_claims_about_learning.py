@@ -16,6 +16,7 @@ from dlnotes.claims import (
     adam_beats_rmsprop_on_sparse_gradients,
     adam_converges_faster,
     adaptive_rules_are_alike,
+    adaptive_rules_suit_texts,
     batch_sizes,
     ensembles_beat_the_best_model,
     large_batch_stops_changing_direction,
@@ -33,6 +34,7 @@ from dlnotes.claims.claim import Budget, Verdict
 from dlnotes.claims.problems import documents
 from dlnotes.claims.races import Method, Run
 from dlnotes.claims.targets import Reached, reach, steps_to
+from dlnotes.data.dataset import Dataset
 from dlnotes.data.digits import Split, digits
 
 NAMES = [
@@ -42,6 +44,7 @@ NAMES = [
     "adam_beats_rmsprop_on_sparse_gradients",
     "adam_converges_faster",
     "adaptive_rules_are_alike",
+    "adaptive_rules_suit_texts",
     "ensembles_beat_the_best_model",
     "large_batch_stops_changing_direction",
     "larger_batch_needs_fewer_steps",
@@ -276,6 +279,39 @@ def test_a_rotation_changes_nothing_for_gradient_descent():
     assert (z == 0).double().mean() < 0.02  # documents without any word
 
 
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("plain", "adaptive", "says"),
+    [
+        (("gradient-descent",), ("adam", "adagrad"), "holds"),
+        (("adam", "momentum"), ("gradient-descent", "adagrad"), "not decided"),
+        (("adam",), ("gradient-descent", "momentum"), "does not hold"),
+        (("momentum",), ("gradient-descent", "adam"), "holds only if the rule is one of: adam"),
+    ],
+)
+def test_who_suits_texts(plain, adaptive, says):
+    assert adaptive_rules_suit_texts.experiment(Short(), plain, adaptive).says == says
+
+
+def test_texts_are_shares_of_words_and_no_test_document_is_read(monkeypatch):
+    monkeypatch.setattr(Dataset, "read_test", None)
+    monkeypatch.setattr(
+        adaptive_rules_suit_texts, "splits", adaptive_rules_suit_texts.splits.__wrapped__
+    )
+    (x, y), (held, labels), (other, _) = adaptive_rules_suit_texts.splits()
+    assert (len(x) + len(held), len(other)) == (1487, 212)
+    assert set(y.tolist()) == set(labels.tolist()) == set(range(5))
+    for part in (x, held, other):
+        torch.testing.assert_close(part.sum(1), torch.ones(len(part)))
+        assert (part > 0).double().mean() < 0.1
+    # "the" has the first column, and about one word in eighteen is "the".
+    assert x[:, 0].mean() == pytest.approx(0.07, abs=0.03)
+    assert (x[:, 0] > 0).double().mean() > 0.99
+    assert not (x[:, None] == held[:3]).all(2).any()
+
+
 # Adam
 
 
@@ -366,6 +402,34 @@ def test_a_loss_that_float32_calls_0_gives_finite_leads():
     assert logs[0] < -15
     assert logs[1:3].tolist() == [0, 1]
     assert logs[3] == logs[4] == logs[5] == math.log2(10)
+
+
+@pytest.mark.parametrize(
+    ("adam", "other", "verdict", "effect"),
+    [
+        (0.0, 1e-3, Verdict.HOLDS, 1e4),  # losses of 0 are rounding errors
+        (0.0, 0.0, Verdict.NOT_DECIDED, 1),
+        (math.nan, 1e-3, Verdict.DOES_NOT_HOLD, 1e-4),
+        (0.5, math.inf, Verdict.HOLDS, 20),
+    ],
+)
+def test_losses_of_0_and_runs_that_diverged(monkeypatch, adam, other, verdict, effect):
+    losses = {"adam": [adam] * 10, "rmsprop": [other] * 10}
+    planted = SimpleNamespace(
+        problem="planted",
+        batch_size=8,
+        runs=20,
+        entries={name: SimpleNamespace(runs=[]) for name in losses},
+        figures=losses.get,
+        rows=lambda: [{"method": name} for name in losses],
+    )
+    monkeypatch.setattr(adam_converges_faster, "PROBLEMS", ("planted",))
+    monkeypatch.setattr(adam_converges_faster, "BATCHES", (8,))
+    monkeypatch.setattr(adam_converges_faster, "races", lambda *_, **__: [planted])
+    finding = adam_converges_faster.experiment(Budget(), others=("rmsprop",))
+    assert finding.verdict is verdict
+    assert finding.effect == pytest.approx(effect)
+    assert finding.interval == pytest.approx((effect, effect))
 
 
 class PlantedRace:

@@ -1,5 +1,7 @@
 """The lab can say no: planted claims, noise, and a method that wins by a larger budget."""
 
+import html
+import json
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -11,13 +13,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from dlnotes.claims import CLAIMS, lab, report
+from dlnotes.claims import CHAPTERS, CLAIMS, lab, report
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.races import Method, Problem, race, train
 from dlnotes.claims.statistics import decide, summarize
 from dlnotes.errors import UserError
 from dlnotes.optim import GradientDescent, UpdateRule
 
+RECORDED = Path(__file__).parents[2] / "results" / "claims"
 TRIALS = 400
 FEWEST, MOST = 12, 29  # 95 % of the binomial distribution of 400 trials of 5 %
 
@@ -224,7 +227,7 @@ def test_other_texts_are_another_experiment(tmp_path):
 def test_the_report_is_one_page_that_loads_nothing(outcome):
     page = report.report([outcome], {"commit": "abc"})
     loaded = r"<script|<link|<img|@import|\ssrc=|url\((?!#planted-)"
-    assert not re.search(loaded, re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL))
+    assert not re.search(loaded, re.sub(r"<pre[^>]*>.*?</pre>", "", page, flags=re.DOTALL))
     assert not re.search("<script|<link|<img", page)
     assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
@@ -234,9 +237,62 @@ def test_the_report_is_one_page_that_loads_nothing(outcome):
     assert '<a href="https://example.org/a">https://example.org/a</a>).' in page
     assert "def planted" in page  # the source
     assert "test_the_report" in page
-    assert '<details><summary>The numbers</summary><div class="wide"><table>' in page
+    assert re.search(r'<summary>The numbers: 2 rows</summary><div class="wide"[^>]*><table>', page)
     ids = re.findall(r'\sid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
+
+
+def planted_in(outcome, name, verdict):
+    claim = replace(outcome.claim, name=name, sentence=f"{name}.")
+    return replace(outcome, claim=claim, verdict=verdict.value, says=f"{verdict.value} it rains")
+
+
+def test_the_report_has_chapters_and_counts_verdicts(outcome):
+    first, second = (modules[0].replace("_", "-") for modules in (*CHAPTERS.values(),)[:2])
+    chapters = list(CHAPTERS)[:2]
+    found = [
+        planted_in(outcome, first, Verdict.HOLDS_ONLY_IF),
+        planted_in(outcome, second, Verdict.NOT_DECIDED),
+        planted_in(outcome, "elsewhere", Verdict.NOT_DECIDED),
+    ]
+    page = report.report(found, {})
+    titles = re.findall('<h2 id="([^"]*)">([^<]*)</h2>', page)
+    assert [title for _, title in titles] == [*chapters, "Others"]
+    contents = page[page.index("<nav") : page.index("</nav>")]
+    assert re.findall('href="#([^"]*)"', contents) == [anchor for anchor, _ in titles]
+    told = re.sub("<[^>]*>", "", page[: page.index("<nav")])
+    assert "Of 3 claims: 1 hold under a condition, 2 not decided." in told
+    assert [*re.findall('<section id="([^"]*)"', page)] == [first, second, "elsewhere"]
+    table = page[page.index('<table class="all">') : page.index("</table>")]
+    assert re.findall('href="#([^"]*)"', table) == [first, second, "elsewhere"]
+    assert page.count("<b>holds only if</b> it rains") == 2  # in the table, and at the claim
+    ids = re.findall(r'\sid="([^"]*)"', re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
+    assert len(ids) == len(set(ids))
+
+
+def test_the_committed_record_is_of_all_claims():
+    record = json.loads((RECORDED / "record.json").read_text("utf-8"))
+    assert not record["quick"]
+    assert [row["name"].replace("-", "_") for row in record["claims"]] == [*CLAIMS]
+    for row in record["claims"]:
+        claim = lab.load(row["name"].replace("-", "_"))
+        texts = ("sentence", "hypothesis", "criterion", "literature", "notes")
+        assert {text: row[text] for text in texts} == {text: getattr(claim, text) for text in texts}
+        assert row["says"].startswith(row["verdict"])
+
+
+def test_the_committed_report_is_that_of_the_record():
+    record = json.loads((RECORDED / "record.json").read_text("utf-8"))
+    file = RECORDED / "report.html"
+    page = file.read_text("utf-8")
+    assert file.stat().st_size < 8e6
+    assert f"commit {record['commit'][:12]}" in page
+    for row in record["claims"]:
+        section = page[page.index(f'<section id="{row["name"]}">') :]
+        section = section[: section.index("<figure")]
+        told = html.unescape(re.sub("<[^>]*>", "", section))
+        for text in (row["sentence"], row["says"], report.effect(row["effect"], row["interval"])):
+            assert text in told
 
 
 def test_a_figure_has_the_colours_of_the_page(outcome):
@@ -302,6 +358,20 @@ def test_every_claim_runs_quickly(module, tmp_path):
 )  # fmt: skip
 def test_numbers_as_they_are_shown(value, text):
     assert report.shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "text"),
+    [
+        (1.5, (1.0, 2.0), "1.500 [1, 2]"),
+        (14.0, (14.0, 14.0), "14"),
+        (1.0, (2.0, 2.0), "1 [2, 2]"),
+        (2.0001, (2.0, 2.0002), "2.000 [2, 2.000]"),
+        (None, (None, 3), " [, 3]"),
+    ],
+)
+def test_effects_as_they_are_shown(value, interval, text):
+    assert report.effect(value, interval) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.44, "0.4 s"), (12.2, "12 s"), (200, "3 min 20 s")])

@@ -29,6 +29,7 @@ DEMANDED = {
     "full_batch_direction_is_exact": (HOLDS, 0.5, 1),
     "batch_descent_finds_the_global_optimum": (ONLY_IF, 0, 1e-6),
     "sgd_is_not_linearly_convergent": (ONLY_IF, -1.5, -0.5),
+    "larger_batch_oscillates_less": (ONLY_IF, 58, 70),
     "nesterov_corrects_momentum": (ONLY_IF, 1.4, math.sqrt(3)),
     "adam_is_rmsprop_with_momentum": (HOLDS, 0, 1e-12),
     "no_activation_is_one_linear_map": (HOLDS, 0, 1e-12),
@@ -80,6 +81,7 @@ def test_is_in_the_list_under_its_name(name):
 one_layer = claim_module("one_hidden_layer_fits_any_function")
 adam = claim_module("adam_is_rmsprop_with_momentum")
 FUNCTIONS = claim_module("perceptron_learns_and_or_not_xor").functions()
+OSCILLATION = claim_module("larger_batch_oscillates_less").theory
 THEORY = claim_module("full_batch_direction_is_exact").theory
 
 
@@ -122,6 +124,11 @@ PLANTED = {
         ({"STEPS": 20}, DOES_NOT_HOLD),
     ],
     "sgd_is_not_linearly_convergent": [({"NOISE": 0.0}, DOES_NOT_HOLD)],
+    "larger_batch_oscillates_less": [
+        ({"theory": lambda batch, rate: 2 * OSCILLATION(batch, rate)}, DOES_NOT_HOLD),
+        ({"BATCHES": (1, 1, 1)}, DOES_NOT_HOLD),
+        ({"oscillation": lambda *a: torch.full((3,), OSCILLATION(a[0], 0.02))}, HOLDS),
+    ],
     "nesterov_corrects_momentum": [
         ({"RULES": {"momentum": Nesterov, "nesterov": Momentum}}, DOES_NOT_HOLD),
         ({"theory": lambda rule, condition: 1 - 1 / condition}, DOES_NOT_HOLD),

@@ -1,4 +1,4 @@
-"""scripts/verify.py, scripts/bench_optimizers.py and scripts/compare_optimizers.py."""
+"""scripts/verify.py and scripts/bench_optimizers.py."""
 
 import importlib.util
 import json
@@ -12,12 +12,9 @@ import torch
 from torch.nn import Parameter
 
 from dlnotes.commands import verify
-from dlnotes.data.dataset import load_dataset
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.oracles import comparisons, optimizers
 from dlnotes.oracles.optimizers import ORACLES
-from optimizers.pictures import apart, draw_corpus
-from optimizers.surfaces import SURFACES, sweep
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -82,103 +79,6 @@ def test_verify_exits_with_1_when_there_is_nothing_to_compare(monkeypatch):
     assert error.value.code == 1
 
 
-@pytest.mark.parametrize("name", ["gradient-descent", "nesterov", "adam"])
-def test_a_swept_path_is_the_optimizers_own(name):
-    surface = SURFACES["Beale"]._replace(steps=30)
-    rates = torch.tensor([0.001, 0.02], dtype=torch.float64)
-    swept = sweep(OPTIMIZERS[name], surface, rates)
-    for lr, path in zip(rates.tolist(), swept, strict=True):
-        theta = Parameter(torch.tensor(surface.start, dtype=torch.float64))
-        optimizer = OPTIMIZERS[name]([theta], lr=lr)
-        for point in path:
-            torch.testing.assert_close(theta, point, rtol=1e-9, atol=1e-12)
-            optimizer.zero_grad()
-            surface.height(theta[0], theta[1]).backward()
-            optimizer.step()
-
-
-def test_minima_of_the_surfaces_are_minima():
-    for surface in SURFACES.values():
-        for minimum in surface.minima:
-            point = torch.tensor(minimum, dtype=torch.float64, requires_grad=True)
-            height = surface.height(point[0], point[1])
-            (slope,) = torch.autograd.grad(height, point)
-            assert slope.abs().max() < 1e-9
-            hessian = torch.autograd.functional.hessian(
-                lambda p, surface=surface: surface.height(p[0], p[1]), point.detach()
-            )
-            assert torch.linalg.eigvalsh(hessian).min() > 0
-
-
-def small_dataset():
-    texts = [("sun", f"light day {i}") for i in range(40)]
-    texts += [("moon", f"dark night {i}") for i in range(40)]
-    return load_dataset({"train": texts})
-
-
-def test_the_study_finds_the_best_rate_and_curves_of_all_seeds(tmp_path):
-    script = load("compare_optimizers")
-    dataset = small_dataset()
-    factors = (0.001, 1.0, 1e30)
-    result = script.study(dataset, rules=("adam", "momentum"), factors=factors, seeds=2, epochs=12)
-    steps = 12 * -(-len(dataset.train) // script.BATCH)
-    for rule, found in result.items():
-        assert found["lr"] == script.MIDDLE[rule]
-        assert found["sweep"][2]["dev_loss"] is None or found["sweep"][2]["dev_loss"] > 1
-        assert found["steps"] == [0, 10, 20, 30, steps][: len(found["steps"])]
-        assert found["steps"][-1] == steps
-        for name in ("seconds", "loss", "accuracy"):
-            assert [len(curve) for curve in found[name]] == [len(found["steps"])] * 2
-        for seconds, loss in zip(found["seconds"], found["loss"], strict=True):
-            assert seconds[0] == 0
-            assert seconds == sorted(seconds)
-            assert loss[0] == pytest.approx(math.log(2), abs=0.2)
-            assert loss[-1] < loss[0]
-        assert found["loss"][0] != found["loss"][1]
-    draw_corpus(result, "title").savefig(tmp_path / "corpus.png")
-    assert (tmp_path / "corpus.png").stat().st_size > 10_000
-
-
-def test_the_study_measures_what_evaluate_measures_and_reads_no_test_document(monkeypatch):
-    script = load("compare_optimizers")
-    dataset = small_dataset()
-    monkeypatch.setattr(type(dataset), "read_test", None)
-    state, curves = script.train(dataset, "adam", 0.01, 0, 2, curves=True)
-    assert curves.values["accuracy"][-1] == pytest.approx(100 * state.history[-1]["dev_accuracy"])
-    again, _ = script.train(dataset, "adam", 0.01, 0, 2)
-    kept = ("dev_loss", "train_loss")
-    assert [[e[k] for k in kept] for e in again.history] == [
-        [e[k] for k in kept] for e in state.history
-    ]
-
-
-def test_labels_are_moved_apart_and_keep_their_order():
-    placed = apart([0.5, 0.5, 0.1, 0.52], 0.1)
-    assert placed[2] == 0.1
-    assert sorted(range(4), key=placed.__getitem__) == [2, 0, 1, 3]
-    first, second, third = (placed[i] for i in (0, 1, 3))
-    assert second - first >= 0.1 - 1e-6
-    assert third - second >= 0.1 - 1e-6
-
-
-def test_a_wrong_corpus_is_known_at_once(tmp_path):
-    done = call("compare_optimizers", "--out", tmp_path / "out", "--corpus", "bbd")
-    assert done.returncode == 2
-    assert "'bbd'" in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
-def test_compare_draws_everything(tmp_path):
-    done = call("compare_optimizers", "--out", tmp_path, "--corpus", "None")
-    assert done.returncode == 0, done.stderr
-    made = {f.name for f in tmp_path.iterdir()}
-    pictures = {"ravine", "rosenbrock", "beale", "saddle", "learning_rates", "batch_regimes"}
-    assert {f"{p}.png" for p in pictures} | {"paths.gif"} <= made
-    assert any(name.startswith("events.out.tfevents") for name in made)
-    assert "Adadelta" in done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from Linux's /proc")
 def test_benchmark_runs(tmp_path):
@@ -201,18 +101,35 @@ def test_every_rule_is_timed_beside_torchs_own():
     assert {*script.RULES} == {*OPTIMIZERS, "muon", "schedule-free"}
     missing = {"lion", "schedule-free"} | ({"muon"} if not hasattr(torch.optim, "Muon") else set())
     for name in script.RULES:
-        made = script.contestants(name, [Parameter(torch.ones(2, 2))])
+        made = script.contestants(name, [Parameter(torch.ones(2, 2))], "mid")
         kinds = {type(made[kind]) for kind in made if kind != "ours"}
         if name in missing:
             assert made.keys() == {"ours", "default"}
             assert kinds == {type(made["ours"])}
-            assert script.opponent(name).startswith("itself in tensor operations")
+            assert script.opponent(name, "mid").startswith("itself in tensor operations")
         else:
             (own,) = kinds
             assert own is getattr(torch.optim, own.__name__)
-            assert script.opponent(name) == f"torch {own.__name__}"
-    assert {"foreach", "fused"} < script.contestants("amsgrad", [Parameter(torch.ones(1))]).keys()
+            assert script.opponent(name, "mid") == f"torch {own.__name__}"
+    amsgrad = script.contestants("amsgrad", [Parameter(torch.ones(1))], "mid")
+    assert {"foreach", "fused"} < amsgrad.keys()
     assert script.shapes("big", "muon") == []
+
+
+def test_sparse_steps_are_timed_beside_torchs_where_it_has_them(monkeypatch):
+    script = load("bench_optimizers")
+    monkeypatch.setitem(script.MODELS, "sparse", [(2000, 10)])
+    monkeypatch.setattr(script, "ROWS", 900)
+    for name in script.RULES:
+        if name in ("muon", "schedule-free"):
+            assert script.shapes("sparse", name) == []
+            continue
+        (p,) = script.parameters("sparse", name)
+        assert p.grad.is_sparse
+        assert len(p.grad._indices().unique()) < 900
+        known = name in ("gradient-descent", "adagrad", "adam")
+        assert script.opponent(name, "sparse").startswith("torch " if known else "itself")
+        assert script.times("sparse", name, 1).keys() == {"ours", "default"}
 
 
 def test_the_table_of_speeds_says_what_a_rule_is_beside(tmp_path):
@@ -223,13 +140,15 @@ def test_the_table_of_speeds_says_what_a_rule_is_beside(tmp_path):
         {"model": "mid", "rule": "muon", "beside": "torch Muon", "milliseconds": times},
         {"model": "big", "rule": "adam", "milliseconds": times},
         {"model": "big", "rule": "lion", "beside": "itself", "milliseconds": times},
+        {"model": "sparse", "rule": "adam", "beside": "torch", "milliseconds": times},
+        {"model": "sparse", "rule": "lion", "beside": "itself: rows", "milliseconds": times},
     ]
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "optimizers.json").write_text(json.dumps({"rows": rows}))
     assert load("tables").speeds(tmp_path).splitlines()[2:] == [
-        "| adam | 3.00 | 2.00 | 3.00 | – |",
-        "| lion (itself) | 3.00 | – | 3.00 | – |",
-        "| muon | 3.00 | – | – | – |",
+        "| adam | 3.00 | 2.00 | 3.00 | – | 3.00 |",
+        "| lion (itself) | 3.00 | – | 3.00 | – | – |",
+        "| muon | 3.00 | – | – | – | – |",
     ]
 
 

@@ -41,6 +41,7 @@ def test_a_quick_run_leaves_a_report_a_record_and_a_run_of_tensorboard(script, t
     assert row["sentence"] in page
     folder = tmp_path / "out" / "momentum-damps-oscillation"
     assert len([*folder.glob("events.out.tfevents.*")]) == 1
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
     again = script("claims", *arguments, "--out", tmp_path / "out")
     assert again.out == result.out  # the seconds, too: nothing was computed

@@ -21,11 +21,6 @@ CASES = {
         (["--dpi", "100000"], "dpi must be"),
         (["--out", "FILE"], "cannot write to FILE: it is not a folder"),
     ],
-    "compare_optimizers": [
-        (["--seeds", "0", "--corpus", "None"], "seeds must be at least 1"),
-        (["--epochs", "0", "--corpus", "None"], "epochs must be at least 1"),
-        (["--out", "FILE", "--corpus", "None"], "cannot write to FILE: it is not a folder"),
-    ],
     "bench_activations": [
         (["--size", "0"], "size must be at least 4,096"),
         (["--size", "5000"], "--size must be a multiple of 4096"),

@@ -7,8 +7,6 @@ import torch
 from running import ROOT
 
 from drawing import inside
-from optimizers.pictures import NAMES, draw_corpus, draw_rates
-from optimizers.surfaces import RATES, SURFACES
 
 
 def load(name):
@@ -16,22 +14,6 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_learning_rates():
-    heights = torch.logspace(0, -12, len(RATES), dtype=torch.float64)
-    inside(draw_rates({name: {"adam": heights, "momentum": heights / 2} for name in SURFACES}))
-
-
-@pytest.mark.parametrize("last", [0.0, 1e-9])
-def test_a_line_that_leaves_the_picture_does_not_take_its_label_along(last):
-    curve = [1.0, 0.1, last]
-    one = {"lr": 0.1, "steps": [0, 10, 20], "seconds": [[0, 1, 2]] * 2, "loss": [curve] * 2}
-    result = {rule: one | {"accuracy": [[50.0, 99.0, 100.0]] * 2} for rule in ("adam", "momentum")}
-    figure = inside(draw_corpus(result, "title\nof two lines"))
-    for axes in figure.axes:
-        assert all(-0.1 < text.xyann[1] < 1.1 for text in axes.texts)
-        assert [t.get_text().partition(",")[0] for t in axes.texts] == [NAMES[r] for r in result]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import json
 import pytest
 from running import ROOT
 
+from tables import verdicts
+
 ENTRIES = sorted((ROOT / "results").glob("*.json"))
 
 
@@ -19,7 +21,8 @@ def table(script, tmp_path):
     def fill(*entries):
         results = tmp_path / "results"
         results.mkdir()
-        (results / "benchmarks").symlink_to(ROOT / "results" / "benchmarks")
+        for folder in ("benchmarks", "claims"):
+            (results / folder).symlink_to(ROOT / "results" / folder)
         for i, each in enumerate(entries):
             (results / f"{i}.json").write_text(json.dumps(each))
         readme = tmp_path / "README.md"
@@ -31,6 +34,7 @@ def table(script, tmp_path):
             "speed",
             "model-speed",
             "recipes",
+            "claims",
         )
         readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in names))
         done = script("tables", "--readme", readme, "--results", results)
@@ -81,3 +85,21 @@ def test_corpora_of_several_labels_have_a_table_of_their_own(table):
         "| 45.0 ± 1.0 | 40.0 ± 1.0 | 40.0 ± 1.0 | 3 | micro-F1 51.0 (somebody) |"
     )
     assert text.index("| trec | TF-IDF") < text.index("<!-- label-sets -->") < text.index(row)
+
+
+def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):
+    def row(name, verdict, says, **other):
+        shown = {"sentence": f"{name} is so.", "effect": 1.5, "effect_name": "steps, a | b"}
+        return {"name": name, "verdict": verdict, "says": says, **shown, **other}
+
+    (tmp_path / "claims").mkdir()
+    rows = [
+        row("adam-is-the-best", "holds only if", "holds only if it rains", interval=[1, 2], runs=0),
+        row("hidden-layer-learns-xor", "holds", "holds", interval=[1.5, 1.5], runs=1234),
+    ]
+    (tmp_path / "claims" / "record.json").write_text(json.dumps({"claims": rows}))
+    assert verdicts(tmp_path).splitlines()[2:] == [
+        "| hidden-layer-learns-xor is so. | **holds** | 1.500 steps, a &#124; b | 1,234 |",
+        "| adam-is-the-best is so. | **holds only if** it rains "
+        "| 1.500 [1, 2] steps, a &#124; b | – |",
+    ]

@@ -203,6 +203,7 @@ def draw(
             mean = [each.mean() for each in y]
             axes.errorbar(x, mean, error, fmt="o-", color=f"C{i}", label=f"batch {size}")
         axes.set_xscale("log")
+        axes.minorticks_off()
         axes.invert_xaxis()
         axes.set_title(what)
     panels[0].legend(fontsize=8)

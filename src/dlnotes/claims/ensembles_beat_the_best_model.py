@@ -109,7 +109,7 @@ def experiment(budget: Budget, ensemble: str = "different") -> Finding:
     axes.axhline(0, color="gray", linewidth=1)
     labels = [*KINDS, "best on dev", f"{len(KINDS)} seeds of it", "one of each"]
     axes.set_xticks(range(1, len(names) + 1), labels, rotation=20, ha="right")
-    axes.set_ylabel("test accuracy against the best single model (points)")
+    axes.set_ylabel("test accuracy − the best's (points)")
     return Finding(
         verdict=decide(gain),
         effect=float(gain.mean()),

@@ -5,10 +5,25 @@ from __future__ import annotations
 import html
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dlnotes.claims import CHAPTERS
+from dlnotes.claims.claim import Verdict
 from dlnotes.claims.lab import Outcome
+
+_COUNTED = {
+    Verdict.HOLDS.value: "hold",
+    Verdict.HOLDS_ONLY_IF.value: "hold under a condition",
+    Verdict.DOES_NOT_HOLD.value: "do not hold",
+    Verdict.NOT_DECIDED.value: "not decided",
+}
+_INTRODUCTION = (
+    "Each claim was put in measurable terms, with a criterion, before its experiment ran. The "
+    "effect is shown with its 95 % interval, alone where that has the same digits. Runs are "
+    "trainings, those for tuning included."
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1c1c1e; --soft: #5c5c66; --line: #d8d8de;
@@ -18,26 +33,30 @@ _STYLE = """
   --open: #a6a6b0 } }
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 60rem; background: var(--page);
-  color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word }
-h1 { line-height: 1.2 } h2 { margin: 0 0 .25rem; font-size: 1.25rem; line-height: 1.3 }
-a { color: var(--link) } p { margin: .5rem 0 }
-section { margin: 2rem 0; padding: 1rem 1.25rem; border: 1px solid var(--line); border-radius: 8px }
-.soft { color: var(--soft); font-size: .9rem } .verdict { font-weight: 650 }
-.holds { color: var(--yes) } .holds-only-if { color: var(--if) } .does-not-hold { color: var(--no) }
-.not-decided { color: var(--open) }
+  color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: anywhere }
+h1 { line-height: 1.2 } h2 { margin: 3rem 0 0 } h3 { margin: 0 0 .25rem; font-size: 1.2rem;
+  line-height: 1.3 }
+a { color: var(--link) } p { margin: .5rem 0 } nav ul { margin: .5rem 0; padding-left: 1.25rem }
+section { margin: 1.25rem 0; padding: 1rem 1.25rem; border: 1px solid var(--line);
+  border-radius: 8px }
+.soft { color: var(--soft); font-size: .9rem } .verdict b { font-weight: 650 }
+.holds b { color: var(--yes) } .holds-only-if b { color: var(--if) }
+.does-not-hold b { color: var(--no) } .not-decided b { color: var(--open) }
 figure { margin: 1rem 0; overflow-x: auto }
 figure svg { display: block; width: 100%; min-width: 34rem; height: auto; fill: currentColor }
-dl { display: grid; grid-template-columns: 7rem 1fr; gap: .3rem 1rem; margin: 1rem 0 }
+dl { display: grid; grid-template-columns: 7rem minmax(0, 1fr); gap: .3rem 1rem; margin: 1rem 0 }
 dt { color: var(--soft) } dd { margin: 0 }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .9rem }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top }
+  vertical-align: top; overflow-wrap: normal }
+.all { min-width: 34rem } .all td:first-child { width: 34% } .all td:nth-child(2) { width: 28% }
+.all th[colspan] { padding-top: 1rem }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 details { margin: .5rem 0 } summary { cursor: pointer; color: var(--link) }
 pre { overflow-x: auto; padding: .75rem; background: var(--card); font-size: .8rem;
   line-height: 1.45 }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: .6rem }
-  section { padding: .75rem } .all th:nth-child(n+3), .all td:nth-child(n+3) { display: none } }
+@media (max-width: 40rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0 }
+  dd { margin-bottom: .6rem } section { padding: .75rem } }
 """
 
 
@@ -49,12 +68,23 @@ def report(outcomes: Sequence[Outcome], about: Mapping[str, str]) -> str:
         about: What it says at its top: "commit", say, and which.
     """
     facts = " · ".join(f"{escape(key)} {escape(value)}" for key, value in about.items())
-    rows = "".join(
-        f'<tr><td><a href="#{escape(o.claim.name)}">{escape(o.claim.sentence)}</a></td>'
-        f"<td>{_verdict(o)}</td><td>{escape(effect(o))}<br>"
-        f'<span class="soft">{escape(o.effect_name)}</span></td>'
-        f'<td class="n">{o.runs:,}</td><td class="n">{seconds(o.seconds)}</td></tr>'
-        for o in outcomes
+    counts = Counter(o.verdict for o in outcomes)
+    verdicts = ", ".join(
+        f'<span class="verdict {_kind(verdict)}"><b>{counts[verdict]} {words}</b></span>'
+        for verdict, words in _COUNTED.items()
+        if counts[verdict]
+    )
+    chapters = {
+        title: [o for o in outcomes if o.claim.name.replace("-", "_") in modules]
+        for title, modules in CHAPTERS.items()
+    }
+    elsewhere = {o.claim.name for found in chapters.values() for o in found}
+    chapters["Others"] = [o for o in outcomes if o.claim.name not in elsewhere]
+    chapters = {title: found for title, found in chapters.items() if found}
+    contents = "".join(
+        f'<li><a href="#{_anchor(title)}">{escape(title)}</a>'
+        f' <span class="soft">({len(found)})</span></li>'
+        for title, found in chapters.items()
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -64,11 +94,32 @@ def report(outcomes: Sequence[Outcome], about: Mapping[str, str]) -> str:
         "<title>The claims of the notes, tested</title>\n"
         f"<style>{_STYLE}</style>\n</head>\n<body>\n"
         f'<h1>The claims of the notes, tested</h1>\n<p class="soft">{facts}</p>\n'
-        '<div class="wide"><table class="all"><thead><tr><th>claim</th><th>verdict</th>'
+        f"<p>Of {len(outcomes)} claims: {verdicts}.</p>\n<p>{_INTRODUCTION}</p>\n"
+        f'<nav aria-label="Chapters"><ul>{contents}</ul></nav>\n'
+        '<div class="wide" role="region" aria-label="All claims" tabindex="0">'
+        '<table class="all"><thead><tr><th>claim</th><th>verdict</th>'
         '<th>effect, 95 % interval</th><th class="n">runs</th><th class="n">time</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>\n"
-        + "\n".join(map(_section, outcomes))
+        + "".join(
+            f'<tbody><tr><th colspan="5">{escape(title)}</th></tr>{"".join(map(_row, found))}'
+            "</tbody>"
+            for title, found in chapters.items()
+        )
+        + "</table></div>\n"
+        + "\n".join(
+            f'<h2 id="{_anchor(title)}">{escape(title)}</h2>\n' + "\n".join(map(_section, found))
+            for title, found in chapters.items()
+        )
         + "\n</body>\n</html>\n"
+    )
+
+
+def _row(outcome: Outcome) -> str:
+    name, sentence = escape(outcome.claim.name), escape(outcome.claim.sentence)
+    return (
+        f'<tr><td><a href="#{name}">{sentence}</a></td><td>{_verdict(outcome)}</td>'
+        f"<td>{escape(effect(outcome.effect, outcome.interval))}<br>"
+        f'<span class="soft">{escape(outcome.effect_name)}</span></td>'
+        f'<td class="n">{outcome.runs:,}</td><td class="n">{seconds(outcome.seconds)}</td></tr>'
     )
 
 
@@ -84,15 +135,22 @@ def _section(outcome: Outcome) -> str:
         f"<dt>{name}</dt><dd>{_linked(text)}</dd>" for name, text in texts.items() if text
     )
     source = outcome.source.read_text("utf-8")
+    found = escape(effect(outcome.effect, outcome.interval))
+    trained = f"{outcome.runs:,} runs, " if outcome.runs else ""
+    rows = len(outcome.numbers)
     return (
-        f'<section id="{escape(claim.name)}">\n<h2>{escape(claim.sentence)}</h2>\n'
-        f'<p class="soft">notes, {escape(claim.notes)} · {escape(claim.name)}</p>\n'
-        f"<p>{_verdict(outcome)}: {escape(outcome.effect_name)} {escape(effect(outcome))}, "
-        f"{outcome.runs:,} runs, {seconds(outcome.seconds)}</p>\n"
-        f"<figure>{outcome.svg}</figure>\n<dl>{told}</dl>\n"
-        f"<details><summary>The numbers</summary>{_table(outcome.numbers)}</details>\n"
+        f'<section id="{escape(claim.name)}">\n<h3>{escape(claim.sentence)}</h3>\n'
+        f'<p class="soft">notes, {escape(claim.notes)} · <code>dlnotes claims '
+        f"{escape(claim.name)}</code></p>\n"
+        f"<p>{_verdict(outcome)}</p>\n"
+        f"<p>{escape(outcome.effect_name)}: {found} "
+        f'<span class="soft">· {trained}{seconds(outcome.seconds)}</span></p>\n'
+        f'<figure tabindex="0" aria-label="Figure: {escape(claim.sentence)}">'
+        f"{outcome.svg}</figure>\n<dl>{told}</dl>\n"
+        f"<details><summary>The numbers: {rows} row{'s' * (rows != 1)}</summary>"
+        f"{_table(outcome.numbers)}</details>\n"
         f"<details><summary>The code: {escape(outcome.source.name)}</summary>"
-        f"<pre><code>{escape(source)}</code></pre></details>\n</section>"
+        f'<pre tabindex="0"><code>{escape(source)}</code></pre></details>\n</section>'
     )
 
 
@@ -112,12 +170,26 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
+    return f'<div class="wide" role="region" aria-label="Numbers" tabindex="0">{table}</div>'
 
 
 def _verdict(outcome: Outcome) -> str:
-    kind = outcome.verdict.replace(" ", "-")
-    return f'<span class="verdict {kind}">{escape(outcome.says)}</span>'
+    """The verdict in its colour, and the condition."""
+    condition = outcome.says.removeprefix(outcome.verdict)
+    return (
+        f'<span class="verdict {_kind(outcome.verdict)}"><b>{escape(outcome.verdict)}</b>'
+        f"{escape(condition)}</span>"
+    )
+
+
+def _kind(verdict: str) -> str:
+    """A class of the style."""
+    return verdict.replace(" ", "-")
+
+
+def _anchor(title: str) -> str:
+    """The id of a chapter; no claim has the same."""
+    return f"chapter-{escape(title.lower().replace(' ', '-'))}"
 
 
 def _linked(text: str) -> str:
@@ -125,10 +197,15 @@ def _linked(text: str) -> str:
     return re.sub(r"https?://[^\s)<>]*[^\s)<>.,;:]", r'<a href="\g<0>">\g<0></a>', escape(text))
 
 
-def effect(outcome: Outcome) -> str:
-    """An effect with its interval: "1.2 [0.8, 1.6]"."""
-    low, high = map(shown, outcome.interval)
-    return f"{shown(outcome.effect)} [{low}, {high}]"
+def effect(value: float | None, interval: Sequence[float | None]) -> str:
+    """An effect with its interval: "1.2 [0.8, 1.6]", or alone where all have the same digits.
+
+    Args:
+        value: The effect; None stands for NaN, as in JSON.
+        interval: Its low and its high end.
+    """
+    low, high = map(shown, interval)
+    return shown(value) if low == high == shown(value) else f"{shown(value)} [{low}, {high}]"
 
 
 def shown(value: float | str | None) -> str:

@@ -85,6 +85,8 @@ def experiment(budget: Budget) -> Finding:
     left.legend()
     for rounds in networks:
         right.loglog(coarse, rounds, "o-", color="C0", alpha=0.4)
+    right.set_xticks(coarse, [f"{rate:.3g}" for rate in coarse.tolist()])
+    right.minorticks_off()
     right.set(xlabel="α", title=f"tanh network, to a loss of {TARGET}")
     return Finding(
         verdict=Verdict.HOLDS if agree and all(inside) else Verdict.DOES_NOT_HOLD,

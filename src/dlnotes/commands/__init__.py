@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 COMMANDS = {
     "train": "Train a text classifier: a corpus or your own files in, a run folder out.",
+    "advise": "Race models on your own documents, and recommend one with the evidence.",
     "evaluate": "Measure a trained classifier on labelled documents.",
     "calibrate": "Choose how a trained classifier decides: temperature, thresholds, rejection.",
     "predict": "Classify raw text with a trained classifier.",
@@ -23,6 +26,9 @@ COMMANDS = {
     "claims": "Test the claims of the notes by experiments, and write a report.",
     "completion": "Print a script that completes commands and options in your shell.",
 }
+
+began: ContextVar[float] = ContextVar("began")
+"""When the command began, before its imports, by `time.perf_counter`."""
 
 
 def main() -> None:
@@ -81,16 +87,20 @@ def run(name: str, arguments: list[str] | None = None) -> None:
         arguments: What follows its name; None for all that follows the name of a script, which then
             stands for the command.
     """
+    token = began.set(time.perf_counter())
     from dlnotes import cli
 
     prog = f"dlnotes {name}"
     if arguments is None:
         prog, arguments = sys.argv[0], sys.argv[1:]
-    with cli.endings():  # while torch is imported, too
-        from dlnotes.commands.config import with_config
+    try:
+        with cli.endings():  # while torch is imported, too
+            from dlnotes.commands.config import with_config
 
-        program = load(name)
-        cli.run(program, prog=prog, arguments=partial(with_config, program, arguments))
+            program = load(name)
+            cli.run(program, prog=prog, arguments=partial(with_config, program, arguments))
+    finally:
+        began.reset(token)
 
 
 def load(name: str) -> Any:

@@ -209,19 +209,26 @@ def _table(outcomes: list[Outcome]) -> Table:
     for heading in ("claim", "verdict", "effect, 95 % interval", "runs", "time"):
         table.add_column(heading, justify="right" if heading in ("runs", "time") else "left")
     for o in outcomes:
-        told = f"{effect(o)} {o.effect_name}"
+        told = f"{effect(o.effect, o.interval)} {o.effect_name}"
         table.add_row(o.claim.name, o.says, told, f"{o.runs:,}", seconds(o.seconds))
     return table
 
 
 def _to_tensorboard(outcome: Outcome, folder: Path) -> None:
-    """Write sentence, verdict, effect and figure of a claim as a run of TensorBoard."""
+    """Write sentence, verdict, effect and figure of a claim as a run of TensorBoard.
+
+    The figure is also written as figure.png.
+    """
     for old in folder.glob("events.out.tfevents.*"):  # one point, not a history
         old.unlink()
     with SummaryWriter(str(folder)) as writer:
-        told = f"**{outcome.says}**: {outcome.effect_name} {effect(outcome)}"
+        told = (
+            f"**{outcome.says}**: {outcome.effect_name} {effect(outcome.effect, outcome.interval)}"
+        )
         writer.add_text("claim", f"{outcome.claim.sentence}\n\n{told}")
         writer.add_scalar("effect", outcome.effect)
-        image = imread(io.BytesIO(base64.b64decode(outcome.png)), format="png")
+        png = base64.b64decode(outcome.png)
+        (folder / "figure.png").write_bytes(png)
+        image = imread(io.BytesIO(png), format="png")
         image = (255 * np.asarray(image)[..., :3]).astype(np.uint8)
         writer.add_image("figure", image, dataformats="HWC")

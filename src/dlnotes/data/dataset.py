@@ -107,6 +107,35 @@ class Dataset:
         dev = both.take(np.arange(len(self.train), len(both)))
         return replace(self, train=both, dev=dev, vocabulary=vocabulary)
 
+    def part(self, train: NDArray[np.int64], dev: NDArray[np.int64]) -> Dataset:
+        """Some of the documents, with a vocabulary of those to learn from.
+
+        Args:
+            train: Numbers of training documents, none of them twice.
+            dev: Numbers of dev documents.
+        """
+        numbers = {"train": np.sort(train), "dev": np.sort(dev)}
+        parts = {
+            name: (texts, indices[numbers[name]])
+            for name, (texts, indices) in self._parts.items()
+            if name in numbers
+        }
+        vocabulary = self._vocabulary_of(parts["train"])
+        limits = vocabulary, self.max_tokens
+        return replace(
+            self,
+            train=self.train.take(numbers["train"]).limited(*limits),
+            dev=self.dev.take(numbers["dev"]).limited(*limits),
+            vocabulary=vocabulary,
+            fingerprints=dict(self.fingerprints),
+            _parts=parts,
+        )
+
+    def token_counts(self) -> NDArray[np.int64]:
+        """How often each type of token occurs in the training documents; 0 for those of others."""
+        texts, indices = self._parts["train"]
+        return texts.counts(indices)
+
     def seen(self) -> Seen:
         """The documents to learn from and the dev documents, and those of earlier trainings."""
         keys = {id(texts): keys_of(texts) for texts, _ in self._parts.values()}

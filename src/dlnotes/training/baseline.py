@@ -95,25 +95,40 @@ def tfidf_logistic_regression(
     return _measured(dataset, [dataset.train], model, _log_probabilities, sublinear_tf=True)
 
 
-def tfidf_on_dev(dataset: Dataset, *, c: float = 10.0) -> dict[str, float]:
-    """Dev figures of `tfidf_logistic_regression`, for documents that have one label each.
+def tfidf_dev_scores(
+    dataset: Dataset, *, c: float = 10.0
+) -> tuple[Float[Tensor, "n c"], dict[str, float]]:
+    """Scores of the dev documents by the classifier of `tfidf_logistic_regression`.
 
     Args:
         dataset: Its test split is not read.
         c: Inverse strength of the L2 penalty.
 
+    Returns:
+        Unnormalised scores, and the ``seconds`` and ``documents_per_second`` of the training.
+
     Raises:
-        UserError: scikit-learn is not installed.
+        UserError: scikit-learn is not installed; there is nothing to learn from, such as a text.
     """
     try:
         from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
     except ImportError as error:
         raise UserError(_MISSING) from error
-    model = LogisticRegression(C=c, max_iter=1000)
-    train, dev = [dataset.train], dataset.dev
-    record = _measured(dataset, train, model, _log_probabilities, test=dev, sublinear_tf=True)
-    figures: dict[str, float] = record["test"]
-    return figures
+    try:
+        if dataset.multi_label:
+            one = LogisticRegression(C=c, solver="liblinear", max_iter=1000)
+            scored, seconds = _learned_sets(dataset, OneVsRestClassifier(one))
+        else:
+            model = LogisticRegression(C=c, max_iter=1000)
+            splits = [dataset.train]
+            scored, seconds = _learned(
+                dataset, splits, model, _log_probabilities, sublinear_tf=True
+            )
+    except ValueError as error:  # no word, or one class
+        raise UserError(f"the baseline cannot learn from these documents: {error}") from error
+    speed = len(dataset.train) / seconds
+    return scored(dataset.dev), {"seconds": seconds, "documents_per_second": speed}
 
 
 def _log_probabilities(model: Any, features: Any) -> NDArray[np.float64]:
@@ -129,10 +144,25 @@ def _measured(
     splits: Sequence[Documents],
     model: Any,
     score: Callable[[Any, Any], NDArray[np.float64]],
-    *,
-    test: Documents | None = None,
     **weighting: Any,
 ) -> dict[str, Any]:
+    scored, seconds = _learned(dataset, splits, model, score, **weighting)
+    test = dataset.read_test()
+    return {
+        "test": metrics(scored(test), test.labels).summary(),
+        "seconds": seconds,
+        "documents_per_second": sum(map(len, splits)) / seconds,
+    }
+
+
+def _learned(
+    dataset: Dataset,
+    splits: Sequence[Documents],
+    model: Any,
+    score: Callable[[Any, Any], NDArray[np.float64]],
+    **weighting: Any,
+) -> tuple[Callable[[Documents], Tensor], float]:
+    """Fit a model; what scores documents, and the seconds that it took."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(
@@ -143,20 +173,38 @@ def _measured(
     began = time.perf_counter()
     model.fit(vectorizer.fit_transform(texts), labels)
     seconds = time.perf_counter() - began
-    test = test or dataset.read_test()
-    # A class that no training document has left no column.
-    logits = torch.full((len(test), len(dataset.label_names)), -torch.inf)
-    scores = score(model, vectorizer.transform(_texts(test)))
-    logits[:, model.classes_] = torch.from_numpy(scores).float()
-    return {
-        "test": metrics(logits, test.labels).summary(),
-        "seconds": seconds,
-        "documents_per_second": len(texts) / seconds,
-    }
+
+    def scored(documents: Documents) -> Tensor:
+        # A class that no training document has left no column.
+        logits = torch.full((len(documents), len(dataset.label_names)), -torch.inf)
+        scores = score(model, vectorizer.transform(_texts(documents)))
+        logits[:, model.classes_] = torch.from_numpy(scores).float()
+        return logits
+
+    return scored, seconds
 
 
 def _measured_sets(dataset: Dataset, model: Any, thresholds: Sequence[str]) -> dict[str, Any]:
     """Fit one regression per label, and measure with each way to choose thresholds."""
+    scored, seconds = _learned_sets(dataset, model)
+    test = dataset.read_test()
+    dev_scores, test_scores = scored(dataset.dev), scored(test)
+    figures = figures_by_threshold(
+        dev_scores, dataset.dev.labels, test_scores, test.labels, thresholds
+    )
+    dev, measured = figures[thresholds[0]]
+    return {
+        "dev": dev,
+        "test": measured,
+        "test_by_threshold": {how: found for how, (_, found) in figures.items()},
+        "best_epoch": None,
+        "seconds": seconds,
+        "documents_per_second": len(dataset.train) / seconds,
+    }
+
+
+def _learned_sets(dataset: Dataset, model: Any) -> tuple[Callable[[Documents], Tensor], float]:
+    """The same as `_learned`, with a regression for each label."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import MultiLabelBinarizer
 
@@ -184,20 +232,7 @@ def _measured_sets(dataset: Dataset, model: Any, thresholds: Sequence[str]) -> d
         logits[:, learned] = torch.from_numpy(found).float().reshape(len(documents), -1)
         return logits
 
-    test = dataset.read_test()
-    dev_scores, test_scores = scored(dataset.dev), scored(test)
-    figures = figures_by_threshold(
-        dev_scores, dataset.dev.labels, test_scores, test.labels, thresholds
-    )
-    dev, measured = figures[thresholds[0]]
-    return {
-        "dev": dev,
-        "test": measured,
-        "test_by_threshold": {how: found for how, (_, found) in figures.items()},
-        "best_epoch": None,
-        "seconds": seconds,
-        "documents_per_second": len(dataset.train) / seconds,
-    }
+    return scored, seconds
 
 
 def figures_by_threshold(

@@ -41,6 +41,8 @@ _MOST_TOKENS = 1 << 18
 _PART_TOKENS = 1 << 15
 """Padded tokens in each part of one that has more."""
 _REPORT_EVERY = 10  # updates: reading a value waits for the device
+_FORESEEN = 0.2  # the share of a time limit that shows how long all epochs will take
+_MUCH = 1.5  # times as long as allowed: patience may end a training before its last epoch
 _SAVE_EVERY = 60.0  # seconds
 _SAVING_SHARE = 0.05  # of the time
 
@@ -55,6 +57,10 @@ class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
         self.number = number
+
+
+class OutOfTime(Exception):  # noqa: N818 -- not an error: the time was set
+    """Training was stopped since its `time_limit` was not enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +194,7 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     board: Board | None = None,
     progress: bool = True,
+    time_limit: Positive | None = None,
 ) -> TrainingState:
     """Train `model`; it ends in training mode, with the weights of its best epoch on `dev`.
 
@@ -213,6 +220,8 @@ def fit(
         settings: Stored in the checkpoint and compared on resuming; default: those of `fitting`.
         board: TensorBoard writer.
         progress: Show a progress bar on standard error.
+        time_limit: Give up after so many seconds, or when a part of them shows that all epochs
+            would take much longer.
 
     Returns:
         The final state, with the history of the epochs.
@@ -224,6 +233,7 @@ def fit(
             is.
         Interrupted: SIGINT, SIGTERM or SIGHUP came; the checkpoint, if there is one, was written
             first.
+        OutOfTime: `time_limit` is not enough.
     """
     if not isinstance(objective, Objective):
         raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
@@ -244,6 +254,7 @@ def fit(
         checkpoint,
         checkpoint_every,
         board,
+        time_limit=math.inf if time_limit is None else time_limit,
     )
     if resume:
         loop.resume()
@@ -279,9 +290,10 @@ class _Loop:
     saved_at: int | None = None
     unsaved: bool = True
     save_from: float = 0.0  # the time from which saving again takes no more than its share
+    time_limit: float = math.inf
 
     def __post_init__(self) -> None:
-        self.saved_time = time.perf_counter()
+        self.began = self.saved_time = time.perf_counter()
         fitting, model = self.fitting, self.model
         self.sampler = BatchSampler(
             self.train.lengths, fitting.batch_size, seed=fitting.seed, bucket=self.bucket
@@ -313,6 +325,8 @@ class _Loop:
         clock = time.perf_counter()
         with memory_for(f"an update with batch_size={self.fitting.batch_size}"):
             for indices in batches[state.batch :]:
+                if self.takes_too_long():
+                    raise OutOfTime
                 loss, norm = self.update(indices)
                 stopping, last = stop(), state.batch == len(batches)
                 saving = self.is_due() and not last  # the end of the epoch is about to be saved
@@ -347,6 +361,13 @@ class _Loop:
         state.seconds += seconds
         state.train_seconds += seconds
         state.epoch_seconds += seconds
+
+    def takes_too_long(self) -> bool:
+        """Whether the time is over, or will not be enough."""
+        spent, limit = time.perf_counter() - self.began, self.time_limit
+        if spent < _FORESEEN * limit:
+            return False
+        return spent >= limit or spent * self.steps > _MUCH * limit * self.state.step
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint, wherever the epoch stands."""

@@ -37,6 +37,7 @@ class Run:
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`.
         progress: Show progress.
+        time_limit: See `fit`.
 
     Raises:
         UserError: A device that is not there; a folder that holds a run already (unless that is to
@@ -53,9 +54,11 @@ class Run:
         checkpoint_every: int,
         resume: bool,
         progress: bool,
+        time_limit: float | None = None,
     ) -> None:
         self.training, self.settings, self.out = training, dict(settings), out
         self.checkpoint_every, self.resume, self.progress = checkpoint_every, resume, progress
+        self.time_limit = time_limit
         self.device = choose_device(device, amp=training.amp)
         self.board: Board | None = None
         self._states: list[TrainingState] = []
@@ -92,6 +95,7 @@ class Run:
             settings=self.settings,
             board=self.board if first else None,
             progress=self.progress,
+            time_limit=self.time_limit,
         )
         self._states.append(state)
         return state

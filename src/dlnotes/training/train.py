@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 
-from dlnotes.arguments import Natural, check_fields, checked, plain
+from dlnotes.arguments import Natural, Positive, check_fields, checked, plain
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.documents import Documents
 from dlnotes.data.vectors import PretrainedVectors
@@ -58,6 +58,7 @@ def train_classifier(
     checkpoint_every: Natural = 0,
     resume: bool = False,
     progress: bool = True,
+    time_limit: Positive | None = None,
     **settings: Annotated[Any, Training],
 ) -> tuple[TextClassifier, dict[str, Any]]:
     """Train, choose the epoch on dev, then read and measure the test split, once.
@@ -77,6 +78,7 @@ def train_classifier(
         checkpoint_every: See `fit`.
         resume: Go on from the checkpoint in `out`. A run that is finished is returned as it is.
         progress: Show progress.
+        time_limit: Seconds that a training may take, see `fit`.
         settings: Fields of `training` to override.
 
     Returns:
@@ -85,6 +87,7 @@ def train_classifier(
     Raises:
         UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
         dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
+        dlnotes.training.fit.OutOfTime: `time_limit` is not enough.
     """
     if model is not None:
         check_model(model)
@@ -133,6 +136,7 @@ def train_classifier(
         checkpoint_every=checkpoint_every,
         resume=resume,
         progress=progress,
+        time_limit=time_limit,
     ) as run:
         train = partial(_train, run, model, own, parent)
         trained = train(dataset, dataset.dev)

@@ -1,0 +1,380 @@
+"""A race of candidates within a time: which are tried, for how long, and which are stopped.
+
+Candidates are halved as in successive halving (Jamieson & Talwalkar 2016,
+https://arxiv.org/abs/1502.07943): all are tried for a quarter of their epochs, the better ones for
+all of them, and the best over several seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dlnotes.advice.evidence import compared
+from dlnotes.errors import UserError
+from dlnotes.training.fit import Interrupted, OutOfTime
+from dlnotes.training.trials import TFIDF, Trial
+
+# A trial of a quarter has a *whole* schedule over a quarter of the epochs. A training that is
+# looked at after a quarter of its own schedule would still have nearly its full rate: large rates
+# and small batches would look worse than they are. Fewer documents instead of fewer epochs would
+# cost more for the same order of candidates: with fewer documents a recipe has more epochs, and
+# the linear baseline, which is strong on few documents, would push aside models that need many.
+SHARE = 0.25
+"""Share of its epochs that a candidate has in its first trial."""
+
+NO_TIME = "there was no time to try it"
+"""Why most candidates that are left out are."""
+
+MOST_SEEDS = 5
+"""Trainings of a candidate at most."""
+
+_SOME_SEEDS = 3
+_ALWAYS = 3  # models that are trained for all of their epochs although they are behind
+_LEADERS = 2  # models whose settings are varied
+# Shares of the time after which the next part of the race begins.
+_MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
+_EACH = 1 / 8  # of the time: what a first trial may take
+_CAUTION = 1.15  # trainings take longer than expected by so much
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried.
+
+    Attributes:
+        model: A name in `dlnotes.models.MODELS`, or `TFIDF`.
+        changes: Settings of the training that differ from the model's recipe.
+    """
+
+    model: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables; unique in a race."""
+        said = [f"{n.replace('_', ' ')} {_short(v)}" for n, v in self.changes.items()]
+        return ", ".join([self.model, *said])
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether it is trained epoch by epoch, from random weights."""
+        return self.model != TFIDF
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class Measure(Protocol):
+    """Runs a trial of a candidate."""
+
+    def __call__(
+        self, candidate: Candidate, share: float, seed: int, time_limit: float
+    ) -> tuple[Trial, float]:
+        """The trial, and the share of the epochs that it had (one epoch may be more).
+
+        Args:
+            candidate: What is tried.
+            share: Of its epochs.
+            seed: A number from 0.
+            time_limit: Seconds that it may take.
+
+        Raises:
+            UserError: It cannot be trained, or its training diverged.
+            OutOfTime: `time_limit` is not enough.
+            Interrupted: A signal came.
+        """
+
+
+@dataclass
+class Entry:
+    """How a candidate did.
+
+    Attributes:
+        candidate: What was tried.
+        parent: Of what it is a variation.
+        first: Its trial with `share` of its epochs.
+        share: What `first` had.
+        runs: Its trials with all of its epochs, a seed each.
+        left_out: Why it was not tried, or not to the end.
+        failed: How many trainings from other seeds failed where the first did not.
+    """
+
+    candidate: Candidate
+    parent: Entry | None = None
+    first: Trial | None = None
+    share: float = SHARE
+    runs: list[Trial] = field(default_factory=list)
+    left_out: str = ""
+    failed: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.candidate.name
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Its trials with all of its epochs; where it has none, its first trial."""
+        return self.runs or [self.first] * (self.first is not None)  # type: ignore[list-item]
+
+    @property
+    def score(self) -> float:
+        """Mean figure on dev of its `trials`."""
+        trials = self.trials
+        return sum(t.score for t in trials) / len(trials) if trials else -math.inf
+
+    @property
+    def seconds(self) -> float:
+        """What a training with all epochs takes, or is expected to take."""
+        if self.runs:
+            return sum(t.seconds for t in self.runs) / len(self.runs)
+        return self.first.seconds / self.share if self.first else math.inf
+
+    @property
+    def documents_per_second(self) -> float:
+        """While training."""
+        return max((t.documents_per_second for t in self.trials), default=0.0)
+
+
+class Race:
+    """A race of candidates.
+
+    It can be stopped at any time, by Ctrl-C too: what has been measured by then is its result.
+
+    Args:
+        measure: Runs a trial.
+        models: The names to try, the quickest first.
+        vary: The variations of a candidate that are worth trying.
+        seconds: How long it may take.
+        clock: Seconds since the race began.
+        show: Is told what is going on.
+
+    Attributes:
+        entries: Of all candidates, in the order in which they were tried.
+        interrupted: The number of the signal that ended it, or 0.
+        complete: Whether nothing was left to be tried.
+    """
+
+    def __init__(
+        self,
+        measure: Measure,
+        models: Sequence[str],
+        vary: Callable[[Candidate], Iterable[Candidate]],
+        *,
+        seconds: float,
+        clock: Callable[[], float],
+        show: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.measure, self.vary, self.models = measure, vary, models
+        self.seconds, self.clock, self.show = seconds, clock, show
+        self.entries: list[Entry] = []
+        self.interrupted = 0
+        self.complete = True
+        self._began = 0.0
+
+    def run(self) -> list[Entry]:
+        """Run it."""
+        self._began = self.clock()
+        try:
+            self._first(map(Candidate, self.models), None, _MODELS)
+            promising = self._promising()
+            # Whether the best one keeps its lead matters more than its variations.
+            self._full(promising[:1], 1.0)
+            self._full(promising[1:], _FULL)
+            for _ in range(_LEADERS):
+                leader = self._leader()
+                if leader is None:
+                    break
+                self._first(self.vary(leader.candidate), leader, _VARIED)
+                self._full(self._ahead_of(leader), _VARIED_FULL)
+                self._full(self._promising(), _VARIED_FULL)
+            self._repeat(_SOME_SEEDS)
+            self._last()
+        except (Interrupted, KeyboardInterrupt) as stop:
+            self.interrupted = getattr(stop, "number", 0) or signal.SIGINT
+            self.complete = False
+        return self.entries
+
+    def finished(self) -> list[Entry]:
+        """Those that were trained for all of their epochs, the best first."""
+        return sorted((e for e in self.entries if e.runs), key=lambda e: -e.score)
+
+    def _left(self, until: float = 1.0) -> float:
+        """Seconds until a share of the time that there was at the beginning has passed."""
+        return self._began + until * (self.seconds - self._began) - self.clock()
+
+    def _first(self, candidates: Iterable[Candidate], parent: Entry | None, until: float) -> None:
+        """Try candidates for a share of their epochs."""
+        for candidate in candidates:
+            entry = Entry(candidate, parent)
+            self.entries.append(entry)
+            limit = self._first_limit
+            if not candidate.has_epochs:  # it is trained once and for all
+                self._train(entry, 1.0, self._left())
+                continue
+            if parent and parent.first:
+                expected = parent.first.seconds * _relative_cost(candidate)
+            else:
+                expected = 0.0
+            # Without any network there is nothing to compare.
+            enough = parent or any(e.first for e in self.entries)
+            if self._left(until if enough else _FULL) < max(expected, limit / 4):
+                self._leave_out(entry, NO_TIME)
+                continue
+            self._train(entry, SHARE, limit if enough else self._left(_FULL))
+
+    def _promising(self) -> list[Entry]:
+        """The candidates worth all of their epochs: those that are not clearly behind.
+
+        After a quarter of them, that is. Three models go on in any case.
+        """
+        tried = [e for e in self._by_score() if e.first and not e.runs and not e.left_out]
+        if not tried:
+            return []
+        chosen = []
+        best = max((e for e in self.entries if e.first), key=lambda e: e.first.score)  # type: ignore[union-attr]
+        for i, entry in enumerate(tried):
+            clear = entry is not best and compared([best.first], [entry.first]).p < 0.05  # type: ignore[list-item]
+            if clear and i >= _ALWAYS - len([e for e in self.finished() if e.candidate.has_epochs]):
+                entry.left_out = _stopped(entry, best)
+            else:
+                chosen.append(entry)
+        return chosen
+
+    def _ahead_of(self, leader: Entry) -> list[Entry]:
+        """The variations of a model that are better than it, all after a part of the epochs."""
+        chosen = []
+        for entry in (e for e in self._by_score() if e.parent is leader and e.first and not e.runs):
+            assert leader.first is not None
+            assert entry.first is not None
+            if entry.first.score > leader.first.score:
+                chosen.append(entry)
+            else:
+                entry.left_out = _stopped(entry, leader)
+        return chosen
+
+    def _full(self, entries: Iterable[Entry], until: float) -> None:
+        """Train for all epochs, as far as there is time."""
+        for entry in entries:
+            if entry.left_out or entry.runs:
+                continue
+            if entry.seconds * _CAUTION <= self._left(until):
+                self._train(entry, 1.0, self._left())
+            elif until == 1:
+                self.complete = False
+
+    def _leader(self) -> Entry | None:
+        """The best model whose settings have not been varied, if it is not clearly behind."""
+        varied = [e.parent for e in self.entries if e.parent]
+        for entry in self.finished():
+            if entry.candidate.has_epochs and not entry.parent and entry not in varied:
+                best = self.finished()[0]
+                clear = entry is not best and compared(best.runs, entry.runs).p < 0.05
+                return None if clear and varied else entry
+        return None
+
+    def _repeat(self, seeds: int) -> None:
+        """Train the best ones from more seeds."""
+        while True:
+            best = next(iter(self.finished()), None)
+            alive = [
+                e
+                for e in self.finished()
+                if e.candidate.has_epochs
+                and not e.failed
+                and len(e.runs) < min(seeds, MOST_SEEDS)
+                and best is not None
+                and (e is best or compared(best.runs, e.runs).p >= 0.05)
+            ]
+            fitting = [e for e in alive if e.seconds * _CAUTION <= self._left()]
+            if not fitting:
+                self.complete = self.complete and not alive
+                return
+            entry = min(fitting, key=lambda e: (len(e.runs), -e.score))
+            self._train(entry, 1.0, self._left())
+
+    def _last(self) -> None:
+        """Give what time is left to what has been stopped, or has had none."""
+        stopped = [e for e in self._by_score() if e.first and not e.runs and not e.parent]
+        for entry in stopped:
+            if entry.seconds * _CAUTION <= self._left():
+                self._train(entry, 1.0, self._left())
+            else:
+                self.complete = False
+        for entry in self.entries:
+            if entry.left_out == NO_TIME and self._left() > self._first_limit / 4:
+                entry.left_out = ""
+                share = SHARE if entry.candidate.has_epochs else 1.0
+                self._train(entry, share, min(self._first_limit, self._left()))
+        self._full(self._promising(), 1.0)
+        self._repeat(_SOME_SEEDS)
+        self._repeat(MOST_SEEDS)
+
+    @property
+    def _first_limit(self) -> float:
+        """Seconds that a first trial may take."""
+        return _EACH * (self.seconds - self._began)
+
+    def _leave_out(self, entry: Entry, why: str) -> None:
+        """Note that there was not enough time for a trial."""
+        self.complete = False
+        if not entry.runs:
+            entry.left_out = why
+
+    def _by_score(self) -> list[Entry]:
+        return sorted(self.entries, key=lambda e: -e.score)
+
+    def _train(self, entry: Entry, share: float, limit: float) -> None:
+        seed = len(entry.runs)
+        part = "" if share == 1 else f", {_part(share)} of the epochs"
+        self.show(f"{entry.name}{part}{f', seed {seed}' * (seed > 0)}")
+        if limit <= 0:
+            self._leave_out(entry, NO_TIME)
+            return
+        try:
+            trial, had = self.measure(entry.candidate, share, seed, limit)
+        except OutOfTime:
+            what = part.removeprefix(", ") or "a training"
+            self._leave_out(entry, f"{what} takes over {_seconds(limit)}")
+        except UserError as error:
+            if entry.runs:
+                entry.failed += 1
+            else:
+                entry.left_out = str(error)
+        else:
+            if had < 1:
+                entry.first, entry.share = trial, had
+            else:
+                entry.runs.append(trial)
+                if entry.first is None:
+                    entry.first = trial if entry.candidate.has_epochs else None
+                    entry.share = 1.0
+
+
+def _stopped(entry: Entry, other: Entry) -> str:
+    """Why a candidate is not trained for all of its epochs."""
+    assert entry.first is not None
+    assert other.first is not None
+    behind = 100 * (other.first.score - entry.first.score)
+    if behind < 0.05:
+        return f"stopped: no better than {other.name}"
+    return f"stopped: {behind:.1f} points behind {other.name}"
+
+
+def _relative_cost(candidate: Candidate) -> float:
+    """Smaller batches cost more time."""
+    return 1.6 if "batch_size" in candidate.changes else 1.0
+
+
+def _part(share: float) -> str:
+    known = {0.25: "a quarter", 0.5: "half"}
+    return known.get(share, f"{100 * share:.0f} %")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -1,0 +1,307 @@
+"""Race models on your own documents, and recommend one with the evidence."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich import box, progress
+from rich.table import Table
+from tyro.conf import arg
+
+from dlnotes import commands
+from dlnotes.advice.corpus import MODELS, Corpus
+from dlnotes.advice.race import Race
+from dlnotes.advice.report import Advice, facts
+from dlnotes.arguments import Positive, Seed, checked
+from dlnotes.cli import other_command
+from dlnotes.commands import config as config_file
+from dlnotes.commands import train as train_command
+from dlnotes.data.corpora import label_separator
+from dlnotes.data.corpora import load as load_corpus
+from dlnotes.data.dataset import Dataset, load_dataset
+from dlnotes.data.download import cache_folder
+from dlnotes.data.readers import Source
+from dlnotes.data.reading import Reading
+from dlnotes.display import console
+from dlnotes.errors import UserError
+from dlnotes.files import check_different, make_folder, write_atomically, write_json
+from dlnotes.training.classifier import reading_for, reads_sentences
+from dlnotes.training.device import choose_device
+from dlnotes.training.record import provenance
+from dlnotes.training.trials import TFIDF
+
+RECORD, PICTURE = "advice.json", "advice.png"
+
+_RESERVED = 0.04  # of the time, and some seconds, for the beginning and the picture
+_RESERVED_SECONDS = 1.0
+
+_SKLEARN = (
+    "from sklearn.pipeline import make_pipeline; "
+    "from sklearn.linear_model import LogisticRegression; "
+    "from sklearn.feature_extraction.text import TfidfVectorizer; "
+    "model = make_pipeline(TfidfVectorizer({analyzer}ngram_range=(1, 2), sublinear_tf=True), "
+    "{classifier}).fit(texts, labels)"
+)
+
+
+@checked
+def main(
+    corpus: str | None = None,
+    train: tuple[Path, ...] = (),
+    dev: tuple[Path, ...] = (),
+    data_dir: Path | None = None,
+    out: Path | None = None,
+    minutes: Positive = 5.0,
+    reading: Annotated[Reading, arg(name="")] = Reading(),
+    seed: Seed = 0,
+    device: str = "auto",
+    config: Path | None = None,
+) -> None:
+    """Race models on your own documents, and recommend one with the evidence.
+
+    All candidates learn from the same documents and are measured on the same dev documents: TF-IDF
+    with a logistic regression, our models with their recipes, then the best of them with other
+    rates, optimizers and batch sizes. Each is tried for a quarter of its epochs; those that are
+    clearly behind stop there. The others are trained for all epochs, the best ones from several
+    seeds. A cheaper candidate is recommended where there is no difference.
+
+    Args:
+        corpus: Name of a corpus, as of dlnotes train. Default bbc when --train is not given.
+        train: Your own training documents, one or more files, as of dlnotes train.
+        dev: Your own dev documents; without them a part of the training documents is cut off.
+        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        out: Folder for advice.json and advice.png. Default runs/advice/NAME.
+        minutes: How long it may take. With more documents than can be learned in this time, a part
+            of them is raced on.
+        reading: How texts become documents.
+        seed: Of the trainings; the next ones have the next seeds.
+        device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
+        config: Options from a YAML file; those given here win.
+    """
+    began = commands.began.get(time.perf_counter())
+    if corpus and train:
+        raise UserError("give either --corpus or --train, not both")
+    if dev and not train:
+        raise UserError("--dev belongs to --train FILE; a corpus brings its own")
+    choose_device(device)
+    sources: Mapping[str, Source] = {"train": train, **({"dev": dev} if dev else {})}
+    given = reading
+    if train:
+        name = train[0].absolute().name.split(".")[0] or "data"
+    else:
+        name = corpus or "bbc"
+        sources = dict(load_corpus(name, data_dir=data_dir, cache_dir=cache_folder()))
+        sources = {split: source for split, source in sources.items() if split != "test"}
+        separator = reading.label_separator or label_separator(name)
+        reading = replace(reading, label_separator=separator)
+    out = out or Path("runs") / "advice" / name
+    for option, files in {"train": train, "dev": dev, "config": (config,)}.items():
+        for file in files:
+            check_different(**{option: file, "out": out})
+    make_folder(out)
+    seconds = 60 * minutes * (1 - _RESERVED) - _RESERVED_SECONDS
+    if seconds <= 0:
+        raise UserError(f"minutes must be at least 0.05, not {minutes:g}")
+
+    told = False
+
+    def load(model: str) -> Dataset:
+        nonlocal told
+        with warnings.catch_warnings():
+            if told:
+                warnings.simplefilter("ignore")
+            told = True
+            return load_dataset(
+                sources,
+                reading_for(model, reading, seed),
+                name=name,
+                cache_dir=cache_folder() / "tokens",
+                sentences=reads_sentences(model),
+            )
+
+    clock = _since(began)
+    with _progress(seconds, clock) as show:
+        show("reading")
+        with config_file.named(config):
+            documents = Corpus(load, seconds=seconds, seed=seed, device=device)
+        race = Race(
+            documents.measure, MODELS, documents.vary, seconds=seconds, clock=clock, show=show
+        )
+        race.run()
+    figure = "micro-F1" if documents.multi_label else "accuracy"
+    advice = Advice(race.entries, figure, documents.dev)
+    data: dict[str, Any] = {
+        "corpus": None if train else name,
+        "train": train,
+        "dev": dev,
+        "data_dir": data_dir,
+    }
+    data |= {n: v for n, v in asdict(given).items() if v != getattr(Reading(), n)}
+    data |= {"seed": seed or None, "device": None if device == "auto" else device}
+    command = None
+    if advice.network:
+        changes = documents.command_changes(advice.network.candidate)
+        command = _command({**data, "model": advice.network.candidate.model, **changes})
+    _print(advice, documents, command, notes(advice, documents, race, minutes, clock()))
+    came_from = provenance(seed)
+    record = {
+        "record": came_from,
+        "minutes": minutes,
+        "seconds": clock(),
+        "complete": race.complete,
+        "corpus": asdict(documents.measures),
+        "documents": {"train": documents.documents, "dev": documents.dev},
+        "figure": figure,
+        "recommended": advice.recommended.name,
+        "sentence": advice.sentence,
+        "command": command,
+        "candidates": advice.record(),
+    }
+    write_json(out / RECORD, record)
+    picture = advice.draw()
+    write_atomically(out / PICTURE, lambda file: picture.savefig(file, format="png", dpi=120))
+    print(f"Evidence: {out / RECORD}, {out / PICTURE}")
+    if race.interrupted:
+        sys.exit(128 + race.interrupted)
+
+
+def notes(
+    advice: Advice, documents: Corpus, race: Race, minutes: float, seconds: float
+) -> list[str]:
+    """What one should know of the figures."""
+    found = []
+    measures = documents.measures
+    if documents.documents < measures.documents:
+        found.append(
+            f"Measured with {documents.documents:,} of {measures.documents:,} documents to learn "
+            "from, as many as this time allows; with all of them the order may differ (--minutes)."
+        )
+    if documents.dev < measures.dev:
+        found.append(f"Compared on {documents.dev:,} of {measures.dev:,} dev documents.")
+    for why, names in advice.untried.items():
+        found.append(f"Left out: {'; '.join(names)} ({why}).")
+    tried = sum(bool(e.trials) for e in race.entries)
+    if tried > 1:
+        found.append(
+            f"The figure of the best of {tried} candidates is a little too high, since dev chose "
+            "it; documents that no one has looked at tell the truth (dlnotes train --test FILE)."
+        )
+    if race.interrupted:
+        found.append("Stopped before the end: this is what is known by now.")
+    elif race.complete and seconds < 0.8 * 60 * minutes:
+        found.append(f"Ended after {seconds / 60:.1f} minutes: there was nothing left to try.")
+    return found
+
+
+def _print(advice: Advice, documents: Corpus, command: str | None, said: Sequence[str]) -> None:
+    screen = console()
+    screen.print(advice.sentence, soft_wrap=True)
+    known = Table(title="The documents", box=box.SIMPLE_HEAD, show_header=False)
+    for fact in facts(documents.measures, documents.tokenizer):
+        known.add_row(*fact)
+    screen.print(known)
+    table = Table(title="The race", box=box.SIMPLE_HEAD)
+    headings = (
+        "candidate",
+        f"dev {advice.figure}, 95 %",
+        "epochs",
+        "seeds",
+        "seconds",
+        "documents/s",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "candidate" else "right")
+    table.add_column("verdict", overflow="fold")
+    for row in advice.rows():
+        table.add_row(*row)
+    screen.print(table)
+    for note in said:
+        screen.print(f"note: {note}", soft_wrap=True)
+    if advice.recommended.candidate.model == TFIDF:
+        how = _SKLEARN.format(
+            analyzer='analyzer="char", ' * ("characters" in documents.tokenizer),
+            classifier="OneVsRestClassifier(LogisticRegression(C=10, max_iter=1000))"
+            if documents.multi_label
+            else "LogisticRegression(C=10, max_iter=1000)",
+        )
+        if documents.multi_label:
+            how = f"from sklearn.multiclass import OneVsRestClassifier; {how}"
+        print("dlnotes trains no TF-IDF baseline; scikit-learn does, in Python:")
+        print(f"  {how}")
+        if command:
+            print("The best model that dlnotes trains:")
+    elif command:
+        print("Train it:")
+    if command:
+        print(f"  {command}")
+
+
+def _command(said: Mapping[str, Any]) -> str:
+    """The command line of ``dlnotes train`` with these options."""
+    options: dict[str, Any] = {}
+    for name, value in said.items():
+        if isinstance(value, tuple):
+            value = [str(each) for each in value]
+        if value not in (None, []):
+            options[name] = str(value) if isinstance(value, Path) else value
+    words = config_file.options(train_command.main, options, "advise")
+    return f"{other_command('train')} {shlex.join(words)}"
+
+
+def _since(began: float) -> Callable[[], float]:
+    def clock() -> float:
+        return time.perf_counter() - began
+
+    return clock
+
+
+class _progress:  # noqa: N801 -- a context
+    """A bar over the time that the race may take, and what is being trained."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        screen = console(stderr=True)
+
+        class Bar(progress.Progress):
+            def get_renderables(self) -> Any:
+                for task in self.tasks:
+                    task.completed = min(seconds, clock())
+                yield from super().get_renderables()
+
+        class Left(progress.ProgressColumn):
+            max_refresh = 0.5
+
+            def render(self, task: Any) -> Any:
+                left = max(0, round(seconds - clock()))
+                return f"{left // 60}:{left % 60:02} left"
+
+        self._bar = Bar(
+            progress.BarColumn(bar_width=24),
+            Left(),
+            progress.TextColumn("{task.description}"),
+            console=screen,
+            transient=True,
+            disable=not screen.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=seconds)
+
+    def __enter__(self) -> Callable[[str], None]:
+        with suppress(OSError):
+            self._bar.start()
+        return self.show
+
+    def show(self, what: str) -> None:
+        """Say what is being trained."""
+        with suppress(OSError):
+            self._bar.update(self._task, description=what)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._bar.stop()

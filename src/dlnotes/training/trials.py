@@ -1,0 +1,137 @@
+"""One trial: a model with its settings, trained and measured on the dev documents.
+
+What compares models asks this module: ``dlnotes advise`` and the search for recipes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dlnotes.data.dataset import Dataset
+from dlnotes.data.labels import LabelSets
+from dlnotes.training.baseline import tfidf_dev_scores
+from dlnotes.training.decision import DEFAULT, Decision, choose_decision
+from dlnotes.training.device import choose_device
+from dlnotes.training.evaluate import metrics, scores
+from dlnotes.training.settings import Training
+from dlnotes.training.train import train_classifier
+
+TFIDF = "tfidf"
+"""The name of the baseline: TF-IDF and a logistic regression."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    r"""How a trial came out.
+
+    The figure that trials are compared by is a ratio of two sums over the dev documents,
+
+    .. math:: \frac{\sum_i a_i}{\sum_i b_i}
+
+    which for one label per document is the accuracy (:math:`a_i` is 1 for a correct one,
+    :math:`b_i = 1`) and for several labels micro-F1 (:math:`a = 2 tp`,
+    :math:`b = 2 tp + fp + fn`).
+
+    Attributes:
+        dev: Figures on dev by name.
+        hits: :math:`a_i`, shape (documents,).
+        outcomes: :math:`b_i`, shape (documents,).
+        seconds: Training and measuring.
+        documents_per_second: While training.
+        epochs: Dev accuracy, or micro-F1, after each epoch; of a baseline nothing.
+    """
+
+    dev: Mapping[str, float]
+    hits: NDArray[np.float64]
+    outcomes: NDArray[np.float64]
+    seconds: float
+    documents_per_second: float
+    epochs: list[float] = field(default_factory=list)
+
+    @property
+    def score(self) -> float:
+        """The figure that trials are compared by."""
+        return float(self.hits.sum() / max(1.0, self.outcomes.sum()))
+
+
+def run_trial(
+    dataset: Dataset,
+    model: str,
+    training: Training | None = None,
+    *,
+    model_settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    time_limit: float | None = None,
+) -> Trial:
+    """Train on the training documents and measure on the dev documents; no test split is opened.
+
+    Args:
+        dataset: What to learn.
+        model: A name in `dlnotes.models.MODELS`, or `TFIDF`, which needs no settings.
+        training: See `train_classifier`; there is no second training with the dev documents.
+        model_settings: See `train_classifier`.
+        device: See `choose_device`.
+        time_limit: Seconds that it may take, see `fit`; the baseline cannot be stopped.
+
+    Raises:
+        UserError: See `train_classifier` and `tfidf_dev_scores`.
+        dlnotes.training.fit.OutOfTime: `time_limit` is not enough.
+        dlnotes.training.fit.Interrupted: A signal came.
+    """
+    dataset = replace(dataset, _test=None)
+    if model == TFIDF:
+        logits, took = tfidf_dev_scores(dataset)
+        decision = _decision(logits, dataset, training or Training())
+        return _trial(dataset, logits, decision, **took)
+    training = replace(training or Training(), refit=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # many trials would say the same
+        classifier, record = train_classifier(
+            dataset,
+            model,
+            training,
+            model_settings=model_settings,
+            device=device,
+            progress=False,
+            time_limit=time_limit,
+        )
+    # As the recipe reads them.
+    dev = dataset.dev.limited(classifier.vocabulary, classifier.max_tokens)
+    logits = scores(classifier.model, dev, device=choose_device(device))
+    epochs = [_headline(epoch) for epoch in record["history"]]
+    took = {name: record[name] for name in ("seconds", "documents_per_second")}
+    return _trial(dataset, logits, classifier.decision, **took, epochs=epochs)
+
+
+def _headline(epoch: Mapping[str, float]) -> float:
+    return epoch["dev_accuracy" if "dev_accuracy" in epoch else "dev_micro_f1"]
+
+
+def _decision(logits: Float[Tensor, "n c"], dataset: Dataset, training: Training) -> Decision:
+    if not dataset.multi_label:
+        return DEFAULT
+    how = training.threshold
+    return choose_decision(logits, dataset.dev.labels, multi_label=True, threshold=how)[0]
+
+
+def _trial(
+    dataset: Dataset, logits: Float[Tensor, "n c"], decision: Decision, **took: Any
+) -> Trial:
+    labels = dataset.dev.labels
+    given = decision.decide(logits, dataset.multi_label).numpy()
+    if isinstance(labels, LabelSets):
+        true = labels.dense(np.arange(len(labels)))
+        hits = 2.0 * (true & given).sum(1)
+        outcomes = (true.sum(1) + given.sum(1)).astype(float)
+    else:
+        hits = (labels == given).astype(float)
+        outcomes = np.ones(len(hits))
+    return Trial(metrics(logits, labels, decision).summary(), hits, outcomes, **took)

@@ -1,0 +1,215 @@
+"""``dlnotes advise``: from files to a recommendation."""
+
+import json
+import shlex
+import time
+
+import numpy as np
+import pytest
+
+from dlnotes.advice import corpus as advice_corpus
+from dlnotes.advice import race
+from dlnotes.advice.corpus import Corpus, Measures
+from dlnotes.commands import advise
+from dlnotes.data.dataset import load_dataset
+from dlnotes.training.fit import Interrupted
+from dlnotes.training.trials import run_trial
+
+
+@pytest.fixture(autouse=True)
+def few_models(request, monkeypatch):
+    """Little to try, so that races end early."""
+    if "slow" not in request.keywords:
+        monkeypatch.setattr(advise, "MODELS", ("tfidf", "fasttext"))
+        monkeypatch.setattr(race, "MOST_SEEDS", 2)
+        if "varies" not in request.node.name:
+            monkeypatch.setattr(Corpus, "vary", lambda *_: ())
+
+
+def test_a_race_on_own_files(script, files, tmp_path):
+    out = tmp_path / "out"
+    result = script("advise", "--train", files / "train.tsv", "--minutes", 3, "--out", out)
+    assert result.code == 0, result.err
+    assert "there was nothing left to try" in result.out
+    assert result.out.startswith("Use ")
+    for said in ("accuracy", "180 to learn from, 20 for dev", "each class has 90", "verdict"):
+        assert said in result.out
+    record = json.loads((out / "advice.json").read_text())
+    assert record["sentence"] == result.out.splitlines()[0]
+    assert record["corpus"]["documents"] == 180
+    assert record["record"]["seed"] == 0
+    assert {c["model"] for c in record["candidates"]} == {"tfidf", "fasttext"}
+    assert (out / "advice.png").read_bytes().startswith(b"\x89PNG")
+    assert f"  {record['command']}\n" in result.out
+    program, *words = shlex.split(record["command"])
+    assert program == "python"
+    assert words[1:3] == ["--train", str(files / "train.tsv")]
+    # The words are perfectly telling, so that there is nothing to gain over the cheapest.
+    assert record["recommended"] == "tfidf"
+    assert "scikit-learn does, in Python" in result.out
+
+
+def test_the_command_that_is_recommended_runs(script, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(advise, "MODELS", ("fasttext",))
+    monkeypatch.chdir(tmp_path)
+    odd = tmp_path / "my texts;.tsv"
+    odd.write_text((files / "train.tsv").read_text())
+    options = ("--dev-fraction", 0.2, "--tokenizer", "cased", "--seed", 3)
+    result = script("advise", "--train", odd, *options)
+    assert result.code == 0, result.err
+    command = json.loads((tmp_path / "runs/advice/my texts;/advice.json").read_text())["command"]
+    words = shlex.split(command)[2:]
+    assert "--dev-fraction=0.2" in words
+    assert "--tokenizer=cased" in words
+    assert "--seed=3" in words
+    trained = script("train", *words, "--out", tmp_path / "run")
+    assert trained.code == 0, trained.err
+    settings = json.loads((tmp_path / "run/metrics.json").read_text())["settings"]
+    assert (settings["model"], settings["tokenizer"], settings["seed"]) == ("fasttext", "cased", 3)
+
+
+def test_several_labels_are_compared_by_micro_f1(script, tmp_path):
+    random = np.random.default_rng(0)
+    lines = []
+    for _ in range(150):
+        labels = [name for name in "abc" if random.random() < 0.4]
+        lines.append(json.dumps({"text": " ".join([f"is{n}" for n in labels] + ["the"]), "label": labels}))  # fmt: skip
+    (tmp_path / "s.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "out"
+    result = script("advise", "--train", tmp_path / "s.jsonl", "--out", out)
+    assert result.code == 0, result.err
+    assert "micro-F1" in result.out
+    assert "labels per document" in result.out
+    assert "OneVsRestClassifier" in result.out
+    assert json.loads((out / "advice.json").read_text())["figure"] == "micro-F1"
+
+
+def test_ctrl_c_ends_it_and_what_is_there_is_recommended(script, files, tmp_path, monkeypatch):
+    real = Corpus.measure
+
+    def measure(self, candidate, *rest):
+        if candidate.model == "fasttext":
+            raise Interrupted
+        return real(self, candidate, *rest)
+
+    monkeypatch.setattr(Corpus, "measure", measure)
+    out = tmp_path / "out"
+    result = script("advise", "--train", files / "train.tsv", "--out", out)
+    assert result.code == 130
+    assert result.out.startswith("Use TF-IDF")
+    assert "Stopped before the end" in result.out
+    assert json.loads((out / "advice.json").read_text())["command"] is None
+
+
+@pytest.mark.slow
+def test_the_time_is_kept(script, files, tmp_path):
+    began = time.perf_counter()
+    out = tmp_path / "out"
+    result = script("advise", "--train", files / "train.tsv", "--minutes", 0.5, "--out", out)
+    assert result.code == 0, result.err
+    assert time.perf_counter() - began < 30 * 1.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--train", "NOWHERE.tsv"], "NOWHERE.tsv does not exist"),
+        (["--train", "EMPTY.tsv"], "EMPTY.tsv holds no documents"),
+        (["--train", "ONE.tsv"], "only one class, 'a'"),
+        (["--train", "ONE.tsv", "--minutes", "0"], "minutes must be above 0, not 0.0"),
+        (["--train", "ONE.tsv", "--minutes", "nan"], "minutes must be"),
+        (["--train", "ONE.tsv", "--minutes", "0.001"], "minutes must be at least"),
+        (["--train", "ONE.tsv", "--corpus", "trec"], "either --corpus or --train"),
+        (["--dev", "ONE.tsv"], "--dev belongs to --train"),
+        (["--train", "ONE.tsv", "--device", "gpu"], "device"),
+        (["--train", "ONE.tsv", "--model", "textcnn"], "--model"),
+        (["--train", "ONE.tsv", "--out", "ONE.tsv"], "ONE.tsv"),
+    ],
+)
+def test_a_mistake_is_one_line(script, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY.tsv").write_text("")
+    (tmp_path / "ONE.tsv").write_text("a\tsome text\n" * 9)
+    result = script("advise", *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert said in result.err
+
+
+def pairs(n, seed=0):
+    random = np.random.default_rng(seed)
+    return [
+        ("ab"[i % 2], f"{'ab'[i % 2]}{random.integers(9)} w{random.integers(n)}") for i in range(n)
+    ]
+
+
+def load(model, n=2400):
+    return load_dataset({"train": pairs(n)}, sentences=model == "han")
+
+
+def test_what_does_not_fit_into_the_time_is_raced_on_a_part():
+    short = Corpus(load, seconds=0.01)
+    assert short.documents == 1_000
+    assert short.measures.documents == 2_160
+    part = short.dataset("fasttext")
+    assert len(part.train) == 1_000
+    assert len(part.dev) == short.dev == 240
+    # Its vocabulary is that of the part.
+    assert part.token_counts().sum() == part.train.lengths.sum()
+    long = Corpus(load, seconds=1e6)
+    assert long.documents == 2_160
+
+
+def test_a_part_has_the_same_documents_for_models_that_read_sentences():
+    corpus = Corpus(load, seconds=0.01)
+    words, sentences = (corpus.dataset(model) for model in ("textcnn", "han"))
+    first = [[part.train.text(i).split()[:2] for i in range(50)] for part in (words, sentences)]
+    assert first[0] == first[1]
+    assert sentences.tokenizer == "sentences"
+    assert np.array_equal(words.dev.labels, sentences.dev.labels)
+
+
+def test_a_first_trial_has_a_share_of_the_recipes_epochs(monkeypatch):
+    corpus = Corpus(lambda model: load(model, 200), seconds=60)
+    asked = []
+
+    def trial(dataset, model, training, **options):
+        asked.append(training)
+        return run_trial(dataset, "tfidf")
+
+    monkeypatch.setattr(advice_corpus, "run_trial", trial)
+    epochs = corpus.settled("fasttext").training.epochs
+    candidate = advice_corpus.Candidate("fasttext", {"lr": 0.5})
+    assert corpus.measure(candidate, 0.25, 2, 9.0)[1] == round(epochs / 4) / epochs
+    assert (asked[0].epochs, asked[0].lr, asked[0].seed) == (round(epochs / 4), 0.5, 2)
+    assert corpus.measure(candidate, 1.0, 0, 9.0)[1] == 1
+
+
+def test_what_varies_changes_one_setting_each():
+    corpus = Corpus(lambda model: load(model, 200), seconds=60)
+    own = corpus.settled("fasttext").training
+    found = [dict(each.changes) for each in corpus.vary(advice_corpus.Candidate("fasttext"))]
+    assert all(len(changes) == 1 for changes in found)
+    rates = [changes["lr"] for changes in found if "lr" in changes]
+    assert rates == pytest.approx([3 * own.lr, own.lr / 3], rel=0.1)
+    sizes = [changes["batch_size"] for changes in found if "batch_size" in changes]
+    assert sizes == [own.batch_size // 2, own.batch_size * 2]
+    assert sum("optimizer" in changes for changes in found) == 2
+
+
+def test_measures_of_a_corpus():
+    dataset = load_dataset(
+        {
+            "train": [("x", "a a b")] * 30 + [("y", "c")] * 10 + [("y", "d rare")],
+            "dev": [("x", "z")],
+        }
+    )
+    found = Measures.of(dataset)
+    assert (found.documents, found.dev, found.classes) == (41, 1, 2)
+    assert (found.types, found.once) == (5, pytest.approx(2 / 5))
+    assert (found.largest, found.smallest) == (("x", 30), ("y", 11))
+    assert found.tokens == pytest.approx((90 + 10 + 2) / 41)
+    assert found.longest == 3
+    assert found.labels is None
