@@ -125,19 +125,19 @@ def test_time_left_follows_the_costs_and_not_the_number_of_claims(clock, capsys)
         progress.begin("second")
         clock[0] += 50
         progress.share(0.5)
-        assert seconds_of(progress.left()) == pytest.approx(85 * 60 / 15, rel=0.01)
+        assert seconds_of(progress.left()) == pytest.approx(85 * 53 / 8, rel=0.01)
         clock[0] += 50
         progress.end("second")
         progress.begin("third")
-        assert seconds_of(progress.left()) == pytest.approx(80 * 110 / 20, rel=0.01)
+        assert seconds_of(progress.left()) == pytest.approx(80 * 103 / 13, rel=0.01)
         clock[0] += 720
         progress.share(0.9)
-        assert seconds_of(progress.left()) == pytest.approx(8 * 830 / 92, rel=0.01)
+        assert seconds_of(progress.left()) == pytest.approx(8 * 823 / 85, rel=0.01)
         progress.end("third")
         assert progress.left() == ""
     first, second, third = capsys.readouterr().err.splitlines()
     assert first == "1/3 first, about 1 min 30 s left"
-    assert second == "2/3 second, about 7 min 20 s left"
+    assert second == "2/3 second, about 10 min 34 s left"
     assert third == "3/3 third"
 
 
