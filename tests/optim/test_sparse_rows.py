@@ -80,7 +80,7 @@ def test_other_dtypes_without_rows_that_occur_twice(name, dtype):
 
 
 def test_rows_of_low_precision_are_added_in_float32():
-    """In float16 4,000 times 0.001 after 2,000 would get lost one by one."""
+    """In float16, where 2,048 + 0.5 is 2,048, they would get lost one by one."""
     p = Parameter(torch.zeros(2, 1, dtype=torch.float16))
     values = torch.tensor([2048.0, *[0.5] * 4000], dtype=torch.float16).unsqueeze(1)
     index = torch.zeros(1, 4001, dtype=torch.int64)
@@ -131,10 +131,26 @@ def test_an_index_outside_of_the_parameter(name, wrong):
         with pytest.raises(IndexError, match=f"has the index {wrong}: it must be from 0 to 49"):
             optimizer.step()
         assert torch.equal(p, before)
+        assert all(not x.any() for x in optimizer.state[p].values())  # the step is not counted
+
+
+def test_parameters_in_shared_memory_are_updated_in_their_order(taken):
+    """What the kernel leaves comes before the sparse gradients that follow it."""
+    results = []
+    for fused in (None, False):
+        a = Parameter(torch.arange(8.0).double().view(4, 2))
+        b = Parameter(a.data)
+        a.grad = torch.ones(4, 2).double()
+        index, values = torch.tensor([[0]]), torch.full((1, 2), 3.0).double()
+        b.grad = torch.sparse_coo_tensor(index, values, (4, 2), check_invariants=True)
+        OPTIMIZERS["gradient-descent"]([a, b], lr=0.5, weight_decay=1.0, fused=fused).step()
+        results.append(a.detach())
+    assert torch.equal(*results)
+    assert not any(taken)
 
 
 def test_what_is_left_to_the_plain_step(taken):
-    """Memory that is shared, has gaps, is read-only in other ways, or gradients of other forms."""
+    """Tensors with gaps, of a subclass or in shared memory, and two sparse dimensions."""
 
     class Own(torch.Tensor):
         pass

@@ -106,17 +106,16 @@ def step_rows(
     tensors = [theta, g._values(), *others, g._indices()]
     if not {*map(type, tensors), type(g)} <= PLAIN or g.shape != theta.shape:
         return False
+    kernel = build(theta.dtype) if theta.dtype in CODES else None
+    if kernel is None:
+        return False
     count = len(tensors)
     addresses = array("Q", map(_cdata, tensors))
     pointers, held = array("Q", bytes(8 * count)), array("Q", bytes(8 * count))
     shape = array("q", bytes(24))
     try:
-        code = library.acquire_rows(
-            count, counts, *map(_address, (addresses, shape, pointers, held))
-        )
-        dtype = next((dtype for dtype, known in CODES.items() if known == code), None)
-        kernel = build(dtype) if dtype else None
-        if kernel is None:
+        numbers = map(_address, (addresses, shape, pointers, held))
+        if not library.acquire_rows(count, counts, *numbers):
             return False
         n, rows, columns = shape
         return kernel.rows((n, rows, columns), pointers[-1], pointers, hyper)

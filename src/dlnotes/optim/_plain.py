@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._C._nn import flatten_dense_tensors
 
-from dlnotes.kernel import LOW_PRECISION, PLAIN
+from dlnotes.kernel import LOW_PRECISION, PLAIN, observed
 
 SMALL = 1 << 14
 """Tensors of up to so many elements share a flat buffer."""
@@ -64,14 +64,14 @@ def step_one(
     """
     tensors, counter = _parts(row, counts)
     check_shapes(tensors)
-    t = None if counter is None else _count(counter, exact)
     theta, g, *accumulators = tensors
+    if g.is_sparse:
+        check_indices(g)
+    t = None if counter is None else _count(counter, exact)
     targets = [theta, *accumulators]
     if g.is_sparse and not divisible:
         g = g.to_dense()
     if g.is_sparse:
-        if exact and g.is_cpu:
-            _check_indices(g)
         g = g.coalesce()
         rows = tuple(g.indices())
         if len(rows) == 1:  # whole rows, as an embedding gives: several times faster
@@ -139,12 +139,17 @@ def check_shapes(tensors: Sequence[Tensor]) -> None:
             )
 
 
-def _check_indices(g: Tensor) -> None:
+def check_indices(g: Tensor) -> None:
     """Refuse indices outside of a sparse gradient: torch does not, and would write to that memory.
+
+    On a CPU only: elsewhere to look at them is to wait for the device. Nor is anything looked at
+    where a tracer would have to record it.
 
     Raises:
         IndexError: There is one.
     """
+    if not g.is_cpu or observed():
+        return
     indices = g._indices()
     if not indices.numel():
         return
