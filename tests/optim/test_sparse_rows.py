@@ -188,6 +188,19 @@ def test_what_is_left_to_the_plain_step(taken):
     assert not any(taken)
 
 
+@pytest.mark.parametrize("shape", [(4, 0), (0, 3), (0,), (4, 2, 0)], ids=str)
+@pytest.mark.parametrize("name", ["gradient-descent", "adam"])
+def test_parameters_without_numbers(name, shape, taken):
+    for n in {0, min(1, shape[0])}:
+        p = Parameter(torch.ones(shape))
+        index, values = torch.zeros(1, n, dtype=torch.int64), torch.ones(n, *shape[1:])
+        p.grad = torch.sparse_coo_tensor(index, values, shape, check_invariants=True)
+        optimizer = OPTIMIZERS[name]([p])
+        optimizer.step()
+        assert optimizer.state[p].get("step", 1) == 1
+    assert not any(taken)
+
+
 def test_memory_around_the_parameter_is_not_touched():
     whole = torch.full((70, 10), 7.0)
     p = Parameter(whole[10:60])

@@ -92,7 +92,7 @@ def step_rows(
     Args:
         library: What :func:`load` returns.
         theta: The parameter.
-        g: Its gradient, with one sparse dimension.
+        g: Its gradient, a sparse COO tensor. One with several sparse dimensions is not taken.
         others: Its accumulators and, with ``counts``, its step.
         counts: See :func:`step`.
         build: See :func:`step`.
@@ -101,8 +101,6 @@ def step_rows(
     Returns:
         Whether a kernel could take it; if not, nothing has changed.
     """
-    if g.layout is not torch.sparse_coo or g.sparse_dim() != 1 or theta.numel() == 0:
-        return False
     tensors = [theta, g._values(), *others, g._indices()]
     if not {*map(type, tensors), type(g)} <= PLAIN or g.shape != theta.shape:
         return False

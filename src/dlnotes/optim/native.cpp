@@ -192,6 +192,7 @@ int64_t acquire_rows(int64_t columns, int64_t counts, TensorImpl *const *tensor,
     const TensorImpl &theta = *tensor[0], &values = *tensor[1];
     Code code = code_of(theta);
     std::vector<Span> spans;
+    if (!theta.numel()) return 0;
     for (int64_t j = 0; j < columns; j++) {
         TensorImpl &x = *tensor[j];
         if (!code || !ordinary(x)) return 0;
