@@ -1,13 +1,14 @@
 """Sparse gradients in one native pass: equal to the plain step, and safe with whatever it is given."""
 
 import contextlib
+import itertools
 import threading
 
 import pytest
 import torch
 from torch.nn import Parameter
 
-from dlnotes.optim import OPTIMIZERS, UpdateRule, _kernel, _native
+from dlnotes.optim import OPTIMIZERS, UpdateRule, _kernel, _native, clip_grad_norm_
 
 every_rule = pytest.mark.parametrize("name", OPTIMIZERS)
 SHAPES = [(50,), (50, 1), (50, 10), (50, 3, 5), (7, 2500), (1, 4)]
@@ -81,12 +82,28 @@ def test_other_dtypes_without_rows_that_occur_twice(name, dtype):
 
 def test_rows_of_low_precision_are_added_in_float32():
     """In float16, where 2,048 + 0.5 is 2,048, they would get lost one by one."""
-    p = Parameter(torch.zeros(2, 1, dtype=torch.float16))
-    values = torch.tensor([2048.0, *[0.5] * 4000], dtype=torch.float16).unsqueeze(1)
-    index = torch.zeros(1, 4001, dtype=torch.int64)
-    p.grad = torch.sparse_coo_tensor(index, values, (2, 1), check_invariants=True)
-    OPTIMIZERS["gradient-descent"]([p], lr=1.0).step()
-    assert p.tolist() == [[-4048.0], [0.0]]
+    for fused, clipped in itertools.product((None, False), repeat=2):
+        p = Parameter(torch.zeros(2, 1, dtype=torch.float16))
+        values = torch.tensor([2048.0, *[0.5] * 4000], dtype=torch.float16).unsqueeze(1)
+        index = torch.zeros(1, 4001, dtype=torch.int64)
+        p.grad = torch.sparse_coo_tensor(index, values, (2, 1), check_invariants=True)
+        if clipped is None:
+            assert clip_grad_norm_(p, 1e9) == 4048
+        OPTIMIZERS["gradient-descent"]([p], lr=1.0, fused=fused).step()
+        assert p.tolist() == [[-4048.0], [0.0]]
+
+
+@pytest.mark.parametrize("part", ["indices", "values"])
+def test_memory_that_has_become_smaller_is_refused(part):
+    for fused, act in itertools.product((None, False), ("step", "clip")):
+        p = Parameter(torch.ones(50, 10))
+        p.grad = gradient((50, 10), 200, torch.float32)
+        getattr(p.grad, f"_{part}")().untyped_storage().resize_(8)
+        optimizer = OPTIMIZERS["adam"]([p], fused=fused)
+        with pytest.raises(RuntimeError, match=f"memory of a sparse gradient's {part}"):
+            optimizer.step() if act == "step" else clip_grad_norm_(p, 1.0)
+        assert (p == 1).all()
+        assert not any(x.any() for x in optimizer.state[p].values())
 
 
 @every_rule

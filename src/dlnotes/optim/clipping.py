@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from dlnotes.optim._plain import check_indices, real
+from dlnotes.optim._plain import coalesced, real
 
 
 @torch.no_grad()
@@ -103,8 +103,7 @@ def _dense(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
         if p.grad is None:
             continue
         if p.grad.is_sparse:
-            check_indices(p.grad)
-            p.grad = p.grad.coalesce()
+            p.grad = coalesced(p.grad)
             grads.append(p.grad._values())
         else:
             grads.append(p.grad)

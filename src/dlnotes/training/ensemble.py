@@ -98,8 +98,15 @@ def load_members(
             raise UserError(f"{run} is given twice")
     classifiers = [_loaded(run) for run in runs]
     check_same_answers([str(run) for run in runs], classifiers)
-    for run, classifier in zip(runs, classifiers, strict=True):
-        settings, data, documents = _record(run)
+    records = [_record(run) for run in runs]
+    for run, (_, data, _) in zip(runs, records, strict=True):
+        if data["train"] != records[0][1]["train"]:
+            raise UserError(
+                f"{runs[0]} and {run} have learned from different documents: the members of an "
+                "ensemble must have learned from the same ones"
+            )
+    for run, classifier, record in zip(runs, classifiers, records, strict=True):
+        settings, data, documents = record
         if settings.get("parent") and "dev" not in sources:
             raise _kept_dev(run)
         split = dev_split(settings, data)
