@@ -288,12 +288,15 @@ def test_the_old_name_of_the_splits_seed_goes_on_working():
     assert old.reading == new.reading
 
 
-def test_a_large_dev_split_for_many_classes_is_said(tmp_path):
+def test_a_dev_split_that_many_classes_make_larger_or_smaller_is_said(tmp_path):
     """Classes of one and two documents: half of the latter's become dev documents."""
     path = tmp_path / "many.tsv"
     path.write_text("".join(f"c{i // 2}\ttext {i}\n" for i in range(100)))
     with pytest.warns(UserWarning, match="50 of the 100 documents become dev documents, not 0.1"):
         assert len(load_dataset({"train": path}).dev) == 50
+    several = [([f"c{i % 200}"], f"text {i}") for i in range(600)]
+    with pytest.warns(UserWarning, match="of the 600 documents become dev documents, not 0.1"):
+        assert len(load_dataset({"train": several}).dev) < 30
     path.write_text("".join(f"c{i % 2}\ttext {i}\n" for i in range(100)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

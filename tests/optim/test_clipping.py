@@ -72,6 +72,17 @@ def test_value_equals_torch(clip_value):
     assert all((g.abs() <= clip_value).all() for g in grads(ours))
 
 
+@pytest.mark.parametrize("clip", [clip_grad_norm_, clip_grad_value_])
+def test_an_index_outside_of_a_sparse_gradient(clip):
+    """In torch a negative one corrupts memory."""
+    w = Parameter(torch.ones(5, 2))
+    values = torch.ones(2, 2)
+    w.grad = torch.sparse_coo_tensor([[1, -1]], values, (5, 2), check_invariants=False)
+    with pytest.raises(IndexError, match="has the index -1: it must be from 0 to 4"):
+        clip(w, 1.0)
+    assert torch.equal(w.grad._values(), values)
+
+
 def test_sparse_complex_one_parameter_and_generators():
     w = Parameter(torch.zeros(5, 2))
     index, values = torch.tensor([[1, 3, 1]]), torch.tensor([[3.0, 0], [0, 4], [0, 0]])

@@ -1,13 +1,14 @@
 """Sparse gradients in one native pass: equal to the plain step, and safe with whatever it is given."""
 
 import contextlib
+import itertools
 import threading
 
 import pytest
 import torch
 from torch.nn import Parameter
 
-from dlnotes.optim import OPTIMIZERS, UpdateRule, _kernel, _native
+from dlnotes.optim import OPTIMIZERS, UpdateRule, _kernel, _native, clip_grad_norm_
 
 every_rule = pytest.mark.parametrize("name", OPTIMIZERS)
 SHAPES = [(50,), (50, 1), (50, 10), (50, 3, 5), (7, 2500), (1, 4)]
@@ -80,13 +81,29 @@ def test_other_dtypes_without_rows_that_occur_twice(name, dtype):
 
 
 def test_rows_of_low_precision_are_added_in_float32():
-    """In float16 4,000 times 0.001 after 2,000 would get lost one by one."""
-    p = Parameter(torch.zeros(2, 1, dtype=torch.float16))
-    values = torch.tensor([2048.0, *[0.5] * 4000], dtype=torch.float16).unsqueeze(1)
-    index = torch.zeros(1, 4001, dtype=torch.int64)
-    p.grad = torch.sparse_coo_tensor(index, values, (2, 1), check_invariants=True)
-    OPTIMIZERS["gradient-descent"]([p], lr=1.0).step()
-    assert p.tolist() == [[-4048.0], [0.0]]
+    """In float16, where 2,048 + 0.5 is 2,048, they would get lost one by one."""
+    for fused, clipped in itertools.product((None, False), repeat=2):
+        p = Parameter(torch.zeros(2, 1, dtype=torch.float16))
+        values = torch.tensor([2048.0, *[0.5] * 4000], dtype=torch.float16).unsqueeze(1)
+        index = torch.zeros(1, 4001, dtype=torch.int64)
+        p.grad = torch.sparse_coo_tensor(index, values, (2, 1), check_invariants=True)
+        if clipped is None:
+            assert clip_grad_norm_(p, 1e9) == 4048
+        OPTIMIZERS["gradient-descent"]([p], lr=1.0, fused=fused).step()
+        assert p.tolist() == [[-4048.0], [0.0]]
+
+
+@pytest.mark.parametrize("part", ["indices", "values"])
+def test_memory_that_has_become_smaller_is_refused(part):
+    for fused, act in itertools.product((None, False), ("step", "clip")):
+        p = Parameter(torch.ones(50, 10))
+        p.grad = gradient((50, 10), 200, torch.float32)
+        getattr(p.grad, f"_{part}")().untyped_storage().resize_(8)
+        optimizer = OPTIMIZERS["adam"]([p], fused=fused)
+        with pytest.raises(RuntimeError, match=f"memory of a sparse gradient's {part}"):
+            optimizer.step() if act == "step" else clip_grad_norm_(p, 1.0)
+        assert (p == 1).all()
+        assert not any(x.any() for x in optimizer.state[p].values())
 
 
 @every_rule
@@ -131,10 +148,26 @@ def test_an_index_outside_of_the_parameter(name, wrong):
         with pytest.raises(IndexError, match=f"has the index {wrong}: it must be from 0 to 49"):
             optimizer.step()
         assert torch.equal(p, before)
+        assert all(not x.any() for x in optimizer.state[p].values())  # the step is not counted
+
+
+def test_parameters_in_shared_memory_are_updated_in_their_order(taken):
+    """What the kernel leaves comes before the sparse gradients that follow it."""
+    results = []
+    for fused in (None, False):
+        a = Parameter(torch.arange(8.0).double().view(4, 2))
+        b = Parameter(a.data)
+        a.grad = torch.ones(4, 2).double()
+        index, values = torch.tensor([[0]]), torch.full((1, 2), 3.0).double()
+        b.grad = torch.sparse_coo_tensor(index, values, (4, 2), check_invariants=True)
+        OPTIMIZERS["gradient-descent"]([a, b], lr=0.5, weight_decay=1.0, fused=fused).step()
+        results.append(a.detach())
+    assert torch.equal(*results)
+    assert not any(taken)
 
 
 def test_what_is_left_to_the_plain_step(taken):
-    """Memory that is shared, has gaps, is read-only in other ways, or gradients of other forms."""
+    """Tensors with gaps, of a subclass or in shared memory, and two sparse dimensions."""
 
     class Own(torch.Tensor):
         pass
@@ -169,6 +202,19 @@ def test_what_is_left_to_the_plain_step(taken):
     before = values.clone()
     OPTIMIZERS["gradient-descent"]([p], lr=0.1).step()
     torch.testing.assert_close(p.detach(), before - 0.1 * before)
+    assert not any(taken)
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (0, 3), (0,), (4, 2, 0)], ids=str)
+@pytest.mark.parametrize("name", ["gradient-descent", "adam"])
+def test_parameters_without_numbers(name, shape, taken):
+    for n in {0, min(1, shape[0])}:
+        p = Parameter(torch.ones(shape))
+        index, values = torch.zeros(1, n, dtype=torch.int64), torch.ones(n, *shape[1:])
+        p.grad = torch.sparse_coo_tensor(index, values, shape, check_invariants=True)
+        optimizer = OPTIMIZERS[name]([p])
+        optimizer.step()
+        assert optimizer.state[p].get("step", 1) == 1
     assert not any(taken)
 
 

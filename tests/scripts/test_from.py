@@ -264,6 +264,17 @@ def test_members_with_new_labels_and_without(script, first, news, tmp_path):
         assert "must have the same labels" in line
 
 
+def test_a_run_and_what_it_went_on_to_are_no_members_together(script, first, files, tmp_path):
+    """Whatever dev documents are given: one has learned from documents that the other has not."""
+    more = tmp_path / "more.tsv"
+    more.write_text("".join(f"sport\tmatch day {i}\ntech\tweb site {i}\n" for i in range(30)))
+    assert script("train", "--from", first, "--train", more, "--out", tmp_path / "next").code == 0
+    for options in ([], ["--dev", files / "test.tsv"]):
+        for runs in ((first, tmp_path / "next"), (tmp_path / "next", first)):
+            line = told(script("ensemble", *runs, *options, "--out", tmp_path / "joined"))
+            assert "have learned from different documents" in line
+
+
 def test_a_run_of_an_earlier_version(script, news, tmp_path):
     """It has no digests: its dev documents are cut again from the file that it names by SHA-256."""
     data = ["--train", DATA / "train.tsv", news]

@@ -39,7 +39,7 @@ from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
 from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
 
-_FEW_DEV = 10  # documents: more than the wanted share of them need not be said
+_FEW_DEV = 10  # documents: another share of so few need not be said
 _SPLITS = ("train", "dev", "test", "unsup")
 
 
@@ -457,11 +457,12 @@ def _split(
         raise UserError(
             f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
         ) from error
-    if len(dev) > max(_FEW_DEV, 2 * reading.dev_fraction * len(new)):
+    wanted = reading.dev_fraction * len(new)
+    if max(len(dev), wanted) > _FEW_DEV and not wanted / 2 <= len(dev) <= 2 * wanted:
         warnings.warn(
             f"{texts.name}: {len(dev):,} of the {len(new):,} documents become dev documents, not "
-            f"{reading.dev_fraction:g} of them, so that nearly every one of the "
-            f"{len(texts.label_names):,} classes has one; --dev FILE gives others",
+            f"{reading.dev_fraction:g} of them: the {len(texts.label_names):,} labels have too few "
+            "documents to be divided so; --dev FILE gives others",
             stacklevel=2,
         )
     chosen = np.union1d(before[0], new[train]), np.union1d(before[1], new[dev])

@@ -95,7 +95,6 @@ static void update_rows(int64_t from, int64_t to, int64_t n, const uint64_t *key
     for (int64_t i = from, next; i < to; i = next) {{
         const int64_t row = (int64_t)(key[i] >> 32);
         const int64_t later = (int64_t)(key[i + {ahead} < n ? i + {ahead} : n - 1] >> 32) * columns;
-        (void)later;
 {prefetch}        for (next = i + 1; next < n && (int64_t)(key[next] >> 32) == row;) next++;
         for (int64_t c = 0; c < columns; c += {piece}) {{
             const int64_t width = columns - c < {piece} ? columns - c : {piece};

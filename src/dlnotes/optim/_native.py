@@ -92,7 +92,7 @@ def step_rows(
     Args:
         library: What :func:`load` returns.
         theta: The parameter.
-        g: Its gradient, with one sparse dimension.
+        g: Its gradient, a sparse COO tensor. One with several sparse dimensions is not taken.
         others: Its accumulators and, with ``counts``, its step.
         counts: See :func:`step`.
         build: See :func:`step`.
@@ -101,22 +101,19 @@ def step_rows(
     Returns:
         Whether a kernel could take it; if not, nothing has changed.
     """
-    if g.layout is not torch.sparse_coo or g.sparse_dim() != 1 or theta.numel() == 0:
-        return False
     tensors = [theta, g._values(), *others, g._indices()]
     if not {*map(type, tensors), type(g)} <= PLAIN or g.shape != theta.shape:
+        return False
+    kernel = build(theta.dtype) if theta.dtype in CODES else None
+    if kernel is None:
         return False
     count = len(tensors)
     addresses = array("Q", map(_cdata, tensors))
     pointers, held = array("Q", bytes(8 * count)), array("Q", bytes(8 * count))
     shape = array("q", bytes(24))
     try:
-        code = library.acquire_rows(
-            count, counts, *map(_address, (addresses, shape, pointers, held))
-        )
-        dtype = next((dtype for dtype, known in CODES.items() if known == code), None)
-        kernel = build(dtype) if dtype else None
-        if kernel is None:
+        numbers = map(_address, (addresses, shape, pointers, held))
+        if not library.acquire_rows(count, counts, *numbers):
             return False
         n, rows, columns = shape
         return kernel.rows((n, rows, columns), pointers[-1], pointers, hyper)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._C._nn import flatten_dense_tensors
 
-from dlnotes.kernel import LOW_PRECISION, PLAIN
+from dlnotes.kernel import LOW_PRECISION, PLAIN, observed
 
 SMALL = 1 << 14
 """Tensors of up to so many elements share a flat buffer."""
@@ -64,15 +64,12 @@ def step_one(
     """
     tensors, counter = _parts(row, counts)
     check_shapes(tensors)
-    t = None if counter is None else _count(counter, exact)
     theta, g, *accumulators = tensors
-    targets = [theta, *accumulators]
-    if g.is_sparse and not divisible:
-        g = g.to_dense()
     if g.is_sparse:
-        if exact and g.is_cpu:
-            _check_indices(g)
-        g = g.coalesce()
+        g = coalesced(g) if divisible else checked(g).to_dense()
+    t = None if counter is None else _count(counter, exact)
+    targets = [theta, *accumulators]
+    if g.is_sparse:
         rows = tuple(g.indices())
         if len(rows) == 1:  # whole rows, as an embedding gives: several times faster
             old = [x.index_select(0, rows[0]) for x in targets]
@@ -139,15 +136,39 @@ def check_shapes(tensors: Sequence[Tensor]) -> None:
             )
 
 
-def _check_indices(g: Tensor) -> None:
-    """Refuse indices outside of a sparse gradient: torch does not, and would write to that memory.
+def coalesced(g: Tensor) -> Tensor:
+    """A sparse gradient with each row once; in low precision its rows are added up in float32.
 
     Raises:
-        IndexError: There is one.
+        IndexError: See `checked`.
+        RuntimeError: See `checked`.
     """
+    g = checked(g)
+    if g.dtype in LOW_PRECISION:
+        return g.float().coalesce().to(g.dtype)
+    return g.coalesce()
+
+
+def checked(g: Tensor) -> Tensor:
+    """A sparse gradient that lies in its memory: torch does not look, and may crash.
+
+    On a CPU only: elsewhere to look at the indices is to wait for the device. Nor is anything
+    looked at where a tracer would have to record it.
+
+    Raises:
+        IndexError: An index is outside of its shape.
+        RuntimeError: The memory of indices or values has become smaller.
+    """
+    if not g.is_cpu or observed():
+        return g
     indices = g._indices()
+    for name, x in (("indices", indices), ("values", g._values())):
+        last = sum((size - 1) * step for size, step in zip(x.shape, x.stride(), strict=True))
+        end = (x.storage_offset() + last + 1) * x.itemsize
+        if x.numel() and x.untyped_storage().nbytes() < end:
+            raise RuntimeError(f"the memory of a sparse gradient's {name} has become too small")
     if not indices.numel():
-        return
+        return g
     sizes = g.shape[: g.sparse_dim()]
     for low, high, size in zip(
         indices.amin(1).tolist(), indices.amax(1).tolist(), sizes, strict=True
@@ -157,6 +178,7 @@ def _check_indices(g: Tensor) -> None:
                 f"a sparse gradient of shape {tuple(g.shape)} has the index "
                 f"{low if low < 0 else high}: it must be from 0 to {size - 1}"
             )
+    return g
 
 
 def _step_flat(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update) -> None:

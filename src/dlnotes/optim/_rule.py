@@ -9,6 +9,7 @@ import numbers
 import types
 import warnings
 from collections.abc import Callable
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
 import torch
@@ -355,8 +356,9 @@ class UpdateRule(Optimizer):
         left = _native.step(library, columns, counts, build, hyper, forced)
         params = [p for p in map(params.__getitem__, left) if p.grad is not None]
         if not forced:
-            params = [p for p in params if not self._step_rows(p, library, counts, build, hyper)]
-        if forced and params:
+            # After one that the kernel does not take comes what may share memory with it.
+            return [*dropwhile(lambda p: self._step_rows(p, library, counts, build, hyper), params)]
+        if params:
             raise RuntimeError(
                 "fused=True, but a parameter, its gradient or its state is not a plain "
                 "contiguous CPU tensor with memory of its own: a parameter of shape "
@@ -374,7 +376,7 @@ class UpdateRule(Optimizer):
     ) -> bool:
         """Whether a kernel has updated the rows of a sparse gradient."""
         g = p.grad
-        if g is None or not g.is_sparse or not _kernel.is_elementwise(type(self), hyper):
+        if g is None or not g.is_sparse:
             return False
         others = [state[name] for state in self._states([p]) for name in self._names()]
         return _native.step_rows(library, p, g, others, counts, build, hyper)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from dlnotes.optim._plain import real
+from dlnotes.optim._plain import coalesced, real
 
 
 @torch.no_grad()
@@ -38,6 +38,7 @@ def clip_grad_norm_(
     Raises:
         ValueError: ``max_norm`` or ``norm_type`` is outside of its range.
         RuntimeError: The norm is not finite and ``error_if_nonfinite`` is set.
+        IndexError: A sparse gradient on a CPU has an index outside of its shape.
     """
     if not max_norm >= 0:
         raise ValueError(f"max_norm must be >= 0, got {max_norm!r}")
@@ -84,6 +85,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
     Raises:
         ValueError: ``clip_value`` is outside of its range.
+        IndexError: A sparse gradient on a CPU has an index outside of its shape.
     """
     if not clip_value >= 0:
         raise ValueError(f"clip_value must be >= 0, got {clip_value!r}")
@@ -101,7 +103,7 @@ def _dense(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
         if p.grad is None:
             continue
         if p.grad.is_sparse:
-            p.grad = p.grad.coalesce()
+            p.grad = coalesced(p.grad)
             grads.append(p.grad._values())
         else:
             grads.append(p.grad)

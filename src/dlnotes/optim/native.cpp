@@ -62,6 +62,10 @@ bool ordinary(TensorImpl &x) {
            x.storage().nbytes() >= (size_t)(x.storage_offset() + x.numel()) * x.itemsize();
 }
 
+bool is_step(const TensorImpl &x) {
+    return scalar_type(x) == c10::ScalarType::Float && x.numel() == 1;
+}
+
 struct Span {
     uintptr_t start, end;
     int64_t parameter;
@@ -133,8 +137,7 @@ int64_t acquire(int64_t count, int64_t columns, int64_t counts, int64_t kernels,
             TensorImpl &x = *at(j, k);
             const bool step = counts && j == columns - 1;
             const bool fits = code[k] && ordinary(x) &&
-                              (step ? scalar_type(x) == c10::ScalarType::Float &&
-                                          x.numel() == 1
+                              (step ? is_step(x)
                                     : code_of(x) == wanted && x.sizes() == theta.sizes());
             if (!fits) code[k] = 0;
             if (!in_memory(x)) continue;
@@ -189,6 +192,7 @@ int64_t acquire_rows(int64_t columns, int64_t counts, TensorImpl *const *tensor,
     const TensorImpl &theta = *tensor[0], &values = *tensor[1];
     Code code = code_of(theta);
     std::vector<Span> spans;
+    if (!theta.numel()) return 0;
     for (int64_t j = 0; j < columns; j++) {
         TensorImpl &x = *tensor[j];
         if (!code || !ordinary(x)) return 0;
@@ -198,7 +202,7 @@ int64_t acquire_rows(int64_t columns, int64_t counts, TensorImpl *const *tensor,
                 x.sizes()[1] != values.sizes()[0])
                 return 0;
         } else if (step) {
-            if (scalar_type(x) != c10::ScalarType::Float || x.numel() != 1) return 0;
+            if (!is_step(x)) return 0;
         } else {
             if (code_of(x) != code || x.dim() == 0 || x.dim() != theta.dim()) return 0;
             if (x.sizes().slice(1) != theta.sizes().slice(1)) return 0;

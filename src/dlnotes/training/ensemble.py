@@ -98,14 +98,17 @@ def load_members(
             raise UserError(f"{run} is given twice")
     classifiers = [_loaded(run) for run in runs]
     check_same_answers([str(run) for run in runs], classifiers)
-    for run, classifier in zip(runs, classifiers, strict=True):
-        settings, data, documents = _record(run)
-        kept_dev = UserError(
-            f"{run} started from another run, whose dev documents it kept, so that they cannot "
-            "be found again: give documents that no run has seen with --dev FILE"
-        )
+    records = [_record(run) for run in runs]
+    for run, (_, data, _) in zip(runs, records, strict=True):
+        if data["train"] != records[0][1]["train"]:
+            raise UserError(
+                f"{runs[0]} and {run} have learned from different documents: the members of an "
+                "ensemble must have learned from the same ones"
+            )
+    for run, classifier, record in zip(runs, classifiers, records, strict=True):
+        settings, data, documents = record
         if settings.get("parent") and "dev" not in sources:
-            raise kept_dev
+            raise _kept_dev(run)
         split = dev_split(settings, data)
         dataset = load_dataset(
             sources,
@@ -133,7 +136,7 @@ def load_members(
         as_trained = dataset.fingerprints.get("dev") == data.get("dev")
         # A run with a file of dev documents may have kept those of its parent beside them.
         if as_trained and settings.get("parent") and documents.get("dev") != len(dataset.dev):
-            raise kept_dev
+            raise _kept_dev(run)
         if settings.get("refit") and as_trained:
             shape = len(dataset.dev), len(classifier.label_names)
             dev_scores = _kept_scores(run / DEV_SCORES, shape)
@@ -148,6 +151,13 @@ def _loaded(run: Path) -> TextClassifier:
     if not isinstance(classifier, TextClassifier):
         raise _is_ensemble(run)
     return classifier
+
+
+def _kept_dev(run: Path) -> UserError:
+    return UserError(
+        f"{run} started from another run, whose dev documents it kept, so that they cannot be "
+        "found again: give documents that no run has seen with --dev FILE"
+    )
 
 
 def _is_ensemble(run: Path) -> UserError:
@@ -169,8 +179,7 @@ def _record(run: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
     """What `read_record` gives, and how many documents each split had."""
     path = run / METRICS
     record = read_json(path, "is not a finished run", finite=False)
-    fields = {"settings": Mapping[str, Any], "data": Mapping[str, Any]}
-    check_fields(path, record, fields)
+    check_fields(path, record, {"settings": Mapping[str, Any], "data": Mapping[str, Any]})
     settings, data = record["settings"], record["data"]
     if settings.get("model") == "ensemble":
         raise _is_ensemble(run)

@@ -220,8 +220,8 @@ others. Chosen as the rates above."""
 
 REFERENCE = 5_000
 """Training documents for which `RECIPES` is written."""
-_REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training,
-_FASTTEXT_REFIT_BELOW = 30_000  # which takes FastText minutes at most
+_REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
+_FASTTEXT_REFIT_BELOW = 30_000  # documents: up to here FastText's takes minutes at most
 _LEAST_BATCH = 4  # with larger ones a dozen documents would get too few updates
 _FEW_CLASSES = 10  # with more, there is less to learn each of them from in an epoch
 _LONG = 100  # tokens: the time of FastText's updates grows with their number
@@ -278,8 +278,9 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     scale = n / REFERENCE
     doublings = min(2, int(math.log2(scale) / 2))
     many_classes = min(2, max(1, facts.classes / _FEW_CLASSES) ** 0.25)
-    lr, sizes = base.lr, dict(base.model_settings)
+    lr, sizes, refit_below = base.lr, dict(base.model_settings), _REFIT_BELOW
     if model == "fasttext":
+        refit_below = _FASTTEXT_REFIT_BELOW
         lr = float(f"{min(0.02, max(0.003, lr * scale**-0.5)):.1g}")
         ngrams = 3 if facts.characters else 2
         most = min(500_000, max(100_000, 10 * n))
@@ -293,7 +294,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         epochs=min(40, max(3, round(base.epochs * scale**-0.5 * many_classes))),
         batch_size=max(_LEAST_BATCH, int(base.batch_size * 2.0**doublings)),
         label_smoothing=0.0 if facts.multi_label else base.label_smoothing,
-        refit=base.refit and n < (_FASTTEXT_REFIT_BELOW if model == "fasttext" else _REFIT_BELOW),
+        refit=base.refit and n < refit_below,
         model_settings=sizes,
         min_freq=base.min_freq if n >= 1_000 else 1,
     )
