@@ -49,7 +49,7 @@ def train(depth: int, rates: Tensor, cure: str, steps: int) -> Tensor:
         steps: How many.
 
     Returns:
-        Shape (steps, runs); NaN from where a run has left the numbers.
+        Shape (steps, runs); NaN after a run diverged.
     """
     x, y = (each.double() for each in task(64))
     sizes = [WIDTH] + [16] * (depth - 1) + [CLASSES]

@@ -31,7 +31,7 @@ UNITS = 32
 SCALES = {0.8: "vanishes", 1.0: "stays", 1.25: "explodes"}
 """Of an orthogonal recurrent matrix → what theory expects of a linear recurrence."""
 MUCH = 100.0
-"""A gradient that is so many times smaller or larger on the far side has vanished or exploded."""
+"""A gradient that is so many times smaller or larger in the first layer than in the last has vanished or exploded."""
 
 
 def behaviour(low: float, high: float, layers: int) -> str:

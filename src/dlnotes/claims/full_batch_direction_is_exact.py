@@ -16,7 +16,7 @@ DIMENSION, SAMPLES, DRAWS = 20, 1024, 2000
 BATCHES = tuple(4**k for k in range(6))
 SIZES = (2**12, 2**14, 2**16, 2**18)
 WITHIN = 0.1
-"""Allowed relative distance from the theory, in the spread of 2000 batches."""
+"""Allowed relative deviation from theory, estimated from 2,000 batches."""
 
 
 def per_sample_gradients(n: int) -> Tensor:

@@ -18,7 +18,7 @@ TOLERANCE = 0.02
 
 
 def rate(rule: type[UpdateRule], curvatures: Tensor, lr: float, beta: float) -> float:
-    """By what factor a step shrinks the error in the long run, on a quadratic.
+    """The asymptotic convergence factor on a quadratic.
 
     The rule is linear there: (θ, V) ← A (θ, V) for each eigenvalue λ of the Hessian. The columns of
     A are what the rule makes of (1, 0) and (0, 1); the largest |eigenvalue| is the factor.
@@ -26,7 +26,7 @@ def rate(rule: type[UpdateRule], curvatures: Tensor, lr: float, beta: float) -> 
     Args:
         rule: Momentum or Nesterov.
         curvatures: The eigenvalues λ.
-        lr: α of the classical form θ ← θ − α(g + βg' + β²g'' …); the notes' average of the
+        lr: α of the classical form, whose step is α Σ βᵏ g_{t-k}; the notes' average of the
             gradients has α/(1−β).
         beta: β.
     """

@@ -208,8 +208,8 @@ def sign_flip_test(x: ArrayLike, *, seed: int = 0) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number.
 
-    Holm 1979, https://www.jstor.org/stable/4615733: all at most α reject no true hypothesis but
-    with a probability of at most α.
+    Holm 1979, https://www.jstor.org/stable/4615733: rejecting those <= α
+    keeps the family-wise error rate at or below α.
 
     Args:
         p_values: One for each hypothesis, in any order, which is kept.

@@ -113,7 +113,7 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            "the function has many folds; a smooth one gains nothing"
+            "the function has many folds; for the smooth one that is not shown"
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
