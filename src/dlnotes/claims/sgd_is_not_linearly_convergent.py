@@ -152,7 +152,8 @@ CLAIM = Claim(
         "1/t is optimal for noisy gradients (Agarwal et al. 2012, "
         "https://arxiv.org/abs/1009.0571); a constant rate leaves a floor in proportion to it "
         "(Bottou, Curtis & Nocedal 2018, Theorem 4.6, https://arxiv.org/abs/1606.04838); "
-        "with interpolation SGD is linear (Ma, Bassily & Belkin 2018, https://arxiv.org/abs/1712.06559)."
+        "with interpolation SGD is linear (Ma, Bassily & Belkin 2018, "
+        "https://arxiv.org/abs/1712.06559)."
     ),
     experiment=experiment,
 )
