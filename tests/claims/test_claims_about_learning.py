@@ -90,7 +90,9 @@ def sizes(steps, seconds, seeds=10):
     noise = np.random.default_rng(0).normal(0, 0.02, (len(batch_sizes.LIMITS), seeds))
     return {
         size: batch_sizes.Size(
-            size, Reached(1.0, (steps(size) * np.exp(noise[i])).tolist(), 10**6, 0), seconds(size)
+            size,
+            Reached(1.0, (steps(size) * np.exp(noise[i])).tolist(), 10**6, 0),
+            [seconds(size)] * seeds,
         )
         for i, size in enumerate(batch_sizes.LIMITS)
     }
@@ -100,6 +102,7 @@ LAWS = {
     "steps fall as 1/B": (lambda b: 1e5 / b, lambda b: 1.0),
     "steps are constant": (lambda b: 100.0, lambda b: 1.0 + b),
     "steps fall up to 64": (lambda b: 6400 / min(b, 64), lambda b: 1 + b / 1000),
+    "more steps beyond 64": (lambda b: 6400 / b if b <= 64 else 10.0 * b, lambda b: 1.0),
 }
 
 
@@ -111,6 +114,11 @@ LAWS = {
         (
             larger_batch_needs_fewer_steps,
             "steps fall up to 64",
+            "holds only if the batch has at most 64 examples",
+        ),
+        (
+            larger_batch_needs_fewer_steps,
+            "more steps beyond 64",
             "holds only if the batch has at most 64 examples",
         ),
         (mini_batch_needs_fewer_steps, "steps fall as 1/B", "holds"),

@@ -69,7 +69,7 @@ def experiment(budget: Budget) -> Finding:
             {"measure": "first step, as printed / Algorithm 1", "value": first},
             {"measure": "tenth step, as printed / Algorithm 1", "value": tenth},
             {
-                "measure": f"distance after {STEPS} steps, of the way gone",
+                "measure": f"distance after {STEPS} steps / distance travelled",
                 "value": (apart / moved).item(),
             },
             {

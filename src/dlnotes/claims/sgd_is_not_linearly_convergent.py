@@ -145,8 +145,8 @@ CLAIM = Claim(
     ),
     criterion=(
         "Does not hold if BGD misses 1e-20, the 95 % interval of SGD's slope is not within (−1.5, "
-        "−0.5), or the floor is not flat. Of these, holds only if no weights fit every sample "
-        "if SGD with a constant rate reaches 1e-20 where some do; else holds."
+        "−0.5), or the floor is not flat. Of these, holds with the condition that no weights fit "
+        "every sample if SGD with a constant rate reaches 1e-20 where some do; else holds."
     ),
     literature=(
         "1/t is optimal for noisy gradients (Agarwal et al. 2012, "
