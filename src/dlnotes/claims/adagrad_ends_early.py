@@ -1,8 +1,8 @@
 """Adagrad's effective learning rate shrinks, so that training ends early.
 
-Changed after a first run: without a change of the target, Adagrad is compared with itself at the end
-of the first phase. Gradient descent at a constant rate stays at the level of its noise, so Adagrad
-is ahead of it there by design.
+Changed after a first run: without a change of the target, Adagrad is compared with itself at the
+end of the first phase. Gradient descent at a constant rate stays at the level of its noise, so
+Adagrad is ahead of it there by design.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def experiment(budget: Budget, ours: str = "adagrad") -> Finding:
         verdict=verdict,
         condition=condition,
         effect=float(10 ** lost.mean()),
-        effect_name=f"{ours}: error on the second target / on the first, after equally many updates",
+        effect_name=(
+            f"{ours}: error on the second target / on the first, after equally many updates"
+        ),
         interval=(10**low, 10**high),
         runs=moving_targets.runs(found),
         numbers=moving_targets.rows(found),

@@ -113,11 +113,10 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
     elif len(beaten_in) == len(cells):
         verdict = Verdict.DOES_NOT_HOLD
     # The effect is that of the closest competitor, cell by cell, chosen on other seeds.
-    nobody = np.zeros(len(budget.seeds(SEEDS)))
     closest = np.mean(
         [
-            against_the_closest(nobody, [leads[what, batch, name] for name in others])
-            for what, batch in cells
+            against_the_closest(0 * theirs[0], theirs)
+            for theirs in ([leads[what, batch, name] for name in others] for what, batch in cells)
         ],
         axis=0,
     )

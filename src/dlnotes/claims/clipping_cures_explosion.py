@@ -1,8 +1,8 @@
 """A lower learning rate or gradient clipping cures exploding gradients.
 
 Changed after a first run: the lower rate is chosen on other starts than those that are reported.
-Clipping is asked to work at the rate that explodes: with a rate chosen for it, too, it could owe its
-success to that alone.
+Clipping is asked to work at the rate that explodes: with a rate chosen for it, too, it could owe
+its success to that alone.
 """
 
 from __future__ import annotations
