@@ -1,8 +1,8 @@
 """Momentum damps the oscillation of gradient descent and converges faster (notes, §8, 8).
 
 Changed after a first run: damping is also looked for with an equal first step, since the moving
-average of the notes makes the first step 1/(1 − β) times smaller at the same rate, and any rule with
-smaller steps oscillates less.
+average of the notes makes the first step 1/(1 − β) times smaller at the same rate, and any rule
+with smaller steps oscillates less.
 """
 
 from __future__ import annotations

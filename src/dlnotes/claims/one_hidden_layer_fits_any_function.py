@@ -75,7 +75,10 @@ def experiment(budget: Budget) -> Finding:
         verdict=verdict,
         condition="the function is continuous" if verdict is Verdict.HOLDS_ONLY_IF else "",
         effect=most,
-        effect_name=f"least power of two of units for an error of {ALLOWED}, most of three continuous functions",
+        effect_name=(
+            f"least power of two of units for an error of {ALLOWED}, most of three continuous "
+            "functions"
+        ),
         interval=(most, most),
         runs=0,
         numbers=[
