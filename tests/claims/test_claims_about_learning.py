@@ -33,6 +33,7 @@ from dlnotes.claims import (
 from dlnotes.claims.claim import Budget, Verdict
 from dlnotes.claims.problems import documents
 from dlnotes.claims.races import Method, Run
+from dlnotes.claims.statistics import decide
 from dlnotes.claims.targets import Reached, reach, steps_to
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.digits import Split, digits
@@ -561,6 +562,16 @@ def test_planted_steps_of_activations(monkeypatch, steps, says):
 
     monkeypatch.setattr(relu_converges_faster, "_as_numbers", planted)
     assert relu_converges_faster.experiment(Budget()).says == says
+
+
+def test_runs_that_miss_the_target_decide_nothing():
+    missed = Reached(1.0, [math.inf] * 10, 400, 0)
+    some = Reached(1.0, [390.0] * 6 + [math.inf] * 4, 400, 0)
+    low, high = relu_converges_faster.ratios(some, missed)
+    assert (low < -10).all()
+    assert (high[:6] < 0).all() and (high[6:] > 10).all()
+    assert decide(high, margin=1) is Verdict.NOT_DECIDED
+    assert decide(relu_converges_faster.ratios(missed, some)[0], margin=1) is not Verdict.HOLDS
 
 
 @pytest.mark.parametrize("how", relu_converges_faster.INITIALIZATIONS)

@@ -32,6 +32,7 @@ TARGET = 0.75  # accuracy on the training set, AlexNet's measure
 _N = 500  # training examples
 _BATCH = 50
 _LIMIT = 400
+_UNKNOWN = 20.0  # log2; of a bound that a miss leaves open, so that it decides nothing
 
 Array = NDArray[np.float64]
 
@@ -115,10 +116,9 @@ def ratios(other: Reached, ours: Reached) -> tuple[Array, Array]:
         ours: Of this one, with the same limit.
     """
     a, b = np.array(other.steps), np.array(ours.steps)
-    return (
-        np.log2(np.minimum(a, other.limit)) - np.log2(b),
-        np.log2(a) - np.log2(np.minimum(b, ours.limit)),
-    )
+    low = np.log2(np.minimum(a, other.limit)) - np.log2(b)
+    high = np.log2(a) - np.log2(np.minimum(b, ours.limit))
+    return np.maximum(low, -_UNKNOWN), np.minimum(high, _UNKNOWN)
 
 
 def experiment(budget: Budget, ours: str = "relu") -> Finding:
