@@ -94,10 +94,11 @@ def look(seed: int) -> dict[str, list[float]]:
 
 def experiment(budget: Budget) -> Finding:
     """Measure angles and noise scales along a training, from several initial weights."""
-    found = budget.map(look, budget.seeds(10))
+    found = budget.part(0, 0.3).map(look, budget.seeds(10))
     angles = np.array([each["angles"] for each in found])
     scales = np.array([each["scales"] for each in found])
-    bend = float(np.median(batch_sizes.bends(batch_sizes.sweep(budget))))
+    bend = float(np.median(batch_sizes.bends(batch_sizes.sweep(budget.part(0.3, 1)))))
+    budget.done(1)
     scale = float(np.exp(np.log(scales).mean()))
     close = decide_each([CLOSE - angles[:, i] for i in range(len(SIZES))])
     asked = max((i for i, size in enumerate(SIZES) if size <= LARGER * bend), default=0)
