@@ -6,17 +6,23 @@ import pytest
 
 from dlnotes.claims.claim import Verdict
 from dlnotes.claims.statistics import (
+    against_the_closest,
     bootstrap_interval,
     decide,
     decide_alike,
+    decide_each,
     holm,
+    over_cases,
     paired_differences,
     sign_flip_test,
     student_interval,
     student_probability,
     student_quantile,
     summarize,
+    together,
 )
+
+HOLDS, DOES_NOT_HOLD, UNDECIDED = Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.NOT_DECIDED
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,40 @@ def test_that_two_methods_are_alike_is_shown_and_not_assumed():
     assert decide_alike(x + 5, margin=2) is Verdict.DOES_NOT_HOLD
     assert decide_alike(x - 5, margin=2) is Verdict.DOES_NOT_HOLD
     assert decide_alike(x[:9], margin=9) is Verdict.NOT_DECIDED
+
+
+def test_several_tests_are_corrected_for_their_number():
+    weak = [1.0] * 8 + [-0.1, -1.2]  # p is about .03 alone
+    assert decide(weak) is Verdict.HOLDS
+    assert decide_each([weak] * 4) == [Verdict.NOT_DECIDED] * 4
+    strong = np.linspace(1, 2, 10)
+    found = decide_each([strong, -strong, weak, strong - 1.5])
+    assert found == [HOLDS, DOES_NOT_HOLD, UNDECIDED, UNDECIDED]
+    assert decide_each([strong, strong], margin=3) == [DOES_NOT_HOLD] * 2
+    assert decide_each([strong, strong[:9]]) == [UNDECIDED] * 2
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "of_parts", "of_cases"),
+    [
+        ([HOLDS, HOLDS], HOLDS, HOLDS),
+        ([HOLDS, UNDECIDED], UNDECIDED, Verdict.HOLDS_ONLY_IF),
+        ([HOLDS, DOES_NOT_HOLD], DOES_NOT_HOLD, Verdict.HOLDS_ONLY_IF),
+        ([UNDECIDED, DOES_NOT_HOLD], DOES_NOT_HOLD, UNDECIDED),
+        ([DOES_NOT_HOLD, DOES_NOT_HOLD], DOES_NOT_HOLD, DOES_NOT_HOLD),
+        ([UNDECIDED, UNDECIDED], UNDECIDED, UNDECIDED),
+    ],
+)
+def test_verdicts_of_parts_and_of_cases(verdicts, of_parts, of_cases):
+    assert together(verdicts) is of_parts
+    assert over_cases(verdicts) is of_cases
+
+
+def test_the_closest_rival_is_not_chosen_by_its_own_luck():
+    noise = np.random.default_rng(0).normal(size=(8, 2000))
+    ahead = against_the_closest(np.zeros(2000), noise)
+    assert abs(np.mean(ahead)) < 0.1  # the least of eight is −1.4 on average
+    assert against_the_closest([1, 1], [[3, 3], [2, 2.5]]) == [1, 1.5]
 
 
 def test_p_values_corrected_by_holm():

@@ -330,11 +330,15 @@ def test_every_claim_is_in_the_table():
 #: Networks with given or random weights, sums and derivatives: nothing is trained.
 WITHOUT_TRAINING = {
     "a_constant_slope_means_linear",
+    "beta2_is_usually_9999",
     "depth_makes_gradients_vanish_or_explode",
     "depth_needs_fewer_units",
     "full_batch_direction_is_exact",
+    "mini_batch_costs_less_per_example",
+    "nesterov_corrects_momentum",
     "no_activation_is_one_linear_map",
     "one_hidden_layer_fits_any_function",
+    "sigmoid_saturates",
 }
 
 

@@ -180,6 +180,8 @@ def test_equal_seconds_are_those_of_the_fastest():
     assert found.figures("slow", "seconds") == [0.4, 0.4]  # after 5 steps
     assert found.differences("slow", "fast", "dev") == pytest.approx([0.2, 0.2])
     assert found.differences("slow", "fast", "seconds") == pytest.approx([-0.2, -0.2])
+    between = Race("p", {**entries, "slow": entered("slow", [0.8, 0.8], 1.25)}, 10, 4, True, 0.0)
+    assert between.figures("slow", "seconds") == pytest.approx([0.64, 0.64])  # after 8, not 5
     assert found.best() == "slow"
     assert found.best("seconds") == "fast"
     with pytest.raises(ValueError, match="of must be"):

@@ -1,4 +1,7 @@
-"""Every claim of the notes, tested by an experiment: one file for each.
+"""The claims of the notes that can be tested here, each by an experiment: one file for each.
+
+Left out: that SGD is hard to parallelise, and that too large a batch runs out of memory. Both
+depend on the machine.
 
 A module is imported when its claim is asked for.
 """

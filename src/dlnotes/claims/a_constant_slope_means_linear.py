@@ -86,7 +86,7 @@ CLAIM = Claim(
         "f(ax + by) = a f(x) + b f(y)."
     ),
     criterion=(
-        "Holds if that is so; holds only if f(0) = 0 if the exceptions are linear once f(0) is "
+        "Holds if that is so; holds with f(0) = 0, if the exceptions are linear once f(0) is "
         "taken off; else does not hold."
     ),
     literature=(

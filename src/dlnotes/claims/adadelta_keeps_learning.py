@@ -28,7 +28,9 @@ def experiment(budget: Budget, ours: str = "adadelta") -> Finding:
     return Finding(
         verdict=decide(-lost, margin=-math.log10(FACTOR)),
         effect=float(10 ** lost.mean()),
-        effect_name=f"{ours}: error for a target that moves late / error for the first target",
+        effect_name=(
+            f"{ours}: error on the second target / on the first, after equally many updates"
+        ),
         interval=(10**low, 10**high),
         runs=moving_targets.runs(found),
         numbers=moving_targets.rows(found),

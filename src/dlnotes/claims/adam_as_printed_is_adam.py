@@ -69,7 +69,7 @@ def experiment(budget: Budget) -> Finding:
             {"measure": "first step, as printed / Algorithm 1", "value": first},
             {"measure": "tenth step, as printed / Algorithm 1", "value": tenth},
             {
-                "measure": f"distance after {STEPS} steps, of the way gone",
+                "measure": f"distance after {STEPS} steps / distance travelled",
                 "value": (apart / moved).item(),
             },
             {
@@ -92,8 +92,8 @@ CLAIM = Claim(
     ),
     criterion="Holds if both are so; else does not hold.",
     literature=(
-        "Algorithm 1 of Kingma & Ba 2015, https://arxiv.org/abs/1412.6980, divides V̂ = V/(1 − β₁ᵗ) "
-        "by √Ŝ + ε: so the first step is α, where the printed form's is (1 − β₁)α = 0.1α."
+        "Algorithm 1 of Kingma & Ba 2015, https://arxiv.org/abs/1412.6980, divides V̂ = V/(1 − "
+        "β₁ᵗ) by √Ŝ + ε: so the first step is α, where the printed form's is (1 − β₁)α = 0.1α."
     ),
     experiment=experiment,
 )

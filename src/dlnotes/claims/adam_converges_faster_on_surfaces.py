@@ -1,4 +1,8 @@
-"""Adam converges faster on the surfaces on which optimizers are usually drawn."""
+"""Adam converges faster on the surfaces on which optimizers are usually drawn.
+
+Changed after a first run: twenty starts instead of ten, more rates, a surface on which tests do not
+tell is not decided, and the effect counts wins instead of heights.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,18 @@ from torch import Tensor
 
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.statistics import (
-    LEAST_PAIRS,
-    holm,
+    decide_each,
+    over_cases,
     paired_differences,
-    sign_flip_test,
     student_interval,
+    together,
 )
 from dlnotes.claims.surfaces import SURFACES, Surface, contours, ends, excess, walk
 from dlnotes.optim import OPTIMIZERS
 
 OTHERS = ("gradient-descent", "momentum", "nesterov", "rmsprop", "adagrad", "adadelta")
-RATES = torch.logspace(-4, 2, 61, dtype=torch.float64)
+RATES = torch.logspace(-4, 4, 81, dtype=torch.float64)
+STARTS = 20
 LOWEST = 1e-16
 """Lower heights are rounding errors of float64, and count as this one."""
 NEAR = 0.1
@@ -43,7 +48,7 @@ def starts(surface: Surface, seeds: range) -> Tensor:
 
 
 def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTHERS) -> Finding:
-    """Walk down each surface with each rule, at the best of 61 rates for nearby starts."""
+    """Walk down each surface with each rule, at the best of 81 rates for nearby starts."""
     names = (*others, ours)
     figure = Figure(figsize=(10, 12), layout="constrained")
     rows = figure.subplots(len(SURFACES), 3)
@@ -54,7 +59,7 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
         plane, descent, rates = panels
         contours(plane, surface)
         tuning = starts(surface, budget.tuning_seeds(5))
-        begin = starts(surface, budget.seeds(10))
+        begin = starts(surface, budget.seeds(STARTS))
         own = torch.tensor([surface.start], dtype=torch.float64)
         logs: dict[str, list[float]] = {}
         for name, colour in zip(names, _COLOURS, strict=False):
@@ -72,6 +77,7 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
                     "steps": surface.steps,
                     "rule": name,
                     "best rate": float(lr),
+                    "on edge": "yes" if float(lr) in (float(RATES[0]), float(RATES[-1])) else "no",
                     "log10 of the height at the end, median": float(np.median(logs[name])),
                     "starts that left the picture": float(height.isinf().sum()),
                     "rates that keep every path in the picture": float(tried.isfinite().sum()),
@@ -97,25 +103,25 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
     handles, labels = rows[0][2].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(names), fontsize=8)
 
-    p = holm([sign_flip_test(lead) for lead in leads.values()])
-    faster = {key: q <= 0.05 and leads[key].mean() > 0 for key, q in zip(leads, p, strict=True)}
-    best_on = [where for where in SURFACES if all(faster[where, name] for name in others)]
-    closest = {
-        where: min((leads[where, name] for name in others), key=np.mean) for where in SURFACES
-    }
-    effect = np.mean(list(closest.values()), axis=0)
-    verdict = Verdict.HOLDS_ONLY_IF if best_on else Verdict.DOES_NOT_HOLD
-    if len(best_on) == len(SURFACES):
-        verdict = Verdict.HOLDS
-    if len(effect) < LEAST_PAIRS:
-        verdict = Verdict.NOT_DECIDED
+    faster = dict(zip(leads, decide_each([*leads.values()]), strict=True))
+    said = {where: together([faster[where, name] for name in others]) for where in SURFACES}
+    verdict = over_cases([*said.values()])
+    best_on, open_for = (
+        [where for where, each in said.items() if each is wanted]
+        for wanted in (Verdict.HOLDS, Verdict.NOT_DECIDED)
+    )
+    wins = [np.all([leads[where, name] > 0 for name in others], axis=0) for where in SURFACES]
+    effect = 100 * np.mean(wins, axis=0)
     return Finding(
         verdict=verdict,
         condition=(
-            f"the surface is {' or '.join(best_on)}" if verdict is Verdict.HOLDS_ONLY_IF else ""
+            f"the surface is {' or '.join(best_on)}"
+            + f"; it is not decided for {', '.join(open_for)}" * bool(open_for)
+            if verdict is Verdict.HOLDS_ONLY_IF
+            else ""
         ),
         effect=float(effect.mean()),
-        effect_name=f"log10 of the height at the end, best other rule − {ours}, mean of surfaces",
+        effect_name=f"starts from which {ours} ends lower than every other rule (%)",
         interval=student_interval(effect),
         runs=runs,
         numbers=numbers,
@@ -129,16 +135,16 @@ CLAIM = Claim(
     notes="§8, 10",
     sentence="Adam converges faster on the surfaces on which optimizers are usually drawn.",
     hypothesis=(
-        "On a ravine, Rosenbrock's valley, Beale's function and a saddle, from ten starts near "
+        "On a ravine, Rosenbrock's valley, Beale's function and a saddle, from twenty starts near "
         "the usual one, Adam at its best rate is lower after the last step than gradient descent, "
         "momentum, Nesterov, RMSProp, Adagrad and Adadelta at theirs."
     ),
     criterion=(
-        "The rate is the best of 61 from 1e-4 to 100 over five other starts, among those that "
+        "The rate is the best of 81 from 1e-4 to 10,000 over five other starts, among those that "
         "keep every path inside the picture. Holds if Adam is lower than each other rule on all "
-        "four surfaces; holds only for those on which it is; does not hold if there is none. "
-        "Sign-flip tests over the starts on the logarithm of the mean height over the last tenth "
-        "of the steps, corrected for their number by Holm, at .05."
+        "four surfaces; holds only for those on which it is; does not hold if on each another "
+        "rule is lower; else not decided. Sign-flip tests over the starts on the logarithm of the "
+        "mean height over the last tenth of the steps, corrected for their number by Holm, at .05."
     ),
     literature=(
         "Surfaces say little about networks: two dimensions, no noise. With optimal rates momentum "

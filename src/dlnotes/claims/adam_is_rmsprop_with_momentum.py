@@ -97,14 +97,14 @@ def experiment(budget: Budget) -> Finding:
     axes.axvline(1 / (1 - BETA2), color="grey", ls=":")
     axes.set(
         xlabel="step (dotted: 1/(1 − β₂))",
-        ylabel="distance from Adam, of the way gone",
+        ylabel="distance from Adam / distance travelled",
         title="Adam, and what is made of its parts",
     )
     axes.legend(fontsize=8)
     return Finding(
         verdict=Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD,
         effect=whole,
-        effect_name="largest distance between Adam and its parts put together / length of the way",
+        effect_name="largest distance between the two paths / distance travelled",
         interval=(whole, whole),
         runs=1 + len(VARIANTS),
         numbers=[
@@ -127,9 +127,9 @@ CLAIM = Claim(
     sentence="Adam is RMSProp with momentum and bias correction.",
     hypothesis=(
         "A step made of Momentum's and RMSProp's rules with the two bias corrections takes Adam's "
-        "path in float64 within 1e-10 of the way gone over 1200 steps; without any one of the "
-        "three, or with momentum after RMSProp's division instead of before, it leaves it by more "
-        "than 1e-3."
+        "path in float64 within 1e-10 of the distance travelled over 1200 steps; without momentum, "
+        "without the corrections, without both, or with momentum after RMSProp's division instead "
+        "of before, it leaves it by more than 1e-3."
     ),
     criterion="Holds if both are so; else does not hold.",
     literature=(

@@ -181,7 +181,13 @@ def numbers(
     for races_, how in ((found, "tuned"), (untuned, "defaults")):
         for name in found[0].entries:
             row: dict[str, str | float] = {"problem": "all", "batch": "all", "method": name}
-            row |= {"rate is": how, "best rate": "", "on edge": "", "diverged": "", "µs a step": ""}
+            row |= {
+                "rate is": how,
+                "best rate": "",
+                "on edge": "",
+                "diverged": "",
+                "µs per step": "",
+            }
             row["test (%)"] = 100 * float(
                 np.mean([np.nan_to_num(race.figures(name)) for race in races_])
             )
@@ -198,7 +204,9 @@ def numbers(
                 name = str(each["method"])
                 row = {key: each[key] for key in ("problem", "batch", "method")}
                 row |= {"rate is": how}
-                row |= {key: each[key] for key in ("best rate", "on edge", "diverged", "µs a step")}
+                row |= {
+                    key: each[key] for key in ("best rate", "on edge", "diverged", "µs per step")
+                }
                 row["test (%)"] = 100 * float(np.mean(np.nan_to_num(race.figures(name))))
                 if name != OURS:
                     row |= _lead(np.array(race.differences(OURS, name)), "steps")

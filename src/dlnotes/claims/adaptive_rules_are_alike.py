@@ -114,7 +114,7 @@ def experiment(budget: Budget, alike: tuple[str, ...] = ALIKE) -> Finding:
         else "",
         effect=float(largest.mean()),
         effect_name=(
-            "largest difference of test accuracies, in standard deviations over seeds "
+            "largest difference in accuracy between two rules / standard deviation over seeds "
             f"({worst}; of {len(ratios)})"
         ),
         interval=(low, high),
@@ -140,7 +140,8 @@ CLAIM = Claim(
         f"News, with batches of {' and '.join(map(str, BATCHES))}."
     ),
     criterion=(
-        "Two rules are alike if two one-sided t tests at .05 over twenty paired seeds say so. "
+        "The spread is the pooled standard deviation over seeds, estimated from the same runs. Two "
+        "rules are alike if two one-sided t tests at .05 over twenty paired seeds say so. "
         "Holds if all pairs are alike in all cases; holds only for the cases where all are; does "
         "not hold if each case has a pair that differs by more; else not decided."
     ),

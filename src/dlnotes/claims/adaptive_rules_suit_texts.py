@@ -83,7 +83,7 @@ def experiment(
     """Race all rules, and compare each adaptive one with the best of the others."""
     methods = [replace(Method.named(name), rates=rates(name)) for name in (*plain, *adaptive)]
     (found,) = races(problem, [((CORPUS,), BATCH)], methods, budget, steps=STEPS, tuning_seeds=2)
-    rival = max(plain, key=lambda name: max(found.entries[name].tuning.values()))
+    rival = max(plain, key=lambda name: float(np.nanmax([*found.entries[name].tuning.values()])))
     leads = {name: np.array(found.differences(name, rival)) for name in adaptive}
     p = holm([sign_flip_test(lead) for lead in leads.values()])
     better = [

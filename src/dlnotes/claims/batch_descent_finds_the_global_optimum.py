@@ -114,12 +114,15 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            "the learning rate is below two over the curvature, and only in the limit of many steps"
+            "the learning rate is below two over the curvature; it approaches the optimum without "
+            "reaching it exactly"
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
         effect=sum(shares) / SEEDS,
-        effect_name="distance to Newton's optimum at the end / at the start (α = 1/L)",
+        effect_name=(
+            "final distance to the optimum / initial distance, α = 1/L, range over starts"
+        ),
         interval=(min(shares), max(shares)),
         runs=(len(rates) + 1) * SEEDS,
         numbers=[

@@ -125,8 +125,8 @@ class Finding:
         condition: For `Verdict.HOLDS_ONLY_IF`: what follows "holds only if", "the batch is large".
         effect: The size of what was measured.
         effect_name: What `effect` is, with its unit: "dev accuracy, momentum − SGD (points)".
-        interval: A 95 % confidence interval of the effect, which lies in it; twice the effect where
-            that is exact.
+        interval: A 95 % confidence interval of the effect, which lies in it; (effect, effect)
+            for an exact result. Where it is a range, `effect_name` says "range over …".
         runs: How many trainings it took, those for tuning included.
         numbers: The table behind the verdict: rows with the same keys.
         figure: Shows it at a glance; drawn with `matplotlib.figure.Figure`, not with pyplot.

@@ -1,4 +1,9 @@
-"""A lower learning rate or gradient clipping cures exploding gradients."""
+"""A lower learning rate or gradient clipping cures exploding gradients.
+
+Changed after a first run: the lower rate is chosen on other starts than those that are reported.
+Clipping is asked to work at the rate that explodes: with a rate chosen for it, too, it could owe
+its success to that alone.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ from dlnotes.claims.statistics import paired_differences, student_interval
 from dlnotes.foundations.vanishing_gradients import CLASSES, WIDTH, task
 from dlnotes.optim import GradientDescent
 
-SEEDS = 10
+SEEDS, TUNING_SEEDS = 10, 5
 DEPTHS, STEPS = (4, 8, 16), 500
 QUICK_DEPTHS, QUICK_STEPS = (4,), 150
 RATE, CLIP_NORM, CLIP_VALUE = 0.5, 1.0, 0.01
@@ -39,21 +44,22 @@ def clipped(g: list[Tensor], cure: str) -> list[Tensor]:
     return g
 
 
-def train(depth: int, rates: Tensor, cure: str, steps: int) -> Tensor:
+def train(depth: int, rates: Tensor, cure: str, steps: int, seeds: range) -> Tensor:
     """The losses before every step of ReLU networks whose weights have the deviation 1.
 
     Args:
         depth: Layers of weights below the softmax.
-        rates: One for each run; runs of the same rate have the seeds 0 to 9.
+        rates: One for each run; runs of the same rate follow each other, one for each seed.
         cure: A name of `CURES`.
         steps: How many.
+        seeds: Of the starts.
 
     Returns:
-        Shape (steps, runs); NaN from where a run has left the numbers.
+        Shape (steps, runs); NaN after a run diverged.
     """
     x, y = (each.double() for each in task(64))
     sizes = [WIDTH] + [16] * (depth - 1) + [CLASSES]
-    parameters = initial(sizes, torch.arange(SEEDS).repeat(len(rates) // SEEDS), "unit")
+    parameters = initial(sizes, [*seeds] * (len(rates) // len(seeds)), "unit")
 
     def losses(theta: list[Tensor]) -> Tensor:
         return -(y * outputs(theta, x, relu).log_softmax(-1)).sum((1, 2)) / len(y)
@@ -68,21 +74,28 @@ def train(depth: int, rates: Tensor, cure: str, steps: int) -> Tensor:
 
 
 def outcome(item: tuple[int, str, int]) -> dict[str, Any]:
-    """What a cure does at a depth; a lower rate is the best of many.
+    """What a cure does at a depth; the lower rate is the one that is best from other starts.
 
     Args:
         item: Layers, a name of `CURES`, and the number of steps.
     """
     depth, cure, steps = item
     tried = LOWER if cure == "lower rate" else (RATE,)
-    rates = torch.tensor(tried, dtype=torch.float64).repeat_interleave(SEEDS)
-    history = train(depth, rates, cure, steps).view(steps, len(tried), SEEDS)
-    learns = history[-1] < LEARNED  # not if it is NaN
-    best = int(learns.sum(1).argmax())
-    path = history[:, best].nan_to_num(nan=math.inf).median(1).values
+    best = tried[0]
+    if len(tried) > 1:
+        tuning = range(1000, 1000 + TUNING_SEEDS)
+        rates = torch.tensor(tried, dtype=torch.float64).repeat_interleave(TUNING_SEEDS)
+        last = train(depth, rates, cure, steps, tuning)[-1].view(len(tried), TUNING_SEEDS)
+        learned = (last < LEARNED).sum(1)  # not if it is NaN
+        typical = last.nan_to_num(nan=math.inf).median(1).values
+        ranked = sorted(range(len(tried)), key=lambda i: (-int(learned[i]), float(typical[i])))
+        best = tried[ranked[0]]
+    rates = torch.full((SEEDS,), best, dtype=torch.float64)
+    history = train(depth, rates, cure, steps, range(SEEDS))
+    path = history.nan_to_num(nan=math.inf).median(1).values
     return {
-        "rate": tried[best],
-        "learns": learns[best].tolist(),
+        "rate": best,
+        "learns": (history[-1] < LEARNED).tolist(),
         "path": path[:: max(1, steps // 100)].tolist(),
         "final": path[-1].item(),
     }
@@ -138,19 +151,19 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            "the network is shallow; not enough in deep ones: "
-            + " nor ".join(
-                name
-                for name, cures in (("clipping by norm", clip), ("a lower rate", lower))
-                if not cures
-            )
+            f"the network has {depths[0]} layers; with {' or '.join(map(str, depths[1:]))} "
+            + {
+                (False, False): "neither clipping by norm nor a lower rate is enough",
+                (False, True): "clipping by norm is not always enough",
+                (True, False): "a lower rate is not always enough",
+            }[clip, lower]
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
         effect=sum(gains) / len(gains),
         effect_name="share of starts that learn, clipped by norm − not clipped, all depths",
         interval=student_interval(gains),
-        runs=len(depths) * SEEDS * (3 + len(LOWER)),
+        runs=len(depths) * (len(CURES) * SEEDS + len(LOWER) * TUNING_SEEDS),
         numbers=[
             {
                 "layers": depth,
@@ -162,7 +175,7 @@ def experiment(budget: Budget) -> Finding:
             for (depth, cure, _), found in zip(items, outcomes, strict=True)
         ],
         figure=figure,
-        left_out="Clipping with a lower rate, and other bounds for it; recurrent networks.",
+        left_out="Other bounds for clipping; recurrent networks.",
     )
 
 
@@ -172,12 +185,15 @@ CLAIM = Claim(
     sentence="A lower learning rate or gradient clipping cures exploding gradients.",
     hypothesis=(
         "ReLU networks of 4, 8 and 16 layers whose weights have the deviation 1 do not learn at "
-        "α = 0.5; with the gradient clipped to norm 1, or at the best of the rates 10⁻¹, 10⁻² … "
-        "10⁻¹⁶, at least nine of ten starts come to half the loss of guessing in 500 steps."
+        "α = 0.5; with the gradient clipped to norm 1 at the same rate, or at the best of the "
+        "rates 10⁻¹, 10⁻² … 10⁻¹⁶, at least nine of ten starts come to half the loss of "
+        "guessing in 500 steps. The rate is chosen on five other starts."
+        " Clipping has no rate chosen for it: it is to cure the one that explodes."
     ),
     criterion=(
-        "Holds if both cures work at every depth; holds only if the network is shallow if both "
-        "work with 4 layers but one fails with more; else does not hold."
+        "Holds if both cures work at every depth; holds for shallow networks only, if both work "
+        "with 4 layers and one fails with more; else does not hold. A cure works if nine of the "
+        "ten starts learn."
     ),
     literature=(
         "Pascanu, Mikolov & Bengio 2013, https://arxiv.org/abs/1211.5063; Zhang et al. 2020 on "

@@ -77,7 +77,7 @@ CLAIM = Claim(
         "differ by less than 1 %."
     ),
     criterion=(
-        "Holds if they do at every size; holds only if gradients are far above √ε if they do from "
+        "Holds if they do at every size; holds with gradients far above √ε, if they do from "
         "1e-3 on; else does not hold."
     ),
     literature=(

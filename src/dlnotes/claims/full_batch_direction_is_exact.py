@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
+from dlnotes.claims.statistics import student_interval
 
 DIMENSION, SAMPLES, DRAWS = 20, 1024, 2000
 BATCHES = tuple(4**k for k in range(6))
 SIZES = (2**12, 2**14, 2**16, 2**18)
 WITHIN = 0.1
-"""Allowed relative distance from the theory, in the spread of 2000 batches."""
+"""Allowed relative deviation from theory, estimated from 2,000 batches."""
 
 
 def per_sample_gradients(n: int) -> Tensor:
@@ -28,15 +29,15 @@ def per_sample_gradients(n: int) -> Tensor:
     return -y[:, None] * x
 
 
-def distances(g: Tensor, batch: int) -> tuple[float, float]:
-    """Of random batches from the full gradient: E‖g_B − g‖², and the mean cosine."""
+def distances(g: Tensor, batch: int) -> tuple[float, Tensor]:
+    """Of random batches from the full gradient: E‖g_B − g‖², and the cosine of each."""
     generator = torch.Generator().manual_seed(batch)
     full = g.mean(0)
     means = torch.stack(
         [g[torch.randperm(len(g), generator=generator)[:batch]].mean(0) for _ in range(DRAWS)]
     )
     squared = (means - full).square().sum(1).mean().item()
-    return squared, torch.cosine_similarity(means, full[None], dim=1).mean().item()
+    return squared, torch.cosine_similarity(means, full[None], dim=1)
 
 
 def theory(g: Tensor, batch: int) -> float:
@@ -79,12 +80,13 @@ def seconds(n: int) -> float:
 def experiment(budget: Budget) -> Finding:
     """Compare gradients of batches with the full one; time a full gradient against n."""
     g = per_sample_gradients(SAMPLES)
-    measured, cosines = [], []
+    measured, drawn = [], []
     for batch in BATCHES:
         squared, cosine = distances(g, batch)
         measured.append(squared)
-        cosines.append(cosine)
+        drawn.append(cosine)
         budget.done(len(measured) / len(BATCHES))
+    cosines = [cosine.mean().item() for cosine in drawn]
     expected = [theory(g, batch) for batch in BATCHES]
     as_theory = all(
         abs(m / e - 1) < WITHIN for m, e in zip(measured[:-1], expected[:-1], strict=True)
@@ -124,7 +126,7 @@ def experiment(budget: Budget) -> Finding:
         verdict=Verdict.HOLDS if as_theory and exact and proportional else Verdict.DOES_NOT_HOLD,
         effect=cosines[-1] - cosines[0],
         effect_name="cosine to the full gradient, all samples − one sample",
-        interval=(cosines[-1] - cosines[0],) * 2,
+        interval=student_interval((cosines[-1] - drawn[0]).tolist()),
         runs=0,
         numbers=rows,
         figure=figure,

@@ -30,7 +30,7 @@ def perceptrons() -> Tensor:
 
 
 def learn(width: int) -> tuple[Tensor, list[Tensor]]:
-    """Descent through one hidden layer, from all starts: which end with all four corners right."""
+    """Whether each start classifies all four inputs correctly at the end, and the weights."""
     parameters = initial([2, width, 1], range(SEEDS), "glorot")
     targets = (2 * XOR - 1)[:, None]
 

@@ -75,7 +75,7 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=Verdict.HOLDS if off < 10 * TOLERANCE else Verdict.DOES_NOT_HOLD,
         effect=sum(found) / len(found),
-        effect_name="largest rate that converges, times λ_max",
+        effect_name="range over quadratics: largest rate that converges, times λ_max",
         interval=(min(found), max(found)),
         runs=len(rows),
         numbers=rows,

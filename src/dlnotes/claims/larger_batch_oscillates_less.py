@@ -220,10 +220,11 @@ CLAIM = Claim(
         "smaller for a larger batch."
     ),
     criterion=(
-        f"Does not hold if, at α = {RATE}, a mean cost is more than 15 % from the formula or not "
-        "less than half of that of a quarter of the batch. Else holds if batches of "
+        f"Does not hold if, at α = {RATE}, a mean cost is more than 15 % from the formula or is "
+        "not less than half the cost at a quarter of the batch size. Else holds if batches of "
         f"{RAISED[-1]} at {RAISED[-1]} times the rate have less than half the cost of single "
-        "samples, too; and holds only if the rate is the same if they do not."
+        "samples, too; and holds with the "
+        "condition that the rate stays the same if they do not."
     ),
     literature=(
         "The cost about the minimum is in proportion to α/B (Bottou, Curtis & Nocedal 2018, "

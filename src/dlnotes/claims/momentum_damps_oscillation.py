@@ -1,4 +1,9 @@
-"""Momentum damps the oscillation of gradient descent and converges faster (notes, §8, 8)."""
+"""Momentum damps the oscillation of gradient descent and converges faster (notes, §8, 8).
+
+Changed after a first run: damping is also looked for with an equal first step, since the moving
+average of the notes makes the first step 1/(1 − β) times smaller at the same rate, and any rule
+with smaller steps oscillates less.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,8 @@ LESS = 0.95  # a shorter way is one that is at least 5 % shorter
 MOST_STEPS = 50_000
 TUNED = ("gradient descent", "momentum", "nesterov")
 EQUAL = "momentum, same rate"
+SAME_STEP = "momentum, same first step"
+SMALLER = "gradient descent, a tenth of the rate"
 
 
 def tuned(method: str, kappa: float) -> tuple[type[UpdateRule], dict[str, float], float]:
@@ -102,7 +109,10 @@ def experiment(budget: Budget) -> Finding:
     for i, kappa in enumerate(CONDITION_NUMBERS):
         measured: dict[str, Tensor] = {}
         gentle = (Momentum, {"lr": 2 / (1 + kappa), "beta": 0.9}, math.nan)
-        methods = {name: tuned(name, kappa) for name in TUNED} | {EQUAL: gentle}
+        equal = (Momentum, {"lr": 2 / (1 + kappa) / (1 - 0.9), "beta": 0.9}, math.nan)
+        smaller = (GradientDescent, {"lr": 0.2 / (1 + kappa)}, math.nan)
+        methods = {name: tuned(name, kappa) for name in TUNED}
+        methods |= {EQUAL: gentle, SAME_STEP: equal, SMALLER: smaller}
         for name, (rule, hyper, theory) in methods.items():
             # To an error of 1e-60 in theory, where that takes no longer.
             steps = 1000 if math.isnan(theory) else math.ceil(138 / -math.log(theory))
@@ -139,26 +149,36 @@ def experiment(budget: Budget) -> Finding:
     left.legend(fontsize="small")
     faster = min(float(x.min()) for x in speedups) > 1
     plain = np.asarray(travels["gradient descent"])
-    damped = bool((np.asarray(travels[EQUAL]) < LESS * plain).all())
-    damped_at_best = bool((np.asarray(travels["momentum"]) < LESS * plain).all())
+    settings = {
+        EQUAL: "at gradient descent's rate",
+        SAME_STEP: "with a first step as large as gradient descent's",
+        "momentum": "at its own best rate",
+    }
+    damped = {name: bool((np.asarray(travels[name]) < LESS * plain).all()) for name in settings}
     condition = ""
     if not agree:
         verdict = Verdict.NOT_DECIDED
-    elif not (faster and damped):
+    elif not (faster and any(damped.values())):
         verdict = Verdict.DOES_NOT_HOLD
-    elif damped_at_best:
+    elif all(damped.values()):
         verdict = Verdict.HOLDS
     else:
         verdict = Verdict.HOLDS_ONLY_IF
+        yes, no = (
+            " or ".join(where for name, where in settings.items() if damped[name] is so)
+            for so in (True, False)
+        )
         condition = (
-            "each half has its own rate: at the rate of gradient descent momentum damps, at its "
-            "own best rate it is faster but swings as far"
+            f"the two are not asked for at once: it damps {yes}, but not {no}; it is faster "
+            "at its own best rate"
+            if not damped["momentum"]
+            else f"it damps {yes}, but not {no}"
         )
     return Finding(
         verdict=verdict,
         condition=condition,
         effect=float(speedups[-1].mean()),
-        effect_name="speed-up over gradient descent at κ = 10⁴ (times)",
+        effect_name="range over starts: speed-up over gradient descent at κ = 10⁴ (times)",
         interval=(float(speedups[-1].min()), float(speedups[-1].max())),
         runs=runs,
         numbers=numbers,
@@ -175,14 +195,16 @@ CLAIM = Claim(
         "On quadratics with condition numbers κ of 10 to 10,000: (1) each at its optimal rate, the "
         "error shrinks per step by (κ−1)/(κ+1) with gradient descent and by (√κ−1)/(√κ+1) with "
         "momentum; (2) at the optimal rate of gradient descent, with β = 0.9, the coordinate of "
-        "the steepest direction travels less far with momentum."
+        "the steepest direction travels less far with momentum, as it does with a first step as "
+        "large as gradient descent's and at momentum's own best rate."
     ),
     criterion=(
         "Holds if both factors agree with theory to 5 % of their distance from 1 for each κ, "
         "momentum needs fewer steps from each start, and the steepest coordinate travels 5 % less "
-        "far both at the common rate and at momentum's own best rate. Holds only if the rate is "
-        "named, if that is so at the common rate alone. Not decided if a factor disagrees with "
-        "theory."
+        "far in all three settings. Holds with a condition if that is true only in some of them. "
+        "Does not hold if it is in none, or momentum is slower from a start. Not decided if a "
+        "factor disagrees with theory. Gradient descent at a tenth of its rate is shown beside "
+        "them: its smaller step alone damps."
     ),
     literature=(
         "Polyak 1964 proves the two rates; Lessard, Recht & Packard 2016 "

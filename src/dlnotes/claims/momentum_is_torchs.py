@@ -58,7 +58,7 @@ def experiment(budget: Budget) -> Finding:
         numbers=[
             {
                 "torch.optim.SGD": ", ".join(f"{k}={v:g}" for k, v in others[name].items()),
-                "largest distance, of the way gone": apart(path),
+                "largest distance between the two paths / distance travelled": apart(path),
             }
             for name, path in paths.items()
         ],
@@ -72,10 +72,10 @@ CLAIM = Claim(
     sentence="The notes' momentum, V ← βV + (1 − β)g, is torch's with the same arguments.",
     hypothesis=(
         "Over 300 float64 steps torch.optim.SGD(lr=α, momentum=β) takes the path of the notes' "
-        "rule within 1e-10 of the way gone."
+        "rule within 1e-10 of the distance travelled."
     ),
     criterion=(
-        "Holds if it does; holds only if the rate is α(1 − β) if it does with that; else does not "
+        "Holds if it does; holds with the rate α(1 − β), if only that matches; else does not "
         "hold. dampening = β, which looks like the average, is shown too: torch leaves it out of "
         "the first step."
     ),

@@ -102,9 +102,7 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         effect=late.clamp(max=1e6).mean().item() if late.numel() else 0.0,
-        effect_name=(
-            "rate × sharpness / 2 in the second half of training, mean of the runs that crossed 1"
-        ),
+        effect_name=("α λ_max / 2 late in training, mean of the runs that exceeded 1"),
         interval=(low, high),
         runs=len(rates),
         numbers=[

@@ -75,7 +75,10 @@ def experiment(budget: Budget) -> Finding:
         verdict=verdict,
         condition="the function is continuous" if verdict is Verdict.HOLDS_ONLY_IF else "",
         effect=most,
-        effect_name=f"units for an error of {ALLOWED}, the most of three continuous functions",
+        effect_name=(
+            f"least power of two of units for an error of {ALLOWED}, most of three continuous "
+            "functions"
+        ),
         interval=(most, most),
         runs=0,
         numbers=[
@@ -100,8 +103,8 @@ CLAIM = Claim(
         "teeth and of the square root everywhere on [0, 1]; and of a function with a jump."
     ),
     criterion=(
-        "Does not hold if one of the continuous functions is missed; holds only if the function is "
-        "continuous if the jump alone is missed; holds if all four are met."
+        "Does not hold if one of the continuous functions is missed; holds with a continuous "
+        "function, if the jump alone is missed; holds if all four are met."
     ),
     literature=(
         "One hidden layer comes as close as one likes to every continuous function on a bounded "

@@ -136,7 +136,7 @@ def experiment(budget: Budget, adam: str = "adam", plain: str = "gradient-descen
 CLAIM = Claim(
     name="planted-data-defeat-adaptive-rules",
     notes="§8, 10",
-    sentence="Adam is the best choice overall: also on data made to be hard for adaptive rules.",
+    sentence="Adam is the best choice even on data built against adaptive rules.",
     hypothesis=(
         "On Wilson et al.'s separable data, least squares by Adam makes fewer errors on new "
         "examples than by gradient descent, both fitted at the rate with the lowest training loss."

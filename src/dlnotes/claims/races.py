@@ -159,8 +159,8 @@ class Run:
         rate: Its learning rate.
         seed: Of its weights and batches.
         steps: The updates after which it was measured, 0 among them.
-        loss: Training loss: the mean over the updates since the last measurement, before any the
-            loss of the first batch.
+        loss: Training loss: mean over the updates since the last measurement; at step 0, the loss
+            of the first batch.
         dev: The measure on dev.
         test: The measure on test at the end; NaN if it did not come there.
         diverged: Whether a loss or a measure was not finite.
@@ -189,8 +189,8 @@ class Entry:
     Attributes:
         method: Its name.
         rate: Its best rate.
-        tuning: The mean measure on dev for each rate tried: NaN for those that diverged; of losers
-            when they were stopped.
+        tuning: The mean measure on dev for each rate tried: NaN where a run diverged; for a rate
+            that was stopped as a loser, the measure when it was stopped.
         runs: The runs at that rate, in the order of the seeds.
         seconds_per_step: Seconds of an update of one run alone.
         trials: How many trainings the tuning took.
@@ -205,12 +205,14 @@ class Entry:
     trials: int
     on_edge: bool
 
-    def at(self, step: int) -> list[float]:
-        """The measure on dev at the last check not after a step, for each run."""
+    def at(self, step: float) -> list[float]:
+        """The measure on dev after so many steps, on a straight line between checks, for each run.
+
+        Args:
+            step: It need not be whole.
+        """
         return [
-            math.nan
-            if run.diverged
-            else run.dev[max(0, np.searchsorted(run.steps, step, "right") - 1)]
+            math.nan if run.diverged else float(np.interp(step, run.steps, run.dev))
             for run in self.runs
         ]
 
@@ -258,7 +260,7 @@ class Race:
             return [math.nan if run.diverged else run.loss[-1] for run in entry.runs]
         if of == "seconds":
             fastest = min(other.seconds_per_step for other in self.entries.values())
-            return entry.at(int(self.steps * fastest / entry.seconds_per_step))
+            return entry.at(self.steps * fastest / entry.seconds_per_step)
         raise ValueError(f"of must be test, dev, seconds or loss, got {of!r}")
 
     def differences(self, ours: str, theirs: str, of: str = "test") -> list[float]:
@@ -295,7 +297,7 @@ class Race:
                 "dev, equal seconds": _mean(self.figures(name, "seconds")),
                 "training loss": _mean(self.figures(name, "loss")),
                 "diverged": sum(run.diverged for run in entry.runs),
-                "µs a step": 1e6 * entry.seconds_per_step,
+                "µs per step": 1e6 * entry.seconds_per_step,
             }
             for name, entry in self.entries.items()
         ]

@@ -1,8 +1,13 @@
-"""ReLU units die."""
+"""ReLU units die.
+
+Changed after a first run: rates are chosen on seeds of their own; tests are corrected for their
+number, and what they do not tell is not decided.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +17,7 @@ from torch import Tensor, nn
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.problems import digits_splits
 from dlnotes.claims.races import Batch, Method, Parameters, Problem, train
-from dlnotes.claims.statistics import LEAST_PAIRS, decide, student_interval
+from dlnotes.claims.statistics import decide_each, student_interval
 from dlnotes.optim import OPTIMIZERS
 
 UNITS = 64
@@ -64,19 +69,19 @@ def problem(negative_slope: float, bias: float) -> Problem:
     )
 
 
-def look(setting: tuple[str, float, int, int]) -> dict[str, list[list[float]]]:
+def look(setting: tuple[str, float, tuple[int, ...], int]) -> dict[str, list[list[float]]]:
     """Dead units and training loss at the end for each rate and seed, and the most that were dead.
 
     Args:
-        setting: Activation, bias, number of seeds, updates.
+        setting: Activation, bias, seeds, updates.
     """
     activation, bias, seeds, steps = setting
-    pairs = [(rate, seed) for rate in RATES for seed in range(seeds)]
+    pairs = [(rate, seed) for rate in RATES for seed in seeds]
     method = Method("SGD", OPTIMIZERS["gradient-descent"])
     runs = train(problem(SLOPES[activation], bias), method, pairs, steps, 16)
 
     def table(of: list[float]) -> list[list[float]]:
-        return np.array(of).reshape(len(RATES), seeds).tolist()
+        return np.array(of).reshape(len(RATES), len(seeds)).tolist()
 
     return {
         "dead": table([math.nan if run.diverged else run.dev[-1] for run in runs]),
@@ -88,40 +93,43 @@ def look(setting: tuple[str, float, int, int]) -> dict[str, list[list[float]]]:
 
 def experiment(budget: Budget, ours: str = "relu") -> Finding:
     """Count dead units for each rate and bias, and those of leaky ReLU beside them."""
-    n = len(budget.seeds(10))
+    tuning = len(budget.tuning_seeds(5))
+    seeds = (*budget.tuning_seeds(5), *budget.seeds(10))
     keys = [(ours, bias) for bias in BIASES] + [("leaky ReLU", bias) for bias in BIASES]
     keys = list(dict.fromkeys(keys))
-    looked = budget.map(look, [(*key, n, budget.steps(_STEPS)) for key in keys])
-    dead = {key: np.array(each["dead"]) for key, each in zip(keys, looked, strict=True)}
-    loss = {key: np.array(each["loss"]) for key, each in zip(keys, looked, strict=True)}
-    start = {key: np.array(each["start"]) for key, each in zip(keys, looked, strict=True)}
-    back = {key: np.array(each["most"]) - dead[key] for key, each in zip(keys, looked, strict=True)}
+    looked = budget.map(look, [(*key, seeds, budget.steps(_STEPS)) for key in keys])
+
+    def of(what: str, part: slice) -> dict[tuple[str, float], np.ndarray[Any, np.dtype[Any]]]:
+        return {key: np.array(each[what])[:, part] for key, each in zip(keys, looked, strict=True)}
+
+    told = slice(tuning, None)
+    tuned = of("loss", slice(tuning))
+    dead, loss, start, most = (of(what, told) for what in ("dead", "loss", "start", "most"))
+    back = {key: most[key] - dead[key] for key in keys}
     died = {key: dead[key] - start[key] for key in keys}
     chance = math.log(10)
     found: dict[tuple[str, float], dict[str, int]] = {}
     for key in keys:
-        means = loss[key].mean(axis=1)
+        means = tuned[key].mean(axis=1)
         best = int(np.argmin(means))
         learns = [i for i in range(len(RATES)) if means[i] < chance / 2] or [best]
         found[key] = {"best": best, "largest": max(learns)}
     plain = ours, BIASES[0]
-    usual = decide(died[plain][found[plain]["best"]], margin=DEAD)
-    extreme = {}
-    for bias in BIASES:
-        for which in ("best", "largest"):
-            share = died[ours, bias][found[ours, bias][which]]
-            if decide(share, margin=DEAD) is Verdict.HOLDS:
-                rate = RATES[found[ours, bias][which]]
-                rates = {"best": "its best", "largest": "the largest at which the network learns"}
-                text = f"biases start at {bias:g} and the rate is {rate:.2g}, {rates[which]}"
-                extreme[text] = share
-    verdict = Verdict.DOES_NOT_HOLD
-    if usual is Verdict.HOLDS:
-        verdict = Verdict.HOLDS
-    elif extreme:
-        verdict = Verdict.HOLDS_ONLY_IF
-    if n < LEAST_PAIRS:
-        verdict = Verdict.NOT_DECIDED
+    rates = {"best": "the best", "largest": "the largest at which the network still learns"}
+    cases = {(bias, found[ours, bias][which]): which for which in rates for bias in BIASES}
+    tested = decide_each([died[ours, bias][i] for bias, i in cases], margin=DEAD)
+    said = dict(zip(cases, tested, strict=True))
+    extreme = [
+        f"biases start at {bias:g} and the learning rate is {RATES[i]:.2g}, {rates[cases[bias, i]]}"
+        for (bias, i), each in said.items()
+        if each is Verdict.HOLDS
+    ]
+    verdict = said[BIASES[0], found[plain]["best"]]
+    if verdict is not Verdict.HOLDS:
+        if extreme:
+            verdict = Verdict.HOLDS_ONLY_IF
+        elif Verdict.NOT_DECIDED in said.values():
+            verdict = Verdict.NOT_DECIDED
     at = found[plain]["largest"]
     share = 100 * died[plain][at]
     low, high = student_interval(share)
@@ -141,11 +149,12 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
         condition="; or ".join(extreme) if verdict is Verdict.HOLDS_ONLY_IF else "",
         effect=float(share.mean()),
         effect_name=(
-            f"units that died in training at a rate of {RATES[at]:.2g}, the largest at which the "
-            "network learns (%)"
+            f"units without a positive input for any training digit after {_STEPS} updates, "
+            f"although they had one at the start; rate {RATES[at]:.2g}, the largest at which the "
+            "network still learns (%)"
         ),
         interval=(low, high),
-        runs=n * len(RATES) * len(keys),
+        runs=len(seeds) * len(RATES) * len(keys),
         numbers=[
             {
                 "activation": name,
@@ -161,23 +170,28 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
             for i, rate in enumerate(RATES)
         ],
         figure=figure,
-        left_out="Deeper networks, other rules than gradient descent, longer trainings.",
+        left_out=(
+            "Whether dead units never come back, for which the trainings are too short (how many "
+            "came back in them is among the numbers). Deeper networks, other rules than gradient "
+            "descent, longer trainings."
+        ),
     )
 
 
 CLAIM = Claim(
     name="relu-units-die",
     notes="§8, 11",
-    sentence="ReLU is fragile: units die during training and never come back.",
+    sentence="ReLU is fragile: units die during training.",
     hypothesis=(
         f"At the rate with the lowest training loss, more than {100 * DEAD:g} % of the ReLU units "
-        f"of a 64-{UNITS}-10 network lose, within {_STEPS} updates with batches of 16, their "
-        "positive inputs on all training digits, beside those that had none at the start."
+        f"of a 64-{UNITS}-10 network have no positive input for any training digit after {_STEPS} "
+        "updates with batches of 16, although they had one at the start."
     ),
     criterion=(
-        "Holds if that is so with biases from 0; holds only if it is so for biases from −1, or at "
-        "the largest rate that still halves the loss of guessing; else does not hold. Sign-flip "
-        "tests at .05 over ten seeds."
+        "Holds if that is so with biases from 0; holds with a condition if it is so only for "
+        "biases from −1, or at the largest rate that still halves the loss of guessing; does not "
+        "hold if there are fewer in all of these; else not decided. Rates are chosen on five other "
+        "seeds. Sign-flip tests over ten seeds, corrected for their number by Holm, at .05."
     ),
     literature=(
         "Units die where a large step moves them off the data; a leak on the left keeps a gradient "

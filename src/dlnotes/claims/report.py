@@ -20,9 +20,11 @@ _COUNTED = {
     Verdict.NOT_DECIDED.value: "not decided",
 }
 _INTRODUCTION = (
-    "Each claim was put in measurable terms, with a criterion, before its experiment ran. The "
-    "effect is shown with its 95 % interval, alone where that has the same digits. Runs are "
-    "trainings, those for tuning included."
+    "Hypotheses and criteria were written before this run; some criteria were corrected after "
+    "earlier runs, which the files of those claims say. Nothing is corrected for the number of "
+    "claims. The effect is shown with its 95 % interval or the range that its name says, alone "
+    "where that has the same digits. Runs are trainings, those for tuning included; claims that "
+    "look at the same ones count them each."
 )
 
 _STYLE = """
@@ -78,8 +80,8 @@ def report(outcomes: Sequence[Outcome], about: Mapping[str, str]) -> str:
         title: [o for o in outcomes if o.claim.name.replace("-", "_") in modules]
         for title, modules in CHAPTERS.items()
     }
-    elsewhere = {o.claim.name for found in chapters.values() for o in found}
-    chapters["Others"] = [o for o in outcomes if o.claim.name not in elsewhere]
+    placed = {o.claim.name for found in chapters.values() for o in found}
+    chapters["Others"] = [o for o in outcomes if o.claim.name not in placed]
     chapters = {title: found for title, found in chapters.items() if found}
     contents = "".join(
         f'<li><a href="#{_anchor(title)}">{escape(title)}</a>'

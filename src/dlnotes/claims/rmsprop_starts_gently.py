@@ -1,4 +1,4 @@
-"""With β = 0.999 RMSProp's steps are about α from the first one on."""
+"""With β = 0.999 RMSProp's first step is about α."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def experiment(budget: Budget) -> Finding:
 CLAIM = Claim(
     name="rmsprop-starts-gently",
     notes="§9",
-    sentence="RMSProp's β is usually 0.999, its steps being about α in size.",
+    sentence="With β = 0.999, which the notes call usual, RMSProp's first step is about α in size.",
     hypothesis="With β = 0.999 and S from 0, RMSProp's first step is between α/2 and 2α.",
     criterion="Holds if it is; else does not hold. In theory it is α/√(1 − β) = 31.6 α.",
     literature=(

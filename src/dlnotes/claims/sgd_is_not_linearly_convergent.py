@@ -145,14 +145,15 @@ CLAIM = Claim(
     ),
     criterion=(
         "Does not hold if BGD misses 1e-20, the 95 % interval of SGD's slope is not within (−1.5, "
-        "−0.5), or the floor is not flat. Of these, holds only if no weights fit every sample "
-        "if SGD with a constant rate reaches 1e-20 where some do; else holds."
+        "−0.5), or the floor is not flat. Of these, holds with the condition that no weights fit "
+        "every sample if SGD with a constant rate reaches 1e-20 where some do; else holds."
     ),
     literature=(
         "1/t is optimal for noisy gradients (Agarwal et al. 2012, "
         "https://arxiv.org/abs/1009.0571); a constant rate leaves a floor in proportion to it "
         "(Bottou, Curtis & Nocedal 2018, Theorem 4.6, https://arxiv.org/abs/1606.04838); "
-        "with interpolation SGD is linear (Ma, Bassily & Belkin 2018, https://arxiv.org/abs/1712.06559)."
+        "with interpolation SGD is linear (Ma, Bassily & Belkin 2018, "
+        "https://arxiv.org/abs/1712.06559)."
     ),
     experiment=experiment,
 )

@@ -208,8 +208,8 @@ def sign_flip_test(x: ArrayLike, *, seed: int = 0) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number.
 
-    Holm 1979, https://www.jstor.org/stable/4615733: all at most α reject no true hypothesis but
-    with a probability of at most α.
+    Holm 1979, https://www.jstor.org/stable/4615733: rejecting those <= α
+    keeps the family-wise error rate at or below α.
 
     Args:
         p_values: One for each hypothesis, in any order, which is kept.
@@ -254,6 +254,66 @@ def decide(differences: ArrayLike, margin: float = 0.0, alpha: float = 0.05) -> 
     if values.size < LEAST_PAIRS or sign_flip_test(values) > alpha:
         return Verdict.NOT_DECIDED
     return Verdict.HOLDS if values.mean() > 0 else Verdict.DOES_NOT_HOLD
+
+
+def decide_each(
+    groups: Sequence[ArrayLike], margin: float = 0.0, alpha: float = 0.05
+) -> list[Verdict]:
+    """`decide` for each of several tests, their p-values corrected by `holm`.
+
+    Args:
+        groups: Differences of each test, positive where the claim is right.
+        margin: See `decide`.
+        alpha: Probability of a false verdict among all tests, at most.
+    """
+    shifted = [_finite(group) - margin for group in groups]
+    enough = all(values.size >= LEAST_PAIRS for values in shifted)
+    corrected = holm([sign_flip_test(values) for values in shifted])
+    return [
+        Verdict.NOT_DECIDED
+        if not enough or p > alpha
+        else (Verdict.HOLDS if values.mean() > 0 else Verdict.DOES_NOT_HOLD)
+        for values, p in zip(shifted, corrected, strict=True)
+    ]
+
+
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of a case that needs every part: it fails where one does, and holds where all do."""
+    if Verdict.DOES_NOT_HOLD in verdicts:
+        return Verdict.DOES_NOT_HOLD
+    return Verdict.HOLDS if {*verdicts} == {Verdict.HOLDS} else Verdict.NOT_DECIDED
+
+
+def over_cases(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of a claim about several cases.
+
+    `Verdict.HOLDS` or `Verdict.DOES_NOT_HOLD` where all cases say so; `Verdict.HOLDS_ONLY_IF` where
+    it holds in some; else `Verdict.NOT_DECIDED`.
+    """
+    said = {*verdicts}
+    if len(said) == 1:
+        return verdicts[0]
+    return Verdict.HOLDS_ONLY_IF if Verdict.HOLDS in said else Verdict.NOT_DECIDED
+
+
+def against_the_closest(ours: ArrayLike, others: Sequence[ArrayLike]) -> list[float]:
+    """How far we are ahead of the closest of several competitors, seed by seed.
+
+    Which one is the closest is decided for each seed by all the others: chosen on the same run that
+    is reported, it would owe its place to luck.
+
+    Args:
+        ours: Figures for each seed, of which lower is better.
+        others: The same for each competitor; two seeds at least.
+
+    Returns:
+        Positive where `ours` is better.
+    """
+    mine, theirs = _array(ours), np.stack([_array(each) for each in others])
+    without = theirs.sum(axis=1, keepdims=True) - theirs  # of all seeds but one
+    closest = without.argmin(axis=0)
+    ahead: list[float] = (theirs[closest, np.arange(mine.size)] - mine).tolist()
+    return ahead
 
 
 def decide_alike(differences: ArrayLike, margin: float, alpha: float = 0.05) -> Verdict:

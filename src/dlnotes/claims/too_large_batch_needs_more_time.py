@@ -1,4 +1,8 @@
-"""Too large a batch needs more time for the same loss."""
+"""Too large a batch needs more time for the same loss.
+
+Changed after a first run: the best of the smaller batches is chosen on other seeds than the one it
+is compared on, and the seconds of an update are measured for each seed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dlnotes.claims import batch_sizes
 from dlnotes.claims.claim import Budget, Claim, Finding
-from dlnotes.claims.statistics import decide, student_interval
+from dlnotes.claims.statistics import against_the_closest, decide, student_interval
 
 FACTOR = 1.5
 
@@ -18,7 +22,7 @@ def experiment(budget: Budget) -> Finding:
     whole = max(sizes)
     time = {n: np.log2(found.reached.counted * found.seconds) for n, found in sizes.items()}
     best = min((n for n in sizes if n != whole), key=lambda n: time[n].mean())
-    lost = time[whole] - time[best]
+    lost = -np.array(against_the_closest(time[whole], [time[n] for n in sizes if n != whole]))
     low, high = student_interval(lost)
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2), ("examples", "seconds"), strict=True):
@@ -26,7 +30,9 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=decide(lost, margin=np.log2(FACTOR)),
         effect=float(2 ** lost.mean()),
-        effect_name=f"time to the target, whole training set / batches of {best}",
+        effect_name=(
+            f"time to the target, whole training set / the best of smaller batches (mostly {best})"
+        ),
         interval=(2**low, 2**high),
         runs=batch_sizes.runs(sizes),
         numbers=batch_sizes.rows(sizes),
@@ -46,7 +52,8 @@ CLAIM = Claim(
     ),
     criterion=(
         f"Holds if the mean of log2(time ratio) over ten paired seeds is greater than "
-        f"log2({FACTOR}); does not hold if it is smaller; sign-flip test at .05."
+        f"log2({FACTOR}), the fastest smaller batch being chosen for each seed by the nine others; "
+        "does not hold if it is smaller; sign-flip test at .05."
     ),
     literature=(
         "The examples that are needed are constant up to some size of the batch and grow with it "

@@ -1,7 +1,10 @@
 """A deep narrow network learns more than a wide one with as many parameters.
 
 Twenty starts and five to choose the rate with did not decide. Five times as many, the first twenty
-among them, and no other change, were fixed before this design ran.
+among them, and no other change, were fixed before this design ran. Changed after that run: the two
+tests are corrected for their number, and a sine for which they do not tell is not decided.
+
+Starts of networks of different shapes share nothing but a number: pairs by it are as good as any.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dlnotes.activations import relu
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.depth_needs_fewer_units import tent
 from dlnotes.claims.networks import Descent, gradients, initial, outputs
-from dlnotes.claims.statistics import decide, student_interval
+from dlnotes.claims.statistics import decide_each, student_interval
 from dlnotes.optim import Adam
 
 NETWORKS = {"wide": (1, 87, 1), "deep": (1, 10, 10, 10, 1)}  # 262 and 251 parameters
@@ -91,10 +94,14 @@ def experiment(budget: Budget) -> Finding:
     gains = {
         target: (best["wide", target] / best["deep", target]).log10().tolist() for target in TARGETS
     }
-    verdicts = {target: decide(each) for target, each in gains.items()}
+    verdicts = dict(zip(gains, decide_each([*gains.values()]), strict=True))
     verdict = verdicts["sawtooth"]
     if verdict is Verdict.HOLDS and verdicts["sine"] is not Verdict.HOLDS:
         verdict = Verdict.HOLDS_ONLY_IF
+    smooth = {
+        Verdict.NOT_DECIDED: "it is not decided for a smooth one",
+        Verdict.DOES_NOT_HOLD: "a smooth one is learned better by the wide network",
+    }
 
     on_edge = any(row["best rate"] in (RATES[0], RATES[-1]) for row in rows)
 
@@ -113,7 +120,7 @@ def experiment(budget: Budget) -> Finding:
     return Finding(
         verdict=verdict,
         condition=(
-            "the function has many folds; a smooth one gains nothing"
+            f"the function has many folds; {smooth[verdicts['sine']]}"
             if verdict is Verdict.HOLDS_ONLY_IF
             else ""
         ),
@@ -135,11 +142,12 @@ CLAIM = Claim(
     hypothesis=(
         "Trained with Adam, each at its own best rate, a network of three hidden layers ends with "
         "a lower error than one wide hidden layer with as many parameters, on a sawtooth of 8 "
-        "pieces and on a sine, over 100 paired starts."
+        "pieces and on a sine, over 100 starts of each."
     ),
     criterion=(
-        "The sign-flip test on log errors. Holds if the deep network is better on both; "
-        "holds only if the function has many folds if on the sawtooth alone; does not hold if the "
+        "Sign-flip tests on log errors, corrected by Holm, at .05. Holds if the deep network is "
+        "better on both; holds with the condition that the function has many folds if it is better "
+        "on the sawtooth and this is not shown for the sine; does not hold if the "
         "wide one is better on the sawtooth; else not decided."
     ),
     literature=(
