@@ -118,9 +118,7 @@ def test_a_translator_scores_as_on_the_cpu(name, device):
     targets = padded([F.pad(row, (1, 0), value=BEGIN) for row in rows([4, 7, 1], seed=3)])
     twin = copy.deepcopy(model).to(device)
     found = twin(padded(sources, 15).to(device), targets.to(device))
-    expected = torch.cat(
-        [model(s[None], t[None]) for s, t in zip(sources, targets, strict=True)]
-    )
+    expected = torch.cat([model(s[None], t[None]) for s, t in zip(sources, targets, strict=True)])
     torch.testing.assert_close(found.detach().cpu(), expected.detach(), **CLOSE)
     weights = torch.cos(torch.arange(expected.numel(), dtype=torch.float64)).view_as(expected)
     (found * weights.to(device)).sum().backward()
