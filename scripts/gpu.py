@@ -112,7 +112,7 @@ def commands(device: str, folder: Path, quick: bool) -> dict[str, list[str]]:
     marked = "cuda" if device == "cuda" else "not cuda"
     bench = [sys.executable, str(ROOT / "scripts" / "bench_gpu.py")]
     own = ["--device", device]
-    small: dict[str, list[str]] = {"optimizers": [], "models": []}
+    small: dict[str, list[str]] = {"optimizers": [], "models": ["--turns", "7"]}
     if quick:
         tests = [path for path in tests if path.parent.name == "activations"]
         small["optimizers"] = ["--turns", "1", "--shapes", "tiny"]
