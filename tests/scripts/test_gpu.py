@@ -1,6 +1,7 @@
 """make gpu on this machine: what it says without a GPU, and its parts with the CPU in its place."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -95,7 +96,7 @@ def test_a_part_that_takes_too_long_ends_and_the_record_says_what_is_done(tmp_pa
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--json", str(tmp_path / "gpu.json"), "--minutes", "0.2"])  # fmt: skip
     assert gpu.main() == 1
     record = json.loads((tmp_path / "gpu.json").read_text())
-    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["versions"]["cuda"] == torch.version.cuda
     done = record["parts"]
     failures = [{"test": "a::c", "message": "1 == 2"}]
     counts = {"passed": 1, "failed": 1, "skipped": 1, "failures": failures}
@@ -108,10 +109,12 @@ def test_a_part_that_takes_too_long_ends_and_the_record_says_what_is_done(tmp_pa
 def test_every_file_of_tests_on_devices_is_a_part(tmp_path):
     parts = gpu.commands("cuda", tmp_path, False)
     assert list(parts) == [*(f"tests-{x}" for x in ("activations", "models", "optim", "scripts", "training")), "optimizers", "models"]  # fmt: skip
+    parametrized = re.compile(r"^def test_\w+\(([^)]*, )?device[,)]", re.MULTILINE)
+    own = re.compile(r"""parametrize\(\s*\(?["'](\w+["'], ["'])?device""")  # not the fixture
     for path in (ROOT / "tests").rglob("test_*.py"):
-        if "def test" in path.read_text() and ", device" in path.read_text():
-            asks = "_on_devices" in path.name
-            assert asks == any(str(path) in command for command in parts.values())
+        text = path.read_text()
+        if parametrized.search(text) and not own.search(text):
+            assert any(str(path) in command for command in parts.values()), path
 
 
 def test_benchmarks_write_each_row(script, tmp_path):
