@@ -6,7 +6,7 @@ ENV := .venv/.ready
 # A process a core; the tests of a file share what the file sets up.
 PARALLEL := --numprocesses auto --dist loadfile
 
-.PHONY: demo test check board results claims test-torchtext clean
+.PHONY: demo test check board results claims gpu gpu-wheels test-torchtext clean
 
 $(ENV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -45,6 +45,18 @@ results: $(ENV)         ## rewrite the README's tables from the records in resul
 
 claims: $(ENV)          ## test every claim of the notes; the report is runs/claims/report.html
 	$(BIN)/python scripts/claims.py
+
+# Uses the Python that has torch for CUDA, and installs nothing into it.
+gpu:                    ## the tests and benchmarks on a GPU, into results/benchmarks/gpu.json
+	@$(PYTHON) scripts/gpu.py
+
+GPU_PYTHON ?= 3.12
+GPU_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
+gpu-wheels:             ## what `make gpu` installs on a machine without a package index, into wheels/
+	@mkdir -p wheels && rm -f wheels/*.whl
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --dest wheels \
+	  --python-version $(GPU_PYTHON) --implementation cp $(GPU_PLATFORMS:%=--platform %) \
+	  --constraint constraints.txt --requirement wheels.txt
 
 clean:
 	rm -rf .venv .venv-torchtext build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,6 +17,23 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.cuda,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU, and CUDA where there is one: a test of the one proves the test of the other."""
+    return torch.device(request.param)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Tiny tensors: a second thread only waits, for ages on a busy machine."""

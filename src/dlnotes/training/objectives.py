@@ -426,7 +426,7 @@ def mean_loss(
     known, label = labels >= 0, labels.clamp(min=0)
     if focal_gamma:
         # 1 - p as the sum of the others: exact where p rounds to 1, and with a gradient there.
-        true = F.one_hot(label, logits.shape[-1]).bool()
+        true = torch.arange(logits.shape[-1], device=logits.device) == label.unsqueeze(-1)
         others = logits.log_softmax(-1).masked_fill(true, -torch.inf).logsumexp(-1)
         each = each * (focal_gamma * others).exp()
     share = known if weights is None else weights[label] * known

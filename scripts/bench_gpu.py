@@ -1,0 +1,302 @@
+"""Time our rules and models beside torch's on a GPU; `make gpu` records both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.nn import functional as F
+
+import bench_models
+import bench_optimizers
+from dlnotes.arguments import Count, OneOf, check_names, checked
+from dlnotes.cli import run
+from dlnotes.files import check_output, write_json
+from dlnotes.models import MODELS
+from dlnotes.nn import QUESTION, SENTENCE_END
+from dlnotes.optim import OPTIMIZERS, Adam
+from dlnotes.training.device import choose_device
+from dlnotes.training.record import provenance
+from ordinary.examples import sentences, story_and_question
+from ordinary.training import longest, padded
+
+Row = dict[str, Any]
+
+SPARSE: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "gradient-descent": torch.optim.SGD,
+    "adagrad": torch.optim.Adagrad,
+    "adam": torch.optim.SparseAdam,
+}
+"""What torch has for sparse gradients."""
+TABLE, GATHERED, WIDTH = 1_100_000, 34_560, 10
+"""Rows of the table, those of a gradient with repetitions, and numbers in a row: FastText's."""
+
+
+def seconds(work: Callable[[], None], device: torch.device) -> float:
+    """How long it takes, until the device has done it."""
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - start
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def medians(
+    contestants: dict[str, Callable[[], None]], turns: int, device: torch.device
+) -> dict[str, float]:
+    """Median seconds of each; they take turns, after two that do not count."""
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(turns + 2):
+        for name, work in contestants.items():
+            took = seconds(work, device)
+            if turn >= 2:
+                taken[name].append(took)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def dense_step(model: str, name: str, turns: int, device: torch.device) -> Row:
+    """A step of one rule on one model of `bench_optimizers`."""
+    torch.manual_seed(0)
+    params = [Parameter(torch.randn(shape).to(device)) for shape in bench_optimizers.MODELS[model]]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    optimizers = bench_optimizers.contestants(name, params)
+    if name == "nesterov":  # torch's adds to p.grad itself, see bench_optimizers
+        del optimizers["foreach"]
+    for kind, optimizer in list(optimizers.items()):
+        try:
+            optimizer.step()
+        except RuntimeError:  # torch has no fused Adagrad for CUDA, and says so in the first step
+            if kind != "fused":
+                raise
+            del optimizers[kind]
+            continue
+        bench_optimizers.step_and_check(optimizer, params)
+    steps = bench_optimizers.STEPS[model]
+
+    def of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(steps):
+                optimizer.step()
+
+        return work
+
+    found = medians({kind: of(o) for kind, o in optimizers.items()}, turns, device)
+    for optimizer in optimizers.values():
+        bench_optimizers.step_and_check(optimizer, params)
+    milliseconds = {kind: s / steps * 1e3 for kind, s in found.items()}
+    return {"model": model, "rule": name, "milliseconds": milliseconds}
+
+
+def sparse_step(name: str, turns: int, device: torch.device) -> Row:
+    """A step of a sparse gradient, uncoalesced as an embedding gives it."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(TABLE, (GATHERED,), generator=generator).to(device)
+    values = torch.randn(GATHERED, WIDTH, generator=generator).to(device)
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "ours": OPTIMIZERS[name],
+        "torch": SPARSE[name],
+    }
+    contestants: dict[str, Callable[[], None]] = {}
+    tables = {}
+    for kind, make in kinds.items():
+        table = tables[kind] = Parameter(torch.zeros(TABLE, WIDTH, device=device))
+        optimizer = make([table], lr=1e-3)
+
+        def work(table: Parameter = table, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            table.grad = torch.sparse_coo_tensor(rows[None], values, (TABLE, WIDTH))
+            optimizer.step()
+
+        contestants[kind] = work
+    found = medians(contestants, turns, device)
+    for kind, table in tables.items():
+        if not table.detach()[rows].abs().sum(1).gt(0).all() or not table.isfinite().all():
+            raise RuntimeError(f"the sparse steps of {kind} {name} did not move every row")
+    row = {"model": f"{GATHERED:,} rows of {WIDTH} into {TABLE:,}", "rule": name}
+    return {**row, "milliseconds": {kind: s * 1e3 for kind, s in found.items()}}
+
+
+@dataclass
+class Trainee:
+    """A model, its optimizer and its batches on the device.
+
+    Attributes:
+        model: What is trained.
+        optimizer: Of its parameters.
+        batches: Inputs and labels.
+        device: Where they are.
+        amp: Whether to compute in bf16 autocast.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    batches: list[tuple[list[Tensor], Tensor]]
+    device: torch.device
+    amp: bool = False
+
+    def train(self) -> None:
+        """An update for each batch."""
+        self.model.train()
+        for inputs, labels in self.batches:
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+                scores = self.model(*inputs)
+            loss: Any = F.cross_entropy(scores.float(), labels)
+            loss.backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """Mean loss of the batches without dropout."""
+        self.model.eval()
+        losses = [F.cross_entropy(self.model(*x), y) for x, y in self.batches]
+        return torch.stack(losses).mean().item()
+
+
+VOCABULARY, CLASSES = 10_000, 6
+
+
+def documents(case: bench_models.Case, batches: int, size: int) -> list[list[list[int]]]:
+    """Generated documents, in batches of like length; class k has words of its own."""
+    generator = torch.Generator().manual_seed(0)
+    story = case.lists is story_and_question
+    marked = case.lists in (sentences, story_and_question)
+    low, high = (60, 360) if case.corpus == "imdb" else (30, 60) if story else (6, 24)
+    lengths = torch.randint(low, high, (batches * size,), generator=generator).tolist()
+    made = []
+    for i, n in enumerate(sorted(lengths)):
+        ids = torch.randint(4 + CLASSES, VOCABULARY, (n,), generator=generator).tolist()
+        ids[::3] = [4 + i % CLASSES] * len(ids[::3])
+        if marked:
+            ids[7::8] = [SENTENCE_END] * len(ids[7::8])
+        if story:
+            ids[-5] = QUESTION
+        made.append(ids)
+    return [made[i : i + size] for i in range(0, len(made), size)]
+
+
+def tensors(
+    items: list[tuple[Any, ...]], labels: Iterable[int], device: torch.device
+) -> tuple[list[Tensor], Tensor]:
+    """The padded inputs of a batch, and its labels."""
+    inputs = [
+        torch.tensor([padded(item, longest(part)) for item in part]).to(device)
+        for part in zip(*items, strict=True)
+    ]
+    return inputs, torch.tensor(list(labels)).to(device)
+
+
+def training(
+    name: str, turns: int, device: torch.device, batches: int, larger: int, amp: bool
+) -> Row:
+    """Updates of a model of ours and of the same one of torch's layers, on the same batches."""
+    case = bench_models.CASES[name]
+    size = case.batch_size * larger
+    pieces = documents(case, batches, size)
+    torch.manual_seed(0)
+    sizes = {"vocabulary_size": VOCABULARY, "num_classes": CLASSES}
+    alike = {key: x for key, x in case.settings.items() if key not in case.ours_alone}
+    made: dict[str, Trainee] = {}
+    for side in bench_models.SIDES:
+        mine = side == "ours"
+        model = MODELS[name](**sizes, **case.settings) if mine else case.ordinary(**sizes, **alike)
+        model.to(device)
+        optimizer = (Adam if mine else torch.optim.Adam)(model.parameters(), lr=case.lr)
+        inputs = [
+            [(ids,) if mine else case.lists(ids, case.settings, VOCABULARY) for ids in piece]
+            for piece in pieces
+        ]
+        labels = [[(k * size + i) % CLASSES for i in range(size)] for k in range(batches)]
+        data = [tensors(x, y, device) for x, y in zip(inputs, labels, strict=True)]
+        made[side] = Trainee(model, optimizer, data, device, amp)
+    before = {side: trainee.loss() for side, trainee in made.items()}
+    found = medians({side: t.train for side, t in made.items()}, turns, device)
+    after = {side: trainee.loss() for side, trainee in made.items()}
+    for side, loss in after.items():
+        if not loss < before[side]:
+            raise RuntimeError(f"{side} {name} learned nothing: {before[side]:.3f} to {loss:.3f}")
+    speeds = {side: batches * size / took for side, took in found.items()}
+    return {
+        "model": name,
+        "batch_size": size,
+        "amp": amp,
+        "settings": case.settings,
+        "documents_per_second": speeds,
+        "ratio": speeds["ours"] / speeds["ordinary"],
+        "loss": after,
+    }
+
+
+@checked
+def main(
+    part: Annotated[str, OneOf(("optimizers", "models"))],
+    /,
+    json: Path,
+    device: str = "cuda",
+    turns: Count = 15,
+    rules: tuple[str, ...] = tuple(OPTIMIZERS),
+    models: tuple[str, ...] = tuple(bench_models.CASES),
+    shapes: tuple[str, ...] = ("mid", "tiny", "big", "sparse"),
+    batches: Count = 8,
+    larger: tuple[int, ...] = (1, 8),
+) -> None:
+    """Print and record times on a device, row by row, so that what stops it loses one row.
+
+    Args:
+        part: optimizers or models.
+        json: Where all rows are written after each.
+        device: auto, cpu, cuda, cuda:1 (and so on).
+        turns: Turns of each contestant; figures are their medians.
+        rules: Of optimizers: the rules to time, ours against torch's default, foreach and fused.
+        models: Of models: those to time, against ordinary ones with torch's Adam.
+        shapes: Of optimizers: the parameters of bench_optimizers, and sparse.
+        batches: Of models: batches of a turn.
+        larger: Of models: how many times as large as on a CPU the batches are.
+    """
+    check_names("the benchmark", "rule", rules, OPTIMIZERS)
+    check_names("the benchmark", "model", models, bench_models.CASES)
+    check_names("the benchmark", "shape", shapes, (*bench_optimizers.MODELS, "sparse"))
+    check_output(json)
+    where = choose_device(device)
+    jobs: list[Callable[[], Row]] = []
+    if part == "optimizers":
+        for shape in shapes:
+            for name in rules:
+                if shape != "sparse":
+                    jobs.append(lambda s=shape, n=name: dense_step(s, n, turns, where))  # type: ignore[misc]
+                elif name in SPARSE:
+                    jobs.append(lambda n=name: sparse_step(n, turns, where))  # type: ignore[misc]
+    else:
+        for factor in larger:
+            for amp in (False, True):
+                for name in models:
+                    jobs.append(
+                        lambda n=name, k=factor, a=amp: training(n, turns, where, batches, k, a)  # type: ignore[misc]
+                    )
+    rows: list[Row] = []
+    for job in jobs:
+        row = job()
+        rows.append(row)
+        write_json(json, {**provenance(0), "turns": turns, "rows": rows})
+        found = row.get("milliseconds") or row["documents_per_second"]
+        unit = "ms" if "milliseconds" in row else "docs/s"
+        name = " ".join(str(row[key]) for key in ("model", "rule", "batch_size") if key in row)
+        figures = ", ".join(f"{kind} {x:,.4g}" for kind, x in found.items())
+        print(f"{name}{' bf16' if row.get('amp') else ''}: {figures} {unit}", flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
