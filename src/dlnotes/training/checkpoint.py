@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,27 @@ DEFAULTS_BEFORE: dict[str, Any] = {
 _PATHS = ("vectors", "boost")  # settings that are the same from wherever they are seen
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state`, the random-number generators' states and torch's version atomically."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    random = {"cpu": torch.get_rng_state(), "cuda": cuda}
-    whole = {**state, "random": random, "torch": str(torch.__version__)}
+def save_checkpoint(
+    path: Path, state: dict[str, Any], random: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write `state`, the random-number generators' states and torch's version atomically.
+
+    Args:
+        path: The file.
+        state: What to write.
+        random: The `random_state` of each of several processes; default: that of this one.
+    """
+    first, *others = random or [random_state()]
+    whole = {**state, "random": first, "torch": str(torch.__version__)}
+    if others:
+        whole["random_of_others"] = others
     write_atomically(path, lambda temporary: torch.save(whole, temporary))
+
+
+def random_state() -> dict[str, Any]:
+    """States of torch's global random-number generators."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
