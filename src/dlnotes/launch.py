@@ -46,8 +46,12 @@ def _number(name: str, otherwise: int) -> int:
 def one_speaks() -> Iterator[None]:
     """Let only the process of rank 0 write to standard output and standard error.
 
-    An exception that nobody catches is shown by whichever process raises it.
+    An exception that nobody catches is shown by whichever process raises it. Of what torch itself
+    writes, if it is not loaded yet, errors are shown: among its warnings is one, from each process,
+    that `DistributedDataParallel` has looked for parameters without a gradient and found none.
     """
+    if world_size() > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if rank() == 0:
         yield
         return
