@@ -10,6 +10,8 @@ processes changes the parameters by rounding alone.
 from __future__ import annotations
 
 import re
+import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ _T = TypeVar("_T")
 
 _PATIENCE = timedelta(days=1)
 """How long a process waits for another one that is alive: to evaluate, to read a large corpus."""
+_MEETING = timedelta(minutes=30)
+"""How long it waits for the others to start."""
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
 
 
@@ -175,7 +179,8 @@ def joined() -> Iterator[Group]:
     from torch.distributed.rendezvous import rendezvous  # not there in a torch without it
 
     try:
-        store, rank, size = next(iter(rendezvous("env://", timeout=_PATIENCE)))
+        store, rank, size = next(iter(rendezvous("env://", timeout=_MEETING)))
+        store = _fresh(store, rank, size)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -192,12 +197,40 @@ def joined() -> Iterator[Group]:
     except (UserError, OSError, MemoryError) as error:
         # Of errors that follow from one another the first is told (see `dlnotes.cli.endings`).
         try:
-            told_here = store.add(f"told/{launch.attempt()}", 1) == 1
+            told_here = store.add("told", 1) == 1
         except RuntimeError:  # the store is gone, with the process that has it
             told_here = rank == 0
         error.told_here = told_here  # type: ignore[union-attr]
         raise
     dist.destroy_process_group()
+
+
+def _fresh(store: Any, rank: int, size: int) -> Any:
+    """The store that the processes share, without what those before a restart have left in it.
+
+    torchrun keeps it, and what it tells of restarts is the number of each machine's own. So each
+    process says a word that nobody knows, and the first one answers it with the name of a new part
+    of the store, until each has confirmed that it has heard.
+    """
+    word, until = secrets.token_hex(8), time.monotonic() + _MEETING.total_seconds()
+    waiting = set(range(1, size)) if rank == 0 else {rank}
+    name = word
+    if rank > 0:
+        store.set(f"word/{rank}", word)
+    while waiting:
+        for other in sorted(waiting):
+            if rank > 0 and store.check([f"answer/{word}"]):
+                name = store.get(f"answer/{word}").decode()
+                store.set(f"{name}/{rank}", "")
+                waiting.remove(other)
+            elif rank == 0 and store.check([f"{name}/{other}"]):
+                waiting.remove(other)
+            elif rank == 0 and store.check([f"word/{other}"]):
+                store.set(f"answer/{store.get(f'word/{other}').decode()}", name)
+        if time.monotonic() > until:
+            raise RuntimeError(f"{len(waiting)} of {size} have not started")
+        time.sleep(0.02)
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
 
 
 def _is_loss(error: RuntimeError) -> bool:
