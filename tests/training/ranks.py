@@ -11,6 +11,7 @@ from torch import nn
 
 import dlnotes.training.fit as fit_module
 from dlnotes.data.dataset import load_dataset
+from dlnotes.errors import UserError
 from dlnotes.models import MODELS, TRANSLATORS
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training import distributed
@@ -86,6 +87,7 @@ CASES = {
     },
     "sequences": {"model": "translator", "objective": Sequence(0.1), "documents": Pairs},
     "norm": {"settings": {"max_norm": 0.1}, "clip_norm": 0.05},
+    "wrapped": {"settings": {"max_norm": 0.1}, "wrapped": True},
     "few": {"batch_size": 3, "train": 11},
     "one": {"batch_size": 8, "train": 1, "model": "fasttext"},
     "huge": {"most_tokens": 40},
@@ -120,19 +122,66 @@ def train(case, dtype=torch.float64, **options):
     else:
         model = make(dataset, name, **settings)
     model = model.to(dtype)
+    if case.pop("wrapped", False) and distributed.current().size > 1:
+        model = torch.nn.parallel.DistributedDataParallel(model)
     rule = OPTIMIZERS[case.pop("optimizer", "adam")](model.parameters(), lr=0.01)
     fit_module._MOST_TOKENS = case.pop("most_tokens", 1 << 18)
     fit_module._PART_TOKENS = min(fit_module._MOST_TOKENS, 1 << 15)
     options = {"epochs": 2, "batch_size": 16, "progress": False, "dev": dev} | case
     state = fitted(model, rule, train, **options)
-    return model.state_dict(), [record["train_loss"] for record in state.history]
+    return distributed.unwrapped(model).state_dict(), [
+        record["train_loss"] for record in state.history
+    ]
+
+
+class NoNumber(SingleLabel):
+    """Loses its numbers in one process."""
+
+    def __init__(self, rank):
+        super().__init__()
+        self.rank = rank
+
+    def loss(self, outputs, labels):
+        loss = super().loss(outputs, labels)
+        return loss * float("nan") if distributed.current().rank == self.rank else loss
+
+
+class NoFigures(SingleLabel):
+    """Fails on dev, where it is measured by one process."""
+
+    def evaluate(self, model, documents, **options):
+        assert distributed.current().is_first
+        raise UserError("no figures")
+
+
+MISHAPS = {
+    "no number": lambda rank: {"objective": NoNumber(1)},
+    "no figures": lambda rank: {"objective": NoFigures()},
+    "other settings": lambda rank: {"epochs": 2 + rank},
+    "other documents": lambda rank: {"train": 20 + rank},
+    "other weights": lambda rank: {"settings": {"maps": 2 + rank}},
+}
+"""What makes a training fail, by the process's rank."""
+
+
+def mishap(name, rank):
+    """The error with which a training ends."""
+    try:
+        train("textcnn", **MISHAPS[name](rank))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, *cases = sys.argv[1:]
     with distributed.joined() as group:
-        for case in cases:
+        for case in (case for case in cases if case in MISHAPS):
+            told = group.gather(mishap(case, group.rank))
+            if group.is_first:
+                torch.save(told, Path(folder) / f"{case}.pt")
+        for case in (case for case in cases if case in CASES):
             weights, losses = train(case)
             everyone = group.gather({n: w.clone() for n, w in weights.items()})
             for other in everyone:

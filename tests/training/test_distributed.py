@@ -11,7 +11,7 @@ import torch
 
 from small import pairs
 
-FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge sparse"]
+FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge sparse", "wrapped"]
 """Cases that between them take every path of the code."""
 
 
@@ -38,7 +38,7 @@ def torchrun(count, *arguments, more=(), **environment):
 
 
 def check(tmp_path, count, cases):
-    done = torchrun(count, ranks.__file__, tmp_path, *cases)
+    done = torchrun(count, ranks.__file__, tmp_path, *ranks.MISHAPS, *cases)
     assert done.returncode == 0, done.stderr
     wrong = []
     for case in cases:
@@ -50,6 +50,16 @@ def check(tmp_path, count, cases):
         except AssertionError as error:
             wrong.append(f"{case}: {error}")
     assert not wrong, "\n".join(wrong)
+    for mishap, told in (
+        ("no number", "the loss became nan at step"),
+        ("no figures", "no figures"),
+        ("other settings", "has other settings than that of rank 0"),
+        ("other documents", "has other documents than that of rank 0"),
+        ("other weights", "has other weights than that of rank 0"),
+    ):
+        errors = torch.load(tmp_path / f"{mishap}.pt")
+        assert errors == errors[:1] * count
+        assert told in errors[0]
 
 
 def test_two_processes_are_one(tmp_path):
@@ -164,7 +174,7 @@ def test_a_mistake_and_a_divergence_are_one_line(documents, tmp_path):
         (["--optimizer", "nonsense"], "optimizer must be"),
         (["--nonsense"], "nonsense"),
         (["--lr", "1e30", "--clip-norm", "0"], "the training has diverged"),
-        (["--device", "cpu:1"], "device must be"),
+        (["--device", "cpu:1"], "device is cpu:1"),
     ):
         done = command(2, documents, out, *more)
         assert done.returncode == 1

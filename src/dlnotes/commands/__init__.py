@@ -10,6 +10,8 @@ import sys
 from functools import partial
 from typing import Any
 
+from dlnotes.errors import UserError
+
 COMMANDS = {
     "train": "Train a text classifier: a corpus or your own files in, a run folder out.",
     "evaluate": "Measure a trained classifier on labelled documents.",
@@ -22,6 +24,8 @@ COMMANDS = {
     "verify": "Compare every rule, activation and model with torch and the papers.",
     "completion": "Print a script that completes commands and options in your shell.",
 }
+
+_IN_SEVERAL_PROCESSES = ("train", "translate")
 
 
 def main() -> None:
@@ -80,12 +84,16 @@ def run(name: str, arguments: list[str] | None = None) -> None:
         arguments: What follows its name; None for all that follows the name of a script, which then
             stands for the command.
     """
-    from dlnotes import cli
+    from dlnotes import cli, launch
 
     prog = f"dlnotes {name}"
     if arguments is None:
         prog, arguments = sys.argv[0], sys.argv[1:]
     with cli.endings():  # while torch is imported, too
+        if launch.world_size() > 1 and name not in _IN_SEVERAL_PROCESSES:
+            known = " and ".join(_IN_SEVERAL_PROCESSES)
+            raise UserError(f"{name} runs in one process, without torchrun, unlike {known}")
+
         from dlnotes.commands.config import with_config
 
         program = load(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,9 @@ DEFAULTS_BEFORE: dict[str, Any] = {
 _PATHS = ("vectors", "boost")  # settings that are the same from wherever they are seen
 
 
-def save_checkpoint(
-    path: Path, state: dict[str, Any], random: Sequence[Mapping[str, Any]] = ()
-) -> None:
-    """Write `state`, the random-number generators' states and torch's version atomically.
-
-    Args:
-        path: The file.
-        state: What to write.
-        random: The `random_state` of each of several processes; default: that of this one.
-    """
-    first, *others = random or [random_state()]
-    whole = {**state, "random": first, "torch": str(torch.__version__)}
-    if others:
-        whole["random_of_others"] = others
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` and torch's version atomically, and `random_state` if `state` has none."""
+    whole = {"random": random_state(), **state, "torch": str(torch.__version__)}
     write_atomically(path, lambda temporary: torch.save(whole, temporary))
 
 

@@ -323,7 +323,8 @@ def _sum(parameter: nn.Parameter, group: Group) -> Tensor | None:
         return group.sum(torch.zeros_like(parameter) if grad is None else grad)
     if grad is None:
         empty = torch.empty((1, 0), dtype=torch.int64, device=parameter.device)
-        grad = torch.sparse_coo_tensor(empty, parameter.new_empty(0, *parameter.shape[1:]))
+        nothing = parameter.new_empty(0, *parameter.shape[1:])
+        grad = torch.sparse_coo_tensor(empty, nothing, parameter.shape, check_invariants=False)
     grad = grad.coalesce()
     rows, values = grad.indices()[0], grad.values()
     count = torch.tensor(len(rows), device=rows.device)
@@ -334,7 +335,8 @@ def _sum(parameter: nn.Parameter, group: Group) -> Tensor | None:
         torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
         for parts in (_gathered(tensor, max(sizes), group) for tensor in (rows, values))
     ]
-    return torch.sparse_coo_tensor(everyone[0].unsqueeze(0), everyone[1], parameter.shape)
+    at = everyone[0].unsqueeze(0)
+    return torch.sparse_coo_tensor(at, everyone[1], parameter.shape, check_invariants=False)
 
 
 def _gathered(tensor: Tensor, rows: int, group: Group) -> list[Tensor]:

@@ -578,9 +578,11 @@ class _Loop:
             "settings": self.settings,
             **self.circumstances(),
         }
-        random = self.group.gather(random_state())
+        saved["random"], *others = self.group.gather(random_state())
+        if others:
+            saved["random_of_others"] = others
         try:
-            self.group.on_first(lambda: save_checkpoint(file, saved, random))
+            self.group.on_first(lambda: save_checkpoint(file, saved))
         except UserError as error:
             raise UserError(f"{error}{self.kept}") from error
         self.saved_at, self.unsaved = self.state.step, False
