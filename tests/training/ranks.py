@@ -6,6 +6,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -66,6 +67,22 @@ class Pairs(First):
         return batch._replace(labels=labels)
 
 
+class Uneven(First):
+    """Every tenth document six times as long, so that processes have other numbers of parts."""
+
+    def __init__(self, documents):
+        super().__init__(documents)
+        self.lengths = np.where(np.arange(len(self)) % 10, self.lengths, 6 * self.lengths)
+
+    def batch(self, indices):
+        batch = self.documents.batch(indices)
+        tokens = batch.tokens.new_zeros(len(indices), self.lengths[indices].max())
+        for i, (index, row) in enumerate(zip(indices, batch.tokens, strict=True)):
+            row = row[row > 0].repeat(1 if index % 10 else 6)
+            tokens[i, : len(row)] = row
+        return batch._replace(tokens=tokens)
+
+
 # Of each case what differs: model, its settings, objective, optimizer, most tokens at once, fit's.
 CASES = {
     **{name: {"model": name} for name in MODELS},
@@ -90,8 +107,8 @@ CASES = {
     "wrapped": {"settings": {"max_norm": 0.1}, "wrapped": True},
     "few": {"batch_size": 3, "train": 11},
     "one": {"batch_size": 8, "train": 1, "model": "fasttext"},
-    "huge": {"most_tokens": 40},
-    "huge sparse": {"most_tokens": 40, "model": "fasttext"},
+    "huge": {"most_tokens": 100, "documents": Uneven},
+    "huge sparse": {"most_tokens": 100, "model": "fasttext", "documents": Uneven},
     "unused": {"model": "forgetful", "optimizer": "adamw", "batch_size": 4},
 }
 

@@ -11,7 +11,7 @@ import torch
 
 from small import pairs
 
-FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge sparse", "wrapped"]
+FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge", "huge sparse", "wrapped"]
 """Cases that between them take every path of the code."""
 
 
@@ -114,6 +114,7 @@ def lines(text):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(torch.__version__.startswith("2.3."), reason="its torchrun cannot restart")
 def test_a_group_that_is_restarted_ends_with_the_same_bits(documents, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = command(2, documents, whole)
