@@ -72,6 +72,17 @@ def surgery(optimizer, params):
             optimizer.step()
 
 
+def sparse(shape, n, dtype):
+    """A parameter with a gradient of n rows, the first and the last one among them."""
+    p = Parameter(torch.ones(shape, dtype=dtype))
+    index = torch.randint(shape[0], (1, n))
+    if n > 1:
+        index[0, :2] = torch.tensor([shape[0] - 1, 0])
+    values = torch.ones(n, *shape[1:], dtype=dtype)
+    p.grad = torch.sparse_coo_tensor(index, values, shape, check_invariants=True)
+    return p
+
+
 def optimizers():
     steps = 0
     for name, dtype in itertools.product(OPTIMIZERS, DTYPES):
@@ -86,6 +97,11 @@ def optimizers():
                 for _ in range(3):
                     optimizer.step()
                     steps += 1
+                shapes = [(43,), (1, 1), (300, 10), (5, 3, 700)]
+                rows = [sparse(s, n, dtype) for s in shapes for n in (0, 1, 2, 4000)]
+                optimizer = rule(rows, **hyper)
+                optimizer.step()
+                optimizer.step()
                 few = [parameter(torch.ones(n, dtype=dtype)) for n in (43, BLOCK + 2)]
                 optimizer = rule(few, **hyper)
                 optimizer.step()

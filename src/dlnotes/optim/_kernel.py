@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TEMPLATE = """\
 {prelude}
+#include <stdlib.h>
+
 /* What depends on hyper-parameters and on t alone. */
 static void prepare(const double *hyper, double t, double *scalar) {{
     (void)hyper, (void)t, (void)scalar;
@@ -67,9 +69,86 @@ void run(int64_t tensors, const int64_t *offset, void *const *pointer, const dou
         }}
     }}
 }}
+
+/* Sorts keys by their upper 32 bits, which are below `bound`; equal ones stay in their order.
+   Returns where they are then: in `key` or in `other`. */
+static uint64_t *sorted(int64_t n, uint64_t *key, uint64_t *other, uint64_t bound) {{
+    enum {{ DIGIT = 11, VALUES = 1 << DIGIT }};
+    for (int shift = 32; shift < 64 && bound - 1 >> (shift - 32); shift += DIGIT) {{
+        int64_t before[VALUES + 1] = {{0}};
+        for (int64_t i = 0; i < n; i++) before[(key[i] >> shift) % VALUES + 1]++;
+        for (int v = 0; v < VALUES; v++) before[v + 1] += before[v];
+        for (int64_t i = 0; i < n; i++) other[before[(key[i] >> shift) % VALUES]++] = key[i];
+        uint64_t *swap = key;
+        key = other, other = swap;
+    }}
+    return key;
+}}
+
+/* Updates the rows that the keys from … to - 1 begin: a key has the index of a row above, and where
+   in g its gradient is below. Those with the same index are added up, in their order. */
+static void update_rows(int64_t from, int64_t to, int64_t n, const uint64_t *key, int64_t columns,
+                        const double *scalar, void *const *pointer) {{
+    real total[{piece}];
+    stored sum[{piece}];
+    while (from < to && from > 0 && key[from] >> 32 == key[from - 1] >> 32) from++;
+    for (int64_t i = from, next; i < to; i = next) {{
+        const int64_t row = (int64_t)(key[i] >> 32);
+        const int64_t later = (int64_t)(key[i + {ahead} < n ? i + {ahead} : n - 1] >> 32) * columns;
+        (void)later;
+{prefetch}        for (next = i + 1; next < n && (int64_t)(key[next] >> 32) == row;) next++;
+        for (int64_t c = 0; c < columns; c += {piece}) {{
+            const int64_t width = columns - c < {piece} ? columns - c : {piece};
+            const stored *g = (const stored *)pointer[1] + (uint32_t)key[i] * columns + c;
+            if (next - i > 1) {{
+                for (int64_t k = 0; k < width; k++) total[k] = {load_g};
+                for (int64_t other = i + 1; other < next; other++) {{
+                    g = (const stored *)pointer[1] + (uint32_t)key[other] * columns + c;
+                    for (int64_t k = 0; k < width; k++) total[k] += {load_g};
+                }}
+                for (int64_t k = 0; k < width; k++) sum[k] = {store_sum};
+                g = sum;
+            }}
+            update(width, scalar, {pass_row});
+        }}
+    }}
+}}
+
+/* Row i of g belongs to row index[i] of θ and the accumulators, which have `rows` rows of `columns`
+   numbers. pointer: θ, g, the accumulators and, last, the step. Returns 0; or 1, and nothing is
+   changed, if an index is outside of the rows, or memory is lacking. */
+int64_t run_rows(int64_t n, int64_t rows, int64_t columns, const int64_t *index,
+                 void *const *pointer, const double *hyper, int64_t threads) {{
+    (void)threads;
+    if (n > UINT32_MAX || rows > UINT32_MAX) return 1;
+    uint64_t *const memory = malloc((n ? n : 1) * 2 * sizeof *memory), *key = memory;
+    if (!memory) return 1;
+    int in_order = 1;
+    for (int64_t i = 0; i < n; i++) {{
+        const int64_t row = index[i];
+        if (row < 0 || row >= rows) {{
+            free(memory);
+            return 1;
+        }}
+        key[i] = (uint64_t)row << 32 | (uint64_t)i;
+        in_order &= i == 0 || key[i - 1] < key[i];
+    }}
+    if (!in_order) key = sorted(n, memory, memory + n, (uint64_t)rows);
+    double scalar[{slots}];
+    if ({counts}) *(float *)pointer[{arrays}] += 1;
+    prepare(hyper, {counts} ? *(float *)pointer[{arrays}] : 0, scalar);
+    const int64_t size = columns < {block} ? {block} / columns : 1;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(guided)
+    for (int64_t from = 0; from < n; from += size)
+        update_rows(from, from + size < n ? from + size : n, n, key, columns, scalar, pointer);
+    free(memory);
+    return 0;
+}}
 """
 
 BLOCK = 1 << 15  # elements: a few cache-sized pieces for each core to choose from
+PIECE = 1 << 10  # elements of a row whose gradients are added up at a time
+AHEAD = 16  # rows that are fetched from memory before their turn
 
 
 def translate(
@@ -85,7 +164,8 @@ def translate(
             them are pairs and whether there is weight decay matters.
 
     Returns:
-        The source of a library with one function, ``run``.
+        The source of a library with two functions, ``run`` for dense gradients and ``run_rows``
+        for those of rows.
 
     Raises:
         NotImplementedError: The rule does more than arithmetic with +, −, ·, /, √ and squares.
@@ -130,6 +210,19 @@ def translate(
         pass_on=", ".join(
             f"(stored *)pointer[{j} * tensors + k] + (from - offset[k])" for j in range(len(names))
         ),
+        pass_row=", ".join(
+            "g" if j == 1 else f"(stored *)pointer[{j}] + row * columns + c"
+            for j in range(len(names))
+        ),
+        prefetch="".join(
+            f"        __builtin_prefetch((stored *)pointer[{j}] + later, 1);\n"
+            for j in range(len(names))
+            if j != 1
+        ),
+        load_g=program.load.format("g[k]"),
+        store_sum=program.store.format("total[k]"),
+        piece=PIECE,
+        ahead=AHEAD,
         arrays=len(names),
         slots=max(1, len(program.scalars)),
         counts=int(counts),
@@ -158,9 +251,14 @@ class Kernel:
     """A compiled rule."""
 
     def __init__(self, library: Path) -> None:
-        self._run = ctypes.CDLL(str(library)).run
+        loaded = ctypes.CDLL(str(library))
+        number, address = ctypes.c_int64, ctypes.c_void_p
+        self._run = loaded.run
         self._run.restype = None
-        self._run.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
+        self._run.argtypes = [number, *[address] * 3, number]
+        self._run_rows = loaded.run_rows
+        self._run_rows.restype = number
+        self._run_rows.argtypes = [*[number] * 3, *[address] * 3, number]
 
     def __call__(
         self, count: int, offsets: array[int], pointers: array[int], hyper: dict[str, Any]
@@ -179,8 +277,36 @@ class Kernel:
             offsets.buffer_info()[0],
             pointers.buffer_info()[0],
             numbers.buffer_info()[0],
-            max(1, min(torch.get_num_threads(), offsets[count] // BLOCK)),
+            _threads(offsets[count]),
         )
+
+    def rows(
+        self,
+        shape: tuple[int, int, int],
+        index: int,
+        pointers: array[int],
+        hyper: dict[str, Any],
+    ) -> bool:
+        """Update rows of one tensor in place. The caller keeps all memory alive.
+
+        Args:
+            shape: How many rows the gradient has, how many θ has, and how many numbers a row has.
+            index: Address of the row of θ for each row of the gradient, in int64. Gradients of the
+                same row are added up.
+            pointers: Addresses of θ, g, each accumulator and the step.
+            hyper: The hyper-parameters, in the order in which the rule was translated.
+
+        Returns:
+            Whether it was possible; if not, nothing has changed.
+        """
+        numbers = array("d", flatten(hyper))
+        n, rows, columns = shape
+        addresses = index, pointers.buffer_info()[0], numbers.buffer_info()[0]
+        return not self._run_rows(n, rows, columns, *addresses, _threads(n * columns))
+
+
+def _threads(elements: int) -> int:
+    return max(1, min(torch.get_num_threads(), elements // BLOCK))
 
 
 _built: dict[Any, Kernel | Exception] = {}
@@ -293,8 +419,19 @@ def _try_out(
     if "t" in rule.hyper_names():
         options["t"] = 3.0
     expected = rule.update(wide[0], wide[1], *wide[2:], **options)
-    pointers = array("Q", [x.data_ptr() for x in (*values, step)])
-    kernel(1, array("q", [0, 43]), pointers, hyper)
-    for name, found, x in zip(names, [values[0], *values[2:]], expected, strict=True):
-        if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0):
-            raise RuntimeError(f"the compiled {rule.__name__} differs from the plain one in {name}")
+    index = torch.tensor([42, *range(41, -1, -1)], dtype=torch.int64, device="cpu")
+    for by_rows in (False, True):
+        given = [x.clone() for x in values]
+        if by_rows:
+            given[1] = given[1].flip(0)
+        count = step.clone()
+        pointers = array("Q", [x.data_ptr() for x in (*given, count)])
+        if by_rows:
+            kernel.rows((43, 43, 1), index.data_ptr(), pointers, hyper)
+        else:
+            kernel(1, array("q", [0, 43]), pointers, hyper)
+        for name, found, x in zip(names, [given[0], *given[2:]], expected, strict=True):
+            if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0):
+                raise RuntimeError(
+                    f"the compiled {rule.__name__} differs from the plain one in {name}"
+                )

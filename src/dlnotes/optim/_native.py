@@ -78,6 +78,52 @@ def step(
     return [k for k, code in enumerate(codes) if not code]
 
 
+def step_rows(
+    library: ctypes.PyDLL,
+    theta: Tensor,
+    g: Tensor,
+    others: Sequence[Tensor],
+    counts: bool,
+    build: Callable[[torch.dtype], Kernel | None],
+    hyper: dict[str, Any],
+) -> bool:
+    """Update the rows of a parameter that are in a sparse gradient, coalesced or not.
+
+    Args:
+        library: What :func:`load` returns.
+        theta: The parameter.
+        g: Its gradient, with one sparse dimension.
+        others: Its accumulators and, with ``counts``, its step.
+        counts: See :func:`step`.
+        build: See :func:`step`.
+        hyper: See :func:`step`.
+
+    Returns:
+        Whether a kernel could take it; if not, nothing has changed.
+    """
+    if g.layout is not torch.sparse_coo or g.sparse_dim() != 1 or theta.numel() == 0:
+        return False
+    tensors = [theta, g._values(), *others, g._indices()]
+    if not {*map(type, tensors), type(g)} <= PLAIN or g.shape != theta.shape:
+        return False
+    count = len(tensors)
+    addresses = array("Q", map(_cdata, tensors))
+    pointers, held = array("Q", bytes(8 * count)), array("Q", bytes(8 * count))
+    shape = array("q", bytes(24))
+    try:
+        code = library.acquire_rows(
+            count, counts, *map(_address, (addresses, shape, pointers, held))
+        )
+        dtype = next((dtype for dtype, known in CODES.items() if known == code), None)
+        kernel = build(dtype) if dtype else None
+        if kernel is None:
+            return False
+        n, rows, columns = shape
+        return kernel.rows((n, rows, columns), pointers[-1], pointers, hyper)
+    finally:
+        library.release(count, _address(held))
+
+
 _cdata = attrgetter("_cdata")  # the address of torch's C++ object
 
 
@@ -119,6 +165,8 @@ def _load() -> ctypes.PyDLL:
     library.dtypes.restype = number
     library.take.argtypes = [*[number] * 3, *[address] * 5]
     library.take.restype = number
+    library.acquire_rows.argtypes = [number, number, *[address] * 4]
+    library.acquire_rows.restype = number
     library.release.argtypes = [number, address]
     library.release.restype = None
     return library

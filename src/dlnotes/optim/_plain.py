@@ -70,6 +70,8 @@ def step_one(
     if g.is_sparse and not divisible:
         g = g.to_dense()
     if g.is_sparse:
+        if exact and g.is_cpu:
+            _check_indices(g)
         g = g.coalesce()
         rows = tuple(g.indices())
         if len(rows) == 1:  # whole rows, as an embedding gives: several times faster
@@ -134,6 +136,26 @@ def check_shapes(tensors: Sequence[Tensor]) -> None:
                 f"the {name} of a parameter of shape {tuple(theta.shape)} has the shape "
                 f"{tuple(x.shape)}: a parameter that changes its size needs a new gradient, and a "
                 "new state in optimizer.state"
+            )
+
+
+def _check_indices(g: Tensor) -> None:
+    """Refuse indices outside of a sparse gradient: torch does not, and would write to that memory.
+
+    Raises:
+        IndexError: There is one.
+    """
+    indices = g._indices()
+    if not indices.numel():
+        return
+    sizes = g.shape[: g.sparse_dim()]
+    for low, high, size in zip(
+        indices.amin(1).tolist(), indices.amax(1).tolist(), sizes, strict=True
+    ):
+        if low < 0 or high >= size:
+            raise IndexError(
+                f"a sparse gradient of shape {tuple(g.shape)} has the index "
+                f"{low if low < 0 else high}: it must be from 0 to {size - 1}"
             )
 
 

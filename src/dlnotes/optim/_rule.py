@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import math
 import numbers
@@ -58,7 +59,9 @@ class UpdateRule(Optimizer):
     Parameters and accumulators in float16 and bfloat16 are updated in float32 and rounded once at
     the end; a complex parameter is updated as its real view. Parameters that share memory are
     updated one after the other. Of a parameter with a sparse gradient, an elementwise rule updates
-    only the rows in that gradient, and only those rows of its accumulators.
+    only the rows in that gradient, and only those rows of its accumulators: weight decay and
+    momentum wait until a row has a gradient again, as in ``torch.optim.SparseAdam``. Gradients of
+    the same row are added up first.
 
     Every hyper-parameter lives in ``param_groups`` under the name of the constructor's argument,
     and ``rule`` gets it under the same name. ``rule`` must depend on its arguments alone.
@@ -348,8 +351,11 @@ class UpdateRule(Optimizer):
         if not params:
             return []
         columns = [list(params), *([state[name] for state in states] for name in names)]
-        left = _native.step(library, columns, "step" in names, build, hyper, forced)
+        counts = "step" in names
+        left = _native.step(library, columns, counts, build, hyper, forced)
         params = [p for p in map(params.__getitem__, left) if p.grad is not None]
+        if not forced:
+            params = [p for p in params if not self._step_rows(p, library, counts, build, hyper)]
         if forced and params:
             raise RuntimeError(
                 "fused=True, but a parameter, its gradient or its state is not a plain "
@@ -357,6 +363,21 @@ class UpdateRule(Optimizer):
                 f"{tuple(params[0].shape)}"
             )
         return params
+
+    def _step_rows(
+        self,
+        p: Tensor,
+        library: ctypes.PyDLL,
+        counts: bool,
+        build: Callable[[torch.dtype], _kernel.Kernel | None],
+        hyper: dict[str, Any],
+    ) -> bool:
+        """Whether a kernel has updated the rows of a sparse gradient."""
+        g = p.grad
+        if g is None or not g.is_sparse or not _kernel.is_elementwise(type(self), hyper):
+            return False
+        others = [state[name] for state in self._states([p]) for name in self._names()]
+        return _native.step_rows(library, p, g, others, counts, build, hyper)
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:

@@ -180,7 +180,54 @@ int64_t take(int64_t count, int64_t columns, int64_t wanted, const Code *code,
     return some;
 }
 
-/* Lets go of the memory that `acquire` holds. */
+/* The same for one parameter with a gradient of rows. tensor: θ, the rows of the gradient, the
+   accumulators, with `counts` the step, and last the index of each row.
+   Out: pointer; held; shape: how many rows the gradient has, how many θ has, numbers in a row.
+   Returns the code of the dtype, or 0 for one that the plain step has to take. */
+int64_t acquire_rows(int64_t columns, int64_t counts, TensorImpl *const *tensor, int64_t *shape,
+                     void **pointer, c10::StorageImpl **held) try {
+    const TensorImpl &theta = *tensor[0], &values = *tensor[1];
+    Code code = code_of(theta);
+    std::vector<Span> spans;
+    for (int64_t j = 0; j < columns; j++) {
+        TensorImpl &x = *tensor[j];
+        if (!code || !ordinary(x)) return 0;
+        const auto index = j == columns - 1, step = counts && j == columns - 2;
+        if (index) {
+            if (scalar_type(x) != c10::ScalarType::Long || x.dim() != 2 || x.sizes()[0] != 1 ||
+                x.sizes()[1] != values.sizes()[0])
+                return 0;
+        } else if (step) {
+            if (scalar_type(x) != c10::ScalarType::Float || x.numel() != 1) return 0;
+        } else {
+            if (code_of(x) != code || x.dim() == 0 || x.dim() != theta.dim()) return 0;
+            if (x.sizes().slice(1) != theta.sizes().slice(1)) return 0;
+            if (j != 1 && x.sizes()[0] != theta.sizes()[0]) return 0;
+        }
+        const bool written = j != 1 && !index;
+        const void *data = written ? x.mutable_data() : x.data();
+        const auto start = reinterpret_cast<uintptr_t>(data);
+        if (start % x.itemsize()) return 0;
+        pointer[j] = const_cast<void *>(data);
+        const int64_t bytes = x.numel() * static_cast<int64_t>(x.itemsize());
+        if (bytes && data) spans.push_back({start, start + bytes, 0, written});
+    }
+    leave_shared(spans, &code);
+    if (!code) return 0;
+    shape[0] = values.sizes()[0];
+    shape[1] = theta.sizes()[0];
+    shape[2] = 1;
+    for (const int64_t size : theta.sizes().slice(1)) shape[2] *= size;
+    for (int64_t j = 0; j < columns; j++) {
+        held[j] = c10::Storage(tensor[j]->storage()).unsafeReleaseStorageImpl();
+        if (j != 1 && j != columns - 1) tensor[j]->bump_version();
+    }
+    return code;
+} catch (...) { /* the plain step will raise the error */
+    return 0;
+}
+
+/* Lets go of the memory that `acquire` and `acquire_rows` hold. */
 void release(int64_t count, c10::StorageImpl **held) {
     for (int64_t k = 0; k < count; k++)
         if (held[k]) c10::Storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim(held[k]));
