@@ -77,8 +77,8 @@ class Uneven(First):
     def batch(self, indices):
         batch = self.documents.batch(indices)
         tokens = batch.tokens.new_zeros(len(indices), self.lengths[indices].max())
-        for i, (index, row) in enumerate(zip(indices, batch.tokens, strict=True)):
-            row = row[row > 0].repeat(1 if index % 10 else 6)
+        for i, index in enumerate(indices):
+            row = batch.tokens[i][batch.tokens[i] > 0].repeat(1 if index % 10 else 6)
             tokens[i, : len(row)] = row
         return batch._replace(tokens=tokens)
 
