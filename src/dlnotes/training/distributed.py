@@ -202,8 +202,8 @@ def joined() -> Iterator[Group]:
             told_here = rank == 0
         error.told_here = told_here  # type: ignore[union-attr]
         raise
-    # torch 2.3 holds Python's lock while its threads end, and a thread that frees the last tensor it
-    # has worked on waits for the lock: here that tensor is still in use.
+    # torch 2.3 holds Python's lock while its threads end, and a thread that frees the last tensor
+    # it has worked on waits for the lock: here that tensor is still in use.
     last = torch.zeros(())
     dist.all_reduce(last)
     dist.destroy_process_group()
