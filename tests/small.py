@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,20 @@ SMALL: dict[str, dict[str, Any]] = {
 def model_args(name: str) -> list[str]:
     """The same for the command line."""
     return ["--model-args", *(f"{key}={value}" for key, value in SMALL[name].items())]
+
+
+def pairs(n, seed):
+    """Documents of 3 to 9 words; the label is the class whose words are in the majority."""
+    random = np.random.default_rng(seed)
+    words = {"sport": ["goal", "team", "match"], "tech": ["chip", "code", "web"], "law": ["court", "judge"]}  # fmt: skip
+    labels = sorted(words)
+    out = []
+    for i in range(n):
+        label = labels[i % 3]
+        own = random.choice(words[label], 2 + random.integers(3))
+        noise = random.choice(["the", "a", "of", "it"], 1 + random.integers(5))
+        out.append((label, " ".join(random.permutation(np.concatenate([own, noise])))))
+    return out
 
 
 def make(dataset, name="textcnn", **settings):

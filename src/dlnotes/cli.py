@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from dlnotes import launch
 from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError, on_command_line
 
@@ -139,10 +140,16 @@ def endings() -> Iterator[None]:
 
     A `UserError`, or an error of the system such as a full disk, ends with code 2; Ctrl-C with 130,
     SIGTERM with 143 and SIGHUP with 129; a reader that goes away (``… | head``) is no error. A
-    standard output or error stream that is closed is the null device. Warnings are a line each.
+    standard output or error stream that is closed is the null device. Warnings are a line each. Of
+    several processes the first one speaks, but an error is told by the one that has it.
     """
     _fill_streams()
-    for stream in (sys.stdout, sys.stderr):
+    with launch.one_speaks():
+        yield from _endings()
+
+
+def _endings() -> Iterator[None]:
+    for stream in (sys.stdout, sys.stderr, sys.__stderr__):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
             stream.reconfigure(errors=ASCII_FALLBACK)
     code: str | int | None = 0
@@ -156,7 +163,7 @@ def endings() -> Iterator[None]:
             sys.stdout.flush()
         except UserError as error:
             code = 2
-            tell(f"error: {error}")
+            _tell(error, str(error))
         except KeyboardInterrupt as stop:
             code = _code(stop)
             tell("Stopped.")
@@ -166,16 +173,26 @@ def endings() -> Iterator[None]:
             code = 2
             drop_output()
             where = error.filename or "cannot write to standard output"
-            tell(f"error: {where}: {error.strerror or error}")
+            _tell(error, f"{where}: {error.strerror or error}")
         except MemoryError as error:
             code = 2
-            tell(f"error: not enough memory: {error or 'more was asked for than there is'}")
+            _tell(error, f"not enough memory: {error or 'more was asked for than there is'}")
     try:
         sys.stderr.flush()
     except OSError:
         drop_output(sys.stderr)
     if code:
         sys.exit(code)
+
+
+def _tell(error: BaseException, line: str) -> None:
+    """Print an error, unless another process does."""
+    chosen: bool | None = getattr(error, "told_here", None)
+    if chosen and launch.rank() > 0:
+        with redirect_stderr(sys.__stderr__):
+            tell(f"error: {line}")
+    elif chosen is not False:
+        tell(f"error: {line}")
 
 
 def _code(stop: KeyboardInterrupt) -> int:
@@ -243,6 +260,8 @@ def resume_hint(out: Path) -> Iterator[None]:
             sys.exit(code)
         done = "Stopped and saved." if isinstance(stop, Interrupted) else "Stopped."
         again = same_command("--resume")
+        if launch.world_size() > 1:
+            again = f"torchrun … {again}"
         with suppress(OSError):
             print(f"{done} Go on with:\n  {again}", file=sys.stderr, flush=True)
         sys.exit(code)

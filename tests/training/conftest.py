@@ -1,23 +1,9 @@
 """A tiny data set that a model can learn."""
 
-import numpy as np
 import pytest
 
 from dlnotes.data.dataset import Dataset, load_dataset
-
-
-def pairs(n, seed):
-    """Documents of 3 to 9 words; the label is the class whose words are in the majority."""
-    random = np.random.default_rng(seed)
-    words = {"sport": ["goal", "team", "match"], "tech": ["chip", "code", "web"], "law": ["court", "judge"]}  # fmt: skip
-    labels = sorted(words)
-    out = []
-    for i in range(n):
-        label = labels[i % 3]
-        own = random.choice(words[label], 2 + random.integers(3))
-        noise = random.choice(["the", "a", "of", "it"], 1 + random.integers(5))
-        out.append((label, " ".join(random.permutation(np.concatenate([own, noise])))))
-    return out
+from small import pairs
 
 
 @pytest.fixture(scope="session")

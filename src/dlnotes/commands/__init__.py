@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+from dlnotes.errors import UserError
+
 COMMANDS = {
     "train": "Train a text classifier: a corpus or your own files in, a run folder out.",
     "advise": "Race models on your own documents, and recommend one with the evidence.",
@@ -26,6 +28,8 @@ COMMANDS = {
     "claims": "Test the claims of the notes by experiments, and write a report.",
     "completion": "Print a script that completes commands and options in your shell.",
 }
+
+_IN_SEVERAL_PROCESSES = ("train", "translate")
 
 began: ContextVar[float] = ContextVar("began")
 """When the command began, before its imports, by `time.perf_counter`."""
@@ -88,13 +92,17 @@ def run(name: str, arguments: list[str] | None = None) -> None:
             stands for the command.
     """
     token = began.set(time.perf_counter())
-    from dlnotes import cli
+    from dlnotes import cli, launch
 
     prog = f"dlnotes {name}"
     if arguments is None:
         prog, arguments = sys.argv[0], sys.argv[1:]
     try:
         with cli.endings():  # while torch is imported, too
+            if launch.world_size() > 1 and name not in _IN_SEVERAL_PROCESSES:
+                known = " and ".join(_IN_SEVERAL_PROCESSES)
+                raise UserError(f"{name} runs in one process, without torchrun, unlike {known}")
+
             from dlnotes.commands.config import with_config
 
             program = load(name)

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+from dlnotes import launch
 from dlnotes.arguments import OneOf, Settings, check, check_names, fields_of, hints_of
 from dlnotes.cli import expanded
 from dlnotes.errors import UserError
 from dlnotes.files import option_of, write_text
-from dlnotes.training.folder import OPTIONS, run_folder
+from dlnotes.training.folder import OPTIONS, run_folder, sign_restarts
 
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
@@ -281,6 +282,8 @@ def named(config: Path | None) -> Iterator[None]:
 def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None]:
     """Make and hold a run folder, with the file that repeats the run.
 
+    Of several processes the first one does.
+
     A resumed run has one; whether its settings are still the same is yet to be seen.
 
     Args:
@@ -291,7 +294,11 @@ def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None
     Raises:
         UserError: See `run_folder`.
     """
+    if launch.rank() > 0:
+        yield
+        return
     with run_folder(out, resume):
+        sign_restarts(out)
         if not resume:
             write_options(out, said)
         yield

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +26,11 @@ from dlnotes.display import tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
-from dlnotes.training import ensemble
+from dlnotes.training import distributed, ensemble
 from dlnotes.training.calibration import decides, decides_as_trained, told
 from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.evaluate import headline
-from dlnotes.training.folder import check_not_of_a_run
+from dlnotes.training.folder import check_not_of_a_run, is_restarted
 from dlnotes.training.parent import Parent
 from dlnotes.training.pretrained import WORD2VEC
 from dlnotes.training.recipes import optimizer_for, settle
@@ -39,6 +40,7 @@ from dlnotes.training.train import size_of, train_classifier
 
 
 @checked
+@distributed.joined()
 def main(
     model: str | None = None,
     corpus: str | None = None,
@@ -130,6 +132,7 @@ def main(
             parent = Parent.of(start_from)
         except UserError as error:
             raise UserError(f"--from {error}") from error
+    group = distributed.current()
     asked, model = model, parent.classifier.model_name if parent else model or "fasttext"
     own = {"train": train, "dev": dev, "test": test}
     sources: Mapping[str, Source] = {split: paths for split, paths in own.items() if paths}
@@ -139,10 +142,12 @@ def main(
         name = str(parent.settings.get("corpus") or "data")
     else:
         name = corpus or "bbc"
-        sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
+        with group.first_of_machine_first():
+            sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
         separator = reading.label_separator or label_separator(name)
         reading = replace(reading, label_separator=separator)
     out = out or Path("runs") / f"{model}-{name}{'-next' * bool(parent)}"
+    resume = group.on_first(partial(is_restarted, out)) or resume
     with config_file.named(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
         if parent:
@@ -166,13 +171,15 @@ def main(
     seed = training.seed
     cache = None if dry_run else cache_folder() / "tokens"
     if parent:
-        dataset = continued(parent, own, reading, replay=replay, name=name, cache_dir=cache)
+        with group.first_of_machine_first():
+            dataset = continued(parent, own, reading, replay=replay, name=name, cache_dir=cache)
         tell_what_is_new(parent, dataset)
     else:
         reading = reading_for(model, reading, seed)
-        dataset = load_dataset(
-            sources, reading, name=name, cache_dir=cache, sentences=reads_sentences(model)
-        )
+        with group.first_of_machine_first():
+            dataset = load_dataset(
+                sources, reading, name=name, cache_dir=cache, sentences=reads_sentences(model)
+            )
         reading = replace(reading, tokenizer=dataset.tokenizer)
         if dataset.why:
             tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})")
@@ -221,7 +228,7 @@ def main(
         config_file.named(config),
         config_file.begun_run(out, options, resume),
     ):
-        if check_data:
+        if check_data and group.is_first:
             write_table(check_data, [duplicates.table()])
         _, record = train_classifier(
             dataset,
@@ -234,6 +241,8 @@ def main(
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
+    if not group.is_first:
+        return
     if resume:  # it may have other test documents than it began with
         config_file.write_options(out, options)
     for split in ("dev", "test"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,13 +20,15 @@ from dlnotes.display import printable
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, check_output, write_json
 from dlnotes.models import TRANSLATORS
+from dlnotes.training import distributed
 from dlnotes.training.device import choose_device
-from dlnotes.training.folder import check_not_of_a_run
+from dlnotes.training.folder import check_not_of_a_run, is_restarted
 from dlnotes.training.settings import TranslatorTraining, parse_settings
 from dlnotes.training.translation import Translator, bleu, train_translator
 
 
 @checked
+@distributed.joined()
 def train(
     data_dir: Path,
     test: str | None = "test2016",
@@ -65,6 +68,8 @@ def train(
         with config_file.named(config):
             raise UserError(f"--model must be one of {', '.join(TRANSLATORS)}, not {model!r}")
     out = out or Path("runs") / f"{model}-{reading.source}-{reading.target}"
+    group = distributed.current()
+    resume = group.on_first(partial(is_restarted, out)) or resume
     with config_file.named(config):
         model_settings = parse_settings(model, TRANSLATORS[model], model_args)
         training = training.with_optimizer_args(optimizer_args)
@@ -97,6 +102,8 @@ def train(
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
+    if not group.is_first:
+        return
     figures = record["dev"]
     print(
         f"dev   perplexity {figures['perplexity']:.2f}  token accuracy {figures['accuracy']:.4f}"

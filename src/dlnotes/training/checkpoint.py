@@ -27,11 +27,15 @@ _PATHS = ("vectors", "boost")  # settings that are the same from wherever they a
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state`, the random-number generators' states and torch's version atomically."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    random = {"cpu": torch.get_rng_state(), "cuda": cuda}
-    whole = {**state, "random": random, "torch": str(torch.__version__)}
+    """Write `state` and torch's version atomically, and `random_state` if `state` has none."""
+    whole = {"random": random_state(), **state, "torch": str(torch.__version__)}
     write_atomically(path, lambda temporary: torch.save(whole, temporary))
+
+
+def random_state() -> dict[str, Any]:
+    """States of torch's global random-number generators."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:

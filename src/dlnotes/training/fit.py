@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import signal
 import time
@@ -24,10 +25,12 @@ from dlnotes.data.documents import Examples
 from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import Terminated, UserError, memory_for
 from dlnotes.optim.clipping import clip_grad_norm_
+from dlnotes.training import distributed
 from dlnotes.training.board import Board
 from dlnotes.training.checkpoint import (
     check_same_settings,
     load_checkpoint,
+    random_state,
     restore_random,
     save_checkpoint,
 )
@@ -201,8 +204,12 @@ def fit(
     The best epoch is the one with the highest score on `dev` (see `Figures`) and, among equals, the
     lowest loss. A model that is `Constrained` has its weights constrained after each update.
 
+    In a process group (see `dlnotes.training.distributed`) all processes call it with the same
+    arguments and end with the same weights. `batch_size` counts the documents of all of them; the
+    first one evaluates, writes `checkpoint` and reads it.
+
     Args:
-        model: Already on `device`.
+        model: Already on `device`; not, or not necessarily, in a `DistributedDataParallel`.
         optimizer: Any optimizer over the model's parameters.
         objective: What the model is trained and measured for.
         train: Training examples.
@@ -241,6 +248,7 @@ def fit(
     for name, examples in (("train", train), ("dev", dev)):
         if examples is not None and not len(examples):
             raise UserError(f"{name} has no documents")
+    model = distributed.unwrapped(model)
     loop = _Loop(
         model,
         optimizer,
@@ -258,12 +266,14 @@ def fit(
     )
     if resume:
         loop.resume()
+    else:
+        loop.group.part_random_streams()
     loop.check_before_the_first_update(resume)
     last = fitting.epochs if stop_after is None else min(stop_after, fitting.epochs)
     with (
-        _signals() as stop,
+        _signals(once=loop.group.size > 1) as stop,
         torch.enable_grad(),
-        Progress(loop.steps, loop.state.step, shown=progress) as bar,
+        Progress(loop.steps, loop.state.step, shown=progress and loop.group.is_first) as bar,
     ):
         loop.run(last, bar, stop)
     return loop.state
@@ -303,6 +313,24 @@ class _Loop:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.constrained = model if isinstance(model, Constrained) else None
         self.loss_sum = torch.zeros((), device=self.device)
+        self.group = distributed.current()
+        self.replica: distributed.Replica | None = None
+        if self.group.size > 1:
+            self.require_same()
+            self.replica = distributed.Replica(self.group, model, self.objective.forward)
+
+    def require_same(self) -> None:
+        """Refuse to train with processes that would do something else."""
+        self.group.require_same(
+            {
+                "settings": self.settings,
+                "documents": {
+                    name: None if split is None else (len(split), int(split.lengths.sum()))
+                    for name, split in (("train", self.train), ("dev", self.dev))
+                },
+                "weights": [(name, w.shape) for name, w in self.model.named_parameters()],
+            }
+        )
 
     def run(self, last: int, bar: Progress, stop: Callable[[], int]) -> None:
         """Train up to epoch `last`, or until patience ends or a signal comes."""
@@ -310,14 +338,17 @@ class _Loop:
         self.model.train()
         while state.epoch < last and not out_of_patience(state.epoch, state.best_epoch, patience):
             self.epoch(bar, stop)
-            if stop() or time.perf_counter() >= self.save_from or self.is_due():
+            cheap = time.perf_counter() >= self.save_from
+            if any(self.group.most(stop(), cheap or self.is_due())):
                 self.save()
-            if stop():
-                raise Interrupted(stop())
+            if (stopping := self.group.most(stop())[0]) > 0:
+                raise Interrupted(stopping)
         if self.unsaved:
             self.save()
         if self.best_weights:  # none if the whole training had no dev documents
             self.model.load_state_dict(self.best_weights)
+        if (stopping := self.group.most(stop())[0]) > 0:
+            raise Interrupted(stopping)
 
     def epoch(self, bar: Progress, stop: Callable[[], int]) -> None:
         """Do the rest of the epoch under way, and measure."""
@@ -328,8 +359,8 @@ class _Loop:
                 if self.takes_too_long():
                     raise OutOfTime
                 loss, norm = self.update(indices)
-                stopping, last = stop(), state.batch == len(batches)
-                saving = self.is_due() and not last  # the end of the epoch is about to be saved
+                last = state.batch == len(batches)  # the end of the epoch is about to be saved
+                stopping, saving = self.group.most(stop(), self.is_due() and not last)
                 usual = state.step % _REPORT_EVERY == 0 or last
                 if usual or stopping or saving:
                     self.report(bar, loss.item(), norm, log=usual)
@@ -404,14 +435,16 @@ class _Loop:
         A batch of more than `_MOST_TOKENS` padded tokens, because of a huge document, is computed
         in parts. Their losses are means over parts of different sizes.
         """
-        lengths = self.train.lengths[indices]
-        if len(indices) * int(lengths.max()) <= _MOST_TOKENS:
+        if self.replica:
+            return self.backward_of_share(self.replica, indices)
+        parts = self.parts(indices)
+        if len(parts) == 1:
             loss = self.losses(indices)[0]
             loss.backward()
             return loss.detach()
         sizes, total = [], torch.zeros((), device=self.device)
-        for part in by_length(lengths, _PART_TOKENS):
-            loss, labels = self.losses(indices[part])
+        for part in parts:
+            loss, labels = self.losses(part)
             size = self.objective.size(labels)
             if size > 0:
                 (loss * size).backward()
@@ -423,12 +456,57 @@ class _Loop:
                 parameter.grad.div_(whole)
         return total / whole
 
-    def losses(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        """The mean loss of documents, and their labels."""
+    def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
+        """A batch in as few parts as are computed at once."""
+        lengths = self.train.lengths[indices]
+        if len(indices) * int(lengths.max()) <= _MOST_TOKENS:
+            return [indices]
+        return [indices[part] for part in by_length(lengths, _PART_TOKENS)]
+
+    def backward_of_share(self, replica: distributed.Replica, indices: NDArray[Any]) -> Tensor:
+        """`backward` where each process of a group computes a share of the batch.
+
+        The mean of a batch is the sum over the processes of what their documents contribute to it.
+        A process without documents computes one of the others', which counts nothing, because all
+        have to take part in the gradients' sum.
+        """
+        group, share = self.group, self.group.share(indices)
+        batches = [self.batch(part) for part in self.parts(share if len(share) else indices[:1])]
+        sizes = [self.objective.size(labels).double() * bool(len(share)) for _, labels in batches]
+        whole = group.sum(torch.stack(sizes).sum())
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for i, ((tokens, labels), size) in enumerate(zip(batches, sizes, strict=True)):
+            with replica.accumulating(more=i + 1 < len(batches)):
+                with self.autocast():
+                    outputs = replica(tokens, labels)
+                if len(share) and not (self.may_count_nothing and size == 0):
+                    loss = self.objective.loss(outputs, labels) * (size / whole)
+                else:
+                    loss = outputs.sum() * 0
+                (loss * group.size).backward()  # the wrapper divides by it
+            total += loss.detach()
+        replica.average_the_rest()
+        return group.sum(total)
+
+    @functools.cached_property
+    def may_count_nothing(self) -> bool:
+        """Whether documents may have no weight: then their mean loss is no number."""
+        weights = self.objective.weights
+        return weights is not None and bool((weights == 0).any())
+
+    def batch(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """Tokens and labels of documents."""
         batch = self.train.batch(indices)
         tokens = batch.tokens.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp):
+        return tokens, batch.labels.to(self.device, non_blocking=True)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp)
+
+    def losses(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """The mean loss of documents, and their labels."""
+        tokens, labels = self.batch(indices)
+        with self.autocast():
             outputs = self.objective.forward(self.model, tokens, labels)
         return self.objective.loss(outputs, labels), labels
 
@@ -448,14 +526,12 @@ class _Loop:
         if self.dev is None:
             state.best_epoch = state.epoch + 1
         else:
-            figures = self.objective.evaluate(
-                model, self.dev, device=self.device, amp=self.fitting.amp
-            )
-            if not math.isfinite(figures.loss):
-                raise self.diverged(f"the loss on dev became {figures.loss}")
-            record |= {f"dev_{name}": value for name, value in figures.summary().items()}
-            if is_better(figures.score, figures.loss, state.best):
-                state.best = (figures.score, -figures.loss)
+            score, loss, summary = self.group.on_first(self.evaluated)
+            if not math.isfinite(loss):
+                raise self.diverged(f"the loss on dev became {loss}")
+            record |= {f"dev_{name}": value for name, value in summary.items()}
+            if is_better(score, loss, state.best):
+                state.best = (score, -loss)
                 state.best_epoch = state.epoch + 1
                 self.best_weights = copy.deepcopy(model.state_dict())
         self.unsaved = True
@@ -464,6 +540,14 @@ class _Loop:
         state.batch = state.seen = 0
         state.loss_sum = state.epoch_seconds = 0.0
         self.loss_sum.zero_()
+
+    def evaluated(self) -> tuple[float, float, dict[str, float]]:
+        """Score, loss and all figures on dev."""
+        assert self.dev is not None
+        figures = self.objective.evaluate(
+            self.model, self.dev, device=self.device, amp=self.fitting.amp
+        )
+        return figures.score, figures.loss, figures.summary()
 
     def diverged(self, what: str) -> UserError:
         state = self.state
@@ -502,6 +586,7 @@ class _Loop:
         """Write the checkpoint, where there is to be one."""
         if not self.checkpoint:
             return
+        file = self.checkpoint
         began = time.perf_counter()
         self.check()
         if self.board:
@@ -514,8 +599,11 @@ class _Loop:
             "settings": self.settings,
             **self.circumstances(),
         }
+        saved["random"], *others = self.group.gather(random_state())
+        if others:
+            saved["random_of_others"] = others
         try:
-            save_checkpoint(self.checkpoint, saved)
+            self.group.on_first(lambda: save_checkpoint(file, saved))
         except UserError as error:
             raise UserError(f"{error}{self.kept}") from error
         self.saved_at, self.unsaved = self.state.step, False
@@ -530,13 +618,15 @@ class _Loop:
             "documents": {name: len(docs) for name, docs in splits.items() if docs is not None},
             "device": self.device.type,
             "threads": torch.get_num_threads(),
+            "processes": self.group.size,
         }
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
         if self.checkpoint is None:
             raise UserError("resume needs a checkpoint file")
-        saved = load_checkpoint(self.checkpoint)
+        file = self.checkpoint
+        saved = self.group.on_first(lambda: load_checkpoint(file))
         now = self.circumstances()
         check_same_settings(
             self.checkpoint,
@@ -550,12 +640,16 @@ class _Loop:
             self.optimizer.load_state_dict(saved["optimizer"])
             weights = saved["best_weights"].items()
             self.best_weights = {name: w.to(self.device) for name, w in weights}
-            restore_random(saved["random"])
+            random = [saved["random"], *saved.get("random_of_others", [])]
+            same = len(random) == self.group.size
+            restore_random(random[self.group.rank if same else 0])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.checkpoint} belongs to another model or optimizer or another version of "
                 "dlnotes, or is damaged: give another --out"
             ) from error
+        if not same:
+            self.group.part_random_streams()
         self.loss_sum += self.state.loss_sum
         self.saved_at, self.unsaved = self.state.step, False
         changed = [
@@ -564,6 +658,7 @@ class _Loop:
                 ("torch", saved.get("torch"), str(torch.__version__)),
                 ("device", saved.get("device"), now["device"]),
                 ("threads", saved.get("threads"), now["threads"]),
+                ("processes", saved.get("processes", 1), now["processes"]),
             )
             if was not in (None, is_)
         ]
@@ -584,8 +679,11 @@ def _state(saved: Mapping[str, Any]) -> TrainingState:
 
 
 @contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
+def _signals(*, once: bool = False) -> Iterator[Callable[[], int]]:
     """Gives the number of the signal that asked to stop, or 0; a second one ends at once.
+
+    With `once` it does not: of Ctrl-C each process of torchrun hears from the terminal and from
+    torchrun, which also ends it if it takes too long.
 
     These are SIGINT, SIGTERM and, unless it is ignored (nohup), SIGHUP. An exception in the middle
     of an update would leave some parameters old and others new, so the loop asks between updates
@@ -598,7 +696,7 @@ def _signals() -> Iterator[Callable[[], int]]:
     old: dict[signal.Signals, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
-        if came:
+        if came and not once:
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
         came.append(number)
 

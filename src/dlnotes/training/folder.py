@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
+from dlnotes import launch
 from dlnotes.errors import UserError
 from dlnotes.files import locked, make_folder, option_of, resolved
 
@@ -40,6 +41,9 @@ VOCABULARIES = ("source.txt", "target.txt")
 """The tokens of a translator's two languages."""
 LOCK = ".lock"
 """There while a program writes the run; says which."""
+RESTARTS = ".restarts"
+"""There once the processes of torchrun have begun or resumed the run: they go on with it when they
+are restarted."""
 LOG = "events.out.tfevents.*"
 """Files of the TensorBoard log."""
 # What an output must not replace.
@@ -113,6 +117,30 @@ def check_no_run(folder: Path) -> None:
     names = (CLASSIFIER, TRANSLATOR, METRICS, CHECKPOINT)
     if any(os.path.exists(folder / name) for name in names):  # noqa: PTH110 -- never raises
         raise UserError(f"{folder} holds a run: save to another folder")
+
+
+def is_restarted(out: Path) -> bool:
+    """Whether torchrun (``--max-restarts``) has restarted the training of a run folder.
+
+    The first attempt forgets what an earlier training has left, so that a run that it was refused
+    is not taken for its own by the next attempt.
+
+    Args:
+        out: The folder.
+    """
+    sign = out / RESTARTS
+    if launch.attempt() == 0:
+        with suppress(OSError):
+            sign.unlink(missing_ok=True)
+        return False
+    return sign.exists() and any((out / name).exists() for name in (CHECKPOINT, METRICS))
+
+
+def sign_restarts(out: Path) -> None:
+    """Let the next attempts of torchrun, if there may be any, go on with the run."""
+    if launch.may_restart():
+        with suppress(OSError):  # then they are refused the folder
+            (out / RESTARTS).touch()
 
 
 def _set_log_apart(out: Path) -> None:

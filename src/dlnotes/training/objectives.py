@@ -74,7 +74,7 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
-        """Mean loss of a batch in nats, in float32.
+        """Mean loss of a batch in nats, in float32 (float64 where the model computes in it).
 
         Args:
             outputs: What `forward` returned.
@@ -157,7 +157,7 @@ class SingleLabel(Objective):
 
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
         """Weighted mean of the cross-entropies."""
-        logits, smoothing = outputs.float(), self.label_smoothing
+        logits, smoothing = _wide(outputs), self.label_smoothing
         return mean_loss(logits, labels, self.weights, smoothing, self.focal_gamma)
 
     def size(self, labels: Tensor) -> Float[Tensor, ""]:
@@ -224,7 +224,7 @@ class Hierarchical(SingleLabel):
         """The weighted mean of the negative log-likelihoods."""
         weights = self.weights
         share = torch.ones_like(labels) if weights is None else weights[labels]
-        each = -outputs.float()
+        each = -_wide(outputs)
         if self.focal_gamma:
             each = each * (-torch.expm1(-each)).clamp(min=1e-12) ** self.focal_gamma
         loss: Tensor = (share * each).sum() / share.sum()
@@ -285,13 +285,12 @@ class MultiLabel(Objective):
 
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
         """Mean over the documents of the binary cross-entropies of their labels."""
-        z, smooth = outputs.float(), self.label_smoothing
-        y = (1 - smooth) * labels.float() + smooth / 2
+        z, smooth = _wide(outputs), self.label_smoothing
+        y = (1 - smooth) * labels.to(z.dtype) + smooth / 2
         n = max(1, len(z))
         if not self.focal_gamma:
-            summed = F.binary_cross_entropy_with_logits(
-                z, y, pos_weight=self.weights, reduction="sum"
-            )
+            weights = None if self.weights is None else self.weights.to(z.dtype)
+            summed = F.binary_cross_entropy_with_logits(z, y, pos_weight=weights, reduction="sum")
             return summed / n
         log_p, log_q = F.logsigmoid(z), F.logsigmoid(-z)
         w = 1.0 if self.weights is None else self.weights
@@ -372,7 +371,7 @@ class Sequence(Objective):
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
         """Mean cross-entropy per token."""
         target = self.targets(labels)
-        return mean_loss(outputs.float(), target, None, self.label_smoothing)
+        return mean_loss(_wide(outputs), target, None, self.label_smoothing)
 
     def size(self, labels: Tensor) -> Float[Tensor, ""]:
         """Number of tokens that are not padding."""
@@ -420,6 +419,7 @@ def mean_loss(
         smoothing: Share of the target spread over all classes.
         focal_gamma: Exponent of the focal loss.
     """
+    weights = weights if weights is None else weights.to(logits.dtype)
     if focal_gamma == 0 and (weights is None or smoothing == 0):
         return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
     each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
@@ -431,6 +431,11 @@ def mean_loss(
         each = each * (focal_gamma * others).exp()
     share = known if weights is None else weights[label] * known
     return (share * each).sum() / share.sum()
+
+
+def _wide(scores: Tensor) -> Tensor:
+    """Scores in float32, or in float64 where they are."""
+    return scores if scores.dtype is torch.float64 else scores.float()
 
 
 def _weights(name: str, weights: Any) -> Float[Tensor, " c"] | None:

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from dlnotes.data.documents import Examples
 from dlnotes.files import write_json
+from dlnotes.training import distributed
 from dlnotes.training.board import Board
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import TrainingState, fit
@@ -28,6 +29,13 @@ class Run:
 
     Within, no other program writes to the folder (see `run_folder`). In the end torch's global
     random-number generators are as they were before.
+
+    Of several processes that train together, the first one writes.
+
+    Attributes:
+        out: The run folder; None keeps nothing, as in the other processes of a group.
+        group: The processes that train together; known within the context.
+        progress: Whether to show progress.
 
     Args:
         training: How the model is trained.
@@ -57,10 +65,12 @@ class Run:
         time_limit: float | None = None,
     ) -> None:
         self.training, self.settings, self.out = training, dict(settings), out
+        self._folder = out
         self.checkpoint_every, self.resume, self.progress = checkpoint_every, resume, progress
         self.time_limit = time_limit
         self.device = choose_device(device, amp=training.amp)
         self.board: Board | None = None
+        self.group = distributed.Group()
         self._states: list[TrainingState] = []
         self._stack = ExitStack()
 
@@ -79,7 +89,8 @@ class Run:
         first = not self._states
         if self.out and self.board is None:
             self.board = Board(self.out)
-        file = self.out / checkpoint if self.out else None
+        file = self._folder / checkpoint if self._folder else None
+        exists = file is not None and self.group.on_first(file.exists)
         state = fit(
             model,
             optimizer,
@@ -91,7 +102,7 @@ class Run:
             stop_after=stop_after,
             checkpoint=file,
             checkpoint_every=self.checkpoint_every,
-            resume=self.resume and (first or (file is not None and file.exists())),
+            resume=self.resume and (first or exists),
             settings=self.settings,
             board=self.board if first else None,
             progress=self.progress,
@@ -112,6 +123,7 @@ class Run:
         return {
             **provenance(self.training.seed),
             "settings": self.settings,
+            **({"processes": self.group.size} if self.group.size > 1 else {}),
             "parameters": sum(p.numel() for p in model.parameters()),
             "best_epoch": self._states[0].best_epoch,
             "history": self._states[0].history,
@@ -126,6 +138,10 @@ class Run:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            self.group = distributed.current()
+            self.device = self.group.device(self.device)
+            if not self.group.is_first:
+                self.out, self.progress = None, False
             if self.out:
                 stack.enter_context(run_folder(self.out, self.resume))
             stack.enter_context(torch.random.fork_rng(range(torch.cuda.device_count())))

@@ -21,8 +21,8 @@ from dlnotes.deprecation import keep_old_names
 from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
 from dlnotes.files import read_json, write_atomically
+from dlnotes.training import distributed, pretrained
 from dlnotes.training import folder as run_folder
-from dlnotes.training import pretrained
 from dlnotes.training.calibration import decide_for, decides
 from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier, check_model
@@ -46,6 +46,7 @@ _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 
 
 @checked
+@distributed.joined()
 def train_classifier(
     dataset: Dataset,
     model: str | None = None,
@@ -62,6 +63,9 @@ def train_classifier(
     **settings: Annotated[Any, Training],
 ) -> tuple[TextClassifier, dict[str, Any]]:
     """Train, choose the epoch on dev, then read and measure the test split, once.
+
+    All processes that torchrun has started call it alike (see `dlnotes.training.distributed`); the
+    first one alone writes to `out`.
 
     Args:
         dataset: What to learn.
@@ -99,23 +103,25 @@ def train_classifier(
         training = parent.training(training)
         parent.check_dataset(dataset, training)
         if missing := parent.missing(dataset):
-            warnings.warn(f"{missing}: it may forget them", stacklevel=3)
+            warnings.warn(f"{missing}: it may forget them", stacklevel=4)
         _tell_of_learned(dataset, parent, "dev")
         if parent.learned_dev:
             warnings.warn(
                 f"{parent.name} has learned from its dev documents (refit), and nothing that has "
                 "not was kept: they are training documents now, and dev documents are new ones",
-                stacklevel=3,
+                stacklevel=4,
             )
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
     check_output_layer(own, dataset)
     decides(training, dataset.multi_label)  # what is not possible is refused at once
+    group = distributed.current()
     settled = settle(training, model, own, dataset, resumed=out if resume else None)
     training, own, dataset, _ = settled
     warn_of_slow_loss(own, training)
     if not resume:
-        tell(settled.description(model), shown=progress and settled.has_chosen)
+        shown = progress and settled.has_chosen and group.is_first
+        tell(settled.description(model), shown=shown)
     all_settings = {
         "model": model,
         "model_settings": own,
@@ -138,6 +144,7 @@ def train_classifier(
         progress=progress,
         time_limit=time_limit,
     ) as run:
+        out, progress = run.out, run.progress
         train = partial(_train, run, model, own, parent)
         trained = train(dataset, dataset.dev)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
@@ -187,8 +194,8 @@ def train_classifier(
                 write_atomically(out / DEV_SCORES, partial(torch.save, dev_scores))
         run.write(record)
         if dataset.has_test:
-            _measure_test(run, trained, dataset, step, record)
-            if parent:
+            record = group.on_first(lambda: _measure_test(run, trained, dataset, step, record))
+            if parent and group.is_first:
                 _tell_of_learned(dataset, parent, "test")
         if board := run.board:
             named = {"label_names": dataset.label_names, "step": step}
@@ -309,8 +316,8 @@ def size_of(
 
 def _measure_test(
     run: Run, trained: _Trained, dataset: Dataset, step: int, record: dict[str, Any]
-) -> None:
-    """Read the test split, once, and put its figures into the record."""
+) -> dict[str, Any]:
+    """Read the test split, once; the record with its figures."""
     began = time.perf_counter()
     try:
         documents = dataset.read_test()
@@ -335,6 +342,7 @@ def _measure_test(
         run.board.figures(test, step, split="test")
         where = {"label_names": dataset.label_names, "step": step}
         trained.objective.draw(run.board, test, documents, split="test", **where)
+    return record
 
 
 def _start(

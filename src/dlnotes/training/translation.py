@@ -25,7 +25,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import as_path, make_folder, read_json, write_atomically, write_json, write_text
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, DecoderState, beam_search
-from dlnotes.training import objectives
+from dlnotes.training import distributed, objectives
 from dlnotes.training.classifier import listed_as_tuples, make_model
 from dlnotes.training.device import choose_device
 from dlnotes.training.folder import CONFIG, TRANSLATOR, VOCABULARIES
@@ -289,6 +289,7 @@ def _sacrebleu() -> Any:
 
 
 @checked
+@distributed.joined()
 def train_translator(
     data: ParallelText,
     model: str = "seq2seq",
@@ -304,6 +305,9 @@ def train_translator(
     **settings: Annotated[Any, TranslatorTraining],
 ) -> tuple[Translator, dict[str, Any]]:
     """Train, choose the epoch on dev, then translate and measure the test split, once.
+
+    All processes that torchrun has started call it alike (see `dlnotes.training.distributed`); the
+    first one alone writes to `out`.
 
     Args:
         data: What to learn.
@@ -366,13 +370,16 @@ def train_translator(
             "vocabularies": [len(data.source_vocabulary), len(data.target_vocabulary)],
             "dev": {**dev.summary(), "perplexity": float(np.exp(dev.loss))},
         }
-        # Saved before the test split is opened: nothing wrong with it can lose the training.
-        translator.save(out / TRANSLATOR)
+        if run.out:
+            # Saved before the test split is opened: nothing wrong with it can lose the training.
+            translator.save(run.out / TRANSLATOR)
         run.write(record)
         final = {f"dev {name}": value for name, value in record["dev"].items()}
         if test:
             search = {"beam": training.beam, "length_penalty": training.length_penalty}
-            record["test"] = score(translator, data, test, out, **search)
+            record["test"] = run.group.on_first(
+                lambda: score(translator, data, test, run.out, **search)
+            )
             record["data"] = dict(data.fingerprints)
             run.write(record)
             final["test BLEU"] = record["test"]["detokenized"]["bleu"]

@@ -1,0 +1,25 @@
+"""``dlnotes train …``, with a signal to one process after an update of the first attempt.
+
+``torchrun … dying.py SIGNAL RANK UPDATE …``; the rest of the line is that of ``dlnotes train``.
+"""
+
+import os
+import signal
+import sys
+
+from dlnotes import launch
+from dlnotes.commands import run
+from dlnotes.training import fit
+
+if __name__ == "__main__":
+    name, rank, last, *arguments = sys.argv[1:]
+    update = fit._Loop.update
+
+    def dying(loop, indices):
+        found = update(loop, indices)
+        if (loop.state.step, launch.rank(), launch.attempt()) == (int(last), int(rank), 0):
+            os.kill(os.getpid(), getattr(signal, name))
+        return found
+
+    fit._Loop.update = dying
+    run("train", arguments)

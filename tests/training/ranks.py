@@ -1,0 +1,207 @@
+"""Trainings that any number of processes must end with the same weights.
+
+``torchrun --nproc-per-node N ranks.py FOLDER CASE…`` writes what each case ends with.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import dlnotes.training.fit as fit_module
+from dlnotes.data.dataset import load_dataset
+from dlnotes.errors import UserError
+from dlnotes.models import MODELS, TRANSLATORS
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.training import distributed
+from dlnotes.training.classifier import default_tokenizer
+from dlnotes.training.objectives import MultiLabel, Sequence, SingleLabel
+from small import SMALL, fitted, make, pairs
+
+
+class Forgetful(nn.Module):
+    """Uses its second layer for documents with some word alone, and the third one never."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.vectors = nn.Embedding(words, 4)
+        self.first, self.second, self.third = (nn.Linear(4, 3) for _ in range(3))
+
+    def forward(self, tokens):
+        x = self.vectors(tokens).masked_fill((tokens == 0).unsqueeze(-1), 0.0).sum(1)
+        rare = (tokens == 9).any(1, keepdim=True)
+        return self.first(x) + self.second(x) * rare if rare.any() else self.first(x)
+
+
+class First:
+    """The first few documents."""
+
+    def __init__(self, documents, count=None):
+        self.documents, self.lengths = documents, documents.lengths[:count]
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def batch(self, indices):
+        return self.documents.batch(indices)
+
+
+class Several(First):
+    """Documents with several labels, or none."""
+
+    def batch(self, indices):
+        batch = self.documents.batch(indices)
+        labels = torch.stack([batch.labels % 2, batch.labels // 2, batch.tokens[:, 0] % 2], 1)
+        return batch._replace(labels=labels.float())
+
+
+class Pairs(First):
+    """Documents that are to be written again."""
+
+    def batch(self, indices):
+        batch = self.documents.batch(indices)
+        end = torch.full_like(batch.tokens[:, :1], 2)
+        labels = torch.cat([end + 1, batch.tokens, end], 1)
+        return batch._replace(labels=labels)
+
+
+class Uneven(First):
+    """Every tenth document six times as long, so that processes have other numbers of parts."""
+
+    def __init__(self, documents):
+        super().__init__(documents)
+        self.lengths = np.where(np.arange(len(self)) % 10, self.lengths, 6 * self.lengths)
+
+    def batch(self, indices):
+        batch = self.documents.batch(indices)
+        tokens = batch.tokens.new_zeros(len(indices), self.lengths[indices].max())
+        for i, index in enumerate(indices):
+            row = batch.tokens[i][batch.tokens[i] > 0].repeat(1 if index % 10 else 6)
+            tokens[i, : len(row)] = row
+        return batch._replace(tokens=tokens)
+
+
+# Of each case what differs: model, its settings, objective, optimizer, most tokens at once, fit's.
+CASES = {
+    **{name: {"model": name} for name in MODELS},
+    # The gradient of its keys' bias is 0 but for rounding, which Adam would make a step of.
+    "transformer": {"model": "transformer", "optimizer": "momentum"},
+    **{f"by {name}": {"optimizer": name} for name in OPTIMIZERS},
+    **{f"rows by {name}": {"optimizer": name, "model": "fasttext"} for name in OPTIMIZERS},
+    "paths": {"model": "fasttext", "settings": {"output": "hierarchical"}},
+    "dense paths": {
+        "model": "fasttext",
+        "settings": {"output": "hierarchical"},
+        "objective": SingleLabel(),
+    },
+    "weights": {"objective": SingleLabel([0.5, 2.0, 0.0], 0.1), "batch_size": 6},
+    "focal": {"objective": SingleLabel(focal_gamma=2.0)},
+    "several labels": {
+        "objective": MultiLabel([1.0, 2.0, 3.0], 0.1),
+        "documents": Several,
+    },
+    "sequences": {"model": "translator", "objective": Sequence(0.1), "documents": Pairs},
+    "norm": {"settings": {"max_norm": 0.1}, "clip_norm": 0.05},
+    "wrapped": {"settings": {"max_norm": 0.1}, "wrapped": True},
+    "few": {"batch_size": 3, "train": 11},
+    "one": {"batch_size": 8, "train": 1, "model": "fasttext"},
+    "huge": {"most_tokens": 100, "documents": Uneven},
+    "huge sparse": {"most_tokens": 100, "model": "fasttext", "documents": Uneven},
+    "unused": {"model": "forgetful", "optimizer": "adamw", "batch_size": 4},
+}
+
+
+def train(case, dtype=torch.float64, **options):
+    """The weights that a case ends with, and the losses of its epochs."""
+    case = CASES[case] | options
+    name = case.pop("model", "textcnn")
+    tokenizer = default_tokenizer(name) if name in MODELS else "basic_english"
+    sources = {"train": pairs(120, 0), "test": pairs(60, 1)}
+    dataset = load_dataset(sources, split_seed=0, tokenizer=tokenizer)
+    train, dev = dataset.train, dataset.dev
+    if limit := case.pop("train", None):
+        train = First(train, limit)
+    if wrap := case.pop("documents", None):
+        train, dev = wrap(train), None
+    words = len(dataset.vocabulary)
+    settings = {} if name in ("forgetful", "translator") else {"dropout": 0.0}
+    settings |= case.pop("settings", {})
+    torch.manual_seed(0)
+    if name == "forgetful":
+        model = Forgetful(words)
+    elif name == "translator":
+        small = SMALL["seq2seq"] | {"dropout": 0.0}
+        model = TRANSLATORS["seq2seq"](
+            source_vocabulary_size=words, target_vocabulary_size=words, **small
+        )
+    else:
+        model = make(dataset, name, **settings)
+    model = model.to(dtype)
+    if case.pop("wrapped", False) and distributed.current().size > 1:
+        model = torch.nn.parallel.DistributedDataParallel(model)
+    rule = OPTIMIZERS[case.pop("optimizer", "adam")](model.parameters(), lr=0.01)
+    fit_module._MOST_TOKENS = case.pop("most_tokens", 1 << 18)
+    fit_module._PART_TOKENS = min(fit_module._MOST_TOKENS, 1 << 15)
+    options = {"epochs": 2, "batch_size": 16, "progress": False, "dev": dev} | case
+    state = fitted(model, rule, train, **options)
+    return distributed.unwrapped(model).state_dict(), [
+        record["train_loss"] for record in state.history
+    ]
+
+
+class NoNumber(SingleLabel):
+    """Loses its numbers in one process."""
+
+    def __init__(self, rank):
+        super().__init__()
+        self.rank = rank
+
+    def loss(self, outputs, labels):
+        loss = super().loss(outputs, labels)
+        return loss * float("nan") if distributed.current().rank == self.rank else loss
+
+
+class NoFigures(SingleLabel):
+    """Fails on dev, where it is measured by one process."""
+
+    def evaluate(self, model, documents, **options):
+        assert distributed.current().is_first
+        raise UserError("no figures")
+
+
+MISHAPS = {
+    "no number": lambda rank: {"objective": NoNumber(1)},
+    "no figures": lambda rank: {"objective": NoFigures()},
+    "other settings": lambda rank: {"epochs": 2 + rank},
+    "other documents": lambda rank: {"train": 20 + rank},
+    "other weights": lambda rank: {"settings": {"maps": 2 + rank}},
+}
+"""What makes a training fail, by the process's rank."""
+
+
+def mishap(name, rank):
+    """The error with which a training ends."""
+    try:
+        train("textcnn", **MISHAPS[name](rank))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder, *cases = sys.argv[1:]
+    with distributed.joined() as group:
+        for case in (case for case in cases if case in MISHAPS):
+            told = group.gather(mishap(case, group.rank))
+            if group.is_first:
+                torch.save(told, Path(folder) / f"{case}.pt")
+        for case in (case for case in cases if case in CASES):
+            weights, losses = train(case)
+            everyone = group.gather({n: w.clone() for n, w in weights.items()})
+            for other in everyone:
+                assert all(torch.equal(other[n], w) for n, w in weights.items()), case
+            if group.is_first:
+                torch.save((weights, losses), Path(folder) / f"{case}.pt")

@@ -1,0 +1,189 @@
+"""Several processes end with what one ends with."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ranks
+import torch
+
+from small import pairs
+
+FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge", "huge sparse", "wrapped"]
+"""Cases that between them take every path of the code."""
+
+
+def torchrun(count, *arguments, more=(), **environment):
+    """Run a Python script in several processes."""
+    here = Path(ranks.__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), *sys.path])
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            *more,
+            "--nproc-per-node",
+            str(count),
+            *map(str, arguments),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+def check(tmp_path, count, cases):
+    done = torchrun(count, ranks.__file__, tmp_path, *ranks.MISHAPS, *cases)
+    assert done.returncode == 0, done.stderr
+    wrong = []
+    for case in cases:
+        weights, losses = ranks.train(case)
+        theirs, their_losses = torch.load(tmp_path / f"{case}.pt")
+        try:
+            torch.testing.assert_close(theirs, weights, rtol=1e-10, atol=1e-13)
+            torch.testing.assert_close(their_losses, losses, rtol=1e-6, atol=0)
+        except AssertionError as error:
+            wrong.append(f"{case}: {error}")
+    assert not wrong, "\n".join(wrong)
+    for mishap, told in (
+        ("no number", "the loss became nan at step"),
+        ("no figures", "no figures"),
+        ("other settings", "has other settings than that of rank 0"),
+        ("other documents", "has other documents than that of rank 0"),
+        ("other weights", "has other weights than that of rank 0"),
+    ):
+        errors = torch.load(tmp_path / f"{mishap}.pt")
+        assert errors == errors[:1] * count
+        assert told in errors[0]
+
+
+def test_two_processes_are_one(tmp_path):
+    check(tmp_path, 2, FEW)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_in_every_case(tmp_path):
+    check(tmp_path, 2, [case for case in ranks.CASES if case not in FEW])
+
+
+@pytest.mark.slow
+def test_four_processes_are_one(tmp_path):
+    check(tmp_path, 4, [*FEW, "paths", "several labels", "norm"])
+
+
+@pytest.fixture
+def documents(tmp_path):
+    file = tmp_path / "documents.tsv"
+    file.write_text(
+        "label\ttext\n" + "".join(f"{a}\t{b} {i}\n" for i, (a, b) in enumerate(pairs(90, 0)))
+    )
+    return file
+
+
+def options(documents, out, *more, dropout=0.3):
+    """A training of 12 updates in each of 3 epochs, with a checkpoint after every 5."""
+    return [
+        *("--train", documents, "--model", "textcnn", "--epochs", 3, "--patience", 0, "--no-refit"),
+        *("--batch-size", 7, "--checkpoint-every", 5, "--out", out, *more),
+        *("--model-args", "embedding_dim=8", "maps=4", f"dropout={dropout}"),
+    ]
+
+
+def command(count, documents, out, *more, signal=("SIGTERM", 0, 10_000), restarts=0, **keywords):
+    """`dlnotes train` in several processes."""
+    script = Path(ranks.__file__).with_name("dying.py")
+    arguments = options(documents, out, *more, **keywords)
+    return torchrun(count, script, *signal, *arguments, more=["--max-restarts", str(restarts)])
+
+
+def ends(out):
+    """What a run ends with: its weights, and the figures of its epochs."""
+    found = torch.load(out / "checkpoint.pt")
+    history = [{n: v for n, v in e.items() if "second" not in n} for e in found["state"]["history"]]
+    return found["model"], history
+
+
+def lines(text):
+    """What dlnotes writes on standard error, without what torchrun does."""
+    return [line for line in text.splitlines() if line.startswith(("error", "warning", "Stopped"))]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.__version__.startswith("2.3."), reason="its torchrun cannot restart")
+def test_a_group_that_is_restarted_ends_with_the_same_bits(documents, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = command(2, documents, whole)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("documents/s") == 1
+    assert done.stderr.count("epoch   1") == 1
+    assert len(list(whole.glob("events*"))) == 2  # of the training and its hyper-parameters
+    done = command(2, documents, killed, signal=("SIGKILL", 1, 18), restarts=1)
+    assert done.returncode == 0, done.stderr
+    assert lines(done.stderr) == [
+        "error: another process of this training ended, or cannot be reached any more"
+    ]
+    assert_equal(ends(killed), ends(whole))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_refused_is_not_resumed_by_a_restart(documents, tmp_path):
+    out = tmp_path / "out"
+    done = command(2, documents, out, signal=("SIGKILL", 0, 18), restarts=0)
+    assert done.returncode == 1
+    assert (out / "checkpoint.pt").exists()
+    before = (out / "checkpoint.pt").read_bytes()
+    done = command(2, documents, out, restarts=1)
+    assert done.returncode == 1
+    told = f"error: {out} already holds a run: give another --out, or --resume to go on"
+    assert lines(done.stderr) == [told] * 2  # once in each attempt
+    assert (out / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_signal_to_one_process_stops_all_and_any_number_resumes(documents, tmp_path, count):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    dropout = 0.3 if count == 2 else 0.0
+    done = command(2, documents, whole, dropout=dropout)
+    assert done.returncode == 0, done.stderr
+    done = command(2, documents, out, signal=("SIGTERM", 1, 18), dropout=dropout)
+    assert done.returncode == 1
+    assert "exitcode  : 143" in done.stderr
+    assert lines(done.stderr) == ["Stopped and saved. Go on with:"]
+    assert torch.load(out / "checkpoint.pt")["state"]["step"] == 18
+    done = command(count, documents, out, "--resume", dropout=dropout)
+    assert done.returncode == 0, done.stderr
+    if count == 2:
+        assert_equal(ends(out), ends(whole))
+        return
+    assert f"processes 2 (now {count})" in done.stderr
+    weights, history = ends(out)
+    expected, expected_history = ends(whole)
+    torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
+    assert [e["dev_accuracy"] for e in history] == [e["dev_accuracy"] for e in expected_history]
+
+
+@pytest.mark.slow
+def test_a_mistake_and_a_divergence_are_one_line(documents, tmp_path):
+    out = tmp_path / "out"
+    for more, told in (
+        (["--optimizer", "nonsense"], "optimizer must be"),
+        (["--nonsense"], "nonsense"),
+        (["--lr", "1e30", "--clip-norm", "0"], "the training has diverged"),
+        (["--device", "cpu:1"], "device is cpu:1"),
+    ):
+        done = command(2, documents, out, *more)
+        assert done.returncode == 1
+        (line,) = lines(done.stderr)
+        assert told in line
+        assert "exitcode  : 2" in done.stderr
+        assert "dlnotes/" not in done.stderr.replace("dying.py", "")  # no traceback
+
+
+def assert_equal(found, expected):
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
