@@ -21,22 +21,13 @@ from dlnotes.cli import run
 from dlnotes.files import check_output, write_json
 from dlnotes.models import MODELS
 from dlnotes.nn import QUESTION, SENTENCE_END
-from dlnotes.optim import OPTIMIZERS, Adam
+from dlnotes.optim import Adam
 from dlnotes.training.device import choose_device
 from dlnotes.training.record import provenance
 from ordinary.examples import sentences, story_and_question
 from ordinary.training import longest, padded
 
 Row = dict[str, Any]
-
-SPARSE: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "gradient-descent": torch.optim.SGD,
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.SparseAdam,
-}
-"""What torch has for sparse gradients."""
-TABLE, GATHERED, WIDTH = 1_100_000, 34_560, 10
-"""Rows of the table, those of a gradient with repetitions, and numbers in a row: FastText's."""
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
@@ -67,24 +58,23 @@ def medians(
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def dense_step(model: str, name: str, turns: int, device: torch.device) -> Row:
-    """A step of one rule on one model of `bench_optimizers`."""
-    torch.manual_seed(0)
-    params = [Parameter(torch.randn(shape).to(device)) for shape in bench_optimizers.MODELS[model]]
-    for p in params:
-        p.grad = torch.randn_like(p)
-    optimizers = bench_optimizers.contestants(name, params)
+def step(model: str, name: str, turns: int, device: torch.device) -> Row:
+    """A step of one rule on parameters of `bench_optimizers`."""
+    params = []
+    for p in bench_optimizers.parameters(model, name):
+        assert p.grad is not None
+        params.append(Parameter(p.detach().to(device)))
+        params[-1].grad = p.grad.to(device)
+    optimizers = bench_optimizers.contestants(name, params, model)
     if name == "nesterov":  # torch's adds to p.grad itself, see bench_optimizers
-        del optimizers["foreach"]
+        optimizers.pop("foreach", None)
     for kind, optimizer in list(optimizers.items()):
         try:
-            optimizer.step()
+            bench_optimizers.step_and_check(optimizer, params)
         except RuntimeError:  # torch has no fused Adagrad for CUDA, and says so in the first step
             if kind != "fused":
                 raise
             del optimizers[kind]
-            continue
-        bench_optimizers.step_and_check(optimizer, params)
     steps = bench_optimizers.STEPS[model]
 
     def of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
@@ -98,35 +88,8 @@ def dense_step(model: str, name: str, turns: int, device: torch.device) -> Row:
     for optimizer in optimizers.values():
         bench_optimizers.step_and_check(optimizer, params)
     milliseconds = {kind: s / steps * 1e3 for kind, s in found.items()}
-    return {"model": model, "rule": name, "milliseconds": milliseconds}
-
-
-def sparse_step(name: str, turns: int, device: torch.device) -> Row:
-    """A step of a sparse gradient, uncoalesced as an embedding gives it."""
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(TABLE, (GATHERED,), generator=generator).to(device)
-    values = torch.randn(GATHERED, WIDTH, generator=generator).to(device)
-    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "ours": OPTIMIZERS[name],
-        "torch": SPARSE[name],
-    }
-    contestants: dict[str, Callable[[], None]] = {}
-    tables = {}
-    for kind, make in kinds.items():
-        table = tables[kind] = Parameter(torch.zeros(TABLE, WIDTH, device=device))
-        optimizer = make([table], lr=1e-3)
-
-        def work(table: Parameter = table, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            table.grad = torch.sparse_coo_tensor(rows[None], values, (TABLE, WIDTH))
-            optimizer.step()
-
-        contestants[kind] = work
-    found = medians(contestants, turns, device)
-    for kind, table in tables.items():
-        if not table.detach()[rows].abs().sum(1).gt(0).all() or not table.isfinite().all():
-            raise RuntimeError(f"the sparse steps of {kind} {name} did not move every row")
-    row = {"model": f"{GATHERED:,} rows of {WIDTH} into {TABLE:,}", "rule": name}
-    return {**row, "milliseconds": {kind: s * 1e3 for kind, s in found.items()}}
+    beside = bench_optimizers.opponent(name, model)
+    return {"model": model, "rule": name, "beside": beside, "milliseconds": milliseconds}
 
 
 @dataclass
@@ -247,9 +210,9 @@ def main(
     json: Path,
     device: str = "cuda",
     turns: Count = 15,
-    rules: tuple[str, ...] = tuple(OPTIMIZERS),
+    rules: tuple[str, ...] = tuple(bench_optimizers.RULES),
     models: tuple[str, ...] = tuple(bench_models.CASES),
-    shapes: tuple[str, ...] = ("mid", "tiny", "big", "sparse"),
+    shapes: tuple[str, ...] = tuple(bench_optimizers.MODELS),
     batches: Count = 8,
     larger: tuple[int, ...] = (1, 8),
 ) -> None:
@@ -262,23 +225,21 @@ def main(
         turns: Turns of each contestant; figures are their medians.
         rules: Of optimizers: the rules to time, ours against torch's default, foreach and fused.
         models: Of models: those to time, against ordinary ones with torch's Adam.
-        shapes: Of optimizers: the parameters of bench_optimizers, and sparse.
+        shapes: Of optimizers: the parameters of bench_optimizers.
         batches: Of models: batches of a turn.
         larger: Of models: how many times as large as on a CPU the batches are.
     """
-    check_names("the benchmark", "rule", rules, OPTIMIZERS)
+    check_names("the benchmark", "rule", rules, bench_optimizers.RULES)
     check_names("the benchmark", "model", models, bench_models.CASES)
-    check_names("the benchmark", "shape", shapes, (*bench_optimizers.MODELS, "sparse"))
+    check_names("the benchmark", "shape", shapes, bench_optimizers.MODELS)
     check_output(json)
     where = choose_device(device)
     jobs: list[Callable[[], Row]] = []
     if part == "optimizers":
         for shape in shapes:
             for name in rules:
-                if shape != "sparse":
-                    jobs.append(lambda s=shape, n=name: dense_step(s, n, turns, where))  # type: ignore[misc]
-                elif name in SPARSE:
-                    jobs.append(lambda n=name: sparse_step(n, turns, where))  # type: ignore[misc]
+                if bench_optimizers.shapes(shape, name):
+                    jobs.append(lambda s=shape, n=name: step(s, n, turns, where))  # type: ignore[misc]
     else:
         for factor in larger:
             for amp in (False, True):
