@@ -92,8 +92,9 @@ def run(name: str, arguments: list[str] | None = None) -> None:
             stands for the command.
     """
     token = began.set(time.perf_counter())
-    from dlnotes import cli, launch
+    from dlnotes import cli, launch, threads
 
+    threads.settle()
     prog = f"dlnotes {name}"
     if arguments is None:
         prog, arguments = sys.argv[0], sys.argv[1:]
