@@ -15,6 +15,7 @@ from dlnotes.claims import (
     adagrad_suits_sparse_data,
     adam_beats_rmsprop_on_sparse_gradients,
     adam_converges_faster,
+    adam_is_the_best_on_planted_data,
     adaptive_rules_are_alike,
     adaptive_rules_suit_texts,
     batch_sizes,
@@ -24,7 +25,6 @@ from dlnotes.claims import (
     mini_batch_costs_less_per_example,
     mini_batch_needs_fewer_steps,
     moving_targets,
-    planted_data_defeat_adaptive_rules,
     relu_converges_faster,
     relu_units_die,
     sigmoid_saturates,
@@ -51,7 +51,7 @@ NAMES = [
     "larger_batch_needs_fewer_steps",
     "mini_batch_costs_less_per_example",
     "mini_batch_needs_fewer_steps",
-    "planted_data_defeat_adaptive_rules",
+    "adam_is_the_best_on_planted_data",
     "relu_converges_faster",
     "relu_units_die",
     "sigmoid_saturates",
@@ -336,7 +336,7 @@ def test_texts_are_shares_of_words_and_no_test_document_is_read(monkeypatch):
     ],
 )
 def test_planted_data(monkeypatch, adam, plain, verdict):
-    module = planted_data_defeat_adaptive_rules
+    module = adam_is_the_best_on_planted_data
     monkeypatch.setattr(module, "METHODS", (adam, plain))
     finding = module.experiment(Short(), adam=adam, plain=plain)
     assert finding.verdict is verdict
@@ -348,7 +348,7 @@ def test_planted_data(monkeypatch, adam, plain, verdict):
 
 
 def test_planted_data_are_those_of_the_paper():
-    x, y = planted_data_defeat_adaptive_rules.examples(50, 0, unique=True)
+    x, y = adam_is_the_best_on_planted_data.examples(50, 0, unique=True)
     assert (x[:, 0] == y).all()
     assert (x[:, 1:3] == 1).all()
     own = x[:, 3:]

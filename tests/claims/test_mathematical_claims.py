@@ -36,7 +36,7 @@ DEMANDED = {
     "depth_makes_gradients_vanish_or_explode": (ONLY_IF, 0.1, 0.5),
     "adam_as_printed_is_adam": (DOES_NOT_HOLD, 0.1 - 1e-6, 0.1 + 1e-6),
     "beta2_is_usually_9999": (DOES_NOT_HOLD, 0, 0),
-    "rmsprop_starts_gently": (DOES_NOT_HOLD, 31.6, 31.7),
+    "rmsprop_first_step_is_alpha": (DOES_NOT_HOLD, 31.6, 31.7),
     "momentum_is_torchs": (ONLY_IF, 10 - 1e-6, 10 + 1e-6),
     "epsilon_may_stand_under_the_root": (ONLY_IF, 1e-4, 1.02e-4),
     "a_constant_slope_means_linear": (ONLY_IF, 1, 1),
@@ -149,7 +149,7 @@ PLANTED = {
     ],
     "adam_as_printed_is_adam": [({"as_printed": as_printed}, HOLDS)],
     "beta2_is_usually_9999": [({"PRINTED": 0.999}, HOLDS)],
-    "rmsprop_starts_gently": [({"BETAS": (0.5, 0.9), "NOTES": 0.5}, HOLDS)],
+    "rmsprop_first_step_is_alpha": [({"BETAS": (0.5, 0.9), "NOTES": 0.5}, HOLDS)],
     "momentum_is_torchs": [({"BETA": 0.0}, HOLDS)],
     "epsilon_may_stand_under_the_root": [
         ({"SCALES": (0.01, 0.1, 1.0)}, HOLDS),

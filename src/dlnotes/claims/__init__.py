@@ -42,7 +42,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "adam_converges_faster_on_surfaces",
         "adam_beats_rmsprop_on_sparse_gradients",
         "adaptive_rules_are_alike",
-        "planted_data_defeat_adaptive_rules",
+        "adam_is_the_best_on_planted_data",
         "adam_is_the_best",
     ),
     "Activations and depth": (
@@ -57,7 +57,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "Errata": (
         "adam_as_printed_is_adam",
         "beta2_is_usually_9999",
-        "rmsprop_starts_gently",
+        "rmsprop_first_step_is_alpha",
         "momentum_is_torchs",
         "epsilon_may_stand_under_the_root",
         "a_constant_slope_means_linear",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dlnotes.activations import tanh
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
-from dlnotes.claims.networks import Descent, gradients, initial, outputs
+from dlnotes.claims.networks import Descent, gradients, initial, outputs, xor_losses
 from dlnotes.foundations.perceptron import CORNERS, GATES, Perceptron
 from dlnotes.optim import GradientDescent
 
@@ -29,26 +29,23 @@ def perceptrons() -> Tensor:
     return learned("AND")(hidden)
 
 
-def learn(width: int) -> tuple[Tensor, list[Tensor]]:
+def learn(width: int, seeds: range, steps: int) -> tuple[Tensor, list[Tensor]]:
     """Whether each start classifies all four inputs correctly at the end, and the weights."""
-    parameters = initial([2, width, 1], range(SEEDS), "glorot")
-    targets = (2 * XOR - 1)[:, None]
-
-    def losses(theta: list[Tensor]) -> Tensor:
-        return (tanh(outputs(theta, X, tanh)) - targets).square().mean((1, 2)) / 2
-
-    descent = Descent(GradientDescent, torch.full((SEEDS,), RATE, dtype=torch.float64))
-    for _ in range(STEPS):
-        parameters = descent.step(parameters, gradients(losses, parameters)[1])
-    return (outputs(parameters, X, tanh) * targets > 0).all(dim=1)[:, 0], parameters
+    parameters = initial([2, width, 1], seeds, "glorot")
+    descent = Descent(GradientDescent, torch.full((len(seeds),), RATE, dtype=torch.float64))
+    for _ in range(steps):
+        parameters = descent.step(parameters, gradients(xor_losses, parameters)[1])
+    answers = outputs(parameters, X, tanh)[..., 0]
+    return ((answers > 0) == (XOR == 1)).all(dim=1), parameters
 
 
 def experiment(budget: Budget) -> Finding:
     """Build XOR from three perceptrons, and learn it by gradient descent from several starts."""
     built = bool((perceptrons() == XOR).all())
     shares = {}
+    seeds, steps = budget.seeds(SEEDS), budget.steps(STEPS)
     for width in WIDTHS:
-        learned, parameters = learn(width)
+        learned, parameters = learn(width, seeds, steps)
         shares[width] = learned.double().mean().item()
     effect = shares[WIDTHS[-1]]
 
@@ -59,7 +56,7 @@ def experiment(budget: Budget) -> Finding:
         xlabel="hidden units",
         ylabel="starts that learn XOR (%)",
         ylim=(0, 105),
-        title=f"{SEEDS} starts, {STEPS} steps each",
+        title=f"{len(seeds)} starts, {steps} steps each",
     )
     grid = torch.linspace(-0.5, 1.5, 80, dtype=torch.float64)
     z = outputs(parameters, torch.cartesian_prod(grid, grid), tanh)[0].tanh().view(80, 80).T
@@ -71,8 +68,8 @@ def experiment(budget: Budget) -> Finding:
         verdict=Verdict.HOLDS if built and effect == 1 else Verdict.DOES_NOT_HOLD,
         effect=effect,
         effect_name=f"share of starts from which {WIDTHS[-1]} hidden units learn XOR",
-        interval=wilson(round(effect * SEEDS), SEEDS),
-        runs=SEEDS * len(WIDTHS),
+        interval=wilson(round(effect * len(seeds)), len(seeds)),
+        runs=len(seeds) * len(WIDTHS),
         numbers=[
             {"hidden units": "2 perceptrons, built", "starts that learn XOR (%)": 100.0 * built},
             *(
