@@ -87,7 +87,7 @@ THEORY = claim_module("full_batch_direction_is_exact").theory
 
 def as_printed(*args):
     """Notes that print what the paper has."""
-    return claim_module("adam_as_printed_is_adam").algorithm_1(*args)
+    return claim_module("adam_as_printed_is_adam").adam(*args)
 
 
 #: Module → what to put in the place of its names, and the verdict that this must bring.

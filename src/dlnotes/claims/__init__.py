@@ -1,7 +1,4 @@
-"""The claims of the notes that can be tested here, each by an experiment: one file for each.
-
-Left out: that SGD is hard to parallelise, and that too large a batch runs out of memory. Both
-depend on the machine.
+"""The claims of the notes, each tested by an experiment: one file for each.
 
 A module is imported when its claim is asked for.
 """
@@ -23,11 +20,13 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "full_batch_direction_is_exact",
         "batch_descent_finds_the_global_optimum",
         "sgd_is_not_linearly_convergent",
+        "sgd_is_hard_to_parallelise",
         "mini_batch_costs_less_per_example",
         "mini_batch_needs_fewer_steps",
         "larger_batch_needs_fewer_steps",
         "larger_batch_oscillates_less",
         "too_large_batch_needs_more_time",
+        "too_large_batch_needs_too_much_memory",
         "large_batch_stops_changing_direction",
     ),
     "Optimizers": (
