@@ -31,6 +31,7 @@ DEMANDED = {
     "sgd_is_not_linearly_convergent": (ONLY_IF, -1.5, -0.5),
     "larger_batch_oscillates_less": (ONLY_IF, 58, 70),
     "nesterov_corrects_momentum": (ONLY_IF, 1.4, math.sqrt(3)),
+    "too_large_batch_needs_too_much_memory": (ONLY_IF, 20, 60),
     "adam_is_rmsprop_with_momentum": (HOLDS, 0, 1e-12),
     "no_activation_is_one_linear_map": (HOLDS, 0, 1e-12),
     "depth_makes_gradients_vanish_or_explode": (ONLY_IF, 0.1, 0.5),
@@ -134,6 +135,12 @@ PLANTED = {
         ({"better": lambda *_: HOLDS}, HOLDS),
         ({"better": lambda *_: DOES_NOT_HOLD}, DOES_NOT_HOLD),
         ({"theory": lambda rule, condition: 1 - 1 / condition}, NOT_DECIDED),
+    ],
+    "too_large_batch_needs_too_much_memory": [
+        ({"PART": 1000}, HOLDS),
+        ({"SAME": 0.0}, HOLDS),
+        ({"backward": lambda *_: (100, [torch.ones(1)])}, DOES_NOT_HOLD),
+        ({"backward": lambda _, x, *__: (len(x) ** 2, [torch.ones(1)])}, DOES_NOT_HOLD),
     ],
     "adam_is_rmsprop_with_momentum": [
         ({"BETA2": 0.99}, HOLDS),

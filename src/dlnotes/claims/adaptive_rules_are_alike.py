@@ -46,7 +46,7 @@ def experiment(budget: Budget, alike: tuple[str, ...] = ALIKE) -> Finding:
     real = [(*kind, budget.data_dir) for kind in TEXTS if kind[0] in budget.corpora]
     batches = [*BATCHES]
     if budget.quick:
-        real, batches = real[:1], BATCHES[1:]
+        real, batches = real[:1], batches[1:]
     found: list[Race] = []
     for make, all_arguments in ((problem, PROBLEMS), (texts.problem, real)):
         cases = [(arguments, batch) for arguments in all_arguments for batch in batches]
