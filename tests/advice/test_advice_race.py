@@ -77,7 +77,7 @@ def test_what_is_too_slow_is_left_out_with_the_reason():
     field = Field({"tfidf": (0.8, 1), "quick": (0.84, 4), "endless": (0.99, 1e6)})
     race = field.race(120)
     race.run()
-    assert by_name(race)["endless"].left_out == "a quarter of the epochs takes over 15 s"
+    assert by_name(race)["endless"].left_out == "the first trial takes over 15 s"
     assert not by_name(race)["endless"].trials
 
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlnotes.claims.statistics import holm, sign_flip_test, student_probability, student_quantile
+from dlnotes.claims.statistics import (
+    holm,
+    sign_flip_test,
+    student_probability,
+    student_quantile,
+    wilson_interval,
+)
 from dlnotes.training.trials import Trial
 
 _FEW = 200  # documents: with more, the mean is close to normal
 _MOST_DEGREES = 1_000  # of freedom: Student's distribution is normal by then
 
-
-# The standard deviation between seeds that is expected before any is seen: the median of the
-# networks' records in results/, of 3 to 5 seeds measured on the same test documents, is half a
-# point (from 0.05 to 1.1). It counts as much as four differences between seeds.
-_EXPECTED, _EXPECTED_DEGREES = 0.005, 4
+# The standard deviation between seeds that is expected before any is seen, and for how many degrees
+# of freedom it counts: those of the networks on text corpora in results/, by Smyth's equations
+# (2004, section 6.2). A test computes them from the records.
+EXPECTED, EXPECTED_DEGREES = 0.0038, 2.6
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Seeds:
         degrees: Of freedom of this estimate.
     """
 
-    variance: float = _EXPECTED**2
-    degrees: int = _EXPECTED_DEGREES
+    variance: float = EXPECTED**2
+    degrees: float = EXPECTED_DEGREES
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,20 @@ class Difference:
     Attributes:
         mean: Of the figures on dev.
         error: Its standard error.
+        degrees: Of freedom of the error.
         p: Two-sided p-value, that there is no difference: of Student's test, and of few documents
             of the exact `sign_flip_test`, whichever is larger.
     """
 
     mean: float
     error: float
+    degrees: int
     p: float
+
+    @property
+    def margin(self) -> float:
+        """Half the width of the 95 % confidence interval."""
+        return self.error * student_quantile(0.95, self.degrees)
 
 
 def compared(
@@ -60,9 +72,12 @@ def compared(
     accuracies, 1 where only the first is correct, −1 where only the second is, else 0)
 
     .. math::
-        SE^2 = \frac{s_x^2}{n} + s^2 \left(\frac1{S_1} + \frac1{S_2}\right)
+        SE^2 = \frac{\sum_i (x_i - \bar x)^2 + 1}{(n + 2)^2}
+            + s^2 \left(\frac1{S_1} + \frac1{S_2}\right)
 
-    :math:`s^2` is the variance between seeds and :math:`S` the number of seeds; the baseline has
+    The first summand is :math:`s_x^2 / n` with two more documents that half differ, so that a few
+    documents on which both agree do not make an error of 0 (Agresti & Min 2005,
+    https://doi.org/10.1002/sim.1781). :math:`s^2` is the variance between seeds and :math:`S` the number of seeds; the baseline has
     none, and no such variance. Where there is one seed each, the variance cannot be seen in these
     two and is never taken for 0: see `between_seeds`. The degrees of freedom are those of the sum
     (Satterthwaite 1946, https://doi.org/10.2307/3002019).
@@ -76,15 +91,14 @@ def compared(
     mean = _mean(ours) - _mean(theirs)
     n = len(ours[0].hits)
     parts = _parts(ours) - _parts(theirs)
-    own = float(parts.var(ddof=1)) / n if n > 1 else math.inf
+    own = (n * float(parts.var()) + 1) / (n + 2) ** 2
     luck = seeds.variance * sum(1 / len(trials) for trials in (ours, theirs) if trials[0].epochs)
     error = math.sqrt(own + luck)
-    if mean == 0 or error == 0:
-        return Difference(mean, error, 1.0 if mean == 0 else 0.0)
-    p = 1 - student_probability(abs(mean) / error, _degrees(own, n - 1, luck, seeds.degrees))
+    degrees = _degrees(own, n - 1, luck, seeds.degrees)
+    p = 1 - student_probability(abs(mean) / error, degrees)
     if n < _FEW:
         p = max(p, sign_flip_test(parts))
-    return Difference(mean, error, p)
+    return Difference(mean, error, degrees, p)
 
 
 def between_seeds(*candidates: Sequence[Trial]) -> Seeds:
@@ -93,14 +107,13 @@ def between_seeds(*candidates: Sequence[Trial]) -> Seeds:
     Two trainings answer some documents differently, so that their figures differ even where none of
     the two is better: this part is in the variance over documents already. What the figures vary
     beyond it is pooled over the candidates that have several seeds, and with what is expected
-    before any is seen, 0.5 points with 4 degrees of freedom (Smyth 2004,
-    https://doi.org/10.2202/1544-6115.1027):
+    before any is seen (Smyth 2004, https://doi.org/10.2202/1544-6115.1027):
 
     .. math::
         s^2 = \frac{d_0 s_0^2 + \sum_c (S_c - 1) s_c^2}{d_0 + \sum_c (S_c - 1)}
 
-    Without any candidate of several seeds it is the expectation alone, and two trainings must be
-    2.0 points apart at least before they are called different.
+    Without any candidate of several seeds it is the expectation alone: two single trainings must
+    be more than two points apart before they are called different.
     """
     excess, degrees = 0.0, 0
     for trials in candidates:
@@ -116,10 +129,8 @@ def between_seeds(*candidates: Sequence[Trial]) -> Seeds:
     return Seeds((expected.degrees * expected.variance + max(0.0, excess)) / total, total)
 
 
-def _degrees(own: float, of_own: int, luck: float, of_luck: int) -> int:
+def _degrees(own: float, of_own: int, luck: float, of_luck: float) -> int:
     """Degrees of freedom of the sum of two variances, by Satterthwaite's formula, rounded down."""
-    if not math.isfinite(own):
-        return 1
     found = (own + luck) ** 2 / (own**2 / max(1, of_own) + luck**2 / of_luck)
     return max(1, min(int(found + 1e-9), _MOST_DEGREES))
 
@@ -127,13 +138,9 @@ def _degrees(own: float, of_own: int, luck: float, of_luck: int) -> int:
 def interval(
     trials: Sequence[Trial], level: float = 0.95, seeds: Seeds | None = None
 ) -> tuple[float, float]:
-    r"""Confidence interval of a candidate's figure on documents like those of dev: Wilson's.
+    """Confidence interval of a candidate's figure on documents like those of dev.
 
-    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953, with the number of documents that
-    gives the variance found,
-
-    .. math::
-        \frac{p + z^2/2n ± z \sqrt{p(1−p)/n + z^2/4n^2}}{1 + z^2/n}
+    It is `wilson_interval` with the number of documents that gives the variance found.
 
     Args:
         trials: A seed each.
@@ -141,19 +148,13 @@ def interval(
         seeds: The variance between seeds; default: of these trials.
     """
     seeds = seeds or between_seeds(trials)
-    n = len(trials[0].hits)
-    p = _mean(trials)
-    own = float(_parts(trials).var(ddof=1)) / n if n > 1 else 0.25
+    p, n = _mean(trials), len(trials[0].hits)
+    own = float(_parts(trials).var(ddof=1)) / n if 0 < p < 1 and n > 1 else 0.25 / n
     luck = seeds.variance / len(trials) if trials[0].epochs else 0.0
+    z = student_quantile(level, _degrees(own, n - 1, luck, seeds.degrees))
     # Where all documents are correct, the variance over them is no estimate.
-    degrees = _degrees(own, n - 1, luck, seeds.degrees) if own > 0 else max(1, n - 1)
-    if own + luck > 0 and 0 < p < 1:
-        n = min(n, p * (1 - p) / (own + luck))  # type: ignore[assignment]
-    z = student_quantile(level, min(degrees, _MOST_DEGREES))
-    middle = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    like = p * (1 - p) / (own + luck) if 0 < p < 1 else n
+    return wilson_interval(p, min(n, like), z)
 
 
 def against_the_best(
@@ -172,7 +173,7 @@ def against_the_best(
     """
     found = [compared(best, other, seeds) for other in others]
     corrected = holm([each.p for each in found])
-    return [Difference(d.mean, d.error, p) for d, p in zip(found, corrected, strict=True)]
+    return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
 
 
 def _mean(trials: Sequence[Trial]) -> float:

@@ -43,6 +43,7 @@ _LEADERS = 2  # models whose settings are varied
 _MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
 _EACH = 1 / 8  # of the time: what a first trial may take
 _CAUTION = 1.15  # trainings take longer than expected by so much
+_SHORTEST = 0.1  # seconds: no trial is begun with less
 
 
 @dataclass(frozen=True)
@@ -350,7 +351,7 @@ class Race:
         seed = len(entry.runs)
         first = share < 1
         self.show(f"{entry.name}{', first trial' * first}{f', seed {seed}' * (seed > 0)}")
-        if limit <= 0:
+        if limit < _SHORTEST:
             self._leave_out(entry, NO_TIME)
             return
         try:
@@ -381,11 +382,11 @@ def _stopped(entry: Entry, other: Entry) -> str:
     assert other.first is not None
     behind = 100 * (other.first.score - entry.first.score)
     if behind < 0.05:
-        return f"stopped: no better than {other.name}"
-    shares = f" ({entry.share:.0%} of the epochs, the other {other.share:.0%})"
-    return (
-        f"stopped: {behind:.1f} points behind {other.name}{shares * (entry.share != other.share)}"
-    )
+        return f"stopped: its figure is not above that of {other.name}"
+    said = f"stopped: {behind:.1f} points behind {other.name}"
+    if entry.share == other.share:
+        return said
+    return f"{said} ({entry.share:.0%} of the epochs, the other {other.share:.0%})"
 
 
 def seeds_of(entries: Iterable[Entry]) -> Seeds:
@@ -399,4 +400,4 @@ def _relative_cost(candidate: Candidate) -> float:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # _SHORTEST at least
