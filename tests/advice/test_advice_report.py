@@ -59,8 +59,7 @@ def test_of_equal_ones_the_cheaper_is_recommended_and_no_difference_is_said():
     assert slower.best.name == "slow"
     assert slower.recommended.name == "quick"
     assert (
-        "these documents show no difference from the best, slow (80.4 %, 0.4 ± "
-        in slower.sentence
+        "these documents show no difference from the best, slow (80.4 %, 0.4 ± " in slower.sentence
     )
     assert slower.sentence.endswith("it trains 4.0 times as fast.")
     assert slower.verdict(slower.entries[1]) == "no difference shown"
@@ -94,7 +93,9 @@ def test_few_documents_on_which_all_agree_decide_nothing(documents):
 
 
 def test_a_single_candidate_is_not_recommended():
-    found = Advice([entry("m", hits(400), 1.0), entry("m", hits(300), 1.0, lr=0.1)], "accuracy", 500)
+    found = Advice(
+        [entry("m", hits(400), 1.0), entry("m", hits(300), 1.0, lr=0.1)], "accuracy", 500
+    )
     assert found.sentence == (
         "Nothing to compare: m alone was measured, 80.0 % accuracy on 500 dev documents."
     )

@@ -75,11 +75,12 @@ def compared(
         SE^2 = \frac{\sum_i (x_i - \bar x)^2 + 1}{(n + 2)^2}
             + s^2 \left(\frac1{S_1} + \frac1{S_2}\right)
 
-    The first summand is :math:`s_x^2 / n` with two more documents that half differ, so that a few
-    documents on which both agree do not make an error of 0 (Agresti & Min 2005,
-    https://doi.org/10.1002/sim.1781). :math:`s^2` is the variance between seeds and :math:`S` the number of seeds; the baseline has
-    none, and no such variance. Where there is one seed each, the variance cannot be seen in these
-    two and is never taken for 0: see `between_seeds`. The degrees of freedom are those of the sum
+    The first summand is the variance over documents, with two more documents on one of which the
+    two candidates differ, so that it is not 0 where few documents are answered alike (Agresti & Min
+    2005, https://doi.org/10.1002/sim.1781). :math:`s^2` is the variance between seeds and :math:`S`
+    the number of seeds; the baseline has none, and no such variance. Where there is one seed each,
+    the variance cannot be seen in these two and is never taken for 0: see `between_seeds`. The
+    degrees of freedom are those of the sum
     (Satterthwaite 1946, https://doi.org/10.2307/3002019).
 
     Args:
