@@ -51,7 +51,7 @@ def test_a_few_documents_on_which_both_agree_show_nothing(n):
 def test_equal_trials_are_no_different_and_opposite_ones_are():
     a = drawn(0.8, 300, 0)
     assert compared([trial(a)], [trial(a)]).p == 1
-    assert compared([trial(np.ones(300))], [trial(np.zeros(300))]).p < 1e-6
+    assert compared([trial(np.ones(300))], [trial(np.zeros(300))]).p < 1e-4
 
 
 def test_of_a_dozen_documents_the_test_is_exact():

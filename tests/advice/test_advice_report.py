@@ -5,7 +5,7 @@ import pytest
 from fakes import Field, trial
 
 from dlnotes.advice.corpus import Measures
-from dlnotes.advice.evidence import EXPECTED_DEGREES
+from dlnotes.advice.evidence import EXPECTED_DEGREES, compared, interval
 from dlnotes.advice.race import Candidate, Entry
 from dlnotes.advice.report import Advice, facts
 from dlnotes.errors import UserError
@@ -112,6 +112,14 @@ def test_the_seeds_of_all_candidates_count():
     found = Advice([network("a", 0.80), network("b", 0.77)], "accuracy", 4000)
     assert found.seeds.degrees == EXPECTED_DEGREES + 8
     assert found.verdict(found.ranked[1]).startswith("worse by ")
+    # Those with one seed each are compared with what the others show.
+    a, b, c = entry("a", hits(450), 1.0), entry("b", hits(440), 1.0), entry("c", hits(300), 1.0, 5)
+    found = Advice([a, b, c], "accuracy", 500)
+    assert found.differences["b"].error == compared(a.runs, b.runs, found.seeds).error
+    assert found.differences["b"].error < compared(a.runs, b.runs).error
+    low, high = interval(a.runs, seeds=found.seeds)
+    assert f"({100 * low:.1f} to {100 * high:.1f})" in found.rows()[0][1]
+    assert found.record()[0]["interval"] == [low, high]
 
 
 def test_a_variation_is_recommended_only_where_it_is_better():
