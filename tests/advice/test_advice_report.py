@@ -97,7 +97,8 @@ def test_a_single_candidate_is_not_recommended():
         [entry("m", hits(400), 1.0), entry("m", hits(300), 1.0, lr=0.1)], "accuracy", 500
     )
     assert found.sentence == (
-        "Nothing to compare: m alone was measured, 80.0 % accuracy on 500 dev documents."
+        "Only m was measured in full, with nothing to compare: 80.0 % accuracy on 500 dev "
+        "documents."
     )
 
 

@@ -113,7 +113,7 @@ def test_ctrl_c_ends_it_and_what_is_there_is_recommended(script, files, tmp_path
     out = tmp_path / "out"
     result = script("advise", "--train", files / "train.tsv", "--out", out)
     assert result.code == 130
-    assert result.out.startswith("Nothing to compare: TF-IDF with logistic regression alone")
+    assert result.out.startswith("Only TF-IDF with logistic regression was measured")
     assert "Stopped before the end" in result.out
     assert json.loads((out / "advice.json").read_text())["command"] is None
 

@@ -130,7 +130,7 @@ class Advice:
             return f"{told}; these documents show no difference from {listed}{more}.{few}"
         worse = next((e for e in self.ranked if e.candidate.model != best.candidate.model), None)
         if worse is None:
-            return f"Nothing to compare: {called(best)} alone was measured, {reaches}."
+            return f"Only {called(best)} was measured in full, with nothing to compare: {reaches}."
         d = self.differences[worse.name]
         return f"{told}, {100 * d.mean:.1f} points more than the next model, {called(worse)}."
 

@@ -237,11 +237,9 @@ def _print(
     for note in said:
         screen.print(f"note: {note}", soft_wrap=True)
     if code:
-        all_of_them = (documents.documents, documents.dev) == (
-            documents.measures.documents,
-            documents.measures.dev,
-        )
-        what = "what was measured" if all_of_them else "the same with all documents"
+        raced = documents.documents + documents.dev
+        every = documents.measures.documents + documents.measures.dev
+        what = "what was measured" if raced == every else "the same with all documents"
         print(f"Train it with scikit-learn, in Python ({what}):")
         print(indent(code, "  "))
         if command:
