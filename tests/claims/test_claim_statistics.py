@@ -18,9 +18,18 @@ from dlnotes.claims.statistics import (
     student_probability,
     student_quantile,
     together,
+    wilson_interval,
 )
 
 HOLDS, DOES_NOT_HOLD, UNDECIDED = Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.NOT_DECIDED
+
+
+def test_wilsons_interval():
+    low, high = wilson_interval(0.9, 100)  # R: prop.test(90, 100, correct = FALSE)
+    assert (low, high) == (pytest.approx(0.8256, abs=1e-4), pytest.approx(0.9448, abs=1e-4))
+    # Of no success and of successes alone, z² / (n + z²) is left out at the other end.
+    assert wilson_interval(1.0, 20) == (pytest.approx(20 / (20 + 1.96**2)), pytest.approx(1.0))
+    assert wilson_interval(0.0, 20) == (pytest.approx(0.0), pytest.approx(1.96**2 / (20 + 1.96**2)))
 
 
 @pytest.mark.parametrize(

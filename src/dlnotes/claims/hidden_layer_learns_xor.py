@@ -9,6 +9,7 @@ from torch import Tensor
 from dlnotes.activations import tanh
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.networks import Descent, gradients, initial, outputs, xor_losses
+from dlnotes.claims.statistics import wilson_interval
 from dlnotes.foundations.perceptron import CORNERS, GATES, Perceptron
 from dlnotes.optim import GradientDescent
 
@@ -68,7 +69,7 @@ def experiment(budget: Budget) -> Finding:
         verdict=Verdict.HOLDS if built and effect == 1 else Verdict.DOES_NOT_HOLD,
         effect=effect,
         effect_name=f"share of starts from which {WIDTHS[-1]} hidden units learn XOR",
-        interval=wilson(round(effect * len(seeds)), len(seeds)),
+        interval=wilson_interval(effect, len(seeds)),
         runs=len(seeds) * len(WIDTHS),
         numbers=[
             {"hidden units": "2 perceptrons, built", "starts that learn XOR (%)": 100.0 * built},
@@ -79,14 +80,6 @@ def experiment(budget: Budget) -> Finding:
         ],
         figure=figure,
     )
-
-
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (1927, https://doi.org/10.1080/01621459.1927.10502953)."""
-    share, n = successes / trials, trials
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 CLAIM = Claim(

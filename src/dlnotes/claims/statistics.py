@@ -125,6 +125,25 @@ def student_probability(t: float, degrees: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
+def wilson_interval(share: float, n: float, z: float = 1.96) -> tuple[float, float]:
+    r"""Wilson's confidence interval of a share.
+
+    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953:
+
+    .. math::
+        \frac{p + z^2/2n ± z \sqrt{p(1−p)/n + z^2/4n^2}}{1 + z^2/n}
+
+    Args:
+        share: Of the successes among the trials, :math:`p`.
+        n: Number of trials.
+        z: Quantile of the normal distribution; 1.96 for 95 %.
+    """
+    middle = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
 def sign_flip_test(x: ArrayLike, *, seed: int = 0) -> float:
     r"""Two-sided p-value of the mean under random signs.
 
