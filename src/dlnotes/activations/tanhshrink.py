@@ -31,8 +31,8 @@ def tanhshrink(x: Tensor) -> Tensor:
              ***                |
 
     Near 0, where f(x) ≈ x³/3, the value is a small difference: like torch's, it is accurate to one
-    rounding of x. The derivative is a square and keeps its digits; torch's 1 − tanh' is 0 in float32 up to
-    \|x\| = 2e-4.
+    rounding of x. The derivative is a square and keeps its digits; torch's 1 − tanh' is 0 in
+    float32 up to \|x\| = 2e-4.
 
     Shapes: any, and the same.
 

@@ -1,7 +1,7 @@
 """The optimizers of the notes and some beside them: each is one pure rule.
 
-Those that ``torch.optim`` has are proved against it, Lion against the program of its paper, and
-Schedule-Free against the iteration of its paper.
+Those that ``torch.optim`` has are proved against it, Lion and Schedule-Free against the programs of
+their papers.
 """
 
 from dlnotes.deprecation import keep_old_names

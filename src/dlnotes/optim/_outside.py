@@ -7,6 +7,7 @@ import enum
 import sys
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
@@ -35,44 +36,53 @@ def found_outside(
     if _is_constant(function.__module__):
         return
     outer = function.__code__
-    cells = dict(zip(outer.co_freevars, function.__closure__ or (), strict=True))
+    cells = _cells(function)
+    # The class, where the function is its method.
     bound = {outer.co_varnames[0]: owner} if owner is not None and outer.co_argcount else {}
     codes = [outer]
     for code in codes:
         codes += [x for x in code.co_consts if isinstance(x, types.CodeType)]
         steps = [x for x in dis.get_instructions(code) if x.opname not in _BETWEEN]
-        kept = {*tensors} - {x for step in steps if "STORE_FAST" in step.opname for x in _names(step)}
+        assigned = {x for step in steps if step.opname.startswith("STORE_") for x in _names(step)}
+        arguments = {*tensors} - assigned if code is outer else set()
         local = {**(bound if code is outer else {}), **_imported(steps)}
         for i, step in enumerate(steps):
-            name = _names(step)[-1] if _names(step) else ""
-            attributes = _attributes(steps[i + 1 :])
-            after = steps[i + 1 + len(attributes)] if i + 1 + len(attributes) < len(steps) else step
+            if not _names(step):
+                continue
+            name = _names(step)[-1]
             if step.opname == "STORE_GLOBAL" or (step.opname == "STORE_DEREF" and name in cells):
                 yield _sets(function, name)
-            elif step.opname == "LOAD_GLOBAL" and name in function.__globals__:
-                value = function.__globals__[name]
-            elif step.opname == "LOAD_DEREF" and name in cells:
-                try:
-                    value = cells[name].cell_contents
-                except ValueError:  # a cell that is still empty
-                    continue
-            elif step.opname.startswith("LOAD_FAST") and name in local:
-                value = local[name]
+            if step.opname == "LOAD_GLOBAL":
+                values = function.__globals__
+            elif step.opname == "LOAD_DEREF":
+                values = cells
+            elif "LOAD_FAST" in step.opname:
+                values = local
             else:
-                if step.opname.startswith("LOAD_FAST") and name in kept and code is outer:
-                    if after.opname == "STORE_ATTR":
-                        yield _sets(function, ".".join([name, *attributes, str(after.argval)]))
-                    if attributes and not hasattr(Tensor, attributes[0]):
-                        yield (
-                            f"{function.__name__} reads {name}.{attributes[0]}, which is no "
-                            "attribute of a tensor: make it a hyper-parameter or an accumulator"
-                        )
                 continue
-            if step.opname.startswith("STORE"):
+            attributes = _attributes(steps[i + 1 :])
+            after = steps[i + 1 + len(attributes)]  # what uses the value: no code ends here
+            if name not in values and name not in arguments:
                 continue
             if after.opname == "STORE_ATTR":
                 yield _sets(function, ".".join([name, *attributes, str(after.argval)]))
-            yield from _reads(function, name, value, attributes, seen)
+            if name in values:
+                yield from _reads(function, name, values[name], attributes, seen)
+            elif attributes and not hasattr(Tensor, attributes[0]):
+                yield (
+                    f"{function.__name__} reads {name}.{attributes[0]}, which is no attribute of a "
+                    "tensor: make it a hyper-parameter or an accumulator"
+                )
+
+
+def _cells(function: types.FunctionType) -> dict[str, Any]:
+    """The names that a function takes from the one around it, less those without a value."""
+    found = {}
+    names = function.__code__.co_freevars
+    for name, cell in zip(names, function.__closure__ or (), strict=True):
+        with suppress(ValueError):
+            found[name] = cell.cell_contents
+    return found
 
 
 def _reads(

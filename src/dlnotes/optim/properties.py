@@ -9,6 +9,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import methodcaller
 from typing import Any, cast
 
 import torch
@@ -41,12 +42,12 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
     accumulators       as many arguments and results as there are names, of the parameter's shape
                        and dtype
     pure               the same arguments give the same results, and none of them is changed
-    finite             finite arguments give finite results, also a gradient of 0
     elementwise        a part of a tensor is updated as it is in the whole, whatever its shape
+    finite             finite arguments give finite results, also a gradient of 0
     maximize           ascent is descent of the negative gradient
     NaN                a NaN in the gradient shows in the parameter or in an accumulator, and
                        one in the parameter stays
-    one is many        parameters of one optimizer move as those of an optimizer each
+    one is many        one optimizer for all parameters equals one per parameter
     C loop             the compiled step is the plain one
     dtypes             float64 has all its digits, float32 is float64 to its own; float16 and
                        bfloat16 are rounded once
@@ -146,9 +147,9 @@ class _Trial:
         yield "arguments alone", self.depends_on_its_arguments_alone
         yield "accumulators", self.declares_its_accumulators
         yield "pure", self.is_pure
-        yield "finite", self.stays_finite
         if self.elementwise:
             yield "elementwise", self.is_elementwise
+        yield "finite", self.stays_finite
         yield "maximize", self.maximizes
         yield "NaN", self.shows_nan
         yield "one is many", self.one_is_many
@@ -300,7 +301,7 @@ class _Trial:
         for dtype in (torch.float16, torch.bfloat16):
             arguments = self.arguments((6, 4), dtype)
             p, g, *accumulators = arguments
-            truth = self.update(*(x.float() for x in arguments))
+            truth = [x.to(dtype) for x in self.update(*(x.float() for x in arguments))]
             param = Parameter(p.clone())
             param.grad = g
             optimizer = self.made([param])
@@ -455,8 +456,8 @@ class _Narrowing(TorchDispatchMode):
         copied = {"aten::_to_copy": 0, "aten::copy_": 1}.get(func._schema.name)
         source = None if copied is None else args[copied]
         if isinstance(source, Tensor) and source.dtype is torch.float64:
-            if not torch.equal(result.double(), source.expand(result.shape)):
-                self.found = result.dtype
+            kept = torch.equal(result.double(), source.expand(result.shape))
+            self.found = self.found if kept else result.dtype
         return result
 
 
@@ -472,11 +473,11 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 def _parts(shape: tuple[int, ...]) -> Iterator[Callable[[Tensor], Tensor]]:
     """Ways to take a part of a tensor, or to have its elements in another order."""
-    yield lambda x: x.reshape(-1)
+    yield methodcaller("reshape", -1)
     for dim, size in enumerate(shape):
-        yield lambda x, dim=dim: x.narrow(dim, 0, 1)
-        yield lambda x, dim=dim, size=size: x.narrow(dim, size // 4, (size + 1) // 2)
-        yield lambda x, dim=dim: x.flip(dim)
+        yield methodcaller("narrow", dim, 0, 1)
+        yield methodcaller("narrow", dim, size // 4, (size + 1) // 2)
+        yield methodcaller("flip", dim)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
