@@ -216,7 +216,7 @@ MODULES = [
 @pytest.mark.parametrize("name", ["inplace", "foo"])
 def test_a_module_refuses_an_unknown_setting(module, name):
     sizes = (3, 2) if module is act.Maxout else ()
-    with pytest.raises(TypeError, match=f"^{module.__name__}.*unexpected keyword.*'{name}'") as e:
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'") as e:
         module(*sizes, **{name: True})
     assert "\n" not in str(e.value)
 

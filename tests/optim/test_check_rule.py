@@ -215,6 +215,14 @@ class Extra(UpdateRule):
         return theta - lr * scale * g
 
 
+class Listed(UpdateRule):
+    accumulators = ("V",)
+
+    @staticmethod
+    def rule(theta, g, V, *, lr):
+        return [theta - lr * g, V]
+
+
 class Single(UpdateRule):
     @staticmethod
     def rule(theta, g, *, lr):
@@ -291,6 +299,7 @@ class Sticky(UpdateRule):
         (TooSmallEps, r"'finite'.*in torch.float32 a gradient of 0"),
         (WithSelf, "'accumulators'.*takes self, theta, g, and must take theta, g; .*@staticmethod"),
         (Extra, "'accumulators'.*takes theta, g, scale, and must take theta, g$"),
+        (Listed, "'accumulators'.*returns a list, and must return a tuple: theta, V"),
         (Single, "'accumulators'.*new theta of a parameter in torch.float64 is torch.float32"),
         (SingleAccumulator, "'accumulators'.*new V of a parameter in torch.float64 is .*float32"),
         (Narrowed, "'dtypes'.*in torch.float64 a tensor is rounded to torch.float32"),
@@ -441,6 +450,14 @@ def by_function_attribute(theta, g, *, lr):
 by_function_attribute.scale = 7.0
 
 
+def by_getattr(theta, g, *, lr):
+    return theta - lr * getattr(Settings, "scale", 1.0) * g
+
+
+def by_gradient(theta, g, *, lr):
+    return theta - lr * (g if theta.grad is None else theta.grad)
+
+
 def by_tensor(theta, g, *, lr):
     return theta - lr * WEIGHT * g
 
@@ -488,8 +505,10 @@ def setting_an_attribute_of_theta(theta, g, *, lr):
         (by_import_from, r"reads scale = 6\.0"),
         (classmethod(by_own_class), r"reads cls\.factor = 8\.0"),
         (by_function_attribute, r"reads by_function_attribute\.scale = 7\.0"),
+        (by_getattr, r"reads Settings\.scale = 2\.0"),
+        (by_gradient, r"reads theta\.grad, which the tensors of a step do not have"),
         (by_tensor, r"reads WEIGHT = tensor\(2\.\)"),
-        (by_attribute_of_theta, r"reads theta\.scale, which is no attribute of a tensor"),
+        (by_attribute_of_theta, r"reads theta\.scale, which the tensors of a step do not have"),
         (by_comprehension, r"reads Settings\.scale = 2\.0"),
         (by_environment, r"reads sys\.argv = "),
         (setting_a_global, r"sets COUNT.*accumulators"),

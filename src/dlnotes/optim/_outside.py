@@ -64,14 +64,16 @@ def found_outside(
             after = steps[i + 1 + len(attributes)]  # what uses the value: no code ends here
             if name not in values and name not in arguments:
                 continue
+            if _is_read_by_name(steps, i, after):
+                attributes.append(after.argval)
             if after.opname == "STORE_ATTR":
                 yield _sets(function, ".".join([name, *attributes, str(after.argval)]))
             if name in values:
                 yield from _reads(function, name, values[name], attributes, seen)
-            elif attributes and not hasattr(Tensor, attributes[0]):
+            elif attributes and (attributes[0] == "grad" or not hasattr(Tensor, attributes[0])):
                 yield (
-                    f"{function.__name__} reads {name}.{attributes[0]}, which is no attribute of a "
-                    "tensor: make it a hyper-parameter or an accumulator"
+                    f"{function.__name__} reads {name}.{attributes[0]}, which the tensors of a "
+                    "step do not have: make it an argument"
                 )
 
 
@@ -142,6 +144,13 @@ def _attributes(steps: list[dis.Instruction]) -> list[str]:
             break
         found.append(str(step.argval))
     return found
+
+
+def _is_read_by_name(steps: list[dis.Instruction], i: int, after: dis.Instruction) -> bool:
+    """Whether the value that instruction i loads is an argument of ``getattr`` with a string."""
+    before = steps[i - 1] if i else None
+    called = before is not None and before.opname == "LOAD_GLOBAL" and before.argval == "getattr"
+    return called and after.opname == "LOAD_CONST" and isinstance(after.argval, str)
 
 
 def _imported(steps: list[dis.Instruction]) -> dict[str, Any]:

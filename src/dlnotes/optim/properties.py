@@ -65,7 +65,7 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
 
     What is read outside is found in the bytecode of the rule and of the functions that it calls:
     global and closed-over names, attributes of modules and of classes. What the standard library,
-    torch and NumPy hold counts as constant; ``getattr`` with a name is not seen.
+    torch and NumPy hold counts as constant.
 
     Args:
         rule: A subclass of ``UpdateRule``.
@@ -179,7 +179,9 @@ class _Trial:
     def declares_its_accumulators(self) -> None:
         names = ("theta", *self.rule.accumulators)
         parameters = inspect.signature(self.rule.rule).parameters.values()
-        takes = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        takes = [
+            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
         anything = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         if len(takes) != 1 + len(names) and not anything:
             hint = "; is it a @staticmethod?" if takes[:1] == ["self"] else ""
@@ -191,6 +193,8 @@ class _Trial:
         results = self.update(
             theta.clone(), g, *(torch.zeros_like(theta) for _ in self.rule.accumulators)
         )
+        if isinstance(cast("Any", results[0]), list):
+            raise _Fails(f"rule returns a list, and must return a tuple: {', '.join(names)}")
         if len(results) != len(names):
             raise _Fails(
                 f"rule returns {len(results)} tensors, and must return {len(names)}: "
