@@ -1,10 +1,11 @@
-"""Does ``dlnotes advise`` recommend what a much longer search would? Measured and recorded."""
+"""Does ``dlnotes advise`` recommend what a much longer search would? Records in results/advice/."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,10 @@ from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
-from dlnotes.files import write_json
+from dlnotes.files import read_json, write_json
 from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.fit import OutOfTime
 from dlnotes.training.record import provenance
-from dlnotes.training.trials import TFIDF
 
 RESULTS = Path(__file__).parents[1] / "results" / "advice"
 CORPORA: dict[str, int | None] = {"trec": None, "mr": None, "tnews": 5_000}
@@ -39,40 +39,53 @@ _LEADERS = 6
 
 @checked
 def main(
-    names: tuple[str, ...] = (), /, minutes: Positive = 1.0, data_dir: Path | None = None
+    names: tuple[str, ...] = (),
+    /,
+    minutes: Positive = 1.0,
+    data_dir: Path | None = None,
+    results: Path = RESULTS,
 ) -> None:
     """Race for some minutes, then sweep with twenty times the budget, and compare.
 
     The sweep stops no loser early: every model with its recipe and with a third and three times its
     rate, each for all of its epochs on all documents, in a fixed order, as far as the time goes;
     then the leaders from more seeds. What was recommended is trained from the same seeds on all
-    documents. The figures go to results/advice/CORPUS.json.
+    documents. The figures go to results/advice/CORPUS.json after each training: what was
+    interrupted goes on, and what is done is not measured again.
 
     Args:
         names: Corpora; without any, trec, mr and tnews.
-        minutes: Of the race.
+        minutes: Of the race. A record of another race is replaced.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        results: Folder of the records.
     """
     for name in names or tuple(CORPORA):
         if name not in CORPORA:
             raise UserError(f"there is no corpus {name!r} here; there are: {', '.join(CORPORA)}")
-        sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
-        sources.pop("test", None)
-        if (most := CORPORA[name]) is not None:
-            sources["train"] = some(sources["train"], most)
-        found = measured(name, sources, 60 * minutes)
-        path = RESULTS / f"{name}.json"
-        write_json(path, {"corpus": name, "documents": most, "minutes": minutes, **found})
-        gap = 100 * found["gap"]
+        path = results / f"{name}.json"
+        entry: dict[str, Any] = {"corpus": name, "documents": CORPORA[name], "minutes": minutes}
+        if path.exists():
+            known = read_json(path, "is no record of a race")
+            if entry.items() <= known.items():
+                entry = known
+        if "gap" not in entry:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            measure(entry, data_dir, path)
+        gap = 100 * entry["gap"]
         print(
-            f"{name}: {found['recommended']} is recommended, {percent(found['score'])} on dev; "
-            f"best of the sweep {found['best']}, {percent(found['best_score'])}: "
-            f"{gap:.1f} points behind, {'within' if found['holds'] else 'MORE THAN'} one point"
+            f"{name}: {entry['recommended']} is recommended, {percent(entry['score'])} on dev; "
+            f"best of the sweep {entry['best']}, {percent(entry['best_score'])}: "
+            f"{gap:.1f} points behind, {'within' if entry['holds'] else 'MORE THAN'} one point"
         )
 
 
-def measured(name: str, sources: Mapping[str, Source], seconds: float) -> dict[str, Any]:
-    """The recommendation of a race, the best of a sweep, and how far they are apart."""
+def measure(entry: dict[str, Any], data_dir: Path | None, path: Path) -> None:
+    """Fill in the recommendation of a race, the best of a sweep, and how far they are apart."""
+    name, seconds = entry["corpus"], 60 * entry["minutes"]
+    sources: dict[str, Source] = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
+    sources.pop("test", None)
+    if entry["documents"] is not None:
+        sources["train"] = some(sources["train"], entry["documents"])
 
     def documents(model: str) -> Dataset:
         with warnings.catch_warnings():
@@ -80,82 +93,115 @@ def measured(name: str, sources: Mapping[str, Source], seconds: float) -> dict[s
             reading = reading_for(model, Reading(), 0)
             return load_dataset(sources, reading, name=name, sentences=reads_sentences(model))
 
-    began = time.perf_counter()
-    corpus = Corpus(documents, seconds=seconds)
-    race = Race(
-        corpus.measure,
-        MODELS,
-        corpus.vary,
-        seconds=seconds,
-        clock=lambda: time.perf_counter() - began,
-    )
-    advice = Advice(race.run(), "micro-F1" if corpus.multi_label else "accuracy", corpus.dev)
-    took = time.perf_counter() - began
-    chosen = advice.recommended.candidate
-    chosen = Candidate(chosen.model, corpus.command_changes(chosen))
-    print(f"{name}: {advice.sentence}", flush=True)
+    def save() -> None:
+        entry["record"] = provenance(0)
+        write_json(path, entry)
 
+    if "race" not in entry:
+        entry |= raced(documents, seconds)
+        save()
+    print(f"{name}: {entry['sentence']}", flush=True)
+    chosen = Candidate(**entry["chosen"])
     whole = Corpus(documents, seconds=1e9)  # all documents
-    scores, swept = sweep(whole, TIMES * seconds)
-    while len(scores.setdefault(chosen.name, [])) < (_SEEDS if chosen.has_epochs else 1):
-        trial, _ = whole.measure(chosen, 1.0, len(scores[chosen.name]), 1e9)
-        scores[chosen.name].append(trial.score)
-    means = {name: sum(found) / len(found) for name, found in scores.items()}
+    scores = entry["sweep"]
+    sweep(whole, TIMES * seconds, scores, entry["seconds"], save)
+    ours = scores.setdefault(chosen.name, [])
+    while len(ours) < (_SEEDS if chosen.has_epochs else 1):
+        ours.append(whole.measure(chosen, 1.0, len(ours), 1e9)[0].score)
+        save()
+    means = {name: sum(found) / len(found) for name, found in scores.items() if found}
     best = max(means, key=means.__getitem__)
     gap = means[best] - means[chosen.name]
-    return {
-        "sentence": advice.sentence,
-        "recommended": chosen.name,
+    entry |= {
         "score": means[chosen.name],
         "best": best,
         "best_score": means[best],
         "gap": gap,
         "holds": gap <= POINT,
-        "seconds": {"race": took, "sweep": swept},
+    }
+    save()
+
+
+def raced(documents: Callable[[str], Dataset], seconds: float) -> dict[str, Any]:
+    """What a race recommends, and an empty sweep.
+
+    Raises:
+        KeyboardInterrupt: A signal came: half a race is no race.
+    """
+    began = time.perf_counter()
+
+    def clock() -> float:
+        return time.perf_counter() - began
+
+    corpus = Corpus(documents, seconds=seconds)
+    race = Race(corpus.measure, MODELS, corpus.vary, seconds=seconds, clock=clock)
+    race.run()
+    if race.interrupted:
+        raise KeyboardInterrupt
+    advice = Advice(race.entries, "micro-F1" if corpus.multi_label else "accuracy", corpus.dev)
+    chosen = advice.recommended.candidate
+    chosen = Candidate(chosen.model, corpus.command_changes(chosen))
+    return {
+        "sentence": advice.sentence,
+        "recommended": chosen.name,
+        "chosen": asdict(chosen),
         "measures": asdict(corpus.measures),
         "raced_on": corpus.documents,
         "race": advice.record(),
-        "sweep": scores,
-        "record": provenance(0),
+        "sweep": {},
+        "seconds": {"race": clock(), "sweep": 0.0},
     }
 
 
-def sweep(corpus: Corpus, seconds: float) -> tuple[dict[str, list[float]], float]:
-    """Dev scores of many candidates, of the leaders from several seeds, and the time it took."""
-    began = time.perf_counter()
+def sweep(
+    corpus: Corpus,
+    seconds: float,
+    scores: dict[str, list[float]],
+    took: dict[str, float],
+    save: Callable[[], None],
+) -> None:
+    """Dev scores of many candidates, and of the leaders from several seeds.
+
+    Args:
+        corpus: What they learn.
+        seconds: For all of it.
+        scores: By name; those of an earlier call are kept. Empty where a training diverged or took
+            too long.
+        took: Its ``sweep`` is how long it took until the last training that was saved.
+        save: Called after each training.
+    """
+    began = time.perf_counter() - took["sweep"]
     plain = [Candidate(model) for model in MODELS]
     rates = [
-        candidate
-        for model in MODELS
-        if model != TFIDF
-        for candidate in corpus.vary(Candidate(model))
-        if "lr" in candidate.changes
+        varied
+        for candidate in plain
+        if candidate.has_epochs
+        for varied in corpus.vary(candidate)
+        if "lr" in varied.changes
     ]
-    scores: dict[str, list[float]] = {}
-    tried: dict[str, Candidate] = {}
 
-    def train(candidate: Candidate, until: float) -> None:
+    def train(candidate: Candidate, seed: int, until: float) -> None:
         left = until * seconds - (time.perf_counter() - began)
-        seed = len(scores.get(candidate.name, ()))
-        if left <= 0:
+        found = scores.get(candidate.name)
+        if left <= 0 or (found is not None and len(found) != seed):
             return
-        try:
-            trial, _ = corpus.measure(candidate, 1.0, seed, left)
-        except (OutOfTime, UserError):  # too slow, or diverged
-            return
-        tried[candidate.name] = candidate
-        scores.setdefault(candidate.name, []).append(trial.score)
-        spent = time.perf_counter() - began
-        print(f"{spent:6.0f} s  {candidate.name}, seed {seed}: {percent(trial.score)}", flush=True)
+        found = scores.setdefault(candidate.name, [])
+        with suppress(OutOfTime, UserError):  # too slow, or diverged
+            found.append(corpus.measure(candidate, 1.0, seed, left)[0].score)
+        took["sweep"] = time.perf_counter() - began
+        save()
+        said = percent(found[-1]) if len(found) > seed else "failed"
+        print(f"{took['sweep']:6.0f} s  {candidate.name}, seed {seed}: {said}", flush=True)
 
     for candidate in [*plain, *rates]:
-        train(candidate, 0.75)
-    leaders = sorted(scores, key=lambda name: -scores[name][0])[:_LEADERS]
-    for _ in range(1, _SEEDS):
-        for name in leaders:
-            if tried[name].has_epochs:
-                train(tried[name], 1.0)
-    return scores, time.perf_counter() - began
+        if not scores.get(candidate.name):
+            train(candidate, 0, 0.75)
+    tried = [c for c in [*plain, *rates] if scores.get(c.name)]
+    tried.sort(key=lambda c: -scores[c.name][0])
+    for seed in range(1, _SEEDS):
+        for candidate in tried[:_LEADERS]:
+            if candidate.has_epochs:
+                train(candidate, seed, 1.0)
 
 
 if __name__ == "__main__":

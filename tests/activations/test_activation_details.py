@@ -443,3 +443,18 @@ def test_forward_mode_of_forward_mode(name, x):
     torch.testing.assert_close(second(getattr(activations, name)), second(theirs))
     hessian = torch.func.jacfwd(torch.func.jacfwd(lambda z: getattr(activations, name)(z).sum()))
     torch.testing.assert_close(hessian(x.repeat(2)).diagonal(), second(theirs).repeat(2))
+
+
+def test_the_second_derivative_of_squared_relu_at_every_kind_of_number():
+    """torch's of relu(x)²: 2 at NaN, too."""
+    nan, inf = float("nan"), float("inf")
+    x = torch.tensor([nan, inf, 2.0, 0.0, -0.0, -2.0, -inf], dtype=torch.float64)
+    found = []
+    for f in (activations.squared_relu, lambda z: F.relu(z) ** 2):
+        z = x.clone().requires_grad_()
+        (first,) = torch.autograd.grad(f(z).sum(), z, create_graph=True)
+        found += [torch.autograd.grad(first.sum(), z)[0]]
+    assert found[0].tolist() == found[1].tolist() == [2, 2, 2, 0, 0, 0, 0]
+    value, slope = activations.squared_relu(x), activations.squared_relu.slope(x)
+    torch.testing.assert_close(value, F.relu(x) ** 2, equal_nan=True)
+    torch.testing.assert_close(slope, 2 * F.relu(x), equal_nan=True)

@@ -201,3 +201,54 @@ def test_keyword_arguments_and_defaults():
     assert torch.equal(elu(x=x), elu(x, 1.0))
     assert torch.equal(elu(x, alpha=2), elu(x, 2.0))
     assert torch.equal(elu(alpha=2.0, x=x), elu(x, 2.0))
+
+
+MODULES = [
+    getattr(act, name)
+    for name in act.__all__
+    if isinstance(getattr(act, name), type)
+    and issubclass(getattr(act, name), torch.nn.Module)
+    and name != "Module"
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("name", ["inplace", "foo"])
+def test_a_module_refuses_an_unknown_setting(module, name):
+    sizes = (3, 2) if module is act.Maxout else ()
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'") as e:
+        module(*sizes, **{name: True})
+    assert "\n" not in str(e.value)
+
+
+def test_settings_that_a_learners_module_leaves_out():
+    class Bounded(act.Module, function=act.hardtanh):
+        """Without a constructor of its own."""
+
+    x = torch.linspace(-4, 4, 9)
+    assert torch.equal(Bounded(max_val=3.0)(x), F.hardtanh(x, -1.0, 3.0))
+    assert torch.equal(Bounded(max_val=3.0, min_val=-2.0)(x), F.hardtanh(x, -2.0, 3.0))
+    assert repr(Bounded(max_val=3.0)) == "Bounded(min_val=-1.0, max_val=3.0)"
+    with pytest.raises(TypeError, match=r"^Bounded\(\) .*'upper'; it takes min_val, max_val$"):
+        Bounded(upper=3.0)
+    with pytest.raises(TypeError, match=r"^ReLU\(\) .*'inplace'; it takes none$"):
+        act.ReLU(inplace=True)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: act.Maxout(3, 2, 0), ValueError, "Maxout: pieces must be an integer from 1 to"),
+        (lambda: act.Maxout(3, 2, 257), ValueError, "Maxout: pieces must .*, got 257"),
+        (lambda: act.Maxout(3, 2, 1.5), ValueError, "Maxout: pieces must .*, got 1.5"),
+        (lambda: act.PReLU(0), ValueError, "PReLU: num_parameters must be an integer >= 1, got 0"),
+        (lambda: act.PReLU(-1), ValueError, "PReLU: num_parameters must be .*, got -1"),
+        (lambda: act.PReLU(init=nan), ValueError, "PReLU: init must be a finite number.*, got nan"),
+        (lambda: act.PReLU(init="a"), TypeError, "PReLU: init must be a finite number, got 'a'"),
+        (lambda: act.RReLU("a"), TypeError, "rrelu: lower must be a finite number, got 'a'"),
+        (lambda: act.RReLU(0.5, 0.1), ValueError, "rrelu: lower must be at most upper"),
+    ],
+)
+def test_modules_refuse_settings_when_they_are_built(build, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        build()

@@ -77,18 +77,55 @@ def test_what_is_too_slow_is_left_out_with_the_reason():
     field = Field({"tfidf": (0.8, 1), "quick": (0.84, 4), "endless": (0.99, 1e6)})
     race = field.race(120)
     race.run()
-    assert by_name(race)["endless"].left_out == "a quarter of the epochs takes over 15 s"
+    assert by_name(race)["endless"].left_out == "the first trial takes over 15 s"
     assert not by_name(race)["endless"].trials
 
 
-def test_without_time_nothing_is_begun():
+@pytest.mark.parametrize("now", [10.0, 9.95])
+def test_without_time_nothing_is_begun(now):
     field = Field({"tfidf": (0.8, 1), "quick": (0.84, 4)})
-    field.now = 10.0
+    field.now = now
     race = field.race(10)
     race.run()
     assert field.calls == []
     assert {entry.left_out for entry in race.entries} == {NO_TIME}
     assert not race.complete
+
+
+def test_who_had_a_larger_share_of_the_epochs_stops_no_one():
+    field = Field({"few": (0.95, 9), "a": (0.80, 9), "b": (0.79, 9), "c": (0.60, 9)})
+    real = field.measure
+
+    def measure(candidate, share, seed, time_limit):
+        found, had = real(candidate, share, seed, time_limit)
+        return found, 0.5 if candidate.name == "few" and had < 1 else had
+
+    field.measure = measure
+    race = field.race(600)
+    race.run()
+    found = by_name(race)
+    assert found["few"].share == 0.5
+    assert found["c"].left_out.startswith("stopped: ")
+    assert found["c"].left_out.endswith("points behind a")
+
+
+def test_what_had_no_time_at_first_and_is_tried_in_the_end_leaves_nothing_to_try():
+    """First trials that take long, because the computer is busy, and then no more."""
+    field = Field(dict.fromkeys("abcde", (0.8, 0.4)))
+    real = field.measure
+
+    def measure(candidate, share, seed, time_limit):
+        busy = share < 1 and candidate.name != "e"
+        field.now += 9.5 * busy
+        return real(candidate, share, seed, time_limit)
+
+    field.measure = measure
+    race = field.race(100)
+    race.run()
+    first = [name for name, _, _ in field.calls]
+    assert first.index("e") > 5
+    assert by_name(race)["e"].runs
+    assert race.complete
 
 
 def test_variations_of_the_best_are_tried_and_those_ahead_trained_to_the_end():

@@ -5,6 +5,7 @@ import pytest
 from fakes import Field, trial
 
 from dlnotes.advice.corpus import Measures
+from dlnotes.advice.evidence import EXPECTED_DEGREES, compared, interval
 from dlnotes.advice.race import Candidate, Entry
 from dlnotes.advice.report import Advice, facts
 from dlnotes.errors import UserError
@@ -51,18 +52,17 @@ def test_of_equal_ones_the_cheaper_is_recommended_and_no_difference_is_said():
     same = hits(400)
     found = Advice([entry("slow", same, 20.0), entry("quick", same, 5.0)], "accuracy", 500)
     assert found.recommended.name == "quick"
-    assert found.verdict(found.entries[0]) in ("best", "no difference")
+    assert found.verdict(found.entries[0]) == "no difference shown"
     slower = Advice(
         [entry("slow", hits(402), 20.0), entry("quick", hits(400), 5.0)], "accuracy", 500
     )
     assert slower.best.name == "slow"
     assert slower.recommended.name == "quick"
     assert (
-        "there is no difference to the best, slow (80.4 %, 0.4 ± 0.6 points apart)"
-        in slower.sentence
+        "these documents show no difference from the best, slow (80.4 %, 0.4 ± " in slower.sentence
     )
     assert slower.sentence.endswith("it trains 4.0 times as fast.")
-    assert slower.verdict(slower.entries[1]) == "no difference"
+    assert slower.verdict(slower.entries[1]) == "no difference shown"
 
 
 def test_a_difference_that_may_be_chance_is_told_but_worth_the_time():
@@ -71,14 +71,56 @@ def test_a_difference_that_may_be_chance_is_told_but_worth_the_time():
     found = Advice(entries, "accuracy", 500)
     assert found.recommended.name == "slow"
     assert found.sentence == (
-        "Use slow: 80.0 % accuracy on 500 dev documents; these documents show no difference to "
-        "quick (78.0 %, 2.0 ± 3.3 points apart)."
+        "Use slow: 80.0 % accuracy on 500 dev documents; these documents show no difference from "
+        f"quick (78.0 %, 2.0 ± {100 * found.differences['quick'].margin:.1f} points apart)."
     )
 
 
 def test_one_of_a_dozen_documents_is_no_reason_to_wait():
     entries = [entry("slow", hits(10, 12), 20.0), entry("quick", hits(9, 12), 5.0)]
-    assert Advice(entries, "accuracy", 12).recommended.name == "quick"
+    found = Advice(entries, "accuracy", 12)
+    assert found.recommended.name == "quick"
+    assert found.sentence.endswith(" So few dev documents decide nothing.")
+
+
+@pytest.mark.parametrize("documents", [2, 20])
+def test_few_documents_on_which_all_agree_decide_nothing(documents):
+    same = hits(documents, documents)
+    found = Advice([entry("slow", same, 20.0), entry("quick", same, 5.0)], "accuracy", documents)
+    assert "these documents show no difference" in found.sentence
+    assert "± 0" not in found.sentence
+    assert found.sentence.endswith(" So few dev documents decide nothing.")
+
+
+def test_a_single_candidate_is_not_recommended():
+    found = Advice(
+        [entry("m", hits(400), 1.0), entry("m", hits(300), 1.0, lr=0.1)], "accuracy", 500
+    )
+    assert found.sentence == (
+        "Only m was measured in full, with nothing to compare: 80.0 % accuracy on 500 dev "
+        "documents."
+    )
+
+
+def test_the_seeds_of_all_candidates_count():
+    """Five seeds of each differ as much as the documents explain: two points are a difference."""
+    random = np.random.default_rng(0)
+
+    def network(name, accuracy):
+        runs = [trial(random.random(4000) < accuracy) for _ in range(5)]
+        return Entry(Candidate(name), first=runs[0], runs=runs)
+
+    found = Advice([network("a", 0.80), network("b", 0.77)], "accuracy", 4000)
+    assert found.seeds.degrees == EXPECTED_DEGREES + 8
+    assert found.verdict(found.ranked[1]).startswith("worse by ")
+    # Those with one seed each are compared with what the others show.
+    a, b, c = entry("a", hits(450), 1.0), entry("b", hits(440), 1.0), entry("c", hits(300), 1.0, 5)
+    found = Advice([a, b, c], "accuracy", 500)
+    assert found.differences["b"].error == compared(a.runs, b.runs, found.seeds).error
+    assert found.differences["b"].error < compared(a.runs, b.runs).error
+    low, high = interval(a.runs, seeds=found.seeds)
+    assert f"({100 * low:.1f} to {100 * high:.1f})" in found.rows()[0][1]
+    assert found.record()[0]["interval"] == [low, high]
 
 
 def test_a_variation_is_recommended_only_where_it_is_better():

@@ -1,5 +1,6 @@
 import json
 import math
+import time
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 from dlnotes.claims import cache
 from dlnotes.claims.cache import Cache, digest_of_code, digest_of_data
 from dlnotes.claims.claim import Budget
+from dlnotes.errors import UserError
 
 VALUE = {"a": [1, 0.5, "x", None], "bad": [math.inf, -math.inf]}
 
@@ -76,6 +78,67 @@ def test_an_interrupted_run_costs_what_is_missing(tmp_path):
     assert shares == [0.2, 0.4, 0.6]
     assert budget.map(work, range(5)) == [0, 10, 20, 30, 40]
     assert calls == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is moved by hand."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_seconds_are_those_of_the_computation_cached_or_not(tmp_path, clock):
+    def work(seconds):
+        clock[0] += seconds
+        return seconds
+
+    def experiment(budget):
+        budget.cached({"part": 1}, lambda: work(1) + budget.cached({"part": 2}, lambda: work(10)))
+        budget.map(work, [100, 200])
+        budget.charge(1000)
+        clock[0] += 10_000  # what is not cached
+
+    for code, found in (("a", 0), ("a", 3), ("b", 0)):
+        cache = Cache(code, tmp_path)
+        _, seconds = cache.timed(lambda cache=cache: experiment(Budget(cache=cache)))
+        assert seconds == 11_311
+        assert cache.found == found
+
+
+def test_an_interrupted_computation_counts_what_was_there(tmp_path, clock):
+    def work(seconds):
+        clock[0] += seconds
+
+    Budget(cache=Cache("a", tmp_path)).map(work, [1])
+    cache = Cache("a", tmp_path)
+    budget = Budget(cache=cache)
+    assert cache.timed(lambda: budget.map(work, [1, 10]))[1] == 11
+    assert (cache.found, cache.computed) == (1, 1)
+
+
+@pytest.mark.parametrize("blocked", ["a file", "a full disk"])
+def test_where_nothing_can_be_kept_all_is_computed_and_told_once(
+    tmp_path, monkeypatch, capsys, blocked
+):
+    folder = tmp_path / "cache"
+    if blocked == "a file":
+        folder.touch()
+    else:
+
+        def full(*_):
+            raise UserError("no space")
+
+        monkeypatch.setattr(cache, "write_text", full)
+    monkeypatch.setattr(cache, "UNWRITABLE", set())
+    compute = Counter()
+    for code in ("a", "b"):
+        assert Cache(code, folder).get({}, compute) == VALUE
+        assert Budget(cache=Cache(code, folder)).map(lambda _: compute(), [1, 2]) == [VALUE] * 2
+    assert compute.calls == 6
+    told = capsys.readouterr().err
+    assert told.startswith("results are computed, but not kept: ")
+    assert told.count("\n") == 1
 
 
 def test_a_quick_result_is_not_taken_for_a_full_one(tmp_path):

@@ -15,6 +15,7 @@ from dlnotes.claims import (
     adagrad_suits_sparse_data,
     adam_beats_rmsprop_on_sparse_gradients,
     adam_converges_faster,
+    adam_is_the_best_on_planted_data,
     adaptive_rules_are_alike,
     adaptive_rules_suit_texts,
     batch_sizes,
@@ -24,9 +25,9 @@ from dlnotes.claims import (
     mini_batch_costs_less_per_example,
     mini_batch_needs_fewer_steps,
     moving_targets,
-    planted_data_defeat_adaptive_rules,
     relu_converges_faster,
     relu_units_die,
+    sgd_is_hard_to_parallelise,
     sigmoid_saturates,
     too_large_batch_needs_more_time,
 )
@@ -51,9 +52,10 @@ NAMES = [
     "larger_batch_needs_fewer_steps",
     "mini_batch_costs_less_per_example",
     "mini_batch_needs_fewer_steps",
-    "planted_data_defeat_adaptive_rules",
+    "adam_is_the_best_on_planted_data",
     "relu_converges_faster",
     "relu_units_die",
+    "sgd_is_hard_to_parallelise",
     "sigmoid_saturates",
     "too_large_batch_needs_more_time",
 ]
@@ -134,6 +136,53 @@ def test_claims_about_batches_follow_the_steps(monkeypatch, module, law, verdict
     some = lambda budget, wanted=tuple(planted): {size: planted[size] for size in wanted}  # noqa: E731
     monkeypatch.setattr(batch_sizes, "sweep", some)
     assert module.CLAIM.experiment(Budget()).says == verdict
+
+
+def test_late_gradients_are_those_of_workers_that_take_turns(monkeypatch):
+    """Three workers by hand: each adds a gradient at the weights that it has read last."""
+    module, rate, limit, workers = sgd_is_hard_to_parallelise, 0.1, 40, 3
+    x, y = module.digits_splits()[0]
+    order = torch.randint(len(x), (limit,), generator=torch.Generator().manual_seed(5)).tolist()
+    W1, b1, W2, b2 = module.initial(module.SIZES, [5], "he")
+    weights = [W1[0].T, b1[0, 0], W2[0].T, b2[0, 0]]
+
+    def loss_of(values, xs, ys):
+        hidden = torch.nn.functional.linear(xs.double(), *values[:2]).relu()
+        scores = torch.nn.functional.linear(hidden, *values[2:])
+        return torch.nn.functional.cross_entropy(scores, ys)
+
+    has_read = [weights] * workers
+    losses = []
+    for step, i in enumerate(order):
+        mine = [w.clone().requires_grad_() for w in has_read[step % workers]]
+        loss_of(mine, x[i : i + 1], y[i : i + 1]).backward()
+        weights = [w - rate * m.grad for w, m in zip(weights, mine, strict=True)]
+        has_read[step % workers] = weights
+        losses.append(loss_of(weights, x, y).item())
+    best = losses.index(min(losses))
+    monkeypatch.setattr(module, "EVERY", 1)
+    monkeypatch.setattr(module, "TARGET", losses[best] + 1e-9)
+    found = [module.updates((n, (rate,), (5,), limit)) for n in (workers, 2)]
+    assert found[0] == [[best + 1]]
+    assert found[1] != found[0]
+
+
+@pytest.mark.parametrize(
+    ("power", "says"),
+    [
+        (0.0, "does not hold"),  # late gradients cost nothing
+        (1.0, "holds"),  # nothing is won
+        (0.3, "holds only if there are 16 or 64 workers"),  # 4 / 4^0.3 > 2, 16 / 16^0.3 < 8
+    ],
+)
+def test_planted_workers(monkeypatch, power, says):
+    def planted(item):
+        workers, rates, seeds, _ = item
+        noise = np.random.default_rng(workers).normal(0, 0.01, len(seeds))
+        return [(100 * workers**power * np.exp(noise)).tolist() for _ in rates]
+
+    monkeypatch.setattr(sgd_is_hard_to_parallelise, "updates", planted)
+    assert sgd_is_hard_to_parallelise.CLAIM.experiment(Budget()).says == says
 
 
 @pytest.mark.parametrize("bend", [4, 60, 500])
@@ -336,7 +385,7 @@ def test_texts_are_shares_of_words_and_no_test_document_is_read(monkeypatch):
     ],
 )
 def test_planted_data(monkeypatch, adam, plain, verdict):
-    module = planted_data_defeat_adaptive_rules
+    module = adam_is_the_best_on_planted_data
     monkeypatch.setattr(module, "METHODS", (adam, plain))
     finding = module.experiment(Short(), adam=adam, plain=plain)
     assert finding.verdict is verdict
@@ -348,7 +397,7 @@ def test_planted_data(monkeypatch, adam, plain, verdict):
 
 
 def test_planted_data_are_those_of_the_paper():
-    x, y = planted_data_defeat_adaptive_rules.examples(50, 0, unique=True)
+    x, y = adam_is_the_best_on_planted_data.examples(50, 0, unique=True)
     assert (x[:, 0] == y).all()
     assert (x[:, 1:3] == 1).all()
     own = x[:, 3:]

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from dlnotes.claims import CHAPTERS, CLAIMS, lab, report
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.races import Method, Problem, race, train
-from dlnotes.claims.statistics import decide, summarize
+from dlnotes.claims.statistics import decide, student_interval
 from dlnotes.errors import UserError
 from dlnotes.optim import GradientDescent, UpdateRule
 
@@ -66,13 +66,13 @@ def planted(ours, theirs, problem=regression):
         ]
         found = race(problem(), methods, budget, steps=20, batch_size=5)
         differences = found.differences("ours", "theirs")
-        summary, figure = summarize(differences), Figure()
+        figure = Figure()
         figure.subplots().plot(differences)
         return Finding(
             verdict=decide(differences),
-            effect=summary.mean,
+            effect=float(np.mean(differences)),
             effect_name="loss",
-            interval=summary.interval,
+            interval=student_interval(differences),
             runs=found.runs,
             numbers=found.rows(),
             figure=figure,
@@ -310,6 +310,25 @@ def test_claims_are_found_by_name():
         lab.chosen([hyphens + "x"])
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("NOPE", f"an example is {CLAIMS[0].replace('_', '-')}"),
+        ("", f"an example is {CLAIMS[0].replace('_', '-')}"),
+        ("XOR", "the nearest are perceptron-learns-and-or-not-xor, hidden-layer-learns-xor"),
+        ("ReLU-units-dye", "the nearest are relu-units-die"),
+    ],
+)
+def test_an_unknown_claim_is_told_with_few_others(name, told):
+    with pytest.raises(UserError) as error:
+        lab.chosen([name])
+    assert str(error.value).startswith(f"there is no claim {name!r}; {told}")
+    assert str(error.value).count(", ") < 5
+    with pytest.raises(UserError) as error:
+        lab.chosen(["a"])
+    assert str(error.value).count(", ") == 4
+
+
 @pytest.mark.parametrize("module", CLAIMS)
 def test_every_claim_says_what_it_needs(module):
     claim = lab.load(module)
@@ -339,6 +358,7 @@ WITHOUT_TRAINING = {
     "no_activation_is_one_linear_map",
     "one_hidden_layer_fits_any_function",
     "sigmoid_saturates",
+    "too_large_batch_needs_too_much_memory",
 }
 
 

@@ -31,12 +31,13 @@ DEMANDED = {
     "sgd_is_not_linearly_convergent": (ONLY_IF, -1.5, -0.5),
     "larger_batch_oscillates_less": (ONLY_IF, 58, 70),
     "nesterov_corrects_momentum": (ONLY_IF, 1.4, math.sqrt(3)),
+    "too_large_batch_needs_too_much_memory": (ONLY_IF, 20, 60),
     "adam_is_rmsprop_with_momentum": (HOLDS, 0, 1e-12),
     "no_activation_is_one_linear_map": (HOLDS, 0, 1e-12),
     "depth_makes_gradients_vanish_or_explode": (ONLY_IF, 0.1, 0.5),
     "adam_as_printed_is_adam": (DOES_NOT_HOLD, 0.1 - 1e-6, 0.1 + 1e-6),
     "beta2_is_usually_9999": (DOES_NOT_HOLD, 0, 0),
-    "rmsprop_starts_gently": (DOES_NOT_HOLD, 31.6, 31.7),
+    "rmsprop_first_step_is_alpha": (DOES_NOT_HOLD, 31.6, 31.7),
     "momentum_is_torchs": (ONLY_IF, 10 - 1e-6, 10 + 1e-6),
     "epsilon_may_stand_under_the_root": (ONLY_IF, 1e-4, 1.02e-4),
     "a_constant_slope_means_linear": (ONLY_IF, 1, 1),
@@ -87,7 +88,7 @@ THEORY = claim_module("full_batch_direction_is_exact").theory
 
 def as_printed(*args):
     """Notes that print what the paper has."""
-    return claim_module("adam_as_printed_is_adam").algorithm_1(*args)
+    return claim_module("adam_as_printed_is_adam").adam(*args)
 
 
 #: Module → what to put in the place of its names, and the verdict that this must bring.
@@ -135,6 +136,12 @@ PLANTED = {
         ({"better": lambda *_: DOES_NOT_HOLD}, DOES_NOT_HOLD),
         ({"theory": lambda rule, condition: 1 - 1 / condition}, NOT_DECIDED),
     ],
+    "too_large_batch_needs_too_much_memory": [
+        ({"PART": 1000}, HOLDS),
+        ({"SAME": 0.0}, HOLDS),
+        ({"backward": lambda *_: (100, [torch.ones(1)])}, DOES_NOT_HOLD),
+        ({"backward": lambda _, x, *__: (len(x) ** 2, [torch.ones(1)])}, DOES_NOT_HOLD),
+    ],
     "adam_is_rmsprop_with_momentum": [
         ({"BETA2": 0.99}, HOLDS),
         ({"VARIANTS": {"all": adam.composed(correction=False)}}, DOES_NOT_HOLD),
@@ -149,7 +156,7 @@ PLANTED = {
     ],
     "adam_as_printed_is_adam": [({"as_printed": as_printed}, HOLDS)],
     "beta2_is_usually_9999": [({"PRINTED": 0.999}, HOLDS)],
-    "rmsprop_starts_gently": [({"BETAS": (0.5, 0.9), "NOTES": 0.5}, HOLDS)],
+    "rmsprop_first_step_is_alpha": [({"BETAS": (0.5, 0.9), "NOTES": 0.5}, HOLDS)],
     "momentum_is_torchs": [({"BETA": 0.0}, HOLDS)],
     "epsilon_may_stand_under_the_root": [
         ({"SCALES": (0.01, 0.1, 1.0)}, HOLDS),

@@ -1,12 +1,18 @@
 """check_rule passes what is right and names what is wrong."""
 
+import inspect
 import math
+import sys
+import textwrap
+import types
 
 import pytest
 import torch
+from torch.nn import Parameter
 
 from dlnotes.errors import UserError
-from dlnotes.optim import OPTIMIZERS, Muon, ScheduleFree, UpdateRule, check_rule
+from dlnotes.optim import OPTIMIZERS, Adam, Muon, ScheduleFree, UpdateRule, check_rule
+from dlnotes.optim.properties import _close, _Fails, _same
 
 RULES = {**OPTIMIZERS, "muon": Muon, "schedule-free": ScheduleFree}
 SCALE = [2.0]
@@ -140,17 +146,171 @@ class Constant(UpdateRule):
         return theta - rate * g
 
 
+class OnGradient(UpdateRule):
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g.clamp_(-1, 1)
+
+
+class InPlaceAtFirst(UpdateRule):
+    @staticmethod
+    def rule(theta, g, *, t, lr):
+        return theta - lr * (g.mul_(2) if t == 1 else g)
+
+
+class Cached(UpdateRule):
+    @staticmethod
+    def rule(theta, g, *, lr, cache={}):  # noqa: B006 (the defect)
+        cache["calls"] = cache.get("calls", 0) + 1
+        return theta - lr * g
+
+
+class ByRows(UpdateRule):
+    elementwise = True
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * (g - g.mean(-1, keepdim=True) if g.dim() == 2 else g)
+
+
+class OfMany(UpdateRule):
+    elementwise = True
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * (g / g.norm() if g.dim() and g.shape[0] > 100 else g)
+
+
+class OfLarge(UpdateRule):
+    elementwise = True
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * (g / g.norm() if g.numel() > 50_000 else g)
+
+
+class NoEps(UpdateRule):
+    accumulators = ("G",)
+
+    @staticmethod
+    def rule(theta, g, G, *, lr):
+        G = G + g**2
+        return theta - lr * g / G.sqrt(), G
+
+
+class TooSmallEps(UpdateRule):
+    @staticmethod
+    def rule(theta, g, *, lr, eps=1e-60):
+        return theta - lr * g / (g.abs() + eps)
+
+
+class WithSelf(UpdateRule):
+    def rule(self, theta, g, *, lr):
+        return theta - lr * g
+
+
+class Extra(UpdateRule):
+    @staticmethod
+    def rule(theta, g, scale=2.0, *, lr):
+        return theta - lr * scale * g
+
+
+class Listed(UpdateRule):
+    accumulators = ("V",)
+
+    @staticmethod
+    def rule(theta, g, V, *, lr):
+        return [theta - lr * g, V]
+
+
+class Single(UpdateRule):
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return (theta - lr * g).float()
+
+
+class SingleAccumulator(UpdateRule):
+    accumulators = ("V",)
+
+    @staticmethod
+    def rule(theta, g, V, *, lr):
+        V = 0.9 * V + g
+        return theta - lr * V, V.float()
+
+
+class Narrowed(UpdateRule):
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g.float()
+
+
+class Narrowest(UpdateRule):
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * torch.empty_like(g, dtype=torch.bfloat16).copy_(g)
+
+
+class TensorConstant(UpdateRule):
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * torch.tensor(0.1) * g
+
+
+class WrongDecay(UpdateRule):
+    elementwise = True
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g
+
+    @staticmethod
+    def decay(theta, g, *, lr, weight_decay):
+        return theta, g + weight_decay * theta / theta.norm()
+
+
+class Sticky(UpdateRule):
+    """Counts its steps where no state_dict finds them."""
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps % 3 == 0:
+            return None
+        return super().step(closure)
+
+
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
         (Velocity, "'resume'.*accumulators"),
-        (Hidden, "'arguments alone'.*different results"),
-        (InPlace, "'arguments alone'.*argument theta in place"),
-        (InPlaceOnAccumulators, "'arguments alone'.*argument V in place"),
+        (Hidden, "'arguments alone'.*sets Hidden.m.*accumulators"),
+        (InPlace, "'pure'.*argument theta in place"),
+        (InPlaceOnAccumulators, "'pure'.*argument V in place"),
+        (OnGradient, "'pure'.*argument g in place"),
+        (InPlaceAtFirst, "'pure'.*argument g in place"),
+        (Cached, "'pure'.*changes a hyper-parameter"),
+        (ByRows, "'elementwise'.*elementwise = False"),
+        (OfMany, "'elementwise'.*elementwise = False"),
+        (OfLarge, "'elementwise'.*elementwise = False"),
+        (NoEps, r"'finite'.*in torch.float64 a gradient of 0 gives NaN or infinity in theta"),
+        (TooSmallEps, r"'finite'.*in torch.float32 a gradient of 0"),
+        (WithSelf, "'accumulators'.*takes self, theta, g, and must take theta, g; .*@staticmethod"),
+        (Extra, "'accumulators'.*takes theta, g, scale, and must take theta, g$"),
+        (Listed, "'accumulators'.*returns a list, and must return a tuple: theta, V"),
+        (Single, "'accumulators'.*new theta of a parameter in torch.float64 is torch.float32"),
+        (SingleAccumulator, "'accumulators'.*new V of a parameter in torch.float64 is .*float32"),
+        (Narrowed, "'dtypes'.*in torch.float64 a tensor is rounded to torch.float32"),
+        (Narrowest, "'dtypes'.*in torch.float64 a tensor is rounded to torch.bfloat16"),
+        (TensorConstant, "'dtypes'.*default dtype.*dtype=theta.dtype"),
+        (WrongDecay, "'weight decay': with weight_decay=0.1, 'elementwise'"),
+        (Sticky, "'resume'.*accumulators"),
         (NotElementwise, "'elementwise'.*elementwise = False"),
         (Reversed, "'elementwise'"),
         (Global, r"'arguments alone'.*reads SCALE = \[2.0\]"),
-        (Noisy, "'arguments alone'.*different results"),
+        (Noisy, "'pure'.*different results"),
         (TooFew, "'accumulators'.*returns 1 tensors, and must return 2: theta, V"),
         (HidesNan, "'NaN'.*leaves no trace"),
         (Detached, "'differentiable'"),
@@ -186,6 +346,325 @@ def test_modules_and_functions_are_no_globals():
             return theta - lr / math.sqrt(2) * torch.sign(g) * g.abs()
 
     assert "vmap" in check_rule(Rooted, lr=0.01)
+
+
+def made(rule, decay=None):
+    """A rule of one function."""
+    body = {"rule": rule if isinstance(rule, classmethod) else staticmethod(rule)}
+    if decay is not None:
+        body["decay"] = staticmethod(decay)
+    return type("Made", (UpdateRule,), body)
+
+
+class Settings:
+    scale = 2.0
+
+    class Inner:
+        scale = (3.0,)
+
+    @staticmethod
+    def scaled(g):
+        return SCALE[0] * g
+
+    @classmethod
+    def by_class(cls, g):
+        return cls.scale * g
+
+
+class Live(type):
+    @property
+    def scale(cls):
+        return 4.0
+
+
+class Lively(metaclass=Live):
+    pass
+
+
+class Instance:
+    @property
+    def scale(self):
+        return 5.0
+
+
+INSTANCE = Instance()
+CONFIG = types.ModuleType("config_of_a_user")
+CONFIG.scale = 6.0
+exec("def scaled(g):\n    return scale * g", CONFIG.__dict__)
+sys.modules[CONFIG.__name__] = CONFIG
+WEIGHT = torch.tensor(2.0)
+
+
+def by_class_attribute(theta, g, *, lr):
+    return theta - lr * Settings.scale * g
+
+
+def by_nested_class(theta, g, *, lr):
+    return theta - lr * Settings.Inner.scale[0] * g
+
+
+def by_static_method(theta, g, *, lr):
+    return theta - lr * Settings.scaled(g)
+
+
+def by_class_method(theta, g, *, lr):
+    return theta - lr * Settings.by_class(g)
+
+
+def by_property(theta, g, *, lr):
+    return theta - lr * Lively.scale * g
+
+
+def by_instance(theta, g, *, lr):
+    return theta - lr * INSTANCE.scale * g
+
+
+def by_module_attribute(theta, g, *, lr):
+    return theta - lr * CONFIG.scale * g
+
+
+def by_function_of_a_module(theta, g, *, lr):
+    return theta - lr * CONFIG.scaled(g)
+
+
+def by_import(theta, g, *, lr):
+    import config_of_a_user as config
+
+    return theta - lr * config.scale * g
+
+
+def by_import_from(theta, g, *, lr):
+    from config_of_a_user import scale
+
+    return theta - lr * scale * g
+
+
+def by_own_class(cls, theta, g, *, lr):
+    return theta - lr * cls.factor * g
+
+
+def by_function_attribute(theta, g, *, lr):
+    return theta - lr * by_function_attribute.scale * g
+
+
+by_function_attribute.scale = 7.0
+
+
+def by_getattr(theta, g, *, lr):
+    return theta - lr * getattr(Settings, "scale", 1.0) * g
+
+
+def by_gradient(theta, g, *, lr):
+    return theta - lr * (g if theta.grad is None else theta.grad)
+
+
+def by_tensor(theta, g, *, lr):
+    return theta - lr * WEIGHT * g
+
+
+def by_attribute_of_theta(theta, g, *, lr):
+    return theta - lr * theta.scale * g
+
+
+def by_comprehension(theta, g, *, lr):
+    return theta - lr * sum(Settings.scale * x for x in (g, g))
+
+
+def by_environment(theta, g, *, lr):
+    return theta - lr * len(sys.argv) * g
+
+
+def setting_a_global(theta, g, *, lr):
+    global COUNT
+    COUNT = 1
+    return theta - lr * g
+
+
+def setting_a_class_attribute(theta, g, *, lr):
+    Settings.seen = True
+    return theta - lr * g
+
+
+def setting_an_attribute_of_theta(theta, g, *, lr):
+    theta.seen = True
+    return theta - lr * g
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (by_class_attribute, r"reads Settings\.scale = 2\.0"),
+        (by_nested_class, r"reads Settings\.Inner\.scale = \(3\.0,\)"),
+        (by_static_method, r"scaled reads SCALE = \[2\.0\]"),
+        (by_class_method, r"by_class reads cls\.scale = 2\.0"),
+        (by_property, r"reads Lively\.scale = 4\.0"),
+        (by_instance, r"reads INSTANCE = <"),
+        (by_module_attribute, r"reads CONFIG\.scale = 6\.0"),
+        (by_function_of_a_module, r"scaled reads scale = 6\.0"),
+        (by_import, r"reads config\.scale = 6\.0"),
+        (by_import_from, r"reads scale = 6\.0"),
+        (classmethod(by_own_class), r"reads cls\.factor = 8\.0"),
+        (by_function_attribute, r"reads by_function_attribute\.scale = 7\.0"),
+        (by_getattr, r"reads Settings\.scale = 2\.0"),
+        (by_gradient, r"reads theta\.grad, which the tensors of a step do not have"),
+        (by_tensor, r"reads WEIGHT = tensor\(2\.\)"),
+        (by_attribute_of_theta, r"reads theta\.scale, which the tensors of a step do not have"),
+        (by_comprehension, r"reads Settings\.scale = 2\.0"),
+        (by_environment, r"reads sys\.argv = "),
+        (setting_a_global, r"sets COUNT.*accumulators"),
+        (setting_a_class_attribute, r"sets Settings\.seen.*accumulators"),
+        (setting_an_attribute_of_theta, r"sets theta\.seen.*accumulators"),
+    ],
+)
+def test_whatever_a_rule_reads_or_sets_outside_is_named(function, reason):
+    rule = made(function)
+    rule.factor = 8.0
+    with pytest.raises(UserError, match=f"^Made fails 'arguments alone': .*{reason}") as error:
+        check_rule(rule, lr=0.01)
+    assert "\n" not in str(error.value)
+
+
+def test_a_decay_and_an_update_are_searched_too():
+    def rule(theta, g, *, lr):
+        return theta - lr * g
+
+    def decay(theta, g, *, lr, weight_decay):
+        return theta, g + Settings.scale * weight_decay * theta
+
+    with pytest.raises(UserError, match=r"decay reads Settings\.scale"):
+        check_rule(made(rule, decay), lr=0.01)
+
+    class Updated(UpdateRule):
+        @staticmethod
+        def rule(theta, g, *, lr):
+            return theta - lr * g
+
+        @classmethod
+        def update(cls, theta, g, *accumulators, **hyper):
+            return super().update(theta, SCALE[0] * g, *accumulators, **hyper)
+
+    with pytest.raises(UserError, match=r"update reads SCALE"):
+        check_rule(Updated, lr=0.01)
+
+
+def test_a_closure_that_counts():
+    calls = 0
+
+    def rule(theta, g, *, lr):
+        nonlocal calls
+        calls += 1
+        return theta - lr * g
+
+    with pytest.raises(UserError, match=r"'arguments alone'.*(sets|reads) calls"):
+        check_rule(made(rule), lr=0.01)
+
+
+def test_constants_of_torch_and_methods_of_other_rules_are_no_globals():
+    def rule(theta, g, m, v, *, t, lr, betas=(0.9, 0.99), eps=1e-8):
+        import math as numbers
+
+        scale = torch.pi / math.pi * numbers.e / math.e + torch.finfo(g.dtype).eps * 0
+        return Adam.rule(theta, scale * g, m, v, t=t, lr=lr, betas=betas, eps=eps)
+
+    both = type("Both", (UpdateRule,), {"accumulators": ("m", "v"), "rule": staticmethod(rule)})
+    assert "arguments alone" in check_rule(both, lr=0.01)
+
+
+def test_the_rule_in_the_documentation_has_every_property():
+    text = inspect.getdoc(UpdateRule).split("::\n\n")[1].split("optimizer =")[0]
+    names = {"UpdateRule": UpdateRule}
+    exec(textwrap.dedent(text), names)
+    tried = check_rule(names["SignDescent"], lr=0.01)
+    assert {"NaN", "elementwise", "C loop"} <= {*tried}
+
+
+def test_a_rate_in_a_tensor_is_tried_like_a_number():
+    tried = check_rule(Adam, lr=torch.tensor(0.01))
+    assert tried == check_rule(Adam, lr=0.01)
+    assert "C loop" in tried
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        torch.inference_mode,
+        torch.no_grad,
+        lambda: torch.device("meta"),
+        torch.utils._python_dispatch.TorchDispatchMode,
+    ],
+)
+def test_the_callers_modes_are_not_blamed_on_the_rule(context):
+    expected = check_rule(Adam)
+    with context():
+        tried = check_rule(Adam)
+    assert tried == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_the_default_dtype_is_not_blamed_on_the_rule(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        assert "C loop" in check_rule(Adam)
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("hyper", "message"),
+    [
+        ({"fused": True}, "^fused must be left out, as it is tried anyway, got True$"),
+        ({"maximize": True}, "^maximize must be left out"),
+        ({"differentiable": False}, "^differentiable must be left out, .*got False$"),
+        ({"lr": 0}, "^lr must not be 0: "),
+        ({"lr": torch.tensor(0.0)}, "^lr must not be 0: "),
+        ({"lr": 1e-30}, "^Adam fails 'accumulators': .*no element .* with lr=1e-30$"),
+        ({"eps": 0}, "^Adam fails 'finite': in torch.float64 a gradient of 0 gives NaN"),
+        ({"lr": 1e39}, "^Adam fails 'finite': in torch.float32 a gradient gives NaN or infinity"),
+        ({"params": []}, "^Adam cannot be made with .*params"),
+    ],
+)
+def test_hyper_parameters_that_try_nothing(hyper, message):
+    with pytest.raises(UserError, match=message) as error:
+        check_rule(Adam, **hyper)
+    assert "\n" not in str(error.value)
+
+
+def test_a_large_rate_is_not_blamed_on_the_rule():
+    """In float16 the parameters become infinite, with and without the C loop."""
+    assert "C loop" in check_rule(OPTIMIZERS["gradient-descent"], lr=1e6)
+
+
+def test_not_a_number_equals_itself_alone():
+    a = torch.tensor([math.nan, math.inf, 1.0])
+    assert _same(a, a.clone())
+    largest = torch.finfo(torch.float32).max
+    for other in ([7.0, math.inf, 1.0], [math.nan, largest, 1.0], [math.nan, math.inf, 2.0]):
+        assert not _same(a, torch.tensor(other))
+        with pytest.raises(_Fails, match="what"):
+            _close([a], [torch.tensor(other)], 1e-3, "what")
+    _close([a], [a.clone()], 1e-3, "what")
+
+
+def test_a_rule_without_a_rule():
+    with pytest.raises(UserError, match=r"^rule must be a subclass .*<class .*UpdateRule'>$"):
+        check_rule(UpdateRule)
+    with pytest.raises(UserError, match=r"^rule must be a subclass of UpdateRule, got Adam \($"):
+        check_rule(Adam([Parameter(torch.ones(1))]))
+    with pytest.raises(TypeError, match=r"^Nothing needs a @staticmethod rule"):
+        type("Nothing", (UpdateRule,), {})
+
+    class Broken(UpdateRule):
+        def __init__(self, params, **hyper):
+            raise KeyError("a\nb")
+
+        @staticmethod
+        def rule(theta, g, *, lr):
+            return theta - lr * g
+
+    with pytest.raises(UserError, match=r"^Broken cannot be made with {}: ") as error:
+        check_rule(Broken)
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_no_rule_or_cannot_be_made():

@@ -52,7 +52,7 @@ def test_muon_refuses_what_is_no_matrix(shape):
     assert len(optimizer.param_groups) == 1
     with pytest.raises(UserError, match="complex"):
         Muon([Parameter(torch.ones(2, 2, dtype=torch.complex64))])
-    for steps in (-1, 2.5, float("inf")):
+    for steps in (-1, 2.5, 100, 10**9, float("inf")):
         with pytest.raises(ValueError, match="ns_steps must be an integer"):
             Muon([Parameter(torch.ones(2, 2))], ns_steps=steps)
 
@@ -74,3 +74,44 @@ def test_the_other_face_of_schedule_free():
         torch.testing.assert_close(w.detach(), torch.stack(zs).mean(0), rtol=1e-10, atol=0)
     assert torch.equal(w, y)
     assert (y - torch.stack(zs).mean(0)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-60, 1e-45, 1e-7])
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-30, 1e-20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_muon_of_a_small_gradient_is_finite(eps, size, dtype):
+    w = Parameter(torch.ones(3, 4, dtype=dtype))
+    optimizer = Muon([w], lr=0.5, eps=eps, weight_decay=0)
+    for _ in range(3):
+        w.grad = torch.full_like(w, size)
+        optimizer.step()
+    assert w.isfinite().all()
+    assert (w == 1).all() or size > 0
+
+
+def test_within_averaged_nothing_is_lost():
+    w = start()
+    optimizer = ScheduleFree([w], lr=0.05)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss(w, step).backward()
+        optimizer.step()
+    y, state = w.detach().clone(), optimizer.state_dict()
+    with optimizer.averaged():
+        x, d = w.detach().clone(), optimizer.state[w]["d"].clone()
+        with pytest.raises(RuntimeError, match=r"^ScheduleFree.step\(\) must not .*averaged\(\)"):
+            optimizer.step()
+        with pytest.raises(RuntimeError, match=r"^ScheduleFree.load_state_dict\(\) must not"):
+            optimizer.load_state_dict(state)
+        with optimizer.averaged():
+            assert torch.equal(w, x)
+        assert torch.equal(w, x)
+        assert torch.equal(optimizer.state[w]["d"], d)
+    assert torch.equal(w, y)
+    assert not torch.equal(x, y)
+    optimizer.step()
+    assert not torch.equal(w, y)
+    optimizer.load_state_dict(state)
+    with pytest.raises(KeyError), optimizer.averaged():  # an evaluation that fails
+        raise KeyError
+    optimizer.step()

@@ -1,7 +1,10 @@
 """``dlnotes advise``: from files to a recommendation."""
 
+import contextlib
+import io
 import json
 import shlex
+import textwrap
 import time
 
 import numpy as np
@@ -12,7 +15,7 @@ from dlnotes.advice import race
 from dlnotes.advice.corpus import Corpus, Measures
 from dlnotes.commands import advise
 from dlnotes.data.dataset import load_dataset
-from dlnotes.training.fit import Interrupted
+from dlnotes.training.fit import Interrupted, OutOfTime
 from dlnotes.training.trials import run_trial
 
 
@@ -46,7 +49,20 @@ def test_a_race_on_own_files(script, files, tmp_path):
     assert words[1:3] == ["--train", str(files / "train.tsv")]
     # The words are perfectly telling, so that there is nothing to gain over the cheapest.
     assert record["recommended"] == "tfidf"
-    assert "scikit-learn does, in Python" in result.out
+    assert_is_what_was_measured(record, result, "accuracy")
+
+
+def assert_is_what_was_measured(record, result, figure):
+    """The program that is printed reaches what the race measured of the baseline."""
+    _, printed = result.out.split("Train it with scikit-learn, in Python (what was measured):\n")
+    printed = printed.split("\n\nThe best model")[0].split("\nEvidence:")[0]
+    assert textwrap.dedent(printed).strip() == record["program"].strip()
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(record["program"], {})
+    (baseline,) = (c for c in record["candidates"] if c["model"] == "tfidf")
+    assert said.getvalue().startswith(f"{figure} on dev: ")
+    assert float(said.getvalue().split()[-1]) == pytest.approx(baseline["score"], abs=1e-9)
 
 
 def test_the_command_that_is_recommended_runs(script, files, tmp_path, monkeypatch):
@@ -80,8 +96,9 @@ def test_several_labels_are_compared_by_micro_f1(script, tmp_path):
     assert result.code == 0, result.err
     assert "micro-F1" in result.out
     assert "labels per document" in result.out
-    assert "OneVsRestClassifier" in result.out
-    assert json.loads((out / "advice.json").read_text())["figure"] == "micro-F1"
+    record = json.loads((out / "advice.json").read_text())
+    assert record["figure"] == "micro-F1"
+    assert_is_what_was_measured(record, result, "micro-F1")
 
 
 def test_ctrl_c_ends_it_and_what_is_there_is_recommended(script, files, tmp_path, monkeypatch):
@@ -96,9 +113,31 @@ def test_ctrl_c_ends_it_and_what_is_there_is_recommended(script, files, tmp_path
     out = tmp_path / "out"
     result = script("advise", "--train", files / "train.tsv", "--out", out)
     assert result.code == 130
-    assert result.out.startswith("Use TF-IDF")
+    assert result.out.startswith("Only TF-IDF with logistic regression was measured")
     assert "Stopped before the end" in result.out
     assert json.loads((out / "advice.json").read_text())["command"] is None
+
+
+def test_ctrl_c_before_anything_is_measured(script, files, tmp_path, monkeypatch):
+    def measure(*_):
+        raise Interrupted
+
+    monkeypatch.setattr(Corpus, "measure", measure)
+    result = script("advise", "--train", files / "train.tsv", "--out", tmp_path / "out")
+    assert (result.code, result.out) == (130, "")
+    assert result.err == "Stopped before anything was measured.\n"
+
+
+def test_without_time_for_anything_nothing_is_recommended(script, files, tmp_path, monkeypatch):
+    def measure(*_):
+        raise OutOfTime
+
+    monkeypatch.setattr(Corpus, "measure", measure)
+    result = script("advise", "--train", files / "train.tsv", "--out", tmp_path / "out")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: nothing could be measured (")
+    assert result.err.endswith("): give more --minutes\n")
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -116,9 +155,9 @@ def test_the_time_is_kept(script, files, tmp_path):
         (["--train", "NOWHERE.tsv"], "NOWHERE.tsv does not exist"),
         (["--train", "EMPTY.tsv"], "EMPTY.tsv holds no documents"),
         (["--train", "ONE.tsv"], "only one class, 'a'"),
-        (["--train", "ONE.tsv", "--minutes", "0"], "minutes must be above 0, not 0.0"),
+        (["--train", "ONE.tsv", "--minutes", "0"], "minutes must be at least 0.25, not 0.0"),
         (["--train", "ONE.tsv", "--minutes", "nan"], "minutes must be"),
-        (["--train", "ONE.tsv", "--minutes", "0.001"], "minutes must be at least"),
+        (["--train", "ONE.tsv", "--minutes", "0.2"], "minutes must be at least 0.25, not 0.2"),
         (["--train", "ONE.tsv", "--corpus", "trec"], "either --corpus or --train"),
         (["--dev", "ONE.tsv"], "--dev belongs to --train"),
         (["--train", "ONE.tsv", "--device", "gpu"], "device"),

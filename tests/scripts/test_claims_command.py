@@ -24,6 +24,62 @@ def test_an_unknown_claim_is_one_line(script, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("json", "what"),
+    [
+        ("out/report.html", "the report"),
+        ("out/../out/report.html", "the report"),
+        ("link.html", "the report"),
+        ("out", "the folder of the report"),
+        ("out/large-rates-step-over-the-minimum", "the figure of large-rates"),
+        ("out/large-rates-step-over-the-minimum/figure.png", "the figure of large-rates"),
+        ("cache/claims/new.json", "the cache of results"),
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_record_takes_the_place_of_nothing_else(script, tmp_path, json, what, there):
+    (tmp_path / "link.html").symlink_to(tmp_path / "out" / "report.html")
+    if there:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "report.html").write_text("old")
+    name = "large-rates-step-over-the-minimum"
+    result = script("claims", name, "--json", tmp_path / json, "--out", tmp_path / "out")
+    assert result.code == 2
+    assert result.err.startswith(f"error: --json {tmp_path / json} is where {what}")
+    assert result.err.endswith(" goes: give another file\n")
+    assert result.err.count("\n") == 1
+    assert not there or (tmp_path / "out" / "report.html").read_text() == "old"
+
+
+def test_a_record_may_lie_beside_the_report(script, tmp_path):
+    (tmp_path / "out").mkdir()
+    arguments = ("a-constant-slope-means-linear", "--quick", "--out", tmp_path / "out")
+    assert script("claims", *arguments, "--json", tmp_path / "out" / "record.json").code == 0
+    assert (tmp_path / "out" / "record.json").exists()
+
+
+def test_a_figure_that_cannot_be_written_is_told_before_the_work(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "run", None)  # would fail
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "momentum-damps-oscillation").touch()
+    result = script("claims", "momentum-damps-oscillation", "--out", tmp_path / "out")
+    assert result.code == 2
+    assert "it is not a folder" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_claims_run_without_a_cache(script, tmp_path, monkeypatch):
+    (tmp_path / "cache").touch()
+    monkeypatch.setattr(commands.cache, "UNWRITABLE", set())
+    name = "a-constant-slope-means-linear"
+    result = script("claims", name, "--quick", "--out", tmp_path / "out")
+    assert result.code == 0
+    told, last = result.err.splitlines()
+    assert told.startswith("results are computed, but not kept: cannot write to ")
+    assert last.startswith(f"1/1 {name}: holds only if")
+    assert [line.split()[-3] for line in result.out.splitlines() if "f(0) = 0" in line] == ["–"]
+
+
 def test_a_quick_run_leaves_a_report_a_record_and_a_run_of_tensorboard(script, tmp_path):
     arguments = ("momentum-damps-oscillation", "--quick", "--json", tmp_path / "claims.json")
     result = script("claims", *arguments, "--out", tmp_path / "out")

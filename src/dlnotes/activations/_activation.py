@@ -368,7 +368,11 @@ class Module(nn.Module):
     """An activation as a module, with its settings as attributes.
 
     A subclass names its function, ``class Softsign(Module, function=softsign)``, and if that has
-    settings, passes them by name to ``super().__init__``.
+    settings, passes them by name to ``super().__init__``; those that it leaves out have the
+    function's defaults.
+
+    Raises:
+        TypeError: The function has no such setting.
     """
 
     function: ClassVar[Activation[...]]
@@ -381,8 +385,16 @@ class Module(nn.Module):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self.settings = list(settings)
-        for name, setting in settings.items():
+        parameters = signature(self.function).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
+        for name in settings:
+            if name not in defaults:
+                raise TypeError(
+                    f"{type(self).__name__}() got an unexpected keyword argument {name!r}; "
+                    f"it takes {', '.join(defaults) or 'none'}"
+                )
+        self.settings = list(defaults)
+        for name, setting in {**defaults, **settings}.items():
             setattr(self, name, setting)
 
     def forward(self, x: Tensor) -> Tensor:

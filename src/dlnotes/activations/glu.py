@@ -74,13 +74,15 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
 class GLU(nn.Module):
     """:func:`glu` as a module."""
 
+    function = staticmethod(glu)
+
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``glu(x, dim)``."""
-        return glu(x, self.dim)
+        """Return the function of x along ``dim``."""
+        return self.function(x, self.dim)
 
     def extra_repr(self) -> str:
         """Show the setting."""

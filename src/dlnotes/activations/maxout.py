@@ -88,10 +88,15 @@ class Maxout(nn.Module):
     """A layer whose every output is the largest of ``pieces`` linear functions of its input.
 
     Shapes: ``(..., in_features)`` → ``(..., out_features)``.
+
+    Raises:
+        ValueError: ``pieces`` is not an integer from 1 to 256.
     """
 
     def __init__(self, in_features: int, out_features: int, pieces: int = 2) -> None:
         super().__init__()
+        if not isinstance(pieces, int) or not 1 <= pieces <= 256:
+            raise ValueError(f"Maxout: pieces must be an integer from 1 to 256, got {pieces!r}")
         self.pieces = pieces
         self.linear = nn.Linear(in_features, pieces * out_features)
 

@@ -3,7 +3,7 @@ r"""ReLU with a learned slope on the left."""
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._activation import activation, check_input, with_slope
+from dlnotes.activations._activation import activation, check_input, check_number, with_slope
 
 
 def slopes(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,10 +78,20 @@ def _per_channel(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class PReLU(nn.Module):
-    """:func:`prelu` with its own weights; ``num_parameters`` is 1 or the number of channels."""
+    """:func:`prelu` with its own weights; ``num_parameters`` is 1 or the number of channels.
+
+    Raises:
+        TypeError: ``init`` is not a number.
+        ValueError: it is not finite, or ``num_parameters`` is not an integer >= 1.
+    """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         super().__init__()
+        if not isinstance(num_parameters, int) or num_parameters < 1:
+            raise ValueError(
+                f"PReLU: num_parameters must be an integer >= 1, got {num_parameters!r}"
+            )
+        init = check_number("PReLU", "init", init, torch.get_default_dtype())
         self.weight = nn.Parameter(torch.full((num_parameters,), init))
 
     def forward(self, x: Tensor) -> Tensor:

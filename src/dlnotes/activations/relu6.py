@@ -4,16 +4,12 @@ from torch import Tensor
 
 from dlnotes.activations._activation import Module, activation
 from dlnotes.activations.hardtanh import inside as between
+from dlnotes.activations.hardtanh import slope
 
 
 def inside(x: Tensor) -> Tensor:
     """Where the gradient passes; at NaN too."""
     return between(x, 0.0, 6.0)
-
-
-def slope(inside: Tensor) -> Tensor:
-    """The derivative: 1 between 0 and 6, else 0."""
-    return inside
 
 
 @activation(slope, mask=inside)

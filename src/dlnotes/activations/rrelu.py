@@ -40,7 +40,8 @@ def slope(
     """
     if check_flag("rrelu", "training", training):
         raise ValueError("rrelu: in training mode the slope is random; training must be False")
-    lower, upper = _checked(x, lower, upper)
+    check_input("rrelu", x)
+    lower, upper = _bounds(lower, upper, x.dtype)
     return leaky_relu.slope(x, (lower + upper) / 2)
 
 
@@ -83,7 +84,8 @@ def rrelu(
         ValueError: ``lower`` is greater than ``upper``, or one of them is not finite, or ``x`` is
             not a real floating-point tensor.
     """
-    lower, upper = _checked(x, lower, upper)
+    check_input("rrelu", x)
+    lower, upper = _bounds(lower, upper, x.dtype)
     if not check_flag("rrelu", "training", training):
         return leaky_relu(x, (lower + upper) / 2)
     with torch.no_grad():
@@ -92,18 +94,22 @@ def rrelu(
     return scaled(x, noise)
 
 
-def _checked(x: Tensor, lower: float, upper: float) -> tuple[float, float]:
+def _bounds(lower: float, upper: float, dtype: torch.dtype) -> tuple[float, float]:
     """The bounds of the slope, as numbers that can be computed with."""
-    check_input("rrelu", x)
-    lower = check_number("rrelu", "lower", lower, x.dtype)
-    upper = check_number("rrelu", "upper", upper, x.dtype)
+    lower = check_number("rrelu", "lower", lower, dtype)
+    upper = check_number("rrelu", "upper", upper, dtype)
     if lower > upper:
         raise ValueError(f"rrelu: lower must be at most upper, got lower={lower} and upper={upper}")
     return lower, upper
 
 
 class RReLU(nn.Module):
-    """:func:`rrelu` as a module: random in training mode, the mean slope in evaluation mode."""
+    """:func:`rrelu` as a module: random in training mode, the mean slope in evaluation mode.
+
+    Raises:
+        TypeError: ``lower`` or ``upper`` is not a number.
+        ValueError: ``lower`` is greater than ``upper``, or one of them is not finite.
+    """
 
     def __init__(
         self,
@@ -112,7 +118,8 @@ class RReLU(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.lower, self.upper, self.generator = lower, upper, generator
+        self.lower, self.upper = _bounds(lower, upper, torch.float64)
+        self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``rrelu(x, lower, upper)`` in the module's mode."""

@@ -22,8 +22,8 @@ def selu(x: Tensor) -> Tensor:
         f(x) = \lambda \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0 \end{cases}, \qquad
         f'(x) = \lambda \begin{cases} 1 & x > 0 \\ \alpha e^x & x \le 0 \end{cases}
 
-    with :math:`\alpha \approx 1.6733` and :math:`\lambda \approx 1.0507`, for which outputs of mean
-    0 and variance 1 come from such inputs.
+    with :math:`\alpha \approx 1.6733` and :math:`\lambda \approx 1.0507`, which keep mean 0 and
+    variance 1 from layer to layer.
 
     f (*) and f' (.) on x in [-4, 4], height -2 to 2::
 

@@ -32,7 +32,7 @@ def softsign(x: Tensor) -> Tensor:
     It approaches ±1 as 1/x does, much more slowly than tanh. At ±∞ itself the value is ∞/∞ = NaN,
     as in torch.
 
-    Differs from torch: there the derivative is 0, torch's NaN.
+    Differs from torch: at ±∞ the derivative is 0; torch returns NaN.
 
     Shapes: any, and the same.
 

@@ -1,13 +1,19 @@
 r"""The square of ReLU."""
 
+import torch
 from torch import Tensor
 
 from dlnotes.activations._activation import Module, activation
 
 
+def positive(x: Tensor) -> Tensor:
+    """ReLU, with a derivative that is 1 at NaN, too: that of a clamp is 0 there."""
+    return torch.where(x.clamp(min=0) != 0, x, 0.0)
+
+
 def slope(x: Tensor) -> Tensor:
     """The derivative."""
-    return 2 * x.clamp(min=0)
+    return 2 * positive(x)
 
 
 @activation(slope)
@@ -29,14 +35,15 @@ def squared_relu(x: Tensor) -> Tensor:
                                 |.. **
         ****************************---------------------
 
-    Its slope is continuous, and grows with x. In float16 it overflows from x = 256 on.
+    Its slope is continuous, and grows with x. In float16 it overflows from x = 256 on. The second
+    derivative is 2 where x > 0 or NaN, else 0.
 
     Shapes: any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.
     """
-    return x.clamp(min=0) ** 2
+    return positive(x) ** 2
 
 
 class SquaredReLU(Module, function=squared_relu):

@@ -1,9 +1,9 @@
 r"""The gated linear unit with SiLU as the gate."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dlnotes.activations._activation import activation
-from dlnotes.activations.glu import halves, sigmoid
+from dlnotes.activations.glu import GLU, halves, sigmoid
 
 
 def slopes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,17 +54,7 @@ def swiglu(x: Tensor, dim: int = -1) -> Tensor:
     return _swiglu(*halves("swiglu", x, dim))
 
 
-class SwiGLU(nn.Module):
+class SwiGLU(GLU):
     """:func:`swiglu` as a module."""
 
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``swiglu(x, dim)``."""
-        return swiglu(x, self.dim)
-
-    def extra_repr(self) -> str:
-        """Show the setting."""
-        return f"dim={self.dim}"
+    function = staticmethod(swiglu)

@@ -30,9 +30,9 @@ def tanhshrink(x: Tensor) -> Tensor:
                 ***             |
              ***                |
 
-    Near 0, where f(x) ≈ x³/3, the value is a small difference: as torch's it is right to a rounding
-    of x. The derivative is a square and keeps its digits; torch's 1 − tanh' is 0 in float32 up to
-    \|x\| = 2e-4.
+    Near 0, where f(x) ≈ x³/3, the value is a small difference: like torch's, it is accurate to one
+    rounding of x. The derivative is a square and keeps its digits; torch's 1 − tanh' is 0 in
+    float32 up to \|x\| = 2e-4.
 
     Shapes: any, and the same.
 

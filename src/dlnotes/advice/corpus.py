@@ -43,8 +43,8 @@ _PROBE = 0.05  # of the time, for the first look at the speed
 _FEW = 1_000  # documents that are trained on in any case
 _MANY_CLASSES = 50  # with so many the baseline takes time even with few documents
 # Of the time: what TextCNN may take with all of its epochs. On a part of the documents the order
-# may be another (networks gain more from documents than the baseline does): rather few candidates
-# with all documents than many with some.
+# may be another (networks gain more from documents than the baseline does): prefer few candidates
+# on all documents to many on a part.
 _WHOLE = 0.4
 
 

@@ -1,8 +1,8 @@
 """A race of candidates within a time: which are tried, for how long, and which are stopped.
 
 Candidates are halved as in successive halving (Jamieson & Talwalkar 2016,
-https://arxiv.org/abs/1502.07943): all are tried for a quarter of their epochs, the better ones for
-all of them, and the best over several seeds.
+https://arxiv.org/abs/1502.07943): all are tried for about a quarter of their epochs, the better
+ones for all of them, and the best over several seeds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dlnotes.advice.evidence import compared
+from dlnotes.advice.evidence import Difference, Seeds, between_seeds, compared
 from dlnotes.errors import UserError
 from dlnotes.training.fit import Interrupted, OutOfTime
 from dlnotes.training.trials import TFIDF, Trial
@@ -24,7 +24,11 @@ from dlnotes.training.trials import TFIDF, Trial
 # cost more for the same order of candidates: with fewer documents a recipe has more epochs, and
 # the linear baseline, which is strong on few documents, would push aside models that need many.
 SHARE = 0.25
-"""Share of its epochs that a candidate has in its first trial."""
+"""Share of its epochs that a candidate is to have in its first trial.
+
+They are whole epochs, one at least: with few of them the share is another, and a model of a single
+epoch has it all. See `Race._promising` for which are compared.
+"""
 
 NO_TIME = "there was no time to try it"
 """Why most candidates that are left out are."""
@@ -39,6 +43,7 @@ _LEADERS = 2  # models whose settings are varied
 _MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
 _EACH = 1 / 8  # of the time: what a first trial may take
 _CAUTION = 1.15  # trainings take longer than expected by so much
+_SHORTEST = 0.1  # seconds: no trial is begun with less
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class Entry:
         runs: Its trials with all of its epochs, a seed each.
         left_out: Why it was not tried, or not to the end.
         failed: How many trainings from other seeds failed where the first did not.
+        short: Whether there was too little time for its next training.
     """
 
     candidate: Candidate
@@ -111,6 +117,7 @@ class Entry:
     runs: list[Trial] = field(default_factory=list)
     left_out: str = ""
     failed: int = 0
+    short: bool = False
 
     @property
     def name(self) -> str:
@@ -157,7 +164,7 @@ class Race:
     Attributes:
         entries: Of all candidates, in the order in which they were tried.
         interrupted: The number of the signal that ended it, or 0.
-        complete: Whether nothing was left to be tried.
+        complete: Whether nothing was left to be tried at the end.
     """
 
     def __init__(
@@ -174,7 +181,7 @@ class Race:
         self.seconds, self.clock, self.show = seconds, clock, show
         self.entries: list[Entry] = []
         self.interrupted = 0
-        self.complete = True
+        self.complete = False
         self._began = 0.0
 
     def run(self) -> list[Entry]:
@@ -195,10 +202,15 @@ class Race:
                 self._full(self._promising(), _VARIED_FULL)
             self._repeat(_SOME_SEEDS)
             self._last()
+            self.complete = not self._alive(MOST_SEEDS) and not any(e.short for e in self.entries)
         except (Interrupted, KeyboardInterrupt) as stop:
             self.interrupted = getattr(stop, "number", 0) or signal.SIGINT
-            self.complete = False
         return self.entries
+
+    @property
+    def seeds(self) -> Seeds:
+        """The variance between seeds, of all candidates that have several."""
+        return seeds_of(self.entries)
 
     def finished(self) -> list[Entry]:
         """Those that were trained for all of their epochs, the best first."""
@@ -221,7 +233,7 @@ class Race:
                 expected = parent.first.seconds * _relative_cost(candidate)
             else:
                 expected = 0.0
-            # Without any network there is nothing to compare.
+            # Until one network has been tried, give it more time.
             enough = parent or any(e.first for e in self.entries)
             if self._left(until if enough else _FULL) < max(expected, limit / 4):
                 self._leave_out(entry, NO_TIME)
@@ -231,23 +243,26 @@ class Race:
     def _promising(self) -> list[Entry]:
         """The candidates worth all of their epochs: those that are not clearly behind.
 
-        After a quarter of them, that is. Three models go on in any case.
+        One is behind if it is worse, after its share of the epochs, than another that had no larger
+        share: epochs are whole, so that shares differ a little, and who had more has an advantage.
+        Three models go on in any case. In which order they go on is that of their figures, whatever
+        their shares.
         """
         tried = [e for e in self._by_score() if e.first and not e.runs and not e.left_out]
-        if not tried:
-            return []
+        safe = _ALWAYS - len([e for e in self.finished() if e.candidate.has_epochs])
         chosen = []
-        best = max((e for e in self.entries if e.first), key=lambda e: e.first.score)  # type: ignore[union-attr]
         for i, entry in enumerate(tried):
-            clear = entry is not best and compared([best.first], [entry.first]).p < 0.05  # type: ignore[list-item]
-            if clear and i >= _ALWAYS - len([e for e in self.finished() if e.candidate.has_epochs]):
+            rivals = [e for e in self.entries if e.first and e.share <= entry.share]
+            best = max(rivals, key=lambda e: e.first.score)  # type: ignore[union-attr]
+            clear = self._compared([best.first], [entry.first]).p < 0.05  # type: ignore[list-item]
+            if clear and i >= safe:
                 entry.left_out = _stopped(entry, best)
             else:
                 chosen.append(entry)
         return chosen
 
     def _ahead_of(self, leader: Entry) -> list[Entry]:
-        """The variations of a model that are better than it, all after a part of the epochs."""
+        """The variations of a model that are better than it, all after the same share."""
         chosen = []
         for entry in (e for e in self._by_score() if e.parent is leader and e.first and not e.runs):
             assert leader.first is not None
@@ -266,7 +281,7 @@ class Race:
             if entry.seconds * _CAUTION <= self._left(until):
                 self._train(entry, 1.0, self._left())
             elif until == 1:
-                self.complete = False
+                entry.short = True
 
     def _leader(self) -> Entry | None:
         """The best model whose settings have not been varied, if it is not clearly behind."""
@@ -274,27 +289,27 @@ class Race:
         for entry in self.finished():
             if entry.candidate.has_epochs and not entry.parent and entry not in varied:
                 best = self.finished()[0]
-                clear = entry is not best and compared(best.runs, entry.runs).p < 0.05
+                clear = entry is not best and self._compared(best.runs, entry.runs).p < 0.05
                 return None if clear and varied else entry
         return None
 
+    def _alive(self, seeds: int) -> list[Entry]:
+        """Those that are not clearly behind, or the best, and had fewer seeds."""
+        finished = self.finished()
+        return [
+            e
+            for e in finished
+            if e.candidate.has_epochs
+            and not e.failed
+            and len(e.runs) < seeds
+            and (e is finished[0] or self._compared(finished[0].runs, e.runs).p >= 0.05)
+        ]
+
     def _repeat(self, seeds: int) -> None:
         """Train the best ones from more seeds."""
-        while True:
-            best = next(iter(self.finished()), None)
-            alive = [
-                e
-                for e in self.finished()
-                if e.candidate.has_epochs
-                and not e.failed
-                and len(e.runs) < min(seeds, MOST_SEEDS)
-                and best is not None
-                and (e is best or compared(best.runs, e.runs).p >= 0.05)
-            ]
-            fitting = [e for e in alive if e.seconds * _CAUTION <= self._left()]
-            if not fitting:
-                self.complete = self.complete and not alive
-                return
+        while fitting := [
+            e for e in self._alive(seeds) if e.seconds * _CAUTION <= self._left() and not e.short
+        ]:
             entry = min(fitting, key=lambda e: (len(e.runs), -e.score))
             self._train(entry, 1.0, self._left())
 
@@ -305,7 +320,7 @@ class Race:
             if entry.seconds * _CAUTION <= self._left():
                 self._train(entry, 1.0, self._left())
             else:
-                self.complete = False
+                entry.short = True
         for entry in self.entries:
             if entry.left_out == NO_TIME and self._left() > self._first_limit / 4:
                 entry.left_out = ""
@@ -322,31 +337,36 @@ class Race:
 
     def _leave_out(self, entry: Entry, why: str) -> None:
         """Note that there was not enough time for a trial."""
-        self.complete = False
+        entry.short = True
         if not entry.runs:
             entry.left_out = why
+
+    def _compared(self, ours: Sequence[Trial], theirs: Sequence[Trial]) -> Difference:
+        return compared(ours, theirs, self.seeds)
 
     def _by_score(self) -> list[Entry]:
         return sorted(self.entries, key=lambda e: -e.score)
 
     def _train(self, entry: Entry, share: float, limit: float) -> None:
         seed = len(entry.runs)
-        part = "" if share == 1 else f", {_part(share)} of the epochs"
-        self.show(f"{entry.name}{part}{f', seed {seed}' * (seed > 0)}")
-        if limit <= 0:
+        first = share < 1
+        self.show(f"{entry.name}{', first trial' * first}{f', seed {seed}' * (seed > 0)}")
+        if limit < _SHORTEST:
             self._leave_out(entry, NO_TIME)
             return
         try:
             trial, had = self.measure(entry.candidate, share, seed, limit)
         except OutOfTime:
-            what = part.removeprefix(", ") or "a training"
+            what = "the first trial" if first else "a training"
             self._leave_out(entry, f"{what} takes over {_seconds(limit)}")
         except UserError as error:
+            entry.short = False
             if entry.runs:
                 entry.failed += 1
             else:
                 entry.left_out = str(error)
         else:
+            entry.short = False
             if had < 1:
                 entry.first, entry.share = trial, had
             else:
@@ -362,8 +382,16 @@ def _stopped(entry: Entry, other: Entry) -> str:
     assert other.first is not None
     behind = 100 * (other.first.score - entry.first.score)
     if behind < 0.05:
-        return f"stopped: no better than {other.name}"
-    return f"stopped: {behind:.1f} points behind {other.name}"
+        return f"stopped: its figure is not above that of {other.name}"
+    said = f"stopped: {behind:.1f} points behind {other.name}"
+    if entry.share == other.share:
+        return said
+    return f"{said} ({entry.share:.0%} of the epochs, the other {other.share:.0%})"
+
+
+def seeds_of(entries: Iterable[Entry]) -> Seeds:
+    """The variance between seeds, of all candidates of a race that have several."""
+    return between_seeds(*(e.runs for e in entries if e.candidate.has_epochs))
 
 
 def _relative_cost(candidate: Candidate) -> float:
@@ -371,10 +399,5 @@ def _relative_cost(candidate: Candidate) -> float:
     return 1.6 if "batch_size" in candidate.changes else 1.0
 
 
-def _part(share: float) -> str:
-    known = {0.25: "a quarter", 0.5: "half"}
-    return known.get(share, f"{100 * share:.0f} %")
-
-
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # _SHORTEST at least

@@ -1,7 +1,4 @@
-"""The claims of the notes that can be tested here, each by an experiment: one file for each.
-
-Left out: that SGD is hard to parallelise, and that too large a batch runs out of memory. Both
-depend on the machine.
+"""The claims of the notes, each tested by an experiment: one file for each.
 
 A module is imported when its claim is asked for.
 """
@@ -23,11 +20,13 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "full_batch_direction_is_exact",
         "batch_descent_finds_the_global_optimum",
         "sgd_is_not_linearly_convergent",
+        "sgd_is_hard_to_parallelise",
         "mini_batch_costs_less_per_example",
         "mini_batch_needs_fewer_steps",
         "larger_batch_needs_fewer_steps",
         "larger_batch_oscillates_less",
         "too_large_batch_needs_more_time",
+        "too_large_batch_needs_too_much_memory",
         "large_batch_stops_changing_direction",
     ),
     "Optimizers": (
@@ -42,7 +41,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "adam_converges_faster_on_surfaces",
         "adam_beats_rmsprop_on_sparse_gradients",
         "adaptive_rules_are_alike",
-        "planted_data_defeat_adaptive_rules",
+        "adam_is_the_best_on_planted_data",
         "adam_is_the_best",
     ),
     "Activations and depth": (
@@ -57,7 +56,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "Errata": (
         "adam_as_printed_is_adam",
         "beta2_is_usually_9999",
-        "rmsprop_starts_gently",
+        "rmsprop_first_step_is_alpha",
         "momentum_is_torchs",
         "epsilon_may_stand_under_the_root",
         "a_constant_slope_means_linear",

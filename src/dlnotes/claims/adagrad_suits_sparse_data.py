@@ -102,6 +102,8 @@ def experiment(budget: Budget, methods: tuple[str, str] = _METHODS) -> Finding:
     entered = [replace(Method.named(name), rates=rates) for name in methods]
     draws = budget.seeds(10)
     kinds = [PLANTED, *(name for name in CORPORA if name in budget.corpora)]
+    if budget.quick:
+        kinds = kinds[:2]
     keys = [(what, rotated) for what in kinds for rotated in (False, True)]
     cases = [
         ((seed, rotated, what, budget.data_dir), size)

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
+from dlnotes.claims.claim import COLOURS, Budget, Claim, Finding, Verdict
 from dlnotes.claims.statistics import (
     decide_each,
     over_cases,
@@ -31,9 +31,6 @@ LOWEST = 1e-16
 """Lower heights are rounding errors of float64, and count as this one."""
 NEAR = 0.1
 """How far starts are from the surface's own, at most: a share of what is drawn of it."""
-
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-_COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 
 
 def starts(surface: Surface, seeds: range) -> Tensor:
@@ -62,7 +59,7 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
         begin = starts(surface, budget.seeds(STARTS))
         own = torch.tensor([surface.start], dtype=torch.float64)
         logs: dict[str, list[float]] = {}
-        for name, colour in zip(names, _COLOURS, strict=False):
+        for name, colour in zip(names, COLOURS, strict=False):
             rule = OPTIMIZERS[name]
             tried = ends(surface, walk(rule, surface, tuning, RATES)).clamp(min=LOWEST)
             tried = tried.log10().mean(1)  # r

@@ -44,7 +44,9 @@ def experiment(budget: Budget, alike: tuple[str, ...] = ALIKE) -> Finding:
     entered = dict.fromkeys((*alike, _OTHER))
     methods = [replace(Method.named(name), rates=rates) for name in entered]
     real = [(*kind, budget.data_dir) for kind in TEXTS if kind[0] in budget.corpora]
-    batches = BATCHES[1:] if budget.quick else BATCHES
+    batches = [*BATCHES]
+    if budget.quick:
+        real, batches = real[:1], batches[1:]
     found: list[Race] = []
     for make, all_arguments in ((problem, PROBLEMS), (texts.problem, real)):
         cases = [(arguments, batch) for arguments in all_arguments for batch in batches]

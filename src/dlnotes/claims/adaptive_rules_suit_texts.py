@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
+from dlnotes.claims.claim import COLOURS, Budget, Claim, Finding, Verdict
 from dlnotes.claims.races import Batch, Method, Problem, Race, classification, races
 from dlnotes.claims.statistics import decide, holm, sign_flip_test, student_interval
 from dlnotes.data.corpora import load
@@ -27,8 +27,6 @@ MARGIN = 0.01
 """A point of accuracy: less is no difference that matters."""
 MIDDLE = {"rmsprop": 0.03, "adagrad": 0.3, "adadelta": 10.0, "adam": 0.1}
 """The middle of five rates that are tried first, a factor of √10 apart; else 30."""
-
-_COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 
 
 @cache
@@ -123,7 +121,7 @@ def draw(found: Race) -> Figure:
     """
     figure = Figure(figsize=(9, 7), layout="constrained")
     panels = figure.subplots(2, 2)
-    for (name, entry), colour in zip(found.entries.items(), _COLOURS, strict=False):
+    for (name, entry), colour in zip(found.entries.items(), COLOURS, strict=False):
         finished = [run for run in entry.runs if not run.diverged]
         if not finished:
             continue

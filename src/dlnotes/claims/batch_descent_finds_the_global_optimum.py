@@ -6,9 +6,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dlnotes.activations import tanh
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
-from dlnotes.claims.networks import Descent, gradients, initial, outputs
+from dlnotes.claims.networks import Descent, gradients, initial, xor_losses
 from dlnotes.optim import GradientDescent
 
 SAMPLES, INPUTS, CLASSES, SEEDS = 200, 4, 3, 10
@@ -67,16 +66,10 @@ def distances(optimum: Tensor, rates: list[float], steps: int) -> Tensor:
 
 def ends_of_networks(steps: int) -> Tensor:
     """The losses in which a network of one hidden layer ends from all starts: not convex."""
-    xor = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
-    targets = torch.tensor([-1.0, 1.0, 1.0, -1.0], dtype=torch.float64)[:, None]
-
-    def losses(theta: list[Tensor]) -> Tensor:
-        return (tanh(outputs(theta, xor, tanh)) - targets).square().mean((1, 2)) / 2
-
     theta = initial([2, 2, 1], range(SEEDS), "unit")
     descent = Descent(GradientDescent, torch.full((SEEDS,), 0.5, dtype=torch.float64))
     for _ in range(steps):
-        loss, g = gradients(losses, theta)
+        loss, g = gradients(xor_losses, theta)
         theta = descent.step(theta, g)
     return loss
 

@@ -7,6 +7,7 @@ counts is when a fixed training loss is reached.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,11 +36,13 @@ class Size:
         reached: Updates to the target.
         seconds: Of one update, measured once for each seed: its spread is a part of that of a time
             to the target.
+        took: Seconds that finding `reached` took.
     """
 
     batch_size: int
     reached: Reached
     seconds: list[float]
+    took: float = 0.0
 
 
 def problem() -> Problem:
@@ -56,8 +59,11 @@ def sweep(budget: Budget, sizes: tuple[int, ...] = tuple(LIMITS)) -> dict[int, S
     """
     wanted = [(size, budget.quick) for size in sizes]
     missing = [setting for setting in wanted if setting not in _known]
-    for setting, result in zip(missing, budget.map(measure, missing), strict=True):
-        _known[setting] = Size(setting[0], Reached(**result), timed(budget)[setting[0]])
+    budget.charge(sum(_known[setting].took for setting in wanted if setting in _known))
+    found = budget.map(measure, missing)
+    seconds = timed(budget)
+    for setting, (reached, took) in zip(missing, found, strict=True):
+        _known[setting] = Size(setting[0], Reached(**reached), seconds[setting[0]], took)
     return {setting[0]: _known[setting] for setting in wanted}
 
 
@@ -67,29 +73,35 @@ def timed(budget: Budget) -> dict[int, list[float]]:
     In this process, after the others have ended.
     """
 
-    def compute() -> list[list[float]]:
+    def compute() -> tuple[list[list[float]], float]:
+        began = time.perf_counter()
         learned, method = problem(), Method("SGD", OPTIMIZERS["gradient-descent"])
-        return [
+        rounds = [
             [seconds_per_step(learned, method, 0.1, size) for size in LIMITS]
             for _ in budget.seeds(10)
         ]
+        return rounds, time.perf_counter() - began
 
-    if budget.quick not in _rounds:
+    if budget.quick in _rounds:
+        budget.charge(_rounds[budget.quick][1])
+    else:
         _rounds[budget.quick] = budget.cached({"seconds": list(LIMITS)}, compute)
-    return dict(zip(LIMITS, map(list, zip(*_rounds[budget.quick], strict=True)), strict=True))
+    rounds, _ = _rounds[budget.quick]
+    return dict(zip(LIMITS, map(list, zip(*rounds, strict=True)), strict=True))
 
 
-# Several claims look at the same runs.
+# Several claims look at the same runs, and what these took counts for each of them.
 _known: dict[tuple[int, bool], Size] = {}
-_rounds: dict[bool, list[list[float]]] = {}
+_rounds: dict[bool, tuple[list[list[float]], float]] = {}
 
 
-def measure(setting: tuple[int, bool]) -> dict[str, Any]:
-    """The updates that a batch size needs, as a mapping.
+def measure(setting: tuple[int, bool]) -> tuple[dict[str, Any], float]:
+    """The updates that a batch size needs, as a mapping, and the seconds that this took.
 
     Args:
         setting: The batch size, and whether the run is quick.
     """
+    began = time.perf_counter()
     size, quick = setting
     # The best rate grows with the batch until it reaches what the loss surface allows.
     middle = min(1.0, 0.06 * size**0.6)
@@ -104,7 +116,7 @@ def measure(setting: tuple[int, bool]) -> dict[str, Any]:
         steps=LIMITS[size] // (4 if quick else 1),
         batch_size=size,
     )
-    return asdict(reached)
+    return asdict(reached), time.perf_counter() - began
 
 
 def rows(sizes: dict[int, Size]) -> list[dict[str, str | float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -15,7 +16,17 @@ import torch
 
 import dlnotes
 from dlnotes.data.download import cache_folder
+from dlnotes.display import tell
+from dlnotes.errors import UserError
 from dlnotes.files import make_folder, write_text
+
+UNWRITABLE: set[Path] = set()
+"""Folders in which results could not be kept."""
+
+
+def results_folder() -> Path:
+    """Where results are kept: a folder in the cache of dlnotes."""
+    return cache_folder() / "claims"
 
 
 class Cache:
@@ -23,21 +34,25 @@ class Cache:
 
     A result is found again only for the same code, settings and version of torch. It has a
     checksum; one that is damaged is computed again. Nothing is ever removed: the folder
-    can be deleted at any time.
+    can be deleted at any time. Where nothing can be written to it, the user is told once, and all
+    is computed.
 
     Args:
         code: A digest of the code that the results come from: `digest_of_code`.
-        folder: Where they are; default: a folder in the cache of dlnotes.
+        folder: Where they are; default: `results_folder`.
 
     Attributes:
         found: How many results were there.
         computed: How many were not.
+        saved: By how many seconds the results took longer to compute than to get: those that were
+            found, and those that several processes computed at a time.
     """
 
     def __init__(self, code: str, folder: Path | None = None) -> None:
         self.code = code
-        self.folder = folder or cache_folder() / "claims"
+        self.folder = folder or results_folder()
         self.found = self.computed = 0
+        self.saved = 0.0
 
     def get(self, settings: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
         """The result for some settings, computed if it is not there.
@@ -49,25 +64,42 @@ class Cache:
         Returns:
             The result as JSON gives it back: tuples are lists, in the first run as well.
         """
-        found, value = self.look_up(settings)
-        return value if found else self.keep(settings, compute())
+        began, saved = time.perf_counter(), self.saved
+        found, value, seconds = self.look_up(settings)
+        if not found:
+            value, seconds = self.timed(compute)
+            value = self.keep(settings, value, seconds)
+        self.saved = saved + seconds - (time.perf_counter() - began)
+        return value
 
-    def look_up(self, settings: Mapping[str, Any]) -> tuple[bool, Any]:
-        """Whether there is a result for some settings, and the result."""
+    def timed(self, compute: Callable[[], Any]) -> tuple[Any, float]:
+        """What `compute` returns, and the seconds it took, or would have if nothing were kept."""
+        began, saved = time.perf_counter(), self.saved
+        value = compute()
+        return value, time.perf_counter() - began + self.saved - saved
+
+    def look_up(self, settings: Mapping[str, Any]) -> tuple[bool, Any, float]:
+        """Whether there is a result for some settings, the result, and the seconds it took."""
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             entry = json.loads(self._file(settings).read_text("utf-8"))
             if entry["sha256"] == _sha256(entry["value"]):
+                seconds = float(entry["seconds"])
                 self.found += 1
-                return True, entry["value"]
-        return False, None
+                return True, entry["value"], seconds
+        return False, None, 0.0
 
-    def keep(self, settings: Mapping[str, Any], value: Any) -> Any:
-        """Keep a result, and return it as JSON gives it back."""
+    def keep(self, settings: Mapping[str, Any], value: Any, seconds: float) -> Any:
+        """Keep a result and the seconds it took, and return it as JSON gives it back."""
         self.computed += 1
         value = json.loads(json.dumps(value))
-        entry = {"settings": settings, "sha256": _sha256(value), "value": value}
-        make_folder(self.folder, "; set DLNOTES_CACHE to another folder")
-        write_text(self._file(settings), json.dumps(entry) + "\n")
+        entry = {"settings": settings, "sha256": _sha256(value), "seconds": seconds}
+        try:
+            make_folder(self.folder, "; set DLNOTES_CACHE to another folder")
+            write_text(self._file(settings), json.dumps({**entry, "value": value}) + "\n")
+        except UserError as error:
+            if self.folder not in UNWRITABLE:
+                tell(f"results are computed, but not kept: {error}")
+            UNWRITABLE.add(self.folder)
         return value
 
     def _file(self, settings: Mapping[str, Any]) -> Path:

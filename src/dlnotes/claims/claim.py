@@ -20,6 +20,9 @@ _QUICK_STEPS = 10  # a quick run has one step of so many
 _TUNING = 1000  # the first seed for tuning
 _ROUNDING = 1e-6  # by this share an effect may lie outside its interval
 
+COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
 
 class Verdict(enum.Enum):
     """What an experiment says about a claim."""
@@ -100,6 +103,11 @@ class Budget:
         if self.cache is None:
             return compute()
         return self.cache.get({**settings, "quick": self.quick}, compute)
+
+    def charge(self, seconds: float) -> None:
+        """Count seconds that another claim has spent on results that this one uses, too."""
+        if self.cache is not None:
+            self.cache.saved += seconds
 
     def map(self, function: Callable[[Item], Any], items: Iterable[Item]) -> list[Any]:
         """Call a function for each item, in parallel processes, each result `cached`.

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dlnotes.activations import tanh
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
-from dlnotes.claims.networks import Descent, gradients, initial, outputs
+from dlnotes.claims.networks import Descent, gradients, initial, outputs, xor_losses
+from dlnotes.claims.statistics import wilson_interval
 from dlnotes.foundations.perceptron import CORNERS, GATES, Perceptron
 from dlnotes.optim import GradientDescent
 
@@ -29,26 +30,23 @@ def perceptrons() -> Tensor:
     return learned("AND")(hidden)
 
 
-def learn(width: int) -> tuple[Tensor, list[Tensor]]:
+def learn(width: int, seeds: range, steps: int) -> tuple[Tensor, list[Tensor]]:
     """Whether each start classifies all four inputs correctly at the end, and the weights."""
-    parameters = initial([2, width, 1], range(SEEDS), "glorot")
-    targets = (2 * XOR - 1)[:, None]
-
-    def losses(theta: list[Tensor]) -> Tensor:
-        return (tanh(outputs(theta, X, tanh)) - targets).square().mean((1, 2)) / 2
-
-    descent = Descent(GradientDescent, torch.full((SEEDS,), RATE, dtype=torch.float64))
-    for _ in range(STEPS):
-        parameters = descent.step(parameters, gradients(losses, parameters)[1])
-    return (outputs(parameters, X, tanh) * targets > 0).all(dim=1)[:, 0], parameters
+    parameters = initial([2, width, 1], seeds, "glorot")
+    descent = Descent(GradientDescent, torch.full((len(seeds),), RATE, dtype=torch.float64))
+    for _ in range(steps):
+        parameters = descent.step(parameters, gradients(xor_losses, parameters)[1])
+    answers = outputs(parameters, X, tanh)[..., 0]
+    return ((answers > 0) == (XOR == 1)).all(dim=1), parameters
 
 
 def experiment(budget: Budget) -> Finding:
     """Build XOR from three perceptrons, and learn it by gradient descent from several starts."""
     built = bool((perceptrons() == XOR).all())
     shares = {}
+    seeds, steps = budget.seeds(SEEDS), budget.steps(STEPS)
     for width in WIDTHS:
-        learned, parameters = learn(width)
+        learned, parameters = learn(width, seeds, steps)
         shares[width] = learned.double().mean().item()
     effect = shares[WIDTHS[-1]]
 
@@ -59,7 +57,7 @@ def experiment(budget: Budget) -> Finding:
         xlabel="hidden units",
         ylabel="starts that learn XOR (%)",
         ylim=(0, 105),
-        title=f"{SEEDS} starts, {STEPS} steps each",
+        title=f"{len(seeds)} starts, {steps} steps each",
     )
     grid = torch.linspace(-0.5, 1.5, 80, dtype=torch.float64)
     z = outputs(parameters, torch.cartesian_prod(grid, grid), tanh)[0].tanh().view(80, 80).T
@@ -71,8 +69,8 @@ def experiment(budget: Budget) -> Finding:
         verdict=Verdict.HOLDS if built and effect == 1 else Verdict.DOES_NOT_HOLD,
         effect=effect,
         effect_name=f"share of starts from which {WIDTHS[-1]} hidden units learn XOR",
-        interval=wilson(round(effect * SEEDS), SEEDS),
-        runs=SEEDS * len(WIDTHS),
+        interval=wilson_interval(effect, len(seeds)),
+        runs=len(seeds) * len(WIDTHS),
         numbers=[
             {"hidden units": "2 perceptrons, built", "starts that learn XOR (%)": 100.0 * built},
             *(
@@ -82,14 +80,6 @@ def experiment(budget: Budget) -> Finding:
         ],
         figure=figure,
     )
-
-
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (1927, https://doi.org/10.1080/01621459.1927.10502953)."""
-    share, n = successes / trials, trials
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 CLAIM = Claim(

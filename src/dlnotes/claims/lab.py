@@ -7,7 +7,6 @@ import difflib
 import importlib
 import io
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ class Outcome:
         left_out: See `Finding`.
         svg: The figure; black is ``currentColor`` and white the variable ``--page`` of the style.
         png: The figure in base64.
-        seconds: How long the experiment took, the first time.
+        seconds: How long the experiment took, the first time, added up over its processes.
     """
 
     claim: Claim
@@ -83,12 +82,20 @@ def chosen(names: Sequence[str]) -> list[str]:
         UserError: There is no such claim.
     """
     modules = [name.replace("-", "_") for name in names] or list(CLAIMS)
+    example = CLAIMS[0].replace("_", "-")
     for name, module in zip(names, modules, strict=False):
         if module not in CLAIMS:
-            near = difflib.get_close_matches(module, CLAIMS, 3, 0.4) or list(CLAIMS)
-            known = ", ".join(each.replace("_", "-") for each in near)
-            raise UserError(f"there is no claim {name!r}; the nearest are {known}")
+            known = ", ".join(each.replace("_", "-") for each in _near(module))
+            told = f"the nearest are {known}" if known else f"an example is {example}"
+            raise UserError(f"there is no claim {name!r}; {told}")
     return list(dict.fromkeys(modules))
+
+
+def _near(module: str) -> list[str]:
+    """At most five claims that a name may mean: it is a part of theirs, or is spelled alike."""
+    low = module.lower()
+    inside = [each for each in CLAIMS if low and low in each]
+    return (inside or difflib.get_close_matches(low, CLAIMS, 3, 0.4))[:5]
 
 
 def load(module: str) -> Claim:
@@ -126,12 +133,11 @@ def run(
     """
     code = digest_of_code(source)
     read = {name: digest for name, digest in (corpora or {}).items() if name in claim.corpora}
-    budget = Budget(quick, processes, Cache(code, folder), progress, read, data_dir)
+    cache = Cache(code, folder)
+    budget = Budget(quick, processes, cache, progress, read, data_dir)
 
     def compute() -> dict[str, Any]:
-        began = time.perf_counter()
-        finding = claim.experiment(budget)
-        seconds = time.perf_counter() - began
+        finding, seconds = cache.timed(lambda: claim.experiment(budget))
         svg, png = drawn(finding.figure, claim.name)
         return {**_plain(finding), "svg": svg, "png": png, "seconds": seconds}
 

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlnotes.activations import tanh
 from dlnotes.foundations.backpropagation import INITIALISATIONS
+from dlnotes.foundations.perceptron import CORNERS, GATES
 from dlnotes.optim import UpdateRule
 
 
@@ -64,6 +66,16 @@ def gradients(
     leaves = [p.detach().requires_grad_() for p in parameters]
     each = losses(leaves)
     return each.detach(), list(torch.autograd.grad(each.sum(), leaves))
+
+
+def xor_losses(parameters: list[Tensor]) -> Tensor:
+    """Half the mean squared error of each network of tanh units on XOR, its answers being ±1.
+
+    Args:
+        parameters: From `initial`, for two inputs and one output.
+    """
+    x, targets = CORNERS.double(), 2 * GATES["XOR"].double()[:, None] - 1
+    return (tanh(outputs(parameters, x, tanh)) - targets).square().mean((1, 2)) / 2
 
 
 class Descent:

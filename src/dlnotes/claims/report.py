@@ -24,7 +24,8 @@ _INTRODUCTION = (
     "earlier runs, which the files of those claims say. Nothing is corrected for the number of "
     "claims. The effect is shown with its 95 % interval or the range that its name says, alone "
     "where that has the same digits. Runs are trainings, those for tuning included; claims that "
-    "look at the same ones count them each."
+    "look at the same ones count them each. Times are what the computation took, added up over its "
+    "processes, the time of results that several claims share for each of them."
 )
 
 _STYLE = """
@@ -121,7 +122,7 @@ def _row(outcome: Outcome) -> str:
         f'<tr><td><a href="#{name}">{sentence}</a></td><td>{_verdict(outcome)}</td>'
         f"<td>{escape(effect(outcome.effect, outcome.interval))}<br>"
         f'<span class="soft">{escape(outcome.effect_name)}</span></td>'
-        f'<td class="n">{outcome.runs:,}</td><td class="n">{seconds(outcome.seconds)}</td></tr>'
+        f'<td class="n">{runs(outcome.runs)}</td><td class="n">{seconds(outcome.seconds)}</td></tr>'
     )
 
 
@@ -223,6 +224,11 @@ def shown(value: float | str | None) -> str:
     else:
         text = f"{value:.2e}"
     return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def runs(number: int) -> str:
+    """How many trainings; a dash where nothing is trained."""
+    return f"{number:,}" if number else "–"
 
 
 def seconds(value: float) -> str:

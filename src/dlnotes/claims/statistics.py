@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,28 +15,8 @@ LEAST_PAIRS = 10
 
 _ENUMERATED = 16  # up to so many pairs all 2ⁿ signs are tried
 _DRAWN = 20_000  # signs that are drawn for more
-_RESAMPLES = 10_000
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Paired differences in short.
-
-    Attributes:
-        n: How many pairs.
-        mean: Their mean.
-        interval: `student_interval`, 95 %.
-        bootstrap: `bootstrap_interval`, 95 %.
-        p: `sign_flip_test`.
-    """
-
-    n: int
-    mean: float
-    interval: tuple[float, float]
-    bootstrap: tuple[float, float]
-    p: float
 
 
 def paired_differences(
@@ -147,38 +125,23 @@ def student_probability(t: float, degrees: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
-def bootstrap_interval(
-    x: ArrayLike, level: float = 0.95, *, resamples: int = _RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """A bootstrap interval of the mean: bias-corrected and accelerated (BCa).
+def wilson_interval(share: float, n: float, z: float = 1.96) -> tuple[float, float]:
+    r"""Wilson's confidence interval of a share.
 
-    Efron 1987, https://doi.org/10.1080/01621459.1987.10478410. Of few differences it is too narrow:
-    `decide` does not rest on it.
+    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953:
+
+    .. math::
+        \frac{p + z^2/2n ± z \sqrt{p(1−p)/n + z^2/4n^2}}{1 + z^2/n}
 
     Args:
-        x: Differences.
-        level: Its nominal coverage.
-        resamples: How often they are drawn with replacement.
-        seed: Of the draws.
+        share: Of the successes among the trials, :math:`p`.
+        n: Number of trials.
+        z: Quantile of the normal distribution; 1.96 for 95 %.
     """
-    values = _finite(x)
-    n = values.size
-    mean = values.mean()
-    if n < 2 or np.ptp(values) == 0:
-        return float(mean), float(mean)
-    draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
-    means = np.sort(values[draws].mean(axis=1))
-    normal = NormalDist()
-    below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / 2
-    bias = normal.inv_cdf(min(max(below, 0.5), resamples - 0.5) / resamples)
-    from_mean = values - mean  # of the mean, what the jackknife gives
-    acceleration = (from_mean**3).sum() / (6 * (from_mean**2).sum() ** 1.5)
-    ends = []
-    for tail in ((1 - level) / 2, (1 + level) / 2):
-        z = bias + normal.inv_cdf(tail)
-        share = normal.cdf(bias + z / (1 - acceleration * z))
-        ends.append(float(np.quantile(means, share)))
-    return ends[0], ends[1]
+    middle = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def sign_flip_test(x: ArrayLike, *, seed: int = 0) -> float:
@@ -220,22 +183,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (n - rank) * p_values[i]))
         corrected[i] = largest
     return corrected
-
-
-def summarize(differences: ArrayLike) -> Summary:
-    """Mean, intervals and test of paired differences.
-
-    Args:
-        differences: From `paired_differences`.
-    """
-    values = _finite(differences)
-    return Summary(
-        n=values.size,
-        mean=float(values.mean()),
-        interval=student_interval(values),
-        bootstrap=bootstrap_interval(values),
-        p=sign_flip_test(values),
-    )
 
 
 def decide(differences: ArrayLike, margin: float = 0.0, alpha: float = 0.05) -> Verdict:

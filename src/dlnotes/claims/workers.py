@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
@@ -23,33 +24,45 @@ def call_all(budget: Budget, function: Callable[[Any], Any], items: Sequence[Any
         | {"quick": budget.quick}
         for item in items
     ]
+    began, total = time.perf_counter(), 0.0
     results: dict[int, Any] = {}
     if budget.cache is not None:
         for i, each in enumerate(settings):
-            found, value = budget.cache.look_up(each)
+            found, value, seconds = budget.cache.look_up(each)
             if found:
                 results[i] = value
+                total += seconds
 
-    def keep(i: int, value: Any) -> None:
-        results[i] = value if budget.cache is None else budget.cache.keep(settings[i], value)
+    def keep(i: int, value: Any, seconds: float) -> None:
+        nonlocal total
+        total += seconds
+        kept = budget.cache
+        results[i] = value if kept is None else kept.keep(settings[i], value, seconds)
         budget.done(len(results) / len(items))
 
     missing = [i for i in range(len(items)) if i not in results]
     if budget.processes == 1 or len(missing) < 2:
         for i in missing:
-            keep(i, function(items[i]))
+            keep(i, *_timed(function, items[i]))
     else:
         pool = _pool(budget.processes)
-        futures = {pool.submit(function, items[i]): i for i in missing}
+        futures = {pool.submit(_timed, function, items[i]): i for i in missing}
         try:
             for future in as_completed(futures):
-                keep(futures[future], future.result())
+                keep(futures[future], *future.result())
         except BaseException:
             _pool.cache_clear()
             _end(pool)
             raise
+    budget.charge(total - (time.perf_counter() - began))
     budget.done(1.0)
     return [results[i] for i in range(len(items))]
+
+
+def _timed(function: Callable[[Any], Any], item: Any) -> tuple[Any, float]:
+    began = time.perf_counter()
+    value = function(item)
+    return value, time.perf_counter() - began
 
 
 @lru_cache(maxsize=1)

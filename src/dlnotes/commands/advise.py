@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any
 
 from rich import box, progress
@@ -18,9 +19,10 @@ from tyro.conf import arg
 
 from dlnotes import commands
 from dlnotes.advice.corpus import MODELS, Corpus
+from dlnotes.advice.program import program
 from dlnotes.advice.race import Race
 from dlnotes.advice.report import Advice, facts
-from dlnotes.arguments import Positive, Seed, checked
+from dlnotes.arguments import Range, Seed, checked
 from dlnotes.cli import other_command
 from dlnotes.commands import config as config_file
 from dlnotes.commands import train as train_command
@@ -30,7 +32,7 @@ from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
-from dlnotes.display import console
+from dlnotes.display import console, tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_different, make_folder, write_atomically, write_json
 from dlnotes.training.classifier import reading_for, reads_sentences
@@ -43,14 +45,6 @@ RECORD, PICTURE = "advice.json", "advice.png"
 _RESERVED = 0.04  # of the time, and some seconds, for the beginning and the picture
 _RESERVED_SECONDS = 1.0
 
-_SKLEARN = (
-    "from sklearn.pipeline import make_pipeline; "
-    "from sklearn.linear_model import LogisticRegression; "
-    "from sklearn.feature_extraction.text import TfidfVectorizer; "
-    "model = make_pipeline(TfidfVectorizer({analyzer}ngram_range=(1, 2), sublinear_tf=True), "
-    "{classifier}).fit(texts, labels)"
-)
-
 
 @checked
 def main(
@@ -59,7 +53,7 @@ def main(
     dev: tuple[Path, ...] = (),
     data_dir: Path | None = None,
     out: Path | None = None,
-    minutes: Positive = 5.0,
+    minutes: Annotated[float, Range(0.25)] = 5.0,
     reading: Annotated[Reading, arg(name="")] = Reading(),
     seed: Seed = 0,
     device: str = "auto",
@@ -69,9 +63,9 @@ def main(
 
     All candidates learn from the same documents and are measured on the same dev documents: TF-IDF
     with a logistic regression, our models with their recipes, then the best of them with other
-    rates, optimizers and batch sizes. Each is tried for a quarter of its epochs; those that are
-    clearly behind stop there. The others are trained for all epochs, the best ones from several
-    seeds. A cheaper candidate is recommended where there is no difference.
+    rates, optimizers and batch sizes. Each is tried for about a quarter of its epochs; those that
+    are clearly behind stop there. The others are trained for all epochs, the best ones from several
+    seeds. A cheaper candidate is recommended where the dev documents show no difference.
 
     Args:
         corpus: Name of a corpus, as of dlnotes train. Default bbc when --train is not given.
@@ -79,8 +73,8 @@ def main(
         dev: Your own dev documents; without them a part of the training documents is cut off.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
         out: Folder for advice.json and advice.png. Default runs/advice/NAME.
-        minutes: How long it may take. With more documents than can be learned in this time, a part
-            of them is raced on.
+        minutes: How long it may take, 0.25 at least. With more documents than can be learned in
+            this time, a part of them is raced on.
         reading: How texts become documents.
         seed: Of the trainings; the next ones have the next seeds.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
@@ -108,8 +102,6 @@ def main(
             check_different(**{option: file, "out": out})
     make_folder(out)
     seconds = 60 * minutes * (1 - _RESERVED) - _RESERVED_SECONDS
-    if seconds <= 0:
-        raise UserError(f"minutes must be at least 0.05, not {minutes:g}")
 
     told = False
 
@@ -136,6 +128,9 @@ def main(
             documents.measure, MODELS, documents.vary, seconds=seconds, clock=clock, show=show
         )
         race.run()
+    if race.interrupted and not any(e.trials for e in race.entries):
+        tell("Stopped before anything was measured.")
+        sys.exit(128 + race.interrupted)
     figure = "micro-F1" if documents.multi_label else "accuracy"
     advice = Advice(race.entries, figure, documents.dev)
     data: dict[str, Any] = {
@@ -144,13 +139,22 @@ def main(
         "dev": dev,
         "data_dir": data_dir,
     }
-    data |= {n: v for n, v in asdict(given).items() if v != getattr(Reading(), n)}
+    data |= _given(given)
     data |= {"seed": seed or None, "device": None if device == "auto" else device}
     command = None
     if advice.network:
         changes = documents.command_changes(advice.network.candidate)
         command = _command({**data, "model": advice.network.candidate.model, **changes})
-    _print(advice, documents, command, notes(advice, documents, race, minutes, clock()))
+    code = None
+    if advice.recommended.candidate.model == TFIDF:
+        threshold = advice.recommended.runs[0].decision.threshold
+        code = program(
+            {"train": train, **({"dev": dev} if dev else {})} if train else name,
+            _given(reading_for("fasttext", reading, seed)),
+            threshold=threshold if documents.multi_label else None,
+            data_dir=data_dir,
+        )
+    _print(advice, documents, code, command, notes(advice, documents, race, minutes, clock()))
     came_from = provenance(seed)
     record = {
         "record": came_from,
@@ -163,6 +167,7 @@ def main(
         "recommended": advice.recommended.name,
         "sentence": advice.sentence,
         "command": command,
+        "program": code,
         "candidates": advice.record(),
     }
     write_json(out / RECORD, record)
@@ -192,16 +197,22 @@ def notes(
     if tried > 1:
         found.append(
             f"The figure of the best of {tried} candidates is a little too high, since dev chose "
-            "it; documents that no one has looked at tell the truth (dlnotes train --test FILE)."
+            "it: measure it on unseen documents (dlnotes train --test FILE)."
         )
     if race.interrupted:
         found.append("Stopped before the end: this is what is known by now.")
     elif race.complete and seconds < 0.8 * 60 * minutes:
-        found.append(f"Ended after {seconds / 60:.1f} minutes: there was nothing left to try.")
+        found.append(f"Ended after {seconds:.0f} seconds: there was nothing left to try.")
     return found
 
 
-def _print(advice: Advice, documents: Corpus, command: str | None, said: Sequence[str]) -> None:
+def _print(
+    advice: Advice,
+    documents: Corpus,
+    code: str | None,
+    command: str | None,
+    said: Sequence[str],
+) -> None:
     screen = console()
     screen.print(advice.sentence, soft_wrap=True)
     known = Table(title="The documents", box=box.SIMPLE_HEAD, show_header=False)
@@ -225,23 +236,23 @@ def _print(advice: Advice, documents: Corpus, command: str | None, said: Sequenc
     screen.print(table)
     for note in said:
         screen.print(f"note: {note}", soft_wrap=True)
-    if advice.recommended.candidate.model == TFIDF:
-        how = _SKLEARN.format(
-            analyzer='analyzer="char", ' * ("characters" in documents.tokenizer),
-            classifier="OneVsRestClassifier(LogisticRegression(C=10, max_iter=1000))"
-            if documents.multi_label
-            else "LogisticRegression(C=10, max_iter=1000)",
-        )
-        if documents.multi_label:
-            how = f"from sklearn.multiclass import OneVsRestClassifier; {how}"
-        print("dlnotes trains no TF-IDF baseline; scikit-learn does, in Python:")
-        print(f"  {how}")
+    if code:
+        raced = documents.documents + documents.dev
+        every = documents.measures.documents + documents.measures.dev
+        what = "what was measured" if raced == every else "the same with all documents"
+        print(f"Train it with scikit-learn, in Python ({what}):")
+        print(indent(code, "  "))
         if command:
             print("The best model that dlnotes trains:")
     elif command:
         print("Train it:")
     if command:
         print(f"  {command}")
+
+
+def _given(reading: Reading) -> dict[str, Any]:
+    """What differs from the defaults."""
+    return {n: v for n, v in asdict(reading).items() if v != getattr(Reading(), n)}
 
 
 def _command(said: Mapping[str, Any]) -> str:

@@ -22,16 +22,16 @@ from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.arguments import checked
-from dlnotes.claims import lab, texts
+from dlnotes.claims import cache, lab, texts
 from dlnotes.claims.lab import Outcome
-from dlnotes.claims.report import effect, report, seconds
+from dlnotes.claims.report import effect, report, runs, seconds
 from dlnotes.display import console, tell
 from dlnotes.errors import UserError
-from dlnotes.files import check_output, make_folder, write_json, write_text
+from dlnotes.files import check_output, make_folder, resolved, write_json, write_text
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.record import provenance
 
-REPORT = "report.html"
+REPORT, FIGURE = "report.html", "figure.png"
 
 _AT_ONCE = 0.5  # seconds: what takes less was in the cache
 _PRIOR = 3.0  # units of cost
@@ -48,8 +48,10 @@ def main(
     """Test the claims of the notes, and write a report of the verdicts.
 
     Results are kept in the cache: what has been computed is not computed again until its code
-    changes, so a run that was interrupted goes on where it was. Claims about texts read corpora,
-    which are downloaded once; what cannot be had is left out of them, and they say so.
+    changes, so a run that was interrupted goes on where it was. Times are what the computation
+    took, added up over its processes, also where results were found in the cache. Claims about
+    texts read corpora, which are downloaded once; what cannot be had is left out of them, and they
+    say so.
 
     Args:
         names: The claims; default: all of them.
@@ -59,16 +61,21 @@ def main(
         data_dir: Folder of corpora, as for dlnotes train.
     """
     modules = lab.chosen(names)
+    claims = [lab.load(module) for module in modules]
     if json:
+        _check_apart(json, out, [claim.name for claim in claims])
         check_output(json)
         check_not_of_a_run(json=json)
     make_folder(out)
     check_output(out / REPORT)
+    for claim in claims:
+        if (out / claim.name).exists():
+            make_folder(out / claim.name)
+            check_output(out / claim.name / FIGURE)
     torch.set_num_threads(1)  # the work is spread over processes
     folder = str(data_dir or os.environ.get("DLNOTES_DATA") or "")
     if folder and not Path(folder).is_dir():
         raise UserError(f"data folder {folder!r} (data_dir, DLNOTES_DATA) not found")
-    claims = [lab.load(module) for module in modules]
     wanted = dict.fromkeys(name for claim in claims for name in claim.corpora)
     corpora = texts.digests(wanted, folder, tell)
     outcomes: list[Outcome] = []
@@ -89,7 +96,8 @@ def main(
                     data_dir=folder,
                 )
             except KeyboardInterrupt:
-                tell("What has been computed is kept: the same command goes on from there.")
+                if not cache.UNWRITABLE:
+                    tell("What has been computed is kept: the same command goes on from there.")
                 raise
             except UserError as error:  # no scikit-learn, say: the others are tested all the same
                 progress.end(f"error: {claim.name} is left out: {error}")
@@ -198,6 +206,30 @@ class Progress:
         self._bar.update(self._task, completed=completed, left=f"{left} left" if left else "")
 
 
+def _check_apart(json: Path, out: Path, names: Sequence[str]) -> None:
+    """Require that the record takes the place of nothing else that is written.
+
+    Raises:
+        UserError: It would.
+    """
+    place = resolved(json)
+    written = {
+        out: "the folder of the report",
+        out / REPORT: "the report",
+        cache.results_folder(): "the cache of results",
+        **{out / name: f"the figure of {name}" for name in names},
+    }
+    for path, what in written.items():
+        other = resolved(path)
+        inside = path != out and other in place.parents
+        if (
+            inside
+            or place == other
+            or (place.exists() and other.exists() and place.samefile(other))
+        ):
+            raise UserError(f"--json {json} is where {what} goes: give another file")
+
+
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -210,7 +242,7 @@ def _table(outcomes: list[Outcome]) -> Table:
         table.add_column(heading, justify="right" if heading in ("runs", "time") else "left")
     for o in outcomes:
         told = f"{effect(o.effect, o.interval)} {o.effect_name}"
-        table.add_row(o.claim.name, o.says, told, f"{o.runs:,}", seconds(o.seconds))
+        table.add_row(o.claim.name, o.says, told, runs(o.runs), seconds(o.seconds))
     return table
 
 
@@ -228,7 +260,7 @@ def _to_tensorboard(outcome: Outcome, folder: Path) -> None:
         writer.add_text("claim", f"{outcome.claim.sentence}\n\n{told}")
         writer.add_scalar("effect", outcome.effect)
         png = base64.b64decode(outcome.png)
-        (folder / "figure.png").write_bytes(png)
+        (folder / FIGURE).write_bytes(png)
         image = imread(io.BytesIO(png), format="png")
         image = (255 * np.asarray(image)[..., :3]).astype(np.uint8)
         writer.add_image("figure", image, dataformats="HWC")

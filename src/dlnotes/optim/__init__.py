@@ -1,4 +1,8 @@
-"""The optimizers of the notes: each is one pure rule, proved against ``torch.optim``."""
+"""The optimizers of the notes and some beside them: each is one pure rule.
+
+Those that ``torch.optim`` has are proved against it, Lion and Schedule-Free against the programs of
+their papers.
+"""
 
 from dlnotes.deprecation import keep_old_names
 from dlnotes.optim._rule import UpdateRule

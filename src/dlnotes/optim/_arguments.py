@@ -16,7 +16,7 @@ ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     "eps": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     "momentum_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
-    "ns_steps": ("an integer >= 0", lambda x: x >= 0 and x % 1 == 0),
+    "ns_steps": ("an integer from 0 to 99", lambda x: 0 <= x <= 99 and x % 1 == 0),
     "beta": ("a number in [0, 1)", lambda x: 0 <= x < 1),
     "rho": ("a number in [0, 1)", lambda x: 0 <= x < 1),
     "betas": ("two numbers in [0, 1)", lambda x: 0 <= x < 1),

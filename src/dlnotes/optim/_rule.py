@@ -53,7 +53,7 @@ class UpdateRule(Optimizer):
         class SignDescent(UpdateRule):
             @staticmethod
             def rule(theta, g, *, lr):
-                return theta - lr * g.sign()
+                return theta - lr * (g.sign() + (g - g))  # the sign of NaN is 0
 
         optimizer = SignDescent(model.parameters(), lr=1e-3)
 
@@ -65,7 +65,11 @@ class UpdateRule(Optimizer):
     the same row are added up first.
 
     Every hyper-parameter lives in ``param_groups`` under the name of the constructor's argument,
-    and ``rule`` gets it under the same name. ``rule`` must depend on its arguments alone.
+    and ``rule`` gets it under the same name. ``rule`` must depend on its arguments alone;
+    :func:`check_rule` tries that, and all that is said here.
+
+    As in torch, ``eps=0`` is accepted: where every gradient so far was 0, a rule that divides by
+    their size then gives 0/0 = NaN.
 
     Args:
         params: Parameters, named parameters or groups, as in ``torch.optim``.
@@ -92,8 +96,9 @@ class UpdateRule(Optimizer):
     """Whether each element of the results depends on that element of the arguments alone.
 
     If not, as with ``theta - lr * g / g.norm()``, parameters are never joined, split or updated in
-    rows. With None, the default, a rule of arithmetic alone is recognized as elementwise; one that
-    calls other functions, such as ``SignDescent`` above, counts as not elementwise.
+    rows. With None, the default, a rule is recognized as elementwise if it is made of +, −, ·, /
+    and squares, and of functions that the compiled loop has, such as ``sqrt``, ``abs``, ``sign``
+    and ``maximum``; one that calls others, such as ``tanh``, counts as not elementwise.
     """
 
     _hyper: ClassVar[tuple[str, ...]] = ()
@@ -101,6 +106,8 @@ class UpdateRule(Optimizer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not hasattr(cls, "rule"):
+            raise TypeError(f"{cls.__name__} needs a @staticmethod rule(theta, g, …)")
         arguments = inspect.signature(cls.rule).parameters.values()
         keywords = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
         cls._hyper = tuple(a.name for a in keywords)

@@ -144,7 +144,7 @@ class AMSGrad(Adam):
     growing just after v has, this rule converges. The symbols are Adam's, and v_max is
     ``state[p]["v_max"]``.
 
-    Differs from the paper: it has no bias corrections and no ε. Equal to
+    Differs from the paper: the paper has no bias corrections and no ε. Equal to
     ``torch.optim.Adam(amsgrad=True)``, defaults included.
 
     Args:

@@ -36,8 +36,8 @@ class Adamax(UpdateRule):
     ε      ``eps``
     ====== =============================================
 
-    Differs from the paper: it has no ε, and divides 0 by 0 where there has been no gradient. Equal
-    to ``torch.optim.Adamax``, defaults included.
+    Differs from the paper: the paper has no ε, and divides 0 by 0 where there has been no gradient.
+    Equal to ``torch.optim.Adamax``, defaults included.
 
     Args:
         params: Parameters, named parameters or groups.

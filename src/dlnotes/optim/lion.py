@@ -34,8 +34,9 @@ class Lion(UpdateRule):
     λ      ``weight_decay``
     ====== =============================================
 
-    Since a step is as long as α allows, the paper takes a rate 3 to 10 times smaller than AdamW's
-    and a λ as many times larger. torch has no Lion; compared with the program of the paper.
+    Since every element moves by exactly α, the paper takes a rate 3 to 10 times smaller than
+    AdamW's and a λ as many times larger. torch has no Lion; it is compared with the paper's
+    program.
 
     Differs from the paper: NaN and infinity in the gradient become NaN in θ. The sign of NaN is 0
     in torch, and the element would silently stand still from then on.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from dlnotes.errors import UserError
@@ -59,8 +60,8 @@ class Muon(UpdateRule):
             and the output layer are commonly left to AdamW.
         lr: Learning rate α >= 0, a float or a tensor of one element.
         beta: Decay β in [0, 1) of the moving average.
-        eps: ε >= 0, the least norm to divide by.
-        ns_steps: Number of iterations.
+        eps: ε >= 0, the least norm to divide by. A gradient of 0 gives a step of 0 in any case.
+        ns_steps: Number of iterations, at most 99, as in torch.
         weight_decay: Decoupled decay λ >= 0.
         options: ``maximize``, ``differentiable`` and ``fused``: see ``UpdateRule``.
 
@@ -130,7 +131,8 @@ def orthogonalized(matrix: Tensor, steps: int, eps: float) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]  # the smaller of the two products is the cheaper one
     X = matrix.mT if tall else matrix
-    X = X / X.norm().clamp(min=eps)
+    # The squares of a smaller norm underflow; and 0 / 0 is no direction.
+    X = X / X.norm().clamp(min=max(eps, torch.finfo(X.dtype).tiny ** 0.5))
     for _ in range(int(steps)):
         A = X @ X.mT
         X = a * X + (b * A + c * A @ A) @ X

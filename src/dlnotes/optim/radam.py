@@ -39,9 +39,9 @@ class RAdam(UpdateRule):
     ε      ``eps``
     ====== =============================================
 
-    Differs from the paper: ε, which it does not have, is added to √v before the bias correction,
-    and the bound is ρ > 5 instead of ρ > 4; both as in torch. Equal to ``torch.optim.RAdam``,
-    defaults included.
+    Differs from the paper: ε, which the paper does not have, is added to √v before the bias
+    correction, and the bound is ρ > 5 instead of ρ > 4; both as in torch. Equal to
+    ``torch.optim.RAdam``, defaults included.
 
     Args:
         params: Parameters, named parameters or groups.

@@ -1,10 +1,10 @@
-"""Schedule-Free gradient descent: a rule with two faces."""
+"""Schedule-Free gradient descent: different parameters for training and evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -85,18 +85,50 @@ class ScheduleFree(UpdateRule):
         new = (1 - 1 / t) * e
         return theta + e / t + (1 - beta) * (new - d), new
 
+    _inside_averaged = False
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within ``with``, the parameters are the average x; then they are y again."""
+        """Within ``with``, the parameters are the average x; then they are y again.
+
+        ``step`` and ``load_state_dict`` raise a RuntimeError there: at the end y would come back
+        without them. A second ``with`` within the first changes nothing.
+        """
+        if self._inside_averaged:
+            yield
+            return
         ys = []
         with torch.no_grad():
             for group in self.param_groups:
                 for p in filter(self.state.get, group["params"]):
                     ys.append((p, p.clone()))
                     p -= (1 - group["beta"]) * self.state[p]["d"]
+        self._inside_averaged = True
         try:
             yield
         finally:
+            self._inside_averaged = False
             with torch.no_grad():
                 for p, y in ys:
                     p.copy_(y)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a copy of a state: see ``UpdateRule``.
+
+        Raises:
+            RuntimeError: The parameters are the average: see ``averaged``.
+            ValueError: It is the state of another rule, or of other parameters.
+        """
+        self._refuse_the_average("load_state_dict")
+        super().load_state_dict(state_dict)
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        self._refuse_the_average("step")
+        super()._step_group(group)
+
+    def _refuse_the_average(self, what: str) -> None:
+        if self._inside_averaged:
+            raise RuntimeError(
+                f"ScheduleFree.{what}() must not be called within averaged(): the parameters are "
+                "the average there; leave the with block first"
+            )

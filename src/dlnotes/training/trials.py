@@ -1,6 +1,6 @@
 """One trial: a model with its settings, trained and measured on the dev documents.
 
-What compares models asks this module: ``dlnotes advise`` and the search for recipes.
+Used by ``dlnotes advise`` and the search for recipes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Trial:
         seconds: Training and measuring.
         documents_per_second: While training.
         epochs: Dev accuracy, or micro-F1, after each epoch; of a baseline nothing.
+        decision: How its scores become labels.
     """
 
     dev: Mapping[str, float]
@@ -55,6 +56,7 @@ class Trial:
     seconds: float
     documents_per_second: float
     epochs: list[float] = field(default_factory=list)
+    decision: Decision = DEFAULT
 
     @property
     def score(self) -> float:
@@ -134,4 +136,5 @@ def _trial(
     else:
         hits = (labels == given).astype(float)
         outcomes = np.ones(len(hits))
-    return Trial(metrics(logits, labels, decision).summary(), hits, outcomes, **took)
+    dev = metrics(logits, labels, decision).summary()
+    return Trial(dev, hits, outcomes, **took, decision=decision)

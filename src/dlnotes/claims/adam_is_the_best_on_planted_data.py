@@ -134,7 +134,7 @@ def experiment(budget: Budget, adam: str = "adam", plain: str = "gradient-descen
 
 
 CLAIM = Claim(
-    name="planted-data-defeat-adaptive-rules",
+    name="adam-is-the-best-on-planted-data",
     notes="§8, 10",
     sentence="Adam is the best choice even on data built against adaptive rules.",
     hypothesis=(

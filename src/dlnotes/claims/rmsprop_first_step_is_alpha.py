@@ -54,7 +54,7 @@ def experiment(budget: Budget) -> Finding:
         effect=first,
         effect_name="first step with β = 0.999 / α",
         interval=(first, first),
-        runs=2 * len(BETAS),
+        runs=len(BETAS),
         numbers=[
             {
                 "β": beta,
@@ -70,7 +70,7 @@ def experiment(budget: Budget) -> Finding:
 
 
 CLAIM = Claim(
-    name="rmsprop-starts-gently",
+    name="rmsprop-first-step-is-alpha",
     notes="§9",
     sentence="With β = 0.999, which the notes call usual, RMSProp's first step is about α in size.",
     hypothesis="With β = 0.999 and S from 0, RMSProp's first step is between α/2 and 2α.",
