@@ -37,6 +37,11 @@ test-torchtext: .venv-torchtext/.ready   ## torchtext's equivalences and the who
 	.venv-torchtext/bin/python -m pip install --quiet --constraint constraints-torchtext.txt --editable '.[demo,dev,torchtext]'
 	@touch $@
 
+.venv-fasttext/.ready:    ## the C++ program that scripts/bench_fasttext.py compares with
+	$(PYTHON) -m venv .venv-fasttext
+	.venv-fasttext/bin/python -m pip install --quiet fasttext-wheel 'numpy<2'
+	@touch $@
+
 board: $(ENV)           ## TensorBoard on every run
 	$(BIN)/tensorboard --logdir runs
 
@@ -59,4 +64,4 @@ gpu-wheels:             ## what `make gpu` installs on a machine without a packa
 	  --constraint constraints.txt --requirement wheels.txt
 
 clean:
-	rm -rf .venv .venv-torchtext build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-torchtext .venv-fasttext build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -138,12 +138,12 @@ class Dataset:
 
     def seen(self) -> Seen:
         """The documents to learn from and the dev documents, and those of earlier trainings."""
-        keys = {id(texts): keys_of(texts) for texts, _ in self._parts.values()}
+        splits = {name: part for name, part in self._parts.items() if name != "test"}
+        keys = {id(texts): keys_of(texts) for texts, _ in splits.values()}
         parts: dict[bool, list[Keys]] = {True: [], False: []}
-        for name, (texts, indices) in self._parts.items():
-            if name != "test":
-                found = keys[id(texts)]
-                parts[name == "train"].append(Keys(found.texts[indices], found.labelled[indices]))
+        for name, (texts, indices) in splits.items():
+            found = keys[id(texts)]
+            parts[name == "train"].append(Keys(found.texts[indices], found.labelled[indices]))
         seen = Seen.of(parts[True], parts[False])
         earlier = self.inherited and self.inherited.seen
         return seen.joined(earlier) if earlier else seen

@@ -6,6 +6,7 @@ import ctypes
 import inspect
 import math
 import numbers
+import sys
 import types
 import warnings
 from collections.abc import Callable
@@ -41,6 +42,18 @@ class Options(TypedDict, total=False):
     maximize: bool
     differentiable: bool
     fused: bool | None
+
+
+def _untraced(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of torch's optimizers without what keeps torch's compiler from looking into it.
+
+    That wrapper imports the compiler when it is first called, which takes longer than a second.
+    Where the compiler is not loaded, nothing looks.
+    """
+    own = getattr(Optimizer, method.__name__) is getattr(method, "__func__", None)
+    if own and "torch._dynamo" not in sys.modules and hasattr(method, "__wrapped__"):
+        return types.MethodType(method.__wrapped__, method.__self__)
+    return method
 
 
 class UpdateRule(Optimizer):
@@ -239,7 +252,20 @@ class UpdateRule(Optimizer):
             tensors = [p[1] if isinstance(p, tuple) else p for p in params]
             if len(set(map(id, tensors))) < len(tensors):
                 raise ValueError("params has the same parameter twice; each may appear once")
-        super().add_param_group(param_group)
+        _untraced(super().add_param_group)(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients.
+
+        Args:
+            set_to_none: Whether to set them to None, or else to zeros.
+        """
+        _untraced(super().zero_grad)(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as a dictionary, in the form of `torch.optim.Optimizer.state_dict`."""
+        state: dict[str, Any] = _untraced(super().state_dict)()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a copy of a state, so that later steps do not change ``state_dict``.
@@ -253,7 +279,7 @@ class UpdateRule(Optimizer):
         """
         groups = in_order_of_names(state_dict["param_groups"], self.param_groups)
         with ordinary_tensors():
-            super().load_state_dict(
+            _untraced(super().load_state_dict)(
                 {**state_dict, "state": copied(state_dict["state"]), "param_groups": groups}
             )
 

@@ -1,0 +1,61 @@
+"""What the first optimizer of a process costs."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dlnotes.optim import Adam, Muon
+
+
+def test_no_optimizer_loads_torchs_compiler():
+    program = """
+import sys
+import torch
+from dlnotes.optim import Adam
+p = torch.nn.Parameter(torch.zeros(3))
+optimizer = Adam([p])
+p.grad = torch.ones(3)
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+optimizer.zero_grad()
+print("torch._dynamo" in sys.modules, p.grad)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "False None\n"), done.stderr
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_methods_are_torchs_with_the_compiler_or_without(monkeypatch, loaded):
+    if loaded:
+        monkeypatch.setitem(sys.modules, "torch._dynamo", torch._dynamo)
+    else:
+        monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+    p, q = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    optimizer = Muon([p])
+    optimizer.register_state_dict_post_hook(lambda _, state: state.update(seen=True))
+    optimizer.add_param_group({"params": [q], "lr": 0.5})
+    assert [group["lr"] for group in optimizer.param_groups] == [optimizer.defaults["lr"], 0.5]
+    assert optimizer.state_dict()["seen"]
+    p.grad = torch.ones(2, 2)
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad.tolist() == [[0, 0], [0, 0]]
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+def test_a_method_of_a_class_between_is_called():
+    class Counting(torch.optim.Optimizer):
+        calls = 0
+
+        def zero_grad(self, set_to_none=True):
+            self.calls += 1
+            super().zero_grad(set_to_none)
+
+    class Both(Adam, Counting):
+        pass
+
+    optimizer = Both([torch.nn.Parameter(torch.ones(1))])
+    optimizer.zero_grad()
+    assert optimizer.calls == 1
