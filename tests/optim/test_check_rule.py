@@ -21,7 +21,8 @@ SCALE = [2.0]
 @pytest.mark.parametrize("name", RULES)
 def test_our_rules_have_every_property(name):
     tried = check_rule(RULES[name])
-    assert {"arguments alone", "dtypes", "resume", "sparse rows", "differentiable"} <= {*tried}
+    expected = {"arguments alone", "dtypes", "resume", "groups", "sparse rows", "differentiable"}
+    assert expected <= {*tried}
     assert ("C loop" in tried and "vmap" in tried) == (name != "muon")
 
 
@@ -268,6 +269,33 @@ class WrongDecay(UpdateRule):
         return theta, g + weight_decay * theta / theta.norm()
 
 
+class OneRate(UpdateRule):
+    """Takes the learning rate of the first group for all of them."""
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] = self.param_groups[0]["lr"]
+        return super().step(closure)
+
+
+class FirstRate(UpdateRule):
+    """Keeps the learning rates that it was made with."""
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g
+
+    def step(self, closure=None):
+        self.rates = getattr(self, "rates", [group["lr"] for group in self.param_groups])
+        for group, lr in zip(self.param_groups, self.rates, strict=True):
+            group["lr"] = lr
+        return super().step(closure)
+
+
 class Sticky(UpdateRule):
     """Counts its steps where no state_dict finds them."""
 
@@ -307,6 +335,8 @@ class Sticky(UpdateRule):
         (TensorConstant, "'dtypes'.*default dtype.*dtype=theta.dtype"),
         (WrongDecay, "'weight decay': with weight_decay=0.1, 'elementwise'"),
         (Sticky, "'resume'.*accumulators"),
+        (OneRate, "'groups'.*with its own lr"),
+        (FirstRate, "'groups'.*that a scheduler sets"),
         (NotElementwise, "'elementwise'.*elementwise = False"),
         (Reversed, "'elementwise'"),
         (Global, r"'arguments alone'.*reads SCALE = \[2.0\]"),
