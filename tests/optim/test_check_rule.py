@@ -1,9 +1,13 @@
 """check_rule passes what is right and names what is wrong."""
 
+import datetime
 import inspect
 import math
+import os
+import random
 import sys
 import textwrap
+import time
 import types
 
 import pytest
@@ -504,6 +508,40 @@ def by_environment(theta, g, *, lr):
     return theta - lr * len(sys.argv) * g
 
 
+def by_getenv(theta, g, *, lr):
+    return theta - lr * float(os.getenv("SCALE", "1")) * g
+
+
+def by_getenv_from(theta, g, *, lr):
+    from os import getenv
+
+    return theta - lr * float(getenv("SCALE", "1")) * g
+
+
+def by_clock(theta, g, *, lr):
+    return theta - lr * (1 + time.time() // 1e12) * g
+
+
+def by_date(theta, g, *, lr):
+    return theta - lr * (1 + 0 * datetime.datetime.now().year) * g
+
+
+def by_luck(theta, g, *, lr):
+    return theta - lr * (1 + random.random() // 2) * g
+
+
+def by_threads(theta, g, *, lr):
+    return theta - lr * torch.get_num_threads() * g
+
+
+def by_grad_mode(theta, g, *, lr):
+    return theta - lr * (g if torch.is_grad_enabled() else -g)
+
+
+def by_seed(theta, g, *, lr):
+    return theta - lr * (1 + 0 * torch.initial_seed()) * g
+
+
 def setting_a_global(theta, g, *, lr):
     global COUNT
     COUNT = 1
@@ -541,6 +579,14 @@ def setting_an_attribute_of_theta(theta, g, *, lr):
         (by_attribute_of_theta, r"reads theta\.scale, which the tensors of a step do not have"),
         (by_comprehension, r"reads Settings\.scale = 2\.0"),
         (by_environment, r"reads sys\.argv = "),
+        (by_getenv, r"calls os\.getenv, which may return something else at a later step"),
+        (by_getenv_from, r"calls getenv, "),
+        (by_clock, r"calls time\.time, "),
+        (by_date, r"calls datetime\.datetime\.now, "),
+        (by_luck, r"calls random\.random, "),
+        (by_threads, r"calls torch\.get_num_threads, "),
+        (by_grad_mode, r"calls torch\.is_grad_enabled, "),
+        (by_seed, r"calls torch\.initial_seed, "),
         (setting_a_global, r"sets COUNT.*accumulators"),
         (setting_a_class_attribute, r"sets Settings\.seen.*accumulators"),
         (setting_an_attribute_of_theta, r"sets theta\.seen.*accumulators"),
@@ -594,6 +640,7 @@ def test_constants_of_torch_and_methods_of_other_rules_are_no_globals():
         import math as numbers
 
         scale = torch.pi / math.pi * numbers.e / math.e + torch.finfo(g.dtype).eps * 0
+        scale = scale * (2 if torch.is_complex(g) or datetime.MAXYEAR < 0 else 1)
         return Adam.rule(theta, scale * g, m, v, t=t, lr=lr, betas=betas, eps=eps)
 
     both = type("Both", (UpdateRule,), {"accumulators": ("m", "v"), "rule": staticmethod(rule)})
