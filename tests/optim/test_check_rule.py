@@ -300,6 +300,16 @@ class FirstRate(UpdateRule):
         return super().step(closure)
 
 
+class Rounded(UpdateRule):
+    """Makes a number of the learning rate, which has one for each under vmap."""
+
+    elementwise = True
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g if lr > 1e-9 else theta + 0 * g
+
+
 class Sticky(UpdateRule):
     """Counts its steps where no state_dict finds them."""
 
@@ -339,6 +349,7 @@ class Sticky(UpdateRule):
         (TensorConstant, "'dtypes'.*default dtype.*dtype=theta.dtype"),
         (WrongDecay, "'weight decay': with weight_decay=0.1, 'elementwise'"),
         (Sticky, "'resume'.*accumulators"),
+        (Rounded, "'vmap'"),
         (OneRate, "'groups'.*with its own lr"),
         (FirstRate, "'groups'.*that a scheduler sets"),
         (NotElementwise, "'elementwise'.*elementwise = False"),

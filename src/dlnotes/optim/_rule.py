@@ -363,9 +363,9 @@ class UpdateRule(Optimizer):
         left = _native.step(library, columns, counts, build, hyper, forced)
         params = [p for p in map(params.__getitem__, left) if p.grad is not None]
         if not forced:
-            # Once one parameter is refused, all later ones take the plain step: they may share memory
-            # with it. So one dense parameter that is not contiguous costs every sparse one after it
-            # the native pass.
+            # Once one parameter is refused, all later ones take the plain step: they may share
+            # memory with it. So one dense parameter that is not contiguous costs every sparse one
+            # after it the native pass.
             return [*dropwhile(lambda p: self._step_rows(p, library, counts, build, hyper), params)]
         if params:
             raise RuntimeError(

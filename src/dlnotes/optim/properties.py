@@ -58,7 +58,7 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
                        that a scheduler gives it later
     sparse rows        the rows of a sparse gradient move as in a dense one, the others wait
     differentiable     derivatives through a step are central differences
-    vmap               a batch of parameters is a loop over them
+    vmap               a batch of parameters is a loop over them, and so is one of learning rates
     weight decay       all of this with a weight decay
     =================  =======================================================================
 
@@ -419,6 +419,14 @@ class _Trial:
         looped = [self.update(*xs) for xs in zip(*batch, strict=True)]
         stacked = [torch.stack(xs) for xs in zip(*looped, strict=True)]
         _close(mapped, stacked, 1e-12, "a batch of parameters under vmap differs from a loop")
+        if "lr" not in self.numbers:
+            return
+        rates = self.numbers["lr"] * torch.tensor([0.5, 1, 2], dtype=torch.float64)
+        one = self.drawn(0)
+        mapped = torch.func.vmap(lambda lr: self.update(*one, lr=lr))(rates)
+        looped = [self.update(*one, lr=lr) for lr in rates.tolist()]
+        stacked = [torch.stack(xs) for xs in zip(*looped, strict=True)]
+        _close(mapped, stacked, 1e-12, "a batch of learning rates under vmap differs from a loop")
 
     def decays(self) -> None:
         hyper = {**self.hyper, "weight_decay": DECAY}
@@ -435,9 +443,9 @@ class _Trial:
         return self.rule(params, **self.hyper, **options)
 
     def update(
-        self, *tensors: Tensor, maximize: bool = False, t: float = 3.0
+        self, *tensors: Tensor, maximize: bool = False, t: float = 3.0, **changed: Any
     ) -> tuple[Tensor, ...]:
-        hyper: dict[str, Any] = {**self.numbers, "maximize": maximize}
+        hyper: dict[str, Any] = {**self.numbers, "maximize": maximize, **changed}
         if "t" in self.rule.hyper_names():
             hyper["t"] = t
         return cast("Any", self.rule).update(*tensors, **hyper)  # type: ignore[no-any-return]
