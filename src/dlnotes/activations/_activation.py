@@ -102,7 +102,7 @@ def activation(
 
         def checked(settings: Sequence[Any], dtype: torch.dtype) -> list[Any]:
             """All settings, as numbers and flags that formulas can compute with."""
-            found = []
+            found: list[Any] = []
             for (p, default), setting in zip(parameters[len(tensors) :], settings, strict=True):
                 if isinstance(default, bool):
                     found.append(check_flag(name, p, setting))
