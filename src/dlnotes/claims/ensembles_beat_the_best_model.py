@@ -166,8 +166,8 @@ CLAIM = Claim(
         "Holds if the mean difference of the test accuracies over ten disjoint parts of "
         "the digits, each with its own training and test examples, is positive; does not hold if "
         "it is negative; sign-flip test at .05. The best kind of a part is the one that is right "
-        "most often on the other nine. Whether different models help more than other seeds of the best "
-        "kind is told beside it."
+        "most often on the other nine. Whether different models help more than other seeds of the "
+        "best kind is told beside it."
     ),
     literature=(
         "An ensemble is better than its members on average, the more so the less their errors "

@@ -208,8 +208,8 @@ CLAIM = Claim(
         "momentum needs fewer steps from each start, and the steepest coordinate travels 5 % less "
         "far in all three settings. Holds with a condition if that is true only in some of them. "
         "Does not hold if it damps in none of them, or momentum is slower from a start. "
-        "Not decided if a factor disagrees with theory. Gradient descent at a tenth of its rate is shown beside "
-        "them: its smaller step alone damps."
+        "Not decided if a factor disagrees with theory. Gradient descent at a tenth of its "
+        "rate is shown beside them: its smaller step alone damps."
     ),
     literature=(
         "Polyak 1964 proves the two rates; Lessard, Recht & Packard 2016 "

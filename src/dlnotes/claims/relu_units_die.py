@@ -194,7 +194,8 @@ CLAIM = Claim(
         "Holds if that is so with biases from 0; holds with a condition if it is so only for "
         "biases from −1, or at the largest rate that still halves the loss of guessing; does not "
         "hold if there are fewer in all of these; else not decided. Rates are chosen on five other "
-        "seeds. A run that diverges counts as one in which no unit died. Sign-flip tests over ten seeds, corrected for their number by Holm, at .05."
+        "seeds. A run that diverges counts as one in which no unit died. Sign-flip tests over ten "
+        "seeds, corrected for their number by Holm, at .05."
     ),
     literature=(
         "Units die where a large step moves them off the data; a leak on the left keeps a gradient "

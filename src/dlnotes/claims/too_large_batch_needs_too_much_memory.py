@@ -188,9 +188,9 @@ CLAIM = Claim(
     ),
     criterion=(
         "Does not hold if it keeps fewer in every model. Holds with the condition that the model "
-        "is one of those in which it keeps more, if there are others; and with the condition that the "
-        "examples are computed at once, if in parts the bytes do not grow with the batch while the "
-        "gradient is the same to 1e-10 in float64. Else holds."
+        "is one of those in which it keeps more, if there are others; and with the condition that "
+        "the examples are computed at once, if in parts the bytes do not grow with the batch while "
+        "the gradient is the same to 1e-10 in float64. Else holds."
     ),
     literature=(
         "Memory for activations grows with the batch and can be traded for computation (Chen et "
