@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dlnotes.claims import CHAPTERS
-from dlnotes.claims.report import effect
+from dlnotes.claims.report import effect, seconds
 from dlnotes.cli import run
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_text
@@ -265,7 +265,10 @@ def model_speeds(results: Path) -> str:
 
 
 def verdicts(results: Path) -> str:
-    """What the experiments say about each claim of the notes."""
+    """What the experiments say about each claim of the notes, and what they took.
+
+    The time of a quick run is told, too, if there is a record of one: ``claims/quick.json``.
+    """
     record = read_json(results / "claims" / "record.json", "has no claims")
     by_module = {row["name"].replace("-", "_"): row for row in record["claims"]}
     lines = ["| claim | verdict | effect, 95 % interval | runs |", "|---|---|---|---|"]
@@ -273,13 +276,22 @@ def verdicts(results: Path) -> str:
         for row in (by_module[module] for module in modules if module in by_module):
             condition = row["says"].removeprefix(row["verdict"])
             cells = [
-                row["sentence"],
+                f"{row['sentence']} `{row['name']}`",
                 f"**{row['verdict']}**{condition}",
                 f"{effect(row['effect'], row['interval'])} {row['effect_name']}",
                 f"{row['runs']:,}" if row["runs"] else "–",
             ]
             lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    lines += ["", f"All of them took {_time(record)} of computation, added up over processes."]
+    quick = results / "claims" / "quick.json"
+    if quick.is_file():
+        lines[-1] += f" With `--quick` it is {_time(read_json(quick, 'has no claims'))}."
     return "\n".join(lines)
+
+
+def _time(record: dict[str, Any]) -> str:
+    """What the claims of a record took."""
+    return seconds(sum(row["seconds"] for row in record["claims"]))
 
 
 def _row(entry: dict[str, Any]) -> str:

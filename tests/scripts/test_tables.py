@@ -156,7 +156,7 @@ def test_advice_is_shown_from_its_records(tmp_path):
 def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):
     def row(name, verdict, says, **other):
         shown = {"sentence": f"{name} is so.", "effect": 1.5, "effect_name": "steps, a | b"}
-        return {"name": name, "verdict": verdict, "says": says, **shown, **other}
+        return {"name": name, "verdict": verdict, "says": says, "seconds": 45, **shown, **other}
 
     (tmp_path / "claims").mkdir()
     rows = [
@@ -164,8 +164,17 @@ def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):
         row("hidden-layer-learns-xor", "holds", "holds", interval=[1.5, 1.5], runs=1234),
     ]
     (tmp_path / "claims" / "record.json").write_text(json.dumps({"claims": rows}))
-    assert verdicts(tmp_path).splitlines()[2:] == [
-        "| hidden-layer-learns-xor is so. | **holds** | 1.500 steps, a &#124; b | 1,234 |",
-        "| adam-is-the-best is so. | **holds only if** it rains "
+    lines = verdicts(tmp_path).splitlines()
+    assert lines[2:] == [
+        "| hidden-layer-learns-xor is so. `hidden-layer-learns-xor` | **holds** "
+        "| 1.500 steps, a &#124; b | 1,234 |",
+        "| adam-is-the-best is so. `adam-is-the-best` | **holds only if** it rains "
         "| 1.500 [1, 2] steps, a &#124; b | – |",
+        "",
+        "All of them took 1 min 30 s of computation, added up over processes.",
+    ]
+    (tmp_path / "claims" / "quick.json").write_text(json.dumps({"claims": rows[:1]}))
+    assert verdicts(tmp_path).splitlines() == [
+        *lines[:-1],
+        lines[-1] + " With `--quick` it is 45 s.",
     ]
