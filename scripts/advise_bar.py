@@ -51,7 +51,8 @@ def main(
     rate, each for all of its epochs on all documents, in a fixed order, as far as the time goes;
     then the leaders from more seeds. What was recommended is trained from the same seeds on all
     documents. The figures go to results/advice/CORPUS.json after each training: what was
-    interrupted goes on, and what is done is not measured again.
+    interrupted goes on, and what is done is not measured again. Where another commit, version or
+    machine goes on, the record says which measured what.
 
     Args:
         names: Corpora; without any, trec, mr and tnews.
@@ -71,11 +72,17 @@ def main(
         if "gap" not in entry:
             path.parent.mkdir(parents=True, exist_ok=True)
             measure(entry, data_dir, path)
-        gap = 100 * entry["gap"]
+        best = f"best of the sweep {entry['best']}, {percent(entry['best_score'])}"
+        if entry["gap"] is None:
+            print(
+                f"{name}: {entry['recommended']} is recommended, and {entry['failed']} on all "
+                f"documents; {best}"
+            )
+            continue
         print(
             f"{name}: {entry['recommended']} is recommended, {percent(entry['score'])} on dev; "
-            f"best of the sweep {entry['best']}, {percent(entry['best_score'])}: "
-            f"{gap:.1f} points behind, {'within' if entry['holds'] else 'MORE THAN'} one point"
+            f"{best}: {100 * entry['gap']:.1f} points behind, "
+            f"{'within' if entry['holds'] else 'MORE THAN'} one point"
         )
 
 
@@ -93,8 +100,10 @@ def measure(entry: dict[str, Any], data_dir: Path | None, path: Path) -> None:
             reading = reading_for(model, Reading(), 0)
             return load_dataset(sources, reading, name=name, sentences=reads_sentences(model))
 
-    def save() -> None:
-        entry["record"] = provenance(0)
+    now = provenance(0)
+
+    def save(measured: str = "") -> None:
+        came_from(entry, now, measured)
         write_json(path, entry)
 
     if "race" not in entry:
@@ -106,11 +115,20 @@ def measure(entry: dict[str, Any], data_dir: Path | None, path: Path) -> None:
     scores = entry["sweep"]
     sweep(whole, TIMES * seconds, scores, entry["seconds"], save)
     ours = scores.setdefault(chosen.name, [])
-    while len(ours) < (_SEEDS if chosen.has_epochs else 1):
-        ours.append(whole.measure(chosen, 1.0, len(ours), 1e9)[0].score)
-        save()
+    failed = ""
+    while not failed and len(ours) < (_SEEDS if chosen.has_epochs else 1):
+        try:
+            ours.append(whole.measure(chosen, 1.0, len(ours), 1e9)[0].score)
+        except UserError as error:  # it diverged, which it did not in the race
+            failed = f"failed from seed {len(ours)} ({error})"
+        save(f"{chosen.name}, seed {len(ours) - (not failed)}")
     means = {name: sum(found) / len(found) for name, found in scores.items() if found}
     best = max(means, key=means.__getitem__)
+    if failed:
+        entry |= {"failed": failed, "best": best, "best_score": means[best]}
+        entry |= {"score": None, "gap": None, "holds": False}
+        save()
+        return
     gap = means[best] - means[chosen.name]
     entry |= {
         "score": means[chosen.name],
@@ -120,6 +138,31 @@ def measure(entry: dict[str, Any], data_dir: Path | None, path: Path) -> None:
         "holds": gap <= POINT,
     }
     save()
+
+
+def came_from(entry: dict[str, Any], now: dict[str, Any], measured: str) -> None:
+    """Note which code and machine a measurement is of.
+
+    ``record`` is the process that raced. Of a later one with another commit, other versions or
+    another machine ``continued`` has the same and what it ``measured``.
+
+    Args:
+        entry: The record of a corpus.
+        now: Provenance of this process.
+        measured: The training that is saved, or "".
+    """
+    what = ("commit", "versions", "machine")
+
+    def same(before: dict[str, Any]) -> bool:
+        return all(before.get(key) == now[key] for key in what)
+
+    first = entry.setdefault("record", now)
+    if not measured or (same(first) and "continued" not in entry):
+        return
+    later = entry.setdefault("continued", [])
+    if not later or not same(later[-1]):
+        later.append({**now, "measured": []})
+    later[-1]["measured"].append(measured)
 
 
 def raced(documents: Callable[[str], Dataset], seconds: float) -> dict[str, Any]:
@@ -158,7 +201,7 @@ def sweep(
     seconds: float,
     scores: dict[str, list[float]],
     took: dict[str, float],
-    save: Callable[[], None],
+    save: Callable[[str], None],
 ) -> None:
     """Dev scores of many candidates, and of the leaders from several seeds.
 
@@ -168,7 +211,7 @@ def sweep(
         scores: By name; those of an earlier call are kept. Empty where a training diverged or took
             too long.
         took: Its ``sweep`` is how long it took until the last training that was saved.
-        save: Called after each training.
+        save: Called after each training with its name.
     """
     began = time.perf_counter() - took["sweep"]
     plain = [Candidate(model) for model in MODELS]
@@ -189,7 +232,7 @@ def sweep(
         with suppress(OutOfTime, UserError):  # too slow, or diverged
             found.append(corpus.measure(candidate, 1.0, seed, left)[0].score)
         took["sweep"] = time.perf_counter() - began
-        save()
+        save(f"{candidate.name}, seed {seed}")
         said = percent(found[-1]) if len(found) > seed else "failed"
         print(f"{took['sweep']:6.0f} s  {candidate.name}, seed {seed}: {said}", flush=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dlnotes.claims import CHAPTERS
-from dlnotes.claims.report import effect
+from dlnotes.claims.report import effect, seconds
 from dlnotes.cli import run
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_text
@@ -27,6 +27,13 @@ MODELS = {
     "tfidf": "TF-IDF + logistic regression",
     "svm": "TF-IDF + linear SVM",
 }
+SIZES = {
+    "mid": "24 matrices of 256² and 48 biases",
+    "tiny": "400 tensors of 64",
+    "big": "two matrices of 4096²",
+    "sparse": "34,560 rows of an embedding of 1,100,000 × 10",
+}
+"""Of the optimizers' benchmark."""
 
 
 def main(
@@ -55,6 +62,7 @@ def main(
         "model-speed": model_speeds(results),
         "recipes": recipes(),
         "claims": verdicts(results),
+        "advice": advice(results),
     }
     for name, content in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -194,8 +202,8 @@ def speeds(results: Path) -> str:
     """How many times faster than torch's default and fused optimizers a step is.
 
     A rule that torch does not have says what it is beside; one that no model of a size is for has
-    no figures there. Of the sparse gradient, which torch has no fused step for, only the rules that
-    torch has are shown.
+    no figures there. Of the sparse gradient, which torch has no fused step for, only the rules of
+    which torch has a sparse step have a figure.
     """
     record = read_json(results / "benchmarks" / "optimizers.json", "has no benchmark")
     timed = [row for row in record["rows"] if "milliseconds" in row]
@@ -205,8 +213,11 @@ def speeds(results: Path) -> str:
         for size in dict.fromkeys(model for model, _ in rows)
         for other in (("default",) if size == "sparse" else ("default", "fused"))
     ]
+    told = "; ".join(f"*{size}*: {SIZES[size]}" for size in dict.fromkeys(s for s, _ in columns))
+    if any(rule == "muon" for _, rule in rows):
+        told += "; muon takes matrices alone: 24 of 256² and 400 of 8²"
     head = "| rule | " + " | ".join(f"{size} × {other}" for size, other in columns) + " |"
-    lines = [head, "|---" * (1 + len(columns)) + "|"]
+    lines = [f"{told[0].upper()}{told[1:]}.", "", head, "|---" * (1 + len(columns)) + "|"]
     for rule in dict.fromkeys(rule for _, rule in rows):
         cells, note = [], ""
         for size, other in columns:
@@ -218,6 +229,25 @@ def speeds(results: Path) -> str:
             shown = times.get(other) and not (alone and size == "sparse")
             cells.append(f"{times[other] / times['ours']:.2f}" if shown else "–")
         lines.append(f"| {rule}{note} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def advice(results: Path) -> str:
+    """What ``dlnotes advise`` said, and what a much longer search found."""
+    lines = []
+    for path in sorted((results / "advice").glob("*.json")):
+        entry = read_json(path, "is no record of a race")
+        if "gap" not in entry:  # not at its end yet
+            continue
+        documents = entry["measures"]["documents"]
+        part = "" if entry["raced_on"] == documents else f"{entry['raced_on']:,} of "
+        has = "diverges" if entry["gap"] is None else f"has {100 * entry['score']:.1f} %"
+        lines.append(
+            f"- {entry['corpus']}, {entry['minutes']:g} min, {part}{documents:,} documents: "
+            f"“{entry['sentence']}” Trained on all of them from several seeds it {has}; the best "
+            f"of a sweep of {entry['seconds']['sweep'] / 60:.0f} minutes, {entry['best']}, has "
+            f"{100 * entry['best_score']:.1f} %."
+        )
     return "\n".join(lines)
 
 
@@ -235,7 +265,10 @@ def model_speeds(results: Path) -> str:
 
 
 def verdicts(results: Path) -> str:
-    """What the experiments say about each claim of the notes."""
+    """What the experiments say about each claim of the notes, and what they took.
+
+    The time of a quick run is told, too, if there is a record of one: ``claims/quick.json``.
+    """
     record = read_json(results / "claims" / "record.json", "has no claims")
     by_module = {row["name"].replace("-", "_"): row for row in record["claims"]}
     lines = ["| claim | verdict | effect, 95 % interval | runs |", "|---|---|---|---|"]
@@ -243,13 +276,22 @@ def verdicts(results: Path) -> str:
         for row in (by_module[module] for module in modules if module in by_module):
             condition = row["says"].removeprefix(row["verdict"])
             cells = [
-                row["sentence"],
+                f"{row['sentence']} `{row['name']}`",
                 f"**{row['verdict']}**{condition}",
                 f"{effect(row['effect'], row['interval'])} {row['effect_name']}",
                 f"{row['runs']:,}" if row["runs"] else "–",
             ]
             lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    lines += ["", f"All of them took {_time(record)} of computation, added up over processes."]
+    quick = results / "claims" / "quick.json"
+    if quick.is_file():
+        lines[-1] += f" With `--quick` it is {_time(read_json(quick, 'has no claims'))}."
     return "\n".join(lines)
+
+
+def _time(record: dict[str, Any]) -> str:
+    """What the claims of a record took."""
+    return seconds(sum(row["seconds"] for row in record["claims"]))
 
 
 def _row(entry: dict[str, Any]) -> str:

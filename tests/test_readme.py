@@ -77,6 +77,15 @@ def test_the_python_snippets_run(after_the_commands, monkeypatch):
         assert printed.getvalue().strip()
 
 
+def test_the_output_of_a_rule_of_ones_own_is_shown(capsys):
+    shown = re.findall(
+        r"^```python\n([^`]*?check_rule[^`]*)^```\n\n```text\n(.*?)^```$", README, re.S | re.M
+    )
+    ((snippet, output),) = shown
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert capsys.readouterr().out == output
+
+
 def test_the_table_is_that_of_the_records():
     done = run([sys.executable, "scripts/tables.py", "--check"], ROOT)
     assert done.returncode == 0, done.stderr

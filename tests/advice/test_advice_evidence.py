@@ -107,6 +107,9 @@ def test_one_seed_each_is_not_taken_for_no_variance_between_seeds():
     assert alone.p > 0.05
     assert alone.degrees == 2
     assert alone.error > EXPECTED * 2**0.5
+    # The limit that the documentation of `between_seeds` names.
+    behind = {p: trial(np.arange(100_000) < 80_000 - 1_000 * p) for p in (2.2, 2.4)}
+    assert [compared([trial(a)], [b]).p < 0.05 for b in behind.values()] == [False, True]
     # What other candidates show of the seeds counts.
     assert compared([trial(a)], [trial(b)], Seeds(0.0001**2, 20)).p < 1e-6
 

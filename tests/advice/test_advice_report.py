@@ -93,13 +93,30 @@ def test_few_documents_on_which_all_agree_decide_nothing(documents):
 
 
 def test_a_single_candidate_is_not_recommended():
-    found = Advice(
-        [entry("m", hits(400), 1.0), entry("m", hits(300), 1.0, lr=0.1)], "accuracy", 500
-    )
+    alone = entry("m", hits(400), 1.0)
+    found = Advice([alone], "accuracy", 500)
+    assert not found.compares_models
     assert found.sentence == (
         "Only m was measured in full, with nothing to compare: 80.0 % accuracy on 500 dev "
         "documents."
     )
+    alone.runs = []  # a first trial is left
+    assert Advice([alone], "accuracy", 500).sentence.startswith("Only m was measured, with nothing")
+
+
+def test_a_single_model_is_compared_with_itself_alone():
+    plain = entry("m", hits(400), 1.0)
+    found = Advice([plain, entry("m", hits(300), 1.0, lr=0.1)], "accuracy", 500)
+    assert not found.compares_models
+    assert found.sentence == (
+        "Only m was measured in full, with nothing but its settings to compare: m has 80.0 % "
+        "accuracy on 500 dev documents."
+    )
+    found = Advice([plain, entry("m", hits(490), 1.0, lr=0.1)], "accuracy", 500)
+    assert found.sentence.startswith("Only m was measured in full, with nothing but its settings")
+    assert ": m with lr 0.1 has 98.0 %" in found.sentence
+    other = entry("tfidf", hits(100), 1.0)
+    assert Advice([plain, other], "accuracy", 500).compares_models
 
 
 def test_the_seeds_of_all_candidates_count():

@@ -173,16 +173,47 @@ def test_late_gradients_are_those_of_workers_that_take_turns(monkeypatch):
         (0.0, "does not hold"),  # late gradients cost nothing
         (1.0, "holds"),  # nothing is won
         (0.3, "holds only if there are 16 or 64 workers"),  # 4 / 4^0.3 > 2, 16 / 16^0.3 < 8
+        (0.49, "holds only if there are 16 or 64 workers; it is not decided for 4"),
     ],
 )
 def test_planted_workers(monkeypatch, power, says):
     def planted(item):
         workers, rates, seeds, _ = item
-        noise = np.random.default_rng(workers).normal(0, 0.01, len(seeds))
-        return [(100 * workers**power * np.exp(noise)).tolist() for _ in rates]
+        # 4 workers vary so much that what is half of 4 is not decided.
+        noise = np.random.default_rng(0).normal(
+            0, 1 if workers == 4 and power == 0.49 else 0.01, 10
+        )
+        each = 100 * workers**power * np.exp(noise[: len(seeds)])
+        return [(each * (1 + abs(math.log2(rate / 0.125)))).tolist() for rate in rates]
 
     monkeypatch.setattr(sgd_is_hard_to_parallelise, "updates", planted)
     assert sgd_is_hard_to_parallelise.CLAIM.experiment(Budget()).says == says
+
+
+def test_nothing_is_decided_if_one_worker_misses_the_target(monkeypatch):
+    def planted(item):
+        workers, rates, seeds, limit = item
+        taken = [100.0 * workers] * len(seeds)
+        if workers == 1 and 0 in seeds:
+            taken[0] = limit
+        return [taken for _ in rates]
+
+    monkeypatch.setattr(sgd_is_hard_to_parallelise, "updates", planted)
+    assert sgd_is_hard_to_parallelise.CLAIM.experiment(Budget()).verdict is Verdict.NOT_DECIDED
+
+
+@pytest.mark.parametrize(
+    ("best", "rate", "edge"), [(1 / 8, 1 / 8, "no"), (2.0, 2.0, "no"), (1e3, 4.0, "yes")]
+)
+def test_rates_of_workers_are_tried_beyond_an_edge(monkeypatch, best, rate, edge):
+    def planted(item):
+        return [[100 * (1 + abs(math.log2(rate / best)))] * len(item[2]) for rate in item[1]]
+
+    monkeypatch.setattr(sgd_is_hard_to_parallelise, "updates", planted)
+    found = sgd_is_hard_to_parallelise.CLAIM.experiment(Budget())
+    assert {(row["best rate"], row["on edge"]) for row in found.numbers} == {(rate, edge)}
+    rates = len(sgd_is_hard_to_parallelise.RATES) + {0.125: 0, 2.0: 3, 4.0: 3}[rate]
+    assert found.runs == 4 * (3 * rates + 10)
 
 
 @pytest.mark.parametrize("bend", [4, 60, 500])
@@ -322,6 +353,42 @@ def test_who_follows_a_target(module, ours, says):
 
 
 @pytest.mark.parametrize(
+    ("at_rest", "says"),
+    [
+        (10.0, "holds"),  # times the error of a rate that is kept
+        (1.5, "holds only if the target moves during training"),
+        (0.3, "holds only if the target moves during training"),
+    ],
+)
+def test_a_rule_that_ends_early_is_behind_its_control(monkeypatch, at_rest, says):
+    def pursue(method, budget):
+        noise = np.exp(np.random.default_rng(len(method.name)).normal(0, 0.01, 20))
+        kept = adagrad_ends_early.KEPT
+        end = {"adagrad": at_rest, "gradient-descent": 0.01, kept: 1.0}[method.name]
+        steps = [1.0] * moving_targets.PHASE
+        return moving_targets.Pursuit(
+            0.1, noise.tolist(), (end * noise).tolist(), [(10 * noise).tolist()] * 3,
+            [[1.0]] * 3, steps, 5,
+        )  # fmt: skip
+
+    monkeypatch.setattr(moving_targets, "pursue", pursue)
+    assert adagrad_ends_early.experiment(Budget()).says == says
+
+
+def test_a_rate_is_kept_after_the_first_phase():
+    phase = moving_targets.PHASE
+    control = Method("kept", adagrad_ends_early.KeptAdagrad)
+    rates, seeds, steps = [0.3] * 3, [0, 1, 2], phase + 50
+    (ours, size), (kept, constant) = (
+        moving_targets.follow(method, rates, seeds, steps, steps)
+        for method in (Method.named("adagrad"), control)
+    )
+    np.testing.assert_array_equal(ours[: phase + 1], kept[: phase + 1])
+    np.testing.assert_allclose(constant[phase:], constant[phase - 1 : -1], rtol=1e-6)
+    assert (size[-1] < constant[-1]).all()
+
+
+@pytest.mark.parametrize(
     ("methods", "verdict"),
     [
         (("gradient-descent", "adagrad"), Verdict.HOLDS),
@@ -422,8 +489,10 @@ def test_who_converges_faster(monkeypatch, ours, other, verdict):
     ("rates", "says"),
     [
         ([[0.5, 0.5, 0.5]] * 12, "holds"),
-        ([[0.5, 0.5, 0.5]] + [[0.5, 0.0, 0.5]] * 11, "holds only if the problem is planted 0 with "
+        ([[0.5, 0.5, 0.5]] + [[0.5, -0.5, 0.5]] * 11, "holds only if the problem is planted 0 with "
          "batches of 8"),
+        ([[0.5, 0.5, 0.5]] + [[0.5, 0.0, 0.5]] + [[0.5, -0.5, 0.5]] * 10, "holds only if the problem "
+         "is planted 0 with batches of 8; it is not decided for planted 1 with batches of 8"),
         ([[0.5, -0.5, 0.5]] * 12, "does not hold"),
         ([[0.5, 0.0, 0.5]] * 12, "not decided"),
     ],
@@ -694,6 +763,23 @@ def test_planted_deaths(monkeypatch, dead, learns, says):
     assert relu_units_die.experiment(Budget()).says == says
 
 
+def test_a_run_that_diverges_counts_as_one_in_which_no_unit_died(monkeypatch):
+    def train(problem, method, pairs, steps, batch_size):
+        return [
+            Run(rate, seed, [0, steps], [2.0, 0.1 * rate], [0.25, 0.9], 0.9)
+            if rate < 1 or seed
+            else Run(rate, seed, [0], [2.0], [0.25, math.nan], diverged=True)
+            for rate, seed in pairs
+        ]
+
+    monkeypatch.setattr(relu_units_die, "train", train)
+    found = relu_units_die.look(("relu", 0.0, (0, 1), 10))
+    assert found["dead"][-1] == [0.25, 0.9]
+    assert found["most"][-1] == [0.25, 0.9]
+    assert found["loss"][-1][0] == math.inf
+    relu_units_die.experiment(Budget())
+
+
 # Ensembles
 
 
@@ -707,7 +793,7 @@ def test_an_ensemble_of_models_that_learn_nothing_is_no_better(monkeypatch):
     monkeypatch.setattr(ensembles_beat_the_best_model, "digits", unrelated)
     finding = ensembles_beat_the_best_model.experiment(Short())
     assert finding.verdict is Verdict.NOT_DECIDED
-    best = [row for row in finding.numbers if row["model"] == "best on dev"]
+    best = [row for row in finding.numbers if row["model"] == "best elsewhere"]
     assert best[0]["test accuracy (%)"] < 15
 
 
@@ -720,7 +806,26 @@ def test_planted_accuracies_of_an_ensemble(monkeypatch, best, verdict):
     def vote(setting):
         seed, _ = setting
         kinds = dict.fromkeys(module.KINDS, best)
-        return {**kinds, "best": best, "seeds": best, "different": 80.0 + seed / 10}
+        seeds = {f"seeds of {kind}": best for kind in kinds}
+        return {**kinds, **seeds, "different": 80.0 + seed / 10}
 
     monkeypatch.setattr(module, "vote", vote)
     assert module.experiment(Budget()).verdict is verdict
+
+
+def test_the_best_kind_of_a_part_is_chosen_on_the_others(monkeypatch):
+    module = ensembles_beat_the_best_model
+    steady, *lucky = module.KINDS
+
+    def vote(setting):
+        seed, _ = setting
+        kinds = {kind: 95.0 if seed == i else 70.0 for i, kind in enumerate(lucky)} | {steady: 85.0}
+        seeds = {f"seeds of {kind}": each + 1 for kind, each in kinds.items()}
+        return {**kinds, **seeds, "different": 86.0 + seed / 10}
+
+    monkeypatch.setattr(module, "vote", vote)
+    found = module.experiment(Budget())
+    rows = {row["model"]: row["test accuracy (%)"] for row in found.numbers}
+    assert rows["best elsewhere"] == 85
+    assert rows[f"{len(module.KINDS)} seeds of it"] == 86
+    assert found.verdict is Verdict.HOLDS

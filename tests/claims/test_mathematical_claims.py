@@ -137,8 +137,9 @@ PLANTED = {
         ({"theory": lambda rule, condition: 1 - 1 / condition}, NOT_DECIDED),
     ],
     "too_large_batch_needs_too_much_memory": [
-        ({"PART": 1000}, HOLDS),
-        ({"SAME": 0.0}, HOLDS),
+        ({"PART": 1000, "BATCHES": (8, 256)}, HOLDS),
+        ({"SAME": 0.0, "BATCHES": (8, 256)}, HOLDS),
+        ({"WORDS": 200_000}, DOES_NOT_HOLD),
         ({"backward": lambda *_: (100, [torch.ones(1)])}, DOES_NOT_HOLD),
         ({"backward": lambda _, x, *__: (len(x) ** 2, [torch.ones(1)])}, DOES_NOT_HOLD),
     ],

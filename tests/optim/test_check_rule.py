@@ -1,9 +1,13 @@
 """check_rule passes what is right and names what is wrong."""
 
+import datetime
 import inspect
 import math
+import os
+import random
 import sys
 import textwrap
+import time
 import types
 
 import pytest
@@ -21,7 +25,8 @@ SCALE = [2.0]
 @pytest.mark.parametrize("name", RULES)
 def test_our_rules_have_every_property(name):
     tried = check_rule(RULES[name])
-    assert {"arguments alone", "dtypes", "resume", "sparse rows", "differentiable"} <= {*tried}
+    expected = {"arguments alone", "dtypes", "resume", "groups", "sparse rows", "differentiable"}
+    assert expected <= {*tried}
     assert ("C loop" in tried and "vmap" in tried) == (name != "muon")
 
 
@@ -268,6 +273,43 @@ class WrongDecay(UpdateRule):
         return theta, g + weight_decay * theta / theta.norm()
 
 
+class OneRate(UpdateRule):
+    """Takes the learning rate of the first group for all of them."""
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] = self.param_groups[0]["lr"]
+        return super().step(closure)
+
+
+class FirstRate(UpdateRule):
+    """Keeps the learning rates that it was made with."""
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g
+
+    def step(self, closure=None):
+        self.rates = getattr(self, "rates", [group["lr"] for group in self.param_groups])
+        for group, lr in zip(self.param_groups, self.rates, strict=True):
+            group["lr"] = lr
+        return super().step(closure)
+
+
+class Rounded(UpdateRule):
+    """Makes a number of the learning rate, which has one for each under vmap."""
+
+    elementwise = True
+
+    @staticmethod
+    def rule(theta, g, *, lr):
+        return theta - lr * g if lr > 1e-9 else theta + 0 * g
+
+
 class Sticky(UpdateRule):
     """Counts its steps where no state_dict finds them."""
 
@@ -307,6 +349,9 @@ class Sticky(UpdateRule):
         (TensorConstant, "'dtypes'.*default dtype.*dtype=theta.dtype"),
         (WrongDecay, "'weight decay': with weight_decay=0.1, 'elementwise'"),
         (Sticky, "'resume'.*accumulators"),
+        (Rounded, "'vmap'"),
+        (OneRate, "'groups'.*with its own lr"),
+        (FirstRate, "'groups'.*that a scheduler sets"),
         (NotElementwise, "'elementwise'.*elementwise = False"),
         (Reversed, "'elementwise'"),
         (Global, r"'arguments alone'.*reads SCALE = \[2.0\]"),
@@ -474,6 +519,40 @@ def by_environment(theta, g, *, lr):
     return theta - lr * len(sys.argv) * g
 
 
+def by_getenv(theta, g, *, lr):
+    return theta - lr * float(os.getenv("SCALE", "1")) * g
+
+
+def by_getenv_from(theta, g, *, lr):
+    from os import getenv
+
+    return theta - lr * float(getenv("SCALE", "1")) * g
+
+
+def by_clock(theta, g, *, lr):
+    return theta - lr * (1 + time.time() // 1e12) * g
+
+
+def by_date(theta, g, *, lr):
+    return theta - lr * (1 + 0 * datetime.datetime.now().year) * g
+
+
+def by_luck(theta, g, *, lr):
+    return theta - lr * (1 + random.random() // 2) * g
+
+
+def by_threads(theta, g, *, lr):
+    return theta - lr * torch.get_num_threads() * g
+
+
+def by_grad_mode(theta, g, *, lr):
+    return theta - lr * (g if torch.is_grad_enabled() else -g)
+
+
+def by_seed(theta, g, *, lr):
+    return theta - lr * (1 + 0 * torch.initial_seed()) * g
+
+
 def setting_a_global(theta, g, *, lr):
     global COUNT
     COUNT = 1
@@ -511,6 +590,14 @@ def setting_an_attribute_of_theta(theta, g, *, lr):
         (by_attribute_of_theta, r"reads theta\.scale, which the tensors of a step do not have"),
         (by_comprehension, r"reads Settings\.scale = 2\.0"),
         (by_environment, r"reads sys\.argv = "),
+        (by_getenv, r"calls os\.getenv, which may return something else at a later step"),
+        (by_getenv_from, r"calls getenv, "),
+        (by_clock, r"calls time\.time, "),
+        (by_date, r"calls datetime\.datetime\.now, "),
+        (by_luck, r"calls random\.random, "),
+        (by_threads, r"calls torch\.get_num_threads, "),
+        (by_grad_mode, r"calls torch\.is_grad_enabled, "),
+        (by_seed, r"calls torch\.initial_seed, "),
         (setting_a_global, r"sets COUNT.*accumulators"),
         (setting_a_class_attribute, r"sets Settings\.seen.*accumulators"),
         (setting_an_attribute_of_theta, r"sets theta\.seen.*accumulators"),
@@ -564,6 +651,7 @@ def test_constants_of_torch_and_methods_of_other_rules_are_no_globals():
         import math as numbers
 
         scale = torch.pi / math.pi * numbers.e / math.e + torch.finfo(g.dtype).eps * 0
+        scale = scale * (2 if torch.is_complex(g) or datetime.MAXYEAR < 0 else 1)
         return Adam.rule(theta, scale * g, m, v, t=t, lr=lr, betas=betas, eps=eps)
 
     both = type("Both", (UpdateRule,), {"accumulators": ("m", "v"), "rule": staticmethod(rule)})

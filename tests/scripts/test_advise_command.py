@@ -6,6 +6,7 @@ import json
 import shlex
 import textwrap
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ import pytest
 from dlnotes.advice import corpus as advice_corpus
 from dlnotes.advice import race
 from dlnotes.advice.corpus import Corpus, Measures
+from dlnotes.advice.report import Advice
 from dlnotes.commands import advise
 from dlnotes.data.dataset import load_dataset
 from dlnotes.training.fit import Interrupted, OutOfTime
-from dlnotes.training.trials import run_trial
+from dlnotes.training.trials import Trial, run_trial
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +29,11 @@ def few_models(request, monkeypatch):
         monkeypatch.setattr(race, "MOST_SEEDS", 2)
         if "varies" not in request.node.name:
             monkeypatch.setattr(Corpus, "vary", lambda *_: ())
+
+
+def trial(hits, *, network=True):
+    """A trial with these hits."""
+    return Trial({}, hits.astype(float), np.ones(len(hits)), 1.0, 100.0, [0.5] * network)
 
 
 def test_a_race_on_own_files(script, files, tmp_path):
@@ -138,6 +145,33 @@ def test_without_time_for_anything_nothing_is_recommended(script, files, tmp_pat
     assert result.err.startswith("error: nothing could be measured (")
     assert result.err.endswith("): give more --minutes\n")
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("raced", "multi_label", "said"),
+    [
+        (900, True, "(what was measured)"),
+        (500, False, "(the same with all documents)"),
+        (500, True, "(the same with all documents, but for the threshold, which is that of the "),
+    ],
+)
+def test_what_the_program_has_in_common_with_the_race_is_said(capsys, raced, multi_label, said):
+    measures = Measures(900, 100, 2, 10.25, 37, 5000, 0.5, ("a", 600), ("b", 300), None)
+    documents = SimpleNamespace(
+        documents=raced, dev=100, measures=measures, multi_label=multi_label, tokenizer="words"
+    )
+    runs = [trial(np.arange(100) < 80, network=False)]
+    advice = Advice([race.Entry(race.Candidate("tfidf"), runs=runs)], "micro-F1", 100)
+    advise._print(advice, documents, "code", None, [])
+    assert f"Train it with scikit-learn, in Python {said}" in capsys.readouterr().out
+    advise._print(advice, documents, None, "dlnotes train", [])
+    assert "\nThe command that trains it:\n  dlnotes train" in capsys.readouterr().out
+    runs = [trial(np.arange(100) < 10)]
+    other = race.Entry(race.Candidate("textcnn"), first=runs[0], runs=runs)
+    advise._print(
+        Advice([*advice.entries, other], "micro-F1", 100), documents, None, "dlnotes train", []
+    )
+    assert "\nTrain it:\n  dlnotes train" in capsys.readouterr().out
 
 
 @pytest.mark.slow

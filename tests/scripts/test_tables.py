@@ -5,7 +5,9 @@ import json
 import pytest
 from running import ROOT
 
-from tables import verdicts
+import bench_optimizers
+import tables
+from tables import advice, speeds, verdicts
 
 ENTRIES = sorted((ROOT / "results").glob("*.json"))
 
@@ -35,6 +37,7 @@ def table(script, tmp_path):
             "model-speed",
             "recipes",
             "claims",
+            "advice",
         )
         readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in names))
         done = script("tables", "--readme", readme, "--results", results)
@@ -87,10 +90,73 @@ def test_corpora_of_several_labels_have_a_table_of_their_own(table):
     assert text.index("| trec | TF-IDF") < text.index("<!-- label-sets -->") < text.index(row)
 
 
+def test_speeds_of_rules_that_torch_does_not_have_and_of_sparse_gradients(tmp_path):
+    def row(model, rule, beside, **milliseconds):
+        return {"model": model, "rule": rule, "beside": beside, "milliseconds": milliseconds}
+
+    itself = "itself in tensor operations: not in torch"
+    no_sparse = "itself in tensor operations: torch's takes no sparse gradient"
+    rows = [
+        row("mid", "adam", "torch Adam", ours=1.0, default=4.0, foreach=3.0, fused=1.5),
+        row("mid", "lion", itself, ours=1.0, default=2.0),
+        row("mid", "muon", "torch Muon", ours=2.0, default=1.0),
+        row("mid", "schedule-free", itself, ours=2.0, default=7.0),
+        row("big", "adam", "torch Adam", ours=10.0, default=20.0, fused=11.0, limit=10.0),
+        row("sparse", "adam", "torch SparseAdam", ours=1.0, default=6.0),
+        row("sparse", "lion", no_sparse, ours=1.0, default=9.0),
+        {"rule": "adam", "first_step": [1.0, 0.1], "peak_mib": [1.0, 2.0]},
+    ]
+    (tmp_path / "benchmarks").mkdir()
+    path = tmp_path / "benchmarks" / "optimizers.json"
+    path.write_text(json.dumps({"rows": rows}))
+    assert speeds(tmp_path).splitlines() == [
+        "*mid*: 24 matrices of 256² and 48 biases; *big*: two matrices of 4096²; *sparse*: 34,560 "
+        "rows of an embedding of 1,100,000 × 10; muon takes matrices alone: 24 of 256² and 400 of "
+        "8².",
+        "",
+        "| rule | mid × default | mid × fused | big × default | big × fused | sparse × default |",
+        "|---|---|---|---|---|---|",
+        "| adam | 4.00 | 1.50 | 2.00 | 1.10 | 6.00 |",
+        "| lion (itself in tensor operations: not in torch) | 2.00 | – | – | – | – |",
+        "| muon | 0.50 | – | – | – | – |",
+        "| schedule-free (itself in tensor operations: not in torch) | 3.50 | – | – | – | – |",
+    ]
+
+
+def test_the_sizes_and_rules_of_the_table_are_those_of_the_benchmark():
+    assert tables.SIZES.keys() == bench_optimizers.MODELS.keys()
+    assert bench_optimizers.MODELS["mid"] == [(256, 256)] * 24 + [(256,)] * 48
+    assert bench_optimizers.MODELS["tiny"] == [(64,)] * 400
+    assert bench_optimizers.MODELS["big"] == [(4096, 4096)] * 2
+    assert bench_optimizers.MODELS["sparse"] == [(1_100_000, 10)]
+    assert bench_optimizers.ROWS == 34_560
+    assert bench_optimizers.MATRICES == {"mid": [(256, 256)] * 24, "tiny": [(8, 8)] * 400}
+
+
+def test_advice_is_shown_from_its_records(tmp_path):
+    assert advice(tmp_path) == ""
+    (tmp_path / "advice").mkdir()
+
+    def record(name, **other):
+        known = {"corpus": name, "minutes": 1.0, "sentence": f"Use m on {name}.", "raced_on": 1000}
+        known |= {"measures": {"documents": 4000}, "seconds": {"sweep": 640.0}, **other}
+        (tmp_path / "advice" / f"{name}.json").write_text(json.dumps(known))
+
+    record("a", score=0.87, best="n, lr 0.1", best_score=0.875, gap=0.005, raced_on=4000)
+    record("b", score=None, best="n", best_score=0.9, gap=None)
+    record("c")  # still measuring
+    assert advice(tmp_path).splitlines() == [
+        "- a, 1 min, 4,000 documents: “Use m on a.” Trained on all of them from several seeds it "
+        "has 87.0 %; the best of a sweep of 11 minutes, n, lr 0.1, has 87.5 %.",
+        "- b, 1 min, 1,000 of 4,000 documents: “Use m on b.” Trained on all of them from several "
+        "seeds it diverges; the best of a sweep of 11 minutes, n, has 90.0 %.",
+    ]
+
+
 def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):
     def row(name, verdict, says, **other):
         shown = {"sentence": f"{name} is so.", "effect": 1.5, "effect_name": "steps, a | b"}
-        return {"name": name, "verdict": verdict, "says": says, **shown, **other}
+        return {"name": name, "verdict": verdict, "says": says, "seconds": 45, **shown, **other}
 
     (tmp_path / "claims").mkdir()
     rows = [
@@ -98,8 +164,17 @@ def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):
         row("hidden-layer-learns-xor", "holds", "holds", interval=[1.5, 1.5], runs=1234),
     ]
     (tmp_path / "claims" / "record.json").write_text(json.dumps({"claims": rows}))
-    assert verdicts(tmp_path).splitlines()[2:] == [
-        "| hidden-layer-learns-xor is so. | **holds** | 1.500 steps, a &#124; b | 1,234 |",
-        "| adam-is-the-best is so. | **holds only if** it rains "
+    lines = verdicts(tmp_path).splitlines()
+    assert lines[2:] == [
+        "| hidden-layer-learns-xor is so. `hidden-layer-learns-xor` | **holds** "
+        "| 1.500 steps, a &#124; b | 1,234 |",
+        "| adam-is-the-best is so. `adam-is-the-best` | **holds only if** it rains "
         "| 1.500 [1, 2] steps, a &#124; b | – |",
+        "",
+        "All of them took 1 min 30 s of computation, added up over processes.",
+    ]
+    (tmp_path / "claims" / "quick.json").write_text(json.dumps({"claims": rows[:1]}))
+    assert verdicts(tmp_path).splitlines() == [
+        *lines[:-1],
+        lines[-1] + " With `--quick` it is 45 s.",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, signature
 from numbers import Real
@@ -97,17 +97,22 @@ def activation(
             else:
                 given = complete(args, kwargs)
             check_input(name, given[0])
-            for i in range(len(tensors), len(given)):
-                p, default = parameters[i]
-                if isinstance(default, bool):
-                    given[i] = check_flag(name, p, given[i])
-                else:
-                    given[i] = check_number(name, p, given[i], given[0].dtype, p not in nonzero)
-            if condition is not None and not condition[0](*given[len(tensors) :]):
-                settings = zip(parameters, given, strict=True)
-                got = " and ".join([f"{p}={x!r}" for (p, _), x in settings][len(tensors) :])
-                raise ValueError(f"{name}: {condition[1]}, got {got}")
+            given[len(tensors) :] = checked(given[len(tensors) :], given[0].dtype)
             return given
+
+        def checked(settings: Sequence[Any], dtype: torch.dtype) -> list[Any]:
+            """All settings, as numbers and flags that formulas can compute with."""
+            found: list[Any] = []
+            for (p, default), setting in zip(parameters[len(tensors) :], settings, strict=True):
+                if isinstance(default, bool):
+                    found.append(check_flag(name, p, setting))
+                else:
+                    found.append(check_number(name, p, setting, dtype, p not in nonzero))
+            if condition is not None and not condition[0](*found):
+                named = zip(parameters[len(tensors) :], found, strict=True)
+                got = " and ".join(f"{p}={x!r}" for (p, _), x in named)
+                raise ValueError(f"{name}: {condition[1]}, got {got}")
+            return found
 
         def complete(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
             """With keywords and defaults."""
@@ -131,6 +136,7 @@ def activation(
 
         slope_at.__qualname__ = f"{value.__qualname__}.slope"
         slope_at.__doc__ = f"The derivative of {name} with respect to its first argument."
+        cast(Any, call).check_settings = checked
         return with_slope(slope_at, value)(call)
 
     return derive
@@ -369,10 +375,12 @@ class Module(nn.Module):
 
     A subclass names its function, ``class Softsign(Module, function=softsign)``, and if that has
     settings, passes them by name to ``super().__init__``; those that it leaves out have the
-    function's defaults.
+    function's defaults. Settings that the function refuses are refused when the module is made, and
+    those that are changed later, or are too large for the dtype of x, at a call.
 
     Raises:
-        TypeError: The function has no such setting.
+        TypeError: The function has no such setting, or a setting is not a number or a flag.
+        ValueError: A setting is outside of its range.
     """
 
     function: ClassVar[Activation[...]]
@@ -394,7 +402,11 @@ class Module(nn.Module):
                     f"it takes {', '.join(defaults) or 'none'}"
                 )
         self.settings = list(defaults)
-        for name, setting in {**defaults, **settings}.items():
+        given = {**defaults, **settings}
+        # A function that is composed of others, `with_slope`, checks its settings itself.
+        if check := getattr(self.function, "check_settings", None):
+            check([*given.values()], torch.float64)
+        for name, setting in given.items():
             setattr(self, name, setting)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -72,12 +72,18 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
 
 
 class GLU(nn.Module):
-    """:func:`glu` as a module."""
+    """:func:`glu` as a module.
+
+    Raises:
+        TypeError: ``dim`` is not an integer.
+    """
 
     function = staticmethod(glu)
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            raise TypeError(f"{type(self).__name__}: dim must be an integer, got {dim!r}")
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:

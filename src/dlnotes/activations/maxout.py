@@ -95,7 +95,8 @@ class Maxout(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, pieces: int = 2) -> None:
         super().__init__()
-        if not isinstance(pieces, int) or not 1 <= pieces <= 256:
+        integer = isinstance(pieces, int) and not isinstance(pieces, bool)
+        if not integer or not 1 <= pieces <= 256:
             raise ValueError(f"Maxout: pieces must be an integer from 1 to 256, got {pieces!r}")
         self.pieces = pieces
         self.linear = nn.Linear(in_features, pieces * out_features)

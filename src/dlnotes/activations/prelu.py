@@ -87,7 +87,8 @@ class PReLU(nn.Module):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         super().__init__()
-        if not isinstance(num_parameters, int) or num_parameters < 1:
+        integer = isinstance(num_parameters, int) and not isinstance(num_parameters, bool)
+        if not integer or num_parameters < 1:
             raise ValueError(
                 f"PReLU: num_parameters must be an integer >= 1, got {num_parameters!r}"
             )

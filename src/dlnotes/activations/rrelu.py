@@ -107,7 +107,7 @@ class RReLU(nn.Module):
     """:func:`rrelu` as a module: random in training mode, the mean slope in evaluation mode.
 
     Raises:
-        TypeError: ``lower`` or ``upper`` is not a number.
+        TypeError: ``lower`` or ``upper`` is not a number, or ``generator`` is something else.
         ValueError: ``lower`` is greater than ``upper``, or one of them is not finite.
     """
 
@@ -119,6 +119,8 @@ class RReLU(nn.Module):
     ) -> None:
         super().__init__()
         self.lower, self.upper = _bounds(lower, upper, torch.float64)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"RReLU: generator must be a torch.Generator, got {generator!r}")
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:

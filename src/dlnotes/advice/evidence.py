@@ -23,7 +23,9 @@ _MOST_DEGREES = 1_000  # of freedom: Student's distribution is normal by then
 
 # The standard deviation between seeds that is expected before any is seen, and for how many degrees
 # of freedom it counts: those of the networks on text corpora in results/, by Smyth's equations
-# (2004, section 6.2). A test computes them from the records.
+# (2004, section 6.2). A test computes them from the records. They are of the whole variance of the
+# test figures, since the records do not say which documents were correct: what single documents
+# explain is in it and in the variance over documents, too, so that intervals are rather too wide.
 EXPECTED, EXPECTED_DEGREES = 0.0038, 2.6
 
 
@@ -114,7 +116,8 @@ def between_seeds(*candidates: Sequence[Trial]) -> Seeds:
         s^2 = \frac{d_0 s_0^2 + \sum_c (S_c - 1) s_c^2}{d_0 + \sum_c (S_c - 1)}
 
     Without any candidate of several seeds it is the expectation alone: two single trainings must
-    be more than two points apart before they are called different.
+    be more than 2.3 points apart before they are called different, however many documents there
+    are (the degrees of freedom, 2.6, are rounded down to 2).
     """
     excess, degrees = 0.0, 0
     for trials in candidates:

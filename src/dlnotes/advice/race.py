@@ -39,6 +39,10 @@ MOST_SEEDS = 5
 _SOME_SEEDS = 3
 _ALWAYS = 3  # models that are trained for all of their epochs although they are behind
 _LEADERS = 2  # models whose settings are varied
+# The p-value below which one is clearly behind another. It is corrected neither for the number of
+# candidates nor for how often they are compared, so that some are stopped by chance; only the
+# p-values of the final table are (`against_the_best`).
+_CLEAR = 0.05
 # Shares of the time after which the next part of the race begins.
 _MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
 _EACH = 1 / 8  # of the time: what a first trial may take
@@ -243,10 +247,8 @@ class Race:
     def _promising(self) -> list[Entry]:
         """The candidates worth all of their epochs: those that are not clearly behind.
 
-        One is behind if it is worse, after its share of the epochs, than another that had no larger
-        share: epochs are whole, so that shares differ a little, and who had more has an advantage.
-        Three models go on in any case. In which order they go on is that of their figures, whatever
-        their shares.
+        Compared are figures after the first trial, with candidates that had no larger share of
+        their epochs. Three models go on in any case, in the order of their figures.
         """
         tried = [e for e in self._by_score() if e.first and not e.runs and not e.left_out]
         safe = _ALWAYS - len([e for e in self.finished() if e.candidate.has_epochs])
@@ -254,7 +256,7 @@ class Race:
         for i, entry in enumerate(tried):
             rivals = [e for e in self.entries if e.first and e.share <= entry.share]
             best = max(rivals, key=lambda e: e.first.score)  # type: ignore[union-attr]
-            clear = self._compared([best.first], [entry.first]).p < 0.05  # type: ignore[list-item]
+            clear = self._compared([best.first], [entry.first]).p < _CLEAR  # type: ignore[list-item]
             if clear and i >= safe:
                 entry.left_out = _stopped(entry, best)
             else:
@@ -289,7 +291,7 @@ class Race:
         for entry in self.finished():
             if entry.candidate.has_epochs and not entry.parent and entry not in varied:
                 best = self.finished()[0]
-                clear = entry is not best and self._compared(best.runs, entry.runs).p < 0.05
+                clear = entry is not best and self._compared(best.runs, entry.runs).p < _CLEAR
                 return None if clear and varied else entry
         return None
 
@@ -302,7 +304,7 @@ class Race:
             if e.candidate.has_epochs
             and not e.failed
             and len(e.runs) < seeds
-            and (e is finished[0] or self._compared(finished[0].runs, e.runs).p >= 0.05)
+            and (e is finished[0] or self._compared(finished[0].runs, e.runs).p >= _CLEAR)
         ]
 
     def _repeat(self, seeds: int) -> None:

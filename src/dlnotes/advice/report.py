@@ -101,6 +101,11 @@ class Advice:
         return next((e for e in self.ranked if e.candidate.has_epochs), None)
 
     @property
+    def compares_models(self) -> bool:
+        """Whether there is more than one model to choose from."""
+        return len({e.candidate.model for e in self.ranked}) > 1
+
+    @property
     def sentence(self) -> str:
         """The recommendation."""
         chosen, best = self.recommended, self.best
@@ -128,9 +133,13 @@ class Advice:
             )
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             return f"{told}; these documents show no difference from {listed}{more}.{few}"
-        worse = next((e for e in self.ranked if e.candidate.model != best.candidate.model), None)
-        if worse is None:
-            return f"Only {called(best)} was measured in full, with nothing to compare: {reaches}."
+        if not self.compares_models:
+            model = NAMES.get(best.candidate.model, best.candidate.model)
+            told = f"Only {model} was measured{' in full' * bool(best.runs)}, with nothing"
+            if len(self.ranked) == 1:
+                return f"{told} to compare: {reaches}.{few}"
+            return f"{told} but its settings to compare: {called(best)} has {reaches}.{few}"
+        worse = next(e for e in self.ranked if e.candidate.model != best.candidate.model)
         d = self.differences[worse.name]
         return f"{told}, {100 * d.mean:.1f} points more than the next model, {called(worse)}."
 

@@ -13,11 +13,11 @@ from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.problems import convergence, digits_splits, documents, network
 from dlnotes.claims.races import Method, Problem, races
 from dlnotes.claims.statistics import (
-    LEAST_PAIRS,
     against_the_closest,
-    holm,
-    sign_flip_test,
+    decide_each,
+    over_cases,
     student_interval,
+    together,
 )
 
 PROBLEMS = ("digits", "words", "trec", "r52")
@@ -61,22 +61,20 @@ def logarithm(figures: list[float]) -> Leads:
 
 def judged(
     leads: dict[tuple[str, int, str], Leads], cells: list[tuple[str, int]]
-) -> tuple[list[str], list[str]]:
-    """The cases in which all rivals are slower, and those in which one is faster.
+) -> dict[str, Verdict]:
+    """What is shown for each case: whether all rivals are slower.
 
     Args:
         leads: Paired differences by problem, batch size and rival.
         cells: Problems with batch sizes.
     """
-    p = dict(zip(leads, holm([sign_flip_test(lead) for lead in leads.values()]), strict=True))
-    best, beaten = [], []
-    for what, batch in cells:
-        mine = [key for key in leads if key[:2] == (what, batch)]
-        if all(p[key] <= 0.05 and leads[key].mean() > 0 for key in mine):
-            best.append(f"{what} with batches of {batch}")
-        if any(p[key] <= 0.05 and leads[key].mean() < 0 for key in mine):
-            beaten.append(f"{what} with batches of {batch}")
-    return best, beaten
+    said = dict(zip(leads, decide_each([*leads.values()]), strict=True))
+    return {
+        f"{what} with batches of {batch}": together(
+            [each for key, each in said.items() if key[:2] == (what, batch)]
+        )
+        for what, batch in cells
+    }
 
 
 def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTHERS) -> Finding:
@@ -106,12 +104,12 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
     figure.supylabel("training loss (nats)")
 
     cells = [(raced.problem, raced.batch_size) for raced in found]
-    best_in, beaten_in = judged(leads, cells)
-    verdict = Verdict.NOT_DECIDED
-    if best_in:
-        verdict = Verdict.HOLDS if len(best_in) == len(cells) else Verdict.HOLDS_ONLY_IF
-    elif len(beaten_in) == len(cells):
-        verdict = Verdict.DOES_NOT_HOLD
+    said = judged(leads, cells)
+    verdict = over_cases([*said.values()])
+    best_in, open_for = (
+        [case for case, each in said.items() if each is wanted]
+        for wanted in (Verdict.HOLDS, Verdict.NOT_DECIDED)
+    )
     # The effect is that of the closest competitor, cell by cell, chosen on other seeds.
     closest = np.mean(
         [
@@ -120,13 +118,14 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
         ],
         axis=0,
     )
-    if len(closest) < LEAST_PAIRS:
-        verdict = Verdict.NOT_DECIDED
     low, high = student_interval(closest)
     return Finding(
         verdict=verdict,
         condition=(
-            f"the problem is {' or '.join(best_in)}" if verdict is Verdict.HOLDS_ONLY_IF else ""
+            f"the problem is {' or '.join(best_in)}"
+            + f"; it is not decided for {', '.join(open_for)}" * bool(open_for)
+            if verdict is Verdict.HOLDS_ONLY_IF
+            else ""
         ),
         effect=float(2 ** closest.mean()),
         effect_name=(

@@ -139,9 +139,10 @@ CLAIM = Claim(
     criterion=(
         "The rate is the best of 81 from 1e-4 to 10,000 over five other starts, among those that "
         "keep every path inside the picture. Holds if Adam is lower than each other rule on all "
-        "four surfaces; holds only for those on which it is; does not hold if on each another "
-        "rule is lower; else not decided. Sign-flip tests over the starts on the logarithm of the "
-        "mean height over the last tenth of the steps, corrected for their number by Holm, at .05."
+        "four surfaces; holds only for those on which it is; does not hold if on every surface "
+        "some other rule is shown to be lower; else not decided. Sign-flip tests over the starts "
+        "on the logarithm of the mean height over the last tenth of the steps, corrected for their "
+        "number by Holm, at .05."
     ),
     literature=(
         "Surfaces say little about networks: two dimensions, no noise. With optimal rates momentum "

@@ -1,4 +1,8 @@
-"""Depth makes gradients vanish or explode."""
+"""Depth makes gradients vanish or explode.
+
+Changed after a first run: where an interval does not tell whether the change is a hundredfold, it
+is not decided.
+"""
 
 from __future__ import annotations
 

@@ -171,17 +171,17 @@ CLAIM = Claim(
     notes="§8, 7",
     sentence="Once a batch is large enough, making it larger hardly changes the direction.",
     hypothesis=(
-        "Along a training on the digits, the gradient of a batch four times larger than the size "
+        "Along a training on the digits, the gradient of a batch of four times the size "
         "beyond which more examples save no steps changes its direction by less than "
         f"{CLOSE} degrees on average as the batch becomes {LARGER} times as large again. Examples "
         "are drawn with replacement, so batches may be larger than the training set."
     ),
     criterion=(
         f"Holds if the mean angle is less than {CLOSE} degrees for the largest size tried up to "
-        f"{LARGER} times that size; holds with the condition that the batch is larger, if it is "
-        "greater there and less for a larger one; does not hold if it is greater for all; else not "
-        "decided. Sign-flip tests over ten initial weights, corrected for their number by Holm, at "
-        ".05."
+        f"{LARGER} times that size (64, where that is 76); holds with the condition that the batch "
+        "is larger, if it is greater there and less for a larger one; does not hold if it is "
+        "greater for all; else not decided. Sign-flip tests over ten initial weights, corrected "
+        "for their number by Holm, at .05."
     ),
     literature=(
         "A batch as large as the noise scale tr(Σ)/‖G‖² halves the gain of a further example "

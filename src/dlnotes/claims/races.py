@@ -206,7 +206,7 @@ class Entry:
     on_edge: bool
 
     def at(self, step: float) -> list[float]:
-        """The measure on dev after so many steps, on a straight line between checks, for each run.
+        """The measure on dev after `step` updates, interpolated linearly, for each run.
 
         Args:
             step: It need not be whole.

@@ -1,7 +1,8 @@
 """ReLU units die.
 
 Changed after a first run: rates are chosen on seeds of their own; tests are corrected for their
-number, and what they do not tell is not decided.
+number, and what they do not tell is not decided. A run that diverges counts as one in which no unit
+died.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def problem(negative_slope: float, bias: float) -> Problem:
 def look(setting: tuple[str, float, tuple[int, ...], int]) -> dict[str, list[list[float]]]:
     """Dead units and training loss at the end for each rate and seed, and the most that were dead.
 
+    Of a run that diverged, those of the start count: what was dead later is not known.
+
     Args:
         setting: Activation, bias, seeds, updates.
     """
@@ -84,10 +87,10 @@ def look(setting: tuple[str, float, tuple[int, ...], int]) -> dict[str, list[lis
         return np.array(of).reshape(len(RATES), len(seeds)).tolist()
 
     return {
-        "dead": table([math.nan if run.diverged else run.dev[-1] for run in runs]),
+        "dead": table([run.dev[0 if run.diverged else -1] for run in runs]),
         "start": table([run.dev[0] for run in runs]),
         "loss": table([math.inf if run.diverged else run.loss[-1] for run in runs]),
-        "most": table([max(run.dev) for run in runs]),
+        "most": table([run.dev[0] if run.diverged else max(run.dev) for run in runs]),
     }
 
 
@@ -149,9 +152,9 @@ def experiment(budget: Budget, ours: str = "relu") -> Finding:
         condition="; or ".join(extreme) if verdict is Verdict.HOLDS_ONLY_IF else "",
         effect=float(share.mean()),
         effect_name=(
-            f"units without a positive input for any training digit after {_STEPS} updates, "
-            f"although they had one at the start; rate {RATES[at]:.2g}, the largest at which the "
-            "network still learns (%)"
+            "units without a positive input for any training digit after "
+            f"{budget.steps(_STEPS)} updates, although they had one at the start; rate "
+            f"{RATES[at]:.2g}, the largest at which the network still learns (%)"
         ),
         interval=(low, high),
         runs=len(seeds) * len(RATES) * len(keys),
@@ -191,7 +194,8 @@ CLAIM = Claim(
         "Holds if that is so with biases from 0; holds with a condition if it is so only for "
         "biases from −1, or at the largest rate that still halves the loss of guessing; does not "
         "hold if there are fewer in all of these; else not decided. Rates are chosen on five other "
-        "seeds. Sign-flip tests over ten seeds, corrected for their number by Holm, at .05."
+        "seeds. A run that diverges counts as one in which no unit died. Sign-flip tests over ten "
+        "seeds, corrected for their number by Holm, at .05."
     ),
     literature=(
         "Units die where a large step moves them off the data; a leak on the left keeps a gradient "

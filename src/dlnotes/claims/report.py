@@ -20,8 +20,9 @@ _COUNTED = {
     Verdict.NOT_DECIDED.value: "not decided",
 }
 _INTRODUCTION = (
-    "Hypotheses and criteria were written before this run; some criteria were corrected after "
-    "earlier runs, which the files of those claims say. Nothing is corrected for the number of "
+    "Hypotheses and criteria were written before this run. Some were corrected after earlier runs, "
+    "because they did not measure what they claimed to; the code of such a claim begins with what "
+    "was changed. Nothing is corrected for the number of "
     "claims. The effect is shown with its 95 % interval or the range that its name says, alone "
     "where that has the same digits. Runs are trainings, those for tuning included; claims that "
     "look at the same ones count them each. Times are what the computation took, added up over its "

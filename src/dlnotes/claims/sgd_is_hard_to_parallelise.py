@@ -3,8 +3,9 @@
 Simulated, so that the answer depends on no machine: workers take turns, each adding a gradient that
 it has computed with the weights of one turn ago.
 
-Changed after a first run: each number of workers is judged, not 16 alone, where the test did not
-tell.
+Changed after earlier runs: each number of workers is judged, not 16 alone, where the test did not
+tell; rates are tried until the best is not on an edge; nothing is decided if one worker misses the
+target.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dlnotes.claims.statistics import decide_each, over_cases, student_interval
 SIZES, TARGET = (64, 32, 10), 0.5
 WORKERS, HALF = (1, 4, 16, 64), 0.5
 RATES = tuple(2.0**k for k in range(-9, 0))
+EXTENSIONS = 3  # at most so many further rates where the best is on an edge
 STEPS, EVERY = 4000, 20
 
 
@@ -73,13 +75,28 @@ def updates(item: tuple[int, tuple[float, ...], tuple[int, ...], int]) -> list[l
     return found
 
 
+def tune(budget: Budget, seeds: tuple[int, ...], limit: int) -> dict[int, dict[float, float]]:
+    """Mean updates to the target for each number of workers and each rate that was tried."""
+    tried: dict[int, dict[float, float]] = {n: {} for n in WORKERS}
+    new = dict.fromkeys(WORKERS, RATES)
+    for k in range(1 + EXTENSIONS):
+        part = budget.part(0.8 + 0.2 * (k - 1) / EXTENSIONS if k else 0, 0.8 + 0.2 * k / EXTENSIONS)
+        items = [(n, rates, seeds, limit) for n, rates in new.items()]
+        for n, rates, found in zip(new, new.values(), part.map(updates, items), strict=True):
+            tried[n] |= dict(zip(rates, np.mean(found, axis=1).tolist(), strict=True))
+        best = {n: min(sorted(each), key=lambda rate: each[rate]) for n, each in tried.items()}
+        further = {n: {min(tried[n]): 0.5, max(tried[n]): 2.0}.get(best[n]) for n in WORKERS}
+        new = {n: (best[n] * factor,) for n, factor in further.items() if factor}
+        if not new:
+            break
+    return tried
+
+
 def experiment(budget: Budget) -> Finding:
     """Give one to 64 workers the same examples, each number of workers at its best rate."""
     limit, tuning, seeds = budget.steps(STEPS), budget.tuning_seeds(3), budget.seeds(10)
-    tried = budget.part(0, 0.7).map(
-        updates, [(workers, RATES, tuple(tuning), limit) for workers in WORKERS]
-    )
-    best = [RATES[int(np.argmin(np.mean(each, axis=1)))] for each in tried]
+    tried = tune(budget.part(0, 0.7), tuple(tuning), limit)
+    best = [min(sorted(each), key=lambda rate: each[rate]) for each in tried.values()]
     items = [(n, (rate,), tuple(seeds), limit) for n, rate in zip(WORKERS, best, strict=True)]
     taken = [np.array(found[0]) for found in budget.part(0.7, 1).map(updates, items)]
     # In the time of one gradient all workers finish one.
@@ -87,9 +104,15 @@ def experiment(budget: Budget) -> Finding:
     logs = {n: np.log(each) for n, each in faster.items()}
     several, most = WORKERS[1:], WORKERS[-1]
     judged = decide_each([math.log(HALF * n) - logs[n] for n in several])
+    if (taken[0] >= limit).any():  # its time would be too short, which favours the claim
+        judged = [Verdict.NOT_DECIDED] * len(several)
     verdict = over_cases(judged)
-    held = [str(n) for n, each in zip(several, judged, strict=True) if each is Verdict.HOLDS]
+    held, open_for = (
+        [str(n) for n, each in zip(several, judged, strict=True) if each is wanted]
+        for wanted in (Verdict.HOLDS, Verdict.NOT_DECIDED)
+    )
     condition = f"there are {' or '.join(held)} workers"
+    condition += f"; it is not decided for {', '.join(open_for)}" * bool(open_for)
     low, high = map(math.exp, student_interval(logs[most]))
 
     figure = Figure(figsize=(6, 3.8), layout="constrained")
@@ -111,17 +134,21 @@ def experiment(budget: Budget) -> Finding:
         effect=math.exp(logs[most].mean()),
         effect_name=f"speed-up of {most} workers over one, messages taking no time (times)",
         interval=(low, high),
-        runs=len(WORKERS) * (len(RATES) * len(tuning) + len(seeds)),
+        runs=sum(len(each) * len(tuning) + len(seeds) for each in tried.values()),
         numbers=[
             {
                 "workers": n,
                 "best rate": rate,
+                "on edge": "yes" if rate in (min(tried[n]), max(tried[n])) else "no",
                 "updates to the target": float(each.mean()),
                 "missed": int((each >= limit).sum()),
                 "speed-up (times)": float(np.exp(logs[n].mean())),
                 "of the ideal (%)": 100 * float(np.exp(logs[n].mean())) / n,
+                "less than half": said,
             }
-            for n, rate, each in zip(WORKERS, best, taken, strict=True)
+            for n, rate, each, said in zip(
+                WORKERS, best, taken, ("", *(each.value for each in judged)), strict=True
+            )
         ],
         figure=figure,
         left_out=(
@@ -145,9 +172,9 @@ CLAIM = Claim(
         "Holds for a number of workers if the mean logarithm of the speed-up is smaller than that "
         "of half of the ideal, over ten seeds; does not hold for it if it is larger; sign-flip "
         "tests, together at .05 (Holm). Holds, or does not, if that is so for every number of "
-        "workers; holds with a condition, if it holds for some. Rates are chosen on other seeds; a "
-        f"run that misses the target counts as {STEPS} updates, which favours the workers, as the "
-        "free messages do."
+        "workers; holds with a condition, if it holds for some; not decided if the one worker "
+        "misses the target. Rates are chosen on other seeds. A run of several workers that misses "
+        f"it counts as {STEPS} updates, which favours the workers, as the free messages do."
     ),
     literature=(
         "Each update needs the one before. Late gradients cost little at lower rates (Zinkevich, "

@@ -145,7 +145,7 @@ CLAIM = Claim(
     ),
     criterion=(
         "Does not hold if BGD misses 1e-20, the 95 % interval of SGD's slope is not within (−1.5, "
-        "−0.5), or the floor is not flat. Of these, holds with the condition that no weights fit "
+        "−0.5), or the floor is not flat. Otherwise holds with the condition that no weights fit "
         "every sample if SGD with a constant rate reaches 1e-20 where some do; else holds."
     ),
     literature=(

@@ -1,4 +1,8 @@
-"""A sigmoid saturates and kills gradients."""
+"""A sigmoid saturates and kills gradients.
+
+Changed after a first run: tests are corrected for their number, and what they do not tell is not
+decided.
+"""
 
 from __future__ import annotations
 
@@ -127,9 +131,9 @@ CLAIM = Claim(
     ),
     criterion=(
         "Holds if that is so for weights of all scales; holds only if the weights are large, if it "
-        "is so from some scale on; does not hold if it is not so for all; else not decided. "
-        "Sign-flip tests of log10 ratios over twenty seeds, corrected for their number by Holm, at "
-        ".05."
+        "is so from some scale on; does not hold if the opposite is shown at every scale; else not "
+        "decided. Sign-flip tests of log10 ratios over twenty seeds, corrected for their number by "
+        "Holm, at .05."
     ),
     literature=(
         "Sigmoid layers saturate early in training and may stay so (Glorot & Bengio 2010, "

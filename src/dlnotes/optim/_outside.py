@@ -13,7 +13,11 @@ from typing import Any
 from torch import Tensor
 
 CONSTANT = {*sys.stdlib_module_names, "torch", "numpy"}
-"""Packages whose functions keep to their arguments and whose numbers, such as math.pi, stay."""
+"""Packages that are not searched: their numbers, such as math.pi, stay, and nearly all of their
+functions depend on their arguments alone. See `_reads_a_state` for those that do not."""
+
+_STATES = {"os", "posix", "nt", "genericpath", "time", "datetime", "random"}
+"""Modules of the standard library whose functions read the environment, files, clocks or luck."""
 
 
 def found_outside(
@@ -105,6 +109,11 @@ def _reads(
         except AttributeError:  # the call will say so
             return
         name = f"{name}.{attribute}"
+    if _reads_a_state(value):
+        yield (
+            f"{function.__name__} calls {name}, which may return something else at a later step; "
+            "a compiled loop would keep its first value: make it a hyper-parameter"
+        )
     if constant and not isinstance(value, (list, set, Mapping, Tensor)):
         return
     if isinstance(value, (types.FunctionType, types.MethodType)) or hasattr(value, "__wrapped__"):
@@ -168,6 +177,23 @@ def _imported(steps: list[dis.Instruction]) -> dict[str, Any]:
         else:
             value = None
     return found
+
+
+def _reads_a_state(value: Any) -> bool:
+    """Whether a function of the standard library or torch returns something that may change.
+
+    Of torch: ``get_num_threads`` and others that begin so, ``is_grad_enabled`` and others that end
+    so, ``initial_seed``.
+    """
+    if isinstance(value, type) or not callable(value):
+        return False
+    owner = getattr(value, "__self__", None)
+    owner = owner if isinstance(owner, (type, types.ModuleType)) else type(owner)
+    module = getattr(value, "__module__", None) or getattr(owner, "__module__", owner.__name__)
+    package, name = str(module).partition(".")[0], str(getattr(value, "__name__", ""))
+    if package == "torch":
+        return name.startswith("get_") or name.endswith("_enabled") or name == "initial_seed"
+    return package in _STATES
 
 
 def _is_constant(module: Any) -> bool:

@@ -66,7 +66,7 @@ class UpdateRule(Optimizer):
         class SignDescent(UpdateRule):
             @staticmethod
             def rule(theta, g, *, lr):
-                return theta - lr * (g.sign() + (g - g))  # the sign of NaN is 0
+                return theta - lr * (g.sign() + (g - g))  # g - g keeps NaN, whose sign is 0
 
         optimizer = SignDescent(model.parameters(), lr=1e-3)
 
@@ -389,7 +389,9 @@ class UpdateRule(Optimizer):
         left = _native.step(library, columns, counts, build, hyper, forced)
         params = [p for p in map(params.__getitem__, left) if p.grad is not None]
         if not forced:
-            # After one that the kernel does not take comes what may share memory with it.
+            # Once one parameter is refused, all later ones take the plain step: they may share
+            # memory with it. So one dense parameter that is not contiguous costs every sparse one
+            # after it the native pass.
             return [*dropwhile(lambda p: self._step_rows(p, library, counts, build, hyper), params)]
         if params:
             raise RuntimeError(

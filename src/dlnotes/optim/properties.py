@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.lr_scheduler import ExponentialLR
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlnotes.errors import UserError
@@ -53,19 +54,23 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
                        bfloat16 are rounded once
     resume             a training that is saved and loaded goes on bit for bit
     copies             so does a deep copy and, of a class that can be imported, a pickled one
+    groups             a group of parameters moves with its own learning rate, and with the one
+                       that a scheduler gives it later
     sparse rows        the rows of a sparse gradient move as in a dense one, the others wait
     differentiable     derivatives through a step are central differences
-    vmap               a batch of parameters is a loop over them
+    vmap               a batch of parameters is a loop over them, and so is one of learning rates
     weight decay       all of this with a weight decay
     =================  =======================================================================
 
-    *C loop* is left out where a rule does not compile; *elementwise* and *vmap* where it is not
-    elementwise, and a sparse gradient then counts as a dense one. *weight decay* is for rules with
-    a ``decay`` of their own that are tried without one.
+    *C loop* is left out where a rule does not compile; *groups* where it has no ``lr``;
+    *elementwise* and *vmap* where it is not elementwise, and a sparse gradient then counts as a
+    dense one. *weight decay* is for rules with a ``decay`` of their own that are tried without one.
 
     What is read outside is found in the bytecode of the rule and of the functions that it calls:
-    global and closed-over names, attributes of modules and of classes. What the standard library,
-    torch and NumPy hold counts as constant.
+    global and closed-over names, attributes of modules and of classes. The standard library, torch
+    and NumPy are not searched. Of their functions these count as reading something outside: those
+    of ``os``, ``time``, ``datetime`` and ``random``, and ``torch.get_…``, ``torch.is_…_enabled``
+    and ``torch.initial_seed``; others that do, such as ``sys.getrecursionlimit``, pass.
 
     Args:
         rule: A subclass of ``UpdateRule``.
@@ -158,6 +163,8 @@ class _Trial:
         yield "dtypes", self.takes_every_dtype
         yield "resume", self.resumes
         yield "copies", self.copies_go_on
+        if isinstance(self.numbers.get("lr"), (int, float)):
+            yield "groups", self.moves_by_groups
         yield "sparse rows", self.takes_sparse_gradients
         yield "differentiable", self.is_differentiable
         if self.elementwise:
@@ -355,6 +362,29 @@ class _Trial:
         said = f"{what} differently; is all that it carries on in accumulators?"
         _equal(stopped, through, said)
 
+    def moves_by_groups(self) -> None:
+        grouped, alone = self.parameters(), self.parameters()
+        halves, lr = (slice(0, None, 2), slice(1, None, 2)), self.numbers["lr"]
+
+        def one_each(lr: float) -> list[UpdateRule]:
+            rates = zip(halves, (lr, lr / 2), strict=True)
+            return [self.rule(alone[half], **{**self.hyper, "lr": rate}) for half, rate in rates]
+
+        groups = [{"params": grouped[halves[0]]}, {"params": grouped[halves[1]], "lr": lr / 2}]
+        together = self.rule(groups, **{**self.hyper, "lr": lr})
+        scheduler = ExponentialLR(together, gamma=0.5)
+        self.train(grouped, [together])
+        before = one_each(lr)
+        self.train(alone, before)
+        _close(grouped, alone, 1e-5, "a group does not move with its own lr")
+        scheduler.step()
+        self.train(grouped, [together], first=STEPS)
+        after = one_each(lr / 2)
+        for old, new in zip(before, after, strict=True):
+            new.state.update(old.state)
+        self.train(alone, after, first=STEPS)
+        _close(grouped, alone, 1e-5, "a group does not move with the lr that a scheduler sets")
+
     def takes_sparse_gradients(self) -> None:
         rows = [0, 2, 5]
         start = self.arguments((6, 4), torch.float64)[0]
@@ -389,6 +419,14 @@ class _Trial:
         looped = [self.update(*xs) for xs in zip(*batch, strict=True)]
         stacked = [torch.stack(xs) for xs in zip(*looped, strict=True)]
         _close(mapped, stacked, 1e-12, "a batch of parameters under vmap differs from a loop")
+        if "lr" not in self.numbers:
+            return
+        rates = self.numbers["lr"] * torch.tensor([0.5, 1, 2], dtype=torch.float64)
+        one = self.drawn(0)
+        mapped = torch.func.vmap(lambda lr: self.update(*one, lr=lr))(rates)
+        looped = [self.update(*one, lr=lr) for lr in rates.tolist()]
+        stacked = [torch.stack(xs) for xs in zip(*looped, strict=True)]
+        _close(mapped, stacked, 1e-12, "a batch of learning rates under vmap differs from a loop")
 
     def decays(self) -> None:
         hyper = {**self.hyper, "weight_decay": DECAY}
@@ -405,9 +443,9 @@ class _Trial:
         return self.rule(params, **self.hyper, **options)
 
     def update(
-        self, *tensors: Tensor, maximize: bool = False, t: float = 3.0
+        self, *tensors: Tensor, maximize: bool = False, t: float = 3.0, **changed: Any
     ) -> tuple[Tensor, ...]:
-        hyper: dict[str, Any] = {**self.numbers, "maximize": maximize}
+        hyper: dict[str, Any] = {**self.numbers, "maximize": maximize, **changed}
         if "t" in self.rule.hyper_names():
             hyper["t"] = t
         return cast("Any", self.rule).update(*tensors, **hyper)  # type: ignore[no-any-return]
