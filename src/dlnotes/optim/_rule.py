@@ -10,6 +10,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
@@ -51,9 +52,10 @@ def _untraced(method: Callable[..., Any]) -> Callable[..., Any]:
     Where the compiler is not loaded, nothing looks.
     """
     own = getattr(Optimizer, method.__name__) is getattr(method, "__func__", None)
-    if own and "torch._dynamo" not in sys.modules and hasattr(method, "__wrapped__"):
-        return types.MethodType(method.__wrapped__, method.__self__)
-    return method
+    plain = getattr(method, "__wrapped__", None)
+    if not own or plain is None or "torch._dynamo" in sys.modules:
+        return method
+    return partial(plain, cast(Any, method).__self__)
 
 
 class UpdateRule(Optimizer):
