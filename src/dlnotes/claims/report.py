@@ -60,7 +60,10 @@ details { margin: .5rem 0 } summary { cursor: pointer; color: var(--link) }
 pre { overflow-x: auto; padding: .75rem; background: var(--card); font-size: .8rem;
   line-height: 1.45 }
 @media (max-width: 40rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0 }
-  dd { margin-bottom: .6rem } section { padding: .75rem } }
+  dd { margin-bottom: .6rem } section { padding: .75rem }
+  .all { min-width: 0 } .all thead, .all td.n { display: none }
+  .all tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
+  .all td, .all th[colspan] { display: block; width: auto !important; padding: .1rem 0; border: 0 } }
 """
 
 
