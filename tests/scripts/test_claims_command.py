@@ -123,7 +123,7 @@ def test_a_part_or_a_quick_run_replaces_nothing_of_a_full_report(script, tmp_pat
         found = sorted(file for file in folder.rglob("*") if file.is_file())
         return {file: file.read_bytes() for file in found}
 
-    assert "quick" not in run(*names)
+    assert "quick, the mechanics" not in run(*names)
     report = written()
     assert out / "report.html" in report
     run(names[0], "--quick")

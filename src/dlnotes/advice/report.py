@@ -130,8 +130,7 @@ class Advice:
         others = [e for e in self.alike if e.candidate.model != best.candidate.model]
         if others:
             listed = ", ".join(
-                f"{called(e)} ({percent(e.score)}{part(e)}, "
-                f"{_points(self.differences[e.name])})"
+                f"{called(e)} ({percent(e.score)}{part(e)}, {_points(self.differences[e.name])})"
                 for e in others[:3]
             )
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -144,7 +143,8 @@ class Advice:
             return f"{told} but its settings to compare: {called(best)} has {reaches}.{few}"
         worse = next(e for e in self.ranked if e.candidate.model != best.candidate.model)
         d = self.differences[worse.name]
-        return f"{told}, {100 * d.mean:.1f} points more than the next model, {called(worse)}{part(worse)}."
+        following = f"{called(worse)}{part(worse)}"
+        return f"{told}, {100 * d.mean:.1f} points more than the next model, {following}."
 
     def verdict(self, entry: Entry) -> str:
         """How a candidate compares with the best, in a few words."""

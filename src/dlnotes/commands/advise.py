@@ -163,7 +163,8 @@ def main(
             threshold=threshold if documents.multi_label else None,
             data_dir=data_dir,
         )
-    _print(advice, documents, code, command, notes(advice, documents, race, minutes, clock()))
+    said = notes(advice, documents, race, minutes, clock())
+    _print(advice, documents, code, command, said)
     came_from = provenance(seed)
     record = {
         "record": came_from,
@@ -177,6 +178,7 @@ def main(
         "sentence": advice.sentence,
         "command": command,
         "program": code,
+        "notes": said,
         "candidates": advice.record(),
     }
     write_json(out / RECORD, record)

@@ -32,12 +32,10 @@ class Duplicates:
 
     def summary(self) -> str:
         """What was found, in one line; empty where there is nothing to tell."""
-        found = [
-            f"{count:,} {split} document{' occurs' if count == 1 else 's occur'} in earlier splits, "
-            "too"
-            for split, count in self.shared.items()
-            if count
-        ]
+        found = []
+        for split, count in self.shared.items():
+            documents = "document occurs" if count == 1 else "documents occur"
+            found += [f"{count:,} {split} {documents} in earlier splits, too"] * bool(count)
         if n := self.contradictory:
             found.append(f"{n:,} {'text has' if n == 1 else 'texts have'} different labels")
         return "; ".join(found)
