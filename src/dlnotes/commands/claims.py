@@ -73,8 +73,8 @@ def main(
     if quick:
         out /= QUICK
     make_folder(out)
-    for page in (REPORT, PART):
-        check_output(out / page)
+    for name in (REPORT, PART):
+        check_output(out / name)
     for claim in claims:
         if (out / claim.name).exists():
             make_folder(out / claim.name)
