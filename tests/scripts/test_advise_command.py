@@ -279,8 +279,19 @@ def test_texts_without_a_token_are_a_mistake():
         Corpus(lambda _: load_dataset({"train": [("a", " "), ("b", "")] * 20}), seconds=60)
 
 
-def test_time_that_has_passed_is_not_there_for_trials():
-    assert Corpus(load, seconds=1e6, clock=lambda: 1e6).documents == 1_000
+def test_time_that_has_passed_is_not_there_for_trials(monkeypatch):
+    limits = []
+
+    def slow(*_, time_limit, **__):
+        limits.append(time_limit)
+        raise OutOfTime
+
+    monkeypatch.setattr(advice_corpus, "run_trial", slow)
+    assert Corpus(load, seconds=100, clock=lambda: 90.0).documents == 1_000
+    assert limits[0] == 10
+    monkeypatch.setattr(Corpus, "_probed", lambda _: (1, 0.001))
+    assert Corpus(load, seconds=1000).documents == 2_160
+    assert Corpus(load, seconds=1000, clock=lambda: 999.0).documents == 1_000
 
 
 def pairs(n, seed=0):
