@@ -274,6 +274,7 @@ def test_dev_documents_that_are_learned_from_are_told(script, files, tmp_path, m
     assert "200 dev documents" in json.loads((out / "advice.json").read_text())["notes"][0]
 
 
+@pytest.mark.filterwarnings("ignore:the texts. no training text has a token")
 def test_texts_without_a_token_are_a_mistake():
     with pytest.raises(UserError, match=r"^no training document has a token"):
         Corpus(lambda _: load_dataset({"train": [("a", " "), ("b", "")] * 20}), seconds=60)
