@@ -176,7 +176,7 @@ def raced(documents: Callable[[str], Dataset], seconds: float) -> dict[str, Any]
     def clock() -> float:
         return time.perf_counter() - began
 
-    corpus = Corpus(documents, seconds=seconds)
+    corpus = Corpus(documents, seconds=seconds, clock=clock)
     race = Race(corpus.measure, MODELS, corpus.vary, seconds=seconds, clock=clock)
     race.run()
     if race.interrupted:

@@ -45,7 +45,7 @@ def check_output(path: Path) -> None:
                 )
         if not os.access(path, os.W_OK):
             raise UserError(f"cannot write {path}: it is read-only")
-    folder = path.parent
+    folder = (resolved(path) if path.is_symlink() else path).parent
     if not folder.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {folder}")
     if not os.access(folder, os.W_OK):

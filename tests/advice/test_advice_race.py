@@ -6,7 +6,7 @@ import pytest
 from fakes import DIVERGED, Field
 
 from dlnotes.advice.race import MOST_SEEDS, NO_TIME, SHARE
-from dlnotes.training.fit import Interrupted
+from dlnotes.training.fit import Interrupted, OutOfTime
 
 PLANTED = {
     "tfidf": (0.80, 2),
@@ -82,14 +82,31 @@ def test_what_is_too_slow_is_left_out_with_the_reason():
 
 
 @pytest.mark.parametrize("now", [10.0, 9.95])
-def test_without_time_nothing_is_begun(now):
-    field = Field({"tfidf": (0.8, 1), "quick": (0.84, 4)})
+def test_without_time_only_the_baseline_is_begun(now):
+    field = Field({"tfidf": (0.8, 1), "quick": (0.84, 4), "next": (0.84, 4)})
     field.now = now
     race = field.race(10)
     race.run()
-    assert field.calls == []
-    assert {entry.left_out for entry in race.entries} == {NO_TIME}
+    assert field.calls == [("tfidf", 1.0, 0)]
+    assert [entry.left_out for entry in race.entries] == ["", NO_TIME, NO_TIME]
     assert not race.complete
+
+
+def test_little_time_that_is_left_is_no_property_of_a_candidate():
+    field = Field({"tfidf": (0.8, 0.1), "quick": (0.84, 0.2), "slow": (0.84, 9)})
+    field.now = 8.0
+    race = field.race(12)
+    race.run()
+    assert by_name(race)["quick"].runs
+    assert by_name(race)["slow"].left_out == "only 0.5 s were left for a first trial"
+    at_once = Field(field.planted).race(12)
+    at_once.run()
+    assert by_name(at_once)["slow"].left_out == "the first trial takes over 1.5 s"
+    no_baseline = Field({"tfidf": (OutOfTime(), 1)})
+    no_baseline.now = 10.0
+    race = no_baseline.race(10)
+    race.run()
+    assert race.entries[0].left_out == NO_TIME
 
 
 def test_who_had_a_larger_share_of_the_epochs_stops_no_one():

@@ -155,10 +155,37 @@ def test_a_network_that_had_a_part_of_its_epochs_is_compared_where_none_had_all(
     found = Advice(field.race(60).run(), "accuracy", 1000)
     assert found.recommended.name == "slow"
     assert found.rows()[0][2] == "25 %"
+    assert "accuracy on 1,000 dev documents after 25 % of its epochs, " in found.sentence
+    assert found.verdict(found.recommended) == "best after 25 % of its epochs"
+    assert "of its epochs" not in found.verdict(found.ranked[1])
+
+
+def test_a_part_of_the_epochs_is_said_wherever_a_figure_is_compared():
+    part = entry("net", hits(400), 20.0)
+    part.runs, part.share = [], 0.25
+    baseline = entry("tfidf", hits(400), 1.0)
+    ahead = Advice([baseline, part], "accuracy", 500)
+    assert ahead.recommended is baseline
+    assert "no difference from net (80.0 % after 25 % of its epochs, 0.0 ± " in ahead.sentence
+    assert ahead.verdict(part) == "no difference shown after 25 % of its epochs"
+    part.first = trial(hits(401), seconds=20.0)
+    behind = Advice([baseline, part], "accuracy", 500)
+    assert "the best, net (80.2 % after 25 % of its epochs, 0.2 ± " in behind.sentence
+    part.first = trial(hits(200), seconds=20.0)
+    worse = Advice([baseline, part], "accuracy", 500)
+    assert worse.sentence.endswith("than the next model, net after 25 % of its epochs.")
+    assert worse.verdict(part) == "worse by 40.0 points after 25 % of its epochs"
+    part.runs = [part.first]
+    assert "epochs" not in Advice([baseline, part], "accuracy", 500).sentence
+
+
+def test_a_single_dev_document_is_one():
+    found = Advice([entry("m", hits(1, 1), 1.0)], "accuracy", 1)
+    assert "100.0 % accuracy on 1 dev document. So few" in found.sentence
 
 
 def test_nothing_measured_is_an_error_in_a_line():
-    field = Field({"tfidf": (0.7, 1)})
+    field = Field({"net": (0.7, 1)})
     field.now = 60.0
     with pytest.raises(
         UserError, match=r"nothing could be measured \(there was no time to try it\): give"

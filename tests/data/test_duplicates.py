@@ -43,8 +43,8 @@ def test_what_is_counted_and_listed():
         (3, "several splits", "test", "b", "four"),
     ]
     assert found.summary() == (
-        "1 dev documents occur in earlier splits, too; 2 test documents occur in earlier splits, "
-        "too; 1 texts have different labels"
+        "1 dev document occurs in earlier splits, too; 2 test documents occur in earlier splits, "
+        "too; 1 text has different labels"
     )
     nothing = find_duplicates({"train": part(TRAIN[2:5]), "dev": part([("a", "x")])})
     assert (nothing.summary(), nothing.table().height) == ("", 0)
@@ -85,14 +85,14 @@ def test_the_command_tells_and_lists(tmp_path, listed):
     )
     assert done.returncode == 0, done.stderr
     assert "2 dev documents occur in earlier splits, too" in done.stderr
-    assert "1 texts have different labels" in done.stderr
+    assert "1 text has different labels" in done.stderr
     if listed:
         assert "(see problems.csv)" in done.stderr
         table = pl.read_csv(tmp_path / "problems.csv")
         assert table["split"].value_counts(sort=True)["split"].to_list() == ["train", "dev", "test"]
         assert "test.csv:2" in table["place"].to_list()
     else:
-        assert "1 test documents occur in train or dev, too" in done.stderr
+        assert "1 test document occurs in train or dev, too" in done.stderr
         assert "--check-data FILE lists them" in done.stderr
 
 

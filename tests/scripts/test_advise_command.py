@@ -17,6 +17,7 @@ from dlnotes.advice.corpus import Corpus, Measures
 from dlnotes.advice.report import Advice
 from dlnotes.commands import advise
 from dlnotes.data.dataset import load_dataset
+from dlnotes.errors import UserError
 from dlnotes.training.fit import Interrupted, OutOfTime
 from dlnotes.training.trials import Trial, run_trial
 
@@ -164,14 +165,18 @@ def test_what_the_program_has_in_common_with_the_race_is_said(capsys, raced, mul
     advice = Advice([race.Entry(race.Candidate("tfidf"), runs=runs)], "micro-F1", 100)
     advise._print(advice, documents, "code", None, [])
     assert f"Train it with scikit-learn, in Python {said}" in capsys.readouterr().out
-    advise._print(advice, documents, None, "dlnotes train", [])
-    assert "\nThe command that trains it:\n  dlnotes train" in capsys.readouterr().out
     runs = [trial(np.arange(100) < 10)]
     other = race.Entry(race.Candidate("textcnn"), first=runs[0], runs=runs)
-    advise._print(
-        Advice([*advice.entries, other], "micro-F1", 100), documents, None, "dlnotes train", []
-    )
-    assert "\nTrain it:\n  dlnotes train" in capsys.readouterr().out
+    one, both = Advice([other], "micro-F1", 100), Advice([*advice.entries, other], "micro-F1", 100)
+    slow = race.Entry(race.Candidate("textcnn"), first=trial(np.arange(100) < 99), share=0.3)
+    leads = Advice([*advice.entries, slow], "micro-F1", 100)
+    for found, code, before in (
+        (one, None, "The command that trains it"),
+        (both, "code", "The best model that dlnotes trains"),
+        (leads, None, "Train it (measured after 30 % of its epochs)"),
+    ):
+        advise._print(found, documents, code, "dlnotes train", [])
+        assert f"\n{before}:\n  dlnotes train" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -209,6 +214,85 @@ def test_a_mistake_is_one_line(script, tmp_path, monkeypatch, arguments, said):
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
     assert said in result.err
+
+
+@pytest.mark.parametrize("option", ["train", "dev", "config", "corpus"])
+@pytest.mark.parametrize("output", ["advice.json", "advice.png"])
+@pytest.mark.parametrize("spelling", ["plain", "dots", "link to it", "link from it"])
+def test_no_input_is_replaced(script, files, tmp_path, monkeypatch, option, output, spelling):
+    monkeypatch.setattr(advise, "Corpus", None)  # it is told before the race
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    out.mkdir()
+    mine.mkdir()
+    texts = (files / "train.tsv").read_bytes()
+    for split in ("train", "test"):
+        (mine / f"{split}.tsv").write_bytes(texts)
+    given = mine / "train.tsv"
+    if spelling == "link from it":
+        (out / output).symlink_to(given)
+    elif spelling == "link to it" or option == "corpus":  # whose files have names of their own
+        given.rename(out / output)
+        given.symlink_to(out / output)
+    else:
+        given = (out / ".." / "out" if spelling == "dots" else out) / output
+    content = b"seed: 1\n" if option == "config" else texts
+    given.write_bytes(content)
+    inputs = {"train": files / "train.tsv", option: given}
+    if option == "corpus":
+        inputs = {"corpus": "mine", "data-dir": tmp_path}
+    arguments = [word for name, value in inputs.items() for word in (f"--{name}", value)]
+    result = script("advise", *arguments, "--out", out)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: --{option} and --out are the same file, ")
+    assert result.err.endswith(": give another --out\n")
+    assert given.read_bytes() == content
+
+
+@pytest.mark.parametrize("output", ["advice.json", "advice.png"])
+def test_what_cannot_be_written_is_told_before_the_race(
+    script, files, tmp_path, monkeypatch, output
+):
+    monkeypatch.setattr(advise, "Corpus", None)
+    arguments = ("--train", files / "train.tsv", "--out", tmp_path / "out")
+    (tmp_path / "out" / output).mkdir(parents=True)
+    result = script("advise", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"error: cannot write {tmp_path / 'out' / output}: it is there and is not a file\n"  # fmt: skip
+    (tmp_path / "out" / output).rmdir()
+    (tmp_path / "out" / output).symlink_to(tmp_path / "nowhere" / "x")
+    result = script("advise", *arguments)
+    assert result.err == f"error: cannot write {tmp_path / 'out' / output}: there is no folder {tmp_path / 'nowhere'}\n"  # fmt: skip
+
+
+def test_dev_documents_that_are_learned_from_are_told(script, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(advise, "MODELS", ("tfidf",))
+    file, out = files / "train.tsv", tmp_path / "out"
+    result = script("advise", "--train", file, "--dev", file, "--out", out)
+    assert result.code == 0, result.err
+    assert "note: 200 dev documents occur in earlier splits, too" in result.out
+    assert "(dlnotes train --check-data FILE lists them)." in result.out
+    assert "200 dev documents" in json.loads((out / "advice.json").read_text())["notes"][0]
+
+
+@pytest.mark.filterwarnings("ignore:the texts. no training text has a token")
+def test_texts_without_a_token_are_a_mistake():
+    with pytest.raises(UserError, match=r"^no training document has a token"):
+        Corpus(lambda _: load_dataset({"train": [("a", " "), ("b", "")] * 20}), seconds=60)
+
+
+def test_time_that_has_passed_is_not_there_for_trials(monkeypatch):
+    limits = []
+
+    def slow(*_, time_limit, **__):
+        limits.append(time_limit)
+        raise OutOfTime
+
+    monkeypatch.setattr(advice_corpus, "run_trial", slow)
+    assert Corpus(load, seconds=100, clock=lambda: 90.0).documents == 1_000
+    assert limits[0] == 10
+    monkeypatch.setattr(Corpus, "_probed", lambda _: (1, 0.001))
+    assert Corpus(load, seconds=1000).documents == 2_160
+    assert Corpus(load, seconds=1000, clock=lambda: 999.0).documents == 1_000
 
 
 def pairs(n, seed=0):

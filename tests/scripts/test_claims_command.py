@@ -30,6 +30,10 @@ def test_an_unknown_claim_is_one_line(script, tmp_path):
         ("out/report.html", "the report"),
         ("out/../out/report.html", "the report"),
         ("link.html", "the report"),
+        ("out/part.html", "the report"),
+        ("out/quick/report.html", "the report"),
+        ("out/quick", "the folder of the report"),
+        ("out/quick/large-rates-step-over-the-minimum/figure.png", "the figure of large-rates"),
         ("out", "the folder of the report"),
         ("out/large-rates-step-over-the-minimum", "the figure of large-rates"),
         ("out/large-rates-step-over-the-minimum/figure.png", "the figure of large-rates"),
@@ -92,16 +96,52 @@ def test_a_quick_run_leaves_a_report_a_record_and_a_run_of_tensorboard(script, t
     assert row["interval"][0] <= row["effect"] <= row["interval"][1]
     assert row["runs"] > 0
     assert row["seconds"] > 0
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "quick" / "part.html").read_text()
     assert "quick" in page
     assert row["sentence"] in page
-    folder = tmp_path / "out" / "momentum-damps-oscillation"
+    assert "tested (quick, the mechanics only: no result)" in " ".join(result.out.split())
+    folder = tmp_path / "out" / "quick" / "momentum-damps-oscillation"
     assert len([*folder.glob("events.out.tfevents.*")]) == 1
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
     again = script("claims", *arguments, "--out", tmp_path / "out")
     assert again.out == result.out  # the seconds, too: nothing was computed
     assert len([*folder.glob("events.out.tfevents.*")]) == 1
+
+
+def test_a_part_or_a_quick_run_replaces_nothing_of_a_full_report(script, tmp_path, monkeypatch):
+    names = ("a-constant-slope-means-linear", "rmsprop-first-step-is-alpha")
+    monkeypatch.setattr(commands, "CLAIMS", names)
+    out = tmp_path / "out"
+
+    def run(*arguments, code=0):
+        result = script("claims", *arguments, "--out", out)
+        assert result.code == code, result.err
+        return result.out
+
+    def written(folder=out):
+        found = sorted(file for file in folder.rglob("*") if file.is_file())
+        return {file: file.read_bytes() for file in found}
+
+    assert "quick, the mechanics" not in run(*names)
+    report = written()
+    assert out / "report.html" in report
+    run(names[0], "--quick")
+    run(*names, "--quick")
+    assert written(out / "quick").keys() & {out / "quick/report.html", out / "quick/part.html"}
+    assert {file: x for file, x in written().items() if out / "quick" not in file.parents} == report
+    assert str(out / "part.html") in "".join(run(names[1]).split())
+    assert (out / "report.html").read_bytes() == report[out / "report.html"]
+    real = lab.run
+
+    def fails(claim, *arguments, **options):
+        if claim.name == names[0]:
+            raise UserError("no network")
+        return real(claim, *arguments, **options)
+
+    monkeypatch.setattr(lab, "run", fails)
+    run(*names, code=2)
+    assert (out / "report.html").read_bytes() == report[out / "report.html"]
 
 
 def test_a_claim_without_its_data_is_left_out_and_the_others_are_tested(
@@ -123,7 +163,7 @@ def test_a_claim_without_its_data_is_left_out_and_the_others_are_tested(
     assert first.startswith("1/2 error: adam-is-the-best is left out: no network, about ")
     assert second.startswith("2/2 momentum-damps-oscillation: ")
     assert not second.endswith("left")
-    assert "momentum-damps-oscillation" in (tmp_path / "out" / "report.html").read_text()
+    assert "momentum-damps-oscillation" in (tmp_path / "out/quick/part.html").read_text()
 
 
 def test_texts_that_cannot_be_had_are_told_and_the_claim_is_tested_without_them(

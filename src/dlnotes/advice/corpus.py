@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dlnotes.advice.race import Candidate
 from dlnotes.data.dataset import Dataset
 from dlnotes.data.labels import LabelSets
+from dlnotes.errors import UserError
 from dlnotes.training.classifier import reads_sentences
 from dlnotes.training.fit import OutOfTime
 from dlnotes.training.recipes import Settled, facts_of, rate_for, recipe_for, settle
@@ -114,11 +115,13 @@ class Corpus:
         seconds: For the whole race.
         seed: Of the first training of each candidate, and of what is drawn.
         device: See `choose_device`.
+        clock: Seconds since the race began; what has passed is not there for trials.
 
     Attributes:
         measures: What all documents are like.
         documents: How many are learned from.
         dev: How many dev documents are used.
+        duplicates: See `Duplicates.summary`; of all documents.
     """
 
     def __init__(
@@ -128,7 +131,9 @@ class Corpus:
         seconds: float,
         seed: int = 0,
         device: str = "auto",
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._clock = clock
         with suppress(
             ImportError
         ):  # so that the baseline's time is its own; it tells what is missing
@@ -137,6 +142,12 @@ class Corpus:
         self._load, self._seconds, self._seed, self._device = load, seconds, seed, device
         whole = load("fasttext")
         self.measures = Measures.of(whole)
+        if not self.measures.types:
+            raise UserError(
+                f"no training document has a token (tokenizer {whole.tokenizer!r}): there is "
+                "nothing to learn from"
+            )
+        self.duplicates = whole.duplicates().summary()
         self._random = np.random.default_rng(seed)
         self._dev = self._drawn(len(whole.dev), _MOST_DEV)
         self._train = np.arange(len(whole.train))
@@ -256,6 +267,10 @@ class Corpus:
             self._loaded[sentences] = whole.part(self._train, self._dev)
         return self._loaded[sentences]
 
+    @property
+    def _left(self) -> float:
+        return max(0.1, self._seconds - self._clock())  # `fit` wants a positive limit
+
     def _drawn(self, n: int, most: int) -> NDArray[np.int64]:
         if n <= most:
             return np.arange(n)
@@ -274,18 +289,18 @@ class Corpus:
         training = Training(epochs=1, batch_size=self.settled("textcnn").training.batch_size)
         self._settled.clear()  # it may be for fewer documents in the end
 
-        def seconds(threads: int, limit: float | None = None) -> float:
+        def seconds(threads: int, limit: float) -> float:
             with _threads(threads), suppress(OutOfTime):
                 given: Any = {"device": self._device, "time_limit": limit}
                 return 1 / run_trial(probed, "textcnn", training, **given).documents_per_second
             return math.inf
 
         began = time.perf_counter()
-        found = {1: seconds(1)}  # loads and compiles, too
+        found = {1: seconds(1, self._left)}  # loads and compiles, too
         if time.perf_counter() - began > _PROBE * self._seconds:  # to know better costs too much
             return 1, found[1]
-        found = {1: seconds(1)}
-        if most > 1:
+        found = {1: seconds(1, self._left)}
+        if most > 1 and found[1] < math.inf:
             found[most] = seconds(most, 1 + 3 * found[1] * len(probed.train))
         best = min(found, key=found.__getitem__)
         return best, found[best]
@@ -296,7 +311,7 @@ class Corpus:
         Args:
             each: Seconds per document.
         """
-        limit, facts = _WHOLE * self._seconds, facts_of(self._loaded[False])
+        limit, facts = _WHOLE * self._left, facts_of(self._loaded[False])
         low, high = _FEW, len(self._train)
         while low < high:
             some = (low + high + 1) // 2
@@ -319,6 +334,8 @@ class Corpus:
         n, parts = len(dataset.train), 8
         if n < 2_000 and len(dataset.label_names) < _MANY_CLASSES:
             return
+        if time_limit <= 0:
+            raise OutOfTime
         began = time.perf_counter()
         some = self._random.choice(n, n // parts, replace=False)
         run_trial(dataset.part(some, np.arange(len(dataset.dev))), TFIDF)

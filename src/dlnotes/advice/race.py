@@ -46,6 +46,7 @@ _CLEAR = 0.05
 # Shares of the time after which the next part of the race begins.
 _MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
 _EACH = 1 / 8  # of the time: what a first trial may take
+_ORDINARY = 0.75  # of `_EACH`: what a first trial may take where the reading was quick
 _CAUTION = 1.15  # trainings take longer than expected by so much
 _SHORTEST = 0.1  # seconds: no trial is begun with less
 
@@ -343,6 +344,14 @@ class Race:
         if not entry.runs:
             entry.left_out = why
 
+    def _too_long(self, first: bool, limit: float) -> str:
+        """Why a first trial, or a training, was not done in the time that it had."""
+        if limit < _SHORTEST:
+            return NO_TIME
+        if limit < _ORDINARY * _EACH * self.seconds:  # that says nothing of the candidate
+            return f"only {_seconds(limit)} were left for {'a first trial' if first else 'it'}"
+        return f"{'the first trial' if first else 'a training'} takes over {_seconds(limit)}"
+
     def _compared(self, ours: Sequence[Trial], theirs: Sequence[Trial]) -> Difference:
         return compared(ours, theirs, self.seeds)
 
@@ -353,14 +362,14 @@ class Race:
         seed = len(entry.runs)
         first = share < 1
         self.show(f"{entry.name}{', first trial' * first}{f', seed {seed}' * (seed > 0)}")
-        if limit < _SHORTEST:
+        # The baseline of few documents takes a moment; `measure` refuses what takes longer.
+        if entry.candidate.has_epochs and limit < _SHORTEST:
             self._leave_out(entry, NO_TIME)
             return
         try:
             trial, had = self.measure(entry.candidate, share, seed, limit)
         except OutOfTime:
-            what = "the first trial" if first else "a training"
-            self._leave_out(entry, f"{what} takes over {_seconds(limit)}")
+            self._leave_out(entry, self._too_long(first, limit))
         except UserError as error:
             entry.short = False
             if entry.runs:

@@ -110,7 +110,8 @@ class Advice:
         """The recommendation."""
         chosen, best = self.recommended, self.best
         few = " So few dev documents decide nothing." if self.documents < _FEW else ""
-        reaches = f"{percent(chosen.score)} {self.figure} on {self.documents:,} dev documents"
+        on = f"on {self.documents:,} dev document{'s' * (self.documents != 1)}"
+        reaches = f"{percent(chosen.score)} {self.figure} {on}{part(chosen)}"
         if chosen is not best:
             d = self.differences[chosen.name]
             gain = best.seconds / max(1e-9, chosen.seconds)
@@ -122,13 +123,14 @@ class Advice:
                 why = "it needs no options"
             return (
                 f"Use {called(chosen)} ({reaches}): these documents show no difference from the "
-                f"best, {called(best)} ({percent(best.score)}, {_points(d)}), and {why}.{few}"
+                f"best, {called(best)} ({percent(best.score)}{part(best)}, {_points(d)}), and "
+                f"{why}.{few}"
             )
         told = f"Use {called(chosen)}: {reaches}"
         others = [e for e in self.alike if e.candidate.model != best.candidate.model]
         if others:
             listed = ", ".join(
-                f"{called(e)} ({percent(e.score)}, {_points(self.differences[e.name])})"
+                f"{called(e)} ({percent(e.score)}{part(e)}, {_points(self.differences[e.name])})"
                 for e in others[:3]
             )
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -141,18 +143,20 @@ class Advice:
             return f"{told} but its settings to compare: {called(best)} has {reaches}.{few}"
         worse = next(e for e in self.ranked if e.candidate.model != best.candidate.model)
         d = self.differences[worse.name]
-        return f"{told}, {100 * d.mean:.1f} points more than the next model, {called(worse)}."
+        following = f"{called(worse)}{part(worse)}"
+        return f"{told}, {100 * d.mean:.1f} points more than the next model, {following}."
 
     def verdict(self, entry: Entry) -> str:
         """How a candidate compares with the best, in a few words."""
         if entry.failed:
             return "failed from another seed"
         if entry is self.best:
-            return "best"
+            return f"best{part(entry)}"
         if entry.name in self.differences:
             if entry in self.alike:
-                return "no difference shown"
-            return f"worse by {100 * self.differences[entry.name].mean:.1f} points"
+                return f"no difference shown{part(entry)}"
+            behind = 100 * self.differences[entry.name].mean
+            return f"worse by {behind:.1f} points{part(entry)}"
         if entry.left_out:
             return entry.left_out
         return "there was no time for all epochs" if entry.trials else NO_TIME
@@ -300,6 +304,11 @@ def facts(measures: Measures, tokenizer: str) -> list[tuple[str, str]]:
 def called(entry: Entry) -> str:
     """What a candidate is called in a sentence."""
     return NAMES.get(entry.candidate.model, entry.name.replace(", ", " with ", 1))
+
+
+def part(entry: Entry) -> str:
+    """What is said of a figure after a part of the epochs; nothing after all of them."""
+    return "" if entry.runs else f" after {100 * entry.share:.0f} % of its epochs"
 
 
 def percent(score: float) -> str:

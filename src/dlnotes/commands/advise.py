@@ -21,7 +21,7 @@ from dlnotes import commands
 from dlnotes.advice.corpus import MODELS, Corpus
 from dlnotes.advice.program import program
 from dlnotes.advice.race import Race
-from dlnotes.advice.report import Advice, facts
+from dlnotes.advice.report import Advice, facts, part
 from dlnotes.arguments import Range, Seed, checked
 from dlnotes.cli import other_command
 from dlnotes.commands import config as config_file
@@ -34,7 +34,7 @@ from dlnotes.data.readers import Source
 from dlnotes.data.reading import Reading
 from dlnotes.display import console, tell
 from dlnotes.errors import UserError
-from dlnotes.files import check_different, make_folder, write_atomically, write_json
+from dlnotes.files import check_different, check_output, make_folder, write_atomically, write_json
 from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.device import choose_device
 from dlnotes.training.record import provenance
@@ -99,10 +99,17 @@ def main(
         separator = reading.label_separator or label_separator(name)
         reading = replace(reading, label_separator=separator)
     out = out or Path("runs") / "advice" / name
-    for option, files in {"train": train, "dev": dev, "config": (config,)}.items():
+    inputs: dict[str, tuple[Path | None, ...]] = {"train": train, "dev": dev, "config": (config,)}
+    if not train:
+        inputs["corpus"] = tuple(s for s in sources.values() if isinstance(s, Path))
+    outputs = out / RECORD, out / PICTURE
+    for option, files in inputs.items():
         for file in files:
-            check_different(**{option: file, "out": out})
+            for output in (out, *outputs):
+                check_different(**{option: file, "out": output})
     make_folder(out)
+    for output in outputs:
+        check_output(output)
     seconds = 60 * minutes * (1 - _RESERVED) - _RESERVED_SECONDS
 
     told = False
@@ -125,7 +132,7 @@ def main(
     with _progress(seconds, clock) as show:
         show("reading")
         with config_file.named(config):
-            documents = Corpus(load, seconds=seconds, seed=seed, device=device)
+            documents = Corpus(load, seconds=seconds, seed=seed, device=device, clock=clock)
         race = Race(
             documents.measure, MODELS, documents.vary, seconds=seconds, clock=clock, show=show
         )
@@ -156,7 +163,8 @@ def main(
             threshold=threshold if documents.multi_label else None,
             data_dir=data_dir,
         )
-    _print(advice, documents, code, command, notes(advice, documents, race, minutes, clock()))
+    said = notes(advice, documents, race, minutes, clock())
+    _print(advice, documents, code, command, said)
     came_from = provenance(seed)
     record = {
         "record": came_from,
@@ -170,6 +178,7 @@ def main(
         "sentence": advice.sentence,
         "command": command,
         "program": code,
+        "notes": said,
         "candidates": advice.record(),
     }
     write_json(out / RECORD, record)
@@ -186,6 +195,8 @@ def notes(
     """What one should know of the figures."""
     found = []
     measures = documents.measures
+    if documents.duplicates:
+        found.append(f"{documents.duplicates} (dlnotes train --check-data FILE lists them).")
     if documents.documents < measures.documents:
         found.append(
             f"Measured with {documents.documents:,} of {measures.documents:,} documents to learn "
@@ -248,12 +259,19 @@ def _print(
             what += ", but for the threshold, which is that of the race" * documents.multi_label
         print(f"Train it with scikit-learn, in Python ({what}):")
         print(indent(code, "  "))
-        if command:
-            print("The best model that dlnotes trains:")
-    elif command:
-        print("Train it:" if advice.compares_models else "The command that trains it:")
     if command:
+        print(f"{_introduction(advice)}:")
         print(f"  {command}")
+
+
+def _introduction(advice: Advice) -> str:
+    """What stands before the command."""
+    network = advice.network
+    assert network is not None
+    measured = f" (measured{part(network)})" if part(network) else ""
+    if network is not advice.recommended:
+        return f"The best model that dlnotes trains{measured}"
+    return f"{'Train it' if advice.compares_models else 'The command that trains it'}{measured}"
 
 
 def _given(reading: Reading) -> dict[str, Any]:

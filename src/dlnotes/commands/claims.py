@@ -22,7 +22,7 @@ from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.arguments import checked
-from dlnotes.claims import cache, lab, texts
+from dlnotes.claims import CLAIMS, cache, lab, texts
 from dlnotes.claims.lab import Outcome
 from dlnotes.claims.report import effect, report, runs, seconds
 from dlnotes.display import console, tell
@@ -31,7 +31,8 @@ from dlnotes.files import check_output, make_folder, resolved, write_json, write
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.record import provenance
 
-REPORT, FIGURE = "report.html", "figure.png"
+REPORT, PART, FIGURE = "report.html", "part.html", "figure.png"
+QUICK = "quick"
 
 _AT_ONCE = 0.5  # seconds: what takes less was in the cache
 _PRIOR = 3.0  # units of cost
@@ -53,11 +54,14 @@ def main(
     texts read corpora, which are downloaded once; what cannot be had is left out of them, and they
     say so.
 
+    The report of all claims is report.html in --out, that of a part of them part.html. What a quick
+    run writes is in the folder quick, so that it replaces nothing of a full run.
+
     Args:
         names: The claims; default: all of them.
         quick: Run only the mechanics: three seeds and a tenth of the steps decide little.
         json: Also write what was found to this file.
-        out: Folder for the report and for TensorBoard.
+        out: Folder for the reports and for TensorBoard.
         data_dir: Folder of corpora, as for dlnotes train.
     """
     modules = lab.chosen(names)
@@ -66,8 +70,11 @@ def main(
         _check_apart(json, out, [claim.name for claim in claims])
         check_output(json)
         check_not_of_a_run(json=json)
+    if quick:
+        out /= QUICK
     make_folder(out)
-    check_output(out / REPORT)
+    for name in (REPORT, PART):
+        check_output(out / name)
     for claim in claims:
         if (out / claim.name).exists():
             make_folder(out / claim.name)
@@ -114,12 +121,13 @@ def main(
         "trainings": f"{sum(o.runs for o in outcomes):,}",
         "time": seconds(sum(o.seconds for o in outcomes)),
     }
-    write_text(out / REPORT, report(outcomes, about))
+    page = out / (REPORT if len(outcomes) == len(CLAIMS) else PART)
+    write_text(page, report(outcomes, about))
     if json:
         write_json(json, {**facts, "quick": quick, "claims": [o.record for o in outcomes]})
     shown = console()
-    shown.print(_table(outcomes))
-    shown.print(f"Report: {out / REPORT}")
+    shown.print(_table(outcomes, about["run"] if quick else ""))
+    shown.print(f"Report: {page}")
     if missing:
         sys.exit(2)
 
@@ -212,16 +220,16 @@ def _check_apart(json: Path, out: Path, names: Sequence[str]) -> None:
     Raises:
         UserError: It would.
     """
-    place = resolved(json)
+    place, folders = resolved(json), (out, out / QUICK)
     written = {
-        out: "the folder of the report",
-        out / REPORT: "the report",
+        **dict.fromkeys(folders, "the folder of the report"),
+        **{folder / page: "the report" for folder in folders for page in (REPORT, PART)},
         cache.results_folder(): "the cache of results",
-        **{out / name: f"the figure of {name}" for name in names},
+        **{folder / name: f"the figure of {name}" for folder in folders for name in names},
     }
     for path, what in written.items():
         other = resolved(path)
-        inside = path != out and other in place.parents
+        inside = path not in folders and other in place.parents
         if (
             inside
             or place == other
@@ -236,8 +244,9 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _table(outcomes: list[Outcome]) -> Table:
-    table = Table(title="The claims of the notes, tested", box=box.SIMPLE_HEAD)
+def _table(outcomes: list[Outcome], run: str) -> Table:
+    title = f"The claims of the notes, tested{f' ({run})' * bool(run)}"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
     for heading in ("claim", "verdict", "effect, 95 % interval", "runs", "time"):
         table.add_column(heading, justify="right" if heading in ("runs", "time") else "left")
     for o in outcomes:

@@ -261,7 +261,8 @@ def main(
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:
-            print(f"note: {shared:,} test documents occur in train or dev, too", file=sys.stderr)
+            documents = "document occurs" if shared == 1 else "documents occur"
+            print(f"note: {shared:,} test {documents} in train or dev, too", file=sys.stderr)
     print(f"{record['seconds']:.1f} s, {record['documents_per_second']:,.0f} documents/s → {out}")
     where = f"./{out}" if str(out).startswith("-") else str(out)
     predict = f"{other_command('predict')} {shlex.quote(where)}"

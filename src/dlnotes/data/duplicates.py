@@ -32,12 +32,13 @@ class Duplicates:
 
     def summary(self) -> str:
         """What was found, in one line; empty where there is nothing to tell."""
-        found = {
-            f"{split} documents occur in earlier splits, too": count
-            for split, count in self.shared.items()
-        }
-        found["texts have different labels"] = self.contradictory
-        return "; ".join(f"{count:,} {what}" for what, count in found.items() if count)
+        found = []
+        for split, count in self.shared.items():
+            documents = "document occurs" if count == 1 else "documents occur"
+            found += [f"{count:,} {split} {documents} in earlier splits, too"] * bool(count)
+        if n := self.contradictory:
+            found.append(f"{n:,} {'text has' if n == 1 else 'texts have'} different labels")
+        return "; ".join(found)
 
     def table(self) -> pl.DataFrame:
         """A row per document that stands in several splits or has several labels.
