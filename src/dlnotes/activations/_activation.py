@@ -344,12 +344,14 @@ def check_input(name: str, x: Any) -> None:
 
     Raises:
         TypeError: ``x`` is no tensor.
-        ValueError: it has another dtype.
+        ValueError: it has another dtype, or it is sparse.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: x must be a tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise ValueError(f"{name}: x must be a real floating-point tensor, got {x.dtype}")
+    if x.layout not in (torch.strided, torch.jagged):
+        raise ValueError(f"{name}: x must be a dense tensor, got {x.layout}")
 
 
 def check_number(
