@@ -437,7 +437,9 @@ def _try_out(
         else:
             kernel(1, array("q", [0, 43]), pointers, hyper)
         for name, found, x in zip(names, [given[0], *given[2:]], expected, strict=True):
-            if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0, equal_nan=True):
+            if not torch.allclose(
+                found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0, equal_nan=True
+            ):
                 raise RuntimeError(
                     f"the compiled {rule.__name__} differs from the plain one in {name}"
                 )

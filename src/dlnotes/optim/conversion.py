@@ -323,9 +323,7 @@ def _check(rule: type[UpdateRule], group: Group) -> None:
         same = [r for r, c in CONVERSIONS.items() if c.torch == conversion.torch]
         if equal := [r.__name__ for r in same if not _unlike(CONVERSIONS[r], group)]:
             raise ValueError(f"{rule.__name__} is not equal to {got}; {equal[0]} is")
-        raise ValueError(
-            f"no rule is equal to {got}; {name} must be {conversion.required[name]!r}"
-        )
+        raise ValueError(f"no rule is equal to {got}; {name} must be {conversion.required[name]!r}")
     decoupled = group.get("decoupled_weight_decay")
     if conversion.torch not in ("Adam", "AdamW"):
         if decoupled and group["weight_decay"] != 0:
