@@ -214,9 +214,9 @@ def stepped(optimizer, **hyper):
 
 
 def test_a_state_that_another_rule_is_equal_to_is_told_so():
-    with pytest.raises(ValueError, match="Adam is not equal to .*amsgrad=True; AMSGrad is"):
+    with pytest.raises(ValueError, match=r"Adam is not equal to .*amsgrad=True; AMSGrad is"):
         from_torch(Adam, stepped(torch.optim.Adam, amsgrad=True))
-    with pytest.raises(ValueError, match="Momentum is not equal to .*nesterov=True; Nesterov is"):
+    with pytest.raises(ValueError, match=r"Momentum is not equal to .*nesterov=True; Nesterov is"):
         from_torch(Momentum, stepped(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True))
 
 

@@ -120,9 +120,9 @@ def _reads(
             f"{function.__name__} calls {name}, which may return something else at a later step; "
             "a compiled loop would keep its first value: make it a hyper-parameter"
         )
-    if constant or _is_imported(name, value):
-        if not isinstance(value, (list, set, Mapping, Tensor)):
-            return
+    constant = constant or _is_imported(name, value)
+    if constant and not isinstance(value, (list, set, Mapping, Tensor)):
+        return
     if isinstance(value, functools.partial):
         fixed = [*value.args, *value.keywords.values()]
         if all(isinstance(x, (int, float, str)) for x in fixed):
@@ -208,11 +208,11 @@ def _is_imported(name: str, value: Any) -> bool:
 
 
 def _is_stateless(value: Any) -> bool:
-    """Whether a callable object of a class of the user's has no attributes of its own."""
+    """Whether an object of the user's can be called and has no attributes of its own."""
     slots = any("__slots__" in vars(c) for c in type(value).__mro__[:-1])
-    call = getattr(type(value), "__call__", None)
-    has = slots or getattr(value, "__dict__", None) != {}
-    return not has and isinstance(call, types.FunctionType)
+    if slots or getattr(value, "__dict__", None) != {} or not callable(value):
+        return False
+    return isinstance(type(value).__call__, types.FunctionType)
 
 
 def _reads_a_state(value: Any) -> bool:
