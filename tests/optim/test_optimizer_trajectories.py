@@ -136,6 +136,13 @@ class Array(np.ndarray):
     def maximum(self, other):
         return np.maximum(self, other)
 
+    def clamp(self, max):
+        return np.minimum(self, max)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return {torch.where: np.where}[function](*args).view(cls)
+
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("maximize", [False, True])

@@ -137,9 +137,9 @@ def activation(
 
         slope_at.__qualname__ = f"{value.__qualname__}.slope"
         slope_at.__doc__ = f"The derivative of {name} with respect to its first argument."
-        call, slope_at = _with_own_code(call, name), _with_own_code(slope_at, name)
-        cast(Any, call).check_settings = checked
-        return with_slope(slope_at, value)(call)
+        own = _with_own_code(call, name)
+        cast(Any, own).check_settings = checked
+        return with_slope(_with_own_code(slope_at, name), value)(own)
 
     return derive
 

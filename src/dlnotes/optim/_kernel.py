@@ -418,7 +418,8 @@ def _try_out(
 
     def update(t: float) -> tuple[torch.Tensor, ...]:
         wide = [x.double() if dtype is torch.float64 else x.float() for x in values]
-        return rule.update(*wide, **options, **({"t": t} if counts else {}))
+        now: dict[str, Any] = {**options, "t": t} if counts else options
+        return rule.update(*wide, **now)
 
     # Accumulators that can occur: a step before has left them.
     before = torch.rand(43, generator=generator, **plain).to(dtype) + 0.25
