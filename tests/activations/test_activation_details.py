@@ -460,6 +460,7 @@ def test_the_second_derivative_of_squared_relu_at_every_kind_of_number():
     torch.testing.assert_close(slope, 2 * F.relu(x), equal_nan=True)
 
 
+@compiles
 def test_compiled_activations_do_not_share_torchs_limit_of_recompilations():
     torch._dynamo.reset()
     modules = [
