@@ -458,3 +458,38 @@ def test_the_second_derivative_of_squared_relu_at_every_kind_of_number():
     value, slope = activations.squared_relu(x), activations.squared_relu.slope(x)
     torch.testing.assert_close(value, F.relu(x) ** 2, equal_nan=True)
     torch.testing.assert_close(slope, 2 * F.relu(x), equal_nan=True)
+
+
+@compiles
+def test_compiled_activations_do_not_share_torchs_limit_of_recompilations():
+    torch._dynamo.reset()
+    modules = [
+        activations.Hardtanh,
+        activations.ReLU6,
+        activations.Hardsigmoid,
+        activations.Hardswish,
+        activations.SELU,
+        activations.CELU,
+        activations.Softsign,
+    ]
+    modules += [
+        activations.LogSigmoid,
+        activations.Softshrink,
+        activations.Hardshrink,
+        activations.Tanhshrink,
+        activations.SquaredReLU,
+    ]
+    x = torch.linspace(-2, 2, 5)
+    for module in modules:
+        m = module()
+        torch.testing.assert_close(torch.compile(m, backend="eager", fullgraph=True)(x), m(x))
+    for module in modules:
+        f = module.function
+        torch.testing.assert_close(torch.compile(f, backend="eager", fullgraph=True)(x), f(x))
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_a_sparse_tensor_is_refused(name):
+    with pytest.raises(ValueError, match=r"x must be a dense tensor, got torch.sparse_coo"):
+        getattr(activations, name)(torch.eye(3).to_sparse())

@@ -1,6 +1,7 @@
 """check_rule passes what is right and names what is wrong."""
 
 import datetime
+import functools
 import inspect
 import math
 import os
@@ -9,13 +10,16 @@ import sys
 import textwrap
 import time
 import types
+from math import pi
 
 import pytest
 import torch
+from torch import float32
 from torch.nn import Parameter
 
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS, Adam, Muon, ScheduleFree, UpdateRule, check_rule
+from dlnotes.optim._outside import found_outside
 from dlnotes.optim.properties import _close, _Fails, _same
 
 RULES = {**OPTIMIZERS, "muon": Muon, "schedule-free": ScheduleFree}
@@ -216,7 +220,7 @@ class WithSelf(UpdateRule):
 
 class Extra(UpdateRule):
     @staticmethod
-    def rule(theta, g, scale=2.0, *, lr):
+    def rule(theta, g, scale, *, lr):
         return theta - lr * scale * g
 
 
@@ -340,7 +344,10 @@ class Sticky(UpdateRule):
         (NoEps, r"'finite'.*in torch.float64 a gradient of 0 gives NaN or infinity in theta"),
         (TooSmallEps, r"'finite'.*in torch.float32 a gradient of 0"),
         (WithSelf, "'accumulators'.*takes self, theta, g, and must take theta, g; .*@staticmethod"),
-        (Extra, "'accumulators'.*takes theta, g, scale, and must take theta, g$"),
+        (
+            Extra,
+            "'accumulators'.*takes theta, g, scale, and must take theta, g; write \\* before scale",
+        ),
         (Listed, "'accumulators'.*returns a list, and must return a tuple: theta, V"),
         (Single, "'accumulators'.*new theta of a parameter in torch.float64 is torch.float32"),
         (SingleAccumulator, "'accumulators'.*new V of a parameter in torch.float64 is .*float32"),
@@ -360,7 +367,6 @@ class Sticky(UpdateRule):
         (HidesNan, "'NaN'.*leaves no trace"),
         (Detached, "'differentiable'"),
         (Branching, "'vmap'"),
-        (Still, "'accumulators'.*moves no element"),
         (Constant, "'dtypes'.*float32"),
     ],
 )
@@ -706,7 +712,7 @@ def test_the_default_dtype_is_not_blamed_on_the_rule(dtype):
         ({"differentiable": False}, "^differentiable must be left out, .*got False$"),
         ({"lr": 0}, "^lr must not be 0: "),
         ({"lr": torch.tensor(0.0)}, "^lr must not be 0: "),
-        ({"lr": 1e-30}, "^Adam fails 'accumulators': .*no element .* with lr=1e-30$"),
+        ({"lr": 1e-30}, "^Adam moves no element .* with lr=1e-30, with"),
         ({"eps": 0}, "^Adam fails 'finite': in torch.float64 a gradient of 0 gives NaN"),
         ({"lr": 1e39}, "^Adam fails 'finite': in torch.float32 a gradient gives NaN or infinity"),
         ({"params": []}, "^Adam cannot be made with .*params"),
@@ -762,3 +768,142 @@ def test_what_is_no_rule_or_cannot_be_made():
         check_rule(Noisy)
     with pytest.raises(UserError, match="lr must be"):
         check_rule(OPTIMIZERS["adam"], lr=-1)
+
+
+def centered(theta, g, m, v, *, lr):
+    m, v = 0.9 * m + 0.1 * g, 0.9 * v + 0.1 * g * g
+    return theta - lr * g / ((v - m * m).sqrt() + 1e-8), m, v
+
+
+def stale(theta, g, m, *, lr):
+    return theta - lr * m, g
+
+
+def from_a_threshold(theta, g, *, lr):
+    return theta - lr * torch.where(g.abs() > 5, g, g * 0)
+
+
+def of(rule, accumulators=(), **body):
+    """A rule of one function with accumulators."""
+    return type(
+        "Of", (UpdateRule,), {"rule": staticmethod(rule), "accumulators": accumulators, **body}
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "accumulators"), [(centered, ("m", "v")), (stale, ("m",)), (from_a_threshold, ())]
+)
+def test_right_rules_pass(rule, accumulators):
+    assert "C loop" in check_rule(of(rule, accumulators), lr=0.01) or rule is from_a_threshold
+
+
+def test_a_rate_of_any_size_is_no_wrong_derivative():
+    assert "differentiable" in check_rule(Adam, lr=1e10)
+
+
+def half(x, p):
+    return x * p
+
+
+class Doubling:
+    def __call__(self, x):
+        return 2 * x
+
+
+class Keeping:
+    def __init__(self):
+        self.scale = 2.0
+
+    def __call__(self, x):
+        return self.scale * x
+
+
+HALF, DOUBLE, KEEPING = functools.partial(half, p=0.5), Doubling(), Keeping()
+tau = 6.28
+
+
+def test_constants_and_functions_without_a_state_are_no_globals():
+    rules = [
+        lambda theta, g, *, lr: theta - lr * pi * g,
+        lambda theta, g, *, lr: theta - lr * g.to(float32),
+        lambda theta, g, *, lr: theta - lr * HALF(g),
+        lambda theta, g, *, lr: theta - lr * DOUBLE(g),
+    ]
+    assert [[*found_outside(rule, ("theta", "g"))] for rule in rules] == [[], [], [], []]
+    assert "C loop" in check_rule(of(rules[2]), lr=0.01)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (lambda theta, g, *, lr: theta - lr * KEEPING(g), "reads KEEPING"),
+        (lambda theta, g, *, lr: theta - lr * tau * g, "reads tau = 6.28"),
+        (lambda theta, g, *, lr: theta - lr * globals()["SCALE"][0] * g, "calls globals"),
+        (lambda theta, g, *, lr: theta - lr * eval("SCALE")[0] * g, "calls eval"),
+        (lambda theta, g, *, lr: theta - lr * torch.get_num_threads() * g, "get_num_threads"),
+        (
+            lambda g, theta, *, lr: theta - lr * g,
+            "'accumulators': rule takes g, theta, .*in this order",
+        ),
+        (lambda theta, g, *, lr: theta - lr * g * theta / theta.abs(), "a parameter of 0"),
+        (lambda theta, g, *, lr, t: theta - lr * g / (t - 7), "in theta at step 7"),
+        (lambda theta, g, *, lr, t: theta - lr * g / (10 - t) ** 0.5, "in theta at step 10"),
+    ],
+)
+def test_more_planted_defects(rule, reason):
+    with pytest.raises(UserError, match=reason):
+        check_rule(of(rule), lr=0.01)
+
+
+def test_a_whole_tensor_in_an_elementwise_rule_is_named():
+    def rule(theta, g, *, lr):
+        return theta - lr * g.clamp(-g.abs().max() * 10, 10.0)
+
+    with pytest.raises(UserError, match=r"'elementwise': a tensor without elements.*= False"):
+        check_rule(of(rule, elementwise=True), lr=0.01)
+
+
+def test_what_cannot_be_checked_says_so():
+    def for_biases(theta, g, *, lr):
+        if theta.dim() != 1:
+            raise ValueError("for biases")
+        return theta - lr * g
+
+    with pytest.raises(UserError, match=r"cannot be checked.*\(6, 4\) gives .*for biases"):
+        check_rule(of(for_biases, elementwise=False), lr=0.01)
+    with pytest.raises(UserError, match=r"Still moves no element of the parameter with lr=0.01"):
+        check_rule(Still, lr=0.01)
+
+    class Closed(Adam):
+        def __init__(self, params, lr=0.1):
+            super().__init__(params, lr=lr)
+
+    with pytest.raises(UserError, match="must take maximize, differentiable and fused"):
+        check_rule(Closed)
+
+
+def by_position(theta, g, lr=0.1):
+    return theta - lr * g
+
+
+def without_default(theta, g, lr):
+    return theta - lr * g
+
+
+@pytest.mark.parametrize(
+    ("rule", "accumulators", "message"),
+    [
+        (by_position, (), r"takes lr by position: write \* before it"),
+        (stale, ["m"], r"must be a tuple of names, such as \('m',\), got \['m'\]"),
+        (stale, "m", "must be a tuple of names"),
+        (stale, ("step",), "cannot have the name 'step'"),
+    ],
+)
+def test_mistakes_are_told_where_the_rule_is_defined(rule, accumulators, message):
+    with pytest.raises(TypeError, match=message):
+        of(rule, accumulators)
+
+
+def test_a_rate_by_position_is_told_where_it_is_given():
+    with pytest.raises(TypeError, match=r"'lr' \(rule takes it by position: write \* before lr"):
+        of(without_default)([Parameter(torch.ones(2))], lr=0.1)

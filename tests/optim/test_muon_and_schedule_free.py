@@ -1,5 +1,8 @@
 """The two rules that are no OPTIMIZERS: matrices alone, and other weights for evaluation."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch.nn import Parameter
@@ -115,3 +118,21 @@ def test_within_averaged_nothing_is_lost():
     with pytest.raises(KeyError), optimizer.averaged():  # an evaluation that fails
         raise KeyError
     optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "save", [lambda o: o.state_dict(), copy.deepcopy, pickle.dumps], ids=["state", "copy", "pickle"]
+)
+def test_the_state_belongs_to_y_and_is_not_saved_beside_the_average(save):
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = ScheduleFree([p], lr=0.1)
+    p.grad = torch.ones(3)
+    optimizer.step()
+    with optimizer.averaged(), pytest.raises(RuntimeError, match="within averaged"):
+        save(optimizer)
+    save(optimizer)
+
+
+def test_muon_names_the_shape_that_it_refuses():
+    with pytest.raises(UserError, match=r"got a tensor of shape \(3,\)"):
+        Muon([torch.nn.Parameter(torch.ones(3))])

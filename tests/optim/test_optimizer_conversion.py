@@ -11,6 +11,8 @@ from dlnotes.optim import (
     Adam,
     AdamW,
     Momentum,
+    NAdam,
+    RAdam,
     UpdateRule,
     from_torch,
     to_torch,
@@ -201,3 +203,29 @@ def test_rules_of_others_are_refused():
         from_torch(Own, torch.optim.SGD([start(3)], lr=0.1).state_dict())
     with pytest.raises(ValueError, match="not a state of Adam"):
         to_torch(Adam, Momentum([start(3)]).state_dict())
+
+
+def stepped(optimizer, **hyper):
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    made = optimizer([p], **hyper)
+    made.step()
+    return made.state_dict()
+
+
+def test_a_state_that_another_rule_is_equal_to_is_told_so():
+    with pytest.raises(ValueError, match=r"Adam is not equal to .*amsgrad=True; AMSGrad is"):
+        from_torch(Adam, stepped(torch.optim.Adam, amsgrad=True))
+    with pytest.raises(ValueError, match=r"Momentum is not equal to .*nesterov=True; Nesterov is"):
+        from_torch(Momentum, stepped(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True))
+
+
+@pytest.mark.parametrize("rule", [NAdam, RAdam])
+def test_decoupled_decay_matters_where_something_decays(rule):
+    theirs = getattr(torch.optim, rule.__name__)
+    from_torch(rule, stepped(theirs, decoupled_weight_decay=True))
+    state = stepped(theirs, decoupled_weight_decay=True, weight_decay=0.1)
+    with pytest.raises(
+        ValueError, match=f"no rule is equal to torch.optim.{rule.__name__} with dec"
+    ):
+        from_torch(rule, state)

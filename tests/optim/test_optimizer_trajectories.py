@@ -15,6 +15,7 @@ from dlnotes.optim import (
     GradientDescent,
     Momentum,
     Nesterov,
+    RAdam,
     RMSProp,
     _kernel,
 )
@@ -134,6 +135,13 @@ class Array(np.ndarray):
 
     def maximum(self, other):
         return np.maximum(self, other)
+
+    def clamp(self, max):
+        return np.minimum(self, max)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return {torch.where: np.where}[function](*args).view(cls)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
@@ -368,3 +376,18 @@ def test_erratum_batch_gradient_descent_needs_a_suitable_rate():
         ends[lr] = w.detach().abs().max().item()
     assert ends[0.19] < 1e-10
     assert ends[0.21] > 1e10
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize(("dtype", "large"), [(torch.float16, 9e3), (torch.float32, 1e21)])
+def test_radam_is_torchs_where_v_overflows(dtype, large, fused):
+    ours, theirs = (torch.nn.Parameter(torch.ones(2, dtype=dtype)) for _ in range(2))
+    optimizers = RAdam([ours], fused=fused), torch.optim.RAdam([theirs])
+    for step in range(8):
+        for p, optimizer in zip((ours, theirs), optimizers, strict=True):
+            p.grad = torch.tensor([large if step < 2 else 1.0, 1.0], dtype=dtype)
+            optimizer.step()
+        assert torch.isfinite(ours).all()
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-2 if dtype is torch.float16 else 1e-6, atol=0
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, signature
@@ -136,10 +137,28 @@ def activation(
 
         slope_at.__qualname__ = f"{value.__qualname__}.slope"
         slope_at.__doc__ = f"The derivative of {name} with respect to its first argument."
-        cast(Any, call).check_settings = checked
-        return with_slope(slope_at, value)(call)
+        own = _with_own_code(call, name)
+        cast(Any, own).check_settings = checked
+        return with_slope(_with_own_code(slope_at, name), value)(own)
 
     return derive
+
+
+def _with_own_code(function: Callable[P, Tensor], name: str) -> Callable[P, Tensor]:
+    """A copy with a code object of its own.
+
+    ``torch.compile`` counts recompilations for each code object: a process that compiles eight
+    activations would reach its limit if they shared one.
+    """
+    shared = cast(types.FunctionType, function)
+    code = shared.__code__.replace(co_name=f"{shared.__code__.co_name}_of_{name}")
+    own = types.FunctionType(
+        code, shared.__globals__, shared.__name__, shared.__defaults__, shared.__closure__
+    )
+    own.__dict__.update(shared.__dict__)
+    for attribute in ("__doc__", "__qualname__", "__module__", "__annotations__"):
+        setattr(own, attribute, getattr(shared, attribute))
+    return cast("Callable[P, Tensor]", own)
 
 
 def with_slope(
@@ -325,12 +344,14 @@ def check_input(name: str, x: Any) -> None:
 
     Raises:
         TypeError: ``x`` is no tensor.
-        ValueError: it has another dtype.
+        ValueError: it has another dtype, or it is sparse.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: x must be a tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise ValueError(f"{name}: x must be a real floating-point tensor, got {x.dtype}")
+    if x.layout not in (torch.strided, torch.jagged):
+        raise ValueError(f"{name}: x must be a dense tensor, got {x.layout}")
 
 
 def check_number(
@@ -390,6 +411,9 @@ class Module(nn.Module):
         super().__init_subclass__()
         if function is not None:
             cls.function = cast(Any, staticmethod(function))
+        for name in ("forward", "slope"):
+            if getattr(cls, name) is getattr(Module, name):
+                setattr(cls, name, _with_own_code(getattr(Module, name), cls.__name__))
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()

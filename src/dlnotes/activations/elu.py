@@ -36,6 +36,8 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     digits near 0. The derivative is computed from x: from the output, as f(x) + α, it would be 0 in
     float32 from x = −17 down.
 
+    Differs from torch: at NaN the derivative is NaN; torch's is 1.
+
     Shapes: any, and the same.
 
     Raises:

@@ -33,7 +33,8 @@ def hardswish(x: Tensor) -> Tensor:
 
     At -3 and at 3 the derivative is 0 and 1, as in torch; up to 2.6, torch said -1/2 and 3/2.
 
-    Differs from torch: divides first, so that a product with 6 cannot overflow.
+    Differs from torch: divides first, so that a product with 6 cannot overflow. At NaN the
+    derivative is NaN; torch's is 1.
 
     Shapes: any, and the same.
 

@@ -39,6 +39,8 @@ def selu(x: Tensor) -> Tensor:
 
     At 0 the derivative is λα, as in torch.
 
+    Differs from torch: at NaN the derivative is NaN; torch's is λ.
+
     Shapes: any, and the same.
 
     Raises:

@@ -413,11 +413,19 @@ def _try_out(
     plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     values = [torch.rand(43, generator=generator, **plain).to(dtype) + 0.25 for _ in (*names, "g")]
     step = torch.full((), 2.0, **plain)
-    wide = [x.double() if dtype is torch.float64 else x.float() for x in values]
     options = {**hyper, "maximize": maximize}
-    if "t" in rule.hyper_names():
-        options["t"] = 3.0
-    expected = rule.update(wide[0], wide[1], *wide[2:], **options)
+    counts = "t" in rule.hyper_names()
+
+    def update(t: float) -> tuple[torch.Tensor, ...]:
+        wide = [x.double() if dtype is torch.float64 else x.float() for x in values]
+        now: dict[str, Any] = {**options, "t": t} if counts else options
+        return rule.update(*wide, **now)
+
+    # Accumulators that can occur: a step before has left them.
+    before = torch.rand(43, generator=generator, **plain).to(dtype) + 0.25
+    g, values[1:] = values[1], [before, *(torch.zeros_like(before) for _ in rule.accumulators)]
+    values[1:] = [g, *(x.to(dtype) for x in update(2.0)[1:])]
+    expected = update(3.0)
     index = torch.tensor([42, *range(41, -1, -1)], dtype=torch.int64, device="cpu")
     for by_rows in (False, True):
         given = [x.clone() for x in values]
@@ -430,7 +438,9 @@ def _try_out(
         else:
             kernel(1, array("q", [0, 43]), pointers, hyper)
         for name, found, x in zip(names, [given[0], *given[2:]], expected, strict=True):
-            if not torch.allclose(found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0):
+            if not torch.allclose(
+                found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0, equal_nan=True
+            ):
                 raise RuntimeError(
                     f"the compiled {rule.__name__} differs from the plain one in {name}"
                 )

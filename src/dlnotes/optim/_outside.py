@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import enum
+import functools
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -58,6 +59,11 @@ def found_outside(
                 yield _sets(function, name)
             if step.opname == "LOAD_GLOBAL":
                 values = function.__globals__
+                if name in _OPEN and name not in values:
+                    yield (
+                        f"{function.__name__} calls {name}, and what that reads is not seen here: "
+                        "make it an argument"
+                    )
             elif step.opname == "LOAD_DEREF":
                 values = cells
             elif "LOAD_FAST" in step.opname:
@@ -114,8 +120,16 @@ def _reads(
             f"{function.__name__} calls {name}, which may return something else at a later step; "
             "a compiled loop would keep its first value: make it a hyper-parameter"
         )
+    constant = constant or _is_imported(name, value)
     if constant and not isinstance(value, (list, set, Mapping, Tensor)):
         return
+    if isinstance(value, functools.partial):
+        fixed = [*value.args, *value.keywords.values()]
+        if all(isinstance(x, (int, float, str)) for x in fixed):
+            yield from _reads(function, name, value.func, [], seen)
+            return
+    if not isinstance(value, types.FunctionType) and _is_stateless(value):
+        value = type(value).__call__
     if isinstance(value, (types.FunctionType, types.MethodType)) or hasattr(value, "__wrapped__"):
         yield from found_outside(value, (), seen | {function})
     elif not isinstance(value, _NO_VALUES):
@@ -129,6 +143,7 @@ _NO_VALUES = (
     *(types.ModuleType, type, enum.Enum, types.BuiltinFunctionType),
     *(types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType),
 )
+_OPEN = ("globals", "eval", "exec", "open", "input")
 _BETWEEN = ("CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL")
 
 
@@ -177,6 +192,27 @@ def _imported(steps: list[dis.Instruction]) -> dict[str, Any]:
         else:
             value = None
     return found
+
+
+def _is_imported(name: str, value: Any) -> bool:
+    """Whether a name and its value are those of the standard library, torch or NumPy.
+
+    Integers and strings may be one object by chance.
+    """
+    if isinstance(value, (int, str, type(None))):
+        return False
+    for module in list(sys.modules.values()):
+        if _is_constant(getattr(module, "__name__", "")) and vars(module).get(name) is value:
+            return True
+    return False
+
+
+def _is_stateless(value: Any) -> bool:
+    """Whether an object of the user's can be called and has no attributes of its own."""
+    slots = any("__slots__" in vars(c) for c in type(value).__mro__[:-1])
+    if slots or getattr(value, "__dict__", None) != {} or not callable(value):
+        return False
+    return isinstance(type(value).__call__, types.FunctionType)
 
 
 def _reads_a_state(value: Any) -> bool:

@@ -127,9 +127,14 @@ class UpdateRule(Optimizer):
         keywords = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
         cls._hyper = tuple(a.name for a in keywords)
         cls._defaults = {a.name: a.default for a in keywords if a.default is not a.empty}
-        keys = cls._names()
-        if len({*keys}) < len(keys):
-            raise TypeError(f"{cls.__name__}.accumulators must have different names: {keys}")
+        cls._check_accumulators()
+        extra = [a for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
+        extra = [a for a in extra[2 + len(cls.accumulators) :] if a.default is not a.empty]
+        if extra:
+            raise TypeError(
+                f"{cls.__name__}.rule takes {extra[0].name} by position: write * before it, if it "
+                f"is a hyper-parameter, as in rule(theta, g, *, {extra[0].name})"
+            )
         if taken := {*cls._hyper} & {"params", "weight_decay", *OPTIONS}:
             raise TypeError(f"{cls.__name__}.rule cannot have a hyper-parameter {min(taken)!r}")
 
@@ -145,9 +150,12 @@ class UpdateRule(Optimizer):
         accepted = self._keyword_names()
         for name in hyper:
             if name not in accepted:
+                hint = suggestion(name, accepted)
+                if name in inspect.signature(self.rule).parameters:
+                    hint = f" (rule takes it by position: write * before {name} there)"
                 raise TypeError(
                     f"{type(self).__name__}() got an unexpected keyword argument {name!r}"
-                    f"{suggestion(name, accepted)}; it takes {', '.join(accepted)}"
+                    f"{hint}; it takes {', '.join(accepted)}"
                 )
         if fused and differentiable:
             raise ValueError("fused must be False or None with differentiable=True, got True")
@@ -158,6 +166,22 @@ class UpdateRule(Optimizer):
             raise TypeError(f"{type(self).__name__}() misses the argument {missing[0]!r}")
         super().__init__(params, {**hyper, **options})
         self._give_step_its_own_code()
+
+    @classmethod
+    def _check_accumulators(cls) -> None:
+        names = cls.accumulators
+        if not isinstance(names, tuple) or not all(isinstance(x, str) for x in names):
+            raise TypeError(
+                f"{cls.__name__}.accumulators must be a tuple of names, such as ('m',), "
+                f"got {names!r}"
+            )
+        if len({*names}) < len(names):
+            raise TypeError(f"{cls.__name__}.accumulators must have different names: {names}")
+        if "step" in names:
+            raise TypeError(
+                f"{cls.__name__}.accumulators cannot have the name 'step', under which a state has "
+                f"the number of its step: {names}"
+            )
 
     @classmethod
     def _give_step_its_own_code(cls) -> None:

@@ -76,7 +76,7 @@ def from_torch(rule: type[UpdateRule], state_dict: dict[str, Any]) -> dict[str, 
     conversion = _conversion(rule)
     groups, states = [], dict(state_dict["state"])
     for theirs in state_dict["param_groups"]:
-        _check(conversion, theirs)
+        _check(rule, theirs)
         ours = conversion.from_group(theirs)
         kept = {name: theirs[name] for name in ("params", "param_names") if name in theirs}
         also = {"maximize": theirs.get("maximize", False), "weight_decay": theirs["weight_decay"]}
@@ -298,12 +298,16 @@ def _extra(group: Group, options: set[str], convert: Callable[[Group], Group]) -
 def _conversion(rule: type[UpdateRule]) -> Conversion:
     if rule not in CONVERSIONS:
         names = ", ".join(each.__name__ for each in CONVERSIONS)
-        raise ValueError(f"rule must be one of {names}, got {getattr(rule, '__name__', rule)!r}")
+        raise ValueError(
+            f"rule must be one of {names}, whose steps are those of a torch optimizer, "
+            f"got {getattr(rule, '__name__', rule)!r}"
+        )
     return CONVERSIONS[rule]
 
 
-def _check(conversion: Conversion, group: Group) -> None:
-    """Raise ValueError unless a group is of that torch optimizer with options that a rule has."""
+def _check(rule: type[UpdateRule], group: Group) -> None:
+    """Raise ValueError unless a group is of a rule's torch optimizer, with options that it has."""
+    conversion = CONVERSIONS[rule]
     needed = set(_torchs_defaults(conversion.torch, {})) - {
         *("foreach", "capturable", "differentiable", "fused", "maximize", "decoupled_weight_decay")
     }
@@ -313,20 +317,32 @@ def _check(conversion: Conversion, group: Group) -> None:
             f"this is not a state of torch.optim.{conversion.torch}: a parameter group has no "
             f"{missing[0]}"
         )
-    for name, value in conversion.required.items():
-        if name == "dampening":  # two of its values have an equal rule, see _from_momentum
-            continue
-        if group[name] != value:
-            raise ValueError(
-                f"no rule is equal to torch.optim.{conversion.torch} with {name}={group[name]!r}; "
-                f"{name} must be {value!r}"
-            )
+    if unlike := _unlike(conversion, group):
+        name = unlike[0]
+        got = f"torch.optim.{conversion.torch} with {name}={group[name]!r}"
+        same = [r for r, c in CONVERSIONS.items() if c.torch == conversion.torch]
+        if equal := [r.__name__ for r in same if not _unlike(CONVERSIONS[r], group)]:
+            raise ValueError(f"{rule.__name__} is not equal to {got}; {equal[0]} is")
+        raise ValueError(f"no rule is equal to {got}; {name} must be {conversion.required[name]!r}")
     decoupled = group.get("decoupled_weight_decay")
-    if decoupled is not None and decoupled != (conversion.torch == "AdamW"):
+    if conversion.torch not in ("Adam", "AdamW"):
+        if decoupled and group["weight_decay"] != 0:
+            raise ValueError(
+                f"no rule is equal to torch.optim.{conversion.torch} with "
+                f"decoupled_weight_decay=True and weight_decay={group['weight_decay']!r}"
+            )
+    elif decoupled is not None and decoupled != (conversion.torch == "AdamW"):
         raise ValueError(
             f"weight decay of this state is {'' if decoupled else 'not '}decoupled: it is of "
             f"torch.optim.{'AdamW' if decoupled else 'Adam'}"
         )
+
+
+def _unlike(conversion: Conversion, group: Group) -> list[str]:
+    """The options in which a group differs from what a conversion requires."""
+    # Two values of dampening have an equal rule: see _from_momentum.
+    required = {k: value for k, value in conversion.required.items() if k != "dampening"}
+    return [name for name, value in required.items() if group[name] != value]
 
 
 def _copied(state: ParameterState) -> ParameterState:

@@ -98,7 +98,7 @@ class Muon(UpdateRule):
         for p in param_group["params"]:
             if p.dim() != 2 or p.is_complex():
                 self.param_groups.pop()
-                kind = "complex one" if p.is_complex() else "one"
+                kind = "complex tensor" if p.is_complex() else "tensor"
                 raise UserError(
                     f"params of Muon must be real matrices, of two dimensions, got a {kind} of "
                     f"shape {tuple(p.shape)}; give the others to another optimizer, such as AdamW"

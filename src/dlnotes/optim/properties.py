@@ -41,10 +41,11 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
     =================  =======================================================================
     arguments alone    no number or container outside of ``rule`` is read, none is set
     accumulators       as many arguments and results as there are names, of the parameter's shape
-                       and dtype
+                       and dtype; arguments with these names are in this order
     pure               the same arguments give the same results, and none of them is changed
     elementwise        a part of a tensor is updated as it is in the whole, whatever its shape
-    finite             finite arguments give finite results, also a gradient of 0
+    finite             finite arguments give finite results, also a gradient of 0, a parameter of
+                       0 and each of the first hundred steps
     maximize           ascent is descent of the negative gradient
     NaN                a NaN in the gradient shows in the parameter or in an accumulator, and
                        one in the parameter stays
@@ -62,6 +63,7 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
     weight decay       all of this with a weight decay
     =================  =======================================================================
 
+    A rule that is not elementwise is tried on matrices; one that refuses them cannot be checked.
     *C loop* is left out where a rule does not compile; *groups* where it has no ``lr``;
     *elementwise* and *vmap* where it is not elementwise, and a sparse gradient then counts as a
     dense one. *weight decay* is for rules with a ``decay`` of their own that are tried without one.
@@ -70,7 +72,8 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
     global and closed-over names, attributes of modules and of classes. The standard library, torch
     and NumPy are not searched. Of their functions these count as reading something outside: those
     of ``os``, ``time``, ``datetime`` and ``random``, and ``torch.get_…``, ``torch.is_…_enabled``
-    and ``torch.initial_seed``; others that do, such as ``sys.getrecursionlimit``, pass.
+    and ``torch.initial_seed``; others that do, such as ``sys.getrecursionlimit``, pass. Of the
+    built-in functions ``globals``, ``eval``, ``exec``, ``open`` and ``input`` are refused.
 
     Args:
         rule: A subclass of ``UpdateRule``.
@@ -82,7 +85,8 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
 
     Raises:
         RuleError: It lacks one.
-        UserError: It is no rule, or it cannot be made with these hyper-parameters.
+        UserError: It is no rule, it cannot be made with these hyper-parameters, nothing moves its
+            parameter, or it is not elementwise and refuses matrices.
     """
     if not (isinstance(rule, type) and issubclass(rule, UpdateRule)) or rule is UpdateRule:
         raise UserError(f"rule must be a subclass of UpdateRule, got {short(rule)}")
@@ -101,6 +105,13 @@ def _check(rule: type[UpdateRule], hyper: dict[str, Any]) -> tuple[str, ...]:
     trial = _Trial(rule, hyper, optimizer)
     if trial.numbers.get("lr") == 0:
         raise UserError("lr must not be 0: a rule that moves nothing shows nothing, got lr=0")
+    try:
+        _made(rule, hyper, fused=None)
+    except TypeError as error:
+        raise UserError(
+            f"{rule.__name__} must take maximize, differentiable and fused, too, and pass them to "
+            f"UpdateRule.__init__: {_said(error)}"
+        ) from None
     tried = []
     for name, holds in trial.properties():
         try:
@@ -108,16 +119,22 @@ def _check(rule: type[UpdateRule], hyper: dict[str, Any]) -> tuple[str, ...]:
                 holds()
         except _Fails as reason:
             raise RuleError(f"{rule.__name__} fails {name!r}: {reason}") from None
+        except UserError:
+            raise
         except Exception as error:  # a rule may raise anything
-            raise RuleError(
-                f"{rule.__name__} fails {name!r}: {type(error).__name__}: {_said(error)}"
-            ) from error
+            said = f"{type(error).__name__}: {_said(error)}"
+            if not trial.elementwise and (shape := trial.refused_shape()):
+                raise UserError(
+                    f"{rule.__name__} cannot be checked: it is not elementwise, matrices are "
+                    f"tried, and one of shape {shape} gives {said}"
+                ) from error
+            raise RuleError(f"{rule.__name__} fails {name!r}: {said}") from error
         tried.append(name)
     return tuple(tried)
 
 
-def _made(rule: type[UpdateRule], hyper: dict[str, Any]) -> UpdateRule:
-    return rule([Parameter(torch.ones(3, 4, dtype=torch.float32))], **hyper)
+def _made(rule: type[UpdateRule], hyper: dict[str, Any], **options: Any) -> UpdateRule:
+    return rule([Parameter(torch.ones(3, 4, dtype=torch.float32))], **hyper, **options)
 
 
 def _said(error: Exception) -> str:
@@ -185,6 +202,7 @@ class _Trial:
 
     def declares_its_accumulators(self) -> None:
         names = ("theta", *self.rule.accumulators)
+        expected = ["theta", "g", *names[1:]]
         parameters = inspect.signature(self.rule.rule).parameters.values()
         takes = [
             p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -192,9 +210,15 @@ class _Trial:
         anything = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         if len(takes) != 1 + len(names) and not anything:
             hint = "; is it a @staticmethod?" if takes[:1] == ["self"] else ""
+            if len(takes) > 1 + len(names) and not hint:
+                hint = f"; write * before {takes[1 + len(names)]} if it is a hyper-parameter"
             raise _Fails(
                 f"rule takes {', '.join(takes) or 'nothing'}, and must take "
-                f"{', '.join(['theta', 'g', *names[1:]])}{hint}"
+                f"{', '.join(expected)}{hint}"
+            )
+        if any(x in expected and x != y for x, y in zip(takes, expected, strict=False)):
+            raise _Fails(
+                f"rule takes {', '.join(takes)}, and must take {', '.join(expected)}, in this order"
             )
         theta, g = (self.gradient((6, 4), torch.float64, seed) for seed in (0, 1))
         results = self.update(
@@ -213,9 +237,31 @@ class _Trial:
                 raise _Fails(f"the new {name} of a parameter of shape (6, 4) is {got}")
             if x.dtype != torch.float64:
                 raise _Fails(f"the new {name} of a parameter in torch.float64 is {x.dtype}")
-        if _same(results[0], theta):
+        if not self.moves():
             given = "".join(f" with {k}={short(x)}" for k, x in self.numbers.items() if k == "lr")
-            raise _Fails(f"a gradient moves no element of the parameter{given}")
+            raise UserError(
+                f"{self.rule.__name__} moves no element of the parameter{given}, with gradients "
+                f"from 1 to {10 ** (STEPS - 1)}: a rule that moves nothing shows nothing"
+            )
+
+    def moves(self) -> bool:
+        """Whether one of several steps, with larger and larger gradients, moves the parameter."""
+        theta, *carried = self.carried((6, 4), torch.float64, 0)
+        for i in range(STEPS):
+            g = 10**i * self.gradient((6, 4), torch.float64, i)
+            new, *carried = self.update(theta.clone(), g, *carried, t=i + 1.0)
+            if not _same(new, theta):
+                return True
+        return False
+
+    def refused_shape(self) -> tuple[int, ...] | None:
+        """A shape of a parameter that a step raises at, of those that are tried."""
+        for shape in ((6, 4), (2, 3), *self.shapes):
+            try:
+                self.update(*self.arguments(shape, torch.float64))
+            except Exception:  # a rule may raise anything
+                return shape
+        return None
 
     def is_pure(self) -> None:
         hyper = repr(self.numbers)
@@ -237,18 +283,28 @@ class _Trial:
 
     def stays_finite(self) -> None:
         names = ("theta", *self.rule.accumulators)
+        last = 100 if "t" in self.rule.hyper_names() else STEPS
         for dtype in (torch.float64, torch.float32):
-            theta, g, *accumulators = self.arguments((6, 4), dtype)
-            zeros = [torch.zeros_like(x) for x in accumulators]
-            for what, gradient in (("a gradient", g), ("a gradient of 0", torch.zeros_like(g))):
-                for t, carried in ((1.0, zeros), (3.0, accumulators)):
-                    results = self.update(theta, gradient, *carried, t=t)
+            theta, *carried = self.carried((6, 4), dtype, 0)
+            for t in range(1, last + 1):
+                g = self.gradient((6, 4), dtype, t)
+                cases = (
+                    ("a gradient", theta, g),
+                    ("a gradient of 0", theta, g * 0),
+                    ("a parameter of 0", theta * 0, g),
+                    ("a parameter of 0 with a gradient of 0", theta * 0, g * 0),
+                )
+                after = []
+                for what, start, gradient in cases:
+                    results = self.update(start, gradient, *carried, t=float(t))
+                    after.append(results[1:])
                     for name, x in zip(names, results, strict=True):
                         if not x.isfinite().all():
                             raise _Fails(
-                                f"in {dtype} {what} gives NaN or infinity in {name}; is there a "
-                                "division by 0, or a number too large?"
+                                f"in {dtype} {what} gives NaN or infinity in {name} at step {t}; "
+                                "is there a division by 0, or a number too large?"
                             )
+                carried = list(after[0])
 
     def maximizes(self) -> None:
         theta, g, *accumulators = self.arguments((6, 4), torch.float64)
@@ -269,6 +325,13 @@ class _Trial:
 
     def is_elementwise(self) -> None:
         said = "a part of a tensor is not updated as in the whole; set elementwise = False"
+        try:
+            self.update(*self.arguments((0,), torch.float64))
+        except Exception as error:  # a rule may raise anything
+            raise _Fails(
+                f"a tensor without elements gives {type(error).__name__}: {_said(error)}; where "
+                "an element depends on others, set elementwise = False"
+            ) from None
         for shape in ((24,), (6, 4), (150, 3), (2, 3, 4), (70_000,)):
             arguments = self.arguments(shape, torch.float64)
             whole = self.update(*arguments)
@@ -403,13 +466,22 @@ class _Trial:
             _equal([ours[[1, 3, 4]]], [start[[1, 3, 4]]], "rows without a gradient move")
 
     def is_differentiable(self) -> None:
-        theta, g, *accumulators = self.arguments((2, 3), torch.float64)
-        # Away from 0, where a root is too steep for a difference.
-        accumulators = [0.5 + x.cos().abs() for x in accumulators]
-        arguments = [x.requires_grad_() for x in (theta, g, *accumulators)]
-        if not self.update(*arguments)[0].requires_grad:
+        start, *zeros = self.carried((2, 3), torch.float64, 0)
+        gradients = [self.gradient((2, 3), torch.float64, i) for i in range(STEPS)]
+
+        def trained(theta: Tensor, *gradients: Tensor) -> Tensor:
+            # Through accumulators that can occur, as steps leave them.
+            carried = zeros
+            for i, g in enumerate(gradients):
+                theta, *carried = self.update(theta, g, *carried, t=i + 1.0)
+            return theta
+
+        arguments = [x.requires_grad_() for x in (start, *gradients)]
+        end = trained(*arguments)
+        if not end.requires_grad:
             raise _Fails("the new parameter does not depend on the arguments for autograd")
-        fine = torch.autograd.gradcheck(self.update, arguments, raise_exception=False, atol=1e-4)
+        size = max(1.0, float(end.detach().abs().max()))  # differences are rounded to its digits
+        fine = torch.autograd.gradcheck(trained, arguments, raise_exception=False, atol=1e-4 * size)
         if not fine:
             raise _Fails("derivatives through a step differ from central differences")
 
@@ -455,13 +527,17 @@ class _Trial:
 
     def arguments(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
         """θ, g and accumulators: as a gradient before has left them, so that they can occur."""
-        generator = torch.Generator("cpu").manual_seed(seed)
-        theta = torch.randn(shape, generator=generator, dtype=torch.float64) + 2
+        theta, *zeros = self.carried(shape, torch.float64, seed)
         g = self.gradient(shape, torch.float64, seed)
         before = self.gradient(shape, torch.float64, seed + 100)
-        zeros = [torch.zeros_like(theta) for _ in self.rule.accumulators]
         carried = self.update(theta, before, *zeros)[1:]
         return [x.detach().to(dtype) for x in (theta, g, *carried)]
+
+    def carried(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> list[Tensor]:
+        """θ and accumulators before the first step."""
+        generator = torch.Generator("cpu").manual_seed(seed)
+        theta = (torch.randn(shape, generator=generator, dtype=torch.float64) + 2).to(dtype)
+        return [theta, *(torch.zeros_like(theta) for _ in self.rule.accumulators)]
 
     def gradient(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
         generator = torch.Generator("cpu").manual_seed(1000 + seed)

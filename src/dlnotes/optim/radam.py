@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from dlnotes.optim._rule import UpdateRule
@@ -89,10 +90,11 @@ class RAdam(UpdateRule):
         correction = 1 - beta2**t
         most = 2 / (1 - beta2) - 1
         rho = most - 2 * t * beta2**t / correction
-        # 1 or 0 in place of a branch, so that one loop and one trace do both; what is not wanted
-        # is a division by 1.
+        # 1 or 0 in place of a branch, so that one loop and one trace do both.
         on = (rho > 5) * 1.0
         off = 1 - on
         square = on * (rho - 4) * (rho - 2) * most / (on * (most - 4) * (most - 2) * rho + off)
         scale = (square * correction) ** 0.5 + off
-        return theta - lr * m_hat * scale / (on * (v.sqrt() + eps) + off), m, v
+        # A choice, as 0 · √v would be NaN where v has overflowed; 0 · v would be, too.
+        divisor = torch.where(v.clamp(max=0.0) + off > 0, 1.0, v.sqrt() + eps)
+        return theta - lr * m_hat * scale / divisor, m, v

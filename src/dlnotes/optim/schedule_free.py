@@ -36,8 +36,9 @@ class ScheduleFree(UpdateRule):
         θ ← θ + e/t + (1 − β) ((1 − 1/t) e − d) \\
         d ← (1 − 1/t) e
 
-    and x = θ − (1 − β) d: :meth:`averaged` puts it into the parameters while a model is evaluated
-    or saved. A constant α takes the place of a schedule.
+    and x = θ − (1 − β) d: :meth:`averaged` puts it into the parameters while a model is evaluated,
+    or saved for use; to continue later, save model and optimizer outside of it. A constant α takes
+    the place of a schedule.
 
     ==== ==========================================
     θ    ``params``: y
@@ -92,7 +93,9 @@ class ScheduleFree(UpdateRule):
         """Within ``with``, the parameters are the average x; then they are y again.
 
         ``step`` and ``load_state_dict`` raise a RuntimeError there: at the end y would come back
-        without them. A second ``with`` within the first changes nothing.
+        without them. So do ``state_dict``, copies and pickles of the optimizer, which belong to y:
+        loaded beside the average, they would train on from another point. A second ``with`` within
+        the first changes nothing.
         """
         if self._inside_averaged:
             yield
@@ -121,6 +124,19 @@ class ScheduleFree(UpdateRule):
         """
         self._refuse_the_average("load_state_dict")
         super().load_state_dict(state_dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the optimizer, as in ``torch.optim``.
+
+        Raises:
+            RuntimeError: The parameters are the average: see ``averaged``.
+        """
+        self._refuse_the_average("state_dict")
+        return super().state_dict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._refuse_the_average("__getstate__")
+        return super().__getstate__()
 
     def _step_group(self, group: dict[str, Any]) -> None:
         self._refuse_the_average("step")
