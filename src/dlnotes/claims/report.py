@@ -63,7 +63,8 @@ pre { overflow-x: auto; padding: .75rem; background: var(--card); font-size: .8r
   dd { margin-bottom: .6rem } section { padding: .75rem }
   .all { min-width: 0 } .all thead, .all td.n { display: none }
   .all tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
-  .all td, .all th[colspan] { display: block; width: auto !important; padding: .1rem 0; border: 0 } }
+  .all td, .all th[colspan] { display: block; width: auto !important; padding: .1rem 0;
+    border: 0 } }
 """
 
 
