@@ -30,6 +30,8 @@ def derivatives(f, x):
 @every
 def test_values_gradients_and_double_backward(case, device):
     pairs = [(case.ours, case.torch), *case.settings]
+    if case.name == "swiglu":
+        pairs = pairs[:1]  # the other references are in NumPy, without a second derivative
     for ours, theirs in pairs:
         found, expected = derivatives(ours, samples().to(device)), derivatives(theirs, samples())
         torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-14)

@@ -43,10 +43,12 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 @pytest.fixture(autouse=True)
 def _exact():
     """TF32 has ten bits."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    # torch's own tests, once imported, allow cuDNN's settings to change in this way alone.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+    torch.backends.cuda.matmul.allow_tf32 = matmul
 
 
 def build(name, **more):

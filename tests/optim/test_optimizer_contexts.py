@@ -623,8 +623,12 @@ def test_names_that_would_be_taken_for_others_are_refused():
     def reserved(theta, g, *, lr, params):
         return theta
 
-    for names, function in ((("m", "m"), rule), (("step",), counted)):
-        with pytest.raises(TypeError, match=r"Own\.accumulators must have different names"):
+    different = r"Own\.accumulators must have different names"
+    for names, function, told in (
+        (("m", "m"), rule, different),
+        (("step",), counted, r"Own\.accumulators cannot have the name 'step'"),
+    ):
+        with pytest.raises(TypeError, match=told):
             type("Own", (UpdateRule,), {"accumulators": names, "rule": staticmethod(function)})
     with pytest.raises(TypeError, match=r"Own\.rule cannot have a hyper-parameter 'params'"):
         type("Own", (UpdateRule,), {"rule": staticmethod(reserved)})

@@ -18,14 +18,18 @@ every_model = pytest.mark.parametrize("name", MODELS)
 @pytest.fixture(autouse=True)
 def _exact():
     """Neither TF32, which has ten bits, nor sums whose order changes from run to run."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    with warnings.catch_warnings():
+    # torch's own tests, once imported, allow cuDNN's settings to change in this way alone.
+    with (
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", message=".*deterministic")
         yield
     torch.use_deterministic_algorithms(False)
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+    torch.backends.cuda.matmul.allow_tf32 = matmul
 
 
 def trained(dataset, name, device, *, full=True, rule="adam", dropout=0.0, model=None, **options):
