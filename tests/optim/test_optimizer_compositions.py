@@ -353,6 +353,8 @@ def test_any_shapes_hyper_parameters_and_gradients_equal_torch(data, name):
     """Against torch in float64, gradients of any size that come and go."""
     oracle = ORACLES[name]
     keys = [k for k in oracle.rule([start()]).defaults if k in HYPER]
+    if not oracle.climbs:  # torch's has no maximize in this version
+        keys.remove("maximize")
     hyper = {k: data.draw(HYPER[k], label=k) for k in keys}
     shapes = st.lists(st.lists(st.integers(0, 5), max_size=3).map(tuple), min_size=1, max_size=5)
     shapes = data.draw(shapes, label="shapes")

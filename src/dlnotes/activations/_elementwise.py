@@ -142,11 +142,9 @@ def in_one_pass(
         if t is None:
             return None
         if not held:
-            dtype, shape, stride, dims = t.dtype, t.shape, t.stride(), t.dim()
+            dtype, shape, dims = t.dtype, t.shape, t.dim()
         single = t.dim() == 0 < dims
-        if t.dtype not in (dtype, torch.bool) or not (
-            single or (t.stride() == stride and t.shape == shape)
-        ):
+        if t.dtype not in (dtype, torch.bool) or not (single or t.shape == shape):
             return None
         held.append(t)
         kinds.append((t.dtype, single))
@@ -161,8 +159,14 @@ def in_one_pass(
     if loop is None:
         return None
     results = [torch.empty_like(held[0], dtype=kind) for kind in loop.results]
-    # Of another layout where x has gaps or overlaps.
-    if not all(type(r) is Tensor and r.is_cpu and r.stride() == stride for r in results):
+    if not all(type(r) is Tensor and r.is_cpu for r in results):
+        return None
+    stride = results[0].stride()
+    whole = [i for i, (_, single) in enumerate(kinds) if not single]
+    for i in whole:
+        if held[i].stride() != stride:  # it has gaps or overlaps, like each half of another tensor
+            held[i] = held[i].clone()
+    if any(t.stride() != stride for t in (*(held[i] for i in whole), *results)):
         return None
     n = held[0].numel()
     threads = 1 if n < 2 * GRAIN else min(torch.get_num_threads(), n // GRAIN)
