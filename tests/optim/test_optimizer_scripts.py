@@ -18,6 +18,9 @@ from dlnotes.oracles.optimizers import ORACLES
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
+FUSED_IS_NEW = torch.__version__ < torch.torch_version.TorchVersion("2.4")
+"""torch's steps are fused on a CPU from 2.4 on."""
+
 
 def load(name):
     spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
@@ -87,7 +90,9 @@ def test_benchmark_runs(tmp_path):
     done = call("bench_optimizers", *options)
     assert done.returncode == 0, done.stderr
     record = json.loads(file.read_text())
-    assert record["rows"][0]["milliseconds"].keys() == {"ours", "default", "foreach", "fused"}
+    kinds = record["rows"][0]["milliseconds"].keys()
+    assert {"ours", "default", "foreach"} <= kinds
+    assert "fused" in kinds or FUSED_IS_NEW
     assert "goals met" in done.stdout
     cold, warm = record["rows"][1]["first_step"]
     assert 0 < cold < 6
@@ -112,7 +117,8 @@ def test_every_rule_is_timed_beside_torchs_own():
             assert own is getattr(torch.optim, own.__name__)
             assert script.opponent(name, "mid") == f"torch {own.__name__}"
     amsgrad = script.contestants("amsgrad", [Parameter(torch.ones(1))], "mid")
-    assert {"foreach", "fused"} < amsgrad.keys()
+    assert "foreach" in amsgrad
+    assert "fused" in amsgrad or FUSED_IS_NEW
     assert script.shapes("big", "muon") == []
 
 

@@ -12,6 +12,9 @@ from running import ROOT
 
 import gpu
 
+FUSED_IS_NEW = torch.__version__ < torch.torch_version.TorchVersion("2.4")
+"""SGD, Adagrad and Adam are fused on a CPU from torch 2.4 on."""
+
 
 def ran(*arguments):
     command = [sys.executable, str(ROOT / "scripts" / "gpu.py"), *map(str, arguments)]
@@ -127,7 +130,9 @@ def test_benchmarks_write_each_row(script, tmp_path):
     record = json.loads(path.read_text())
     assert [row["rule"] for row in record["rows"]] == ["gradient-descent", "adam"]
     for row in record["rows"]:
-        assert row["milliseconds"].keys() == {"ours", "default", "foreach", "fused"}
+        kinds = row["milliseconds"].keys()
+        assert {"ours", "default", "foreach"} <= kinds
+        assert "fused" in kinds or FUSED_IS_NEW
         assert all(ms > 0 for ms in row["milliseconds"].values())
     done = script(
         *("bench_gpu", "models", "--json", path, "--device", "cpu", "--turns", 1),
