@@ -226,3 +226,12 @@ def test_a_file_of_keys(first, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"documents\.npz cannot be read or is damaged"):
             Seen.load(path)
+
+
+def test_test_documents_that_were_read_are_not_among_the_seen_ones():
+    dataset = load_dataset({"train": OLD, "test": documents(100, 1)}, split_seed=0)
+    before = dataset.seen()
+    dataset.read_test()
+    after = dataset.seen()
+    for name in ("train", "train_labelled", "dev", "dev_labelled"):
+        assert np.array_equal(getattr(after, name), getattr(before, name))

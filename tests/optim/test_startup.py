@@ -1,5 +1,6 @@
 """What the first optimizer of a process costs."""
 
+import functools
 import subprocess
 import sys
 
@@ -59,3 +60,25 @@ def test_a_method_of_a_class_between_is_called():
     optimizer = Both([torch.nn.Parameter(torch.ones(1))])
     optimizer.zero_grad()
     assert optimizer.calls == 1
+
+
+def test_a_decorated_method_of_a_class_between_keeps_its_decorator(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+    calls = []
+
+    def noted(method):
+        @functools.wraps(method)
+        def wrapper(*args, **kwargs):
+            calls.append(method.__name__)
+            return method(*args, **kwargs)
+
+        return wrapper
+
+    class Noted(torch.optim.Optimizer):
+        zero_grad = noted(torch.optim.Optimizer.zero_grad)
+
+    class Both(Adam, Noted):
+        pass
+
+    Both([torch.nn.Parameter(torch.ones(1))]).zero_grad()
+    assert calls == ["zero_grad"]
