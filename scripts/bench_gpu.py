@@ -65,9 +65,7 @@ def step(model: str, name: str, turns: int, device: torch.device) -> Row:
         assert p.grad is not None
         params.append(Parameter(p.detach().to(device)))
         params[-1].grad = p.grad.to(device)
-    optimizers = bench_optimizers.contestants(name, params, model)
-    if name == "nesterov":  # torch's adds to p.grad itself, see bench_optimizers
-        optimizers.pop("foreach", None)
+    optimizers = bench_optimizers.timed_contestants(name, params, model)
     for kind, optimizer in list(optimizers.items()):
         try:
             bench_optimizers.step_and_check(optimizer, params)

@@ -129,6 +129,17 @@ def contestants(name: str, params: list[Parameter], model: str) -> dict[str, Opt
     return made
 
 
+def timed_contestants(name: str, params: list[Parameter], model: str) -> dict[str, Optimizer]:
+    """Those that may step often: torch's Nesterov with foreach adds the momentum to p.grad itself.
+
+    The gradient grows without end.
+    """
+    made = contestants(name, params, model)
+    if name == "nesterov":
+        made.pop("foreach", None)
+    return made
+
+
 def some(p: Parameter) -> torch.Tensor:
     """Numbers of a parameter that every step should change."""
     if p.grad is not None and p.grad.is_sparse:
@@ -153,9 +164,7 @@ def times(model: str, name: str, turns: int) -> dict[str, float]:
     On big torch's fused Adam joins as ``limit``: what the memory gives in the same run.
     """
     params = parameters(model, name)
-    optimizers = contestants(name, params, model)
-    if name == "nesterov":  # it adds the momentum to p.grad itself, which grows without end
-        optimizers.pop("foreach", None)
+    optimizers = timed_contestants(name, params, model)
     if model == "big":
         optimizers["limit"] = torch.optim.Adam(params, lr=LR, fused=True)
     for optimizer in optimizers.values():

@@ -1,5 +1,6 @@
 """Hyper-parameters with which every model is tiny, and still learns the tests' documents."""
 
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from dlnotes.models import MODELS
 from dlnotes.training.fit import Fitting, fit
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.schedule import SCHEDULES
+
+FUSED_ON_CPU = torch.__version__ >= torch.torch_version.TorchVersion("2.4")
+"""Whether torch has fused SGD, Adagrad and Adam for the CPU."""
 
 SMALL: dict[str, dict[str, Any]] = {
     "fasttext": {"buckets": 100},
@@ -85,3 +89,16 @@ def random_stream():
         float(x.double().square().sum()) + float(x.flatten()[-1])
         for x in (normal, uniform, dropped)
     ]
+
+
+@contextmanager
+def without_tf32():
+    """TF32 has ten bits."""
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        # torch's own tests, once imported, allow cuDNN's settings to change in this way alone.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul

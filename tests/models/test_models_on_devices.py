@@ -17,7 +17,7 @@ from dlnotes.nn import PAD, QUESTION, SENTENCE_END
 from dlnotes.nn.decoding import BEGIN, beam_search
 from dlnotes.optim import Adam, clip_grad_norm_
 from dlnotes.training.objectives import Hierarchical, MultiLabel, Sequence, SingleLabel
-from small import SMALL
+from small import SMALL, without_tf32
 
 V, C = 40, 3
 VARIANTS = {
@@ -42,13 +42,8 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 
 @pytest.fixture(autouse=True)
 def _exact():
-    """TF32 has ten bits."""
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    # torch's own tests, once imported, allow cuDNN's settings to change in this way alone.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with without_tf32():
         yield
-    torch.backends.cuda.matmul.allow_tf32 = matmul
 
 
 def build(name, **more):

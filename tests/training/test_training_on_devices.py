@@ -10,7 +10,7 @@ import torch
 from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS, Adam
 from dlnotes.training.evaluate import evaluate, scores
-from small import fitted, make
+from small import fitted, make, without_tf32
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -18,18 +18,11 @@ every_model = pytest.mark.parametrize("name", MODELS)
 @pytest.fixture(autouse=True)
 def _exact():
     """Neither TF32, which has ten bits, nor sums whose order changes from run to run."""
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # torch's own tests, once imported, allow cuDNN's settings to change in this way alone.
-    with (
-        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-        warnings.catch_warnings(),
-    ):
+    with without_tf32(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*deterministic")
         yield
     torch.use_deterministic_algorithms(False)
-    torch.backends.cuda.matmul.allow_tf32 = matmul
 
 
 def trained(dataset, name, device, *, full=True, rule="adam", dropout=0.0, model=None, **options):

@@ -141,6 +141,11 @@ class Entry:
         return sum(t.score for t in trials) / len(trials) if trials else -math.inf
 
     @property
+    def measured_seconds(self) -> float:
+        """Mean seconds of its `trials`, of whatever share of the epochs."""
+        return sum(t.seconds for t in self.trials) / len(self.trials)
+
+    @property
     def seconds(self) -> float:
         """What a training with all epochs takes, or is expected to take."""
         if self.runs:

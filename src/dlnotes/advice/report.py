@@ -189,7 +189,7 @@ class Advice:
                     if not e.runs
                     else "all" * e.candidate.has_epochs or "–",
                     f"{len(e.trials)}" if e.candidate.has_epochs else "–",
-                    _few_digits(sum(t.seconds for t in e.trials) / len(e.trials)),
+                    _few_digits(e.measured_seconds),
                     f"{e.documents_per_second:,.0f}",
                     self.verdict(e),
                 )
@@ -233,7 +233,7 @@ class Advice:
             ends += [low, high]
             chosen = e is self.recommended
             color = "#e0701d" if chosen else "#1f5fa8" if e in self.ranked else "#9a9a9a"
-            y, x = 100 * e.score, sum(t.seconds for t in e.trials) / len(e.trials)
+            x, y = e.measured_seconds, 100 * e.score
             axes.errorbar(
                 [x],
                 [y],
@@ -255,10 +255,9 @@ class Advice:
         )
         # The names stand in a column beside the points, so that none lies on another.
         for i, e in enumerate(shown):
-            x = sum(t.seconds for t in e.trials) / len(e.trials)
             axes.annotate(
                 e.name,
-                (x, 100 * e.score),
+                (e.measured_seconds, 100 * e.score),
                 xytext=(1.03, 1 - (i + 0.5) / len(shown)),
                 textcoords="axes fraction",
                 va="center",

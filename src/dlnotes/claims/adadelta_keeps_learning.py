@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-from matplotlib.figure import Figure
-
 from dlnotes.claims import moving_targets
 from dlnotes.claims.claim import Budget, Claim, Finding
 from dlnotes.claims.races import Method
-from dlnotes.claims.statistics import decide, student_interval
+from dlnotes.claims.statistics import decide
 
 FACTOR = 2
 
@@ -21,20 +19,9 @@ def experiment(budget: Budget, ours: str = "adadelta") -> Finding:
         for name in dict.fromkeys((ours, "adagrad"))
     }
     lost = moving_targets.lost(found[ours], moving_targets.LONGER[-1])
-    low, high = student_interval(lost)
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    errors, step_sizes = figure.subplots(1, 2)
-    moving_targets.draw(errors, step_sizes, found)
     return Finding(
         verdict=decide(-lost, margin=-math.log10(FACTOR)),
-        effect=float(10 ** lost.mean()),
-        effect_name=(
-            f"{ours}: error on the second target / on the first, after equally many updates"
-        ),
-        interval=(10**low, 10**high),
-        runs=moving_targets.runs(found),
-        numbers=moving_targets.rows(found),
-        figure=figure,
+        **moving_targets.about(found, ours),
         left_out="Networks; other ρ and ε than the defaults.",
     )
 

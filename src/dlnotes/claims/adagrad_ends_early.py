@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from dlnotes.claims import moving_targets
 from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.races import Method
-from dlnotes.claims.statistics import decide_each, student_interval
+from dlnotes.claims.statistics import decide_each
 from dlnotes.optim import Adagrad
 
 FACTOR = 2
@@ -50,21 +49,10 @@ def experiment(budget: Budget, ours: str = "adagrad") -> Finding:
         verdict, condition = Verdict.HOLDS_ONLY_IF, "the target moves during training"
         if ended is Verdict.NOT_DECIDED:
             condition += "; it is not decided for one at rest"
-    low, high = student_interval(lost)
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    errors, step_sizes = figure.subplots(1, 2)
-    moving_targets.draw(errors, step_sizes, found)
     return Finding(
         verdict=verdict,
         condition=condition,
-        effect=float(10 ** lost.mean()),
-        effect_name=(
-            f"{ours}: error on the second target / on the first, after equally many updates"
-        ),
-        interval=(10**low, 10**high),
-        runs=moving_targets.runs(found),
-        numbers=moving_targets.rows(found),
-        figure=figure,
+        **moving_targets.about(found, ours),
         left_out="Networks, whose gradients change during training without any new data.",
     )
 

@@ -95,8 +95,10 @@ def experiment(budget: Budget) -> Finding:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    times = [seconds(n) for n in SIZES]
-    torch.set_num_threads(threads)
+    try:
+        times = [seconds(n) for n in SIZES]
+    finally:
+        torch.set_num_threads(threads)
     counts = [operations(n) for n in SIZES]
     proportional = all(c * SIZES[0] == counts[0] * n for c, n in zip(counts, SIZES, strict=True))
 

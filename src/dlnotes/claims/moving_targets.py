@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dlnotes.claims.claim import Budget
 from dlnotes.claims.races import Method
+from dlnotes.claims.statistics import student_interval
 
 Array = NDArray[np.float64]
 
@@ -168,7 +169,28 @@ def lost(found: Pursuit, phases: int) -> Array:
     return lost
 
 
-def rows(found: dict[str, Pursuit]) -> list[dict[str, str | float]]:
+def about(found: dict[str, Pursuit], ours: str) -> dict[str, Any]:
+    """What a `Finding` about a rule says beside its verdict: effect, runs, numbers and figure.
+
+    Args:
+        found: How the rules followed.
+        ours: The rule.
+    """
+    each = lost(found[ours], LONGER[-1])
+    low, high = student_interval(each)
+    return {
+        "effect": float(10 ** each.mean()),
+        "effect_name": (
+            f"{ours}: error on the second target / on the first, after equally many updates"
+        ),
+        "interval": (10**low, 10**high),
+        "runs": _runs(found),
+        "numbers": _rows(found),
+        "figure": _draw(found),
+    }
+
+
+def _rows(found: dict[str, Pursuit]) -> list[dict[str, str | float]]:
     """A row for each rule, for `Finding.numbers`."""
     return [
         {
@@ -191,13 +213,15 @@ def _middle(x: list[float]) -> float:
     return float(np.exp(np.log(x).mean()))
 
 
-def runs(found: dict[str, Pursuit]) -> int:
+def _runs(found: dict[str, Pursuit]) -> int:
     """All trainings."""
     return sum(each.trials + (len(LONGER) + 1) * len(each.before) for each in found.values())
 
 
-def draw(errors: Axes, sizes: Axes, found: dict[str, Pursuit]) -> None:
-    """Draw the errors of the longest run, and the sizes of the steps."""
+def _draw(found: dict[str, Pursuit]) -> Figure:
+    """The errors of the longest run, and the sizes of the steps."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    errors, sizes = figure.subplots(1, 2)
     for name, each in found.items():
         errors.semilogy(each.curves[-1], label=name)
         sizes.loglog(range(1, len(each.step_sizes) + 1), each.step_sizes, label=name)
@@ -205,3 +229,4 @@ def draw(errors: Axes, sizes: Axes, found: dict[str, Pursuit]) -> None:
     errors.set(xlabel="updates", ylabel="relative squared error")
     sizes.set(xlabel="updates", ylabel="effective learning rate")
     errors.legend()
+    return figure

@@ -28,6 +28,7 @@ from dlnotes.claims.report import effect, report, runs, seconds
 from dlnotes.display import console, tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, make_folder, resolved, write_json, write_text
+from dlnotes.threads import cpu_limit
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.record import provenance
 
@@ -97,7 +98,7 @@ def main(
                     claim,
                     Path(source),
                     quick=quick,
-                    processes=_cores(),
+                    processes=cpu_limit(),
                     progress=progress.share,
                     corpora=corpora,
                     data_dir=folder,
@@ -236,12 +237,6 @@ def _check_apart(json: Path, out: Path, names: Sequence[str]) -> None:
             or (place.exists() and other.exists() and place.samefile(other))
         ):
             raise UserError(f"--json {json} is where {what} goes: give another file")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _table(outcomes: list[Outcome], run: str) -> Table:
