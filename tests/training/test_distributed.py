@@ -113,6 +113,26 @@ def lines(text):
     return [line for line in text.splitlines() if line.startswith(("error", "warning", "Stopped"))]
 
 
+@pytest.mark.parametrize("other", [["--dry-run"], ["--out", "elsewhere"]])
+def test_options_that_one_process_alone_has_are_refused_before_anything(documents, tmp_path, other):
+    """A process that ended early would leave the others waiting."""
+    script = tmp_path / "differing.py"
+    script.write_text(
+        "import os, sys\n"
+        "from dlnotes.commands import run\n"
+        f"sys.argv += {other} * (os.environ['RANK'] == '1')\n"
+        "run('train')\n"
+    )
+    out = tmp_path / "out"
+    done = torchrun(2, script, *options(documents, out))
+    assert done.returncode == 1
+    assert lines(done.stderr) == [
+        "error: the process of rank 1 has other options than that of rank 0: start all of them "
+        "with the same version, the same options and the same files"
+    ]
+    assert not out.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(torch.__version__.startswith("2.3."), reason="its torchrun cannot restart")
 def test_a_group_that_is_restarted_ends_with_the_same_bits(documents, tmp_path):

@@ -40,7 +40,7 @@ from dlnotes.training.train import size_of, train_classifier
 
 
 @checked
-@distributed.joined()
+@distributed.joined_by_command()
 def main(
     model: str | None = None,
     corpus: str | None = None,

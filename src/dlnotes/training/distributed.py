@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -208,6 +209,21 @@ def joined() -> Iterator[Group]:
     dist.all_reduce(last)
     dist.destroy_process_group()
     del last
+
+
+@contextmanager
+def joined_by_command() -> Iterator[Group]:
+    """`joined` for a command: its options must be the same in every process.
+
+    With others, such as ``--dry-run`` in one of them, a process would end or do something else
+    while the others wait for it.
+
+    Raises:
+        UserError: They are not, or see `joined`.
+    """
+    with joined() as group:
+        group.require_same({"options": sys.argv[1:]})
+        yield group
 
 
 def _fresh(store: Any, rank: int, size: int) -> Any:
