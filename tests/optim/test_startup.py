@@ -3,11 +3,12 @@
 import functools
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from dlnotes.optim import Adam, Muon
+from dlnotes.optim import Adam, Muon, _rule
 
 
 def test_no_optimizer_loads_torchs_compiler():
@@ -27,12 +28,19 @@ print("torch._dynamo" in sys.modules, p.grad)
     assert (done.returncode, done.stdout) == (0, "False None\n"), done.stderr
 
 
-@pytest.mark.parametrize("loaded", [True, False])
-def test_the_methods_are_torchs_with_the_compiler_or_without(monkeypatch, loaded):
-    if loaded:
-        monkeypatch.setitem(sys.modules, "torch._dynamo", torch._dynamo)
-    else:
-        monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+@pytest.fixture
+def loaded(request, monkeypatch):
+    """What the rules see of `sys.modules`: whether torch's compiler is loaded.
+
+    The module itself stays where it is: torch 2.3 cannot import it a second time.
+    """
+    modules = {"torch._dynamo": torch} if request.param else {}
+    monkeypatch.setattr(_rule, "sys", SimpleNamespace(modules=modules))
+
+
+@pytest.mark.parametrize("loaded", [True, False], indirect=True)
+@pytest.mark.usefixtures("loaded")
+def test_the_methods_are_torchs_with_the_compiler_or_without():
     p, q = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
     optimizer = Muon([p])
     optimizer.register_state_dict_post_hook(lambda _, state: state.update(seen=True))
@@ -62,8 +70,9 @@ def test_a_method_of_a_class_between_is_called():
     assert optimizer.calls == 1
 
 
-def test_a_decorated_method_of_a_class_between_keeps_its_decorator(monkeypatch):
-    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+@pytest.mark.parametrize("loaded", [False], indirect=True)
+@pytest.mark.usefixtures("loaded")
+def test_a_decorated_method_of_a_class_between_keeps_its_decorator():
     calls = []
 
     def noted(method):
