@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from dlnotes.data.dataset import load_dataset
+from dlnotes.data.keys import word_keys
 from dlnotes.data.seen import Inheritance, Seen, keys_of
 from dlnotes.data.tokenized import tokenize
 from dlnotes.data.vocabulary import Vocabulary
@@ -193,15 +194,44 @@ def test_nothing_to_learn_from(first):
         following(first, OLD, replay=False)
 
 
+def plain_word_key(word):
+    """The formula of `word_keys` in Python's integers."""
+    text, base, found = word.encode(), 0xD1342543DE82EF95, 0
+    for i, byte in enumerate(text, 1):
+        found += (byte + 1) * base**i
+    found = (found + len(text)) % 2**64
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        found = (found ^ (found >> 33)) * factor % 2**64
+    return found ^ (found >> 33)
+
+
+def plain_text_key(words):
+    found = 0
+    for place, word in enumerate(words):
+        mixed = plain_word_key(word) * (2 * place + 1) % 2**64
+        found += mixed ^ (mixed >> 29)
+    return found % 2**64
+
+
 def test_keys_are_the_same_in_every_version():
     keys = keys_of(tokenize([("a", "one two"), ("1", "two one"), ("1.0", "two one"), ("a", "")]))
     assert keys.texts.tolist() == [
-        15144292703927631398,
-        6793589995225123010,
-        6793589995225123010,
+        plain_text_key(["one", "two"]),
+        *[plain_text_key(["two", "one"])] * 2,
         0,
     ]
+    assert keys.texts[0] == 4777941269201742697
     assert keys.labelled[1] == keys.labelled[2] != keys.labelled[0]
+
+
+def test_keys_of_words(monkeypatch):
+    words = ["", "a", "aa", "b", "\0", "\0\0", "中文", "é", "x" * 3000, "", "ab", "ba"]
+    expected = list(map(plain_word_key, words))
+    assert len(set(expected)) == len(words) - 1
+    for piece in (3, 1 << 16):
+        monkeypatch.setattr("dlnotes.data.keys._PIECE", piece)
+        assert word_keys(pl.Series(words)).tolist() == expected
+    assert not len(word_keys(pl.Series([], dtype=pl.String)))
 
 
 def test_the_order_of_several_labels_does_not_matter():
@@ -226,6 +256,13 @@ def test_a_file_of_keys(first, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"documents\.npz cannot be read or is damaged"):
             Seen.load(path)
+
+
+def test_a_file_of_other_keys_is_as_none(first, tmp_path):
+    path = tmp_path / "documents.npz"
+    with path.open("wb") as file:
+        np.savez(file, **vars(first.seen()))  # as before there was a number of the format
+    assert Seen.load(path) is None
 
 
 def test_test_documents_that_were_read_are_not_among_the_seen_ones():

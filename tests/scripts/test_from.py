@@ -342,7 +342,7 @@ def test_a_corpus_in_memory(script, tmp_path):
 
 def test_the_file_of_digests_holds_no_text(first):
     with zipfile.ZipFile(first / "documents.npz") as file:
-        assert sorted(file.namelist()) == ["dev.npy", "dev_labelled.npy", "train.npy", "train_labelled.npy"]  # fmt: skip
+        assert sorted(file.namelist()) == ["dev.npy", "dev_labelled.npy", "format.npy", "train.npy", "train_labelled.npy"]  # fmt: skip
         assert not any(b"goal" in file.read(name) for name in file.namelist())
 
 

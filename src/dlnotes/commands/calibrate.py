@@ -18,7 +18,6 @@ from dlnotes.commands.runs import given_fields, layout_as_trained
 from dlnotes.commands.sources import sources_of
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import Layout
-from dlnotes.data.seen import keys_of
 from dlnotes.data.tokenized import fingerprint, tokenize
 from dlnotes.display import console
 from dlnotes.errors import UserError
@@ -184,7 +183,7 @@ def _given(
         if (name / METRICS).exists() and (seen := learned_by(name, read_record(name)[0])):
             assert isinstance(each, TextClassifier)
             texts = read(each.subwords or each.tokenizer)
-            seen.warn_of_learned(keys_of(texts).texts, str(name), "dev")
+            seen.warn_of_learned(texts.keys, str(name), "dev")
     return classifier.scores(read, labelled=True)
 
 

@@ -139,10 +139,9 @@ class Dataset:
     def seen(self) -> Seen:
         """The documents to learn from and the dev documents, and those of earlier trainings."""
         splits = {name: part for name, part in self._parts.items() if name != "test"}
-        keys = {id(texts): keys_of(texts) for texts, _ in splits.values()}
         parts: dict[bool, list[Keys]] = {True: [], False: []}
         for name, (texts, indices) in splits.items():
-            found = keys[id(texts)]
+            found = keys_of(texts)
             parts[name == "train"].append(Keys(found.texts[indices], found.labelled[indices]))
         seen = Seen.of(parts[True], parts[False])
         earlier = self.inherited and self.inherited.seen
@@ -155,7 +154,7 @@ class Dataset:
             split: ``train`` or ``dev``, or ``test`` when that has been read.
         """
         texts, indices = self._parts[split]
-        return keys_of(texts).texts[indices]
+        return texts.keys[indices]
 
     def limited(self, min_freq: int, max_tokens: int | None) -> Dataset:
         """The same, read with other limits; see `Reading`.

@@ -54,12 +54,7 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     Args:
         parts: Each split, in the order train, dev, test.
     """
-    keys = np.concatenate(
-        [
-            text_keys(texts, texts.types.hash(seed=1).to_numpy())[chosen]
-            for texts, chosen in parts.values()
-        ]
-    )
+    keys = np.concatenate([texts.keys[chosen] for texts, chosen in parts.values()])
     sizes = [len(chosen) for _, chosen in parts.values()]
     split = np.repeat(np.arange(len(sizes)), sizes)
     labels = _label_numbers(parts)
@@ -104,30 +99,6 @@ def _label_numbers(parts: Mapping[str, Part]) -> NDArray[np.int64]:
         keys = (sets.of(i).tobytes() for i in range(len(sets)))
         found.append(np.array([number_of.setdefault(k, len(number_of)) for k in keys], np.int64))
     return np.concatenate(found)
-
-
-def text_keys(texts: TokenizedTexts, of_type: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A number per document that equal runs of tokens share; 0 for documents without tokens.
-
-    Args:
-        texts: The documents.
-        of_type: A random number for each type.
-    """
-    keys = np.zeros(len(texts), np.uint64)
-    step = 1 << 16  # in pieces, since a corpus may be larger than memory
-    for start in range(0, len(texts), step):
-        offsets = texts.offsets[start : start + step + 1]
-        lengths = np.diff(offsets)
-        mixed = of_type[texts.tokens[offsets[0] : offsets[-1]]]
-        places = np.arange(len(mixed)) - np.repeat(offsets[:-1] - offsets[0], lengths)
-        # The order counts: every place has a factor of its own, an odd one, which loses nothing.
-        mixed = mixed * (2 * places.astype(np.uint64) + np.uint64(1))
-        mixed ^= mixed >> np.uint64(29)
-        filled = np.flatnonzero(lengths)
-        if len(filled):
-            sums = np.add.reduceat(mixed, (offsets[:-1] - offsets[0])[filled])
-            keys[start + filled] = np.maximum(sums, np.uint64(1))
-    return keys
 
 
 def _table(parts: Mapping[str, Part], listed: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable
@@ -13,10 +12,11 @@ from typing import IO, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.data.documents import spelling
-from dlnotes.data.duplicates import text_keys
+from dlnotes.data.keys import KeyArray, word_keys
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.subwords import Subwords
 from dlnotes.data.tokenized import TokenizedTexts
@@ -25,41 +25,37 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_regular, write_atomically
 
 Label = str | int | float | bool
-_Keys = NDArray[np.uint64]
+_FORMAT = 2
+"""Of a file of keys; another number where they are made in another way."""
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,17}")  # as str writes one, so that documents match it
 
 
 class Keys(NamedTuple):
     """Two numbers per document that follow from its content, shape (documents,) each."""
 
-    texts: _Keys
+    texts: KeyArray
     """The same for equal tokens."""
-    labelled: _Keys
+    labelled: KeyArray
     """The same for equal tokens with the same labels."""
 
 
 def keys_of(texts: TokenizedTexts) -> Keys:
     """The keys of all documents, the same in every version and on every machine."""
-    of_text = text_keys(texts, _digests(texts.types))
+    of_text = texts.keys
     of_label = _label_keys(texts)
     mixed = of_text * np.uint64(0x9E3779B97F4A7C15) + of_label
     return Keys(of_text, mixed ^ (mixed >> np.uint64(29)))
 
 
-def _label_keys(texts: TokenizedTexts) -> _Keys:
+def _label_keys(texts: TokenizedTexts) -> KeyArray:
     """A number per document that those with equal labels share, in whatever order."""
-    of_name, labels = _digests(map(spelling, texts.label_names)), texts.labels
+    names = pl.Series(list(map(spelling, texts.label_names)), dtype=pl.String)
+    of_name, labels = word_keys(names), texts.labels
     if not isinstance(labels, LabelSets):
         return of_name[labels]
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(of_name[labels.ids])])
-    keys: _Keys = sums[labels.offsets[1:]] - sums[labels.offsets[:-1]]
+    keys: KeyArray = sums[labels.offsets[1:]] - sums[labels.offsets[:-1]]
     return keys
-
-
-def _digests(names: Iterable[str]) -> _Keys:
-    """Eight bytes of a digest of each name, as a number."""
-    found = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
-    return np.frombuffer(found, "<u8").astype(np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +69,10 @@ class Seen:
         dev_labelled: The same with their labels, as often as they were there.
     """
 
-    train: _Keys
-    train_labelled: _Keys
-    dev: _Keys
-    dev_labelled: _Keys
+    train: KeyArray
+    train_labelled: KeyArray
+    dev: KeyArray
+    dev_labelled: KeyArray
 
     @classmethod
     def of(cls, train: list[Keys], dev: list[Keys]) -> Seen:
@@ -111,7 +107,7 @@ class Seen:
             self.dev_labelled[:0],
         )
 
-    def warn_of_learned(self, texts: _Keys, name: str, split: str) -> None:
+    def warn_of_learned(self, texts: KeyArray, name: str, split: str) -> None:
         """Warn of documents to be measured on that have been learned from.
 
         Args:
@@ -127,17 +123,17 @@ class Seen:
             )
 
     def save(self, path: Path) -> None:
-        """Write the keys; no text can be read from them."""
+        """Write the keys; the texts themselves are not in the file."""
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                np.savez(file, **vars(self))
+                np.savez(file, format=_FORMAT, **vars(self))
 
         write_atomically(path, write)
 
     @classmethod
     def load(cls, path: Path) -> Seen | None:
-        """Read what `save` wrote; None where there is no such file.
+        """Read what `save` wrote; None where there is no such file, or one with other keys.
 
         Raises:
             UserError: It is damaged.
@@ -145,27 +141,28 @@ class Seen:
         try:
             check_regular(path)
             with path.open("rb") as file:
-                return cls(*_arrays(file))
+                return _read(file)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} cannot be read or is damaged") from error
 
 
-def _arrays(file: IO[bytes]) -> list[_Keys]:
+def _read(file: IO[bytes]) -> Seen | None:
     with np.load(file, allow_pickle=False) as held:
         arrays = [held[field.name] for field in fields(Seen)]
+        same = "format" in held and held["format"] == _FORMAT
     if any(array.dtype != np.uint64 or array.ndim != 1 for array in arrays):
         raise ValueError
-    return arrays
+    return Seen(*arrays) if same else None
 
 
-def _without(keys: _Keys, taken: _Keys) -> _Keys:
+def _without(keys: KeyArray, taken: KeyArray) -> KeyArray:
     """The keys that are left when each is removed as often as `taken` has it."""
     return keys[~_as_often(keys, np.sort(taken))]
 
 
-def _most(one: _Keys, other: _Keys) -> _Keys:
+def _most(one: KeyArray, other: KeyArray) -> KeyArray:
     """Each key as often as the one of the two that has it more often; sorted."""
     return np.sort(np.concatenate([one, _without(other, one)]))
 
@@ -256,7 +253,7 @@ class Inheritance:
         return [*self.labels, *map(partial(_of_kind, kind), new)]
 
 
-def _as_often(keys: _Keys, allowed: _Keys) -> NDArray[np.bool_]:
+def _as_often(keys: KeyArray, allowed: KeyArray) -> NDArray[np.bool_]:
     """Whether each key is allowed; of equal keys the first ones, as many as `allowed` has."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]

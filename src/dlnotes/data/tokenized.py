@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from dlnotes.arguments import checked, fields_of
 from dlnotes.data import chinese
+from dlnotes.data.keys import KeyArray, text_keys
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import (
@@ -90,6 +91,11 @@ class TokenizedTexts:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def keys(self) -> KeyArray:
+        """A number per document that follows from its tokens, see `text_keys`."""
+        return text_keys(self)
 
     def counts(self, documents: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """How often each type occurs, in all documents or in those given."""

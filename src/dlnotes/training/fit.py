@@ -48,6 +48,7 @@ _FORESEEN = 0.2  # the share of a time limit that shows how long all epochs will
 _MUCH = 1.5  # times as long as allowed: patience may end a training before its last epoch
 _SAVE_EVERY = 60.0  # seconds
 _SAVING_SHARE = 0.05  # of the time
+_SAVED_AT_ONCE, _SAVED_PER_SECOND = 16e6, 400e6  # bytes: how long the first one will take
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
@@ -195,6 +196,7 @@ def fit(
     checkpoint_every: Natural = 0,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
+    keep_end: bool = True,
     board: Board | None = None,
     progress: bool = True,
     time_limit: Positive | None = None,
@@ -225,6 +227,8 @@ def fit(
             them would otherwise take more than 5 % of the time.
         resume: Go on from `checkpoint`, bit for bit.
         settings: Stored in the checkpoint and compared on resuming; default: those of `fitting`.
+        keep_end: Write the last checkpoint in any case; without, it is one like those before, for a
+            caller that stores the trained model itself.
         board: TensorBoard writer.
         progress: Show a progress bar on standard error.
         time_limit: Give up after so many seconds, or when a part of them shows that all epochs
@@ -262,6 +266,7 @@ def fit(
         checkpoint,
         checkpoint_every,
         board,
+        keep_end=keep_end,
         time_limit=math.inf if time_limit is None else time_limit,
     )
     if resume:
@@ -299,7 +304,8 @@ class _Loop:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     saved_at: int | None = None
     unsaved: bool = True
-    save_from: float = 0.0  # the time from which saving again takes no more than its share
+    save_from: float | None = None  # the time from which saving takes no more than its share
+    keep_end: bool = True
     time_limit: float = math.inf
 
     def __post_init__(self) -> None:
@@ -338,12 +344,11 @@ class _Loop:
         self.model.train()
         while state.epoch < last and not out_of_patience(state.epoch, state.best_epoch, patience):
             self.epoch(bar, stop)
-            cheap = time.perf_counter() >= self.save_from
-            if any(self.group.most(stop(), cheap or self.is_due())):
+            if any(self.group.most(stop(), self.is_cheap() or self.is_due())):
                 self.save()
             if (stopping := self.group.most(stop())[0]) > 0:
                 raise Interrupted(stopping)
-        if self.unsaved:
+        if self.unsaved and self.keep_end:
             self.save()
         if self.best_weights:  # none if the whole training had no dev documents
             self.model.load_state_dict(self.best_weights)
@@ -406,7 +411,19 @@ class _Loop:
             return False
         if self.checkpoint_every:
             return self.state.step % self.checkpoint_every == 0
-        return time.perf_counter() >= max(self.saved_time + _SAVE_EVERY, self.save_from)
+        return time.perf_counter() >= self.saved_time + _SAVE_EVERY and self.is_cheap()
+
+    def is_cheap(self) -> bool:
+        """Whether checkpoints, with one now, take no more than their share of the time."""
+        if self.save_from is None:
+            state = self.optimizer.state.values()
+            accumulators = (value for each in state for value in each.values())
+            tensors = [*self.model.state_dict().values(), *self.best_weights.values()]
+            tensors += [value for value in accumulators if isinstance(value, Tensor)]
+            size = sum(tensor.nbytes for tensor in tensors)
+            taken = max(0.0, size - _SAVED_AT_ONCE) / _SAVED_PER_SECOND
+            self.save_from = self.began + taken * (1 - _SAVING_SHARE) / _SAVING_SHARE
+        return time.perf_counter() >= self.save_from
 
     def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
         """One update; its loss and, where it is clipped, the norm of the gradient."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -85,12 +86,16 @@ class Run:
         checkpoint: str = CHECKPOINT,
         stop_after: int | None = None,
     ) -> TrainingState:
-        """`fit` with this run's settings; only the first call logs to TensorBoard."""
+        """`fit` with this run's settings; only the first call logs to TensorBoard.
+
+        A training that was too short for a checkpoint, and that something after it interrupted, is
+        repeated when it is resumed.
+        """
         first = not self._states
         if self.out and self.board is None:
             self.board = Board(self.out)
         file = self._folder / checkpoint if self._folder else None
-        exists = file is not None and self.group.on_first(file.exists)
+        exists, ended = self.group.on_first(partial(self._is_there, file))
         state = fit(
             model,
             optimizer,
@@ -102,14 +107,21 @@ class Run:
             stop_after=stop_after,
             checkpoint=file,
             checkpoint_every=self.checkpoint_every,
-            resume=self.resume and (first or exists),
+            resume=self.resume and (exists or (first and not ended)),
             settings=self.settings,
+            keep_end=False,
             board=self.board if first else None,
             progress=self.progress,
             time_limit=self.time_limit,
         )
         self._states.append(state)
         return state
+
+    def _is_there(self, file: Path | None) -> tuple[bool, bool]:
+        """Whether there is this checkpoint, and the record, which is written after it."""
+        if file is None or self._folder is None:
+            return False, False
+        return file.exists(), (self._folder / METRICS).exists()
 
     def record(self, model: nn.Module, unit: str = "documents") -> dict[str, Any]:
         """The part of ``metrics.json`` that all trainings share: provenance, settings, epochs.

@@ -1,0 +1,80 @@
+"""Numbers that follow from words and documents alone, to find equal ones without comparing texts.
+
+They are the same in every version and on every machine, because a run keeps those of its documents.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from dlnotes.data.tokenized import TokenizedTexts
+
+KeyArray = NDArray[np.uint64]
+
+_PIECE = 1 << 16  # words or documents at a time, since a corpus may be larger than memory
+_BASE = np.uint64(0xD1342543DE82EF95)
+_FIRST, _SECOND = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+
+
+def word_keys(words: pl.Series) -> KeyArray:
+    r"""A number per word.
+
+    .. math::
+        \mathrm{mix}\Bigl(n + \sum_{i=1}^{n} (b_i + 1)\,A^i\Bigr) \pmod{2^{64}}
+
+    of its :math:`n` bytes in UTF-8, with an odd number :math:`A`. mix spreads the sum over all
+    bits: twice it takes :math:`x \oplus (x \gg 33)` times an odd number.
+
+    Args:
+        words: Texts, none of them null.
+
+    Returns:
+        Shape (words,).
+    """
+    found = [np.empty(0, np.uint64)]
+    for start in range(0, len(words), _PIECE):
+        piece = words.slice(start, _PIECE)
+        lengths = piece.str.len_bytes().to_numpy().astype(np.int64)
+        text = np.frombuffer("".join(piece.to_list()).encode(), np.uint8)
+        powers = np.cumprod(np.full(lengths.max(initial=0), _BASE))
+        begins = np.cumsum(lengths) - lengths
+        terms = (text + np.uint64(1)) * powers[np.arange(len(text)) - np.repeat(begins, lengths)]
+        sums = lengths.astype(np.uint64)
+        filled = np.flatnonzero(lengths)
+        if len(filled):
+            sums[filled] += np.add.reduceat(terms, begins[filled])
+        for factor in (_FIRST, _SECOND):
+            sums = (sums ^ (sums >> np.uint64(33))) * factor
+        found.append(sums ^ (sums >> np.uint64(33)))
+    return np.concatenate(found)
+
+
+def text_keys(texts: TokenizedTexts) -> KeyArray:
+    """A number per document that equal runs of tokens share; 0 for documents without tokens.
+
+    Args:
+        texts: The documents.
+
+    Returns:
+        Shape (documents,).
+    """
+    keys = np.zeros(len(texts), np.uint64)
+    of_type = word_keys(texts.types)
+    for start in range(0, len(texts), _PIECE):
+        offsets = texts.offsets[start : start + _PIECE + 1]
+        lengths = np.diff(offsets)
+        mixed = of_type[texts.tokens[offsets[0] : offsets[-1]]]
+        places = np.arange(len(mixed)) - np.repeat(offsets[:-1] - offsets[0], lengths)
+        # The order counts: every place has a factor of its own, an odd one, which loses nothing.
+        mixed = mixed * (2 * places.astype(np.uint64) + np.uint64(1))
+        mixed ^= mixed >> np.uint64(29)
+        filled = np.flatnonzero(lengths)
+        if len(filled):
+            sums = np.add.reduceat(mixed, (offsets[:-1] - offsets[0])[filled])
+            keys[start + filled] = np.maximum(sums, np.uint64(1))
+    return keys
