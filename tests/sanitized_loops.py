@@ -1,4 +1,4 @@
-"""Every compiled loop on tensors of many sizes: ``python sanitized_loops.py optimizers|activations``.
+"""Every compiled loop on tensors of many sizes: ``python sanitized_loops.py optimizers|activations|means``.
 
 It is run with a compiler that plants checks of memory and arithmetic; these end the process at the
 first fault. Each tensor is an allocation of its own, or lies in the middle of one.
@@ -13,6 +13,8 @@ from torch.nn import Parameter
 
 import dlnotes.activations
 from dlnotes.activations import ACTIVATIONS
+from dlnotes.models.fasttext import mean_vectors
+from dlnotes.nn import grams
 from dlnotes.optim import OPTIMIZERS, _kernel, _native
 from dlnotes.oracles.optimizers import ORACLES
 
@@ -143,6 +145,25 @@ def activations():
     return f"{count} activations"
 
 
+def means():
+    count = 0
+    for dtype, threads, n, ngrams in itertools.product(DTYPES[:2], (1, 2), (1, 10, 43), (1, 2, 5)):
+        torch.set_num_threads(threads)
+        for b, t in ((1, 1), (5, 2), (300, 41), (2, 3000)):
+            weight = Parameter(torch.ones(200, n, dtype=dtype))
+            tokens = torch.randint(0, 120, (b, t))
+            which = grams.Grams(ngrams, 120, 80)
+            for given in (tokens, torch.zeros_like(tokens)):
+                found = grams.mean_vectors(weight, given, which, mean_vectors)
+                assert found is not None
+                found.sum().backward()
+            for wrong in (120 + 80, -1, 1 << 62):
+                tokens[-1, -1] = wrong
+                assert grams.mean_vectors(weight, tokens, which, mean_vectors) is None
+            count += 1
+    return f"{count} batches"
+
+
 if __name__ == "__main__":
     warnings.simplefilter("error")  # a loop that is not compiled is said in a warning
-    print({"optimizers": optimizers, "activations": activations}[sys.argv[1]]())
+    print({"optimizers": optimizers, "activations": activations, "means": means}[sys.argv[1]]())

@@ -69,7 +69,7 @@ def sanitized(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loops", ["optimizers", "activations"])
+@pytest.mark.parametrize("loops", ["optimizers", "activations", "means"])
 def test_loops(sanitized, loops):
     assert sanitized("sanitized_loops.py", loops)
     libraries = [*Path(sanitized.cache, "kernels").glob("*.so")]

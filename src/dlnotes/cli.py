@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import os
 import shlex
@@ -25,6 +26,8 @@ from dlnotes.errors import Terminated, UserError, on_command_line
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+_OBJECTS = 100_000  # new ones, until Python looks
+
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
 
@@ -43,7 +46,7 @@ def run(
         prog: What the help calls it; default: the script's name.
         arguments: Gives the command line; default: what follows the script's name.
     """
-    with endings(), _on_command_line():
+    with endings(), _on_command_line(), _rare_collections():
         parse = partial(_parse, main, prog, None if arguments is None else arguments())
         try:
             with redirect_stderr(io.StringIO()):
@@ -53,6 +56,23 @@ def run(
                 raise
             raise UserError(_mistake(parse)) from end
         call()
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Let Python look for unreachable cycles of objects less often.
+
+    Looking at all that torch has loaded takes a few tenths of a second each time, and neither that
+    nor the hundred thousand objects of a vocabulary are such cycles.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextmanager

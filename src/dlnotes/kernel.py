@@ -461,6 +461,36 @@ def observed() -> bool:
     )
 
 
+def alias(
+    t: torch.Tensor,
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.bool),
+) -> torch.Tensor | None:
+    """An alias of a tensor of numbers in the CPU's memory, or None for one of another kind.
+
+    No other thread has the alias; while compiled code runs, one may give ``t`` itself other memory.
+    """
+    if type(t) not in PLAIN:
+        return None
+    try:
+        t = t.detach()
+        if not (
+            t.is_cpu
+            and t.layout is torch.strided
+            and t.dtype in dtypes
+            and not t.is_nested
+            and not t.is_neg()
+        ):
+            return None
+        address, memory = t.data_ptr(), t.untyped_storage().nbytes()
+    except RuntimeError:  # a wrapper's tensor has neither
+        return None
+    # A lazy zero has no address, and no memory lies behind one whose storage was freed.
+    size = t.element_size()
+    if not address or address % size or memory < (t.storage_offset() + t.numel()) * size:
+        return None
+    return t
+
+
 _said: list[str] = []
 
 

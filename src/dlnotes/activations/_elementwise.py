@@ -18,9 +18,9 @@ from torch import Tensor
 from dlnotes.kernel import (
     CONTRACTED,
     LOW_PRECISION,
-    PLAIN,
     Program,
     Symbol,
+    alias,
     apart,
     compiled,
     observed,
@@ -138,7 +138,7 @@ def in_one_pass(
     held: list[Tensor] = []
     kinds: list[tuple[torch.dtype, bool]] = []
     for given in tensors:
-        t = _held(given)
+        t = alias(given)
         if t is None:
             return None
         if not held:
@@ -175,33 +175,6 @@ def in_one_pass(
         return None
     loop.run(n, threads, *addresses, *[float(settings[name]) for name in numbers])
     return tuple(results) if loop.several else results[0]
-
-
-def _held(t: Tensor) -> Tensor | None:
-    """An alias of a tensor of numbers in the CPU's memory, or None for one of another kind.
-
-    No other thread has the alias; while the loop runs, one may give ``t`` itself other memory.
-    """
-    if type(t) not in PLAIN:
-        return None
-    try:
-        t = t.detach()
-        if not (
-            t.is_cpu
-            and t.layout is torch.strided
-            and t.dtype in (torch.float32, torch.float64, torch.bool)
-            and not t.is_nested
-            and not t.is_neg()
-        ):
-            return None
-        address, memory = t.data_ptr(), t.untyped_storage().nbytes()
-    except RuntimeError:  # a wrapper's tensor has neither
-        return None
-    # A lazy zero has no address, and no memory lies behind one whose storage was freed.
-    size = t.element_size()
-    if not address or address % size or memory < (t.storage_offset() + t.numel()) * size:
-        return None
-    return t
 
 
 class _Loop(NamedTuple):

@@ -43,6 +43,7 @@ class Vocabulary:
         if self.tokens.n_unique() != len(self.tokens):
             twice = self.tokens.filter(self.tokens.is_duplicated())[0]
             raise UserError(f"tokens must be distinct, but {twice!r} occurs twice")
+        self._numbered: tuple[Any, NDArray[np.int32]] | None = None
 
     @classmethod
     @checked
@@ -86,7 +87,7 @@ class Vocabulary:
         ).sort("count", "token", descending=[True, False])["token"]
         if max_size is not None:
             ordered = ordered.head(max_size - len(reserved))
-        return cls([*reserved, *ordered])
+        return cls(pl.concat([pl.Series("token", reserved, pl.String), ordered]))
 
     def grown(
         self,
@@ -161,10 +162,14 @@ class Vocabulary:
 
         The word ``<pad>`` is one of these: a text that has it is not padded there.
         """
+        if self._numbered and self._numbered[0] is types:  # those of train, again for dev
+            return self._numbered[1]
         words = self.tokens.slice(PAD + 1)
         numbered = pl.int_range(PAD + 1, len(self), dtype=pl.Int32, eager=True)
         ids: pl.Series = _column(types, "types").replace_strict(words, numbered, default=UNK)
         numbers: NDArray[np.int32] = ids.to_numpy()
+        if isinstance(types, pl.Series):
+            self._numbered = types, numbers
         return numbers
 
     def has_marks(self, marks: Sequence[str]) -> bool:

@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlnotes.nn import PAD, HierarchicalSoftmax, widen
+from dlnotes.nn.grams import MULTIPLIER, Grams
+from dlnotes.nn.grams import mean_vectors as compiled_mean_vectors
 from dlnotes.nn.hyperparameters import (
     check_choice,
     check_classifier,
     check_dropout,
     check_integer,
 )
-
-# Odd, and near 2**64 / golden ratio: consecutive multiples spread evenly (Knuth, TAOCP 3, 6.4).
-_MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
 
 
 def ngram_ids(
@@ -47,12 +46,44 @@ def ngram_ids(
     h, real = tokens, words
     ids = []
     for n in range(2, min(ngrams, tokens.shape[1]) + 1):
-        h = h[:, :-1] * _MULTIPLIER + tokens[:, n - 1 :]  # b t-n+1
+        h = h[:, :-1] * MULTIPLIER + tokens[:, n - 1 :]  # b t-n+1
         real = real[:, :-1] & words[:, n - 1 :]
         # Without the shift, pairs of a regular grid of ids fall on a lattice and collide.
-        upper = ((h ^ (h >> 32)) * _MULTIPLIER >> 32) & 0xFFFFFFFF
+        upper = ((h ^ (h >> 32)) * MULTIPLIER >> 32) & 0xFFFFFFFF
         ids.append(torch.where(real, (upper * buckets >> 32) + first, PAD))
     return torch.cat(ids, dim=1) if ids else tokens[:, :0]
+
+
+def mean_vectors(
+    weight: Float[Tensor, "rows e"],
+    tokens: Int[Tensor, "b t"],
+    grams: Grams,
+    *,
+    sparse: bool = True,
+) -> Float[Tensor, "b e"]:
+    """The mean of the vectors of a document's words and n-grams; zeros for an empty document.
+
+    It is a weighted ``embedding_bag`` in which padding has weight 0. On a CPU torch has a fast
+    kernel for that and a slow one for bags with a ``padding_idx``: the forward pass takes 0.19–0.29
+    and a training step with sparse gradients 0.24–0.31 times that of ``mode="mean"`` with
+    ``padding_idx`` (0.5 and 0.5 times that of ``embedding`` and a masked mean; 0.75 and 0.9 times
+    that of packed rows with offsets, whose packing would stop a GPU). Padding reads the first word
+    of its own document, so that it touches no row that the document does not touch.
+
+    Args:
+        weight: A vector per id.
+        tokens: ``b t``, t >= 1.
+        grams: The n-grams.
+        sparse: Give the gradient of ``weight`` as a sparse tensor.
+    """
+    ngrams, first, buckets = grams
+    others = ngram_ids(tokens, ngrams=ngrams, first=first, buckets=buckets)
+    ids = torch.cat([tokens, others], dim=1)  # b n
+    real = ids != PAD
+    ids = torch.where(real, ids, tokens[:, :1])
+    weights = real.to(weight.dtype)
+    x = F.embedding_bag(ids, weight, mode="sum", sparse=sparse, per_sample_weights=weights)  # b e
+    return x / real.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 class FastText(nn.Module):
@@ -63,13 +94,8 @@ class FastText(nn.Module):
     where :math:`x_1 \dots x_N` are the ids of the document's words and of its n-grams (hashed, see
     :func:`ngram_ids`), and :math:`A` starts at :math:`U(-1/e, 1/e)`.
 
-    The mean is a weighted ``embedding_bag`` in which padding has weight 0. On a CPU torch has a
-    fast kernel for that and a slow one for bags with a ``padding_idx``: the forward pass takes
-    0.19–0.29 and a training step with sparse gradients 0.24–0.31 times that of ``mode="mean"``
-    with ``padding_idx`` (0.5 and 0.5 times that of ``embedding`` and a masked mean; 0.75 and 0.9
-    times that of packed rows with offsets, whose packing would stop a GPU). Padding reads the first
-    word of its own document, so that it touches no row of :math:`A` that the document does not
-    touch.
+    The mean is :func:`mean_vectors`; training with sparse gradients on a CPU has it from compiled
+    code (see `dlnotes.nn.grams`).
 
     With many classes ``output="hierarchical"`` replaces :math:`B` and the softmax by
     :class:`~dlnotes.nn.HierarchicalSoftmax`: the scores are then log-probabilities, and a step of
@@ -132,6 +158,7 @@ class FastText(nn.Module):
         self.buckets = buckets
         self.vocabulary_size = vocabulary_size
         rows = vocabulary_size + (buckets if ngrams > 1 else 0)
+        self.sparse = sparse
         self.vectors = nn.EmbeddingBag(rows, embedding_dim, mode="sum", sparse=sparse)
         self.dropout = nn.Dropout(dropout)
         self.output: nn.Linear | HierarchicalSoftmax
@@ -164,21 +191,10 @@ class FastText(nn.Module):
         return scores
 
     def _features(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
-        tokens = widen(tokens, 1)
-        grams = ngram_ids(
-            tokens, ngrams=self.ngrams, first=self.vocabulary_size, buckets=self.buckets
-        )
-        ids = torch.cat([tokens, grams], dim=1)  # b n
-        real = ids != PAD
-        ids = torch.where(real, ids, tokens[:, :1])
-        weight: Tensor = self.vectors.weight
-        x = F.embedding_bag(
-            ids,
-            weight,
-            mode="sum",
-            sparse=self.vectors.sparse,
-            per_sample_weights=real.to(weight.dtype),
-        )  # b e
-        x = x / real.sum(dim=1, keepdim=True).clamp(min=1)
+        tokens, weight = widen(tokens, 1), self.vectors.weight
+        grams = Grams(self.ngrams, self.vocabulary_size, self.buckets)
+        x = compiled_mean_vectors(weight, tokens, grams, mean_vectors) if self.sparse else None
+        if x is None:
+            x = mean_vectors(weight, tokens, grams, sparse=self.sparse)
         features: Tensor = self.dropout(x)
         return features

@@ -1,0 +1,169 @@
+"""The mean of a document's word and n-gram vectors in compiled code, for training on a CPU.
+
+In tensor operations the ids are made in about twenty passes over the batch, and padding is gathered
+with weight 0. Here each document's ids are made, and their vectors added up, while they are in the
+processor's cache. Both agree bit for bit: the vectors are added up in the same order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from dlnotes.kernel import EXACT, alias, apart, compiled, observed, say_it_is_slow
+from dlnotes.nn.vectors import PAD
+
+_GRAIN = 1 << 15  # numbers that are worth a thread
+_DTYPES = {torch.float32: "float", torch.float64: "double"}
+
+# Odd, and near 2**64 / golden ratio: consecutive multiples spread evenly (Knuth, TAOCP 3, 6.4).
+MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
+"""A of `dlnotes.models.fasttext.ngram_ids`."""
+
+
+class Grams(NamedTuple):
+    """Which n-grams have an id, see `dlnotes.models.fasttext.ngram_ids`."""
+
+    ngrams: int
+    """The longest, in words."""
+    first: int
+    """The smallest id."""
+    buckets: int
+    """Number of ids."""
+
+
+Means = Callable[[Tensor, Tensor, Grams], Tensor]
+
+
+def mean_vectors(
+    weight: Float[Tensor, "rows e"], tokens: Int[Tensor, "b t"], grams: Grams, plain: Means
+) -> Float[Tensor, "b e"] | None:
+    """The means, with a sparse gradient for `weight`; None where compiled code cannot make them.
+
+    It can for plain float32 and float64 tensors on a CPU with a C compiler, whose operations
+    nothing but autograd records.
+
+    Args:
+        weight: A vector per id.
+        tokens: Ids of the words, `PAD` among them.
+        grams: The n-grams.
+        plain: The same in tensor operations, with which the compiled code is compared once.
+    """
+    if not torch.is_grad_enabled() or observed() or weight.dtype not in _DTYPES:
+        return None
+    vectors, words = alias(weight), alias(tokens, (torch.int64,))
+    if vectors is None or words is None:
+        return None
+    if not (vectors.is_contiguous() and words.is_contiguous()):
+        return None
+    code = _code(weight.dtype, plain)
+    found = code and _forward(vectors, words, grams, code)
+    if not found:
+        return None
+    means: Tensor = _Means.apply(weight, found, code)
+    return means
+
+
+class _Code(NamedTuple):
+    """The functions of ``grams.c``."""
+
+    forward: Callable[..., int]
+    backward: Callable[..., None]
+
+
+class _Means(torch.autograd.Function):
+    """The means as a function of the vectors; what `_forward` has found becomes its result."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, found: tuple[Tensor, ...], code: _Code) -> Tensor:
+        means, *ids = found
+        ctx.save_for_backward(*ids)
+        ctx.shape, ctx.code = weight.shape, code
+        return means
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        ids, counts = ctx.saved_tensors
+        return _backward(g, ids, counts, ctx.shape, ctx.code), None, None
+
+
+def _forward(
+    vectors: Tensor, tokens: Tensor, grams: Grams, code: _Code
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The means, the ids of each document in a row, and how many there are."""
+    (b, t), (rows, e) = tokens.shape, vectors.shape
+    width = sum(max(0, t - n + 1) for n in range(1, grams.ngrams + 1))
+    means = torch.empty(b, e, dtype=vectors.dtype, device="cpu")
+    ids = torch.empty(b, width, dtype=torch.int64, device="cpu")
+    counts = torch.empty(b, dtype=torch.int64, device="cpu")
+    addresses = (x.data_ptr() for x in (tokens, vectors, means, ids, counts))
+    sizes = (b, t, e, width, rows, *grams)
+    failed = code.forward(*sizes, *addresses, _threads(b * width * e))
+    return None if failed else (means, ids, counts)
+
+
+def _backward(g: Tensor, ids: Tensor, counts: Tensor, shape: torch.Size, code: _Code) -> Tensor:
+    """The gradient of the vectors, a row per id."""
+    g = g.contiguous()
+    (b, width), (_, e) = ids.shape, shape
+    ends = counts.cumsum(0)
+    begins = ends - counts
+    total = int(ends[-1]) if b else 0
+    index = torch.empty(1, total, dtype=torch.int64, device="cpu")
+    values = torch.empty(total, e, dtype=g.dtype, device="cpu")
+    addresses = (x.data_ptr() for x in (ids, counts, begins, g, index, values))
+    code.backward(b, e, width, *addresses, _threads(total * e))
+    return torch.sparse_coo_tensor(index, values, shape, check_invariants=False)
+
+
+def _threads(numbers: int) -> int:
+    return max(1, min(torch.get_num_threads(), numbers // _GRAIN))
+
+
+@functools.cache
+def _code(dtype: torch.dtype, plain: Means) -> _Code | None:
+    """The compiled code for a dtype, tried; None with a warning where that fails."""
+    text = Path(__file__).with_name("grams.c").read_text(encoding="utf-8")
+    constants = f"enum {{ PAD = {PAD} }};\n#define MULTIPLIER {MULTIPLIER % 2**64}ULL\n"
+    headers = "".join(f"#include <{name}.h>\n" for name in ("stdint", "stdlib", "string"))
+    source = f"{headers}typedef {_DTYPES[dtype]} real;\n{constants}{text}"
+    try:
+        library = ctypes.CDLL(str(compiled(source, *EXACT)))
+    except (OSError, RuntimeError, AttributeError) as reason:
+        say_it_is_slow(reason)
+        return None
+    number, address = ctypes.c_int64, ctypes.c_void_p
+    library.forward.argtypes = [*[number] * 8, *[address] * 5, number]
+    library.forward.restype = number
+    library.backward.argtypes = [*[number] * 3, *[address] * 6, number]
+    library.backward.restype = None
+    code = _Code(library.forward, library.backward)
+    return code if apart(_agrees, code, dtype, plain) else None
+
+
+def _agrees(code: _Code, dtype: torch.dtype, plain: Means) -> bool:
+    """Whether means and gradient are those of the tensor operations on a sample."""
+    with torch.device("cpu"), torch.enable_grad():
+        generator = torch.Generator().manual_seed(0)
+        grams = Grams(3, 20, 30)
+        tokens = torch.randint(0, 20, (7, 12), generator=generator)  # with padding between words
+        tokens[3] = PAD
+        weight = torch.rand(50, 10, dtype=dtype, generator=generator).requires_grad_()
+        g = torch.rand(7, 10, dtype=dtype, generator=generator)
+        expected = plain(weight, tokens, grams)
+        (expected * g).sum().backward()  # a gradient that is given makes torch import SymPy
+        found = _forward(weight.detach(), tokens, grams, code)
+        if found is None or weight.grad is None:
+            return False
+        means, ids, counts = found
+        gradient = _backward(g, ids, counts, weight.shape, code).to_dense()
+        return torch.equal(means, expected) and torch.equal(gradient, weight.grad.to_dense())

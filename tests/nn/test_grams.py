@@ -1,0 +1,167 @@
+"""The compiled means of word and n-gram vectors are those of the tensor operations, bit for bit."""
+
+import itertools
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+
+from dlnotes import kernel
+from dlnotes.models.fasttext import FastText, mean_vectors
+from dlnotes.nn import PAD, grams
+from dlnotes.nn.grams import Grams
+
+ROWS, WORDS, DIMENSIONS = 90, 50, 10
+
+
+def compiled(weight, tokens, which):
+    return grams.mean_vectors(weight, tokens, which, mean_vectors)
+
+
+def vectors(dtype=torch.float32, rows=ROWS, dimensions=DIMENSIONS):
+    return torch.randn(rows, dimensions, dtype=dtype).requires_grad_()
+
+
+def documents(b, t):
+    """Random words, with padding at the end, in between, everywhere and nowhere."""
+    tokens = torch.randint(1, WORDS, (b, t))
+    for i, row in enumerate(tokens):
+        if i % 4 == 1:
+            row[torch.randint(0, t + 1, ()) :] = PAD
+        elif i % 4 == 2:
+            row[torch.rand(t) < 0.4] = PAD
+        elif i % 8 == 3:
+            row[:] = PAD
+    return tokens
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 2])
+def test_means_and_gradients_are_equal(dtype, count, threads, monkeypatch):
+    threads(count)
+    monkeypatch.setattr(grams, "_GRAIN", 1)
+    for (b, t), ngrams in itertools.product([(1, 1), (9, 2), (64, 23), (3, 700)], [1, 2, 3, 5]):
+        tokens, which = documents(b, t), Grams(ngrams, WORDS, ROWS - WORDS)
+        weight = vectors(dtype)
+        expected, found = mean_vectors(weight, tokens, which), compiled(weight, tokens, which)
+        assert found is not None
+        assert found.dtype is dtype
+        assert torch.equal(found, expected)
+        g = torch.randn_like(found)
+        gradients = [torch.autograd.grad(x, weight, g)[0] for x in (expected, found)]
+        assert all(gradient.is_sparse for gradient in gradients)
+        assert torch.equal(*(gradient.to_dense() for gradient in gradients))
+        filled = set(gradients[1]._indices()[0].tolist())
+        assert PAD not in filled  # nor does padding touch a row in any other way
+        assert filled == set(gradients[0]._indices()[0].tolist()) - {PAD}
+
+
+def test_no_documents():
+    model = FastText(vocabulary_size=WORDS, num_classes=3)
+    scores = model(torch.empty(0, 4, dtype=torch.int64))
+    assert scores.shape == (0, 3)
+    scores.sum().backward()
+
+
+def test_an_id_outside_is_torchs_error():
+    model = FastText(vocabulary_size=WORDS, num_classes=2, ngrams=1)
+    for wrong in (WORDS, 2**40, -1):
+        tokens = torch.tensor([[3, wrong, 4]])
+        assert compiled(model.vectors.weight, tokens, Grams(1, WORDS, 0)) is None
+        with pytest.raises((IndexError, RuntimeError)):
+            model(tokens)
+
+
+def test_ids_of_fewer_rows_than_n_grams_have():
+    """A weight that somebody has cut is not read beyond its end."""
+    tokens = documents(8, 20)
+    assert compiled(vectors(rows=WORDS + 3), tokens, Grams(2, WORDS, 40)) is None
+
+
+def test_other_contexts_take_the_tensor_operations():
+    tokens, which, weight = documents(4, 5), Grams(2, WORDS, 40), vectors()
+    assert compiled(weight, tokens, which) is not None
+    with torch.no_grad():
+        assert compiled(weight, tokens, which) is None
+    with torch.inference_mode():
+        assert compiled(weight, tokens, which) is None
+    with forward_ad.dual_level():
+        assert compiled(weight, tokens, which) is None
+    with torch.utils._python_dispatch.TorchDispatchMode():
+        assert compiled(weight, tokens, which) is None
+    found = []
+    torch.func.vmap(lambda x: found.append(compiled(weight, x, which)) or x)(tokens[None])
+    assert found == [None]
+    assert compiled(weight, tokens.int(), which) is None
+    assert compiled(weight, tokens.mT.contiguous().mT, which) is None
+    assert compiled(vectors(torch.bfloat16), tokens, which) is None
+    assert compiled(torch.randn(DIMENSIONS, ROWS).mT.requires_grad_(), tokens, which) is None
+    assert compiled(torch.nn.Parameter(weight.detach().to("meta")), tokens, which) is None
+
+
+def test_the_gradient_has_no_second_derivative():
+    weight = vectors()
+    means = compiled(weight, documents(4, 5), Grams(2, WORDS, 40))
+    (gradient,) = torch.autograd.grad(means.square().sum(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.to_dense().sum().backward()
+
+
+def test_a_weight_of_other_memory_between_the_passes():
+    weight = vectors()
+    means = compiled(weight, documents(4, 5), Grams(2, WORDS, 40))
+    with torch.no_grad():
+        weight.zero_()
+    means.sum().backward()
+    assert weight.grad.to_dense().abs().sum() > 0
+
+
+@pytest.mark.parametrize("wrong", ["mean", "gradient"])
+def test_code_that_is_wrong_is_not_used(monkeypatch, tmp_path, wrong):
+    source = grams.Path(grams.__file__).with_name("grams.c").read_text()
+    broken = {
+        "mean": source.replace("x[c] += v[c]", "x[c] += v[0]"),
+        "gradient": source.replace("g[i * e + c] / (real)n", "g[i * e + c] / (real)(n + 1)"),
+    }[wrong]
+    assert broken != source
+    (tmp_path / "grams.c").write_text(broken)
+    monkeypatch.setattr(grams, "__file__", str(tmp_path / "grams.py"))
+    grams._code.cache_clear()
+    try:
+        assert compiled(vectors(), documents(4, 5), Grams(2, WORDS, 40)) is None
+    finally:
+        grams._code.cache_clear()
+
+
+def test_without_a_compiler_training_is_the_same(monkeypatch, tmp_path):
+    def trained():
+        torch.manual_seed(0)
+        model = FastText(vocabulary_size=WORDS, num_classes=2, buckets=40)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(tokens), labels)
+            loss.backward()
+            optimizer.step()
+        return model.state_dict()
+
+    tokens, labels = documents(16, 9), torch.arange(16) % 2
+    expected = trained()
+    monkeypatch.setenv("CC", "/nonexistent/cc")
+    monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
+    monkeypatch.setattr(kernel, "_said", [])
+    grams._code.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="cannot use compiled loops"):
+            found = trained()
+        assert grams._code(torch.float32, mean_vectors) is None
+    finally:
+        grams._code.cache_clear()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
