@@ -500,7 +500,7 @@ def _with_labels(texts: TokenizedTexts, multi_label: bool | None) -> TokenizedTe
 
 
 def _digest(vocabulary: Vocabulary) -> str:
-    return hashlib.sha256("\n".join(vocabulary.tokens).encode()).hexdigest()
+    return hashlib.sha256("\n".join(vocabulary.tokens.to_list()).encode()).hexdigest()
 
 
 _DOUBT = "; is the right column the label? (choose with --label-column)"

@@ -153,7 +153,7 @@ class Vocabulary:
         if len(broken):
             raise UserError(f"cannot write {path}: the token {broken[0]!r} holds a line break")
         try:
-            path.write_text("\n".join(self.tokens), "utf-8")
+            path.write_text("\n".join(self.tokens.to_list()), "utf-8")
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
 
