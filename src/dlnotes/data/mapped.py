@@ -74,6 +74,17 @@ def joined(
     return both
 
 
+def distinct(ordered: NDArray[Any]) -> NDArray[Any]:
+    """The different ones of ascending elements, each once, in the place of these elements."""
+    filled = 0
+    for rows in pieces(len(ordered)):
+        some = np.unique(ordered[rows])
+        again = int(filled > 0 and ordered[filled - 1] == some[0])
+        ordered[filled : filled + len(some) - again] = some[again:]
+        filled += len(some) - again
+    return ordered[:filled]
+
+
 def places(numbers: NDArray[np.int64], number: int, folder: Path | None) -> NDArray[np.int64]:
     """Where `number` stands among `numbers`, ascending; `folder` as for `empty`."""
     count = sum(int((numbers[rows] == number).sum()) for rows in pieces(len(numbers)))
