@@ -176,7 +176,7 @@ def test_buckets_save_padding():
 
 def test_evaluation_batches():
     lengths = np.array([5, 0, 100, 7, 3])
-    batches = by_length(lengths, 16)
+    batches = list(by_length(lengths, 16))
     assert sorted(np.concatenate(batches)) == list(range(5))
     assert all(len(b) == 1 or len(b) * max(lengths[b]) <= 16 for b in batches)
 

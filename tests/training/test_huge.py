@@ -99,8 +99,8 @@ def test_evaluation_batches_of_many_classes_have_few_documents():
     ):
         assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
         assert max(map(len, batches)) == 16
-    assert len(by_length(lengths, 1 << 15, evaluate.most_documents(512))) == 1
-    assert len(by_length(lengths, 1 << 15, evaluate.most_documents(1 << 30))) == 1000
+    assert len(list(by_length(lengths, 1 << 15, evaluate.most_documents(512)))) == 1
+    assert len(list(by_length(lengths, 1 << 15, evaluate.most_documents(1 << 30)))) == 1000
 
 
 @pytest.mark.parametrize("amount", [1, 6, 1 << 24])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 from typing_extensions import Self
 
+from dlnotes.data.mapped import pieces
 from dlnotes.errors import UserError
+
+_SORTED = 1 << 20  # documents of an evaluation that are sorted by length together
 
 
 class BatchSampler:
@@ -60,39 +63,72 @@ class BatchSampler:
         """Number of batches in an epoch."""
         return -(-len(self.lengths) // self.batch_size)
 
-    def epoch(self, epoch: int) -> list[NDArray[np.int64]]:
+    def epoch(self, epoch: int) -> Epoch:
         """Indices of the documents of each batch of an epoch."""
-        order = np.arange(len(self.lengths))
+        documents = len(self.lengths)
+        order = np.arange(documents, dtype=np.int32 if documents < 1 << 31 else np.int64)
+        batches = np.arange(len(self))
         if self.shuffle:
             random = np.random.default_rng([self.seed, epoch])
-            order = random.permutation(order)
-            pool = np.arange(len(order)) // (self.batch_size * self.bucket)
+            random.shuffle(order)
             if self.bucket > 1:
-                order = order[np.lexsort((self.lengths[order], pool))]
-        batches = np.split(order, np.arange(self.batch_size, len(order), self.batch_size))
-        if self.shuffle and self.bucket > 1:
-            batches = [batches[i] for i in random.permutation(len(batches))]
-        return batches
+                for pool in pieces(documents, self.batch_size * self.bucket):
+                    some = order[pool]
+                    order[pool] = some[np.argsort(self.lengths[some], kind="stable")]
+                random.shuffle(batches)
+        return Epoch(order, self.batch_size, batches)
+
+
+class Epoch(Sequence[NDArray[np.int64]]):
+    """The batches of an epoch: the documents' numbers, shape (b,) each, made when asked for.
+
+    Args:
+        order: All documents, batch by batch.
+        batch_size: Documents in a batch.
+        batches: Numbers of the batches in the order of the updates.
+    """
+
+    def __init__(
+        self, order: NDArray[np.integer[Any]], batch_size: int, batches: NDArray[np.int64]
+    ) -> None:
+        self._order, self._batch_size, self._batches = order, batch_size, batches
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.int64]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Epoch: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.int64] | Epoch:
+        """A batch, or some of them as an epoch of their own."""
+        if isinstance(index, slice):
+            return Epoch(self._order, self._batch_size, self._batches[index])
+        start = int(self._batches[index]) * self._batch_size
+        return self._order[start : start + self._batch_size].astype(np.int64)
 
 
 def by_length(
     lengths: NDArray[np.int64], batch_tokens: int, most: int | None = None
-) -> list[NDArray[np.int64]]:
+) -> Iterator[NDArray[np.int64]]:
     """Batches for evaluation: sorted by length, each of at most `batch_tokens` padded tokens.
+
+    Of more than a million documents each million is sorted by itself.
 
     Args:
         lengths: Length of every document in tokens, shape (documents,).
         batch_tokens: See above; a document that is longer is a batch by itself.
         most: Documents in a batch at most.
     """
-    order = np.argsort(lengths, kind="stable")[::-1]
-    batches, start = [], 0
-    while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
-        stop = start + max(1, min(batch_tokens // longest, most or len(order)))
-        batches.append(order[start:stop])
-        start = stop
-    return batches
+    for some in pieces(len(lengths), _SORTED):
+        order = np.argsort(lengths[some], kind="stable")[::-1] + some.start
+        start = 0
+        while start < len(order):
+            longest = max(1, int(lengths[order[start]]))
+            stop = start + max(1, min(batch_tokens // longest, most or len(order)))
+            yield order[start:stop]
+            start = stop
 
 
 class MBGD(Sampler[list[int]]):

@@ -20,6 +20,7 @@ from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents, single_labels, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.labels import LabelSets
+from dlnotes.data.mapped import gathered, numbered
 from dlnotes.data.readers import (
     Source,
     are_truth_values,
@@ -141,9 +142,9 @@ class Dataset:
         splits = {name: part for name, part in self._parts.items() if name != "test"}
         parts: dict[bool, list[Keys]] = {True: [], False: []}
         for name, (texts, indices) in splits.items():
-            found = keys_of(texts)
-            parts[name == "train"].append(Keys(found.texts[indices], found.labelled[indices]))
-        seen = Seen.of(parts[True], parts[False])
+            found = [gathered(each, indices, texts.folder) for each in keys_of(texts)]
+            parts[name == "train"].append(Keys(*found))
+        seen = Seen.of(parts[True], parts[False], folder=self.train.folder)
         earlier = self.inherited and self.inherited.seen
         return seen.joined(earlier) if earlier else seen
 
@@ -199,7 +200,7 @@ class Dataset:
     def _read_test_texts(self) -> TokenizedTexts:
         assert self._test is not None
         texts = self._tokenize(self._test)
-        self._parts["test"] = texts, np.arange(len(texts))
+        self._parts["test"] = texts, numbered(len(texts), texts.folder)
         return texts
 
     def test_fingerprint(self) -> str | None:
@@ -428,14 +429,14 @@ def _split(
     Raises:
         UserError: There are too few.
     """
-    new = np.arange(len(texts)) if old is None else old.new
+    new = numbered(len(texts), texts.folder) if old is None else old.new
     before = new[:0], new[:0]
     if old is not None:
         before = np.union1d(old.train, old.relabelled), old.dev
     if dev_texts is not None:
         parts = {
-            "train": (texts, np.union1d(before[0], new)),
-            "dev": (dev_texts, np.arange(len(dev_texts))),
+            "train": (texts, _united(before[0], new)),
+            "dev": (dev_texts, numbered(len(dev_texts), dev_texts.folder)),
         }
         if len(before[1]):
             parts["old dev"] = texts, before[1]
@@ -451,7 +452,8 @@ def _split(
         if isinstance(texts.labels, LabelSets):
             train, dev = iterative_split(texts.labels.take(new), fractions, seed)
         else:
-            train, dev = stratified_split(texts.labels[new], fractions, seed)
+            labels = gathered(texts.labels, new, texts.folder)
+            train, dev = stratified_split(labels, fractions, seed, texts.folder)
     except ValueError as error:
         raise UserError(
             f"dev_fraction is {reading.dev_fraction}: too near to 0 or 1 to cut a split"
@@ -464,7 +466,10 @@ def _split(
             "documents to be divided so; --dev FILE gives others",
             stacklevel=2,
         )
-    chosen = np.union1d(before[0], new[train]), np.union1d(before[1], new[dev])
+    chosen = tuple(
+        _united(others, gathered(new, part, texts.folder))
+        for others, part in zip(before, (train, dev), strict=True)
+    )
     _check_new(texts, chosen[0], old)
     if not all(map(len, chosen)):
         raise UserError(
@@ -473,6 +478,11 @@ def _split(
             f"documents (--dev FILE){_DOUBT * _is_doubtful(texts)}"
         )
     return {"train": (texts, chosen[0]), "dev": (texts, chosen[1])}
+
+
+def _united(numbers: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Both together, ascending; `more` is so already."""
+    return np.union1d(numbers, more) if len(numbers) else more
 
 
 def _check_new(texts: TokenizedTexts, train: NDArray[np.int64], old: Parts | None) -> None:
@@ -573,15 +583,16 @@ def _warn_of_separators(texts: TokenizedTexts, reading: Reading) -> None:
 def _warn_of_header(texts: TokenizedTexts) -> None:
     """A first line that names columns differently from what is expected has become a document."""
     sets = texts.labels
-    if not isinstance(sets, LabelSets):
-        sets = LabelSets.single(sets, len(texts.label_names))
-    counts = sets.counts()
+    if isinstance(sets, LabelSets):
+        counts = sets.counts()
+    else:
+        counts = np.bincount(sets, minlength=len(texts.label_names))
     if counts.max() == 1:
         return
     first = 0
     for name, end in texts.files:
         table = inner_suffix(Path(name)) in (".csv", ".tsv")
-        own = sets.of(first)
+        own = sets.of(first) if isinstance(sets, LabelSets) else sets[first : first + 1]
         if table and texts.lines[first] == 1 and len(own) == 1 and counts[own[0]] == 1:
             label = texts.label_names[own[0]]
             warnings.warn(

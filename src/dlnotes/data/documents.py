@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from dlnotes.arguments import Count, check
 from dlnotes.data.labels import LabelSets
+from dlnotes.data.mapped import empty, gathered, joined, numbered, pieces
 from dlnotes.data.tokenization import MARKS, QUESTION_TOKEN
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import PAD, Vocabulary
@@ -66,6 +68,7 @@ class Documents:
         lengths: Tokens of each document, shape (documents,).
         labels: Class of each document, shape (documents,); `LabelSets` where a document may have
             several.
+        folder: Where large arrays that are made from these may have files; None for memory.
 
     Raises:
         UserError: A label that is not in `label_names`, or several or none where `multi_label` is
@@ -83,58 +86,71 @@ class Documents:
         multi_label: bool | None = None,
     ) -> None:
         check({"max_tokens": Count | None}, {"max_tokens": max_tokens})
+        self.folder = texts.folder
         if indices is None:
-            indices = np.arange(len(texts))
+            indices = numbered(len(texts), self.folder)
         self._tokens = texts.tokens
+        self._offsets = texts.offsets
         self._types = texts.types
         self._ids = vocabulary.ids(texts.types)
-        self._starts = texts.offsets[indices]
-        self._ends = texts.offsets[indices + 1]
+        self._rows = indices
         self._limit(vocabulary, max_tokens)
-        self.labels: NDArray[np.int64] | LabelSets = np.zeros(len(indices), np.int64)
+        self.labels: NDArray[np.int64] | LabelSets
         if label_names is not None:
             self.labels = _class_numbers(texts, label_names, indices, multi_label)
+        else:
+            self.labels = np.broadcast_to(np.int64(0), len(indices))
 
     @property
     def cut(self) -> int:
         """How many documents are longer than `max_tokens`."""
-        return int(self._is_cut.sum())
+        whole = (self._whole(rows) for rows in pieces(len(self)))
+        read = (self.lengths[rows] for rows in pieces(len(self)))
+        return sum(int((of_text > r).sum()) for of_text, r in zip(whole, read, strict=True))
+
+    def _whole(self, rows: slice) -> NDArray[np.int64]:
+        """How many tokens the texts have of which some may be left out."""
+        texts = self._rows[rows]
+        lengths: NDArray[np.int64] = self._offsets[texts + 1] - self._offsets[texts]
+        return lengths
 
     def _limit(self, vocabulary: Vocabulary, max_tokens: int | None) -> None:
-        self.lengths: NDArray[np.int64] = self._ends - self._starts
-        # Tokens that are read before some are left out, and how many are left out there.
-        self._heads = self.lengths
-        self._gaps = np.zeros(len(self), np.int64)
-        self._is_cut = np.zeros(len(self), bool)
-        if max_tokens is not None:
-            self._cut(vocabulary, min(max_tokens, np.iinfo(np.int64).max))
+        most = np.iinfo(np.int64).max if max_tokens is None else max_tokens
+        most = min(most, np.iinfo(np.int64).max)
+        self.lengths: NDArray[np.int64] = empty(len(self), np.int64, self.folder)
+        # Of documents that lack some tokens before their end: how many are read before these, and
+        # how many these are, by the text's number.
+        self._gaps: dict[int, tuple[int, int]] = {}
+        mark = None
+        if max_tokens is not None and vocabulary.has_marks(MARKS["sentences"]):
+            mark = self._types.index_of(QUESTION_TOKEN)
+        for rows in pieces(len(self)):
+            whole = self._whole(rows)
+            self.lengths[rows] = np.minimum(whole, most)
+            if mark is not None:
+                for text in self._rows[rows][whole > most].tolist():
+                    self._keep_question(text, mark, most)
 
-    def _cut(self, vocabulary: Vocabulary, max_tokens: int) -> None:
-        long = np.flatnonzero(self.lengths > max_tokens)
-        self._is_cut[long] = True
-        ends = self._ends
-        self.lengths = self._heads = np.minimum(self.lengths, max_tokens)
-        if not len(long) or not vocabulary.has_marks(MARKS["sentences"]):
-            return
-        mark = self._types.index_of(QUESTION_TOKEN)
-        if mark is None:
-            return
-        self._heads = self._heads.copy()
-        for i in long:
-            marks = np.flatnonzero(self._tokens[self._starts[i] : ends[i]] == mark)
-            if len(marks):
-                asked = ends[i] - self._starts[i] - marks[0]  # tokens of the question
-                self._heads[i] = max(0, max_tokens - asked)
-                self._gaps[i] = marks[0] - self._heads[i]
+    def _keep_question(self, text: int, mark: int, most: int) -> None:
+        start, end = self._offsets[text : text + 2].tolist()
+        marks = np.flatnonzero(self._tokens[start:end] == mark)
+        if len(marks):
+            asked = end - start - int(marks[0])  # tokens of the question
+            head = max(0, most - asked)
+            self._gaps[text] = head, int(marks[0]) - head
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._rows)
 
     def _places(self, indices: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where in the flat array the tokens of documents lie, shape (b, steps)."""
-        places: NDArray[np.int64] = self._starts[indices, None] + steps
-        if self._gaps[indices].any():
-            places += self._gaps[indices, None] * (steps >= self._heads[indices, None])
+        texts = self._rows[indices]
+        places: NDArray[np.int64] = self._offsets[texts, None] + steps
+        if self._gaps:
+            none = 0, 0
+            gaps = np.array([self._gaps.get(text, none) for text in texts.tolist()], np.int64)
+            heads, sizes = gaps.reshape(-1, 2, 1).swapaxes(0, 1)
+            places += sizes * (steps >= heads)
         return places
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
@@ -156,14 +172,12 @@ class Documents:
     def take(self, indices: NDArray[np.int64]) -> Documents:
         """These of the documents, in this order; one may be taken several times."""
         taken = copy.copy(self)
-        taken._starts, taken._ends = self._starts[indices], self._ends[indices]
-        taken._heads, taken._gaps = self._heads[indices], self._gaps[indices]
-        taken._is_cut = self._is_cut[indices]
-        taken.lengths = self.lengths[indices]
+        taken._rows = gathered(self._rows, indices, self.folder)
+        taken.lengths = gathered(self.lengths, indices, self.folder)
         if isinstance(self.labels, LabelSets):
             taken.labels = self.labels.take(indices)
         else:
-            taken.labels = self.labels[indices]
+            taken.labels = gathered(self.labels, indices, self.folder)
         return taken
 
     def limited(self, vocabulary: Vocabulary, max_tokens: int | None) -> Documents:
@@ -181,19 +195,17 @@ class Documents:
     def joined(self, other: Documents, vocabulary: Vocabulary) -> Documents:
         """These documents and then those of `other`, numbered by `vocabulary`."""
         both = copy.copy(self)
-        starts, ends = other._starts, other._ends
+        folder, more = self.folder, 0
         if other._tokens is not self._tokens:
-            both._tokens = np.concatenate([self._tokens, other._tokens + len(self._types)])
+            types, tokens, more = len(self._types), len(self._tokens), len(self._offsets)
+            both._tokens = joined(self._tokens, other._tokens, folder, shift=types)
             both._types = pl.concat([self._types, other._types])
-            starts, ends = starts + len(self._tokens), ends + len(self._tokens)
+            both._offsets = joined(self._offsets, other._offsets, folder, shift=tokens)
         both._ids = vocabulary.ids(both._types)
-        both._starts = np.concatenate([self._starts, starts])
-        both._ends = np.concatenate([self._ends, ends])
-        both._heads = np.concatenate([self._heads, other._heads])
-        both._gaps = np.concatenate([self._gaps, other._gaps])
-        both._is_cut = np.concatenate([self._is_cut, other._is_cut])
-        both.lengths = np.concatenate([self.lengths, other.lengths])
-        both.labels = _joined_labels(self.labels, other.labels)
+        both._rows = joined(self._rows, other._rows, folder, shift=more)
+        both._gaps = self._gaps | {text + more: gap for text, gap in other._gaps.items()}
+        both.lengths = joined(self.lengths, other.lengths, folder)
+        both.labels = _joined_labels(self.labels, other.labels, folder)
         return both
 
     def words(self, index: int) -> list[str]:
@@ -208,13 +220,15 @@ class Documents:
 
 
 def _joined_labels(
-    first: NDArray[np.int64] | LabelSets, second: NDArray[np.int64] | LabelSets
+    first: NDArray[np.int64] | LabelSets,
+    second: NDArray[np.int64] | LabelSets,
+    folder: Path | None,
 ) -> NDArray[np.int64] | LabelSets:
     if isinstance(first, LabelSets) and isinstance(second, LabelSets):
         return first.joined(second)
     assert not isinstance(first, LabelSets)
     assert not isinstance(second, LabelSets)
-    return np.concatenate([first, second])
+    return joined(first, second, folder)
 
 
 def _class_numbers(
@@ -229,24 +243,37 @@ def _class_numbers(
     table = np.array(
         [number.get(name, alike.get(spelling(name), -1)) for name in texts.label_names], np.int64
     )
-    sets = texts.labels
-    if not isinstance(sets, LabelSets):
-        sets = LabelSets.single(sets, len(texts.label_names))
+    given = texts.labels
     if multi_label is None:
-        multi_label = isinstance(texts.labels, LabelSets)
-    sets = sets.take(indices)
-    unseen = np.flatnonzero(table[sets.ids] < 0)
-    if len(unseen):
-        document = np.searchsorted(sets.offsets, unseen[0], "right") - 1
-        listed = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
-        raise UserError(
-            f"{texts.where(indices[document])}: label "
-            f"{texts.label_names[sets.ids[unseen[0]]]!r} does not occur in the training data, "
-            f"which has: {listed}"
-        )
-    if multi_label:
-        return sets.renumbered(table, len(label_names))
-    return table[single_labels(texts, indices)]
+        multi_label = isinstance(given, LabelSets)
+    if isinstance(given, LabelSets) or multi_label:
+        sets = given
+        if not isinstance(sets, LabelSets):
+            sets = LabelSets.single(sets, len(texts.label_names))
+        sets = sets.take(indices)
+        if len(unseen := np.flatnonzero(table[sets.ids] < 0)):
+            document = np.searchsorted(sets.offsets, unseen[0], "right") - 1
+            raise _unseen(texts, indices[document], sets.ids[unseen[0]], label_names)
+        if multi_label:
+            return sets.renumbered(table, len(label_names))
+        return table[single_labels(texts, indices)]
+    classes: NDArray[np.int64] = empty(len(indices), np.int64, texts.folder)
+    for rows in pieces(len(indices)):
+        labels = given[indices[rows]]
+        classes[rows] = table[labels]
+        if len(unseen := np.flatnonzero(classes[rows] < 0)):
+            raise _unseen(texts, indices[rows][unseen[0]], labels[unseen[0]], label_names)
+    return classes
+
+
+def _unseen(
+    texts: TokenizedTexts, document: int, label: int, label_names: Sequence[str]
+) -> UserError:
+    listed = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
+    return UserError(
+        f"{texts.where(document)}: label {texts.label_names[label]!r} does not occur in the "
+        f"training data, which has: {listed}"
+    )
 
 
 def single_labels(

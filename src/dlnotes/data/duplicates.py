@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.data.labels import LabelSets
+from dlnotes.data.mapped import gathered, joined, pieces
 from dlnotes.data.tokenized import TokenizedTexts
 
 Part = tuple[TokenizedTexts, NDArray[np.int64]]
@@ -54,51 +57,92 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     Args:
         parts: Each split, in the order train, dev, test.
     """
-    keys = np.concatenate([texts.keys[chosen] for texts, chosen in parts.values()])
-    sizes = [len(chosen) for _, chosen in parts.values()]
-    split = np.repeat(np.arange(len(sizes)), sizes)
-    labels = _label_numbers(parts)
-    all_of_them = pl.DataFrame(
+    folder = next((texts.folder for texts, _ in parts.values() if texts.folder), None)
+    keys: NDArray[np.uint64] = np.empty(0, np.uint64)
+    ends = [0]
+    for texts, chosen in parts.values():
+        keys = joined(keys, gathered(texts.keys, chosen, texts.folder), folder)
+        ends.append(len(keys))
+    twice = _repeated(keys, folder)
+    labels = _labels_of(parts)
+    padded = np.append(twice, np.uint64(0))
+    # Of each text that occurs again: the first and the last of its splits and of its labels.
+    lowest = np.full((2, len(twice)), np.iinfo(np.int64).max)
+    highest = np.full((2, len(twice)), -1)
+
+    def again() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int]]:
+        """Of the documents whose texts occur again: row, text, label, and the split."""
+        for split, (start, end) in enumerate(itertools.pairwise(ends)):
+            for rows in pieces(end - start):
+                some = keys[start + rows.start : start + rows.stop]
+                group = np.searchsorted(twice, some)
+                here = np.flatnonzero(padded[group] == some)
+                here = here[some[here] != 0]
+                if len(here):
+                    yield start + rows.start + here, group[here], labels(split, rows)[here], split
+
+    for _, groups, of_row, split in again():
+        for i, numbers in enumerate((np.full(len(groups), split), of_row)):
+            np.minimum.at(lowest[i], groups, numbers)
+            np.maximum.at(highest[i], groups, numbers)
+    several_splits, several_labels = lowest < highest
+    counts = dict.fromkeys(range(len(parts)), 0)
+    listed = []
+    for rows, groups, _, split in again():
+        counts[split] += int((lowest[0][groups] < split).sum())
+        told = several_splits[groups] | several_labels[groups]
+        listed.append((rows[told], np.full(told.sum(), split), groups[told]))
+    nothing = np.empty(0, np.int64)
+    row, split_of, group_of = map(np.concatenate, zip((nothing,) * 3, *listed, strict=True))
+    frame = pl.DataFrame(
         {
-            "row": np.arange(len(keys)),
-            "key": keys,
-            "split": split,
-            "label": labels,
+            "row": row,
+            "key": twice[group_of],
+            "split": split_of,
+            "several splits": several_splits[group_of],
+            "several labels": several_labels[group_of],
         }
-    ).filter(pl.col("key") != 0)
-    groups = pl.col("key")
-    found = all_of_them.with_columns(
-        (pl.col("split").n_unique().over(groups) > 1).alias("several splits"),
-        (pl.col("label").n_unique().over(groups) > 1).alias("several labels"),
-        (pl.col("split") > pl.col("split").min().over(groups)).alias("again"),
     )
-    again = found.filter("again").group_by("split").len()
-    counts = dict(again.iter_rows())
-    shared = {name: counts.get(i, 0) for i, name in enumerate(parts) if i}
-    contradictory = found.filter("several labels")["key"].n_unique()
-    listed = found.filter(pl.col("several splits") | pl.col("several labels"))
-    return Duplicates(shared, contradictory, parts, listed)
+    shared = {name: counts[i] for i, name in enumerate(parts) if i}
+    return Duplicates(shared, int(several_labels.sum()), parts, frame)
 
 
-def _label_numbers(parts: Mapping[str, Part]) -> NDArray[np.int64]:
-    """A number per document that those with equal labels share, or with equal sets of them."""
+def _repeated(keys: NDArray[np.uint64], folder: Path | None) -> NDArray[np.uint64]:
+    """The keys that occur more than once, ascending."""
+    ordered = joined(keys[:0], keys, folder)
+    ordered.sort()
+    found = [keys[:0]]
+    for rows in pieces(len(ordered) - 1):
+        some = ordered[rows.start : rows.stop + 1]
+        found.append(some[1:][some[1:] == some[:-1]])
+    return np.unique(np.concatenate(found))
+
+
+def _labels_of(parts: Mapping[str, Part]) -> Callable[[int, slice], NDArray[np.int64]]:
+    """Numbers of documents that those with equal labels share, or with equal sets of them.
+
+    Returns:
+        The numbers of some documents of a split.
+    """
     names = dict.fromkeys(name for texts, _ in parts.values() for name in texts.label_names)
     numbers = {name: i for i, name in enumerate(names)}
+    tables = [np.array([numbers[n] for n in t.label_names], np.int64) for t, _ in parts.values()]
     several = any(isinstance(texts.labels, LabelSets) for texts, _ in parts.values())
-    found: list[NDArray[np.int64]] = []
     number_of: dict[bytes, int] = {}  # of a set of labels
-    for texts, chosen in parts.values():
-        table = np.array([numbers[name] for name in texts.label_names], np.int64)
-        if not several and not isinstance(texts.labels, LabelSets):
-            found.append(table[texts.labels[chosen]])
-            continue
-        sets = texts.labels
+
+    def of(split: int, rows: slice) -> NDArray[np.int64]:
+        texts, chosen = list(parts.values())[split]
+        sets, table = texts.labels, tables[split]
         if not isinstance(sets, LabelSets):
+            if not several:
+                labels: NDArray[np.int64] = table[sets[chosen[rows]]]
+                return labels
             sets = LabelSets.single(sets, len(table))
-        sets = sets.take(chosen).renumbered(table, len(names))
+        sets = sets.take(chosen[rows]).renumbered(table, len(names))
         keys = (sets.of(i).tobytes() for i in range(len(sets)))
-        found.append(np.array([number_of.setdefault(k, len(number_of)) for k in keys], np.int64))
-    return np.concatenate(found)
+        return np.array([number_of.setdefault(k, len(number_of)) for k in keys], np.int64)
+
+    return of
 
 
 def _table(parts: Mapping[str, Part], listed: pl.DataFrame) -> pl.DataFrame:

@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dlnotes.data.mapped import empty, pieces_of
+
 if TYPE_CHECKING:
     from dlnotes.data.tokenized import TokenizedTexts
 
 KeyArray = NDArray[np.uint64]
 
-_PIECE = 1 << 16  # words or documents at a time, since a corpus may be larger than memory
+_PIECE = 1 << 16  # words at a time
 _BASE = np.uint64(0xD1342543DE82EF95)
 _FIRST, _SECOND = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 
@@ -63,10 +65,11 @@ def text_keys(texts: TokenizedTexts) -> KeyArray:
     Returns:
         Shape (documents,).
     """
-    keys = np.zeros(len(texts), np.uint64)
+    keys: KeyArray = empty(len(texts), np.uint64, texts.folder)
     of_type = word_keys(texts.types)
-    for start in range(0, len(texts), _PIECE):
-        offsets = texts.offsets[start : start + _PIECE + 1]
+    for rows in pieces_of(texts.offsets):
+        keys[rows] = 0
+        offsets = texts.offsets[rows.start : rows.stop + 1]
         lengths = np.diff(offsets)
         mixed = of_type[texts.tokens[offsets[0] : offsets[-1]]]
         places = np.arange(len(mixed)) - np.repeat(offsets[:-1] - offsets[0], lengths)
@@ -76,5 +79,5 @@ def text_keys(texts: TokenizedTexts) -> KeyArray:
         filled = np.flatnonzero(lengths)
         if len(filled):
             sums = np.add.reduceat(mixed, (offsets[:-1] - offsets[0])[filled])
-            keys[start + filled] = np.maximum(sums, np.uint64(1))
+            keys[rows.start + filled] = np.maximum(sums, np.uint64(1))
     return keys

@@ -54,7 +54,7 @@ from dlnotes.data.streams import (
 )
 from dlnotes.errors import UserError
 
-BLOCK_BYTES = 1 << 26
+BLOCK_BYTES = 1 << 23
 """Size of a block: large enough for polars to use every core, small against memory."""
 
 _FIRST_BYTES = 1 << 22  # in which a file says how it is written

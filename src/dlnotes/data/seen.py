@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from dlnotes.data.documents import spelling
 from dlnotes.data.keys import KeyArray, word_keys
 from dlnotes.data.labels import LabelSets
+from dlnotes.data.mapped import distinct, empty, joined, pieces
 from dlnotes.data.subwords import Subwords
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import Vocabulary
@@ -43,19 +45,29 @@ def keys_of(texts: TokenizedTexts) -> Keys:
     """The keys of all documents, the same in every version and on every machine."""
     of_text = texts.keys
     of_label = _label_keys(texts)
-    mixed = of_text * np.uint64(0x9E3779B97F4A7C15) + of_label
-    return Keys(of_text, mixed ^ (mixed >> np.uint64(29)))
+    labelled: KeyArray = empty(len(texts), np.uint64, texts.folder)
+    for rows in pieces(len(texts)):
+        mixed = of_text[rows] * np.uint64(0x9E3779B97F4A7C15) + of_label(rows)
+        labelled[rows] = mixed ^ (mixed >> np.uint64(29))
+    return Keys(of_text, labelled)
 
 
-def _label_keys(texts: TokenizedTexts) -> KeyArray:
-    """A number per document that those with equal labels share, in whatever order."""
+def _label_keys(texts: TokenizedTexts) -> Callable[[slice], KeyArray]:
+    """Gives a number per document that those with equal labels share, in whatever order."""
     names = pl.Series(list(map(spelling, texts.label_names)), dtype=pl.String)
     of_name, labels = word_keys(names), texts.labels
     if not isinstance(labels, LabelSets):
-        return of_name[labels]
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(of_name[labels.ids])])
-    keys: KeyArray = sums[labels.offsets[1:]] - sums[labels.offsets[:-1]]
-    return keys
+        return lambda rows: of_name[labels[rows]]
+    sets = labels
+
+    def of(rows: slice) -> KeyArray:
+        offsets = sets.offsets[rows.start : rows.stop + 1]
+        ids = sets.ids[offsets[0] : offsets[-1]]
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(of_name[ids])])
+        keys: KeyArray = np.diff(sums[offsets - offsets[0]])
+        return keys
+
+    return of
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +87,22 @@ class Seen:
     dev_labelled: KeyArray
 
     @classmethod
-    def of(cls, train: list[Keys], dev: list[Keys]) -> Seen:
+    def of(cls, train: list[Keys], dev: list[Keys], *, folder: Path | None = None) -> Seen:
         """The documents of a training.
 
         Args:
             train: Those to learn from, in any number of parts.
             dev: The dev documents.
+            folder: Where large arrays have files; None for memory.
         """
         arrays = []
         for parts in (train, dev):
-            nothing = Keys(np.empty(0, np.uint64), np.empty(0, np.uint64))
-            texts, labelled = (np.concatenate(each) for each in zip(nothing, *parts, strict=True))
-            arrays += [np.unique(texts), np.sort(labelled)]
-        return cls(*arrays)
+            nothing = np.empty(0, np.uint64)
+            for each in zip(Keys(nothing, nothing), *parts, strict=True):
+                keys: KeyArray = functools.reduce(partial(joined, folder=folder), each)
+                keys.sort()  # in place, and all of them have been copied
+                arrays.append(keys)
+        return cls(distinct(arrays[0]), arrays[1], distinct(arrays[2]), arrays[3])
 
     def joined(self, earlier: Seen) -> Seen:
         """These documents and those of the trainings before."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,6 +31,7 @@ from dlnotes.data import chinese
 from dlnotes.data.keys import KeyArray, text_keys
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL, TEXT, Layout
+from dlnotes.data.mapped import Growing, pieces, pieces_of
 from dlnotes.data.readers import (
     BLOCK_BYTES,
     Source,
@@ -45,9 +46,9 @@ from dlnotes.data.tokenization import JIEBA, READY, SUBWORDS, TOKENIZERS
 from dlnotes.errors import UserError
 from dlnotes.files import remove, remove_abandoned, sha256_of
 
-_CACHE_FORMAT = "3"
+_CACHE_FORMAT = "4"
 _BUILDING = ".building-"
-_DIGEST_BYTES = 64
+_DIGEST_BYTES, _SIZES = 64, 40
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class TokenizedTexts:
         fingerprint: SHA-256 of the source's content.
         files: Of a source of files the name of each, and how many documents there are up to its
             end.
+        folder: Where large arrays that are made from these may have files; None for memory.
     """
 
     name: str
@@ -77,6 +79,7 @@ class TokenizedTexts:
     lines: NDArray[np.int64]
     fingerprint: str
     files: tuple[tuple[str, int], ...] = ()
+    folder: Path | None = None
 
     def where(self, document: int) -> str:
         """File and line of a document."""
@@ -104,12 +107,12 @@ class TokenizedTexts:
             chosen[:] = False
             chosen[documents] = True
         total = np.zeros(len(self.types), np.int64)
-        # In pieces, since a corpus may be larger than memory.
-        for start in range(0, len(self), 1 << 16):
-            offsets = self.offsets[start : start + (1 << 16) + 1]
+        for rows in pieces_of(self.offsets):
+            offsets = self.offsets[rows.start : rows.stop + 1]
             piece = self.tokens[offsets[0] : offsets[-1]]
-            kept = np.repeat(chosen[start : start + (1 << 16)], np.diff(offsets))
-            total += np.bincount(piece[kept], minlength=len(total))
+            kept = np.repeat(chosen[rows], np.diff(offsets))
+            counts = np.bincount(piece[kept])
+            total[: len(counts)] += counts
         return total
 
 
@@ -232,65 +235,123 @@ def _in_memory(
     tokenizer: str | Subwords,
     fingerprint: Callable[[], str],
 ) -> TokenizedTexts:
-    arrays = _number(frames, tokenizer, tokens := io.BytesIO())
-    return TokenizedTexts(name, np.frombuffer(tokens.getbuffer(), np.int32), *arrays, fingerprint())
+    numbered = _number(frames, tokenizer, tokens := io.BytesIO())
+    return TokenizedTexts(
+        name, np.frombuffer(tokens.getbuffer(), np.int32), *numbered, fingerprint()
+    )
 
 
-_Arrays = tuple[
-    NDArray[np.int64], pl.Series, NDArray[np.int64] | LabelSets, list[str], NDArray[np.int64]
-]
+class _Numbered(NamedTuple):
+    """All of `TokenizedTexts` but the flat array."""
+
+    offsets: NDArray[np.int64]
+    types: pl.Series
+    labels: NDArray[np.int64] | LabelSets
+    label_names: list[str]
+    lines: NDArray[np.int64]
 
 
-def _number(frames: Iterable[pl.DataFrame], tokenizer: str | Subwords, sink: IO[bytes]) -> _Arrays:
-    """Write the flat array of type numbers to `sink`; return all the rest."""
-    type_of: dict[str, int] = {}
+def _number(
+    frames: Iterable[pl.DataFrame],
+    tokenizer: str | Subwords,
+    sink: IO[bytes],
+    folder: Path | None = None,
+) -> _Numbered:
+    """Write the flat array of type numbers to `sink`; return all the rest.
+
+    Args:
+        frames: Blocks of documents.
+        tokenizer: What makes their tokens.
+        sink: Where the array goes.
+        folder: Where arrays with an element per document have files; None for memory.
+    """
+    types = _Types()
     label_of: dict[str, int] = {}
-    lengths, labels, lines = [], [], []
-    sizes: list[NDArray[np.int64]] = []  # how many labels each document has
+    offsets, labels, lines, sizes = (Growing(np.int64, folder) for _ in range(4))
+    offsets.append(np.zeros(1))
+    count = 0  # tokens so far
     several = False
     split = _splitter(tokenizer)
     for frame in frames:
         lists = split(frame[TEXT])
-        tokens = lists.explode(empty_as_null=False)
-        # Categorical hashes each token once; its codes are distinct, but neither dense nor
-        # the same from one block to the next.
-        codes = tokens.cast(pl.Categorical).to_physical().to_numpy()
-        first = np.full(int(codes.max(initial=0)) + 1, -1, np.int64)
-        first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
-        present = np.flatnonzero(first >= 0)
-        present = present[np.argsort(first[present])]
-        numbers = np.empty(len(first), np.int32)
-        numbers[present] = [  # a loop over distinct tokens
-            type_of.setdefault(t, len(type_of)) if t else -1 for t in tokens.gather(first[present])
-        ]
-        flat = numbers[codes]
+        flat = types.numbers(lists.explode(empty_as_null=False))
         real = flat >= 0  # the empty strings between two spaces are no tokens
         sink.write(flat[real].tobytes())
         ends = np.concatenate([[0], np.cumsum(real)])
-        bounds = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy().astype(np.int64))])
-        lengths.append(np.diff(ends[bounds]))
+        bounds = np.cumsum(lists.list.len().to_numpy().astype(np.int64))
+        offsets.append(count + ends[bounds])
+        count += int(ends[-1])
         given = frame[LABEL]
         if given.dtype == pl.List:
             several = True
-            sizes.append(given.list.len().to_numpy().astype(np.int64))
+            sizes.append(given.list.len().to_numpy())
             given = given.explode(empty_as_null=False)
         else:
-            sizes.append(np.ones(len(given), np.int64))
+            sizes.append(np.ones(len(given)))
         names = given.unique().to_list()
         numbered = [label_of.setdefault(name, len(label_of)) for name in names]
         column = given.replace_strict(names, numbered, return_dtype=pl.Int64)
         labels.append(column.to_numpy())
         lines.append(frame["line"].to_numpy())
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
     label_names = sorted(label_of)
     rank = {name: i for i, name in enumerate(label_names)}
     order = np.array([rank[name] for name in label_of], np.int64)
-    types = pl.Series("type", list(type_of), dtype=pl.String)
-    numbers_of_labels = order[np.concatenate(labels).astype(np.int64)]
-    sets: NDArray[np.int64] | LabelSets = numbers_of_labels
+    ids: NDArray[np.int64] | LabelSets = labels.array()
+    for part in pieces(len(ids)):
+        ids[part] = order[ids[part]]
     if several:
-        sets = LabelSets.build(numbers_of_labels, np.concatenate(sizes), len(label_names))
-    return offsets, types, sets, label_names, np.concatenate(lines)
+        ids = LabelSets.build(ids, sizes.array(), len(label_names))
+    return _Numbered(offsets.array(), types.all(), ids, label_names, lines.array())
+
+
+_NEW, _EMPTY = -2, -1
+
+
+class _Types:
+    """Numbers distinct tokens in the order in which they appear.
+
+    A categorical type hashes each token once; its codes are distinct, but not in this order. They
+    stay the same from one block to the next, and so only new tokens have to be looked at.
+    """
+
+    def __init__(self) -> None:
+        self._categories = pl.Categorical(pl.Categories.random())
+        self._codes = pl.Series([], dtype=self._categories)  # as long as there is such a column
+        self._number_of = np.empty(0, np.int32)  # by code
+        self._types: list[pl.Series] = []
+        self._count = 0
+
+    def numbers(self, tokens: pl.Series) -> NDArray[np.int32]:
+        """The number of each token, -1 for empty strings."""
+        codes = tokens.cast(self._categories).to_physical().to_numpy()
+        more = int(codes.max(initial=0)) + 1 - len(self._number_of)
+        if more > 0:
+            of_new = np.full(max(more, len(self._number_of)), _NEW, np.int32)
+            self._number_of = np.concatenate([self._number_of, of_new])
+        found = self._number_of[codes]
+        places = np.flatnonzero(found == _NEW)
+        if not len(places):
+            return found
+        new = codes[places]
+        lowest = int(new.min())
+        first = np.full(int(new.max()) - lowest + 1, -1, np.int64)
+        first[new[::-1] - lowest] = places[::-1]  # of several places the first stays
+        first = np.sort(first[first >= 0])
+        words, new = tokens.gather(first), codes[first]
+        filled = (words != "").to_numpy()
+        count = int(filled.sum())
+        self._number_of[new[~filled]] = _EMPTY
+        self._number_of[new[filled]] = np.arange(self._count, self._count + count)
+        self._types.append(words.filter(filled))
+        self._count += count
+        found[places] = self._number_of[codes[places]]
+        return found
+
+    def all(self) -> pl.Series:
+        """The tokens in the order of their numbers."""
+        return pl.concat(
+            [pl.Series("type", [], pl.String), *(t.alias("type") for t in self._types)]
+        )
 
 
 def _write(
@@ -303,8 +364,9 @@ def _write(
     """Build a cache entry beside its place and move it there whole; False where that fails.
 
     An entry is one file, so that it is replaced in one step whoever reads it meanwhile: the digest
-    of all that follows, the numbers of tokens, documents, labels and offsets of labels (0 where
-    each document has one label), these arrays and the lines, and the rest as JSON.
+    of all that follows, the numbers of tokens, documents, labels, offsets of labels (0 where each
+    document has one label) and bytes of the types, these arrays and the lines, the types, and the
+    rest as JSON. The arrays begin at multiples of 8 bytes, so that they can be mapped.
     """
     building = None
     try:
@@ -312,17 +374,23 @@ def _write(
         remove_abandoned(entry.parent, _BUILDING)
         descriptor, building = tempfile.mkstemp(prefix=_BUILDING, dir=entry.parent)
         with os.fdopen(descriptor, "w+b") as file:
-            file.write(bytes(_DIGEST_BYTES + 32))
-            offsets, types, labels, label_names, lines = _number(frames(), tokenizer, file)
-            bounds = np.empty(0, np.int64)
-            ids = labels.ids if isinstance(labels, LabelSets) else labels
+            file.write(bytes(_DIGEST_BYTES + _SIZES))
+            found = _number(frames(), tokenizer, file, entry.parent)
+            labels, bounds = found.labels, np.empty(0, np.int64)
             if isinstance(labels, LabelSets):
-                bounds = labels.offsets
-            for array in (offsets, lines, ids, bounds):
-                file.write(array.astype(np.int64).tobytes())
-            file.write(json.dumps([what, list(types), label_names, ends]).encode())
+                labels, bounds = labels.ids, labels.offsets
+            file.write(bytes(-file.tell() % 8))
+            for array in (found.offsets, found.lines, labels, bounds):
+                for part in pieces(len(array)):
+                    file.write(array[part].tobytes())
+            begin = file.tell()
+            found.types.to_frame().write_ipc(file)
+            file.seek(0, os.SEEK_END)
+            sizes = [found.offsets[-1], len(found.lines), len(labels), len(bounds)]
+            sizes.append(file.tell() - begin)
+            file.write(json.dumps([what, found.label_names, ends]).encode())
             file.seek(_DIGEST_BYTES)
-            file.write(np.array([offsets[-1], len(lines), len(ids), len(bounds)]).tobytes())
+            file.write(np.array(sizes, np.int64).tobytes())
             file.seek(_DIGEST_BYTES)
             digest = sha256_of(file)
             file.seek(0)
@@ -351,27 +419,30 @@ def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> Tokeniz
         with entry.open("rb") as file:
             if file.read(_DIGEST_BYTES) != sha256_of(file).encode():
                 return None
-            file.seek(_DIGEST_BYTES)
-            count, documents, labelled, bound = np.fromfile(file, np.int64, 4).tolist()
-            begin = file.tell()
-            tokens: NDArray[np.int32] = np.empty(0, np.int32)
-            if count:
-                # Of the open file: by its name it may be another one by now.
-                tokens = np.memmap(file, np.int32, "r", begin, (count,))
-            file.seek(begin + count * tokens.itemsize)
-            offsets, lines, ids, bounds = (
-                np.fromfile(file, np.int64, n) for n in (documents + 1, documents, labelled, bound)
-            )
-            found, types, label_names, ends = json.loads(file.read())
-    except (OSError, ValueError):  # the latter where it is cut at this very moment
+            # Of the open file: by its name it may be another one by now.
+            data = np.memmap(file, np.uint8, "r")
+        tokens, documents, labelled, bound, of_types = (
+            data[_DIGEST_BYTES : _DIGEST_BYTES + _SIZES].view(np.int64).tolist()
+        )
+        begin = _DIGEST_BYTES + _SIZES
+        flat = data[begin : begin + 4 * tokens].view(np.int32)
+        begin += -(-4 * tokens // 8) * 8
+        arrays = []
+        for count in (documents + 1, documents, labelled, bound):
+            # As plain arrays: of a memmap every slice would be one, which takes time.
+            arrays.append(np.asarray(data[begin : begin + 8 * count].view(np.int64)))
+            begin += 8 * count
+        types = pl.read_ipc(data[begin : begin + of_types].tobytes())["type"]
+        found, label_names, ends = json.loads(data[begin + of_types :].tobytes())
+    except (OSError, ValueError, pl.exceptions.PolarsError):  # cut at this very moment
         return None
     if found != what:
         return None
-    column = pl.Series("type", types, dtype=pl.String)
+    offsets, lines, ids, bounds = arrays
     files = tuple(zip(names, ends, strict=True))
     labels = LabelSets(ids, bounds, len(label_names)) if bound else ids
-    arrays = (offsets, column, labels, label_names, lines)
-    return TokenizedTexts(names[0], tokens, *arrays, fingerprint, files)
+    rest = (offsets, types, labels, label_names, lines)
+    return TokenizedTexts(names[0], flat, *rest, fingerprint, files, entry.parent)
 
 
 def fingerprint(source: Source) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dlnotes.data.batches import by_length
 from dlnotes.data.documents import Documents
 from dlnotes.data.labels import LabelSets
+from dlnotes.data.mapped import empty
 from dlnotes.errors import UserError
 from dlnotes.training.decision import DEFAULT, Decision
 from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
@@ -267,7 +268,7 @@ def kept(
     here those of a batch are forgotten before the next. Other arguments as for `scores`.
     """
     batches = by_length(documents.lengths, _BATCH_TOKENS, most_documents(classes))
-    gathered = Gathered(len(documents))
+    gathered = Gathered(documents)
     device = torch.device(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
     with evaluating(model), torch.inference_mode(), autocast:
@@ -291,26 +292,31 @@ class Gathered:
     """What was kept of batches, in the documents' order.
 
     Written to its place at once: many small tensors that outlive the large ones of their batch
-    leave holes in the heap that no large one fits into, and memory grows with every batch.
+    leave holes in the heap that no large one fits into, and memory grows with every batch. On a CPU
+    the place of many documents is a file, see `dlnotes.data.mapped`.
 
     Args:
-        documents: How many there are.
+        documents: What is computed.
     """
 
-    def __init__(self, documents: int) -> None:
-        self._documents = documents
+    def __init__(self, documents: Documents) -> None:
+        self._documents, self._folder = len(documents), documents.folder
         self._columns: list[Tensor] = []
 
     def put(self, indices: NDArray[np.int64], kept: Sequence[Tensor]) -> None:
         """Add a batch; several threads may do so at a time when the first batch is there."""
         if not self._columns:
             with torch.inference_mode(False):
-                self._columns = [
-                    torch.empty(self._documents, *t.shape[1:], dtype=t.dtype, device=t.device)
-                    for t in kept
-                ]
+                self._columns = [self._column(part) for part in kept]
         for column, part in zip(self._columns, kept, strict=True):
             column[torch.from_numpy(indices.copy()).to(part.device)] = part
+
+    def _column(self, part: Tensor) -> Tensor:
+        shape = (self._documents, *part.shape[1:])
+        if part.device.type == "cpu" and self._folder:
+            kind = torch.empty(0, dtype=part.dtype).numpy().dtype
+            return torch.from_numpy(empty(shape, kind, self._folder))
+        return torch.empty(shape, dtype=part.dtype, device=part.device)
 
     @property
     def columns(self) -> list[Tensor]:

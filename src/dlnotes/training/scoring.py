@@ -86,7 +86,7 @@ def kept(
     if torch.device(device).type != "cpu" or len(batches) == 1:
         return evaluate.kept(model, documents, keep, device=device, classes=classes)
 
-    gathered = evaluate.Gathered(len(documents))
+    gathered = evaluate.Gathered(documents)
 
     def score(indices: NDArray[np.int64]) -> None:
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # of this thread

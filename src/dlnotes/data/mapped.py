@@ -1,0 +1,146 @@
+"""Arrays with an element per document, which may be more than fit into memory.
+
+Large ones lie in a file that has no name, is mapped into memory and vanishes with the array: the
+system keeps the parts of it that are in use and writes the others to disk.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+_SMALL = 1 << 20  # bytes of an array that is worth no file
+_ROWS, _ITEMS = 1 << 16, 1 << 22  # of a piece, at most
+
+
+def empty(shape: int | tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> NDArray[Any]:
+    """An array without content.
+
+    Args:
+        shape: Its shape.
+        dtype: Type of an element.
+        folder: Where a large array may have its file. Without it, and where there is no room for
+            one, the array is in memory.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if folder is None or size < _SMALL:
+        return np.empty(shape, dtype)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # otherwise a full disk would end the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            # As a plain array: of a memmap every slice would be one, which takes time.
+            return np.asarray(np.memmap(file, dtype, "r+", 0, shape))
+    except OSError:
+        return np.empty(shape, dtype)
+
+
+def gathered(source: NDArray[Any], indices: NDArray[np.int64], folder: Path | None) -> NDArray[Any]:
+    """``source[indices]``; arguments as for `empty`."""
+    found = empty(len(indices), source.dtype, folder)
+    for rows in pieces(len(indices)):
+        found[rows] = source[indices[rows]]
+    return found
+
+
+def numbered(count: int, folder: Path | None) -> NDArray[np.int64]:
+    """The numbers from 0 on; arguments as for `empty`."""
+    numbers = empty(count, np.int64, folder)
+    for rows in pieces(count):
+        numbers[rows] = np.arange(rows.start, rows.stop)
+    return numbers
+
+
+def joined(
+    first: NDArray[Any], second: NDArray[Any], folder: Path | None, *, shift: int = 0
+) -> NDArray[Any]:
+    """The elements of `first` and then those of `second`, each of these plus `shift`."""
+    both = empty(len(first) + len(second), first.dtype, folder)
+    for rows in pieces(len(first), _ITEMS):
+        both[rows] = first[rows]
+    for rows in pieces(len(second), _ITEMS):
+        both[len(first) + rows.start : len(first) + rows.stop] = second[rows] + shift
+    return both
+
+
+def distinct(ordered: NDArray[Any]) -> NDArray[Any]:
+    """The different ones of ascending elements, each once, in the place of these elements."""
+    filled = 0
+    for rows in pieces(len(ordered)):
+        some = np.unique(ordered[rows])
+        again = int(filled > 0 and ordered[filled - 1] == some[0])
+        ordered[filled : filled + len(some) - again] = some[again:]
+        filled += len(some) - again
+    return ordered[:filled]
+
+
+def places(numbers: NDArray[np.int64], number: int, folder: Path | None) -> NDArray[np.int64]:
+    """Where `number` stands among `numbers`, ascending; `folder` as for `empty`."""
+    count = sum(int((numbers[rows] == number).sum()) for rows in pieces(len(numbers)))
+    found, filled = empty(count, np.int64, folder), 0
+    for rows in pieces(len(numbers)):
+        these = np.flatnonzero(numbers[rows] == number) + rows.start
+        found[filled : filled + len(these)] = these
+        filled += len(these)
+    return found
+
+
+def pieces(count: int, most: int = _ROWS) -> Iterator[slice]:
+    """The places of `count` elements in pieces of at most `most`."""
+    for start in range(0, count, most):
+        yield slice(start, min(count, start + most))
+
+
+def pieces_of(offsets: NDArray[np.int64]) -> Iterator[slice]:
+    """Documents in pieces that have few documents and few items; one document may be a piece.
+
+    Args:
+        offsets: Where the items of each document begin, and the end, shape (documents + 1,).
+    """
+    start, count = 0, len(offsets) - 1
+    while start < count:
+        last = min(count, start + _ROWS)
+        fitting = int(np.searchsorted(offsets[start : last + 1], offsets[start] + _ITEMS, "right"))
+        stop = min(last, max(start + 1, start + fitting - 1))
+        yield slice(start, stop)
+        start = stop
+
+
+class Growing:
+    """An array that is made from its beginning to its end.
+
+    Args:
+        dtype: Type of an element.
+        folder: Where it has its file; None for memory.
+
+    Raises:
+        OSError: `folder` cannot be written to, or is full; `append` and `array` raise it, too.
+    """
+
+    def __init__(self, dtype: DTypeLike, folder: Path | None) -> None:
+        self._dtype = np.dtype(dtype)
+        self._memory = None if folder else io.BytesIO()
+        self._file = self._memory or tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Add elements at the end."""
+        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+
+    def array(self) -> NDArray[Any]:
+        """All elements; nothing can be added afterwards."""
+        if self._memory:
+            return np.frombuffer(self._memory.getbuffer(), self._dtype)
+        with self._file:
+            self._file.flush()
+            if not self._file.tell():
+                return np.empty(0, self._dtype)
+            return np.asarray(np.memmap(self._file, self._dtype, "r+"))
