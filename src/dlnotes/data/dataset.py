@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +43,7 @@ from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
 
 _FEW_DEV = 10  # documents: another share of so few need not be said
+_READ_BESIDE = 1 << 28  # bytes of a test split that are read within seconds
 _SPLITS = ("train", "dev", "test", "unsup")
 
 
@@ -79,6 +82,7 @@ class Dataset:
     old: Parts | None = field(default=None, repr=False)
     subwords: Subwords | None = field(default=None, repr=False)
     why: str = ""
+    _reading: Future[TokenizedTexts] | None = field(default=None, repr=False)
 
     @property
     def tokenizer(self) -> str:
@@ -197,9 +201,24 @@ class Dataset:
             self._read_test_texts()
         return find_duplicates({k: v for k, v in self._parts.items() if test or k != "test"})
 
+    def begin_to_read_test(self) -> None:
+        """Tokenize a test split of moderate size in another thread, while something else is done.
+
+        What is wrong with it is said when it is used.
+        """
+        source = self._test
+        if source is None or "test" in self._parts or self._reading is not None:
+            return
+        sizes = [file.stat().st_size for file in files_of(source) if file.is_file()]
+        if sizes and len(sizes) == len(files_of(source)) and sum(sizes) < _READ_BESIDE:
+            reading = self._reading = Future[TokenizedTexts]()
+            # The program waits for it when it ends.
+            threading.Thread(target=_fill, args=(reading, self._tokenize, source)).start()
+
     def _read_test_texts(self) -> TokenizedTexts:
         assert self._test is not None
-        texts = self._tokenize(self._test)
+        reading, self._reading = self._reading, None
+        texts = self._tokenize(self._test) if reading is None else reading.result()
         self._parts["test"] = texts, numbered(len(texts), texts.folder)
         return texts
 
@@ -226,6 +245,15 @@ class Dataset:
         )
         _tell_cut(self.reading, documents)
         return documents
+
+
+def _fill(
+    reading: Future[TokenizedTexts], read: Callable[[Source], TokenizedTexts], source: Source
+) -> None:
+    try:
+        reading.set_result(read(source))
+    except BaseException as error:
+        reading.set_exception(error)
 
 
 @checked

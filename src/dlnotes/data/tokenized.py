@@ -14,7 +14,9 @@ import json
 import os
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -272,8 +274,7 @@ def _number(
     count = 0  # tokens so far
     several = False
     split = _splitter(tokenizer)
-    for frame in frames:
-        lists = split(frame[TEXT])
+    for frame, lists in _beside(frames, lambda frame: split(frame[TEXT])):
         flat = types.numbers(lists.explode(empty_as_null=False))
         real = flat >= 0  # the empty strings between two spaces are no tokens
         sink.write(flat[real].tobytes())
@@ -304,6 +305,22 @@ def _number(
     return _Numbered(offsets.array(), types.all(), ids, label_names, lines.array())
 
 
+def _beside(
+    frames: Iterable[pl.DataFrame], split: Callable[[pl.DataFrame], pl.Series]
+) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+    """Frames and their tokens, which another thread makes while the caller uses those before."""
+    with ThreadPoolExecutor(1, "dlnotes-tokens") as pool:
+        waiting: deque[tuple[pl.DataFrame, Future[pl.Series]]] = deque()
+        for frame in frames:
+            waiting.append((frame, pool.submit(split, frame)))
+            if len(waiting) > _AHEAD:
+                before, tokens = waiting.popleft()
+                yield before, tokens.result()
+        for before, tokens in waiting:
+            yield before, tokens.result()
+
+
+_AHEAD = 1  # frames: each has some megabytes of text
 _NEW, _EMPTY = -2, -1
 
 

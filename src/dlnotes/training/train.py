@@ -145,6 +145,8 @@ def train_classifier(
         time_limit=time_limit,
     ) as run:
         out, progress = run.out, run.progress
+        if group.size == 1:
+            dataset.begin_to_read_test()
         train = partial(_train, run, model, own, parent)
         trained = train(dataset, dataset.dev)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
