@@ -199,7 +199,9 @@ def main(
             check_output(out)
     folder.mkdir(parents=True, exist_ok=True)
     rows = read_json(json, "is no record of this script")["rows"] if json and json.exists() else []
-    sizes = dict.fromkeys(documents if any(r["documents"] == START for r in rows) else (START, *documents))
+    sizes = dict.fromkeys(
+        documents if any(r["documents"] == START for r in rows) else (START, *documents)
+    )
     for number in sizes:
         row = measure(number, folder)
         rows = with_costs([*(r for r in rows if r["documents"] != number), row])

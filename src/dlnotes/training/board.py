@@ -7,6 +7,7 @@ import functools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
@@ -77,6 +78,22 @@ class Board:
         # one, too, says where it starts.
         self._purge_step = 0
         self._broken = False
+        self._waited_for: list[Future[None]] = []
+
+    def beside(self, draw: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Call `draw`, which draws on this board, in another thread; `close` waits for it.
+
+        Args:
+            draw: Takes what follows.
+            args: Its arguments, which nobody changes meanwhile.
+            kwargs: Its keyword arguments.
+        """
+        self._waited_for.append(self._drawers.submit(draw, *args, **kwargs))
+
+    @functools.cached_property
+    def _drawers(self) -> ThreadPoolExecutor:
+        # One, since matplotlib is not made for several at a time.
+        return ThreadPoolExecutor(1, "dlnotes-pictures")
 
     @functools.cached_property
     def _writer(self) -> SummaryWriter:
@@ -200,9 +217,16 @@ class Board:
         named = {f"final/{name}": value for name, value in figures.items()}
         self._writer.add_hparams(chosen, named, run_name=".", global_step=step)
 
-    @_drawing
     def close(self) -> None:
         """Write everything out; where nothing was logged, no log is begun."""
+        for drawn in self._waited_for:
+            drawn.result()
+        if self._waited_for:
+            self._drawers.shutdown()
+        self._close()
+
+    @_drawing
+    def _close(self) -> None:
         if "_writer" in vars(self):
             self._writer.close()
 

@@ -162,6 +162,9 @@ def train_classifier(
             dev = evaluate(first.model, dataset.dev, **where)
         # Of what is logged after the last update: when the run is resumed, it is logged again.
         step = trained.state.step + 1
+        if board := run.board:
+            named = {"label_names": dataset.label_names, "step": step}
+            board.beside(trained.objective.draw, board, dev, dataset.dev, split="dev", **named)
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
         first.seen = dataset.seen()
         if training.refit:
@@ -199,13 +202,11 @@ def train_classifier(
             record = group.on_first(lambda: _measure_test(run, trained, dataset, step, record))
             if parent and group.is_first:
                 _tell_of_learned(dataset, parent, "test")
-        if board := run.board:
-            named = {"label_names": dataset.label_names, "step": step}
-            trained.objective.draw(board, dev, dataset.dev, split="dev", **named)
+        if board:
             if classifier.has_attention:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
-                explained = classifier.explain_documents(dataset.dev, some)
-                board.attention(explained, step, split="dev")
+                explained = list(classifier.explain_documents(dataset.dev, some))
+                board.beside(board.attention, explained, step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
                 final |= {f"test {name}": record["test"][name] for name in headline(record["test"])}
@@ -343,7 +344,7 @@ def _measure_test(
     if run.board:
         run.board.figures(test, step, split="test")
         where = {"label_names": dataset.label_names, "step": step}
-        trained.objective.draw(run.board, test, documents, split="test", **where)
+        run.board.beside(trained.objective.draw, run.board, test, documents, split="test", **where)
     return record
 
 
