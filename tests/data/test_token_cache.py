@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from dlnotes.data import tokenized
-from dlnotes.data.tokenized import tokenize
+from dlnotes.data.tokenized import _beside, tokenize
 from dlnotes.errors import UserError
 
 
@@ -201,3 +202,31 @@ def test_a_failed_read_is_told_as_such(tsv, cache, monkeypatch):
     with pytest.raises(RuntimeError, match="broken"):
         tokenize(tsv, cache_dir=cache)
     assert list(cache.iterdir()) == []
+
+
+def test_tokens_are_made_beside_and_in_order():
+    frames = [pl.DataFrame({"text": [str(i)]}) for i in range(7)]
+    threads, taken = set(), []
+
+    def split(frame):
+        threads.add(threading.current_thread())
+        return frame["text"] + "!"
+
+    def given():
+        for frame in frames:
+            taken.append(frame)
+            yield frame
+
+    for i, (frame, tokens) in enumerate(_beside(given(), split)):
+        assert frame is frames[i]
+        assert tokens.to_list() == [f"{i}!"]
+        assert len(taken) <= i + 2  # no more than one frame ahead
+    assert i == 6
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
+
+    def fault(frame):
+        raise UserError("no tokens")
+
+    with pytest.raises(UserError, match="no tokens"):
+        list(_beside(given(), fault))

@@ -97,6 +97,21 @@ def test_checkpoints_come_by_time_and_cost_little(
         assert clock.save * (len(clock.saves) - 1) <= 0.05 * clock.now + clock.save
 
 
+@pytest.mark.parametrize(("keep_end", "steps"), [(True, [28, 42]), (False, [28])])
+def test_a_large_checkpoint_waits_for_its_time_from_the_first_one_on(
+    dataset, tmp_path, monkeypatch, keep_end, steps
+):
+    """Writing so many bytes is expected to take longer than a twentieth of the first epoch."""
+    clock = Clock(monkeypatch, update=1, save=10)
+    monkeypatch.setattr(fit_module, "_SAVED_AT_ONCE", 0.0)
+    model = make(dataset, "fasttext")
+    # Adam's two accumulators and the best weights: four times the model.
+    size = 4 * sum(w.nbytes for w in model.state_dict().values())
+    monkeypatch.setattr(fit_module, "_SAVED_PER_SECOND", size / 1.2)  # so 1.2 s, for 23 s before it
+    clock.run(dataset, tmp_path / "c.pt", keep_end=keep_end)
+    assert clock.saves == steps
+
+
 def test_only_updates_are_counted_as_training(dataset, tmp_path, monkeypatch):
     clock = Clock(monkeypatch, update=2, save=7, evaluate=3)
     state = clock.run(dataset, tmp_path / "c.pt", checkpoint_every=4)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import threading
 import warnings
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import dlnotes.data.dataset as dataset_module
+import dlnotes.training.fit as fit_module
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
@@ -21,7 +24,7 @@ from dlnotes.training.fit import Interrupted
 from dlnotes.training.schedule import linear
 from dlnotes.training.settings import parse_settings
 from dlnotes.training.train import train_classifier
-from small import fitted
+from small import fitted, pairs
 
 SMALL_RUN = {
     "model": "textcnn",
@@ -191,6 +194,64 @@ def test_a_bad_test_split_does_not_lose_the_training(dataset, tmp_path):
             progress=False,
         )
     assert TextClassifier.load(out).classify(["goal"])
+
+
+def test_a_training_too_short_for_a_checkpoint_is_repeated(dataset, tmp_path, monkeypatch):
+    settings = {
+        "model": "fasttext",
+        "model_settings": {"buckets": 99},
+        "epochs": 2,
+        "progress": False,
+    }
+    expected = train_classifier(dataset, out=tmp_path / "whole", **settings)[1]
+    assert (tmp_path / "whole" / "checkpoint.pt").exists()
+    monkeypatch.setattr(fit_module, "_SAVED_AT_ONCE", 0.0)
+    monkeypatch.setattr(fit_module, "_SAVED_PER_SECOND", 1.0)
+    test, dataset._test = dataset._test, [("unseen", "x")]
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="'unseen' does not occur"):
+        train_classifier(dataset, out=out, **settings)
+    assert not (out / "checkpoint.pt").exists()
+    dataset._test = test
+    record = train_classifier(dataset, out=out, resume=True, **settings)[1]
+    for name in ("history", "dev", "test"):
+        assert without_times(record[name]) == without_times(expected[name])
+
+
+def without_times(record):
+    rows = record if isinstance(record, list) else [record]
+    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+
+
+def test_the_test_split_is_read_meanwhile(dataset, tmp_path, monkeypatch):
+    files = tmp_path / "test.tsv"
+    files.write_text("".join(f"{label}\t{text}\n" for label, text in pairs(60, 1)))
+    threads = []
+    inner = dataset._tokenize
+
+    def noted(source):
+        threads.append(threading.current_thread())
+        return inner(source)
+
+    dataset._tokenize, dataset._test = noted, files
+    _, record = train_classifier(dataset, model="fasttext", epochs=1, progress=False)
+    assert record["documents"]["test"] == 60
+    assert threads
+    assert threading.main_thread() not in threads
+    # What cannot be read is told where it is used, and read again.
+    (broken := tmp_path / "broken.csv").write_text("text\nno label\n")
+    dataset._parts.pop("test")
+    dataset._test = broken
+    dataset.begin_to_read_test()
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"broken\.csv"):
+            dataset.read_test()
+    # Nothing is read beside when it would take long, or when it is no file.
+    for source, most in ((files, 5), ([("a", "x")], 1 << 28)):
+        monkeypatch.setattr(dataset_module, "_READ_BESIDE", most)
+        dataset._test = source
+        dataset.begin_to_read_test()
+        assert dataset._reading is None
 
 
 def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_path):

@@ -3,6 +3,7 @@
 import html
 import itertools
 import re
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -251,3 +252,29 @@ def test_pages_show_words_in_their_direction_without_control_characters():
     assert '<figure dir="auto"><span' in html_page
     assert '<figcaption dir="ltr">' in html_page
     assert "<bdi>ספורט\\x1b</bdi> · 0.500" in html_page
+
+
+def test_pictures_are_drawn_beside_and_closing_waits(tmp_path):
+    board, begun, go = Board(tmp_path), threading.Event(), threading.Event()
+
+    def draw(name, *, step):
+        begun.set()
+        assert go.wait(30)
+        multi = SimpleNamespace(f1=np.ones(1), counts=np.ones((1, 3), int))
+        board.label_table(multi, [name], step, split="dev")
+
+    board.beside(draw, "a", step=3)
+    board.beside(draw, "b", step=4)
+    assert begun.wait(30)
+    assert not board._waited_for[1].done()
+    go.set()
+    board.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Tensors("dev/labels/text_summary")] == [3, 4]
+
+
+def test_a_fault_of_drawing_beside_is_not_lost(tmp_path):
+    board = Board(tmp_path)
+    board.beside(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        board.close()
