@@ -60,6 +60,8 @@ def main(
         "translations": translations(measured),
         "speed": speeds(results),
         "model-speed": model_speeds(results),
+        "fasttext": fasttext(results),
+        "busy": busy(results),
         "recipes": recipes(),
         "claims": verdicts(results),
         "advice": advice(results),
@@ -261,6 +263,40 @@ def model_speeds(results: Path) -> str:
             f"| {MODELS[row['model']]} | {row['corpus']} | {speed['ours']:,.0f} "
             f"| {speed['ordinary']:,.0f} | {row['ratio']:.2f} |"
         )
+    return "\n".join(lines)
+
+
+def fasttext(results: Path) -> str:
+    """The whole command of FastText beside the C++ program."""
+    record = read_json(results / "benchmarks" / "fasttext.json", "has no benchmark")
+    names = {
+        "theirs": "C++ program, 5 epochs",
+        "ours, cold": "ours, nothing read before",
+        "ours, warm": "ours, the same files once more",
+        "ours, equal epochs": "ours, 5 epochs, files read before",
+    }
+    lines = ["| corpus | | seconds | × C++ | accuracy (%) |", "|---|---|---|---|---|"]
+    for corpus, found in record["corpora"].items():
+        for kind, row in found["rows"].items():
+            lines.append(
+                f"| {corpus} | {names[kind]} | {row['seconds']:.2f} | {row['ratio']:.2f} "
+                f"| {100 * row['accuracy']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def busy(results: Path) -> str:
+    """Training speed of each model by how threads wait, alone and beside other programs."""
+    record = read_json(results / "benchmarks" / "busy.json", "has no benchmark")
+    lines = [
+        "| model | other programs | one thread | two, in a loop | two, asleep |",
+        "|---|---|---|---|---|",
+    ]
+    others = {"quiet": "none", "busy": f"{record['cores']}, one for each core"}
+    for row in record["rows"]:
+        speeds = row["documents_per_second"]
+        cells = " | ".join(f"{speeds[each]:,.0f}" for each in ("one thread", "in a loop", "asleep"))
+        lines.append(f"| {MODELS[row['model']]} | {others[row['situation']]} | {cells} |")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from running import ROOT
 
 import bench_optimizers
 import tables
-from tables import advice, speeds, verdicts
+from tables import advice, busy, fasttext, speeds, verdicts
 
 ENTRIES = sorted((ROOT / "results").glob("*.json"))
 
@@ -35,6 +35,8 @@ def table(script, tmp_path):
             "translations",
             "speed",
             "model-speed",
+            "fasttext",
+            "busy",
             "recipes",
             "claims",
             "advice",
@@ -120,6 +122,27 @@ def test_speeds_of_rules_that_torch_does_not_have_and_of_sparse_gradients(tmp_pa
         "| lion (itself in tensor operations: not in torch) | 2.00 | – | – | – | – |",
         "| muon | 0.50 | – | – | – | – |",
         "| schedule-free (itself in tensor operations: not in torch) | 3.50 | – | – | – | – |",
+    ]
+
+
+def test_fasttext_beside_the_c_program_and_threads_beside_others(tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    rows = {
+        "theirs": {"seconds": 4.0, "ratio": 1.0, "accuracy": 0.897},
+        "ours, warm": {"seconds": 2.5, "ratio": 0.625, "accuracy": 0.90123},
+    }
+    path = tmp_path / "benchmarks" / "fasttext.json"
+    path.write_text(json.dumps({"corpora": {"imdb": {"rows": rows}}}))
+    assert fasttext(tmp_path).splitlines()[2:] == [
+        "| imdb | C++ program, 5 epochs | 4.00 | 1.00 | 89.70 |",
+        "| imdb | ours, the same files once more | 2.50 | 0.62 | 90.12 |",
+    ]
+    speeds = {"one thread": 3900.4, "in a loop": 220.0, "asleep": 7800.0}
+    row = {"situation": "busy", "model": "fasttext", "documents_per_second": speeds}
+    path = tmp_path / "benchmarks" / "busy.json"
+    path.write_text(json.dumps({"cores": 2, "rows": [row]}))
+    assert busy(tmp_path).splitlines()[2:] == [
+        "| FastText | 2, one for each core | 3,900 | 220 | 7,800 |"
     ]
 
 
