@@ -44,9 +44,7 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike, folder: Path | None) -
         return np.empty(shape, dtype)
 
 
-def gathered(
-    source: NDArray[Any], indices: NDArray[np.int64], folder: Path | None
-) -> NDArray[Any]:
+def gathered(source: NDArray[Any], indices: NDArray[np.int64], folder: Path | None) -> NDArray[Any]:
     """``source[indices]``; arguments as for `empty`."""
     found = empty(len(indices), source.dtype, folder)
     for rows in pieces(len(indices)):
