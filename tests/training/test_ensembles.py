@@ -228,7 +228,7 @@ def test_bootstrap_draws_with_replacement_by_seed(dataset):
     texts = [[d.train.text(i) for i in range(216)] for d in (one, same, other)]
     assert texts[0] == texts[1] != texts[2]
     assert len(set(map(id, texts))) == 3
-    starts = {tuple(np.unique(d.train._starts)) for d in (one, other)}
+    starts = {tuple(np.unique(d.train._rows)) for d in (one, other)}
     assert all(0.55 < len(s) / 216 < 0.72 for s in starts)  # 1 - 1/e of them
     assert one.dev is dataset.dev
 
@@ -242,7 +242,7 @@ def test_boosting_draws_what_the_members_get_wrong(runs, sources):
     model, train = members[0].classifier.model, members[0].dataset.train
     wrong = model(train.batch(np.arange(len(train))).tokens).argmax(1).numpy() != train.labels
     assert 0 < wrong.mean() < 2 / 3
-    is_hard = np.isin(drawn.train._starts, dataset.train._starts[wrong])
+    is_hard = np.isin(drawn.train._rows, dataset.train._rows[wrong])
     # SAMME gives the hard ones the weight 1 - 1/classes together.
     assert is_hard.mean() == pytest.approx(2 / 3, abs=0.1)
     with pytest.raises(UserError, match=r"trained on other documents \(split seed is 0 and 1\)"):

@@ -26,6 +26,7 @@ from dlnotes.arguments import Range, Seed, checked
 from dlnotes.cli import other_command
 from dlnotes.commands import config as config_file
 from dlnotes.commands import train as train_command
+from dlnotes.commands.sources import files_of_options
 from dlnotes.data.corpora import label_separator
 from dlnotes.data.corpora import load as load_corpus
 from dlnotes.data.dataset import Dataset, load_dataset
@@ -83,6 +84,7 @@ def main(
         config: Options from a YAML file; those given here win.
     """
     began = commands.began.get(time.perf_counter())
+    train, dev = files_of_options(train=train, dev=dev).values()
     if corpus and train:
         raise UserError("give either --corpus or --train, not both")
     if dev and not train:

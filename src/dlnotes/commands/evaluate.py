@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from dlnotes.commands.runs import given_fields, layout_as_trained, look
+from dlnotes.commands.sources import files_of_options
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import read
@@ -88,6 +89,7 @@ def main(
             correct (.png, .svg or .pdf).
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
+    test = files_of_options(test=test)["test"]
     if json:
         check_output(json)
     if reliability:

@@ -8,10 +8,29 @@ from dlnotes.commands import config
 from dlnotes.commands.continuing import as_source, sources_with_parents
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
-from dlnotes.data.readers import Source
+from dlnotes.data.readers import Source, files_of
 from dlnotes.errors import UserError
+from dlnotes.files import option_of
 from dlnotes.training.ensemble import read_record, reading_of
 from dlnotes.training.folder import OPTIONS
+
+
+def files_of_options(**given: tuple[Path, ...]) -> dict[str, tuple[Path, ...]]:
+    """The files of options whose values may be patterns, see `dlnotes.data.readers.matching`.
+
+    Args:
+        given: What is given for each option.
+
+    Raises:
+        UserError: A pattern matches nothing, or a file is given twice.
+    """
+    found = {}
+    for option, paths in given.items():
+        try:
+            found[option] = tuple(files_of(paths))
+        except UserError as error:
+            raise UserError(f"{option_of(option)} {error}") from error
+    return found
 
 
 def sources_of(

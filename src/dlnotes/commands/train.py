@@ -16,6 +16,7 @@ from dlnotes.arguments import Natural, checked
 from dlnotes.cli import expanded, other_command, resume_hint
 from dlnotes.commands import config as config_file
 from dlnotes.commands.continuing import continued, tell_what_is_new
+from dlnotes.commands.sources import files_of_options
 from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
@@ -79,7 +80,8 @@ def main(
         model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet. Default
             fasttext, or the model of --from.
         corpus: Name of a corpus. Default bbc when --train is not given.
-        train: Your own training documents, one or more files.
+        train: Your own training documents, one or more files; in quotation marks also patterns,
+            such as 'parts/*.csv', whose files come in the order of their names.
         dev: Your own dev documents; without them a part of the training documents is cut off.
         test: Your own test documents.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
@@ -134,7 +136,8 @@ def main(
             raise UserError(f"--from {error}") from error
     group = distributed.current()
     asked, model = model, parent.classifier.model_name if parent else model or "fasttext"
-    own = {"train": train, "dev": dev, "test": test}
+    own = files_of_options(train=train, dev=dev, test=test)
+    train, dev, test = own.values()
     sources: Mapping[str, Source] = {split: paths for split, paths in own.items() if paths}
     if train:
         name = train[0].absolute().name.split(".")[0] or "data"

@@ -528,16 +528,17 @@ def _number_or_none(name: str) -> str | None:
 def _parquet_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
-    """Slices of a Parquet file; for labelled texts only the columns that are needed."""
+    """Slices of a Parquet file, for which polars reads the row groups that they touch alone.
+
+    For labelled texts only the columns that are needed.
+    """
     try:
         frame = pl.scan_parquet(path)
         rows = cast(int, frame.select(pl.len()).collect().item())
         names = frame.collect_schema().names()
         labels, texts = _resolve(columns, names, header=True)
-        step = 1 << 17
-        if not labels:
-            step = max(1, min(step, rows * block_bytes // path.stat().st_size))
-        else:
+        step = max(1, min(1 << 17, rows * block_bytes // path.stat().st_size))
+        if labels:
             kept = [*labels, *texts]
             frame, names = frame.select(pl.nth(kept)), [names[i] for i in kept]
             labels, texts = list(range(len(labels))), list(range(len(labels), len(kept)))

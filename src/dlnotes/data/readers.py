@@ -2,8 +2,8 @@
 
 Every reader yields polars data frames with the string columns ``label`` and ``text`` and the
 integer column ``line`` (where a record starts in its file, from 1). Where a text may have several
-labels, or none, ``label`` is a column of lists. Except of Parquet and JSON arrays, a file is never
-held in memory as a whole.
+labels, or none, ``label`` is a column of lists. Except of JSON arrays, a file is never held in
+memory as a whole.
 
 | format | suffix | layout |
 |---|---|---|
@@ -21,6 +21,7 @@ between labels, or in a column of 0 and 1 for each.
 
 from __future__ import annotations
 
+import glob
 import itertools
 import math
 import os
@@ -83,9 +84,10 @@ def read(
     by line.
 
     Args:
-        source: A file or folder in one of the formats above, several of them, a data frame with the
-            columns ``label`` and ``text``, or any iterable of (label, text) pairs (the form of
-            ``torchtext.datasets``), where a label may also be a list, tuple or set of labels.
+        source: A file or folder in one of the formats above or a pattern of their names (see
+            `matching`), several of them, a data frame with the columns ``label`` and ``text``, or
+            any iterable of (label, text) pairs (the form of ``torchtext.datasets``), where a label
+            may also be a list, tuple or set of labels.
         layout: Where labels and texts are in files; default `Layout()`, the columns ``label`` and
             ``text``, or the first two of a file without a header.
         multi_label: A line in fastText's format may be without any label, though no line of the
@@ -117,19 +119,35 @@ def files_of(source: Any) -> list[Path]:
     """The files and folders of a source; empty if the source is not made of files.
 
     Raises:
-        UserError: One is given twice.
+        UserError: One is given twice, or a pattern matches nothing.
     """
-    if isinstance(source, Path):
-        return [source]
-    if not isinstance(source, list | tuple) or not source:
+    given = [source] if isinstance(source, Path) else source
+    if not isinstance(given, list | tuple) or not all(isinstance(each, Path) for each in given):
         return []
-    if not all(isinstance(each, Path) for each in source):
-        return []
-    places = [os.path.realpath(file) for file in source]
-    for i, file in enumerate(source):
-        if places[i] in places[:i]:
+    files = [file for each in given for file in matching(each)]
+    places: set[str] = set()
+    for file in files:
+        if (place := os.path.realpath(file)) in places:
             raise UserError(f"{file} is given twice")
-    return list(source)
+        places.add(place)
+    return files
+
+
+def matching(path: Path) -> list[Path]:
+    """The files and folders that a pattern such as ``parts/*.csv`` matches, in their names' order.
+
+    ``*``, ``?`` and ``[…]`` stand for characters of a name and ``**`` for any folders, as in a
+    shell. What is no pattern, or exists under this very name, stands for itself.
+
+    Raises:
+        UserError: It matches nothing.
+    """
+    pattern = str(path)
+    if not glob.has_magic(pattern) or os.path.lexists(path):
+        return [path]
+    if found := sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 -- absolute, too
+        return list(map(Path, found))
+    raise UserError(f"{path} matches no file: the pattern must be that of a file or folder")
 
 
 def named_labels(source: Source, layout: Layout) -> list[str]:

@@ -76,8 +76,8 @@ def stratified_split(
 def _random_keys(count: int, seed: int, folder: Path | None) -> npt.NDArray[np.float64]:
     """What ``random.Random(seed).random()`` draws, in a tenth of the time."""
     _, state, _ = random.Random(seed).getstate()
-    twister = np.random.RandomState()
-    twister.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1]))
+    twister = np.random.RandomState()  # the same generator, with a stream that is frozen, too
+    twister.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1], 0, 0.0))
     keys = empty(count, np.float64, folder)
     for some in pieces(count):
         keys[some] = twister.random_sample(some.stop - some.start)

@@ -297,12 +297,12 @@ def _number(
     label_names = sorted(label_of)
     rank = {name: i for i, name in enumerate(label_names)}
     order = np.array([rank[name] for name in label_of], np.int64)
-    ids: NDArray[np.int64] | LabelSets = labels.array()
+    ids: NDArray[np.int64] = labels.array()
     for part in pieces(len(ids)):
         ids[part] = order[ids[part]]
-    if several:
-        ids = LabelSets.build(ids, sizes.array(), len(label_names))
-    return _Numbered(offsets.array(), types.all(), ids, label_names, lines.array())
+    sets = LabelSets.build(ids, sizes.array(), len(label_names)) if several else None
+    given_labels = ids if sets is None else sets
+    return _Numbered(offsets.array(), types.all(), given_labels, label_names, lines.array())
 
 
 def _beside(
@@ -345,7 +345,7 @@ class _Types:
         if more > 0:
             of_new = np.full(max(more, len(self._number_of)), _NEW, np.int32)
             self._number_of = np.concatenate([self._number_of, of_new])
-        found = self._number_of[codes]
+        found: NDArray[np.int32] = self._number_of[codes]
         places = np.flatnonzero(found == _NEW)
         if not len(places):
             return found
@@ -393,9 +393,10 @@ def _write(
         with os.fdopen(descriptor, "w+b") as file:
             file.write(bytes(_DIGEST_BYTES + _SIZES))
             found = _number(frames(), tokenizer, file, entry.parent)
-            labels, bounds = found.labels, np.empty(0, np.int64)
-            if isinstance(labels, LabelSets):
-                labels, bounds = labels.ids, labels.offsets
+            if isinstance(found.labels, LabelSets):
+                labels, bounds = found.labels.ids, found.labels.offsets
+            else:
+                labels, bounds = found.labels, np.empty(0, np.int64)
             file.write(bytes(-file.tell() % 8))
             for array in (found.offsets, found.lines, labels, bounds):
                 for part in pieces(len(array)):
