@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+import dlnotes.training.evaluate as evaluate_module
 import dlnotes.training.fit as fit_module
+import dlnotes.training.objectives as objectives_module
 from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS, TRANSLATORS
@@ -62,9 +64,10 @@ class Pairs(First):
 
     def batch(self, indices):
         batch = self.documents.batch(indices)
-        end = torch.full_like(batch.tokens[:, :1], 2)
-        labels = torch.cat([end + 1, batch.tokens, end], 1)
-        return batch._replace(labels=labels)
+        begin = torch.full_like(batch.tokens[:, :1], 3)
+        labels = torch.cat([begin, batch.tokens, torch.zeros_like(begin)], 1)
+        end = (labels > 0).sum(1, keepdim=True)
+        return batch._replace(labels=labels.scatter(1, end, 2))
 
 
 class Uneven(First):
@@ -107,6 +110,9 @@ CASES = {
     "wrapped": {"settings": {"max_norm": 0.1}, "wrapped": True},
     "few": {"batch_size": 3, "train": 11},
     "one": {"batch_size": 8, "train": 1, "model": "fasttext"},
+    "micro": {"model": "transformer", "optimizer": "momentum", "micro_batch_size": 3},
+    "micro sparse": {"model": "fasttext", "micro_batch_size": 2, "batch_size": 15},
+    "micro weights": {"objective": SingleLabel([0.37, 2.9, 0.0], 0.1), "micro_batch_size": 2},
     "huge": {"most_tokens": 100, "documents": Uneven},
     "huge sparse": {"most_tokens": 100, "model": "fasttext", "documents": Uneven},
     "unused": {"model": "forgetful", "optimizer": "adamw", "batch_size": 4},
@@ -164,10 +170,9 @@ class NoNumber(SingleLabel):
 
 
 class NoFigures(SingleLabel):
-    """Fails on dev, where it is measured by one process."""
+    """Fails on dev."""
 
     def evaluate(self, model, documents, **options):
-        assert distributed.current().is_first
         raise UserError("no figures")
 
 
@@ -190,10 +195,37 @@ def mishap(name, rank):
     return None
 
 
+def check_shared_evaluation(group):
+    """Whoever measures a batch, all processes have all figures, to the last bit."""
+    dataset = load_dataset({"train": pairs(120, 0), "dev": pairs(60, 1)}, tokenizer="basic_english")
+    torch.manual_seed(0)
+    model, words = make(dataset, "textcnn"), len(dataset.vocabulary)
+    translator = TRANSLATORS["seq2seq"](
+        source_vocabulary_size=words, target_vocabulary_size=words, **SMALL["seq2seq"]
+    )
+    evaluate_module._BATCH_TOKENS = objectives_module._BATCH_TOKENS = 60  # several batches
+    several = Several(dataset.dev)
+    several.labels = several.batch(np.arange(60)).labels.numpy()
+    cases = [
+        (SingleLabel(), model, dataset.dev),
+        (MultiLabel(threshold=None), model, several),
+        (Sequence(), translator, Pairs(dataset.dev)),
+        (SingleLabel(), model, dataset.dev.subset(np.arange(1))),  # one batch
+    ]
+    for objective, network, documents in cases:
+        alone = objective.evaluate(network, documents)
+        shared = objective.evaluate(network, documents, group=group)
+        assert all(
+            np.array_equal(value, getattr(shared, name)) for name, value in vars(alone).items()
+        ), objective
+        assert network.training
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, *cases = sys.argv[1:]
     with distributed.joined() as group:
+        check_shared_evaluation(group)
         for case in (case for case in cases if case in MISHAPS):
             told = group.gather(mishap(case, group.rank))
             if group.is_first:

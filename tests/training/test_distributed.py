@@ -12,6 +12,7 @@ import torch
 from small import pairs
 
 FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge", "huge sparse", "wrapped"]
+FEW += ["micro", "micro sparse", "micro weights"]
 """Cases that between them take every path of the code."""
 
 
@@ -42,7 +43,7 @@ def check(tmp_path, count, cases):
     assert done.returncode == 0, done.stderr
     wrong = []
     for case in cases:
-        weights, losses = ranks.train(case)
+        weights, losses = ranks.train(case, micro_batch_size=None)
         theirs, their_losses = torch.load(tmp_path / f"{case}.pt")
         try:
             torch.testing.assert_close(theirs, weights, rtol=1e-10, atol=1e-13)

@@ -13,8 +13,8 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlnotes import launch
-from dlnotes.errors import UserError
+from dlnotes.errors import Interrupted, UserError
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,8 @@ _PATIENCE = timedelta(days=1)
 """How long a process waits for another one that is alive: to evaluate, to read a large corpus."""
 _MEETING = timedelta(minutes=30)
 """How long it waits for the others to start."""
+_HEARING = timedelta(seconds=0.3)
+"""How long it waits in one go: Python has heard no signal before torch's function returns."""
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
 
 
@@ -45,10 +47,12 @@ class Group:
     Attributes:
         rank: Number of this process, from 0.
         size: Number of processes.
+        stop: Gives the number of the signal that has asked this process to stop, or 0.
     """
 
     rank: int = 0
     size: int = 1
+    stop: Callable[[], int] = int
 
     @property
     def is_first(self) -> bool:
@@ -73,13 +77,18 @@ class Group:
         if self.size == 1:
             return list(numbers)
         found = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
+        _wait_for(dist.all_reduce(found, dist.ReduceOp.MAX, async_op=True))
         return [int(number) for number in found.tolist()]
+
+    def meet(self) -> None:
+        """Wait until every process is here; a signal is heard meanwhile."""
+        self.most(0)
 
     def gather(self, value: _T) -> list[_T]:
         """What each process gives, in the order of their ranks."""
         if self.size == 1:
             return [value]
+        self.meet()
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         return found
@@ -98,6 +107,7 @@ class Group:
                 said[0] = do()
             except UserError as error:
                 said[1] = str(error)
+        self.meet()
         dist.broadcast_object_list(said)
         if said[1] is not None:
             raise UserError(said[1])
@@ -111,10 +121,39 @@ class Group:
             yield
             return
         if launch.local_rank() > 0:
-            self.most(0)
+            self.meet()
         yield
         if launch.local_rank() == 0:
-            self.most(0)
+            self.meet()
+
+    def deal(self, batches: Sequence[_T]) -> Iterator[_T]:
+        """The batches that this process measures, one after the other; `merge` what is found.
+
+        A process for which there is none gets one of the others', to know what a result looks like.
+
+        Raises:
+            Interrupted: A signal asked a process to stop; then in all of them.
+        """
+        for batch in batches[self.rank :: self.size] or batches[:1]:
+            if self.stop():
+                break
+            yield batch
+        if (number := self.most(self.stop())[0]) > 0:
+            raise Interrupted(number)
+
+    def merge(self, tensors: list[Tensor], batches: Sequence[Any]) -> list[Tensor]:
+        """Fill in what the other processes have found, to the last bit.
+
+        Args:
+            tensors: On the CPU, with zeros where this process has found nothing.
+            batches: What was given to `deal`.
+        """
+        if self.size > 1:
+            for tensor in tensors:
+                if self.rank >= len(batches):
+                    tensor.zero_()
+                dist.all_reduce(tensor.view(torch.uint8))
+        return tensors
 
     def require_same(self, facts: Mapping[str, Any]) -> None:
         """Require that what must be equal in every process is equal.
@@ -156,6 +195,22 @@ class Group:
             )
         torch.cuda.set_device(local)
         return torch.device("cuda", local)
+
+
+ALONE = Group()
+"""One process."""
+
+
+def _wait_for(work: Any) -> None:
+    """Wait for a collective, with a break now and then in which Python acts on signals.
+
+    Raises:
+        RuntimeError: Another process is lost.
+    """
+    while not work.is_completed():
+        with suppress(RuntimeError):  # not yet; if it has failed, the last call says so
+            work.wait(_HEARING)
+    work.wait()
 
 
 def current() -> Group:

@@ -9,8 +9,8 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -23,6 +23,7 @@ from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, S
 from dlnotes.data.batches import BatchSampler, by_length
 from dlnotes.data.documents import Examples
 from dlnotes.deprecation import keep_old_names
+from dlnotes.errors import Interrupted as Interrupted
 from dlnotes.errors import Terminated, UserError, memory_for
 from dlnotes.optim.clipping import clip_grad_norm_
 from dlnotes.training import distributed
@@ -50,18 +51,6 @@ _SAVE_EVERY = 60.0  # seconds
 _SAVING_SHARE = 0.05  # of the time
 
 
-class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
-    """Training was stopped by a signal, after the checkpoint, if there is one, was written.
-
-    Args:
-        number: The signal.
-    """
-
-    def __init__(self, number: int = signal.SIGINT) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 class OutOfTime(Exception):  # noqa: N818 -- not an error: the time was set
     """Training was stopped since its `time_limit` was not enough."""
 
@@ -75,6 +64,11 @@ class Fitting(Settings):
 
     batch_size: Natural | None = 64
     """Documents per update: 1 is SGD, 0 or None is all of them (batch gradient descent)."""
+
+    micro_batch_size: Count | None = None
+    """Documents that a process computes at once. A larger batch is computed in parts, whose
+    gradients are added up before the update (gradient accumulation): the update is the same, and
+    takes less memory. Default: all that it has of a batch."""
 
     schedule: Annotated[str, OneOf(SCHEDULES)] = "constant"
     """Learning rate over the steps: constant, linear (down to 0), inverse_sqrt or halving (after
@@ -205,8 +199,8 @@ def fit(
     lowest loss. A model that is `Constrained` has its weights constrained after each update.
 
     In a process group (see `dlnotes.training.distributed`) all processes call it with the same
-    arguments and end with the same weights. `batch_size` counts the documents of all of them; the
-    first one evaluates, writes `checkpoint` and reads it.
+    arguments and end with the same weights. `batch_size` counts the documents of all of them; they
+    share the evaluation; the first one writes `checkpoint` and reads it.
 
     Args:
         model: Already on `device`; not, or not necessarily, in a `DistributedDataParallel`.
@@ -249,6 +243,7 @@ def fit(
         if examples is not None and not len(examples):
             raise UserError(f"{name} has no documents")
     model = distributed.unwrapped(model)
+    _check_can_be_cut(model, fitting)
     loop = _Loop(
         model,
         optimizer,
@@ -275,8 +270,29 @@ def fit(
         torch.enable_grad(),
         Progress(loop.steps, loop.state.step, shown=progress and loop.group.is_first) as bar,
     ):
+        loop.group = replace(loop.group, stop=stop)
         loop.run(last, bar, stop)
     return loop.state
+
+
+def _check_can_be_cut(model: nn.Module, fitting: Fitting) -> None:
+    """Require that documents do not depend on the others of their batch, where it is cut up.
+
+    Raises:
+        UserError: They do: the model normalizes by the statistics of a batch.
+    """
+    several = distributed.current().size > 1
+    if not several and fitting.micro_batch_size is None:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.training:
+            what = (
+                "several processes" if several else f"micro_batch_size={fitting.micro_batch_size}"
+            )
+            raise UserError(
+                f"{what} cannot train a model with {type(module).__name__} ({name}): the mean and "
+                "variance of a batch are not those of its parts"
+            )
 
 
 @dataclass
@@ -354,7 +370,7 @@ class _Loop:
         """Do the rest of the epoch under way, and measure."""
         state, batches = self.state, self.sampler.epoch(self.state.epoch)
         clock = time.perf_counter()
-        with memory_for(f"an update with batch_size={self.fitting.batch_size}"):
+        with memory_for(self.what_takes_memory):
             for indices in batches[state.batch :]:
                 if self.takes_too_long():
                     raise OutOfTime
@@ -379,12 +395,25 @@ class _Loop:
             "train_loss": self.loss_sum.item() / state.seen,
             "documents_per_second": state.seen / max(1e-9, state.epoch_seconds),
         }
-        with memory_for("the dev documents"):
-            self.measure(record)
+        try:
+            with memory_for("the dev documents"):
+                self.measure(record)
+        except Interrupted:  # on resuming the epoch is measured again
+            state.loss_sum = self.loss_sum.item()
+            self.save()
+            raise
         state.seconds += time.perf_counter() - clock
         bar.epoch(record, is_best=state.best_epoch == state.epoch)
         if self.board:
             self.board.epoch(self.model, state.step, record)
+
+    @property
+    def what_takes_memory(self) -> str:
+        """An update, for messages."""
+        micro, whole = self.fitting.micro_batch_size, self.fitting.batch_size
+        if micro is None:
+            return f"an update with batch_size={whole} (with a micro_batch_size it takes less)"
+        return f"an update with micro_batch_size={micro}"
 
     def count_updates(self, since: float) -> None:
         """Add the time since `since`, which was spent in updates."""
@@ -432,61 +461,66 @@ class _Loop:
     def backward(self, indices: NDArray[Any]) -> Tensor:
         """The loss of a batch; its gradients are added to the parameters'.
 
-        A batch of more than `_MOST_TOKENS` padded tokens, because of a huge document, is computed
-        in parts. Their losses are means over parts of different sizes.
-        """
-        if self.replica:
-            return self.backward_of_share(self.replica, indices)
-        parts = self.parts(indices)
-        if len(parts) == 1:
-            loss = self.losses(indices)[0]
-            loss.backward()
-            return loss.detach()
-        sizes, total = [], torch.zeros((), device=self.device)
-        for part in parts:
-            loss, labels = self.losses(part)
-            size = self.objective.size(labels)
-            if size > 0:
-                (loss * size).backward()
-                total += loss.detach() * size
-                sizes.append(size)
-        whole = torch.stack(sizes).sum() if sizes else total
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.div_(whole)
-        return total / whole
-
-    def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
-        """A batch in as few parts as are computed at once."""
-        lengths = self.train.lengths[indices]
-        if len(indices) * int(lengths.max()) <= _MOST_TOKENS:
-            return [indices]
-        return [indices[part] for part in by_length(lengths, _PART_TOKENS)]
-
-    def backward_of_share(self, replica: distributed.Replica, indices: NDArray[Any]) -> Tensor:
-        """`backward` where each process of a group computes a share of the batch.
-
-        The mean of a batch is the sum over the processes of what their documents contribute to it.
-        A process without documents computes one of the others', which counts nothing, because all
-        have to take part in the gradients' sum.
+        Of a batch each process of a group computes a share, and that in `parts`. The mean over the
+        batch is the sum of what all parts contribute to it. A process without documents computes
+        one of the others', which counts nothing, because all have to take part in the gradients'
+        sum.
         """
         group, share = self.group, self.group.share(indices)
-        batches = [self.batch(part) for part in self.parts(share if len(share) else indices[:1])]
-        sizes = [self.objective.size(labels).double() * bool(len(share)) for _, labels in batches]
+        parts = self.parts(share if len(share) else indices[:1])
+        if len(parts) == group.size == 1 and not self.may_count_nothing:
+            tokens, labels = self.batch(indices)
+            loss = self.objective.loss(self.forward(tokens, labels), labels)
+            loss.backward()
+            return loss.detach()
+        batches = [self.batch(part) for part in parts]
+        sizes = [self.objective.size(labels).to(self.wide) for _, labels in batches]
+        if not len(share):
+            sizes = [torch.zeros_like(size) for size in sizes]
         whole = group.sum(torch.stack(sizes).sum())
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = torch.zeros((), dtype=self.wide, device=self.device)
         for i, ((tokens, labels), size) in enumerate(zip(batches, sizes, strict=True)):
-            with replica.accumulating(more=i + 1 < len(batches)):
-                with self.autocast():
-                    outputs = replica(tokens, labels)
+            with self.accumulating(more=i + 1 < len(batches)):
+                outputs = self.forward(tokens, labels)
                 if len(share) and not (self.may_count_nothing and size == 0):
                     loss = self.objective.loss(outputs, labels) * (size / whole)
                 else:
                     loss = outputs.sum() * 0
-                (loss * group.size).backward()  # the wrapper divides by it
+                (loss * group.size).backward()  # a group's gradients are the mean of its processes'
             total += loss.detach()
-        replica.average_the_rest()
+        if self.replica:
+            self.replica.average_the_rest()
         return group.sum(total)
+
+    def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
+        """Documents in as few parts as are computed at once.
+
+        More than `_MOST_TOKENS` padded tokens, because of a huge document, are not, nor are more
+        documents than `micro_batch_size`.
+        """
+        lengths, most = self.train.lengths[indices], self.fitting.micro_batch_size
+        tokens = _MOST_TOKENS
+        if len(indices) * int(lengths.max()) > _MOST_TOKENS:
+            tokens = _PART_TOKENS
+        elif most is None or len(indices) <= most:
+            return [indices]
+        return [indices[part] for part in by_length(lengths, tokens, most)]
+
+    def forward(self, tokens: Tensor, labels: Tensor) -> Any:
+        """What the loss is computed from."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp):
+            if self.replica:
+                return self.replica(tokens, labels)
+            return self.objective.forward(self.model, tokens, labels)
+
+    def accumulating(self, more: bool) -> AbstractContextManager[None]:
+        """For forward and backward of a part: whether `more` of them follow."""
+        return self.replica.accumulating(more) if self.replica else nullcontext()
+
+    @property
+    def wide(self) -> torch.dtype:
+        """In what the losses of parts are added up."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
 
     @functools.cached_property
     def may_count_nothing(self) -> bool:
@@ -499,16 +533,6 @@ class _Loop:
         batch = self.train.batch(indices)
         tokens = batch.tokens.to(self.device, non_blocking=True)
         return tokens, batch.labels.to(self.device, non_blocking=True)
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp)
-
-    def losses(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        """The mean loss of documents, and their labels."""
-        tokens, labels = self.batch(indices)
-        with self.autocast():
-            outputs = self.objective.forward(self.model, tokens, labels)
-        return self.objective.loss(outputs, labels), labels
 
     def report(self, bar: Progress, loss: float, norm: Tensor | None, *, log: bool) -> None:
         """Show where training stands, and maybe log it, unless it has diverged."""
@@ -526,7 +550,8 @@ class _Loop:
         if self.dev is None:
             state.best_epoch = state.epoch + 1
         else:
-            score, loss, summary = self.group.on_first(self.evaluated)
+            # The first process's: others may round differently, and decide differently.
+            score, loss, summary = self.group.gather(self.evaluated())[0]
             if not math.isfinite(loss):
                 raise self.diverged(f"the loss on dev became {loss}")
             record |= {f"dev_{name}": value for name, value in summary.items()}
@@ -545,7 +570,7 @@ class _Loop:
         """Score, loss and all figures on dev."""
         assert self.dev is not None
         figures = self.objective.evaluate(
-            self.model, self.dev, device=self.device, amp=self.fitting.amp
+            self.model, self.dev, device=self.device, amp=self.fitting.amp, group=self.group
         )
         return figures.score, figures.loss, figures.summary()
 
@@ -619,6 +644,7 @@ class _Loop:
             "device": self.device.type,
             "threads": torch.get_num_threads(),
             "processes": self.group.size,
+            "micro_batch_size": self.fitting.micro_batch_size or "none",
         }
 
     def resume(self) -> None:
@@ -659,6 +685,11 @@ class _Loop:
                 ("device", saved.get("device"), now["device"]),
                 ("threads", saved.get("threads"), now["threads"]),
                 ("processes", saved.get("processes", 1), now["processes"]),
+                (
+                    "micro_batch_size",
+                    saved.get("micro_batch_size", "none"),
+                    now["micro_batch_size"],
+                ),
             )
             if was not in (None, is_)
         ]
