@@ -258,6 +258,11 @@ def joined() -> Iterator[Group]:
             told_here = rank == 0
         error.told_here = told_here  # type: ignore[union-attr]
         raise
+    except KeyboardInterrupt:
+        if rank == 0:  # it says so, and what the others say follows from it
+            with suppress(RuntimeError):
+                store.add("told", 1)
+        raise
     # torch 2.3 holds Python's lock while its threads end, and a thread that frees the last tensor
     # it has worked on waits for the lock: here that tensor is still in use.
     last = torch.zeros(())
