@@ -40,6 +40,22 @@ class Forgetful(nn.Module):
         return self.first(x) + self.second(x) * rare if rare.any() else self.first(x)
 
 
+class Blocks(nn.Module):
+    """Two layers whose weights can be spread over processes."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.vectors, self.output = nn.Embedding(words, 5), nn.Linear(5, 3)
+        self.blocks = [nn.Linear(5, 5), nn.Linear(5, 5)]
+        self.layers = nn.ModuleList(self.blocks)
+
+    def forward(self, tokens):
+        x = self.vectors(tokens).masked_fill((tokens == 0).unsqueeze(-1), 0.0).sum(1)
+        for layer in self.layers:
+            x = x + layer(x).tanh()
+        return self.output(x)
+
+
 class First:
     """The first few documents."""
 
@@ -116,6 +132,25 @@ CASES = {
     "micro": {"model": "transformer", "optimizer": "momentum", "micro_batch_size": 3},
     "micro sparse": {"model": "fasttext", "micro_batch_size": 2, "batch_size": 15},
     "micro weights": {"objective": SingleLabel([0.37, 2.9, 0.0], 0.1), "micro_batch_size": 2},
+    **{
+        f"shards by {name}": {"optimizer": name, "model": "blocks", "shard": True}
+        for name in OPTIMIZERS
+    },
+    "shards": {
+        "model": "transformer",
+        "optimizer": "momentum",
+        "shard": True,
+        "micro_batch_size": 3,
+        "clip_norm": 0.05,
+        "train": 83,
+    },
+    "shards of a translator": {
+        "model": "transformer translator",
+        "optimizer": "momentum",
+        "objective": Sequence(0.1),
+        "documents": Pairs,
+        "shard": True,
+    },
     "huge": {"most_tokens": 100, "documents": Uneven},
     "huge sparse": {"most_tokens": 100, "model": "fasttext", "documents": Uneven},
     "unused": {"model": "forgetful", "optimizer": "adamw", "batch_size": 4},
@@ -135,14 +170,17 @@ def train(case, dtype=torch.float64, **options):
     if wrap := case.pop("documents", None):
         train, dev = wrap(train), None
     words = len(dataset.vocabulary)
-    settings = {} if name in ("forgetful", "translator") else {"dropout": 0.0}
+    settings = {"dropout": 0.0} if name in MODELS else {}
     settings |= case.pop("settings", {})
     torch.manual_seed(0)
     if name == "forgetful":
         model = Forgetful(words)
-    elif name == "translator":
-        small = SMALL["seq2seq"] | {"dropout": 0.0}
-        model = TRANSLATORS["seq2seq"](
+    elif name == "blocks":
+        model = Blocks(words)
+    elif name.endswith("translator"):
+        name = "transformer" if name.startswith("transformer") else "seq2seq"
+        small = SMALL[name] | {"dropout": 0.0}
+        model = TRANSLATORS[name](
             source_vocabulary_size=words, target_vocabulary_size=words, **small
         )
     else:

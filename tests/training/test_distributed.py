@@ -1,6 +1,7 @@
 """Several processes end with what one ends with."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,16 @@ from pathlib import Path
 import pytest
 import ranks
 import torch
+import torch.distributed.fsdp
 
 from small import pairs
 
+CAN_SHARD = hasattr(torch.distributed.fsdp, "fully_shard")  # not before torch 2.6
 FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge", "huge sparse", "wrapped"]
 FEW += ["micro", "micro sparse", "micro weights"]
+CASES = [case for case in ranks.CASES if CAN_SHARD or not case.startswith("shards")]
+if CAN_SHARD:
+    FEW += ["shards", "shards of a translator", "shards by adam"]
 """Cases that between them take every path of the code."""
 
 
@@ -73,7 +79,7 @@ def test_two_processes_are_one(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_are_one_in_every_case(tmp_path):
-    check(tmp_path, 2, [case for case in ranks.CASES if case not in FEW])
+    check(tmp_path, 2, [case for case in CASES if case not in FEW])
 
 
 @pytest.mark.slow
@@ -191,6 +197,38 @@ def test_a_signal_to_one_process_stops_all_and_any_number_resumes(documents, tmp
     expected, expected_history = ends(whole)
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
     assert [e["dev_accuracy"] for e in history] == [e["dev_accuracy"] for e in expected_history]
+
+
+TRANSFORMER = [
+    *("--shard", "--model", "transformer", "--clip-norm", "1"),
+    *("--model-args", "embedding_dim=8", "num_heads=2", "num_layers=2", "feedforward_dim=16"),
+    "dropout=0.0",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAN_SHARD, reason="its torch has no fully_shard")
+def test_a_sharded_training_is_resumed_by_any_number_of_processes(documents, tmp_path):
+    whole, out, alone = tmp_path / "whole", tmp_path / "out", tmp_path / "alone"
+    done = command(2, documents, whole, *TRANSFORMER)
+    assert done.returncode == 0, done.stderr
+    done = command(2, documents, out, *TRANSFORMER, sent=("SIGTERM", 1, 18))
+    assert lines(done.stderr) == ["Stopped and saved. Go on with:"]
+    shutil.copytree(out, alone)
+    done = command(2, documents, out, *TRANSFORMER, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_equal(ends(out), ends(whole))
+    done = command(1, documents, alone, *TRANSFORMER, "--resume")
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(ends(alone)[0], ends(whole)[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_sharded_is_one_line(documents, tmp_path):
+    done = command(2, documents, tmp_path / "out", "--shard")
+    (line,) = lines(done.stderr)
+    told = "for models in blocks, such as the transformer, not for TextCNN"
+    assert told in line if CAN_SHARD else "shard needs torch 2.6 or later" in line
 
 
 @pytest.mark.slow

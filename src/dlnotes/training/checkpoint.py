@@ -24,7 +24,7 @@ DEFAULTS_BEFORE: dict[str, Any] = {
 """What earlier versions did where a setting was added later: its value for their checkpoints."""
 
 _PATHS = ("vectors", "boost")  # settings that are the same from wherever they are seen
-_OF_THE_MACHINE = ("micro_batch_size",)  # settings that change a training by rounding alone
+_OF_THE_MACHINE = ("micro_batch_size", "shard")  # settings that change a training by rounding alone
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def check_same_settings(
     """Require the settings of a checkpoint.
 
     A setting that the checkpoint lacks is taken from `DEFAULTS_BEFORE`, or else is not compared.
-    `micro_batch_size` may change, as a training may have run out of memory.
+    `micro_batch_size` and `shard` may change, as a training may have run out of memory.
 
     Args:
         checkpoint: The file, for the message.

@@ -26,7 +26,7 @@ from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import Interrupted as Interrupted
 from dlnotes.errors import Terminated, UserError, memory_for
 from dlnotes.optim.clipping import clip_grad_norm_
-from dlnotes.training import distributed
+from dlnotes.training import distributed, sharding
 from dlnotes.training.board import Board
 from dlnotes.training.checkpoint import (
     check_same_settings,
@@ -88,6 +88,10 @@ class Fitting(Settings):
 
     amp: bool = False
     """Compute in bf16 autocast."""
+
+    shard: bool = False
+    """Of several processes each holds a part of the weights, gradients and optimizer states (FSDP),
+    for models in blocks (transformer) that are too large for one device. One process: no effect."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -264,6 +268,7 @@ def fit(
     else:
         loop.group.part_random_streams()
     loop.check_before_the_first_update(resume)
+    loop.shard()
     last = fitting.epochs if stop_after is None else min(stop_after, fitting.epochs)
     with (
         _signals(once=loop.group.size > 1) as stop,
@@ -271,7 +276,11 @@ def fit(
         Progress(loop.steps, loop.state.step, shown=progress and loop.group.is_first) as bar,
     ):
         loop.group = replace(loop.group, stop=stop)
-        loop.run(last, bar, stop)
+        try:
+            loop.run(last, bar, stop)
+        except Interrupted:  # in all processes
+            loop.unshard()
+            raise
     return loop.state
 
 
@@ -330,10 +339,31 @@ class _Loop:
         self.constrained = model if isinstance(model, Constrained) else None
         self.loss_sum = torch.zeros((), device=self.device)
         self.group = distributed.current()
-        self.replica: distributed.Replica | None = None
+        self.replica: distributed.Replica | sharding.Shards | None = None
+        self.shards: sharding.Shards | None = None
         if self.group.size > 1:
             self.require_same()
-            self.replica = distributed.Replica(self.group, model, self.objective.forward)
+            if not fitting.shard:
+                self.replica = distributed.Replica(self.group, model, self.objective.forward)
+
+    def shard(self) -> None:
+        """Spread the model over the processes, if it is to be."""
+        if self.fitting.shard and self.group.size > 1:
+            outputs = self.objective.forward
+            self.shards = sharding.Shards(self.group, self.model, self.optimizer, outputs)
+            self.replica = self.shards
+            self.best_weights = self.shards.cut(self.best_weights)
+
+    def unshard(self) -> None:
+        """Put the model together again."""
+        if self.shards:
+            self.shards.end()
+            self.best_weights = {name: sharding.joined(w) for name, w in self.best_weights.items()}
+            self.shards = self.replica = None
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Within, `model` has its weights, also where they are spread over processes."""
+        return self.shards.whole() if self.shards else nullcontext()
 
     def require_same(self) -> None:
         """Refuse to train with processes that would do something else."""
@@ -361,6 +391,7 @@ class _Loop:
                 raise Interrupted(stopping)
         if self.unsaved:
             self.save()
+        self.unshard()
         if self.best_weights:  # none if the whole training had no dev documents
             self.model.load_state_dict(self.best_weights)
         if (stopping := self.group.most(stop())[0]) > 0:
@@ -387,6 +418,12 @@ class _Loop:
                     clock = time.perf_counter()
                 if stopping:
                     raise Interrupted(stopping)
+        with self.whole():
+            self.end_epoch(bar, clock)
+
+    def end_epoch(self, bar: Progress, clock: float) -> None:
+        """Measure."""
+        state = self.state
         self.check()
         self.count_updates(clock)
         clock = time.perf_counter()
@@ -439,14 +476,13 @@ class _Loop:
 
     def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
         """One update; its loss and, where it is clipped, the norm of the gradient."""
-        state, model = self.state, self.model
+        state = self.state
         factor = self.schedule(state.step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.backward(indices)
-        limit = self.fitting.clip_norm
-        norm = None if limit is None else clip_grad_norm_(model.parameters(), max_norm=limit)
+        norm = self.clip()
         self.optimizer.step()
         if self.constrained:
             self.constrained.constrain_()
@@ -457,6 +493,17 @@ class _Loop:
         state.seen += len(indices)
         state.documents += len(indices)
         return loss, norm
+
+    def clip(self) -> Tensor | None:
+        """The norm of the gradient, if it is asked for, before it is clipped, if it is to be."""
+        limit = self.fitting.clip_norm
+        if self.shards:  # no process has the whole gradient, which the log shows
+            parts = self.shards.sharded.parameters()
+            norm: Tensor = sharding.joined(clip_grad_norm_(parts, max_norm=limit or math.inf))
+            return norm
+        if limit is None:
+            return None
+        return clip_grad_norm_(self.model.parameters(), max_norm=limit)
 
     def backward(self, indices: NDArray[Any]) -> Tensor:
         """The loss of a batch; its gradients are added to the parameters'.
@@ -558,7 +605,10 @@ class _Loop:
             if is_better(score, loss, state.best):
                 state.best = (score, -loss)
                 state.best_epoch = state.epoch + 1
-                self.best_weights = copy.deepcopy(model.state_dict())
+                shards = self.shards
+                self.best_weights = (
+                    shards.weights() if shards else copy.deepcopy(model.state_dict())
+                )
         self.unsaved = True
         state.history.append(record)
         state.epoch += 1
@@ -611,15 +661,21 @@ class _Loop:
         """Write the checkpoint, where there is to be one."""
         if not self.checkpoint:
             return
-        file = self.checkpoint
+        with self.whole():
+            self.write(self.checkpoint)
+
+    def write(self, file: Path) -> None:
+        """Write a checkpoint, which is the same for one process and for several."""
         began = time.perf_counter()
         self.check()
         if self.board:
             self.board.flush()  # what is logged up to here is not logged again on resuming
         saved = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "best_weights": self.best_weights,
+            "optimizer": self.shards.state() if self.shards else self.optimizer.state_dict(),
+            "best_weights": (
+                self.shards.collected(self.best_weights) if self.shards else self.best_weights
+            ),
             "state": asdict(self.state),
             "settings": self.settings,
             **self.circumstances(),
