@@ -264,6 +264,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, *cases = sys.argv[1:]
     with distributed.joined() as group:
+        distributed._LARGE = 50  # so that vectors are large
         with pytest.MonkeyPatch.context() as patch:
             for module in (evaluate_module, objectives_module):
                 patch.setattr(module, "_BATCH_TOKENS", 60)

@@ -96,12 +96,12 @@ def documents(tmp_path):
     return file
 
 
-def options(documents, out, *more, dropout=0.3):
+def options(documents, out, *more, dropout=0.3, sizes=("embedding_dim=8", "maps=4")):
     """A training of 12 updates in each of 3 epochs, with a checkpoint after every 5."""
     return [
         *("--train", documents, "--model", "textcnn", "--epochs", 3, "--patience", 0, "--no-refit"),
         *("--batch-size", 7, "--checkpoint-every", 5, "--out", out, *more),
-        *("--model-args", "embedding_dim=8", "maps=4", f"dropout={dropout}"),
+        *("--model-args", *sizes, f"dropout={dropout}"),
     ]
 
 
@@ -199,26 +199,22 @@ def test_a_signal_to_one_process_stops_all_and_any_number_resumes(documents, tmp
     assert [e["dev_accuracy"] for e in history] == [e["dev_accuracy"] for e in expected_history]
 
 
-TRANSFORMER = [
-    *("--shard", "--model", "transformer", "--clip-norm", "1"),
-    *("--model-args", "embedding_dim=8", "num_heads=2", "num_layers=2", "feedforward_dim=16"),
-    "dropout=0.0",
-]
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not CAN_SHARD, reason="its torch has no fully_shard")
 def test_a_sharded_training_is_resumed_by_any_number_of_processes(documents, tmp_path):
     whole, out, alone = tmp_path / "whole", tmp_path / "out", tmp_path / "alone"
-    done = command(2, documents, whole, *TRANSFORMER)
+    more = ["--shard", "--model", "transformer", "--optimizer", "momentum"]
+    sizes = ["embedding_dim=8", "num_heads=2", "num_layers=2", "feedforward_dim=16"]
+    same = {"dropout": 0.0, "sizes": sizes}
+    done = command(2, documents, whole, *more, **same)
     assert done.returncode == 0, done.stderr
-    done = command(2, documents, out, *TRANSFORMER, sent=("SIGTERM", 1, 18))
+    done = command(2, documents, out, *more, sent=("SIGTERM", 1, 18), **same)
     assert lines(done.stderr) == ["Stopped and saved. Go on with:"]
     shutil.copytree(out, alone)
-    done = command(2, documents, out, *TRANSFORMER, "--resume")
+    done = command(2, documents, out, *more, "--resume", **same)
     assert done.returncode == 0, done.stderr
     assert_equal(ends(out), ends(whole))
-    done = command(1, documents, alone, *TRANSFORMER, "--resume")
+    done = command(1, documents, alone, *more, "--resume", **same)
     assert done.returncode == 0, done.stderr
     torch.testing.assert_close(ends(alone)[0], ends(whole)[0], rtol=1e-3, atol=1e-4)
 

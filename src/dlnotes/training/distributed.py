@@ -33,6 +33,8 @@ _PATIENCE = timedelta(days=1)
 """How long a process waits for another one that is alive: to evaluate, to read a large corpus."""
 _MEETING = timedelta(minutes=30)
 """How long it waits for the others to start."""
+_LARGE = 1 << 16
+"""Numbers of a table from which it pays to look for the rows that are not zero."""
 _HEARING = timedelta(seconds=0.3)
 """How long it waits in one go: Python has heard no signal before torch's function returns."""
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
@@ -343,7 +345,8 @@ class Replica:
 
     Differs from `DistributedDataParallel` alone, which it uses, in that the model need not be
     called as a module, and in sparse gradients: their rows are gathered, with every backend (NCCL
-    cannot add sparse tensors up). A parameter that no process has used keeps no gradient.
+    cannot add sparse tensors up). On CPUs, of the gradients of word vectors only the rows that are
+    not zero are sent, which are few. A parameter that no process has used keeps no gradient.
 
     Args:
         group: The processes.
@@ -355,13 +358,17 @@ class Replica:
         self.group, module = group, _Outputs(model, outputs)
         sparse = dict(_sparse_parameters(module))
         self.sparse = list(sparse.values())
-        for parameter in self.sparse:
+        self.rows = list(_word_vectors(module))
+        apart = {id(parameter) for parameter in [*self.sparse, *self.rows]}
+        for parameter in [*self.sparse, *self.rows]:
             dist.broadcast(parameter.detach(), 0)
         self.module: nn.Module = module
         self.wrapped = None
         parallel = torch.nn.parallel.DistributedDataParallel
-        parallel._set_params_and_buffers_to_ignore_for_model(module, [*sparse])
-        if any(p.requires_grad for n, p in module.named_parameters() if n not in sparse):
+        named = list(module.named_parameters(remove_duplicate=False))
+        ignored = [name for name, parameter in named if id(parameter) in apart]
+        parallel._set_params_and_buffers_to_ignore_for_model(module, ignored)
+        if any(p.requires_grad and id(p) not in apart for _, p in named):
             # Finding what is unused also keeps torch from arranging the gradients anew after the
             # first update, which would change the rounding of a training that is resumed.
             self.module = self.wrapped = parallel(module, find_unused_parameters=True)
@@ -382,6 +389,32 @@ class Replica:
         for parameter in self.sparse:
             found = _sum(parameter, self.group)
             parameter.grad = None if found is None else found / self.group.size
+        for parameter in self.rows:
+            _average_rows(parameter, self.group)
+
+
+def _word_vectors(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Large tables on the CPU of which a batch looks up a few rows."""
+    for part in module.modules():
+        if isinstance(part, nn.Embedding) and not part.sparse:
+            weight = part.weight
+            if weight.requires_grad and weight.is_cpu and weight.numel() >= _LARGE:
+                yield weight
+
+
+def _average_rows(parameter: nn.Parameter, group: Group) -> None:
+    """Average a gradient of which most rows are zeros in all processes."""
+    used = torch.zeros(len(parameter) + 1, dtype=torch.uint8)  # the last: whether there is one
+    if parameter.grad is not None:
+        largest = torch.linalg.vector_norm(parameter.grad, torch.inf, dim=1)
+        used = torch.cat([largest != 0, torch.ones(1, dtype=torch.bool)]).byte()  # NaN is not 0
+    dist.all_reduce(used, dist.ReduceOp.MAX)
+    if not used[-1]:
+        return
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    at = used[:-1].nonzero().squeeze(1)
+    parameter.grad[at] = group.sum(parameter.grad[at]) / group.size
 
 
 def _sparse_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

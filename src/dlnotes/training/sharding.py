@@ -96,8 +96,7 @@ class Shards:
         self._within += 1
         if self._within == 1:
             for p, part in self._pairs:
-                _resize(p, p.numel())
-                p.detach().copy_(joined(part))
+                p.data = joined(part)
         try:
             yield
         finally:
@@ -131,8 +130,7 @@ class Shards:
     def end(self) -> None:
         """Give the model its weights and the optimizer the model's parameters, for good."""
         for p, part in self._pairs:
-            _resize(p, p.numel())
-            p.detach().copy_(joined(part))
+            p.data = joined(part)
             states = self.optimizer.state.pop(part, {}).items()
             if states:
                 self.optimizer.state[p] = {name: joined(x) for name, x in states}
@@ -149,7 +147,7 @@ class Shards:
 
     def _release(self) -> None:
         for p, _ in self._pairs:
-            _resize(p, 0)
+            p.data = p.data.new_empty(0)
 
 
 def is_part(value: Any) -> bool:
@@ -161,10 +159,6 @@ def is_part(value: Any) -> bool:
 def joined(value: Any) -> Any:
     """The tensor of which each process has a part; anything else as it is."""
     return value.full_tensor() if is_part(value) else value
-
-
-def _resize(tensor: Tensor, numbers: int) -> None:
-    tensor.untyped_storage().resize_(numbers * tensor.element_size())
 
 
 def _fully_shard(model: nn.Module) -> Callable[..., Any]:
