@@ -406,7 +406,7 @@ def _average_rows(parameter: nn.Parameter, group: Group) -> None:
     """Average a gradient of which most rows are zeros in all processes."""
     used = torch.zeros(len(parameter) + 1, dtype=torch.uint8)  # the last: whether there is one
     if parameter.grad is not None:
-        largest = torch.linalg.vector_norm(parameter.grad, torch.inf, dim=1)
+        largest = parameter.grad.abs().amax(dim=1)
         used = torch.cat([largest != 0, torch.ones(1, dtype=torch.bool)]).byte()  # NaN is not 0
     dist.all_reduce(used, dist.ReduceOp.MAX)
     if not used[-1]:
