@@ -144,6 +144,12 @@ CASES = {
         "clip_norm": 0.05,
         "train": 83,
     },
+    "tied": {
+        "model": "transformer translator",
+        "optimizer": "momentum",
+        "objective": Sequence(0.1),
+        "documents": Pairs,
+    },
     "shards of a translator": {
         "model": "transformer translator",
         "optimizer": "momentum",
