@@ -393,7 +393,7 @@ class Replica:
             _average_rows(parameter, self.group)
 
 
-def _word_vectors(module: nn.Module) -> Iterator[nn.Parameter]:
+def _word_vectors(module: nn.Module) -> Iterator[Tensor]:
     """Large tables on the CPU of which a batch looks up a few rows."""
     for part in module.modules():
         if isinstance(part, nn.Embedding) and not part.sparse:
@@ -402,7 +402,7 @@ def _word_vectors(module: nn.Module) -> Iterator[nn.Parameter]:
                 yield weight
 
 
-def _average_rows(parameter: nn.Parameter, group: Group) -> None:
+def _average_rows(parameter: Tensor, group: Group) -> None:
     """Average a gradient of which most rows are zeros in all processes."""
     used = torch.zeros(len(parameter) + 1, dtype=torch.uint8)  # the last: whether there is one
     if parameter.grad is not None:
