@@ -389,8 +389,8 @@ class Replica:
         for parameter in self.sparse:
             found = _sum(parameter, self.group)
             parameter.grad = None if found is None else found / self.group.size
-        for parameter in self.rows:
-            _average_rows(parameter, self.group)
+        for table in self.rows:
+            _average_rows(table, self.group)
 
 
 def _word_vectors(module: nn.Module) -> Iterator[Tensor]:
