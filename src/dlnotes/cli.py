@@ -173,6 +173,7 @@ def _endings() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
             stream.reconfigure(errors=ASCII_FALLBACK)
     code: str | int | None = 0
+    leave: Callable[[Any], object] = sys.exit
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
         try:
@@ -187,6 +188,8 @@ def _endings() -> Iterator[None]:
         except KeyboardInterrupt as stop:
             code = _code(stop)
             tell("Stopped.")
+            if launch.world_size() > 1:  # torch would wait for threads that wait for the others
+                leave = os._exit
         except BrokenPipeError:
             drop_output()
         except OSError as error:  # a full disk, say
@@ -202,7 +205,7 @@ def _endings() -> Iterator[None]:
     except OSError:
         drop_output(sys.stderr)
     if code:
-        sys.exit(code)
+        leave(code)
 
 
 def _tell(error: BaseException, line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,6 +28,18 @@ class Terminated(KeyboardInterrupt):
     """
 
     def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
+    """Training was stopped by a signal, after the checkpoint, if there is one, was written.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
         self.number = number
 

@@ -3,14 +3,19 @@
 ``torchrun --nproc-per-node N ranks.py FOLDER CASE…`` writes what each case ends with.
 """
 
+import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+import dlnotes.training.evaluate as evaluate_module
 import dlnotes.training.fit as fit_module
+import dlnotes.training.objectives as objectives_module
+from dlnotes.data.batches import by_length
 from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS, TRANSLATORS
@@ -33,6 +38,22 @@ class Forgetful(nn.Module):
         x = self.vectors(tokens).masked_fill((tokens == 0).unsqueeze(-1), 0.0).sum(1)
         rare = (tokens == 9).any(1, keepdim=True)
         return self.first(x) + self.second(x) * rare if rare.any() else self.first(x)
+
+
+class Blocks(nn.Module):
+    """Two layers whose weights can be spread over processes."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.vectors, self.output = nn.Embedding(words, 5), nn.Linear(5, 3)
+        self.blocks = [nn.Linear(5, 5), nn.Linear(5, 5)]
+        self.layers = nn.ModuleList(self.blocks)
+
+    def forward(self, tokens):
+        x = self.vectors(tokens).masked_fill((tokens == 0).unsqueeze(-1), 0.0).sum(1)
+        for layer in self.layers:
+            x = x + layer(x).tanh()
+        return self.output(x)
 
 
 class First:
@@ -62,9 +83,10 @@ class Pairs(First):
 
     def batch(self, indices):
         batch = self.documents.batch(indices)
-        end = torch.full_like(batch.tokens[:, :1], 2)
-        labels = torch.cat([end + 1, batch.tokens, end], 1)
-        return batch._replace(labels=labels)
+        begin = torch.full_like(batch.tokens[:, :1], 3)
+        labels = torch.cat([begin, batch.tokens, torch.zeros_like(begin)], 1)
+        end = (labels > 0).sum(1, keepdim=True)
+        return batch._replace(labels=labels.scatter(1, end, 2))
 
 
 class Uneven(First):
@@ -107,6 +129,34 @@ CASES = {
     "wrapped": {"settings": {"max_norm": 0.1}, "wrapped": True},
     "few": {"batch_size": 3, "train": 11},
     "one": {"batch_size": 8, "train": 1, "model": "fasttext"},
+    "micro": {"model": "transformer", "optimizer": "momentum", "micro_batch_size": 3},
+    "micro sparse": {"model": "fasttext", "micro_batch_size": 2, "batch_size": 15},
+    "micro weights": {"objective": SingleLabel([0.37, 2.9, 0.0], 0.1), "micro_batch_size": 2},
+    **{
+        f"shards by {name}": {"optimizer": name, "model": "blocks", "shard": True}
+        for name in OPTIMIZERS
+    },
+    "shards": {
+        "model": "transformer",
+        "optimizer": "momentum",
+        "shard": True,
+        "micro_batch_size": 3,
+        "clip_norm": 0.05,
+        "train": 83,
+    },
+    "tied": {
+        "model": "transformer translator",
+        "optimizer": "momentum",
+        "objective": Sequence(0.1),
+        "documents": Pairs,
+    },
+    "shards of a translator": {
+        "model": "transformer translator",
+        "optimizer": "momentum",
+        "objective": Sequence(0.1),
+        "documents": Pairs,
+        "shard": True,
+    },
     "huge": {"most_tokens": 100, "documents": Uneven},
     "huge sparse": {"most_tokens": 100, "model": "fasttext", "documents": Uneven},
     "unused": {"model": "forgetful", "optimizer": "adamw", "batch_size": 4},
@@ -126,14 +176,17 @@ def train(case, dtype=torch.float64, **options):
     if wrap := case.pop("documents", None):
         train, dev = wrap(train), None
     words = len(dataset.vocabulary)
-    settings = {} if name in ("forgetful", "translator") else {"dropout": 0.0}
+    settings = {"dropout": 0.0} if name in MODELS else {}
     settings |= case.pop("settings", {})
     torch.manual_seed(0)
     if name == "forgetful":
         model = Forgetful(words)
-    elif name == "translator":
-        small = SMALL["seq2seq"] | {"dropout": 0.0}
-        model = TRANSLATORS["seq2seq"](
+    elif name == "blocks":
+        model = Blocks(words)
+    elif name.endswith("translator"):
+        name = "transformer" if name.startswith("transformer") else "seq2seq"
+        small = SMALL[name] | {"dropout": 0.0}
+        model = TRANSLATORS[name](
             source_vocabulary_size=words, target_vocabulary_size=words, **small
         )
     else:
@@ -164,10 +217,9 @@ class NoNumber(SingleLabel):
 
 
 class NoFigures(SingleLabel):
-    """Fails on dev, where it is measured by one process."""
+    """Fails on dev."""
 
     def evaluate(self, model, documents, **options):
-        assert distributed.current().is_first
         raise UserError("no figures")
 
 
@@ -190,10 +242,39 @@ def mishap(name, rank):
     return None
 
 
+def check_shared_evaluation(group):
+    """Whoever measures a batch, all processes have all figures, to the last bit."""
+    dataset = load_dataset({"train": pairs(120, 0), "dev": pairs(60, 1)}, tokenizer="basic_english")
+    torch.manual_seed(0)
+    model, words = make(dataset, "textcnn"), len(dataset.vocabulary)
+    translator = TRANSLATORS["seq2seq"](
+        source_vocabulary_size=words, target_vocabulary_size=words, **SMALL["seq2seq"]
+    )
+    several = Several(dataset.dev)
+    several.labels = several.batch(np.arange(60)).labels.numpy()
+    cases = [
+        (SingleLabel(), model, dataset.dev),
+        (MultiLabel(threshold=None), model, several),
+        (Sequence(), translator, Pairs(dataset.dev)),
+        (SingleLabel(), model, dataset.dev.take(np.arange(1))),  # one batch
+    ]
+    for objective, network, documents in cases:
+        assert len(by_length(documents.lengths, 60)) > group.size or len(documents) == 1
+        alone = objective.evaluate(network, documents)
+        shared = objective.evaluate(network, documents, group=group)
+        assert pickle.dumps(shared) == pickle.dumps(alone), objective
+        assert network.training
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, *cases = sys.argv[1:]
     with distributed.joined() as group:
+        distributed._LARGE = 50  # so that vectors are large
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (evaluate_module, objectives_module):
+                patch.setattr(module, "_BATCH_TOKENS", 60)
+            check_shared_evaluation(group)
         for case in (case for case in cases if case in MISHAPS):
             told = group.gather(mishap(case, group.rank))
             if group.is_first:

@@ -463,7 +463,9 @@ def test_memory_that_is_not_there_is_told(dataset, monkeypatch):
         np.empty(1 << 60, np.uint8)
 
     monkeypatch.setattr(fit_module._Loop, "update", much)
-    told = r"not enough memory for an update with batch_size=64: Unable to allocate"
+    told = (
+        r"not enough memory for an update with batch_size=64 \(with a micro_batch_size .*: Unable"
+    )
     with pytest.raises(UserError, match=told):
         train_classifier(dataset, **RUN)
 

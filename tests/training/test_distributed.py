@@ -1,40 +1,51 @@
 """Several processes end with what one ends with."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import ranks
 import torch
+import torch.distributed.fsdp
 
 from small import pairs
 
+CAN_SHARD = hasattr(torch.distributed.fsdp, "fully_shard")  # not before torch 2.6
 FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge", "huge sparse", "wrapped"]
+FEW += ["micro", "micro sparse", "micro weights"]
+CASES = [case for case in ranks.CASES if CAN_SHARD or not case.startswith("shards")]
+if CAN_SHARD:
+    FEW += ["shards", "shards of a translator", "shards by adam"]
 """Cases that between them take every path of the code."""
 
 
-def torchrun(count, *arguments, more=(), **environment):
-    """Run a Python script in several processes."""
+def torchrun(count, *arguments, more=(), started=None):
+    """Run a Python script in several processes; when it runs, call `started`."""
     here = Path(ranks.__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), *sys.path])
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            *more,
-            "--nproc-per-node",
-            str(count),
-            *map(str, arguments),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | environment,
-        capture_output=True,
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", *more),
+        *("--nproc-per-node", str(count), *map(str, arguments)),
+    ]
+    with subprocess.Popen(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=280,
-    )
+    ) as program:
+        try:
+            if started:
+                started(program)
+            out, error = program.communicate(timeout=280)
+        finally:
+            program.kill()
+    return subprocess.CompletedProcess(command, program.returncode, out, error)
 
 
 def check(tmp_path, count, cases):
@@ -42,7 +53,7 @@ def check(tmp_path, count, cases):
     assert done.returncode == 0, done.stderr
     wrong = []
     for case in cases:
-        weights, losses = ranks.train(case)
+        weights, losses = ranks.train(case, micro_batch_size=None)
         theirs, their_losses = torch.load(tmp_path / f"{case}.pt")
         try:
             torch.testing.assert_close(theirs, weights, rtol=1e-10, atol=1e-13)
@@ -68,7 +79,7 @@ def test_two_processes_are_one(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_are_one_in_every_case(tmp_path):
-    check(tmp_path, 2, [case for case in ranks.CASES if case not in FEW])
+    check(tmp_path, 2, [case for case in CASES if case not in FEW])
 
 
 @pytest.mark.slow
@@ -85,20 +96,20 @@ def documents(tmp_path):
     return file
 
 
-def options(documents, out, *more, dropout=0.3):
+def options(documents, out, *more, dropout=0.3, sizes=("embedding_dim=8", "maps=4")):
     """A training of 12 updates in each of 3 epochs, with a checkpoint after every 5."""
     return [
         *("--train", documents, "--model", "textcnn", "--epochs", 3, "--patience", 0, "--no-refit"),
         *("--batch-size", 7, "--checkpoint-every", 5, "--out", out, *more),
-        *("--model-args", "embedding_dim=8", "maps=4", f"dropout={dropout}"),
+        *("--model-args", *sizes, f"dropout={dropout}"),
     ]
 
 
-def command(count, documents, out, *more, signal=("SIGTERM", 0, 10_000), restarts=0, **keywords):
+def command(count, documents, out, *more, sent=("SIGTERM", 0, 10_000), restarts=0, **keywords):
     """`dlnotes train` in several processes."""
     script = Path(ranks.__file__).with_name("dying.py")
     arguments = options(documents, out, *more, **keywords)
-    return torchrun(count, script, *signal, *arguments, more=["--max-restarts", str(restarts)])
+    return torchrun(count, script, *sent, *arguments, more=["--max-restarts", str(restarts)])
 
 
 def ends(out):
@@ -142,7 +153,7 @@ def test_a_group_that_is_restarted_ends_with_the_same_bits(documents, tmp_path):
     assert done.stdout.count("documents/s") == 1
     assert done.stderr.count("epoch   1") == 1
     assert len(list(whole.glob("events*"))) == 2  # of the training and its hyper-parameters
-    done = command(2, documents, killed, signal=("SIGKILL", 1, 18), restarts=1)
+    done = command(2, documents, killed, sent=("SIGKILL", 1, 18), restarts=1)
     assert done.returncode == 0, done.stderr
     assert lines(done.stderr) == [
         "error: another process of this training ended, or cannot be reached any more"
@@ -153,7 +164,7 @@ def test_a_group_that_is_restarted_ends_with_the_same_bits(documents, tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_refused_is_not_resumed_by_a_restart(documents, tmp_path):
     out = tmp_path / "out"
-    done = command(2, documents, out, signal=("SIGKILL", 0, 18), restarts=0)
+    done = command(2, documents, out, sent=("SIGKILL", 0, 18), restarts=0)
     assert done.returncode == 1
     assert (out / "checkpoint.pt").exists()
     before = (out / "checkpoint.pt").read_bytes()
@@ -171,7 +182,7 @@ def test_a_signal_to_one_process_stops_all_and_any_number_resumes(documents, tmp
     dropout = 0.3 if count == 2 else 0.0
     done = command(2, documents, whole, dropout=dropout)
     assert done.returncode == 0, done.stderr
-    done = command(2, documents, out, signal=("SIGTERM", 1, 18), dropout=dropout)
+    done = command(2, documents, out, sent=("SIGTERM", 1, 18), dropout=dropout)
     assert done.returncode == 1
     assert "exitcode  : 143" in done.stderr
     assert lines(done.stderr) == ["Stopped and saved. Go on with:"]
@@ -186,6 +197,66 @@ def test_a_signal_to_one_process_stops_all_and_any_number_resumes(documents, tmp
     expected, expected_history = ends(whole)
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
     assert [e["dev_accuracy"] for e in history] == [e["dev_accuracy"] for e in expected_history]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAN_SHARD, reason="its torch has no fully_shard")
+def test_a_sharded_training_is_resumed_by_any_number_of_processes(documents, tmp_path):
+    whole, out, alone = tmp_path / "whole", tmp_path / "out", tmp_path / "alone"
+    more = ["--shard", "--model", "transformer", "--optimizer", "momentum"]
+    sizes = ["embedding_dim=8", "num_heads=2", "num_layers=2", "feedforward_dim=16"]
+    same = {"dropout": 0.0, "sizes": sizes}
+    done = command(2, documents, whole, *more, **same)
+    assert done.returncode == 0, done.stderr
+    done = command(2, documents, out, *more, sent=("SIGTERM", 1, 18), **same)
+    assert lines(done.stderr) == ["Stopped and saved. Go on with:"]
+    shutil.copytree(out, alone)
+    done = command(2, documents, out, *more, "--resume", **same)
+    assert done.returncode == 0, done.stderr
+    assert_equal(ends(out), ends(whole))
+    done = command(1, documents, alone, *more, "--resume", **same)
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(ends(alone)[0], ends(whole)[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_sharded_is_one_line(documents, tmp_path):
+    done = command(2, documents, tmp_path / "out", "--shard")
+    (line,) = lines(done.stderr)
+    told = "for models in blocks, such as the transformer, not for TextCNN"
+    assert told in line if CAN_SHARD else "shard needs torch 2.6 or later" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "to"), [("reading", 0), ("reading", 1), ("evaluation", "torchrun")]
+)
+def test_a_signal_is_heard_while_others_are_waited_for(documents, tmp_path, place, to):
+    """Rank 0 reads, or evaluates, for minutes; torchrun kills who has not ended after 30 s."""
+    sign, out, sent = tmp_path / "sign", tmp_path / "out", []
+
+    def send(program):
+        while not sign.exists():
+            assert program.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.5)
+        number = program.pid if to == "torchrun" else int((tmp_path / f"sign{to}").read_text())
+        os.kill(number, signal.SIGTERM)
+        sent.append(time.monotonic())
+
+    script = Path(ranks.__file__).with_name("slow.py")
+    done = torchrun(2, script, place, sign, *options(documents, out), started=send)
+    assert time.monotonic() - sent[0] < 25
+    assert done.returncode == 1
+    stopped = "Stopped." if place == "reading" else "Stopped and saved. Go on with:"
+    assert lines(done.stderr) == [stopped]
+    assert (out / "checkpoint.pt").exists() == (place == "evaluation")
+    if place == "evaluation":
+        assert torch.load(out / "checkpoint.pt")["state"]["step"] == 12
+        done = command(2, documents, out, "--resume")
+        assert done.returncode == 0, done.stderr
+        done = command(2, documents, tmp_path / "whole")
+        assert_equal(ends(out), ends(tmp_path / "whole"))
 
 
 @pytest.mark.slow

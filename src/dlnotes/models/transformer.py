@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -333,6 +333,11 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(embedding_dim, num_classes)
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The layers of the encoder, which are computed one after the other."""
+        return list(self.encoder.layers)
+
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents."""
         h, real, _ = self._encode(tokens)
@@ -449,6 +454,11 @@ class TransformerTranslator(nn.Module):
         nn.init.zeros_(self.output.bias)
         if tied:
             self.output.weight = self.target_vectors.weight
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The layers of the encoder, which are computed one after the other."""
+        return list(self.encoder.layers)
 
     def forward(
         self, source: Int[Tensor, "b t"], target: Int[Tensor, "b u"]

@@ -24,6 +24,7 @@ DEFAULTS_BEFORE: dict[str, Any] = {
 """What earlier versions did where a setting was added later: its value for their checkpoints."""
 
 _PATHS = ("vectors", "boost")  # settings that are the same from wherever they are seen
+_OF_THE_MACHINE = ("micro_batch_size", "shard")  # settings that change a training by rounding alone
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -92,6 +93,7 @@ def check_same_settings(
     """Require the settings of a checkpoint.
 
     A setting that the checkpoint lacks is taken from `DEFAULTS_BEFORE`, or else is not compared.
+    `micro_batch_size` and `shard` may change, as a training may have run out of memory.
 
     Args:
         checkpoint: The file, for the message.
@@ -104,6 +106,8 @@ def check_same_settings(
     """
     for name, value in (now or {}).items():
         was = (before or {}).get(name, DEFAULTS_BEFORE.get(name, value))
+        if name in _OF_THE_MACHINE:
+            continue
         if name in _PATHS:
             same = _absolute(was) == _absolute(value)
         else:

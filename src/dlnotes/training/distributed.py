@@ -13,8 +13,8 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlnotes import launch
-from dlnotes.errors import UserError
+from dlnotes.errors import Interrupted, UserError
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,10 @@ _PATIENCE = timedelta(days=1)
 """How long a process waits for another one that is alive: to evaluate, to read a large corpus."""
 _MEETING = timedelta(minutes=30)
 """How long it waits for the others to start."""
+_LARGE = 1 << 16
+"""Numbers of a table from which it pays to look for the rows that are not zero."""
+_HEARING = timedelta(seconds=0.3)
+"""How long it waits in one go: Python has heard no signal before torch's function returns."""
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
 
 
@@ -45,10 +49,12 @@ class Group:
     Attributes:
         rank: Number of this process, from 0.
         size: Number of processes.
+        stop: Gives the number of the signal that has asked this process to stop, or 0.
     """
 
     rank: int = 0
     size: int = 1
+    stop: Callable[[], int] = int
 
     @property
     def is_first(self) -> bool:
@@ -73,13 +79,18 @@ class Group:
         if self.size == 1:
             return list(numbers)
         found = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
+        _wait_for(dist.all_reduce(found, dist.ReduceOp.MAX, async_op=True))
         return [int(number) for number in found.tolist()]
+
+    def meet(self) -> None:
+        """Wait until every process is here; a signal is heard meanwhile."""
+        self.most(0)
 
     def gather(self, value: _T) -> list[_T]:
         """What each process gives, in the order of their ranks."""
         if self.size == 1:
             return [value]
+        self.meet()
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         return found
@@ -98,6 +109,7 @@ class Group:
                 said[0] = do()
             except UserError as error:
                 said[1] = str(error)
+        self.meet()
         dist.broadcast_object_list(said)
         if said[1] is not None:
             raise UserError(said[1])
@@ -111,10 +123,39 @@ class Group:
             yield
             return
         if launch.local_rank() > 0:
-            self.most(0)
+            self.meet()
         yield
         if launch.local_rank() == 0:
-            self.most(0)
+            self.meet()
+
+    def deal(self, batches: Sequence[_T]) -> Iterator[_T]:
+        """The batches that this process measures, one after the other; `merge` what is found.
+
+        A process for which there is none gets one of the others', to know what a result looks like.
+
+        Raises:
+            Interrupted: A signal asked a process to stop; then in all of them.
+        """
+        for batch in batches[self.rank :: self.size] or batches[:1]:
+            if self.stop():
+                break
+            yield batch
+        if (number := self.most(self.stop())[0]) > 0:
+            raise Interrupted(number)
+
+    def merge(self, tensors: list[Tensor], batches: Sequence[Any]) -> list[Tensor]:
+        """Fill in what the other processes have found, to the last bit.
+
+        Args:
+            tensors: On the CPU, with zeros where this process has found nothing.
+            batches: What was given to `deal`.
+        """
+        if self.size > 1:
+            for tensor in tensors:
+                if self.rank >= len(batches):
+                    tensor.zero_()
+                dist.all_reduce(tensor.view(torch.uint8))
+        return tensors
 
     def require_same(self, facts: Mapping[str, Any]) -> None:
         """Require that what must be equal in every process is equal.
@@ -156,6 +197,22 @@ class Group:
             )
         torch.cuda.set_device(local)
         return torch.device("cuda", local)
+
+
+ALONE = Group()
+"""One process."""
+
+
+def _wait_for(work: Any) -> None:
+    """Wait for a collective, with a break now and then in which Python acts on signals.
+
+    Raises:
+        RuntimeError: Another process is lost.
+    """
+    while not work.is_completed():
+        with suppress(RuntimeError):  # not yet; if it has failed, the last call says so
+            work.wait(_HEARING)
+    work.wait()
 
 
 def current() -> Group:
@@ -202,6 +259,11 @@ def joined() -> Iterator[Group]:
         except RuntimeError:  # the store is gone, with the process that has it
             told_here = rank == 0
         error.told_here = told_here  # type: ignore[union-attr]
+        raise
+    except KeyboardInterrupt:
+        if rank == 0:  # it says so, and what the others say follows from it
+            with suppress(RuntimeError):
+                store.add("told", 1)
         raise
     # torch 2.3 holds Python's lock while its threads end, and a thread that frees the last tensor
     # it has worked on waits for the lock: here that tensor is still in use.
@@ -283,7 +345,8 @@ class Replica:
 
     Differs from `DistributedDataParallel` alone, which it uses, in that the model need not be
     called as a module, and in sparse gradients: their rows are gathered, with every backend (NCCL
-    cannot add sparse tensors up). A parameter that no process has used keeps no gradient.
+    cannot add sparse tensors up). On CPUs, of the gradients of word vectors only the rows that are
+    not zero are sent, which are few. A parameter that no process has used keeps no gradient.
 
     Args:
         group: The processes.
@@ -295,13 +358,17 @@ class Replica:
         self.group, module = group, _Outputs(model, outputs)
         sparse = dict(_sparse_parameters(module))
         self.sparse = list(sparse.values())
-        for parameter in self.sparse:
+        self.rows = list(_word_vectors(module))
+        apart = {id(parameter) for parameter in [*self.sparse, *self.rows]}
+        for parameter in [*self.sparse, *self.rows]:
             dist.broadcast(parameter.detach(), 0)
         self.module: nn.Module = module
         self.wrapped = None
         parallel = torch.nn.parallel.DistributedDataParallel
-        parallel._set_params_and_buffers_to_ignore_for_model(module, [*sparse])
-        if any(p.requires_grad for n, p in module.named_parameters() if n not in sparse):
+        named = list(module.named_parameters(remove_duplicate=False))
+        ignored = [name for name, parameter in named if id(parameter) in apart]
+        parallel._set_params_and_buffers_to_ignore_for_model(module, ignored)
+        if any(p.requires_grad and id(p) not in apart for _, p in named):
             # Finding what is unused also keeps torch from arranging the gradients anew after the
             # first update, which would change the rounding of a training that is resumed.
             self.module = self.wrapped = parallel(module, find_unused_parameters=True)
@@ -322,6 +389,32 @@ class Replica:
         for parameter in self.sparse:
             found = _sum(parameter, self.group)
             parameter.grad = None if found is None else found / self.group.size
+        for table in self.rows:
+            _average_rows(table, self.group)
+
+
+def _word_vectors(module: nn.Module) -> Iterator[Tensor]:
+    """Large tables on the CPU of which a batch looks up a few rows."""
+    for part in module.modules():
+        if isinstance(part, nn.Embedding) and not part.sparse:
+            weight = part.weight
+            if weight.requires_grad and weight.is_cpu and weight.numel() >= _LARGE:
+                yield weight
+
+
+def _average_rows(parameter: Tensor, group: Group) -> None:
+    """Average a gradient of which most rows are zeros in all processes."""
+    used = torch.zeros(len(parameter) + 1, dtype=torch.uint8)  # the last: whether there is one
+    if parameter.grad is not None:
+        largest = parameter.grad.abs().amax(dim=1)
+        used = torch.cat([largest != 0, torch.ones(1, dtype=torch.bool)]).byte()  # NaN is not 0
+    dist.all_reduce(used, dist.ReduceOp.MAX)
+    if not used[-1]:
+        return
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    at = used[:-1].nonzero().squeeze(1)
+    parameter.grad[at] = group.sum(parameter.grad[at]) / group.size
 
 
 def _sparse_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -20,6 +20,7 @@ from dlnotes.data.labels import LabelSets
 from dlnotes.data.mapped import empty
 from dlnotes.errors import UserError
 from dlnotes.training.decision import DEFAULT, Decision
+from dlnotes.training.distributed import ALONE, Group
 from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
 from dlnotes.training.reliability import Reliability, reliability
 
@@ -240,6 +241,7 @@ def scores(
     device: torch.device | str = "cpu",
     amp: bool = False,
     classes: int | None = None,
+    group: Group = ALONE,
 ) -> Float[Tensor, "n c"]:
     """Unnormalised scores of all documents in their order, on the CPU, without dropout.
 
@@ -249,8 +251,10 @@ def scores(
         device: Where to compute.
         amp: Compute in bf16 where autocast allows it.
         classes: About how many classes there are; with very many, batches have fewer documents.
+        group: Processes that share the work. All of them call this, and have all scores.
     """
-    return kept(model, documents, keep_all, device=device, amp=amp, classes=classes)[0]
+    where: dict[str, Any] = {"device": device, "amp": amp, "group": group}
+    return kept(model, documents, keep_all, classes=classes, **where)[0]
 
 
 def kept(
@@ -261,6 +265,7 @@ def kept(
     device: torch.device | str = "cpu",
     amp: bool = False,
     classes: int | None = None,
+    group: Group = ALONE,
 ) -> list[Tensor]:
     """What `keep` keeps of the scores of all documents in their order, on the CPU.
 
@@ -272,10 +277,10 @@ def kept(
     device = torch.device(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
     with evaluating(model), torch.inference_mode(), autocast:
-        for indices in batches:
+        for indices in group.deal(batches):
             tokens = documents.batch(indices).tokens.to(device, non_blocking=True)
             gathered.put(indices, keep(model(tokens).float(), indices))
-    return gathered.columns
+    return group.merge(gathered.columns, batches)
 
 
 def keep_all(logits: Float[Tensor, "b c"], _: NDArray[np.int64]) -> tuple[Tensor, ...]:
@@ -312,11 +317,12 @@ class Gathered:
             column[torch.from_numpy(indices.copy()).to(part.device)] = part
 
     def _column(self, part: Tensor) -> Tensor:
+        """Zeros for a column: of other processes' documents nothing may be left over."""
         shape = (self._documents, *part.shape[1:])
         if part.device.type == "cpu" and self._folder:
             kind = torch.empty(0, dtype=part.dtype).numpy().dtype
-            return torch.from_numpy(empty(shape, kind, self._folder))
-        return torch.empty(shape, dtype=part.dtype, device=part.device)
+            return torch.from_numpy(empty(shape, kind, self._folder)).zero_()
+        return torch.zeros(shape, dtype=part.dtype, device=part.device)
 
     @property
     def columns(self) -> list[Tensor]:
@@ -411,15 +417,17 @@ def evaluate(
     amp: bool = False,
     whose: str | None = None,
     decision: Decision = DEFAULT,
+    group: Group = ALONE,
 ) -> Metrics | MultiLabelMetrics:
     """Measure `model` on `documents`; arguments as for `scores`, `Measure` and its `metrics`."""
+    where: dict[str, Any] = {"device": device, "amp": amp, "group": group}
     if isinstance(documents.labels, LabelSets):
         sets = documents.labels
-        logits = scores(model, documents, device=device, amp=amp, classes=sets.classes)
+        logits = scores(model, documents, classes=sets.classes, **where)
         return multi_label_metrics(logits, sets, decision, whose=whose)
     measure = Measure(documents.labels, decision)
     classes = int(documents.labels.max(initial=0)) + 1
-    found = kept(model, documents, measure, device=device, amp=amp, classes=classes)
+    found = kept(model, documents, measure, classes=classes, **where)
     return measure.metrics(found, whose)
 
 

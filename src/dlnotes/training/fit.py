@@ -9,8 +9,8 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -23,9 +23,10 @@ from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, S
 from dlnotes.data.batches import BatchSampler, by_length
 from dlnotes.data.documents import Examples
 from dlnotes.deprecation import keep_old_names
+from dlnotes.errors import Interrupted as Interrupted
 from dlnotes.errors import Terminated, UserError, memory_for
 from dlnotes.optim.clipping import clip_grad_norm_
-from dlnotes.training import distributed
+from dlnotes.training import distributed, sharding
 from dlnotes.training.board import Board
 from dlnotes.training.checkpoint import (
     check_same_settings,
@@ -51,18 +52,6 @@ _SAVING_SHARE = 0.05  # of the time
 _SAVED_AT_ONCE, _SAVED_PER_SECOND = 16e6, 400e6  # bytes: how long the first one will take
 
 
-class Interrupted(Exception):  # noqa: N818 -- not an error: the user asked for it
-    """Training was stopped by a signal, after the checkpoint, if there is one, was written.
-
-    Args:
-        number: The signal.
-    """
-
-    def __init__(self, number: int = signal.SIGINT) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 class OutOfTime(Exception):  # noqa: N818 -- not an error: the time was set
     """Training was stopped since its `time_limit` was not enough."""
 
@@ -76,6 +65,11 @@ class Fitting(Settings):
 
     batch_size: Natural | None = 64
     """Documents per update: 1 is SGD, 0 or None is all of them (batch gradient descent)."""
+
+    micro_batch_size: Count | None = None
+    """Documents that a process computes at once. A larger batch is computed in parts, whose
+    gradients are added up before the update (gradient accumulation): the update is the same, and
+    takes less memory. Default: all that it has of a batch."""
 
     schedule: Annotated[str, OneOf(SCHEDULES)] = "constant"
     """Learning rate over the steps: constant, linear (down to 0), inverse_sqrt or halving (after
@@ -95,6 +89,10 @@ class Fitting(Settings):
 
     amp: bool = False
     """Compute in bf16 autocast."""
+
+    shard: bool = False
+    """Of several processes each holds a part of the weights, gradients and optimizer states (FSDP),
+    for models in blocks (transformer) that are too large for one device. One process: no effect."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -207,8 +205,8 @@ def fit(
     lowest loss. A model that is `Constrained` has its weights constrained after each update.
 
     In a process group (see `dlnotes.training.distributed`) all processes call it with the same
-    arguments and end with the same weights. `batch_size` counts the documents of all of them; the
-    first one evaluates, writes `checkpoint` and reads it.
+    arguments and end with the same weights. `batch_size` counts the documents of all of them; they
+    share the evaluation; the first one writes `checkpoint` and reads it.
 
     Args:
         model: Already on `device`; not, or not necessarily, in a `DistributedDataParallel`.
@@ -253,6 +251,7 @@ def fit(
         if examples is not None and not len(examples):
             raise UserError(f"{name} has no documents")
     model = distributed.unwrapped(model)
+    _check_can_be_cut(model, fitting)
     loop = _Loop(
         model,
         optimizer,
@@ -274,14 +273,40 @@ def fit(
     else:
         loop.group.part_random_streams()
     loop.check_before_the_first_update(resume)
+    loop.shard()
     last = fitting.epochs if stop_after is None else min(stop_after, fitting.epochs)
     with (
         _signals(once=loop.group.size > 1) as stop,
         torch.enable_grad(),
         Progress(loop.steps, loop.state.step, shown=progress and loop.group.is_first) as bar,
     ):
-        loop.run(last, bar, stop)
+        loop.group = replace(loop.group, stop=stop)
+        try:
+            loop.run(last, bar, stop)
+        except Interrupted:  # in all processes
+            loop.unshard()
+            raise
     return loop.state
+
+
+def _check_can_be_cut(model: nn.Module, fitting: Fitting) -> None:
+    """Require that documents do not depend on the others of their batch, where it is cut up.
+
+    Raises:
+        UserError: They do: the model normalizes by the statistics of a batch.
+    """
+    several = distributed.current().size > 1
+    if not several and fitting.micro_batch_size is None:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.training:
+            what = (
+                "several processes" if several else f"micro_batch_size={fitting.micro_batch_size}"
+            )
+            raise UserError(
+                f"{what} cannot train a model with {type(module).__name__} ({name}): the mean and "
+                "variance of a batch are not those of its parts"
+            )
 
 
 @dataclass
@@ -320,10 +345,31 @@ class _Loop:
         self.constrained = model if isinstance(model, Constrained) else None
         self.loss_sum = torch.zeros((), device=self.device)
         self.group = distributed.current()
-        self.replica: distributed.Replica | None = None
+        self.replica: distributed.Replica | sharding.Shards | None = None
+        self.shards: sharding.Shards | None = None
         if self.group.size > 1:
             self.require_same()
-            self.replica = distributed.Replica(self.group, model, self.objective.forward)
+            if not fitting.shard:
+                self.replica = distributed.Replica(self.group, model, self.objective.forward)
+
+    def shard(self) -> None:
+        """Spread the model over the processes, if it is to be."""
+        if self.fitting.shard and self.group.size > 1:
+            outputs = self.objective.forward
+            self.shards = sharding.Shards(self.group, self.model, self.optimizer, outputs)
+            self.replica = self.shards
+            self.best_weights = self.shards.cut(self.best_weights)
+
+    def unshard(self) -> None:
+        """Put the model together again."""
+        if self.shards:
+            self.shards.end()
+            self.best_weights = {name: sharding.joined(w) for name, w in self.best_weights.items()}
+            self.shards = self.replica = None
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Within, `model` has its weights, also where they are spread over processes."""
+        return self.shards.whole() if self.shards else nullcontext()
 
     def require_same(self) -> None:
         """Refuse to train with processes that would do something else."""
@@ -350,6 +396,7 @@ class _Loop:
                 raise Interrupted(stopping)
         if self.unsaved and self.keep_end:
             self.save()
+        self.unshard()
         if self.best_weights:  # none if the whole training had no dev documents
             self.model.load_state_dict(self.best_weights)
         if (stopping := self.group.most(stop())[0]) > 0:
@@ -359,7 +406,7 @@ class _Loop:
         """Do the rest of the epoch under way, and measure."""
         state, batches = self.state, self.sampler.epoch(self.state.epoch)
         clock = time.perf_counter()
-        with memory_for(f"an update with batch_size={self.fitting.batch_size}"):
+        with memory_for(self.what_takes_memory):
             for indices in batches[state.batch :]:
                 if self.takes_too_long():
                     raise OutOfTime
@@ -376,6 +423,12 @@ class _Loop:
                     clock = time.perf_counter()
                 if stopping:
                     raise Interrupted(stopping)
+        with self.whole():
+            self.end_epoch(bar, clock)
+
+    def end_epoch(self, bar: Progress, clock: float) -> None:
+        """Measure."""
+        state = self.state
         self.check()
         self.count_updates(clock)
         clock = time.perf_counter()
@@ -384,12 +437,25 @@ class _Loop:
             "train_loss": self.loss_sum.item() / state.seen,
             "documents_per_second": state.seen / max(1e-9, state.epoch_seconds),
         }
-        with memory_for("the dev documents"):
-            self.measure(record)
+        try:
+            with memory_for("the dev documents"):
+                self.measure(record)
+        except Interrupted:  # on resuming the epoch is measured again
+            state.loss_sum = self.loss_sum.item()
+            self.save()
+            raise
         state.seconds += time.perf_counter() - clock
         bar.epoch(record, is_best=state.best_epoch == state.epoch)
         if self.board:
             self.board.epoch(self.model, state.step, record)
+
+    @property
+    def what_takes_memory(self) -> str:
+        """An update, for messages."""
+        micro, whole = self.fitting.micro_batch_size, self.fitting.batch_size
+        if micro is None:
+            return f"an update with batch_size={whole} (with a micro_batch_size it takes less)"
+        return f"an update with micro_batch_size={micro}"
 
     def count_updates(self, since: float) -> None:
         """Add the time since `since`, which was spent in updates."""
@@ -427,14 +493,13 @@ class _Loop:
 
     def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
         """One update; its loss and, where it is clipped, the norm of the gradient."""
-        state, model = self.state, self.model
+        state = self.state
         factor = self.schedule(state.step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.backward(indices)
-        limit = self.fitting.clip_norm
-        norm = None if limit is None else clip_grad_norm_(model.parameters(), max_norm=limit)
+        norm = self.clip()
         self.optimizer.step()
         if self.constrained:
             self.constrained.constrain_()
@@ -446,64 +511,80 @@ class _Loop:
         state.documents += len(indices)
         return loss, norm
 
+    def clip(self) -> Tensor | None:
+        """The norm of the gradient, if it is asked for, before it is clipped, if it is to be."""
+        limit = self.fitting.clip_norm
+        if self.shards:  # no process has the whole gradient, which the log shows
+            parts = self.shards.sharded.parameters()
+            norm: Tensor = sharding.joined(clip_grad_norm_(parts, max_norm=limit or math.inf))
+            return norm
+        if limit is None:
+            return None
+        return clip_grad_norm_(self.model.parameters(), max_norm=limit)
+
     def backward(self, indices: NDArray[Any]) -> Tensor:
         """The loss of a batch; its gradients are added to the parameters'.
 
-        A batch of more than `_MOST_TOKENS` padded tokens, because of a huge document, is computed
-        in parts. Their losses are means over parts of different sizes.
-        """
-        if self.replica:
-            return self.backward_of_share(self.replica, indices)
-        parts = self.parts(indices)
-        if len(parts) == 1:
-            loss = self.losses(indices)[0]
-            loss.backward()
-            return loss.detach()
-        sizes, total = [], torch.zeros((), device=self.device)
-        for part in parts:
-            loss, labels = self.losses(part)
-            size = self.objective.size(labels)
-            if size > 0:
-                (loss * size).backward()
-                total += loss.detach() * size
-                sizes.append(size)
-        whole = torch.stack(sizes).sum() if sizes else total
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.div_(whole)
-        return total / whole
-
-    def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
-        """A batch in as few parts as are computed at once."""
-        lengths = self.train.lengths[indices]
-        if len(indices) * int(lengths.max()) <= _MOST_TOKENS:
-            return [indices]
-        return [indices[part] for part in by_length(lengths, _PART_TOKENS)]
-
-    def backward_of_share(self, replica: distributed.Replica, indices: NDArray[Any]) -> Tensor:
-        """`backward` where each process of a group computes a share of the batch.
-
-        The mean of a batch is the sum over the processes of what their documents contribute to it.
-        A process without documents computes one of the others', which counts nothing, because all
-        have to take part in the gradients' sum.
+        Of a batch each process of a group computes a share, and that in `parts`. The mean over the
+        batch is the sum of what all parts contribute to it. A process without documents computes
+        one of the others', which counts nothing, because all have to take part in the gradients'
+        sum.
         """
         group, share = self.group, self.group.share(indices)
-        batches = [self.batch(part) for part in self.parts(share if len(share) else indices[:1])]
-        sizes = [self.objective.size(labels).double() * bool(len(share)) for _, labels in batches]
+        parts = self.parts(share if len(share) else indices[:1])
+        if len(parts) == group.size == 1 and not self.may_count_nothing:
+            tokens, labels = self.batch(indices)
+            loss = self.objective.loss(self.forward(tokens, labels), labels)
+            loss.backward()
+            return loss.detach()
+        batches = [self.batch(part) for part in parts]
+        sizes = [self.objective.size(labels).to(self.wide) for _, labels in batches]
+        if not len(share):
+            sizes = [torch.zeros_like(size) for size in sizes]
         whole = group.sum(torch.stack(sizes).sum())
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = torch.zeros((), dtype=self.wide, device=self.device)
         for i, ((tokens, labels), size) in enumerate(zip(batches, sizes, strict=True)):
-            with replica.accumulating(more=i + 1 < len(batches)):
-                with self.autocast():
-                    outputs = replica(tokens, labels)
+            with self.accumulating(more=i + 1 < len(batches)):
+                outputs = self.forward(tokens, labels)
                 if len(share) and not (self.may_count_nothing and size == 0):
                     loss = self.objective.loss(outputs, labels) * (size / whole)
                 else:
                     loss = outputs.sum() * 0
-                (loss * group.size).backward()  # the wrapper divides by it
+                (loss * group.size).backward()  # a group's gradients are the mean of its processes'
             total += loss.detach()
-        replica.average_the_rest()
+        if self.replica:
+            self.replica.average_the_rest()
         return group.sum(total)
+
+    def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
+        """Documents in as few parts as are computed at once.
+
+        More than `_MOST_TOKENS` padded tokens, because of a huge document, are not, nor are more
+        documents than `micro_batch_size`.
+        """
+        lengths, most = self.train.lengths[indices], self.fitting.micro_batch_size
+        tokens = _MOST_TOKENS
+        if len(indices) * int(lengths.max()) > _MOST_TOKENS:
+            tokens = _PART_TOKENS
+        elif most is None or len(indices) <= most:
+            return [indices]
+        return [indices[part] for part in by_length(lengths, tokens, most)]
+
+    def forward(self, tokens: Tensor, labels: Tensor) -> Any:
+        """What the loss is computed from."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp):
+            if self.replica:
+                return self.replica(tokens, labels)
+            return self.objective.forward(self.model, tokens, labels)
+
+    def accumulating(self, more: bool) -> AbstractContextManager[None]:
+        """For forward and backward of a part: whether `more` of them follow."""
+        return self.replica.accumulating(more) if self.replica else nullcontext()
+
+    @property
+    def wide(self) -> torch.dtype:
+        """In what the losses of parts are added up."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
 
     @functools.cached_property
     def may_count_nothing(self) -> bool:
@@ -516,16 +597,6 @@ class _Loop:
         batch = self.train.batch(indices)
         tokens = batch.tokens.to(self.device, non_blocking=True)
         return tokens, batch.labels.to(self.device, non_blocking=True)
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp)
-
-    def losses(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        """The mean loss of documents, and their labels."""
-        tokens, labels = self.batch(indices)
-        with self.autocast():
-            outputs = self.objective.forward(self.model, tokens, labels)
-        return self.objective.loss(outputs, labels), labels
 
     def report(self, bar: Progress, loss: float, norm: Tensor | None, *, log: bool) -> None:
         """Show where training stands, and maybe log it, unless it has diverged."""
@@ -543,14 +614,18 @@ class _Loop:
         if self.dev is None:
             state.best_epoch = state.epoch + 1
         else:
-            score, loss, summary = self.group.on_first(self.evaluated)
+            # The first process's: others may round differently, and decide differently.
+            score, loss, summary = self.group.gather(self.evaluated())[0]
             if not math.isfinite(loss):
                 raise self.diverged(f"the loss on dev became {loss}")
             record |= {f"dev_{name}": value for name, value in summary.items()}
             if is_better(score, loss, state.best):
                 state.best = (score, -loss)
                 state.best_epoch = state.epoch + 1
-                self.best_weights = copy.deepcopy(model.state_dict())
+                shards = self.shards
+                self.best_weights = (
+                    shards.weights() if shards else copy.deepcopy(model.state_dict())
+                )
         self.unsaved = True
         state.history.append(record)
         state.epoch += 1
@@ -562,7 +637,7 @@ class _Loop:
         """Score, loss and all figures on dev."""
         assert self.dev is not None
         figures = self.objective.evaluate(
-            self.model, self.dev, device=self.device, amp=self.fitting.amp
+            self.model, self.dev, device=self.device, amp=self.fitting.amp, group=self.group
         )
         return figures.score, figures.loss, figures.summary()
 
@@ -603,15 +678,21 @@ class _Loop:
         """Write the checkpoint, where there is to be one."""
         if not self.checkpoint:
             return
-        file = self.checkpoint
+        with self.whole():
+            self.write(self.checkpoint)
+
+    def write(self, file: Path) -> None:
+        """Write a checkpoint, which is the same for one process and for several."""
         began = time.perf_counter()
         self.check()
         if self.board:
             self.board.flush()  # what is logged up to here is not logged again on resuming
         saved = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "best_weights": self.best_weights,
+            "optimizer": self.shards.state() if self.shards else self.optimizer.state_dict(),
+            "best_weights": (
+                self.shards.collected(self.best_weights) if self.shards else self.best_weights
+            ),
             "state": asdict(self.state),
             "settings": self.settings,
             **self.circumstances(),
@@ -636,6 +717,7 @@ class _Loop:
             "device": self.device.type,
             "threads": torch.get_num_threads(),
             "processes": self.group.size,
+            "micro_batch_size": self.fitting.micro_batch_size or "none",
         }
 
     def resume(self) -> None:
@@ -676,6 +758,11 @@ class _Loop:
                 ("device", saved.get("device"), now["device"]),
                 ("threads", saved.get("threads"), now["threads"]),
                 ("processes", saved.get("processes", 1), now["processes"]),
+                (
+                    "micro_batch_size",
+                    saved.get("micro_batch_size", "none"),
+                    now["micro_batch_size"],
+                ),
             )
             if was not in (None, is_)
         ]

@@ -19,6 +19,7 @@ from dlnotes.data.vocabulary import PAD
 from dlnotes.errors import UserError
 from dlnotes.training.board import Board
 from dlnotes.training.decision import Decision, choose_thresholds
+from dlnotes.training.distributed import ALONE, Group
 from dlnotes.training.evaluate import (
     Figures,
     Metrics,
@@ -93,6 +94,7 @@ class Objective(ABC):
         *,
         device: torch.device | str = "cpu",
         amp: bool = False,
+        group: Group = ALONE,
     ) -> Figures:
         """Measure `model` on `documents`, without dropout.
 
@@ -104,6 +106,7 @@ class Objective(ABC):
                 (b,), for `MultiLabel` zeros and ones (b, c), for `Sequence` token ids (b, u).
             device: Where to compute.
             amp: Compute in bf16 where autocast allows it.
+            group: Processes that share the work, and that all call this; see `Group.deal`.
         """
 
     @abstractmethod
@@ -162,7 +165,11 @@ class SingleLabel(Objective):
 
     def size(self, labels: Tensor) -> Float[Tensor, ""]:
         """Sum of the documents' weights."""
-        return super().size(labels) if self.weights is None else self.weights[labels].sum()
+        if self.weights is None:
+            return super().size(labels)
+        found = self.weights[labels]
+        # Float32 would round the sums of parts differently from that of the whole; MPS has no more.
+        return found.sum(dtype=None if found.device.type == "mps" else torch.float64)
 
     def evaluate(
         self,
@@ -171,9 +178,10 @@ class SingleLabel(Objective):
         *,
         device: torch.device | str = "cpu",
         amp: bool = False,
+        group: Group = ALONE,
     ) -> Metrics:
         """Accuracy, F1 and what follows from the confusion matrix."""
-        found = evaluate(model, cast(Documents, documents), device=device, amp=amp)
+        found = evaluate(model, cast(Documents, documents), device=device, amp=amp, group=group)
         return cast(Metrics, found)
 
     def draw(self, board: Board, figures: Metrics, documents: Documents, **where: Any) -> None:
@@ -223,8 +231,8 @@ class Hierarchical(SingleLabel):
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
         """The weighted mean of the negative log-likelihoods."""
         weights = self.weights
-        share = torch.ones_like(labels) if weights is None else weights[labels]
         each = -_wide(outputs)
+        share = torch.ones_like(each) if weights is None else weights[labels].to(each.dtype)
         if self.focal_gamma:
             each = each * (-torch.expm1(-each)).clamp(min=1e-12) ** self.focal_gamma
         loss: Tensor = (share * each).sum() / share.sum()
@@ -305,12 +313,14 @@ class MultiLabel(Objective):
         *,
         device: torch.device | str = "cpu",
         amp: bool = False,
+        group: Group = ALONE,
     ) -> MultiLabelMetrics:
         """F1 in its three averages, and all that `MultiLabelMetrics` has."""
         found = cast(Documents, documents)
         labels: Any = found.labels
         classes = labels.shape[1] if isinstance(labels, np.ndarray) else labels.classes
-        logits = scores(model, found, device=device, amp=amp, classes=classes)
+        where: dict[str, Any] = {"device": device, "amp": amp, "group": group}
+        logits = scores(model, found, classes=classes, **where)
         return multi_label_metrics(logits, labels, self.decision(logits, labels), whose=None)
 
     def decision(self, logits: Float[Tensor, "n c"], labels: Any) -> Decision:
@@ -384,19 +394,25 @@ class Sequence(Objective):
         *,
         device: torch.device | str = "cpu",
         amp: bool = False,
+        group: Group = ALONE,
     ) -> SequenceMetrics:
         """Loss and accuracy per token."""
         device = torch.device(device)
-        sums = torch.zeros(3, dtype=torch.float64, device=device)
+        batches = by_length(documents.lengths, _BATCH_TOKENS)
+        sums = torch.zeros(len(batches), 3, dtype=torch.float64, device=device)
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
         with evaluating(model), torch.inference_mode(), autocast:
-            for indices in by_length(documents.lengths, _BATCH_TOKENS):
-                tokens, labels = (x.to(device, non_blocking=True) for x in documents.batch(indices))
+            for i in group.deal(range(len(batches))):
+                batch = documents.batch(batches[i])
+                tokens, labels = (x.to(device, non_blocking=True) for x in batch)
                 logits, target = self.forward(model, tokens, labels), self.targets(labels)
                 loss = F.cross_entropy(logits.float(), target, reduction="sum")
                 correct = logits.argmax(-1) == target
-                sums += torch.stack([loss, correct.sum(), (target >= 0).sum()])
-        total, correct_tokens, count = sums.tolist()
+                sums[i] = torch.stack([loss, correct.sum(), (target >= 0).sum()])
+        whole = torch.zeros(3, dtype=torch.float64)
+        for row in group.merge([sums.cpu()], batches)[0]:  # the same sum in whichever processes
+            whole += row
+        total, correct_tokens, count = whole.tolist()
         return SequenceMetrics(total / max(1, count), correct_tokens / max(1, count), int(count))
 
     def draw(self, board: Board, figures: Any, documents: Any, **where: Any) -> None:

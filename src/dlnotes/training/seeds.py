@@ -496,6 +496,8 @@ def _check(
     check_said("training", training, "optimizer", "lr")
     if training.amp:
         raise UserError("amp cannot be used for several seeds at once")
+    if training.micro_batch_size is not None:
+        raise UserError("micro_batch_size cannot be used for several seeds at once")
     if any(getattr(module, "sparse", False) for module in models[0].modules()):
         raise UserError("sparse gradients cannot be used for several seeds at once: sparse=False")
 

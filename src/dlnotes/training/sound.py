@@ -64,6 +64,8 @@ def _tensors(
 def _numbers(tensor: Tensor) -> Tensor | None:
     """The numbers of a tensor as a dense one; None if it has none that could be lost."""
     tensor = tensor.detach()
+    if hasattr(tensor, "to_local"):  # spread over processes, each of which looks at its part
+        tensor = tensor.to_local()
     if tensor.layout is torch.sparse_coo:
         tensor = tensor.coalesce().values()
     elif tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):

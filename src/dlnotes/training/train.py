@@ -153,13 +153,13 @@ def train_classifier(
         first, decided = trained.classifier, {}
         deciding = decides(training, first.multi_label)
         if deciding or training.refit:
-            dev_scores = scores(first.model, dataset.dev, **where)
+            dev_scores = scores(first.model, dataset.dev, group=group, **where)
         if deciding:
             labels = dataset.dev.labels
             decided = decide_for(first, dev_scores, labels, training)
             dev = metrics(dev_scores, labels, first.decision)
         else:
-            dev = evaluate(first.model, dataset.dev, **where)
+            dev = evaluate(first.model, dataset.dev, group=group, **where)
         # Of what is logged after the last update: when the run is resumed, it is logged again.
         step = trained.state.step + 1
         if board := run.board:

@@ -362,7 +362,8 @@ def train_translator(
         optimizer = training.make_optimizer(network.parameters())
         objective = objectives.Sequence(training.label_smoothing)
         state = run.fit(network, optimizer, objective, data.train, data.dev)
-        dev = objective.evaluate(network, data.dev, device=run.device, amp=training.amp)
+        where: dict[str, Any] = {"device": run.device, "group": run.group}
+        dev = objective.evaluate(network, data.dev, amp=training.amp, **where)
         record: dict[str, Any] = {
             **run.record(network, "pairs"),
             "data": dict(data.fingerprints),

@@ -1,0 +1,177 @@
+"""A model whose weights, gradients and optimizer states are spread over the processes (FSDP).
+
+With `Replica` every process holds all of them. Here each holds a part, and the weights of a block
+are put together while the block is computed; ZeRO's third stage (Rajbhandari et al. 2020,
+https://arxiv.org/abs/1910.02054), as PyTorch's ``fully_shard`` does it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dlnotes.errors import UserError
+from dlnotes.training.distributed import Group
+
+
+@runtime_checkable
+class InBlocks(Protocol):
+    """A model that calls blocks one after the other, so that it needs one's weights at a time."""
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The blocks; `forward` calls each as a module."""
+
+
+class Shards:
+    """A model that is spread over processes while it is trained.
+
+    Rules that compute element by element, as all of `dlnotes.optim` do, work on parts as on the
+    whole, so `optimizer` gets the parts for parameters; its states, if it has any, are cut up, too.
+    The given model has no weights meanwhile, but within `whole`.
+
+    Args:
+        group: The processes.
+        model: It begins with the weights of the first process.
+        optimizer: Over its parameters.
+        outputs: Gives what a loss is computed from, of the model and a batch.
+
+    Raises:
+        UserError: The model, or this torch, cannot be spread.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        outputs: Callable[..., Any],
+    ) -> None:
+        fully_shard = _fully_shard(model)
+        self.model, self.optimizer, self.outputs = model, optimizer, outputs
+        for tensor in [*model.parameters(), *model.buffers()]:
+            dist.broadcast(tensor.detach(), 0)
+        self.sharded = copy.deepcopy(model)
+        device = next(model.parameters()).device.type
+        self.mesh = dist.device_mesh.init_device_mesh(device, (group.size,))
+        assert isinstance(self.sharded, InBlocks)
+        for module in [*self.sharded.blocks, self.sharded]:
+            fully_shard(module, mesh=self.mesh)
+        self.sharded.train()
+        self._keep = group.is_first
+        self._pairs = list(zip(model.parameters(), self.sharded.parameters(), strict=True))
+        self._parts = dict(self._pairs)
+        for one in optimizer.param_groups:
+            one["params"] = [self._parts[p] for p in one["params"]]
+        for p, part in self._pairs:
+            if p in optimizer.state:
+                states = optimizer.state.pop(p).items()
+                optimizer.state[part] = {name: self._cut(x, p, part) for name, x in states}
+        self._within = 0
+        self._release()
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """What the loss is computed from."""
+        return self.outputs(self.sharded, *inputs)
+
+    @contextmanager
+    def accumulating(self, more: bool) -> Iterator[None]:
+        """For forward and backward of a part of a batch: whether `more` of them follow."""
+        set_sync: Any = self.sharded.set_requires_gradient_sync
+        set_sync(not more)
+        yield
+
+    def average_the_rest(self) -> None:
+        """Do nothing: no gradient is left out."""
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within, the model has its weights, in every process."""
+        self._within += 1
+        if self._within == 1:
+            for p, part in self._pairs:
+                p.data = joined(part)
+        try:
+            yield
+        finally:
+            self._within -= 1
+            if not self._within:
+                self._release()
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of this process's parts, by the names of the model's weights."""
+        return {name: w.detach().clone() for name, w in self.sharded.state_dict().items()}
+
+    def cut(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This process's parts of some weights of the model."""
+        parts = dict(self.sharded.named_parameters(remove_duplicate=False))
+        return {n: self._cut(w, w, parts[n]) if n in parts else w for n, w in weights.items()}
+
+    def state(self) -> dict[str, Any]:
+        """The state of the optimizer as if it were not spread, in the first process."""
+        found: dict[str, Any] = self.collected(self.optimizer.state_dict())
+        return found
+
+    def collected(self, value: Any) -> Any:
+        """The same with whole tensors on the CPU for parts, in the first process."""
+        if isinstance(value, Mapping):
+            return {name: self.collected(each) for name, each in value.items()}
+        if is_part(value):
+            found = joined(value)
+            return found.cpu() if self._keep else None
+        return value
+
+    def end(self) -> None:
+        """Give the model its weights and the optimizer the model's parameters, for good."""
+        for p, part in self._pairs:
+            p.data = joined(part)
+            states = self.optimizer.state.pop(part, {}).items()
+            if states:
+                self.optimizer.state[p] = {name: joined(x) for name, x in states}
+        whole = {part: p for p, part in self._pairs}
+        for one in self.optimizer.param_groups:
+            one["params"] = [whole[part] for part in one["params"]]
+
+    def _cut(self, value: Any, whole: Tensor, part: Any) -> Any:
+        if not isinstance(value, Tensor) or value.shape != whole.shape:
+            return value
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value.to(whole.device), self.mesh, part.placements)
+
+    def _release(self) -> None:
+        for p, _ in self._pairs:
+            p.data = p.data.new_empty(0)
+
+
+def is_part(value: Any) -> bool:
+    """Whether this is a process's part of a tensor."""
+    return isinstance(value, Tensor) and hasattr(value, "full_tensor")
+
+
+@torch.no_grad()
+def joined(value: Any) -> Any:
+    """The tensor of which each process has a part; anything else as it is."""
+    return value.full_tensor() if is_part(value) else value
+
+
+def _fully_shard(model: nn.Module) -> Callable[..., Any]:
+    """PyTorch's function, for a model that it suits."""
+    try:
+        from torch.distributed.fsdp import fully_shard
+    except ImportError as error:
+        raise UserError(
+            f"shard needs torch 2.6 or later, this is {torch.__version__}: leave it out"
+        ) from error
+    kind = type(model).__name__
+    if not isinstance(model, InBlocks):
+        raise UserError(f"shard is for models in blocks, such as the transformer, not for {kind}")
+    if any(getattr(module, "sparse", False) is True for module in model.modules()):
+        raise UserError("shard cannot be used with sparse gradients: leave out sparse=True")
+    return fully_shard
