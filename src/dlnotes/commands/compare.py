@@ -20,7 +20,7 @@ from rich.table import Table
 from tyro.conf import arg
 
 from dlnotes.advice.corpus import MODELS
-from dlnotes.arguments import Count, OneOf, Positive, Range, Seed, checked
+from dlnotes.arguments import Count, Positive, Range, Seed, check_names, checked
 from dlnotes.claims import cache
 from dlnotes.commands import config as config_file
 from dlnotes.comparison.doubts import Doubts
@@ -63,7 +63,7 @@ def main(
     train: tuple[Path, ...],
     test: tuple[Path, ...] = (),
     dev: tuple[Path, ...] = (),
-    models: tuple[Annotated[str, OneOf(NAMES)], ...] = (),
+    models: tuple[str, ...] = (),
     folds: Annotated[int, Range(2)] | None = None,
     seeds: Count | None = None,
     curve: bool = False,
@@ -121,13 +121,16 @@ def main(
             "--label-errors needs folds, so that each document is judged by models that have not "
             "learned from it: leave out --test"
         )
+    if not train:
+        raise UserError("--train must name at least one file")
+    check_names("dlnotes compare", "model", models, NAMES)
     for i, model in enumerate(models):
         if model in models[:i]:
             raise UserError(f"--models names {model} twice")
     if set(models or NAMES) & set(BASELINES):
         check_baselines()
     where = choose_device(device)
-    name = (train[0] if train else Path()).absolute().name.split(".")[0] or "data"
+    name = train[0].absolute().name.split(".")[0] or "data"
     out = out or Path("runs") / "compare" / name
     files = {"train": train, "dev": dev, "test": test}
     outputs = [out / file for file in (RECORD, TABLE, PAGE, PICTURE, CURVES)]
