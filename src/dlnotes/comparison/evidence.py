@@ -140,7 +140,7 @@ class Bootstrap:
         Of two models that differ on five documents, all in favour of one, the bootstrap alone
         would be surer than the exact test of signs. So each sample has two more documents, on each
         of which one of the two is better (as Agresti & Min 2005, https://doi.org/10.1002/sim.1781,
-        do for intervals): with them it agrees with that test.
+        do for intervals): with them it agrees with that test where p is near .05.
 
         Args:
             ours: The name of a model.

@@ -28,7 +28,7 @@ from dlnotes.training.baseline import BASELINES
 from dlnotes.training.classifier import reading_for, reads_sentences
 
 _HALVINGS = 4  # a learning curve begins with a sixteenth of the documents
-_LEAST = 50  # documents of a curve, and of each label two on average
+_LEAST = 20  # documents of a curve, and of each label two on average
 
 
 @dataclass(frozen=True)
