@@ -67,7 +67,9 @@ def main(
         "plants": found,
     }
     write_json(out / f"{corpus}.json", record)
-    print(f"{corpus}: precision {record['precision']:.3f} among the {share:.0%} most doubtful")
+    print(
+        f"{corpus}: precision {record['precision']:.3f} among the {100 * share:g} % most doubtful"
+    )
 
 
 def planted(
