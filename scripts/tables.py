@@ -262,8 +262,8 @@ def label_errors(results: Path) -> str:
         lines.append(
             f"- {entry['corpus']} with {100 * entry['share']:g} % wrong labels planted at random, "
             f"{len(plants)} times, by {' and '.join(entry['models'])}: of the "
-            f"{100 * entry['share']:g} % most doubtful documents {100 * entry['precision']:.0f} % were planted, of those that "
-            f"are called wrong {100 * called:.0f} %."
+            f"{100 * entry['share']:g} % most doubtful documents {100 * entry['precision']:.0f} % "
+            f"were planted, of those that are called wrong {100 * called:.0f} %."
         )
     return "\n".join(lines)
 

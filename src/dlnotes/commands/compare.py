@@ -240,8 +240,8 @@ def _write_doubts(path: Path, doubts: Doubts, documents: Documents) -> str:
     write_table(path, [found.select(*first, "probability", WHERE, LINE, TEXT)])
     wrong = int(doubts.wrong.sum())
     return (
-        f"{wrong:,} of {len(frame):,} training documents ({100 * wrong / len(frame):.1f} %) seem to have a "
-        f"wrong label; {path} has all of them, the most doubtful first."
+        f"{wrong:,} of {len(frame):,} training documents ({100 * wrong / len(frame):.1f} %) seem "
+        f"to have a wrong label; {path} has all of them, the most doubtful first."
     )
 
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
@@ -418,8 +417,6 @@ def _reset_peak() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # an earlier training's memory is not this one's
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
 
 
 def _peak() -> float | None:
