@@ -65,6 +65,7 @@ def main(
         "recipes": recipes(),
         "claims": verdicts(results),
         "advice": advice(results),
+        "label-errors": label_errors(results),
     }
     for name, content in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -249,6 +250,22 @@ def advice(results: Path) -> str:
             f"“{entry['sentence']}” Trained on all of them from several seeds it {has}; the best "
             f"of a sweep of {entry['seconds']['sweep'] / 60:.0f} minutes, {entry['best']}, has "
             f"{100 * entry['best_score']:.1f} %."
+        )
+    return "\n".join(lines)
+
+
+def label_errors(results: Path) -> str:
+    """How many planted label errors were found."""
+    lines = []
+    for path in sorted((results / "label-errors").glob("*.json")):
+        entry = read_json(path, "has no planted label errors")
+        plants = entry["plants"]
+        called = sum(plant["called_wrong_precision"] for plant in plants) / len(plants)
+        lines.append(
+            f"- {entry['corpus']} with {100 * entry['share']:g} % wrong labels planted at random, "
+            f"{len(plants)} times, by {' and '.join(entry['models'])}: of the "
+            f"{100 * entry['share']:g} % most doubtful documents {100 * entry['precision']:.0f} % "
+            f"were planted, of those that are called wrong {100 * called:.0f} %."
         )
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from running import ROOT
 
 import bench_optimizers
 import tables
-from tables import advice, busy, fasttext, speeds, verdicts
+from tables import advice, busy, fasttext, label_errors, speeds, verdicts
 
 ENTRIES = sorted((ROOT / "results").glob("*.json"))
 
@@ -40,6 +40,7 @@ def table(script, tmp_path):
             "recipes",
             "claims",
             "advice",
+            "label-errors",
         )
         readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in names))
         done = script("tables", "--readme", readme, "--results", results)
@@ -174,6 +175,18 @@ def test_advice_is_shown_from_its_records(tmp_path):
         "- b, 1 min, 1,000 of 4,000 documents: “Use m on b.” Trained on all of them from several "
         "seeds it diverges; the best of a sweep of 11 minutes, n, has 90.0 %.",
     ]
+
+
+def test_planted_label_errors_are_shown_from_their_records(tmp_path):
+    assert label_errors(tmp_path) == ""
+    (tmp_path / "label-errors").mkdir()
+    plants = [{"called_wrong_precision": p} for p in (0.5, 0.6)]
+    entry = {"corpus": "c", "share": 0.1, "models": ["m", "n"], "precision": 0.7, "plants": plants}
+    (tmp_path / "label-errors" / "c.json").write_text(json.dumps(entry))
+    assert label_errors(tmp_path) == (
+        "- c with 10 % wrong labels planted at random, 2 times, by m and n: of the 10 % most "
+        "doubtful documents 70 % were planted, of those that are called wrong 55 %."
+    )
 
 
 def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):

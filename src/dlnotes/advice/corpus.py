@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from dlnotes.training.classifier import reads_sentences
 from dlnotes.training.fit import OutOfTime
 from dlnotes.training.recipes import Settled, facts_of, rate_for, recipe_for, settle
 from dlnotes.training.settings import Training
-from dlnotes.training.trials import TFIDF, Trial, run_trial
+from dlnotes.training.trials import TFIDF, Trial, on_threads, run_trial
 
 MODELS = (
     TFIDF,
@@ -185,7 +185,7 @@ class Corpus:
         self, candidate: Candidate, share: float, seed: int, time_limit: float
     ) -> tuple[Trial, float]:
         """See `dlnotes.advice.race.Measure`."""
-        with _threads(self._threads):
+        with on_threads(self._threads):
             return self._measured(candidate, share, seed, time_limit)
 
     def _measured(
@@ -290,7 +290,7 @@ class Corpus:
         self._settled.clear()  # it may be for fewer documents in the end
 
         def seconds(threads: int, limit: float) -> float:
-            with _threads(threads), suppress(OutOfTime):
+            with on_threads(threads), suppress(OutOfTime):
                 given: Any = {"device": self._device, "time_limit": limit}
                 return 1 / run_trial(probed, "textcnn", training, **given).documents_per_second
             return math.inf
@@ -347,21 +347,3 @@ class Corpus:
 def _enough_dev(train: int) -> int:
     """Dev documents for so many to learn from: with more, most time would go to measuring."""
     return max(_FEW, train)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute on so many threads, in scikit-learn as well."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        from threadpoolctl import threadpool_limits  # comes with scikit-learn
-    except ImportError:
-        limits: Any = nullcontext()
-    else:
-        limits = threadpool_limits(number, user_api="blas")
-    try:
-        with limits:
-            yield
-    finally:
-        torch.set_num_threads(before)

@@ -17,6 +17,7 @@ from dlnotes.errors import UserError
 COMMANDS = {
     "train": "Train a text classifier: a corpus or your own files in, a run folder out.",
     "advise": "Race models on your own documents, and recommend one with the evidence.",
+    "compare": "Compare models on your own documents, and tell which differences are real.",
     "evaluate": "Measure a trained classifier on labelled documents.",
     "calibrate": "Choose how a trained classifier decides: temperature, thresholds, rejection.",
     "predict": "Classify raw text with a trained classifier.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,87 @@ from dlnotes.data.labels import LabelSets
 from dlnotes.errors import UserError
 from dlnotes.training.decision import choose_decision
 from dlnotes.training.evaluate import metrics
+
+BASELINES = {
+    "tfidf": "TF-IDF with logistic regression",
+    "svm": "TF-IDF with a linear SVM",
+}
+"""Name of each baseline, and what it is."""
+
+
+class Baseline(NamedTuple):
+    """A fitted baseline.
+
+    Attributes:
+        scores: Unnormalised scores of documents, (n, c).
+        seconds: How long the fitting took.
+        parts: What would have to be kept of it: the weighting of words and the linear model.
+        has_probabilities: Whether the softmax of the scores (of several labels: the sigmoid) are
+            probabilities; a SVM has margins alone.
+    """
+
+    scores: Callable[[Documents], Float[Tensor, "n c"]]
+    seconds: float
+    parts: tuple[Any, Any]
+    has_probabilities: bool = True
+
+
+def fit_baseline(name: str, dataset: Dataset) -> Baseline:
+    """Fit a baseline to the training documents.
+
+    Args:
+        name: A key of `BASELINES`.
+        dataset: Its documents; of its test split nothing is read.
+
+    Raises:
+        UserError: scikit-learn is not installed; a SVM where a document may have several labels;
+            there is nothing to learn from, such as a text.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+        from sklearn.svm import LinearSVC
+    except ImportError as error:
+        raise UserError(_MISSING) from error
+    splits = [dataset.train]
+    try:
+        if name == "svm":
+            _check_single(dataset)
+            fitted = _learned(dataset, splits, LinearSVC(C=1.0), _margins)
+            return fitted._replace(has_probabilities=False)
+        if dataset.multi_label:
+            # Liblinear: the quickest for many problems of two classes and sparse features.
+            one = LogisticRegression(C=10.0, solver="liblinear", max_iter=1000)
+            return _learned_sets(dataset, OneVsRestClassifier(one))
+        model = LogisticRegression(C=10.0, max_iter=1000)
+        return _learned(dataset, splits, model, _log_probabilities, sublinear_tf=True)
+    except ValueError as error:  # no word, or one class
+        raise UserError(f"the baseline cannot learn from these documents: {error}") from error
+
+
+def check_baselines() -> None:
+    """Require scikit-learn.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import sklearn.linear_model  # noqa: F401
+    except ImportError as error:
+        raise UserError(_MISSING) from error
+
+
+def _check_single(dataset: Dataset) -> None:
+    if dataset.multi_label:
+        raise UserError(
+            "the baseline svm is for one label per document; for several there is tfidf"
+        )
+
+
+def _margins(svm: Any, features: Any) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = svm.decision_function(features)
+    # Two classes share one hyperplane.
+    return values if values.ndim == 2 else np.stack([-values, values], axis=1)
 
 
 def tfidf_svm(dataset: Dataset, *, c: float = 1.0) -> dict[str, Any]:
@@ -43,17 +124,8 @@ def tfidf_svm(dataset: Dataset, *, c: float = 1.0) -> dict[str, Any]:
         from sklearn.svm import LinearSVC
     except ImportError as error:
         raise UserError(_MISSING) from error
-    if dataset.multi_label:
-        raise UserError(
-            "the baseline svm is for one label per document; for several there is tfidf"
-        )
-
-    def margins(svm: Any, features: Any) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = svm.decision_function(features)
-        # Two classes share one hyperplane.
-        return values if values.ndim == 2 else np.stack([-values, values], axis=1)
-
-    return _measured(dataset, [dataset.train, dataset.dev], LinearSVC(C=c), margins)
+    _check_single(dataset)
+    return _measured(dataset, [dataset.train, dataset.dev], LinearSVC(C=c), _margins)
 
 
 def tfidf_logistic_regression(
@@ -95,40 +167,21 @@ def tfidf_logistic_regression(
     return _measured(dataset, [dataset.train], model, _log_probabilities, sublinear_tf=True)
 
 
-def tfidf_dev_scores(
-    dataset: Dataset, *, c: float = 10.0
-) -> tuple[Float[Tensor, "n c"], dict[str, float]]:
+def tfidf_dev_scores(dataset: Dataset) -> tuple[Float[Tensor, "n c"], dict[str, float]]:
     """Scores of the dev documents by the classifier of `tfidf_logistic_regression`.
 
     Args:
         dataset: Its test split is not read.
-        c: Inverse strength of the L2 penalty.
 
     Returns:
         Unnormalised scores, and the ``seconds`` and ``documents_per_second`` of the training.
 
     Raises:
-        UserError: scikit-learn is not installed; there is nothing to learn from, such as a text.
+        UserError: See `fit_baseline`.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.multiclass import OneVsRestClassifier
-    except ImportError as error:
-        raise UserError(_MISSING) from error
-    try:
-        if dataset.multi_label:
-            one = LogisticRegression(C=c, solver="liblinear", max_iter=1000)
-            scored, seconds = _learned_sets(dataset, OneVsRestClassifier(one))
-        else:
-            model = LogisticRegression(C=c, max_iter=1000)
-            splits = [dataset.train]
-            scored, seconds = _learned(
-                dataset, splits, model, _log_probabilities, sublinear_tf=True
-            )
-    except ValueError as error:  # no word, or one class
-        raise UserError(f"the baseline cannot learn from these documents: {error}") from error
-    speed = len(dataset.train) / seconds
-    return scored(dataset.dev), {"seconds": seconds, "documents_per_second": speed}
+    fitted = fit_baseline("tfidf", dataset)
+    speed = len(dataset.train) / fitted.seconds
+    return fitted.scores(dataset.dev), {"seconds": fitted.seconds, "documents_per_second": speed}
 
 
 def _log_probabilities(model: Any, features: Any) -> NDArray[np.float64]:
@@ -146,7 +199,7 @@ def _measured(
     score: Callable[[Any, Any], NDArray[np.float64]],
     **weighting: Any,
 ) -> dict[str, Any]:
-    scored, seconds = _learned(dataset, splits, model, score, **weighting)
+    scored, seconds, *_ = _learned(dataset, splits, model, score, **weighting)
     test = dataset.read_test()
     return {
         "test": metrics(scored(test), test.labels).summary(),
@@ -161,8 +214,8 @@ def _learned(
     model: Any,
     score: Callable[[Any, Any], NDArray[np.float64]],
     **weighting: Any,
-) -> tuple[Callable[[Documents], Tensor], float]:
-    """Fit a model; what scores documents, and the seconds that it took."""
+) -> Baseline:
+    """Fit a model to the documents of some splits."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(
@@ -181,12 +234,12 @@ def _learned(
         logits[:, model.classes_] = torch.from_numpy(scores).float()
         return logits
 
-    return scored, seconds
+    return Baseline(scored, seconds, (vectorizer, model))
 
 
 def _measured_sets(dataset: Dataset, model: Any, thresholds: Sequence[str]) -> dict[str, Any]:
     """Fit one regression per label, and measure with each way to choose thresholds."""
-    scored, seconds = _learned_sets(dataset, model)
+    scored, seconds, *_ = _learned_sets(dataset, model)
     test = dataset.read_test()
     dev_scores, test_scores = scored(dataset.dev), scored(test)
     figures = figures_by_threshold(
@@ -203,7 +256,7 @@ def _measured_sets(dataset: Dataset, model: Any, thresholds: Sequence[str]) -> d
     }
 
 
-def _learned_sets(dataset: Dataset, model: Any) -> tuple[Callable[[Documents], Tensor], float]:
+def _learned_sets(dataset: Dataset, model: Any) -> Baseline:
     """The same as `_learned`, with a regression for each label."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import MultiLabelBinarizer
@@ -232,7 +285,7 @@ def _learned_sets(dataset: Dataset, model: Any) -> tuple[Callable[[Documents], T
         logits[:, learned] = torch.from_numpy(found).float().reshape(len(documents), -1)
         return logits
 
-    return scored, seconds
+    return Baseline(scored, seconds, (vectorizer, model))
 
 
 def figures_by_threshold(

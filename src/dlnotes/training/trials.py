@@ -6,11 +6,13 @@ Used by ``dlnotes advise`` and the search for recipes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
@@ -128,13 +130,46 @@ def _trial(
     dataset: Dataset, logits: Float[Tensor, "n c"], decision: Decision, **took: Any
 ) -> Trial:
     labels = dataset.dev.labels
-    given = decision.decide(logits, dataset.multi_label).numpy()
-    if isinstance(labels, LabelSets):
-        true = labels.dense(np.arange(len(labels)))
-        hits = 2.0 * (true & given).sum(1)
-        outcomes = (true.sum(1) + given.sum(1)).astype(float)
-    else:
-        hits = (labels == given).astype(float)
-        outcomes = np.ones(len(hits))
+    hits, outcomes = shares_of(logits, labels, decision)
     dev = metrics(logits, labels, decision).summary()
     return Trial(dev, hits, outcomes, **took, decision=decision)
+
+
+def shares_of(
+    logits: Float[Tensor, "n c"], labels: NDArray[np.int64] | LabelSets, decision: Decision
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The parts of each document in the figure that trials are compared by.
+
+    Args:
+        logits: Unnormalised scores of the documents.
+        labels: Their labels.
+        decision: How scores become labels.
+
+    Returns:
+        `Trial.hits` and `Trial.outcomes`.
+    """
+    several = isinstance(labels, LabelSets)
+    given = decision.decide(logits, several).numpy()
+    if isinstance(labels, LabelSets):
+        true = labels.dense(np.arange(len(labels)))
+        return 2.0 * (true & given).sum(1), (true.sum(1) + given.sum(1)).astype(float)
+    hits = (labels == given).astype(float)
+    return hits, np.ones(len(hits))
+
+
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """Compute on so many threads, in scikit-learn as well."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    except ImportError:
+        limits: Any = nullcontext()
+    else:
+        limits = threadpool_limits(number, user_api="blas")
+    try:
+        with limits:
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,6 @@
+"""``dlnotes compare`` in a checkout."""
+
+from dlnotes.commands import run
+
+if __name__ == "__main__":
+    run("compare")

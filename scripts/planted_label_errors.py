@@ -1,0 +1,116 @@
+"""Plant wrong labels in a corpus, and measure how many of them ``dlnotes compare`` finds."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+
+from dlnotes.arguments import Count, OneOf, Range, checked
+from dlnotes.cli import run
+from dlnotes.commands.compare import NAMES
+from dlnotes.comparison.plan import Documents, Plan, doubtful
+from dlnotes.data.corpora import load
+from dlnotes.data.download import cache_folder
+from dlnotes.data.layout import LABEL, TEXT
+from dlnotes.data.readers import read
+from dlnotes.data.reading import Reading
+from dlnotes.errors import UserError
+from dlnotes.files import make_folder, write_atomically, write_json
+from dlnotes.threads import cpu_limit
+from dlnotes.training.record import provenance
+
+RESULTS = Path(__file__).parents[1] / "results" / "label-errors"
+
+
+@checked
+def main(
+    corpus: str = "trec",
+    data_dir: Path | None = None,
+    models: tuple[Annotated[str, OneOf(NAMES)], ...] = ("tfidf", "fasttext"),
+    share: Annotated[float, Range(above=0, below=0.5)] = 0.05,
+    folds: Annotated[int, Range(2)] = 5,
+    plants: Count = 3,
+    out: Path = RESULTS,
+) -> None:
+    """Give documents a wrong label at random, and look for them among the most doubtful ones.
+
+    Written to CORPUS.json: of as many most doubtful documents as were planted, the share that was
+    (precision, which is recall, too), and the same for the documents that are called wrong. A label
+    that was wrong before counts as a mistake of the method.
+
+    Args:
+        corpus: Its name; its training documents have one label each.
+        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        models: Whose probabilities are averaged.
+        share: Of the documents that get a wrong label.
+        folds: As of dlnotes compare.
+        plants: How often other documents are chosen.
+        out: Folder of the record.
+    """
+    make_folder(out)
+    frame = pl.concat(read(load(corpus, data_dir=data_dir, cache_dir=cache_folder())["train"]))
+    if frame.schema[LABEL] != pl.String:
+        raise UserError(f"{corpus}: the documents must have one label each")
+    found = [planted(corpus, frame, models, share, folds, plant) for plant in range(plants)]
+    record = {
+        **provenance(0),
+        "corpus": corpus,
+        "documents": len(frame),
+        "models": models,
+        "share": share,
+        "folds": folds,
+        "precision": float(np.mean([each["precision"] for each in found])),
+        "plants": found,
+    }
+    write_json(out / f"{corpus}.json", record)
+    print(
+        f"{corpus}: precision {record['precision']:.3f} among the {100 * share:g} % most doubtful"
+    )
+
+
+def planted(
+    corpus: str, frame: pl.DataFrame, models: tuple[str, ...], share: float, folds: int, plant: int
+) -> dict[str, Any]:
+    """Plant wrong labels in some documents, and look for them.
+
+    Args:
+        corpus: Its name.
+        frame: Its training documents.
+        models: Whose probabilities are averaged.
+        share: Of the documents that get a wrong label.
+        folds: As of dlnotes compare.
+        plant: Decides which, and which label.
+    """
+    stream = random.Random(plant)
+    labels = frame[LABEL].to_list()
+    classes = sorted(set(labels))
+    chosen = stream.sample(range(len(labels)), round(share * len(labels)))
+    for i in chosen:
+        labels[i] = stream.choice([name for name in classes if name != labels[i]])
+    folder = cache_folder() / "planted"
+    make_folder(folder)
+    file = folder / f"{corpus}-{share:g}-{plant}.parquet"
+    write_atomically(file, pl.DataFrame({LABEL: labels, TEXT: frame[TEXT]}).write_parquet)
+    documents = Documents.of({"train": [file]}, Reading(), models)
+    plan = Plan(documents=documents, models=models, seeds=[plant], folds=folds)
+    comparison = plan.run(processes=cpu_limit())
+    doubts = doubtful(comparison, documents)
+    wrong = np.zeros(len(labels), bool)
+    wrong[chosen] = True
+    return {
+        "planted": len(chosen),
+        "precision": float(wrong[doubts.order[: len(chosen)]].mean()),
+        "called_wrong": int(doubts.wrong.sum()),
+        "called_wrong_precision": float(wrong[doubts.wrong].mean()),
+        "called_wrong_recall": float(doubts.wrong[wrong].mean()),
+        "accuracy": {model: comparison.mean(model) for model in comparison.ranked},
+        "first": [bool(wrong[i]) for i in doubts.order[:20]],
+    }
+
+
+if __name__ == "__main__":
+    run(main)

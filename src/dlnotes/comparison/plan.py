@@ -1,0 +1,229 @@
+"""Which trainings a comparison takes, and running those that have not been run before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dlnotes.claims.cache import Cache, digest_of_code
+from dlnotes.claims.claim import Budget
+from dlnotes.comparison import trainings
+from dlnotes.comparison.doubts import Doubts, Opinion, doubts
+from dlnotes.comparison.report import Comparison
+from dlnotes.comparison.trainings import Corpus, Result, Run, documents_of, folds_of, labels_of
+from dlnotes.data.dataset import load_dataset
+from dlnotes.data.download import cache_folder
+from dlnotes.data.labels import LabelSets
+from dlnotes.data.reading import Reading
+from dlnotes.data.tokenized import fingerprint
+from dlnotes.errors import UserError
+from dlnotes.training.baseline import BASELINES
+from dlnotes.training.classifier import reading_for, reads_sentences
+
+_HALVINGS = 4  # a learning curve begins with a sixteenth of the documents
+_LEAST = 20  # documents of a curve, and of each label two on average
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a comparison.
+
+    Attributes:
+        corpus: How trainings read them.
+        train: The training documents, each with its place.
+        test: How many test documents there are.
+        notes: What looks wrong.
+    """
+
+    corpus: Corpus
+    train: pl.DataFrame
+    test: int
+    notes: list[str]
+
+    @classmethod
+    def of(
+        cls, files: Mapping[str, Sequence[Path]], reading: Reading, models: Sequence[str]
+    ) -> Documents:
+        """Read files, and require that they can be learned from.
+
+        Args:
+            files: Of train, and maybe dev and test.
+            reading: How they are read.
+            models: What is to learn from them; names as of `Run`.
+
+        Raises:
+            UserError: See `load_dataset`; a test document has a label that no training document
+                has.
+        """
+        files = {split: tuple(map(Path.absolute, paths)) for split, paths in files.items() if paths}
+        tokens = cache_folder() / "tokens"
+        words = load_dataset(files, reading_for("fasttext", reading, 0), cache_dir=tokens)
+        test = len(words.read_test()) if "test" in files else 0
+        tokenizers = [words.tokenizer]
+        if any(model not in BASELINES and reads_sentences(model) for model in models):
+            sentences = reading_for("han", reading, 0)
+            found = load_dataset(files, sentences, cache_dir=tokens, sentences=True)
+            tokenizers.append(found.tokenizer)
+        duplicates = words.duplicates(test="test" in files).summary()
+        default = Reading()
+        corpus = Corpus(
+            {split: tuple(map(str, paths)) for split, paths in files.items()},
+            {split: fingerprint(list(paths)) for split, paths in files.items()},
+            {n: v for n, v in asdict(reading).items() if v != getattr(default, n)},
+            tokenizers,
+            words.label_names,
+            words.multi_label,
+        )
+        train = documents_of(corpus.files["train"], reading, words.multi_label)
+        hint = "(dlnotes train --check-data FILE lists them)."
+        return cls(corpus, train, test, [f"{duplicates} {hint}"] if duplicates else [])
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64] | LabelSets:
+        """The class numbers of the training documents."""
+        return labels_of(self.train, self.corpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which trainings a comparison takes.
+
+    Attributes:
+        documents: What is learned.
+        models: Names as of `Run`.
+        seeds: Of the trainings, and of the folds.
+        folds: See `Run`.
+        curve: Whether halves, quarters and so on of the documents are learned from as well.
+        training: See `Run`.
+        minutes: See `Run`.
+        device: See `Run`.
+    """
+
+    documents: Documents
+    models: Sequence[str]
+    seeds: Sequence[int]
+    folds: int = 0
+    curve: bool = False
+    training: Mapping[str, Any] = field(default_factory=dict)
+    minutes: float | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        size = len(self.documents.train)
+        if self.folds > size:
+            raise UserError(f"folds is {self.folds}, but there are {size:,} training documents")
+
+    @property
+    def halvings(self) -> int:
+        """How often the documents are halved for the learning curves."""
+        if not self.curve:
+            return 0
+        size = len(self.documents.train)
+        size -= -(-size // self.folds) if self.folds else 0
+        least = max(_LEAST, 2 * len(self.documents.corpus.labels))
+        return max((h for h in range(1, _HALVINGS + 1) if size // 2**h >= least), default=0)
+
+    def runs(self) -> dict[tuple[str, int], list[Run]]:
+        """The trainings, by model and by how often the documents are halved."""
+        found: dict[tuple[str, int], list[Run]] = {}
+        corpus = asdict(self.documents.corpus)
+        for model in self.models:
+            for halvings in range(self.halvings + 1):
+                # A baseline has no random weights: all seeds would be the same training.
+                same = model in BASELINES and not (self.folds or halvings)
+                found[model, halvings] = [
+                    Run(
+                        corpus=corpus,
+                        model=model,
+                        seed=seed,
+                        folds=self.folds,
+                        fold=fold,
+                        halvings=halvings,
+                        training={} if model in BASELINES else self.training,
+                        minutes=self.minutes,
+                        device=self.device,
+                    )
+                    for seed in self.seeds[: 1 if same else None]
+                    for fold in range(self.folds or 1)
+                ]
+        return found
+
+    def run(
+        self,
+        *,
+        processes: int = 1,
+        progress: Callable[[float], None] | None = None,
+        folder: Path | None = None,
+    ) -> Comparison:
+        """Run all trainings that are not in the cache.
+
+        Args:
+            processes: How many at a time.
+            progress: Is told the share that is done.
+            folder: Of the cache; default: comparisons in the cache of dlnotes.
+
+        Raises:
+            UserError: No model could be trained; a file has changed.
+        """
+        runs = self.runs()
+        cache = Cache(
+            digest_of_code(Path(trainings.__file__)), folder or cache_folder() / "comparisons"
+        )
+        budget = Budget(processes=processes, cache=cache, progress=progress)
+        items = [run.item for each in runs.values() for run in each]
+        found = iter(budget.map(trainings.measured, items))
+        results = {key: [Result(**next(found)) for _ in each] for key, each in runs.items()}
+        documents, labels = self.documents, self.documents.labels
+        comparison = Comparison(
+            results,
+            documents.corpus.multi_label,
+            [folds_of(labels, self.folds, seed) for seed in self.seeds] if self.folds else [],
+            len(documents.train) if self.folds else documents.test,
+        )
+        if not comparison.ranked:
+            why = "; ".join(f"{model}: {error}" for model, error in comparison.failed.items())
+            raise UserError(f"no model could be trained ({why})")
+        return comparison
+
+
+def doubtful(comparison: Comparison, documents: Documents) -> Doubts:
+    """How doubtful the label of each training document is, by models that have not learned it.
+
+    Args:
+        comparison: One of folds.
+        documents: What was learned.
+
+    Raises:
+        UserError: No model has probabilities.
+    """
+    opinions = []
+    for model in comparison.ranked:
+        runs = comparison.results[model, 0]
+        if not all(len(run.given) == len(run.hits) for run in runs):
+            continue
+        for seed, fold_of in enumerate(comparison.fold_of):
+            opinion = Opinion(
+                *(np.zeros(comparison.documents, kind) for kind in (float, float, int))
+            )
+            for fold in range(comparison.folds):
+                run = runs[seed * comparison.folds + fold]
+                where = fold_of == fold
+                opinion.given[where] = run.given
+                opinion.other[where] = run.other
+                opinion.suggested[where] = run.suggested
+            opinions.append(opinion)
+    if not opinions:
+        raise UserError(
+            "--label-errors needs a model with probabilities: svm has none, give other --models"
+        )
+    labels = documents.labels
+    if isinstance(labels, LabelSets):
+        return doubts(opinions)
+    return doubts(opinions, labels, len(documents.corpus.labels))

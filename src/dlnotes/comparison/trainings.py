@@ -1,0 +1,428 @@
+"""The trainings that a comparison rests on: what each is, and what is kept of it.
+
+A training is named by numbers and texts alone, so that another process can run it and that its
+result is found again in the cache (`dlnotes.claims.cache`), by `Budget.map`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import pickle
+import random
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dlnotes.arguments import fields_of
+from dlnotes.data.dataset import Dataset, load_dataset
+from dlnotes.data.documents import Documents
+from dlnotes.data.labels import LabelSets
+from dlnotes.data.layout import LABEL, TEXT, Layout
+from dlnotes.data.readers import read
+from dlnotes.data.reading import Reading
+from dlnotes.data.splits import iterative_split
+from dlnotes.data.tokenized import fingerprint, tokenize_texts
+from dlnotes.errors import UserError
+from dlnotes.training.baseline import BASELINES, fit_baseline
+from dlnotes.training.classifier import reading_for, reads_sentences
+from dlnotes.training.decision import DEFAULT, Decision, choose_decision
+from dlnotes.training.evaluate import metrics
+from dlnotes.training.fit import OutOfTime
+from dlnotes.training.settings import Training
+from dlnotes.training.train import train_classifier
+from dlnotes.training.trials import on_threads, shares_of
+
+WHERE, LINE = "file", "line"
+"""Columns of `Corpus.train`: where a document stands."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Files of documents as every training of a comparison reads them.
+
+    Attributes:
+        files: The files of each split: train, and maybe dev and test.
+        digests: SHA-256 of each split.
+        reading: How they are read, where it is not the default.
+        tokenizers: The tokenization for models that read words and for those that read sentences.
+        labels: The labels, as text.
+        multi_label: Whether a document may have several.
+    """
+
+    files: Mapping[str, Sequence[str]]
+    digests: Mapping[str, str]
+    reading: Mapping[str, Any]
+    tokenizers: Sequence[str]
+    labels: Sequence[str]
+    multi_label: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training, and the documents that it is measured on.
+
+    Attributes:
+        corpus: See `Corpus`; as a mapping.
+        model: A name in `dlnotes.models.MODELS`, or one of `BASELINES`.
+        seed: Of the training, of the dev split and of the folds.
+        folds: Into how many parts the training documents are divided, of which one is measured on;
+            0 where there are test documents.
+        fold: Which one.
+        halvings: How often the documents to learn from are halved.
+        training: Settings of the training that differ from the recipe.
+        minutes: A training may take.
+        device: See `choose_device`.
+    """
+
+    corpus: Mapping[str, Any]
+    model: str
+    seed: int
+    folds: int = 0
+    fold: int = 0
+    halvings: int = 0
+    training: Mapping[str, Any] = field(default_factory=dict)
+    minutes: float | None = None
+    device: str = "cpu"
+
+    @property
+    def item(self) -> dict[str, Any]:
+        """What `measured` takes, and its result is kept by."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    r"""What is kept of a training.
+
+    The figure that models are compared by is the ratio :math:`\sum_i a_i / \sum_i b_i` over the
+    documents that it is measured on, see `dlnotes.training.trials.Trial`.
+
+    Attributes:
+        error: Why there is nothing else.
+        documents: How many were learned from, those for the choice of the epoch among them.
+        hits: :math:`a_i` of each document that was measured on.
+        outcomes: :math:`b_i`; empty where it is 1 for each.
+        figures: accuracy or micro_f1, and macro_f1.
+        seconds: Of the training.
+        trained_per_second: Documents, while training.
+        predicted_per_second: Documents, from the raw text to the scores.
+        bytes: On disk.
+        memory: The most that the process took, Python and torch included, in MiB; None where the
+            system does not tell.
+        given: Where folds are measured: the probability of the label that a document has.
+        other: That of the most probable one of the others.
+        suggested: The number of that label. For several labels per document, `given`, `other` and
+            `suggested` are of the label whose presence or absence is the most doubtful.
+    """
+
+    error: str = ""
+    documents: int = 0
+    hits: Sequence[float] = ()
+    outcomes: Sequence[float] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    trained_per_second: float = 0.0
+    predicted_per_second: float = 0.0
+    bytes: int = 0
+    memory: float | None = None
+    given: Sequence[float] = ()
+    other: Sequence[float] = ()
+    suggested: Sequence[int] = ()
+
+
+def measured(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Train and measure.
+
+    What cannot be learned, and a training that diverges, is a result as well: it comes out so
+    again. Files that cannot be read are none.
+
+    Args:
+        item: See `Run.item`.
+
+    Returns:
+        The fields of a `Result`.
+
+    Raises:
+        UserError: A file cannot be read, or is not what it was.
+        dlnotes.training.fit.Interrupted: A signal came.
+    """
+    run = Run(**item)
+    corpus = Corpus(**run.corpus)
+    sources = _sources(run, corpus)
+    try:
+        with warnings.catch_warnings(), on_threads(1):
+            warnings.simplefilter("ignore")  # the command has told what is to be said of the files
+            return asdict(_measured(run, corpus, sources))
+    except OutOfTime:
+        return asdict(Result(error=f"takes more than {run.minutes:g} minutes"))
+    except UserError as error:
+        return asdict(Result(error=str(error)))
+
+
+def documents_of(paths: Sequence[str], reading: Reading, multi_label: bool) -> pl.DataFrame:
+    """The documents of some files, with the place of each.
+
+    Args:
+        paths: The files.
+        reading: How they are read.
+        multi_label: Whether labels are to be lists.
+
+    Raises:
+        UserError: See `read`.
+    """
+    layout = {name: getattr(reading, name) for name in fields_of(Layout)}
+    frames = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for path in paths:
+            for frame in read(Path(path), multi_label=multi_label, **layout):
+                if multi_label and frame.schema[LABEL] != pl.List:
+                    frame = frame.with_columns(pl.concat_list(LABEL))
+                found = frame.select(LABEL, TEXT, LINE)
+                frames.append(found.with_columns(pl.lit(path).alias(WHERE)))
+    return pl.concat(frames)
+
+
+def folds_of(labels: NDArray[np.int64] | LabelSets, folds: int, seed: int) -> NDArray[np.int64]:
+    """Divide documents into parts that have nearly the same share of each label.
+
+    Of one label per document: class by class in random order, each document goes to the next part,
+    as cards are dealt, so that the parts differ by one document at most. Of several:
+    `iterative_split`.
+
+    Args:
+        labels: Of each document.
+        folds: How many parts.
+        seed: Another one gives other parts.
+
+    Returns:
+        The number of its part for each document.
+    """
+    found = np.zeros(len(labels), np.int64)
+    if isinstance(labels, LabelSets):
+        for i, part in enumerate(iterative_split(labels, [1 / folds] * folds, seed)):
+            found[part] = i
+    else:
+        found[_class_by_class(labels, seed)] = np.arange(len(labels)) % folds
+    return found
+
+
+def halved(
+    labels: NDArray[np.int64] | LabelSets, chosen: NDArray[np.int64], halvings: int, seed: int
+) -> NDArray[np.int64]:
+    """A part of some documents with nearly the same share of each label.
+
+    Each part lies in the one that is halved once less.
+
+    Args:
+        labels: Of all documents.
+        chosen: Numbers of documents, ascending.
+        halvings: How often they are halved.
+        seed: Another one gives other parts.
+    """
+    if isinstance(labels, LabelSets):
+        for i in range(halvings):
+            chosen = chosen[iterative_split(labels.take(chosen), (0.5, 0.5), seed + i)[0]]
+        return chosen
+    order = _class_by_class(labels[chosen], seed)
+    return np.sort(chosen[order[:: 2**halvings]])
+
+
+def _class_by_class(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    stream = random.Random(seed)
+    keys = np.array([stream.random() for _ in range(len(labels))])
+    order: NDArray[np.int64] = np.lexsort((keys, labels))
+    return order
+
+
+def labels_of(frame: pl.DataFrame, corpus: Corpus) -> NDArray[np.int64] | LabelSets:
+    """The class numbers of documents."""
+    number = {name: i for i, name in enumerate(corpus.labels)}
+    if not corpus.multi_label:
+        return np.array([number[name] for name in frame[LABEL]], np.int64)
+    sets = frame[LABEL].to_list()
+    ids = np.array([number[name] for each in sets for name in each], np.int64)
+    return LabelSets.build(ids, np.array([len(each) for each in sets], np.int64), len(number))
+
+
+def _sources(run: Run, corpus: Corpus) -> dict[str, pl.DataFrame]:
+    """The documents to learn from and those to measure on, by split."""
+    found = {
+        split: _read(tuple(paths), corpus.digests[split], _key(corpus.reading), corpus.multi_label)
+        for split, paths in corpus.files.items()
+    }
+    train, labels = found["train"], labels_of(found["train"], corpus)
+    chosen = np.arange(len(train))
+    if run.folds:
+        fold = folds_of(labels, run.folds, run.seed)
+        found["test"] = train[np.flatnonzero(fold == run.fold)]
+        chosen = np.flatnonzero(fold != run.fold)
+    found["train"] = train[halved(labels, chosen, run.halvings, run.seed)]
+    return {split: frame.select(LABEL, TEXT) for split, frame in found.items()}
+
+
+def _key(reading: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(reading.items()))
+
+
+@lru_cache(maxsize=3)
+def _read(
+    paths: tuple[str, ...], digest: str, reading: tuple[tuple[str, Any], ...], multi_label: bool
+) -> pl.DataFrame:
+    if fingerprint([Path(path) for path in paths]) != digest:
+        raise UserError(f"{', '.join(paths)} was changed during the comparison; start it again")
+    return documents_of(paths, Reading(**dict(reading)), multi_label)
+
+
+def _measured(run: Run, corpus: Corpus, sources: Mapping[str, pl.DataFrame]) -> Result:
+    is_baseline = run.model in BASELINES
+    sentences = not is_baseline and reads_sentences(run.model)
+    read_already: dict[str, Any] = dict.fromkeys(fields_of(Layout))
+    reading = replace(
+        Reading(**corpus.reading),
+        tokenizer=corpus.tokenizers[sentences],
+        multi_label=corpus.multi_label,
+        **read_already,
+    )
+    # The baselines read words, as FastText does.
+    reading = reading_for("fasttext" if is_baseline else run.model, reading, run.seed)
+    dataset = load_dataset(sources, reading, labels=list(corpus.labels), sentences=sentences)
+    labels = dataset.read_test().labels
+    dataset = replace(dataset, _test=None)
+    texts = sources["test"][TEXT].to_list()
+    _reset_peak()
+    learned = _learned_baseline(run, dataset) if is_baseline else _learned_network(run, dataset)
+    memory = _peak()
+    began = time.perf_counter()
+    logits = learned.score(texts)
+    predicting = time.perf_counter() - began
+    hits, outcomes = shares_of(logits, labels, learned.decision)
+    summary = metrics(logits, labels, learned.decision).summary()
+    names = ("micro_f1" if corpus.multi_label else "accuracy", "macro_f1")
+    doubts: dict[str, Any] = {}
+    if run.folds and not run.halvings and learned.has_probabilities:
+        doubts = _doubts(learned.decision.probabilities(logits, corpus.multi_label), labels)
+    return Result(
+        documents=len(sources["train"]),
+        hits=hits.tolist(),
+        outcomes=outcomes.tolist() if corpus.multi_label else [],
+        figures={name: summary[name] for name in names},
+        seconds=learned.seconds,
+        trained_per_second=learned.speed,
+        predicted_per_second=len(texts) / max(1e-9, predicting),
+        bytes=learned.bytes,
+        memory=memory,
+        **doubts,
+    )
+
+
+@dataclass(frozen=True)
+class _Learned:
+    score: Any  # texts -> scores (n, c)
+    decision: Decision
+    seconds: float
+    speed: float
+    bytes: int
+    has_probabilities: bool = True
+
+
+def _learned_network(run: Run, dataset: Dataset) -> _Learned:
+    training = Training(**{**run.training, "seed": run.seed})
+    limit = None if run.minutes is None else 60 * run.minutes
+    given: Any = {"device": run.device, "progress": False, "time_limit": limit}
+    began = time.perf_counter()
+    classifier, record = train_classifier(dataset, run.model, training, **given)
+    seconds = time.perf_counter() - began
+
+    def score(texts: list[str]) -> Float[Tensor, "n c"]:
+        return classifier.scores(partial(tokenize_texts, texts), labelled=False)[0]
+
+    with tempfile.TemporaryDirectory() as folder:
+        classifier.save(Path(folder) / "classifier")
+        size = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
+    return _Learned(score, classifier.decision, seconds, record["documents_per_second"], size)
+
+
+def _learned_baseline(run: Run, dataset: Dataset) -> _Learned:
+    """Like the recipes of the networks: dev chooses, then it is learned from, too."""
+    decision, choosing = DEFAULT, 0.0
+    if dataset.multi_label:
+        first = fit_baseline(run.model, dataset)
+        choosing = first.seconds
+        found = first.scores(dataset.dev), dataset.dev.labels
+        how = Training(**run.training).threshold
+        decision = choose_decision(*found, multi_label=True, threshold=how)[0]
+    whole = dataset.whole()
+    baseline = fit_baseline(run.model, whole)
+
+    def score(texts: list[str]) -> Float[Tensor, "n c"]:
+        tokens = tokenize_texts(texts, whole.subwords or whole.tokenizer)
+        read = Documents(tokens, whole.vocabulary, None, max_tokens=whole.max_tokens)
+        return baseline.scores(read)
+
+    return _Learned(
+        score,
+        decision,
+        choosing + baseline.seconds,
+        len(whole.train) / max(1e-9, baseline.seconds),
+        len(pickle.dumps(baseline.parts)),
+        baseline.has_probabilities,
+    )
+
+
+def _doubts(
+    probabilities: Float[Tensor, "n c"], labels: NDArray[np.int64] | LabelSets
+) -> dict[str, Any]:
+    p = probabilities.double().numpy()
+    rows = np.arange(len(p))
+    if isinstance(labels, LabelSets):
+        # The probability that a document has, or has not, each label, as it is said to.
+        right = np.where(labels.dense(), p, 1 - p)
+        suggested = right.argmin(1)
+        given = right[rows, suggested]
+        other = 1 - given
+    else:
+        given = p[rows, labels]
+        p[rows, labels] = -1.0
+        suggested = p.argmax(1)
+        other = p[rows, suggested]
+    return {
+        "given": np.round(given, 6).tolist(),
+        "other": np.round(other, 6).tolist(),
+        "suggested": suggested.tolist(),
+    }
+
+
+_STATUS = Path("/proc/self/status")
+
+
+def _reset_peak() -> None:
+    """Count the largest memory of this process from here, on Linux."""
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError, AttributeError):  # musl has no malloc_trim
+        ctypes.CDLL(None).malloc_trim(0)  # an earlier training's memory is not this one's
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> float | None:
+    """MiB."""
+    with suppress(OSError, StopIteration):
+        lines = _STATUS.read_text().splitlines()
+        line = next(line for line in lines if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    return None
