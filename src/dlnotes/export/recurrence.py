@@ -63,7 +63,7 @@ class ScannedRNN(_Scanned, nn.RNN):
     def forward(self, x: Tensor, start: Any = None) -> tuple[Tensor, None]:  # type: ignore[override]
         """Read the documents."""
         W, U, *biases = self.parameters()
-        bias = sum(self._biases(W, *biases))
+        bias = torch.add(*self._biases(W, *biases))
 
         def step(h: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
             h = rnn_step(x_t, h, W, U, bias, fused=True)
@@ -78,7 +78,7 @@ class ScannedLSTM(_Scanned, nn.LSTM):
     def forward(self, x: Tensor, start: Any = None) -> tuple[Tensor, None]:  # type: ignore[override]
         """Read the documents."""
         W, U, *biases = self.parameters()
-        bias = sum(self._biases(W, *biases))
+        bias = torch.add(*self._biases(W, *biases))
         h0, c0 = (None, None) if start is None else start
 
         def step(state: tuple[Tensor, Tensor], x_t: Tensor) -> Any:
@@ -128,8 +128,10 @@ class ScannedEntityNetwork(EntityNetwork):
         one = s.new_ones(())
 
         def step(h: Tensor, position: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-            rest = key_term, self.U, self.phi.weight, one, torch.sigmoid
-            h, gate, *_ = slot_step(h, *position, *rest)
+            s, key, candidate, real = position
+            h, gate, *_ = slot_step(
+                h, s, key, candidate, real, key_term, self.U, self.phi.weight, one, torch.sigmoid
+            )
             return h, gate
 
         return states_of(step, h.contiguous(), (s, key, candidate, real))
