@@ -45,8 +45,8 @@ class Exported:
 
     Attributes:
         network: The network's file.
-        difference: How far its scores are from the model's (see `difference`); None for fastText's
-            format and for a quantized network.
+        difference: How far its scores, before quantization, are from the model's (see
+            `difference`); None for fastText's format.
         without_program: Why there is no `PROGRAM`; None where there is one.
     """
 
@@ -103,7 +103,7 @@ def export(
     try:
         building.mkdir()
         far = _write_network(classifier, building / FORMATS[kind], kind, int8)
-        without = _write_rest(classifier, building, kind)
+        without = write_rest(classifier, building, kind)
         old = building.with_name(f"{building.name}-old")
         if out.exists():
             resolved(out).rename(old)
@@ -150,7 +150,6 @@ def _write_network(
     if int8:
         path.rename(path.with_name(FULL))
         quantize(path.with_name(FULL), path)
-        return None
     return far
 
 
@@ -174,7 +173,7 @@ def quantize(full: Path, path: Path) -> None:
         logging.disable(before)
 
 
-def _write_rest(classifier: TextClassifier | Ensemble, folder: Path, kind: str) -> str | None:
+def write_rest(classifier: TextClassifier | Ensemble, folder: Path, kind: str) -> str | None:
     """Vocabularies, labels, configuration and program; why the last is not there, or None."""
     members, without = [], None if kind == "onnx" else f"it is for --format onnx, not {kind}"
     several = isinstance(classifier, Ensemble)
