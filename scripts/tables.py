@@ -60,6 +60,7 @@ def main(
         "translations": translations(measured),
         "speed": speeds(results),
         "model-speed": model_speeds(results),
+        "export": exports(results),
         "recipes": recipes(),
         "claims": verdicts(results),
         "advice": advice(results),
@@ -261,6 +262,24 @@ def model_speeds(results: Path) -> str:
             f"| {MODELS[row['model']]} | {row['corpus']} | {speed['ours']:,.0f} "
             f"| {speed['ordinary']:,.0f} | {row['ratio']:.2f} |"
         )
+    return "\n".join(lines)
+
+
+def exports(results: Path) -> str:
+    """How far exported scores are from the models', and what quantization costs."""
+    record = read_json(results / "benchmarks" / "export.json", "has no benchmark")
+    lines = [
+        "| model | ONNX differs by | torch.export by | ONNX, MB | int8, MB | accuracy | int8 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in record["rows"].items():
+        cells = [
+            MODELS[name],
+            *(f"{row['difference'][kind]:.0e}" for kind in ("onnx", "torch")),
+            *(f"{row[kind]['megabytes']:.1f}" for kind in ("onnx", "int8")),
+            *(f"{100 * row[kind]['accuracy']:.1f}" for kind in ("onnx", "int8")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from dlnotes.errors import UserError
 from dlnotes.export import folder as exporting
 from dlnotes.export import program as programs
 from dlnotes.export.folder import FULL, check_place, export, write_rest
-from dlnotes.export.program import NEEDED, TOLERANCE, Exportable, difference
+from dlnotes.export.program import NEEDED, TOLERANCE, Averaged, Exportable, difference
 from dlnotes.export.session import ExportedClassifier, Session
 from dlnotes.training.classifier import Ensemble, TextClassifier, default_tokenizer
 from dlnotes.training.decision import Decision
@@ -160,7 +160,7 @@ def test_an_exported_classifier_is_measured_like_its_run(exported, tmp_path):
 
 
 def test_a_difference_is_seen():
-    model = Exportable([make().model])
+    model = Averaged([make().model])
     sizes = [13]
     assert difference(model, model, sizes) == 0
     assert difference(model, lambda x: model(x) + 1e-4, sizes) > TOLERANCE
@@ -284,8 +284,7 @@ def test_every_model_has_the_same_scores_in_both_formats(name, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     classifier = make(name)
-    model = exporting.exportable(classifier)
-    program = programs.program_of(model)
+    program = programs.program_of(exporting.network_of(classifier, Exportable))
     programs.save_program(program, tmp_path / "model.pt2")
     programs.save_onnx(program, tmp_path / "model.onnx")
     loaded = torch.export.load(tmp_path / "model.pt2").module()

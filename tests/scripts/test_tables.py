@@ -35,6 +35,7 @@ def table(script, tmp_path):
             "translations",
             "speed",
             "model-speed",
+            "export",
             "recipes",
             "claims",
             "advice",

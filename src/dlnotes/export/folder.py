@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +17,7 @@ from dlnotes.errors import UserError
 from dlnotes.export.fasttext import save_bin
 from dlnotes.export.program import (
     TOLERANCE,
+    Averaged,
     Exportable,
     check_torch,
     difference,
@@ -37,6 +38,7 @@ FULL = "model-float32.onnx"
 """The network before it was quantized."""
 PROGRAM = "predict.py"
 _FORMAT = "dlnotes export 1"
+_Network = TypeVar("_Network", bound=Averaged)
 
 
 @dataclass
@@ -116,13 +118,13 @@ def export(
     return Exported(out / FORMATS[kind], far, without)
 
 
-def exportable(classifier: TextClassifier | Ensemble) -> Exportable:
-    """The network of a classifier, as it can be exported."""
+def network_of(classifier: TextClassifier | Ensemble, kind: type[_Network]) -> _Network:
+    """The network of a classifier, or of an ensemble's members that count."""
     models = [member.model for member in members_of(classifier)]
     if isinstance(classifier, TextClassifier):
-        return Exportable(models)
+        return kind(models)
     weights = [weight for weight in classifier.weights if weight > 0]
-    return Exportable(models, weights, classifier.average, classifier.multi_label)
+    return kind(models, weights, classifier.average, classifier.multi_label)
 
 
 def _write_network(
@@ -131,8 +133,7 @@ def _write_network(
     if kind == "fasttext":
         save_bin(classifier, path)
         return None
-    model = exportable(classifier)
-    program = program_of(model)
+    program = program_of(network_of(classifier, Exportable))
     scores: Callable[..., Any]
     if kind == "torch":
         save_program(program, path)
@@ -141,7 +142,7 @@ def _write_network(
         save_onnx(program, path)
         scores = Session(path)
     sizes = [len(member.vocabulary) for member in members_of(classifier)]
-    far = difference(model, scores, sizes)
+    far = difference(network_of(classifier, Averaged), scores, sizes)
     if not far <= TOLERANCE:
         raise UserError(
             f"the {kind} network's scores differ from the model's by {far:.1e}, more than "

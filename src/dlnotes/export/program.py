@@ -32,12 +32,10 @@ TOLERANCE = 1e-5
 _OF_TORCH = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 
 
-class Exportable(nn.Module):
-    """Models as they can be exported: copies on the CPU, in evaluation mode, with the same scores.
+class Averaged(nn.Module):
+    """One classifier's network, or those of an ensemble and their average, on the CPU.
 
-    Loops over positions become one operator each (`dlnotes.export.recurrence`), and no shape
-    depends on the tokens' values. Documents get more columns of padding than they have, so that a
-    batch without a column is no case of its own.
+    Copies in evaluation mode.
 
     Args:
         models: one classifier, or the members of an ensemble.
@@ -57,8 +55,28 @@ class Exportable(nn.Module):
         self.weights, self.average, self.multi_label = tuple(weights), average, multi_label
         self.members = nn.ModuleList(copy.deepcopy(m).cpu().eval() for m in models)
         self.requires_grad_(False)
+
+    def forward(self, *tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
+        """Score the documents, of which every member has its own tokens."""
+        pairs = zip(self.members, tokens, strict=True)
+        scores: list[Tensor] = [member(ids) for member, ids in pairs]
+        if len(scores) == 1:
+            return scores[0]
+        return average_scores(scores, self.weights, self.average, multi_label=self.multi_label)
+
+
+class Exportable(Averaged):
+    """The same as it can be exported, with the same scores.
+
+    Loops over positions become one operator each (`dlnotes.export.recurrence`), and no shape
+    depends on the tokens' values. Documents get more columns of padding than they have, so that a
+    batch without a column is no case of its own.
+    """
+
+    def __init__(self, *averaged: Any, **rest: Any) -> None:
+        super().__init__(*averaged, **rest)
         # FastText makes n-grams of all lengths of what has at least as many columns.
-        self.columns = [getattr(model, "ngrams", 1) for model in models]
+        self.columns: list[int] = [getattr(member, "ngrams", 1) for member in self.members]
         module: Any
         for module in self.members.modules():
             if type(module) in SCANNED:
@@ -70,13 +88,8 @@ class Exportable(nn.Module):
 
     def forward(self, *tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents, of which every member has its own tokens."""
-        scores: list[Tensor] = [
-            member(F.pad(ids, (0, columns), value=PAD))
-            for member, columns, ids in zip(self.members, self.columns, tokens, strict=True)
-        ]
-        if len(scores) == 1:
-            return scores[0]
-        return average_scores(scores, self.weights, self.average, multi_label=self.multi_label)
+        pairs = zip(tokens, self.columns, strict=True)
+        return super().forward(*(F.pad(ids, (0, n), value=PAD) for ids, n in pairs))
 
 
 def program_of(model: Exportable) -> torch.export.ExportedProgram:
@@ -126,8 +139,8 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
 def _exactly() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Sigmoid and tanh by exp, in the place of ONNX's operators.
 
-    onnxruntime computes those by fractions of polynomials; with exp, a TextRNN's scores are twice as
-    near to those in double precision.
+    onnxruntime computes those by fractions of polynomials; with exp, a TextRNN's scores are twice
+    as near to those in double precision.
     """
     from onnxscript import opset18 as op
 
@@ -159,8 +172,10 @@ Scores = Callable[..., Float[Tensor, "b c"]]
 """From token ids ``b t`` of each member to scores."""
 
 
-def difference(model: Exportable, scores: Scores, sizes: Sequence[int]) -> float:
-    r"""How far scores :math:`s` are from a model's :math:`z`: the largest of
+def difference(model: Averaged, scores: Scores, sizes: Sequence[int]) -> float:
+    r"""How far scores :math:`s` are from a model's :math:`z`.
+
+    That is the largest of
 
     .. math::
         \frac{|s - z|}{\max(1, |z|, 4\,\epsilon / \tau)}, \qquad

@@ -8,6 +8,7 @@ as it is, and ONNX as its operator Scan.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -121,6 +122,9 @@ class ScannedAttentionGRU(AttentionGRU):
 
 class ScannedEntityNetwork(EntityNetwork):
     """`EntityNetwork`."""
+
+    def _full_precision(self, s: Tensor) -> AbstractContextManager[Any]:
+        return nullcontext()  # of all; a program with autocast in it cannot be saved
 
     def _recur(
         self, h: Tensor, s: Tensor, key: Tensor, candidate: Tensor, key_term: Tensor, real: Tensor

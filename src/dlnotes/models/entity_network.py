@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -170,11 +170,13 @@ class EntityNetwork(nn.Module):
         real = (words != PAD).any(dim=2)  # b s
         h = w.expand(s.shape[0], *w.shape)
         # In full precision where the rest is in half: the errors of many steps would add up.
-        full = nullcontext() if s.is_meta else torch.autocast(s.device.type, enabled=False)
-        with full:
+        with self._full_precision(s):
             # All that does not depend on the memory, for all sentences at once.
             key, candidate, key_term = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
             return self._recur(h, s, key, candidate, key_term, real)
+
+    def _full_precision(self, s: Tensor) -> AbstractContextManager[Any]:
+        return nullcontext() if s.is_meta else torch.autocast(s.device.type, enabled=False)
 
     def _recur(
         self, h: Tensor, s: Tensor, key: Tensor, candidate: Tensor, key_term: Tensor, real: Tensor
