@@ -62,6 +62,7 @@ def main(
         "model-speed": model_speeds(results),
         "fasttext": fasttext(results),
         "busy": busy(results),
+        "export": exports(results),
         "recipes": recipes(),
         "claims": verdicts(results),
         "advice": advice(results),
@@ -314,6 +315,24 @@ def busy(results: Path) -> str:
         speeds = row["documents_per_second"]
         cells = " | ".join(f"{speeds[each]:,.0f}" for each in ("one thread", "in a loop", "asleep"))
         lines.append(f"| {MODELS[row['model']]} | {others[row['situation']]} | {cells} |")
+    return "\n".join(lines)
+
+
+def exports(results: Path) -> str:
+    """How far exported scores are from the models', and what quantization costs."""
+    record = read_json(results / "benchmarks" / "export.json", "has no benchmark")
+    lines = [
+        "| model | ONNX differs by | torch.export by | ONNX, MB | int8, MB | accuracy | int8 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in record["rows"].items():
+        cells = [
+            MODELS[name],
+            *(f"{row['difference'][kind]:.0e}" for kind in ("onnx", "torch")),
+            *(f"{row[kind]['megabytes']:.1f}" for kind in ("onnx", "int8")),
+            *(f"{100 * row[kind]['accuracy']:.1f}" for kind in ("onnx", "int8")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

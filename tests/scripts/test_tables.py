@@ -37,6 +37,7 @@ def table(script, tmp_path):
             "model-speed",
             "fasttext",
             "busy",
+            "export",
             "recipes",
             "claims",
             "advice",

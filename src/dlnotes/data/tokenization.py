@@ -27,14 +27,14 @@ import polars as pl
 from dlnotes.deprecation import keep_old_names
 
 # What Python's str.split takes for white space, the C0 separators and all Unicode spaces included.
-_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
 
 SENTENCE_END_TOKEN, QUESTION_TOKEN = "</s>", "<question>"
 """Marks between two sentences and before a question at a document's end; models know their ids."""
 
-_BASIC_ENGLISH = {
+BASIC_ENGLISH = {
     "'": " ' ",
     ".": " . ",
     **dict.fromkeys(("<br />", "<BR />", "<Br />", "<bR />"), " "),
@@ -45,8 +45,9 @@ _BASIC_ENGLISH = {
     "?": " ? ",
     ";": " ",
     ":": " ",
-    **dict.fromkeys(_SPACES, " "),
+    **dict.fromkeys(SPACES, " "),
 }
+"""What `basic_english` puts in the place of what."""
 
 
 def basic_english(text: pl.Expr) -> pl.Expr:
@@ -58,7 +59,7 @@ def cased(text: pl.Expr) -> pl.Expr:
     """The same in the case that the text has, which tells names from words."""
     # The quotation mark goes first: what it leaves may be a <br />.
     text = text.str.replace_all('"', "", literal=True)
-    return text.str.replace_many(_BASIC_ENGLISH).str.split(" ")
+    return text.str.replace_many(BASIC_ENGLISH).str.split(" ")
 
 
 # Rules, not a model: fast enough for every corpus, and the same in training and prediction.
@@ -68,6 +69,12 @@ _END_OF_SENTENCE = (
     r"|(\s[.!?])\s"  # she left . then: text that was tokenized already
     r"|\n|<br /><br />"
 )
+SENTENCE_ENDS = [
+    (_ABBREVIATION, "${1}.\ufdd0"),
+    (_END_OF_SENTENCE, f"$1$3 {SENTENCE_END_TOKEN} $2"),
+    ("\ufdd0", " "),
+]
+"""What puts marks between sentences: patterns and what takes their place, one after the other."""
 
 
 def sentences(text: pl.Expr) -> pl.Expr:
@@ -82,15 +89,14 @@ def sentences(text: pl.Expr) -> pl.Expr:
 
 
 def _with_ends(text: pl.Expr) -> pl.Expr:
-    text = text.str.replace_all(_ABBREVIATION, "${1}.\ufdd0").str.replace_all(
-        _END_OF_SENTENCE, f"$1$3 {SENTENCE_END_TOKEN} $2"
-    )
-    return text.str.replace_all("\ufdd0", " ", literal=True)
+    for pattern, replacement in SENTENCE_ENDS:
+        text = text.str.replace_all(pattern, replacement)
+    return text
 
 
 def characters(text: pl.Expr) -> pl.Expr:
     """Characters of each text in lower case, white space made empty strings to be dropped."""
-    blank = dict.fromkeys(_SPACES + " ", "")
+    blank = dict.fromkeys(SPACES + " ", "")
     return text.str.to_lowercase().str.replace_many(blank).str.split("")
 
 
@@ -106,17 +112,20 @@ _OTHER_ENDS = [
     # Thai and Lao have white space between clauses and no full stop.
     r"([\p{Thai}\p{Lao}])\s+([\p{Thai}\p{Lao}])",
 ]
+SENTENCE_ENDS_OF_OTHER_SCRIPTS = [(end, f"$1 {SENTENCE_END_TOKEN} $2") for end in _OTHER_ENDS]
+"""Those of scripts without capital letters, after `SENTENCE_ENDS`."""
 
 
 def marked(text: pl.Expr) -> pl.Expr:
     """Texts with a mark at the ends of sentences, in whatever script."""
     text = _with_ends(text)
-    for end in _OTHER_ENDS:
-        text = text.str.replace_all(end, f"$1 {SENTENCE_END_TOKEN} $2")
+    for pattern, replacement in SENTENCE_ENDS_OF_OTHER_SCRIPTS:
+        text = text.str.replace_all(pattern, replacement)
     return text
 
 
-_MARK = f"{SENTENCE_END_TOKEN}|{QUESTION_TOKEN}"
+MARK = f"{SENTENCE_END_TOKEN}|{QUESTION_TOKEN}"
+"""The two marks."""
 
 
 def sentence_characters(text: pl.Expr) -> pl.Expr:
@@ -126,25 +135,27 @@ def sentence_characters(text: pl.Expr) -> pl.Expr:
     their likes in other scripts. Letters without a case need not be capital to begin a sentence. In
     Thai and Lao white space ends a sentence. Marks that stand in the text are kept.
     """
-    blank = dict.fromkeys(_SPACES, " ")
+    blank = dict.fromkeys(SPACES, " ")
     text = marked(text).str.to_lowercase().str.replace_many(blank)
-    return text.str.extract_all(rf"{_MARK}|\S")
+    return text.str.extract_all(rf"{MARK}|\S")
 
 
 _CLITICS = "s|t|m|d|re|ve|ll"
-_WORD = rf"@-@|['\u2019](?:{_CLITICS})\b|\d+(?:[.,]\d+)+|\w+|[^\w\s]"
+WORD = rf"@-@|['\u2019](?:{_CLITICS})\b|\d+(?:[.,]\d+)+|\w+|[^\w\s]"
+"""A token of `words`."""
+HYPHEN = (r"\b-\b", " @-@ ")
+"""What becomes of a hyphen within a word."""
 
 
 def words(text: pl.Expr) -> pl.Expr:
     """Words, numbers and single other characters of each text in lower case."""
-    text = text.str.to_lowercase().str.replace_all(r"\b-\b", " @-@ ")
-    return text.str.extract_all(_WORD)
+    return text.str.to_lowercase().str.replace_all(*HYPHEN).str.extract_all(WORD)
 
 
 def sentence_words(text: pl.Expr) -> pl.Expr:
     """Tokens of each text as by `words`, and the marks of `sentence_characters`."""
-    text = marked(text).str.to_lowercase().str.replace_all(r"\b-\b", " @-@ ")
-    return text.str.extract_all(f"{_MARK}|{_WORD}")
+    text = marked(text).str.to_lowercase().str.replace_all(*HYPHEN)
+    return text.str.extract_all(f"{MARK}|{WORD}")
 
 
 _TOGETHER = [

@@ -61,16 +61,22 @@ class AttentionGRU(nn.Module):
         self, products: Float[Tensor, "b s n"], g: Float[Tensor, "b s"]
     ) -> Float[Tensor, "b h"]:
         """Read the facts."""
-        f, activate = (torch.sigmoid, torch.tanh) if self.fused else (sigmoid, tanh)
         h = products.new_zeros(products.shape[0], products.shape[2] // self.parts)
         for x, weight in zip(products.unbind(1), g.unsqueeze(2).unbind(1), strict=True):
-            u = torch.addmm(self.c, h, self.U.T)  # b n
-            (xr, *xz, xn), (ur, *uz, un) = x.chunk(self.parts, 1), u.chunk(self.parts, 1)
-            n = activate(torch.addcmul(xn, f(xr + ur), un))  # b h
-            if xz:
-                n = torch.lerp(n, h, f(xz[0] + uz[0]))
-            h = torch.addcmul(h, weight, n - h)  # with a weight of 0 exactly what it was
+            h = self.step(h, x, weight)
         return h
+
+    def step(
+        self, h: Float[Tensor, "b h"], x: Float[Tensor, "b n"], weight: Float[Tensor, "b 1"]
+    ) -> Float[Tensor, "b h"]:
+        """Read one fact, of which ``x`` are the :meth:`products`."""
+        f, activate = (torch.sigmoid, torch.tanh) if self.fused else (sigmoid, tanh)
+        u = torch.addmm(self.c, h, self.U.T)  # b n
+        (xr, *xz, xn), (ur, *uz, un) = x.chunk(self.parts, 1), u.chunk(self.parts, 1)
+        n = activate(torch.addcmul(xn, f(xr + ur), un))  # b h
+        if xz:
+            n = torch.lerp(n, h, f(xz[0] + uz[0]))
+        return torch.addcmul(h, weight, n - h)  # with a weight of 0 exactly what it was
 
 
 class DynamicMemoryNetwork(nn.Module):

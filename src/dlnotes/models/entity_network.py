@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -168,16 +169,70 @@ class EntityNetwork(nn.Module):
         s = self._encode(words, self.masks)  # b s d
         real = (words != PAD).any(dim=2)  # b s
         h = w.expand(s.shape[0], *w.shape)
-        keep = torch.is_grad_enabled()
         # In full precision where the rest is in half: the errors of many steps would add up.
-        full = nullcontext() if s.is_meta else torch.autocast(s.device.type, enabled=False)
-        with full:
+        with self._full_precision(s):
             # All that does not depend on the memory, for all sentences at once.
             key, candidate, key_term = s @ w.T, s @ self.W.T, w @ self.V.T  # b s m, b s d, m d
-            h, *kept = SlotRecurrence.apply(
-                h, s, key, candidate, key_term, self.U, self.phi.weight, real, keep
-            )
+            return self._recur(h, s, key, candidate, key_term, real)
+
+    def _full_precision(self, s: Tensor) -> AbstractContextManager[Any]:
+        return nullcontext() if s.is_meta else torch.autocast(s.device.type, enabled=False)
+
+    def _recur(
+        self, h: Tensor, s: Tensor, key: Tensor, candidate: Tensor, key_term: Tensor, real: Tensor
+    ) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b s m"]]:
+        keep = torch.is_grad_enabled()
+        h, *kept = SlotRecurrence.apply(
+            h, s, key, candidate, key_term, self.U, self.phi.weight, real, keep
+        )
         return h, torch.stack(kept[: s.shape[1]], dim=1)
+
+
+def slot_step(
+    h: Float[Tensor, "b m d"],
+    s: Float[Tensor, "b d"],
+    key: Float[Tensor, "b m"],
+    candidate: Float[Tensor, "b d"],
+    real: Bool[Tensor, " b"],
+    key_term: Float[Tensor, "m d"],
+    U: Float[Tensor, "d d"],
+    slopes: Float[Tensor, " d"],
+    one: Float[Tensor, ""],
+    sigmoid: Callable[[Tensor], Tensor] = sigmoid,
+) -> tuple[Tensor, ...]:
+    r"""Read one sentence.
+
+    Args:
+        h: the memory.
+        s: :math:`s_t`.
+        key: :math:`s_t \cdot w_j`.
+        candidate: :math:`W s_t`.
+        real: whether there is a sentence at all.
+        key_term: :math:`V w_j`.
+        U: :math:`U`.
+        slopes: of :math:`\phi`.
+        one: the number 1.
+        sigmoid: ours, or torch's with the same numbers.
+
+    Returns:
+        The next memory, the gates, and what the derivatives need.
+    """
+    b, m, d = h.shape
+    closed = ~real[:, None]  # b 1
+    gate = sigmoid((h * s[:, None]).sum(dim=2) + key)  # b m
+    gate = gate.masked_fill(closed, 0.0)
+    x = (candidate[:, None] + key_term).reshape(b * m, d)
+    x = torch.addmm(x, h.reshape(b * m, d), U.T).view(b, m, d)
+    # φ(x) = φ'(x) x, and the derivative is needed again.
+    slope = torch.lerp(slopes, one, (x > 0).to(x.dtype))  # b m d
+    new = slope * x
+    before, h = h, torch.addcmul(h, gate.unsqueeze(2), new)
+    # A closed row keeps its memory as it is, at any length.
+    length = h.norm(dim=2).masked_fill(closed, 1.0)  # b m
+    scale = length.clamp(min=SHORTEST).reciprocal()
+    h = h * scale.unsqueeze(2)
+    turns = ((length > SHORTEST) & ~closed).to(scale.dtype)
+    return h, gate, before, x, slope, new, scale, turns
 
 
 class SlotRecurrence(Function):
@@ -208,29 +263,17 @@ class SlotRecurrence(Function):
         keep: bool,
     ) -> tuple[Tensor, ...]:
         """Read the sentences."""
-        b, m, d = h.shape
         h = h.view_as(h)  # an input that is kept must be a view of itself
         one = slopes.new_ones(())
         gates: list[Tensor] = []
         kept: list[Tensor] = []
         for t in range(s.shape[1]):
-            closed = ~real[:, t, None]  # b 1
-            gate = sigmoid((h * s[:, t, None]).sum(dim=2) + key[:, t])  # b m
-            gate = gate.masked_fill(closed, 0.0)
-            x = (candidate[:, t, None] + key_term).reshape(b * m, d)
-            x = torch.addmm(x, h.reshape(b * m, d), U.T).view(b, m, d)
-            # φ(x) = φ'(x) x, and the derivative is needed again.
-            slope = torch.lerp(slopes, one, (x > 0).to(x.dtype))  # b m d
-            new = slope * x
-            before, h = h, torch.addcmul(h, gate.unsqueeze(2), new)
-            # A closed row keeps its memory as it is, at any length.
-            length = h.norm(dim=2).masked_fill(closed, 1.0)  # b m
-            scale = length.clamp(min=SHORTEST).reciprocal()
-            h = h * scale.unsqueeze(2)
+            h, gate, *of_derivatives = slot_step(
+                h, s[:, t], key[:, t], candidate[:, t], real[:, t], key_term, U, slopes, one
+            )
             gates.append(gate)
             if keep:
-                turns = ((length > SHORTEST) & ~closed).to(scale.dtype)
-                kept += [before, x, slope, new, scale, turns]
+                kept += of_derivatives
         return h, *gates, *kept
 
     @staticmethod

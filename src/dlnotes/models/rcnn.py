@@ -111,7 +111,7 @@ class RCNN(nn.Module):
 
     def _states_before(self, cell: Any, e: Tensor, start: Tensor) -> Float[Tensor, "b t l"]:
         """State of the recurrence before it reads each position."""
-        h = start.expand(len(e), -1)  # b l
+        h = start.expand(e.shape[0], -1)  # b l
         # On a CPU a loop over the positions with W x hoisted would take 0.7 to 0.9 times as long as
         # torch's simple kernel; on a GPU it would launch kernels for every position.
         if not self.fused:

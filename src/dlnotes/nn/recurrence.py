@@ -18,16 +18,18 @@ def rnn_step(
     W: Float[Tensor, "h e"],
     U: Float[Tensor, "h h"],
     b: Float[Tensor, " h"],
+    *,
+    fused: bool = False,
 ) -> Float[Tensor, "b h"]:
     r"""One position of the simple recurrence, :math:`h_t = \tanh(W x_t + U h_{t-1} + b)`.
 
     Elman 1990 (https://doi.org/10.1207/s15516709cog1402_1). torch has two biases, of which this is
-    the sum.
+    the sum. ``fused`` uses torch's kernels of the activations; the numbers are the same.
 
     Returns:
         :math:`h_t`.
     """
-    return tanh(x @ W.T + h @ U.T + b)
+    return (torch.tanh if fused else tanh)(x @ W.T + h @ U.T + b)
 
 
 def lstm_step(
@@ -37,6 +39,8 @@ def lstm_step(
     W: Float[Tensor, "4h e"],
     U: Float[Tensor, "4h h"],
     b: Float[Tensor, "4h"],
+    *,
+    fused: bool = False,
 ) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b h"]]:
     r"""One position of an LSTM, written out: what :class:`Bidirectional` leaves to torch's kernel.
 
@@ -46,14 +50,16 @@ def lstm_step(
         h_t &= \sigma(o) \circ \tanh(c_t)
 
     Hochreiter & Schmidhuber 1997 (https://doi.org/10.1162/neco.1997.9.8.1735) with the forget gate
-    of Gers et al. 2000. torch has two biases, of which this is the sum.
+    of Gers et al. 2000. torch has two biases, of which this is the sum. ``fused`` uses
+    torch's kernels of the activations; the numbers are the same.
 
     Returns:
         :math:`h_t` and :math:`c_t`.
     """
+    s, th = (torch.sigmoid, torch.tanh) if fused else (sigmoid, tanh)
     i, f, g, o = (x @ W.T + h @ U.T + b).chunk(4, dim=1)  # b h each
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = sigmoid(o) * tanh(c)
+    c = s(f) * c + s(i) * th(g)
+    h = s(o) * th(c)
     return h, c
 
 

@@ -80,8 +80,11 @@ def sentences(
     first = word & ~F.pad(word, (1, -1))  # b t
     i = torch.arange(t, device=tokens.device)  # t
     sentence = first.cumsum(1) - 1  # b t
-    place = i - torch.where(first, i, 0).cummax(1).values  # b t
-    s, w = min(max_sentences, t), min(max_words, t)
+    # Where each sentence begins, and one place more for all tokens that do not begin one.
+    begin = tokens.new_zeros(b, t + 1).scatter(1, torch.where(first, sentence, t), i.expand(b, t))
+    place = i - begin.gather(1, sentence.clamp(min=0))  # b t
+    # Not min, which would tie what is exported to examples that are as long as this one.
+    s, w = torch.sym_min(max_sentences, t), torch.sym_min(max_words, t)
     if is_data_dependent(tokens, data_dependent):
         # An exact grid is several times smaller.
         s = min(s, int(torch.where(word, sentence, 0).max()) + 1) if b else 1
@@ -120,10 +123,12 @@ def split_question(
     asked = after.any(1, keepdim=True)  # b 1
     marks = (tokens == SENTENCE_END) | (tokens == QUESTION)
     question = tokens.masked_fill(marks | (asked & ~after), PAD)
-    # Stable, so that words keep their order while they move to the left of the padding.
     padding = question == PAD
-    order = padding.int().argsort(dim=1, stable=True)
     if is_data_dependent(tokens, data_dependent) and len(tokens):
         # A recurrence over a question would run on to the length of the story.
         max_words = min(max_words, max(1, int((~padding).sum(dim=1).max())))
-    return story, question.gather(1, order[:, :max_words])
+    # Words keep their order while they move to the left; all padding goes to one place more.
+    b, t = tokens.shape
+    place = torch.where(padding, t, (~padding).cumsum(1) - 1)
+    moved = tokens.new_full((b, t + 1), PAD).scatter(1, place, question)
+    return story, moved[:, : torch.sym_min(max_words, t)]

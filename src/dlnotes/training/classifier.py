@@ -620,7 +620,7 @@ class TextClassifier(Classifier):
         self, read: Callable[[str | Subwords], TokenizedTexts], *, labelled: bool
     ) -> tuple[Float[Tensor, "n c"], NDArray[np.int64] | LabelSets]:
         """Scores of texts, and their labels; see `Classifier`."""
-        documents = self._documents(read, self.label_names if labelled else None)
+        documents = self.documents(read, self.label_names if labelled else None)
         found = scores(self.model, documents, device=self.device, classes=len(self.label_names))
         return check_scores(found, f"this {self.model_name}"), documents.labels
 
@@ -628,7 +628,7 @@ class TextClassifier(Classifier):
         """Measure on labelled texts; see `Classifier`."""
         if self.multi_label:
             return super().evaluate(source, **how)
-        documents = self._documents(partial(tokenize, source, **how), self.label_names)
+        documents = self.documents(partial(tokenize, source, **how), self.label_names)
         assert not isinstance(documents.labels, LabelSets)
         measure = Measure(documents.labels, self.decision)
         return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
@@ -638,7 +638,7 @@ class TextClassifier(Classifier):
     ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
         if not len(texts):
             return super()._best_of(texts, top_k)
-        documents = self._documents(partial(tokenize_texts, texts), None)
+        documents = self.documents(partial(tokenize_texts, texts), None)
 
         def keep(scored: Tensor, _: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             return _best(self.decision.probabilities(scored, self.multi_label), top_k)
@@ -647,9 +647,15 @@ class TextClassifier(Classifier):
         check_probabilities(values, f"this {self.model_name}")
         return values, indices
 
-    def _documents(
+    def documents(
         self, read: Callable[[str | Subwords], TokenizedTexts], labels: Sequence[str] | None
     ) -> Documents:
+        """Texts as the model reads them.
+
+        Args:
+            read: See `Classifier.scores`.
+            labels: The labels that they may have; None where these are not to be looked at.
+        """
         texts = read(self.subwords or self.tokenizer)
         documents = Documents(
             texts,
@@ -673,7 +679,7 @@ class TextClassifier(Classifier):
 
     def explain(self, texts: Any) -> list[Explanation]:
         """Classify raw texts and tell what the model looked at: attention, or else `occlusion`."""
-        documents = self._documents(partial(tokenize_texts, as_texts(texts)), None)
+        documents = self.documents(partial(tokenize_texts, as_texts(texts)), None)
         return list(self.explain_documents(documents, range(len(documents))))
 
     def explain_documents(

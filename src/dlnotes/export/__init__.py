@@ -1,0 +1,1 @@
+"""Trained classifiers for programs without dlnotes: ONNX, torch.export and fastText's format."""

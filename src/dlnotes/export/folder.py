@@ -1,0 +1,215 @@
+"""The folder that is exported: network, vocabulary, labels, decision, and what reads raw text."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from dlnotes.data.tokenization import MARKS, QUESTION_TOKEN
+from dlnotes.errors import UserError
+from dlnotes.export.fasttext import save_bin
+from dlnotes.export.program import (
+    TOLERANCE,
+    Averaged,
+    Exportable,
+    check_torch,
+    difference,
+    program_of,
+    require,
+    save_onnx,
+    save_program,
+)
+from dlnotes.export.session import Session, members_of
+from dlnotes.export.tokenizers import lower_case, steps_of
+from dlnotes.files import make_folder, read_json, remove, resolved, write_json
+from dlnotes.training.classifier import Ensemble, TextClassifier
+from dlnotes.training.folder import CONFIG, LABELS, MERGES, VOCABULARY
+
+FORMATS = {"onnx": "model.onnx", "torch": "model.pt2", "fasttext": "model.bin"}
+"""What a network can be exported as, and the name of its file."""
+FULL = "model-float32.onnx"
+"""The network before it was quantized."""
+PROGRAM = "predict.py"
+_FORMAT = "dlnotes export 1"
+_Network = TypeVar("_Network", bound=Averaged)
+
+
+@dataclass
+class Exported:
+    """What was exported.
+
+    Attributes:
+        network: The network's file.
+        difference: How far its scores, before quantization, are from the model's (see
+            `difference`); None for fastText's format.
+        without_program: Why there is no `PROGRAM`; None where there is one.
+    """
+
+    network: Path
+    difference: float | None
+    without_program: str | None
+
+
+def check_place(run: Path, out: Path, overwrite: bool) -> None:
+    """Require that a folder can be written without losing anything.
+
+    Raises:
+        UserError: `out` is the run, in it or around it; it is not empty and not to be overwritten,
+            or holds something else than an earlier export.
+    """
+    place, its_run = resolved(out), resolved(run)
+    if place == its_run or place in its_run.parents or its_run in place.parents:
+        raise UserError(f"cannot write to {out}: it is the run {run}, in it or around it")
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UserError(f"cannot write to {out}: it is not a folder; give another OUT")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise UserError(f"{out} is not empty: give another OUT, or --overwrite")
+    config = out / CONFIG
+    found = read_json(config, "is not an export") if config.exists() else None
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise UserError(f"{out} holds something else than an earlier export: give another OUT")
+
+
+def export(
+    classifier: TextClassifier | Ensemble, out: Path, kind: str = "onnx", *, int8: bool = False
+) -> Exported:
+    """Write a classifier for programs without dlnotes; what `out` held is replaced.
+
+    The folder is there as a whole or not at all.
+
+    Args:
+        classifier: What was trained.
+        out: The folder, see `check_place`.
+        kind: A key of `FORMATS`.
+        int8: Quantize an ONNX network; the original stays beside it as `FULL`.
+
+    Raises:
+        UserError: A package is missing, or torch is too old; a format that cannot hold the
+            classifier; a network whose scores are not the model's; `out` cannot be written.
+    """
+    if kind != "fasttext":
+        check_torch()
+    if kind == "onnx":
+        require("onnx", "onnxscript", "onnxruntime")
+    make_folder(resolved(out).parent, "; give another OUT")
+    building = resolved(out).with_name(f".{out.name}-{secrets.token_hex(4)}")
+    try:
+        building.mkdir()
+        far = _write_network(classifier, building / FORMATS[kind], kind, int8)
+        without = write_rest(classifier, building, kind)
+        old = building.with_name(f"{building.name}-old")
+        if out.exists():
+            resolved(out).rename(old)
+        building.rename(resolved(out))
+        remove(old)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        remove(building)
+    return Exported(out / FORMATS[kind], far, without)
+
+
+def network_of(classifier: TextClassifier | Ensemble, kind: type[_Network]) -> _Network:
+    """The network of a classifier, or of an ensemble's members that count."""
+    models = [member.model for member in members_of(classifier)]
+    if isinstance(classifier, TextClassifier):
+        return kind(models)
+    weights = [weight for weight in classifier.weights if weight > 0]
+    return kind(models, weights, classifier.average, classifier.multi_label)
+
+
+def _write_network(
+    classifier: TextClassifier | Ensemble, path: Path, kind: str, int8: bool
+) -> float | None:
+    if kind == "fasttext":
+        save_bin(classifier, path)
+        return None
+    program = program_of(network_of(classifier, Exportable))
+    scores: Callable[..., Any]
+    if kind == "torch":
+        save_program(program, path)
+        scores = torch.export.load(path).module()
+    else:
+        save_onnx(program, path)
+        scores = Session(path)
+    sizes = [len(member.vocabulary) for member in members_of(classifier)]
+    far = difference(network_of(classifier, Averaged), scores, sizes)
+    if not far <= TOLERANCE:
+        raise UserError(
+            f"the {kind} network's scores differ from the model's by {far:.1e}, more than "
+            f"{TOLERANCE:.0e}: it is not written"
+        )
+    if int8:
+        path.rename(path.with_name(FULL))
+        quantize(path.with_name(FULL), path)
+    return far
+
+
+def quantize(full: Path, path: Path) -> None:
+    """Dynamic quantization by onnxruntime: weights as int8, and activations as they come."""
+    import logging
+
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # that the model might be preprocessed
+    try:
+        quantize_dynamic(
+            full,
+            path,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather", "Conv"],
+            extra_options={"EnableSubgraph": True},
+        )
+    finally:
+        logging.disable(before)
+
+
+def write_rest(classifier: TextClassifier | Ensemble, folder: Path, kind: str) -> str | None:
+    """Vocabularies, labels, configuration and program; why the last is not there, or None."""
+    members, without = [], None if kind == "onnx" else f"it is for --format onnx, not {kind}"
+    several = isinstance(classifier, Ensemble)
+    for number, member in enumerate(members_of(classifier), 1):
+        name = f"{number}-{VOCABULARY}" if several else VOCABULARY
+        member.vocabulary.save(folder / name)
+        if member.subwords:
+            member.subwords.save(folder / (f"{number}-{MERGES}" if several else MERGES))
+        steps = None
+        try:
+            steps = steps_of(member.tokenizer)
+        except UserError as error:
+            without = str(error)
+        keeps_questions = member.vocabulary.has_marks(MARKS["sentences"])
+        members.append(
+            {
+                "vocabulary": name,
+                "tokenizer": member.tokenizer,
+                "steps": steps,
+                "max_tokens": member.max_tokens,
+                "question": QUESTION_TOKEN if keeps_questions else None,
+            }
+        )
+    write_json(folder / LABELS, classifier.label_names)
+    config = {
+        "format": _FORMAT,
+        "network": FORMATS[kind],
+        "multi_label": classifier.multi_label,
+        **asdict(classifier.decision),
+        "members": members,
+        "lower": lower_case(),
+    }
+    write_json(folder / CONFIG, config)
+    if without is None:
+        program = resources.files("dlnotes.export") / PROGRAM
+        with resources.as_file(program) as path:
+            shutil.copyfile(path, folder / PROGRAM)
+    return without

@@ -1,0 +1,317 @@
+"""What is exported scores, decides and prints as the classifier does, and replaces nothing."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dlnotes.data.tokenization import MARKS
+from dlnotes.data.vocabulary import Vocabulary
+from dlnotes.errors import UserError
+from dlnotes.export import folder as exporting
+from dlnotes.export import program as programs
+from dlnotes.export.folder import FULL, check_place, export, write_rest
+from dlnotes.export.program import NEEDED, TOLERANCE, Averaged, Exportable, difference
+from dlnotes.export.session import ExportedClassifier, Session
+from dlnotes.training.classifier import Ensemble, TextClassifier, default_tokenizer
+from dlnotes.training.decision import Decision
+
+ROOT = Path(__file__).parents[2]
+new_torch = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < NEEDED, reason="the exporter is too old"
+)
+WORDS = ["the", "goal", "of", "team", "match", "chip", "code", "web", ".", "?", "Mary"]
+TEXTS = ["The GOAL of the team.", "", "unknown words", "code? Web! <br />chip", "of " * 40]
+SMALL = {
+    "fasttext": {"embedding_dim": 8, "ngrams": 3, "buckets": 64},
+    "textcnn": {"embedding_dim": 8, "maps": 6},
+    "textrnn": {"embedding_dim": 8, "hidden_size": 6},
+    "rcnn": {"embedding_dim": 8, "context_size": 6, "hidden_size": 10},
+    "han": {"embedding_dim": 8, "hidden_size": 4, "context_size": 6, "max_words": 5},
+    "seq2seq": {"embedding_dim": 8, "hidden_size": 6, "maxout_size": 6},
+    "transformer": {
+        "embedding_dim": 8, "num_heads": 2, "num_layers": 2, "feedforward_dim": 16,
+    },
+    "dmn": {"embedding_dim": 8, "hidden_size": 6, "max_words": 9, "max_sentences": 7},
+    "entnet": {"embedding_dim": 8, "slots": 5, "max_words": 9, "max_sentences": 7},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make(name="fasttext", settings=None, labels=("sport", "tech", "news"), **rest):
+    """A classifier with random weights that are large enough to tell its labels apart."""
+    torch.manual_seed(0)
+    tokenizer = rest.pop("tokenizer", default_tokenizer(name))
+    tokens = ["<pad>", "<unk>", *MARKS.get(tokenizer, ()), *WORDS]
+    made = TextClassifier.create(
+        name, settings or SMALL[name], Vocabulary(tokens), labels, tokenizer=tokenizer, **rest
+    )
+    with torch.no_grad():
+        for parameter in made.model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A FastText without n-grams, as ONNX."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    classifier = make(settings={"embedding_dim": 8, "ngrams": 1}, max_tokens=30)
+    out = tmp_path_factory.mktemp("exports") / "onnx"
+    return classifier, out, export(classifier, out)
+
+
+# Imports of nothing but the standard library, numpy and onnxruntime with what it needs.
+ALONE = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "polars", "dlnotes", "onnx", "safetensors", "jaxtyping"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def answers(out, *arguments, stdin=None):
+    """What the program prints in a process of its own that cannot import torch."""
+    command = [sys.executable, "-I", "-c", ALONE, str(out / "predict.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, input=stdin)
+    assert not done.returncode, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def assert_same_answers(found, classifier, texts, top_k=3):
+    expected = classifier.classify(texts, top_k=top_k)
+    assert [answer.pop("text") for answer in found] == texts
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for answer in (one, other):
+            answer["probabilities"] = [p["probability"] for p in answer["top"]] + [
+                *answer.get("probabilities", ()), answer.get("probability", 0.0)
+            ]  # fmt: skip
+            answer.pop("probability", None)
+            for each in answer["top"]:
+                del each["probability"]
+        np.testing.assert_allclose(one.pop("probabilities"), other.pop("probabilities"), atol=1e-5)
+        assert one == other
+
+
+@new_torch
+def test_the_program_answers_as_the_classifier_without_torch(exported):
+    classifier, out, found = exported
+    assert found.difference <= TOLERANCE
+    assert found.without_program is None
+    assert_same_answers(answers(out, *TEXTS), classifier, TEXTS)
+    lines = answers(out, "--top-k", "1", stdin="a goal\nthe code\n")
+    assert_same_answers(lines, classifier, ["a goal", "the code"], 1)
+
+
+@new_torch
+@pytest.mark.parametrize(
+    ("multi_label", "decision"),
+    [
+        (False, Decision(temperature=2.5)),
+        (True, Decision(temperature=0.5, threshold=(0.3, 0.5, 0.9))),
+        (True, Decision(threshold=0.45)),
+    ],
+)
+def test_temperature_thresholds_and_rejection_go_along(exported, tmp_path, multi_label, decision):
+    classifier, out, _ = exported
+    classifier = dataclasses.replace(classifier, decision=decision, multi_label=multi_label)
+    if not multi_label:  # some answers are rejected, and some are not
+        surest = classifier.probabilities(TEXTS).amax(1)
+        reject = float(surest.min() + surest.max()) / 2
+        classifier.decision = dataclasses.replace(decision, reject=reject)
+    write_rest(classifier, tmp_path, "onnx")
+    (tmp_path / "model.onnx").write_bytes((out / "model.onnx").read_bytes())
+    found = answers(tmp_path, *TEXTS)
+    if multi_label:
+        assert len({len(answer["labels"]) for answer in found}) > 1
+    else:
+        assert {answer["label"] is None for answer in found} == {True, False}
+    assert_same_answers(found, classifier, TEXTS)
+
+
+@new_torch
+def test_an_exported_classifier_is_measured_like_its_run(exported, tmp_path):
+    classifier, out, _ = exported
+    file = tmp_path / "test.tsv"
+    file.write_text(
+        "".join(f"{'sport' if i % 2 else 'tech'}\t{TEXTS[i % 5]}x\n" for i in range(70))
+    )
+    session = ExportedClassifier(classifier, Session(out / "model.onnx"))
+    assert session.evaluate([file]).summary() == classifier.evaluate([file]).summary()
+    assert session.scored == 70
+
+
+def test_a_difference_is_seen():
+    model = Averaged([make().model])
+    sizes = [13]
+    assert difference(model, model, sizes) == 0
+    assert difference(model, lambda x: model(x) + 1e-4, sizes) > TOLERANCE
+    assert not difference(model, lambda x: model(x) * float("nan"), sizes) <= TOLERANCE
+    longer = lambda x: model(x) + (1.0 if x.shape[1] > 6 else 0.0)  # noqa: E731
+    assert difference(model, longer, sizes) > TOLERANCE
+
+
+@new_torch
+def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "difference", lambda *_: float("nan"))
+    with pytest.raises(UserError, match="scores differ from the model's by nan"):
+        export(make(settings={"embedding_dim": 8, "ngrams": 1}), tmp_path / "out", "torch")
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_old_torch_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.3.1+cu121")
+    with pytest.raises(UserError, match=r"export needs torch 2\.13 or newer; this is 2\.3\.1"):
+        export(make(), tmp_path / "out", "torch")
+
+
+@new_torch
+def test_a_missing_package_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"needs the package onnx: pip install 'dlnotes\[export\]'"):
+        export(make(), tmp_path / "out")
+
+
+def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    for place in (run, run / "inside", tmp_path):
+        with pytest.raises(UserError, match="it is the run"):
+            check_place(run, place, overwrite=True)
+    check_place(run, out, overwrite=False)
+    out.mkdir()
+    check_place(run, out, overwrite=False)
+    (out / "notes.txt").touch()
+    with pytest.raises(UserError, match="not empty"):
+        check_place(run, out, overwrite=False)
+    with pytest.raises(UserError, match="something else"):
+        check_place(run, out, overwrite=True)
+    (out / "config.json").write_text(json.dumps({"format": exporting._FORMAT}))
+    check_place(run, out, overwrite=True)
+    with pytest.raises(UserError, match="not a folder"):
+        check_place(run, out / "notes.txt", overwrite=True)
+    link = tmp_path / "link"
+    link.symlink_to(run)
+    with pytest.raises(UserError, match="it is the run"):
+        check_place(run, link, overwrite=True)
+
+
+# --- fastText's format -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "rest", "why"),
+    [
+        ({"ngrams": 2, "buckets": 9}, {}, "hashes differently"),
+        ({"ngrams": 1, "output": "hierarchical"}, {}, "its tree of labels"),
+        ({"ngrams": 1}, {"multi_label": True}, "from a table"),
+        ({"ngrams": 1}, {"tokenizer": "sentences"}, "a line ends"),
+    ],
+)
+def test_what_fasttexts_format_cannot_hold_is_told_and_leaves_nothing(
+    settings, rest, why, tmp_path
+):
+    with pytest.raises(UserError, match=why):
+        export(make(settings=settings, **rest), tmp_path / "out", "fasttext")
+    with pytest.raises(UserError, match="of the model fasttext"):
+        export(make("textcnn"), tmp_path / "out", "fasttext")
+    assert not any(tmp_path.iterdir())
+
+
+def test_fasttexts_file_is_its_version_and_replaces_an_export(tmp_path):
+    classifier = make(settings={"embedding_dim": 8, "ngrams": 1})
+    out = tmp_path / "out"
+    for _ in range(2):
+        found = export(classifier, out, "fasttext")
+        assert found.without_program
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert found.network.read_bytes()[:8] == np.array([793712314, 12], "<i4").tobytes()
+
+
+@pytest.mark.slow
+def test_the_package_fasttext_predicts_the_same(tmp_path):
+    python = ROOT / ".venv-fasttext" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("make .venv-fasttext/.ready")
+    decision = Decision(temperature=1.7)
+    classifier = make(settings={"embedding_dim": 8, "ngrams": 1}, decision=decision)
+    export(classifier, tmp_path / "out", "fasttext")
+    texts = ["the goal of the team", "<unk> code", "goal", "web . <unk> ?"]
+    program = (
+        "import fasttext, json, sys; model = fasttext.load_model(sys.argv[1])\n"
+        "for text in sys.argv[2:]:\n"
+        "    labels, p = model.predict(text, k=3)\n"
+        "    print(json.dumps([labels, p.tolist()]))"
+    )
+    command = [str(python), "-c", program, str(tmp_path / "out" / "model.bin"), *texts]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # A word that no vocabulary has: dlnotes reads <unk> as such a word, too.
+    for line, expected in zip(
+        done.stdout.splitlines(), classifier.classify(texts, top_k=3), strict=True
+    ):
+        labels, p = json.loads(line)
+        assert labels == [f"__label__{each['label']}" for each in expected["top"]]
+        # The program adds 1e-5 to a probability before it takes the logarithm.
+        ours = [each["probability"] + 1e-5 for each in expected["top"]]
+        np.testing.assert_allclose(p, ours, atol=2e-6)
+
+
+# --- every model -------------------------------------------------------------------------------
+
+
+@new_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_model_has_the_same_scores_in_both_formats(name, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    classifier = make(name)
+    program = programs.program_of(exporting.network_of(classifier, Exportable))
+    programs.save_program(program, tmp_path / "model.pt2")
+    programs.save_onnx(program, tmp_path / "model.onnx")
+    loaded = torch.export.load(tmp_path / "model.pt2").module()
+    session = Session(tmp_path / "model.onnx", threads=1)
+    random = torch.Generator().manual_seed(1)
+    for batch in (1, 2, 64):
+        for longest in (0, 1, 2, 6, 50):
+            tokens = programs.documents(batch, longest, len(classifier.vocabulary), random)
+            with torch.inference_mode():
+                expected = classifier.model(tokens)
+            for scores in (loaded, session):
+                torch.testing.assert_close(scores(tokens), expected, rtol=1e-5, atol=1e-5)
+
+
+@new_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_an_ensemble_is_one_network_and_reads_text_in_several_ways(average, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    members = [
+        make(),
+        make("textcnn", tokenizer="cased", max_tokens=7),
+        make("textcnn", tokenizer="characters"),
+    ]
+    ensemble = Ensemble(members, [0.3, 0.7, 0.0], ["a", "b", "c"], average)
+    found = export(ensemble, tmp_path / "out", int8=True)
+    assert found.difference <= TOLERANCE
+    (tmp_path / "out" / FULL).replace(found.network)
+    assert_same_answers(answers(tmp_path / "out", *TEXTS), ensemble, TEXTS)
