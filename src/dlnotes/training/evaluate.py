@@ -21,6 +21,7 @@ from dlnotes.errors import UserError
 from dlnotes.training.decision import DEFAULT, Decision
 from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
 from dlnotes.training.reliability import Reliability, reliability
+from dlnotes.training.transfer import send
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
@@ -272,7 +273,7 @@ def kept(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
     with evaluating(model), torch.inference_mode(), autocast:
         for indices in batches:
-            tokens = documents.batch(indices).tokens.to(device, non_blocking=True)
+            tokens = send(documents.batch(indices).tokens, device)
             gathered.put(indices, keep(model(tokens).float(), indices))
     return gathered.columns
 
@@ -310,7 +311,7 @@ class Gathered:
                     for t in kept
                 ]
         for column, part in zip(self._columns, kept, strict=True):
-            column[torch.from_numpy(indices.copy()).to(part.device)] = part
+            column[send(torch.from_numpy(indices.copy()), part.device)] = part
 
     @property
     def columns(self) -> list[Tensor]:

@@ -8,9 +8,10 @@ import math
 import signal
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -26,7 +27,7 @@ from dlnotes.deprecation import keep_old_names
 from dlnotes.errors import Terminated, UserError, memory_for
 from dlnotes.optim.clipping import clip_grad_norm_
 from dlnotes.training import distributed
-from dlnotes.training.board import Board
+from dlnotes.training.board import Board, gradient_norm
 from dlnotes.training.checkpoint import (
     check_same_settings,
     load_checkpoint,
@@ -38,12 +39,14 @@ from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.sound import defect
+from dlnotes.training.transfer import Batches, Figures
 
 _MOST_TOKENS = 1 << 18
 """Padded tokens in a batch that is computed at once; with ordinary documents none has as many."""
 _PART_TOKENS = 1 << 15
 """Padded tokens in each part of one that has more."""
-_REPORT_EVERY = 10  # updates: reading a value waits for the device
+_REPORT_EVERY = 10  # updates
+_UNREAD = 2  # reports that a device may be behind: it would otherwise get more and more to do
 _FORESEEN = 0.2  # the share of a time limit that shows how long all epochs will take
 _MUCH = 1.5  # times as long as allowed: patience may end a training before its last epoch
 _SAVE_EVERY = 60.0  # seconds
@@ -171,6 +174,22 @@ def out_of_patience(epoch: int, best_epoch: int, patience: int | None) -> bool:
     return patience is not None and epoch - best_epoch >= patience
 
 
+@dataclass
+class _Report:
+    """Figures of an update, which may still be on their way.
+
+    Attributes:
+        state: Where training stood after it.
+        rate: Its learning rate.
+        figures: Its loss, the sum of the losses of the epoch and, if it is to be logged, the norm
+            of the gradient.
+    """
+
+    state: TrainingState
+    rate: Any
+    figures: Figures
+
+
 @runtime_checkable
 class Constrained(Protocol):
     """A model whose weights are brought back into their bounds after each update."""
@@ -274,6 +293,7 @@ def fit(
         _signals(once=loop.group.size > 1) as stop,
         torch.enable_grad(),
         Progress(loop.steps, loop.state.step, shown=progress and loop.group.is_first) as bar,
+        loop.batches,
     ):
         loop.run(last, bar, stop)
     return loop.state
@@ -313,6 +333,8 @@ class _Loop:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.constrained = model if isinstance(model, Constrained) else None
         self.loss_sum = torch.zeros((), device=self.device)
+        self.batches = Batches(self.train, self.device)
+        self.reports: deque[_Report] = deque()
         self.group = distributed.current()
         self.replica: distributed.Replica | None = None
         if self.group.size > 1:
@@ -355,7 +377,9 @@ class _Loop:
         state, batches = self.state, self.sampler.epoch(self.state.epoch)
         clock = time.perf_counter()
         with memory_for(f"an update with batch_size={self.fitting.batch_size}"):
-            for indices in batches[state.batch :]:
+            todo = batches[state.batch :]
+            self.batches.expect(part for indices in todo for part in self.parts_here(indices))
+            for indices in todo:
                 if self.takes_too_long():
                     raise OutOfTime
                 loss, norm = self.update(indices)
@@ -363,7 +387,8 @@ class _Loop:
                 stopping, saving = self.group.most(stop(), self.is_due() and not last)
                 usual = state.step % _REPORT_EVERY == 0 or last
                 if usual or stopping or saving:
-                    self.report(bar, loss.item(), norm, log=usual)
+                    self.note(loss, norm, log=usual)
+                self.report(bar, wait=last or bool(stopping or saving))
                 if stopping or saving:
                     state.loss_sum = self.loss_sum.item()
                     self.count_updates(clock)
@@ -466,12 +491,11 @@ class _Loop:
     def backward_of_share(self, replica: distributed.Replica, indices: NDArray[Any]) -> Tensor:
         """`backward` where each process of a group computes a share of the batch.
 
-        The mean of a batch is the sum over the processes of what their documents contribute to it.
-        A process without documents computes one of the others', which counts nothing, because all
-        have to take part in the gradients' sum.
+        The mean of a batch is the sum over the processes of what their documents contribute to it;
+        that of a process without documents counts nothing (see `parts_here`).
         """
         group, share = self.group, self.group.share(indices)
-        batches = [self.batch(part) for part in self.parts(share if len(share) else indices[:1])]
+        batches = [self.batch(part) for part in self.parts_here(indices)]
         sizes = [self.objective.size(labels).double() * bool(len(share)) for _, labels in batches]
         whole = group.sum(torch.stack(sizes).sum())
         total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -494,11 +518,17 @@ class _Loop:
         weights = self.objective.weights
         return weights is not None and bool((weights == 0).any())
 
+    def parts_here(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
+        """What this process computes of a batch; a process without documents, one of the others'.
+
+        All have to take part in the gradients' sum.
+        """
+        share = self.group.share(indices)
+        return self.parts(share if len(share) else indices[:1])
+
     def batch(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
         """Tokens and labels of documents."""
-        batch = self.train.batch(indices)
-        tokens = batch.tokens.to(self.device, non_blocking=True)
-        return tokens, batch.labels.to(self.device, non_blocking=True)
+        return self.batches.take(indices)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp)
@@ -510,15 +540,33 @@ class _Loop:
             outputs = self.objective.forward(self.model, tokens, labels)
         return self.objective.loss(outputs, labels), labels
 
-    def report(self, bar: Progress, loss: float, norm: Tensor | None, *, log: bool) -> None:
-        """Show where training stands, and maybe log it, unless it has diverged."""
-        state = self.state
-        if not math.isfinite(total := self.loss_sum.item()):
-            raise self.diverged(f"the loss became {total}")
-        bar.update(state.step, state.epoch, loss=loss, documents=state.documents)
+    def note(self, loss: Tensor, norm: Tensor | None, *, log: bool) -> None:
+        """Ask the device for the figures of the update that it has just been given."""
+        figures = [loss, self.loss_sum]
         if log and self.board:
-            rate = self.optimizer.param_groups[0]["lr"]
-            self.board.step(self.model, state.step, loss, rate, norm)
+            figures.append(gradient_norm(self.model) if norm is None else norm)
+        rate = self.optimizer.param_groups[0]["lr"]
+        state = replace(self.state)
+        self.reports.append(_Report(state, rate, Figures(self.device, *figures)))
+
+    def report(self, bar: Progress, *, wait: bool) -> None:
+        """Show and log the figures that have come, unless the training has diverged.
+
+        Args:
+            bar: Where they are shown.
+            wait: Whether to wait for those that have not.
+        """
+        while self.reports and (
+            wait or len(self.reports) > _UNREAD or self.reports[0].figures.have_come()
+        ):
+            report = self.reports.popleft()
+            state = report.state
+            loss, total, *norm = report.figures.read()
+            if not math.isfinite(total):
+                raise self.diverged(f"the loss became {total}", state)
+            bar.update(state.step, state.epoch, loss=loss, documents=state.documents)
+            if norm and self.board:
+                self.board.step(state.step, loss, report.rate, norm[0])
 
     def measure(self, record: dict[str, float]) -> None:
         """End the epoch: figures on dev into `record`, and the best weights kept."""
@@ -549,8 +597,8 @@ class _Loop:
         )
         return figures.score, figures.loss, figures.summary()
 
-    def diverged(self, what: str) -> UserError:
-        state = self.state
+    def diverged(self, what: str, state: TrainingState | None = None) -> UserError:
+        state = state or self.state
         return UserError(
             f"{what} at step {state.step} (epoch {state.epoch + 1}): the training has diverged; "
             f"lower --lr (now {self.rates[0]:g}) or clip the gradients with --clip-norm 1"
