@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dlnotes.nn import PAD, HierarchicalSoftmax, widen
 from dlnotes.nn.hyperparameters import (
@@ -171,14 +170,7 @@ class FastText(nn.Module):
         ids = torch.cat([tokens, grams], dim=1)  # b n
         real = ids != PAD
         ids = torch.where(real, ids, tokens[:, :1])
-        weight: Tensor = self.vectors.weight
-        x = F.embedding_bag(
-            ids,
-            weight,
-            mode="sum",
-            sparse=self.vectors.sparse,
-            per_sample_weights=real.to(weight.dtype),
-        )  # b e
+        x = self.vectors(ids, per_sample_weights=real.to(self.vectors.weight.dtype))  # b e
         x = x / real.sum(dim=1, keepdim=True).clamp(min=1)
         features: Tensor = self.dropout(x)
         return features

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -35,6 +35,7 @@ from dlnotes.training.checkpoint import (
     restore_random,
     save_checkpoint,
 )
+from dlnotes.training.compiling import compiled, sparse_look_ups_not_compiled
 from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
 from dlnotes.training.schedule import SCHEDULES, with_warmup
@@ -97,6 +98,12 @@ class Fitting(Settings):
 
     amp: bool = False
     """Compute in bf16 autocast."""
+
+    compile: bool = False
+    """Compile the model with torch.compile (PyTorch 2.4 or newer), once for all shapes of batches:
+    it takes half a minute or more at the start. Worth trying for transformer and textcnn on a GPU;
+    what reads word by word (entnet, dmn, seq2seq) is compiled again for other lengths, too often to
+    gain by it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -294,6 +301,7 @@ def fit(
         torch.enable_grad(),
         Progress(loop.steps, loop.state.step, shown=progress and loop.group.is_first) as bar,
         loop.batches,
+        sparse_look_ups_not_compiled(model) if fitting.compile else nullcontext(),
     ):
         loop.run(last, bar, stop)
     return loop.state
@@ -335,11 +343,14 @@ class _Loop:
         self.loss_sum = torch.zeros((), device=self.device)
         self.batches = Batches(self.train, self.device)
         self.reports: deque[_Report] = deque()
+        self.outputs = self.objective.forward
+        if fitting.compile:
+            self.outputs = compiled(self.outputs, self.device)
         self.group = distributed.current()
         self.replica: distributed.Replica | None = None
         if self.group.size > 1:
             self.require_same()
-            self.replica = distributed.Replica(self.group, model, self.objective.forward)
+            self.replica = distributed.Replica(self.group, model, self.outputs)
 
     def require_same(self) -> None:
         """Refuse to train with processes that would do something else."""
@@ -537,7 +548,7 @@ class _Loop:
         """The mean loss of documents, and their labels."""
         tokens, labels = self.batch(indices)
         with self.autocast():
-            outputs = self.objective.forward(self.model, tokens, labels)
+            outputs = self.outputs(self.model, tokens, labels)
         return self.objective.loss(outputs, labels), labels
 
     def note(self, loss: Tensor, norm: Tensor | None, *, log: bool) -> None:
