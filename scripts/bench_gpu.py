@@ -101,6 +101,12 @@ def step(model: str, name: str, turns: int, device: torch.device) -> Row:
     return {"model": model, "rule": name, "beside": beside, "milliseconds": milliseconds}
 
 
+def scored(model: nn.Module, *inputs: Tensor) -> Tensor:
+    """What a model makes of its inputs."""
+    scores: Tensor = model(*inputs)
+    return scores
+
+
 @dataclass
 class Trainee:
     """A model, its optimizer and its batches on the device.
@@ -118,8 +124,8 @@ class Trainee:
     optimizer: torch.optim.Optimizer
     batches: list[tuple[list[Tensor], Tensor]]
     device: torch.device
-    amp: bool
-    forward: Callable[..., Tensor]
+    amp: bool = False
+    forward: Callable[..., Tensor] = scored
 
     def train(self) -> None:
         """An update for each batch."""
@@ -171,12 +177,6 @@ def tensors(
         for part in zip(*items, strict=True)
     ]
     return inputs, torch.tensor(list(labels)).to(device)
-
-
-def scored(model: nn.Module, *inputs: Tensor) -> Tensor:
-    """What a model makes of its inputs."""
-    scores: Tensor = model(*inputs)
-    return scores
 
 
 COMPILED = ("fasttext", "textcnn", "transformer")

@@ -52,7 +52,9 @@ def graphs():
 
 
 @compiles
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[pytest.mark.slow] * way.startswith("textcnn")) for way in WAYS]
+)
 def test_a_compiled_training_has_the_same_numbers(way, dataset, traced):
     name, settings, options = WAYS[way]
     expected, plain = trained(dataset, name, settings, **options)
@@ -79,10 +81,11 @@ def test_a_sparse_gradient_stays_sparse(dataset, traced, monkeypatch):
 
     step = Adam.step
     monkeypatch.setattr(Adam, "step", watched)
-    trained(dataset, "fasttext", compile=True)
+    trained(dataset, "fasttext", compile=True, epochs=1)
     assert kinds == {True}
 
 
+@pytest.mark.slow
 @compiles
 def test_a_compiled_training_goes_on_where_it_was(dataset, traced, tmp_path):
     options = {"compile": True, "settings": {"compile": True}}
