@@ -6,7 +6,7 @@ import torch
 from compiling import compiles
 from dlnotes.errors import UserError
 from dlnotes.optim import Adam
-from dlnotes.training import compiling
+from dlnotes.training import compiling, distributed
 from small import fitted, make
 
 CPU = torch.device("cpu")
@@ -113,3 +113,9 @@ def test_with_torchs_compiler_it_is_the_same_training(name, dataset):
     expected, _ = trained(dataset, name)
     found, _ = trained(dataset, name, compile=True)
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_several_processes_are_told(dataset, monkeypatch):
+    monkeypatch.setattr(distributed, "current", lambda: distributed.Group(0, 2))
+    with pytest.raises(UserError, match="^compile cannot be used with several processes"):
+        trained(dataset, "textcnn", compile=True)

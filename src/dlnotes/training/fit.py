@@ -345,6 +345,8 @@ class _Loop:
         self.reports: deque[_Report] = deque()
         self.outputs = self.objective.forward
         if fitting.compile:
+            if distributed.current().size > 1:
+                raise UserError("compile cannot be used with several processes; leave it out")
             self.outputs = compiled(self.outputs, self.device)
         self.group = distributed.current()
         self.replica: distributed.Replica | None = None
