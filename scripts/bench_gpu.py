@@ -1,15 +1,22 @@
-"""Time our rules and models beside torch's on a GPU; `make gpu` records both."""
+"""Time our rules and models beside torch's on a GPU, and count how often training waits for it.
+
+`make gpu` records all of it.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn import functional as F
@@ -18,11 +25,15 @@ import bench_models
 import bench_optimizers
 from dlnotes.arguments import Count, OneOf, check_names, checked
 from dlnotes.cli import run
+from dlnotes.data.documents import Batch
 from dlnotes.files import check_output, write_json
 from dlnotes.models import MODELS
-from dlnotes.nn import QUESTION, SENTENCE_END
+from dlnotes.nn import PAD, QUESTION, SENTENCE_END
 from dlnotes.optim import Adam
+from dlnotes.training.compiling import compiled, sparse_look_ups_not_compiled
 from dlnotes.training.device import choose_device
+from dlnotes.training.fit import Fitting, fit
+from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.record import provenance
 from ordinary.examples import sentences, story_and_question
 from ordinary.training import longest, padded
@@ -90,6 +101,12 @@ def step(model: str, name: str, turns: int, device: torch.device) -> Row:
     return {"model": model, "rule": name, "beside": beside, "milliseconds": milliseconds}
 
 
+def scored(model: nn.Module, *inputs: Tensor) -> Tensor:
+    """What a model makes of its inputs."""
+    scores: Tensor = model(*inputs)
+    return scores
+
+
 @dataclass
 class Trainee:
     """A model, its optimizer and its batches on the device.
@@ -100,6 +117,7 @@ class Trainee:
         batches: Inputs and labels.
         device: Where they are.
         amp: Whether to compute in bf16 autocast.
+        forward: The model, or what has been compiled of it.
     """
 
     model: nn.Module
@@ -107,6 +125,7 @@ class Trainee:
     batches: list[tuple[list[Tensor], Tensor]]
     device: torch.device
     amp: bool = False
+    forward: Callable[..., Tensor] = scored
 
     def train(self) -> None:
         """An update for each batch."""
@@ -114,7 +133,7 @@ class Trainee:
         for inputs, labels in self.batches:
             self.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-                scores = self.model(*inputs)
+                scores = self.forward(self.model, *inputs)
             loss: Any = F.cross_entropy(scores.float(), labels)
             loss.backward()
             self.optimizer.step()
@@ -160,10 +179,34 @@ def tensors(
     return inputs, torch.tensor(list(labels)).to(device)
 
 
+COMPILED = ("fasttext", "textcnn", "transformer")
+"""Models that torch.compile can make one graph of, for batches of any shape."""
+
+
 def training(
-    name: str, turns: int, device: torch.device, batches: int, larger: int, amp: bool
+    name: str,
+    turns: int,
+    device: torch.device,
+    batches: int,
+    larger: int,
+    amp: bool,
+    compile: bool = False,
 ) -> Row:
     """Updates of a model of ours and of the same one of torch's layers, on the same batches."""
+    with ExitStack() as stack:
+        return _training(name, turns, device, batches, larger, amp, compile, stack)
+
+
+def _training(
+    name: str,
+    turns: int,
+    device: torch.device,
+    batches: int,
+    larger: int,
+    amp: bool,
+    compile: bool,
+    stack: ExitStack,
+) -> Row:
     case = bench_models.CASES[name]
     size = case.batch_size * larger
     pieces = documents(case, batches, size)
@@ -182,7 +225,12 @@ def training(
         ]
         labels = [[(k * size + i) % CLASSES for i in range(size)] for k in range(batches)]
         data = [tensors(x, y, device) for x, y in zip(inputs, labels, strict=True)]
-        made[side] = Trainee(model, optimizer, data, device, amp)
+        forward = scored
+        if compile:
+            torch.compiler.reset()
+            forward = compiled(scored, device)
+            stack.enter_context(sparse_look_ups_not_compiled(model))
+        made[side] = Trainee(model, optimizer, data, device, amp, forward)
     before = {side: trainee.loss() for side, trainee in made.items()}
     found = medians({side: t.train for side, t in made.items()}, turns, device)
     after = {side: trainee.loss() for side, trainee in made.items()}
@@ -194,6 +242,7 @@ def training(
         "model": name,
         "batch_size": size,
         "amp": amp,
+        "compile": compile,
         "settings": case.settings,
         "documents_per_second": speeds,
         "ratio": speeds["ours"] / speeds["ordinary"],
@@ -201,9 +250,86 @@ def training(
     }
 
 
+class Generated:
+    """Generated documents as `fit` takes them, with labels.
+
+    Args:
+        pieces: The documents; the label of each is its number in its piece, modulo `CLASSES`.
+    """
+
+    def __init__(self, pieces: list[list[list[int]]]) -> None:
+        self._documents = [ids for piece in pieces for ids in piece]
+        labels = [i % CLASSES for piece in pieces for i in range(len(piece))]
+        self._labels = torch.tensor(labels)
+        self.lengths = np.array(list(map(len, self._documents)), np.int64)
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Some of them, padded."""
+        chosen = [self._documents[i] for i in indices]
+        width = max(map(len, chosen))
+        tokens = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in chosen])
+        return Batch(tokens, self._labels[torch.from_numpy(indices)])
+
+
+UPDATES = 100
+
+
+def waiting(name: str, device: torch.device, updates: int, amp: bool) -> Row:
+    """How often `fit` waits for CUDA in so many updates of a model, and how fast it is.
+
+    Both are a training of twice as many updates less one of as many: what is done once for a
+    training does not count. On a CPU there is nothing to wait for.
+    """
+    few, many = (trained(name, device, n, amp) for n in (updates, 2 * updates))
+    batch_size = bench_models.CASES[name].batch_size
+    return {
+        "model": name,
+        "batch_size": batch_size,
+        "amp": amp,
+        "updates": updates,
+        "waits": many[0] - few[0] if device.type == "cuda" else None,
+        "documents_per_second": {"fit": updates * batch_size / (many[1] - few[1])},
+    }
+
+
+def trained(name: str, device: torch.device, updates: int, amp: bool) -> tuple[int, float]:
+    """Waits for CUDA, as it warns of them, and seconds of a training of one epoch."""
+    case = bench_models.CASES[name]
+    torch.manual_seed(0)
+    sizes = {"vocabulary_size": VOCABULARY, "num_classes": CLASSES}
+    model = MODELS[name](**sizes, **case.settings).to(device)
+    before = [p.detach().clone() for p in model.parameters()]
+    objective = Hierarchical() if Hierarchical.suits(model) else SingleLabel()
+    examples = Generated(documents(case, updates, case.batch_size))
+    optimizer = Adam(model.parameters(), lr=case.lr)
+    fitting = Fitting(epochs=1, batch_size=case.batch_size, amp=amp)
+
+    def train() -> None:
+        where: Any = {"device": device, "progress": False}
+        state = fit(model, optimizer, objective, examples, None, fitting, **where)
+        assert state.step == updates
+
+    cuda = device.type == "cuda"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if cuda:
+            torch.cuda.set_sync_debug_mode("warn")
+        try:
+            took = seconds(train, device)
+        finally:
+            if cuda:
+                torch.cuda.set_sync_debug_mode("default")
+    if all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)):
+        raise RuntimeError(f"{name} learned nothing")
+    return sum("synchronizing CUDA operation" in str(w.message) for w in told), took
+
+
 @checked
 def main(
-    part: Annotated[str, OneOf(("optimizers", "models"))],
+    part: Annotated[str, OneOf(("optimizers", "models", "waits"))],
     /,
     json: Path,
     device: str = "cuda",
@@ -213,11 +339,13 @@ def main(
     shapes: tuple[str, ...] = tuple(bench_optimizers.MODELS),
     batches: Count = 8,
     larger: tuple[int, ...] = (1, 8),
+    compile: bool = True,
+    updates: Count = UPDATES,
 ) -> None:
     """Print and record times on a device, row by row, so that what stops it loses one row.
 
     Args:
-        part: optimizers or models.
+        part: optimizers, models or waits.
         json: Where all rows are written after each.
         device: auto, cpu, cuda, cuda:1 (and so on).
         turns: Turns of each contestant; figures are their medians.
@@ -226,6 +354,8 @@ def main(
         shapes: Of optimizers: the parameters of bench_optimizers.
         batches: Of models: batches of a turn.
         larger: Of models: how many times as large as on a CPU the batches are.
+        compile: Of models: whether to compile some of them, at last; it takes a minute each.
+        updates: Of waits: the updates in which they are counted.
     """
     check_names("the benchmark", "rule", rules, bench_optimizers.RULES)
     check_names("the benchmark", "model", models, bench_models.CASES)
@@ -238,6 +368,9 @@ def main(
             for name in rules:
                 if bench_optimizers.shapes(shape, name):
                     jobs.append(lambda s=shape, n=name: step(s, n, turns, where))  # type: ignore[misc]
+    elif part == "waits":
+        for name in models:
+            jobs.append(lambda n=name: waiting(n, where, updates, where.type == "cuda"))  # type: ignore[misc]
     else:
         for factor in larger:
             for amp in (False, True):
@@ -245,6 +378,11 @@ def main(
                     jobs.append(
                         lambda n=name, k=factor, a=amp: training(n, turns, where, batches, k, a)  # type: ignore[misc]
                     )
+        for name in COMPILED if compile else ():
+            if name in models:
+                jobs.append(
+                    lambda n=name: training(n, turns, where, batches, max(larger), True, True)  # type: ignore[misc]
+                )
     rows: list[Row] = []
     for job in jobs:
         row = job()
@@ -254,7 +392,10 @@ def main(
         unit = "ms" if "milliseconds" in row else "docs/s"
         name = " ".join(str(row[key]) for key in ("model", "rule", "batch_size") if key in row)
         figures = ", ".join(f"{kind} {x:,.4g}" for kind, x in found.items())
-        print(f"{name}{' bf16' if row.get('amp') else ''}: {figures} {unit}", flush=True)
+        name += " bf16" * bool(row.get("amp")) + " compiled" * bool(row.get("compile"))
+        if "waits" in row:
+            figures = f"{row['waits']} waits in {row['updates']} updates, {figures}"
+        print(f"{name}: {figures} {unit}", flush=True)
 
 
 if __name__ == "__main__":

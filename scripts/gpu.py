@@ -21,7 +21,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 MINUTES = 8.0
-SHARES = {"tests": 0.5, "optimizers": 0.4, "models": 1.0}
+SHARES = {"tests": 0.45, "optimizers": 0.3, "waits": 0.3, "models": 1.0}
 """How much of the time that is left parts of a kind may take together, in their order."""
 
 
@@ -112,11 +112,22 @@ def commands(device: str, folder: Path, quick: bool) -> dict[str, list[str]]:
     marked = "cuda" if device == "cuda" else "not cuda"
     bench = [sys.executable, str(ROOT / "scripts" / "bench_gpu.py")]
     own = ["--device", device]
-    small: dict[str, list[str]] = {"optimizers": [], "models": ["--turns", "7"]}
+    small: dict[str, list[str]] = {"optimizers": [], "waits": [], "models": ["--turns", "7"]}
     if quick:
         tests = [path for path in tests if path.parent.name == "activations"]
         small["optimizers"] = ["--turns", "1", "--shapes", "tiny"]
-        small["models"] = ["--turns", "1", "--larger", "1", "--batches", "1", "--models", "textcnn"]
+        small["waits"] = ["--updates", "3", "--models", "textcnn"]
+        small["models"] = [
+            "--no-compile",
+            "--turns",
+            "1",
+            "--larger",
+            "1",
+            "--batches",
+            "1",
+            "--models",
+            "textcnn",
+        ]
     parts = {}
     for path in tests:
         report = str(folder / f"tests-{path.parent.name}.xml")

@@ -5,19 +5,18 @@ On the CPU the models of sentences compute the whole grid here, as they do on a 
 
 import contextlib
 import copy
-import warnings
 
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlnotes.models import HAN, MODELS, TRANSLATORS, FastText
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END
 from dlnotes.nn.decoding import BEGIN, beam_search
 from dlnotes.optim import Adam, clip_grad_norm_
-from dlnotes.training.objectives import Hierarchical, MultiLabel, Sequence, SingleLabel
+from dlnotes.training.objectives import MultiLabel, SingleLabel
 from small import SMALL, without_tf32
+from waiting import Waits, cuda_errors, no_waiting
 
 V, C = 40, 3
 VARIANTS = {
@@ -153,53 +152,6 @@ def test_bfloat16_autocast_is_near_float32(name, device):
         assert p.grad is None or (p.grad.isfinite().all() and p.grad.dtype == p.dtype), key
 
 
-class Waits(TorchDispatchMode):
-    """Raises at an operation that has to wait for a GPU to know a size or a number.
-
-    Wider than ``torch.cuda.set_sync_debug_mode``, which does not know torch.sparse, and on any
-    device, so that it finds on a CPU what would wait on a GPU.
-    """
-
-    NAMES = (
-        *("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "coalesce"),
-        *("_coalesce", "_unique2", "unique_dim", "unique_consecutive", "_pack_padded_sequence"),
-        *("bincount", "sparse_mask", "repeat_interleave"),
-    )
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        if name in self.NAMES or (name.startswith("index") and _has_a_mask(args)):
-            raise RuntimeError(f"{func} waits for the device")
-        return func(*args, **(kwargs or {}))
-
-
-def _has_a_mask(args):
-    indices = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
-    return any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in indices)
-
-
-@contextlib.contextmanager
-def no_waiting(device):
-    """Neither what `Waits` knows nor what CUDA knows."""
-    with cuda_errors(device), Waits():
-        yield
-
-
-@contextlib.contextmanager
-def cuda_errors(device):
-    """What CUDA knows to wait is an error."""
-    if device.type != "cuda":
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the mode is a prototype
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
 OBJECTIVES = {
     "single label": lambda: SingleLabel(torch.tensor([1.0, 2.0, 0.5]), 0.1),
     "focal": lambda: SingleLabel(torch.tensor([1.0, 2.0, 0.5]), 0.1, 2.0),
@@ -221,49 +173,14 @@ def train(model, objective, tokens, labels, device):
             loss.backward()
             clip_grad_norm_(model.parameters(), 1.0)
         # Not under `Waits`: under a mode a rule takes another path.
-        with cuda_errors(device) if watched else contextlib.nullcontext():
+        # Of `Waits` the rules see the mode and take the step that a tracer can follow.
+        here = Waits() if device.type == "cpu" else cuda_errors(device)
+        with here if watched else contextlib.nullcontext():
+            if clip:
+                clip_grad_norm_(model.parameters(), 1e-3)
             optimizer.step()
-            if hasattr(model, "constrain_"):
-                model.constrain_()
+        optimizer.zero_grad()
     assert any(not torch.equal(x, before[key]) for key, x in model.state_dict().items())
-
-
-@every_model
-def test_a_training_step_does_not_wait(name, device):
-    model = on(device, build(name, dropout=0.3)).float()
-    objective = Hierarchical() if Hierarchical.suits(model) else SingleLabel()
-    labels = torch.arange(len(LENGTHS)) % C
-    train(model, objective.to(device), padded(rows(LENGTHS)), labels, device)
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_loss_does_not_wait(name, device):
-    labels = torch.arange(len(LENGTHS)) % C
-    if name == "several labels":
-        labels = F.one_hot(labels, C).float()
-    objective = OBJECTIVES[name]().to(device)
-    model = on(device, build("textcnn")).float()
-    train(model, objective, padded(rows(LENGTHS)), labels, device)
-
-
-@every_translator
-def test_a_step_of_a_translator_does_not_wait(name, device):
-    targets = padded([F.pad(row, (1, 1), value=BEGIN) for row in rows([4, 7, 1], seed=3)])
-    model = translator(name).float().to(device)
-    train(model, Sequence(0.1).to(device), padded(rows([5, 2, 9])), targets, device)
-
-
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="coalesce() has to know how many different rows there are",
-)
-def test_a_sparse_step_does_not_wait(device):
-    model = on(device, build("fasttext", sparse=True)).float()
-    optimizer = Adam(model.parameters())
-    model(padded(rows(LENGTHS)).to(device)).sum().backward()
-    with no_waiting(device):
-        optimizer.step()
 
 
 def test_what_waits_is_found(device):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from dlnotes.optim import OPTIMIZERS, clip_grad_norm_, clip_grad_value_
+from dlnotes.optim import OPTIMIZERS, _plain, clip_grad_norm_, clip_grad_value_
 from dlnotes.oracles.optimizers import ORACLES, loss, start
 
 every_rule = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -77,6 +77,60 @@ def test_sparse_rows_move_as_a_dense_table_of_these_rows(name, device):
     expected[places] = small.detach()
     torch.testing.assert_close(large.detach().cpu(), expected, **CLOSE)
     assert torch.equal(large.detach().cpu()[0], table[0])
+
+
+@every_rule
+@pytest.mark.parametrize("clip", [None, 0.7])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(12,), (12, 3), (12, 3, 2)], ids=str)
+def test_rows_are_added_up_without_counting_them(name, clip, dtype, shape, device, monkeypatch):
+    """As on CUDA, where to count them is to wait: equal to coalesced rows on the CPU, bit for bit."""
+    rows = torch.tensor([5, 2, 5, 9, 2, 5, 11, 0])
+    made = []
+    for place, waits in ((device, True), (torch.device("cpu"), False)):
+        if device.type == "cpu":
+            monkeypatch.setattr(_plain, "_waits", lambda g, w=waits: w and not g.is_coalesced())
+        p = Parameter(torch.linspace(1, 3, math.prod(shape)).view(shape).to(place, dtype))
+        optimizer = OPTIMIZERS[name]([p], fused=False, **ORACLES[name].grid[0])
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(4):
+            values = torch.randn(len(rows), *shape[1:], generator=generator, dtype=torch.float64)
+            p.grad = torch.sparse_coo_tensor(rows[None], values.to(dtype), shape).to(place)
+            whole = p.grad.to_dense()
+            if clip:
+                clip_grad_norm_([p], clip)
+                assert not torch.equal(p.grad.to_dense(), whole)
+            optimizer.step()
+        made.append(p.detach().cpu())
+    if device.type == "cpu" and not clip:
+        assert torch.equal(*made)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(*made, rtol=8 * eps, atol=8 * eps)
+
+
+@every_rule
+@pytest.mark.parametrize("most", [1, 300, 10**9])
+def test_large_parameters_share_buffers_on_a_gpu(name, most, device, monkeypatch):
+    """The CPU joins small ones alone; with the limits of a GPU its numbers are the same."""
+    expected, _ = stepped(name, "cpu", 4, fused=False)
+    joined = []
+    flat = _plain._step_flat
+
+    def noted(rows, counts, update):
+        joined.append([row[0].numel() for row in rows])
+        return flat(rows, counts, update)
+
+    monkeypatch.setattr(_plain, "_step_flat", noted)
+    monkeypatch.setattr(_plain, "BUFFER_ELSEWHERE", most)
+    if device.type == "cpu":
+        monkeypatch.setattr(_plain, "_limits", lambda place: (10**6, most))
+    found, _ = stepped(name, device, 4, fused=False)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    sizes = [math.prod(shape) for shape in SHAPES]
+    cut = {1: [[n] for n in sizes], 300: [sizes[:3], *([n] for n in sizes[3:])], 10**9: [sizes]}
+    if joined:  # none of a rule that is not elementwise
+        assert joined == 4 * cut[most]
+    assert bool(joined) == (name not in ("muon",))
 
 
 def _as_default(device):

@@ -11,6 +11,8 @@ import torch
 from running import ROOT
 
 import gpu
+from compiling import compiles
+from dlnotes.training import compiling
 from small import FUSED_ON_CPU
 
 
@@ -109,7 +111,7 @@ def test_a_part_that_takes_too_long_ends_and_the_record_says_what_is_done(tmp_pa
 
 def test_every_file_of_tests_on_devices_is_a_part(tmp_path):
     parts = gpu.commands("cuda", tmp_path, False)
-    assert list(parts) == [*(f"tests-{x}" for x in ("activations", "models", "optim", "scripts", "training")), "optimizers", "models"]  # fmt: skip
+    assert list(parts) == [*(f"tests-{x}" for x in ("activations", "models", "optim", "scripts", "training")), "optimizers", "waits", "models"]  # fmt: skip
     parametrized = re.compile(r"^def test_\w+\(([^)]*, )?device[,)]", re.MULTILINE)
     own = re.compile(r"""parametrize\(\s*\(?["'](\w+["'], ["'])?device""")  # not the fixture
     for path in (ROOT / "tests").rglob("test_*.py"):
@@ -134,9 +136,33 @@ def test_benchmarks_write_each_row(script, tmp_path):
         assert all(ms > 0 for ms in row["milliseconds"].values())
     done = script(
         *("bench_gpu", "models", "--json", path, "--device", "cpu", "--turns", 1),
-        *("--batches", 1, "--models", "entnet", "--larger", 1),
+        *("--batches", 1, "--models", "entnet", "--larger", 1, "--no-compile"),
     )
     assert done.code == 0, done.err
     rows = json.loads(path.read_text())["rows"]
     assert [(row["model"], row["amp"]) for row in rows] == [("entnet", False), ("entnet", True)]
     assert all(x > 0 for row in rows for x in row["documents_per_second"].values())
+    done = script(
+        *("bench_gpu", "waits", "--json", path, "--device", "cpu", "--updates", 3),
+        *("--models", "fasttext"),
+    )
+    assert done.code == 0, done.err
+    (row,) = json.loads(path.read_text())["rows"]
+    assert (row["model"], row["updates"], row["waits"]) == ("fasttext", 3, None)
+    assert row["documents_per_second"]["fit"] > 0
+
+
+@pytest.mark.slow
+@compiles
+def test_a_compiled_model_is_timed_beside_a_compiled_ordinary_one(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
+    path = tmp_path / "rows.json"
+    done = script(
+        *("bench_gpu", "models", "--json", path, "--device", "cpu", "--turns", 1),
+        *("--batches", 1, "--models", "textcnn", "--larger", 1),
+    )
+    assert done.code == 0, done.err
+    rows = json.loads(path.read_text())["rows"]
+    ways = [(row["model"], row["amp"], row["compile"]) for row in rows]
+    assert ways == [("textcnn", False, False), ("textcnn", True, False), ("textcnn", True, True)]
+    assert all(x > 0 for x in rows[-1]["documents_per_second"].values())

@@ -244,6 +244,7 @@ def test_an_old_torch_is_refused(dataset: Dataset, monkeypatch: pytest.MonkeyPat
     ("change", "message"),
     [
         (lambda: {"training": Optimization(amp=True)}, "amp"),
+        (lambda: {"training": Optimization(compile=True)}, "compile"),
         (lambda: {"training": Training(lr=0.01)}, "training leaves epochs to a recipe"),
         (lambda: {"training": Training(**SAID)}, "training leaves optimizer to a recipe"),
         (

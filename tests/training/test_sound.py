@@ -17,7 +17,7 @@ from dlnotes.data.pairs import load_pairs
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS, Adam, GradientDescent, clip_grad_norm_
 from dlnotes.training import evaluate
-from dlnotes.training.board import Board, confusion_figure
+from dlnotes.training.board import Board, confusion_figure, gradient_norm
 from dlnotes.training.classifier import TextClassifier, save_weights
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.explain import Explanation, attention_figure
@@ -393,7 +393,7 @@ def test_a_histogram_that_cannot_be_drawn_is_left_out(tmp_path, value):
     board = Board(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        board.step(layer, 1, value, 1.0, None)
+        board.step(1, value, 1.0, float(gradient_norm(layer)))
         board.epoch(layer, 1, {"documents_per_second": 1.0, "dev_loss": value})
     board.close()
 

@@ -10,7 +10,9 @@ import torch
 from dlnotes.models import MODELS
 from dlnotes.optim import OPTIMIZERS, Adam
 from dlnotes.training.evaluate import evaluate, scores
+from dlnotes.training.fit import _Loop
 from small import fitted, make, without_tf32
+from waiting import cuda_errors, no_waiting
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -61,6 +63,27 @@ def test_bfloat16_ends_near_float32(name, device, dataset):
     assert losses(half)[-1] < 0.9 * losses(half)[0]
     assert losses(half) == pytest.approx(losses(full), rel=0.25, abs=0.05)
     assert losses(half) != losses(full)
+
+
+@every_model
+@pytest.mark.parametrize("options", [{}, {"amp": True, "clip_norm": 1.0}], ids=["", "bf16"])
+def test_an_update_does_not_wait(name, options, device, dataset, monkeypatch):
+    """From the batch to the constraint of the weights; the first makes what is made once."""
+    update, backward = _Loop.update, _Loop.backward
+
+    def watched_update(loop, indices):
+        with cuda_errors(device if loop.state.step else torch.device("cpu")):
+            return update(loop, indices)
+
+    def watched_backward(loop, indices):
+        # Not around the whole update: under a mode a rule takes another path.
+        with no_waiting(device) if loop.state.step else contextlib.nullcontext():
+            return backward(loop, indices)
+
+    monkeypatch.setattr(_Loop, "update", watched_update)
+    monkeypatch.setattr(_Loop, "backward", watched_backward)
+    _, state = trained(dataset, name, device, epochs=1, **options)
+    assert state.step > 2
 
 
 def bits(model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, cast
 
@@ -14,7 +14,13 @@ from torch._C._nn import flatten_dense_tensors
 from dlnotes.kernel import LOW_PRECISION, PLAIN, observed
 
 SMALL = 1 << 14
-"""Tensors of up to so many elements share a flat buffer."""
+"""Tensors of up to so many elements share a flat buffer on a CPU."""
+
+SMALL_ELSEWHERE = 1 << 20
+"""The same on another device, which takes about as long to be told what to do with a tensor."""
+
+BUFFER_ELSEWHERE = 1 << 23
+"""Elements of a flat buffer there, at most: with its temporaries it comes on top of the tensors."""
 
 PIECE = 1 << 16
 """Elements of a piece of a larger tensor: its temporaries stay in the cache."""
@@ -36,12 +42,32 @@ def step(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update, divisib
     alike = _alike([_parts(row, counts)[0] for row in rows])
     together: dict[Any, list[Sequence[Tensor]]] = {}
     for row, separate, similar in zip(rows, alone, alike, strict=True):
-        if separate and similar and row[0].numel() <= SMALL:
-            together.setdefault((row[0].dtype, row[0].device), []).append(row)
+        theta = row[0]
+        if separate and similar and theta.numel() <= _limits(theta.device)[0]:
+            together.setdefault((theta.dtype, theta.device), []).append(row)
         else:
             step_one(row, counts, update, divisible, cut=separate)
-    for some in together.values():
-        _step_flat(some, counts, update)
+    for (_, device), some in together.items():
+        for few in _portions(some, _limits(device)[1]):
+            _step_flat(few, counts, update)
+
+
+def _limits(device: torch.device) -> tuple[int, int | None]:
+    """Elements of tensors that share a flat buffer, and of the buffer, at most."""
+    return (SMALL, None) if device.type == "cpu" else (SMALL_ELSEWHERE, BUFFER_ELSEWHERE)
+
+
+def _portions(rows: list[Sequence[Tensor]], most: int | None) -> Iterator[list[Sequence[Tensor]]]:
+    """Rows in order, with parameters of at most so many elements together."""
+    few: list[Sequence[Tensor]] = []
+    total = 0
+    for row in rows:
+        total += row[0].numel()
+        if few and most is not None and total > most:
+            yield few
+            few, total = [], row[0].numel()
+        few.append(row)
+    yield few
 
 
 def step_one(
@@ -70,12 +96,15 @@ def step_one(
     t = None if counter is None else _count(counter, exact)
     targets = [theta, *accumulators]
     if g.is_sparse:
-        rows = tuple(g.indices())
+        if g.is_coalesced():
+            rows, values = tuple(g.indices()), g.values()
+        else:
+            rows, values = _rows_that_agree(g)
         if len(rows) == 1:  # whole rows, as an embedding gives: several times faster
             old = [x.index_select(0, rows[0]) for x in targets]
         else:
             old = [x[rows] for x in targets]
-        new = updated(update, old, g.values(), t)
+        new = updated(update, old, values, t)
         for target, x in zip(targets, new, strict=True):
             if len(rows) == 1:
                 target.index_copy_(0, rows[0], _like(target, x))
@@ -139,14 +168,49 @@ def check_shapes(tensors: Sequence[Tensor]) -> None:
 def coalesced(g: Tensor) -> Tensor:
     """A sparse gradient with each row once; in low precision its rows are added up in float32.
 
+    To know how many rows that makes is to wait for CUDA: there it has as many as before, see
+    `_summed`.
+
     Raises:
         IndexError: See `checked`.
         RuntimeError: See `checked`.
     """
     g = checked(g)
+    if _waits(g):
+        return _summed(g)
     if g.dtype in LOW_PRECISION:
         return g.float().coalesce().to(g.dtype)
     return g.coalesce()
+
+
+def _waits(g: Tensor) -> bool:
+    """Whether to coalesce a gradient is to wait for a device."""
+    return g.is_cuda and not g.is_coalesced()
+
+
+def _summed(g: Tensor) -> Tensor:
+    """A sparse gradient with the sum of each row at the first of its indices, zeros at the others.
+
+    The indices are sorted. No shape depends on how many of them differ.
+    """
+    if g.sparse_dim() != 1 or g.is_complex() or not g._values().numel():  # none of a model's
+        return g.coalesce()
+    index, order = g._indices()[0].sort(stable=True)
+    values = _wide(g._values()).flatten(1) if g.dense_dim() else _wide(g._values()).unsqueeze(1)
+    # Bag i begins at i if that is the first of its index, and else where the next index begins: it
+    # is empty, then.
+    place = torch.arange(len(index), device=index.device)
+    first = torch.searchsorted(index, index) == place
+    offsets = torch.where(first, place, torch.searchsorted(index, index, right=True))
+    sums = torch.nn.functional.embedding_bag(order, values, offsets, mode="sum")
+    sums = sums.view_as(g._values()).to(g.dtype)
+    return torch.sparse_coo_tensor(index.unsqueeze(0), sums, g.shape, check_invariants=False)
+
+
+def _rows_that_agree(g: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Indices of what `_summed` returns, each with the whole sum: all write the same."""
+    index = g._indices()[0]
+    return (index,), g._values().index_select(0, torch.searchsorted(index, index))
 
 
 def checked(g: Tensor) -> Tensor:

@@ -118,14 +118,11 @@ class Board:
             self._writer.flush()
 
     @_drawing
-    def step(self, model: nn.Module, step: int, loss: float, lr: Any, norm: Tensor | None) -> None:
+    def step(self, step: int, loss: float, lr: Any, norm: float) -> None:
         """Curves of an update: loss, learning rate, gradient norm (before clipping)."""
         self._scalar("train/loss", loss, step)
         self._scalar("train/learning rate", float(lr), step)
-        if norm is None:
-            squares = [values.square().sum() for _, values in _gradients(model)]
-            norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
-        self._scalar("train/gradient norm", float(norm), step)
+        self._scalar("train/gradient norm", norm, step)
 
     @_drawing
     def epoch(self, model: nn.Module, step: int, record: dict[str, float]) -> None:
@@ -306,6 +303,12 @@ def as_is(text: str) -> str:
     text = " ".join(text.split()) or "(empty)"
     text = printable(text if len(text) <= 400 else f"{text[:400]} …")
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Norm of all gradients as one vector; on a device it is not waited for."""
+    squares = [values.square().sum() for _, values in _gradients(model)]
+    return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
 
 def _gradients(model: nn.Module) -> list[tuple[str, Tensor]]:

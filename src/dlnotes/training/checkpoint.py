@@ -20,6 +20,7 @@ DEFAULTS_BEFORE: dict[str, Any] = {
     "focal_gamma": 0.0,
     "parent": None,
     "merges": None,
+    "compile": False,
 }
 """What earlier versions did where a setting was added later: its value for their checkpoints."""
 

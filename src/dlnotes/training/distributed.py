@@ -13,7 +13,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -128,7 +128,7 @@ class Group:
         if launch.local_rank() == 0:
             self.meet()
 
-    def deal(self, batches: Sequence[_T]) -> Iterator[_T]:
+    def deal(self, batches: Iterable[_T]) -> Iterator[_T]:
         """The batches that this process measures, one after the other; `merge` what is found.
 
         A process for which there is none gets one of the others', to know what a result looks like.
@@ -136,23 +136,27 @@ class Group:
         Raises:
             Interrupted: A signal asked a process to stop; then in all of them.
         """
-        for batch in batches[self.rank :: self.size] or batches[:1]:
+        if self.size > 1:
+            every = list(batches)
+            batches = every[self.rank :: self.size] or every[:1]
+        for batch in batches:
             if self.stop():
                 break
             yield batch
         if (number := self.most(self.stop())[0]) > 0:
             raise Interrupted(number)
 
-    def merge(self, tensors: list[Tensor], batches: Sequence[Any]) -> list[Tensor]:
+    def merge(self, tensors: list[Tensor], batches: Iterable[Any]) -> list[Tensor]:
         """Fill in what the other processes have found, to the last bit.
 
         Args:
             tensors: On the CPU, with zeros where this process has found nothing.
-            batches: What was given to `deal`.
+            batches: What was given to `deal`, once more.
         """
         if self.size > 1:
+            nothing = self.rank >= sum(1 for _ in batches)
             for tensor in tensors:
-                if self.rank >= len(batches):
+                if nothing:
                     tensor.zero_()
                 dist.all_reduce(tensor.view(torch.uint8))
         return tensors

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from dlnotes.training.decision import DEFAULT, Decision
 from dlnotes.training.distributed import ALONE, Group
 from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
 from dlnotes.training.reliability import Reliability, reliability
+from dlnotes.training.transfer import send
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
@@ -272,15 +274,15 @@ def kept(
     The scores themselves are documents × classes numbers, which may be more than fit into memory;
     here those of a batch are forgotten before the next. Other arguments as for `scores`.
     """
-    batches = by_length(documents.lengths, _BATCH_TOKENS, most_documents(classes))
+    batches = partial(by_length, documents.lengths, _BATCH_TOKENS, most_documents(classes))
     gathered = Gathered(documents)
     device = torch.device(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
     with evaluating(model), torch.inference_mode(), autocast:
-        for indices in group.deal(batches):
-            tokens = documents.batch(indices).tokens.to(device, non_blocking=True)
+        for indices in group.deal(batches()):
+            tokens = send(documents.batch(indices).tokens, device)
             gathered.put(indices, keep(model(tokens).float(), indices))
-    return group.merge(gathered.columns, batches)
+    return group.merge(gathered.columns, batches())
 
 
 def keep_all(logits: Float[Tensor, "b c"], _: NDArray[np.int64]) -> tuple[Tensor, ...]:
@@ -314,7 +316,7 @@ class Gathered:
             with torch.inference_mode(False):
                 self._columns = [self._column(part) for part in kept]
         for column, part in zip(self._columns, kept, strict=True):
-            column[torch.from_numpy(indices.copy()).to(part.device)] = part
+            column[send(torch.from_numpy(indices.copy()), part.device)] = part
 
     def _column(self, part: Tensor) -> Tensor:
         """Zeros for a column: of other processes' documents nothing may be left over."""

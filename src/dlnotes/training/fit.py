@@ -8,6 +8,7 @@ import math
 import signal
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +28,7 @@ from dlnotes.errors import Interrupted as Interrupted
 from dlnotes.errors import Terminated, UserError, memory_for
 from dlnotes.optim.clipping import clip_grad_norm_
 from dlnotes.training import distributed, sharding
-from dlnotes.training.board import Board
+from dlnotes.training.board import Board, gradient_norm
 from dlnotes.training.checkpoint import (
     check_same_settings,
     load_checkpoint,
@@ -35,16 +36,19 @@ from dlnotes.training.checkpoint import (
     restore_random,
     save_checkpoint,
 )
+from dlnotes.training.compiling import compiled, sparse_look_ups_not_compiled
 from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.sound import defect
+from dlnotes.training.transfer import Batches, Figures
 
 _MOST_TOKENS = 1 << 18
 """Padded tokens in a batch that is computed at once; with ordinary documents none has as many."""
 _PART_TOKENS = 1 << 15
 """Padded tokens in each part of one that has more."""
-_REPORT_EVERY = 10  # updates: reading a value waits for the device
+_REPORT_EVERY = 10  # updates
+_UNREAD = 2  # reports that a device may be behind: it would otherwise get more and more to do
 _FORESEEN = 0.2  # the share of a time limit that shows how long all epochs will take
 _MUCH = 1.5  # times as long as allowed: patience may end a training before its last epoch
 _SAVE_EVERY = 60.0  # seconds
@@ -93,6 +97,12 @@ class Fitting(Settings):
     shard: bool = False
     """Of several processes each holds a part of the weights, gradients and optimizer states (FSDP),
     for models in blocks (transformer) that are too large for one device. One process: no effect."""
+
+    compile: bool = False
+    """Compile the model with torch.compile (PyTorch 2.4 or newer), once for all shapes of batches:
+    it takes half a minute or more at the start. Worth trying for transformer and textcnn on a GPU;
+    what reads word by word (entnet, dmn, seq2seq) is compiled again for other lengths, too often to
+    gain by it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,6 +178,22 @@ def out_of_patience(epoch: int, best_epoch: int, patience: int | None) -> bool:
         patience: See `Fitting`.
     """
     return patience is not None and epoch - best_epoch >= patience
+
+
+@dataclass
+class _Report:
+    """Figures of an update, which may still be on their way.
+
+    Attributes:
+        state: Where training stood after it.
+        rate: Its learning rate.
+        figures: Its loss, the sum of the losses of the epoch and, if it is to be logged, the norm
+            of the gradient.
+    """
+
+    state: TrainingState
+    rate: Any
+    figures: Figures
 
 
 @runtime_checkable
@@ -279,6 +305,8 @@ def fit(
         _signals(once=loop.group.size > 1) as stop,
         torch.enable_grad(),
         Progress(loop.steps, loop.state.step, shown=progress and loop.group.is_first) as bar,
+        loop.batches,
+        sparse_look_ups_not_compiled(model) if fitting.compile else nullcontext(),
     ):
         loop.group = replace(loop.group, stop=stop)
         try:
@@ -344,19 +372,25 @@ class _Loop:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.constrained = model if isinstance(model, Constrained) else None
         self.loss_sum = torch.zeros((), device=self.device)
+        self.batches = Batches(self.train, self.device)
+        self.reports: deque[_Report] = deque()
+        self.outputs = self.objective.forward
+        if fitting.compile:
+            if distributed.current().size > 1:
+                raise UserError("compile cannot be used with several processes; leave it out")
+            self.outputs = compiled(self.outputs, self.device)
         self.group = distributed.current()
         self.replica: distributed.Replica | sharding.Shards | None = None
         self.shards: sharding.Shards | None = None
         if self.group.size > 1:
             self.require_same()
             if not fitting.shard:
-                self.replica = distributed.Replica(self.group, model, self.objective.forward)
+                self.replica = distributed.Replica(self.group, model, self.outputs)
 
     def shard(self) -> None:
         """Spread the model over the processes, if it is to be."""
         if self.fitting.shard and self.group.size > 1:
-            outputs = self.objective.forward
-            self.shards = sharding.Shards(self.group, self.model, self.optimizer, outputs)
+            self.shards = sharding.Shards(self.group, self.model, self.optimizer, self.outputs)
             self.replica = self.shards
             self.best_weights = self.shards.cut(self.best_weights)
 
@@ -407,7 +441,9 @@ class _Loop:
         state, batches = self.state, self.sampler.epoch(self.state.epoch)
         clock = time.perf_counter()
         with memory_for(self.what_takes_memory):
-            for indices in batches[state.batch :]:
+            todo = batches[state.batch :]
+            self.batches.expect(part for indices in todo for part in self.parts_here(indices))
+            for indices in todo:
                 if self.takes_too_long():
                     raise OutOfTime
                 loss, norm = self.update(indices)
@@ -415,7 +451,8 @@ class _Loop:
                 stopping, saving = self.group.most(stop(), self.is_due() and not last)
                 usual = state.step % _REPORT_EVERY == 0 or last
                 if usual or stopping or saving:
-                    self.report(bar, loss.item(), norm, log=usual)
+                    self.note(loss, norm, log=usual)
+                self.report(bar, wait=last or bool(stopping or saving))
                 if stopping or saving:
                     state.loss_sum = self.loss_sum.item()
                     self.count_updates(clock)
@@ -531,7 +568,7 @@ class _Loop:
         sum.
         """
         group, share = self.group, self.group.share(indices)
-        parts = self.parts(share if len(share) else indices[:1])
+        parts = self.parts_here(indices)
         if len(parts) == group.size == 1 and not self.may_count_nothing:
             tokens, labels = self.batch(indices)
             loss = self.objective.loss(self.forward(tokens, labels), labels)
@@ -575,7 +612,7 @@ class _Loop:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fitting.amp):
             if self.replica:
                 return self.replica(tokens, labels)
-            return self.objective.forward(self.model, tokens, labels)
+            return self.outputs(self.model, tokens, labels)
 
     def accumulating(self, more: bool) -> AbstractContextManager[None]:
         """For forward and backward of a part: whether `more` of them follow."""
@@ -592,21 +629,45 @@ class _Loop:
         weights = self.objective.weights
         return weights is not None and bool((weights == 0).any())
 
+    def parts_here(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
+        """What this process computes of a batch; a process without documents, one of the others'.
+
+        All have to take part in the gradients' sum.
+        """
+        share = self.group.share(indices)
+        return self.parts(share if len(share) else indices[:1])
+
     def batch(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
         """Tokens and labels of documents."""
-        batch = self.train.batch(indices)
-        tokens = batch.tokens.to(self.device, non_blocking=True)
-        return tokens, batch.labels.to(self.device, non_blocking=True)
+        return self.batches.take(indices)
 
-    def report(self, bar: Progress, loss: float, norm: Tensor | None, *, log: bool) -> None:
-        """Show where training stands, and maybe log it, unless it has diverged."""
-        state = self.state
-        if not math.isfinite(total := self.loss_sum.item()):
-            raise self.diverged(f"the loss became {total}")
-        bar.update(state.step, state.epoch, loss=loss, documents=state.documents)
+    def note(self, loss: Tensor, norm: Tensor | None, *, log: bool) -> None:
+        """Ask the device for the figures of the update that it has just been given."""
+        figures = [loss, self.loss_sum]
         if log and self.board:
-            rate = self.optimizer.param_groups[0]["lr"]
-            self.board.step(self.model, state.step, loss, rate, norm)
+            figures.append(gradient_norm(self.model) if norm is None else norm)
+        rate = self.optimizer.param_groups[0]["lr"]
+        state = replace(self.state)
+        self.reports.append(_Report(state, rate, Figures(self.device, *figures)))
+
+    def report(self, bar: Progress, *, wait: bool) -> None:
+        """Show and log the figures that have come, unless the training has diverged.
+
+        Args:
+            bar: Where they are shown.
+            wait: Whether to wait for those that have not.
+        """
+        while self.reports and (
+            wait or len(self.reports) > _UNREAD or self.reports[0].figures.have_come()
+        ):
+            report = self.reports.popleft()
+            state = report.state
+            loss, total, *norm = report.figures.read()
+            if not math.isfinite(total):
+                raise self.diverged(f"the loss became {total}", state)
+            bar.update(state.step, state.epoch, loss=loss, documents=state.documents)
+            if norm and self.board:
+                self.board.step(state.step, loss, report.rate, norm[0])
 
     def measure(self, record: dict[str, float]) -> None:
         """End the epoch: figures on dev into `record`, and the best weights kept."""
@@ -641,8 +702,8 @@ class _Loop:
         )
         return figures.score, figures.loss, figures.summary()
 
-    def diverged(self, what: str) -> UserError:
-        state = self.state
+    def diverged(self, what: str, state: TrainingState | None = None) -> UserError:
+        state = state or self.state
         return UserError(
             f"{what} at step {state.step} (epoch {state.epoch + 1}): the training has diverged; "
             f"lower --lr (now {self.rates[0]:g}) or clip the gradients with --clip-norm 1"

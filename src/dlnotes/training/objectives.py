@@ -398,7 +398,7 @@ class Sequence(Objective):
     ) -> SequenceMetrics:
         """Loss and accuracy per token."""
         device = torch.device(device)
-        batches = by_length(documents.lengths, _BATCH_TOKENS)
+        batches = list(by_length(documents.lengths, _BATCH_TOKENS))
         sums = torch.zeros(len(batches), 3, dtype=torch.float64, device=device)
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
         with evaluating(model), torch.inference_mode(), autocast:

@@ -17,6 +17,7 @@ from dlnotes.data.documents import Examples
 from dlnotes.files import write_json
 from dlnotes.training import distributed
 from dlnotes.training.board import Board
+from dlnotes.training.compiling import check_compiler
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import TrainingState, fit
 from dlnotes.training.folder import CHECKPOINT, METRICS, run_folder
@@ -70,6 +71,8 @@ class Run:
         self.checkpoint_every, self.resume, self.progress = checkpoint_every, resume, progress
         self.time_limit = time_limit
         self.device = choose_device(device, amp=training.amp)
+        if training.compile:
+            check_compiler(self.device)  # before anything is written
         self.board: Board | None = None
         self.group = distributed.Group()
         self._states: list[TrainingState] = []

@@ -494,8 +494,9 @@ def _check(
     if isinstance(objective, Hierarchical):
         raise UserError("a hierarchical output cannot be trained from several seeds at once")
     check_said("training", training, "optimizer", "lr")
-    if training.amp:
-        raise UserError("amp cannot be used for several seeds at once")
+    for name in ("amp", "compile"):
+        if getattr(training, name):
+            raise UserError(f"{name} cannot be used for several seeds at once")
     if training.micro_batch_size is not None:
         raise UserError("micro_batch_size cannot be used for several seeds at once")
     if any(getattr(module, "sparse", False) for module in models[0].modules()):

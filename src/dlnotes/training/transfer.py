@@ -1,0 +1,129 @@
+"""What goes to a device and comes back while the device works.
+
+A CPU has its batches and figures at once. CUDA works through a queue that the host fills. Who reads
+a number, or copies from ordinary memory, waits until the queue is empty, and then the device waits
+for the host. So batches go through page-locked memory, the next one is gathered in the meantime,
+and figures are read when they have come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from types import TracebackType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Self
+
+from dlnotes.data.documents import Batch, Examples
+
+_AHEAD = ("cuda",)
+"""Kinds of devices that work while the host gathers the next batch."""
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on `device`, without waiting for what the device has to do first."""
+    return pinned(tensor, device).to(device, non_blocking=True)
+
+
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor from where CUDA copies by itself: page-locked memory; for other devices as it is."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor
+    return tensor.pin_memory()
+
+
+class Batches:
+    """Batches of documents on a device: a context, within which they can be taken.
+
+    Where the device works by itself, a thread gathers the next batch meanwhile. Which documents are
+    in it does not depend on that, and what goes wrong is raised when the batch is taken.
+
+    Args:
+        documents: What batches are made of.
+        device: Where they are wanted.
+    """
+
+    def __init__(self, documents: Examples, device: torch.device) -> None:
+        self._documents, self._device = documents, device
+        self._thread: ThreadPoolExecutor | None = None
+        self._order: Iterator[NDArray[np.int64]] = iter(())
+        self._next: tuple[NDArray[np.int64], Future[Batch]] | None = None
+
+    def expect(self, order: Iterable[NDArray[np.int64]]) -> None:
+        """Say which batches will be taken, by the indices of their documents."""
+        if self._thread is not None:
+            self._order = iter(order)
+            self._gather_next()
+
+    def take(self, indices: NDArray[np.int64]) -> Batch:
+        """The batch of these documents, on the device."""
+        if self._next is not None and np.array_equal(self._next[0], indices):
+            future = self._next[1]
+            self._gather_next()
+            batch = future.result()
+        else:
+            batch = self._gathered(indices)
+        return Batch(*(send(tensor, self._device) for tensor in batch))
+
+    def _gather_next(self) -> None:
+        indices = next(self._order, None)
+        self._next = None
+        if indices is not None and self._thread is not None:
+            self._next = indices, self._thread.submit(self._gathered, indices)
+
+    def _gathered(self, indices: NDArray[np.int64]) -> Batch:
+        # Page-locked memory belongs to the current device, which a thread has to be told.
+        cuda = self._device.type == "cuda"
+        with torch.cuda.device(self._device) if cuda else nullcontext():
+            return Batch(*(pinned(x, self._device) for x in self._documents.batch(indices)))
+
+    def __enter__(self) -> Self:
+        if self._device.type in _AHEAD:
+            self._thread = ThreadPoolExecutor(1, "batches")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+        self._thread = self._next = None
+
+
+class Figures:
+    """A few numbers on their way from a device.
+
+    Args:
+        device: Where the first of them is.
+        numbers: Scalars.
+    """
+
+    def __init__(self, device: torch.device, *numbers: Tensor) -> None:
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        together = torch.stack([x.detach().to(device, wide) for x in numbers])
+        self._numbers = together
+        self._copied: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self._numbers = torch.empty(len(numbers), dtype=wide, pin_memory=True)
+            self._numbers.copy_(together, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(device))
+
+    def have_come(self) -> bool:
+        """Whether they can be read without waiting."""
+        return self._copied is None or self._copied.query()
+
+    def read(self) -> list[float]:
+        """The numbers; waits for them if need be."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        found: list[float] = self._numbers.tolist()
+        return found
