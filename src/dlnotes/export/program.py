@@ -142,7 +142,9 @@ def _exactly() -> dict[Callable[..., Any], Callable[..., Any]]:
     onnxruntime computes those by fractions of polynomials; with exp, a TextRNN's scores are twice
     as near to those in double precision.
     """
-    from onnxscript import opset18 as op
+    import onnxscript
+
+    op: Any = onnxscript.opset18
 
     def sigmoid(x: Any) -> Any:
         return op.Reciprocal(

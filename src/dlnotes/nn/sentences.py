@@ -81,7 +81,7 @@ def sentences(
     i = torch.arange(t, device=tokens.device)  # t
     sentence = first.cumsum(1) - 1  # b t
     # Where each sentence begins, and one place more for all tokens that do not begin one.
-    begin = tokens.new_zeros(b, t + 1).scatter(1, torch.where(first, sentence, t), i.expand(b, t))
+    begin = i.new_zeros(b, t + 1).scatter(1, torch.where(first, sentence, t), i.expand(b, t))
     place = i - begin.gather(1, sentence.clamp(min=0))  # b t
     # Not min, which would tie what is exported to examples that are as long as this one.
     s, w = torch.sym_min(max_sentences, t), torch.sym_min(max_words, t)
