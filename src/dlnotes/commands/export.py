@@ -1,4 +1,4 @@
-"""Write a trained classifier for programs without dlnotes: ONNX, torch.export, fastText's .bin."""
+"""Write a trained classifier for programs without dlnotes: ONNX, torch, fastText."""
 
 from __future__ import annotations
 
