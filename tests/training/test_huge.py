@@ -94,7 +94,7 @@ def test_a_huge_document_among_many_does_not_fill_memory(asked):
 def test_evaluation_batches_of_many_classes_have_few_documents():
     lengths = np.full(1000, 3)
     for batches in (
-        by_length(lengths, 1 << 15, evaluate.most_documents(1_000_000)),
+        list(by_length(lengths, 1 << 15, evaluate.most_documents(1_000_000))),
         scoring._batches(lengths, evaluate.most_documents(1_000_000)),
     ):
         assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
