@@ -150,7 +150,7 @@ def means():
     for dtype, threads, n, ngrams in itertools.product(DTYPES[:2], (1, 2), (1, 10, 43), (1, 2, 5)):
         torch.set_num_threads(threads)
         for b, t in ((1, 1), (5, 2), (300, 41), (2, 3000)):
-            weight = Parameter(torch.ones(200, n, dtype=dtype))
+            weight = torch.nn.EmbeddingBag(200, n, mode="sum", sparse=True, dtype=dtype)
             tokens = torch.randint(0, 120, (b, t))
             which = grams.Grams(ngrams, 120, 80)
             for given in (tokens, torch.zeros_like(tokens)):

@@ -28,6 +28,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -127,9 +128,10 @@ def files_of(source: Any) -> list[Path]:
     files = [file for each in given for file in matching(each)]
     places: set[str] = set()
     for file in files:
-        if (place := os.path.realpath(file)) in places:
-            raise UserError(f"{file} is given twice")
-        places.add(place)
+        with suppress(ValueError):  # of a name that no file can have, which opening it tells
+            if (place := os.path.realpath(file)) in places:
+                raise UserError(f"{file} is given twice")
+            places.add(place)
     return files
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dlnotes.nn import PAD, HierarchicalSoftmax, widen
 from dlnotes.nn.grams import MULTIPLIER, Grams
@@ -55,11 +54,7 @@ def ngram_ids(
 
 
 def mean_vectors(
-    weight: Float[Tensor, "rows e"],
-    tokens: Int[Tensor, "b t"],
-    grams: Grams,
-    *,
-    sparse: bool = True,
+    vectors: nn.EmbeddingBag, tokens: Int[Tensor, "b t"], grams: Grams
 ) -> Float[Tensor, "b e"]:
     """The mean of the vectors of a document's words and n-grams; zeros for an empty document.
 
@@ -71,18 +66,16 @@ def mean_vectors(
     of its own document, so that it touches no row that the document does not touch.
 
     Args:
-        weight: A vector per id.
+        vectors: A vector per id, to be added up.
         tokens: ``b t``, t >= 1.
         grams: The n-grams.
-        sparse: Give the gradient of ``weight`` as a sparse tensor.
     """
     ngrams, first, buckets = grams
     others = ngram_ids(tokens, ngrams=ngrams, first=first, buckets=buckets)
     ids = torch.cat([tokens, others], dim=1)  # b n
     real = ids != PAD
     ids = torch.where(real, ids, tokens[:, :1])
-    weights = real.to(weight.dtype)
-    x = F.embedding_bag(ids, weight, mode="sum", sparse=sparse, per_sample_weights=weights)  # b e
+    x: Tensor = vectors(ids, per_sample_weights=real.to(vectors.weight.dtype))  # b e
     return x / real.sum(dim=1, keepdim=True).clamp(min=1)
 
 
@@ -158,7 +151,6 @@ class FastText(nn.Module):
         self.buckets = buckets
         self.vocabulary_size = vocabulary_size
         rows = vocabulary_size + (buckets if ngrams > 1 else 0)
-        self.sparse = sparse
         self.vectors = nn.EmbeddingBag(rows, embedding_dim, mode="sum", sparse=sparse)
         self.dropout = nn.Dropout(dropout)
         self.output: nn.Linear | HierarchicalSoftmax
@@ -191,10 +183,10 @@ class FastText(nn.Module):
         return scores
 
     def _features(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
-        tokens, weight = widen(tokens, 1), self.vectors.weight
+        tokens, vectors = widen(tokens, 1), self.vectors
         grams = Grams(self.ngrams, self.vocabulary_size, self.buckets)
-        x = compiled_mean_vectors(weight, tokens, grams, mean_vectors) if self.sparse else None
+        x = compiled_mean_vectors(vectors, tokens, grams, mean_vectors) if vectors.sparse else None
         if x is None:
-            x = mean_vectors(weight, tokens, grams, sparse=self.sparse)
+            x = mean_vectors(vectors, tokens, grams)
         features: Tensor = self.dropout(x)
         return features

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlnotes.kernel import EXACT, alias, apart, compiled, observed, say_it_is_slow
@@ -40,32 +40,33 @@ class Grams(NamedTuple):
     """Number of ids."""
 
 
-Means = Callable[[Tensor, Tensor, Grams], Tensor]
+Means = Callable[[nn.EmbeddingBag, Tensor, Grams], Tensor]
 
 
 def mean_vectors(
-    weight: Float[Tensor, "rows e"], tokens: Int[Tensor, "b t"], grams: Grams, plain: Means
+    vectors: nn.EmbeddingBag, tokens: Int[Tensor, "b t"], grams: Grams, plain: Means
 ) -> Float[Tensor, "b e"] | None:
-    """The means, with a sparse gradient for `weight`; None where compiled code cannot make them.
+    """The means, with a sparse gradient for the vectors; None where compiled code cannot make them.
 
     It can for plain float32 and float64 tensors on a CPU with a C compiler, whose operations
     nothing but autograd records.
 
     Args:
-        weight: A vector per id.
+        vectors: A vector per id.
         tokens: Ids of the words, `PAD` among them.
         grams: The n-grams.
         plain: The same in tensor operations, with which the compiled code is compared once.
     """
+    weight = vectors.weight
     if not torch.is_grad_enabled() or observed() or weight.dtype not in _DTYPES:
         return None
-    vectors, words = alias(weight), alias(tokens, (torch.int64,))
-    if vectors is None or words is None:
+    rows, words = alias(weight), alias(tokens, (torch.int64,))
+    if rows is None or words is None:
         return None
-    if not (vectors.is_contiguous() and words.is_contiguous()):
+    if not (rows.is_contiguous() and words.is_contiguous()):
         return None
     code = _code(weight.dtype, plain)
-    found = code and _forward(vectors, words, grams, code)
+    found = code and _forward(rows, words, grams, code)
     if not found:
         return None
     means: Tensor = _Means.apply(weight, found, code)
@@ -157,13 +158,16 @@ def _agrees(code: _Code, dtype: torch.dtype, plain: Means) -> bool:
         grams = Grams(3, 20, 30)
         tokens = torch.randint(0, 20, (7, 12), generator=generator)  # with padding between words
         tokens[3] = PAD
-        weight = torch.rand(50, 10, dtype=dtype, generator=generator).requires_grad_()
+        weight = torch.rand(50, 10, dtype=dtype, generator=generator)
+        vectors = nn.EmbeddingBag.from_pretrained(weight, freeze=False, mode="sum", sparse=True)
         g = torch.rand(7, 10, dtype=dtype, generator=generator)
-        expected = plain(weight, tokens, grams)
+        expected = plain(vectors, tokens, grams)
         (expected * g).sum().backward()  # a gradient that is given makes torch import SymPy
-        found = _forward(weight.detach(), tokens, grams, code)
-        if found is None or weight.grad is None:
+        found = _forward(weight, tokens, grams, code)
+        if found is None or vectors.weight.grad is None:
             return False
         means, ids, counts = found
         gradient = _backward(g, ids, counts, weight.shape, code).to_dense()
-        return torch.equal(means, expected) and torch.equal(gradient, weight.grad.to_dense())
+        return torch.equal(means, expected) and torch.equal(
+            gradient, vectors.weight.grad.to_dense()
+        )

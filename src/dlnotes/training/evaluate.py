@@ -307,7 +307,7 @@ class Gathered:
     """
 
     def __init__(self, documents: Documents) -> None:
-        self._documents, self._folder = len(documents), documents.folder
+        self._documents, self._folder = len(documents), getattr(documents, "folder", None)
         self._columns: list[Tensor] = []
 
     def put(self, indices: NDArray[np.int64], kept: Sequence[Tensor]) -> None:
