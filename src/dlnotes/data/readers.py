@@ -128,10 +128,12 @@ def files_of(source: Any) -> list[Path]:
     files = [file for each in given for file in matching(each)]
     places: set[str] = set()
     for file in files:
+        place = str(file)
         with suppress(ValueError):  # of a name that no file can have, which opening it tells
-            if (place := os.path.realpath(file)) in places:
-                raise UserError(f"{file} is given twice")
-            places.add(place)
+            place = os.path.realpath(file)
+        if place in places:
+            raise UserError(f"{file} is given twice")
+        places.add(place)
     return files
 
 
