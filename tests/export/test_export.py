@@ -284,6 +284,7 @@ def test_every_model_has_the_same_scores_in_both_formats(name, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     classifier = make(name)
+    classifier.model.eval()
     program = programs.program_of(exporting.network_of(classifier, Exportable))
     programs.save_program(program, tmp_path / "model.pt2")
     programs.save_onnx(program, tmp_path / "model.onnx")
