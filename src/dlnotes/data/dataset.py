@@ -209,8 +209,9 @@ class Dataset:
         source = self._test
         if source is None or "test" in self._parts or self._reading is not None:
             return
-        sizes = [file.stat().st_size for file in files_of(source) if file.is_file()]
-        if sizes and len(sizes) == len(files_of(source)) and sum(sizes) < _READ_BESIDE:
+        files = files_of(source)
+        sizes = [file.stat().st_size for file in files if file.is_file()]
+        if files and len(sizes) == len(files) and sum(sizes) < _READ_BESIDE:
             reading = self._reading = Future[TokenizedTexts]()
             # The program waits for it when it ends.
             threading.Thread(target=_fill, args=(reading, self._tokenize, source)).start()

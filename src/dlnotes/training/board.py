@@ -216,11 +216,13 @@ class Board:
 
     def close(self) -> None:
         """Write everything out; where nothing was logged, no log is begun."""
-        for drawn in self._waited_for:
-            drawn.result()
-        if self._waited_for:
-            self._drawers.shutdown()
-        self._close()
+        try:
+            for drawn in self._waited_for:
+                drawn.result()
+        finally:  # also where a picture fails in a way that nobody expects
+            if self._waited_for:
+                self._drawers.shutdown()
+            self._close()
 
     @_drawing
     def _close(self) -> None:
