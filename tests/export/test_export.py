@@ -204,6 +204,9 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
         check_place(run, out, overwrite=False)
     with pytest.raises(UserError, match="something else"):
         check_place(run, out, overwrite=True)
+    (out / "config.json").write_text(json.dumps({"format": "another program's"}))
+    with pytest.raises(UserError, match="something else"):
+        check_place(run, out, overwrite=True)
     (out / "config.json").write_text(json.dumps({"format": exporting._FORMAT}))
     check_place(run, out, overwrite=True)
     with pytest.raises(UserError, match="not a folder"):
@@ -212,6 +215,40 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
     link.symlink_to(run)
     with pytest.raises(UserError, match="it is the run"):
         check_place(run, link, overwrite=True)
+
+
+def test_an_export_is_written_into_the_folder_that_is_there(tmp_path, monkeypatch):
+    """The current folder is not taken away, and what is not of an earlier export stays."""
+    monkeypatch.chdir(tmp_path)
+    classifier = make(settings={"embedding_dim": 8, "ngrams": 1})
+    export(classifier, Path(), "fasttext")
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"model.bin", "config.json", "labels.json", "vocabulary.txt"}
+    for name in ("thesis.txt", "model.onnx", "2-vocabulary.txt"):
+        Path(name).write_text("x")
+    export(classifier, Path(), "fasttext")
+    assert {path.name for path in tmp_path.iterdir()} == {*written, "thesis.txt"}
+    assert Path("thesis.txt").read_text() == "x"
+
+
+@new_torch
+def test_the_program_refuses_what_dlnotes_refuses(exported):
+    _, out, _ = exported
+    (plain,) = answers(out, stdin="good\n")
+    (marked,) = answers(out, stdin="\ufeffgood\n")
+    assert marked == plain
+    for arguments, given, told in (
+        (("--top-k",), b"", "--top-k must be a number of at least 1, not ''"),
+        (("--top-k", "0", "hi"), b"", "--top-k must be a number of at least 1, not '0'"),
+        (("--top-k", "-1", "hi"), b"", "not '-1'"),
+        ((b"caf\xe9",), b"", "error: not UTF-8"),
+        ((), b"\xff\xfe bad\n", "error: not UTF-8"),
+    ):
+        command = [sys.executable, "-I", "-c", ALONE, str(out / "predict.py"), *arguments]
+        done = subprocess.run(command, capture_output=True, check=False, input=given)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert told in done.stderr.decode()
+        assert b"Traceback" not in done.stderr
 
 
 # --- fastText's format -------------------------------------------------------------------------

@@ -111,6 +111,59 @@ def test_other_contexts_take_the_tensor_operations():
     assert compiled(weight.to("meta"), tokens, which) is None
 
 
+def test_what_others_make_of_the_module_is_left_to_it():
+    class Other(nn.EmbeddingBag):
+        pass
+
+    tokens, which = documents(4, 5), Grams(2, WORDS, 40)
+    sizes = {"num_embeddings": ROWS, "embedding_dim": DIMENSIONS, "sparse": True}
+    assert compiled(nn.EmbeddingBag(**sizes, mode="sum"), tokens, which) is not None
+    for others in (
+        {"mode": "mean"},
+        {"mode": "sum", "max_norm": 0.1},
+        {"mode": "sum", "padding_idx": 3},
+        {"mode": "sum", "scale_grad_by_freq": True},
+        {"mode": "sum", "include_last_offset": True},
+    ):
+        assert compiled(nn.EmbeddingBag(**sizes, **others), tokens, which) is None
+    assert compiled(Other(**sizes, mode="sum"), tokens, which) is None
+    for hook in (
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ):
+        module = nn.EmbeddingBag(**sizes, mode="sum")
+        handle = getattr(module, hook)(lambda *_: None)
+        assert compiled(module, tokens, which) is None
+        handle.remove()
+        assert compiled(module, tokens, which) is not None
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert compiled(module, tokens, which) is None
+    handle.remove()
+    module.forward = lambda *_, **__: None
+    assert compiled(module, tokens, which) is None
+
+
+@pytest.mark.timeout(20)
+def test_n_grams_longer_than_a_document_cost_nothing():
+    weight, tokens = vectors(), documents(4, 5)
+    expected = mean_vectors(weight, tokens, Grams(5, WORDS, 40))
+    for ngrams in (6, 10**9, 2**70):
+        assert torch.equal(compiled(weight, tokens, Grams(ngrams, WORDS, 40)), expected)
+
+
+@pytest.mark.parametrize("lazy", [torch._neg_view, lambda g: torch._efficientzerotensor(g.shape)])
+def test_gradients_that_are_not_computed_yet(lazy):
+    weight, tokens, which = vectors(), documents(4, 5), Grams(2, WORDS, 40)
+    found = []
+    for made in (compiled(weight, tokens, which), mean_vectors(weight, tokens, which)):
+        x = made * 1
+        made.register_hook(lazy)
+        found.append(torch.autograd.grad(x.sum(), weight.weight)[0].to_dense())
+    assert torch.equal(*found)
+
+
 def test_the_gradient_has_no_second_derivative():
     weight = vectors()
     means = compiled(weight, documents(4, 5), Grams(2, WORDS, 40))

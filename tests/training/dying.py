@@ -1,18 +1,23 @@
 """``dlnotes train …``, with a signal to one process after an update of the first attempt.
 
-``torchrun … dying.py SIGNAL RANK UPDATE …``; the rest of the line is that of ``dlnotes train``.
+``torchrun … dying.py SIGNAL RANK UPDATE DTYPE …``; the rest of the line is that of
+``dlnotes train``. In float64 the order in which processes add gradients up makes no difference
+that momentum or a ReLU could make large.
 """
 
 import os
 import signal
 import sys
 
+import torch
+
 from dlnotes import launch
 from dlnotes.commands import run
 from dlnotes.training import fit
 
 if __name__ == "__main__":
-    name, rank, last, *arguments = sys.argv[1:]
+    name, rank, last, dtype, *arguments = sys.argv[1:]
+    torch.set_default_dtype(getattr(torch, dtype))
     update = fit._Loop.update
 
     def dying(loop, indices):

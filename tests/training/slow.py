@@ -34,7 +34,7 @@ if __name__ == "__main__":
         deal = Group.deal
 
         def slow(group, batches):
-            for batch in deal(group, [batches[0]] * 600):
+            for batch in deal(group, [next(iter(batches))] * 600):
                 wait()
                 yield batch
 

@@ -201,6 +201,7 @@ def test_a_training_too_short_for_a_checkpoint_is_repeated(dataset, tmp_path, mo
         "model": "fasttext",
         "model_settings": {"buckets": 99},
         "epochs": 2,
+        "refit": False,
         "progress": False,
     }
     expected = train_classifier(dataset, out=tmp_path / "whole", **settings)[1]

@@ -37,6 +37,7 @@ from dlnotes.files import (
     check_different,
     check_output,
     make_folder,
+    remove,
     write_atomically,
     write_json,
     write_text,
@@ -212,6 +213,8 @@ def _write(
     pictures = {PICTURE: comparison.draw()}
     if comparison.gains:
         pictures[CURVES] = comparison.draw_curves()
+    else:
+        remove(out / CURVES)  # of an earlier comparison
     for file, picture in pictures.items():
         write_atomically(out / file, partial(picture.savefig, format="png", dpi=120))
     listed = [RECORD, TABLE, PAGE, *pictures]

@@ -14,7 +14,7 @@ from dlnotes.commands.runs import given_fields, layout_as_trained
 from dlnotes.commands.sources import sources_of
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import Layout
-from dlnotes.data.readers import Source
+from dlnotes.data.readers import Source, check_readable, files_of
 from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.export.folder import FORMATS, FULL, PROGRAM, check_place, export
@@ -59,6 +59,8 @@ def main(
     if int8 and format != "onnx":
         raise UserError(f"--int8 is for --format onnx, not {format}")
     check_place(run, out, overwrite)
+    for file in files_of(test):
+        check_readable(file)
     classifier = TextClassifier.load(run)
     found = export(classifier, out, format, int8=int8)
     print(f"{found.network}: {_megabytes(found.network)} MB")

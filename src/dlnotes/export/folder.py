@@ -82,9 +82,9 @@ def check_place(run: Path, out: Path, overwrite: bool) -> None:
 def export(
     classifier: TextClassifier | Ensemble, out: Path, kind: str = "onnx", *, int8: bool = False
 ) -> Exported:
-    """Write a classifier for programs without dlnotes; what `out` held is replaced.
+    """Write a classifier for programs without dlnotes; an earlier export in `out` is replaced.
 
-    The folder is there as a whole or not at all.
+    Everything is written before anything is replaced. Other files that `out` has stay.
 
     Args:
         classifier: What was trained.
@@ -100,22 +100,34 @@ def export(
         check_torch()
     if kind == "onnx":
         require("onnx", "onnxscript", "onnxruntime")
-    make_folder(resolved(out).parent, "; give another OUT")
-    building = resolved(out).with_name(f".{out.name}-{secrets.token_hex(4)}")
+    place = resolved(out)
+    make_folder(place.parent, "; give another OUT")
+    # A folder that exists may be another file system, or the current folder of a program.
+    there = place if place.is_dir() else place.parent
+    building = there / f".{place.name}-{secrets.token_hex(4)}"
     try:
         building.mkdir()
         far = _write_network(classifier, building / FORMATS[kind], kind, int8)
         without = write_rest(classifier, building, kind)
-        old = building.with_name(f"{building.name}-old")
-        if out.exists():
-            resolved(out).rename(old)
-        building.rename(resolved(out))
-        remove(old)
+        if there == place:
+            for file in filter(_is_ours, place.iterdir()):
+                file.unlink()
+            for file in building.iterdir():
+                file.replace(place / file.name)
+        else:
+            building.rename(place)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         remove(building)
     return Exported(out / FORMATS[kind], far, without)
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file of the folder has the name of one that an export writes."""
+    name = file.name.lstrip("0123456789").removeprefix("-")
+    fixed = {*FORMATS.values(), FULL, PROGRAM, CONFIG, LABELS}
+    return file.name in fixed or name in (VOCABULARY, MERGES)
 
 
 def network_of(classifier: TextClassifier | Ensemble, kind: type[_Network]) -> _Network:

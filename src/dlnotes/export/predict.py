@@ -13,11 +13,9 @@ import onnxruntime
 
 HERE = Path(__file__).parent
 CONFIG, LABELS = (json.loads((HERE / n).read_text("utf-8")) for n in ("config.json", "labels.json"))
-LOWER = str.maketrans(CONFIG["lower"])
-MEMBERS = CONFIG["members"]
-for member in MEMBERS:
-    words = (HERE / member["vocabulary"]).read_text("utf-8").split("\n")
-    member["ids"] = {word: i for i, word in enumerate(words) if i > 0}  # 0 is padding, 1 unknown
+for m in CONFIG["members"]:
+    _, *words = (HERE / m["vocabulary"]).read_text("utf-8").split("\n")  # padding aside
+    m["ids"] = {word: i for i, word in enumerate(words, 1)}
 SESSION = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
 
 
@@ -25,7 +23,7 @@ def tokenize(text, steps):
     """The tokens of a text."""
     for kind, *given in steps:
         if kind == "lower":
-            text = text.translate(LOWER).lower()
+            text = text.translate(str.maketrans(CONFIG["lower"])).lower()
         elif kind == "map":
             text = text.translate(str.maketrans(given[0]))
         elif kind == "sub":
@@ -47,15 +45,14 @@ def encode(text, member):
 def probabilities(texts):
     """Probability of each label for each text."""
     inputs = {}
-    for put, member in zip(SESSION.get_inputs(), MEMBERS):
+    for put, member in zip(SESSION.get_inputs(), CONFIG["members"]):
         rows = [encode(text, member) for text in texts]
         inputs[put.name] = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
         for row, ids in zip(inputs[put.name], rows):
             row[: len(ids)] = ids
     z = SESSION.run(None, inputs)[0] / np.float32(CONFIG["temperature"])
-    with np.errstate(over="ignore"):
-        e = np.exp(z - z.max(1, keepdims=True))
-        return 1 / (1 + np.exp(-z)) if CONFIG["multi_label"] else e / e.sum(1, keepdims=True)
+    e = np.exp(z - z.max(1, keepdims=True))
+    return np.exp(-np.logaddexp(0, -z)) if CONFIG["multi_label"] else e / e.sum(1, keepdims=True)
 
 
 def classify(texts, top_k=3):
@@ -67,14 +64,17 @@ def classify(texts, top_k=3):
             given = [k for k in best if (p >= np.array(CONFIG["threshold"], p.dtype))[k]]
             answer = {"labels": [LABELS[k] for k in given], "probabilities": p[given].tolist()}
         else:
-            unsure = p[best[0]] < np.float32(CONFIG["reject"])
-            answer = top[0] | ({"label": None} if unsure else {})
+            answer = top[0] | {"label": None} if p.max() < np.float32(CONFIG["reject"]) else top[0]
         yield {**answer, "top": top, "text": text}
 
 
 if __name__ == "__main__":
-    texts, top_k = sys.argv[1:], 3
-    if texts[:1] == ["--top-k"]:
-        texts, top_k = texts[2:], int(texts[1])
-    for text in texts or (line.rstrip("\r\n") for line in sys.stdin):
-        print(json.dumps(next(classify([text], top_k))), flush=True)
+    given = sys.argv[1:2] == ["--top-k"]
+    top_k, texts = ("".join(sys.argv[2:3]), sys.argv[3:]) if given else ("3", sys.argv[1:])
+    if not top_k.isdecimal() or int(top_k) < 1:
+        sys.exit(f"error: --top-k must be a number of at least 1, not {top_k!r}")
+    try:
+        for text in texts or (line.rstrip("\r\n") for line in open(0, encoding="utf-8-sig")):  # noqa: SIM115
+            print(json.dumps(next(classify([text.encode().decode()], int(top_k)))), flush=True)
+    except UnicodeError as error:
+        sys.exit(f"error: not UTF-8: {error}")

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.module import _has_any_global_hook
 
 from dlnotes.kernel import EXACT, alias, apart, compiled, observed, say_it_is_slow
 from dlnotes.nn.vectors import PAD
@@ -58,7 +59,9 @@ def mean_vectors(
         plain: The same in tensor operations, with which the compiled code is compared once.
     """
     weight = vectors.weight
-    if not torch.is_grad_enabled() or observed() or weight.dtype not in _DTYPES:
+    if not torch.is_grad_enabled() or observed() or not _only_adds_up(vectors):
+        return None
+    if weight.dtype not in _DTYPES:
         return None
     rows, words = alias(weight), alias(tokens, (torch.int64,))
     if rows is None or words is None:
@@ -71,6 +74,19 @@ def mean_vectors(
         return None
     means: Tensor = _Means.apply(weight, found, code)
     return means
+
+
+def _only_adds_up(vectors: nn.EmbeddingBag) -> bool:
+    """Whether nobody has given the module another behaviour, and no hook watches it."""
+    return (
+        type(vectors) is nn.EmbeddingBag
+        and "forward" not in vars(vectors)
+        and (vectors.mode, vectors.max_norm, vectors.padding_idx) == ("sum", None, None)
+        and not (vectors.scale_grad_by_freq or vectors.include_last_offset)
+        and not (vectors._forward_hooks or vectors._forward_pre_hooks)
+        and not (vectors._backward_hooks or vectors._backward_pre_hooks)
+        and not _has_any_global_hook()
+    )
 
 
 class _Code(NamedTuple):
@@ -102,7 +118,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """The means, the ids of each document in a row, and how many there are."""
     (b, t), (rows, e) = tokens.shape, vectors.shape
-    width = sum(max(0, t - n + 1) for n in range(1, grams.ngrams + 1))
+    grams = grams._replace(ngrams=min(grams.ngrams, t))  # no n-gram is longer than a document
+    width = sum(t - n + 1 for n in range(1, grams.ngrams + 1))
     means = torch.empty(b, e, dtype=vectors.dtype, device="cpu")
     ids = torch.empty(b, width, dtype=torch.int64, device="cpu")
     counts = torch.empty(b, dtype=torch.int64, device="cpu")
@@ -114,7 +131,7 @@ def _forward(
 
 def _backward(g: Tensor, ids: Tensor, counts: Tensor, shape: torch.Size, code: _Code) -> Tensor:
     """The gradient of the vectors, a row per id."""
-    g = g.contiguous()
+    g = torch.empty(g.shape, dtype=g.dtype, device="cpu").copy_(g)  # autograd has lazy zeros
     (b, width), (_, e) = ids.shape, shape
     ends = counts.cumsum(0)
     begins = ends - counts

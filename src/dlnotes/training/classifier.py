@@ -716,7 +716,7 @@ class TextClassifier(Classifier):
                     # row.
                     weights = {
                         n: torch.zeros(len(words))
-                        .index_add(0, part, w[0, : len(part)].float().cpu())
+                        .index_add(0, part, w[0, : len(part)].cpu().to(torch.get_default_dtype()))
                         .tolist()
                         for n, w in attention.items()
                     }

@@ -251,8 +251,8 @@ def fit(
             them would otherwise take more than 5 % of the time.
         resume: Go on from `checkpoint`, bit for bit.
         settings: Stored in the checkpoint and compared on resuming; default: those of `fitting`.
-        keep_end: Write the last checkpoint in any case; without, it is one like those before, for a
-            caller that stores the trained model itself.
+        keep_end: Write the last checkpoint in any case; without, a large one is like those before,
+            for a caller that stores the trained model itself.
         board: TensorBoard writer.
         progress: Show a progress bar on standard error.
         time_limit: Give up after so many seconds, or when a part of them shows that all epochs
@@ -428,7 +428,7 @@ class _Loop:
                 self.save()
             if (stopping := self.group.most(stop())[0]) > 0:
                 raise Interrupted(stopping)
-        if self.unsaved and self.keep_end:
+        if self.unsaved and (self.keep_end or not self.expected_saving()):
             self.save()
         self.unshard()
         if self.best_weights:  # none if the whole training had no dev documents
@@ -519,14 +519,18 @@ class _Loop:
     def is_cheap(self) -> bool:
         """Whether checkpoints, with one now, take no more than their share of the time."""
         if self.save_from is None:
-            state = self.optimizer.state.values()
-            accumulators = (value for each in state for value in each.values())
-            tensors = [*self.model.state_dict().values(), *self.best_weights.values()]
-            tensors += [value for value in accumulators if isinstance(value, Tensor)]
-            size = sum(tensor.nbytes for tensor in tensors)
-            taken = max(0.0, size - _SAVED_AT_ONCE) / _SAVED_PER_SECOND
+            taken = self.expected_saving()
             self.save_from = self.began + taken * (1 - _SAVING_SHARE) / _SAVING_SHARE
         return time.perf_counter() >= self.save_from
+
+    def expected_saving(self) -> float:
+        """Seconds that a checkpoint of this size takes; 0 for one that is written at once."""
+        state = self.optimizer.state.values()
+        accumulators = (value for each in state for value in each.values())
+        tensors = [*self.model.state_dict().values(), *self.best_weights.values()]
+        tensors += [value for value in accumulators if isinstance(value, Tensor)]
+        size: int = sum(tensor.nbytes for tensor in tensors)
+        return max(0.0, size - _SAVED_AT_ONCE) / _SAVED_PER_SECOND
 
     def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
         """One update; its loss and, where it is clipped, the norm of the gradient."""

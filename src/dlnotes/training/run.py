@@ -88,11 +88,12 @@ class Run:
         *,
         checkpoint: str = CHECKPOINT,
         stop_after: int | None = None,
+        keep_end: bool = False,
     ) -> TrainingState:
         """`fit` with this run's settings; only the first call logs to TensorBoard.
 
-        A training that was too short for a checkpoint, and that something after it interrupted, is
-        repeated when it is resumed.
+        A training of a large model that was too short for a checkpoint, and that something after it
+        interrupted, is repeated when it is resumed.
         """
         first = not self._states
         if self.out and self.board is None:
@@ -112,7 +113,7 @@ class Run:
             checkpoint_every=self.checkpoint_every,
             resume=self.resume and (exists or (first and not ended)),
             settings=self.settings,
-            keep_end=False,
+            keep_end=keep_end,
             board=self.board if first else None,
             progress=self.progress,
             time_limit=self.time_limit,

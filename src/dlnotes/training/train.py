@@ -148,7 +148,7 @@ def train_classifier(
         if group.size == 1:
             dataset.begin_to_read_test()
         train = partial(_train, run, model, own, parent)
-        trained = train(dataset, dataset.dev)
+        trained = train(dataset, dataset.dev, keep_end=training.refit)  # a second one follows
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
         first, decided = trained.classifier, {}
         deciding = decides(training, first.multi_label)
