@@ -72,26 +72,154 @@ def test_a_file_that_cannot_be_read_is_no_limit(system, text):
 
 
 def settled(before="", **environment):
-    """The environment after `settle` in a process of its own."""
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
-    program = f"{before}\nimport os\nfrom dlnotes import threads\nthreads.cpu_limit = lambda: 1\n"
-    program += f"os.cpu_count = lambda: 4\nthreads.settle()\nprint(*map(os.environ.get, {names}))"
-    kept = {name: value for name, value in os.environ.items() if name not in names}
+    """The environment after `settle` in a process of its own, on a machine of 4 CPUs."""
+    program = f"""{before}
+import os
+from dlnotes import threads
+os.cpu_count = lambda: 4
+os.sched_getaffinity = lambda process: range(4)
+threads._CGROUPS = threads._MEMBERSHIP = threads.Path("/none")
+{environment.pop("more", "")}
+threads.settle()
+print(*map(os.environ.get, {NAMES}), sum(t.name == "dlnotes-watch" for t in threads.threading.enumerate()))
+"""
+    return output(program, environment).split()
+
+
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
+
+
+def output(program, environment=None):
+    """What a program prints that starts without settings of OpenMP."""
+    kept = {name: value for name, value in os.environ.items() if name not in NAMES}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=kept | environment, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        env=kept | (environment or {}),
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
-def test_threads_sleep_and_are_limited_unless_the_environment_says_otherwise():
-    assert settled() == ["passive", "None", "1"]
-    assert settled(OMP_WAIT_POLICY="active", OMP_NUM_THREADS="3") == ["active", "None", "3"]
-    assert settled(GOMP_SPINCOUNT="7") == ["None", "7", "1"]
+WATCHED = ["passive", "300000", "None", "1"]
+ON_LINUX = pytest.mark.skipif(not threads._Watch.works(), reason="no thread is told to wait")
+
+
+@ON_LINUX
+def test_threads_are_watched_unless_the_environment_says_how_they_wait():
+    assert settled() == WATCHED
+    assert settled(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="300000") == WATCHED  # a command's
+    assert settled(OMP_NUM_THREADS="4") == ["passive", "300000", "4", "1"]
+    assert settled(OMP_WAIT_POLICY="active") == ["active", "None", "None", "0"]
+    assert settled(OMP_WAIT_POLICY="passive") == ["passive", "None", "None", "0"]
+    assert settled(GOMP_SPINCOUNT="7") == ["None", "7", "None", "0"]
+
+
+def test_threads_always_sleep_where_watching_does_not_serve(tmp_path):
+    for number in ("1", "3", "8", "4,2"):
+        assert settled(OMP_NUM_THREADS=number) == ["passive", "None", number, "0"]
+    few = "threads.cpu_limit = lambda: 2"
+    assert settled(more=few) == ["passive", "None", "2", "0"]
+    limited = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "300000"}
+    assert settled(more=few, **limited) == ["passive", "None", "2", "0"]
+    for text in (None, "", "words", "5 0 0"):
+        file = tmp_path / "schedstat"
+        if text is not None:
+            file.write_text(text)
+        told = f"threads._SCHEDULE = threads.Path({str(file)!r})"
+        assert settled(more=told) == ["passive", "None", "None", "0"]
+
+
+@pytest.fixture
+def watch(tmp_path, monkeypatch):
+    """A watch, and a function that says for which share of the time since then a thread waited."""
+    file, now = tmp_path / "schedstat", [0.0]
+    file.write_text("7 0 9\n")
+    monkeypatch.setattr(threads, "_SCHEDULE", file)
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+    found = threads._Watch()
+
+    def look(share):
+        waited = int(file.read_text().split()[1])
+        now[0] += 0.2
+        file.write_text(f"7 {waited + int(share * 2e8)} 9\n")
+        found.look()
+        return found.idle is not None and found.idle.is_alive()
+
+    yield look
+    found.loop()
+
+
+def test_threads_sleep_from_the_first_wait_until_a_second_without(watch):
+    assert [watch(share) for share in (0.0, 0.05, 0.12)] == [False] * 3
+    assert [watch(share) for share in (0.2, 0.5, 0.12, 0.0, 0.0, 0.0, 0.0)] == [True] * 7
+    assert watch(0.12)  # neither
+    assert [watch(0.05) for _ in range(6)] == [True] * 4 + [False] * 2
+    assert watch(0.4)
+
+
+BURN = """
+from dlnotes import threads
+threads._cpus = lambda: {cpus}
+threads._Watch.begin = lambda watch: None
+threads.settle()
+import resource, time, torch
+torch.set_num_threads({cpus})
+x = torch.zeros(1 << 17)
+watch = threads._Watch()
+
+def share():
+    "How much of a core threads take that wait half of the time for one another."
+    begin, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    for _ in range(100):
+        x.add_(1)  # in parallel
+        time.sleep(0.003)
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    return (now.ru_utime - used.ru_utime) / (time.perf_counter() - begin)
+
+share()
+shares = [share()]
+watch.sleep()
+time.sleep(0.2)
+shares.append(share())
+watch.loop()
+shares.append(share())
+print(*shares)
+"""
+
+
+@ON_LINUX
+@pytest.mark.skipif(threads.cpu_limit() < 2, reason="one CPU")
+def test_waiting_threads_take_no_core_while_they_sleep():
+    """What `_Watch` does is libgomp's own rule; here it is seen to be so."""
+    looping, asleep, again = map(float, output(BURN.format(cpus=threads._cpus())).split())
+    assert asleep < 0.5 * looping
+    assert asleep < 0.5 * again
 
 
 def test_nothing_changes_once_torch_is_loaded():
-    assert settled("import torch") == ["None", "None", "None"]
+    assert settled("import torch") == ["None", "None", "None", "0"]
+
+
+@ON_LINUX
+def test_a_program_ends_while_threads_sleep():
+    """Torch aborts a program whose interpreter ends before a thread that torch computed in."""
+    program = """
+import os
+[os.environ.pop(name, None) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")]
+from dlnotes import threads
+threads._cpus, threads.cpu_limit, threads._BUSY = lambda: 2, lambda: 2, -1
+threads.settle()
+import torch, time
+time.sleep(0.5)
+print(sorted(each.name for each in threads.threading.enumerate()))
+1 / 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "['MainThread', 'dlnotes-idle', 'dlnotes-watch']"
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("ZeroDivisionError: division by zero")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="this OpenMP tells its settings on Linux")
@@ -107,4 +235,4 @@ def test_the_commands_settle_before_torch_is_loaded(command):
     )
     assert done.returncode == 0, done.stderr
     # The policy itself reads PASSIVE also where nothing says so.
-    assert re.search(r"GOMP_SPINCOUNT = '0'", done.stderr), done.stderr
+    assert re.search(r"GOMP_SPINCOUNT = '(0|300000)'", done.stderr), done.stderr

@@ -5,33 +5,143 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+_SCHEDULE = Path("/proc/self/schedstat")
+
+_PERIOD = 0.2
+"""Seconds between two looks at how long the main thread waited for a core."""
+_BUSY, _QUIET = 0.15, 0.1
+"""Shares of its time: from the first on the machine is busy, and below the second it is quiet.
+Measured with nothing else running: at most .03; beside a program on each core: .32 to .53, however
+threads wait for one another."""
+_CALM = 5
+"""Periods in a row that have to be quiet until the machine counts as quiet again."""
+
+_ASLEEP = {"OMP_WAIT_POLICY": "passive"}
+_WATCHED = {**_ASLEEP, "GOMP_SPINCOUNT": "300000"}
+"""As many turns as by default, none where there are too many threads, see `_Watch`."""
 
 
 def settle() -> None:
-    """Let torch have threads that sleep while they wait, and no more than it may use.
+    """Let torch's threads wait for one another as suits the machine, and have no more than it may.
 
-    OpenMP's threads wait for one another in a loop that keeps their cores busy. Where another
-    program has one of the cores, a thread does so for the whole time in which its partner is not
-    running, in each of the many parallel regions of an update: FastText, TextRNN and TextCNN then
-    train at a tenth of the speed of a single thread. Asleep, they leave the core to whoever needs
-    it.
+    OpenMP's threads wait for one another in a loop that keeps their cores busy, which is fastest as
+    long as nobody else wants the cores. Where another program has one of them, a thread stays in
+    its loop for the whole time in which its partner is not running, in each of the many parallel
+    regions of an update: FastText, TextRNN and TextCNN then train at a tenth of the speed of a
+    single thread. Asleep, they leave the core to whoever needs it.
 
-    Call it before torch is loaded: afterwards it does nothing, because OpenMP reads the environment
-    once. What the environment says already (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``,
-    ``OMP_NUM_THREADS``) stays. All commands of dlnotes call it.
+    So a thread looks five times a second at how long the main thread had to wait for a core, and
+    lets torch's threads sleep as long as it has to. Results do not depend on that. Where the system
+    does not tell how long a thread waits (Linux does), and where this process has fewer threads or
+    more than there are CPUs for it, torch's threads always sleep.
+
+    Call it before torch is loaded: OpenMP reads the environment once. What the environment says
+    already (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``OMP_NUM_THREADS``) stays. All commands of
+    dlnotes call it.
     """
     if "torch" in sys.modules:
         return
-    if "GOMP_SPINCOUNT" not in os.environ:
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     limit = cpu_limit()
     if limit < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(limit))
+    said = {name: os.environ[name] for name in _WATCHED if name in os.environ}
+    if said and said != _WATCHED:  # they are ours where another command has started this one
+        return
+    number, cpus = os.environ.get("OMP_NUM_THREADS"), _cpus()
+    if cpus == 1 or number not in (None, str(cpus)) or not _Watch.works():
+        os.environ |= _ASLEEP
+        os.environ.pop("GOMP_SPINCOUNT", None)
+    else:
+        os.environ |= _WATCHED
+        _Watch().begin()
+
+
+class _Watch:
+    """Sees whether the main thread waits for a core, and has torch's threads sleep then.
+
+    libgomp, the OpenMP of torch on Linux, turns from loops to sleep as soon as it manages more
+    threads than there are CPUs (``GOMP_SPINCOUNT`` in
+    https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html). Each thread of a program that
+    computes in parallel has partners of its own. So an idle thread that has computed once makes
+    them too many, and when it ends they are few again.
+    """
+
+    @staticmethod
+    def works() -> bool:
+        """Whether the system tells how long a thread waited: some have the file, but count none."""
+        try:
+            return int(_SCHEDULE.read_text().split()[2]) > 0
+        except (OSError, ValueError, IndexError):
+            return False
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.schedule = os.open(_SCHEDULE, os.O_RDONLY)
+        self.waited = self.read()
+        self.time = time.monotonic()
+        self.calm = 0
+        self.idle: threading.Thread | None = None
+
+    def begin(self) -> None:
+        threading.Thread(target=self.run, name="dlnotes-watch").start()
+
+    def run(self) -> None:
+        main = threading.main_thread()
+        try:
+            while main.is_alive():
+                main.join(_PERIOD)
+                self.look()
+        finally:  # a thread that torch has computed in has to end before the interpreter does
+            self.loop()
+
+    def read(self) -> int:
+        """Nanoseconds for which the main thread was ready, but had no core.
+
+        https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
+
+        A single call of the system: each one gives up Python's lock, and on a busy machine the
+        main thread would wait for a thread that has the lock, but no core.
+        """
+        return int(os.pread(self.schedule, 100, 0).split()[1])
+
+    def look(self) -> None:
+        before, self.waited = self.waited, self.read()
+        then, self.time = self.time, time.monotonic()
+        share = (self.waited - before) / 1e9 / (self.time - then)
+        self.calm = self.calm + 1 if share < _QUIET else 0
+        if share > _BUSY:
+            self.sleep()
+        elif self.calm >= _CALM:
+            self.loop()
+
+    def sleep(self) -> None:
+        """Have torch's threads wait asleep from now on."""
+        if not self.idle and "torch" in sys.modules:
+            self.released = threading.Event()
+            self.idle = threading.Thread(target=self.compute, name="dlnotes-idle")
+            self.idle.start()
+
+    def compute(self) -> None:
+        with suppress(ImportError, AttributeError):  # it is loaded, or being loaded
+            import torch
+
+            # In parallel: torch gives each thread 32,768 numbers.
+            torch.zeros(1 << 17, dtype=torch.float32, device="cpu").add_(1)
+        self.released.wait()
+
+    def loop(self) -> None:
+        """Have torch's threads wait in a loop from now on."""
+        if self.idle:
+            self.released.set()
+            self.idle.join()
+            self.idle = None
 
 
 def cpu_limit() -> int:
@@ -39,11 +149,16 @@ def cpu_limit() -> int:
 
     A share of a CPU counts as a whole one.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cpus = _cpus()
     for quota in _quotas():
         cpus = min(cpus, math.ceil(quota))
     return max(1, cpus)
+
+
+def _cpus() -> int:
+    """How many CPUs this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _quotas() -> list[float]:

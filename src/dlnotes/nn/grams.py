@@ -17,13 +17,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module
 
 from dlnotes.kernel import EXACT, alias, apart, compiled, observed, say_it_is_slow
 from dlnotes.nn.vectors import PAD
 
 _GRAIN = 1 << 15  # numbers that are worth a thread
 _DTYPES = {torch.float32: "float", torch.float64: "double"}
+
+_HOOKS_OF_ALL = (
+    *(module._global_forward_pre_hooks, module._global_forward_hooks),
+    *(module._global_backward_pre_hooks, module._global_backward_hooks),
+)
+"""Hooks that watch every module."""
 
 # Odd, and near 2**64 / golden ratio: consecutive multiples spread evenly (Knuth, TAOCP 3, 6.4).
 MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
@@ -85,7 +91,7 @@ def _only_adds_up(vectors: nn.EmbeddingBag) -> bool:
         and not (vectors.scale_grad_by_freq or vectors.include_last_offset)
         and not (vectors._forward_hooks or vectors._forward_pre_hooks)
         and not (vectors._backward_hooks or vectors._backward_pre_hooks)
-        and not _has_any_global_hook()
+        and not any(_HOOKS_OF_ALL)
     )
 
 
