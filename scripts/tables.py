@@ -306,14 +306,11 @@ def fasttext(results: Path) -> str:
 def busy(results: Path) -> str:
     """Training speed of each model by how threads wait, alone and beside other programs."""
     record = read_json(results / "benchmarks" / "busy.json", "has no benchmark")
-    lines = [
-        "| model | other programs | one thread | two, in a loop | asleep | as it suits |",
-        "|---|---|---|---|---|---|",
-    ]
+    headings = ["model", "other programs", *record["rows"][0]["documents_per_second"]]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     others = {"quiet": "none", "busy": f"{record['cores']}, one for each core"}
     for row in record["rows"]:
-        speeds = row["documents_per_second"]
-        cells = " | ".join(f"{speed:,.0f}" for speed in speeds.values())
+        cells = " | ".join(f"{speed:,.0f}" for speed in row["documents_per_second"].values())
         lines.append(f"| {MODELS[row['model']]} | {others[row['situation']]} | {cells} |")
     return "\n".join(lines)
 

@@ -95,14 +95,52 @@ def test_a_suffix_in_capitals(tmp_path):
 
 
 def test_parquet_goes_in_slices_and_has_lines(tmp_path):
-    n = (1 << 17) + 1
+    n = (3 << 17) + 1
     frame = pl.DataFrame({"label": ["a"] * n, "text": [str(i) for i in range(n)]})
     frame.write_parquet(tmp_path / "a.parquet")
     parts = list(read(tmp_path / "a.parquet"))
-    assert [part.height for part in parts] == [1 << 17, 1]
+    heights = [part.height for part in parts]
+    assert heights[:8] == [1 << i for i in range(10, 18)]
+    assert max(heights) == 1 << 17
     whole = pl.concat(parts)
     assert whole["text"].to_list() == frame["text"].to_list()
     assert whole["line"].to_list() == list(range(1, n + 1))
+
+
+def test_parquet_that_is_much_smaller_than_its_text_goes_in_blocks_of_its_text(tmp_path):
+    texts = [str(i) * 1000 for i in range(10, 30)]
+    frame = pl.DataFrame({"label": ["a"] * 20_000, "text": texts * 1000})
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 400_000  # of 40 MB
+    parts = list(read(tmp_path / "a.parquet", block_bytes=1 << 20))
+    assert max(part["text"].str.len_bytes().sum() for part in parts) < 3 << 20
+    assert len(parts) < 60
+    assert pl.concat(parts)["text"].equals(frame["text"])
+
+
+@pytest.mark.parametrize("name", ["p[1].parquet", "p*.parquet", "[x]/p.parquet"])
+def test_a_parquet_file_whose_name_looks_like_a_pattern_is_itself(tmp_path, name):
+    """Polars would read the files that the name matches."""
+    for file, text in ((name, "right"), ("p1.parquet", "wrong"), ("x/p.parquet", "wrong")):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        pl.DataFrame({"label": ["a"], "text": [text]}).write_parquet(tmp_path / file)
+    assert documents(tmp_path / name) == [("a", "right")]
+
+
+def test_parts_without_documents_are_passed_over_and_told(tmp_path):
+    """Programs that write in parts leave such ones."""
+    for name, text in (("0.csv", ""), ("1.csv", "label,text\na,x\n"), ("2.csv", "label,text\n")):
+        (tmp_path / name).write_text(text)
+    pl.DataFrame({"label": [], "text": []}, {"label": pl.String, "text": pl.String}).write_parquet(
+        tmp_path / "3.parquet"
+    )
+    with pytest.warns(UserWarning, match="holds no documents") as told:
+        assert documents(tmp_path / "*") == [("a", "x")]
+    names = [str(each.message).split()[0] for each in told]
+    assert names == [str(tmp_path / name) for name in ("0.csv", "2.csv", "3.parquet")]
+    (tmp_path / "1.csv").unlink()
+    with pytest.raises(UserError, match=r"none of .*0\.csv and 2 more holds no documents"):
+        documents(tmp_path / "*")
 
 
 def test_what_is_absent_in_parquet_and_data_frames(tmp_path):

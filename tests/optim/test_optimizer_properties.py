@@ -934,6 +934,11 @@ def test_fused_true_is_the_kernel_or_an_error(name):
     with pytest.raises(RuntimeError, match=r"plain contiguous CPU tensor.*\(3, 2\)"):
         optimizer.step()
     assert torch.equal(good, torch.ones(3))
+    optimizer = OPTIMIZERS[name]([good, rows := Parameter(torch.ones(3, 2))], fused=True, **hyper)
+    rows.grad = torch.ones(3, 2).to_sparse(1)
+    with pytest.raises(RuntimeError, match=r"gradient of a parameter is sparse.*\(3, 2\)"):
+        optimizer.step()
+    assert torch.equal(good, torch.ones(3))
 
 
 @every_rule

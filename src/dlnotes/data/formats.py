@@ -525,24 +525,28 @@ def _number_or_none(name: str) -> str | None:
     return None if name == "NaN" else name
 
 
+_FIRST_ROWS, _MOST_ROWS = 1 << 10, 1 << 17
+
+
 def _parquet_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
     """Slices of a Parquet file, for which polars reads the row groups that they touch alone.
 
-    For labelled texts only the columns that are needed.
+    For labelled texts only the columns that are needed. A slice has about as many bytes as a block,
+    by what the one before had: compressed, a file may be a hundredth of its text.
     """
     try:
-        frame = pl.scan_parquet(path)
+        frame = pl.scan_parquet(path, glob=False)
         rows = cast(int, frame.select(pl.len()).collect().item())
         names = frame.collect_schema().names()
         labels, texts = _resolve(columns, names, header=True)
-        step = max(1, min(1 << 17, rows * block_bytes // path.stat().st_size))
         if labels:
             kept = [*labels, *texts]
             frame, names = frame.select(pl.nth(kept)), [names[i] for i in kept]
             labels, texts = list(range(len(labels))), list(range(len(labels), len(kept)))
-        for start in range(0, max(1, rows), step):
+        start, step = 0, max(1, min(_FIRST_ROWS, rows * block_bytes // path.stat().st_size))
+        while start < rows or not start:  # at least one table: it tells the columns
             fields = frame.slice(start, step).collect()
             fields.columns = [str(i) for i in range(fields.width)]
             for i in {*texts, *labels}:
@@ -551,6 +555,9 @@ def _parquet_tables(
             if seen:
                 seen((start + fields.height) / max(1, rows))
             lines = pl.int_range(start + 1, start + 1 + fields.height, dtype=pl.Int64, eager=True)
+            start += max(1, fields.height)
+            fitting = step * block_bytes // max(1, int(fields.estimated_size()))
+            step = max(1, min(fitting, 2 * step, _MOST_ROWS))
             yield Table(fields, names, lines, labels, texts)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(

@@ -107,13 +107,11 @@ def read(
     """
     layout = replace(layout or Layout(), **settings)
     if files := files_of(source):
-        return itertools.chain.from_iterable(
-            _some(_read_path(file, layout, block_bytes, multi_label), str(file), layout)
-            for file in files
-        )
+        parts = [(str(f), _read_path(f, layout, block_bytes, multi_label)) for f in files]
+        return _some(parts, layout)
     if isinstance(source, pl.DataFrame):
-        return _some(iter([_numbered(source)]), "the data frame", layout)
-    return _some(_read_pairs(cast(Iterable[Any], source)), "the iterable", layout)
+        return _some([("the data frame", iter([_numbered(source)]))], layout)
+    return _some([("the iterable", _read_pairs(cast(Iterable[Any], source)))], layout)
 
 
 def files_of(source: Any) -> list[Path]:
@@ -194,16 +192,25 @@ def check_readable(path: Path) -> None:
         _format(path)
 
 
-def _some(frames: Iterator[pl.DataFrame], name: str, layout: Layout) -> Iterator[pl.DataFrame]:
-    """The same without empty blocks, and labels separated; at least one record."""
-    empty = True
-    for frame in separated(frames, layout):
-        _check_labels(frame, name)
-        if frame.height:
-            empty = False
-            yield frame
-    if empty:
-        raise UserError(f"{name} holds no documents; give one with at least two classes")
+def _some(
+    parts: list[tuple[str, Iterator[pl.DataFrame]]], layout: Layout
+) -> Iterator[pl.DataFrame]:
+    """The blocks of all parts without empty ones, and labels separated; at least one record."""
+    empty: list[str] = []
+    for name, frames in parts:
+        found = False
+        for frame in separated(frames, layout):
+            _check_labels(frame, name)
+            if frame.height:
+                found = True
+                yield frame
+        if not found:
+            empty.append(name)
+    if len(empty) == len(parts):
+        those = empty[0] if len(empty) == 1 else f"none of {empty[0]} and {len(empty) - 1} more"
+        raise UserError(f"{those} holds no documents; give one with at least two classes")
+    for name in empty:  # one of many that a program wrote, say
+        warnings.warn(f"{name} holds no documents", stacklevel=2)
 
 
 def _read_path(

@@ -129,7 +129,7 @@ def _write_parquet(
             assert isinstance(block, pl.DataFrame)
             parts.append(folder / f"{len(parts):06}.parquet")
             block.write_parquet(parts[-1])
-        pl.scan_parquet(parts).sink_parquet(path)
+        pl.scan_parquet(parts, glob=False).sink_parquet(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

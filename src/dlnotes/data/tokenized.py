@@ -294,13 +294,13 @@ def _number(
         column = given.replace_strict(names, numbered, return_dtype=pl.Int64)
         labels.append(column.to_numpy())
         lines.append(frame["line"].to_numpy())
-    label_names = sorted(label_of)
+    counts, label_names = sizes.array(), sorted(label_of)
     rank = {name: i for i, name in enumerate(label_names)}
     order = np.array([rank[name] for name in label_of], np.int64)
     ids: NDArray[np.int64] = labels.array()
     for part in pieces(len(ids)):
         ids[part] = order[ids[part]]
-    sets = LabelSets.build(ids, sizes.array(), len(label_names)) if several else None
+    sets = LabelSets.build(ids, counts, len(label_names)) if several else None
     given_labels = ids if sets is None else sets
     return _Numbered(offsets.array(), types.all(), given_labels, label_names, lines.array())
 

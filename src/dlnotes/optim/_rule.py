@@ -420,10 +420,16 @@ class UpdateRule(Optimizer):
             # after it the native pass.
             return [*dropwhile(lambda p: self._step_rows(p, library, counts, build, hyper), params)]
         if params:
+            shape = tuple(params[0].shape)
+            if params[0].grad is not None and params[0].grad.is_sparse:
+                raise RuntimeError(
+                    "fused=True, but the gradient of a parameter is sparse: a parameter of shape "
+                    f"{shape}; fused=None compiles its step where that is possible"
+                )
             raise RuntimeError(
                 "fused=True, but a parameter, its gradient or its state is not a plain "
                 "contiguous CPU tensor with memory of its own: a parameter of shape "
-                f"{tuple(params[0].shape)}"
+                f"{shape}"
             )
         return params
 
