@@ -97,8 +97,8 @@ def main(
             off for it.
         models: Which ones. Default: tfidf and svm (TF-IDF with logistic regression and with a
             linear SVM) and all models that dlnotes trains.
-        folds: Into how many parts the training documents are divided where there is no --test.
-            Default 10.
+        folds: Into how many parts the training documents are divided where there is no --test;
+            documents with the same text are in the same part. Default 10.
         seeds: With --test from how many seeds each model is trained, default 5; without, how many
             times the documents are divided, default 1.
         curve: Also train on a half, a quarter, an eighth and a sixteenth of the documents, to tell
@@ -179,7 +179,7 @@ def main(
         if isinstance(stop, Interrupted):
             sys.exit(128 + stop.number)
         raise
-    said = [*comparison.notes, *documents.notes]
+    said = [*comparison.notes, *plan.notes, *documents.notes]
     if curve and not plan.halvings:
         said.append("There are too few documents for a learning curve.")
     doubts = doubtful(comparison, documents) if label_errors else None
