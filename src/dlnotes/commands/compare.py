@@ -23,12 +23,14 @@ from dlnotes.advice.corpus import MODELS
 from dlnotes.arguments import Count, Positive, Range, Seed, check_names, checked
 from dlnotes.claims import cache
 from dlnotes.commands import config as config_file
+from dlnotes.commands.sources import files_of_options
 from dlnotes.comparison.doubts import Doubts
 from dlnotes.comparison.plan import Documents, Plan, doubtful
 from dlnotes.comparison.report import Comparison
 from dlnotes.comparison.trainings import LINE, WHERE
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL, TEXT
+from dlnotes.data.readers import stem_of
 from dlnotes.data.reading import Reading
 from dlnotes.data.tables import BETWEEN, check_joins, check_writable, table_format, write_table
 from dlnotes.display import console, tell
@@ -46,6 +48,7 @@ from dlnotes.threads import cpu_limit
 from dlnotes.training.baseline import BASELINES, check_baselines
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import Interrupted
+from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.record import provenance
 
 RECORD, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.md"
@@ -105,7 +108,7 @@ def main(
             whether more of them would help.
         label_errors: Write the training documents to this file (.csv, .jsonl, .parquet), those
             whose label is the most doubtful first, as models see it that have not learned from
-            them: it takes folds.
+            them: it takes folds. An earlier file of this name is replaced.
         epochs: So many for each network. Default: what its recipe says.
         minutes: A network whose training takes longer is left out. Default: no limit.
         processes: How many trainings run at a time. Default: one for each core, or one on a GPU.
@@ -131,9 +134,9 @@ def main(
     if set(models or NAMES) & set(BASELINES):
         check_baselines()
     where = choose_device(device)
-    name = train[0].absolute().name.split(".")[0] or "data"
+    files = files_of_options(train=train, dev=dev, test=test)
+    name = stem_of(files["train"][0])
     out = out or Path("runs") / "compare" / name
-    files = {"train": train, "dev": dev, "test": test}
     outputs = [out / file for file in (RECORD, TABLE, PAGE, PICTURE, CURVES)]
     for option, inputs in {**files, "config": (config,)}.items():
         for file in inputs:
@@ -144,6 +147,7 @@ def main(
         check_different(out=output, label_errors=label_errors)
     if label_errors:
         check_writable(label_errors)
+        check_not_of_a_run(label_errors=label_errors)
     make_folder(out)
     for output in outputs:
         check_output(output)

@@ -154,6 +154,16 @@ def matching(path: Path) -> list[Path]:
     raise UserError(f"{path} matches no file: the pattern must be that of a file or folder")
 
 
+def stem_of(path: Path) -> str:
+    """What a file of documents is called without its format: of ``a.1.csv.gz`` it is ``a.1``."""
+    place = path.absolute()
+    name = place.name
+    for endings in () if place.is_dir() else (PACKED, _SUFFIXES):
+        suffix = Path(name).suffix
+        name = name.removesuffix(suffix) if suffix.lower() in endings else name
+    return name.lstrip(".") or "data"
+
+
 def named_labels(source: Source, layout: Layout) -> list[str]:
     """The labels that are columns of their own, also those that no text has; none elsewhere.
 

@@ -269,7 +269,7 @@ class Seq2seq(Seq2seqTranslator):
 
 
 def _begin(tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b 1"]:
-    return tokens.new_full((tokens.shape[0], 1), BEGIN)
+    return tokens.new_full((tokens.shape[0], 1), BEGIN, dtype=torch.int64)
 
 
 keep_old_names(__name__)
