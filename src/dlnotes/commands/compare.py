@@ -237,7 +237,7 @@ def _write_doubts(path: Path, doubts: Doubts, documents: Documents) -> str:
         wrong=pl.Series(doubts.wrong),
     )
     if isinstance(labels, LabelSets):
-        has = [bool((labels.of(i) == s).any()) for i, s in enumerate(doubts.suggested)]
+        has = labels.have(doubts.suggested)
         frame = frame.with_columns(change=pl.Series(["remove" if h else "add" for h in has]))
         frame = frame.rename({"suggested": "doubtful"})
         if table_format(path) == "csv":

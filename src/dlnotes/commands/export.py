@@ -64,8 +64,11 @@ def main(
     classifier = TextClassifier.load(run)
     found = export(classifier, out, format, int8=int8)
     print(f"{found.network}: {_megabytes(found.network)} MB")
+    if found.quantized is not None:
+        print(f"its scores differ from the model's by at most {found.quantized:.0e}")
     if found.difference is not None:
-        print(f"its scores differ from the model's by at most {found.difference:.0e}")
+        its = "its" if found.quantized is None else f"{found.network.with_name(FULL)}: its"
+        print(f"{its} scores differ from the model's by at most {found.difference:.0e}")
     if found.without_program:
         print(f"without {PROGRAM}: {found.without_program}")
     else:

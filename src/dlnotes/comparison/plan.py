@@ -237,27 +237,27 @@ def doubtful(comparison: Comparison, documents: Documents) -> Doubts:
     Raises:
         UserError: No model has probabilities.
     """
-    opinions = []
+    opinions, labels = [], documents.labels
     for model in comparison.ranked:
         runs = comparison.results[model, 0]
         if not all(len(run.given) == len(run.hits) for run in runs):
             continue
         for seed, fold_of in enumerate(comparison.fold_of):
-            opinion = Opinion(
-                *(np.zeros(comparison.documents, kind) for kind in (float, float, int))
-            )
-            for fold in range(comparison.folds):
-                run = runs[seed * comparison.folds + fold]
+            first = seed * comparison.folds
+            of_folds = runs[first : first + comparison.folds]
+            given, other = np.zeros((2, comparison.documents))
+            suggested = np.zeros(comparison.documents, np.int64)
+            for fold, run in enumerate(of_folds):
                 where = fold_of == fold
-                opinion.given[where] = run.given
-                opinion.other[where] = run.other
-                opinion.suggested[where] = run.suggested
-            opinions.append(opinion)
+                given[where], other[where] = run.given, run.other
+                suggested[where] = run.suggested
+            if isinstance(labels, LabelSets):
+                sums = np.sum([run.sums for run in of_folds], axis=0)
+                opinions.append(Opinion.of_several(given, other, suggested, labels, sums))
+            else:
+                opinions.append(Opinion.of_one(given, other, suggested, labels))
     if not opinions:
         raise UserError(
             "--label-errors needs a model with probabilities: svm has none, give other --models"
         )
-    labels = documents.labels
-    if isinstance(labels, LabelSets):
-        return doubts(opinions)
-    return doubts(opinions, labels, len(documents.corpus.labels))
+    return doubts(opinions)

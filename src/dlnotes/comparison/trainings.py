@@ -130,6 +130,7 @@ class Result:
         other: That of the most probable one of the others.
         suggested: The number of that label. For several labels per document, `given`, `other` and
             `suggested` are of the label whose presence or absence is the most doubtful.
+        sums: See `dlnotes.comparison.doubts.Opinion.of_several`; of several labels alone.
     """
 
     error: str = ""
@@ -145,6 +146,7 @@ class Result:
     given: Sequence[float] = ()
     other: Sequence[float] = ()
     suggested: Sequence[int] = ()
+    sums: Sequence[Sequence[float]] = ()
 
 
 def measured(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -428,9 +430,12 @@ def _doubts(
 ) -> dict[str, Any]:
     p = probabilities.double().numpy()
     rows = np.arange(len(p))
+    sums: dict[str, Any] = {}
     if isinstance(labels, LabelSets):
         # The probability that a document has, or has not, each label, as it is said to.
-        right = np.where(labels.dense(), p, 1 - p)
+        has = labels.dense()
+        right = np.where(has, p, 1 - p)
+        sums["sums"] = [np.where(each, right, 0).sum(0).round(6).tolist() for each in (~has, has)]
         suggested = right.argmin(1)
         given = right[rows, suggested]
         other = 1 - given
@@ -443,6 +448,7 @@ def _doubts(
         "given": np.round(given, 6).tolist(),
         "other": np.round(other, 6).tolist(),
         "suggested": suggested.tolist(),
+        **sums,
     }
 
 
