@@ -263,10 +263,11 @@ def label_errors(results: Path) -> str:
         plants = entry["plants"]
         called = sum(plant["called_wrong_precision"] for plant in plants) / len(plants)
         lines.append(
-            f"- {entry['corpus']} with {100 * entry['share']:g} % wrong labels planted at random, "
-            f"{len(plants)} times, by {' and '.join(entry['models'])}: of the "
-            f"{100 * entry['share']:g} % most doubtful documents {100 * entry['precision']:.0f} % "
-            f"were planted, of those that are called wrong {100 * called:.0f} %."
+            f"- {entry['corpus']}, {entry['documents']:,} documents, {100 * entry['share']:g} % wrong "
+            f"labels planted at random, {len(plants)} times, by {' and '.join(entry['models'])}: of "
+            f"the {100 * entry['share']:g} % most doubtful documents "
+            f"{100 * entry['precision']:.0f} % were planted, of those that are called wrong "
+            f"{100 * called:.0f} %."
         )
     return "\n".join(lines)
 

@@ -107,7 +107,9 @@ def test_no_model_is_measured_on_a_copy_of_what_it_has_learned(tmp_path):
         assert not learned & unseen
         assert ("Word  document3" in unseen) == ("word document3" in unseen)
     assert plan.notes[0].startswith("46 training documents have the same text as another one")
-    with pytest.raises(UserError, match="folds is 18, but there are 48 .* with 17 different texts"):
+    with pytest.raises(
+        UserError, match=r"folds is 18, but there are 48 .* with 17 different texts"
+    ):
         Plan(documents=documents, models=["tfidf"], seeds=[0], folds=18)
 
 

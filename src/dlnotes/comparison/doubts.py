@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,8 @@ class Opinion:
         """
         classes = 1 + max(labels.max(initial=0), suggested.max(initial=0))
         counts = np.bincount(labels, minlength=classes)
-        usual = _means(np.bincount(labels, given, minlength=classes), counts)
+        sums = np.bincount(labels, given, minlength=classes).astype(np.float64)
+        usual = _means(sums, counts)
         return cls(given, other, suggested, usual[labels], usual[suggested])
 
     @classmethod
@@ -82,7 +84,9 @@ class Opinion:
         return cls(given, other, suggested, usual[has, suggested], usual[1 - has, suggested])
 
 
-def _means(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _means(
+    sums: NDArray[np.float64], counts: NDArray[np.signedinteger[Any]]
+) -> NDArray[np.float64]:
     """Mean probabilities; 1, which none reaches, of what no document has."""
     return np.where(counts > 0, sums / np.maximum(1, counts), 1.0)
 

@@ -245,7 +245,8 @@ def folds_of(
     for i in order:
         classes = labels[members[i]].tolist()
         lacks = [(sum(have[c][k] for c in classes), sizes[k], k) for k in range(folds)]
-        part = found[i] = min(lacks)[2]
+        part = min(lacks)[2]
+        found[i] = part
         sizes[part] += len(classes)
         for c in classes:
             have[c][part] += 1

@@ -204,6 +204,17 @@ def check_readable(path: Path) -> None:
         _format(path)
 
 
+def first_documents(path: Path, layout: Layout) -> pl.DataFrame:
+    """The first documents of a file or folder, to know before a long training what is wrong there.
+
+    Raises:
+        UserError: See `read`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the file will be read as a whole, too
+        return next(read(path, layout, multi_label=True, block_bytes=_FIRST_BYTES))
+
+
 def _some(frames: Iterator[pl.DataFrame], name: str, layout: Layout) -> Iterator[pl.DataFrame]:
     """The same without empty blocks, and labels separated; at least one record."""
     empty = True

@@ -71,7 +71,7 @@ if __name__ == "__main__":
     given = parser.parse_intermixed_args()
     given.top_k > 0 or parser.error(f"argument --top-k: must be at least 1, not {given.top_k}")
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-    lines = (t.rstrip("\r\n") for f in [0] for t in open(f, encoding="utf-8-sig"))  # noqa: SIM115
+    lines = (t.rstrip("\r\n") for f in [0] for t in open(f, encoding="utf-8-sig"))  # noqa: PTH123, SIM115
     try:
         for text in lines if given.text in ([], ["-"]) else given.text:
             print(json.dumps(next(classify([text.encode().decode()], given.top_k))), flush=True)
