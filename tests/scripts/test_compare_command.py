@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 
 from dlnotes.claims import workers
+from dlnotes.commands import compare
 from dlnotes.comparison import trainings
 from dlnotes.comparison.plan import Documents, Plan, doubtful
 from dlnotes.data.reading import Reading
+from dlnotes.files import locked
 
 QUICK = ("--models", "tfidf", "svm", "--processes", 1)
 
@@ -189,8 +191,8 @@ def test_a_pattern_names_no_output_and_the_folder_has_the_whole_name(
 ):
     monkeypatch.chdir(tmp_path)
     lines = (files / "train.tsv").read_text().splitlines(keepends=True)
-    for name, part in (("v.1.tsv", lines[::2]), ("v.2.tsv", lines[1::2])):
-        (tmp_path / name).write_text("".join([*part, *lines[:2]]))
+    for name, part in (("v.1.tsv", lines[:100]), ("v.2.tsv", lines[100:])):
+        (tmp_path / name).write_text("".join(part))
     (tmp_path / "v.3.csv").write_text("label,text\na,b\n")
     told = script("compare", "--train", "v.*", *QUICK, "--label-errors", tmp_path / "v.3.csv")
     assert (told.code, told.out) == (2, "")
@@ -199,6 +201,25 @@ def test_a_pattern_names_no_output_and_the_folder_has_the_whole_name(
         result = script("compare", "--train", f"{name}.tsv", *QUICK, "--folds", 2)
         assert result.code == 0, result.err
     assert sorted(path.name for path in (tmp_path / "runs" / "compare").iterdir()) == ["v.1", "v.2"]
+
+
+def test_a_folder_has_one_comparison_at_a_time(script, noisy, tmp_path):
+    given = ("compare", "--train", noisy, *QUICK, "--folds", 2, "--out", tmp_path)
+    with locked(tmp_path / ".lock", "it"):
+        result = script(*given)
+    assert (result.code, result.out) == (2, "")
+    assert f"cannot write to {tmp_path}: it is in use by process" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_files_are_written_before_anything_is_printed(script, noisy, tmp_path, monkeypatch):
+    """The reader of what is printed may have gone away."""
+    there = []
+    monkeypatch.setattr(compare, "_print", lambda *_: there.extend(tmp_path.iterdir()))
+    result = script("compare", "--train", noisy, *QUICK, "--folds", 2, "--out", tmp_path)
+    assert result.code == 0, result.err
+    names = {"comparison.json", "comparison.csv", "comparison.md", "comparison.png"}
+    assert {path.name for path in there} == names
 
 
 def test_if_no_model_can_be_trained_the_reason_is_told(script, files, tmp_path):

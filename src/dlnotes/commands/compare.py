@@ -38,6 +38,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import (
     check_different,
     check_output,
+    locked,
     make_folder,
     remove,
     write_atomically,
@@ -48,7 +49,7 @@ from dlnotes.threads import cpu_limit
 from dlnotes.training.baseline import BASELINES, check_baselines
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import Interrupted
-from dlnotes.training.folder import check_not_of_a_run
+from dlnotes.training.folder import LOCK, check_not_of_a_run
 from dlnotes.training.record import provenance
 
 RECORD, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.md"
@@ -170,32 +171,37 @@ def main(
     )
     if label_errors and set(plan.models) <= {"svm"}:
         raise UserError("--label-errors needs a model with probabilities, and svm has none")
-    trainings = sum(map(len, plan.runs().values()))
+    many = processes or (cpu_limit() if where.type == "cpu" else 1)
+    with locked(out / LOCK, f"cannot write to {out}: it"):
+        comparison = _compared(plan, many)
+        said = [*comparison.notes, *plan.notes, *documents.notes]
+        if curve and not plan.halvings:
+            said.append("There are too few documents for a learning curve.")
+        if label_errors:
+            said.append(_write_doubts(label_errors, doubtful(comparison, documents), documents))
+        # First the files: the reader of what is printed may go away.
+        written = _write(out, comparison, said, name, seed, plan)
+    _print(comparison, said)
+    print(f"Written: {', '.join(map(str, written))}")
+
+
+def _compared(plan: Plan, processes: int) -> Comparison:
+    """Run the trainings; what is interrupted goes on with the same command."""
     try:
-        with Progress(trainings) as progress:
-            comparison = plan.run(
-                processes=processes or (cpu_limit() if where.type == "cpu" else 1),
-                progress=progress.share,
-            )
+        with Progress(sum(map(len, plan.runs().values()))) as progress:
+            return plan.run(processes=processes, progress=progress.share)
     except (Interrupted, KeyboardInterrupt) as stop:
         if not cache.UNWRITABLE:
             tell("What has been trained is kept: the same command goes on from there.")
         if isinstance(stop, Interrupted):
             sys.exit(128 + stop.number)
         raise
-    said = [*comparison.notes, *plan.notes, *documents.notes]
-    if curve and not plan.halvings:
-        said.append("There are too few documents for a learning curve.")
-    doubts = doubtful(comparison, documents) if label_errors else None
-    if label_errors and doubts:
-        said.append(_write_doubts(label_errors, doubts, documents))
-    _print(comparison, said)
-    _write(out, comparison, said, name, seed, plan)
 
 
 def _write(
     out: Path, comparison: Comparison, said: Sequence[str], name: str, seed: int, plan: Plan
-) -> None:
+) -> list[Path]:
+    """Write all files but that of the label errors; which."""
     record = {
         "record": provenance(seed),
         "data": plan.documents.corpus.digests,
@@ -221,8 +227,7 @@ def _write(
         remove(out / CURVES)  # of an earlier comparison
     for file, picture in pictures.items():
         write_atomically(out / file, partial(picture.savefig, format="png", dpi=120))
-    listed = [RECORD, TABLE, PAGE, *pictures]
-    print(f"Written: {', '.join(str(out / file) for file in listed)}")
+    return [out / file for file in (RECORD, TABLE, PAGE, *pictures)]
 
 
 def _write_doubts(path: Path, doubts: Doubts, documents: Documents) -> str:
