@@ -245,11 +245,11 @@ def folds_of(
     for i in order:
         classes = labels[members[i]].tolist()
         lacks = [(sum(have[c][k] for c in classes), sizes[k], k) for k in range(folds)]
-        part = min(lacks)[2]
-        found[i] = part
-        sizes[part] += len(classes)
+        fold = min(lacks)[2]
+        found[i] = fold
+        sizes[fold] += len(classes)
         for c in classes:
-            have[c][part] += 1
+            have[c][fold] += 1
     return found[text]
 
 
