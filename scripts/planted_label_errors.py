@@ -13,12 +13,11 @@ from dlnotes.arguments import Count, OneOf, Range, checked
 from dlnotes.cli import run
 from dlnotes.commands.compare import NAMES
 from dlnotes.comparison.plan import Documents, Plan, doubtful
-from dlnotes.data.corpora import load
+from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT
 from dlnotes.data.readers import read
 from dlnotes.data.reading import Reading
-from dlnotes.errors import UserError
 from dlnotes.files import make_folder, write_atomically, write_json
 from dlnotes.threads import cpu_limit
 from dlnotes.training.record import provenance
@@ -34,27 +33,32 @@ def main(
     share: Annotated[float, Range(above=0, below=0.5)] = 0.05,
     folds: Annotated[int, Range(2)] = 5,
     plants: Count = 3,
+    documents: Count | None = None,
     out: Path = RESULTS,
 ) -> None:
     """Give documents a wrong label at random, and look for them among the most doubtful ones.
 
     Written to CORPUS.json: of as many most doubtful documents as were planted, the share that was
     (precision, which is recall, too), and the same for the documents that are called wrong. A label
-    that was wrong before counts as a mistake of the method.
+    that was wrong before counts as a mistake of the method. Where a document may have several
+    labels, one of them becomes another.
 
     Args:
-        corpus: Its name; its training documents have one label each.
+        corpus: Its name.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
         models: Whose probabilities are averaged.
         share: Of the documents that get a wrong label.
         folds: As of dlnotes compare.
         plants: How often other documents are chosen.
+        documents: So many training documents, drawn at random. Default: all.
         out: Folder of the record.
     """
     make_folder(out)
-    frame = pl.concat(read(load(corpus, data_dir=data_dir, cache_dir=cache_folder())["train"]))
-    if frame.schema[LABEL] != pl.String:
-        raise UserError(f"{corpus}: the documents must have one label each")
+    splits = load(corpus, data_dir=data_dir, cache_dir=cache_folder())
+    frame = pl.concat(read(splits["train"], label_separator=label_separator(corpus)))
+    if documents is not None:
+        chosen = random.Random(0).sample(range(len(frame)), min(documents, len(frame)))
+        frame = frame[sorted(chosen)]
     found = [planted(corpus, frame, models, share, folds, plant) for plant in range(plants)]
     record = {
         **provenance(0),
@@ -87,10 +91,12 @@ def planted(
     """
     stream = random.Random(plant)
     labels = frame[LABEL].to_list()
-    classes = sorted(set(labels))
+    sets = [label if isinstance(label, list) else [label] for label in labels]
+    classes = sorted({name for names in sets for name in names})
     chosen = stream.sample(range(len(labels)), round(share * len(labels)))
     for i in chosen:
-        labels[i] = stream.choice([name for name in classes if name != labels[i]])
+        wrong = stream.choice([name for name in classes if name not in sets[i]])
+        labels[i] = [*sets[i][:-1], wrong] if isinstance(labels[i], list) else wrong
     folder = cache_folder() / "planted"
     make_folder(folder)
     file = folder / f"{corpus}-{share:g}-{plant}.parquet"

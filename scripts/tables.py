@@ -262,11 +262,12 @@ def label_errors(results: Path) -> str:
         entry = read_json(path, "has no planted label errors")
         plants = entry["plants"]
         called = sum(plant["called_wrong_precision"] for plant in plants) / len(plants)
+        share, models = f"{100 * entry['share']:g} %", " and ".join(entry["models"])
         lines.append(
-            f"- {entry['corpus']} with {100 * entry['share']:g} % wrong labels planted at random, "
-            f"{len(plants)} times, by {' and '.join(entry['models'])}: of the "
-            f"{100 * entry['share']:g} % most doubtful documents {100 * entry['precision']:.0f} % "
-            f"were planted, of those that are called wrong {100 * called:.0f} %."
+            f"- {entry['corpus']}, {entry['documents']:,} documents, {share} wrong labels planted "
+            f"at random, {len(plants)} times, by {models}: of the {share} most doubtful documents "
+            f"{100 * entry['precision']:.0f} % were planted, of those that are called wrong "
+            f"{100 * called:.0f} %."
         )
     return "\n".join(lines)
 

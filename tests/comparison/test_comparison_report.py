@@ -55,6 +55,16 @@ def test_the_next_one_is_worse():
     assert ", and all others are worse: the next is dmn (2" in on_test(han=0.85, dmn=0.6).sentence
 
 
+def test_of_one_training_there_is_no_deviation():
+    runs = {(model, 0): [result(answers(0.8, i))] for i, model in enumerate(("han", "svm"))}
+    found = Comparison(runs, False, [], 400)
+    assert [row.score_std for row in found.rows] == [None, None]
+    assert "±" not in found.table()[0][2]
+    assert found.legend.startswith("Figures of one training each. Models that share a letter")
+    alone = on_test(han=0.85).legend
+    assert alone.startswith("Mean ± standard deviation over seeds. A training has one thread")
+
+
 def test_one_model_has_nothing_to_be_compared_with():
     found = on_test(han=0.85)
     assert found.sentence.startswith("Only han was measured: 8")

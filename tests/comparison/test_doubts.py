@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from dlnotes.comparison.doubts import Opinion, doubts
+from dlnotes.data.labels import LabelSets
 
 
-def opinion(given, other, suggested):
-    return Opinion(np.array(given), np.array(other), np.array(suggested))
+def opinion(given, other, suggested, labels):
+    return Opinion.of_one(np.array(given), np.array(other), np.array(suggested), np.array(labels))
 
 
 def test_the_rule_of_confident_learning():
@@ -19,10 +20,9 @@ def test_the_rule_of_confident_learning():
                 [0.9, 0.8, 0.1, 0.9, 0.45, 0.15],
                 [0.1, 0.2, 0.9, 0.1, 0.55, 0.85],
                 [1, 1, 1, 0, 0, 0],
+                labels,
             )
-        ],
-        labels,
-        2,
+        ]
     )
     assert found.order.tolist()[:3] == [2, 5, 4]
     # The fifth is more probably of label 0, but not as much as documents of label 0 usually are.
@@ -31,9 +31,9 @@ def test_the_rule_of_confident_learning():
 
 
 def test_margins_are_averaged_and_most_models_must_agree():
-    sure = opinion([0.9, 0.1], [0.1, 0.9], [1, 0])
-    other = opinion([0.9, 0.6], [0.1, 0.4], [1, 1])
-    found = doubts([sure, other, other], np.array([0, 1]), 2)
+    sure = opinion([0.9, 0.1], [0.1, 0.9], [1, 0], [0, 1])
+    other = opinion([0.9, 0.6], [0.1, 0.4], [1, 1], [0, 1])
+    found = doubts([sure, other, other])
     assert found.margin.tolist() == pytest.approx([0.8, (-0.8 + 0.2 + 0.2) / 3])
     assert found.wrong.tolist() == [False, False]
     assert found.suggested[1] == 0  # of the surest
@@ -52,7 +52,7 @@ def test_planted_errors_come_first():
     given = p[rows, labels]
     others = p.copy()
     others[rows, labels] = -1
-    found = doubts([Opinion(given, others.max(1), others.argmax(1))], labels, classes)
+    found = doubts([Opinion.of_one(given, others.max(1), others.argmax(1), labels)])
     assert {*found.order[:100]} == {*range(100)}
     assert np.array_equal(found.suggested[:100], true[:100])
     # Half of the documents are below the mean probability of their label, so that not all are.
@@ -60,7 +60,51 @@ def test_planted_errors_come_first():
     assert found.wrong[100:].mean() < 0.01
 
 
-def test_of_several_labels_the_other_must_be_more_probable():
-    found = doubts([opinion([0.4, 0.6], [0.6, 0.4], [2, 0])])
-    assert found.wrong.tolist() == [True, False]
-    assert found.order.tolist() == [0, 1]
+def several(p, labels):
+    """The opinion of a model that gives these probabilities, for several labels per document."""
+    has = labels.dense()
+    right = np.where(has, p, 1 - p)
+    suggested, rows = right.argmin(1), np.arange(len(p))
+    sums = np.stack([np.where(each, right, 0).sum(0) for each in (~has, has)])
+    given = right[rows, suggested]
+    return Opinion.of_several(given, 1 - given, suggested, labels, sums)
+
+
+def test_of_several_labels_each_has_thresholds_of_its_own():
+    # Label 0 is easy. Label 1 is rarely seen: those who have it have a mean probability of .3, and
+    # those who have not of .1.
+    p = np.array([[0.9, 0.1], [0.8, 0.3], [0.1, 0.3], [0.1, 0.05], [0.85, 0.1], [0.9, 0.15]])
+    labels = LabelSets.build(np.array([0, 0, 1, 1, 0]), np.array([1, 2, 1, 0, 1]), 2)
+    labels = labels.joined(LabelSets.build(np.array([1]), np.array([1]), 2))
+    found = doubts([several(p, labels)])
+    # More probable than not is the absence of label 1 in the second and the third document, too;
+    # but so it is in all that have the label. The last one has label 0, and is said not to.
+    assert found.wrong.tolist() == [False, False, False, False, False, True]
+    assert found.suggested.tolist() == [0, 1, 1, 0, 0, 0]
+    assert found.order[0] == 5
+
+
+def test_a_label_that_all_documents_have_is_not_called_wrong():
+    labels = LabelSets.single(np.zeros(3, np.int64), 2)
+    found = doubts([several(np.array([[0.4, 0.1], [0.9, 0.1], [0.6, 0.2]]), labels)])
+    assert not found.wrong.any()
+
+
+def test_planted_errors_of_rare_labels_are_called_wrong_and_few_others():
+    """Of labels that models are rarely sure of, half of the true ones are below .5."""
+    random = np.random.default_rng(0)
+    n, classes = 4000, 6
+    has = random.random((n, classes)) < 0.1
+    p = np.where(has, random.beta(2, 3, (n, classes)), random.beta(1, 30, (n, classes)))
+    chosen = random.choice(n, n // 20, replace=False)
+    label = random.integers(classes, size=len(chosen))
+    has[chosen, label] ^= True
+    labels = LabelSets.build(np.nonzero(has)[1], has.sum(1), classes)
+    found = doubts([several(p, labels)])
+    planted = np.zeros(n, bool)
+    planted[chosen] = True
+    plain = np.where(has, p, 1 - p).min(1) < 0.5
+    precision = planted[found.wrong].mean()
+    assert planted[plain].mean() < 0.15
+    assert precision > 2 * planted[plain].mean()
+    assert found.wrong[planted].mean() > 0.5

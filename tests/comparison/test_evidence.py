@@ -135,6 +135,23 @@ def test_letters():
     assert letters("ab", {frozenset("ab")}) == {"a": "a", "b": "b"}
 
 
+def test_letters_are_in_the_order_of_the_models():
+    """The best model has an a, and letters go on from the best to the worst."""
+    pairs = {frozenset(pair) for pair in ("zx", "zw", "zv", "yw", "yv", "xv")}
+    expected = {"z": "a", "y": "ab", "x": "bc", "w": "cd", "v": "d"}
+    assert letters("zyxwv", pairs) == expected
+    assert list(letters("zyxwv", pairs)) == [*"zyxwv"]
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        ranked = [f"model{i}" for i in random.permutation(7)]
+        apart = {frozenset(p) for p in combinations(ranked, 2) if random.random() < 0.4}
+        found = letters(ranked, apart)
+        places = [[i for i, m in enumerate(ranked) if k in found[m]] for k in "abcdefghijklm"]
+        used = [place for place in places if place]
+        assert places[: len(used)] == sorted(used)  # no letter is left out, the best come first
+        assert found[ranked[0]].startswith("a")
+
+
 def test_a_letter_is_shared_exactly_by_what_is_not_told_apart():
     random = np.random.default_rng(0)
     names = "abcdefg"

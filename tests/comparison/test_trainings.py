@@ -21,21 +21,45 @@ def sets(n, classes=4, seed=0):
 
 def test_folds_differ_by_one_document():
     labels = np.repeat([0, 1, 2], [50, 31, 4])
-    found = folds_of(labels, 10, 0)
+    found = folds_of(labels, np.arange(85), 10, 0)
     assert {*np.bincount(found, minlength=10)} <= {8, 9}
     for label, size in ((0, 5), (1, 3), (2, 0)):
         counts = np.bincount(found[labels == label], minlength=10)
         assert set(counts) <= {size, size + 1}
-    assert not np.array_equal(found, folds_of(labels, 10, 1))
+    assert not np.array_equal(found, folds_of(labels, np.arange(85), 10, 1))
 
 
 def test_folds_of_several_labels_have_their_share_of_each():
     labels = sets(400)
-    found = folds_of(labels, 4, 0)
+    found = folds_of(labels, np.arange(400), 4, 0)
     assert {*np.bincount(found)} <= {*range(95, 106)}
     for fold in range(4):
         counts = labels.take(np.flatnonzero(found == fold)).counts()
         assert np.abs(counts - labels.counts() / 4).max() < 4
+
+
+@pytest.mark.parametrize("labels", [np.random.default_rng(1).integers(3, size=300), sets(300)])
+def test_equal_texts_are_in_one_fold(labels):
+    random = np.random.default_rng(0)
+    same = np.arange(300)
+    same[100:] = random.integers(60, size=200)  # some texts are there several times
+    found = folds_of(labels, same, 5, 0)
+    assert all(len({*found[same == text]}) == 1 for text in range(100))
+    assert {*np.bincount(found, minlength=5)} <= {*range(40, 81)}
+    if not isinstance(labels, LabelSets):  # as evenly as without them, but for two documents
+        for label in range(3):
+            counts = np.bincount(found[labels == label], minlength=5)
+            assert counts.max() - counts.min() <= 2
+        assert {*np.bincount(found)} <= {59, 60, 61}
+
+
+@pytest.mark.parametrize(
+    "labels", [np.arange(10), LabelSets.single(np.arange(10), 10), np.array([0] * 9 + [1])]
+)
+def test_no_fold_is_empty(labels):
+    assert {*folds_of(labels, np.arange(10), 10, 0)} == {*range(10)}
+    same = np.array([0, 0, 2, 2, 2, 5, 6, 6, 6, 6])
+    assert {*folds_of(labels, same, 4, 0)} == {*range(4)}
 
 
 @pytest.mark.parametrize("labels", [np.repeat([0, 1], [60, 20]), sets(80)])
@@ -67,6 +91,26 @@ def test_a_fold_is_measured_by_a_training_on_the_others(file):
         assert len(parts[1]) == 10
         seen += sorted(parts[1])
     assert sorted(seen) == sorted(2 * list(documents.train["text"]))
+
+
+def test_no_model_is_measured_on_a_copy_of_what_it_has_learned(tmp_path):
+    file = tmp_path / "copies.tsv"
+    texts = [f"{'xy'[i % 2]}\tword document{i % 15}\n" for i in range(45)]
+    texts += ["x\tWord  document3\n", "y\t\n", "x\t\n"]  # the same tokens; and none at all
+    file.write_text("".join(texts))
+    documents = Documents.of({"train": [file]}, Reading(), ["tfidf"])
+    plan = Plan(documents=documents, models=["tfidf"], seeds=[0], folds=4)
+    for run in plan.runs()["tfidf", 0]:
+        sources = trainings._sources(run, Corpus(**run.corpus))
+        learned, unseen = (set(sources[split]["text"]) - {""} for split in ("train", "test"))
+        assert unseen
+        assert not learned & unseen
+        assert ("Word  document3" in unseen) == ("word document3" in unseen)
+    assert plan.notes[0].startswith("46 training documents have the same text as another one")
+    with pytest.raises(
+        UserError, match=r"folds is 18, but there are 48 .* with 17 different texts"
+    ):
+        Plan(documents=documents, models=["tfidf"], seeds=[0], folds=18)
 
 
 def test_what_is_kept_of_a_training(file):

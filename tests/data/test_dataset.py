@@ -17,6 +17,8 @@ from dlnotes.data.documents import Documents
 from dlnotes.data.tokenized import tokenize, tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
+from dlnotes.training import train as training
+from dlnotes.training.train import train_classifier
 
 PAIRS = [
     ("pos", "the cat sat on the mat"),
@@ -301,3 +303,38 @@ def test_a_dev_split_that_many_classes_make_larger_or_smaller_is_said(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_dataset({"train": path})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("test.csv", "sentiment,review\npos,good\n", "sentiment"),
+        (
+            "test.tsv",
+            "pos\tgood\nfine\tbad\n",
+            r"test\.tsv:2: label 'fine' does not occur in the tr",
+        ),
+        ("test.jsonl", '{"label": "pos"', "test.jsonl"),
+        ("test.tsv", "", "holds no documents"),
+        ("folder", {"train": {}, "test": {}}, "give each by its own option"),
+        ("folder", {}, "holds no documents"),
+        ("folder", {"good": {"1.txt": "fine"}}, "label 'good' does not occur in the training"),
+    ],
+)
+def test_wrong_test_documents_are_told_before_the_training(
+    tmp_path, monkeypatch, name, content, told
+):
+    monkeypatch.setattr(training, "_train", None)
+    train, test = tmp_path / "train.tsv", tmp_path / name
+    train.write_text("".join(f"{label}\t{text} x{i}\n" for i, (label, text) in enumerate(PAIRS)))
+    if isinstance(content, str):
+        test.write_text(content)
+    else:
+        test.mkdir()
+        for folder, files in content.items():
+            (test / folder).mkdir()
+            for file, text in files.items():
+                (test / folder / file).write_text(text)
+    dataset = load_dataset({"train": train, "test": test})
+    with pytest.raises(UserError, match=told):
+        train_classifier(dataset, epochs=1, progress=False)

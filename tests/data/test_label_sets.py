@@ -129,3 +129,9 @@ def test_single_labels_are_sets_of_one_where_several_are_allowed():
 def test_labels_that_do_not_fit_are_told_with_their_place(options, message):
     with pytest.raises(UserError, match=message):
         documents(**options)
+
+
+def test_whether_documents_have_a_class():
+    sets = LabelSets.build(np.array([2, 0, 1]), np.array([2, 0, 1]), 3)  # {0, 2}, {} and {1}
+    for named, expected in (([2, 0, 1], [True, False, True]), ([1, 2, 0], [False] * 3)):
+        assert sets.have(np.array(named)).tolist() == expected

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from dlnotes.data.readers import check_readable, read
+from dlnotes.data.layout import Layout
+from dlnotes.data.readers import check_readable, first_documents, read
 from dlnotes.errors import UserError
 
 LABELS = ["pos", "neg", "pos", "neg"]
@@ -138,6 +139,10 @@ def test_parts_without_documents_are_passed_over_and_told(tmp_path):
         assert documents(tmp_path / "*") == [("a", "x")]
     names = [str(each.message).split()[0] for each in told]
     assert names == [str(tmp_path / name) for name in ("0.csv", "2.csv", "3.parquet")]
+    firsts = list(first_documents([tmp_path / "*"], Layout()))
+    assert [name for name, _ in firsts] == [str(tmp_path / "1.csv")]
+    with pytest.raises(UserError, match=r"0\.csv holds no documents"):
+        list(first_documents(tmp_path / "0.csv", Layout()))
     (tmp_path / "1.csv").unlink()
     with pytest.raises(UserError, match=r"none of .*0\.csv and 2 more holds no documents"):
         documents(tmp_path / "*")

@@ -232,21 +232,47 @@ def test_an_export_is_written_into_the_folder_that_is_there(tmp_path, monkeypatc
 
 
 @new_torch
+def test_the_program_tells_what_it_cuts_and_stops_when_nobody_reads(exported):
+    classifier, out, _ = exported
+    command = [sys.executable, "-I", "-c", ALONE, str(out / "predict.py")]
+    long = "of " * 31
+    done = subprocess.run([*command, long, "goal", long], capture_output=True, text=True)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
+    assert done.stderr == "warning: texts of more than 30 tokens are cut there\n"
+    assert_same_answers(answers(out, "-", stdin="a goal\n"), classifier, ["a goal"])
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert helped.returncode == 0
+    assert "--top-k" in helped.stdout
+    assert "probability" not in helped.stdout
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as program:
+        program.stdin.write("goal\n")
+        program.stdin.flush()
+        assert json.loads(program.stdout.readline())["text"] == "goal"
+        program.stdout.close()  # as `head -1` does
+        program.stdin.write("goal\n" * 3)
+        program.stdin.close()
+        assert program.stderr.read() == ""
+    assert program.returncode == 0
+
+
+@new_torch
 def test_the_program_refuses_what_dlnotes_refuses(exported):
     _, out, _ = exported
     (plain,) = answers(out, stdin="good\n")
     (marked,) = answers(out, stdin="\ufeffgood\n")
     assert marked == plain
-    for arguments, given, told in (
-        (("--top-k",), b"", "--top-k must be a number of at least 1, not ''"),
-        (("--top-k", "0", "hi"), b"", "--top-k must be a number of at least 1, not '0'"),
-        (("--top-k", "-1", "hi"), b"", "not '-1'"),
-        ((b"caf\xe9",), b"", "error: not UTF-8"),
-        ((), b"\xff\xfe bad\n", "error: not UTF-8"),
+    for arguments, given, code, told in (
+        (("--top-k",), b"", 2, "argument --top-k: expected one argument"),
+        (("--top-k", "x", "hi"), b"", 2, "argument --top-k: invalid int value: 'x'"),
+        (("--top-k", "0", "hi"), b"", 2, "argument --top-k: must be at least 1, not 0"),
+        (("hi", "--top-k", "-1"), b"", 2, "not -1"),
+        (("--topk", "1", "hi"), b"", 2, "unrecognized arguments: --topk"),
+        ((b"caf\xe9",), b"", 1, "error: not UTF-8"),
+        ((), b"\xff\xfe bad\n", 1, "error: not UTF-8"),
     ):
         command = [sys.executable, "-I", "-c", ALONE, str(out / "predict.py"), *arguments]
         done = subprocess.run(command, capture_output=True, check=False, input=given)
-        assert (done.returncode, done.stdout) == (1, b"")
+        assert (done.returncode, done.stdout) == (code, b"")
         assert told in done.stderr.decode()
         assert b"Traceback" not in done.stderr
 
@@ -350,6 +376,6 @@ def test_an_ensemble_is_one_network_and_reads_text_in_several_ways(average, tmp_
     ]
     ensemble = Ensemble(members, [0.3, 0.7, 0.0], ["a", "b", "c"], average)
     found = export(ensemble, tmp_path / "out", int8=True)
-    assert found.difference <= TOLERANCE
+    assert found.difference <= TOLERANCE < found.quantized < 1
     (tmp_path / "out" / FULL).replace(found.network)
     assert_same_answers(answers(tmp_path / "out", *TEXTS), ensemble, TEXTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -124,6 +125,32 @@ def test_scores_have_one_row_a_document(name: str, settings: dict[str, Any]) -> 
     assert scores.shape == (len(MIXED), C)
     assert scores.dtype == torch.float32
     assert scores.isfinite().all()
+
+
+@every_model
+def test_ids_may_be_integers_of_any_type(name: str, settings: dict[str, Any]) -> None:
+    model, tokens = build(name, settings).eval(), documents(MIXED)
+    expected = model(tokens)
+    for dtype in (torch.int32, torch.int16, torch.uint8):
+        assert torch.equal(model(tokens.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_tokens_that_are_no_ids_are_told(name: str) -> None:
+    model, tokens = build(name, SMALL[name][0]), documents(MIXED)
+    for dtype in (torch.float32, torch.bool, torch.complex64):
+        with pytest.raises(ValueError, match=rf"^tokens are {dtype}; allowed: integers"):
+            model(tokens.to(dtype))
+    for wrong in (tokens[0], tokens[None], torch.tensor(3)):
+        shape = re.escape(str(tuple(wrong.shape)))
+        with pytest.raises(ValueError, match=f"^tokens have the shape {shape}; allowed: two"):
+            model(wrong)
+
+
+def test_ngrams_are_hashed_in_64_bits() -> None:
+    tokens = torch.tensor([[2_000_000_000, 1_999_999_999, 7]])
+    given: dict[str, int] = {"ngrams": 3, "first": 10, "buckets": 1_000_000}
+    assert torch.equal(ngram_ids(tokens.int(), **given), ngram_ids(tokens, **given))
 
 
 @every_model

@@ -18,7 +18,8 @@ many = settings(max_examples=100, deadline=None)
 
 def padded(rows: list[list[int]], extra: int = 0) -> torch.Tensor:
     t = max(map(len, rows)) + extra
-    return torch.tensor([r + [PAD] * (t - len(r)) for r in rows]).view(len(rows), t)
+    padded = [r + [PAD] * (t - len(r)) for r in rows]
+    return torch.tensor(padded, dtype=torch.int64).view(len(rows), t)
 
 
 def split(tokens: list[int]) -> list[list[tuple[int, int]]]:

@@ -38,7 +38,11 @@ CASES = {
     "one class": case(lambda f, t: train(f, train=put(t / "a.tsv", "x\ty\n" * 9)), "only one class, 'x'"),
     "unseen label": case(
         lambda f, t: train(f, test=put(t / "b.tsv", "sport\tx\nlaw\ty\n")),
-        "b.tsv:2: label 'law' does not occur", "the trained classifier is kept in",
+        "b.tsv:2: label 'law' does not occur",
+    ),
+    "unseen label far behind": case(
+        lambda f, t: train(f, test=put(t / "b.tsv", ("sport\t" + "x" * 10**6 + "\n") * 6 + "law\ty\n")),
+        "b.tsv:7: label 'law' does not occur", "the trained classifier is kept in",
     ),
     "not UTF-8": case(lambda f, t: train(f, train=put(t / "a.tsv", GOOD.encode() + b"x\t\xff\n")), "a.tsv:41: not UTF-8"),
     "too few fields": case(lambda f, t: train(f, train=put(t / "a.tsv", GOOD + "x\n")), "a.tsv:41: too few fields"),

@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 
 from dlnotes.claims import workers
+from dlnotes.commands import compare
 from dlnotes.comparison import trainings
 from dlnotes.comparison.plan import Documents, Plan, doubtful
 from dlnotes.data.reading import Reading
+from dlnotes.files import locked
 
 QUICK = ("--models", "tfidf", "svm", "--processes", 1)
 
@@ -122,9 +124,9 @@ def test_two_processes_find_what_one_does(noisy, tmp_path):
 def test_several_labels(script, tmp_path):
     random = np.random.default_rng(0)
     rows = []
-    for _ in range(90):
+    for i in range(90):
         labels = [name for name in "abc" if random.random() < 0.4]
-        words = [f"{name}{random.integers(3)}" for name in labels] * 2 + ["the", "of"]
+        words = [f"{name}{random.integers(3)}" for name in labels] * 2 + ["the", f"of{i}"]
         rows.append({"label": labels, "text": " ".join(words)})
     rows[7]["label"] = [*{"a", "b", "c"} - {*rows[7]["label"]}]
     file = tmp_path / "several.jsonl"
@@ -160,6 +162,8 @@ def test_several_labels(script, tmp_path):
         (("--label-errors", "out/comparison.csv"), "--out and --label-errors are the same file"),
         (("--out", "TRAIN"), "--train and --out are the same file"),
         (("--train", "nowhere.tsv"), "nowhere.tsv does not exist"),
+        (("--train", "no*.tsv"), "--train no*.tsv matches no file"),
+        (("--test", "no*.tsv"), "--test no*.tsv matches no file"),
     ],
 )
 def test_mistakes_end_before_the_first_training(script, files, tmp_path, monkeypatch, given, error):
@@ -180,6 +184,42 @@ def test_mistakes_end_before_the_first_training(script, files, tmp_path, monkeyp
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
     assert {file: file.read_bytes() for file in names.values()} == before
+
+
+def test_a_pattern_names_no_output_and_the_folder_has_the_whole_name(
+    script, files, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    lines = (files / "train.tsv").read_text().splitlines(keepends=True)
+    for name, part in (("v.1.tsv", lines[:100]), ("v.2.tsv", lines[100:])):
+        (tmp_path / name).write_text("".join(part))
+    (tmp_path / "v.3.csv").write_text("label,text\na,b\n")
+    told = script("compare", "--train", "v.*", *QUICK, "--label-errors", tmp_path / "v.3.csv")
+    assert (told.code, told.out) == (2, "")
+    assert "--train and --label-errors are the same file" in told.err
+    for name in ("v.1", "v.2"):
+        result = script("compare", "--train", f"{name}.tsv", *QUICK, "--folds", 2)
+        assert result.code == 0, result.err
+    assert sorted(path.name for path in (tmp_path / "runs" / "compare").iterdir()) == ["v.1", "v.2"]
+
+
+def test_a_folder_has_one_comparison_at_a_time(script, noisy, tmp_path):
+    given = ("compare", "--train", noisy, *QUICK, "--folds", 2, "--out", tmp_path)
+    with locked(tmp_path / ".lock", "it"):
+        result = script(*given)
+    assert (result.code, result.out) == (2, "")
+    assert f"cannot write to {tmp_path}: it is in use by process" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_files_are_written_before_anything_is_printed(script, noisy, tmp_path, monkeypatch):
+    """The reader of what is printed may have gone away."""
+    there = []
+    monkeypatch.setattr(compare, "_print", lambda *_: there.extend(tmp_path.iterdir()))
+    result = script("compare", "--train", noisy, *QUICK, "--folds", 2, "--out", tmp_path)
+    assert result.code == 0, result.err
+    names = {"comparison.json", "comparison.csv", "comparison.md", "comparison.png"}
+    assert {path.name for path in there} == names
 
 
 def test_if_no_model_can_be_trained_the_reason_is_told(script, files, tmp_path):

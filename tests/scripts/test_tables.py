@@ -182,11 +182,12 @@ def test_planted_label_errors_are_shown_from_their_records(tmp_path):
     assert label_errors(tmp_path) == ""
     (tmp_path / "label-errors").mkdir()
     plants = [{"called_wrong_precision": p} for p in (0.5, 0.6)]
-    entry = {"corpus": "c", "share": 0.1, "models": ["m", "n"], "precision": 0.7, "plants": plants}
+    entry = {"corpus": "c", "documents": 1500, "share": 0.1, "models": ["m", "n"]}
+    entry |= {"precision": 0.7, "plants": plants}
     (tmp_path / "label-errors" / "c.json").write_text(json.dumps(entry))
     assert label_errors(tmp_path) == (
-        "- c with 10 % wrong labels planted at random, 2 times, by m and n: of the 10 % most "
-        "doubtful documents 70 % were planted, of those that are called wrong 55 %."
+        "- c, 1,500 documents, 10 % wrong labels planted at random, 2 times, by m and n: of the "
+        "10 % most doubtful documents 70 % were planted, of those that are called wrong 55 %."
     )
 
 

@@ -31,7 +31,7 @@ from dlnotes.data.corpora import label_separator
 from dlnotes.data.corpora import load as load_corpus
 from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.download import cache_folder
-from dlnotes.data.readers import Source
+from dlnotes.data.readers import Source, stem_of
 from dlnotes.data.reading import Reading
 from dlnotes.display import console, tell
 from dlnotes.errors import UserError
@@ -93,7 +93,7 @@ def main(
     sources: Mapping[str, Source] = {"train": train, **({"dev": dev} if dev else {})}
     given = reading
     if train:
-        name = train[0].absolute().name.split(".")[0] or "data"
+        name = stem_of(train[0])
     else:
         name = corpus or "bbc"
         sources = dict(load_corpus(name, data_dir=data_dir, cache_dir=cache_folder()))

@@ -23,12 +23,14 @@ from dlnotes.advice.corpus import MODELS
 from dlnotes.arguments import Count, Positive, Range, Seed, check_names, checked
 from dlnotes.claims import cache
 from dlnotes.commands import config as config_file
+from dlnotes.commands.sources import files_of_options
 from dlnotes.comparison.doubts import Doubts
 from dlnotes.comparison.plan import Documents, Plan, doubtful
 from dlnotes.comparison.report import Comparison
 from dlnotes.comparison.trainings import LINE, WHERE
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL, TEXT
+from dlnotes.data.readers import stem_of
 from dlnotes.data.reading import Reading
 from dlnotes.data.tables import BETWEEN, check_joins, check_writable, table_format, write_table
 from dlnotes.display import console, tell
@@ -36,6 +38,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import (
     check_different,
     check_output,
+    locked,
     make_folder,
     remove,
     write_atomically,
@@ -46,6 +49,7 @@ from dlnotes.threads import cpu_limit
 from dlnotes.training.baseline import BASELINES, check_baselines
 from dlnotes.training.device import choose_device
 from dlnotes.training.fit import Interrupted
+from dlnotes.training.folder import LOCK, check_not_of_a_run
 from dlnotes.training.record import provenance
 
 RECORD, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.md"
@@ -97,15 +101,15 @@ def main(
             off for it.
         models: Which ones. Default: tfidf and svm (TF-IDF with logistic regression and with a
             linear SVM) and all models that dlnotes trains.
-        folds: Into how many parts the training documents are divided where there is no --test.
-            Default 10.
+        folds: Into how many parts the training documents are divided where there is no --test;
+            documents with the same text are in the same part. Default 10.
         seeds: With --test from how many seeds each model is trained, default 5; without, how many
             times the documents are divided, default 1.
         curve: Also train on a half, a quarter, an eighth and a sixteenth of the documents, to tell
             whether more of them would help.
         label_errors: Write the training documents to this file (.csv, .jsonl, .parquet), those
             whose label is the most doubtful first, as models see it that have not learned from
-            them: it takes folds.
+            them: it takes folds. An earlier file of this name is replaced.
         epochs: So many for each network. Default: what its recipe says.
         minutes: A network whose training takes longer is left out. Default: no limit.
         processes: How many trainings run at a time. Default: one for each core, or one on a GPU.
@@ -131,9 +135,9 @@ def main(
     if set(models or NAMES) & set(BASELINES):
         check_baselines()
     where = choose_device(device)
-    name = train[0].absolute().name.split(".")[0] or "data"
+    files = files_of_options(train=train, dev=dev, test=test)
+    name = stem_of(files["train"][0])
     out = out or Path("runs") / "compare" / name
-    files = {"train": train, "dev": dev, "test": test}
     outputs = [out / file for file in (RECORD, TABLE, PAGE, PICTURE, CURVES)]
     for option, inputs in {**files, "config": (config,)}.items():
         for file in inputs:
@@ -144,6 +148,7 @@ def main(
         check_different(out=output, label_errors=label_errors)
     if label_errors:
         check_writable(label_errors)
+        check_not_of_a_run(label_errors=label_errors)
     make_folder(out)
     for output in outputs:
         check_output(output)
@@ -166,32 +171,37 @@ def main(
     )
     if label_errors and set(plan.models) <= {"svm"}:
         raise UserError("--label-errors needs a model with probabilities, and svm has none")
-    trainings = sum(map(len, plan.runs().values()))
+    many = processes or (cpu_limit() if where.type == "cpu" else 1)
+    with locked(out / LOCK, f"cannot write to {out}: it"):
+        comparison = _compared(plan, many)
+        said = [*comparison.notes, *plan.notes, *documents.notes]
+        if curve and not plan.halvings:
+            said.append("There are too few documents for a learning curve.")
+        if label_errors:
+            said.append(_write_doubts(label_errors, doubtful(comparison, documents), documents))
+        # First the files: the reader of what is printed may go away.
+        written = _write(out, comparison, said, name, seed, plan)
+    _print(comparison, said)
+    print(f"Written: {', '.join(map(str, written))}")
+
+
+def _compared(plan: Plan, processes: int) -> Comparison:
+    """Run the trainings; what is interrupted goes on with the same command."""
     try:
-        with Progress(trainings) as progress:
-            comparison = plan.run(
-                processes=processes or (cpu_limit() if where.type == "cpu" else 1),
-                progress=progress.share,
-            )
+        with Progress(sum(map(len, plan.runs().values()))) as progress:
+            return plan.run(processes=processes, progress=progress.share)
     except (Interrupted, KeyboardInterrupt) as stop:
         if not cache.UNWRITABLE:
             tell("What has been trained is kept: the same command goes on from there.")
         if isinstance(stop, Interrupted):
             sys.exit(128 + stop.number)
         raise
-    said = [*comparison.notes, *documents.notes]
-    if curve and not plan.halvings:
-        said.append("There are too few documents for a learning curve.")
-    doubts = doubtful(comparison, documents) if label_errors else None
-    if label_errors and doubts:
-        said.append(_write_doubts(label_errors, doubts, documents))
-    _print(comparison, said)
-    _write(out, comparison, said, name, seed, plan)
 
 
 def _write(
     out: Path, comparison: Comparison, said: Sequence[str], name: str, seed: int, plan: Plan
-) -> None:
+) -> list[Path]:
+    """Write all files but that of the label errors; which."""
     record = {
         "record": provenance(seed),
         "data": plan.documents.corpus.digests,
@@ -217,8 +227,7 @@ def _write(
         remove(out / CURVES)  # of an earlier comparison
     for file, picture in pictures.items():
         write_atomically(out / file, partial(picture.savefig, format="png", dpi=120))
-    listed = [RECORD, TABLE, PAGE, *pictures]
-    print(f"Written: {', '.join(str(out / file) for file in listed)}")
+    return [out / file for file in (RECORD, TABLE, PAGE, *pictures)]
 
 
 def _write_doubts(path: Path, doubts: Doubts, documents: Documents) -> str:
@@ -233,7 +242,7 @@ def _write_doubts(path: Path, doubts: Doubts, documents: Documents) -> str:
         wrong=pl.Series(doubts.wrong),
     )
     if isinstance(labels, LabelSets):
-        has = [bool((labels.of(i) == s).any()) for i, s in enumerate(doubts.suggested)]
+        has = labels.have(doubts.suggested)
         frame = frame.with_columns(change=pl.Series(["remove" if h else "add" for h in has]))
         frame = frame.rename({"suggested": "doubtful"})
         if table_format(path) == "csv":

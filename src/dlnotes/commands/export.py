@@ -12,9 +12,10 @@ from tyro.conf import arg
 from dlnotes.arguments import OneOf, checked
 from dlnotes.commands.runs import given_fields, layout_as_trained
 from dlnotes.commands.sources import sources_of
+from dlnotes.data.documents import check_labels
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import Layout
-from dlnotes.data.readers import Source, check_readable, files_of
+from dlnotes.data.readers import Source, first_documents
 from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.export.folder import FORMATS, FULL, PROGRAM, check_place, export
@@ -59,36 +60,43 @@ def main(
     if int8 and format != "onnx":
         raise UserError(f"--int8 is for --format onnx, not {format}")
     check_place(run, out, overwrite)
-    for file in files_of(test):
-        check_readable(file)
     classifier = TextClassifier.load(run)
+    documents = None
+    if int8:
+        layout = layout_as_trained(run, layout)
+        documents = _documents(run, test, layout, classifier.label_names)
     found = export(classifier, out, format, int8=int8)
     print(f"{found.network}: {_megabytes(found.network)} MB")
+    if found.quantized is not None:
+        print(f"its scores differ from the model's by at most {found.quantized:.0e}")
     if found.difference is not None:
-        print(f"its scores differ from the model's by at most {found.difference:.0e}")
+        its = "its" if found.quantized is None else f"{found.network.with_name(FULL)}: its"
+        print(f"{its} scores differ from the model's by at most {found.difference:.0e}")
     if found.without_program:
         print(f"without {PROGRAM}: {found.without_program}")
     else:
         print(f"python {out / PROGRAM} TEXT classifies with numpy and onnxruntime alone")
     if int8:
-        _report(classifier, out, *_documents(run, test, layout))
+        _report(classifier, out, documents, layout)
 
 
 def _documents(
-    run: Path, test: tuple[Path, ...], layout: Layout
-) -> tuple[Source | None, Layout | None]:
-    """What to measure on, and where its texts and labels are."""
-    layout = layout_as_trained(run, layout)
-    if test:
-        return test, layout
+    run: Path, test: tuple[Path, ...], layout: Layout, label_names: list[str]
+) -> Source | None:
+    """What to measure on: what is given, or the run's own test documents if they can be read."""
     try:
-        return sources_of(run).get("test"), layout
+        source = test or sources_of(run).get("test")
+        for name, first in first_documents(source, layout):
+            check_labels(first, name, label_names)
+        return source
     except UserError:
-        return None, None
+        if test:
+            raise
+        return None
 
 
 def _report(
-    classifier: TextClassifier | Ensemble, out: Path, test: Source | None, layout: Layout | None
+    classifier: TextClassifier | Ensemble, out: Path, test: Source | None, layout: Layout
 ) -> None:
     """A table of size, speed and accuracy before and after quantization."""
     rows: list[tuple[str, list[str]]] = []
@@ -109,7 +117,7 @@ def _report(
 
 
 def _measured(
-    classifier: TextClassifier | Ensemble, path: Path, test: Source, layout: Layout | None
+    classifier: TextClassifier | Ensemble, path: Path, test: Source, layout: Layout
 ) -> tuple[dict[str, float], float]:
     """Test figures by their names, and how many documents are scored in a second."""
     exported = ExportedClassifier(classifier, Session(path))

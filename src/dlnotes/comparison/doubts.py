@@ -4,24 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
+
+from dlnotes.data.labels import LabelSets
 
 
 @dataclass(frozen=True)
 class Opinion:
     """What a model says of each document when it has learned from the others.
 
+    Where a document may have several labels, all is of the label whose presence or absence is the
+    most doubtful (Thyagarajan et al. 2022, https://arxiv.org/abs/2211.13895, compare this with
+    other ways to pool labels): `given` is the probability of what the document is said to have or
+    not to have, `other` that of the contrary.
+
     Attributes:
         given: Probability of the label that the document has, shape (n,).
         other: Probability of the most probable other label.
         suggested: The number of that label.
+        usual_given: Mean of `given` among the documents that have the same label.
+        usual_other: Mean of `given` among the documents that have the label `suggested`.
     """
 
     given: NDArray[np.float64]
     other: NDArray[np.float64]
     suggested: NDArray[np.int64]
+    usual_given: NDArray[np.float64]
+    usual_other: NDArray[np.float64]
+
+    @classmethod
+    def of_one(
+        cls,
+        given: NDArray[np.float64],
+        other: NDArray[np.float64],
+        suggested: NDArray[np.int64],
+        labels: NDArray[np.int64],
+    ) -> Self:
+        """An opinion on documents with one label each.
+
+        Args:
+            given: See `Opinion`; the same for `other` and `suggested`.
+            other: See `given`.
+            suggested: See `given`.
+            labels: Of each document.
+        """
+        classes = 1 + max(labels.max(initial=0), suggested.max(initial=0))
+        counts = np.bincount(labels, minlength=classes)
+        sums = np.bincount(labels, given, minlength=classes).astype(np.float64)
+        usual = _means(sums, counts)
+        return cls(given, other, suggested, usual[labels], usual[suggested])
+
+    @classmethod
+    def of_several(
+        cls,
+        given: NDArray[np.float64],
+        other: NDArray[np.float64],
+        suggested: NDArray[np.int64],
+        labels: LabelSets,
+        sums: NDArray[np.float64],
+    ) -> Self:
+        """An opinion on documents with any number of labels each.
+
+        Args:
+            given: See `Opinion`; the same for `other` and `suggested`.
+            other: See `given`.
+            suggested: See `given`.
+            labels: Of each document.
+            sums: Over the documents without each label, of the probability that they do not have
+                it; then over those with the label, of the probability that they do. Shape
+                (2, classes).
+        """
+        counts = labels.counts()
+        usual = _means(sums, np.stack([len(labels) - counts, counts]))
+        has = labels.have(suggested).astype(np.int64)
+        return cls(given, other, suggested, usual[has, suggested], usual[1 - has, suggested])
+
+
+def _means(
+    sums: NDArray[np.float64], counts: NDArray[np.signedinteger[Any]]
+) -> NDArray[np.float64]:
+    """Mean probabilities; 1, which none reaches, of what no document has."""
+    return np.where(counts > 0, sums / np.maximum(1, counts), 1.0)
 
 
 @dataclass(frozen=True)
@@ -44,39 +111,29 @@ class Doubts:
     wrong: NDArray[np.bool_]
 
 
-def doubts(
-    opinions: Sequence[Opinion], labels: NDArray[np.int64] | None = None, classes: int = 0
-) -> Doubts:
+def doubts(opinions: Sequence[Opinion]) -> Doubts:
     r"""Rank documents by how doubtful their label is.
 
     Confident learning (Northcutt, Jiang & Chuang 2021, https://doi.org/10.1613/jair.1.12125). The
     ranking is by the normalised margin :math:`\hat p_y - \max_{k \ne y} \hat p_k`. A label
     :math:`y` is called wrong in favour of :math:`k` where :math:`\hat p_k` is at least
     :math:`t_k`, the mean probability of :math:`k` among the documents that have it, and
-    :math:`\hat p_y` is below :math:`t_y` or below :math:`\hat p_k`.
+    :math:`\hat p_y` is below :math:`t_y` or below :math:`\hat p_k`. Where a document may have
+    several labels, this is asked of each label by itself, :math:`y` being its presence and
+    :math:`k` its absence, or the other way round.
 
     Differs from the paper: margins are averaged over models, and of the other labels only the most
-    probable is looked at.
+    probable is looked at, of several labels only the most doubtful.
 
     Args:
         opinions: Of each model, at least one.
-        labels: The label that each document has, shape (n,). None where it may have several: an
-            opinion is then of the label whose presence or absence is the most doubtful (Thyagarajan
-            et al. 2022, https://arxiv.org/abs/2211.13895, compare this with other ways to pool
-            labels), and a label is called wrong where the other is more probable.
-        classes: How many labels there are.
     """
     margin = np.mean([each.given - each.other for each in opinions], axis=0)
     given = np.mean([each.given for each in opinions], axis=0)
     votes = np.zeros(len(margin))
     for each in opinions:
-        if labels is not None:
-            counts = np.maximum(1, np.bincount(labels, minlength=classes))
-            t = np.bincount(labels, each.given, minlength=classes) / counts
-            sure = (each.given >= t[labels]) & (each.given >= each.other)
-            votes += (each.other >= t[each.suggested]) & ~sure
-        else:
-            votes += each.other > each.given
+        sure = (each.given >= each.usual_given) & (each.given >= each.other)
+        votes += (each.other >= each.usual_other) & ~sure
     surest = np.argmax([each.other for each in opinions], axis=0)
     suggested = np.stack([each.suggested for each in opinions])[surest, np.arange(len(margin))]
     order = np.argsort(margin, kind="stable")

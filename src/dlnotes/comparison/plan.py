@@ -17,7 +17,15 @@ from dlnotes.claims.claim import Budget
 from dlnotes.comparison import trainings
 from dlnotes.comparison.doubts import Doubts, Opinion, doubts
 from dlnotes.comparison.report import Comparison
-from dlnotes.comparison.trainings import Corpus, Result, Run, documents_of, folds_of, labels_of
+from dlnotes.comparison.trainings import (
+    SAME,
+    Corpus,
+    Result,
+    Run,
+    documents_of,
+    folds_of,
+    labels_of,
+)
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
 from dlnotes.data.labels import LabelSets
@@ -81,9 +89,16 @@ class Documents:
             words.label_names,
             words.multi_label,
         )
-        train = documents_of(corpus.files["train"], reading, words.multi_label)
+        train = documents_of(
+            corpus.files["train"], reading, words.multi_label, corpus.tokenizers[0]
+        )
         hint = "(dlnotes train --check-data FILE lists them)."
         return cls(corpus, train, test, [f"{duplicates} {hint}"] if duplicates else [])
+
+    @cached_property
+    def same(self) -> NDArray[np.int64]:
+        """The number of the first training document with the same text."""
+        return self.train[SAME].to_numpy()
 
     @cached_property
     def labels(self) -> NDArray[np.int64] | LabelSets:
@@ -116,9 +131,26 @@ class Plan:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        size = len(self.documents.train)
-        if self.folds > size:
-            raise UserError(f"folds is {self.folds}, but there are {size:,} training documents")
+        size, texts = len(self.documents.train), self.documents.train[SAME].n_unique()
+        if self.folds > texts:
+            different = f" with {texts:,} different texts" * (texts < size)
+            raise UserError(
+                f"folds is {self.folds}, but there are {size:,} training documents{different}"
+            )
+
+    @property
+    def notes(self) -> list[str]:
+        """What one should know of the folds."""
+        if not self.folds:
+            return []
+        same = self.documents.same
+        many = int((np.bincount(same)[same] > 1).sum())
+        if not many:
+            return []
+        return [
+            f"{many:,} training documents have the same text as another one; those with the same "
+            "text are in the same fold, so that none is measured by a model that has learned it."
+        ]
 
     @property
     def halvings(self) -> int:
@@ -184,7 +216,9 @@ class Plan:
         comparison = Comparison(
             results,
             documents.corpus.multi_label,
-            [folds_of(labels, self.folds, seed) for seed in self.seeds] if self.folds else [],
+            [folds_of(labels, documents.same, self.folds, seed) for seed in self.seeds]
+            if self.folds
+            else [],
             len(documents.train) if self.folds else documents.test,
         )
         if not comparison.ranked:
@@ -203,27 +237,27 @@ def doubtful(comparison: Comparison, documents: Documents) -> Doubts:
     Raises:
         UserError: No model has probabilities.
     """
-    opinions = []
+    opinions, labels = [], documents.labels
     for model in comparison.ranked:
         runs = comparison.results[model, 0]
         if not all(len(run.given) == len(run.hits) for run in runs):
             continue
         for seed, fold_of in enumerate(comparison.fold_of):
-            opinion = Opinion(
-                *(np.zeros(comparison.documents, kind) for kind in (float, float, int))
-            )
-            for fold in range(comparison.folds):
-                run = runs[seed * comparison.folds + fold]
+            first = seed * comparison.folds
+            of_folds = runs[first : first + comparison.folds]
+            given, other = np.zeros((2, comparison.documents))
+            suggested = np.zeros(comparison.documents, np.int64)
+            for fold, run in enumerate(of_folds):
                 where = fold_of == fold
-                opinion.given[where] = run.given
-                opinion.other[where] = run.other
-                opinion.suggested[where] = run.suggested
-            opinions.append(opinion)
+                given[where], other[where] = run.given, run.other
+                suggested[where] = run.suggested
+            if isinstance(labels, LabelSets):
+                sums = np.sum([run.sums for run in of_folds], axis=0)
+                opinions.append(Opinion.of_several(given, other, suggested, labels, sums))
+            else:
+                opinions.append(Opinion.of_one(given, other, suggested, labels))
     if not opinions:
         raise UserError(
             "--label-errors needs a model with probabilities: svm has none, give other --models"
         )
-    labels = documents.labels
-    if isinstance(labels, LabelSets):
-        return doubts(opinions)
-    return doubts(opinions, labels, len(documents.corpus.labels))
+    return doubts(opinions)

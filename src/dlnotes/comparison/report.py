@@ -357,11 +357,17 @@ class Comparison:
     @property
     def legend(self) -> str:
         """How the table is to be read."""
-        return (
-            f"Mean ± standard deviation over {self.over}. {self.method} A training has one thread "
-            "of the CPU; seconds are with what ran beside it. Prediction is from the raw text. "
-            "Memory is that of the whole process, of which Python and torch are a large part."
+        once = all(len(self.results[model, 0]) == 1 for model in self.ranked)
+        said = (
+            "Figures of one training each."
+            if once
+            else f"Mean ± standard deviation over {self.over}.",
+            self.method,
+            "A training has one thread of the CPU; seconds are with what ran beside it. Prediction "
+            "is from the raw text. Memory is that of the whole process, of which Python and torch "
+            "are a large part.",
         )
+        return " ".join(filter(None, said))
 
     def markdown(self, title: str, notes: Sequence[str]) -> str:
         """A page."""

@@ -34,6 +34,7 @@ from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import read
 from dlnotes.data.reading import Reading
 from dlnotes.data.splits import iterative_split
+from dlnotes.data.tokenization import SUBWORDS
 from dlnotes.data.tokenized import fingerprint, tokenize_texts
 from dlnotes.errors import UserError
 from dlnotes.training.baseline import BASELINES, fit_baseline
@@ -46,7 +47,10 @@ from dlnotes.training.train import train_classifier
 from dlnotes.training.trials import on_threads, shares_of
 
 WHERE, LINE = "file", "line"
-"""Columns of `Corpus.train`: where a document stands."""
+"""Columns of `documents_of`: where a document stands."""
+
+SAME = "same"
+"""Column of `documents_of`: the number of the first document with the same text."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class Result:
         other: That of the most probable one of the others.
         suggested: The number of that label. For several labels per document, `given`, `other` and
             `suggested` are of the label whose presence or absence is the most doubtful.
+        sums: See `dlnotes.comparison.doubts.Opinion.of_several`; of several labels alone.
     """
 
     error: str = ""
@@ -141,6 +146,7 @@ class Result:
     given: Sequence[float] = ()
     other: Sequence[float] = ()
     suggested: Sequence[int] = ()
+    sums: Sequence[Sequence[float]] = ()
 
 
 def measured(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,13 +178,17 @@ def measured(item: Mapping[str, Any]) -> dict[str, Any]:
         return asdict(Result(error=str(error)))
 
 
-def documents_of(paths: Sequence[str], reading: Reading, multi_label: bool) -> pl.DataFrame:
-    """The documents of some files, with the place of each.
+def documents_of(
+    paths: Sequence[str], reading: Reading, multi_label: bool, tokenizer: str
+) -> pl.DataFrame:
+    """The documents of some files, with the place of each and the first one with the same text.
 
     Args:
         paths: The files.
         reading: How they are read.
         multi_label: Whether labels are to be lists.
+        tokenizer: Texts are the same if they have the same tokens, one at least. Of a tokenization
+            that is learned, the one that it refines.
 
     Raises:
         UserError: See `read`.
@@ -193,31 +203,54 @@ def documents_of(paths: Sequence[str], reading: Reading, multi_label: bool) -> p
                     frame = frame.with_columns(pl.concat_list(LABEL))
                 found = frame.select(LABEL, TEXT, LINE)
                 frames.append(found.with_columns(pl.lit(path).alias(WHERE)))
-    return pl.concat(frames)
+    documents = pl.concat(frames)
+    keys = tokenize_texts(documents[TEXT], SUBWORDS.get(tokenizer, tokenizer)).keys
+    _, first, text = np.unique(keys, return_index=True, return_inverse=True)
+    same = np.where(keys == 0, np.arange(len(keys)), first[text])
+    return documents.with_columns(pl.Series(SAME, same))
 
 
-def folds_of(labels: NDArray[np.int64] | LabelSets, folds: int, seed: int) -> NDArray[np.int64]:
+def folds_of(
+    labels: NDArray[np.int64] | LabelSets, same: NDArray[np.int64], folds: int, seed: int
+) -> NDArray[np.int64]:
     """Divide documents into parts that have nearly the same share of each label.
 
-    Of one label per document: class by class in random order, each document goes to the next part,
-    as cards are dealt, so that the parts differ by one document at most. Of several:
-    `iterative_split`.
+    Documents with the same text are in the same part: a model that has learned one of them would
+    know the others by heart.
+
+    Of one label per document: the texts that occur most often come first, those that occur once
+    class by class in random order. Each goes to the part that has the fewest documents of its
+    classes, and among equals to the one that has the fewest documents. Without equal texts, parts
+    differ by one document at most. Of several labels: `iterative_split` of the different texts.
 
     Args:
         labels: Of each document.
-        folds: How many parts.
+        same: The number of the first document with the same text, shape (n,).
+        folds: How many parts; no more than there are different texts.
         seed: Another one gives other parts.
 
     Returns:
         The number of its part for each document.
     """
-    found = np.zeros(len(labels), np.int64)
+    first, text = np.unique(same, return_inverse=True)
+    found = np.zeros(len(first), np.int64)
     if isinstance(labels, LabelSets):
-        for i, part in enumerate(iterative_split(labels, [1 / folds] * folds, seed)):
+        for i, part in enumerate(iterative_split(labels.take(first), [1 / folds] * folds, seed)):
             found[part] = i
-    else:
-        found[_class_by_class(labels, seed)] = np.arange(len(labels)) % folds
-    return found
+        return found[text]
+    members = np.split(np.argsort(text, kind="stable"), np.cumsum(np.bincount(text))[:-1])
+    by_class = _class_by_class(labels[first], seed)
+    order = by_class[np.argsort([-len(members[i]) for i in by_class], kind="stable")]
+    sizes, have = [0] * folds, [[0] * folds for _ in range(int(labels.max()) + 1)]
+    for i in order:
+        classes = labels[members[i]].tolist()
+        lacks = [(sum(have[c][k] for c in classes), sizes[k], k) for k in range(folds)]
+        fold = min(lacks)[2]
+        found[i] = fold
+        sizes[fold] += len(classes)
+        for c in classes:
+            have[c][fold] += 1
+    return found[text]
 
 
 def halved(
@@ -261,13 +294,19 @@ def labels_of(frame: pl.DataFrame, corpus: Corpus) -> NDArray[np.int64] | LabelS
 def _sources(run: Run, corpus: Corpus) -> dict[str, pl.DataFrame]:
     """The documents to learn from and those to measure on, by split."""
     found = {
-        split: _read(tuple(paths), corpus.digests[split], _key(corpus.reading), corpus.multi_label)
+        split: _read(
+            tuple(paths),
+            corpus.digests[split],
+            _key(corpus.reading),
+            corpus.multi_label,
+            corpus.tokenizers[0],
+        )
         for split, paths in corpus.files.items()
     }
     train, labels = found["train"], labels_of(found["train"], corpus)
     chosen = np.arange(len(train))
     if run.folds:
-        fold = folds_of(labels, run.folds, run.seed)
+        fold = folds_of(labels, train[SAME].to_numpy(), run.folds, run.seed)
         found["test"] = train[np.flatnonzero(fold == run.fold)]
         chosen = np.flatnonzero(fold != run.fold)
     found["train"] = train[halved(labels, chosen, run.halvings, run.seed)]
@@ -280,11 +319,15 @@ def _key(reading: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 @lru_cache(maxsize=3)
 def _read(
-    paths: tuple[str, ...], digest: str, reading: tuple[tuple[str, Any], ...], multi_label: bool
+    paths: tuple[str, ...],
+    digest: str,
+    reading: tuple[tuple[str, Any], ...],
+    multi_label: bool,
+    tokenizer: str,
 ) -> pl.DataFrame:
     if fingerprint([Path(path) for path in paths]) != digest:
         raise UserError(f"{', '.join(paths)} was changed during the comparison; start it again")
-    return documents_of(paths, Reading(**dict(reading)), multi_label)
+    return documents_of(paths, Reading(**dict(reading)), multi_label, tokenizer)
 
 
 def _measured(run: Run, corpus: Corpus, sources: Mapping[str, pl.DataFrame]) -> Result:
@@ -388,9 +431,12 @@ def _doubts(
 ) -> dict[str, Any]:
     p = probabilities.double().numpy()
     rows = np.arange(len(p))
+    sums: dict[str, Any] = {}
     if isinstance(labels, LabelSets):
         # The probability that a document has, or has not, each label, as it is said to.
-        right = np.where(labels.dense(), p, 1 - p)
+        has = labels.dense()
+        right = np.where(has, p, 1 - p)
+        sums["sums"] = [np.where(each, right, 0).sum(0).round(6).tolist() for each in (~has, has)]
         suggested = right.argmin(1)
         given = right[rows, suggested]
         other = 1 - given
@@ -403,6 +449,7 @@ def _doubts(
         "given": np.round(given, 6).tolist(),
         "other": np.round(other, 6).tolist(),
         "suggested": suggested.tolist(),
+        **sums,
     }
 
 

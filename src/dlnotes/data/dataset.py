@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.arguments import Seed, check_names, checked
-from dlnotes.data.documents import Documents, single_labels, spelling
+from dlnotes.data.documents import Documents, check_labels, single_labels, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.mapped import gathered, numbered
@@ -28,6 +28,7 @@ from dlnotes.data.readers import (
     are_truth_values,
     check_readable,
     files_of,
+    first_documents,
     named_labels,
 )
 from dlnotes.data.reading import MAX_TOKENS, Reading
@@ -200,6 +201,15 @@ class Dataset:
         if test and self._test is not None and "test" not in self._parts:
             self._read_test_texts()
         return find_duplicates({k: v for k, v in self._parts.items() if test or k != "test"})
+
+    def check_test(self) -> None:
+        """Look at the first test documents, so that what is wrong is told before a long training.
+
+        Raises:
+            UserError: They are unreadable, or have a label unknown to training.
+        """
+        for name, first in first_documents(self._test, self.reading):
+            check_labels(first, name, self.label_names)
 
     def begin_to_read_test(self) -> None:
         """Tokenize a test split of moderate size in another thread, while something else is done.

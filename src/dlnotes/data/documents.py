@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dlnotes.arguments import Count, check
 from dlnotes.data.labels import LabelSets
+from dlnotes.data.layout import LABEL
 from dlnotes.data.mapped import empty, gathered, joined, numbered, pieces
 from dlnotes.data.tokenization import MARKS, QUESTION_TOKEN
 from dlnotes.data.tokenized import TokenizedTexts
@@ -253,7 +254,8 @@ def _class_numbers(
         sets = sets.take(indices)
         if len(unseen := np.flatnonzero(table[sets.ids] < 0)):
             document = np.searchsorted(sets.offsets, unseen[0], "right") - 1
-            raise _unseen(texts, indices[document], sets.ids[unseen[0]], label_names)
+            name = texts.label_names[sets.ids[unseen[0]]]
+            raise _unseen(texts.where(indices[document]), name, label_names)
         if multi_label:
             return sets.renumbered(table, len(label_names))
         return table[single_labels(texts, indices)]
@@ -262,17 +264,34 @@ def _class_numbers(
         labels = given[indices[rows]]
         classes[rows] = table[labels]
         if len(unseen := np.flatnonzero(classes[rows] < 0)):
-            raise _unseen(texts, indices[rows][unseen[0]], labels[unseen[0]], label_names)
+            where = texts.where(indices[rows][unseen[0]])
+            raise _unseen(where, texts.label_names[labels[unseen[0]]], label_names)
     return classes
 
 
-def _unseen(
-    texts: TokenizedTexts, document: int, label: int, label_names: Sequence[str]
-) -> UserError:
+def check_labels(frame: pl.DataFrame, name: str, label_names: Sequence[str]) -> None:
+    """Require labels that the training documents have, before documents are read as a whole.
+
+    Args:
+        frame: Some of the documents, as `dlnotes.data.readers.read` gives them.
+        name: Of their file.
+        label_names: Of the training documents.
+
+    Raises:
+        UserError: There is another one; names the line.
+    """
+    if frame.schema[LABEL] == pl.List:
+        frame = frame.explode(LABEL).drop_nulls(LABEL)
+    known = {*map(spelling, label_names)}
+    for label, line in frame.unique(LABEL, maintain_order=True).select(LABEL, "line").rows():
+        if spelling(label) not in known:
+            raise _unseen(f"{name}:{line}", label, label_names)
+
+
+def _unseen(where: str, label: str, label_names: Sequence[str]) -> UserError:
     listed = ", ".join(label_names[:20]) + (", …" if len(label_names) > 20 else "")
     return UserError(
-        f"{texts.where(document)}: label {texts.label_names[label]!r} does not occur in the "
-        f"training data, which has: {listed}"
+        f"{where}: label {label!r} does not occur in the training data, which has: {listed}"
     )
 
 

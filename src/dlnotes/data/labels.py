@@ -58,6 +58,12 @@ class LabelSets:
         """The class numbers of a document, ascending."""
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
+    def have(self, classes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each document has the class that is named for it, shape (n,)."""
+        documents = np.arange(len(self))
+        there = np.repeat(documents, self.sizes) * self.classes + self.ids
+        return np.isin(documents * self.classes + classes, there)
+
     def take(self, indices: NDArray[np.int64]) -> LabelSets:
         """Those of these documents, in this order; one may be taken several times."""
         starts = self.offsets[indices]

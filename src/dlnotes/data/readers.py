@@ -152,6 +152,16 @@ def matching(path: Path) -> list[Path]:
     raise UserError(f"{path} matches no file: the pattern must be that of a file or folder")
 
 
+def stem_of(path: Path) -> str:
+    """What a file of documents is called without its format: of ``a.1.csv.gz`` it is ``a.1``."""
+    place = path.absolute()
+    name = place.name
+    for endings in () if place.is_dir() else (PACKED, _SUFFIXES):
+        suffix = Path(name).suffix
+        name = name.removesuffix(suffix) if suffix.lower() in endings else name
+    return name.lstrip(".") or "data"
+
+
 def named_labels(source: Source, layout: Layout) -> list[str]:
     """The labels that are columns of their own, also those that no text has; none elsewhere.
 
@@ -192,6 +202,31 @@ def check_readable(path: Path) -> None:
         _format(path)
 
 
+class NoDocumentsError(UserError):
+    """A source holds no documents."""
+
+
+def first_documents(source: Source | None, layout: Layout) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The name and the first documents of each file or folder of a source, without empty ones.
+
+    They tell before a long training what is wrong there.
+
+    Raises:
+        UserError: See `read`.
+    """
+    files = files_of(source)
+    for file in files:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the file will be read as a whole, too
+            try:
+                first = next(read(file, layout, multi_label=True, block_bytes=_FIRST_BYTES))
+            except NoDocumentsError:
+                if len(files) == 1:
+                    raise
+                continue
+        yield str(file), first
+
+
 def _some(
     parts: list[tuple[str, Iterator[pl.DataFrame]]], layout: Layout
 ) -> Iterator[pl.DataFrame]:
@@ -208,7 +243,7 @@ def _some(
             empty.append(name)
     if len(empty) == len(parts):
         those = empty[0] if len(empty) == 1 else f"none of {empty[0]} and {len(empty) - 1} more"
-        raise UserError(f"{those} holds no documents; give one with at least two classes")
+        raise NoDocumentsError(f"{those} holds no documents; give one with at least two classes")
     for name in empty:  # one of many that a program wrote, say
         warnings.warn(f"{name} holds no documents", stacklevel=2)
 

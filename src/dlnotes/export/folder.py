@@ -49,11 +49,13 @@ class Exported:
         network: The network's file.
         difference: How far its scores, before quantization, are from the model's (see
             `difference`); None for fastText's format.
+        quantized: The same of the quantized network; None where there is none.
         without_program: Why there is no `PROGRAM`; None where there is one.
     """
 
     network: Path
     difference: float | None
+    quantized: float | None
     without_program: str | None
 
 
@@ -107,7 +109,7 @@ def export(
     building = there / f".{place.name}-{secrets.token_hex(4)}"
     try:
         building.mkdir()
-        far = _write_network(classifier, building / FORMATS[kind], kind, int8)
+        differences = _write_network(classifier, building / FORMATS[kind], kind, int8)
         without = write_rest(classifier, building, kind)
         if there == place:
             for file in filter(_is_ours, place.iterdir()):
@@ -120,7 +122,7 @@ def export(
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         remove(building)
-    return Exported(out / FORMATS[kind], far, without)
+    return Exported(out / FORMATS[kind], *differences, without)
 
 
 def _is_ours(file: Path) -> bool:
@@ -141,10 +143,11 @@ def network_of(classifier: TextClassifier | Ensemble, kind: type[_Network]) -> _
 
 def _write_network(
     classifier: TextClassifier | Ensemble, path: Path, kind: str, int8: bool
-) -> float | None:
+) -> tuple[float | None, float | None]:
+    """Write it; how far its scores are from the model's before quantization, and after it."""
     if kind == "fasttext":
         save_bin(classifier, path)
-        return None
+        return None, None
     program = program_of(network_of(classifier, Exportable))
     scores: Callable[..., Any]
     if kind == "torch":
@@ -154,16 +157,18 @@ def _write_network(
         save_onnx(program, path)
         scores = Session(path)
     sizes = [len(member.vocabulary) for member in members_of(classifier)]
-    far = difference(network_of(classifier, Averaged), scores, sizes)
+    model = network_of(classifier, Averaged)
+    far = difference(model, scores, sizes)
     if not far <= TOLERANCE:
         raise UserError(
             f"the {kind} network's scores differ from the model's by {far:.1e}, more than "
             f"{TOLERANCE:.0e}: it is not written"
         )
-    if int8:
-        path.rename(path.with_name(FULL))
-        quantize(path.with_name(FULL), path)
-    return far
+    if not int8:
+        return far, None
+    path.rename(path.with_name(FULL))
+    quantize(path.with_name(FULL), path)
+    return far, difference(model, Session(path), sizes)
 
 
 def quantize(full: Path, path: Path) -> None:

@@ -1,11 +1,10 @@
-"""Classify raw text with what `dlnotes export` wrote; needs numpy and onnxruntime alone.
+"""Classify raw text with what `dlnotes export` wrote; needs numpy and onnxruntime alone."""
 
-python predict.py [--top-k K] TEXT ...      without texts: a text per line of standard input
-"""
-
+import argparse
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,13 @@ import onnxruntime
 HERE = Path(__file__).parent
 CONFIG, LABELS = (json.loads((HERE / n).read_text("utf-8")) for n in ("config.json", "labels.json"))
 for m in CONFIG["members"]:
-    _, *words = (HERE / m["vocabulary"]).read_text("utf-8").split("\n")  # padding aside
-    m["ids"] = {word: i for i, word in enumerate(words, 1)}
+    words = enumerate((HERE / m["vocabulary"]).read_text("utf-8").split("\n"))
+    m["ids"] = {word: i for i, word in words if i}  # without padding
 SESSION = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
 
 
 def tokenize(text, steps):
-    """The tokens of a text."""
+    """The tokens of a text: the matches of the last step, "find"."""
     for kind, *given in steps:
         if kind == "lower":
             text = text.translate(str.maketrans(CONFIG["lower"])).lower()
@@ -28,16 +27,15 @@ def tokenize(text, steps):
             text = text.translate(str.maketrans(given[0]))
         elif kind == "sub":
             text = re.sub(given[0], given[1], text)
-        elif kind == "find":
-            return re.findall(given[0], text)
-    return [token for token in text.split(" ") if token]
+    return re.findall(steps[-1][1], text)
 
 
 def encode(text, member):
     """Ids of the tokens that the model reads."""
     tokens, most, mark = tokenize(text, member["steps"]), member["max_tokens"], member["question"]
-    if most is not None and len(tokens) > most and mark in tokens:  # a story keeps its question
-        question = tokens[tokens.index(mark) :]
+    if most is not None and len(tokens) > most:
+        warnings.warn(f"texts of more than {most:,} tokens are cut there", stacklevel=2)
+        question = tokens[tokens.index(mark) :] if mark in tokens else []  # a story keeps it
         tokens = tokens[: max(0, most - len(question))] + question
     return [member["ids"].get(token, 1) for token in tokens[:most]]
 
@@ -47,9 +45,8 @@ def probabilities(texts):
     inputs = {}
     for put, member in zip(SESSION.get_inputs(), CONFIG["members"]):
         rows = [encode(text, member) for text in texts]
-        inputs[put.name] = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
-        for row, ids in zip(inputs[put.name], rows):
-            row[: len(ids)] = ids
+        t = max(map(len, rows), default=0)
+        inputs[put.name] = np.array([ids + [0] * (t - len(ids)) for ids in rows], np.int64, ndmin=2)
     z = SESSION.run(None, inputs)[0] / np.float32(CONFIG["temperature"])
     e = np.exp(z - z.max(1, keepdims=True))
     return np.exp(-np.logaddexp(0, -z)) if CONFIG["multi_label"] else e / e.sum(1, keepdims=True)
@@ -60,21 +57,24 @@ def classify(texts, top_k=3):
     for text, p in zip(texts, probabilities(texts)):
         best = np.argsort(-p, kind="stable")
         top = [{"label": LABELS[k], "probability": float(p[k])} for k in best[:top_k]]
+        answer = top[0] | {"label": None} if p.max() < np.float32(CONFIG["reject"]) else top[0]
         if CONFIG["multi_label"]:
-            given = [k for k in best if (p >= np.array(CONFIG["threshold"], p.dtype))[k]]
+            given = best[(p >= np.array(CONFIG["threshold"], p.dtype))[best]]
             answer = {"labels": [LABELS[k] for k in given], "probabilities": p[given].tolist()}
-        else:
-            answer = top[0] | {"label": None} if p.max() < np.float32(CONFIG["reject"]) else top[0]
         yield {**answer, "top": top, "text": text}
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:2] == ["--top-k"]
-    top_k, texts = ("".join(sys.argv[2:3]), sys.argv[3:]) if given else ("3", sys.argv[1:])
-    if not top_k.isdecimal() or int(top_k) < 1:
-        sys.exit(f"error: --top-k must be a number of at least 1, not {top_k!r}")
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--top-k", type=int, default=3, help="how many labels (default 3)")
+    parser.add_argument("text", nargs="*", help="without, or for -: a text per line of stdin")
+    given = parser.parse_intermixed_args()
+    given.top_k > 0 or parser.error(f"argument --top-k: must be at least 1, not {given.top_k}")
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    lines = (t.rstrip("\r\n") for f in [0] for t in open(f, encoding="utf-8-sig"))  # noqa: PTH123, SIM115
     try:
-        for text in texts or (line.rstrip("\r\n") for line in open(0, encoding="utf-8-sig")):  # noqa: SIM115
-            print(json.dumps(next(classify([text.encode().decode()], int(top_k)))), flush=True)
-    except UnicodeError as error:
-        sys.exit(f"error: not UTF-8: {error}")
+        for text in lines if given.text in ([], ["-"]) else given.text:
+            print(json.dumps(next(classify([text.encode().decode()], given.top_k))), flush=True)
+    except (UnicodeError, BrokenPipeError) as error:  # the latter: the reader has gone away
+        sys.stdout = None
+        sys.exit(isinstance(error, UnicodeError) and f"error: not UTF-8: {error}")

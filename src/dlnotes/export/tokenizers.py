@@ -18,7 +18,9 @@ from dlnotes.errors import UserError
 
 Step = list[Any]
 """``["lower"]``; ``["map", {character: text}]``; ``["sub", pattern, replacement]``; ``["find",
-pattern]``, whose matches are the tokens. Without "find", tokens are what stands between blanks."""
+pattern]``, whose matches are the tokens; the last one."""
+
+_BETWEEN_BLANKS: Step = ["find", "[^ ]+"]
 
 
 def steps_of(tokenizer: str) -> list[Step]:
@@ -54,7 +56,7 @@ def _basic_english() -> list[Step]:
     single = {k: v for k, v in rules.BASIC_ENGLISH.items() if len(k) == 1}
     several = "|".join(re.escape(k) for k in rules.BASIC_ENGLISH if len(k) > 1)
     # All of the longer ones become a blank. The quotation mark goes first, as in `cased`.
-    return [["map", {'"': ""}], ["sub", several, " "], ["map", single]]
+    return [["map", {'"': ""}], ["sub", several, " "], ["map", single], _BETWEEN_BLANKS]
 
 
 def _substitutions(pairs: list[tuple[str, str]]) -> list[Step]:

@@ -17,6 +17,7 @@ from dlnotes.nn.hyperparameters import (
     check_dropout,
     check_integer,
 )
+from dlnotes.nn.vectors import as_ids
 
 
 def ngram_ids(
@@ -40,7 +41,11 @@ def ngram_ids(
     Returns:
         ``b n``, the bigrams, then the trigrams, and so on; :data:`~dlnotes.nn.PAD` for an n-gram
         that touches padding.
+
+    Raises:
+        ValueError: see :func:`~dlnotes.nn.vectors.as_ids`.
     """
+    tokens = as_ids(tokens)
     words = tokens != PAD
     h, real = tokens, words
     ids = []

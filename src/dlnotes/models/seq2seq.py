@@ -28,6 +28,7 @@ from dlnotes.nn.hyperparameters import (
     check_dropout,
     check_integer,
 )
+from dlnotes.nn.vectors import as_ids
 
 NUM_RESERVED = 4
 """How many ids of a target come before its words: PAD, UNK, BEGIN and END."""
@@ -269,7 +270,7 @@ class Seq2seq(Seq2seqTranslator):
 
 
 def _begin(tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b 1"]:
-    return tokens.new_full((tokens.shape[0], 1), BEGIN)
+    return as_ids(tokens).new_full((tokens.shape[0], 1), BEGIN)
 
 
 keep_old_names(__name__)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlnotes.nn.vectors import PAD
+from dlnotes.nn.vectors import PAD, widen
 
 SENTENCE_END, QUESTION = 2, 3
 """Token ids of the mark that ends a sentence and of the mark that stands before a question."""
@@ -72,10 +72,12 @@ def sentences(
 
     Returns:
         The grid, with at least one row and one column.
+
+    Raises:
+        ValueError: see :func:`~dlnotes.nn.vectors.as_ids`.
     """
+    tokens = widen(tokens, 1)
     b, t = tokens.shape
-    if t == 0:
-        tokens, t = F.pad(tokens, (0, 1), value=PAD), 1
     word = (tokens != PAD) & (tokens != SENTENCE_END) & (tokens != QUESTION)  # b t
     first = word & ~F.pad(word, (1, -1))  # b t
     i = torch.arange(t, device=tokens.device)  # t
@@ -115,9 +117,11 @@ def split_question(
     Returns:
         The story, padding in place of the question and the mark; the question's first ``max_words``
         words, moved to the left, marks left out; at least one column.
+
+    Raises:
+        ValueError: see :func:`~dlnotes.nn.vectors.as_ids`.
     """
-    if tokens.shape[1] == 0:
-        tokens = F.pad(tokens, (0, 1), value=PAD)
+    tokens = widen(tokens, 1)
     after = (tokens == QUESTION).cumsum(1) > 0  # b t
     story = tokens.masked_fill(after, PAD)
     asked = after.any(1, keepdim=True)  # b 1

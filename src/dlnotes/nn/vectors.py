@@ -13,11 +13,31 @@ UNK = 1
 """Token id of words that the vocabulary does not have."""
 
 
+def as_ids(tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+    """Token ids as int64, in which n-grams are hashed, whatever integers they are given as.
+
+    Raises:
+        ValueError: ``tokens`` are no integers, or not a row per document.
+    """
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        raise ValueError(f"tokens are {tokens.dtype}; allowed: integers, the ids of words")
+    if tokens.dim() != 2:
+        raise ValueError(
+            f"tokens have the shape {tuple(tokens.shape)}; allowed: two dimensions, a row of ids "
+            "per document"
+        )
+    return tokens if tokens.dtype == torch.int64 else tokens.long()
+
+
 def widen(tokens: Int[Tensor, "b t"], width: int) -> Int[Tensor, "b t2"]:
     """Append padding columns until there are at least ``width`` of them.
 
     The number of columns is known without looking at the data, so this never waits for a GPU.
+
+    Raises:
+        ValueError: see :func:`as_ids`.
     """
+    tokens = as_ids(tokens)
     missing = width - tokens.shape[1]
     return F.pad(tokens, (0, missing), value=PAD) if missing > 0 else tokens
 

@@ -134,6 +134,7 @@ def train_classifier(
     }
     if out and resume and (finished := _finished(out, all_settings, dataset)):
         return finished
+    group.on_first(dataset.check_test)
     with Run(
         training,
         all_settings,
