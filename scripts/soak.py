@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json as jsonlib
 import os
@@ -237,6 +238,13 @@ def main(json: Path | None = None, kills: Count = 300, seed: Natural = 0) -> Non
     if json:
         check_output(json)
     torch.set_num_threads(1)
+    for module in (
+        "dlnotes.commands.train",
+        "dlnotes.commands.config",
+        "tyro",
+        "matplotlib.font_manager",
+    ):
+        importlib.import_module(module)  # once, and not in each of the processes
     with tempfile.TemporaryDirectory() as place, _own_cache(Path(place)):
         began = time.perf_counter()
         figures = soak(kills, seed, Path(place), lambda done: tell(f"{done} of {kills} kills"))
