@@ -36,7 +36,7 @@ CASES: dict[str, list[str]] = {
 """Trainings by name. TextCNN draws random numbers at each update, for its dropout; --refit trains
 twice, with a checkpoint of its own for each."""
 _USUAL = ["--epochs", "4", "--batch-size", "32", "--recipe", "plain", "--device", "cpu"]
-_OF_TIME = ("seconds", "documents_per_second", "test_seconds", "command")
+_OF_TIME = ("seconds", "documents_per_second", "test_seconds", "command", "commit")
 # What a run folder holds, from the last thing that is written to the first one.
 _STAGES = (
     ("the record", METRICS),
@@ -113,7 +113,8 @@ def wait(process: int, seconds: float | None = None) -> bool:
 def content(out: Path) -> dict[str, Any]:
     """What a finished run holds, as far as an undisturbed one must hold the same.
 
-    All but how long it took, the checkpoints (which say that, too) and the TensorBoard log.
+    That is all but how long it took, how it was called, and the TensorBoard log. Of a checkpoint,
+    which says how long it took, too, it is the tensors and the states of the random numbers.
     """
     found: dict[str, Any] = {}
     for path in sorted(p for p in out.rglob("*") if p.is_file()):

@@ -24,7 +24,14 @@ from dlnotes.data.layout import (
     names_columns,
     sniff_separator,
 )
-from dlnotes.data.streams import Seen, half_pair, numbered_lines, text_blocks
+from dlnotes.data.streams import (
+    LONGEST,
+    Seen,
+    half_pair,
+    numbered_lines,
+    text_blocks,
+    whole_text,
+)
 from dlnotes.errors import UserError
 
 
@@ -106,7 +113,7 @@ def _first(blocks: _Blocks) -> tuple[str, bool, _Blocks]:
 
 def _allow_long_fields() -> None:
     """A document may be longer than Python's limit for a field, 128 KiB."""
-    csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
 
 
 def _said(separator: str | None, first: str, blocks: _Blocks) -> tuple[str | None, str, _Blocks]:
@@ -369,8 +376,7 @@ def _json_lines(
         if array is None and start:
             array = start.startswith("[")
             if array:
-                rest = "".join(text for _, text in blocks)
-                yield from _json_array(path, block + rest)
+                yield from _json_array(path, whole_text(path, blocks, block))
                 return
         lines = _filled_lines(block, first_line)
         if lines.height:
