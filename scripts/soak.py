@@ -193,7 +193,8 @@ def soak(
         For each case how many trainings were disturbed, where the kills met them, and the names of
         the files in which they differ from an undisturbed training.
     """
-    draw, given, figures = random.Random(seed), write_documents(folder), {}
+    draw, given = random.Random(seed), write_documents(folder)
+    figures: dict[str, dict[str, Any]] = {}
     wanted: dict[str, dict[str, Any]] = {}
     seconds: dict[str, float] = {}
     for name, own in CASES.items():

@@ -169,6 +169,7 @@ def read(file: Path) -> dict[str, Any]:
         raise UserError(f"--config {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = str(error).splitlines()[0] if isinstance(error, RecursionError) else error
+        problem = " ".join(str(problem).split())
         raise UserError(f"--config {file} is not YAML: {problem}") from error
     if said is None:
         raise UserError(f"--config {file} is empty")

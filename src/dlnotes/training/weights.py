@@ -23,6 +23,7 @@ from dlnotes.training.folder import WEIGHTS
 from dlnotes.training.sound import defect
 
 _BELONGS_TO = "belongs_to"
+_FEW = 1 << 20  # tokens, which cost little, and are told of when the weights are looked at
 
 
 class _MismatchError(Exception):
@@ -86,7 +87,7 @@ def most_tokens(folder: Path) -> int:
     Raises:
         UserError: There are no weights.
     """
-    return max(2, _existing(folder).stat().st_size // 2)
+    return max(_FEW, _existing(folder).stat().st_size // 2)
 
 
 def _existing(folder: Path) -> Path:
