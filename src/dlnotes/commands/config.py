@@ -164,7 +164,7 @@ def read(file: Path) -> dict[str, Any]:
     try:
         said = yaml.load(read_file(file, _LARGEST).decode("utf-8-sig"), Loader)
     except FileNotFoundError as error:
-        raise UserError(f"--config {file} cannot be read: there is no such file") from error
+        raise UserError(f"--config {file} cannot be read: No such file or directory") from error
     except UserError as error:
         raise UserError(f"--config {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

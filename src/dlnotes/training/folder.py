@@ -157,7 +157,7 @@ def _link_to_a_file(out: Path) -> Path | None:
     """What somebody has laid where the run is to write, if anything."""
     folders = (CLASSIFIER, TRANSLATOR, FIRST_CLASSIFIER)
     inside = [Path(folder, name) for folder in folders for name in _OF_A_MODEL]
-    for path in (out / name for name in map(Path, (*_OF_A_RUN, *folders, *inside))):
+    for path in (out / name for name in [*map(Path, (*_OF_A_RUN, *folders)), *inside]):
         if os.path.islink(path) and os.path.exists(path):  # noqa: PTH110, PTH114 -- never raise
             return path
     return None
