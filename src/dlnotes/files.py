@@ -14,8 +14,9 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,7 +76,8 @@ def make_folder(path: Path, advice: str = "; give another --out") -> None:
             raise UserError(f"cannot write to {path}: it is not a folder{advice}")
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
-        probe.touch()
+        with open(probe, "ab", opener=not_through_a_link):
+            pass
         probe.unlink(missing_ok=True)  # another process may be faster
     except UserError:
         raise
@@ -147,6 +149,12 @@ def lock(file: IO[Any]) -> bool:
     return True
 
 
+def not_through_a_link(path: str, flags: int) -> int:
+    """Open a file, but none that a link of somebody else leads to, and do not wait for a pipe."""
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, flags | careful, 0o666)
+
+
 @contextmanager
 def locked(file: Path, what: str) -> Iterator[None]:
     """Hold a lock file; it says who holds it, and is removed in the end.
@@ -162,9 +170,9 @@ def locked(file: Path, what: str) -> Iterator[None]:
     """
     while True:
         try:
-            handle = file.open("a+", encoding="utf-8")
+            handle = open(file, "a+", encoding="utf-8", opener=not_through_a_link)  # noqa: SIM115
         except OSError as error:
-            raise UserError(f"cannot write {file}: {error.strerror}") from error
+            raise UserError(f"cannot write {file}: {error.strerror or error}") from error
         with handle:
             try:
                 lock(handle)
@@ -195,6 +203,33 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UserError: The file cannot be written, or the disk is full.
     """
+    write_together({path: write})
+
+
+def write_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Like `write_atomically`, for files that belong together.
+
+    The first one is put in its place when all are written: a full disk, or anything else that
+    `write` trips over, leaves all of the old ones.
+
+    Args:
+        writes: What fills each file.
+
+    Raises:
+        UserError: One cannot be written, or the disk is full.
+    """
+    with ExitStack() as stack:
+        written = [stack.enter_context(_beside(*each)) for each in writes.items()]
+        for path, temporary in written:
+            try:
+                temporary.replace(path)
+            except OSError as error:
+                raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _beside(path: Path, write: Callable[[Path], object]) -> Iterator[tuple[Path, Path]]:
+    """Where a file is to be, and a whole one beside it, until it is removed or in its place."""
     check_output(path)
     path = resolved(path)  # a link goes on pointing at the file
     _remove_leftovers(path)
@@ -208,14 +243,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             with suppress(BlockingIOError):
                 if not lock(held):  # some systems do not rename what is open
                     held.close()
-            if path.exists():
-                shutil.copymode(path, temporary)
-            mode = temporary.stat().st_mode
-            write(temporary)
-            temporary.chmod(mode)  # some libraries put a file of their own in its place
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            with _refusals(path, temporary):
+                if path.exists():
+                    shutil.copymode(path, temporary)
+                mode = temporary.stat().st_mode
+                write(temporary)
+                temporary.chmod(mode)  # some libraries put a file of their own in its place
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            yield path, temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _refusals(path: Path, temporary: Path) -> Iterator[None]:
+    """What the system says against writing a file, as one line."""
+    try:
+        yield
     except UserError:
         raise
     except OSError as error:
@@ -224,9 +270,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         if problem := _refusal(error, temporary):
             raise UserError(f"cannot write {path}: {problem}") from error
         raise
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _beginning(path: Path) -> str:
@@ -298,9 +341,11 @@ def write_text(path: Path, text: str) -> None:
 
     Bytes of a path that are not UTF-8 become ``\udcXX``.
     """
-    write_atomically(
-        path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace")
-    )
+    write_atomically(path, _text_writer(text))
+
+
+def _text_writer(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text, "utf-8", "backslashreplace")
 
 
 def to_json(value: Any) -> str:
@@ -326,8 +371,13 @@ def write_json(path: Path, value: Any) -> None:
 
     Bytes of a path that are not UTF-8 become the text ``\udcXX``: `read_json` refuses the bytes.
     """
+    write_atomically(path, json_writer(value))
+
+
+def json_writer(value: Any) -> Callable[[Path], object]:
+    """What writes JSON as `write_json` does, for `write_together`."""
     text = re.sub("[\ud800-\udfff]", lambda found: rf"\\u{ord(found[0]):04x}", to_json(value))
-    write_text(path, text + "\n")
+    return _text_writer(text + "\n")
 
 
 def sha256_of(file: IO[bytes]) -> str:
@@ -400,6 +450,34 @@ def check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "Is a directory" if stat.S_ISDIR(mode) else "it is a pipe or a device"
         raise UserError(f"{path} cannot be read: {kind}")
+
+
+def check_stored(path: Path) -> int:
+    """Require a zip file whose parts are not compressed, as torch and NumPy write them.
+
+    To read it then takes no more memory than the file takes room.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Bytes of all its parts but the largest files of numbers: those named ``….pkl``, which hold
+        the structure of what torch has saved.
+
+    Raises:
+        UserError: It is no regular file or cannot be looked at.
+        ValueError: It is no zip file, or its parts are longer than it is.
+        FileNotFoundError: There is no such file.
+    """
+    check_regular(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeError) as error:
+        raise ValueError(str(error)) from error
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts are longer than the file")
+    return sum(part.file_size for part in parts if part.filename.endswith(".pkl"))
 
 
 _LARGEST_JSON, _MOST_VALUES = 1 << 27, 1 << 23

@@ -398,7 +398,9 @@ def test_a_folder_outlives_what_cannot_be_saved(make, tmp_path):
 
 def test_who_is_overtaken_while_reading_is_told(folder, monkeypatch):
     other, read = made(labels=["a", "b", "c"]), Vocabulary.load
-    monkeypatch.setattr(Vocabulary, "load", lambda path: [other.save(folder), read(path)][1])
+    monkeypatch.setattr(
+        Vocabulary, "load", lambda path, *most: [other.save(folder), read(path, *most)][1]
+    )
     refused(TextClassifier.load, folder, "damaged or foreign: it was saved with other files")
 
 

@@ -18,15 +18,16 @@ from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS, Adam, GradientDescent, clip_grad_norm_
 from dlnotes.training import evaluate
 from dlnotes.training.board import Board, confusion_figure, gradient_norm
-from dlnotes.training.classifier import TextClassifier, save_weights
+from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.explain import Explanation, attention_figure
-from dlnotes.training.folder import CLASSIFIER
+from dlnotes.training.folder import CLASSIFIER, WEIGHTS
 from dlnotes.training.objectives import Sequence, SingleLabel
 from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST, defect
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
+from dlnotes.training.weights import weights_writer
 from measured import measured
 from small import SMALL, fitted, make
 
@@ -206,7 +207,7 @@ def test_a_mask_in_a_buffer_is_no_fault(dataset, tmp_path):
     run(dataset, model, checkpoint=path, checkpoint_every=3)
     again = Masked(dataset)
     run(dataset, again, checkpoint=path, resume=True)
-    save_weights(model, tmp_path)
+    weights_writer(model, tmp_path)
     model.mean[1] = NAN
     assert defect(model) == "mean holds NaN"
     with pytest.raises(UserError, match="mean holds NaN"):
@@ -313,7 +314,7 @@ def test_scores_that_are_no_numbers_are_told(dataset, labelled, tmp_path):
         weight.data.fill_(1e19).flatten()[::2] *= -1
     with pytest.raises(UserError, match="this textcnn gives 2 of 2 documents scores that are no"):
         bad.classify(["the goal", "court"])
-    save_weights(bad.model, runs[1] / CLASSIFIER)
+    weights_writer(bad.model, runs[1])(runs[1] / CLASSIFIER / WEIGHTS)
     members = load_members(runs, {"train": labelled(240, 0)})
     for weights in ("greedy", "equal", "boosting"):
         with pytest.raises(UserError, match=rf"{runs[1]} gives \d+ of \d+ documents scores that are"):  # fmt: skip

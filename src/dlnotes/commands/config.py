@@ -14,12 +14,13 @@ from dlnotes import launch
 from dlnotes.arguments import OneOf, Settings, check, check_names, fields_of, hints_of
 from dlnotes.cli import expanded
 from dlnotes.errors import UserError
-from dlnotes.files import option_of, write_text
+from dlnotes.files import option_of, read_file, write_text
 from dlnotes.training.folder import OPTIONS, run_folder, sign_restarts
 
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
 
+_LARGEST = 1 << 24  # bytes of a configuration file
 _ALL = {"optimizer", "lr", "epochs", "batch_size", "schedule", "patience"}
 """Options that every run's file has, and that hardly anyone writes down together."""
 
@@ -149,7 +150,7 @@ def read(file: Path) -> dict[str, Any]:
             for key, _ in node.value:
                 name = str(key.value).replace("-", "_")
                 if name in seen:
-                    raise UserError(f"--config {file} has {key.value} twice")
+                    raise UserError(f"{file} has {key.value} twice")
                 seen.add(name)
             return super().construct_mapping(node, deep)
 
@@ -161,13 +162,14 @@ def read(file: Path) -> dict[str, Any]:
         "tag:yaml.org,2002:int", re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
     )
     try:
-        said = yaml.load(file.read_text("utf-8-sig"), Loader)
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(f"--config {file} cannot be read: {error.strerror}") from error
+        said = yaml.load(read_file(file, _LARGEST).decode("utf-8-sig"), Loader)
+    except FileNotFoundError as error:
+        raise UserError(f"--config {file} cannot be read: No such file or directory") from error
+    except UserError as error:
+        raise UserError(f"--config {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = str(error).splitlines()[0] if isinstance(error, RecursionError) else error
+        problem = " ".join(str(problem).split())
         raise UserError(f"--config {file} is not YAML: {problem}") from error
     if said is None:
         raise UserError(f"--config {file} is empty")

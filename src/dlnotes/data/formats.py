@@ -24,8 +24,18 @@ from dlnotes.data.layout import (
     names_columns,
     sniff_separator,
 )
-from dlnotes.data.streams import Seen, half_pair, numbered_lines, text_blocks
+from dlnotes.data.streams import (
+    LONGEST,
+    Seen,
+    half_pair,
+    numbered_lines,
+    text_blocks,
+    whole_text,
+)
 from dlnotes.errors import UserError
+
+MOST_COLUMNS = 1 << 15
+"""Columns of a file: a data frame has room for each, whether it is looked at or not."""
 
 
 class Table(NamedTuple):
@@ -106,7 +116,7 @@ def _first(blocks: _Blocks) -> tuple[str, bool, _Blocks]:
 
 def _allow_long_fields() -> None:
     """A document may be longer than Python's limit for a field, 128 KiB."""
-    csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
 
 
 def _said(separator: str | None, first: str, blocks: _Blocks) -> tuple[str | None, str, _Blocks]:
@@ -242,7 +252,7 @@ def _csv_records(
                     f"{_NO_QUOTES}"
                 )
             if len(record) > 1 or (record and _is_record(record[0], width)):
-                width = width or len(record)
+                width = width or _width(path, start, len(record))
                 records.append(record)
                 starts.append(start)
             start = reader.line_num + 1
@@ -307,6 +317,7 @@ def _tsv_tables(
                 if columns.labelled and len(fields) < 2:
                     _wrong_width(path, lines["line"][0], 1, 2, separator, pairs=True)
             width = len(fields) if not simple else min(2, len(records[0]))
+            _width(path, lines["line"][0], width)
             names = records[0] if header else None
             places = _resolve(columns, fields, header=header)
             if not header:
@@ -327,6 +338,20 @@ def _tsv_tables(
         table.columns = [str(i) for i in range(width)]
         shown = names or ([LABEL, TEXT][-width:] if simple and not columns.labelled else None)
         yield _table(table, shown, lines["line"], columns, places)
+
+
+def _width(path: Path, line: int, width: int) -> int:
+    """The number of columns.
+
+    Raises:
+        UserError: There are more than `MOST_COLUMNS`.
+    """
+    if width > MOST_COLUMNS:
+        raise UserError(
+            f"{path}:{line}: {width:,} columns; allowed: at most {MOST_COLUMNS:,}. Is the "
+            "separator the right one? (choose with --separator)"
+        )
+    return width
 
 
 def _filled_lines(block: str, first_line: int) -> pl.DataFrame:
@@ -369,8 +394,7 @@ def _json_lines(
         if array is None and start:
             array = start.startswith("[")
             if array:
-                rest = "".join(text for _, text in blocks)
-                yield from _json_array(path, block + rest)
+                yield from _json_array(path, whole_text(path, blocks, block))
                 return
         lines = _filled_lines(block, first_line)
         if lines.height:
@@ -461,10 +485,15 @@ def _as_lists(fields: pl.DataFrame, label: str, lists: pl.DataType) -> pl.DataFr
 
 
 def _decoded(lines: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame | None:
-    try:
-        return lines.select(pl.col(TEXT).str.json_decode(pl.Struct(schema))).unnest(TEXT)
-    except pl.exceptions.PolarsError:
+    # polars reads the lines as one text: of a line with two objects it makes two records, and none
+    # of one that is blank.
+    if (lines[TEXT].str.strip_chars() == "").any():
         return None
+    try:
+        found = lines.select(pl.col(TEXT).str.json_decode(pl.Struct(schema))).unnest(TEXT)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None
+    return found if found.height == lines.height else None
 
 
 def _json_fields_of_python(
@@ -559,7 +588,8 @@ def _parquet_tables(
             fitting = step * block_bytes // max(1, int(fields.estimated_size()))
             step = max(1, min(fitting, 2 * step, _MOST_ROWS))
             yield Table(fields, names, lines, labels, texts)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    # Damaged files let some versions of polars panic, which is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise UserError(
             f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
         ) from error

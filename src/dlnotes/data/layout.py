@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dlnotes.arguments import OneOf, Settings
+from dlnotes.display import printable
 from dlnotes.errors import UserError
 
 LABEL, TEXT = "label", "text"
@@ -262,8 +263,8 @@ class Columns:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names of columns for a message: not too many, and none too long."""
-    shown = [name if len(name) <= 60 else f"{name[:60]}…" for name in names]
+    """Names of columns for a message: not too many, none too long, and all in one line."""
+    shown = [printable(name if len(name) <= 60 else f"{name[:60]}…") for name in names]
     return ", ".join(shown[:20]) + (f", … ({len(shown):,} in all)" if len(shown) > 20 else "")
 
 

@@ -24,7 +24,7 @@ from dlnotes.data.subwords import Subwords
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
-from dlnotes.files import check_regular, write_atomically
+from dlnotes.files import check_stored, write_atomically
 
 Label = str | int | float | bool
 _FORMAT = 2
@@ -154,12 +154,12 @@ class Seen:
             UserError: It is damaged.
         """
         try:
-            check_regular(path)
+            check_stored(path)
             with path.open("rb") as file:
                 return _read(file)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, MemoryError) as error:
             raise UserError(f"{path} cannot be read or is damaged") from error
 
 

@@ -36,6 +36,12 @@ Seen = Callable[[float], object]
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Suffixes of packed files, after that of their format."""
 
+LONGEST = 1 << 28
+"""Characters of a line, and of a field of CSV. A packed file of a few MiB may hold one that fills
+any memory."""
+LARGEST_WHOLE = 1 << 30
+"""Characters of a file that is read as a whole."""
+
 _CHUNK = 1 << 20
 _MAGIC = {
     b"\x1f\x8b": ".gz",
@@ -210,8 +216,32 @@ def _reason(error: Exception) -> str:
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:
-    """The whole text of a file; the arguments and errors are those of `text_blocks`."""
-    return "".join(text for _, text in text_blocks(path, encoding))
+    """The whole text of a file; the arguments and errors are those of `text_blocks`.
+
+    Raises:
+        UserError: It has more than `LARGEST_WHOLE` characters, too.
+    """
+    return whole_text(path, text_blocks(path, encoding))
+
+
+def whole_text(path: Path, blocks: Iterator[tuple[int, str]], first: str = "") -> str:
+    """The rest of a file, see `read_text`.
+
+    Args:
+        path: The file, for messages.
+        blocks: What `text_blocks` still has.
+        first: What it has given already.
+    """
+    parts, size = [first], len(first)
+    for _, text in blocks:
+        parts.append(text)
+        size += len(text)
+        if size > LARGEST_WHOLE:
+            raise UserError(
+                f"{path} cannot be read: it has more than {LARGEST_WHOLE:,} characters, and must "
+                "be read as a whole; give a file of a record per line"
+            )
+    return "".join(parts)
 
 
 def text_blocks(
@@ -229,14 +259,21 @@ def text_blocks(
         seen: See `open_binary`.
 
     Raises:
-        UserError: What `open_binary` raises; bytes that are no text (names the line).
+        UserError: What `open_binary` raises; bytes that are no text, or a line of more than
+            `LONGEST` characters (names the line).
     """
-    line, size = 1, 0
+    line, size, line_ends = 1, 0, False
     parts: list[str] = []
     for text in _decoded(path, encoding, min(max(block_bytes, 1 << 16), _CHUNK), seen):
         parts.append(text)
         size += len(text)
-        if size < block_bytes:
+        line_ends = line_ends or "\n" in text
+        if size > LONGEST and not line_ends:
+            raise UserError(
+                f"{path}:{line}: a line of more than {LONGEST:,} characters; is this a file of "
+                "lines, and is it whole?"
+            )
+        if size < block_bytes or not line_ends:
             continue
         whole, start = "".join(parts), 0
         while len(whole) - start >= block_bytes:
@@ -248,6 +285,7 @@ def text_blocks(
             line += whole.count("\n", start, end)
             start = end
         parts, size = [whole[start:]], len(whole) - start
+        line_ends = "\n" in parts[0]
     if block := "".join(parts):
         yield line, block
 

@@ -15,6 +15,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import as_path, read_file
 
 _LARGEST = 1 << 30  # bytes of a file, about a hundred million tokens
+_MOST = 1 << 27  # tokens: the shortest ones would be many more
 
 PAD, UNK = 0, 1
 """Token ids of padding and of words that the vocabulary does not have."""
@@ -124,17 +125,26 @@ class Vocabulary:
         return cls(vocab.get_itos())
 
     @classmethod
-    def load(cls, path: str | Path) -> Vocabulary:
+    def load(cls, path: str | Path, most: int = _MOST) -> Vocabulary:
         """Read what `save` wrote.
 
+        Args:
+            path: The file.
+            most: Tokens that it may hold, counted before any is made.
+
         Raises:
-            UserError: The file is missing, is not a vocabulary or has more than 1 GiB.
+            UserError: The file is missing, is not a vocabulary, or has more than 1 GiB or `most`
+                tokens.
         """
         path = as_path(path)
         try:
             content = read_file(path, _LARGEST)
         except FileNotFoundError as error:
             raise UserError(f"{path.parent} has no {path.name}") from error
+        if (lines := content.count(b"\n") + 1) > min(most, _MOST):
+            raise UserError(
+                f"{path}: {lines:,} lines, where there may be at most {min(most, _MOST):,} tokens"
+            )
         try:
             return cls(content.decode("utf-8-sig").replace("\r\n", "\n").split("\n"))
         except UnicodeDecodeError as error:

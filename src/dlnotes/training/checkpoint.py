@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from dlnotes.errors import UserError
-from dlnotes.files import check_regular, write_atomically
+from dlnotes.errors import UserError, memory_for
+from dlnotes.files import check_regular, check_stored, write_atomically
 
 DEFAULTS_BEFORE: dict[str, Any] = {
     "recipe": "plain",
@@ -63,15 +63,51 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if empty:
         raise UserError(f"{path} is not a checkpoint of dlnotes: it is empty; {again}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except MemoryError:
+        structure = check_stored(path)
+        with memory_for(str(path)):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        _check_tree(state, structure)
+    except UserError:
         raise
     except Exception as error:  # an unpickler may trip over a damaged file in any way
         told = f"{path} is not a checkpoint of dlnotes, or is damaged; {again}"
         raise UserError(told) from error
-    if not isinstance(state, dict) or "random" not in state:
+    mappings = ("settings", "documents")
+    if (
+        not isinstance(state, dict)
+        or "random" not in state
+        or not all(isinstance(state.get(name, {}), dict | None) for name in mappings)
+    ):
         raise UserError(f"{path} is not a checkpoint of dlnotes; {again}")
     return state
+
+
+def _check_tree(saved: Any, most: int) -> None:
+    """Refuse lists within lists that are the same ones again and again.
+
+    They take a few bytes and more time than anybody has: of 60 levels the innermost list is looked
+    at 2 to the power of 60 times.
+
+    Args:
+        saved: What a pickle holds.
+        most: Its bytes. Each value has one at least, unless it is there several times.
+
+    Raises:
+        ValueError: There are more values, or they are nested more than 100 times.
+    """
+    level, seen = [saved], 0
+    for _ in range(100):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list | tuple)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        seen += len(level)
+        if seen > 2 * most + 1000:
+            raise ValueError("it holds the same values again and again")
+    if level:
+        raise ValueError("it is nested too deeply")
 
 
 def restore_random(random: Mapping[str, Any]) -> None:

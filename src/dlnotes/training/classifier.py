@@ -44,7 +44,14 @@ from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.display import tell
 from dlnotes.errors import UserError, memory_for
-from dlnotes.files import as_path, make_folder, read_json, write_atomically, write_json
+from dlnotes.files import (
+    as_path,
+    json_writer,
+    make_folder,
+    read_json,
+    write_json,
+    write_together,
+)
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.training.attribution import evidence, explain_words, occlusion
@@ -60,10 +67,18 @@ from dlnotes.training.evaluate import (
     metrics,
 )
 from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation
-from dlnotes.training.folder import CLASSIFIER, CONFIG, LABELS, MERGES, VOCABULARY, check_no_run
+from dlnotes.training.folder import (
+    CLASSIFIER,
+    CONFIG,
+    LABELS,
+    MERGES,
+    VOCABULARY,
+    WEIGHTS,
+    check_no_run,
+)
 from dlnotes.training.multi_label import MultiLabelMetrics
 from dlnotes.training.scoring import kept, scores
-from dlnotes.training.weights import digest_of, save_weights, with_weights
+from dlnotes.training.weights import digest_of, most_tokens, weights_writer, with_weights
 
 _FORMAT = "dlnotes text classifier 1"
 _SCORES = 1 << 24
@@ -525,12 +540,15 @@ class TextClassifier(Classifier):
         tokens = self.vocabulary.tokens.to_list()
         learned = [self.subwords.digest] if self.subwords else []
         belongs_to = digest_of(config, _FIELDS, self.labels, tokens, *learned)
-        save_weights(self.model, folder, belongs_to)  # first: they may be refused
-        write_atomically(folder / VOCABULARY, self.vocabulary.save)
-        if self.subwords:
-            write_atomically(folder / MERGES, self.subwords.save)
-        write_json(folder / LABELS, self.labels)
-        write_json(folder / CONFIG, config)
+        write_together(
+            {
+                folder / WEIGHTS: weights_writer(self.model, folder, belongs_to),
+                folder / VOCABULARY: self.vocabulary.save,
+                **({folder / MERGES: self.subwords.save} if self.subwords else {}),
+                folder / LABELS: json_writer(self.labels),
+                folder / CONFIG: json_writer(config),
+            }
+        )
 
     @classmethod
     def load(
@@ -564,7 +582,7 @@ class TextClassifier(Classifier):
         multi_label = config.get("multi_label", False)
         check_fields(folder / CONFIG, {"multi_label": multi_label}, {"multi_label": bool})
         decision = _read_decision(folder / CONFIG, config, len(labels))
-        vocabulary = Vocabulary.load(folder / VOCABULARY)
+        vocabulary = Vocabulary.load(folder / VOCABULARY, most_tokens(folder))
         subwords, learned = None, []
         if config["tokenizer"] in SUBWORDS:
             subwords = Subwords.load(folder / MERGES, config["tokenizer"])

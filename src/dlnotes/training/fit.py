@@ -9,9 +9,10 @@ import signal
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -20,7 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dlnotes.arguments import Count, Natural, OneOf, Positive, Seed, Settings, Share, checked
+from dlnotes.arguments import (
+    Count,
+    Natural,
+    OneOf,
+    Positive,
+    Range,
+    Seed,
+    Settings,
+    Share,
+    check,
+    checked,
+)
 from dlnotes.data.batches import BatchSampler, by_length
 from dlnotes.data.documents import Examples
 from dlnotes.deprecation import keep_old_names
@@ -799,7 +811,9 @@ class _Loop:
             documents=(saved.get("documents", {}), now["documents"]),
         )
         try:
-            self.state = _state(saved["state"])
+            self.state = _state(saved["state"], batches=len(self.sampler))
+            _check_weights(saved["best_weights"], self.model)
+            _check_groups(saved["optimizer"]["param_groups"], self.optimizer)
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             weights = saved["best_weights"].items()
@@ -841,10 +855,60 @@ class _Loop:
             self.board.resume(self.state.step)
 
 
-def _state(saved: Mapping[str, Any]) -> TrainingState:
-    """The state in a checkpoint, of earlier versions too."""
+def _state(saved: Mapping[str, Any], batches: int) -> TrainingState:
+    """The state in a checkpoint, of earlier versions too.
+
+    Args:
+        saved: What the checkpoint holds.
+        batches: How many an epoch has.
+
+    Raises:
+        ValueError: It is none (or another exception, of what is no number).
+    """
     share = saved["seen"] / max(1, saved["documents"])
-    return TrainingState(**{"epoch_seconds": share * saved["train_seconds"], **saved})
+    state = TrainingState(**{"epoch_seconds": share * saved["train_seconds"], **saved})
+    check(_OF_A_STATE, vars(state))
+    if state.batch > batches or (state.batch == 0) != (state.seen == 0):
+        raise ValueError(f"{state.batch} batches with {state.seen} documents")
+    figures = [*state.best, *(value for record in state.history for value in record.values())]
+    if len(state.best) != 2 or not all(isinstance(value, Real) for value in figures):
+        raise TypeError(f"figures are numbers, unlike some of {figures!r:.200}")
+    return state
+
+
+_OF_A_STATE: dict[str, Any] = {
+    **dict.fromkeys(("epoch", "batch", "step", "seen", "documents", "best_epoch"), Natural),
+    **dict.fromkeys(("epoch_seconds", "seconds", "train_seconds"), Annotated[float, Range(0)]),
+    "loss_sum": float,
+    "best": Sequence[float],
+    "history": Sequence[Mapping[str, float]],
+}
+
+
+def _check_weights(saved: Mapping[str, Any], model: nn.Module) -> None:
+    """Require the best epoch's weights to be those of the model, or none."""
+    if saved:
+        wanted = {name: weight.shape for name, weight in model.state_dict().items()}
+        if {name: weight.shape for name, weight in saved.items()} != wanted:
+            raise ValueError("the best epoch's weights are of another model")
+
+
+def _check_groups(saved: list[Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> None:
+    """Require of an optimizer's settings in a checkpoint the types that they have."""
+    for was, group in zip(saved, optimizer.param_groups, strict=True):
+        for name, value in was.items():
+            if name != "params" and name in group and _kind(value) != _kind(group[name]):
+                raise TypeError(f"{name} is {value!r:.200}")
+
+
+def _kind(value: Any) -> Any:
+    """What may stand for a value: a number for a number, as many of them for several."""
+    if isinstance(value, tuple | list):
+        return [_kind(each) for each in value]
+    if value is None or isinstance(value, bool):  # torch chooses where it is told nothing
+        return bool
+    number = isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+    return Real if number else type(value)
 
 
 @contextmanager

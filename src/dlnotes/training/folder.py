@@ -153,6 +153,16 @@ def _set_log_apart(out: Path) -> None:
             log.rename(apart / log.name)
 
 
+def _link_to_a_file(out: Path) -> Path | None:
+    """What somebody has laid where the run is to write, if anything."""
+    folders = (CLASSIFIER, TRANSLATOR, FIRST_CLASSIFIER)
+    inside = [Path(folder, name) for folder in folders for name in _OF_A_MODEL]
+    for path in (out / name for name in [*map(Path, (*_OF_A_RUN, *folders)), *inside]):
+        if os.path.islink(path) and os.path.exists(path):  # noqa: PTH110, PTH114 -- never raise
+            return path
+    return None
+
+
 def create_run_folder(out: Path, resume: bool | None = False) -> None:
     """Make the run folder.
 
@@ -171,4 +181,9 @@ def create_run_folder(out: Path, resume: bool | None = False) -> None:
     if not resume and any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         way = ", or --resume to go on" if resume is False and (out / CHECKPOINT).exists() else ""
         raise UserError(f"{out} already holds a run: give another --out{way}")
+    if not resume and (link := _link_to_a_file(out)):
+        raise UserError(
+            f"{link} is a link to {os.path.realpath(link)}, which the run would replace: remove "
+            "the link, or give another --out"
+        )
     make_folder(out)

@@ -22,16 +22,23 @@ from dlnotes.data.tokenization import TOKENIZERS, detokenize
 from dlnotes.data.tokenized import tokenize_texts
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
-from dlnotes.files import as_path, make_folder, read_json, write_atomically, write_json, write_text
+from dlnotes.files import (
+    as_path,
+    json_writer,
+    make_folder,
+    read_json,
+    write_text,
+    write_together,
+)
 from dlnotes.models import TRANSLATORS
 from dlnotes.nn.decoding import END, Decodable, DecoderState, beam_search
 from dlnotes.training import distributed, objectives
 from dlnotes.training.classifier import listed_as_tuples, make_model
 from dlnotes.training.device import choose_device
-from dlnotes.training.folder import CONFIG, TRANSLATOR, VOCABULARIES
+from dlnotes.training.folder import CONFIG, TRANSLATOR, VOCABULARIES, WEIGHTS
 from dlnotes.training.run import Run
 from dlnotes.training.settings import TranslatorTraining
-from dlnotes.training.weights import digest_of, save_weights, with_weights
+from dlnotes.training.weights import digest_of, most_tokens, weights_writer, with_weights
 
 _FORMAT = "dlnotes translator 1"
 _NOT_ONE = "is not a trained translator of dlnotes"
@@ -130,10 +137,14 @@ class Translator:
         }
         tokens = [vocabulary.tokens.to_list() for vocabulary in vocabularies]
         belongs_to = digest_of(config, _FIELDS, *tokens)
-        save_weights(self.model, folder, belongs_to)  # first: they may be refused
-        for name, vocabulary in zip(VOCABULARIES, vocabularies, strict=True):
-            write_atomically(folder / name, vocabulary.save)
-        write_json(folder / CONFIG, config)
+        paths = [folder / name for name in VOCABULARIES]
+        write_together(
+            {
+                folder / WEIGHTS: weights_writer(self.model, folder, belongs_to),
+                **{path: each.save for path, each in zip(paths, vocabularies, strict=True)},
+                folder / CONFIG: json_writer(config),
+            }
+        )
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Translator:
@@ -154,7 +165,8 @@ class Translator:
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: {folder} {_NOT_ONE}")
         check_fields(folder / CONFIG, config, _FIELDS)
-        source, target = (Vocabulary.load(folder / name) for name in VOCABULARIES)
+        most = most_tokens(folder)
+        source, target = (Vocabulary.load(folder / name, most) for name in VOCABULARIES)
         if not target.has_marks(TARGET_MARKS):
             raise UserError(f"{folder / VOCABULARIES[1]}: {TARGET_MARKS} must follow the specials")
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dlnotes.errors import UserError
-from dlnotes.files import check_regular, write_atomically
+from dlnotes.files import check_regular
 from dlnotes.training.folder import WEIGHTS
 from dlnotes.training.sound import defect
 
 _BELONGS_TO = "belongs_to"
+_FEW = 1 << 20  # tokens, which cost little, and are told of when the weights are looked at
 
 
 class _MismatchError(Exception):
@@ -49,12 +50,14 @@ def digest_of(config: Mapping[str, Any], fields: Iterable[str], *parts: Any) -> 
     return hashlib.sha256(json.dumps((used, *parts), sort_keys=True).encode()).hexdigest()
 
 
-def save_weights(model: nn.Module, folder: Path, belongs_to: str | None = None) -> None:
-    """Write a model's weights, atomically.
+def weights_writer(
+    model: nn.Module, folder: Path, belongs_to: str | None = None
+) -> Callable[[Path], None]:
+    """What writes a model's weights, for `dlnotes.files.write_together`.
 
     Args:
         model: The model.
-        folder: Where `WEIGHTS` is to be.
+        folder: Where `WEIGHTS` is to be, for messages.
         belongs_to: Digest of what the folder's other files hold.
 
     Raises:
@@ -70,11 +73,34 @@ def save_weights(model: nn.Module, folder: Path, belongs_to: str | None = None) 
         places.add(weight.data_ptr())
         weights[name] = weight.clone() if shared else weight.contiguous()
     metadata = None if belongs_to is None else {_BELONGS_TO: belongs_to}
-    write_atomically(folder / WEIGHTS, lambda path: save_file(weights, path, metadata))
+    return lambda path: save_file(weights, path, metadata)
+
+
+def most_tokens(folder: Path) -> int:
+    """How many tokens a vocabulary may have beside the weights in a folder.
+
+    Each has a vector of one number of two bytes at least.
+
+    Args:
+        folder: Where `WEIGHTS` is.
+
+    Raises:
+        UserError: There are no weights.
+    """
+    return max(_FEW, _existing(folder).stat().st_size // 2)
+
+
+def _existing(folder: Path) -> Path:
+    path = folder / WEIGHTS
+    try:
+        check_regular(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} has no {WEIGHTS}: training has not finished") from error
+    return path
 
 
 def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to: str) -> _Made:
-    """Make a model and give it the weights that `save_weights` wrote.
+    """Make a model and give it the weights that `weights_writer` wrote.
 
     The model is made without memory first and compared with the names and shapes at the beginning
     of the file, so that sizes that do not fit the weights are refused before they are allocated.
@@ -92,11 +118,7 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
         UserError: There are no weights, they are damaged or not finite, or they belong to another
             model; what `make` raises.
     """
-    path = folder / WEIGHTS
-    try:
-        check_regular(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} has no {WEIGHTS}: training has not finished") from error
+    path = _existing(folder)
     try:
         with _in_utf8(path) as place, safe_open(place, "pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
