@@ -21,7 +21,7 @@ from starlette.routing import Route
 from dlnotes import __version__
 from dlnotes.serving import schema
 from dlnotes.serving.batching import Batcher
-from dlnotes.serving.guard import Guard
+from dlnotes.serving.guard import JSON, Guard
 from dlnotes.serving.limits import Held, Limits, Refused, busy
 from dlnotes.serving.metrics import CONTENT_TYPE, Metrics
 from dlnotes.training.answers import json_objects
@@ -34,6 +34,7 @@ _PAGE = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 """The page's files by path: the only ones, read once, so that no path of a request is looked up."""
+_PREDICT = "/predict"
 _EXPLAINED = 8
 """Explanations that may wait: each may read its text once for every word."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -97,14 +98,7 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
     )
     Answer = schema.LabelsAnswer if classifier.multi_label else schema.LabelAnswer
 
-    @app.post(
-        "/predict",
-        response_model=None,
-        responses={200: {"model": Answer | list[Answer]}, **_REFUSALS},  # type: ignore[valid-type]
-        openapi_extra=_body_of(schema.PredictRequest),
-    )
-    async def predict(request: Request) -> Response:
-        """Classify a text, or several, as the command dlnotes predict does."""
+    async def predicted(request: Request) -> bytes:
         size = _length(request, limits)
         held.take(size)
         try:
@@ -114,8 +108,17 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
             answers = await batcher.ask(texts, asked.top_k) if texts else []
         finally:
             held.give_back(size)
-        told = f"[{', '.join(answers)}]" if asked.text is None else answers[0]
-        return Response(told, media_type="application/json")
+        return (f"[{', '.join(answers)}]" if asked.text is None else answers[0]).encode()
+
+    @app.post(
+        _PREDICT,
+        response_model=None,
+        responses={200: {"model": Answer | list[Answer]}, **_REFUSALS},  # type: ignore[valid-type]
+        openapi_extra=_body_of(schema.PredictRequest),
+    )
+    async def predict(request: Request) -> Response:
+        """Classify a text, or several, as the command dlnotes predict does."""
+        return Response(await predicted(request), media_type=JSON)
 
     @app.post(
         "/explain",
@@ -146,7 +149,7 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
             raise Refused(503, f"the explanation took longer than {seconds}") from None
         finally:
             held.give_back(size)
-        return Response(told, media_type="application/json")
+        return Response(told, media_type=JSON)
 
     def one_less(running: asyncio.Future[str]) -> None:
         nonlocal explanations
@@ -171,8 +174,8 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
         """Tell how much was asked and how fast it was answered, for Prometheus."""
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
-    known = frozenset([*_PAGE, "/predict", "/explain", "/health", "/metrics", "/openapi.json"])
-    return Guard(app, metrics, known)
+    known = frozenset([*_PAGE, _PREDICT, "/explain", "/health", "/metrics", "/openapi.json"])
+    return Guard(app, metrics, known, {_PREDICT: predicted})
 
 
 def _page_route(path: str, name: str, kind: str) -> Route:
@@ -196,12 +199,17 @@ def _length(request: Request, limits: Limits) -> int:
     Raises:
         Refused: It is too large, or not JSON by its headers.
     """
-    headers = request.headers
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" or "content-encoding" in headers:
-        raise Refused(415, "send plain JSON, with the header Content-Type: application/json")
-    given = headers.get("content-length", "0")
-    size = int(given) if given.isdecimal() and len(given) < 20 else limits.max_bytes + 1
+    kind, length, encoded = "", b"0", False
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            kind = value.decode("latin-1").partition(";")[0].strip().lower()
+        elif name == b"content-length":
+            length = value
+        elif name == b"content-encoding":
+            encoded = True
+    if kind != JSON or encoded:
+        raise Refused(415, f"send plain JSON, with the header Content-Type: {JSON}")
+    size = int(length) if length.isdigit() and len(length) < 20 else limits.max_bytes + 1
     if size > limits.max_bytes:
         raise Refused(413, f"a request may have at most {limits.max_bytes:,} bytes")
     return size
@@ -215,7 +223,7 @@ def _kind(classifier: Classifier) -> str:
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return Response(error.body, error.status, error.headers, "application/json")
+    return Response(error.body, error.status, error.headers, JSON)
 
 
 async def _gone(_: Request, error: Exception) -> Response:

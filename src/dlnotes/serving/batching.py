@@ -19,6 +19,9 @@ _MOST_TEXTS = 256
 _MOST_CHARACTERS = 1 << 20
 """Of a batch, unless a single request has more: the others wait no longer than for such a one."""
 
+_PAUSE = 0.002
+"""Seconds between two batches where several requests came together."""
+
 
 @dataclass(eq=False)
 class _Job:
@@ -33,8 +36,7 @@ class Batcher:
     """Gives the texts of several requests to the model at once.
 
     The model is slow per call and fast per text, so while it works on a batch, the requests that
-    come meanwhile become the next one. Nobody waits for a batch to fill: a lone request is answered
-    at once. The thread leaves the event loop free to read requests and write answers.
+    come meanwhile become the next one. A lone request does not wait for others. The thread leaves the event loop free to read requests and write answers.
 
     Args:
         predict: The model; called in one thread only.
@@ -107,6 +109,10 @@ class Batcher:
                         job.answer.set_exception(answer)
                     else:
                         job.answer.set_result(answer)
+                if len(batch) > 1:
+                    # Clients in a loop: their next requests would come just after the next batch
+                    # has been taken. The event loop writes and reads meanwhile, undisturbed.
+                    await asyncio.sleep(_PAUSE)
 
     def _next(self) -> list[_Job]:
         batch: list[_Job] = []
