@@ -45,7 +45,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     429: {"model": schema.Problem, "description": "Too many requests are waiting."},
     503: {"model": schema.Problem, "description": "The answer took too long."},
 }
-_encode = json.JSONEncoder().encode
+_encode = json.JSONEncoder(allow_nan=False).encode
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
