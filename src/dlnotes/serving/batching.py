@@ -36,7 +36,8 @@ class Batcher:
     """Gives the texts of several requests to the model at once.
 
     The model is slow per call and fast per text, so while it works on a batch, the requests that
-    come meanwhile become the next one. A lone request does not wait for others. The thread leaves the event loop free to read requests and write answers.
+    come meanwhile become the next one. A lone request does not wait for others. The thread leaves
+    the event loop free to read requests and write answers.
 
     Args:
         predict: The model; called in one thread only.
@@ -149,7 +150,9 @@ class Batcher:
                         found[i] = own
         return [found[i] for i in range(len(batch))]
 
-    def _together(self, batch: list[_Job], places: list[int], top_k: int) -> dict[int, Sequence[str]]:
+    def _together(
+        self, batch: list[_Job], places: list[int], top_k: int
+    ) -> dict[int, Sequence[str]]:
         texts = [text for i in places for text in batch[i].texts]
         answers, start, found = self._predict(texts, top_k), 0, {}
         for i in places:

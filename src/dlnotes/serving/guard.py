@@ -64,7 +64,10 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *headers]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:  # uvloop: the connection was closed meanwhile
+                raise ClientDisconnect from error
 
         try:
             if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
