@@ -121,7 +121,7 @@ async def load_on(
     taken = time.perf_counter() - began
     latencies = np.concatenate([np.array(client.latencies) for client in clients]) * 1e3
     p50, p99 = np.percentile(latencies, [50, 99])
-    kept = memory[:: max(1, len(memory) // 20)] + [memory[-1]]
+    kept = [*memory[:: max(1, len(memory) // 20)], memory[-1]]
     return {
         "connections": connections,
         "seconds": taken,

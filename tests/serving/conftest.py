@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import SMALL
 
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.decision import Decision
+from small import SMALL
 
 WORDS = ["<pad>", "<unk>", "the", "goal", "of", "team", "a", "chip", "and", "code", "web", "é", "!"]
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import sys
 import threading
 import time
 
@@ -11,6 +13,8 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from starlette.testclient import TestClient
 
+import dlnotes.serving
+from dlnotes.errors import UserError
 from dlnotes.serving.app import make_app
 from dlnotes.serving.batching import Batcher
 from dlnotes.serving.limits import Held, Limits, Refused
@@ -337,3 +341,33 @@ def test_many_clients_at_once_get_their_own_answers(runs):
             thread.join(60)
         assert not wrong
         assert time.monotonic() - began < 60
+
+
+def test_mistakes_of_whoever_starts_it_are_told(runs, tmp_path, monkeypatch):
+    from dlnotes.commands.serve import main
+
+    def told(run, **options):
+        with pytest.raises(UserError) as error:
+            main(run, **{"port": 0, **options})
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    one = runs / "one"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port {port} of 127.0.0.1 is in use" in told(one, port=port)
+    assert "port must be at least 0 and at most 65,535" in told(one, port=70_000)
+    assert "'no.such.host.invalid' is not an address" in told(one, host="no.such.host.invalid")
+    assert "'192.0.2.1' is not an address" in told(one, host="192.0.2.1")
+    assert str(tmp_path) in told(tmp_path)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in one.iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes()[:100])
+    assert str(damaged) in told(damaged)
+    with pytest.raises(UserError, match="max_texts must be at least 1"):
+        Limits(max_texts=0)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "dlnotes.serving.server")
+    monkeypatch.delattr(dlnotes.serving, "server")
+    assert told(one) == "serve needs the package uvicorn: pip install 'dlnotes[serve]'"

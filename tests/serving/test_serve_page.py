@@ -36,24 +36,34 @@ def test_a_text_is_classified_while_it_is_typed_with_a_keyboard_alone(browser, s
     browser.until("document.title === 'attention · dlnotes'")
     assert browser.run(FOCUS) == "text"
     browser.type("the goal")
-    answer = browser.until("document.querySelectorAll('#labels li').length === 3 && document.getElementById('answer').textContent")
+    answer = browser.until(
+        "document.querySelectorAll('#labels li').length === 3 && document.getElementById('answer').textContent"
+    )
     assert answer in ("good", "sport", "tech")
     assert browser.run("document.querySelector('#labels .given bdi').textContent") == answer
     assert browser.until("document.querySelectorAll('.word').length >= 2")
-    shares = browser.run("[...document.querySelectorAll('#labels output')].map(o => parseFloat(o.textContent))")
+    shares = browser.run(
+        "[...document.querySelectorAll('#labels output')].map(o => parseFloat(o.textContent))"
+    )
     assert sum(shares) == pytest.approx(100, abs=0.3)
-    widths = browser.run("[...document.querySelectorAll('.fill')].map(f => f.style.getPropertyValue('--p'))")
+    widths = browser.run(
+        "[...document.querySelectorAll('.fill')].map(f => f.style.getPropertyValue('--p'))"
+    )
     assert [100 * float(w) for w in widths] == pytest.approx(shares, abs=0.06)
     browser.type(" <b onclick=alert(1)>é</b>")  # is text
     browser.until("[...document.querySelectorAll('.word')].some(w => w.textContent === 'é')")
     assert browser.run("document.querySelectorAll('#words b').length") == 0
     assert browser.run("document.getElementById('answer').getAttribute('aria-live')") == "polite"
-    assert browser.run("[...document.querySelectorAll('textarea, button')].every(e => e.textContent || e.labels.length)")
+    assert browser.run(
+        "[...document.querySelectorAll('textarea, button')].every(e => e.textContent || e.labels.length)"
+    )
     browser.press(*TAB)
     assert browser.run(FOCUS) == "clear"
     assert browser.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     browser.press(*ENTER)
-    browser.until("document.getElementById('text').value === '' && !document.querySelector('#labels li')")
+    browser.until(
+        "document.getElementById('text').value === '' && !document.querySelector('#labels li')"
+    )
     assert browser.run(FOCUS) == "text"
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
     assert {url.rpartition("/")[0] for url in browser.requested()} == {served.url}
