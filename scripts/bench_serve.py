@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ async def load_on(
         ends.append(loop.create_future())
         client = Client(requests, i * len(requests) // connections, ends[-1])
         clients.append(client)
-        await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
+        await loop.create_connection(partial(_same, client), "127.0.0.1", port)
     memory = [(0, resident(pid))]
 
     def done() -> int:
@@ -133,6 +134,10 @@ async def load_on(
         "max_ms": float(latencies.max()),
         "memory": [{"after_requests": n, "mib": round(size / 2**20, 1)} for n, size in kept],
     }
+
+
+def _same(client: Client) -> Client:
+    return client
 
 
 def resident(pid: int) -> int:
@@ -163,7 +168,7 @@ def main(
     folder: Path | None = None,
     data_dir: Path | None = None,
     corpus: str = "trec",
-    connections: Count = 32,
+    connections: Count = 48,
     seconds: Positive = 60.0,
     requests: Natural = 0,
 ) -> None:

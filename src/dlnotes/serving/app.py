@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
@@ -46,7 +46,6 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     503: {"model": schema.Problem, "description": "The answer took too long."},
 }
 _encode = json.JSONEncoder(allow_nan=False).encode
-_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dlnotes.serving.limits import Refused
 
 _MOST_LABELS = 1_000_000
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class PredictRequest(BaseModel):
@@ -100,7 +101,7 @@ class Problem(BaseModel):
     error: Annotated[str, Field(description="One plain sentence.")]
 
 
-def parse(kind: type[BaseModel], body: bytes) -> BaseModel:
+def parse(kind: type[Kind], body: bytes) -> Kind:
     """A request from its JSON.
 
     Raises:
