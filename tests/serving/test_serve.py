@@ -54,7 +54,7 @@ def refused(answer, status):
     told = answer.json()
     assert list(told) == ["error"]
     assert "Traceback" not in told["error"]
-    assert "/work" not in told["error"]
+    assert "/" not in told["error"].replace("/openapi.json", "")
     assert "\n" not in told["error"]
     return told["error"]
 
