@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,7 @@ def refused(answer, status):
     told = answer.json()
     assert list(told) == ["error"]
     assert "Traceback" not in told["error"]
-    assert "/" not in told["error"].replace("/openapi.json", "")
+    assert str(Path.cwd()) not in told["error"]
     assert "\n" not in told["error"]
     return told["error"]
 
