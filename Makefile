@@ -10,7 +10,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 
 $(ENV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,export]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,export,serve]'
 	@touch $@
 
 demo: $(ENV)            ## train FastText and TextCNN on BBC News, compare, classify two sentences

@@ -1,0 +1,245 @@
+"""The application: what is answered at which path."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+
+from dlnotes import __version__
+from dlnotes.serving import schema
+from dlnotes.serving.batching import Batcher
+from dlnotes.serving.guard import JSON, Guard
+from dlnotes.serving.limits import Held, Limits, Refused, busy
+from dlnotes.serving.metrics import CONTENT_TYPE, Metrics
+from dlnotes.training.answers import json_objects
+from dlnotes.training.classifier import Classifier, TextClassifier
+
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/script.js": ("script.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+"""The page's files by path: the only ones, read once, so that no path of a request is looked up."""
+_PREDICT = "/predict"
+_EXPLAINED = 8
+"""Explanations that may wait: each may read its text once for every word."""
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": schema.Problem, "description": "The body is not JSON."},
+    413: {"model": schema.Problem, "description": "The body is too large."},
+    415: {"model": schema.Problem, "description": "The body is not said to be JSON."},
+    422: {"model": schema.Problem, "description": "A field or value is not allowed."},
+    429: {"model": schema.Problem, "description": "Too many requests are waiting."},
+    503: {"model": schema.Problem, "description": "The answer took too long."},
+}
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+
+def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
+    """The ASGI application for one classifier.
+
+    Args:
+        classifier: What answers.
+        name: What the page calls it.
+        limits: How much a client may ask for.
+    """
+    metrics, held = Metrics(), Held(limits.max_held)
+    batcher: Batcher
+    explaining = ThreadPoolExecutor(1, "dlnotes-explain")
+    explanations = 0
+    context = contextvars.copy_context()
+
+    def predictions(texts: list[str], top_k: int) -> Sequence[str]:
+        return json_objects(classifier, texts, top_k, _encode)
+
+    def explained(text: str) -> str:
+        found = classifier.explain([text])
+        return _encode([asdict(explanation) for explanation in found])
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        nonlocal batcher
+        batcher = Batcher(predictions, limits, metrics.batches.observe)
+        batcher.start()
+        metrics.waiting.set_function(lambda: batcher.waiting)
+        yield
+        await batcher.stop()
+        explaining.shutdown(wait=False, cancel_futures=True)
+
+    app = FastAPI(
+        title="dlnotes serve",
+        version=__version__,
+        description=f"Classifies texts with {name}.",
+        docs_url=None,  # these load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        exception_handlers={
+            Refused: _refused,
+            HTTPException: _not_here,
+            ClientDisconnect: _gone,
+            Exception: _failed,
+        },
+        routes=[_page_route(path, *of_page) for path, of_page in _PAGE.items()],
+    )
+    Answer = schema.LabelsAnswer if classifier.multi_label else schema.LabelAnswer
+
+    async def predicted(request: Request) -> bytes:
+        size = _length(request, limits)
+        held.take(size)
+        try:
+            asked = schema.parse(schema.PredictRequest, await request.body())
+            texts = asked.given(limits.max_texts)
+            metrics.texts.inc(len(texts))
+            answers = await batcher.ask(texts, asked.top_k) if texts else []
+        finally:
+            held.give_back(size)
+        return (f"[{', '.join(answers)}]" if asked.text is None else answers[0]).encode()
+
+    @app.post(
+        _PREDICT,
+        response_model=None,
+        responses={200: {"model": Answer | list[Answer]}, **_REFUSALS},  # type: ignore[valid-type]
+        openapi_extra=_body_of(schema.PredictRequest),
+    )
+    async def predict(request: Request) -> Response:
+        """Classify a text, or several, as the command dlnotes predict does."""
+        return Response(await predicted(request), media_type=JSON)
+
+    @app.post(
+        "/explain",
+        response_model=None,
+        responses={200: {"model": list[schema.Explanation]}, **_REFUSALS},
+        openapi_extra=_body_of(schema.ExplainRequest),
+    )
+    async def explain(request: Request) -> Response:
+        """Weigh the words of a text, as dlnotes predict --explain does."""
+        nonlocal explanations
+        size = _length(request, limits)
+        held.take(size)
+        try:
+            text = schema.parse(schema.ExplainRequest, await request.body()).text
+            if len(text) > limits.max_explained:
+                most = f"{limits.max_explained:,} characters"
+                raise Refused(422, f"a text of at most {most} is explained, not {len(text):,}")
+            if explanations >= _EXPLAINED:
+                raise busy("too many texts are being explained; try again later")
+            explanations += 1
+            running = asyncio.get_running_loop().run_in_executor(
+                explaining, context.run, explained, text
+            )
+            running.add_done_callback(one_less)
+            told = await asyncio.wait_for(asyncio.shield(running), limits.answer_seconds)
+        except asyncio.TimeoutError:
+            seconds = f"{limits.answer_seconds:g} s"
+            raise Refused(503, f"the explanation took longer than {seconds}") from None
+        finally:
+            held.give_back(size)
+        return Response(told, media_type=JSON)
+
+    def one_less(running: asyncio.Future[str]) -> None:
+        nonlocal explanations
+        explanations -= 1
+        if not running.cancelled():
+            running.exception()  # it was looked at, also where nobody waits any more
+
+    @app.get("/health")
+    async def health() -> schema.Health:
+        """Tell that the server answers, and what it serves."""
+        return schema.Health(
+            status="ok",
+            name=name,
+            model=_kind(classifier),
+            labels=len(classifier.label_names),
+            several_labels=classifier.multi_label,
+            max_explained=limits.max_explained,
+        )
+
+    @app.get("/metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Tell how much was asked and how fast it was answered, for Prometheus."""
+        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    known = frozenset([*_PAGE, _PREDICT, "/explain", "/health", "/metrics", "/openapi.json"])
+    return Guard(app, metrics, known, {_PREDICT: predicted})
+
+
+def _page_route(path: str, name: str, kind: str) -> Route:
+    content = (files("dlnotes.serving") / "page" / name).read_bytes()
+
+    async def answer(_: Request) -> Response:
+        return Response(content, headers={"content-type": kind})
+
+    return Route(path, answer)
+
+
+def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """Says to OpenAPI what an endpoint reads itself: FastAPI would read bodies of any size."""
+    content = {"application/json": {"schema": kind.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _length(request: Request, limits: Limits) -> int:
+    """The announced size of a body that may be read; the parser holds clients to it.
+
+    Raises:
+        Refused: It is too large, or not JSON by its headers.
+    """
+    kind, length, encoded = "", b"0", False
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            kind = value.decode("latin-1").partition(";")[0].strip().lower()
+        elif name == b"content-length":
+            length = value
+        elif name == b"content-encoding":
+            encoded = True
+    if kind != JSON or encoded:
+        raise Refused(415, f"send plain JSON, with the header Content-Type: {JSON}")
+    size = int(length) if length.isdigit() and len(length) < 20 else limits.max_bytes + 1
+    if size > limits.max_bytes:
+        raise Refused(413, f"a request may have at most {limits.max_bytes:,} bytes")
+    return size
+
+
+def _kind(classifier: Classifier) -> str:
+    if isinstance(classifier, TextClassifier):
+        return classifier.model_name
+    return f"ensemble of {len(getattr(classifier, 'members', ()))}"
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return Response(error.body, error.status, error.headers, JSON)
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    """The client left, or was too slow: this is for the metrics."""
+    return await _refused(_, Refused(408, "the request did not arrive"))
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    """A fault of the program or of the run; `Guard` tells it to whoever runs the server."""
+    return await _refused(_, Refused(500, "the server failed to answer this request"))
+
+
+async def _not_here(_: Request, error: Exception) -> Response:
+    """404 and 405, of the router."""
+    assert isinstance(error, HTTPException)
+    told = {404: "there is nothing at this path; /openapi.json lists what there is"}
+    told[405] = "this path does not know this method"
+    sentence = told.get(error.status_code, "this request cannot be answered")
+    refused = Refused(error.status_code, sentence, dict(error.headers or {}))
+    return await _refused(_, refused)

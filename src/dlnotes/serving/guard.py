@@ -1,0 +1,105 @@
+"""Around the application: headers of every answer, counting, and no traceback for a client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dlnotes.display import tell
+from dlnotes.serving.limits import Refused
+from dlnotes.serving.metrics import Metrics
+
+JSON = "application/json"
+_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+# Nothing but this server's own files, and no style or script inside of the page.
+_CSP = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_OF_THE_PAGE = [
+    *_HEADERS,
+    (b"content-security-policy", _CSP),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+Endpoint = Callable[[Request], Awaitable[bytes]]
+"""Answers a request with JSON, or raises `Refused`."""
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        app: The application.
+        metrics: Counts requests.
+        paths: Those that are counted by name.
+        direct: Endpoints of the application whose POST requests need not take the way through its
+            layers, which is longer than all the rest of a prediction.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        paths: frozenset[str],
+        direct: Mapping[str, Endpoint],
+    ) -> None:
+        self.app, self._metrics, self._paths, self._direct = app, metrics, paths, direct
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status, path = time.perf_counter(), 0, scope["path"]
+        endpoint = self._direct.get(path) if scope["method"] == "POST" else None
+        headers = _HEADERS if endpoint else _OF_THE_PAGE
+
+        async def with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *headers]
+            try:
+                await send(message)
+            except RuntimeError as error:  # uvloop: the connection was closed meanwhile
+                raise ClientDisconnect from error
+
+        try:
+            if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+                why = Refused(411, "give the length of the body in a header Content-Length")
+                why.headers["connection"] = "close"  # the rest of the body has no known end
+                await _send(with_headers, why.status, why.body, why.headers)
+            elif endpoint:
+                await _send(with_headers, 200, await endpoint(Request(scope, receive)))
+            else:
+                await self.app(scope, receive, with_headers)
+        except Refused as why:
+            await _send(with_headers, why.status, why.body, why.headers)
+        except ClientDisconnect:
+            status = 408  # for the metrics alone: nobody reads it
+        except Exception as error:
+            tell(f"warning: a request failed: {type(error).__name__}: {error}")
+            if not status:
+                failed = Refused(500, "the server failed to answer this request")
+                await _send(with_headers, failed.status, failed.body)
+        finally:
+            self._metrics.count(path if path in self._paths else "other", status)
+            if endpoint:
+                self._metrics.seconds.observe(time.perf_counter() - began)
+
+
+async def _send(
+    send: Send, status: int, body: bytes, more: Mapping[str, str] | None = None
+) -> None:
+    headers = [
+        (b"content-type", JSON.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *((name.encode(), value.encode()) for name, value in (more or {}).items()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

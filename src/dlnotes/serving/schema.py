@@ -1,0 +1,122 @@
+"""What requests and answers look like, for their check and for OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dlnotes.serving.limits import Refused
+
+_MOST_LABELS = 1_000_000
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class PredictRequest(BaseModel):
+    """One text, or several."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Annotated[str | None, Field(description="A text; its answer is an object.")] = None
+    texts: Annotated[
+        list[str] | None, Field(description="Texts; their answer is a list of objects.")
+    ] = None
+    top_k: Annotated[
+        int, Field(ge=1, le=_MOST_LABELS, description="How many labels to give under top.")
+    ] = 3
+
+    def given(self, most: int) -> list[str]:
+        """The texts.
+
+        Raises:
+            Refused: Neither or both fields are given, or more than `most` texts.
+        """
+        if (self.text is None) == (self.texts is None):
+            raise Refused(422, "give either text or texts")
+        texts = [self.text] if self.text is not None else self.texts or []
+        if len(texts) > most:
+            raise Refused(422, f"a request may have at most {most:,} texts, not {len(texts):,}")
+        return texts
+
+
+class ExplainRequest(BaseModel):
+    """A text whose words are weighed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: str
+
+
+class Labelled(BaseModel):
+    """A label and its probability."""
+
+    label: str
+    probability: float
+
+
+class LabelAnswer(BaseModel):
+    """The label of a text; null where it is less probable than the run asks for."""
+
+    label: str | None
+    probability: float
+    top: list[Labelled]
+    text: str
+
+
+class LabelsAnswer(BaseModel):
+    """The labels of a text, the most probable first; there may be none."""
+
+    labels: list[str]
+    probabilities: list[float]
+    top: list[Labelled]
+    text: str
+
+
+class Explanation(BaseModel):
+    """Weights of the words for one label."""
+
+    label: str
+    probability: float
+    method: Annotated[str, Field(description="attention or occlusion")]
+    tokens: list[str]
+    weights: Annotated[
+        dict[str, list[float]], Field(description="A weight per token, in one or several ways.")
+    ]
+
+
+class Health(BaseModel):
+    """That the server answers, and what it serves."""
+
+    status: str
+    name: str
+    model: str
+    labels: int
+    several_labels: bool
+    max_explained: int
+
+
+class Problem(BaseModel):
+    """Why a request is refused."""
+
+    error: Annotated[str, Field(description="One plain sentence.")]
+
+
+def parse(kind: type[Kind], body: bytes) -> Kind:
+    """A request from its JSON.
+
+    Raises:
+        Refused: 400 where it is no JSON, 422 where it has other fields or values.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        reason = first["msg"].removeprefix("Invalid JSON: ")
+        raise Refused(400, f"the body is not valid JSON: {reason}")
+    if first["type"] == "extra_forbidden":
+        raise Refused(422, f"there is a field other than {' and '.join(kind.model_fields)}")
+    if not first["loc"]:
+        raise Refused(422, "the body must be a JSON object")
+    where = ".".join(map(str, first["loc"]))
+    raise Refused(422, f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")

@@ -1,0 +1,146 @@
+"""From a classifier to a process that listens, and that ends when it is told to."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import FrameType
+
+import uvicorn
+
+from dlnotes.errors import UserError
+from dlnotes.serving.app import make_app
+from dlnotes.serving.limits import Limits
+from dlnotes.serving.protocol import BoundedProtocol
+from dlnotes.training.classifier import Classifier
+
+_SWITCH = 5e-4
+"""Seconds after which Python lets another thread run: the event loop asks for a turn after each
+system call, and would wait 0.005 s for a thread that computes."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket of its own at an address; nothing can connect until `serve` listens.
+
+    Args:
+        host: A name or number of this machine.
+        port: 0 for any that is free.
+
+    Raises:
+        UserError: The port is taken or not allowed, or the host is not this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"host {host!r} is not an address of this machine: {error}") from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform != "win32":  # there it would share the port with another program
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Two programs may both bind before one of them listens.
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            told = f"port {port} of {host} is in use; give another --port, or 0 for any"
+        elif error.errno == errno.EACCES:
+            told = f"port {port} of {host} is not allowed; give a --port of 1024 or more"
+        else:
+            told = f"host {host!r} is not an address of this machine: {error.strerror}"
+        raise UserError(told) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a browser finds it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+def serve(
+    classifier: Classifier,
+    listener: socket.socket,
+    *,
+    name: str,
+    limits: Limits,
+    ready: Callable[[], object],
+) -> None:
+    """Answer requests until a signal comes; what is being answered then is answered still.
+
+    Args:
+        classifier: What answers.
+        listener: Of `bind`.
+        name: What the page calls the classifier.
+        limits: How much a client may ask for.
+        ready: Called when it listens.
+
+    Raises:
+        KeyboardInterrupt: SIGINT, or, in programs that ask for it, another signal.
+    """
+
+    class Protocol(BoundedProtocol):
+        pass
+
+    Protocol.limits = limits
+    config = uvicorn.Config(
+        make_app(classifier, name, limits),
+        http=Protocol,
+        ws="none",
+        loop="uvloop" if find_spec("uvloop") else "asyncio",
+        lifespan="on",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="critical",  # what clients do wrong is told to them
+        timeout_graceful_shutdown=round(limits.read_seconds + limits.answer_seconds),
+    )
+    server = _Server(config, ready)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        with _hang_up(server):
+            server.run([listener])
+    finally:
+        sys.setswitchinterval(switch)
+
+
+class _hang_up:  # noqa: N801 -- a context manager
+    """Treat a closed terminal as uvicorn treats SIGTERM: end in order, then raise it again."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self._server, self._came = server, False
+        self._number = getattr(signal, "SIGHUP", None)  # Windows has none
+
+    def __enter__(self) -> None:
+        self._before = signal.getsignal(self._number) if self._number else signal.SIG_IGN
+        if self._number and self._before is not signal.SIG_IGN:  # nohup
+            signal.signal(self._number, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._came = self._server.should_exit = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._number and self._before is not signal.SIG_IGN:
+            signal.signal(self._number, self._before)
+            if self._came:
+                signal.raise_signal(self._number)
