@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -79,6 +80,8 @@ def begin(arguments: list[str]) -> int:
                     code = 0
                 except SystemExit as end:
                     code = int(end.code or 0)
+                except BaseException:
+                    told.write(traceback.format_exc())
             if code:
                 sys.__stderr__ and sys.__stderr__.write(told.getvalue())
         finally:
@@ -212,14 +215,16 @@ def soak(
     done = 0
     while done < kills:
         name = list(CASES)[sum(each["trainings"] for each in figures.values()) % len(CASES)]
-        found, out = figures[name], folder / f"{name}-{done}"
+        found = figures[name]
+        out = folder / f"{name}-{found['trainings']}"  # its own: what has ended is not resumed
         arguments = [*given, *_USUAL, *CASES[name]]
         met = disturbed(arguments, out, 1.2 * seconds[name], draw, kills - done)
         found["trainings"] += 1
         found["kills"] += len(met)
         found["met"].update(met)
-        is_, was = content(out), wanted[name]
-        found["different"] += sorted(n for n in is_ | was if is_.get(n) != was.get(n))
+        ended, expected = content(out), wanted[name]
+        files = sorted(ended | expected)
+        found["different"] += [n for n in files if ended.get(n) != expected.get(n)]
         done += len(met)
         told(done)
     return figures

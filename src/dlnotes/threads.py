@@ -97,7 +97,8 @@ class _Watch:
         try:
             while main.is_alive():
                 main.join(_PERIOD)
-                self.look()
+                if main.is_alive():
+                    self.look()
         finally:  # a thread that torch has computed in has to end before the interpreter does
             self.loop()
 

@@ -176,6 +176,32 @@ def test_pipelined_requests_are_answered_in_order_and_have_a_bound(server):
     well(server)
 
 
+def test_half_a_request_that_begins_during_an_answer_has_its_time(server):
+    """The end of the answer must not stop the clock of the next request."""
+    text = json.dumps({"texts": ["the goal of a chip " * 210] * 256}).encode()
+    with server.connect() as client:
+        client.sendall(request(text))
+        time.sleep(0.005)  # the answer takes longer
+        client.sendall(b"P")
+        began, found = time.monotonic(), client.recv(1 << 20)
+        client.sendall(b"O")
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := client.recv(1 << 20):
+                found += chunk
+    assert found.startswith(b"HTTP/1.1 200")
+    assert time.monotonic() - began < 12
+
+
+def test_a_connection_ends_when_nothing_follows_a_body_that_was_too_large(server):
+    with server.connect() as client:
+        client.sendall(request(b"a" * (1 << 20 | 1)))
+        began, found = time.monotonic(), b""
+        while chunk := client.recv(1 << 20):
+            found += chunk
+    assert found.startswith(b"HTTP/1.1 413")
+    assert time.monotonic() - began < 12
+
+
 def test_connections_and_memory_have_a_bound(server):
     well(server)
     before = server.memory()

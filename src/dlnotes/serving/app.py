@@ -103,8 +103,8 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
         try:
             asked = schema.parse(schema.PredictRequest, await request.body())
             texts = asked.given(limits.max_texts)
-            metrics.texts.inc(len(texts))
             answers = await batcher.ask(texts, asked.top_k) if texts else []
+            metrics.texts.inc(len(texts))
         finally:
             held.give_back(size)
         return (f"[{', '.join(answers)}]" if asked.text is None else answers[0]).encode()

@@ -19,11 +19,11 @@ _GRACE = 5.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection that a client can neither keep busy for ever nor fill the memory with.
+    """A connection that cannot stay busy forever and whose memory is bounded.
 
-    uvicorn leaves the size of headers and the time of a request to a proxy in front of it. Here a
-    request has to arrive in time, and its answer to be read in time; otherwise the connection is
-    closed, with an answer where none has begun.
+    uvicorn leaves limits on header size and request time to a proxy in front of it. Here a request
+    must arrive in time and the client must read the answer in time. Otherwise the connection is
+    closed, with an error response if no response has begun.
     """
 
     limits: ClassVar[Limits] = Limits()
@@ -67,16 +67,20 @@ class BoundedProtocol(HttpToolsProtocol):
         """The request has arrived: from now on the time for its answer counts."""
         super().on_message_complete()
         self._reading_head = True
-        if self.cycle.response_complete:
-            self._disarm()
+        if self.cycle.response_complete:  # before all of it had arrived
+            self._arm(self.limits.read_seconds, self._close)
         else:
             self._arm(self.limits.answer_seconds + _GRACE, self.transport.abort)
 
     def on_response_complete(self) -> None:
         """The answer is written; the time goes on while the client has not read it."""
         super().on_response_complete()
-        if not self.cycle.more_body and not self.transport.get_write_buffer_size():
+        if self.cycle.more_body or self._head or self.transport.get_write_buffer_size():
+            return  # the timer of a request that is arriving, or of an answer that is not read
+        if self.cycle.response_complete:
             self._disarm()
+        else:  # the next one that was sent ahead is being answered
+            self._arm(self.limits.answer_seconds + _GRACE, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""

@@ -6,7 +6,8 @@ import errno
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import FrameType
 
@@ -24,7 +25,9 @@ system call, and would wait 0.005 s for a thread that computes."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket of its own at an address; nothing can connect until `serve` listens.
+    """Create a socket that is bound to an address and listens.
+
+    Clients can connect at once, but are not answered until `serve` runs.
 
     Args:
         host: A name or number of this machine.
@@ -58,8 +61,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a browser finds it."""
+    """The address to open in a browser on this machine."""
     host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # every address of the machine, which is none to connect to
+        host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -83,7 +88,7 @@ def serve(
     limits: Limits,
     ready: Callable[[], object],
 ) -> None:
-    """Answer requests until a signal comes; what is being answered then is answered still.
+    """Answer requests until a signal arrives; requests in flight are still answered.
 
     Args:
         classifier: What answers.
@@ -124,23 +129,23 @@ def serve(
         sys.setswitchinterval(switch)
 
 
-class _hang_up:  # noqa: N801 -- a context manager
-    """Treat a closed terminal as uvicorn treats SIGTERM: end in order, then raise it again."""
+@contextmanager
+def _hang_up(server: uvicorn.Server) -> Iterator[None]:
+    """Handle SIGHUP (a closed terminal) like SIGTERM: shut down, then raise it again."""
+    number, came = getattr(signal, "SIGHUP", None), False  # Windows has none
 
-    def __init__(self, server: uvicorn.Server) -> None:
-        self._server, self._came = server, False
-        self._number = getattr(signal, "SIGHUP", None)  # Windows has none
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = server.should_exit = True
 
-    def __enter__(self) -> None:
-        self._before = signal.getsignal(self._number) if self._number else signal.SIG_IGN
-        if self._number and self._before is not signal.SIG_IGN:  # nohup
-            signal.signal(self._number, self._end)
-
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        self._came = self._server.should_exit = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._number and self._before is not signal.SIG_IGN:
-            signal.signal(self._number, self._before)
-            if self._came:
-                signal.raise_signal(self._number)
+    before = signal.getsignal(number) if number else signal.SIG_IGN
+    if number is None or before is signal.SIG_IGN:  # nohup
+        yield
+        return
+    signal.signal(number, end)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+        if came:
+            signal.raise_signal(number)
