@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ async def load_on(
         requests: What is asked, in turns.
         connections: That are kept open.
         seconds: How long.
-        most: Requests after which it ends earlier; 0 for none.
+        most: Stop early after this many requests; 0 means no limit.
         pid: Of the server, whose memory is looked at.
     """
     loop = asyncio.get_running_loop()
@@ -107,7 +106,7 @@ async def load_on(
         ends.append(loop.create_future())
         client = Client(requests, i * len(requests) // connections, ends[-1])
         clients.append(client)
-        await loop.create_connection(partial(_same, client), "127.0.0.1", port)
+        await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
     memory = [(0, resident(pid))]
 
     def done() -> int:
@@ -134,10 +133,6 @@ async def load_on(
         "max_ms": float(latencies.max()),
         "memory": [{"after_requests": n, "mib": round(size / 2**20, 1)} for n, size in kept],
     }
-
-
-def _same(client: Client) -> Client:
-    return client
 
 
 def resident(pid: int) -> int:
@@ -183,7 +178,7 @@ def main(
         corpus: Name of the corpus.
         connections: That are kept open, each with a request at a time.
         seconds: How long; at most so long with --requests.
-        requests: Number of requests, to see whether memory stays flat; 0 for none.
+        requests: Stop after this many requests, to see whether memory stays flat; 0 means no limit.
     """
     if json:
         check_output(json)
