@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,9 @@ async def load_on(
     began = time.perf_counter()
     for i in range(connections):
         ends.append(loop.create_future())
-        client = Client(requests, i * len(requests) // connections, ends[-1])
+        make = partial(Client, requests, i * len(requests) // connections, ends[-1])
+        _, client = await loop.create_connection(make, "127.0.0.1", port)
         clients.append(client)
-        await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
     memory = [(0, resident(pid))]
 
     def done() -> int:
