@@ -26,12 +26,12 @@ def main(
 ) -> None:
     """Serve a trained classifier until Ctrl-C or SIGTERM.
 
-    The page at / classifies a text while you type it. POST /predict takes a JSON object: for
-    {"text": TEXT, "top_k": 3} it returns what dlnotes predict prints, and for
-    {"texts": [TEXT, …]} a list of that. POST /explain returns the weight of each word, which
-    dlnotes predict --explain shows in colours. GET /health, /metrics (for Prometheus) and
-    /openapi.json describe the server. Requests that arrive while others are being classified are
-    batched.
+    The page at / classifies a text while you type it. POST /predict takes a JSON object:
+    for {"text": TEXT, "top_k": 3} it returns what dlnotes predict prints, and
+    for {"texts": [TEXT, …]} a list of that. POST /explain returns the weight of each word, which
+    dlnotes predict --explain shows in colours. GET /health, /metrics (for Prometheus)
+    and /openapi.json describe the server. Requests that arrive while others are being classified
+    are batched.
 
     There is no authentication and no encryption: anybody who can reach the port can use it.
 
