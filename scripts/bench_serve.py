@@ -97,7 +97,7 @@ async def load_on(
         requests: What is asked, in turns.
         connections: That are kept open.
         seconds: How long.
-        most: Requests after which it ends earlier; 0 for none.
+        most: Stop early after this many requests; 0 means no limit.
         pid: Of the server, whose memory is looked at.
     """
     loop = asyncio.get_running_loop()
@@ -105,9 +105,9 @@ async def load_on(
     began = time.perf_counter()
     for i in range(connections):
         ends.append(loop.create_future())
-        client = Client(requests, i * len(requests) // connections, ends[-1])
+        make = partial(Client, requests, i * len(requests) // connections, ends[-1])
+        _, client = await loop.create_connection(make, "127.0.0.1", port)
         clients.append(client)
-        await loop.create_connection(partial(_same, client), "127.0.0.1", port)
     memory = [(0, resident(pid))]
 
     def done() -> int:
@@ -134,10 +134,6 @@ async def load_on(
         "max_ms": float(latencies.max()),
         "memory": [{"after_requests": n, "mib": round(size / 2**20, 1)} for n, size in kept],
     }
-
-
-def _same(client: Client) -> Client:
-    return client
 
 
 def resident(pid: int) -> int:
@@ -183,7 +179,7 @@ def main(
         corpus: Name of the corpus.
         connections: That are kept open, each with a request at a time.
         seconds: How long; at most so long with --requests.
-        requests: Number of requests, to see whether memory stays flat; 0 for none.
+        requests: Stop after this many requests, to see whether memory stays flat; 0 means no limit.
     """
     if json:
         check_output(json)

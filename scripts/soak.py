@@ -65,10 +65,10 @@ def write_documents(folder: Path) -> list[str]:
 
 
 def begin(arguments: list[str]) -> int:
-    """The process, a fork of this one, of ``dlnotes train`` with these arguments.
+    """Start ``dlnotes train`` with these arguments in a fork of this process; return its id.
 
-    A fork has imported all modules already, so that many are killed in little time. What it prints
-    is for nobody.
+    The fork starts with all modules imported, so each training takes little time. What it writes to
+    standard error is shown only if it fails.
     """
     process = os.fork()
     if process == 0:

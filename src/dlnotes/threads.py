@@ -17,34 +17,34 @@ _SCHEDULE = Path("/proc/self/schedstat")
 _PERIOD = 0.2
 """Seconds between two looks at how long the main thread waited for a core."""
 _BUSY, _QUIET = 0.15, 0.1
-"""Shares of its time: from the first on the machine is busy, and below the second it is quiet.
-Measured with nothing else running: at most .03; beside a program on each core: .32 to .53, however
-threads wait for one another."""
+"""Fractions of its time that the main thread waits for a core: above `_BUSY` the machine counts as
+busy, below `_QUIET` as quiet. Measured: at most 0.03 with nothing else running, and 0.32 to 0.53
+with another program on each core, whether torch's threads spin or sleep."""
 _CALM = 5
 """Periods in a row that have to be quiet until the machine counts as quiet again."""
 
 _ASLEEP = {"OMP_WAIT_POLICY": "passive"}
 _WATCHED = {**_ASLEEP, "GOMP_SPINCOUNT": "300000"}
-"""As many turns as by default, none where there are too many threads, see `_Watch`."""
+"""libgomp's default spin count, but none while it manages more threads than CPUs, see `_Watch`."""
 
 
 def settle() -> None:
-    """Let torch's threads wait for one another as suits the machine, and have no more than it may.
+    """Limit torch's threads to the CPUs there are, and choose how they wait for one another.
 
-    OpenMP's threads wait for one another in a loop that keeps their cores busy, which is fastest as
-    long as nobody else wants the cores. Where another program has one of them, a thread stays in
-    its loop for the whole time in which its partner is not running, in each of the many parallel
-    regions of an update: FastText, TextRNN and TextCNN then train at a tenth of the speed of a
-    single thread. Asleep, they leave the core to whoever needs it.
+    By default, a thread of OpenMP that waits for the others polls in a loop (it spins). That is
+    fastest as long as no other program needs the cores. If one does, a thread spins for as long as
+    the thread that it waits for has no core, in each of the many parallel regions of an update. A
+    training is then two to three times slower than with a single thread. A thread that sleeps
+    leaves its core to other programs.
 
-    So a thread looks five times a second at how long the main thread had to wait for a core, and
-    lets torch's threads sleep as long as it has to. Results do not depend on that. Where the system
-    does not tell how long a thread waits (Linux does), and where this process has fewer threads or
-    more than there are CPUs for it, torch's threads always sleep.
+    A watching thread therefore checks five times a second how long the main thread waited for a
+    core. While that is too long, torch's threads sleep. The results do not depend on it. torch's
+    threads always sleep where the system does not report this time (Linux does), where only one CPU
+    is available, or where OMP_NUM_THREADS differs from the number of available CPUs.
 
-    Call it before torch is loaded: OpenMP reads the environment once. What the environment says
-    already (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``OMP_NUM_THREADS``) stays. All commands of
-    dlnotes call it.
+    Call this function before torch is imported, because OpenMP reads the environment only once.
+    Variables that are already set (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``OMP_NUM_THREADS``)
+    are kept. All commands of dlnotes call it.
     """
     if "torch" in sys.modules:
         return
@@ -66,11 +66,12 @@ def settle() -> None:
 class _Watch:
     """Sees whether the main thread waits for a core, and has torch's threads sleep then.
 
-    libgomp, the OpenMP of torch on Linux, turns from loops to sleep as soon as it manages more
-    threads than there are CPUs (``GOMP_SPINCOUNT`` in
-    https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html). Each thread of a program that
-    computes in parallel has partners of its own. So an idle thread that has computed once makes
-    them too many, and when it ends they are few again.
+    libgomp, torch's OpenMP library on Linux, stops spinning as soon as it manages more threads than
+    there are CPUs (see ``GOMP_SPINCOUNT`` in
+    https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html). Every Python thread that runs a
+    parallel operation gets its own team of OpenMP threads, which lives as long as it does. So an
+    extra thread that runs one such operation and then stays idle makes torch's threads sleep, and
+    they spin again when it ends.
     """
 
     @staticmethod
@@ -107,8 +108,9 @@ class _Watch:
 
         https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
 
-        A single call of the system: each one gives up Python's lock, and on a busy machine the
-        main thread would wait for a thread that has the lock, but no core.
+        This is a single system call, because Python releases its lock (the GIL) for each one. On a
+        busy machine the main thread could then wait for this thread, which holds the lock but has
+        no core.
         """
         return int(os.pread(self.schedule, 100, 0).split()[1])
 

@@ -21,7 +21,7 @@ COMMANDS = {
     "evaluate": "Measure a trained classifier on labelled documents.",
     "calibrate": "Choose how a trained classifier decides: temperature, thresholds, rejection.",
     "predict": "Classify raw text with a trained classifier.",
-    "serve": "Answer over HTTP what texts are, with a trained classifier, and show it on a page.",
+    "serve": "Serve a trained classifier over HTTP, with an interface for programs and a web page.",
     "export": "Write a trained classifier for programs without dlnotes: ONNX, torch, fastText.",
     "runs": "List trained runs, or compare the settings and figures of some.",
     "ensemble": "Join trained runs into an ensemble, weighted on the dev split.",

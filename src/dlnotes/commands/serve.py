@@ -1,4 +1,4 @@
-"""Answer over HTTP what texts are, with a trained classifier, and show it on a page."""
+"""Serve a trained classifier over HTTP, with an interface for programs and a web page."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ def main(
 ) -> None:
     """Serve a trained classifier until Ctrl-C or SIGTERM.
 
-    At / is a page on which a text is classified while it is typed. POST /predict answers a JSON
-    object {"text": TEXT, "top_k": 3} with what dlnotes predict prints, and {"texts": [TEXT, …]}
-    with a list of that; POST /explain weighs the words of a text as dlnotes predict --explain does.
-    GET /health, /metrics (for Prometheus) and /openapi.json tell about the server. Requests that
-    wait together are classified together.
+    The page at / classifies a text while you type it. POST /predict takes a JSON object:
+    for {"text": TEXT, "top_k": 3} it returns what dlnotes predict prints, and
+    for {"texts": [TEXT, …]} a list of that. POST /explain returns the weight of each word, which
+    dlnotes predict --explain shows in colours. GET /health, /metrics (for Prometheus)
+    and /openapi.json describe the server. Requests that arrive while others are being classified
+    are batched.
 
-    There is no password and no encryption: whoever reaches the port may ask.
+    There is no authentication and no encryption: anybody who can reach the port can use it.
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.

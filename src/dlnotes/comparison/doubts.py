@@ -15,12 +15,13 @@ from dlnotes.data.labels import LabelSets
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a model says of each document when it has learned from the others.
+    """What a model that was not trained on a document predicts for its label.
 
-    Where a document may have several labels, all is of the label whose presence or absence is the
-    most doubtful (Thyagarajan et al. 2022, https://arxiv.org/abs/2211.13895, compare this with
-    other ways to pool labels): `given` is the probability of what the document is said to have or
-    not to have, `other` that of the contrary.
+    If documents may have several labels, each document is judged by its most doubtful label, the
+    one whose presence or absence the model contradicts most (Thyagarajan et al. 2022,
+    https://arxiv.org/abs/2211.13895, compare this with other ways to pool labels). `given` is then
+    the probability of what the annotation says (present or absent) and `other` that of the
+    opposite.
 
     Attributes:
         given: Probability of the label that the document has, shape (n,).
@@ -87,7 +88,7 @@ class Opinion:
 def _means(
     sums: NDArray[np.float64], counts: NDArray[np.signedinteger[Any]]
 ) -> NDArray[np.float64]:
-    """Mean probabilities; 1, which none reaches, of what no document has."""
+    """Mean probabilities per label; 1 where there is no document to average over."""
     return np.where(counts > 0, sums / np.maximum(1, counts), 1.0)
 
 
@@ -122,8 +123,9 @@ def doubts(opinions: Sequence[Opinion]) -> Doubts:
     several labels, this is asked of each label by itself, :math:`y` being its presence and
     :math:`k` its absence, or the other way round.
 
-    Differs from the paper: margins are averaged over models, and of the other labels only the most
-    probable is looked at, of several labels only the most doubtful.
+    Differs from the paper: margins are averaged over several models, and only the most probable
+    other label is considered. If documents may have several labels, only the most doubtful one of
+    each document is.
 
     Args:
         opinions: Of each model, at least one.

@@ -1,7 +1,7 @@
-"""Arrays with an element per document, which may be more than fit into memory.
+"""Arrays with one element per document, which may be larger than memory.
 
-Large ones lie in a file that has no name, is mapped into memory and vanishes with the array: the
-system keeps the parts of it that are in use and writes the others to disk.
+Large arrays are memory-mapped from an unnamed file that is deleted together with the array. The
+operating system keeps the parts in use in memory and writes the others to disk.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-_SMALL = 1 << 20  # bytes of an array that is worth no file
-_ROWS, _ITEMS = 1 << 16, 1 << 22  # of a piece, at most
+_SMALL = 1 << 20  # arrays of fewer bytes stay in memory
+_ROWS, _ITEMS = 1 << 16, 1 << 22  # most documents and most items in one piece
 
 
 def empty(shape: int | tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> NDArray[Any]:
@@ -73,7 +73,7 @@ def joined(
 
 
 def distinct(ordered: NDArray[Any]) -> NDArray[Any]:
-    """The different ones of ascending elements, each once, in the place of these elements."""
+    """Remove duplicates from sorted elements, in place; return the part that holds the result."""
     filled = 0
     for rows in pieces(len(ordered)):
         some = np.unique(ordered[rows])

@@ -1,8 +1,9 @@
 """The mean of a document's word and n-gram vectors in compiled code, for training on a CPU.
 
-In tensor operations the ids are made in about twenty passes over the batch, and padding is gathered
-with weight 0. Here each document's ids are made, and their vectors added up, while they are in the
-processor's cache. Both agree bit for bit: the vectors are added up in the same order.
+Tensor operations need about twenty passes over the batch to compute the ids, and also gather the
+padding, with weight 0. The compiled code computes the ids of one document and adds up their vectors
+while they are in the processor's cache. Both give the same bits, because the vectors are added in
+the same order.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ Means = Callable[[nn.EmbeddingBag, Tensor, Grams], Tensor]
 def mean_vectors(
     vectors: nn.EmbeddingBag, tokens: Int[Tensor, "b t"], grams: Grams, plain: Means
 ) -> Float[Tensor, "b e"] | None:
-    """The means, with a sparse gradient for the vectors; None where compiled code cannot make them.
+    """The mean vectors, with a sparse gradient; None where the compiled code does not apply.
 
-    It can for plain float32 and float64 tensors on a CPU with a C compiler, whose operations
-    nothing but autograd records.
+    It applies while gradients are recorded, to contiguous float32 and float64 tensors on a CPU, if
+    there is a C compiler and nothing besides autograd (such as a hook) observes the operations.
 
     Args:
         vectors: A vector per id.

@@ -33,17 +33,24 @@ _PAGE = {
     "/script.js": ("script.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-"""The page's files by path: the only ones, read once, so that no path of a request is looked up."""
+"""The page's files by path. They are read once; request paths are never used as file names."""
 _PREDICT = "/predict"
 _EXPLAINED = 8
-"""Explanations that may wait: each may read its text once for every word."""
+"""Explanations that may be queued or running: each may run the model once per word of its text."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": schema.Problem, "description": "The body is not JSON."},
     413: {"model": schema.Problem, "description": "The body is too large."},
-    415: {"model": schema.Problem, "description": "The body is not said to be JSON."},
+    415: {
+        "model": schema.Problem,
+        "description": "The Content-Type is not application/json, or there is a Content-Encoding.",
+    },
     422: {"model": schema.Problem, "description": "A field or value is not allowed."},
     429: {"model": schema.Problem, "description": "Too many requests are waiting."},
     503: {"model": schema.Problem, "description": "The answer took too long."},
+}
+_NOT_HERE = {
+    404: "there is nothing at this path; /openapi.json lists what there is",
+    405: "this path does not know this method",
 }
 _encode = json.JSONEncoder(allow_nan=False).encode
 
@@ -107,7 +114,9 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
             metrics.texts.inc(len(texts))
         finally:
             held.give_back(size)
-        return (f"[{', '.join(answers)}]" if asked.text is None else answers[0]).encode()
+        if asked.text is not None:
+            return answers[0].encode()
+        return f"[{', '.join(answers)}]".encode()
 
     @app.post(
         _PREDICT,
@@ -141,7 +150,7 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
             running = asyncio.get_running_loop().run_in_executor(
                 explaining, context.run, explained, text
             )
-            running.add_done_callback(one_less)
+            running.add_done_callback(explanation_done)
             told = await asyncio.wait_for(asyncio.shield(running), limits.answer_seconds)
         except asyncio.TimeoutError:
             seconds = f"{limits.answer_seconds:g} s"
@@ -150,11 +159,11 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
             held.give_back(size)
         return Response(told, media_type=JSON)
 
-    def one_less(running: asyncio.Future[str]) -> None:
+    def explanation_done(running: asyncio.Future[str]) -> None:
         nonlocal explanations
         explanations -= 1
         if not running.cancelled():
-            running.exception()  # it was looked at, also where nobody waits any more
+            running.exception()  # mark it as retrieved, or asyncio logs it when nobody waits
 
     @app.get("/health")
     async def health() -> schema.Health:
@@ -193,7 +202,7 @@ def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def _length(request: Request, limits: Limits) -> int:
-    """The announced size of a body that may be read; the parser holds clients to it.
+    """The size of the body from its Content-Length; the HTTP parser enforces it.
 
     Raises:
         Refused: It is too large, or not JSON by its headers.
@@ -225,21 +234,19 @@ async def _refused(_: Request, error: Exception) -> Response:
     return Response(error.body, error.status, error.headers, JSON)
 
 
-async def _gone(_: Request, error: Exception) -> Response:
+async def _gone(request: Request, error: Exception) -> Response:
     """The client left, or was too slow: this is for the metrics."""
-    return await _refused(_, Refused(408, "the request did not arrive"))
+    return await _refused(request, Refused(408, "the request did not arrive"))
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     """A fault of the program or of the run; `Guard` tells it to whoever runs the server."""
-    return await _refused(_, Refused(500, "the server failed to answer this request"))
+    return await _refused(request, Refused(500, "the server failed to answer this request"))
 
 
-async def _not_here(_: Request, error: Exception) -> Response:
+async def _not_here(request: Request, error: Exception) -> Response:
     """404 and 405, of the router."""
     assert isinstance(error, HTTPException)
-    told = {404: "there is nothing at this path; /openapi.json lists what there is"}
-    told[405] = "this path does not know this method"
-    sentence = told.get(error.status_code, "this request cannot be answered")
+    sentence = _NOT_HERE.get(error.status_code, "this request cannot be answered")
     refused = Refused(error.status_code, sentence, dict(error.headers or {}))
-    return await _refused(_, refused)
+    return await _refused(request, refused)

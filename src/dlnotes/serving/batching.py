@@ -17,10 +17,10 @@ Predict = Callable[[list[str], int], Sequence[str]]
 
 _MOST_TEXTS = 256
 _MOST_CHARACTERS = 1 << 20
-"""Of a batch, unless a single request has more: the others wait no longer than for such a one."""
+"""Limits of a batch; only a single larger request may exceed them, as a batch of its own."""
 
 _PAUSE = 0.002
-"""Seconds between two batches where several requests came together."""
+"""Seconds to wait after a batch with several requests, so that the clients' next ones arrive."""
 
 
 @dataclass(eq=False)
@@ -35,9 +35,9 @@ class _Job:
 class Batcher:
     """Gives the texts of several requests to the model at once.
 
-    The model is slow per call and fast per text, so while it works on a batch, the requests that
-    come meanwhile become the next one. A lone request does not wait for others. The thread leaves
-    the event loop free to read requests and write answers.
+    The model handles one large batch faster than many small ones. Requests that arrive while it
+    works on one batch therefore form the next batch. A single request does not wait for others. The
+    model runs in its own thread, so the event loop stays free to read requests and write answers.
 
     Args:
         predict: The model; called in one thread only.
@@ -142,8 +142,10 @@ class Batcher:
             try:
                 found |= self._together(batch, places, top_k)
             except Exception as error:
-                found |= dict.fromkeys(places, error)
-                for i in places if len(places) > 1 else ():
+                if len(places) == 1:
+                    found[places[0]] = error
+                    continue
+                for i in places:
                     try:
                         found |= self._together(batch, [i], top_k)
                     except Exception as own:

@@ -19,7 +19,7 @@ _CSP = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_OF_THE_PAGE = [
+_BROWSER_HEADERS = [
     *_HEADERS,
     (b"content-security-policy", _CSP),
     (b"referrer-policy", b"no-referrer"),
@@ -37,8 +37,8 @@ class Guard:
         app: The application.
         metrics: Counts requests.
         paths: Those that are counted by name.
-        direct: Endpoints of the application whose POST requests need not take the way through its
-            layers, which is longer than all the rest of a prediction.
+        direct: Endpoints whose POST requests are handled here. Passing them through FastAPI would
+            take longer than everything else in a prediction.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Guard:
             return
         began, status, path = time.perf_counter(), 0, scope["path"]
         endpoint = self._direct.get(path) if scope["method"] == "POST" else None
-        headers = _HEADERS if endpoint else _OF_THE_PAGE
+        headers = _HEADERS if endpoint else _BROWSER_HEADERS
 
         async def with_headers(message: Message) -> None:
             nonlocal status

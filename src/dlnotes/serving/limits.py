@@ -31,7 +31,7 @@ class Limits(Settings):
 
 
 class Refused(Exception):  # noqa: N818 -- no error of the program
-    """A request that is not answered as it was meant.
+    """A request that the server refuses to answer.
 
     Args:
         status: Of HTTP.
@@ -75,5 +75,5 @@ class Held:
 
 
 def busy(sentence: str) -> Refused:
-    """What a client is told that may try again in a second."""
+    """A 429 response that asks the client to try again in a second."""
     return Refused(429, sentence, {"retry-after": "1"})

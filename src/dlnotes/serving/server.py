@@ -20,8 +20,8 @@ from dlnotes.serving.protocol import BoundedProtocol
 from dlnotes.training.classifier import Classifier
 
 _SWITCH = 5e-4
-"""Seconds after which Python lets another thread run: the event loop asks for a turn after each
-system call, and would wait 0.005 s for a thread that computes."""
+"""Python's thread switch interval, in seconds. The event loop has to get the GIL back after each
+system call, and with the default of 0.005 s it would wait that long for a thread that computes."""
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -35,7 +35,7 @@ def compiled(outputs: _Outputs, device: torch.device) -> _Outputs:
 
 @functools.cache
 def check_compiler(device: torch.device) -> None:
-    """Require that torch.compile works: it needs a compiler, for CUDA Triton as well.
+    """Check that torch.compile works; it needs a C++ compiler, and Triton for CUDA.
 
     Raises:
         UserError: It does not.
@@ -67,7 +67,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def sparse_look_ups_not_compiled(model: nn.Module) -> Iterator[None]:
-    """Within, look-ups with sparse gradients run as they are, between what is compiled.
+    """Exclude look-ups with sparse gradients from compilation while the context is active.
 
     torch.compile cannot trace a sparse gradient.
     """

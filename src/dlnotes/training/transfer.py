@@ -1,9 +1,9 @@
-"""What goes to a device and comes back while the device works.
+"""Transfers to a device, and back, that do not make the device wait for the host.
 
-A CPU has its batches and figures at once. CUDA works through a queue that the host fills. Who reads
-a number, or copies from ordinary memory, waits until the queue is empty, and then the device waits
-for the host. So batches go through page-locked memory, the next one is gathered in the meantime,
-and figures are read when they have come.
+On a CPU, batches and results are available at once. A CUDA device works through a queue that the
+host fills. Reading a result, or copying from pageable memory, blocks the host until the queue is
+empty, and then the device is idle until the host catches up. So batches are copied from page-locked
+memory, the next batch is gathered in the meantime, and results are read once they have arrived.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor from where CUDA copies by itself: page-locked memory; for other devices as it is."""
+    """Copy a CPU tensor to page-locked memory if `device` is CUDA; else return it unchanged."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor
     return tensor.pin_memory()

@@ -150,7 +150,7 @@ function clear() {
   words.replaceChildren();
   at("answer").textContent = "–";
   at("more").hidden = true;
-  at("method").textContent = "Which words the label was chosen for.";
+  at("method").textContent = "How much each word weighs for the label.";
   say("Nothing is stored.");
 }
 
