@@ -189,6 +189,7 @@ def test_answers_are_json_without_control_characters(capsys, monkeypatch):
 
     class Answers:
         label_names = ("a\x9b2J", "\u202eb")
+        multi_label = False
         decision = Decision()
 
         def best(self, texts, top_k):
