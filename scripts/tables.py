@@ -63,6 +63,7 @@ def main(
         "fasttext": fasttext(results),
         "busy": busy(results),
         "export": exports(results),
+        "serve": served(results),
         "recipes": recipes(),
         "claims": verdicts(results),
         "advice": advice(results),
@@ -314,6 +315,24 @@ def busy(results: Path) -> str:
         cells = " | ".join(f"{speed:,.0f}" for speed in row["documents_per_second"].values())
         lines.append(f"| {MODELS[row['model']]} | {others[row['situation']]} | {cells} |")
     return "\n".join(lines)
+
+
+def served(results: Path) -> str:
+    """How fast single texts are answered over HTTP, and what that takes."""
+    record = read_json(results / "benchmarks" / "serve.json", "has no benchmark")["speed"]
+    memory = [each["mib"] for each in record["memory"]]
+    cells = [
+        f"{record['seconds']:.0f} s, {record['connections']} connections",
+        f"{record['requests']:,}",
+        f"{record['requests_per_second']:,.0f}",
+        *(f"{record[f'p{share}_ms']:.0f} ms" for share in (50, 99)),
+        f"{record['lost']}",
+        f"{memory[0]:.0f}, then at most {max(memory[1:]):.0f} MiB",
+    ]
+    headings = ["load", "requests", "per second", "median", "99 % within", "lost", "memory"]
+    return "\n".join(
+        [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", f"| {' | '.join(cells)} |"]
+    )
 
 
 def exports(results: Path) -> str:

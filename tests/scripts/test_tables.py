@@ -38,6 +38,7 @@ def table(script, tmp_path):
             "fasttext",
             "busy",
             "export",
+            "serve",
             "recipes",
             "claims",
             "advice",
