@@ -25,7 +25,7 @@ check: $(ENV)           ## everything CI runs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 	$(MAKE) test-torchtext
 
 test-torchtext: .venv-torchtext/.ready   ## torchtext's equivalences and the whole suite on torch 2.3.1

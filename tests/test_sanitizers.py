@@ -69,6 +69,7 @@ def sanitized(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # checks make each loop many times slower
 @pytest.mark.parametrize("loops", ["optimizers", "activations", "means"])
 def test_loops(sanitized, loops):
     assert sanitized("sanitized_loops.py", loops)

@@ -225,7 +225,7 @@ def test_connections_and_memory_have_a_bound(server):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_after_the_answers_in_flight(runs, number):
     served = Served(runs / "attention")
-    body = json.dumps({"texts": ["the goal of a chip " * 60] * 256}).encode()
+    body = json.dumps({"texts": ["the goal of a chip " * 60] * 100}).encode()
     answers = []
     clients = [served.connect() for _ in range(3)]
     for client in clients:

@@ -157,9 +157,9 @@ def test_a_group_that_is_restarted_ends_with_the_same_bits(documents, tmp_path):
     assert len(list(whole.glob("events*"))) == 2  # of the training and its hyper-parameters
     done = command(2, documents, killed, sent=("SIGKILL", 1, 18), restarts=1)
     assert done.returncode == 0, done.stderr
-    assert lines(done.stderr) == [
-        "error: another process of this training ended, or cannot be reached any more"
-    ]
+    (line,) = lines(done.stderr)
+    lost = "error: another process of this training ended, or cannot be reached any more"
+    assert line in (lost, "Stopped.")  # torchrun's SIGTERM may come before it is noticed
     assert_equal(ends(killed), ends(whole))
 
 
