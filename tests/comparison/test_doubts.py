@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from dlnotes.comparison.doubts import Opinion, doubts
+from dlnotes.comparison.doubts import Opinion, doubts, usual_of_one, usual_of_several
 from dlnotes.data.labels import LabelSets
 
 
 def opinion(given, other, suggested, labels):
-    return Opinion.of_one(np.array(given), np.array(other), np.array(suggested), np.array(labels))
+    given, other, suggested = map(np.array, (given, other, suggested))
+    return Opinion(given, other, suggested, *usual_of_one(given, suggested, np.array(labels)))
 
 
 def test_the_rule_of_confident_learning():
@@ -52,7 +53,7 @@ def test_planted_errors_come_first():
     given = p[rows, labels]
     others = p.copy()
     others[rows, labels] = -1
-    found = doubts([Opinion.of_one(given, others.max(1), others.argmax(1), labels)])
+    found = doubts([opinion(given, others.max(1), others.argmax(1), labels)])
     assert {*found.order[:100]} == {*range(100)}
     assert np.array_equal(found.suggested[:100], true[:100])
     # Half of the documents are below the mean probability of their label, so that not all are.
@@ -67,7 +68,8 @@ def several(p, labels):
     suggested, rows = right.argmin(1), np.arange(len(p))
     sums = np.stack([np.where(each, right, 0).sum(0) for each in (~has, has)])
     given = right[rows, suggested]
-    return Opinion.of_several(given, 1 - given, suggested, labels, sums)
+    usual = usual_of_several(sums, suggested, labels)
+    return Opinion(given, 1 - given, suggested, *usual)
 
 
 def test_of_several_labels_each_has_thresholds_of_its_own():

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from dlnotes.data.labels import LabelSets
 
@@ -37,52 +36,43 @@ class Opinion:
     usual_given: NDArray[np.float64]
     usual_other: NDArray[np.float64]
 
-    @classmethod
-    def of_one(
-        cls,
-        given: NDArray[np.float64],
-        other: NDArray[np.float64],
-        suggested: NDArray[np.int64],
-        labels: NDArray[np.int64],
-    ) -> Self:
-        """An opinion on documents with one label each.
 
-        Args:
-            given: See `Opinion`; the same for `other` and `suggested`.
-            other: See `given`.
-            suggested: See `given`.
-            labels: Of each document.
-        """
-        classes = 1 + max(labels.max(initial=0), suggested.max(initial=0))
-        counts = np.bincount(labels, minlength=classes)
-        sums = np.bincount(labels, given, minlength=classes).astype(np.float64)
-        usual = _means(sums, counts)
-        return cls(given, other, suggested, usual[labels], usual[suggested])
+Usual = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""`usual_given` and `usual_other` of an `Opinion`."""
 
-    @classmethod
-    def of_several(
-        cls,
-        given: NDArray[np.float64],
-        other: NDArray[np.float64],
-        suggested: NDArray[np.int64],
-        labels: LabelSets,
-        sums: NDArray[np.float64],
-    ) -> Self:
-        """An opinion on documents with any number of labels each.
 
-        Args:
-            given: See `Opinion`; the same for `other` and `suggested`.
-            other: See `given`.
-            suggested: See `given`.
-            labels: Of each document.
-            sums: Over the documents without each label, of the probability that they do not have
-                it; then over those with the label, of the probability that they do. Shape
-                (2, classes).
-        """
-        counts = labels.counts()
-        usual = _means(sums, np.stack([len(labels) - counts, counts]))
-        has = labels.have(suggested).astype(np.int64)
-        return cls(given, other, suggested, usual[has, suggested], usual[1 - has, suggested])
+def usual_of_one(
+    given: NDArray[np.float64], suggested: NDArray[np.int64], labels: NDArray[np.int64]
+) -> Usual:
+    """What is usual where each document has one label.
+
+    Args:
+        given: See `Opinion`.
+        suggested: See `Opinion`.
+        labels: Of each document.
+    """
+    classes = 1 + max(labels.max(initial=0), suggested.max(initial=0))
+    counts = np.bincount(labels, minlength=classes)
+    sums = np.bincount(labels, given, minlength=classes).astype(np.float64)
+    usual = _means(sums, counts)
+    return usual[labels], usual[suggested]
+
+
+def usual_of_several(
+    sums: NDArray[np.float64], suggested: NDArray[np.int64], labels: LabelSets
+) -> Usual:
+    """What is usual where documents have any number of labels.
+
+    Args:
+        sums: Over the documents without each label, of the probability that they do not have it;
+            then over those with the label, of the probability that they do. Shape (2, classes).
+        suggested: See `Opinion`.
+        labels: Of each document.
+    """
+    counts = labels.counts()
+    usual = _means(sums, np.stack([len(labels) - counts, counts]))
+    has = labels.have(suggested).astype(np.int64)
+    return usual[has, suggested], usual[1 - has, suggested]
 
 
 def _means(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dlnotes.claims.cache import Cache, digest_of_code
 from dlnotes.claims.claim import Budget
 from dlnotes.comparison import trainings
-from dlnotes.comparison.doubts import Doubts, Opinion, doubts
+from dlnotes.comparison.doubts import Doubts, Opinion, doubts, usual_of_one, usual_of_several
 from dlnotes.comparison.report import Comparison
 from dlnotes.comparison.trainings import (
     SAME,
@@ -253,9 +253,10 @@ def doubtful(comparison: Comparison, documents: Documents) -> Doubts:
                 suggested[where] = run.suggested
             if isinstance(labels, LabelSets):
                 sums = np.sum([run.sums for run in of_folds], axis=0)
-                opinions.append(Opinion.of_several(given, other, suggested, labels, sums))
+                usual = usual_of_several(sums, suggested, labels)
             else:
-                opinions.append(Opinion.of_one(given, other, suggested, labels))
+                usual = usual_of_one(given, suggested, labels)
+            opinions.append(Opinion(given, other, suggested, *usual))
     if not opinions:
         raise UserError(
             "--label-errors needs a model with probabilities: svm has none, give other --models"

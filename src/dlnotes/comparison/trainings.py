@@ -130,7 +130,7 @@ class Result:
         other: That of the most probable one of the others.
         suggested: The number of that label. For several labels per document, `given`, `other` and
             `suggested` are of the label whose presence or absence is the most doubtful.
-        sums: See `dlnotes.comparison.doubts.Opinion.of_several`; of several labels alone.
+        sums: See `dlnotes.comparison.doubts.usual_of_several`; of several labels alone.
     """
 
     error: str = ""
