@@ -18,11 +18,11 @@ for m in CONFIG["members"]:
 SESSION = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
 
 
-def tokenize(text, steps):
+def tokenize(text, steps, lower=str.maketrans(CONFIG["lower"])):  # noqa: B008 -- once is wanted
     """The tokens of a text: the matches of the last step, "find"."""
     for kind, *given in steps:
         if kind == "lower":
-            text = text.translate(str.maketrans(CONFIG["lower"])).lower()
+            text = text.translate(lower).lower()
         elif kind == "map":
             text = text.translate(str.maketrans(given[0]))
         elif kind == "sub":
