@@ -23,7 +23,7 @@ from dlnotes.training.checkpoint import load_checkpoint
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.fit import Interrupted
 from dlnotes.training.train import train_classifier
-from forking import error_in_a_fork
+from forking import error_in_a_process
 from small import SMALL, pairs
 
 RUN = {"model": "fasttext", "epochs": 2, "recipe": "plain", "progress": False, "model_settings": SMALL["fasttext"]}  # fmt: skip
@@ -195,7 +195,7 @@ def _hold_and_die(path):
 def test_the_lock_of_a_process_that_was_killed_holds_nobody_up(tmp_path):
     tmp_path.joinpath("run").mkdir()
     lock = tmp_path / "run" / ".lock"
-    assert "killed by signal 9" in error_in_a_fork(_hold_and_die, lock)
+    assert "killed by signal 9" in error_in_a_process(_hold_and_die, lock)
     assert "process" in lock.read_text()
     train(tmp_path / "run")
     assert not lock.exists()
@@ -236,7 +236,7 @@ def test_a_classifier_is_the_old_one_wherever_the_disk_is_full(tmp_path):
     before = content(tmp_path / "one")
     # The last limit lets all but the largest file be written; below it one fails ever earlier.
     for most in sorted({0, 1} | {s - 1 for s in sizes} | {s // 2 for s in sizes}):
-        trouble = error_in_a_fork(_save_with_little_room, most, [*words, "more"], tmp_path / "one")
+        trouble = error_in_a_process(_save_with_little_room, most, [*words, "more"], tmp_path / "one")
         assert not trouble, (most, trouble)
         assert content(tmp_path / "one") == before
 
@@ -283,7 +283,7 @@ def test_a_training_goes_on_bit_for_bit_after_the_disk_was_full(interrupted, tmp
     for i, most in enumerate(sorted({0, *(s - 1 for s in sizes)})):
         out = tmp_path / str(i)
         shutil.copytree(interrupted, out)
-        assert not error_in_a_fork(_train_with_little_room, most, out)
+        assert not error_in_a_process(_train_with_little_room, most, out)
         train(out, resume=True)
         assert content(out / "classifier") == wanted
         assert not list(out.rglob(".*"))
