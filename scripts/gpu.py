@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +26,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 MINUTES = 8.0
-SHARES = {"tests": 0.45, "optimizers": 0.3, "waits": 0.3, "models": 1.0}
+SHARES = {"tests": 0.4, "optimizers": 0.35, "waits": 0.4, "models": 1.0}
 """How much of the time that is left parts of a kind may take together, in their order."""
 
 
@@ -76,17 +81,69 @@ def fail(why: str) -> None:
     sys.exit(2)
 
 
-def run_within(seconds: float, command: list[str], environment: dict[str, str]) -> int | None:
-    """The exit code of a command; None if it took too long, when all of its processes end."""
-    child = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
-    try:
-        return child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+def run_within(
+    seconds: float, command: list[str], environment: dict[str, str], output: Path | None = None
+) -> int | None:
+    """The exit code of a command; None if it took too long, when all of its processes end.
+
+    Args:
+        seconds: How long it may take.
+        command: The program and its arguments.
+        environment: Its environment.
+        output: Where what it prints is written; None lets it print.
+    """
+    with output.open("wb") if output else nullcontext() as file:
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=environment, start_new_session=True, stdout=file, stderr=file
+        )
+        try:
+            return child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+
+
+def run_all(
+    parts: dict[str, list[str]],
+    seconds: float,
+    at_once: int,
+    environment: dict[str, str],
+    folder: Path,
+) -> Iterator[tuple[str, int | None, float]]:
+    """Run commands and give the name, the exit code and the seconds of each, in their order.
+
+    Args:
+        parts: The commands by name.
+        seconds: How long they may take together.
+        at_once: How many run at a time; what they print follows when they have ended, if several.
+        environment: Of the commands.
+        folder: Where what several print is kept.
+    """
+    deadline = time.monotonic() + seconds
+
+    def one(name: str, output: Path | None) -> tuple[str, int | None, float]:
+        begun = time.monotonic()
+        within = max(1.0, deadline - begun)
+        code = run_within(within, parts[name], environment, output)
+        return name, code, time.monotonic() - begun
+
+    if at_once <= 1:
+        for name in parts:
+            yield one(name, None)
+        return
+    outputs = {name: folder / f"{name}.txt" for name in parts}
+    with ThreadPoolExecutor(at_once) as pool:
+        for found in pool.map(one, outputs, outputs.values()):
+            print(outputs[found[0]].read_text(errors="replace"), flush=True)
+            yield found
+
+
+def _kind(part: tuple[str, list[str]]) -> str:
+    """Tests or a benchmark, by the name of a part."""
+    return part[0].split("-")[0]
 
 
 def outcome(report: Path) -> dict[str, Any]:
@@ -110,9 +167,13 @@ def commands(device: str, folder: Path, quick: bool) -> dict[str, list[str]]:
     tests = sorted((ROOT / "tests").rglob("test_*_on_devices.py"))
     python = [sys.executable, "-m", "pytest", "--tb=short", "-p", "no:cacheprovider"]
     marked = "cuda" if device == "cuda" else "not cuda"
+    cores = os.cpu_count() or 1
+    if device == "cuda" and cores >= 8 and importlib.util.find_spec("xdist"):
+        python += ["--numprocesses", str(cores // 4)]
     bench = [sys.executable, str(ROOT / "scripts" / "bench_gpu.py")]
     own = ["--device", device]
-    small: dict[str, list[str]] = {"optimizers": [], "waits": [], "models": ["--turns", "7"]}
+    turns = ["--turns", "7"]
+    small: dict[str, list[str]] = {"optimizers": turns, "waits": [], "models": turns}
     if quick:
         tests = [path for path in tests if path.parent.name == "activations"]
         small["optimizers"] = ["--turns", "1", "--shapes", "tiny"]
@@ -168,23 +229,23 @@ def main() -> int:
     }
     record: dict[str, Any] = {**provenance(0), "device": given.device, "parts": {}}
     record["versions"]["cuda"] = torch.version.cuda
-    end, kind = start + given.minutes * 60, ""
-    for name, command in commands(given.device, folder, given.quick).items():
+    end = start + given.minutes * 60
+    for kind, some in groupby(commands(given.device, folder, given.quick).items(), _kind):
         begun = time.monotonic()
-        if name.split("-")[0] != kind:
-            kind = name.split("-")[0]
-            deadline = begun + (end - begun) * SHARES[kind]
-        code = run_within(max(1.0, deadline - begun), command, environment)
-        part: dict[str, Any] = {"exit_code": code, "seconds": time.monotonic() - begun}
-        if kind == "tests":
-            part |= outcome(folder / f"{name}.xml")
-        elif (found := folder / f"{name}.json").exists():
-            part["rows"] = files.read_json(found, "is no record")["rows"]
-        record["parts"][name] = part
-        record["seconds"] = time.monotonic() - start
-        files.write_json(given.json, record)
-        ended = "out of time" if code is None else f"exit code {code}"
-        print(f"{name}: {ended} after {part['seconds']:.0f} s; {given.json}", flush=True)
+        within = max(1.0, (end - begun) * SHARES[kind])
+        # Tests run side by side; nothing runs beside what is timed.
+        at_once = (os.cpu_count() or 1) // 2 if kind == "tests" else 1
+        for name, code, seconds in run_all(dict(some), within, at_once, environment, folder):
+            part: dict[str, Any] = {"exit_code": code, "seconds": seconds}
+            if kind == "tests":
+                part |= outcome(folder / f"{name}.xml")
+            elif (found := folder / f"{name}.json").exists():
+                part["rows"] = files.read_json(found, "is no record")["rows"]
+            record["parts"][name] = part
+            record["seconds"] = time.monotonic() - start
+            files.write_json(given.json, record)
+            ended = "out of time" if code is None else f"exit code {code}"
+            print(f"{name}: {ended} after {seconds:.0f} s; {given.json}", flush=True)
     return int(any(part["exit_code"] != 0 for part in record["parts"].values()))
 
 

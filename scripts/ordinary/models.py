@@ -19,7 +19,8 @@ def word_vectors(vocabulary_size: int, embedding_dim: int, scale: float) -> nn.E
 
 def states(recurrence: nn.RNNBase, x: Tensor, real: Tensor) -> Tensor:
     """States of a recurrence over the real positions: packed, run, unpacked."""
-    packed = pack_padded_sequence(x, real.sum(1).clamp(min=1), True, enforce_sorted=False)
+    lengths = real.sum(1).clamp(min=1).cpu()  # torch wants them there, and waits for them
+    packed = pack_padded_sequence(x, lengths, True, enforce_sorted=False)
     return pad_packed_sequence(recurrence(packed)[0], True, total_length=x.shape[1])[0]
 
 
@@ -292,7 +293,7 @@ class DynamicMemoryNetwork(nn.Module):
 
     def forward(self, story: Tensor, question: Tensor) -> Tensor:
         """Answer the questions: story ``b s w``, question ``b q``."""
-        lengths = (question != 0).sum(dim=1)
+        lengths = (question != 0).sum(dim=1).cpu()
         asked = pack_padded_sequence(self.vectors(question), lengths, True, enforce_sorted=False)
         q = self.question(asked)[1][0]
         told = story[:, :, 0] != 0

@@ -931,7 +931,7 @@ def test_fused_true_is_the_kernel_or_an_error(name):
     good, bad = Parameter(torch.ones(3)), Parameter(torch.ones(3, 4)[:, ::2])
     optimizer = OPTIMIZERS[name]([good, bad], fused=True)
     good.grad, bad.grad = torch.ones(3), torch.ones(3, 2)
-    with pytest.raises(RuntimeError, match=r"plain contiguous CPU tensor.*\(3, 2\)"):
+    with pytest.raises(RuntimeError, match=r"plain contiguous tensor.*\(3, 2\)"):
         optimizer.step()
     assert torch.equal(good, torch.ones(3))
     optimizer = OPTIMIZERS[name]([good, rows := Parameter(torch.ones(3, 2))], fused=True, **hyper)

@@ -16,23 +16,28 @@ SHAPES = [(23,), (6, 4), (1,), (40, 30), (20_000,)]
 CLOSE = {"rtol": 1e-10, "atol": 1e-13}
 
 
-def stepped(name, device, steps=25, lr=None, dtype=torch.float64, **options):
-    """Parameters of several shapes after some steps, on the CPU, and the optimizer."""
+def stepped(name, device, steps=25, lr=None, dtype=torch.float64, least=None, **options):
+    """Parameters of several shapes after some steps, on the CPU, and the optimizer.
+
+    With ``least``, the size of gradients is at least that, and they are positive.
+    """
     hyper = ORACLES[name].grid[0]
     params = [
         Parameter(start(math.prod(shape), dtype).detach().view(shape).to(device))
         for shape in SHAPES
     ]
     optimizer = OPTIMIZERS[name](params, **{**hyper, "lr": lr or hyper["lr"]}, **options)
-    advance(optimizer, params, range(steps))
+    advance(optimizer, params, range(steps), least)
     return [p.detach().cpu() for p in params], optimizer
 
 
-def advance(optimizer, params, steps):
+def advance(optimizer, params, steps, least=None):
     for step in steps:
         optimizer.zero_grad()
         for p in params:
             loss(p.flatten(), step).backward()
+            if least:
+                p.grad.abs_().clamp_(min=least)
         optimizer.step()
 
 
@@ -51,8 +56,11 @@ def test_a_trajectory_is_that_of_the_plain_step_on_the_cpu(name, options, device
 @every_rule
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 def test_lower_precision_is_rounded_as_on_the_cpu(name, dtype, device):
-    found, _ = stepped(name, device, 3, dtype=dtype)
-    expected, _ = stepped(name, "cpu", 3, dtype=dtype, fused=False)
+    """Away from 0: there a rounding decides whether √v is 0, and which sign a momentum has."""
+    found, expected = (
+        stepped(name, place, 3, dtype=dtype, least=0.5, **options)[0]
+        for place, options in ((device, {}), ("cpu", {"fused": False}))
+    )
     eps = torch.finfo(dtype).eps
     torch.testing.assert_close(found, expected, rtol=4 * eps, atol=4 * eps)
 
@@ -247,15 +255,22 @@ def test_clipping_is_that_of_torch(norm_type, device):
         torch.testing.assert_close(p.grad.cpu(), q.grad, **CLOSE)
 
 
-def test_no_kernel_of_the_cpu_is_forced_on_another_device(device):
-    p = Parameter(start().detach().to(device))
-    optimizer = OPTIMIZERS["adam"]([p], fused=True)
-    loss(p, 0).backward()
-    if device.type == "cpu":
-        optimizer.step()
-    else:
-        with pytest.raises(RuntimeError, match="not on the CPU"):
-            optimizer.step()
+@every_rule
+def test_a_kernel_may_be_forced(name, device):
+    if name == "muon":  # it is not elementwise
+        with pytest.raises(RuntimeError, match="fused=True, but there is no kernel: "):
+            stepped(name, device, 1, fused=True)
+        return
+    found, _ = stepped(name, device, 4, fused=True)
+    expected, _ = stepped(name, "cpu", 4, fused=False)
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_no_kernel_is_forced_on_a_device_without_one():
+    p = Parameter(torch.ones(3, device="meta"))
+    p.grad = torch.ones_like(p)
+    with pytest.raises(RuntimeError, match="not on the CPU or a CUDA device"):
+        OPTIMIZERS["adam"]([p], fused=True).step()
 
 
 @pytest.mark.cuda

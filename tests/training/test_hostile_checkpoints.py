@@ -236,7 +236,9 @@ def test_a_classifier_is_the_old_one_wherever_the_disk_is_full(tmp_path):
     before = content(tmp_path / "one")
     # The last limit lets all but the largest file be written; below it one fails ever earlier.
     for most in sorted({0, 1} | {s - 1 for s in sizes} | {s // 2 for s in sizes}):
-        trouble = error_in_a_process(_save_with_little_room, most, [*words, "more"], tmp_path / "one")
+        trouble = error_in_a_process(
+            _save_with_little_room, most, [*words, "more"], tmp_path / "one"
+        )
         assert not trouble, (most, trouble)
         assert content(tmp_path / "one") == before
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -171,27 +172,9 @@ def translate(
     """
     if dtype not in TYPES:
         raise NotImplementedError(f"{dtype} is not compiled")
-    if rule.elementwise is False:
-        raise NotImplementedError(f"{rule.__name__} is not elementwise")
     program = Program(dtype)
-    names = ["theta", "g", *rule.accumulators]
-    position = iter(range(len(flatten(hyper))))
-
-    def symbol(value: Any) -> Any:
-        if _is_pair(value):
-            return tuple(map(symbol, value))
-        if not _is_number(value):
-            return value
-        return program.number(f"hyper[{next(position)}]")
-
-    arguments = {name: symbol(value) for name, value in hyper.items()}
-    if hyper.get("weight_decay") == 0:
-        arguments["weight_decay"] = 0.0
+    names, outputs = recorded(program, rule, maximize, hyper)
     counts = "t" in rule.hyper_names()
-    if counts:
-        arguments["t"] = program.number("t")
-    inputs = [Symbol(program, f"v_{name}", True) for name in names]
-    outputs = cast("Any", rule.update)(*inputs, maximize=maximize, **arguments)
     written = ["theta", *rule.accumulators]
     loads = [f"        const real v_{n} = {program.load.format(f'p_{n}[i]')};\n" for n in names]
     stores = [
@@ -227,6 +210,36 @@ def translate(
         counts=int(counts),
         block=BLOCK,
     )
+
+
+def recorded(
+    program: Program, rule: type[UpdateRule], maximize: bool, hyper: dict[str, Any]
+) -> tuple[list[str], tuple[Symbol, ...]]:
+    """Run a rule on symbols, and so record it in a program.
+
+    Returns:
+        The names of its arguments, which are those of the symbols after ``v_``: θ, g and the
+        accumulators; and the symbols of the new θ and the new accumulators.
+    """
+    if rule.elementwise is False:
+        raise NotImplementedError(f"{rule.__name__} is not elementwise")
+    names = ["theta", "g", *rule.accumulators]
+    position = iter(range(len(flatten(hyper))))
+
+    def symbol(value: Any) -> Any:
+        if _is_pair(value):
+            return tuple(map(symbol, value))
+        if not _is_number(value):
+            return value
+        return program.number(f"hyper[{next(position)}]")
+
+    arguments = {name: symbol(value) for name, value in hyper.items()}
+    if hyper.get("weight_decay") == 0:
+        arguments["weight_decay"] = 0.0
+    if "t" in rule.hyper_names():
+        arguments["t"] = program.number("t")
+    inputs = [Symbol(program, f"v_{name}", True) for name in names]
+    return names, cast("Any", rule.update)(*inputs, maximize=maximize, **arguments)
 
 
 def flatten(hyper: dict[str, Any]) -> list[float]:
@@ -327,7 +340,7 @@ def build(
     Returns:
         The kernel, or the reason why there is none.
     """
-    key = _key(rule, dtype, maximize, hyper)
+    key = key_of(rule, dtype, maximize, hyper)
     if key not in _built:
         _built[key] = apart(_build, rule, dtype, maximize, hyper)
     return _built[key]
@@ -351,7 +364,7 @@ def record(
     rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
 ) -> str | Exception:
     """The C text of a rule, or the reason why there is none; arguments as for :func:`build`."""
-    key = _key(rule, dtype, maximize, hyper)
+    key = key_of(rule, dtype, maximize, hyper)
     if key not in _recorded:
         try:
             _recorded[key] = translate(rule, dtype, maximize, hyper)
@@ -369,12 +382,12 @@ def is_elementwise(rule: type[UpdateRule], hyper: dict[str, Any]) -> bool:
     if rule.elementwise is not None:
         return rule.elementwise
     hyper = {name: 0.5 if isinstance(x, torch.Tensor) else x for name, x in hyper.items()}
-    if _key(rule, torch.float32, False, hyper) not in _recorded:
+    if key_of(rule, torch.float32, False, hyper) not in _recorded:
         apart(record, rule, torch.float32, False, hyper)
     return isinstance(record(rule, torch.float32, False, hyper), str)
 
 
-def _key(
+def key_of(
     rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
 ) -> tuple[Any, ...]:
     """What a kernel depends on, the functions included: those of a class may be replaced."""
@@ -391,28 +404,28 @@ def _shape(value: Any) -> Any:
     return float if _is_number(value) else (type(value), repr(value))
 
 
-def _try_out(
-    kernel: Kernel,
-    rule: type[UpdateRule],
-    dtype: torch.dtype,
-    maximize: bool,
-    hyper: dict[str, Any],
-) -> None:
-    """Compare a kernel with the plain rule; RuntimeError unless they agree."""
+def sample(
+    rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
+) -> tuple[dict[str, Any], list[torch.Tensor], torch.Tensor, tuple[torch.Tensor, ...]]:
+    """What a kernel is tried on.
+
+    Returns:
+        Hyper-parameters; θ, g and accumulators that a step can have left, 43 numbers each; the
+        number of that step; and the new θ and the new accumulators of the plain rule.
+    """
     decays = hyper["weight_decay"] != 0
 
-    def sample(value: Any, number: float = 0.125) -> Any:
+    def plausible(value: Any, number: float = 0.125) -> Any:
         if _is_pair(value):
-            return tuple(sample(x, (i + 1) / (len(value) + 2)) for i, x in enumerate(value))
+            return tuple(plausible(x, (i + 1) / (len(value) + 2)) for i, x in enumerate(value))
         return number if _is_number(value) else value
 
-    hyper = {name: sample(value) for name, value in hyper.items()}
+    hyper = {name: plausible(value) for name, value in hyper.items()}
     hyper["weight_decay"] *= decays
     generator = torch.Generator("cpu").manual_seed(0)
-    names = ["theta", *rule.accumulators]
     plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
-    values = [torch.rand(43, generator=generator, **plain).to(dtype) + 0.25 for _ in (*names, "g")]
-    step = torch.full((), 2.0, **plain)
+    count = 2 + len(rule.accumulators)
+    values = [torch.rand(43, generator=generator, **plain).to(dtype) + 0.25 for _ in range(count)]
     options = {**hyper, "maximize": maximize}
     counts = "t" in rule.hyper_names()
 
@@ -425,7 +438,37 @@ def _try_out(
     before = torch.rand(43, generator=generator, **plain).to(dtype) + 0.25
     g, values[1:] = values[1], [before, *(torch.zeros_like(before) for _ in rule.accumulators)]
     values[1:] = [g, *(x.to(dtype) for x in update(2.0)[1:])]
-    expected = update(3.0)
+    return hyper, values, torch.full((), 2.0, **plain), update(3.0)
+
+
+def check_alike(
+    rule: type[UpdateRule],
+    dtype: torch.dtype,
+    found: Sequence[torch.Tensor],
+    expected: Sequence[torch.Tensor],
+) -> None:
+    """Compare the new θ and accumulators of a kernel with those of the plain rule.
+
+    Raises:
+        RuntimeError: They differ by more than the rounding.
+    """
+    names = ["theta", *rule.accumulators]
+    for name, x, y in zip(names, found, expected, strict=True):
+        if not torch.allclose(
+            x, y.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0, equal_nan=True
+        ):
+            raise RuntimeError(f"the compiled {rule.__name__} differs from the plain one in {name}")
+
+
+def _try_out(
+    kernel: Kernel,
+    rule: type[UpdateRule],
+    dtype: torch.dtype,
+    maximize: bool,
+    hyper: dict[str, Any],
+) -> None:
+    """Compare a kernel with the plain rule; RuntimeError unless they agree."""
+    hyper, values, step, expected = sample(rule, dtype, maximize, hyper)
     index = torch.tensor([42, *range(41, -1, -1)], dtype=torch.int64, device="cpu")
     for by_rows in (False, True):
         given = [x.clone() for x in values]
@@ -437,10 +480,4 @@ def _try_out(
             kernel.rows((43, 43, 1), index.data_ptr(), pointers, hyper)
         else:
             kernel(1, array("q", [0, 43]), pointers, hyper)
-        for name, found, x in zip(names, [given[0], *given[2:]], expected, strict=True):
-            if not torch.allclose(
-                found, x.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0, equal_nan=True
-            ):
-                raise RuntimeError(
-                    f"the compiled {rule.__name__} differs from the plain one in {name}"
-                )
+        check_alike(rule, dtype, [given[0], *given[2:]], expected)

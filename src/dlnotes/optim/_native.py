@@ -14,7 +14,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dlnotes.kernel import CPP, PLAIN, compiled
@@ -23,19 +25,23 @@ from dlnotes.optim._kernel import Kernel
 CODES = {torch.float32: 1, torch.float64: 2, torch.float16: 3, torch.bfloat16: 4}
 """The codes of the dtypes in ``native.cpp``."""
 
+HOST = -1
+"""The place of tensors in this machine's own memory; that of others is the index of a device."""
+
 
 def step(
     library: ctypes.PyDLL,
     columns: Sequence[Sequence[Tensor]],
     counts: bool,
-    build: Callable[[torch.dtype], Kernel | None],
+    build: Callable[[torch.dtype], Callable[..., None] | None],
     hyper: dict[str, Any],
     all_or_none: bool,
+    place: int = HOST,
 ) -> list[int]:
     """Update the parameters that a kernel can take, and return the indices of the others.
 
     A kernel takes a parameter if all of its tensors are plain, dense, contiguous, of one dtype and
-    one size, in this machine's memory, which they share with no tensor that is written.
+    one size, and in one memory, which they share with no tensor that is written.
 
     Args:
         library: What :func:`load` returns.
@@ -45,6 +51,7 @@ def step(
         build: Makes the kernel of a dtype.
         hyper: The hyper-parameters, in the order in which the kernels were translated.
         all_or_none: Update nothing unless a kernel takes every parameter that has a gradient.
+        place: Whose memory: `HOST`, or the index of a CUDA device. The steps are in the host's.
     """
     types = set().union(*(map(type, column) for column in columns))
     if not all(issubclass(kind, Tensor) for kind in types):
@@ -57,12 +64,12 @@ def step(
         codes = array("B", [{*map(type, row)} <= PLAIN for row in rows])
     offsets = array("q", bytes(8 * (count + 1)))
     pointers, taken, held = (array("Q", bytes(8 * count * width)) for _ in range(3))
-    present = library.dtypes(count, _address(tensors))
+    present = library.dtypes(count, place, _address(tensors))
     wanted = {code: build(dtype) for dtype, code in CODES.items() if present >> code & 1}
     kernels = {code: kernel for code, kernel in wanted.items() if kernel is not None}
     try:
         left = library.acquire(
-            *(count, width, counts, sum(1 << code for code in kernels), all_or_none),
+            *(count, width, counts, sum(1 << code for code in kernels), all_or_none, place),
             *map(_address, (tensors, codes, elements, pointers, held)),
         )
         if not (left and all_or_none):
@@ -124,8 +131,18 @@ def step_rows(
 _cdata = attrgetter("_cdata")  # the address of torch's C++ object
 
 
-def _address(numbers: array[int]) -> int:
+def _address(numbers: array[Any]) -> int:
     return numbers.buffer_info()[0]
+
+
+def advance(addresses: NDArray[np.int64]) -> list[float]:
+    """Count the steps at these addresses of the host's memory, and return their numbers."""
+    library = load()
+    if isinstance(library, Exception):
+        raise library
+    found = array("d", bytes(8 * len(addresses)))
+    library.advance(len(addresses), addresses.ctypes.data, _address(found))
+    return found.tolist()
 
 
 def load() -> ctypes.PyDLL | Exception:
@@ -156,9 +173,9 @@ def _load() -> ctypes.PyDLL:
     another = f"// for torch {torch.__version__}\n"  # after an upgrade all the rest is the same
     library = ctypes.PyDLL(str(compiled(another + source, *flags, language=CPP)))
     number, address = ctypes.c_int64, ctypes.c_void_p
-    library.acquire.argtypes = [*[number] * 5, *[address] * 5]
+    library.acquire.argtypes = [*[number] * 6, *[address] * 5]
     library.acquire.restype = number
-    library.dtypes.argtypes = [number, address]
+    library.dtypes.argtypes = [number, number, address]
     library.dtypes.restype = number
     library.take.argtypes = [*[number] * 3, *[address] * 5]
     library.take.restype = number
@@ -166,4 +183,6 @@ def _load() -> ctypes.PyDLL:
     library.acquire_rows.restype = number
     library.release.argtypes = [number, address]
     library.release.restype = None
+    library.advance.argtypes = [number, address, address]
+    library.advance.restype = None
     return library

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dlnotes.kernel import observed, say_it_is_slow
-from dlnotes.optim import _kernel, _native, _plain
+from dlnotes.optim import _kernel, _native, _plain, _triton
 from dlnotes.optim._arguments import OPTIONS, check, suggestion
 from dlnotes.optim._state import (
     check_state,
@@ -90,9 +90,9 @@ class UpdateRule(Optimizer):
         params: Parameters, named parameters or groups, as in ``torch.optim``.
         maximize: Ascend instead of descending.
         differentiable: Let autograd record the step (parameters must not be leaves, then).
-        fused: True forces the compiled kernel, False plain tensor operations, None takes the
-            kernel where it can. While a mode, a tracer or a transform is active, plain operations
-            are used in any case.
+        fused: True forces the compiled kernel (C on the CPU, Triton on a CUDA device), False plain
+            tensor operations, None takes the kernel where it can. While a mode, a tracer or a
+            transform is active, plain operations are used in any case.
         hyper: The rule's hyper-parameters and ``weight_decay``.
 
     Raises:
@@ -389,36 +389,38 @@ class UpdateRule(Optimizer):
                 raise RuntimeError(f"fused=True, but there is no kernel: {reason}")
             say_it_is_slow(reason)
 
-        def build(dtype: torch.dtype) -> _kernel.Kernel | None:
-            kernel = _kernel.build(type(self), dtype, maximize, hyper)
-            if isinstance(kernel, _kernel.Kernel):
+        def build(dtype: torch.dtype, place: int = _native.HOST) -> Any:
+            if place == _native.HOST:
+                kernel: Any = _kernel.build(type(self), dtype, maximize, hyper)
+            else:
+                device = torch.device("cuda", place)
+                kernel = _triton.build(type(self), dtype, maximize, hyper, device)
+            if not isinstance(kernel, Exception):
                 return kernel
             do_without(kernel)
             return None
 
-        if not any(p.is_cpu for p in params):  # nothing to compile for
+        places = _places(params)
+        if not places:
             if any(p.grad is not None for p in params):
-                do_without(NotImplementedError("the parameters are not on the CPU"))
+                do_without(
+                    NotImplementedError("the parameters are not on the CPU or a CUDA device")
+                )
             return params
-        library, names = _native.load(), self._names()
+        library = _native.load()
         if isinstance(library, Exception):
             do_without(library)
             return params
-        states: Any = list(map(self.state.get, params)) if names else []
-        if forced or not all(states):  # a state is made for those that have a gradient
-            params = [p for p in params if p.grad is not None]
-            states = self._states(params)
-        if not params:
-            return []
-        columns = [list(params), *([state[name] for state in states] for name in names)]
-        counts = "step" in names
-        left = _native.step(library, columns, counts, build, hyper, forced)
-        params = [p for p in map(params.__getitem__, left) if p.grad is not None]
+        for place in places:
+            params = self._step_at(
+                place, params, library, partial(build, place=place), hyper, forced
+            )
+        params = [p for p in params if p.grad is not None]
         if not forced:
             # Once one parameter is refused, all later ones take the plain step: they may share
             # memory with it. So one dense parameter that is not contiguous costs every sparse one
             # after it the native pass.
-            return [*dropwhile(lambda p: self._step_rows(p, library, counts, build, hyper), params)]
+            return [*dropwhile(lambda p: self._step_rows(p, library, build, hyper), params)]
         if params:
             shape = tuple(params[0].shape)
             if params[0].grad is not None and params[0].grad.is_sparse:
@@ -428,25 +430,46 @@ class UpdateRule(Optimizer):
                 )
             raise RuntimeError(
                 "fused=True, but a parameter, its gradient or its state is not a plain "
-                "contiguous CPU tensor with memory of its own: a parameter of shape "
-                f"{shape}"
+                "contiguous tensor with memory of its own, or not all of them are on one device: a "
+                f"parameter of shape {shape}"
             )
         return params
+
+    def _step_at(
+        self,
+        place: int,
+        params: list[Tensor],
+        library: ctypes.PyDLL,
+        build: Callable[[torch.dtype], Any],
+        hyper: dict[str, Any],
+        forced: bool,
+    ) -> list[Tensor]:
+        """Update the parameters that a kernel in one place can take, and return the others."""
+        names = self._names()
+        states: Any = list(map(self.state.get, params)) if names else []
+        if forced or not all(states):  # a state is made for those that have a gradient
+            params = [p for p in params if p.grad is not None]
+            states = self._states(params)
+        if not params:
+            return []
+        columns = [list(params), *([state[name] for state in states] for name in names)]
+        left = _native.step(library, columns, "step" in names, build, hyper, forced, place)
+        return [*map(params.__getitem__, left)]
 
     def _step_rows(
         self,
         p: Tensor,
         library: ctypes.PyDLL,
-        counts: bool,
         build: Callable[[torch.dtype], _kernel.Kernel | None],
         hyper: dict[str, Any],
     ) -> bool:
         """Whether a kernel has updated the rows of a sparse gradient."""
         g = p.grad
-        if g is None or not g.is_sparse:
+        if g is None or not g.is_sparse or not p.is_cpu:
             return False
-        others = [state[name] for state in self._states([p]) for name in self._names()]
-        return _native.step_rows(library, p, g, others, counts, build, hyper)
+        names = self._names()
+        others = [state[name] for state in self._states([p]) for name in names]
+        return _native.step_rows(library, p, g, others, "step" in names, build, hyper)
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
@@ -465,6 +488,17 @@ class UpdateRule(Optimizer):
         if not state:  # filled at once: another thread may look
             state.update(new_state(p, self.accumulators, "t" in self._hyper))
         return cast("dict[str, Tensor]", state)
+
+
+def _places(params: list[Tensor]) -> list[int]:
+    """Where there are parameters that a kernel may take: the host first, then CUDA devices.
+
+    None on a CUDA device while a graph is captured: a replay would use the addresses of now.
+    """
+    places = [_native.HOST] if any(p.is_cpu for p in params) else []
+    if torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
+        places += sorted({p.device.index for p in params if p.is_cuda})
+    return places
 
 
 def _refuse_cuda_graph() -> None:

@@ -36,9 +36,18 @@ Code code_of(const TensorImpl &x) {
     }
 }
 
-/* Whether x has strides and memory in this process. */
-bool in_memory(const TensorImpl &x) {
-    return x.has_storage() && !x.has_symbolic_sizes_strides() && x.device().is_cpu() &&
+/* Where tensors are: HOST, or the index of a CUDA device. */
+using Place = int64_t;
+constexpr Place HOST = -1;
+
+bool is_at(const TensorImpl &x, Place place) {
+    const c10::Device device = x.device();
+    return place == HOST ? device.is_cpu() : device.is_cuda() && device.index() == place;
+}
+
+/* Whether x has strides and memory in that place. */
+bool in_memory(const TensorImpl &x, Place place) {
+    return x.has_storage() && !x.has_symbolic_sizes_strides() && is_at(x, place) &&
            x.storage().unsafeGetStorageImpl() != nullptr;
 }
 
@@ -52,12 +61,13 @@ int64_t extent(const TensorImpl &x) {
     return last + 1;
 }
 
-/* Whether x is an ordinary dense CPU tensor, contiguous and inside of its memory. Sparse, negated,
+/* Whether x is an ordinary dense tensor there, contiguous and inside of its memory. Sparse, negated,
    conjugate, quantized, wrapped and transformed tensors have other keys. */
-bool ordinary(TensorImpl &x) {
+bool ordinary(TensorImpl &x, Place place) {
     static const auto neutral =
         c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset;
-    return x.key_set() - neutral == DispatchKeySet(c10::DispatchKey::CPU) && in_memory(x) &&
+    const auto key = place == HOST ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA;
+    return x.key_set() - neutral == DispatchKeySet(key) && in_memory(x, place) &&
            !x.is_inference() && x.is_contiguous() &&
            x.storage().nbytes() >= (size_t)(x.storage_offset() + x.numel()) * x.itemsize();
 }
@@ -96,17 +106,18 @@ void leave_shared(std::vector<Span> &spans, Code *code) {
 
 extern "C" {
 
-/* Bit c is set if a parameter has the dtype of code c. */
-int64_t dtypes(int64_t count, TensorImpl *const *theta) try {
+/* Bit c is set if a parameter that is there has the dtype of code c. */
+int64_t dtypes(int64_t count, Place place, TensorImpl *const *theta) try {
     int64_t found = 0;
     for (int64_t k = 0; k < count; k++)
-        if (theta[k]->device().is_cpu()) found |= int64_t{1} << code_of(*theta[k]);
+        if (is_at(*theta[k], place)) found |= int64_t{1} << code_of(*theta[k]);
     return found & ~int64_t{1};
 } catch (...) {
     return 0;
 }
 
-/* Decides which of `count` parameters are taken, and holds their memory until `release`.
+/* Decides which of `count` parameters are taken, and holds their memory until `release`. All of
+   their tensors have to be in one place, but for the steps, which are in the host's memory.
    tensor[j * count + k] is, of parameter k, θ for j = 0, then its accumulators and, with `counts`,
    its step; pointer and held have its gradient in between, at j = 1.
 
@@ -115,7 +126,7 @@ int64_t dtypes(int64_t count, TensorImpl *const *theta) try {
    Out: code, 0 for what is not taken; elements[k]; pointer; held.
    Returns how many have a gradient and are not taken. Autograd is told that the others change. */
 int64_t acquire(int64_t count, int64_t columns, int64_t counts, int64_t kernels, int64_t all,
-                TensorImpl *const *tensor, Code *code, int64_t *elements, void **pointer,
+                Place place, TensorImpl *const *tensor, Code *code, int64_t *elements, void **pointer,
                 c10::StorageImpl **held) try {
     const auto at = [&](int64_t j, int64_t k) {
         return j == 1 ? tensor[k]->grad().unsafeGetTensorImpl()
@@ -136,11 +147,12 @@ int64_t acquire(int64_t count, int64_t columns, int64_t counts, int64_t kernels,
         for (int64_t j = 0; j < columns; j++) {
             TensorImpl &x = *at(j, k);
             const bool step = counts && j == columns - 1;
-            const bool fits = code[k] && ordinary(x) &&
+            const Place there = step ? HOST : place;
+            const bool fits = code[k] && ordinary(x, there) &&
                               (step ? is_step(x)
                                     : code_of(x) == wanted && x.sizes() == theta.sizes());
             if (!fits) code[k] = 0;
-            if (!in_memory(x)) continue;
+            if (!in_memory(x, there)) continue;
             const void *data = j == 1 || !fits ? x.data() : x.mutable_data();
             const auto start = reinterpret_cast<uintptr_t>(data);
             pointer[j * count + k] = const_cast<void *>(data);
@@ -183,7 +195,12 @@ int64_t take(int64_t count, int64_t columns, int64_t wanted, const Code *code,
     return some;
 }
 
-/* The same for one parameter with a gradient of rows. tensor: θ, the rows of the gradient, the
+/* Counts steps, and writes their numbers to t. */
+void advance(int64_t count, float *const *step, double *t) {
+    for (int64_t k = 0; k < count; k++) t[k] = *step[k] += 1;
+}
+
+/* As `acquire`, for one parameter with a gradient of rows. tensor: θ, the rows of the gradient, the
    accumulators, with `counts` the step, and last the index of each row.
    Out: pointer; held; shape: how many rows the gradient has, how many θ has, numbers in a row.
    Returns the code of the dtype, or 0 for one that the plain step has to take. */
@@ -195,7 +212,7 @@ int64_t acquire_rows(int64_t columns, int64_t counts, TensorImpl *const *tensor,
     if (!theta.numel()) return 0;
     for (int64_t j = 0; j < columns; j++) {
         TensorImpl &x = *tensor[j];
-        if (!code || !ordinary(x)) return 0;
+        if (!code || !ordinary(x, HOST)) return 0;
         const auto index = j == columns - 1, step = counts && j == columns - 2;
         if (index) {
             if (scalar_type(x) != c10::ScalarType::Long || x.dim() != 2 || x.sizes()[0] != 1 ||

@@ -1,0 +1,291 @@
+"""From a pure rule to one Triton kernel: all tensors of a step in one launch, in place, on a GPU.
+
+The rule is recorded as for the loop in C (see ``_kernel``), and written in Triton's language.
+Products and sums are not contracted, and division and √ are rounded correctly, so every operation
+is rounded once. Every kernel has to agree with the plain step on a sample before it is used.
+"""
+
+from __future__ import annotations
+
+import linecache
+from array import array
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dlnotes.kernel import Program, Symbol, apart
+from dlnotes.optim import _native
+from dlnotes.optim._kernel import check_alike, flatten, key_of, recorded, sample
+
+if TYPE_CHECKING:
+    from dlnotes.optim._rule import UpdateRule
+
+BLOCK = 1 << 10
+"""Elements that a program of the grid updates."""
+
+TYPES = {  # dtype → how it is stored, what it is computed in
+    torch.float32: ("float32", "float32"),
+    torch.float64: ("float64", "float64"),
+    torch.float16: ("float16", "float32"),
+    torch.bfloat16: ("bfloat16", "float32"),
+}
+
+# The operations of elements that `dlnotes.kernel` writes in C, in Triton's language.
+FORMS = {
+    "{} + {}": "{} + {}",
+    "{} - {}": "{} - {}",
+    "{} * {}": "{} * {}",
+    "{} / {}": "tl.div_rn({}, {})",
+    "-{}": "{} * -1.0",  # Triton's own minus is 0 - x, which is +0 for x = +0
+    "{} > {}": "{} > {}",
+    "{} != {}": "{} != {}",
+    "{} ? {} : {}": "tl.where({}, {}, {})",
+    "F(sqrt)({})": "tl.sqrt_rn({})",
+    "F(fabs)({})": "tl.abs({})",
+    "(real)(({0} > 0) - ({0} < 0))": "({0} > 0).to(tl.{real}) - ({0} < 0).to(tl.{real})",
+    "({0} > {1}) | ({0} != {0}) ? {0} : {1}": "tl.where(({0} > {1}) | ({0} != {0}), {0}, {1})",
+    "at_least({1}, {0})": "tl.where({0} < {1}, {1}, {0})",
+    "at_most({1}, {0})": "tl.where({0} > {1}, {1}, {0})",
+}
+FORMS_OF_DOUBLE = {**FORMS, "{} / {}": "{} / {}", "F(sqrt)({})": "tl.sqrt({})"}
+
+TEMPLATE = """\
+import triton
+import triton.language as tl
+
+
+def numbers(hyper, t):
+    scalar = []
+{scalars}    return [{constants}]
+
+
+# table: the first block of each tensor, and the number of all blocks; the elements of each tensor;
+# where in the table its constants are; the addresses of all θ, all g and each accumulator; the
+# constants, which are float64.
+@triton.jit(do_not_specialize=["count"])
+def kernel(table, count, BLOCK: tl.constexpr, ALIGNED: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64)
+    k = block * 0
+    above = k + count
+    while above - k > 1:
+        middle = (k + above) // 2
+        found = tl.load(table + middle) <= block
+        k = tl.where(found, middle, k)
+        above = tl.where(found, above, middle)
+    start = (block - tl.load(table + k)) * BLOCK
+    n = tl.load(table + count + 1 + k)
+    constant = table + tl.load(table + 2 * count + 1 + k)
+    address = table + 3 * count + 1 + k
+{setup}    if ALIGNED:
+{aligned}    i = start + tl.arange(0, BLOCK)
+    if start + BLOCK <= n:
+{whole}    else:
+        here = i < n
+{part}"""
+
+
+class TritonProgram(Program):
+    """The recorded arithmetic of one rule as Triton's text, and of its numbers as Python's."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__(dtype)
+        self.stored, self.real = TYPES[dtype]
+
+    def record(self, form: str, *operands: Any, truth: bool = False) -> Symbol:
+        """Append one operation and return its result."""
+        if any(isinstance(x, Symbol) and x.element for x in operands):
+            forms = FORMS_OF_DOUBLE if self.real == "float64" else FORMS
+            if form not in forms:
+                raise NotImplementedError(f"{form} is not written in Triton's language")
+            form = forms[form].replace("{real}", self.real)
+        return super().record(form, *operands, truth=truth)
+
+    def number(self, text: str) -> Symbol:
+        """A number of the whole tensor, which the host computes."""
+        name = f"scalar[{len(self.scalars)}]"
+        self.scalars.append(f"    scalar.append({text})\n")
+        return Symbol(self, name, False)
+
+    def _operand(self, x: Symbol | float, element: bool) -> str:
+        text = x.name if isinstance(x, Symbol) else f"float({str(float(x))!r})"
+        if not element or (isinstance(x, Symbol) and x.element):
+            return text
+        return self.constants.setdefault(text, f"c{len(self.constants)}")
+
+
+def translate(
+    rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
+) -> str:
+    """The text of a module with ``kernel`` and ``numbers``; arguments as of `_kernel.translate`.
+
+    Raises:
+        NotImplementedError: The rule does more than arithmetic with what `FORMS` has.
+    """
+    program = TritonProgram(dtype)
+    names, outputs = recorded(program, rule, maximize, hyper)
+    written = ["theta", *rule.accumulators]
+    real, stored = program.real, program.stored
+    setup = [
+        f"    {name} = tl.load(constant + {j}).to(tl.float64, bitcast=True).to(tl.{real})\n"
+        for j, name in enumerate(program.constants.values())
+    ]
+    setup += [
+        f"    p_{n} = tl.load(address + {j} * count).to(tl.pointer_type(tl.{stored}))\n"
+        for j, n in enumerate(names)
+    ]
+
+    def piece(masked: bool) -> str:
+        # What is outside of the tensor is computed from ones, and not stored.
+        of_load, of_store = (", mask=here, other=1.0", ", mask=here") if masked else ("", "")
+        lines = [f"        v_{n} = tl.load(p_{n} + i{of_load}).to(tl.{real})\n" for n in names]
+        lines += [
+            line.replace("const real ", "").replace("const int ", "").replace(";\n", "\n")
+            for line in program.body
+        ]
+        lines += [
+            f"        tl.store(p_{n} + i, {x.name}.to(tl.{stored}){of_store})\n"
+            for n, x in zip(written, outputs, strict=True)
+        ]
+        return "".join(lines)
+
+    return TEMPLATE.format(
+        scalars="".join(program.scalars),
+        constants=", ".join(program.constants),
+        setup="".join(setup),
+        aligned="".join(f"        p_{n} = tl.multiple_of(p_{n}, 16)\n" for n in names),
+        whole=piece(False),
+        part=piece(True),
+    )
+
+
+class Kernel:
+    """A rule in Triton's language.
+
+    Args:
+        source: What :func:`translate` returns.
+        rule: The optimizer.
+        device: The device of the tensors.
+    """
+
+    def __init__(self, source: str, rule: type[UpdateRule], device: torch.device) -> None:
+        file = f"<triton kernel of {rule.__name__}, {abs(hash(source)):x}>"
+        # Triton reads the text of a function where Python's tracebacks do.
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+        module: dict[str, Any] = {"__name__": file}
+        exec(compile(source, file, "exec"), module)
+        self.kernel, self.numbers = module["kernel"], module["numbers"]
+        self.tensors, self.counts = 2 + len(rule.accumulators), "t" in rule.hyper_names()
+        self.device = device
+
+    def __call__(
+        self, count: int, offsets: array[int], pointers: array[int], hyper: dict[str, Any]
+    ) -> None:
+        """Update tensors in place; see ``_kernel.Kernel``. It waits for nothing.
+
+        The memory of a tensor that is freed before the GPU has come to it is given to nothing that
+        is put into the same stream before it.
+        """
+        found = np.frombuffer(pointers, np.int64)
+        addresses, of_steps = found[: self.tensors * count], found[self.tensors * count :][:count]
+        steps = _native.advance(of_steps) if self.counts else [0.0] * count
+        sizes = np.diff(np.frombuffer(offsets, np.int64)[: count + 1])
+        first = np.zeros(count + 1, np.int64)
+        np.cumsum((sizes + BLOCK - 1) // BLOCK, out=first[1:])
+        numbers = flatten(hyper)
+        different = {t: i for i, t in enumerate(dict.fromkeys(steps))}
+        constants = np.array([self.numbers(numbers, t) for t in different], np.float64)
+        begin = 3 * count + 1 + len(addresses)
+        width = constants.shape[1]
+        places = [begin + width * different[t] for t in steps]
+        parts = (first, sizes, places, addresses, constants.view(np.int64).ravel())
+        table = _on_device(np.concatenate(parts).astype(np.int64, copy=False), self.device)
+        aligned = not (addresses % 16).any()
+        self.launch(table, count, int(first[-1]), aligned)
+
+    def launch(self, table: torch.Tensor, count: int, blocks: int, aligned: bool) -> None:
+        """Start the kernel on the stream that is current."""
+        if not blocks:
+            return
+        with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
+            self.kernel[(blocks,)](
+                table, count, BLOCK=BLOCK, ALIGNED=aligned, enable_fp_fusion=False
+            )
+
+
+def _on_device(table: Any, device: torch.device) -> torch.Tensor:
+    """A copy of an array on the device, for which nobody waits."""
+    if device.type == "cpu":
+        return torch.from_numpy(table)
+    pinned = torch.empty(len(table), dtype=torch.int64, device="cpu", pin_memory=True)
+    pinned.numpy()[:] = table
+    return pinned.to(device, non_blocking=True)
+
+
+_built: dict[Any, Kernel | Exception] = {}
+
+
+def build(
+    rule: type[UpdateRule],
+    dtype: torch.dtype,
+    maximize: bool,
+    hyper: dict[str, Any],
+    device: torch.device,
+) -> Kernel | Exception:
+    """Translate, compile and try a rule, once in a process for each device.
+
+    Args:
+        rule: The optimizer.
+        dtype: The dtype of parameters, gradients and accumulators.
+        maximize: Whether to ascend.
+        hyper: The hyper-parameters in the order in which the kernel will get them; only which of
+            them are pairs and whether there is weight decay matters.
+        device: Of the tensors.
+
+    Returns:
+        The kernel, or the reason why there is none.
+    """
+    key = (key_of(rule, dtype, maximize, hyper), device)
+    if key not in _built:
+        _built[key] = apart(_build, rule, dtype, maximize, hyper, device)
+    return _built[key]
+
+
+def _build(
+    rule: type[UpdateRule],
+    dtype: torch.dtype,
+    maximize: bool,
+    hyper: dict[str, Any],
+    device: torch.device,
+) -> Kernel | Exception:
+    try:
+        source = translate(rule, dtype, maximize, hyper)
+        kernel = Kernel(source, rule, device)
+        _try_out(kernel, rule, dtype, maximize, hyper)
+    except ImportError:
+        return NotImplementedError("Triton is not installed")
+    except Exception as reason:  # a rule may do whatever it likes, and a driver may be too old
+        return NotImplementedError(f"{rule.__name__} is not compiled for {device}: {reason}")
+    return kernel
+
+
+def _try_out(
+    kernel: Kernel,
+    rule: type[UpdateRule],
+    dtype: torch.dtype,
+    maximize: bool,
+    hyper: dict[str, Any],
+) -> None:
+    """Compare a kernel with the plain rule on the CPU; RuntimeError unless they agree."""
+    hyper, values, step, expected = sample(rule, dtype, maximize, hyper)
+    times = BLOCK // len(values[0]) + 1  # a whole block and a part of one
+    for shift in (0, 1):  # tensors whose addresses are multiples of 16, and others
+        given = [torch.cat([x[:shift], x.repeat(times)]).to(kernel.device)[shift:] for x in values]
+        count = step.clone()
+        pointers = array("q", [x.data_ptr() for x in given])
+        if kernel.counts:
+            pointers.append(count.data_ptr())
+        kernel(1, array("q", [0, len(given[0])]), pointers, hyper)
+        found = [given[0].cpu(), *(x.cpu() for x in given[2:])]
+        check_alike(rule, dtype, found, [x.repeat(times) for x in expected])
