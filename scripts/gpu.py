@@ -208,6 +208,7 @@ def main() -> int:
     parser.add_argument("--target", type=Path, default=ROOT / "build/gpu")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--commit", help="the commit to record where there is no git")
     parser.add_argument("--quick", action="store_true", help="a little of each part, to try it")
     given = parser.parse_args()
     start = time.monotonic()
@@ -228,6 +229,7 @@ def main() -> int:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # sums of matrix products in one order
     }
     record: dict[str, Any] = {**provenance(0), "device": given.device, "parts": {}}
+    record["commit"] = record["commit"] or given.commit
     record["versions"]["cuda"] = torch.version.cuda
     end = start + given.minutes * 60
     for kind, some in groupby(commands(given.device, folder, given.quick).items(), _kind):

@@ -190,19 +190,29 @@ class Kernel:
         found = np.frombuffer(pointers, np.int64)
         addresses, of_steps = found[: self.tensors * count], found[self.tensors * count :][:count]
         steps = _native.advance(of_steps) if self.counts else [0.0] * count
-        sizes = np.diff(np.frombuffer(offsets, np.int64)[: count + 1])
-        first = np.zeros(count + 1, np.int64)
-        np.cumsum((sizes + BLOCK - 1) // BLOCK, out=first[1:])
         numbers = flatten(hyper)
-        different = {t: i for i, t in enumerate(dict.fromkeys(steps))}
-        constants = np.array([self.numbers(numbers, t) for t in different], np.float64)
-        begin = 3 * count + 1 + len(addresses)
-        width = constants.shape[1]
-        places = [begin + width * different[t] for t in steps]
-        parts = (first, sizes, places, addresses, constants.view(np.int64).ravel())
-        table = _on_device(np.concatenate(parts).astype(np.int64, copy=False), self.device)
+        place = {t: i for i, t in enumerate(dict.fromkeys(steps))}
+        constants = [self.numbers(numbers, t) for t in place]
+        begin, width = 3 * count + 1 + len(addresses), len(constants[0])
+        table = torch.empty(
+            begin + width * len(constants),
+            dtype=torch.int64,
+            device="cpu",
+            pin_memory=self.device.type == "cuda",  # to be copied without waiting
+        )
+        first, sizes, places, own, last = np.split(
+            table.numpy(), (count + 1, 2 * count + 1, 3 * count + 1, begin)
+        )
+        offset = np.frombuffer(offsets, np.int64)[: count + 1]
+        np.subtract(offset[1:], offset[:-1], out=sizes)
+        first[0] = 0
+        np.cumsum((sizes + (BLOCK - 1)) // BLOCK, out=first[1:])
+        places[:] = begin if len(place) == 1 else [begin + width * place[t] for t in steps]
+        own[:] = addresses
+        last.view(np.float64)[:] = np.ravel(constants)
         aligned = not (addresses % 16).any()
-        self.launch(table, count, int(first[-1]), aligned)
+        blocks = int(first[-1])
+        self.launch(table.to(self.device, non_blocking=True), count, blocks, aligned)
 
     def launch(self, table: torch.Tensor, count: int, blocks: int, aligned: bool) -> None:
         """Start the kernel on the stream that is current."""
@@ -212,15 +222,6 @@ class Kernel:
             self.kernel[(blocks,)](
                 table, count, BLOCK=BLOCK, ALIGNED=aligned, enable_fp_fusion=False
             )
-
-
-def _on_device(table: Any, device: torch.device) -> torch.Tensor:
-    """A copy of an array on the device, for which nobody waits."""
-    if device.type == "cpu":
-        return torch.from_numpy(table)
-    pinned = torch.empty(len(table), dtype=torch.int64, device="cpu", pin_memory=True)
-    pinned.numpy()[:] = table
-    return pinned.to(device, non_blocking=True)
 
 
 _built: dict[Any, Kernel | Exception] = {}
