@@ -62,6 +62,8 @@ def main(
         "model-speed": model_speeds(results),
         "fasttext": fasttext(results),
         "busy": busy(results),
+        "gpu-steps": gpu_steps(results),
+        "gpu-models": gpu_models(results),
         "export": exports(results),
         "serve": served(results),
         "recipes": recipes(),
@@ -314,6 +316,45 @@ def busy(results: Path) -> str:
     for row in record["rows"]:
         cells = " | ".join(f"{speed:,.0f}" for speed in row["documents_per_second"].values())
         lines.append(f"| {MODELS[row['model']]} | {others[row['situation']]} | {cells} |")
+    return "\n".join(lines)
+
+
+def gpu_steps(results: Path) -> str:
+    """Milliseconds of an optimizer step on a GPU."""
+    record = read_json(results / "benchmarks" / "gpu.json", "has no benchmark")
+    lines = [
+        "| rule | parameters | dlnotes, ms | torch's fused | foreach | default |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in record["parts"]["optimizers"]["rows"]:
+        times = row["milliseconds"]
+        cells = [times.get(kind) for kind in ("ours", "fused", "foreach", "default")]
+        told = " | ".join("–" if x is None else f"{x:.2f}" for x in cells)
+        lines.append(f"| {row['rule']} | {SIZES[row['model']]} | {told} |")
+    return "\n".join(lines)
+
+
+def gpu_models(results: Path) -> str:
+    """Training speed on a GPU beside the same models of torch's layers, and how often it waits."""
+    parts = read_json(results / "benchmarks" / "gpu.json", "has no benchmark")["parts"]
+    # A difference of two times that is below 0 was not measured.
+    waits = {
+        row["model"]: row
+        for row in parts["waits"]["rows"]
+        if row["documents_per_second"]["fit"] > 0
+    }
+    lines = [
+        "| model | documents per batch | dlnotes, documents/s | torch's layers | ratio "
+        "| waits for the GPU in 100 updates |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in parts["models"]["rows"]:
+        speeds = row["documents_per_second"]
+        wait = str(waits[row["model"]]["waits"]) if row["model"] in waits else "–"
+        lines.append(
+            f"| {MODELS[row['model']]}{' (bf16)' * row['amp']} | {row['batch_size']} "
+            f"| {speeds['ours']:,.0f} | {speeds['ordinary']:,.0f} | {row['ratio']:.2f} | {wait} |"
+        )
     return "\n".join(lines)
 
 

@@ -314,8 +314,10 @@ class DynamicMemoryNetwork(nn.Module):
         real = (story != 0).unsqueeze(3)
         x = self.vectors(story)
         w, e = x.shape[2:]
-        j = torch.arange(1, w + 1).view(w, 1) / real.sum(dim=2, keepdim=True).clamp(min=1)
-        d = torch.arange(1, e + 1) / e
+        j = torch.arange(1, w + 1, device=x.device).view(w, 1) / real.sum(
+            dim=2, keepdim=True
+        ).clamp(min=1)
+        d = torch.arange(1, e + 1, device=x.device) / e
         return (x * ((1 - j) - d * (1 - 2 * j)) * real).sum(dim=2)
 
     def gates(self, f: Tensor, q: Tensor, m: Tensor, told: Tensor) -> Tensor:
