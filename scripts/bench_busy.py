@@ -99,6 +99,7 @@ def speed(model: str, waiting: str, seconds: float) -> float:
 def main(
     json: Path | None = None,
     models: tuple[str, ...] = tuple(bench_models.CASES),
+    situations: tuple[str, ...] = tuple(BARS),
     turns: Count = 5,
     seconds: Positive = 3.0,
 ) -> None:
@@ -110,15 +111,18 @@ def main(
     Args:
         json: Also write all figures to this file.
         models: The models to train.
+        situations: quiet or busy.
         turns: Measurements of each.
         seconds: Of a measurement.
     """
     check_names("the benchmark", "model", models, bench_models.CASES)
+    check_names("the benchmark", "situation", situations, BARS)
     if json:
         check_output(json)
     cores = threads.cpu_limit()
     record: dict[str, Any] = {**provenance(0), "turns": turns, "cores": cores, "rows": []}
-    for situation, (rival, least) in BARS.items():
+    for situation in situations:
+        rival, least = BARS[situation]
         table = Table(title=f"{situation}: documents per second")
         for heading in ("model", *WAITING, f"as it suits / {rival}"):
             table.add_column(heading, justify="left" if heading == "model" else "right")

@@ -309,11 +309,14 @@ def fasttext(results: Path) -> str:
 
 def busy(results: Path) -> str:
     """Training speed of each model by how threads wait, alone and beside other programs."""
-    record = read_json(results / "benchmarks" / "busy.json", "has no benchmark")
-    headings = ["model", "other programs", *record["rows"][0]["documents_per_second"]]
+    records = [
+        read_json(results / "benchmarks" / f"{situation}.json", "has no benchmark")
+        for situation in ("quiet", "busy")
+    ]
+    headings = ["model", "other programs", *records[0]["rows"][0]["documents_per_second"]]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    others = {"quiet": "none", "busy": f"{record['cores']}, one for each core"}
-    for row in record["rows"]:
+    others = {"quiet": "none", "busy": f"{records[1]['cores']}, one for each core"}
+    for row in records[0]["rows"] + records[1]["rows"]:
         cells = " | ".join(f"{speed:,.0f}" for speed in row["documents_per_second"].values())
         lines.append(f"| {MODELS[row['model']]} | {others[row['situation']]} | {cells} |")
     return "\n".join(lines)
