@@ -14,9 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dlnotes.kernel import CPP, PLAIN, compiled
@@ -135,14 +133,56 @@ def _address(numbers: array[Any]) -> int:
     return numbers.buffer_info()[0]
 
 
-def advance(addresses: NDArray[np.int64]) -> list[float]:
-    """Count the steps at these addresses of the host's memory, and return their numbers."""
+def advance(count: int, addresses: int) -> list[float]:
+    """Count steps, and return their numbers.
+
+    Args:
+        count: How many they are.
+        addresses: Where their addresses in the host's memory are.
+    """
+    found = array("d", bytes(8 * count))
+    _library().advance(count, addresses, _address(found))
+    return found.tolist()
+
+
+def lay_out(
+    columns: int,
+    block: int,
+    offsets: array[int],
+    pointers: array[int],
+    rows: array[int],
+    constants: array[float],
+    table: Tensor,
+) -> int:
+    """Write the table that a kernel of a GPU reads; see ``native.cpp``.
+
+    Args:
+        columns: The number of addresses of each tensor.
+        block: The elements of a block.
+        offsets: Elements before each tensor, and the number of all.
+        pointers: The addresses, column by column.
+        rows: Which constants each tensor has.
+        constants: All of them, one row after the other.
+        table: Where to write it, in int64.
+
+    Returns:
+        The number of blocks; negative if an address is no multiple of 16.
+    """
+    count, different = len(rows), max(rows) + 1
+    return int(
+        _library().lay_out(
+            *(count, columns, block, len(constants) // different, different),
+            *(_address(numbers) for numbers in (offsets, pointers, rows, constants)),
+            table.data_ptr(),
+        )
+    )
+
+
+def _library() -> ctypes.PyDLL:
     library = load()
     if isinstance(library, Exception):
         raise library
-    found = array("d", bytes(8 * len(addresses)))
-    library.advance(len(addresses), addresses.ctypes.data, _address(found))
-    return found.tolist()
+    return library
 
 
 def load() -> ctypes.PyDLL | Exception:
@@ -185,4 +225,6 @@ def _load() -> ctypes.PyDLL:
     library.release.restype = None
     library.advance.argtypes = [number, address, address]
     library.advance.restype = None
+    library.lay_out.argtypes = [*[number] * 5, *[address] * 5]
+    library.lay_out.restype = number
     return library

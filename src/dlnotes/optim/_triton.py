@@ -12,7 +12,6 @@ from array import array
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from dlnotes.kernel import Program, Symbol, apart
@@ -187,37 +186,27 @@ class Kernel:
         The memory of a tensor that is freed before the GPU has come to it is given to nothing that
         is put into the same stream before it.
         """
-        found = np.frombuffer(pointers, np.int64)
-        addresses, of_steps = found[: self.tensors * count], found[self.tensors * count :][:count]
-        steps = _native.advance(of_steps) if self.counts else [0.0] * count
+        columns = self.tensors
+        steps = [0.0] * count
+        if self.counts:
+            steps = _native.advance(count, pointers.buffer_info()[0] + 8 * columns * count)
         numbers = flatten(hyper)
-        place = {t: i for i, t in enumerate(dict.fromkeys(steps))}
-        constants = [self.numbers(numbers, t) for t in place]
-        begin, width = 3 * count + 1 + len(addresses), len(constants[0])
+        row = {t: i for i, t in enumerate(dict.fromkeys(steps))}
+        constants = array("d", [x for t in row for x in self.numbers(numbers, t)])
         table = torch.empty(
-            begin + width * len(constants),
+            (3 + columns) * count + 1 + len(constants),
             dtype=torch.int64,
             device="cpu",
             pin_memory=self.device.type == "cuda",  # to be copied without waiting
         )
-        first, sizes, places, own, last = np.split(
-            table.numpy(), (count + 1, 2 * count + 1, 3 * count + 1, begin)
-        )
-        offset = np.frombuffer(offsets, np.int64)[: count + 1]
-        np.subtract(offset[1:], offset[:-1], out=sizes)
-        first[0] = 0
-        np.cumsum((sizes + (BLOCK - 1)) // BLOCK, out=first[1:])
-        places[:] = begin if len(place) == 1 else [begin + width * place[t] for t in steps]
-        own[:] = addresses
-        last.view(np.float64)[:] = np.ravel(constants)
-        aligned = not (addresses % 16).any()
-        blocks = int(first[-1])
-        self.launch(table.to(self.device, non_blocking=True), count, blocks, aligned)
+        rows = array("q", map(row.__getitem__, steps) if len(row) > 1 else bytes(8 * count))
+        blocks = _native.lay_out(columns, BLOCK, offsets, pointers, rows, constants, table)
+        if blocks:
+            table = table.to(self.device, non_blocking=True)
+            self.launch(table, count, abs(blocks), aligned=blocks > 0)
 
     def launch(self, table: torch.Tensor, count: int, blocks: int, aligned: bool) -> None:
         """Start the kernel on the stream that is current."""
-        if not blocks:
-            return
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
             self.kernel[(blocks,)](
                 table, count, BLOCK=BLOCK, ALIGNED=aligned, enable_fp_fusion=False

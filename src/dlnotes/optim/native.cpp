@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 using c10::DispatchKeySet;
@@ -198,6 +199,33 @@ int64_t take(int64_t count, int64_t columns, int64_t wanted, const Code *code,
 /* Counts steps, and writes their numbers to t. */
 void advance(int64_t count, float *const *step, double *t) {
     for (int64_t k = 0; k < count; k++) t[k] = *step[k] += 1;
+}
+
+/* The table that a kernel of a GPU reads (see _triton.py): the first block of each tensor, and the
+   number of all; the elements of each; where in the table its constants are; all addresses; the
+   constants. row[k]: which of the rows of `width` constants are those of tensor k.
+   Returns the number of blocks, negative if an address is no multiple of 16 bytes. */
+int64_t lay_out(int64_t count, int64_t columns, int64_t block, int64_t width, int64_t rows,
+                const int64_t *offset, void *const *pointer, const int64_t *row,
+                const double *constant, int64_t *table) {
+    int64_t *const elements = table + count + 1, *const place = elements + count;
+    int64_t *const address = place + count, *const constants = address + columns * count;
+    int64_t blocks = 0;
+    for (int64_t k = 0; k < count; k++) {
+        table[k] = blocks;
+        elements[k] = offset[k + 1] - offset[k];
+        place[k] = constants - table + width * row[k];
+        blocks += (elements[k] + block - 1) / block;
+    }
+    table[count] = blocks;
+    uintptr_t ends = 0;
+    for (int64_t i = 0; i < columns * count; i++) {
+        const auto there = reinterpret_cast<uintptr_t>(pointer[i]);
+        address[i] = static_cast<int64_t>(there);
+        ends |= there;
+    }
+    std::memcpy(constants, constant, sizeof *constant * width * rows);
+    return ends % 16 ? -blocks : blocks;
 }
 
 /* As `acquire`, for one parameter with a gradient of rows. tensor: θ, the rows of the gradient, the
