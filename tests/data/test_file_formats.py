@@ -17,7 +17,7 @@ import pytest
 
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.readers import read, read_records
-from dlnotes.data.streams import text_blocks, zstd
+from dlnotes.data.streams import numbered_lines, text_blocks, zstd
 from dlnotes.errors import UserError
 
 DOCUMENTS = [("good", "a fine film"), ("bad", "ein müdes 电影"), ("good", "again")]
@@ -99,6 +99,18 @@ def test_what_a_zip_file_may_hold(tmp_path):
         documents(put(path, bytes(locked)))
     with pytest.raises(UserError, match=r"unknown kind of file.*save the sheet as CSV"):
         documents(put(tmp_path / "a.xlsx", zipped(sheet_xml="x")))
+
+
+@pytest.mark.parametrize("start", ["x^2", "x\x01", "\x1f\x8b", "(\xb5/\xfd", "BZh9", "PK\x03\x04"])
+def test_text_may_begin_as_packed_data_does(tmp_path, start):
+    """ "x^" are the first two bytes of a zlib stream."""
+    first, second = f"{start} + y = 1", "again"
+    assert numbered_lines(f"{first}\n{second}\n", 7).rows() == [(7, first), (8, second)]
+    if start == "x^2":
+        path = put(tmp_path / "a.tsv", f"good\t{first}\n")
+        assert documents(path) == [("good", first)]
+        path = put(tmp_path / "b.txt", f"{first}\n{second}\n")
+        assert texts(path) == [first, second]
 
 
 # --- encodings, byte order marks, line ends -----------------------------------------------------

@@ -252,7 +252,10 @@ def test_a_file_of_keys(first, tmp_path):
     for name, array in vars(Seen.load(path)).items():
         assert np.array_equal(array, getattr(seen, name))
     whole = path.read_bytes()
-    for damaged in (b"", b"junk", whole[:-9], whole.replace(b"<u8", b"<f8")):
+    entry = whole.index(b"PK\x01\x02")  # of the directory's entries: flags, then the method
+    marks = (b"\x01\x00\x00\x00", b"\x00\x00\x63\x00", b"\x00\x00\x08\x00")
+    strange = [whole[: entry + 8] + mark + whole[entry + 12 :] for mark in marks]
+    for damaged in (b"", b"junk", whole[:-9], whole.replace(b"<u8", b"<f8"), *strange):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"documents\.npz cannot be read or is damaged"):
             Seen.load(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -159,8 +160,21 @@ class Seen:
                 return _read(file)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, MemoryError) as error:
+        except _DAMAGED as error:
             raise UserError(f"{path} cannot be read or is damaged") from error
+
+
+# RuntimeError: for zipfile a part is encrypted, or packed in a way that it does not know.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    BadZipFile,
+    zlib.error,
+    RuntimeError,
+    MemoryError,
+)
 
 
 def _read(file: IO[bytes]) -> Seen | None:

@@ -168,7 +168,8 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     members = [
         member
         for member in archive.infolist()
-        if not member.is_dir() and not ignored(PurePath(member.filename))
+        # A file without a name is none that one could mean; zipfile asks for its last letter.
+        if member.filename and not member.is_dir() and not ignored(PurePath(member.filename))
     ]
     if len(members) != 1:
         listed = ", ".join(member.filename for member in members[:5])
@@ -370,5 +371,7 @@ def read_lines(
 
 def numbered_lines(block: str, first_line: int) -> pl.DataFrame:
     """The lines of a block (column ``text``) and their numbers (column ``line``)."""
-    frame = pl.read_lines(io.BytesIO(block.encode()), name="text")
+    # Polars unpacks what begins as packed data does, and "x^2" is such a beginning: so an empty
+    # line goes ahead.
+    frame = pl.read_lines(io.BytesIO(b"\n" + block.encode()), name="text").slice(1)
     return frame.with_row_index("line", first_line).with_columns(pl.col("line").cast(pl.Int64))

@@ -271,7 +271,9 @@ def _rows(path: Path, kept: dict[int, tuple[int, bytes]], dim: int) -> _Found:
         return {}
     try:
         frame = pl.read_csv(
-            io.BytesIO(b"\n".join(numbers for _, numbers in kept.values())),
+            # An empty line goes ahead, for Polars unpacks what begins like packed data, as "x^" does.
+            io.BytesIO(b"\n".join([b"", *(numbers for _, numbers in kept.values())])),
+            skip_rows=1,
             separator=" ",
             has_header=False,
             quote_char=None,
