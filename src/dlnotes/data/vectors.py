@@ -271,7 +271,7 @@ def _rows(path: Path, kept: dict[int, tuple[int, bytes]], dim: int) -> _Found:
         return {}
     try:
         frame = pl.read_csv(
-            # An empty line goes ahead, for Polars unpacks what begins like packed data, as "x^" does.
+            # An empty line first: Polars unpacks what begins like packed data, and "x^" does.
             io.BytesIO(b"\n".join([b"", *(numbers for _, numbers in kept.values())])),
             skip_rows=1,
             separator=" ",
