@@ -113,5 +113,6 @@ def install(monkeypatch):
     triton = types.ModuleType("triton")
     triton.language = language
     triton.jit = lambda do_not_specialize: Kernel
+    triton.JITFunction = Kernel
     monkeypatch.setitem(sys.modules, "triton", triton)
     monkeypatch.setitem(sys.modules, "triton.language", language)
