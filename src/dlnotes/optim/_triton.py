@@ -1,9 +1,11 @@
 """From a pure rule to one Triton kernel: all tensors of a step in one launch, in place, on a GPU.
 
-The rule is recorded as for the loop in C (see ``_kernel``), and written in Triton's language, that
-of Triton 3 or newer. Products and sums are not contracted, and division and √ are rounded
-correctly, so every operation is rounded once. Every kernel has to agree with the plain step on
-samples before it is used.
+The rule is recorded as for the loop in C (see ``_kernel``), and written in Triton's language.
+Products and sums are not contracted, and division and √ are rounded correctly, so every operation
+is rounded once. Every kernel has to agree with the plain step on samples before it is used.
+
+Triton before 3.6 (PyTorch 2.10) flushes subnormal numbers to zero where it divides and takes roots
+in float32; there only rules in float64, and those that do neither, have a kernel.
 """
 
 from __future__ import annotations
@@ -180,7 +182,7 @@ class Kernel:
         exec(compile(source, file, "exec"), module)
         self.kernel, self.numbers = module["kernel"], module["numbers"]
         self.tensors, self.counts = 2 + len(rule.accumulators), "t" in rule.hyper_names()
-        self.device = device
+        self.device, self.launched = device, None
         # With TRITON_INTERPRET=1 Triton runs kernels on the CPU. It copies their arguments there,
         # but not what the addresses in the table point to: the process would crash.
         if device.type == "cuda" and not isinstance(self.kernel, module["triton"].JITFunction):
@@ -224,7 +226,7 @@ class Kernel:
     def launch(self, table: torch.Tensor, count: int, blocks: int, aligned: bool) -> None:
         """Start the kernel on the stream that is current."""
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
-            self.kernel[(blocks,)](
+            self.launched = self.kernel[(blocks,)](
                 table, count, BLOCK=BLOCK, ALIGNED=aligned, enable_fp_fusion=False
             )
 
@@ -276,6 +278,21 @@ def _build(
     return kernel
 
 
+def _check_subnormal(kernel: Kernel) -> None:
+    """Look at the instructions of a kernel that has been launched.
+
+    A sample would not show it: next to ordinary numbers, such as ε, subnormal ones are nothing.
+
+    Raises:
+        RuntimeError: It flushes subnormal numbers to zero, or is not in NVIDIA's language.
+    """
+    asm = getattr(kernel.launched, "asm", None)
+    if asm is not None and ".ftz" in asm.get("ptx", ".ftz"):
+        raise RuntimeError(
+            "this Triton may flush subnormal numbers to zero; 3.6 does not on NVIDIA"
+        )
+
+
 def _try_out(
     kernel: Kernel,
     rule: type[UpdateRule],
@@ -295,3 +312,4 @@ def _try_out(
         kernel(1, array("q", [0, len(given[0])]), pointers, hyper)
         found = [given[0].cpu(), *(x.cpu() for x in given[2:])]
         check_alike(rule, dtype, found, [x.repeat(times) for x in expected], mixed)
+        _check_subnormal(kernel)
