@@ -24,7 +24,7 @@ CODES = {torch.float32: 1, torch.float64: 2, torch.float16: 3, torch.bfloat16: 4
 """The codes of the dtypes in ``native.cpp``."""
 
 HOST = -1
-"""The place of tensors in this machine's own memory; that of others is the index of a device."""
+"""The place that stands for the CPU's memory; a CUDA device is its index."""
 
 
 def step(

@@ -491,7 +491,8 @@ class UpdateRule(Optimizer):
 def _places(params: list[Tensor]) -> list[int]:
     """Where there are parameters that a kernel may take: the host first, then CUDA devices.
 
-    None on a CUDA device while a graph is captured: a replay would use the addresses of now.
+    CUDA devices are left out while a graph is captured: each replay would update the memory that
+    the tensors have now, with the step numbers and hyper-parameters of now.
     """
     places = [_native.HOST] if any(p.is_cpu for p in params) else []
     if torch.cuda.is_initialized() and not _captured():  # not so in a forked process
