@@ -12,6 +12,7 @@ has to show that on a sample before it is used.
 from __future__ import annotations
 
 import ctypes
+import math
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -405,9 +406,21 @@ def _shape(value: Any) -> Any:
 
 
 def sample(
-    rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
+    rule: type[UpdateRule],
+    dtype: torch.dtype,
+    maximize: bool,
+    hyper: dict[str, Any],
+    mixed: bool = False,
 ) -> tuple[dict[str, Any], list[torch.Tensor], torch.Tensor, tuple[torch.Tensor, ...]]:
     """What a kernel is tried on.
+
+    Args:
+        rule: See :func:`build`, also for the next three.
+        dtype: Of the tensors.
+        maximize: Whether to ascend.
+        hyper: The hyper-parameters, whose numbers are replaced.
+        mixed: Whether θ and g have numbers of both signs, and g also zeros, infinities and NaN;
+            else all are positive.
 
     Returns:
         Hyper-parameters; θ, g and accumulators that a step can have left, 43 numbers each; the
@@ -436,6 +449,11 @@ def sample(
 
     # Accumulators that can occur: a step before has left them.
     before = torch.rand(43, generator=generator, **plain).to(dtype) + 0.25
+    if mixed:
+        for first, x in enumerate((values[0], before, values[1])):
+            x[first::3] *= -1
+        special = [0.0, -0.0, math.inf, -math.inf, math.nan]
+        before[5:10] = values[1][10:15] = torch.tensor(special, dtype=dtype, device="cpu")
     g, values[1:] = values[1], [before, *(torch.zeros_like(before) for _ in rule.accumulators)]
     values[1:] = [g, *(x.to(dtype) for x in update(2.0)[1:])]
     return hyper, values, torch.full((), 2.0, **plain), update(3.0)
@@ -446,17 +464,26 @@ def check_alike(
     dtype: torch.dtype,
     found: Sequence[torch.Tensor],
     expected: Sequence[torch.Tensor],
+    mixed: bool = False,
 ) -> None:
     """Compare the new θ and accumulators of a kernel with those of the plain rule.
+
+    Args:
+        rule: The optimizer.
+        dtype: Of the tensors.
+        found: From the kernel.
+        expected: From the plain rule.
+        mixed: As of :func:`sample`. Numbers of different signs may cancel, which leaves the
+            rounding of what they were.
 
     Raises:
         RuntimeError: They differ by more than the rounding.
     """
     names = ["theta", *rule.accumulators]
+    tolerance = 16 * torch.finfo(dtype).eps
+    limits: dict[str, Any] = {"rtol": tolerance, "atol": tolerance * mixed, "equal_nan": True}
     for name, x, y in zip(names, found, expected, strict=True):
-        if not torch.allclose(
-            x, y.to(dtype), rtol=16 * torch.finfo(dtype).eps, atol=0.0, equal_nan=True
-        ):
+        if not torch.allclose(x, y.to(dtype), **limits):
             raise RuntimeError(f"the compiled {rule.__name__} differs from the plain one in {name}")
 
 

@@ -24,7 +24,7 @@ CODES = {torch.float32: 1, torch.float64: 2, torch.float16: 3, torch.bfloat16: 4
 """The codes of the dtypes in ``native.cpp``."""
 
 HOST = -1
-"""The place of tensors in this machine's own memory; that of others is the index of a device."""
+"""The place that stands for the CPU's memory; a CUDA device is its index."""
 
 
 def step(
@@ -133,16 +133,21 @@ def _address(numbers: array[Any]) -> int:
     return numbers.buffer_info()[0]
 
 
-def advance(count: int, addresses: int) -> list[float]:
-    """Count steps, and return their numbers.
+def next_steps(count: int, addresses: int) -> list[float]:
+    """The numbers that steps will have when they have been counted; arguments as of `advance`."""
+    found = array("d", bytes(8 * count))
+    _library().next_steps(count, addresses, _address(found))
+    return found.tolist()
+
+
+def advance(count: int, addresses: int) -> None:
+    """Count steps.
 
     Args:
-        count: How many they are.
-        addresses: Where their addresses in the host's memory are.
+        count: The number of parameters.
+        addresses: The address of an array with the address of each parameter's step.
     """
-    found = array("d", bytes(8 * count))
-    _library().advance(count, addresses, _address(found))
-    return found.tolist()
+    _library().advance(count, addresses)
 
 
 def lay_out(
@@ -223,7 +228,9 @@ def _load() -> ctypes.PyDLL:
     library.acquire_rows.restype = number
     library.release.argtypes = [number, address]
     library.release.restype = None
-    library.advance.argtypes = [number, address, address]
+    library.next_steps.argtypes = [number, address, address]
+    library.next_steps.restype = None
+    library.advance.argtypes = [number, address]
     library.advance.restype = None
     library.lay_out.argtypes = [*[number] * 5, *[address] * 5]
     library.lay_out.restype = number

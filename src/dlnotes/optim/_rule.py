@@ -403,9 +403,7 @@ class UpdateRule(Optimizer):
         places = _places(params)
         if not places:
             if any(p.grad is not None for p in params):
-                do_without(
-                    NotImplementedError("the parameters are not on the CPU or a CUDA device")
-                )
+                do_without(NotImplementedError(_why_nowhere(params)))
             return params
         library = _native.load()
         if isinstance(library, Exception):
@@ -493,16 +491,28 @@ class UpdateRule(Optimizer):
 def _places(params: list[Tensor]) -> list[int]:
     """Where there are parameters that a kernel may take: the host first, then CUDA devices.
 
-    None on a CUDA device while a graph is captured: a replay would use the addresses of now.
+    CUDA devices are left out while a graph is captured: each replay would update the memory that
+    the tensors have now, with the step numbers and hyper-parameters of now.
     """
     places = [_native.HOST] if any(p.is_cpu for p in params) else []
-    if torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
+    if torch.cuda.is_initialized() and not _captured():  # not so in a forked process
         places += sorted({p.device.index for p in params if p.is_cuda})
     return places
 
 
+def _why_nowhere(params: list[Tensor]) -> str:
+    if _captured() and any(p.is_cuda for p in params):
+        return "a CUDA graph is being captured, which takes tensor operations"
+    return "the parameters are not on the CPU or a CUDA device"
+
+
+def _captured() -> bool:
+    """Whether a CUDA graph is being captured from this thread's stream."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 def _refuse_cuda_graph() -> None:
-    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+    if _captured():
         raise RuntimeError(
             "a rule with a bias correction cannot be captured in a CUDA graph: each replay would "
             "repeat the same step number"

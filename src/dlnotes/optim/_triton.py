@@ -2,11 +2,16 @@
 
 The rule is recorded as for the loop in C (see ``_kernel``), and written in Triton's language.
 Products and sums are not contracted, and division and √ are rounded correctly, so every operation
-is rounded once. Every kernel has to agree with the plain step on a sample before it is used.
+is rounded once. Every kernel has to agree with the plain step on samples before it is used.
+
+Triton before 3.6 (PyTorch 2.10) flushes subnormal numbers to zero where it divides and takes roots
+in float32; there only rules in float64, and those that do neither, have a kernel.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import linecache
 from array import array
 from contextlib import nullcontext
@@ -169,27 +174,38 @@ class Kernel:
     """
 
     def __init__(self, source: str, rule: type[UpdateRule], device: torch.device) -> None:
-        file = f"<triton kernel of {rule.__name__}, {abs(hash(source)):x}>"
+        digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+        file = f"<triton kernel of {rule.__name__}, {digest}>"
         # Triton reads the text of a function where Python's tracebacks do.
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         module: dict[str, Any] = {"__name__": file}
         exec(compile(source, file, "exec"), module)
         self.kernel, self.numbers = module["kernel"], module["numbers"]
         self.tensors, self.counts = 2 + len(rule.accumulators), "t" in rule.hyper_names()
-        self.device = device
+        self.device, self.launched = device, None
+        # With TRITON_INTERPRET=1 Triton runs kernels on the CPU. It copies their arguments there,
+        # but not what the addresses in the table point to: the process would crash.
+        if device.type == "cuda" and not isinstance(self.kernel, module["triton"].JITFunction):
+            raise RuntimeError("TRITON_INTERPRET is set, but a kernel needs the GPU's own memory")
 
     def __call__(
         self, count: int, offsets: array[int], pointers: array[int], hyper: dict[str, Any]
     ) -> None:
-        """Update tensors in place; see ``_kernel.Kernel``. It waits for nothing.
+        """Start the update of tensors in place, and return without waiting for the GPU.
 
-        The memory of a tensor that is freed before the GPU has come to it is given to nothing that
-        is put into the same stream before it.
+        As after any operation of torch, a tensor may be freed at once: its memory is reused only by
+        what comes later on the stream that it was allocated for. Steps are counted last, so that an
+        error before that leaves everything as it was.
+
+        Args:
+            count: See ``_kernel.Kernel.__call__``, also for the others.
+            offsets: Elements before each tensor, and the number of all.
+            pointers: Addresses on the GPU, but for those of the steps.
+            hyper: The hyper-parameters.
         """
         columns = self.tensors
-        steps = [0.0] * count
-        if self.counts:
-            steps = _native.advance(count, pointers.buffer_info()[0] + 8 * columns * count)
+        places = pointers.buffer_info()[0] + 8 * columns * count  # of the addresses of the steps
+        steps = _native.next_steps(count, places) if self.counts else [0.0] * count
         numbers = flatten(hyper)
         row = {t: i for i, t in enumerate(dict.fromkeys(steps))}
         constants = array("d", [x for t in row for x in self.numbers(numbers, t)])
@@ -204,11 +220,13 @@ class Kernel:
         if blocks:
             table = table.to(self.device, non_blocking=True)
             self.launch(table, count, abs(blocks), aligned=blocks > 0)
+        if self.counts:
+            _native.advance(count, places)
 
     def launch(self, table: torch.Tensor, count: int, blocks: int, aligned: bool) -> None:
         """Start the kernel on the stream that is current."""
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
-            self.kernel[(blocks,)](
+            self.launched = self.kernel[(blocks,)](
                 table, count, BLOCK=BLOCK, ALIGNED=aligned, enable_fp_fusion=False
             )
 
@@ -253,11 +271,26 @@ def _build(
         source = translate(rule, dtype, maximize, hyper)
         kernel = Kernel(source, rule, device)
         _try_out(kernel, rule, dtype, maximize, hyper)
-    except ImportError:
-        return NotImplementedError("Triton is not installed")
     except Exception as reason:  # a rule may do whatever it likes, and a driver may be too old
+        if isinstance(reason, ModuleNotFoundError) and reason.name == "triton":
+            return NotImplementedError("Triton is not installed")
         return NotImplementedError(f"{rule.__name__} is not compiled for {device}: {reason}")
     return kernel
+
+
+def _check_subnormal(kernel: Kernel) -> None:
+    """Look at the instructions of a kernel that has been launched.
+
+    A sample would not show it: next to ordinary numbers, such as ε, subnormal ones are nothing.
+
+    Raises:
+        RuntimeError: It flushes subnormal numbers to zero, or is not in NVIDIA's language.
+    """
+    asm = getattr(kernel.launched, "asm", None)
+    if asm is not None and ".ftz" in asm.get("ptx", ".ftz"):
+        raise RuntimeError(
+            "this Triton may flush subnormal numbers to zero; 3.6 does not on NVIDIA"
+        )
 
 
 def _try_out(
@@ -268,14 +301,15 @@ def _try_out(
     hyper: dict[str, Any],
 ) -> None:
     """Compare a kernel with the plain rule on the CPU; RuntimeError unless they agree."""
-    hyper, values, step, expected = sample(rule, dtype, maximize, hyper)
-    times = BLOCK // len(values[0]) + 1  # a whole block and a part of one
-    for shift in (0, 1):  # tensors whose addresses are multiples of 16, and others
+    # In turn: numbers of both signs or not; addresses that are multiples of 16, and others.
+    for mixed, shift in itertools.product((False, True), (0, 1)):
+        hyper, values, step, expected = sample(rule, dtype, maximize, hyper, mixed)
+        times = BLOCK // len(values[0]) + 1  # a whole block and a part of one
         given = [torch.cat([x[:shift], x.repeat(times)]).to(kernel.device)[shift:] for x in values]
-        count = step.clone()
         pointers = array("q", [x.data_ptr() for x in given])
         if kernel.counts:
-            pointers.append(count.data_ptr())
+            pointers.append(step.data_ptr())
         kernel(1, array("q", [0, len(given[0])]), pointers, hyper)
         found = [given[0].cpu(), *(x.cpu() for x in given[2:])]
-        check_alike(rule, dtype, found, [x.repeat(times) for x in expected])
+        check_alike(rule, dtype, found, [x.repeat(times) for x in expected], mixed)
+        _check_subnormal(kernel)

@@ -107,11 +107,12 @@ void leave_shared(std::vector<Span> &spans, Code *code) {
 
 extern "C" {
 
-/* Bit c is set if a parameter that is there has the dtype of code c. */
+/* Bit c is set if a parameter that is there has the dtype of code c, and a gradient. */
 int64_t dtypes(int64_t count, Place place, TensorImpl *const *theta) try {
     int64_t found = 0;
     for (int64_t k = 0; k < count; k++)
-        if (is_at(*theta[k], place)) found |= int64_t{1} << code_of(*theta[k]);
+        if (is_at(*theta[k], place) && theta[k]->grad().use_count())
+            found |= int64_t{1} << code_of(*theta[k]);
     return found & ~int64_t{1};
 } catch (...) {
     return 0;
@@ -196,9 +197,14 @@ int64_t take(int64_t count, int64_t columns, int64_t wanted, const Code *code,
     return some;
 }
 
-/* Counts steps, and writes their numbers to t. */
-void advance(int64_t count, float *const *step, double *t) {
-    for (int64_t k = 0; k < count; k++) t[k] = *step[k] += 1;
+/* Writes the numbers that steps will have when `advance` has counted them. */
+void next_steps(int64_t count, const float *const *step, double *t) {
+    for (int64_t k = 0; k < count; k++) t[k] = static_cast<float>(*step[k] + 1);
+}
+
+/* Counts steps. */
+void advance(int64_t count, float *const *step) {
+    for (int64_t k = 0; k < count; k++) *step[k] += 1;
 }
 
 /* The table that a kernel of a GPU reads (see _triton.py): the first block of each tensor, and the
@@ -224,7 +230,7 @@ int64_t lay_out(int64_t count, int64_t columns, int64_t block, int64_t width, in
         address[i] = static_cast<int64_t>(there);
         ends |= there;
     }
-    std::memcpy(constants, constant, sizeof *constant * width * rows);
+    if (width) std::memcpy(constants, constant, sizeof *constant * width * rows);
     return ends % 16 ? -blocks : blocks;
 }
 
