@@ -23,6 +23,8 @@ nb_execution_timeout = 120
 nb_merge_streams = True
 
 html_theme = "furo"
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_js_files = [("ravine.js", {"defer": "defer"})]

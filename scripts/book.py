@@ -30,6 +30,7 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
     make_folder(out)
     for folder, language in LANGUAGES.items():
         build(folder, language, out)
+    shutil.rmtree(out / "jupyter_execute", ignore_errors=True)  # what MyST-NB leaves there
     shutil.copyfile(DOCS / "index.html", out / "index.html")
     print(out / "index.html")
     if open:

@@ -32,6 +32,7 @@ const Ravine = {
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const [LEFT, RIGHT, TOP] = [-10.5, 4.5, 3]; // the part of the plane that is drawn
+  const STRETCH = 1.6; // y is drawn larger than x: a narrow ravine is hard to see on a phone
   const LEVELS = [0.5, 2, 6, 14, 28, 50, 80, 120];
 
   const svg = (name, attributes, parent) => {
@@ -63,17 +64,17 @@ const Ravine = {
 
     const panel = document.createElement("div");
     panel.className = "panel";
-    const plot = svg("svg", { viewBox: `${LEFT} ${-TOP} ${RIGHT - LEFT} ${2 * TOP}` }, panel);
+    const plot = svg("svg", { viewBox: `${LEFT} ${-TOP * STRETCH} ${RIGHT - LEFT} ${2 * TOP * STRETCH}` }, panel);
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", figure.querySelector("img").alt);
     for (const level of LEVELS) {
       const rx = Math.sqrt(2 * level);
-      svg("ellipse", { rx, ry: rx / Math.sqrt(kappa), class: "level" }, plot);
+      svg("ellipse", { rx, ry: (STRETCH * rx) / Math.sqrt(kappa), class: "level" }, plot);
     }
     const plain = hasMomentum ? svg("polyline", { class: "plain" }, plot) : null;
     const line = svg("polyline", { class: "line" }, plot);
     const dots = svg("g", { class: "dots" }, plot);
-    svg("circle", { cx: given.start[0], cy: -given.start[1], r: 0.17, class: "start" }, plot);
+    svg("circle", { cx: given.start[0], cy: -given.start[1] * STRETCH, r: 0.17, class: "start" }, plot);
     svg("path", { d: "M -.25 0 H .25 M 0 -.25 V .25", class: "minimum" }, plot);
 
     const legend = document.createElement("p");
@@ -104,7 +105,7 @@ const Ravine = {
     said.className = "said";
     said.setAttribute("aria-live", "polite");
 
-    const points = (path) => path.map(([x, y]) => `${inside(x)},${inside(-y)}`).join(" ");
+    const points = (path) => path.map(([x, y]) => `${inside(x)},${inside(-y * STRETCH)}`).join(" ");
 
     const draw = () => {
       const now = {
@@ -119,7 +120,7 @@ const Ravine = {
       if (plain) plain.setAttribute("points", points(Ravine.path({ ...now, beta: 0 })));
       dots.replaceChildren();
       for (const [x, y] of path) {
-        if (Math.abs(x) < 20 && Math.abs(y) < 20) svg("circle", { cx: x, cy: -y, r: 0.075 }, dots);
+        if (Math.abs(x) < 20 && Math.abs(y) < 20) svg("circle", { cx: x, cy: -y * STRETCH, r: 0.075 }, dots);
       }
       lr.shown.textContent = String(now.lr);
       lr.input.setAttribute("aria-valuetext", String(now.lr));

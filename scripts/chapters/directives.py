@@ -39,7 +39,7 @@ class Picture(SphinxDirective):
 
     required_arguments = 1
     has_content = True
-    option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}  # type: ignore[misc]
+    option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
         """Show it in the colours of the scheme."""
@@ -72,7 +72,7 @@ class Picture(SphinxDirective):
 class Ravine(Picture):
     """``ravine NAME``: the interactive figure; the picture NAME stands in without JavaScript."""
 
-    option_spec: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+    option_spec: ClassVar[dict[str, Any]] = {
         "alt": directives.unchanged_required,
         "rule": lambda value: directives.choice(value, ("gradient-descent", "momentum")),
         "lr": float,
@@ -117,9 +117,9 @@ class Exercise(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Number it within its page."""
-        counts = self.env.temp_data
-        counts["exercises"] = counts.get("exercises", 0) + 1
-        title = f"{say('Exercise', self.config.language)} {counts['exercises']}"
+        number = (self.env.temp_data.get("exercises") or 0) + 1
+        self.env.temp_data["exercises"] = number
+        title = f"{say('Exercise', self.config.language)} {number}"
         box = nodes.admonition("", nodes.title("", title), classes=["exercise"])
         box += self.parse_content_to_nodes()
         return [box]

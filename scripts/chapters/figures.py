@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import torch
@@ -23,7 +24,7 @@ INK = {"light": "#222222", "dark": "#d8d8d8"}
 
 def step_sizes() -> Figure:
     """Four rates on the parabola x²/2, whose curvature is 1."""
-    figure = Figure(figsize=(8, 5.4), layout="constrained")
+    figure = Figure(figsize=(6, 4.8), layout="constrained")
     x = torch.linspace(-4, 4, 200)
     for ax, (lr, first) in zip(
         figure.subplots(2, 2, sharex=True, sharey=True).flat,
@@ -43,26 +44,26 @@ def step_sizes() -> Figure:
 
 def oscillation() -> Figure:
     """The steep coordinate with and without momentum; then the heights, each rule at its best."""
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(6, 5.6), layout="constrained")
+    above, below = figure.subplots(2, 1)
     descent, momentum = ravine.best("gradient-descent"), ravine.best("momentum")
-    left.plot(ravine.path("gradient-descent", **descent)[:, 1], color=GREY, label="β = 0")
-    left.plot(
-        ravine.path("momentum", beta=0.9, **descent)[:, 1], color=ORANGE, label="β = 0.9", lw=2
+    above.plot(ravine.path("gradient-descent", **descent)[:, 1], color=GREY, label="β = 0")
+    above.plot(
+        ravine.path("momentum", descent["lr"], 0.9)[:, 1], color=ORANGE, label="β = 0.9", lw=2
     )
-    left.set(xlabel="t", ylabel="y", title=f"α = {descent['lr']:.3f}")
+    above.set(xlabel="t", ylabel="y", title=f"α = {descent['lr']:.3f}")
     for rule, given, color in (
         ("gradient-descent", descent, GREY),
         ("momentum", momentum, ORANGE),
     ):
-        right.plot(
+        below.plot(
             ravine.height(ravine.path(rule, steps=80, **given)),
             color=color,
             lw=2,
             label=f"β = {given.get('beta', 0):.2g}, α = {given['lr']:.2g}",
         )
-    right.set(xlabel="t", ylabel="f(x, y)", yscale="log", ylim=(1e-12, 1e3))
-    for ax in (left, right):
+    below.set(xlabel="t", ylabel="f(x, y)", yscale="log", ylim=(1e-12, 1e3))
+    for ax in (above, below):
         ax.legend(frameon=False, loc="upper right")
     return figure
 
@@ -83,7 +84,7 @@ def ravine_momentum() -> Figure:
 
 
 def _ravine(paths: dict[str, tuple[Tensor, str]]) -> Figure:
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
     ax: Axes = figure.subplots()
     x, y = torch.linspace(-10, 4, 200), torch.linspace(-2.6, 2.6, 120)
     heights = ravine.height(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1))
@@ -115,11 +116,12 @@ def draw(name: str, folder: Path) -> None:
     """
     make_folder(folder)
     for scheme, ink in INK.items():
-        colours = dict.fromkeys(
+        plain: Any = dict.fromkeys(
             ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
         )
-        plain = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 11}
-        with mpl.rc_context({**colours, **plain, "svg.hashsalt": "dlnotes"}):
+        plain |= {"axes.spines.top": False, "axes.spines.right": False, "font.size": 11}
+        plain["svg.hashsalt"] = "dlnotes"
+        with mpl.rc_context(plain):
             figure = FIGURES[name]()
             metadata = {"Date": None}
             figure.savefig(folder / f"{name}-{scheme}.svg", transparent=True, metadata=metadata)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from myst_nb.core.read import read_myst_markdown_notebook
+from nbformat import from_dict, validate, writes
 from sphinx.pycode import ModuleAnalyzer
 
 from chapters.rows import ROWS
@@ -35,7 +35,8 @@ def write_notebooks(pages: Path, site: Path, language: str) -> None:
         text = page.read_text("utf-8")
         if "{code-cell}" in text:
             made = notebook(text, pages, site, language)
-            write_text(site / "notebooks" / f"{page.stem}.ipynb", nbformat.writes(made) + "\n")
+            content = writes(made)  # type: ignore[no-untyped-call]
+            write_text(site / "notebooks" / f"{page.stem}.ipynb", content + "\n")
 
 
 def notebook(text: str, pages: Path, site: Path, language: str) -> Any:
@@ -55,20 +56,18 @@ def notebook(text: str, pages: Path, site: Path, language: str) -> Any:
             cell.source = plain(cell.source, pages, site, language, attachments)
             if attachments:
                 cell["attachments"] = attachments
-    made.metadata = nbformat.from_dict(
+    made.metadata = from_dict(  # type: ignore[no-untyped-call]
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
     )
     made.nbformat, made.nbformat_minor = 4, 5
-    nbformat.validate(made)
+    validate(made)
     return made
 
 
-def plain(
-    text: str, pages: Path, site: Path, language: str, attachments: dict[str, Any]
-) -> str:
+def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[str, Any]) -> str:
     """Markdown without directives.
 
     Args:

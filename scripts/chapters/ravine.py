@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import math
+from typing import TypedDict
 
 import torch
 from torch import Tensor
+from typing_extensions import Required
 
 from dlnotes.optim import GradientDescent, Momentum
 
@@ -42,6 +44,13 @@ def height(at: Tensor) -> Tensor:
     return (at[..., 0] ** 2 + KAPPA * at[..., 1] ** 2) / 2
 
 
+class Values(TypedDict, total=False):
+    """What a rule takes."""
+
+    lr: Required[float]
+    beta: float
+
+
 def path(rule: str, lr: float, beta: float = 0.0, steps: int = 40) -> Tensor:
     """The path of an optimizer through the ravine.
 
@@ -63,13 +72,13 @@ def path(rule: str, lr: float, beta: float = 0.0, steps: int = 40) -> Tensor:
     points = [theta.detach().clone()]
     for _ in range(steps):
         optimizer.zero_grad()
-        height(theta).backward()
+        height(theta).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         points.append(theta.detach().clone())
     return torch.stack(points)
 
 
-def best(rule: str) -> dict[str, float]:
+def best(rule: str) -> Values:
     """The α and β with which a rule comes nearest to the minimum in the long run (Polyak 1964).
 
     Args:

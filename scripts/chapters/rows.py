@@ -90,8 +90,8 @@ def speed(rule: str, language: str) -> str:
     command = record["command"].partition(" --")[0]
     if language.startswith("zh"):
         told = (
-            f"在 {machine['cores']} 个核（{machine['processor']}）上、torch {torch} 中一次更新所需的时间，"
-            f"取多次交替测量的中位数；重新测量：`{command}`。"
+            f"在 {machine['cores']} 个核（{machine['processor']}）上、torch {torch} 中"
+            f"一次更新所需的时间，取多次交替测量的中位数；重新测量：`{command}`。"
         )
     else:
         told = (
@@ -128,7 +128,7 @@ def verdicts(names: str, language: str) -> str:
         if language.startswith("zh"):
             said = f"**{verdict}**" + (f"：{condition}" if condition else "")
             lines.append(
-                f"- *{sentence}* {said}。测得：{found}（{measured}）。"
+                f"- *{sentence}* 结论：{said}。测得：{found}（{measured}）。"
                 f"复现：`dlnotes claims {name}`。"
             )
         else:

@@ -11,7 +11,6 @@ pytest.importorskip("sphinx", reason="needs the extra docs")
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
 from chapters import figures, mathjax, notebooks, ravine, rows, words
-
 from dlnotes.errors import UserError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -185,9 +184,7 @@ def test_the_figures_can_be_drawn(tmp_path):
     figures.draw("ravine_momentum", tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {f"ravine_momentum{end}" for end in ("-light.svg", "-dark.svg", ".png")}
-    light, dark = (
-        (tmp_path / f"ravine_momentum-{s}.svg").read_text() for s in ("light", "dark")
-    )
+    light, dark = ((tmp_path / f"ravine_momentum-{s}.svg").read_text() for s in ("light", "dark"))
     assert figures.INK["light"] in light
     assert figures.INK["dark"] in dark
     assert figures.INK["dark"] not in light

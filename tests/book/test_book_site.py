@@ -15,7 +15,6 @@ pytest.importorskip("myst_nb", reason="needs the extra docs")
 
 from browser import CHROMIUM, Browser
 from chapters import mathjax, ravine, words
-
 from dlnotes.errors import UserError
 
 ROOT = Path(__file__).parents[2]
