@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http.server
 import shutil
+import tempfile
 import threading
 import webbrowser
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-
-from sphinx.cmd.build import build_main
 
 from chapters.words import LANGUAGES
 from dlnotes.cli import run
@@ -27,10 +27,19 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
         out: Folder of the site.
         open: Serve the site on this machine and open it in the browser, until Ctrl-C.
     """
+    for package in ("sphinx", "furo", "myst_nb"):
+        if find_spec(package) is None:
+            raise UserError(f"the book needs the package {package}: pip install '.[docs]'")
     make_folder(out)
-    for folder, language in LANGUAGES.items():
-        build(folder, language, out)
-    shutil.rmtree(out / "jupyter_execute", ignore_errors=True)  # what MyST-NB leaves there
+    for folder in LANGUAGES:
+        if (out / folder).exists() and not (out / folder / ".buildinfo").is_file():
+            raise UserError(f"--out: {out / folder} is not a site of this program; give another")
+    with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as work:
+        for folder, language in LANGUAGES.items():
+            build(folder, language, Path(work))
+        for folder in LANGUAGES:  # all of them are whole
+            shutil.rmtree(out / folder, ignore_errors=True)
+            (Path(work) / folder).rename(out / folder)
     shutil.copyfile(DOCS / "index.html", out / "index.html")
     print(out / "index.html")
     if open:
@@ -43,17 +52,23 @@ def build(folder: str, language: str, out: Path) -> None:
     Args:
         folder: Folder of the pages in docs/.
         language: Sphinx's name of the language.
-        out: Folder of the site.
+        out: Where that folder goes to.
 
     Raises:
         UserError: There was a warning or an error, which Sphinx has printed.
     """
-    settings = ["-D", f"language={language}", "-c", str(DOCS)]
-    # What Sphinx keeps of an earlier build does not know that a record or a source has changed.
-    work = ["--fresh-env", "-d", str(out.parent / f".doctrees-{out.name}" / folder)]
+    from sphinx.cmd.build import build_main
+
+    settings = [
+        "-D",
+        f"language={language}",
+        "-c",
+        str(DOCS),
+        "-d",
+        str(out / f"doctrees-{folder}"),
+    ]
     strict = ["--fail-on-warning", "--quiet"]
-    pages, site = str(DOCS / folder), str(out / folder)
-    if build_main(["-b", "html", *strict, *settings, *work, pages, site]):
+    if build_main(["-b", "html", *strict, *settings, str(DOCS / folder), str(out / folder)]):
         raise UserError(f"the pages in {DOCS / folder} have the errors above")
 
 
