@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import shutil
 import tempfile
 import threading
@@ -35,6 +36,7 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
         if (out / folder).exists() and not (out / folder / ".buildinfo").is_file():
             raise UserError(f"--out: {out / folder} is not a site of this program; give another")
     with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as work:
+        _set_up_kernels(Path(work) / "ipython")
         for folder, language in LANGUAGES.items():
             build(folder, language, Path(work))
         for folder in LANGUAGES:  # all of them are whole
@@ -70,6 +72,14 @@ def build(folder: str, language: str, out: Path) -> None:
     strict = ["--fail-on-warning", "--quiet"]
     if build_main(["-b", "html", *strict, *settings, str(DOCS / folder), str(out / folder)]):
         raise UserError(f"the pages in {DOCS / folder} have the errors above")
+
+
+def _set_up_kernels(folder: Path) -> None:
+    """Keep the user's own IPython profile out of the book; say errors alone, not every start."""
+    profile = folder / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n", "utf-8")
+    os.environ["IPYTHONDIR"] = str(folder)
 
 
 def _serve(site: Path) -> None:

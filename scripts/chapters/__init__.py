@@ -1,8 +1,8 @@
 """What the pages of the book are made of: figures, rows of the records, directives, notebooks.
 
-A new chapter is a page ``docs/en/NAME.md`` with the sections of ``words.HEADINGS``, the same page in
-``docs/zh``, both named in their ``index.md``, and its figures in ``figures.py``. These directives
-write the rest:
+A new chapter is a page ``docs/en/NAME.md`` with the sections of ``words.HEADINGS``, the same page
+in ``docs/zh``, both named in their ``index.md``, and its figures in ``figures.py``. These
+directives write the rest:
 
 - ``picture FIGURE``: a figure with ``:alt:`` and a caption;
 - ``ravine FIGURE``: the interactive ravine, with ``:rule:``, ``:lr:`` and ``:beta:``;

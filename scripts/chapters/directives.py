@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
+from sphinx.search.zh import SearchChinese
 from sphinx.util.docutils import SphinxDirective
 
 from chapters import mathjax, ravine
@@ -152,6 +153,15 @@ class Notebook(SphinxDirective):
         return [nodes.raw("", link, format="html")]
 
 
+class ChineseSearch(SearchChinese):
+    """Sphinx 9.0 names a stemmer after the language, and there is none for Chinese.
+
+    Latin words are stemmed as English: https://github.com/sphinx-doc/sphinx/issues/14229
+    """
+
+    language_name = "English"
+
+
 def _write_static(app: Sphinx) -> None:
     static = Path(app.outdir) / "_static"
     mathjax.place(static / "mathjax")
@@ -187,6 +197,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         "notebook": Notebook,
     }.items():
         app.add_directive(name, directive)
+    app.add_search_language(ChineseSearch)
     app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)
     app.connect("build-finished", _write_notebooks)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
@@ -135,6 +135,16 @@ def test_pages_fit_and_say_nothing_to_the_console(site, browser):
             assert browser.run("document.querySelectorAll('mjx-merror').length") == 0, page
         language = browser.run("document.documentElement.lang")
         assert language.startswith(page[:2]), page
+
+
+@in_a_browser
+@pytest.mark.parametrize(("language", "word"), [("en", "inertia"), ("zh", "惯性")])
+def test_the_search_finds_a_word_of_a_page(site, browser, language, word):
+    browser.events.clear()
+    browser.open((site / language / "search.html").as_uri() + f"?q={quote(word)}")
+    found = browser.until("document.querySelector('#search-results li a')?.getAttribute('href')")
+    assert found.startswith("momentum.html")
+    assert browser.complaints() == []
 
 
 @in_a_browser
