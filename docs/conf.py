@@ -23,7 +23,6 @@ nb_execution_timeout = 120
 nb_merge_streams = True
 
 html_theme = "furo"
-pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
