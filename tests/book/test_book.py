@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import book
+
 pytest.importorskip("sphinx", reason="needs the extra docs")
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
@@ -167,6 +169,23 @@ def test_mathjax_that_is_not_the_known_package_is_refused(tmp_path, monkeypatch)
     assert not mathjax.KEPT.exists()
 
 
+def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    def build(folder, language, out):
+        (out / folder).mkdir()
+        (out / folder / ".buildinfo").touch()
+
+    monkeypatch.setattr(book, "build", build)
+    monkeypatch.setenv("IPYTHONDIR", "")  # which is set for the kernels
+    (tmp_path / "en").mkdir()
+    (tmp_path / "en" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="en is not a site of this program"):
+        book.main(tmp_path)
+    assert (tmp_path / "en" / "mine.txt").read_text() == "mine"
+    for _ in range(2):  # its own site it replaces
+        book.main(tmp_path / "site")
+    assert {path.name for path in (tmp_path / "site").iterdir()} == {"en", "index.html", "zh"}
+
+
 def test_the_best_rates_are_polyaks():
     """Neighbouring rates end farther away."""
     for rule in ("gradient-descent", "momentum"):
@@ -180,7 +199,9 @@ def test_the_best_rates_are_polyaks():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_notebook_has_no_directive_and_the_pages_code(language, tmp_path):
+def test_a_notebook_has_no_directive_and_the_pages_code(language, tmp_path, monkeypatch):
+    # The comparisons take a minute; the slow tests run them.
+    monkeypatch.setitem(rows.ROWS, "proof", lambda names, language: f"compared: {names}")
     for name in figures.FIGURES:
         (tmp_path / "_static" / "figures").mkdir(parents=True, exist_ok=True)
         (tmp_path / "_static" / "figures" / f"{name}.png").write_bytes(b"a picture")
