@@ -25,7 +25,7 @@ PAGES = sorted(
 )
 CHAPTERS = [page for page in PAGES if not page.endswith("index.html")]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the site is built first
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
