@@ -51,7 +51,7 @@ results: $(ENV)         ## rewrite the README's tables from the records in resul
 claims: $(ENV)          ## test every claim of the notes; the report is runs/claims/report.html
 	$(BIN)/python scripts/claims.py
 
-docs: $(ENV)            ## the book, in English and Chinese, into build/docs; npm fetches MathJax once
+docs: $(ENV)            ## the book, in English and Chinese, into build/docs
 	$(BIN)/python scripts/book.py
 
 book: $(ENV)            ## the same, opened in the browser

@@ -32,7 +32,7 @@ html_copy_source = False
 html_show_sphinx = False
 html_show_search_summary = False  # it is fetched, which pages opened as files may not do
 html_theme_options = {"top_of_page_buttons": []}
-# One file of the npm package, beside the pages: formulas are drawn without a network, and without
+# One file, beside the pages: formulas are drawn without a network, and without
 # fonts of their own.
 mathjax_path = "mathjax/tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}}

@@ -1,13 +1,10 @@
-"""MathJax from its npm package: fetched once, checked, and then copied into every site."""
+"""MathJax, from the package sphinx-mathjax-offline, as a file of the site."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import subprocess
-import tarfile
-import tempfile
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from dlnotes.errors import UserError
@@ -16,48 +13,24 @@ VERSION = "3.2.2"
 FILE = "tex-svg.js"
 """One file that reads TeX and draws SVG: it needs no fonts and loads nothing later."""
 SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"
-KEPT = Path(__file__).parents[2] / "build" / "mathjax" / VERSION / FILE
+PACKAGE = "sphinx-mathjax-offline"
 
 
 def place(folder: Path) -> None:
-    """Copy MathJax into a folder.
-
-    Args:
-        folder: Where to; it is made.
+    """Copy MathJax into a folder, which is made.
 
     Raises:
-        UserError: The package cannot be had, or is not the one expected.
+        UserError: The package is not installed, or holds another version.
     """
-    if not KEPT.is_file():
-        _fetch()
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(KEPT, folder / FILE)
-
-
-def _fetch() -> None:
-    npm = shutil.which("npm")
-    if npm is None:
+    try:
+        file = Path(str(distribution(PACKAGE).locate_file(f"{PACKAGE}/static/mathjax/{FILE}")))
+        content = file.read_bytes()
+    except (PackageNotFoundError, OSError) as error:
         raise UserError(
-            f"the book's formulas need MathJax {VERSION}, which npm downloads: install npm, or put "
-            f"es5/{FILE} of that package at {KEPT}"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [npm, "pack", "--silent", f"mathjax@{VERSION}"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"npm pack mathjax@{VERSION} failed: {last}")
-        with tarfile.open(Path(folder) / done.stdout.strip()) as package:
-            member = package.extractfile(f"package/es5/{FILE}")
-            content = member.read() if member else b""
+            f"the book's formulas need MathJax {VERSION}, which the package {PACKAGE} has: "
+            "pip install '.[docs]'"
+        ) from error
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise UserError(f"mathjax@{VERSION} from npm is not the package whose sum is known")
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
-    beside = KEPT.with_name(f"{FILE}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.replace(KEPT)
+        raise UserError(f"{file} is not MathJax {VERSION}; the book is made for that version")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, folder / FILE)
