@@ -6,11 +6,11 @@ ENV := .venv/.ready
 # A process a core; the tests of a file share what the file sets up.
 PARALLEL := --numprocesses auto --dist loadfile
 
-.PHONY: demo test check board results claims gpu gpu-wheels test-torchtext clean
+.PHONY: demo test check board results claims docs book gpu gpu-wheels test-torchtext clean
 
 $(ENV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,export,serve]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,docs,export,serve]'
 	@touch $@
 
 demo: $(ENV)            ## train FastText and TextCNN on BBC News, compare, classify two sentences
@@ -50,6 +50,12 @@ results: $(ENV)         ## rewrite the README's tables from the records in resul
 
 claims: $(ENV)          ## test every claim of the notes; the report is runs/claims/report.html
 	$(BIN)/python scripts/claims.py
+
+docs: $(ENV)            ## the book, in English and Chinese, into build/docs
+	$(BIN)/python scripts/book.py
+
+book: $(ENV)            ## the same, opened in the browser
+	$(BIN)/python scripts/book.py --open
 
 # Uses the Python that has torch for CUDA, and installs nothing into it.
 gpu:                    ## the tests and benchmarks on a GPU, into results/benchmarks/gpu.json

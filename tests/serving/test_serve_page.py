@@ -4,8 +4,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
-from browser import CHROMIUM, Browser
 from test_serve_process import Served
+
+from browser import CHROMIUM, Browser
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,0 +1,38 @@
+"""Sphinx's settings for the book, shared by its languages: `scripts/book.py` builds each of them.
+
+A language is a folder of pages beside this file, with the same names in each.
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "scripts"))
+
+project = "dlnotes"
+copyright = "the authors of dlnotes, MIT license"
+html_title = "dlnotes"
+extensions = ["myst_nb", "sphinx.ext.mathjax", "chapters.directives"]
+exclude_patterns = ["**.ipynb_checkpoints"]
+
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"  # a page that is built has run
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+html_theme = "furo"
+pygments_dark_style = "a11y-high-contrast-dark"
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+html_js_files = [("ravine.js", {"defer": "defer"})]
+templates_path = ["_templates"]
+html_copy_source = False
+html_show_sphinx = False
+html_show_search_summary = False  # it is fetched, which pages opened as files may not do
+html_theme_options = {"top_of_page_buttons": []}
+# One file, beside the pages: formulas are drawn without a network, and without
+# fonts of their own.
+mathjax_path = "mathjax/tex-svg.js"
+mathjax3_config = {"options": {"enableMenu": False}}

@@ -1,0 +1,18 @@
+"""What the pages of the book are made of: figures, rows of the records, directives, notebooks.
+
+A new chapter is a page ``docs/en/NAME.md`` with the sections of ``words.HEADINGS``, the same page
+in ``docs/zh``, both named in their ``index.md``, and its figures in ``figures.py``. These
+directives write the rest:
+
+- ``picture FIGURE``: a figure with ``:alt:`` and a caption;
+- ``ravine FIGURE``: the interactive ravine, with ``:rule:``, ``:lr:`` and ``:beta:``;
+- ``literalinclude FILE`` with ``:pyobject:``: code from the source;
+- ``code-cell python``: code that is run, with what it prints; ``notebook``: a link to the notebook;
+- ``proof``: names as ``dlnotes verify`` prints them, a line each;
+- ``speed``: an optimizer of ``results/benchmarks/optimizers.json``;
+- ``verdicts``: claims of ``results/claims/record.json``, a line each;
+- ``exercise``, and in it ``answer``, whose Python code asserts what the answer says.
+
+What the records say in English has its Chinese in ``docs/zh/translations.yaml``; the build and the
+tests say what is missing.
+"""

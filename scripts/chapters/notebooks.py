@@ -1,0 +1,133 @@
+"""A page as a notebook: its cells stay cells, and its directives become plain Markdown."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from myst_nb.core.read import read_myst_markdown_notebook
+from nbformat import from_dict, validate, writes
+from sphinx.pycode import ModuleAnalyzer
+
+from chapters.rows import ROWS
+from chapters.words import say
+from dlnotes.errors import UserError
+from dlnotes.files import make_folder, write_text
+
+_FENCE = re.compile(r"^(`{3,}|:{3,})\{([\w-]+)\}[ ]*([^\n]*)\n(.*?)^\1[ ]*$\n?", re.M | re.S)
+_OPTION = re.compile(r":([\w-]+):[ ]*(.*)\n?")
+_MATH_BLOCK = "$$\n{}\n$$\n"
+
+
+def write_notebooks(pages: Path, site: Path, language: str) -> None:
+    """Write every page that has cells into ``notebooks/`` of the site.
+
+    Args:
+        pages: Folder of the pages.
+        site: Folder of the site, with the figures.
+        language: Sphinx's name of the language.
+    """
+    make_folder(site / "notebooks")
+    for page in sorted(pages.glob("*.md")):
+        text = page.read_text("utf-8")
+        if "{code-cell}" in text:
+            made = notebook(text, pages, site, language)
+            content = writes(made)  # type: ignore[no-untyped-call]
+            write_text(site / "notebooks" / f"{page.stem}.ipynb", content + "\n")
+
+
+def notebook(text: str, pages: Path, site: Path, language: str) -> Any:
+    """A page as a notebook without outputs.
+
+    Args:
+        text: The page.
+        pages: Folder of the page, which its includes start from.
+        site: Folder of the site, with the figures.
+        language: Sphinx's name of the language.
+    """
+    made = read_myst_markdown_notebook(text)
+    for number, cell in enumerate(made.cells):
+        cell["id"] = f"cell-{number}"  # the same in every build
+        if cell.cell_type == "markdown":
+            attachments: dict[str, Any] = {}
+            cell.source = plain(cell.source, pages, site, language, attachments)
+            if attachments:
+                cell["attachments"] = attachments
+    made.metadata = from_dict(  # type: ignore[no-untyped-call]
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    made.nbformat, made.nbformat_minor = 4, 5
+    validate(made)
+    return made
+
+
+def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[str, Any]) -> str:
+    """Markdown without directives.
+
+    Args:
+        text: The page's Markdown.
+        pages: Folder of the page.
+        site: Folder of the site.
+        language: Sphinx's name of the language.
+        attachments: Gets the pictures.
+
+    Raises:
+        UserError: There is a directive that notebooks do not know.
+    """
+
+    def picture(argument: str, options: dict[str, str], body: str) -> str:
+        image = (site / "_static" / "figures" / f"{argument}.png").read_bytes()
+        attachments[f"{argument}.png"] = {"image/png": b64encode(image).decode()}
+        return f"![{options['alt']}](attachment:{argument}.png)\n\n{inner(body)}"
+
+    def source(argument: str, options: dict[str, str], body: str) -> str:
+        file = (pages / argument).resolve()
+        tags = ModuleAnalyzer.for_file(str(file), file.stem).find_tags()
+        _, first, last = tags[options["pyobject"]]
+        lines = file.read_text("utf-8").splitlines()[first - 1 : last]
+        indent = len(lines[0]) - len(lines[0].lstrip())
+        return "```python\n" + "\n".join(line[indent:] for line in lines) + "\n```\n"
+
+    def records(name: str) -> Callable[[str, dict[str, str], str], str]:
+        return lambda argument, options, body: ROWS[name](body.strip(), language) + "\n"
+
+    def exercise(argument: str, options: dict[str, str], body: str) -> str:
+        exercises.append(body)
+        return f"**{say('Exercise', language)} {len(exercises)}.** {inner(body)}"
+
+    def answer(argument: str, options: dict[str, str], body: str) -> str:
+        summary = say("Answer", language)
+        return f"<details><summary>{summary}</summary>\n\n{inner(body)}\n</details>\n"
+
+    kinds: dict[str, Callable[[str, dict[str, str], str], str]] = {
+        "picture": picture,
+        "ravine": picture,
+        "literalinclude": source,
+        "exercise": exercise,
+        "answer": answer,
+        "math": lambda argument, options, body: _MATH_BLOCK.format(body.strip()),
+        "notebook": lambda argument, options, body: "",
+        **{name: records(name) for name in ROWS},
+    }
+    exercises: list[str] = []
+
+    def replaced(found: re.Match[str]) -> str:
+        _, name, argument, body = found.groups()
+        if name not in kinds:
+            raise UserError(f"a notebook cannot show the directive {{{name}}}")
+        options = {}
+        while option := _OPTION.match(body):
+            options[option[1]] = option[2].strip()
+            body = body[option.end() :]
+        return kinds[name](argument.strip(), options, body)
+
+    def inner(body: str) -> str:
+        return _FENCE.sub(replaced, body.strip() + "\n")
+
+    return _FENCE.sub(replaced, text + "\n").strip()

@@ -1,0 +1,105 @@
+"""The book's recurring words in each of its languages, and the Chinese of what records say."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from dlnotes.errors import UserError
+
+LANGUAGES = {"en": "en", "zh": "zh_CN"}
+"""Folder of pages → Sphinx's name of the language."""
+
+ZH: dict[str, str] = {
+    "ours": "本书实现",
+    "compared with": "对照",
+    "arguments": "参数对应",
+    "cases": "组数",
+    "largest difference": "最大相对差",
+    "allowed": "容差",
+    "tensors": "张量",
+    "ours, ms": "本书，毫秒",
+    "torch default, ms": "torch 默认，毫秒",
+    "torch fused, ms": "torch fused，毫秒",
+    "× default": "相对默认",
+    "× fused": "相对 fused",
+    "holds": "成立",
+    "holds only if": "有条件成立",
+    "does not hold": "不成立",
+    "not decided": "无定论",
+    "Effect": "效应",
+    "runs": "次训练",
+    "Exercise": "练习",
+    "Answer": "答案",
+    "Download this page as a notebook": "下载本页的 notebook",
+    "learning rate α": "学习率 α",
+    "momentum β": "动量系数 β",
+    "steps t": "步数 t",
+    "After": "走了",
+    "steps": "步之后",
+    "moves away from the minimum": "离最小点越来越远",
+    "arrived": "已到达最小点",
+    "same α without momentum": "相同 α，无动量",
+    "start": "起点",
+    "minimum": "最小点",
+    "Start again": "恢复初值",
+}
+"""English → Chinese, of what directives write into a page."""
+
+HEADINGS: dict[str, str] = {
+    "The idea": "直观理解",
+    "The formula": "公式",
+    "The code": "代码",
+    "See it move": "动手看一看",
+    "Run it and change it": "运行并修改",
+    "Is it correct?": "是否正确",
+    "Is it fast?": "是否够快",
+    "What the notes claim": "笔记中的论断",
+    "Common mistakes": "常见错误",
+    "Exercises": "练习",
+}
+"""The sections of every chapter, English → Chinese, in their order."""
+
+
+def say(text: str, language: str) -> str:
+    """One of the book's words in a language.
+
+    Args:
+        text: The English.
+        language: Sphinx's name of the language.
+
+    Raises:
+        UserError: There is no translation.
+    """
+    if not language.startswith("zh"):
+        return text
+    if text not in ZH:
+        raise UserError(f"scripts/chapters/words.py has no Chinese for {text!r}")
+    return ZH[text]
+
+
+def translate(text: str, language: str, file: Path) -> str:
+    """A sentence of the records in a language.
+
+    Args:
+        text: The English, as the record has it.
+        language: Sphinx's name of the language.
+        file: YAML with the English as keys and the Chinese as values.
+
+    Raises:
+        UserError: The file does not have this sentence: the record has changed, or is new.
+    """
+    if not text or not language.startswith("zh"):
+        return text
+    known = _sentences(file)
+    if text not in known:
+        raise UserError(f"{file.name} has no translation of the record's {text!r}")
+    return known[text]
+
+
+@cache
+def _sentences(file: Path) -> dict[str, str]:
+    loaded: dict[str, str] = yaml.safe_load(file.read_text("utf-8"))
+    return loaded

@@ -1,0 +1,222 @@
+"""The book's pages: both languages have the same parts, the snippets run, the rows are the records'."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import book
+
+pytest.importorskip("sphinx", reason="needs the extra docs")
+pytest.importorskip("myst_nb", reason="needs the extra docs")
+
+from chapters import figures, mathjax, notebooks, ravine, rows, words
+from dlnotes.errors import UserError
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(path.name for path in (DOCS / "en").glob("*.md"))
+CHAPTERS = [name for name in PAGES if name != "index.md"]
+LANGUAGES = sorted(words.LANGUAGES)
+
+
+def read(language, name):
+    return (DOCS / language / name).read_text("utf-8")
+
+
+def headings(text):
+    without_code = re.sub(r"^```(\{code-cell\} )?python\n.*?^```", "", text, flags=re.M | re.S)
+    return re.findall(r"^(#+) (.*)", without_code, re.M)
+
+
+def code(text):
+    """What a reader can run, cells and answers, in the page's order."""
+    return re.findall(r"^```(?:\{code-cell\} )?python\n(.*?)^```$", text, re.M | re.S)
+
+
+def directives(text):
+    """Every directive with its argument, and its content where that is names."""
+    found = re.findall(r"^(?:`{3,}|:{3,})\{([\w-]+)\} ?(.*)", text, re.M)
+    named = re.findall(r"^```\{(?:proof|speed|verdicts)\}\n(.*?)^```", text, re.M | re.S)
+    return found, named
+
+
+def test_there_are_chapters():
+    assert {"gradient-descent.md", "momentum.md"} <= set(CHAPTERS)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_the_same_structure_in_both_languages(name):
+    pages = {language: read(language, name) for language in LANGUAGES}
+    levels = {language: [level for level, _ in headings(page)] for language, page in pages.items()}
+    assert levels["en"] == levels["zh"]
+    assert directives(pages["en"]) == directives(pages["zh"])
+    assert code(pages["en"]) == code(pages["zh"])
+    assert re.findall(r"\]\((.*?)\)", pages["en"]) == re.findall(r"\]\((.*?)\)", pages["zh"])
+
+
+def test_no_language_has_a_page_more():
+    assert {path.name for path in (DOCS / "zh").glob("*.md")} == set(PAGES)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_has_every_section_and_three_exercises(name, language):
+    text = read(language, name)
+    sections = [title for level, title in headings(text) if level == "##"]
+    own = list(words.HEADINGS if language == "en" else words.HEADINGS.values())
+    assert sections == own
+    kinds = [kind for kind, _ in directives(text)[0]]
+    assert kinds.count("exercise") == kinds.count("answer") == 3
+    for row in ("picture", "literalinclude", "ravine", "code-cell", "notebook", *rows.ROWS):
+        assert row in kinds
+    answers = re.findall(r"^:::\{answer\}\n(.*?)^:::$", text, re.M | re.S)
+    assert all("assert" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_snippet_of_a_chapter_runs_and_the_answers_are_right(name, capsys, monkeypatch):
+    without = NotImplementedError("not compiled, to be quick")
+    monkeypatch.setattr("dlnotes.optim._native.load", lambda: without)
+    namespace = {}
+    for snippet in code(read("en", name)):
+        exec(compile(snippet, name, "exec"), namespace)
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_emphasis_is_closed_where_markdown_sees_it(language):
+    """After a full stop and before a Chinese character, ** does not end."""
+    for name in PAGES:
+        assert not re.findall(r"[。：，]\*\*\w", read(language, name))
+
+
+def test_the_speed_row_is_that_of_the_record():
+    record = json.loads((rows.RESULTS / "benchmarks" / "optimizers.json").read_text("utf-8"))
+    (mid,) = (
+        row for row in record["rows"] if (row["rule"], row.get("model")) == ("momentum", "mid")
+    )
+    times = mid["milliseconds"]
+    table = rows.speed("momentum", "en")
+    first = [cell.strip() for cell in table.splitlines()[2].strip("| ").split("|")]
+    assert float(first[1]) == pytest.approx(times["ours"], rel=5e-3)
+    assert float(first[4]) == pytest.approx(times["default"] / times["ours"], abs=5e-3)
+    sparse = [line for line in table.splitlines() if "embedding" in line]
+    assert sparse
+    assert sparse[0].count("–") == 4  # torch's momentum takes no sparse gradient
+
+
+def test_the_proof_row_is_a_comparison_that_has_just_run():
+    table = rows.proof("gradient descent", "en").splitlines()
+    cells = [cell.strip() for cell in table[2].strip("| ").split("|")]
+    assert cells[:2] == ["gradient descent", "`torch.optim.SGD, 300 steps`"]
+    assert 0 <= float(cells[4]) <= float(cells[5]) == 1e-10
+
+
+@pytest.mark.parametrize(("row", "name"), [("proof", "x"), ("speed", "x"), ("verdicts", "x")])
+def test_a_name_that_no_record_has_is_refused(row, name):
+    with pytest.raises(UserError, match=f"{row}: .* 'x'"):
+        rows.ROWS[row](name, "en")
+
+
+def test_a_verdict_that_is_not_translated_is_refused(tmp_path):
+    known = tmp_path / "translations.yaml"
+    known.write_text('"old sentence": "旧"\n')
+    assert words.translate("old sentence", "zh_CN", known) == "旧"
+    assert words.translate("new sentence", "en", known) == "new sentence"
+    with pytest.raises(UserError, match="no translation of the record's 'new sentence'"):
+        words.translate("new sentence", "zh_CN", known)
+
+
+def test_verdicts_say_what_the_record_says():
+    text = rows.verdicts("momentum-damps-oscillation\nmomentum-is-torchs", "en")
+    record = json.loads((rows.RESULTS / "claims" / "record.json").read_text("utf-8"))
+    for row in record["claims"]:
+        if row["name"] in ("momentum-damps-oscillation", "momentum-is-torchs"):
+            assert row["sentence"] in text
+            assert f"**{row['verdict']}**{row['says'].removeprefix(row['verdict'])}" in text
+
+
+def test_mathjax_is_the_version_that_the_book_is_made_for(tmp_path, monkeypatch):
+    mathjax.place(tmp_path / "site")
+    assert (tmp_path / "site" / mathjax.FILE).stat().st_size > 10**6
+    monkeypatch.setattr(mathjax, "SHA256", "0" * 64)
+    with pytest.raises(UserError, match=r"tex-svg\.js is not MathJax 3\.2\.2"):
+        mathjax.place(tmp_path / "other")
+    monkeypatch.setattr(mathjax, "PACKAGE", "no-such-package")
+    with pytest.raises(UserError, match=r"MathJax 3\.2\.2, which the package no-such-package has"):
+        mathjax.place(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    def build(folder, language, out):
+        (out / folder).mkdir()
+        (out / folder / ".buildinfo").touch()
+
+    monkeypatch.setattr(book, "build", build)
+    monkeypatch.setenv("IPYTHONDIR", "")  # which is set for the kernels
+    (tmp_path / "en").mkdir()
+    (tmp_path / "en" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="en is not a site of this program"):
+        book.main(tmp_path)
+    assert (tmp_path / "en" / "mine.txt").read_text() == "mine"
+    for _ in range(2):  # its own site it replaces
+        book.main(tmp_path / "site")
+    assert {path.name for path in (tmp_path / "site").iterdir()} == {"en", "index.html", "zh"}
+
+
+def test_the_best_rates_are_polyaks():
+    """Neighbouring rates end farther away."""
+    for rule in ("gradient-descent", "momentum"):
+        best = ravine.best(rule)
+        ends = [
+            ravine.path(rule, **{**best, "lr": best["lr"] * k}, steps=200)[-1].norm()
+            for k in (0.95, 1.0, 1.05)
+        ]
+        assert ends[1] < min(ends[0], ends[2])
+    assert ravine.path("momentum", 0.05, 0.0).equal(ravine.path("gradient-descent", 0.05))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_notebook_has_no_directive_and_the_pages_code(language, tmp_path, monkeypatch):
+    # The comparisons take a minute; the slow tests run them.
+    monkeypatch.setitem(rows.ROWS, "proof", lambda names, language: f"compared: {names}")
+    for name in figures.FIGURES:
+        (tmp_path / "_static" / "figures").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "_static" / "figures" / f"{name}.png").write_bytes(b"a picture")
+    for name in CHAPTERS:
+        text = read(language, name)
+        made = notebooks.notebook(text, DOCS / language, tmp_path, words.LANGUAGES[language])
+        prose = "\n".join(cell.source for cell in made.cells if cell.cell_type == "markdown")
+        cells = [cell.source for cell in made.cells if cell.cell_type == "code"]
+        assert cells
+        assert all(f"{cell}\n" in code(text) for cell in cells)
+        assert not re.search(r"^(```|:::+)\{", prose, re.M)
+        assert "def rule(" in prose  # included from the source
+        assert "<details>" in prose
+        pictures = set(re.findall(r"\(attachment:(\S+)\)", prose))
+        attached = {a for cell in made.cells for a in cell.get("attachments", {})}
+        assert pictures == attached
+        assert len(pictures) == 2
+
+
+def test_the_figures_can_be_drawn(tmp_path):
+    figures.draw("ravine_momentum", tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"ravine_momentum{end}" for end in ("-light.svg", "-dark.svg", ".png")}
+    light, dark = ((tmp_path / f"ravine_momentum-{s}.svg").read_text() for s in ("light", "dark"))
+    assert figures.INK["light"] in light
+    assert figures.INK["dark"] in dark
+    assert figures.INK["dark"] not in light
+
+
+def test_the_ravines_path_is_the_rule():
+    points = ravine.path("momentum", 0.1, 0.5, steps=2)
+    theta, V = torch.tensor(ravine.START, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    curvature = torch.tensor([1.0, ravine.KAPPA], dtype=torch.float64)
+    for point in points[1:]:
+        V = 0.5 * V + 0.5 * curvature * theta
+        theta = theta - 0.1 * V
+        torch.testing.assert_close(point, theta)
