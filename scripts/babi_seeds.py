@@ -79,10 +79,9 @@ def main(
 ) -> None:
     """Train every named pair of task and model; write out/babi-seeds.json every minute.
 
-    The state of each training is saved after an epoch, at most every --save-every
-    seconds. With --resume those
-    that were stopped, killed or out of time go on from it, on a CPU with the same bits as without
-    the stop; those that are over are left as they are.
+    The state of each training is saved after an epoch, at most every --save-every seconds. With
+    --resume those that were stopped, killed or out of time go on from it, on a CPU with the same
+    bits as without the stop; those that are over are left as they are.
 
     A name is babi-TASK-MODEL, with other settings than those of `PAPERS` after a colon, the
     training's or the model's: babi-17-dmn:lr=0.003,patience=40,dropout=0.2. A pair that fails does
