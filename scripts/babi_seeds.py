@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import statistics
 import time
@@ -23,8 +24,9 @@ from dlnotes.data.dataset import Dataset, load_dataset
 from dlnotes.data.documents import Documents
 from dlnotes.display import tell
 from dlnotes.errors import UserError
-from dlnotes.files import check_output, make_folder, write_json
+from dlnotes.files import check_output, make_folder, read_json, write_json
 from dlnotes.models import MODELS
+from dlnotes.training.checkpoint import check_same_settings, load_checkpoint, save_checkpoint
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.device import choose_device
 from dlnotes.training.objectives import SingleLabel
@@ -72,8 +74,14 @@ def main(
     device: str = "auto",
     commit: str | None = None,
     check: bool = False,
+    resume: bool = False,
+    save_every: Positive = 60.0,
 ) -> None:
     """Train every named pair of task and model; write out/babi-seeds.json every minute.
+
+    The state of each training is saved after an epoch, at most every --save-every seconds. With
+    --resume those that were stopped, killed or out of time go on from it, on a CPU with the same
+    bits as without the stop; those that are over are left as they are.
 
     A name is babi-TASK-MODEL, with other settings than those of `PAPERS` after a colon, the
     training's or the model's: babi-17-dmn:lr=0.003,patience=40,dropout=0.2. A pair that fails does
@@ -90,6 +98,8 @@ def main(
         commit: The commit to record where there is no git.
         check: First compare a few updates of the first and the last pair on the GPU with those
             computed without a graph and on the CPU, and print how fast updates are.
+        resume: Go on with the trainings in --out.
+        save_every: Seconds between two saved states of a training, at least.
     """
     began = time.perf_counter()
     if not names:
@@ -105,22 +115,27 @@ def main(
         raise UserError(f"--data-dir: there is no folder {data_dir}")
     make_folder(out)
     check_output(out / "babi-seeds.json")
+    records = _records_before(out, resume)
     torch.set_num_threads(1 if where.type == "cuda" else torch.get_num_threads())
     if check:
         for name in dict.fromkeys([names[0], names[-1]]):
             _check(name, data_dir, where)
-    records: dict[str, Any] = {}
-    waiting, active = list(names), dict[str, Pair]()
+    waiting = [name for name in names if not records.get(name, {}).get("over")]
+    active: dict[str, Pair] = {}
     written, deadline = began, began + 60 * minutes
     while (waiting or active) and time.perf_counter() < deadline:
         if waiting and len(active) < at_once:
             name = waiting.pop(0)
             with _guarded(name, records):
-                active[name] = Pair(name, data_dir, seeds, where, began)
+                active[name] = Pair(
+                    name, data_dir, seeds, where, began, _state(out, name), save_every
+                )
         for name, pair in list(active.items()):
             with _guarded(name, records) as guard, pair.context():
                 if next(pair.work, "over") == "over":
                     records[name] = pair.record(commit)
+                    write_json(out / "babi-seeds.json", records)  # before the state is gone
+                    pair.state.unlink(missing_ok=True)
                     del active[name]
             if guard.failed:
                 active.pop(name, None)
@@ -134,12 +149,37 @@ def main(
         with _guarded(name, records), pair.context():
             records[name] = pair.record(commit)
     for name in waiting:
-        records[name] = {"error": _LATE}
+        records.setdefault(name, {"error": _LATE})
     write_json(out / "babi-seeds.json", records)
-    for name, record in records.items():
-        print(name, record.get("error") or _line(record), flush=True)
-    if failed := [name for name, record in records.items() if record.get("error", _LATE) != _LATE]:
+    for name in names:
+        print(name, records[name].get("error") or _line(records[name]), flush=True)
+    if failed := [name for name in names if records[name].get("error", _LATE) != _LATE]:
         raise UserError(f"{len(failed)} of {len(names)} pairs failed: {', '.join(failed)}")
+
+
+def _records_before(out: Path, resume: bool) -> dict[str, Any]:
+    """The records of trainings that did not fail; none without --resume.
+
+    Raises:
+        UserError: There are trainings, and --resume is not given.
+    """
+    path = out / "babi-seeds.json"
+    if not resume:
+        if path.exists() or any(out.glob("*.state")):
+            raise UserError(
+                f"--out {out} has trainings: go on with --resume, or give another --out"
+            )
+        return {}
+    if not path.exists():  # killed within the first minute
+        return {}
+    records = read_json(path, "has no trainings of several seeds")
+    return {name: record for name, record in records.items() if "error" not in record}
+
+
+def _state(out: Path, name: str) -> Path:
+    """The file of a training's state: names have characters that file names must not have."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return out / f"{name.partition(':')[0]}-{digest}.state"
 
 
 class _guarded:  # noqa: N801 -- reads as a word
@@ -167,8 +207,17 @@ class _guarded:  # noqa: N801 -- reads as a word
 class Pair:
     """A task and a model, trained from all seeds on a stream of its own."""
 
-    def __init__(self, name: str, data_dir: Path, seeds: int, device: torch.device, began: float):
-        self.name, self.began = name, began
+    def __init__(
+        self,
+        name: str,
+        data_dir: Path,
+        seeds: int,
+        device: torch.device,
+        began: float,
+        state: Path,
+        save_every: float,
+    ):
+        self.name, self.began, self.state, self.save_every = name, began, state, save_every
         self.corpus, self.model, self.training, self.own = _parse(name)
         self.stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
@@ -179,6 +228,16 @@ class Pair:
         self.work = self._run()
         self.perfect: int | None = None
         self.test: Documents | None = None
+        self.settings: dict[str, Any] = {
+            "seeds": seeds,
+            "keep": self.seeds.keep,
+            "data": dict(self.dataset.fingerprints),
+            **asdict(self.training),
+            **{f"model {name}": value for name, value in self.own.items()},
+        }
+        self.saved = time.perf_counter()
+        if state.exists():
+            self._load()
         sizes = [tuple(size) for size in self.seeds.sizes.values()]
         self._say(f"begins: {self.seeds.batches} updates an epoch, sizes {sizes}")
 
@@ -188,17 +247,37 @@ class Pair:
 
     def _run(self) -> Iterator[None]:
         said = time.perf_counter()
-        while self.seeds.epoch < self.training.epochs and self.seeds.alive:
+        while not self.over:
             yield from self.seeds.run_epoch()
             epoch, best = self.seeds.epoch, max(r.best for r in self.seeds.replicas)
+            if best[0] == 1.0:
+                self.perfect = self.perfect or epoch
+            if time.perf_counter() - self.saved >= self.save_every:
+                self._save()
             if epoch == 1 or time.perf_counter() - said > 20:
                 said = time.perf_counter()
                 self._say(self.progress())
-            if best[0] == 1.0:
-                self.perfect = self.perfect or epoch
-                if epoch >= self.perfect + _PERFECT:
-                    break
         self._say(f"over: {self.progress()}")
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to train."""
+        epoch = self.seeds.epoch
+        enough = self.perfect is not None and epoch >= self.perfect + _PERFECT
+        return enough or epoch >= self.training.epochs or not self.seeds.alive
+
+    def _save(self) -> None:
+        state = self.seeds.state_dict() | {"perfect": self.perfect, "settings": self.settings}
+        save_checkpoint(self.state, state)
+        self.saved = time.perf_counter()
+
+    def _load(self) -> None:
+        state = load_checkpoint(self.state)
+        check_same_settings(self.state, state["settings"], self.settings)
+        with self.context():
+            self.seeds.load_state_dict(state)
+        self.perfect = state["perfect"]
+        self._say(f"goes on after epoch {self.seeds.epoch}")
 
     def progress(self) -> str:
         """A line."""
@@ -231,6 +310,7 @@ class Pair:
             "data": dict(self.dataset.fingerprints),
             "seconds": self.seeds.seconds,
             "epochs": self.seeds.epoch,
+            "over": self.over,
             "perfect_on_dev_from_epoch": self.perfect,
             "chosen": replicas[chosen].seed,
             "test_error": errors[chosen],

@@ -210,7 +210,17 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--commit", help="the commit to record where there is no git")
     parser.add_argument("--quick", action="store_true", help="a little of each part, to try it")
+    parser.add_argument(
+        "--babi",
+        nargs="+",
+        metavar="NAME",
+        help="do nothing but to train these names of babi_seeds.py, with --data-dir",
+    )
+    parser.add_argument("--data-dir", type=Path, help="folder with babi/en-10k")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "babi", help="of --babi")
     given = parser.parse_args()
+    if given.babi and not given.data_dir:
+        fail("--babi needs --data-dir FOLDER, the folder with babi/en-10k")
     start = time.monotonic()
     if given.device == "cuda" and not torch.cuda.is_available():
         fail("make gpu needs a CUDA device, and torch sees none here")
@@ -228,6 +238,13 @@ def main() -> int:
         "PYTHONUNBUFFERED": "1",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # sums of matrix products in one order
     }
+    if given.babi:
+        command = [sys.executable, str(ROOT / "scripts" / "babi_seeds.py"), *given.babi]
+        options = {"data-dir": given.data_dir.resolve(), "out": given.out.resolve()}
+        options |= {"device": given.device, "minutes": given.minutes}
+        command += [f"--{name}={value}" for name, value in options.items()]
+        command += ["--commit", given.commit] if given.commit else []
+        return subprocess.call(command, cwd=ROOT, env=environment)
     record: dict[str, Any] = {**provenance(0), "device": given.device, "parts": {}}
     record["commit"] = record["commit"] or given.commit
     record["versions"]["cuda"] = torch.version.cuda

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dlnotes.claims import CHAPTERS
@@ -56,7 +61,7 @@ def main(
     tables = {
         "results": accuracies(measured),
         "label-sets": label_sets(measured),
-        "stories": stories(measured),
+        "stories": stories(measured, story_seeds(results)),
         "translations": translations(measured),
         "speed": speeds(results),
         "model-speed": model_speeds(results),
@@ -153,18 +158,116 @@ def translations(entries: list[dict[str, Any]]) -> str:
     return "\n".join(head + lines)
 
 
-def stories(entries: list[dict[str, Any]]) -> str:
-    """Test error of the memory networks on each bAbI task, and the published one."""
-    errors = {(_task(e), e["model"]): _error(e) for e in entries if _task(e)}
+@dataclass(frozen=True)
+class StoryRun:
+    """What training a model on a bAbI task with some settings came to; errors in percent.
+
+    Attributes:
+        settings: Where they are not those of the paper in ``scripts/babi_seeds.py``: which.
+        seeds: How many it was trained from.
+        epochs: For how long.
+        dev_error: Of the seed that is best on dev.
+        dev_loss: Of the same seed, if it is known.
+        test_error: Of the same seed.
+        median: Of the test errors of all seeds, if they are known.
+        data: Digest of each split.
+    """
+
+    settings: str
+    seeds: int
+    epochs: int
+    dev_error: float
+    dev_loss: float | None
+    test_error: float
+    median: float | None
+    data: dict[str, str]
+
+    @property
+    def rank(self) -> tuple[float, int, float, str]:
+        """The least is the best, by what dev says alone; of equals the one of more seeds."""
+        loss = math.inf if self.dev_loss is None else self.dev_loss
+        return round(self.dev_error, 6), -self.seeds, loss, self.settings
+
+
+def story_seeds(results: Path) -> dict[tuple[int, str], list[StoryRun]]:
+    """The trainings of ``scripts/babi_seeds.py``, by task and model."""
+    found: dict[tuple[int, str], list[StoryRun]] = {}
+    for path in sorted((results / "babi-seeds").glob("*.json")):
+        for name, record in read_json(path, "has no trainings of several seeds").items():
+            if "error" in record:  # it failed, or did not get its turn
+                continue
+            (picked,) = [r for r in record["replicas"] if r["seed"] == record["chosen"]]
+            run = StoryRun(
+                settings=name.partition(":")[2],
+                seeds=len(record["seeds"]),
+                epochs=record["epochs"],
+                dev_error=picked["dev_error"],
+                dev_loss=picked["dev_loss"],
+                test_error=record["test_error"],
+                median=record["test_error_median"],
+                data=record["data"],
+            )
+            found.setdefault((_task(record), record["model"]), []).append(run)
+    return found
+
+
+def stories(
+    entries: list[dict[str, Any]],
+    of_seeds: Mapping[tuple[int, str], list[StoryRun]] = MappingProxyType({}),
+) -> str:
+    """Test error of the memory networks on each bAbI task, and the published one.
+
+    Of several trainings for a task the one with the least error on dev is shown.
+
+    Args:
+        entries: The entries of ``results/``.
+        of_seeds: From `story_seeds`.
+
+    Raises:
+        UserError: Trainings for a task have different documents.
+    """
+    told = {(_task(e), e["model"]): e for e in entries if _task(e)}
+    best = {pair: _best_run(pair, [_run_of(e)], of_seeds.get(pair, [])) for pair, e in told.items()}
+    paper = {pair: 100 - e["published"]["accuracy"] for pair, e in told.items() if "published" in e}
+    models = [name for name in ("entnet", "dmn") if any(model == name for _, model in best)]
     # The published figures are of 10,000 training questions.
-    fewer = {_task(e): n for e in entries if _task(e) and (n := _questions(e)) < 10_000}
-    models = [name for name in ("entnet", "dmn") if any(model == name for _, model in errors)]
-    lines = ["| bAbI task | " + " | ".join(f"{MODELS[name]} | published" for name in models) + " |"]
-    lines.append("|---" * (1 + 2 * len(models)) + "|")
-    for task in sorted({task for task, _ in errors}):
-        cells = [cell for name in models for cell in errors.get((task, name), ("–", "–"))]
-        name = f"{task} ({fewer[task]:,} questions)" if task in fewer else f"{task}"
+    fewer = {task: n for (task, _), e in told.items() if (n := _questions(e)) < 10_000}
+    tasks = sorted({task for task, _ in best})
+    full = [task for task in tasks if task not in fewer]
+    lines = [
+        "| bAbI task | "
+        + " | ".join(f"{MODELS[name]} | median | paper | seeds × epochs" for name in models)
+        + " |",
+        "|---" * (1 + 4 * len(models)) + "|",
+    ]
+
+    def row(name: str, cells: Iterable[str]) -> None:
         lines.append(f"| {name} | {' | '.join(cells)} |")
+
+    def of_task(task: int) -> list[str]:
+        cells = []
+        for model in models:
+            run = best.get((task, model))
+            errors = [run.test_error, run.median] if run else [None, None]
+            cells += [_error(error) for error in (*errors, paper.get((task, model)))]
+            cells.append(_told_run(run))
+        return cells
+
+    for task in full:
+        row(f"{task}", of_task(task))
+    if full:
+        means = []
+        for model in models:
+            runs = [best.get((task, model)) for task in full]
+            columns = [
+                [run.test_error if run else None for run in runs],
+                [run.median if run else None for run in runs],
+                [paper.get((task, model)) for task in full],
+            ]
+            means += [*(f"**{_error(_mean(column), 2)}**" for column in columns), ""]
+        row(f"**mean of the {len(full)}**", means)
+    for task in sorted(fewer):
+        row(f"{task} ({fewer[task]:,} questions)", of_task(task))
     return "\n".join(lines)
 
 
@@ -180,10 +283,46 @@ def _questions(entry: dict[str, Any]) -> int:
     return int(documents["train"] + documents["dev"])
 
 
-def _error(entry: dict[str, Any]) -> tuple[str, str]:
-    error = 100 * (1 - entry["record"]["test"]["accuracy"]["mean"])
-    published = entry.get("published")
-    return f"{error:.1f}", f"{100 - published['accuracy']:.1f}" if published else "–"
+def _run_of(entry: dict[str, Any]) -> StoryRun:
+    """The training of an entry; of several seeds it tells the test error of the best on dev."""
+    record = entry["record"]
+    errors = [100 * (1 - accuracy) for accuracy in record["test"]["accuracy"]["runs"]]
+    seeds = len(record["seed"])
+    return StoryRun(
+        settings="",
+        seeds=seeds,
+        epochs=entry["settings"]["epochs"],
+        dev_error=100 * (1 - max(record["dev"]["accuracy"]["runs"])),
+        dev_loss=None,
+        test_error=statistics.fmean(errors),
+        median=statistics.median(errors) if len(errors) == seeds else None,
+        data=record["data"],
+    )
+
+
+def _best_run(pair: tuple[int, str], *runs: list[StoryRun]) -> StoryRun:
+    """The one that dev prefers."""
+    every = [run for some in runs for run in some]
+    if any(run.data != every[0].data for run in every):
+        raise UserError(f"the trainings of {pair[1]} on babi-{pair[0]} have different documents")
+    return min(every, key=lambda run: run.rank)
+
+
+def _error(percent: float | None, digits: int = 1) -> str:
+    return "–" if percent is None else f"{percent:.{digits}f}"
+
+
+def _mean(errors: list[float | None]) -> float | None:
+    """Of all tasks, or nothing."""
+    known = [error for error in errors if error is not None]
+    return statistics.fmean(known) if len(known) == len(errors) else None
+
+
+def _told_run(run: StoryRun | None) -> str:
+    if run is None:
+        return "–"
+    settings = f", `{run.settings}`" if run.settings else ""
+    return f"{run.seeds} × {run.epochs}{settings}"
 
 
 def recipes() -> str:

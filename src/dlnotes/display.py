@@ -6,6 +6,7 @@ import codecs
 import re
 import sys
 from contextlib import suppress
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,11 +36,19 @@ def printable(text: str, most: int | None = None, *, keep: str = "") -> str:
     return text
 
 
+def as_html(text: str) -> str:
+    """Text as HTML; control characters, which HTML does not have, are escaped."""
+    return escape(printable(text))
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-_LIKENESSES = str.maketrans({"→": "->", "…": "...", "–": "-", "−": "-", "·": "-", "×": "x"})
+_LIKENESSES = str.maketrans(
+    {"→": "->", "…": "...", "–": "-", "−": "-", "·": "-", "×": "x"}
+    | dict(zip("░▒▓█", ".:+#", strict=True))
+)
 
 
 def _likeness(error: UnicodeError) -> tuple[str, int]:

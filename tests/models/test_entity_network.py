@@ -57,10 +57,15 @@ def test_equals_the_papers_equations(keys: tuple[int, ...]) -> None:
     model = build(keys=keys)
     told = stories([1, 6, 3, 11, 2])
     tokens = documents(told)
-    scores, gates = zip(*(reference.answer(numbers(model), *each) for each in told), strict=True)
+    answers = (reference.answer(numbers(model), *each) for each in told)
+    scores, gates, relevance = zip(*answers, strict=True)
     torch.testing.assert_close(
         model(tokens), torch.from_numpy(np.stack(scores)), rtol=1e-11, atol=1e-12
     )
+    read = model.gates(tokens)
+    for row, gate in enumerate(gates):
+        torch.testing.assert_close(read.weights[row, : len(gate)], torch.from_numpy(gate))
+    torch.testing.assert_close(read.answer, torch.from_numpy(np.stack(relevance)))
     drawn = model.explain(tokens)
     assert list(drawn) == [f"slot {j + 1}" for j in range(len(keys) or 4)]
     for row, ((story, _), gate) in enumerate(zip(told, gates, strict=True)):

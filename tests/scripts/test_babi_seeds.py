@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", minversion="2.7", reason="see test_seeds.py
 
 from dlnotes.training.seeds import Seeds  # noqa: E402
 
+OFTEN = ("--save-every", 1e-9)
 SMALL = "epochs=2,batch_size=16,embedding_dim=4"
 
 
@@ -97,6 +98,67 @@ def test_when_time_is_up_everything_is_recorded(script: Any, babi: Path, tmp_pat
     records = json.loads((tmp_path / "babi-seeds.json").read_text())
     assert len(records[names[0]]["test_errors"]) == 1
     assert records[names[1]] == {"error": "not begun"}
+
+
+def test_killed_and_resumed_is_as_uninterrupted(
+    script: Any, babi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = "epochs=4,batch_size=16,embedding_dim=4,dropout=0.2"
+    names = [f"babi-1-entnet:{small}", f"babi-1-dmn:{small},hidden_size=4"]
+
+    def ran(out: Path, *more: Any) -> Any:
+        where = ["--data-dir", babi, "--out", out, "--device", "cpu", "--seeds", 2]
+        return script("babi_seeds", *names, *where, "--at-once", 1, *OFTEN, *more)
+
+    def records(out: Path) -> dict[str, Any]:
+        found = json.loads((out / "babi-seeds.json").read_text())
+        kept = ("over", "epochs", "chosen", "test_errors", "replicas", "settings", "data")
+        return {name: {key: record[key] for key in kept} for name, record in found.items()}
+
+    assert ran(tmp_path / "whole").code == 0
+    expected, out = records(tmp_path / "whole"), tmp_path / "killed"
+    assert [record["over"] for record in expected.values()] == [True, True]
+
+    run_epoch = Seeds.run_epoch
+
+    def killed(seeds: Seeds) -> Any:
+        for k, step in enumerate(run_epoch(seeds)):
+            if (seeds.epoch, k) == (at, 0):  # in the middle of an epoch
+                raise SystemExit(137)
+            yield step
+
+    for at in (2, 3):  # twice in the first training
+        with monkeypatch.context() as patch:
+            patch.setattr(Seeds, "run_epoch", killed)
+            assert ran(out, *["--resume"] * (at > 2)).code == 137
+        assert len(list(out.glob("*.state"))) == 1
+        assert not (out / "babi-seeds.json").exists()
+    refused = ran(out)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"--out {out} has trainings: go on with --resume, or give another --out" in refused.err
+    done = ran(out, "--resume")
+    assert done.code == 0, done.err
+    assert "goes on after epoch 3" in done.out
+    assert records(out) == expected
+    assert not list(out.glob("*.state"))
+    before = (out / "babi-seeds.json").read_bytes()
+    again = ran(out, "--resume")  # nothing is left to do
+    assert again.code == 0
+    assert "begins" not in again.out
+    assert json.loads((out / "babi-seeds.json").read_bytes()) == json.loads(before)
+
+
+def test_a_state_of_other_seeds_is_refused(script: Any, babi: Path, tmp_path: Path) -> None:
+    name = f"babi-1-entnet:{SMALL},epochs=100000"
+    where = ["--data-dir", babi, "--out", tmp_path, "--device", "cpu"]
+    assert script("babi_seeds", name, *where, "--seeds", 1, "--minutes", 0.001).code == 0
+    more = ["--minutes", 0.03, "--resume", *OFTEN]
+    assert script("babi_seeds", name, *where, "--seeds", 1, *more).code == 0
+    (state,) = tmp_path.glob("*.state")
+    refused = script("babi_seeds", name, *where, "--seeds", 2, *more)
+    assert refused.code == 2
+    assert "seeds" in refused.err.splitlines()[0]
+    assert state.exists()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

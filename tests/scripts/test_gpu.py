@@ -29,6 +29,23 @@ def test_without_a_gpu_there_is_one_line(tmp_path):
     assert not (tmp_path / "gpu.json").exists()
 
 
+def test_babi_needs_its_data():
+    done = ran("--babi", "babi-1-dmn")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("error: --babi needs --data-dir FOLDER, the folder with babi/en-10k\n")
+
+
+def test_babi_trains_the_named_pairs_and_nothing_else(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(gpu, "install", lambda wheels, target: None)
+    monkeypatch.setattr(gpu, "commands", None)
+    given = ["--babi", "babi-99-dmn", "--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]
+    record = tmp_path / "gpu.json"
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--json", str(record), *given])
+    assert gpu.main() == 2
+    assert "error: 'babi-99-dmn' must be babi-TASK-MODEL" in capfd.readouterr().err
+    assert not record.exists()
+
+
 def test_without_a_wheel_there_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(gpu, "wanted", lambda: ["pytest", "no-such-package"])

@@ -7,6 +7,7 @@ from running import ROOT
 
 import bench_optimizers
 import tables
+from dlnotes.errors import UserError
 from tables import advice, busy, fasttext, label_errors, speeds, verdicts
 
 ENTRIES = sorted((ROOT / "results").glob("*.json"))
@@ -23,7 +24,7 @@ def table(script, tmp_path):
     def fill(*entries):
         results = tmp_path / "results"
         results.mkdir()
-        for folder in ("benchmarks", "claims"):
+        for folder in ("babi-seeds", "benchmarks", "claims"):
             (results / folder).symlink_to(ROOT / "results" / folder)
         for i, each in enumerate(entries):
             (results / f"{i}.json").write_text(json.dumps(each))
@@ -37,6 +38,8 @@ def table(script, tmp_path):
             "model-speed",
             "fasttext",
             "busy",
+            "gpu-steps",
+            "gpu-models",
             "export",
             "serve",
             "recipes",
@@ -59,10 +62,95 @@ def test_given_word_vectors_are_named(table):
     assert han.endswith("|  |")  # the paper's IMDB is another corpus
 
 
-def test_a_story_task_with_fewer_questions_than_the_papers_says_so(table):
-    text = table(entry("babi-3-dmn"), entry("babi-1-dmn"))
-    assert "\n| 3 (1,000 questions) |" in text
-    assert "\n| 1 |" in text
+def test_a_story_task_with_fewer_questions_than_the_papers_stands_apart(table):
+    text = table(entry("babi-3-dmn"), entry("babi-1-dmn"), entry("babi-7-dmn"))
+    _, _, *rows = text.partition("<!-- stories -->\n")[2].partition("\n<!--")[0].splitlines()
+    assert rows == [
+        "| 1 | 0.0 | 0.0 | 0.0 | 1 × 12 |",
+        "| 7 | 1.3 | 1.3 | 2.4 | 1 × 20 |",
+        "| **mean of the 2** | **0.65** | **0.65** | **1.20** |  |",
+        "| 3 (1,000 questions) | 70.9 | 70.9 | 1.1 | 1 × 60 |",
+    ]
+
+
+DATA = {"train": "a", "dev": "b", "test": "c"}
+
+
+def short_run(task, *, dev, test, seeds=1):
+    """An entry of results/ for EntNet."""
+    figures = {"dev": [1 - error / 100 for error in dev], "test": [1 - test / 100]}
+    record = {split: {"accuracy": {"runs": runs}} for split, runs in figures.items()}
+    record |= {"seed": list(range(seeds)), "data": DATA, "documents": {"train": 9000, "dev": 1000}}
+    published = {"accuracy": 99.8, "source": "somebody"}
+    known = {"corpus": f"babi-{task}", "model": "entnet", "published": published}
+    return {**known, "settings": {"epochs": 60}, "record": record}
+
+
+def of_seeds(task, *, dev, test, median=9.0, loss=0.1, seeds=10, **other):
+    """A record of scripts/babi_seeds.py, whose other seed is better on test and worse on dev."""
+    replicas = [
+        {"seed": 0, "dev_error": dev + 1, "dev_loss": 9.0},
+        {"seed": 1, "dev_error": dev, "dev_loss": loss},
+    ]
+    known = {"corpus": f"babi-{task}", "model": "entnet", "seeds": list(range(seeds))}
+    known |= {"epochs": 48, "chosen": 1, "replicas": replicas, "data": DATA}
+    return {**known, "test_error": test, "test_error_median": median, **other}
+
+
+def story_row(tmp_path, entries, **files):
+    """The row of task 16, with these files of scripts/babi_seeds.py."""
+    folder = tmp_path / "babi-seeds"
+    folder.mkdir(exist_ok=True)
+    for name, records in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(records))
+    text = tables.stories(entries, tables.story_seeds(tmp_path))
+    (row,) = [line for line in text.splitlines() if line.startswith("| 16 ")]
+    return row
+
+
+def test_the_training_that_is_best_on_dev_is_shown_whatever_its_test_error(tmp_path):
+    better_on_test = short_run(16, dev=[3.0], test=0.5)
+    name = "babi-16-entnet"
+    papers = {name: of_seeds(16, dev=2.5, test=1.0, median=4.0)}
+    assert story_row(tmp_path, [better_on_test]) == "| 16 | 0.5 | 0.5 | 0.2 | 1 × 60 |"
+    row = story_row(tmp_path, [better_on_test], first=papers)
+    assert row == "| 16 | 1.0 | 4.0 | 0.2 | 10 × 48 |"
+    others = {f"{name}:lr=0.003,slots=9": of_seeds(16, dev=2.0, test=7.0, median=41.7)}
+    row = story_row(tmp_path, [better_on_test], first=papers, second=others)
+    assert row == "| 16 | 7.0 | 41.7 | 0.2 | 10 × 48, `lr=0.003,slots=9` |"
+    best_of_short = short_run(16, dev=[1.9, 5.0], test=8.0, seeds=2)
+    row = story_row(tmp_path, [best_of_short])
+    assert row == "| 16 | 8.0 | – | 0.2 | 2 × 60 |"
+
+
+def test_of_equal_errors_on_dev_more_seeds_count_then_the_dev_loss(tmp_path):
+    name, short = "babi-16-entnet", short_run(16, dev=[2.0], test=1.0)
+    records = {
+        name: of_seeds(16, dev=2.0, test=2.0, loss=0.2),
+        f"{name}:lr=1": of_seeds(16, dev=2.0, test=3.0, loss=0.1),
+        f"{name}:lr=2": of_seeds(16, dev=2.0, test=1.0, loss=0.01, seeds=2),
+    }
+    row = story_row(tmp_path, [short], first=records)
+    assert row == "| 16 | 3.0 | 9.0 | 0.2 | 10 × 48, `lr=1` |"
+
+
+def test_trainings_that_failed_or_had_other_documents_are_not_shown(tmp_path):
+    name, short = "babi-16-entnet", short_run(16, dev=[2.0], test=1.0)
+    failed = {
+        name: {"error": "not begun"},
+        f"{name}:lr=1": of_seeds(16, dev=0.0, test=0.0, error="RuntimeError()"),
+    }
+    assert story_row(tmp_path, [short], first=failed) == "| 16 | 1.0 | 1.0 | 0.2 | 1 × 60 |"
+    other = {name: of_seeds(16, dev=0.0, test=0.0, data=DATA | {"test": "d"})}
+    with pytest.raises(UserError, match="entnet on babi-16 have different documents"):
+        story_row(tmp_path, [short], first=other)
+
+
+def test_the_records_of_ten_seeds_are_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    shown = tables.story_seeds(ROOT / "results")
+    assert sum(map(len, shown.values())) == 17
+    assert "| 10 × 48, `lr=0.003` |" in text  # task 16 of EntNet
 
 
 def test_every_published_figure_has_a_source():
@@ -141,11 +229,13 @@ def test_fasttext_beside_the_c_program_and_threads_beside_others(tmp_path):
         "| imdb | ours, the same files once more | 2.50 | 0.62 | 90.12 |",
     ]
     speeds = {"one thread": 3900.4, "in a loop": 220.0, "asleep": 7800.0}
-    row = {"situation": "busy", "model": "fasttext", "documents_per_second": speeds}
-    path = tmp_path / "benchmarks" / "busy.json"
-    path.write_text(json.dumps({"cores": 2, "rows": [row]}))
+    for situation in ("quiet", "busy"):
+        row = {"situation": situation, "model": "fasttext", "documents_per_second": speeds}
+        path = tmp_path / "benchmarks" / f"{situation}.json"
+        path.write_text(json.dumps({"cores": 2, "rows": [row]}))
     assert busy(tmp_path).splitlines()[2:] == [
-        "| FastText | 2, one for each core | 3,900 | 220 | 7,800 |"
+        "| FastText | none | 3,900 | 220 | 7,800 |",
+        "| FastText | 2, one for each core | 3,900 | 220 | 7,800 |",
     ]
 
 

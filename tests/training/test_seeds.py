@@ -1,5 +1,6 @@
 """Several seeds at once are the single trainings, seed by seed."""
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -261,3 +262,35 @@ def test_what_cannot_be_trained_together_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         together(dataset, "entnet", **change())
+
+
+@pytest.mark.parametrize(("case", "dropout"), [("entnet", 0.3), ("dmn+", 0.3), ("dmn", 0.0)])
+def test_a_training_that_was_stopped_goes_on_with_the_same_bits(
+    dataset: Dataset, case: str, dropout: float
+) -> None:
+    def fresh() -> Seeds:
+        training = replace(CASES[case][2], epochs=4, patience=None)
+        settings = {"dropout": dropout}
+        return together(dataset, case, settings=settings, training=training, keep={2: 2, 3: 1})
+
+    whole, stopped = fresh(), fresh()
+    for _ in whole.run():
+        pass
+    for _ in range(2):
+        for _ in stopped.run_epoch():
+            pass
+    file = io.BytesIO()
+    torch.save(stopped.state_dict(), file)
+    for _ in stopped.run_epoch():  # what comes after the state does not matter
+        pass
+    file.seek(0)
+    again = fresh()
+    again.load_state_dict(torch.load(file, weights_only=True))
+    for _ in again.run():
+        pass
+    assert again.replicas == whole.replicas
+    assert [r.stopped for r in whole.replicas].count("hopeless") == 2
+    assert torch.equal(again.best, whole.best)
+    assert torch.equal(again.theta, whole.theta)
+    for one, other in zip(again.accumulated, whole.accumulated, strict=True):
+        assert torch.equal(one, other)

@@ -36,8 +36,10 @@ from dlnotes.training.device import choose_device
 from dlnotes.training.explain import Explanation, page
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.scoring import single_threaded
+from dlnotes.training.stories import story_lines
 
 _ROWS = 1 << 15  # of texts without a file: as many make a block of the file that is written
+_STORIES = 3  # that are drawn on the terminal; the page has all of them
 
 
 @checked
@@ -76,10 +78,11 @@ def main(
         top_k: How many labels to give. Default 3, or 1 with --out. There more than one go into the
             column top, or in CSV into label_2, probability_2 and so on (from label_1 on, in
             addition to the answer, where a text may have several labels or be given none).
-        explain: Also write an HTML page with the words coloured by the model's attention (han,
-            seq2seq, transformer, dmn, entnet), or by what leaving each of them out takes from the
-            log-odds of the label (the other models, and ensembles). Where a text may have several
-            labels: for each that it is given.
+        explain: Also write an HTML page: the words coloured by the model's attention (han,
+            seq2seq, transformer); the gates of a memory network (dmn, entnet) at each
+            sentence, which a terminal shows for the first three texts, too; or coloured by what
+            leaving each word out takes from the log-odds of the label (the other models, and
+            ensembles). Where a text may have several labels: for each that it is given.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     if file == Path("-"):
@@ -126,6 +129,17 @@ def main(
                 _print(classifier, block.texts, top_k or 3)
     if explain:
         write_text(explain, page(explained, title=f"What {run} looked at"))
+        if sys.stderr.isatty():
+            _tell_stories(explained)
+
+
+def _tell_stories(explained: list[Explanation]) -> None:
+    """Draw the first stories on the terminal."""
+    terminal = console(stderr=True)
+    for explanation in explained[:_STORIES]:
+        if explanation.story:
+            for line in story_lines(explanation.story, explanation.title):
+                terminal.print(line, no_wrap=True, overflow="ellipsis")
 
 
 # --- where texts come from ----------------------------------------------------------------------

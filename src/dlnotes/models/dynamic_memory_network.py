@@ -17,7 +17,7 @@ from dlnotes.nn.hyperparameters import (
     check_dropout,
     check_integer,
 )
-from dlnotes.nn.sentences import Grid
+from dlnotes.nn.sentences import Gates, Grid
 
 VARIANTS = ("dmn", "dmn+")
 
@@ -207,9 +207,13 @@ class DynamicMemoryNetwork(nn.Module):
         scores: Tensor = self.output(self.dropout(answer))  # b c
         return scores
 
-    @torch.no_grad()
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
-        """Weight of each sentence in each pass, at the sentence's tokens.
+        """Weight of each sentence in each pass, at the sentence's tokens."""
+        return self.gates(tokens).at_tokens(tokens.shape[1])
+
+    @torch.no_grad()
+    def gates(self, tokens: Int[Tensor, "b t"]) -> Gates:
+        """Weight of each sentence in each pass.
 
         To be called in evaluation mode, like any reading of a trained model.
         """
@@ -218,12 +222,7 @@ class DynamicMemoryNetwork(nn.Module):
         )
         grid = self._sentences(story)
         _, weights = self._episodes(story, grid, self._question(question))  # b s each
-        return {
-            f"episode {k}": grid.at_tokens(g.unsqueeze(2).expand(grid.words.shape))[
-                :, : tokens.shape[1]
-            ]
-            for k, g in enumerate(weights, 1)
-        }
+        return Gates("episode", grid, torch.stack(weights, dim=2))
 
     def _sentences(self, story: Int[Tensor, "b t"]) -> Grid:
         return sentences(

@@ -16,7 +16,7 @@ from dlnotes.activations import PReLU, sigmoid
 from dlnotes.deprecation import keep_old_names
 from dlnotes.nn import PAD, WordVectors, sentences, split_question
 from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
-from dlnotes.nn.sentences import Grid
+from dlnotes.nn.sentences import Gates, Grid
 
 SHORTEST = 1e-12
 """Length at which a slot is no longer divided by its own: a slot of zeros stays zeros."""
@@ -126,25 +126,28 @@ class EntityNetwork(nn.Module):
         )
         words = self._sentences(story).words  # b s w
         h, _ = self._remember(words)  # b m d
-        q = self._encode(question, self.question_masks)  # b d
-        p = (h @ q.unsqueeze(2)).softmax(dim=1)  # b m 1
+        q, p = self._ask(question, h)  # b d, b m 1
         u = (p * h).sum(dim=1)  # b d
         scores: Tensor = self.output(self.phi(q + u @ self.H.T))  # b c
         return scores
 
-    @torch.no_grad()
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
         """How far each sentence opened the gate of each slot, at the sentence's tokens."""
-        story, _ = split_question(
+        return self.gates(tokens).at_tokens(tokens.shape[1])
+
+    @torch.no_grad()
+    def gates(self, tokens: Int[Tensor, "b t"]) -> Gates:
+        """The gate of each slot at each sentence, and the answer's attention over the slots.
+
+        To be called in evaluation mode, like any reading of a trained model.
+        """
+        story, question = split_question(
             tokens, max_words=self.max_words, data_dependent=self.data_dependent
         )
         grid = self._sentences(story)
-        _, gates = self._remember(grid.words)  # b s m
-        t = tokens.shape[1]
-        return {
-            f"slot {j}": grid.at_tokens(gate.unsqueeze(2).expand(grid.words.shape))[:, :t]
-            for j, gate in enumerate(gates.unbind(2), 1)
-        }
+        h, gates = self._remember(grid.words)  # b m d, b s m
+        _, p = self._ask(question, h)
+        return Gates("slot", grid, gates, p.squeeze(2))
 
     def _sentences(self, story: Int[Tensor, "b t"]) -> Grid:
         return sentences(
@@ -160,6 +163,13 @@ class EntityNetwork(nn.Module):
         x = self.dropout(self.vectors(words))  # *b w d
         encoded: Tensor = (x * masks[: words.shape[-1]]).sum(dim=-2)
         return encoded
+
+    def _ask(
+        self, question: Int[Tensor, "b w"], h: Float[Tensor, "b m d"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b m 1"]]:
+        """The question, and its attention over the slots."""
+        q = self._encode(question, self.question_masks)  # b d
+        return q, (h @ q.unsqueeze(2)).softmax(dim=1)
 
     def _remember(
         self, words: Int[Tensor, "b s w"]

@@ -50,6 +50,35 @@ class Grid(NamedTuple):
         return weights.flatten(1).gather(1, cell).masked_fill(~self.inside, 0.0)
 
 
+class Gates(NamedTuple):
+    """How far a model that keeps a memory of a story lets each sentence into it.
+
+    Attributes:
+        name: what the columns are: ``slot`` or ``episode``.
+        grid: the sentences.
+        weights: ``b s k``, from 0 to 1, of each sentence for each slot or in each pass.
+        answer: ``b k``, the share of each column in the answer; None where the model does not
+            weigh its columns.
+    """
+
+    name: str
+    grid: Grid
+    weights: Float[Tensor, "b s k"]
+    answer: Float[Tensor, "b k"] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Name and number, from 1, of each column."""
+        return [f"{self.name} {k}" for k in range(1, self.weights.shape[2] + 1)]
+
+    def at_tokens(self, t: int) -> dict[str, Float[Tensor, "b t"]]:
+        """Weights of each column at the first t tokens of the documents."""
+        return {
+            column: self.grid.at_tokens(w.unsqueeze(2).expand(self.grid.words.shape))[:, :t]
+            for column, w in zip(self.columns, self.weights.unbind(2), strict=True)
+        }
+
+
 def sentences(
     tokens: Int[Tensor, "b t"],
     *,

@@ -72,6 +72,16 @@ class LabelsAnswer(BaseModel):
     text: str
 
 
+class Story(BaseModel):
+    """A text as a memory network read it, sentence by sentence."""
+
+    columns: Annotated[list[str], Field(description="Slots of the memory, or passes.")]
+    sentences: list[str]
+    gates: Annotated[list[list[float]], Field(description="A row per sentence, from 0 to 1.")]
+    question: str
+    answer: Annotated[list[float], Field(description="Share of each slot; empty without slots.")]
+
+
 class Explanation(BaseModel):
     """Weights of the words for one label."""
 
@@ -82,6 +92,7 @@ class Explanation(BaseModel):
     weights: Annotated[
         dict[str, list[float]], Field(description="A weight per token, in one or several ways.")
     ]
+    story: Annotated[Story | None, Field(description="Of the models dmn and entnet alone.")] = None
 
 
 class Health(BaseModel):

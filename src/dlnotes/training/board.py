@@ -185,9 +185,10 @@ class Board:
 
     @_drawing
     def attention(self, explanations: Iterable[Explanation], step: int, *, split: str) -> None:
-        """What the model looked at in some documents."""
+        """What the model looked at in some documents, or how it read some stories."""
         for i, explanation in enumerate(explanations):
-            self._writer.add_figure(f"{split}/attention {i}", attention_figure(explanation), step)
+            what = "gates" if explanation.story else "attention"
+            self._writer.add_figure(f"{split}/{what} {i}", attention_figure(explanation), step)
 
     @_drawing
     def figures(self, measured: Figures, step: int, *, split: str) -> None:

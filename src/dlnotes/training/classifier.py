@@ -54,6 +54,7 @@ from dlnotes.files import (
 )
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
+from dlnotes.nn import QUESTION
 from dlnotes.training.attribution import evidence, explain_words, occlusion
 from dlnotes.training.decision import DEFAULT, NO_LABEL, Decision, decision_from
 from dlnotes.training.device import choose_device
@@ -78,6 +79,7 @@ from dlnotes.training.folder import (
 )
 from dlnotes.training.multi_label import MultiLabelMetrics
 from dlnotes.training.scoring import kept, scores
+from dlnotes.training.stories import as_story
 from dlnotes.training.weights import digest_of, most_tokens, weights_writer, with_weights
 
 _FORMAT = "dlnotes text classifier 1"
@@ -705,13 +707,18 @@ class TextClassifier(Classifier):
     ) -> Iterator[Explanation]:
         """Like `explain`, for documents that are tokenized already; a generator."""
         explain: Any = getattr(self.model, "explain", None)
+        gates_of: Any = getattr(self.model, "gates", None)
         decision = self.decision
         with evaluating(self.model):
             for i in indices:
                 tokens = documents.batch(np.array([i])).tokens.to(self.device)
                 with torch.inference_mode():
                     scaled = decision.scaled(self.model(tokens))[0]
-                    attention = explain(tokens) if explain else {}
+                    gates = gates_of(tokens) if gates_of else None
+                    if gates:
+                        attention = gates.at_tokens(tokens.shape[1])
+                    else:
+                        attention = explain(tokens) if explain else {}
                 words, same = documents.words(i), tokens[0]
                 part = torch.arange(len(words))
                 if self.subwords:
@@ -719,6 +726,11 @@ class TextClassifier(Classifier):
                     number = {word: k for k, word in enumerate(words)}
                     part = torch.tensor(parts, dtype=torch.int64)
                     same = torch.tensor([number[words[k]] for k in parts], dtype=torch.int64)
+                story = None
+                if gates:
+                    questions = (tokens[0] == QUESTION).nonzero()[:1].flatten().tolist()
+                    asked = questions[0] if questions else tokens.shape[1]
+                    story = as_story(words, part.tolist(), gates, asked)
                 for label, probability in self.answers_of(scaled):
                     if not explain:
                         found = occlusion(
@@ -739,7 +751,9 @@ class TextClassifier(Classifier):
                         for n, w in attention.items()
                     }
                     method = ATTENTION if explain else OCCLUSION
-                    yield Explanation(self.label_names[label], probability, words, weights, method)
+                    yield Explanation(
+                        self.label_names[label], probability, words, weights, method, story
+                    )
 
 
 def check_same_answers(names: Sequence[str], classifiers: Sequence[TextClassifier]) -> None:

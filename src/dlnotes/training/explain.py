@@ -9,17 +9,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlnotes.display import printable
+from dlnotes.display import as_html, printable
+from dlnotes.training.stories import Story, story_figure, story_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ATTENTION, OCCLUSION = "attention", "occlusion"
+_STORY = "story"
 
 _MEANING = {
     ATTENTION: """<p>Method: attention. The stronger the colour of a word, the more it weighed: no
 colour is 0, full colour is 1, all of the attention, and a quarter of it has half the colour. The
 largest weight of each line is given. Point at a word to read its weight.</p>""",
+    _STORY: """<p>Method: gates. A row is a sentence of the story. A column is a slot of the
+network's memory (entnet), or a pass over the story (dmn): the stronger the colour, the further the
+sentence was let in. No colour is 0, full colour is 1, and a quarter has half the colour. Slots that
+were open at the same sentences, and so follow the same thing, stand together. Where there are
+slots, the last row is the question and the share of each slot in the answer. Point at a cell to
+read its number.</p>""",
     OCCLUSION: """<p>Method: occlusion. The classifier read each text again without each of its
 words. The weight of a word is what leaving it out takes from the log-odds of the label: at +0.69
 the word doubles the odds, at −0.69 it halves them. A word that occurs several times is left out
@@ -44,6 +52,16 @@ _PAGE = """<!doctype html>
  figure {{ margin: .6em 0; }} figcaption, summary {{ color: var(--faint); font-size: .85em; }}
  span {{ --hue: var(--for); padding: .12em .2em; border-radius: .2em;
         background: rgb(var(--hue) / var(--w)); print-color-adjust: exact; }}
+ .story table {{ border-spacing: 0; width: 100%; line-height: 1.3; }}
+ .story > table > tbody > tr {{ display: flex; flex-wrap: wrap; gap: 0 1em; padding: .15em 0; }}
+ .story th {{ font-weight: inherit; text-align: start; }}
+ .story > table > tbody > tr > * {{ flex: 1 1 20em; padding: 0; }}
+ .story td table {{ table-layout: fixed; border-spacing: 1px; font-size: .8em; }}
+ .story td td {{ height: 1.5em; padding: 0; text-align: center; --hue: var(--for);
+               background: rgb(var(--hue) / var(--w)); outline: 1px solid rgb(128 128 128 / .25);
+               print-color-adjust: exact; }}
+ .story td th {{ text-align: center; padding: 0; color: var(--faint); }}
+ .story .answer td td {{ --hue: var(--against); }} .story .answer th {{ font-style: italic; }}
  .against {{ --hue: var(--against); }}
  .legend {{ display: flex; }} .legend span {{ border-radius: 0; }}
  .legend i {{ flex: 0 1 8em; print-color-adjust: exact; background: linear-gradient(90deg,
@@ -73,6 +91,7 @@ class Explanation:
         weights: Name of a line of weights → weight of each token.
         method: ``attention``, with weights that are not negative, or ``occlusion``, with those of
             :func:`~dlnotes.training.attribution.occlusion`, of either sign.
+        story: The same by sentences instead of tokens, of a model with gates.
     """
 
     label: str
@@ -80,28 +99,37 @@ class Explanation:
     tokens: list[str]
     weights: dict[str, list[float]]
     method: str = ATTENTION
+    story: Story | None = None
+
+    @property
+    def title(self) -> str:
+        """Label and probability."""
+        return f"{printable(self.label, 40)} ({self.probability:.2f})"
 
 
 def page(explanations: Sequence[Explanation], *, title: str) -> str:
     """A self-contained HTML page; names with a comma (single heads) are folded away."""
     parts = []
     for e in explanations:
-        parts.append(f"<h2><bdi>{_word(e.label)}</bdi> · {e.probability:.3f}</h2>")
+        parts.append(f"<h2><bdi>{as_html(e.label)}</bdi> · {e.probability:.3f}</h2>")
+        if e.story:
+            parts.append(story_html(e.story))
+            continue
         line = _line if e.method == ATTENTION else _signed_line
         whole = {name: w for name, w in e.weights.items() if "," not in name}
         parts += [line(e.tokens, name, w) for name, w in whole.items()]
         if len(whole) < len(e.weights):
             rest = [line(e.tokens, n, w) for n, w in e.weights.items() if n not in whole]
             parts.append(f"<details><summary>{len(rest)} more</summary>{''.join(rest)}</details>")
-    methods = dict.fromkeys(e.method for e in explanations)
+    methods = dict.fromkeys(_STORY if e.story else e.method for e in explanations)
     meaning = "\n".join(_MEANING[method] for method in methods)
-    return _PAGE.format(title=_word(title), meaning=meaning, body="\n".join(parts))
+    return _PAGE.format(title=as_html(title), meaning=meaning, body="\n".join(parts))
 
 
 def _line(tokens: Sequence[str], name: str, weights: Sequence[float]) -> str:
     top = max(weights, default=0.0)
     words = " ".join(
-        f'<span title="{w:.3g}" style="--w:{min(1, max(0, w)) ** 0.5:.2f}">{_word(token)}</span>'
+        f'<span title="{w:.3g}" style="--w:{min(1, max(0, w)) ** 0.5:.2f}">{as_html(token)}</span>'
         for token, w in zip(tokens, weights, strict=True)
     )
     return _figure(words, f"{escape(name)}, up to {top:.3g}")
@@ -111,14 +139,14 @@ def _signed_line(tokens: Sequence[str], name: str, weights: Sequence[float]) -> 
     top = max(_LEAST, *map(abs, weights), 0.0)
     words = " ".join(
         f'<span{" class=against" if w < 0 else ""} title="{_signed(w)}" '
-        f'style="--w:{abs(w) / top:.2f}">{_word(token)}</span>'
+        f'style="--w:{abs(w) / top:.2f}">{as_html(token)}</span>'
         for token, w in zip(tokens, weights, strict=True)
     )
     caption = [escape(name)]
     rising = sorted(set(zip(weights, tokens, strict=True)))  # a repeated word once
     for side, pairs in {"for": rising[::-1], "against": rising}.items():
         said = [
-            f"<bdi>{_word(token)}</bdi> {_signed(w)}"
+            f"<bdi>{as_html(token)}</bdi> {_signed(w)}"
             for w, token in pairs[:_NAMED]
             if (w if side == "for" else -w) >= _LEAST
         ]
@@ -135,11 +163,6 @@ def _figure(words: str, caption: str) -> str:
     )
 
 
-def _word(text: str) -> str:
-    """Text as HTML; control characters, which HTML does not have, are escaped."""
-    return escape(printable(text))
-
-
 def _signed(weight: float) -> str:
     return f"{weight:+.2f}".replace("-", "−")
 
@@ -147,8 +170,11 @@ def _signed(weight: float) -> str:
 def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
     """A document's first tokens across, its attentions down, single heads left out.
 
-    The scale is the same for all documents and attentions, from 0 to 1, all of the attention.
+    The scale is the same for all documents and attentions, from 0 to 1, all of the attention. A
+    story is drawn by :func:`~dlnotes.training.stories.story_figure`.
     """
+    if explanation.story:
+        return story_figure(explanation.story, explanation.title)
     from matplotlib.colors import PowerNorm  # slow to import, and most programs draw nothing
     from matplotlib.figure import Figure
 

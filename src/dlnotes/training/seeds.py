@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -190,6 +190,35 @@ class Seeds:
         for model, weights in zip(self.models, self.best, strict=True):
             own = next(model.parameters())
             vector_to_parameters(weights.to(own.device, copy=True), model.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on after an epoch; on a CPU with the same bits."""
+        return {
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "members": self.members,
+            "theta": self.theta.detach(),
+            "accumulated": self.accumulated,
+            "done": self.done,
+            "best": self.best,
+            "replicas": [asdict(replica) for replica in self.replicas],
+            "generators": [generator.get_state() for generator in self.generators],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where a training of the same seeds, settings and documents stood.
+
+        Args:
+            state: From `state_dict`.
+        """
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.best = state["best"].to(self.device)
+        self.done.copy_(state["done"])
+        self.replicas = [Replica(**replica) for replica in state["replicas"]]
+        for generator, bits in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(bits)
+        accumulated = [a.to(self.device) for a in state["accumulated"]]
+        self._stack(list(state["members"]), state["theta"].to(self.device), accumulated)
 
     def run_epoch(self) -> Iterator[None]:
         """Train for an epoch, measure on dev, decide who goes on.

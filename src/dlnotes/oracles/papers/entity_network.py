@@ -21,8 +21,10 @@ def encode(vectors: Array, masks: Array) -> Array:
     return s
 
 
-def answer(p: dict[str, Array], story: list[list[int]], question: list[int]) -> tuple[Array, Array]:
-    """Scores of the classes, and each sentence's gates."""
+def answer(
+    p: dict[str, Array], story: list[list[int]], question: list[int]
+) -> tuple[Array, Array, Array]:
+    """Scores of the classes, each sentence's gates, and the question's attention over the slots."""
     keys = p["keys"]
     memory = [w.copy() for w in keys]
     gates = np.zeros((len(story), len(keys)))
@@ -40,4 +42,4 @@ def answer(p: dict[str, Array], story: list[list[int]], question: list[int]) -> 
     relevance = np.array([np.exp(q @ h) for h in memory])
     relevance = relevance / relevance.sum()
     u = sum(p_j * h for p_j, h in zip(relevance, memory, strict=True))
-    return p["output.weight"] @ phi(q + p["H"] @ u, p["phi.weight"]), gates
+    return p["output.weight"] @ phi(q + p["H"] @ u, p["phi.weight"]), gates, relevance

@@ -1,0 +1,208 @@
+"""How a memory network read a story: its gates, sentence by sentence, as a page and as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlnotes.display import as_html, printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlnotes.nn.sentences import Gates
+
+# Where a figure has fewer columns, each gate is also given as a number.
+_FEW = 6
+# Slots that are named, and the least share of the answer that is told: a phone has no pointer to
+# read numbers with.
+_NAMED, _LEAST = 5, 0.05
+_NUMBERED = 60  # columns of a figure at most; more are narrow, and not all have their number
+_SHADES = ((0.95, "█"), (0.6, "▓"), (0.3, "▒"), (0.05, "░"), (0.0, "·"))
+
+
+@dataclass(frozen=True)
+class Story:
+    """A story as a memory network read it.
+
+    Attributes:
+        columns: Name of each slot, or of each pass over the story.
+        sentences: The sentences that the network read.
+        gates: Of each sentence: how far it was let into each slot or in each pass, from 0 to 1.
+        question: The question; empty for a document that is its own question.
+        answer: Share of each slot in the answer; empty where there are no slots.
+    """
+
+    columns: list[str]
+    sentences: list[str]
+    gates: list[list[float]]
+    question: str
+    answer: list[float]
+
+    def together(self) -> Story:
+        """The same with slots that were open at the same sentences side by side.
+
+        Passes over a story stay in their order.
+        """
+        if not self.answer:
+            return self
+
+        def key(k: int) -> tuple[list[bool], int]:
+            return [row[k] < 0.5 for row in self.gates], k
+
+        order = sorted(range(len(self.columns)), key=key)
+        return Story(
+            [self.columns[k] for k in order],
+            self.sentences,
+            [[row[k] for k in order] for row in self.gates],
+            self.question,
+            [self.answer[k] for k in order],
+        )
+
+    @property
+    def asked(self) -> str:
+        """What stands beside the shares of the slots: a document may be its own question."""
+        return self.question or ("answer" if self.answer else "")
+
+    @property
+    def read(self) -> str:
+        """The slots with the largest shares in the answer."""
+        if not self.answer:
+            return ""
+        shares = sorted(zip(self.answer, self.columns, strict=True), key=lambda pair: -pair[0])
+        told = [f"{column} ({share:.2f})" for share, column in shares[:_NAMED] if share >= _LEAST]
+        return f"the answer reads {', '.join(told)}"
+
+
+def as_story(words: Sequence[str], part: Sequence[int], gates: Gates, asked: int) -> Story:
+    """What a model's ``gates`` say of one document.
+
+    Args:
+        words: The document's words.
+        part: The word that each of its tokens belongs to.
+        gates: From the document alone.
+        asked: Place of the token that stands before the question; at least the number of tokens
+            if there is none.
+    """
+    count = len(part)
+    told: dict[int, dict[int, None]] = {}  # the words of each sentence, once each
+    sentence, inside = gates.grid.sentence[0].tolist(), gates.grid.inside[0].tolist()
+    for i in range(min(count, len(sentence))):
+        if inside[i]:
+            told.setdefault(sentence[i], {})[part[i]] = None
+    question = dict.fromkeys(part[i] for i in range(asked + 1, count))
+    return Story(
+        gates.columns,
+        [" ".join(words[k] for k in some) for some in told.values()],
+        gates.weights[0, list(told)].tolist(),
+        " ".join(words[k] for k in question),
+        [] if gates.answer is None else gates.answer[0].tolist(),
+    )
+
+
+def story_html(story: Story) -> str:
+    """A row for each sentence, a cell for each slot or pass; on a phone the cells go below."""
+    story = story.together()
+    numbers = "".join(f'<th scope="col">{_number(column)}</th>' for column in story.columns)
+    name = escape(story.columns[0].partition(" ")[0])
+    rows = [f'<tr><th scope="row">{name}</th><td><table><tr>{numbers}</tr></table></td></tr>']
+    rows += [
+        _row(sentence, story.columns, weights)
+        for sentence, weights in zip(story.sentences, story.gates, strict=True)
+    ]
+    caption = ["no sentences"] * (not story.sentences)
+    question = as_html(story.question)
+    if story.answer:
+        rows.append(_row(story.asked, story.columns, story.answer, "answer"))
+        caption += [escape(story.read)] * bool(story.read)
+    elif question:
+        rows.append(f'<tr class="answer"><th scope="row" dir="auto">{question}</th></tr>')
+    told = f"<figcaption>{'; '.join(caption)}</figcaption>" * bool(caption)
+    return f'<figure class="story"><table>{"".join(rows)}</table>{told}</figure>'
+
+
+def _row(head: str, columns: Sequence[str], weights: Sequence[float], kind: str = "") -> str:
+    few = len(columns) < _FEW
+    cells = "".join(
+        f'<td title="{escape(column)}: {w:.3g}" style="--w:{min(1, max(0, w)) ** 0.5:.2f}">'
+        f"{f'{w:.2f}' if few else ''}</td>"
+        for column, w in zip(columns, weights, strict=True)
+    )
+    named = f' class="{kind}"' * bool(kind)
+    return (
+        f'<tr{named}><th scope="row" dir="auto">{as_html(head)}</th>'
+        f"<td><table><tr>{cells}</tr></table></td></tr>"
+    )
+
+
+def story_figure(story: Story, title: str, *, most: int = 30) -> Figure:
+    """Sentences down, slots or passes across; below them the answer's attention over the slots.
+
+    Of a long story the last sentences are drawn. The scale is that of
+    :func:`~dlnotes.training.explain.attention_figure`.
+    """
+    from matplotlib.colors import PowerNorm  # slow to import, and most programs draw nothing
+    from matplotlib.figure import Figure
+
+    from dlnotes.training.lettering import lettering
+
+    story = story.together()
+    sentences = story.sentences[-most:] or ["(empty)"]
+    gates = np.array(story.gates[-most:] or [[0.0] * len(story.columns)])
+    if len(story.sentences) > most:
+        title += f", last {most} of {len(story.sentences)}"
+    lines, style = lettering([*sentences, story.asked], most=60)
+    rows, columns = gates.shape
+    below = bool(story.answer)
+    step = -(-columns // _NUMBERED)
+    width = 2.2 + 0.085 * max(map(len, lines)) + max(2.2, 0.32 * columns / step)  # inches
+    figure = Figure(figsize=(width, 1.6 + 0.28 * (rows + 2 * below)), layout="constrained")
+    ratios = {"height_ratios": [rows, 1.0]} if below else {}
+    drawn = figure.subplots(1 + below, squeeze=False, sharex=True, gridspec_kw=ratios)[:, 0]
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    shown = [(drawn[0], gates, lines[:-1], "Blues", "gate")]
+    if below:
+        shown.append((drawn[1], np.array([story.answer]), lines[-1:], "Oranges", "answer"))
+    for axes, values, names, colours, what in shown:
+        image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
+        axes.set_yticks(range(len(names)), names, **style)
+        axes.set_xticks(range(0, columns, step), [_number(c) for c in story.columns[::step]])
+        axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="0.85", linewidth=0.6)
+        axes.tick_params(which="both", length=0)
+        ticks = [0, 0.1, 0.25, 0.5, 1] if axes is drawn[0] else [0, 1]
+        figure.colorbar(image, ax=axes, label=what, ticks=ticks, pad=0.02)
+    drawn[-1].set_xlabel(story.columns[0].partition(" ")[0])
+    heading = [title] if below or not story.question else [story.question, title]
+    parts, style = lettering(heading, most=60)
+    drawn[0].set_title("\n".join(parts), fontsize="medium", **style)
+    return figure
+
+
+def story_lines(story: Story, title: str) -> Iterator[str]:
+    """The same in characters, for a terminal: the fuller, the further open."""
+    story = story.together()
+    heads = [printable(text, 48) for text in [*story.sentences, story.asked]]
+    what = story.columns[0].partition(" ")[0]
+    width = max(map(len, [*heads, what]))
+    yield f"{printable(title, 80)}{': ' * bool(story.read)}{story.read}"
+    numbers = [_number(column) for column in story.columns]
+    digits = max(map(len, numbers))  # one below the other
+    for i in range(digits):
+        name = what if i == digits - 1 else ""
+        yield f"{name:>{width}}  {''.join(n.rjust(digits)[i] for n in numbers)}"
+    for head, weights in zip(heads, [*story.gates, story.answer], strict=True):
+        yield f"{head:<{width}}  {''.join(map(_shade, weights))}".rstrip()
+
+
+def _shade(weight: float) -> str:
+    return next(shade for least, shade in _SHADES if weight >= least)
+
+
+def _number(column: str) -> str:
+    return column.rpartition(" ")[2]
