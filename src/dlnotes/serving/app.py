@@ -57,14 +57,16 @@ _NOT_HERE = {
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
-def make_app(classifier: Classifier, name: str, limits: Limits, hosts: Hosts = Hosts()) -> Guard:
+def make_app(
+    classifier: Classifier, name: str, limits: Limits, hosts: Hosts | None = None
+) -> Guard:
     """The ASGI application for one classifier.
 
     Args:
         classifier: What answers.
         name: What the page calls it.
         limits: How much a client may ask for.
-        hosts: The names that it may be called by.
+        hosts: The names that it may be called by; None for those of this machine alone.
     """
     metrics, held = Metrics(), Held(limits.max_held)
     batcher: Batcher
@@ -186,7 +188,7 @@ def make_app(classifier: Classifier, name: str, limits: Limits, hosts: Hosts = H
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     known = frozenset([*_PAGE, _PREDICT, "/explain", "/health", "/metrics", "/openapi.json"])
-    return Guard(app, metrics, known, {_PREDICT: predicted}, hosts)
+    return Guard(app, metrics, known, {_PREDICT: predicted}, hosts or Hosts())
 
 
 def _page_route(path: str, name: str, kind: str) -> Route:

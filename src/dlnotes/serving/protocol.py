@@ -30,10 +30,10 @@ class BoundedProtocol(HttpToolsProtocol):
     must arrive in time and the client must read the answer in time. Otherwise the connection is
     closed, with an error response if no response has begun.
 
-    The parser reads the heads of requests alone, a line at a time, so that it is known where each
-    head ends. A body is as long as its Content-Length, whatever else the head says: a parser that is
-    asked for an upgrade to another protocol would take the body for that protocol, or for the next
-    request. Upgrades are not offered, so the header is ignored (RFC 9110, section 7.8).
+    The parser is given only the heads of requests, a line at a time, so that it is known where each
+    head ends. A body is as long as its Content-Length, whatever else the head says: where a client
+    asks for an upgrade to another protocol, the parser would leave the body to that protocol.
+    No upgrade is offered here, so the header is ignored (RFC 9110, section 7.8).
     """
 
     limits: ClassVar[Limits] = Limits()
