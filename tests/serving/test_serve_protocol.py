@@ -116,6 +116,11 @@ def test_what_was_broken_off_is_told_after_the_answers_before_it(server):
     assert statuses(server, HEALTH + request() + b"\0") == [200, 200, 400]
 
 
+def test_requests_that_are_sent_ahead_have_a_bound(server):
+    assert statuses(server, HEALTH * 32 + LAST) == [200] * 33
+    assert statuses(server, HEALTH * 100) == [200] * 33 + [429]
+
+
 @pytest.mark.parametrize("zeros", [1, 30, 5000])
 def test_a_length_may_have_leading_zeros(server, zeros):
     length = b"0" * zeros + b"%d" % len(GOOD)

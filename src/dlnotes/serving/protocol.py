@@ -109,7 +109,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, unless too many wait in its connection."""
         if len(self.pipeline) >= _PIPELINED:
-            self.transport.abort()
+            most = f"a connection may send {_PIPELINED} requests ahead of their answers"
+            self._end(Refused(429, f"{most}, not more"))
             return
         if self.parser.get_method() == b"CONNECT":
             allow = {"allow": "GET, HEAD, POST"}
