@@ -1,6 +1,9 @@
 # An example, which has not been built: `docker build -f docs/serve.Dockerfile -t dlnotes-serve .`
 # in the checkout, then
 #   docker run --read-only --tmpfs /tmp -p 8000:8000 -v "$PWD/runs/reviews:/run-folder:ro" dlnotes-serve
+# It answers to localhost, every IP address and the container's own hostname. Where clients call it by
+# another name (a proxy that passes the header Host on, a service of Compose or Kubernetes), put that
+# name at the end of this command: --allowed-hosts classify.example.org classifier
 FROM python:3.11-slim
 
 WORKDIR /app

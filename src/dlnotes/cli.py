@@ -178,6 +178,7 @@ def _endings() -> Iterator[None]:
         warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
         try:
             try:
+                _check_current_folder()
                 yield
             except SystemExit as end:  # --help, say: its text is still to be written
                 code = end.code
@@ -206,6 +207,21 @@ def _endings() -> Iterator[None]:
         drop_output(sys.stderr)
     if code:
         leave(code)
+
+
+def _check_current_folder() -> None:
+    """Require that the current folder exists; without it, libraries of torch cannot be loaded.
+
+    Raises:
+        UserError: It has been removed, or cannot be reached.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(
+            f"the current folder cannot be used ({error.strerror}); it may have been removed: "
+            "change to another one with cd"
+        ) from error
 
 
 def _tell(error: BaseException, line: str) -> None:

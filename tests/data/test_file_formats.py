@@ -2,6 +2,7 @@
 
 import bz2
 import codecs
+import csv
 import gzip
 import json
 import lzma
@@ -15,6 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from dlnotes.data import formats, streams
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.readers import read, read_records
 from dlnotes.data.streams import numbered_lines, text_blocks, zstd
@@ -716,3 +718,70 @@ def test_auto_is_what_nothing_is(tmp_path):
     assert (
         load_dataset({"train": path}, **auto).described == load_dataset({"train": path}).described
     )
+
+
+# --- bounds of what is held in memory -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_line_that_never_ends_is_refused_with_its_number(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(streams, "LONGEST", 100_000)
+    content = b"good\ta\nbad\tb\n" + b"x" * 300_000
+    path = put(tmp_path / f"a.tsv{suffix}", gzip.compress(content) if suffix else content)
+    with pytest.raises(UserError, match=r"a\.tsv.*:3: a line of more than 100,000 characters"):
+        list(text_blocks(path, block_bytes=1))
+    with pytest.raises(UserError, match="a line of more than 100,000 characters"):
+        list(text_blocks(put(tmp_path / "b.txt", "x" * 1_200_000)))
+    assert "".join(text for _, text in text_blocks(put(tmp_path / "c.txt", "x" * 100_000))) == (
+        "x" * 100_000
+    )
+
+
+def test_a_field_of_csv_that_never_ends_is_refused(tmp_path, monkeypatch):
+    """No line of it is long, but its quotation mark makes one field of them."""
+    monkeypatch.setattr(formats, "LONGEST", 5000)
+    before = csv.field_size_limit(1000)
+    try:
+        start = 'label,text\ngood,"fine"\nbad,"'
+        assert len(documents(put(tmp_path / "a.csv", start + "word\n" * 900 + '"\n'))) == 2
+        path = put(tmp_path / "b.csv", start + "word\n" * 1100 + '"\n')
+        with pytest.raises(UserError, match=r"b\.csv:3: .*not closed \(or the field is too long\)"):
+            documents(path)
+    finally:
+        csv.field_size_limit(before)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_columns_have_a_bound(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(formats, "MOST_COLUMNS", 5)
+    separator = {"csv": ",", "tsv": "\t"}[kind]
+
+    def table(columns):
+        names = ["label", "text", *(f"c{i}" for i in range(columns - 2))]
+        rows = [
+            names,
+            ["good", "fine", *"x" * (columns - 2)],
+            ["bad", "dull", *"y" * (columns - 2)],
+        ]
+        return put(tmp_path / f"a.{kind}", "".join(separator.join(row) + "\n" for row in rows))
+
+    assert documents(table(5)) == [("good", "fine"), ("bad", "dull")]
+    with pytest.raises(UserError, match=r":1: 6 columns; allowed: at most 5\. Is the separator"):
+        documents(table(6))
+
+
+def test_a_file_that_is_read_as_a_whole_has_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "LARGEST_WHOLE", 200)
+    rows = [{"label": label, "text": text} for label, text in DOCUMENTS]
+    array = put(tmp_path / "a.json", json.dumps(rows))
+    assert documents(array) == DOCUMENTS
+    refused = "has more than 200 characters, and must be read as a whole; give a file of a record"
+    with pytest.raises(UserError, match=refused):
+        documents(put(tmp_path / "b.json", json.dumps(rows * 10)))
+    for label in ("good", "bad"):
+        (tmp_path / "classes" / label).mkdir(parents=True)
+        put(tmp_path / "classes" / label / "1.txt", "x" * 200)
+    assert len(documents(tmp_path / "classes")) == 2
+    put(tmp_path / "classes" / "good" / "2.txt", "x" * 201)
+    with pytest.raises(UserError, match=refused):
+        documents(tmp_path / "classes")

@@ -1,5 +1,6 @@
 """The command ``dlnotes`` itself: its table, its mistakes, completion, hints that name the command."""
 
+import gzip
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dlnotes.commands import COMMANDS, load
+from small import model_args
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,3 +134,15 @@ def test_hints_name_the_command_that_was_used(monkeypatch, tmp_path, argv, same,
     monkeypatch.setattr(sys, "argv", [argv[0].replace("BIN", str(tmp_path)), *argv[1:]])
     assert same_command("--resume") == same
     assert other_command("predict") == other
+
+
+def test_the_default_run_folder_has_the_whole_name_of_the_file(
+    script, files, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("v.1.tsv", "v.2.tsv.gz"):
+        content = (files / "train.tsv").read_bytes()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        result = script("train", "--train", name, "--epochs", 1, *model_args("fasttext"))
+        assert result.code == 0, result.err
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["fasttext-v.1", "fasttext-v.2"]

@@ -1,11 +1,17 @@
 """Every run writes a file that repeats it, and a command takes its options from such a file."""
 
 import json
+import os
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
+from running import process
 from test_bad_input import told
+
+from dlnotes.commands import config
 
 SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
 SETTINGS = [*SMALL, "--epochs", 2, "--lr", 0.02, "--batch-size", 0, "--optimizer-args", "betas=0.8,0.9", "--schedule", "linear", "--patience", 1, "--seed", 3, "--min-freq", 2, "--split-seed", 4, "--class-weights", "balanced"]  # fmt: skip
@@ -96,6 +102,31 @@ def test_a_file_that_is_not_there(script, tmp_path):
     result = script("train", "--config", tmp_path / "none.yaml")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "none.yaml cannot be read: No such file" in result.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="devices of Unix")
+@pytest.mark.parametrize("kind", ["a pipe", "an endless device"])
+def test_a_pipe_or_a_device_is_not_read(tmp_path, kind):
+    path = Path("/dev/zero")
+    if kind == "a pipe":
+        path = tmp_path / "config.yaml"
+        os.mkfifo(path)
+    with process("train", "--config", path) as started:  # so that the test need not wait forever
+        try:
+            out, err = started.communicate(timeout=60)
+        finally:
+            started.kill()
+    assert (started.returncode, out) == (2, "")
+    assert err == f"error: --config {path} cannot be read: it is a pipe or a device\n"
+
+
+def test_a_large_file_is_not_read(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "_LARGEST", 20)
+    path = tmp_path / "config.yaml"
+    path.write_text("model: fasttext # long")
+    assert "has more than 20 bytes" in told(script("train", "--config", path))
+    path.write_text("model: nonsense")
+    assert "--model must be one of" in told(script("train", "--config", path))
 
 
 def test_a_type_that_does_not_fit_is_told(script, tmp_path):

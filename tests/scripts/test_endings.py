@@ -57,6 +57,23 @@ def sends(number, function):
     return sent
 
 
+@pytest.mark.parametrize("command", ["train --help", "runs", "predict /run text"])
+def test_a_current_folder_that_was_removed_is_told(tmp_path, command):
+    """torch's own libraries cannot be loaded then: oneMKL ends the process with a line of its own."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    shell = f'cd "$0" && rmdir "$0" && exec "$1" -m dlnotes {command}'
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        ["sh", "-c", shell, gone, sys.executable], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: the current folder cannot be used (No such file or directory); it may have been "
+        "removed: change to another one with cd\n"
+    )
+
+
 @pytest.fixture(scope="module")
 def trained(files, tmp_path_factory):
     """A finished run; to be copied by those who change it."""

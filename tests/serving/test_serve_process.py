@@ -22,7 +22,7 @@ GOOD = b'{"text": "the goal"}'
 
 def request(body=GOOD, *, line=b"POST /predict HTTP/1.1", more=b"", length=None):
     size = str(len(body) if length is None else length).encode()
-    head = b"\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+    head = b"\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
     return line + head + size + b"\r\n" + more + b"\r\n" + body
 
 
@@ -94,16 +94,16 @@ def well(server):
     [
         (b"\0\1\2\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 200, b"400"),  # TLS
-        (b"GET / HTTP/9.9\r\n\r\n", b"400"),
-        (b"CONNECT a:1 HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET http://evil/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"200"),
-        (b"GET /%00/%ff/../.. HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n", b"404"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"505"),
+        (b"CONNECT a:1 HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET http://evil/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"421"),
+        (b"GET /%00/%ff/../.. HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n", b"421"),
         (request(more=b"Content-Length: 3\r\n"), b"400"),
         (request(length=-1), b"400"),
         (request(length=b"9" * 40), b"400"),
         (request(length=10**12), b"413"),
         (request(more=b"Transfer-Encoding: chunked\r\n"), b"400"),
-        (b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"411"),
+        (b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"411"),
         (b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: a\r\n" % i for i in range(50_000)), b"431"),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 10_000_000, b"431"),
         (b"GET /" + b"a" * 10_000_000, b"431"),
@@ -167,12 +167,12 @@ def test_pipelined_requests_are_answered_in_order_and_have_a_bound(server):
             found += client.recv(1 << 16)
     places = [found.index(f'"text": "{text}"'.encode()) for text in texts]
     assert places == sorted(places)
-    answers = 0
+    found = b""
     with server.connect() as client, contextlib.suppress(ConnectionResetError):
         client.sendall(request() * 2000)
         while chunk := client.recv(1 << 16):
-            answers += chunk.count(b"HTTP/1.1 200")
-    assert answers < 2000
+            found += chunk
+    assert found.count(b"HTTP/1.1 200") < 2000
     well(server)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from dlnotes.arguments import fields_of
 from dlnotes.data.layout import Layout, TextLayout
-from dlnotes.display import console, printable
+from dlnotes.display import console, printable, tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, read_json, write_json
 from dlnotes.training.folder import (
@@ -195,8 +195,18 @@ def is_run(folder: Path) -> bool:
 
 def find(folder: Path) -> Iterator[Path]:
     """The run folders at or below a folder, sorted; nothing within a run is one."""
-    for place, below, _ in os.walk(folder):
-        if is_run(Path(place)):
+
+    def skip(error: OSError) -> None:
+        tell(f"warning: {error.filename} is left out: {error.strerror}")
+
+    for place, below, _ in os.walk(folder, onerror=skip):
+        try:
+            found = is_run(Path(place))
+        except OSError as error:  # it may be listed, but what is in it may not be looked at
+            skip(error)
+            below.clear()
+            continue
+        if found:
             below.clear()
             yield Path(place)
         below[:] = sorted(name for name in below if not name.startswith("."))

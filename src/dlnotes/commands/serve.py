@@ -9,6 +9,7 @@ from tyro.conf import arg
 
 from dlnotes.arguments import Range, checked
 from dlnotes.errors import UserError
+from dlnotes.serving.hosts import Hosts
 from dlnotes.serving.limits import Limits
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.device import choose_device
@@ -21,6 +22,7 @@ def main(
     /,
     host: str = "127.0.0.1",
     port: Annotated[int, Range(0, most=65535)] = 8000,
+    allowed_hosts: tuple[str, ...] = (),
     limits: Annotated[Limits, arg(name="")] = Limits(),
     device: str = "auto",
 ) -> None:
@@ -34,11 +36,17 @@ def main(
     are batched.
 
     There is no authentication and no encryption: anybody who can reach the port can use it.
+    Web pages of other sites cannot, unless the reader's browser sends their name to this machine
+    (DNS rebinding); therefore a request whose header Host has another name than the server's is
+    answered with 421.
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
         host: Where to listen; 0.0.0.0 or :: for all networks of this machine.
         port: 0 for any that is free.
+        allowed_hosts: Names by which clients may call the server, such as example.org,
+            *.example.org or * for any, besides localhost, 127.0.0.1, [::1] and --host; where --host
+            is not of this machine alone (0.0.0.0, say) besides its name and all IP addresses, too.
         limits: How much clients may ask for.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
@@ -50,6 +58,7 @@ def main(
         raise UserError(
             f"serve needs the package {error.name}: pip install 'dlnotes[serve]'"
         ) from error
+    hosts = Hosts(host, allowed_hosts)
     with single_threaded(), server.bind(host, port) as listener:
         classifier = TextClassifier.load(run, choose_device(device))
         url = server.url_of(listener)
@@ -58,5 +67,6 @@ def main(
             listener,
             name=run.resolve().name or "a classifier",
             limits=limits,
+            hosts=hosts,
             ready=lambda: print(f"{run} is served at {url} (Ctrl-C ends)", flush=True),
         )

@@ -20,7 +20,7 @@ from dlnotes.commands.sources import files_of_options
 from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
-from dlnotes.data.readers import Source
+from dlnotes.data.readers import Source, stem_of
 from dlnotes.data.reading import Reading
 from dlnotes.data.tables import check_writable, write_table
 from dlnotes.display import tell
@@ -85,7 +85,8 @@ def main(
         dev: Your own dev documents; without them a part of the training documents is cut off.
         test: Your own test documents.
         data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
-        out: Run folder. Default runs/MODEL-CORPUS.
+        out: Run folder. Default runs/MODEL-CORPUS; with --train the name of its first file without
+            its format stands for CORPUS.
         training: How the model is trained.
         reading: How texts become documents.
         bootstrap: Draw as many training documents with replacement (bagging), by --seed.
@@ -140,7 +141,7 @@ def main(
     train, dev, test = own.values()
     sources: Mapping[str, Source] = {split: paths for split, paths in own.items() if paths}
     if train:
-        name = train[0].absolute().name.split(".")[0] or "data"
+        name = stem_of(train[0])
     elif parent:
         name = str(parent.settings.get("corpus") or "data")
     else:

@@ -12,6 +12,7 @@ import bz2
 import codecs
 import gzip
 import io
+import itertools
 import lzma
 import sys
 import zipfile
@@ -233,8 +234,8 @@ def whole_text(path: Path, blocks: Iterator[tuple[int, str]], first: str = "") -
         blocks: What `text_blocks` still has.
         first: What it has given already.
     """
-    parts, size = [first], len(first)
-    for _, text in blocks:
+    parts, size = [], 0
+    for text in itertools.chain([first], (text for _, text in blocks)):
         parts.append(text)
         size += len(text)
         if size > LARGEST_WHOLE:

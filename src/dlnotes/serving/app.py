@@ -22,7 +22,8 @@ from dlnotes import __version__
 from dlnotes.serving import schema
 from dlnotes.serving.batching import Batcher
 from dlnotes.serving.guard import JSON, Guard
-from dlnotes.serving.limits import Held, Limits, Refused, busy
+from dlnotes.serving.hosts import Hosts
+from dlnotes.serving.limits import Held, Limits, Refused, busy, content_length
 from dlnotes.serving.metrics import CONTENT_TYPE, Metrics
 from dlnotes.training.answers import json_objects
 from dlnotes.training.classifier import Classifier, TextClassifier
@@ -45,6 +46,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         "description": "The Content-Type is not application/json, or there is a Content-Encoding.",
     },
     422: {"model": schema.Problem, "description": "A field or value is not allowed."},
+    421: {"model": schema.Problem, "description": "The Host is not one of this server's names."},
     429: {"model": schema.Problem, "description": "Too many requests are waiting."},
     503: {"model": schema.Problem, "description": "The answer took too long."},
 }
@@ -55,13 +57,16 @@ _NOT_HERE = {
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
-def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
+def make_app(
+    classifier: Classifier, name: str, limits: Limits, hosts: Hosts | None = None
+) -> Guard:
     """The ASGI application for one classifier.
 
     Args:
         classifier: What answers.
         name: What the page calls it.
         limits: How much a client may ask for.
+        hosts: The names that it may be called by; None for those of this machine alone.
     """
     metrics, held = Metrics(), Held(limits.max_held)
     batcher: Batcher
@@ -183,7 +188,7 @@ def make_app(classifier: Classifier, name: str, limits: Limits) -> Guard:
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     known = frozenset([*_PAGE, _PREDICT, "/explain", "/health", "/metrics", "/openapi.json"])
-    return Guard(app, metrics, known, {_PREDICT: predicted})
+    return Guard(app, metrics, known, {_PREDICT: predicted}, hosts or Hosts())
 
 
 def _page_route(path: str, name: str, kind: str) -> Route:
@@ -217,7 +222,7 @@ def _length(request: Request, limits: Limits) -> int:
             encoded = True
     if kind != JSON or encoded:
         raise Refused(415, f"send plain JSON, with the header Content-Type: {JSON}")
-    size = int(length) if length.isdigit() and len(length) < 20 else limits.max_bytes + 1
+    size = content_length(length)
     if size > limits.max_bytes:
         raise Refused(413, f"a request may have at most {limits.max_bytes:,} bytes")
     return size

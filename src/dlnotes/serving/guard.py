@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dlnotes.display import tell
+from dlnotes.serving.hosts import Hosts
 from dlnotes.serving.limits import Refused
 from dlnotes.serving.metrics import Metrics
 
@@ -39,6 +40,7 @@ class Guard:
         paths: Those that are counted by name.
         direct: Endpoints whose POST requests are handled here. Passing them through FastAPI would
             take longer than everything else in a prediction.
+        hosts: The names that a request may call the server by.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Guard:
         metrics: Metrics,
         paths: frozenset[str],
         direct: Mapping[str, Endpoint],
+        hosts: Hosts,
     ) -> None:
         self.app, self._metrics, self._paths, self._direct = app, metrics, paths, direct
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -70,11 +74,8 @@ class Guard:
                 raise ClientDisconnect from error
 
         try:
-            if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
-                why = Refused(411, "give the length of the body in a header Content-Length")
-                why.headers["connection"] = "close"  # the rest of the body has no known end
-                await _send(with_headers, why.status, why.body, why.headers)
-            elif endpoint:
+            self._check(scope["headers"])
+            if endpoint:
                 await _send(with_headers, 200, await endpoint(Request(scope, receive)))
             else:
                 await self.app(scope, receive, with_headers)
@@ -91,6 +92,23 @@ class Guard:
             self._metrics.count(path if path in self._paths else "other", status)
             if endpoint:
                 self._metrics.seconds.observe(time.perf_counter() - began)
+
+    def _check(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Look at the headers that no path may have otherwise.
+
+        Raises:
+            Refused: The request is for another server, or the end of its body is not known.
+        """
+        named = [value for name, value in headers if name == b"host"]
+        if len(named) > 1:
+            raise Refused(400, "a request has one header Host")
+        if named and not self._hosts.allows(named[0]):  # a browser sends one always
+            raise Refused(
+                421, "the header Host names another server; --allowed-hosts allows more names"
+            )
+        if any(name == b"transfer-encoding" for name, _ in headers):
+            why = "give the length of the body in a header Content-Length"
+            raise Refused(411, why, {"connection": "close"})
 
 
 async def _send(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 
 from dlnotes.arguments import Count, Positive, Settings
@@ -47,6 +48,18 @@ class Refused(Exception):  # noqa: N818 -- no error of the program
     def body(self) -> bytes:
         """The answer in JSON."""
         return json.dumps({"error": self.sentence}).encode()
+
+
+def content_length(value: bytes) -> int:
+    """The number that a header Content-Length holds.
+
+    Raises:
+        Refused: It is none.
+    """
+    if not value.isdigit():
+        raise Refused(400, "the header Content-Length must be a number")
+    digits = value.lstrip(b"0")
+    return int(digits or b"0") if len(digits) < 20 else sys.maxsize
 
 
 class Held:

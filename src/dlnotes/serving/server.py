@@ -15,6 +15,7 @@ import uvicorn
 
 from dlnotes.errors import UserError
 from dlnotes.serving.app import make_app
+from dlnotes.serving.hosts import Hosts
 from dlnotes.serving.limits import Limits
 from dlnotes.serving.protocol import BoundedProtocol
 from dlnotes.training.classifier import Classifier
@@ -86,6 +87,7 @@ def serve(
     *,
     name: str,
     limits: Limits,
+    hosts: Hosts,
     ready: Callable[[], object],
 ) -> None:
     """Answer requests until a signal arrives; requests in flight are still answered.
@@ -95,6 +97,7 @@ def serve(
         listener: Of `bind`.
         name: What the page calls the classifier.
         limits: How much a client may ask for.
+        hosts: The names that it may be called by.
         ready: Called when it listens.
 
     Raises:
@@ -106,7 +109,7 @@ def serve(
 
     Protocol.limits = limits
     config = uvicorn.Config(
-        make_app(classifier, name, limits),
+        make_app(classifier, name, limits, hosts),
         http=Protocol,
         ws="none",
         loop="uvloop" if find_spec("uvloop") else "asyncio",

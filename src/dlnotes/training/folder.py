@@ -72,7 +72,9 @@ def run_folder(out: Path, resume: bool | None = False) -> Iterator[None]:
     if place in _held.get():
         yield
         return
-    if not out.is_dir():
+    if out.is_dir():
+        make_folder(out)  # where it is read-only, the message is of the folder, not of the lock
+    else:
         create_run_folder(out, resume)
     with locked(out / LOCK, f"cannot write to {out}: it"):
         create_run_folder(out, resume)
