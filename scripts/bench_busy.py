@@ -53,7 +53,7 @@ def measure(model: str, seconds: float) -> None:
     network = MODELS[model](vocabulary_size=VOCABULARY, num_classes=CLASSES, **case.settings)
     labels = [i % CLASSES for i in range(case.batch_size)]
     batches = [
-        tensors([(ids,) for ids in piece], labels, cpu)
+        tensors([(ids,) for ids in piece], labels, cpu, network)
         for piece in documents(case, 8, case.batch_size)
     ]
     optimizer = Adam(network.parameters(), lr=case.lr)

@@ -35,6 +35,7 @@ from dlnotes.training.device import choose_device
 from dlnotes.training.fit import Fitting, fit
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.record import provenance
+from dlnotes.training.transfer import send_tokens
 from ordinary.examples import sentences, story_and_question
 from ordinary.training import longest, padded
 
@@ -169,11 +170,11 @@ def documents(case: bench_models.Case, batches: int, size: int) -> list[list[lis
 
 
 def tensors(
-    items: list[tuple[Any, ...]], labels: Iterable[int], device: torch.device
+    items: list[tuple[Any, ...]], labels: Iterable[int], device: torch.device, model: nn.Module
 ) -> tuple[list[Tensor], Tensor]:
-    """The padded inputs of a batch, and its labels."""
+    """The padded inputs of a batch, with what the model prepares of them, and its labels."""
     inputs = [
-        torch.tensor([padded(item, longest(part)) for item in part]).to(device)
+        send_tokens(torch.tensor([padded(item, longest(part)) for item in part]), device, model)
         for part in zip(*items, strict=True)
     ]
     return inputs, torch.tensor(list(labels)).to(device)
@@ -224,7 +225,7 @@ def _training(
             for piece in pieces
         ]
         labels = [[(k * size + i) % CLASSES for i in range(size)] for k in range(batches)]
-        data = [tensors(x, y, device) for x, y in zip(inputs, labels, strict=True)]
+        data = [tensors(x, y, device, model) for x, y in zip(inputs, labels, strict=True)]
         forward = scored
         if compile:
             torch.compiler.reset()

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlnotes.activations import relu, sigmoid, tanh
-from dlnotes.nn import PAD, Bidirectional, WordVectors, sentences, split_question
+from dlnotes.nn import PAD, Bidirectional, WordVectors
 from dlnotes.nn.hyperparameters import (
     check_choice,
     check_classifier,
     check_dropout,
     check_integer,
 )
-from dlnotes.nn.sentences import Gates, Grid
+from dlnotes.nn.kernels import few_kernels
+from dlnotes.nn.prepared import prepared
+from dlnotes.nn.sentences import Gates, Grid, cut_story
 
 VARIANTS = ("dmn", "dmn+")
 
@@ -44,7 +46,9 @@ class AttentionGRU(nn.Module):
 
     def __init__(self, hidden_size: int, *, update_gate: bool) -> None:
         super().__init__()
-        self.fused = False  # whether to use torch's kernels of the activations: the same numbers
+        # Whether to use torch's kernels of the activations, with the same numbers; None: see
+        # `few_kernels`.
+        self.fused: bool | None = None
         self.parts = 3 if update_gate else 2
         n, h = self.parts * hidden_size, hidden_size
         bound = h**-0.5
@@ -70,7 +74,8 @@ class AttentionGRU(nn.Module):
         self, h: Float[Tensor, "b h"], x: Float[Tensor, "b n"], weight: Float[Tensor, "b 1"]
     ) -> Float[Tensor, "b h"]:
         """Read one fact, of which ``x`` are the :meth:`products`."""
-        f, activate = (torch.sigmoid, torch.tanh) if self.fused else (sigmoid, tanh)
+        few = few_kernels(h, self.fused)
+        f, activate = (torch.sigmoid, torch.tanh) if few else (sigmoid, tanh)
         u = torch.addmm(self.c, h, self.U.T)  # b n
         (xr, *xz, xn), (ur, *uz, un) = x.chunk(self.parts, 1), u.chunk(self.parts, 1)
         n = activate(torch.addcmul(xn, f(xr + ur), un))  # b h
@@ -198,14 +203,22 @@ class DynamicMemoryNetwork(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents: answer the questions."""
-        story, question = split_question(
-            tokens, max_words=self.max_words, data_dependent=self.data_dependent
-        )
+        story, question, *grid = prepared(self, tokens)
         q = self._question(question)  # b h
-        m, _ = self._episodes(story, self._sentences(story), q)  # b h
+        m, _ = self._episodes(story, Grid(*grid), q)  # b h
         answer = torch.cat([m, q], dim=1) if self.plus else self.answer(q, m)
         scores: Tensor = self.output(self.dropout(answer))  # b c
         return scores
+
+    def prepare(self, tokens: Int[Tensor, "b t"]) -> tuple[Tensor, ...]:
+        """Story, question, and the grid of the story's sentences."""
+        story, question, grid = cut_story(
+            tokens,
+            max_sentences=self.max_sentences,
+            max_words=self.max_words,
+            data_dependent=self.data_dependent,
+        )
+        return story, question, *grid
 
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
         """Weight of each sentence in each pass, at the sentence's tokens."""
@@ -217,20 +230,10 @@ class DynamicMemoryNetwork(nn.Module):
 
         To be called in evaluation mode, like any reading of a trained model.
         """
-        story, question = split_question(
-            tokens, max_words=self.max_words, data_dependent=self.data_dependent
-        )
-        grid = self._sentences(story)
+        story, question, *cells = prepared(self, tokens)
+        grid = Grid(*cells)
         _, weights = self._episodes(story, grid, self._question(question))  # b s each
         return Gates("episode", grid, torch.stack(weights, dim=2))
-
-    def _sentences(self, story: Int[Tensor, "b t"]) -> Grid:
-        return sentences(
-            story,
-            max_sentences=self.max_sentences,
-            max_words=self.max_words,
-            data_dependent=self.data_dependent,
-        )
 
     def _question(self, question: Int[Tensor, "b q"]) -> Float[Tensor, "b h"]:
         states: Tensor = self.question(self.vectors(question))[0]  # b q h

@@ -14,9 +14,11 @@ from torch.autograd.function import once_differentiable
 
 from dlnotes.activations import PReLU, sigmoid
 from dlnotes.deprecation import keep_old_names
-from dlnotes.nn import PAD, WordVectors, sentences, split_question
+from dlnotes.nn import PAD, WordVectors
 from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
-from dlnotes.nn.sentences import Gates, Grid
+from dlnotes.nn.kernels import few_kernels
+from dlnotes.nn.prepared import prepared
+from dlnotes.nn.sentences import Gates, Grid, cut_story
 
 SHORTEST = 1e-12
 """Length at which a slot is no longer divided by its own: a slot of zeros stays zeros."""
@@ -121,15 +123,22 @@ class EntityNetwork(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
         """Score the documents: answer the questions."""
-        story, question = split_question(
-            tokens, max_words=self.max_words, data_dependent=self.data_dependent
-        )
-        words = self._sentences(story).words  # b s w
+        question, words, *_ = prepared(self, tokens)  # b q, b s w
         h, _ = self._remember(words)  # b m d
         q, p = self._ask(question, h)  # b d, b m 1
         u = (p * h).sum(dim=1)  # b d
         scores: Tensor = self.output(self.phi(q + u @ self.H.T))  # b c
         return scores
+
+    def prepare(self, tokens: Int[Tensor, "b t"]) -> tuple[Tensor, ...]:
+        """The question, and the grid of the story's sentences."""
+        _, question, grid = cut_story(
+            tokens,
+            max_sentences=self.max_sentences,
+            max_words=self.max_words,
+            data_dependent=self.data_dependent,
+        )
+        return question, *grid
 
     def explain(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b t"]]:
         """How far each sentence opened the gate of each slot, at the sentence's tokens."""
@@ -141,21 +150,11 @@ class EntityNetwork(nn.Module):
 
         To be called in evaluation mode, like any reading of a trained model.
         """
-        story, question = split_question(
-            tokens, max_words=self.max_words, data_dependent=self.data_dependent
-        )
-        grid = self._sentences(story)
+        question, *cells = prepared(self, tokens)
+        grid = Grid(*cells)
         h, gates = self._remember(grid.words)  # b m d, b s m
         _, p = self._ask(question, h)
         return Gates("slot", grid, gates, p.squeeze(2))
-
-    def _sentences(self, story: Int[Tensor, "b t"]) -> Grid:
-        return sentences(
-            story,
-            max_sentences=self.max_sentences,
-            max_words=self.max_words,
-            data_dependent=self.data_dependent,
-        )
 
     def _encode(
         self, words: Int[Tensor, "*b w"], masks: Float[Tensor, "w2 d"]
@@ -275,11 +274,12 @@ class SlotRecurrence(Function):
         """Read the sentences."""
         h = h.view_as(h)  # an input that is kept must be a view of itself
         one = slopes.new_ones(())
+        f = torch.sigmoid if few_kernels(h, None) else sigmoid
         gates: list[Tensor] = []
         kept: list[Tensor] = []
         for t in range(s.shape[1]):
             h, gate, *of_derivatives = slot_step(
-                h, s[:, t], key[:, t], candidate[:, t], real[:, t], key_term, U, slopes, one
+                h, s[:, t], key[:, t], candidate[:, t], real[:, t], key_term, U, slopes, one, f
             )
             gates.append(gate)
             if keep:

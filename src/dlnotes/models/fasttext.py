@@ -17,6 +17,7 @@ from dlnotes.nn.hyperparameters import (
     check_dropout,
     check_integer,
 )
+from dlnotes.nn.prepared import attached
 from dlnotes.nn.vectors import as_ids
 
 
@@ -58,6 +59,19 @@ def ngram_ids(
     return torch.cat(ids, dim=1) if ids else tokens[:, :0]
 
 
+def bags(tokens: Int[Tensor, "b t"], grams: Grams) -> tuple[Tensor, Tensor]:
+    """Ids of each document's words and n-grams, ``b n``, and which of them are real, ``b n``.
+
+    In place of padding stands the first word of the document, so that no vector is read that the
+    document does not read.
+    """
+    ngrams, first, buckets = grams
+    others = ngram_ids(tokens, ngrams=ngrams, first=first, buckets=buckets)
+    ids = torch.cat([tokens, others], dim=1)  # b n
+    real = ids != PAD
+    return torch.where(real, ids, tokens[:, :1]), real
+
+
 def mean_vectors(
     vectors: nn.EmbeddingBag, tokens: Int[Tensor, "b t"], grams: Grams
 ) -> Float[Tensor, "b e"]:
@@ -67,19 +81,15 @@ def mean_vectors(
     kernel for that and a slow one for bags with a ``padding_idx``: the forward pass takes 0.19–0.29
     and a training step with sparse gradients 0.24–0.31 times that of ``mode="mean"`` with
     ``padding_idx`` (0.5 and 0.5 times that of ``embedding`` and a masked mean; 0.75 and 0.9 times
-    that of packed rows with offsets, whose packing would stop a GPU). Padding reads the first word
-    of its own document, so that it touches no row that the document does not touch.
+    that of packed rows with offsets, whose packing would stop a GPU). See
+    :func:`bags`.
 
     Args:
         vectors: A vector per id, to be added up.
         tokens: ``b t``, t >= 1.
         grams: The n-grams.
     """
-    ngrams, first, buckets = grams
-    others = ngram_ids(tokens, ngrams=ngrams, first=first, buckets=buckets)
-    ids = torch.cat([tokens, others], dim=1)  # b n
-    real = ids != PAD
-    ids = torch.where(real, ids, tokens[:, :1])
+    ids, real = bags(tokens, grams)
     x: Tensor = vectors(ids, per_sample_weights=real.to(vectors.weight.dtype))  # b e
     return x / real.sum(dim=1, keepdim=True).clamp(min=1)
 
@@ -187,11 +197,26 @@ class FastText(nn.Module):
         scores: Tensor = self.output(self._features(tokens))  # b c
         return scores
 
+    def prepare(self, tokens: Int[Tensor, "b t"]) -> tuple[Tensor, Tensor]:
+        """The ids whose vectors are averaged, and the share of each in the mean: 1/N or 0."""
+        ids, real = bags(widen(tokens, 1), self._grams)
+        shares = real.to(self.vectors.weight.dtype)
+        return ids, shares / real.sum(dim=1, keepdim=True).clamp(min=1)
+
+    @property
+    def _grams(self) -> Grams:
+        return Grams(self.ngrams, self.vocabulary_size, self.buckets)
+
     def _features(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
-        tokens, vectors = widen(tokens, 1), self.vectors
-        grams = Grams(self.ngrams, self.vocabulary_size, self.buckets)
-        x = compiled_mean_vectors(vectors, tokens, grams, mean_vectors) if vectors.sparse else None
-        if x is None:
-            x = mean_vectors(vectors, tokens, grams)
-        features: Tensor = self.dropout(x)
+        features: Tensor = self.dropout(self._mean(tokens))
         return features
+
+    def _mean(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
+        vectors, grams = self.vectors, self._grams
+        if made := attached(self, tokens):
+            ids, shares = made
+            mean: Tensor = vectors(ids, per_sample_weights=shares)
+            return mean
+        tokens = widen(tokens, 1)
+        x = compiled_mean_vectors(vectors, tokens, grams, mean_vectors) if vectors.sparse else None
+        return mean_vectors(vectors, tokens, grams) if x is None else x

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from dlnotes.activations import tanh
 from dlnotes.nn import PAD, Bidirectional, WordVectors, sentences
 from dlnotes.nn.hyperparameters import check_classifier, check_dropout, check_integer
+from dlnotes.nn.prepared import prepared
 from dlnotes.nn.sentences import Grid, is_data_dependent
 
 
@@ -157,13 +158,17 @@ class HAN(nn.Module):
         # Of a document without a column there was one of padding.
         return {k: grid.at_tokens(w)[:, : tokens.shape[1]] for k, w in weights.items()}
 
-    def _read(self, tokens: Int[Tensor, "b t"]) -> Reading:
-        grid = sentences(
+    def prepare(self, tokens: Int[Tensor, "b t"]) -> tuple[Tensor, ...]:
+        """The grid of the documents' sentences."""
+        return sentences(
             tokens,
             max_sentences=self.max_sentences,
             max_words=self.max_words,
             data_dependent=self.data_dependent,
         )
+
+    def _read(self, tokens: Int[Tensor, "b t"]) -> Reading:
+        grid = Grid(*prepared(self, tokens))
         b, s, w = grid.words.shape
         s_i, word = self._read_sentences(grid.words.flatten(0, 1))  # bs e, bs w
         real = grid.words[:, :, 0] != PAD  # b s

@@ -17,6 +17,7 @@ from dlnotes.nn.hyperparameters import (
     check_dropout,
     check_integer,
 )
+from dlnotes.nn.kernels import few_kernels
 
 CHANNELS = ("rand", "static", "non-static", "multichannel")
 
@@ -123,6 +124,13 @@ class TextCNN(nn.Module):
         ValueError: a hyper-parameter is outside its range.
     """
 
+    few_kernels: bool | None = None
+    """Whether to take torch's ReLU, and a backward pass that convolves over the whole document, in
+    place of :class:`MaxOverTime`: see :func:`~dlnotes.nn.kernels.few_kernels`.
+
+    Not a hyper-parameter, for it changes no number by more than rounding.
+    """
+
     def __init__(
         self,
         *,
@@ -173,6 +181,33 @@ class TextCNN(nn.Module):
         x = self.vectors(tokens)  # b t e
         if self.static_vectors is not None:
             x = x + self.static_vectors(tokens)  # w · x + w · x' = w · (x + x')
+        few = few_kernels(x, self.few_kernels)
+        pooled = (self._maxima if few else self._winners)(x, tokens)
+        # ReLU keeps the order of numbers, so the maximum may come first.
+        features = (torch.relu if few else relu)(torch.cat(pooled, dim=1))  # b m
+        scores: Tensor = self.output(self.dropout(features))  # b c
+        return scores
+
+    def _maxima(
+        self, x: Float[Tensor, "b t e"], tokens: Int[Tensor, "b t"]
+    ) -> list[Float[Tensor, "b m"]]:
+        """Best window of each filter, with the gradients of all windows, in few operations."""
+        # A window counts if its first word does; the first ones begin with zeros, and count.
+        widest = max(self.widths)
+        outside = F.pad(tokens[:, 1:] == PAD, (widest, 0)).unsqueeze(1)  # b 1 t+widest-1
+        x = x.transpose(1, 2)  # b e t
+        pooled = []
+        filters: Any = self.filters
+        for h, convolution in zip(self.widths, filters, strict=True):
+            c = F.conv1d(x, convolution.weight, convolution.bias, padding=h - 1)  # b m t+h-1
+            c = c.masked_fill(outside[:, :, widest - h :], -torch.inf)
+            pooled.append(c.max(dim=2).values)
+        return pooled
+
+    def _winners(
+        self, x: Float[Tensor, "b t e"], tokens: Int[Tensor, "b t"]
+    ) -> list[Float[Tensor, "b m"]]:
+        """Best window of each filter, with the gradients of those alone."""
         words = tokens != PAD
         pooled = []
         for h, convolution in zip(self.widths, self.filters, strict=True):
@@ -180,11 +215,8 @@ class TextCNN(nn.Module):
             inside[:, 0] = True  # of a document without words
             padded = F.pad(x, (0, 0, h - 1, h - 1))  # b t+2h-2 e
             value, _ = MaxOverTime.apply(padded, convolution.weight, inside)  # b m
-            pooled.append(value + convolution.bias)
-        # Adding b and ReLU keep the order of numbers, so the maximum may come first.
-        features = relu(torch.cat(pooled, dim=1))  # b m
-        scores: Tensor = self.output(self.dropout(features))  # b c
-        return scores
+            pooled.append(value + convolution.bias)  # keeps the order, too
+        return pooled
 
     @torch.no_grad()
     def constrain_(self) -> None:

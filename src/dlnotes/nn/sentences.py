@@ -165,3 +165,25 @@ def split_question(
     place = torch.where(padding, t, (~padding).cumsum(1) - 1)
     moved = tokens.new_full((b, t + 1), PAD).scatter(1, place, question)
     return story, moved[:, : torch.sym_min(max_words, t)]
+
+
+def cut_story(
+    tokens: Int[Tensor, "b t"],
+    *,
+    max_sentences: int,
+    max_words: int,
+    data_dependent: bool | None = None,
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b q"], Grid]:
+    """Story, question and the sentences of the story: :func:`split_question` and :func:`sentences`.
+
+    Args:
+        tokens: the documents.
+        max_sentences: sentences of a story at most.
+        max_words: words of a sentence, and of a question, at most.
+        data_dependent: see the two functions.
+    """
+    story, question = split_question(tokens, max_words=max_words, data_dependent=data_dependent)
+    grid = sentences(
+        story, max_sentences=max_sentences, max_words=max_words, data_dependent=data_dependent
+    )
+    return story, question, grid

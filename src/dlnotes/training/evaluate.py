@@ -24,7 +24,7 @@ from dlnotes.training.decision import DEFAULT, Decision
 from dlnotes.training.distributed import ALONE, Group
 from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
 from dlnotes.training.reliability import Reliability, reliability
-from dlnotes.training.transfer import send
+from dlnotes.training.transfer import send, send_tokens
 
 # Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
 _BATCH_TOKENS = 1 << 15
@@ -280,7 +280,7 @@ def kept(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
     with evaluating(model), torch.inference_mode(), autocast:
         for indices in group.deal(batches()):
-            tokens = send(documents.batch(indices).tokens, device)
+            tokens = send_tokens(documents.batch(indices).tokens, device, model)
             gathered.put(indices, keep(model(tokens).float(), indices))
     return group.merge(gathered.columns, batches())
 

@@ -384,7 +384,9 @@ class _Loop:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.constrained = model if isinstance(model, Constrained) else None
         self.loss_sum = torch.zeros((), device=self.device)
-        self.batches = Batches(self.train, self.device)
+        # A compiled model prepares in its own graph.
+        reader = None if fitting.compile else model
+        self.batches = Batches(self.train, self.device, reader)
         self.reports: deque[_Report] = deque()
         self.outputs = self.objective.forward
         if fitting.compile:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,13 @@ from torch import Tensor
 from typing_extensions import Self
 
 from dlnotes.data.documents import Batch, Examples
+from dlnotes.nn.prepared import attach
 
 _AHEAD = ("cuda",)
 """Kinds of devices that work while the host gathers the next batch."""
+
+_Gathered = tuple[Tensor, Tensor, tuple[Tensor, ...]]
+"""Tokens, labels, and what the model prepared."""
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -36,6 +41,27 @@ def pinned(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory()
 
 
+def send_tokens(tokens: Tensor, device: torch.device, model: Any) -> Tensor:
+    """Tokens on `device`, with what `model` prepares of them attached (`dlnotes.nn.prepared`)."""
+    return _send_with(tokens, _made(model, tokens, device), device, model)
+
+
+def _made(model: Any, tokens: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+    """What a model prepares of tokens, in page-locked memory; nothing for a CPU."""
+    if device.type == "cpu" or not hasattr(model, "prepare"):
+        return ()
+    return tuple(pinned(x, device) for x in model.prepare(tokens))
+
+
+def _send_with(
+    tokens: Tensor, made: tuple[Tensor, ...], device: torch.device, model: Any
+) -> Tensor:
+    there = send(tokens, device)
+    if made:
+        attach(model, there, tuple(send(x, device) for x in made))
+    return there
+
+
 class Batches:
     """Batches of documents on a device: a context, within which they can be taken.
 
@@ -45,13 +71,14 @@ class Batches:
     Args:
         documents: What batches are made of.
         device: Where they are wanted.
+        model: What will read them; what it prepares of the tokens is gathered with them.
     """
 
-    def __init__(self, documents: Examples, device: torch.device) -> None:
-        self._documents, self._device = documents, device
+    def __init__(self, documents: Examples, device: torch.device, model: Any = None) -> None:
+        self._documents, self._device, self._model = documents, device, model
         self._thread: ThreadPoolExecutor | None = None
         self._order: Iterator[NDArray[np.int64]] = iter(())
-        self._next: tuple[NDArray[np.int64], Future[Batch]] | None = None
+        self._next: tuple[NDArray[np.int64], Future[_Gathered]] | None = None
 
     def expect(self, order: Iterable[NDArray[np.int64]]) -> None:
         """Say which batches will be taken, by the indices of their documents."""
@@ -64,10 +91,11 @@ class Batches:
         if self._next is not None and np.array_equal(self._next[0], indices):
             future = self._next[1]
             self._gather_next()
-            batch = future.result()
+            tokens, labels, made = future.result()
         else:
-            batch = self._gathered(indices)
-        return Batch(*(send(tensor, self._device) for tensor in batch))
+            tokens, labels, made = self._gathered(indices)
+        there = _send_with(tokens, made, self._device, self._model)
+        return Batch(there, send(labels, self._device))
 
     def _gather_next(self) -> None:
         indices = next(self._order, None)
@@ -75,11 +103,14 @@ class Batches:
         if indices is not None and self._thread is not None:
             self._next = indices, self._thread.submit(self._gathered, indices)
 
-    def _gathered(self, indices: NDArray[np.int64]) -> Batch:
+    def _gathered(self, indices: NDArray[np.int64]) -> _Gathered:
         # Page-locked memory belongs to the current device, which a thread has to be told.
         cuda = self._device.type == "cuda"
         with torch.cuda.device(self._device) if cuda else nullcontext():
-            return Batch(*(pinned(x, self._device) for x in self._documents.batch(indices)))
+            batch = self._documents.batch(indices)
+            made = _made(self._model, batch.tokens, self._device)
+            tokens, labels = (pinned(x, self._device) for x in batch)
+            return tokens, labels, made
 
     def __enter__(self) -> Self:
         if self._device.type in _AHEAD:
