@@ -14,6 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import dlnotes.data.dataset as dataset_module
 import dlnotes.training.fit as fit_module
+import dlnotes.training.run as run_module
+import dlnotes.training.train as train_module
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
@@ -288,6 +290,28 @@ def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_pat
     log = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0})
     log.Reload()
     assert len(log.Scalars("train/documents per second")) == 5  # those of the first training
+
+
+def test_a_refit_that_learns_later_goes_on(dataset, monkeypatch):
+    """Up to the loss that the first training had in its best epoch, about; here to a lower one."""
+    states = []
+    plain = run_module.fit
+    monkeypatch.setattr(
+        run_module,
+        "fit",
+        lambda *args, **options: states.append(plain(*args, **options)) or states[-1],
+    )
+    options = {**SMALL_RUN, "lr": 0.1, "epochs": 50, "patience": 1, "refit": True}
+    _, record = train_classifier(dataset, **options)
+    first, second = states
+    best = record["best_epoch"]
+    loss = first.history[best - 1]["train_loss"]
+    assert second.epoch == best < 50
+    assert second.history[-1]["train_loss"] <= 1.3 * loss + 0.05
+    monkeypatch.setattr(train_module, "_AS_LOW", 0.0)
+    monkeypatch.setattr(train_module, "_OR_LOW", 0.0)
+    train_classifier(dataset, **options)
+    assert states[-1].epoch == 50
 
 
 @pytest.mark.parametrize("updates", [3, 45])

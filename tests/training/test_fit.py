@@ -88,6 +88,21 @@ def test_without_dev_the_last_epoch_is_kept(dataset):
         assert torch.equal(a, b)
 
 
+def test_a_training_goes_on_until_its_loss_is_low_enough(dataset):
+    def trained(**options):
+        torch.manual_seed(1)
+        model = make(dataset)
+        rule = Adam(model.parameters(), lr=1e-2)
+        options = {"batch_size": 16, "progress": False, "schedule": linear, **options}
+        return fitted(model, rule, dataset.train, None, epochs=5, **options)
+
+    losses = [record["train_loss"] for record in trained().history]
+    assert losses == sorted(losses, reverse=True)
+    for below, epochs in ((losses[0], 1), (losses[2], 3), (0.0, 5)):
+        state = trained(stop_after=1, stop_below=below)
+        assert [record["train_loss"] for record in state.history] == losses[:epochs]
+
+
 def test_stopping_early_leaves_the_schedule_as_it_is(dataset):
     rates = []
     model = make(dataset)
@@ -281,6 +296,7 @@ def test_resuming_refuses_what_does_not_fit(dataset, tmp_path):
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"stop_after": 0}, "stop_after must be at least 1"),
+        ({"stop_below": -1.0}, "stop_below must be at least 0"),
         ({"schedule": "odd"}, "schedule must be one of constant, linear, inverse_sqrt, halving"),
         ({"warmup": 1.0}, "warmup must be at least 0 and below 1"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dlnotes.arguments import (
     Count,
     Natural,
+    NotNegative,
     OneOf,
     Positive,
     Range,
@@ -227,6 +228,7 @@ def fit(
     *,
     device: torch.device | str = "cpu",
     stop_after: Count | None = None,
+    stop_below: NotNegative | None = None,
     bucket: Count = 50,
     checkpoint: Path | None = None,
     checkpoint_every: Natural = 0,
@@ -256,6 +258,8 @@ def fit(
         fitting: How to go through `train`. Dropout draws from torch's global generator.
         device: Where to compute.
         stop_after: Stop after so many of the epochs; the schedule still spreads over all of them.
+        stop_below: Go on after them until the loss of an epoch on `train` is at most this, or all
+            epochs are over.
         bucket: See `BatchSampler`.
         checkpoint: File for checkpoints: within an epoch as `checkpoint_every` says, after each
             epoch unless this would take more than 5 % of the time, when interrupted and at the end.
@@ -322,7 +326,7 @@ def fit(
     ):
         loop.group = replace(loop.group, stop=stop)
         try:
-            loop.run(last, bar, stop)
+            loop.run(last, stop_below, bar, stop)
         except Interrupted:  # in all processes
             loop.unshard()
             raise
@@ -432,11 +436,13 @@ class _Loop:
             }
         )
 
-    def run(self, last: int, bar: Progress, stop: Callable[[], int]) -> None:
-        """Train up to epoch `last`, or until patience ends or a signal comes."""
+    def run(self, last: int, below: float | None, bar: Progress, stop: Callable[[], int]) -> None:
+        """Train up to epoch `last` or longer (see `fit`), until patience ends or a signal comes."""
         state, patience = self.state, self.fitting.patience
         self.model.train()
-        while state.epoch < last and not out_of_patience(state.epoch, state.best_epoch, patience):
+        while (state.epoch < last or self.is_above(below)) and not out_of_patience(
+            state.epoch, state.best_epoch, patience
+        ):
             self.epoch(bar, stop)
             if any(self.group.most(stop(), self.is_cheap() or self.is_due())):
                 self.save()
@@ -449,6 +455,12 @@ class _Loop:
             self.model.load_state_dict(self.best_weights)
         if (stopping := self.group.most(stop())[0]) > 0:
             raise Interrupted(stopping)
+
+    def is_above(self, below: float | None) -> bool:
+        """Whether the loss of the last epoch is still above that, and there are epochs left."""
+        if below is None or self.state.epoch >= self.fitting.epochs:
+            return False
+        return self.state.history[-1]["train_loss"] > below
 
     def epoch(self, bar: Progress, stop: Callable[[], int]) -> None:
         """Do the rest of the epoch under way, and measure."""

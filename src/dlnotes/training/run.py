@@ -88,6 +88,7 @@ class Run:
         *,
         checkpoint: str = CHECKPOINT,
         stop_after: int | None = None,
+        stop_below: float | None = None,
         keep_end: bool = False,
     ) -> TrainingState:
         """`fit` with this run's settings; only the first call logs to TensorBoard.
@@ -109,6 +110,7 @@ class Run:
             self.training,
             device=self.device,
             stop_after=stop_after,
+            stop_below=stop_below,
             checkpoint=file,
             checkpoint_every=self.checkpoint_every,
             resume=self.resume and (exists or (first and not ended)),

@@ -157,8 +157,10 @@ class Training(Deciding, Optimization):
     refit: bool | None = None
     """When dev has chosen the epoch, train once more from the start and up to that epoch, on the
     training and dev documents together, with a vocabulary of both (as a baseline does, which has
-    no epoch to choose). The dev figures of the record are those of the first training, the test
-    figures those of the second. Default: what the recipe says."""
+    no epoch to choose). Where the loss on the training documents is not as low by then as it was
+    the first time, about, that training goes on until it is. The dev figures of the record are
+    those of the first training, the test figures those of the second. Default: what the recipe
+    says."""
 
     def __post_init__(self) -> None:
         if isinstance(self.vectors, Path):  # a record holds its name

@@ -173,8 +173,10 @@ def train_classifier(
             if out:
                 first.save(out / FIRST_CLASSIFIER)
             tell(f"training again up to epoch {best}, with the dev documents", shown=progress)
+            loss = trained.state.history[best - 1]["train_loss"]
             dataset = dataset.whole()
-            trained = train(dataset, None, checkpoint=REFIT, stop_after=best)
+            until = {"stop_after": best, "stop_below": _AS_LOW * loss + _OR_LOW}
+            trained = train(dataset, None, checkpoint=REFIT, **until)
         classifier = trained.classifier
         classifier.seen = first.seen
         classifier.decision = first.decision
@@ -215,6 +217,12 @@ def train_classifier(
         run.write(record)
     classifier.model.eval()
     return classifier, record
+
+
+_AS_LOW, _OR_LOW = 1.3, 0.05
+"""A second training goes on while its loss is above so many times the first one's, and this more.
+
+Some tasks, such as bAbI's, are learned within an epoch, sometimes later than the first time."""
 
 
 def _tell_of_learned(dataset: Dataset, parent: Parent, split: str) -> None:
