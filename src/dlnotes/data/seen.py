@@ -181,8 +181,9 @@ def _read(file: IO[bytes]) -> Seen | None:
     with np.load(file, allow_pickle=False) as held:
         arrays = [held[field.name] for field in fields(Seen)]
         same = "format" in held and held["format"] == _FORMAT
-    if any(array.dtype != np.uint64 or array.ndim != 1 for array in arrays):
-        raise ValueError
+    for array in arrays:  # NumPy gives the bytes of a member that is no array
+        if not isinstance(array, np.ndarray) or array.dtype != np.uint64 or array.ndim != 1:
+            raise ValueError
     return Seen(*arrays) if same else None
 
 
