@@ -34,6 +34,8 @@ class Served:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
+            # Where the tests run under nohup, it is ignored, and processes inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )  # fmt: skip
         line = self.process.stdout.readline()
         assert "http://" in line, self.process.stderr.read()
