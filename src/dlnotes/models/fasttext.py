@@ -81,8 +81,8 @@ def mean_vectors(
     kernel for that and a slow one for bags with a ``padding_idx``: the forward pass takes 0.19–0.29
     and a training step with sparse gradients 0.24–0.31 times that of ``mode="mean"`` with
     ``padding_idx`` (0.5 and 0.5 times that of ``embedding`` and a masked mean; 0.75 and 0.9 times
-    that of packed rows with offsets, whose packing would stop a GPU). See
-    :func:`bags`.
+    that of packed rows with offsets, whose packing would stop a GPU). The ids
+    are those of :func:`bags`.
 
     Args:
         vectors: A vector per id, to be added up.

@@ -241,19 +241,7 @@ def build(
     hyper: dict[str, Any],
     device: torch.device,
 ) -> Kernel | Exception:
-    """Translate, compile and try a rule, once in a process for each device.
-
-    Args:
-        rule: The optimizer.
-        dtype: The dtype of parameters, gradients and accumulators.
-        maximize: Whether to ascend.
-        hyper: The hyper-parameters in the order in which the kernel will get them; only which of
-            them are pairs and whether there is weight decay matters.
-        device: Of the tensors.
-
-    Returns:
-        The kernel, or the reason why there is none.
-    """
+    """The kernel of a rule on a device, or why there is none; arguments as of `_kernel.build`."""
     key = (key_of(rule, dtype, maximize, hyper), device)
     if key not in _built:
         _built[key] = apart(_build, rule, dtype, maximize, hyper, device)
