@@ -9,6 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "scripts"))
 
+from chapters.pictures import INTERACTIVE  # noqa: E402
+
 project = "dlnotes"
 copyright = "the authors of dlnotes, MIT license"
 html_title = "dlnotes"
@@ -26,7 +28,7 @@ html_theme = "furo"
 pygments_dark_style = "a11y-high-contrast-dark"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
-html_js_files = [("ravine.js", {"defer": "defer"})]
+html_js_files = [(f"{name}.js", {"defer": "defer"}) for name in ("interactive", *INTERACTIVE)]
 templates_path = ["_templates"]
 html_copy_source = False
 html_show_sphinx = False

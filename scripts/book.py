@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import logging
 import os
 import shutil
 import tempfile
@@ -61,6 +62,9 @@ def build(folder: str, language: str, out: Path) -> None:
     """
     from sphinx.cmd.build import build_main
 
+    # They report every dictionary and every kernel that they load.
+    for library in ("jieba", "traitlets"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     settings = [
         "-D",
         f"language={language}",

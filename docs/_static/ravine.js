@@ -30,40 +30,17 @@ const Ravine = {
 };
 
 (() => {
-  const SVG = "http://www.w3.org/2000/svg";
+  const { element, svg, slider } = Interactive;
   const [LEFT, RIGHT, TOP] = [-10.5, 4.5, 3]; // the part of the plane that is drawn
   const STRETCH = 1.6; // y is drawn larger than x: a narrow ravine is hard to see on a phone
   const LEVELS = [0.5, 2, 6, 14, 28, 50, 80, 120];
 
-  const svg = (name, attributes, parent) => {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    parent.append(made);
-    return made;
-  };
-
-  const slider = (parent, label, min, max, step, value) => {
-    const box = document.createElement("label");
-    const name = document.createElement("span");
-    const input = document.createElement("input");
-    const shown = document.createElement("output");
-    name.textContent = label;
-    Object.assign(input, { type: "range", min, max, step, value });
-    box.append(name, input, shown);
-    parent.append(box);
-    return { input, shown };
-  };
-
   // Far away points are pulled in, along their line from the middle: SVG numbers stay small.
   const inside = (v) => Math.max(-1e4, Math.min(1e4, v));
 
-  const start = (figure) => {
-    const given = JSON.parse(figure.dataset.ravine);
+  Interactive.figures("ravine", (panel, given, figure) => {
     const { words, kappa } = given;
     const hasMomentum = given.rule === "momentum";
-
-    const panel = document.createElement("div");
-    panel.className = "panel";
     const plot = svg("svg", { viewBox: `${LEFT} ${-TOP * STRETCH} ${RIGHT - LEFT} ${2 * TOP * STRETCH}` }, panel);
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", figure.querySelector("img").alt);
@@ -77,32 +54,20 @@ const Ravine = {
     svg("circle", { cx: given.start[0], cy: -given.start[1] * STRETCH, r: 0.17, class: "start" }, plot);
     svg("path", { d: "M -.25 0 H .25 M 0 -.25 V .25", class: "minimum" }, plot);
 
-    const legend = document.createElement("p");
-    legend.className = "legend";
-    const entry = (kind, text) => {
-      const item = document.createElement("span");
-      item.className = kind;
-      item.textContent = text;
-      legend.append(item);
-    };
-    entry("start", words["start"]);
-    entry("minimum", words["minimum"]);
-    if (hasMomentum) entry("plain", words["same α without momentum"]);
+    const legend = element("p", "legend", "", panel);
+    element("span", "start", words["start"], legend);
+    element("span", "minimum", words["minimum"], legend);
+    if (hasMomentum) element("span", "plain", words["same α without momentum"], legend);
 
-    const controls = document.createElement("div");
-    controls.className = "controls";
+    const controls = element("div", "controls", "", panel);
     // The rate's slider goes through a list, denser where the path changes.
     const { rates } = given;
     const lr = slider(controls, words["learning rate α"], 0, rates.length - 1, 1, rates.indexOf(given.lr));
     const beta = hasMomentum ? slider(controls, words["momentum β"], 0, 0.98, 0.01, given.beta) : null;
     const steps = slider(controls, words["steps t"], 0, 100, 1, 40);
-    const again = document.createElement("button");
+    const again = element("button", "", words["Start again"], controls);
     again.type = "button";
-    again.textContent = words["Start again"];
-    controls.append(again);
-
-    const said = document.createElement("p");
-    said.className = "said";
+    const said = element("p", "said", "", panel);
     said.setAttribute("aria-live", "polite");
 
     const points = (path) => path.map(([x, y]) => `${inside(x)},${inside(-y * STRETCH)}`).join(" ");
@@ -141,11 +106,6 @@ const Ravine = {
       draw();
     });
     controls.addEventListener("input", draw);
-    panel.append(legend, controls, said);
     draw();
-    for (const image of figure.querySelectorAll("img")) image.hidden = true;
-    figure.prepend(panel);
-  };
-
-  document.querySelectorAll("figure.ravine").forEach(start);
+  });
 })();

@@ -1,11 +1,12 @@
 """What the pages of the book are made of: figures, rows of the records, directives, notebooks.
 
 A new chapter is a page ``docs/en/NAME.md`` with the sections of ``words.HEADINGS``, the same page
-in ``docs/zh``, both named in their ``index.md``, and its figures in ``figures.py``. These
-directives write the rest:
+in ``docs/zh``, both named in their ``index.md``, and its figures in a module of ``figures``. Pages
+in folders of ``docs/en`` (models, how-to) are in English alone. These directives write the rest:
 
 - ``picture FIGURE``: a figure with ``:alt:`` and a caption;
-- ``ravine FIGURE``: the interactive ravine, with ``:rule:``, ``:lr:`` and ``:beta:``;
+- ``ravine FIGURE`` and the other ``INTERACTIVE`` of ``pictures``: a figure to play with, which
+  ``docs/_static/NAME.js`` draws; FIGURE stands in for it without JavaScript;
 - ``literalinclude FILE`` with ``:pyobject:``: code from the source;
 - ``code-cell python``: code that is run, with what it prints; ``notebook``: a link to the notebook;
 - ``proof``: names as ``dlnotes verify`` prints them, a line each;

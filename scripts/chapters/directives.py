@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from html import escape
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.search.zh import SearchChinese
 from sphinx.util.docutils import SphinxDirective
 
-from chapters import mathjax, ravine
+from chapters import mathjax
 from chapters.figures import FIGURES, draw
 from chapters.notebooks import write_notebooks
+from chapters.pictures import INTERACTIVE, Picture
 from chapters.rows import ROWS
 from chapters.words import LANGUAGES, say
 from dlnotes.errors import UserError
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 class FromRecords(SphinxDirective):
@@ -33,82 +33,6 @@ class FromRecords(SphinxDirective):
         except UserError as error:
             raise self.error(str(error)) from error
         return self.parse_text_to_nodes(text)
-
-
-class Picture(SphinxDirective):
-    """``picture NAME``: one of the committed figures, with ``:alt:`` and a caption."""
-
-    required_arguments = 1
-    has_content = True
-    option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
-
-    def run(self) -> list[nodes.Node]:
-        """Show it in the colours of the scheme."""
-        begin = f'<figure class="picture">{self.images()}'
-        return self.figure(begin)
-
-    def images(self) -> str:
-        """The picture for the light scheme and for the dark one."""
-        (name,) = self.arguments
-        if name not in FIGURES:
-            raise self.error(f"{name} is none of the figures {', '.join(FIGURES)}")
-        if not self.options.get("alt"):
-            raise self.error(f"the figure {name} needs :alt:, the text for those who cannot see it")
-        alt = escape(self.options["alt"])
-        return "".join(
-            f'<img class="only-{scheme}" src="_static/figures/{name}-{scheme}.svg" alt="{alt}">'
-            for scheme in ("light", "dark")
-        )
-
-    def figure(self, begin: str) -> list[nodes.Node]:
-        """Put the caption into the figure that ``begin`` opens."""
-        caption = self.parse_content_to_nodes()
-        return [
-            nodes.raw("", f"{begin}<figcaption>", format="html"),
-            *caption,
-            nodes.raw("", "</figcaption></figure>", format="html"),
-        ]
-
-
-class Ravine(Picture):
-    """``ravine NAME``: the interactive figure; the picture NAME stands in without JavaScript."""
-
-    option_spec: ClassVar[dict[str, Any]] = {
-        "alt": directives.unchanged_required,
-        "rule": lambda value: directives.choice(value, ("gradient-descent", "momentum")),
-        "lr": float,
-        "beta": float,
-    }
-
-    def run(self) -> list[nodes.Node]:
-        """Hand the rule, the surface and the words to ``ravine.js``."""
-        words = (
-            "learning rate α",
-            "momentum β",
-            "steps t",
-            "After",
-            "steps",
-            "moves away from the minimum",
-            "arrived",
-            "same α without momentum",
-            "start",
-            "minimum",
-            "Start again",
-        )
-        rule, lr = self.options["rule"], self.options["lr"]
-        if lr not in ravine.RATES[rule]:
-            raise self.error(f"lr: {lr} is none of the rates {ravine.RATES[rule]} of {rule}")
-        given = {
-            "rule": rule,
-            "lr": lr,
-            "rates": ravine.RATES[rule],
-            "beta": self.options.get("beta", 0.0),
-            "kappa": ravine.KAPPA,
-            "start": ravine.START,
-            "words": {word: say(word, self.config.language) for word in words},
-        }
-        data = escape(json.dumps(given, ensure_ascii=False))
-        return self.figure(f'<figure class="picture ravine" data-ravine="{data}">{self.images()}')
 
 
 class Exercise(SphinxDirective):
@@ -175,7 +99,9 @@ def _add_language(
     """Tell ``_templates/page.html`` where the page's translation is."""
     context["book_language"] = "zh" if app.config.language.startswith("zh") else "en"
     context["book_root"] = "../" * (page.count("/") + 1)
-    context["book_page"] = page if doctree is not None else "index"  # the search has no twin
+    others = [f for f in LANGUAGES if f != context["book_language"]]
+    twin = all((DOCS / folder / f"{page}.md").is_file() for folder in others)
+    context["book_page"] = page if twin and doctree is not None else "index"
 
 
 def _write_notebooks(app: Sphinx, error: Exception | None) -> None:
@@ -189,14 +115,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
         raise UserError(f"the book has no language {app.config.language}")
     for name in ROWS:
         app.add_directive(name, FromRecords)
-    for name, directive in {
-        "picture": Picture,
-        "ravine": Ravine,
-        "exercise": Exercise,
-        "answer": Answer,
-        "notebook": Notebook,
-    }.items():
-        app.add_directive(name, directive)
+    app.add_directive("picture", Picture)
+    for name, figure in INTERACTIVE.items():
+        app.add_directive(name, figure)
+    app.add_directive("exercise", Exercise)
+    app.add_directive("answer", Answer)
+    app.add_directive("notebook", Notebook)
     app.add_search_language(ChineseSearch)
     app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)

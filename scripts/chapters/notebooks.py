@@ -12,6 +12,7 @@ from myst_nb.core.read import read_myst_markdown_notebook
 from nbformat import from_dict, validate, writes
 from sphinx.pycode import ModuleAnalyzer
 
+from chapters.pictures import INTERACTIVE
 from chapters.rows import ROWS
 from chapters.words import say
 from dlnotes.errors import UserError
@@ -107,7 +108,7 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
 
     kinds: dict[str, Callable[[str, dict[str, str], str], str]] = {
         "picture": picture,
-        "ravine": picture,
+        **dict.fromkeys(INTERACTIVE, picture),
         "literalinclude": source,
         "exercise": exercise,
         "answer": answer,

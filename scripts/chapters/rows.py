@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from chapters.words import say, translate
 from dlnotes.claims.report import effect
 from dlnotes.errors import UserError
 from dlnotes.files import read_json
-from dlnotes.oracles import Comparison, Row, foundations, optimizers
+from dlnotes.oracles import Row, comparisons
 from tables import SIZES
 
 ROOT = Path(__file__).parents[2]
@@ -44,18 +43,13 @@ def proof(notes: str, language: str) -> str:
 
 @cache
 def _compared(note: str) -> tuple[Row, ...]:
-    rows = tuple(c.row() for c in _comparisons() if c.note == note)
+    rows = tuple(c.row() for c in comparisons() if c.note == note)
     if not rows:
         raise UserError(f"proof: dlnotes verify has no comparison {note!r}")
     for row in rows:
         if not row.ok:
             raise UserError(f"proof: {note} differs from {row.oracle} by {row.difference}")
     return rows
-
-
-def _comparisons() -> Iterator[Comparison]:
-    yield from optimizers.comparisons(300)
-    yield from foundations.comparisons()
 
 
 def speed(rule: str, language: str) -> str:

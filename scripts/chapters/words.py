@@ -60,7 +60,16 @@ HEADINGS: dict[str, str] = {
     "Common mistakes": "常见错误",
     "Exercises": "练习",
 }
-"""The sections of every chapter, English → Chinese, in their order."""
+"""The sections of a chapter, English → Chinese, in their order. It may have others, too."""
+
+MANDATORY = (
+    "The idea",
+    "Run it and change it",
+    "What the notes claim",
+    "Common mistakes",
+    "Exercises",
+)
+"""The sections that every chapter has."""
 
 
 def say(text: str, language: str) -> str:

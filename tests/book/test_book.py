@@ -62,15 +62,16 @@ def test_no_language_has_a_page_more():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_chapter_has_every_section_and_three_exercises(name, language):
+def test_a_chapter_has_its_sections_in_order_and_three_exercises(name, language):
     text = read(language, name)
     sections = [title for level, title in headings(text) if level == "##"]
-    own = list(words.HEADINGS if language == "en" else words.HEADINGS.values())
-    assert sections == own
+    names = {en: en if language == "en" else zh for en, zh in words.HEADINGS.items()}
+    known = [title for title in sections if title in names.values()]
+    assert known == [title for title in names.values() if title in known]
+    assert {names[english] for english in words.MANDATORY} <= set(known)
     kinds = [kind for kind, _ in directives(text)[0]]
     assert kinds.count("exercise") == kinds.count("answer") == 3
-    for row in ("picture", "literalinclude", "ravine", "code-cell", "notebook", *rows.ROWS):
-        assert row in kinds
+    assert {"picture", "literalinclude", "code-cell", "notebook", "verdicts"} <= set(kinds)
     answers = re.findall(r"^:::\{answer\}\n(.*?)^:::$", text, re.M | re.S)
     assert all("assert" in answer for answer in answers)
 
@@ -194,12 +195,12 @@ def test_a_notebook_has_no_directive_and_the_pages_code(language, tmp_path, monk
         assert cells
         assert all(f"{cell}\n" in code(text) for cell in cells)
         assert not re.search(r"^(```|:::+)\{", prose, re.M)
-        assert "def rule(" in prose  # included from the source
+        assert re.search(r"^(class|def) ", prose, re.M)  # included from the source
         assert "<details>" in prose
         pictures = set(re.findall(r"\(attachment:(\S+)\)", prose))
         attached = {a for cell in made.cells for a in cell.get("attachments", {})}
         assert pictures == attached
-        assert len(pictures) == 2
+        assert len(pictures) >= 1
 
 
 def test_the_figures_can_be_drawn(tmp_path):

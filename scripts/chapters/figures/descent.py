@@ -1,25 +1,17 @@
-"""The figures of the book. They bear symbols alone, so that every language can use them."""
+"""Gradient descent and momentum."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapters import ravine
-from dlnotes.files import make_folder
+from chapters.figures.colors import BLUE, GREY, ORANGE
 from dlnotes.foundations.gradient_descent import minimise
-
-BLUE, ORANGE, GREY = "#4c8fd6", "#e0762f", "#8a8a8a"
-"""Readable on white and on black alike."""
-INK = {"light": "#222222", "dark": "#d8d8d8"}
-"""Colour of text and axes for each of the site's two schemes."""
 
 
 def step_sizes() -> Figure:
@@ -104,26 +96,3 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "ravine_gradient_descent": ravine_gradient_descent,
     "ravine_momentum": ravine_momentum,
 }
-"""File name → figure."""
-
-
-def draw(name: str, folder: Path) -> None:
-    """Write a figure as ``NAME-light.svg``, ``NAME-dark.svg`` and, for notebooks, ``NAME.png``.
-
-    Args:
-        name: One of ``FIGURES``.
-        folder: Where to.
-    """
-    make_folder(folder)
-    for scheme, ink in INK.items():
-        plain: Any = dict.fromkeys(
-            ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
-        )
-        plain |= {"axes.spines.top": False, "axes.spines.right": False, "font.size": 11}
-        plain["svg.hashsalt"] = "dlnotes"
-        with mpl.rc_context(plain):
-            figure = FIGURES[name]()
-            metadata = {"Date": None}
-            figure.savefig(folder / f"{name}-{scheme}.svg", transparent=True, metadata=metadata)
-            if scheme == "light":
-                figure.savefig(folder / f"{name}.png", dpi=100)

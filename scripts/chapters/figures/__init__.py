@@ -1,0 +1,42 @@
+"""The figures of the book. They bear symbols alone, so that every language can use them.
+
+A chapter's figures are a module of this package; ``FIGURES`` of the module names them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from chapters.figures import descent
+from dlnotes.files import make_folder
+
+INK = {"light": "#222222", "dark": "#d8d8d8"}
+"""Colour of text and axes for each of the site's two schemes."""
+
+FIGURES = {**descent.FIGURES}
+"""File name → figure."""
+
+
+def draw(name: str, folder: Path) -> None:
+    """Write a figure as ``NAME-light.svg``, ``NAME-dark.svg`` and, for notebooks, ``NAME.png``.
+
+    Args:
+        name: One of ``FIGURES``.
+        folder: Where to.
+    """
+    make_folder(folder)
+    for scheme, ink in INK.items():
+        plain: Any = dict.fromkeys(
+            ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
+        )
+        plain |= {"axes.spines.top": False, "axes.spines.right": False, "font.size": 11}
+        plain["svg.hashsalt"] = "dlnotes"
+        with mpl.rc_context(plain):
+            figure = FIGURES[name]()
+            metadata = {"Date": None}
+            figure.savefig(folder / f"{name}-{scheme}.svg", transparent=True, metadata=metadata)
+            if scheme == "light":
+                figure.savefig(folder / f"{name}.png", dpi=100)
