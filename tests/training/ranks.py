@@ -20,7 +20,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS, TRANSLATORS
 from dlnotes.optim import OPTIMIZERS
-from dlnotes.training import distributed
+from dlnotes.training import distributed, replica
 from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.objectives import MultiLabel, Sequence, SingleLabel
 from small import SMALL, fitted, make, pairs
@@ -270,7 +270,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, *cases = sys.argv[1:]
     with distributed.joined() as group:
-        distributed._LARGE = 50  # so that vectors are large
+        replica._LARGE = 50  # so that vectors are large
         with pytest.MonkeyPatch.context() as patch:
             for module in (evaluate_module, objectives_module):
                 patch.setattr(module, "_BATCH_TOKENS", 60)

@@ -188,7 +188,8 @@ def test_a_signal_to_one_process_stops_all_and_any_number_resumes(documents, tmp
     assert done.returncode == 1
     assert "exitcode  : 143" in done.stderr
     assert lines(done.stderr) == ["Stopped and saved. Go on with:"]
-    assert torch.load(out / "checkpoint.pt")["state"]["step"] == 18
+    # It is heard when the processes next speak, in the update after.
+    assert torch.load(out / "checkpoint.pt")["state"]["step"] == 19
     done = command(count, documents, out, "--resume", **same)
     assert done.returncode == 0, done.stderr
     if count == 2:

@@ -1,6 +1,6 @@
 """Several processes that train one model: which of them this is, and what they agree on.
 
-torchrun starts the processes, torch.distributed connects them, `DistributedDataParallel` averages
+torchrun starts the processes, torch.distributed connects them, `dlnotes.training.replica` averages
 their gradients. One process is a group of size 1, in which every agreement is what was given.
 
 Each process has all the documents and computes a slice of every batch, so that a number of
@@ -14,11 +14,12 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -33,8 +34,6 @@ _PATIENCE = timedelta(days=1)
 """How long a process waits for another one that is alive: to evaluate, to read a large corpus."""
 _MEETING = timedelta(minutes=30)
 """How long it waits for the others to start."""
-_LARGE = 1 << 16
-"""Numbers of a table from which it pays to look for the rows that are not zero."""
 _HEARING = timedelta(seconds=0.3)
 """How long it waits in one go: Python has heard no signal before torch's function returns."""
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
@@ -81,6 +80,12 @@ class Group:
         found = torch.tensor(numbers, dtype=torch.int64)
         _wait_for(dist.all_reduce(found, dist.ReduceOp.MAX, async_op=True))
         return [int(number) for number in found.tolist()]
+
+    def stacked(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The arrays of all processes, which have the same size, as the rows of one."""
+        rows = torch.empty(self.size, len(array), dtype=torch.uint8)
+        _wait_for(dist.all_gather(list(rows), torch.from_numpy(array), async_op=True))
+        return rows.numpy()
 
     def meet(self) -> None:
         """Wait until every process is here; a signal is heard meanwhile."""
@@ -331,136 +336,3 @@ def unwrapped(model: nn.Module) -> nn.Module:
         inner: nn.Module = model.module
         return inner
     return model
-
-
-class _Outputs(nn.Module):
-    """Whatever the loss needs of a model as a module's forward, the only one that is wrapped."""
-
-    def __init__(self, model: nn.Module, outputs: Callable[..., Any]) -> None:
-        super().__init__()
-        self.model, self.outputs = model, outputs
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.outputs(self.model, *inputs)
-
-
-class Replica:
-    """A model of which every process has a copy; its gradients are the mean of theirs.
-
-    Differs from `DistributedDataParallel` alone, which it uses, in that the model need not be
-    called as a module, and in sparse gradients: their rows are gathered, with every backend (NCCL
-    cannot add sparse tensors up). On CPUs, of the gradients of word vectors only the rows that are
-    not zero are sent, which are few. A parameter that no process has used keeps no gradient.
-
-    Args:
-        group: The processes.
-        model: Its parameters become those of the first process.
-        outputs: Gives what a loss is computed from, of the model and a batch.
-    """
-
-    def __init__(self, group: Group, model: nn.Module, outputs: Callable[..., Any]) -> None:
-        self.group, module = group, _Outputs(model, outputs)
-        sparse = dict(_sparse_parameters(module))
-        self.sparse = list(sparse.values())
-        self.rows = list(_word_vectors(module))
-        apart = {id(parameter) for parameter in [*self.sparse, *self.rows]}
-        for parameter in [*self.sparse, *self.rows]:
-            dist.broadcast(parameter.detach(), 0)
-        self.module: nn.Module = module
-        self.wrapped = None
-        parallel = torch.nn.parallel.DistributedDataParallel
-        named = list(module.named_parameters(remove_duplicate=False))
-        ignored = [name for name, parameter in named if id(parameter) in apart]
-        parallel._set_params_and_buffers_to_ignore_for_model(module, ignored)
-        if any(p.requires_grad and id(p) not in apart for _, p in named):
-            # Finding what is unused also keeps torch from arranging the gradients anew after the
-            # first update, which would change the rounding of a training that is resumed.
-            self.module = self.wrapped = parallel(module, find_unused_parameters=True)
-
-    def __call__(self, *inputs: Tensor) -> Any:
-        """What the loss is computed from."""
-        return self.module(*inputs)
-
-    def accumulating(self, more: bool) -> AbstractContextManager[None]:
-        """For forward and backward of a part of a batch: whether `more` of them follow."""
-        if more and self.wrapped is not None:
-            context: AbstractContextManager[None] = self.wrapped.no_sync()
-            return context
-        return nullcontext()
-
-    def average_the_rest(self) -> None:
-        """Average the gradients that the wrapper leaves out; call it after the last backward."""
-        for parameter in self.sparse:
-            found = _sum(parameter, self.group)
-            parameter.grad = None if found is None else found / self.group.size
-        for table in self.rows:
-            _average_rows(table, self.group)
-
-
-def _word_vectors(module: nn.Module) -> Iterator[Tensor]:
-    """Large tables on the CPU of which a batch looks up a few rows."""
-    for part in module.modules():
-        if isinstance(part, nn.Embedding) and not part.sparse:
-            weight = part.weight
-            if weight.requires_grad and weight.is_cpu and weight.numel() >= _LARGE:
-                yield weight
-
-
-def _average_rows(parameter: Tensor, group: Group) -> None:
-    """Average a gradient of which most rows are zeros in all processes."""
-    used = torch.zeros(len(parameter) + 1, dtype=torch.uint8)  # the last: whether there is one
-    if parameter.grad is not None:
-        largest = parameter.grad.abs().amax(dim=1)
-        used = torch.cat([largest != 0, torch.ones(1, dtype=torch.bool)]).byte()  # NaN is not 0
-    dist.all_reduce(used, dist.ReduceOp.MAX)
-    if not used[-1]:
-        return
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    at = used[:-1].nonzero().squeeze(1)
-    parameter.grad[at] = group.sum(parameter.grad[at]) / group.size
-
-
-def _sparse_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters whose gradient may be sparse, by name: those of modules that say ``sparse``."""
-    for prefix, part in module.named_modules():
-        if getattr(part, "sparse", False) is True:
-            for name, parameter in part.named_parameters(prefix, recurse=False):
-                if parameter.requires_grad:
-                    yield name, parameter
-
-
-def _sum(parameter: nn.Parameter, group: Group) -> Tensor | None:
-    """The sum of a parameter's gradients in all processes; None where none has one."""
-    grad = parameter.grad
-    kind = -1 if grad is None else int(grad.is_sparse)
-    is_sparse = group.most(kind)[0]
-    if is_sparse < 0:
-        return None
-    if not is_sparse:
-        return group.sum(torch.zeros_like(parameter) if grad is None else grad)
-    if grad is None:
-        empty = torch.empty((1, 0), dtype=torch.int64, device=parameter.device)
-        nothing = parameter.new_empty(0, *parameter.shape[1:])
-        grad = torch.sparse_coo_tensor(empty, nothing, parameter.shape, check_invariants=False)
-    grad = grad.coalesce()
-    rows, values = grad.indices()[0], grad.values()
-    count = torch.tensor(len(rows), device=rows.device)
-    counts = [torch.empty_like(count) for _ in range(group.size)]
-    dist.all_gather(counts, count)
-    sizes = [int(size) for size in torch.stack(counts).tolist()]
-    everyone = [
-        torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
-        for parts in (_gathered(tensor, max(sizes), group) for tensor in (rows, values))
-    ]
-    at = everyone[0].unsqueeze(0)
-    return torch.sparse_coo_tensor(at, everyone[1], parameter.shape, check_invariants=False)
-
-
-def _gathered(tensor: Tensor, rows: int, group: Group) -> list[Tensor]:
-    """The tensors of all processes, each filled up to the same number of rows."""
-    padded = tensor.new_zeros(rows, *tensor.shape[1:])
-    padded[: len(tensor)] = tensor
-    parts = [torch.empty_like(padded) for _ in range(group.size)]
-    dist.all_gather(parts, padded)
-    return parts

@@ -52,6 +52,7 @@ from dlnotes.training.checkpoint import (
 from dlnotes.training.compiling import compiled, sparse_look_ups_not_compiled
 from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
+from dlnotes.training.replica import Agreed, Copy, Wrapped, replica
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.sound import defect
 from dlnotes.training.transfer import Batches, Figures
@@ -326,7 +327,7 @@ def fit(
     ):
         loop.group = replace(loop.group, stop=stop)
         try:
-            loop.run(last, stop_below, bar, stop)
+            loop.run(last, stop_below, bar)
         except Interrupted:  # in all processes
             loop.unshard()
             raise
@@ -398,12 +399,12 @@ class _Loop:
                 raise UserError("compile cannot be used with several processes; leave it out")
             self.outputs = compiled(self.outputs, self.device)
         self.group = distributed.current()
-        self.replica: distributed.Replica | sharding.Shards | None = None
+        self.replica: Wrapped | Copy | sharding.Shards | None = None
         self.shards: sharding.Shards | None = None
         if self.group.size > 1:
             self.require_same()
             if not fitting.shard:
-                self.replica = distributed.Replica(self.group, model, self.outputs)
+                self.replica = replica(self.group, model, self.outputs)
 
     def shard(self) -> None:
         """Spread the model over the processes, if it is to be."""
@@ -436,24 +437,24 @@ class _Loop:
             }
         )
 
-    def run(self, last: int, below: float | None, bar: Progress, stop: Callable[[], int]) -> None:
+    def run(self, last: int, below: float | None, bar: Progress) -> None:
         """Train up to epoch `last` or longer (see `fit`), until patience ends or a signal comes."""
         state, patience = self.state, self.fitting.patience
         self.model.train()
         while (state.epoch < last or self.is_above(below)) and not out_of_patience(
             state.epoch, state.best_epoch, patience
         ):
-            self.epoch(bar, stop)
-            if any(self.group.most(stop(), self.is_cheap() or self.is_due())):
+            self.epoch(bar)
+            if any(self.group.most(self.group.stop(), self.is_cheap() or self.is_due(state.step))):
                 self.save()
-            if (stopping := self.group.most(stop())[0]) > 0:
+            if (stopping := self.group.most(self.group.stop())[0]) > 0:
                 raise Interrupted(stopping)
         if self.unsaved and (self.keep_end or not self.expected_saving()):
             self.save()
         self.unshard()
         if self.best_weights:  # none if the whole training had no dev documents
             self.model.load_state_dict(self.best_weights)
-        if (stopping := self.group.most(stop())[0]) > 0:
+        if (stopping := self.group.most(self.group.stop())[0]) > 0:
             raise Interrupted(stopping)
 
     def is_above(self, below: float | None) -> bool:
@@ -462,7 +463,7 @@ class _Loop:
             return False
         return self.state.history[-1]["train_loss"] > below
 
-    def epoch(self, bar: Progress, stop: Callable[[], int]) -> None:
+    def epoch(self, bar: Progress) -> None:
         """Do the rest of the epoch under way, and measure."""
         state, batches = self.state, self.sampler.epoch(self.state.epoch)
         clock = time.perf_counter()
@@ -472,9 +473,8 @@ class _Loop:
             for indices in todo:
                 if self.takes_too_long():
                     raise OutOfTime
-                loss, norm = self.update(indices)
-                last = state.batch == len(batches)  # the end of the epoch is about to be saved
-                stopping, saving = self.group.most(stop(), self.is_due() and not last)
+                last = state.batch + 1 == len(batches)  # the end of the epoch is about to be saved
+                (loss, stopping, saving), norm = self.update(indices, may_save=not last)
                 usual = state.step % _REPORT_EVERY == 0 or last
                 if usual or stopping or saving:
                     self.note(loss, norm, log=usual)
@@ -534,12 +534,12 @@ class _Loop:
             return False
         return spent >= limit or spent * self.steps > _MUCH * limit * self.state.step
 
-    def is_due(self) -> bool:
-        """Whether it is time for a checkpoint, wherever the epoch stands."""
+    def is_due(self, step: int) -> bool:
+        """Whether it is time for a checkpoint after update `step`, wherever the epoch stands."""
         if self.checkpoint is None:
             return False
         if self.checkpoint_every:
-            return self.state.step % self.checkpoint_every == 0
+            return step % self.checkpoint_every == 0
         return time.perf_counter() >= self.saved_time + _SAVE_EVERY and self.is_cheap()
 
     def is_cheap(self) -> bool:
@@ -558,25 +558,25 @@ class _Loop:
         size: int = sum(tensor.nbytes for tensor in tensors)
         return max(0.0, size - _SAVED_AT_ONCE) / _SAVED_PER_SECOND
 
-    def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
-        """One update; its loss and, where it is clipped, the norm of the gradient."""
+    def update(self, indices: NDArray[Any], *, may_save: bool) -> tuple[Agreed, Tensor | None]:
+        """One update: what was agreed on in it and, if it is clipped, the norm of the gradient."""
         state = self.state
         factor = self.schedule(state.step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.backward(indices)
+        agreed = self.backward(indices, may_save=may_save)
         norm = self.clip()
         self.optimizer.step()
         if self.constrained:
             self.constrained.constrain_()
         self.unsaved = True
-        self.loss_sum += loss * len(indices)
+        self.loss_sum += agreed.loss * len(indices)
         state.step += 1
         state.batch += 1
         state.seen += len(indices)
         state.documents += len(indices)
-        return loss, norm
+        return agreed, norm
 
     def clip(self) -> Tensor | None:
         """The norm of the gradient, if it is asked for, before it is clipped, if it is to be."""
@@ -589,13 +589,17 @@ class _Loop:
             return None
         return clip_grad_norm_(self.model.parameters(), max_norm=limit)
 
-    def backward(self, indices: NDArray[Any]) -> Tensor:
+    def backward(self, indices: NDArray[Any], *, may_save: bool) -> Agreed:
         """The loss of a batch; its gradients are added to the parameters'.
 
         Of a batch each process of a group computes a share, and that in `parts`. The mean over the
         batch is the sum of what all parts contribute to it. A process without documents computes
         one of the others', which counts nothing, because all have to take part in the gradients'
         sum.
+
+        Args:
+            indices: The documents.
+            may_save: Whether there may be a checkpoint after this update.
         """
         group, share = self.group, self.group.share(indices)
         parts = self.parts_here(indices)
@@ -603,25 +607,30 @@ class _Loop:
             tokens, labels = self.batch(indices)
             loss = self.objective.loss(self.forward(tokens, labels), labels)
             loss.backward()
-            return loss.detach()
+            return Agreed(loss.detach(), *self.wishes(may_save))
         batches = [self.batch(part) for part in parts]
         sizes = [self.objective.size(labels).to(self.wide) for _, labels in batches]
         if not len(share):
             sizes = [torch.zeros_like(size) for size in sizes]
-        whole = group.sum(torch.stack(sizes).sum())
+        size = torch.stack(sizes).sum()
+        divisor = self.replica.divisor(size) if self.replica else size
         total = torch.zeros((), dtype=self.wide, device=self.device)
-        for i, ((tokens, labels), size) in enumerate(zip(batches, sizes, strict=True)):
+        for i, ((tokens, labels), each) in enumerate(zip(batches, sizes, strict=True)):
             with self.accumulating(more=i + 1 < len(batches)):
                 outputs = self.forward(tokens, labels)
-                if len(share) and not (self.may_count_nothing and size == 0):
-                    loss = self.objective.loss(outputs, labels) * (size / whole)
+                if len(share) and not (self.may_count_nothing and each == 0):
+                    loss = self.objective.loss(outputs, labels) * (each / divisor)
                 else:
                     loss = outputs.sum() * 0
-                (loss * group.size).backward()  # a group's gradients are the mean of its processes'
+                loss.backward()
             total += loss.detach()
         if self.replica:
-            self.replica.average_the_rest()
-        return group.sum(total)
+            return self.replica.average(total, size, self.wishes(may_save))
+        return Agreed(total, *self.wishes(may_save))
+
+    def wishes(self, may_save: bool) -> tuple[int, int]:
+        """The signal that asks to stop, and whether a checkpoint is due after this update."""
+        return self.group.stop(), may_save and self.is_due(self.state.step + 1)
 
     def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
         """Documents in as few parts as are computed at once.

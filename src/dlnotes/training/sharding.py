@@ -1,6 +1,6 @@
 """A model whose weights, gradients and optimizer states are spread over the processes (FSDP).
 
-With `Replica` every process holds all of them. Here each holds a part, and the weights of a block
+With a replica every process holds all of them. Here each holds a part, and the weights of a block
 are put together while the block is computed; ZeRO's third stage (Rajbhandari et al. 2020,
 https://arxiv.org/abs/1910.02054), as PyTorch's ``fully_shard`` does it.
 """
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dlnotes.errors import UserError
 from dlnotes.training.distributed import Group
+from dlnotes.training.replica import Means
 
 
 @runtime_checkable
@@ -29,7 +30,7 @@ class InBlocks(Protocol):
         """The blocks; `forward` calls each as a module."""
 
 
-class Shards:
+class Shards(Means):
     """A model that is spread over processes while it is trained.
 
     Rules that compute element by element, as all of `dlnotes.optim` do, work on parts as on the
@@ -53,6 +54,7 @@ class Shards:
         optimizer: torch.optim.Optimizer,
         outputs: Callable[..., Any],
     ) -> None:
+        super().__init__(group)
         fully_shard = _fully_shard(model)
         self.model, self.optimizer, self.outputs = model, optimizer, outputs
         for tensor in [*model.parameters(), *model.buffers()]:
@@ -86,9 +88,6 @@ class Shards:
         set_sync: Any = self.sharded.set_requires_gradient_sync
         set_sync(not more)
         yield
-
-    def average_the_rest(self) -> None:
-        """Do nothing: no gradient is left out."""
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -1,0 +1,314 @@
+"""A model of which every process has a copy: their gradients are averaged in every update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dlnotes.training.distributed import Group
+
+_LARGE = 1 << 16
+"""Numbers of a table from which it pays to look for the rows that are not zero."""
+_NONE, _DENSE, _SPARSE = range(3)
+"""What a parameter has for a gradient."""
+
+
+class Agreed(NamedTuple):
+    """What the processes have agreed on in an update.
+
+    Attributes:
+        loss: The mean over the documents of all.
+        stopping: The number of a signal that has asked one of them to stop, or 0.
+        saving: Whether it is time for a checkpoint in one of them.
+    """
+
+    loss: Tensor
+    stopping: int
+    saving: int
+
+
+class Means:
+    """The mean over processes, where something else averages their gradients.
+
+    Args:
+        group: The processes.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+
+    def divisor(self, size: Tensor) -> Tensor:
+        """What to divide a sum of losses by, before it is differentiated.
+
+        Args:
+            size: What the documents of this process count.
+        """
+        return self.group.sum(size.clone()) / self.group.size
+
+    def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
+        """Agree, after all backward passes of an update.
+
+        Args:
+            loss: The sum of the losses of this process, divided by `divisor`.
+            size: What its documents count.
+            wishes: What this process gives for the last two of `Agreed`.
+        """
+        return Agreed(self.group.sum(loss) / self.group.size, *self.group.most(*wishes))
+
+
+class _Outputs(nn.Module):
+    """Whatever the loss needs of a model as a module's forward, the only one that is wrapped."""
+
+    def __init__(self, model: nn.Module, outputs: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model, self.outputs = model, outputs
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.outputs(self.model, *inputs)
+
+
+class Wrapped(Means):
+    """A copy whose gradients `DistributedDataParallel` sends while others are being computed.
+
+    Differs from it in that the model need not be called as a module, and in sparse gradients: their
+    rows are gathered, with every backend (NCCL cannot add sparse tensors up). A parameter that no
+    process has used keeps no gradient.
+
+    Args:
+        group: The processes.
+        model: Its parameters become those of the first process.
+        outputs: Gives what a loss is computed from, of the model and a batch.
+    """
+
+    def __init__(self, group: Group, model: nn.Module, outputs: Callable[..., Any]) -> None:
+        super().__init__(group)
+        module = _Outputs(model, outputs)
+        self.sparse = _sparse_parameters(module)
+        for parameter in self.sparse:
+            dist.broadcast(parameter.detach(), 0)
+        self.module: nn.Module = module
+        self.parallel = None
+        parallel = torch.nn.parallel.DistributedDataParallel
+        apart = {id(parameter) for parameter in self.sparse}
+        named = list(module.named_parameters(remove_duplicate=False))
+        ignored = [name for name, parameter in named if id(parameter) in apart]
+        parallel._set_params_and_buffers_to_ignore_for_model(module, ignored)
+        if any(p.requires_grad and id(p) not in apart for _, p in named):
+            # Finding what is unused also keeps torch from arranging the gradients anew after the
+            # first update, which would change the rounding of a training that is resumed.
+            self.module = self.parallel = parallel(module, find_unused_parameters=True)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """What the loss is computed from."""
+        return self.module(*inputs)
+
+    def accumulating(self, more: bool) -> AbstractContextManager[None]:
+        """For forward and backward of a part of a batch: whether `more` of them follow."""
+        if more and self.parallel is not None:
+            context: AbstractContextManager[None] = self.parallel.no_sync()
+            return context
+        return nullcontext()
+
+    def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
+        """Average the sparse gradients, too; see `Means`."""
+        for parameter in self.sparse:
+            own = np.array([_kind(parameter), _count_rows(parameter)])
+            kinds, counts = self.group.stacked(own.view(np.uint8)).view(np.int64).T
+            _average_apart(parameter, kinds.max(), counts, 1 / self.group.size, self.group)
+        return super().average(loss, size, wishes)
+
+
+class Copy:
+    """A copy on a CPU, whose gradients are sent after the last backward pass, in two messages.
+
+    Sending them earlier would take the cores away from computing. The first message, of the same
+    length from every process, tells which gradients there are and which rows of word vectors they
+    use, and all single numbers. The second one is the sum of the gradients in one piece. Of word
+    vectors it has the rows that are not zero in some process alone, because a batch uses few of
+    them. Rows of sparse gradients take two messages more.
+
+    Args:
+        group: The processes.
+        model: Its parameters become those of the first process.
+        outputs: Gives what a loss is computed from, of the model and a batch.
+    """
+
+    def __init__(self, group: Group, model: nn.Module, outputs: Callable[..., Any]) -> None:
+        self.group, self.model, self.outputs = group, model, outputs
+        for tensor in [*model.parameters(), *model.buffers()]:
+            dist.broadcast(tensor.detach(), 0)
+        self.sparse, self.tables = _sparse_parameters(model), _word_vectors(model)
+        apart = {id(parameter) for parameter in [*self.sparse, *self.tables]}
+        self.dense = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+        self.versions = {name: buffer._version for name, buffer in model.named_buffers()}
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """What the loss is computed from."""
+        return self.outputs(self.model, *inputs)
+
+    def accumulating(self, more: bool) -> AbstractContextManager[None]:
+        """Nothing is sent before all parts of a batch are computed."""
+        return nullcontext()
+
+    def divisor(self, size: Tensor) -> Tensor:
+        """What this process's documents count; `average` knows the others'."""
+        return size
+
+    def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
+        """Average the gradients over the documents of all processes; see `Means`."""
+        parameters = [*self.dense, *self.tables, *self.sparse]
+        counts = [_count_rows(parameter) for parameter in self.sparse]
+        numbers, kinds, *used = self.told(
+            np.array([loss.item(), size.item(), *wishes, *counts], np.float64).view(np.uint8),
+            np.array([_kind(parameter) for parameter in parameters], np.uint8),
+            *(np.packbits(_used_rows(table)) for table in self.tables),
+        )
+        losses, sizes, stops, savings, *all_counts = numbers.view(np.float64).T
+        whole = sizes.sum()
+        share = size.item() / whole if size.item() else 0.0
+        kind = dict(zip(parameters, kinds.max(axis=0).tolist(), strict=True))
+
+        dense = [parameter for parameter in self.dense if kind[parameter] == _DENSE]
+        tables, rows = [], []
+        for table, bits in zip(self.tables, used, strict=True):
+            if kind[table] == _DENSE:
+                flags = np.unpackbits(np.bitwise_or.reduce(bits, axis=0), count=len(table))
+                tables.append(table)
+                rows.append(torch.from_numpy(np.flatnonzero(flags)))
+        grads = [_gradient(parameter) for parameter in dense]
+        grads += [_gradient(table)[at] for table, at in zip(tables, rows, strict=True)]
+        sums = iter(self.summed(grads, share))
+        for parameter in dense:
+            parameter.grad = next(sums)
+        for table, at in zip(tables, rows, strict=True):
+            _gradient(table).index_copy_(0, at, next(sums))
+        for parameter, each in zip(self.sparse, all_counts, strict=True):
+            _average_apart(parameter, kind[parameter], each, share, self.group)
+        self.share_buffers()
+        mean = float(losses @ sizes / whole) if whole else 0.0
+        return Agreed(loss.new_tensor(mean), int(stops.max()), int(savings.max()))
+
+    def told(self, *parts: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """What all processes say: each part with a row per process."""
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        said = np.split(self.group.stacked(np.concatenate(parts)), ends, axis=1)
+        return [np.ascontiguousarray(part) for part in said]
+
+    def summed(self, grads: list[Tensor], share: float) -> list[Tensor]:
+        """The sums of gradients over the processes, each of which gives its share of them."""
+        found: dict[int, Tensor] = {}
+        for dtype in dict.fromkeys(grad.dtype for grad in grads):
+            which = [i for i, grad in enumerate(grads) if grad.dtype == dtype]
+            whole = torch.cat([grads[i].reshape(-1) for i in which]).mul_(share)
+            parts = self.group.sum(whole).split([grads[i].numel() for i in which])
+            found |= {i: part.view_as(grads[i]) for i, part in zip(which, parts, strict=True)}
+        return [found[i] for i in range(len(grads))]
+
+    def share_buffers(self) -> None:
+        """Make buffers that an update has changed those of the first process."""
+        for name, buffer in self.model.named_buffers():
+            if buffer._version != self.versions.get(name):
+                dist.broadcast(buffer.detach(), 0)
+                self.versions[name] = buffer._version
+
+
+def replica(group: Group, model: nn.Module, outputs: Callable[..., Any]) -> Wrapped | Copy:
+    """A copy of a model, as it suits the model's device; see `Wrapped` for the arguments."""
+    tensors = [*model.parameters(), *model.buffers()]
+    kind = Copy if all(tensor.is_cpu for tensor in tensors) else Wrapped
+    return kind(group, model, outputs)
+
+
+def _word_vectors(module: nn.Module) -> list[nn.Parameter]:
+    """Large tables of which a batch looks up a few rows."""
+    found: dict[nn.Parameter, None] = {}
+    for part in module.modules():
+        if isinstance(part, nn.Embedding) and not part.sparse:
+            large = (p for p in part.parameters() if p.requires_grad and p.numel() >= _LARGE)
+            found |= dict.fromkeys(large)
+    return list(found)
+
+
+def _sparse_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters whose gradient may be sparse: those of modules that say ``sparse``."""
+    found: dict[nn.Parameter, None] = {}
+    for part in module.modules():
+        if getattr(part, "sparse", False) is True:
+            found |= {p: None for p in part.parameters(recurse=False) if p.requires_grad}
+    return list(found)
+
+
+def _kind(parameter: nn.Parameter) -> int:
+    if parameter.grad is None:
+        return _NONE
+    return _SPARSE if parameter.grad.is_sparse else _DENSE
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """A dense gradient, of zeros where only other processes have one."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _used_rows(table: nn.Parameter) -> NDArray[np.bool_]:
+    """The rows of a gradient that are not zero."""
+    grad = table.grad
+    if grad is None:
+        return np.zeros(len(table), np.bool_)
+    # Two reductions are several times as fast as `any`. Where the largest number is 0, all are at
+    # most 0, and then their sum is 0 only if they all are. NaN is not 0 in either.
+    used = (grad.amax(dim=1) != 0) | (grad.sum(dim=1) != 0)
+    return used.numpy()
+
+
+def _count_rows(parameter: nn.Parameter) -> int:
+    """How many rows a sparse gradient has; it is coalesced for that."""
+    if _kind(parameter) != _SPARSE:
+        return 0
+    assert parameter.grad is not None
+    parameter.grad = parameter.grad.coalesce()
+    return len(parameter.grad.values())
+
+
+def _average_apart(
+    parameter: nn.Parameter, kind: int, counts: NDArray[Any], share: float, group: Group
+) -> None:
+    """Average a gradient that may be sparse.
+
+    Args:
+        parameter: Gets the average.
+        kind: That of its gradient in all processes.
+        counts: How many rows each process has.
+        share: What this process's gradient is multiplied by; the average is the sum.
+        group: The processes.
+    """
+    if kind == _DENSE:
+        parameter.grad = group.sum(_gradient(parameter) * share)
+    if kind != _SPARSE:
+        return
+    grad, width = parameter.grad, parameter.shape[1:]
+    rows = torch.empty(0, dtype=torch.int64, device=parameter.device)
+    values = parameter.new_empty(0, *width)
+    if grad is not None:
+        rows, values = grad.indices()[0], grad.values() * share
+    everyone = [_gathered(tensor, counts.astype(int).tolist(), group) for tensor in (rows, values)]
+    parameter.grad = torch.sparse_coo_tensor(
+        everyone[0].unsqueeze(0), everyone[1], parameter.shape, check_invariants=False
+    )
+
+
+def _gathered(tensor: Tensor, counts: list[int], group: Group) -> Tensor:
+    """The rows of all processes; each sends as many as the one that has most."""
+    padded = tensor.new_zeros(max(counts), *tensor.shape[1:])
+    padded[: len(tensor)] = tensor
+    parts = [torch.empty_like(padded) for _ in range(group.size)]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
