@@ -85,7 +85,7 @@ const Depth = {
     const controls = element("div", "controls", "", panel);
     const names = Object.keys(Depth.activations).map((name) => words[name] ?? name);
     const activation = choice(controls, words["activation"], Object.keys(Depth.activations), names);
-    const scale = slider(controls, words["weights σ"], 0, scales.length - 1, 1, 0);
+    const scale = slider(controls, words["weights s"], 0, scales.length - 1, 1, 0);
     const depth = slider(controls, words["layers L"], 2, 40, 1, 0);
     const again = element("button", "", words["Start again"], controls);
     again.type = "button";

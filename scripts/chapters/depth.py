@@ -31,12 +31,12 @@ POINTS, REACH = 160, 8.0
 def sizes(activation: str, scale: float, depth: int) -> Tensor:
     r"""The gradient's size in each layer of an infinitely wide network, relative to the last.
 
-    Weights are independent with mean 0 and variance :math:`σ_w^2 / n`, biases are 0, and the inputs
+    Weights are independent with mean 0 and variance :math:`s^2 / n`, biases are 0, and the inputs
     have the mean square 1. Then z is normal in every layer, and per layer
 
     .. math::
-        q_1 = σ_w^2, \qquad q_{l+1} = σ_w^2\, E[f(\sqrt{q_l}\, u)^2], \qquad
-        \frac{|δ_l|}{|δ_{l+1}|} = σ_w \sqrt{E[f'(\sqrt{q_l}\, u)^2]},
+        q_1 = s^2, \qquad q_{l+1} = s^2\, E[f(\sqrt{q_l}\, u)^2], \qquad
+        \frac{|δ_l|}{|δ_{l+1}|} = s \sqrt{E[f'(\sqrt{q_l}\, u)^2]},
         \qquad u \sim N(0, 1)
 
     (Poole et al. 2016, https://arxiv.org/abs/1606.05340; Schoenholz et al. 2017,
@@ -44,7 +44,7 @@ def sizes(activation: str, scale: float, depth: int) -> Tensor:
 
     Args:
         activation: A name of ``ACTIVATIONS``.
-        scale: :math:`σ_w`.
+        scale: s.
         depth: Number of layers.
 
     Returns:

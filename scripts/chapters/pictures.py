@@ -136,7 +136,7 @@ class Depth(Interactive):
 
     kind = "depth"
     words = (
-        *("activation", "none", "weights σ", "layers L", "Start again"),
+        *("activation", "none", "weights s", "layers L", "Start again"),
         *("layer l", "|δₗ| / |δ| of the last layer"),
         "The gradient of layer 1 is {n} times that of layer {L}: it vanishes.",
         "The gradient of layer 1 is {n} times that of layer {L}: it explodes.",

@@ -60,7 +60,7 @@ ZH: dict[str, str] = {
     "Sample ({x}): the output was {a}, the target is {y}.": "样本 ({x})：输出为 {a}，目标为 {y}。",
     "activation": "激活函数",
     "none": "无",
-    "weights σ": "权重尺度 σ",
+    "weights s": "权重尺度 s",
     "layers L": "层数 L",
     "layer l": "层 l",
     "|δₗ| / |δ| of the last layer": "|δₗ| 与末层 |δ| 之比",

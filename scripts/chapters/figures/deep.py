@@ -28,7 +28,7 @@ def gradient_by_layer() -> Figure:
     )
     layers = range(1, LAYERS + 1)
     for activation, scale, marker, color in networks:
-        label = f"{activation}, σ = {scale:.3g}"
+        label = f"{activation}, s = {scale:.3g}"
         ax.plot(layers, depth.sizes(activation, scale, LAYERS), color=color, lw=1)
         found = depth.measured(activation, scale, LAYERS)
         ax.plot(layers, found, marker, color=color, ms=5, label=label)
@@ -42,7 +42,7 @@ def depth_sigmoid() -> Figure:
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     ax = figure.subplots()
     ax.plot(range(1, LAYERS + 1), depth.sizes("sigmoid", 1.0, LAYERS), "o-", color=ORANGE, ms=4)
-    ax.set(title="σ(z)", ylim=(1e-25, 1e25))
+    ax.set(title="sigmoid, s = 1", ylim=(1e-25, 1e25))
     _by_layer(ax)
     return figure
 
