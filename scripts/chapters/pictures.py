@@ -155,5 +155,7 @@ class Depth(Interactive):
         }
 
 
-INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine, Perceptron, Depth)}
+INTERACTIVE: dict[str, type[Interactive]] = {
+    each.kind: each for each in (Ravine, Perceptron, Depth)
+}
 """Directive → interactive figure."""

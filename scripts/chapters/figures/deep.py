@@ -69,7 +69,7 @@ def clipping() -> Figure:
         (clipped(clip_grad_norm_), BLUE, "‖g‖ ≤ 2"),
     ):
         arrow = {"arrowstyle": "-|>", "color": color, "lw": 2, "shrinkA": 0, "shrinkB": 0}
-        ax.annotate("", end, (0, 0), arrowprops=arrow)
+        ax.annotate("", (end[0], end[1]), (0, 0), arrowprops=arrow)
         ax.plot([], [], color=color, lw=2, label=label)
     ax.set(xlim=(0, 5.4), ylim=(0, 3.6), aspect="equal", xlabel="g₁", ylabel="g₂")
     ax.legend(frameon=False, loc="upper left", ncols=3, fontsize=9)
