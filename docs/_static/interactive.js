@@ -32,6 +32,18 @@ const Interactive = {
     return { input, shown };
   },
 
+  // A list to choose from with its name before it; `shown` are the values' names, if they differ.
+  choice(parent, label, values, shown = values) {
+    const box = document.createElement("label");
+    const name = document.createElement("span");
+    const list = document.createElement("select");
+    name.textContent = label;
+    values.forEach((value, i) => list.add(new Option(shown[i], value)));
+    box.append(name, list);
+    parent.append(box);
+    return list;
+  },
+
   // Start every figure of a kind: `start(panel, given, figure)` fills the panel, which then takes
   // the place of the pictures. `given` is what the directive handed over.
   figures(kind, start) {

@@ -10,9 +10,10 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from chapters import ravine
+from chapters import depth, gates, ravine
 from chapters.figures import FIGURES
 from chapters.words import say
+from dlnotes.foundations.perceptron import CORNERS, GATES
 
 
 class Picture(SphinxDirective):
@@ -108,5 +109,53 @@ class Ravine(Interactive):
         }
 
 
-INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine,)}
+class Perceptron(Interactive):
+    """``perceptron NAME``: a perceptron's line over the corners, and how it learns a gate."""
+
+    kind = "perceptron"
+    words = (
+        *("target 1", "target 0", "output 1", "wrong", "next sample", "function"),
+        *("weight w₁", "weight w₂", "bias b"),
+        *("Show one sample", "Show all four", "Start again"),
+        "{n} of 4 samples are right.",
+        "Sample ({x}): the output was {a}, the target is {y}.",
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The gates, and the weights to begin with."""
+        return {
+            "corners": CORNERS.tolist(),
+            "gates": {name: y.tolist() for name, y in GATES.items()},
+            "start": dict(zip(("w1", "w2", "b"), gates.START, strict=True)),
+            "lr": gates.RATE,
+        }
+
+
+class Depth(Interactive):
+    """``depth NAME``: the gradient's size in each layer of a deep network."""
+
+    kind = "depth"
+    words = (
+        *("activation", "none", "weights s", "layers L", "Start again"),
+        *("layer l", "|δₗ| / |δ| of the last layer"),
+        "The gradient of layer 1 is {n} times that of layer {L}: it vanishes.",
+        "The gradient of layer 1 is {n} times that of layer {L}: it explodes.",
+        "The gradient of layer 1 is {n} times that of layer {L}: it keeps its size.",
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The network to begin with, the scales to choose from, and how means are computed."""
+        return {
+            "activation": "sigmoid",
+            "scale": 1.0,
+            "depth": 20,
+            "scales": depth.SCALES,
+            "points": depth.POINTS,
+            "reach": depth.REACH,
+        }
+
+
+INTERACTIVE: dict[str, type[Interactive]] = {
+    each.kind: each for each in (Ravine, Perceptron, Depth)
+}
 """Directive → interactive figure."""

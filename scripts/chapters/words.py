@@ -45,6 +45,34 @@ ZH: dict[str, str] = {
     "start": "起点",
     "minimum": "最小点",
     "Start again": "恢复初值",
+    "target 1": "目标为 1",
+    "target 0": "目标为 0",
+    "output 1": "输出为 1",
+    "wrong": "分错",
+    "next sample": "下一个样本",
+    "function": "函数",
+    "weight w₁": "权重 w₁",
+    "weight w₂": "权重 w₂",
+    "bias b": "偏置 b",
+    "Show one sample": "学习一个样本",
+    "Show all four": "学习全部四个",
+    "{n} of 4 samples are right.": "4 个样本中有 {n} 个正确。",
+    "Sample ({x}): the output was {a}, the target is {y}.": "样本 ({x})：输出为 {a}，目标为 {y}。",
+    "activation": "激活函数",
+    "none": "无",
+    "weights s": "权重尺度 s",
+    "layers L": "层数 L",
+    "layer l": "层 l",
+    "|δₗ| / |δ| of the last layer": "|δₗ| 与末层 |δ| 之比",
+    "The gradient of layer 1 is {n} times that of layer {L}: it vanishes.": (
+        "第 1 层的梯度是第 {L} 层的 {n} 倍：梯度消失。"
+    ),
+    "The gradient of layer 1 is {n} times that of layer {L}: it explodes.": (
+        "第 1 层的梯度是第 {L} 层的 {n} 倍：梯度爆炸。"
+    ),
+    "The gradient of layer 1 is {n} times that of layer {L}: it keeps its size.": (
+        "第 1 层的梯度是第 {L} 层的 {n} 倍：梯度大小基本不变。"
+    ),
 }
 """English → Chinese, of what directives write into a page."""
 
