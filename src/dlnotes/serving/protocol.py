@@ -20,7 +20,6 @@ _GRACE = 5.0
 """Seconds beyond the time for an answer, for the client to read it."""
 _WHOLE_URL = re.compile(rb"[a-z]+://([^/?#]*)", re.IGNORECASE)
 _ANSWERED_VERSION = re.compile(rb" HTTP/1\.[01]\s*$")
-_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |$)")  # whole, or as far as it has arrived
 _OTHER_VERSION = re.compile(rb" HTTP/(?!1\.[01]\b)[0-9]+\.[0-9]")
 
 
@@ -93,11 +92,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser.feed_data(part)
         except httptools.HttpParserUpgrade:
             pass
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse_method()
+            return
         except httptools.HttpParserError as error:
             if _OTHER_VERSION.search(self._line):
                 self._refuse_version()
-            elif isinstance(error, httptools.HttpParserInvalidMethodError):
-                self._refuse_method()
             else:
                 self._end(Refused(400, f"this is not a valid HTTP request ({error})"))
             return
@@ -111,8 +111,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end(Refused(505, "this server speaks HTTP/1.1 and HTTP/1.0"))
 
     def _refuse_method(self) -> None:
-        """Tell a name of a method that is not known from what is no name at all."""
-        if _METHOD.match(self._line):
+        """Tell a method that is not known from what is none.
+
+        The parser stops at the first letter that no method has there, so the rest of the line may
+        not have arrived.
+        """
+        if self._line.lstrip()[:1].isalpha():
             self._end(
                 Refused(501, "this server knows the methods GET, HEAD and POST, not this one")
             )
