@@ -116,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
         The parser stops at the first letter that no method has there, so the rest of the line may
         not have arrived.
         """
-        if self._line.lstrip()[:1].isalpha():
+        if self._line.lstrip(b"\r\n")[:1].isalpha():
             self._end(
                 Refused(501, "this server knows the methods GET, HEAD and POST, not this one")
             )
