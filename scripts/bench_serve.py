@@ -22,14 +22,16 @@ from dlnotes.arguments import Count, Natural, Positive, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load
 from dlnotes.data.readers import read
-from dlnotes.display import console
+from dlnotes.display import console, tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, write_json
 from dlnotes.threads import cpu_limit
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.record import provenance
 
-BAR = {"requests_per_second": 2000.0, "p99_ms": 50.0}
+BAR = {"requests_per_second": 2000.0, "p99_ms": 50.0, "mib_per_million": 5.0}
+WARM = 0.1
+"""Share of the requests before memory counts: caches and the allocator's free lists fill first."""
 
 
 class Client(asyncio.Protocol):
@@ -123,6 +125,7 @@ async def load_on(
     latencies = np.concatenate([np.array(client.latencies) for client in clients]) * 1e3
     p50, p99 = np.percentile(latencies, [50, 99])
     kept = [*memory[:: max(1, len(memory) // 20)], memory[-1]]
+    grown = growth([(n, size / 2**20) for n, size in memory])
     return {
         "connections": connections,
         "seconds": taken,
@@ -132,8 +135,25 @@ async def load_on(
         "p50_ms": float(p50),
         "p99_ms": float(p99),
         "max_ms": float(latencies.max()),
+        "mib_per_million": grown,
         "memory": [{"after_requests": n, "mib": round(size / 2**20, 1)} for n, size in kept],
     }
+
+
+def growth(memory: list[tuple[int, float]]) -> float | None:
+    """How memory grows: the slope of a straight line through its sizes, by least squares.
+
+    Args:
+        memory: Numbers of requests, and MiB after them.
+
+    Returns:
+        MiB in a million requests; None where no two sizes are behind the first `WARM` of them.
+    """
+    n, mib = np.array(memory, float).T
+    late = n >= WARM * n[-1]
+    if len(np.unique(n[late])) < 2:
+        return None
+    return float(np.polyfit(n[late] / 1e6, mib[late], 1)[0])
 
 
 def resident(pid: int) -> int:
@@ -200,13 +220,20 @@ def main(
         with served(folder) as (port, pid):
             asyncio.run(load_on(port, asked, connections, min(3.0, seconds), 0, pid))
             found = asyncio.run(load_on(port, asked, connections, seconds, requests, pid))
+    if found["requests"] < requests:
+        tell(
+            f"warning: {found['requests']:,} of {requests:,} requests in {seconds:g} s; for more "
+            "give --seconds"
+        )
     kind = "memory" if requests else "speed"
-    table = Table(kind, "requests", "lost", "requests/s", "p50, ms", "p99, ms", "max, ms", "MiB")
+    headings = ["requests", "lost", "requests/s", "p50, ms", "p99, ms", "max, ms", "MiB"]
+    table = Table(kind, *headings, "MiB per million")
     sizes = [each["mib"] for each in found["memory"]]
     table.add_row(
         "", f"{found['requests']:,}", str(found["lost"]), f"{found['requests_per_second']:,.0f}",
         *(f"{found[name]:.1f}" for name in ("p50_ms", "p99_ms", "max_ms")),
         f"{sizes[0]:.0f} to {max(sizes):.0f}",
+        "" if found["mib_per_million"] is None else f"{found['mib_per_million']:+.1f}",
     )  # fmt: skip
     console().print(table)
     if json:

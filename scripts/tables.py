@@ -502,20 +502,21 @@ def gpu_models(results: Path) -> str:
 
 def served(results: Path) -> str:
     """How fast single texts are answered over HTTP, and what that takes."""
-    record = read_json(results / "benchmarks" / "serve.json", "has no benchmark")["speed"]
-    memory = [each["mib"] for each in record["memory"]]
-    cells = [
-        f"{record['seconds']:.0f} s, {record['connections']} connections",
-        f"{record['requests']:,}",
-        f"{record['requests_per_second']:,.0f}",
-        *(f"{record[f'p{share}_ms']:.0f} ms" for share in (50, 99)),
-        f"{record['lost']}",
-        f"{memory[0]:.0f}, then at most {max(memory[1:]):.0f} MiB",
-    ]
+    record = read_json(results / "benchmarks" / "serve.json", "has no benchmark")
     headings = ["load", "requests", "per second", "median", "99 % within", "lost", "memory"]
-    return "\n".join(
-        [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", f"| {' | '.join(cells)} |"]
-    )
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    for row in (record[kind] for kind in ("speed", "memory") if kind in record):
+        memory = [each["mib"] for each in row["memory"]]
+        cells = [
+            f"{row['seconds']:.0f} s, {row['connections']} connections",
+            f"{row['requests']:,}",
+            f"{row['requests_per_second']:,.0f}",
+            *(f"{row[f'p{share}_ms']:.0f} ms" for share in (50, 99)),
+            f"{row['lost']}",
+            f"{memory[0]:.0f}, then at most {max(memory[1:]):.0f} MiB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def exports(results: Path) -> str:

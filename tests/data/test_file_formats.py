@@ -115,6 +115,43 @@ def test_text_may_begin_as_packed_data_does(tmp_path, start):
         assert texts(path) == [first, second]
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        *("BZh1 is a name", "BZh9", "BZh01AY&SY", "BZh91AY&S", "PK", "PAR1", "PAR1 and others"),
+        *("7zXZ", "(µ/ý", "\x1f", "P*M", "\ufefflabelled", "Rar!"),
+    ],
+)
+def test_text_is_not_taken_for_packed_by_its_first_letters(tmp_path, start):
+    path = put(tmp_path / "a.txt", f"{start}\nagain\n")
+    assert texts(path) == [start.removeprefix("\ufeff"), "again"]
+    path = put(tmp_path / "a.tsv", f"{start}\tx\ngood\tagain\n")
+    assert [text for _, text in documents(path)] == ["x", "again"]
+    path = put(tmp_path / "a.csv.bz2", bz2.compress(f"label,text\n{start},again\n".encode()))
+    assert [text for _, text in documents(path)] == ["again"]
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_an_empty_file_that_was_packed_is_an_empty_file(tmp_path, suffix):
+    path = put(tmp_path / f"a.csv{suffix}", PACKERS[suffix](b""))
+    with pytest.raises(UserError, match=r"(is empty|no texts|no documents)"):
+        documents(path)
+
+
+def test_frames_that_zstandard_passes_over(tmp_path):
+    """Parallel zstd begins with one, which holds sizes."""
+    begin = b"\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"\0\1\2\3"
+    for number in (0x50, 0x5F):
+        path = put(tmp_path / "a.csv.zst", bytes([number]) + begin + zstd.compress(CSV.encode()))
+        assert documents(path) == DOCUMENTS
+
+
+def test_words_in_another_encoding_are_not_taken_for_gzip(tmp_path):
+    start = b"\x1f\x8b\x08\x54".decode("utf-16-le")  # two Chinese characters
+    path = put(tmp_path / "a.txt", f"{start}\nagain\n".encode("utf-16-le"))
+    assert texts(path, encoding="utf-16-le") == [start, "again"]
+
+
 # --- encodings, byte order marks, line ends -----------------------------------------------------
 
 

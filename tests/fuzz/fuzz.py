@@ -24,7 +24,8 @@ except ImportError:
     atheris = None
 
 if atheris:
-    with atheris.instrument_imports(include=["dlnotes.data", "dlnotes.files", "dlnotes.training"]):
+    reading = ["dlnotes.data", "dlnotes.files", "dlnotes.training"]
+    with atheris.instrument_imports(include=[*reading, "dlnotes.serving", "uvicorn.protocols"]):
         import targets
 else:
     import targets

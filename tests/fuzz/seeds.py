@@ -47,6 +47,29 @@ def _documents() -> bytes:
     return path.read_bytes()
 
 
+def _requests() -> list[bytes]:
+    def post(path: str, body: bytes, more: str = "") -> bytes:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n{more}\r\n".encode() + body
+
+    def get(path: str, more: str = "", method: str = "GET") -> bytes:
+        return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode()
+
+    one = post("/predict", b'{"text": "the goal", "top_k": 1}')
+    last = "Connection: close\r\n"
+    upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n"
+    return [
+        one,
+        post("/predict", b'{"texts": ["goal", "\\u00e9", ""]}', "Expect: 100-continue\r\n"),
+        post("/explain", b'{"text": "the goal"}'),
+        get("/health") + one * 2 + get("/metrics", last),
+        get("/", method="HEAD") + get("/openapi.json") + get("/style.css?a=%20#b", last),
+        get("http://127.0.0.1:80/health") + one + get("http://localhost?x"),
+        b"GET /health HTTP/1.0\r\n\r\n",
+        b"\r\n" + post("/predict", b'{"text": "x"}', upgrade) + get("/health", upgrade),
+    ]
+
+
 def seeds(target: str) -> list[bytes]:
     """Files that the target reads."""
     whole = folder() / "whole" / target
@@ -62,6 +85,7 @@ def seeds(target: str) -> list[bytes]:
         "tsv.zip": [_packed(TSV)],
         "checkpoint.pt": [_checkpoint()],
         "documents.npz": [_documents()],
+        "serve": _requests(),
         "config.yaml": [b"model: textcnn\nlr: 1e-3\nmodel_settings: {maps: 3}\ntrain: [a.csv, b.csv]\n"],
         "vectors.vec": [b"2 3\ngoal 1 2 3\ncourt .5 -1e3 0\n", b"goal 1 2\nweb 3 4\n"],
     }[target]  # fmt: skip

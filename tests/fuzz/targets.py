@@ -1,5 +1,7 @@
 """What is fuzzed: each target takes the bytes of one file, and must read or refuse them.
 
+The bytes of the target ``serve`` are those of a connection instead.
+
 To refuse is to raise a `UserError` of one line. Anything else, or too much time or memory, is a
 defect.
 """
@@ -9,7 +11,9 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,6 +42,9 @@ def folder() -> Path:
 
 def remove_folder() -> None:
     """Remove what `folder` has made."""
+    if _served.cache_info().currsize:
+        _served().close()
+        _served.cache_clear()
     if folder.cache_info().currsize:
         shutil.rmtree(folder())
         folder.cache_clear()
@@ -66,6 +73,19 @@ def _file(read: Callable[[Path], object], data: bytes) -> None:
     read(file)
 
 
+@cache
+def _served() -> Any:
+    from connection import Served
+
+    return Served()
+
+
+def _connection(data: bytes) -> None:
+    from connection import check
+
+    check(_served(), data)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     **{
         suffix: partial(_read, f".{suffix}")
@@ -80,6 +100,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "config.yaml": partial(_file, config.read),
     "vectors.vec": partial(_file, lambda file: read_vectors(file, Vocabulary(WORDS))),
 }
+if find_spec("fastapi") and find_spec("httptools"):  # the extra serve
+    TARGETS["serve"] = _connection
 """By the name, or the end of the name, of the file."""
 
 

@@ -14,6 +14,7 @@ import gzip
 import io
 import itertools
 import lzma
+import re
 import sys
 import zipfile
 import zlib
@@ -44,14 +45,16 @@ LARGEST_WHOLE = 1 << 30
 """Characters of a file that is read as a whole."""
 
 _CHUNK = 1 << 20
-_MAGIC = {
-    b"\x1f\x8b": ".gz",
-    b"BZh": ".bz2",
-    b"\xfd7zXZ\x00": ".xz",
-    b"\x28\xb5\x2f\xfd": ".zst",
-    b"PK\x03\x04": ".zip",
-    b"PK\x05\x06": ".zip",  # an empty one
+_MAGIC = {  # at the beginning of a file; no text begins so
+    # Deflate is the only method there is; three flags are always 0.
+    ".gz": rb"\x1f\x8b\x08[\x00-\x1f]",
+    # "BZh1" alone may be a name: a block follows, or the end of an empty file.
+    ".bz2": rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)",
+    ".xz": rb"\xfd7zXZ\x00",
+    ".zst": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",  # a frame, or one to pass over
+    ".zip": rb"PK(?:\x03\x04|\x05\x06)",  # a member, or the end of an empty archive
 }
+_MAGIC_BYTES = 10  # of the longest
 _MARKED = {  # the mark of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -143,9 +146,9 @@ class _Reads(io.RawIOBase):
 
 
 def _packed(stored: IO[bytes]) -> str | None:
-    start = stored.read(6)
+    start = stored.read(_MAGIC_BYTES)
     stored.seek(0)
-    return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+    return next((kind for kind, magic in _MAGIC.items() if re.match(magic, start)), None)
 
 
 def _unpacked(path: Path, stored: IO[bytes]) -> IO[bytes]:

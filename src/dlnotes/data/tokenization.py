@@ -64,32 +64,48 @@ def cased(text: pl.Expr) -> pl.Expr:
 
 # Rules, not a model: fast enough for every corpus, and the same in training and prediction.
 _ABBREVIATION = r"(?i)\b(mr|mrs|ms|dr|prof|st|sr|jr|vs|etc|e\.g|i\.e|[a-z])\.\s"
-_END_OF_SENTENCE = (
-    r"""([.!?]["')\]]*)\s+(["'(\[]*[\p{Lu}\p{N}])"""  # She left. Then
-    r"|(\s[.!?])\s"  # she left . then: text that was tokenized already
-    r"|\n|<br /><br />"
-)
-SENTENCE_ENDS = [
-    (_ABBREVIATION, "${1}.\ufdd0"),
-    (_END_OF_SENTENCE, f"$1$3 {SENTENCE_END_TOKEN} $2"),
-    ("\ufdd0", " "),
-]
+# What a sentence begins with: a capital, a digit, an emoji, or a letter of a script without
+# capitals. Georgian has some, but texts do not use them; ª and º are Latin.
+_EMOJI = r"\p{Extended_Pictographic}\p{Regional_Indicator}"
+_BEGIN = rf"(?:[\p{{Lu}}\p{{N}}\p{{Georgian}}{_EMOJI}]|[^\P{{Lo}}ªº])"
+# Ends of sentences that no script uses for anything else: CJK, Arabic, Urdu, Devanagari, Armenian,
+# Ethiopic, Khmer, Burmese, Tibetan.
+_STOPS = "。！？｡．⁇⁈⁉؟۔।॥։።፧។៕။།"
+
+
+def _sentence_ends(stops: str) -> list[tuple[str, str]]:
+    end = (
+        # She left. Then; emoji may follow the point at once: with their colours and joiners.
+        rf"""([{stops}]["')\]{_EMOJI}\p{{Emoji_Modifier}}\u200d\ufe0f]*)\s+(["'(\[]*{_BEGIN})"""
+        r"|(\s[.!?])\s"  # she left . then: text that was tokenized already
+        r"|\n|<br /><br />"
+    )
+    return [
+        (_ABBREVIATION, "${1}.\ufdd0"),
+        (end, f"$1$3 {SENTENCE_END_TOKEN} $2"),
+        ("\ufdd0", " "),
+    ]
+
+
+SENTENCE_ENDS = _sentence_ends(".!?" + _STOPS)
 """What puts marks between sentences: patterns and what takes their place, one after the other."""
 
 
 def sentences(text: pl.Expr) -> pl.Expr:
     """Tokens of each text as by `basic_english`, and `SENTENCE_END_TOKEN` between two sentences.
 
-    A sentence ends at ``.``, ``!`` or ``?``, closing quotes and brackets included, when white space
-    and a capital letter or a digit follow, but not after initials and a few abbreviations; at one
-    of the three between two spaces; at a new line; and at ``<br /><br />``. Marks that stand in the
-    text, `SENTENCE_END_TOKEN` and `QUESTION_TOKEN`, are kept.
+    A sentence ends at ``.``, ``!`` or ``?`` (and their likes in other scripts, such as ``।`` and
+    ``؟``), closing quotes, brackets and emoji included, when white space and what may begin a
+    sentence follow: a capital letter, a digit, an emoji, or a letter of a script without capitals;
+    but not after initials and a few abbreviations. It also ends at one of the three between two
+    spaces; at a new line; and at ``<br /><br />``. Marks that stand in the text,
+    `SENTENCE_END_TOKEN` and `QUESTION_TOKEN`, are kept.
     """
-    return basic_english(_with_ends(text))
+    return basic_english(_with_ends(text, SENTENCE_ENDS))
 
 
-def _with_ends(text: pl.Expr) -> pl.Expr:
-    for pattern, replacement in SENTENCE_ENDS:
+def _with_ends(text: pl.Expr, ends: list[tuple[str, str]]) -> pl.Expr:
+    for pattern, replacement in ends:
         text = text.str.replace_all(pattern, replacement)
     return text
 
@@ -100,9 +116,7 @@ def characters(text: pl.Expr) -> pl.Expr:
     return text.str.to_lowercase().str.replace_many(blank).str.split("")
 
 
-# Ends of sentences that no script uses for anything else: CJK, Arabic, Urdu, Devanagari, Armenian,
-# Ethiopic, Khmer, Burmese, Tibetan.
-_FULL_STOPS = "。！？｡．…；⁇⁈⁉؟۔।॥։።፧។៕။།"
+_FULL_STOPS = f"{_STOPS}…；"
 _CLOSING = r"""」』”’"'）)】》〉〕\]"""
 _OTHER_ENDS = [
     rf"((?:[{_FULL_STOPS}]+[{_CLOSING}]*)+)\s*([^\s{_FULL_STOPS}{_CLOSING}])",
@@ -112,16 +126,16 @@ _OTHER_ENDS = [
     # Thai and Lao have white space between clauses and no full stop.
     r"([\p{Thai}\p{Lao}])\s+([\p{Thai}\p{Lao}])",
 ]
-SENTENCE_ENDS_OF_OTHER_SCRIPTS = [(end, f"$1 {SENTENCE_END_TOKEN} $2") for end in _OTHER_ENDS]
-"""Those of scripts without capital letters, after `SENTENCE_ENDS`."""
+SENTENCE_ENDS_OF_ALL_SCRIPTS = [
+    *_sentence_ends(".!?"),  # the other stops need no white space after them
+    *((end, f"$1 {SENTENCE_END_TOKEN} $2") for end in _OTHER_ENDS),
+]
+"""Those for texts whose words are not told apart by white space alone."""
 
 
 def marked(text: pl.Expr) -> pl.Expr:
     """Texts with a mark at the ends of sentences, in whatever script."""
-    text = _with_ends(text)
-    for pattern, replacement in SENTENCE_ENDS_OF_OTHER_SCRIPTS:
-        text = text.str.replace_all(pattern, replacement)
-    return text
+    return _with_ends(text, SENTENCE_ENDS_OF_ALL_SCRIPTS)
 
 
 MARK = f"{SENTENCE_END_TOKEN}|{QUESTION_TOKEN}"

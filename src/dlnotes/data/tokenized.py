@@ -48,7 +48,7 @@ from dlnotes.data.tokenization import JIEBA, READY, SUBWORDS, TOKENIZERS
 from dlnotes.errors import UserError
 from dlnotes.files import remove, remove_abandoned, sha256_of
 
-_CACHE_FORMAT = "4"
+_CACHE_FORMAT = "5"
 _BUILDING = ".building-"
 _DIGEST_BYTES, _SIZES = 64, 40
 

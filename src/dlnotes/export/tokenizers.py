@@ -40,7 +40,7 @@ def steps_of(tokenizer: str) -> list[Step]:
         return [*lower, ["find", f"[^{re.escape(rules.SPACES)} ]"]]
     if tokenizer == "words":
         return lower + _substitutions([rules.HYPHEN]) + [["find", to_python(rules.WORD)]]
-    marked = _substitutions([*rules.SENTENCE_ENDS, *rules.SENTENCE_ENDS_OF_OTHER_SCRIPTS])
+    marked = _substitutions(rules.SENTENCE_ENDS_OF_ALL_SCRIPTS)
     if tokenizer == "sentence_characters":
         blank = ["map", dict.fromkeys(rules.SPACES, " ")]
         return [*marked, *lower, blank, ["find", to_python(rf"{rules.MARK}|\S")]]

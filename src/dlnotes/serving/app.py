@@ -39,7 +39,7 @@ _PREDICT = "/predict"
 _EXPLAINED = 8
 """Explanations that may be queued or running: each may run the model once per word of its text."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": schema.Problem, "description": "The body is not JSON."},
+    400: {"model": schema.Problem, "description": "This is not HTTP, or the body not JSON."},
     413: {"model": schema.Problem, "description": "The body is too large."},
     415: {
         "model": schema.Problem,

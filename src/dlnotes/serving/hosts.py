@@ -13,10 +13,14 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from dlnotes.errors import UserError
+from dlnotes.serving.limits import Refused
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_HEADER = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
-_PATTERN = re.compile(r"\*|(?:\*\.)?[^\s*:/\[\]]+|\[?[0-9a-f:.]+\]?")
+# RFC 3986, section 3.2: an address in brackets or a name, which may be empty, and a port.
+_HEADER = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]*))(?::[0-9]*)?")
+# Browsers take what ends in a number for an IPv4 address.
+_NAME = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_-]{1,63}\.)*(?![0-9]+$)[a-z0-9_-]{1,63}")
+_SHOWN = 100
 
 
 class Hosts:
@@ -28,48 +32,93 @@ class Hosts:
 
     Args:
         listens_on: The host that the server was told to listen on.
-        more: Further names; ``*.example.org`` is every name below it, ``*`` every name.
+        more: Further names; ``*.example.org`` is every name below it, ``*`` every name. Letters
+            beyond ASCII are encoded as browsers do (``xn--…``).
 
     Raises:
         UserError: One of `more` is no name.
     """
 
     def __init__(self, listens_on: str = "127.0.0.1", more: Sequence[str] = ()) -> None:
-        names = {*_LOCAL, listens_on.lower()}
-        address = _address(listens_on)
-        self._any_address = listens_on.lower() not in _LOCAL
-        if address is not None and ip_address(address).is_loopback:
+        host = _address(listens_on) or _name(listens_on) or listens_on
+        names = {*_LOCAL, host}
+        self._any_address = host not in _LOCAL
+        if _address(host) and ip_address(host).is_loopback:
             self._any_address = False
         if self._any_address:
             names.add(socket.gethostname().lower())
-        for name in more:
-            if not _PATTERN.fullmatch(name.lower()):
+        self._any_name = "*" in more
+        self._below: tuple[str, ...] = ()
+        for given in more:
+            below = given.startswith("*.")
+            name = _name(given[2:]) if below else _address(_bare(given)) or _name(given)
+            if given == "*":
+                continue
+            if name is None:
                 raise UserError(
-                    "allowed_hosts must be names such as example.org, *.example.org or *, without "
-                    f"http:// and port, not {name!r}"
+                    "allowed_hosts must be names such as example.org, *.example.org or *, or IP "
+                    f"addresses, without http:// and port, not {given!r}"
                 )
-            names.add(name.lower().strip("[]"))
-        self._any_name = "*" in names
-        self._below = tuple(name[1:] for name in names if name.startswith("*."))
-        self._names = {_address(name) or name for name in names}
+            if below:
+                self._below += (f".{name}",)
+            else:
+                names.add(name)
+        self._names = names
 
-    def allows(self, header: bytes) -> bool:
-        """Whether a request with this header Host is for the server."""
-        if self._any_name:
-            return True
-        found = _HEADER.fullmatch(header.decode("latin-1").lower())
+    def check(self, header: bytes) -> None:
+        """Look whether a request with this header Host is for the server.
+
+        Raises:
+            Refused: It is not.
+        """
+        value = header.decode("latin-1")
+        found = _HEADER.fullmatch(value.lower())
         if not found:
-            return False
+            raise Refused(
+                400, "the header Host must be a name or an IP address, with a port or without"
+            )
+        if self._any_name:
+            return
         name = (found[1] or found[2]).removesuffix(".")
+        if not name:
+            raise Refused(421, "the header Host is empty; it must be a name of this server")
         address = _address(name)
         if address is not None:
-            return self._any_address or address in self._names
-        return name in self._names or name.endswith(self._below)
+            allowed = self._any_address or address in self._names
+        else:
+            allowed = name in self._names or name.endswith(self._below)
+        if not allowed:
+            raise Refused(
+                421,
+                f"the request is for {value[:_SHOWN]}, which is not a name of this server; "
+                "--allowed-hosts adds names",
+            )
+
+
+def _bare(address: str) -> str:
+    """An IP address without brackets."""
+    return address[1:-1] if address[:1] + address[-1:] == "[]" else address
 
 
 def _address(name: str) -> str | None:
-    """An IP address in its usual form; None for any other name."""
+    """An IP address in its usual form; None for any other name, and for one of a single link.
+
+    Clients leave out the link (``%eth0``) in the header.
+    """
     try:
-        return str(ip_address(name))
+        return None if "%" in name else str(ip_address(name))
     except ValueError:
         return None
+
+
+def _name(name: str) -> str | None:
+    """A name as it stands in the header: in lower case and ASCII; None where it is none."""
+    if not name.isascii():
+        import idna  # only here, for it is of an extra
+
+        try:
+            name = idna.encode(name, uts46=True).decode()
+        except idna.IDNAError:
+            return None
+    name = name.lower().removesuffix(".")
+    return name if _NAME.fullmatch(name) else None

@@ -81,7 +81,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._head:
             self._arm(self.limits.read_seconds, self._late)
         elif self._head == _HEAD_BYTES:
-            self._end(Refused(431, f"the headers have more than {_HEAD_BYTES:,} bytes"))
+            most = f"{_HEAD_BYTES:,} bytes"
+            self._end(Refused(431, f"the request line and the headers have more than {most}"))
             return
         self._head += len(part)
         in_first = not self._line.endswith(b"\n")
@@ -91,11 +92,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser.feed_data(part)
         except httptools.HttpParserUpgrade:
             pass
-        except httptools.HttpParserError:
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse_method()
+            return
+        except httptools.HttpParserError as error:
             if _OTHER_VERSION.search(self._line):
                 self._refuse_version()
             else:
-                self._end(Refused(400, "this is not a valid HTTP request"))
+                self._end(Refused(400, f"this is not a valid HTTP request ({error})"))
             return
         if in_first and self._line.endswith(b"\n"):
             if not self._line.strip():
@@ -106,8 +110,22 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse_version(self) -> None:
         self._end(Refused(505, "this server speaks HTTP/1.1 and HTTP/1.0"))
 
+    def _refuse_method(self) -> None:
+        """Tell a method that is not known from what is none.
+
+        The parser stops at the first letter that no method has there, so the rest of the line may
+        not have arrived.
+        """
+        if self._line.lstrip(b"\r\n")[:1].isalpha():
+            self._end(
+                Refused(501, "this server knows the methods GET, HEAD and POST, not this one")
+            )
+        else:
+            why = "it does not begin with the name of a method, such as GET"
+            self._end(Refused(400, f"this is not a valid HTTP request ({why})"))
+
     def on_headers_complete(self) -> None:
-        """Start the request, unless too many wait in its connection."""
+        """Start the request, unless too many wait in its connection or its head is wrong."""
         if len(self.pipeline) >= _PIPELINED:
             most = f"a connection may send {_PIPELINED} requests ahead of their answers"
             self._end(Refused(429, f"{most}, not more"))
@@ -116,8 +134,13 @@ class BoundedProtocol(HttpToolsProtocol):
             allow = {"allow": "GET, HEAD, POST"}
             self._end(Refused(405, "this server is no proxy: it does not know CONNECT", allow))
             return
-        if not self.url.startswith(b"/"):
-            self._take_host()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            self._end(Refused(400, f"a request has one header Host, not {hosts}"))  # RFC 9112, 3.2
+            return
+        if not self.url.startswith(b"/") and not self._take_host():
+            self._end(Refused(400, "the request line must name a path, such as /health"))
+            return
         given = dict(self.headers)
         self._left = content_length(given.get(b"content-length", b"0"))
         super().on_headers_complete()
@@ -126,14 +149,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if b"transfer-encoding" in given:  # refused by the application: the end is not known
             self._left, self.cycle.keep_alive = 0, False
 
-    def _take_host(self) -> None:
-        """Of a whole URL in the request line, its host counts (RFC 9112, section 3.2.2)."""
+    def _take_host(self) -> bool:
+        """Of a whole URL in the request line, its host counts (RFC 9112, section 3.2.2).
+
+        Returns:
+            Whether it is one.
+        """
         whole = _WHOLE_URL.match(self.url)
-        if whole:
-            others = [(name, value) for name, value in self.headers if name != b"host"]
-            self.headers[:] = [(b"host", whole[1]), *others]
-            rest = self.url[whole.end() :]
-            self.url = rest if rest.startswith(b"/") else b"/" + rest
+        if whole is None:
+            return False
+        others = [(name, value) for name, value in self.headers if name != b"host"]
+        self.headers[:] = [(b"host", whole[1]), *others]
+        rest = self.url[whole.end() :]
+        self.url = rest if rest.startswith(b"/") else b"/" + rest
+        return True
 
     def on_message_complete(self) -> None:
         """The parser has seen the end of a head; see `_arrived`."""

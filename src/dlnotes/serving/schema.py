@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dlnotes.serving.limits import Refused
 
 _MOST_LABELS = 1_000_000
+_SHOWN = 40
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
@@ -118,6 +119,8 @@ def parse(kind: type[Kind], body: bytes) -> Kind:
     Raises:
         Refused: 400 where it is no JSON, 422 where it has other fields or values.
     """
+    if not body:
+        raise Refused(400, "the body is empty; it must be a JSON object")
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
@@ -126,7 +129,8 @@ def parse(kind: type[Kind], body: bytes) -> Kind:
         reason = first["msg"].removeprefix("Invalid JSON: ")
         raise Refused(400, f"the body is not valid JSON: {reason}")
     if first["type"] == "extra_forbidden":
-        raise Refused(422, f"there is a field other than {' and '.join(kind.model_fields)}")
+        unknown = str(first["loc"][0])[:_SHOWN]
+        raise Refused(422, f"{unknown!r} is not a field; fields are {', '.join(kind.model_fields)}")
     if not first["loc"]:
         raise Refused(422, "the body must be a JSON object")
     where = ".".join(map(str, first["loc"]))
