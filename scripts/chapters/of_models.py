@@ -10,7 +10,7 @@ from typing import Any
 
 from dlnotes.errors import UserError
 from dlnotes.files import read_json
-from tables import accuracies, label_sets, stories, story_seeds, translations
+from tables import MODELS, accuracies, label_sets, stories, story_seeds, translations
 
 RESULTS = Path(__file__).parents[2] / "results"
 BASELINES = ("tfidf", "svm")
@@ -70,7 +70,7 @@ def time_of(model: str, language: str) -> str:
         "|---|---|---|---|",
     ]
     tasks = [entry for entry in own if entry["corpus"].startswith("babi")]
-    for entry in own:
+    for entry in sorted(own, key=lambda entry: str(entry["corpus"])):
         if entry not in tasks:
             record = entry["record"]
             documents = record["documents"].get("train")
@@ -124,5 +124,25 @@ def _times(ratio: float) -> str:
     return f"ours is {ratio:.1f} times as fast"
 
 
-ROWS: dict[str, Callable[[str, str], str]] = {"figures-of": figures_of, "time-of": time_of}
+def figures_on(corpus: str, language: str) -> str:
+    """The figures of all models on a corpus, the best first.
+
+    Args:
+        corpus: Its name in the records.
+        language: Not used: these pages are in English alone.
+
+    Raises:
+        UserError: There is no record of it.
+    """
+    found = [entry for entry in _entries() if entry["corpus"] == corpus]
+    if not found:
+        raise UserError(f"figures-on: results/ has no record of the corpus {corpus!r}")
+    return accuracies(found)
+
+
+ROWS: dict[str, Callable[[str, str], str]] = {
+    "figures-of": figures_of,
+    "figures-on": figures_on,
+    "time-of": time_of,
+}
 """Directive → what it writes."""
