@@ -12,6 +12,7 @@ in folders of ``docs/en`` (models, how-to) are in English alone. These directive
 - ``proof``: names as ``dlnotes verify`` prints them, a line each;
 - ``speed``: an optimizer of ``results/benchmarks/optimizers.json``;
 - ``verdicts``: claims of ``results/claims/record.json``, a line each;
+- ``figures-of`` and ``time-of``: the records of a model; ``figures-on``: those of a corpus;
 - ``exercise``, and in it ``answer``, whose Python code asserts what the answer says.
 
 What the records say in English has its Chinese in ``docs/zh/translations.yaml``; the build and the

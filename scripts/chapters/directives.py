@@ -73,7 +73,8 @@ class Notebook(SphinxDirective):
         """Link to what `write_notebooks` writes."""
         text = say("Download this page as a notebook", self.config.language)
         page = self.env.docname
-        link = f'<p><a href="notebooks/{page}.ipynb" download>{text}</a></p>'
+        root = "../" * page.count("/")
+        link = f'<p><a href="{root}notebooks/{page}.ipynb" download>{text}</a></p>'
         return [nodes.raw("", link, format="html")]
 
 

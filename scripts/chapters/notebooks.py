@@ -27,17 +27,18 @@ def write_notebooks(pages: Path, site: Path, language: str) -> None:
     """Write every page that has cells into ``notebooks/`` of the site.
 
     Args:
-        pages: Folder of the pages.
+        pages: Folder of the pages, with those in its folders.
         site: Folder of the site, with the figures.
         language: Sphinx's name of the language.
     """
-    make_folder(site / "notebooks")
-    for page in sorted(pages.glob("*.md")):
+    for page in sorted(pages.rglob("*.md")):
         text = page.read_text("utf-8")
         if "{code-cell}" in text:
-            made = notebook(text, pages, site, language)
+            made = notebook(text, page.parent, site, language)
             content = writes(made)  # type: ignore[no-untyped-call]
-            write_text(site / "notebooks" / f"{page.stem}.ipynb", content + "\n")
+            file = site / "notebooks" / page.relative_to(pages).with_suffix(".ipynb")
+            make_folder(file.parent)
+            write_text(file, content + "\n")
 
 
 def notebook(text: str, pages: Path, site: Path, language: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from chapters import of_models
 from chapters.words import say, translate
 from dlnotes.claims.report import effect
 from dlnotes.errors import UserError
@@ -139,5 +140,5 @@ def _head(columns: list[str], language: str) -> list[str]:
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
 
 
-ROWS = {"proof": proof, "speed": speed, "verdicts": verdicts}
+ROWS = {"proof": proof, "speed": speed, "verdicts": verdicts, **of_models.ROWS}
 """Directive → what it writes."""

@@ -19,11 +19,15 @@ from dlnotes.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    f"{language}/{page.stem}.html"
+    page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
     for language in words.LANGUAGES
-    for page in (ROOT / "docs" / language).glob("*.md")
+    for page in (ROOT / "docs" / language).rglob("*.md")
 )
-CHAPTERS = [page for page in PAGES if not page.endswith("index.html")]
+CHAPTERS = [  # and the pages of the models, which have the same parts
+    page
+    for page in PAGES
+    if not page.endswith("index.html") and (page.count("/") == 1 or "/models/" in page)
+]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the site is built first
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -91,7 +95,7 @@ def test_a_page_shows_what_its_cells_print_and_has_a_notebook(site, page):
     text = (site / page).read_text("utf-8")
     assert "cell_output" in text
     assert text.count('class="exercise admonition"') == 3
-    notebook = site / page.replace("/", "/notebooks/").replace(".html", ".ipynb")
+    notebook = site / page.replace("/", "/notebooks/", 1).replace(".html", ".ipynb")
     assert json.loads(notebook.read_text("utf-8"))["nbformat"] == 4
 
 

@@ -10,13 +10,19 @@ from typing import Any
 
 import matplotlib as mpl
 
-from chapters.figures import deep, descent, flow, gates
+from chapters.figures import back_propagation, deep, descent, flows, gates
 from dlnotes.files import make_folder
 
 INK = {"light": "#222222", "dark": "#d8d8d8"}
 """Colour of text and axes for each of the site's two schemes."""
 
-FIGURES = {**descent.FIGURES, **gates.FIGURES, **flow.FIGURES, **deep.FIGURES}
+FIGURES = {
+    **back_propagation.FIGURES,
+    **deep.FIGURES,
+    **descent.FIGURES,
+    **flows.FIGURES,
+    **gates.FIGURES,
+}
 """File name → figure."""
 
 

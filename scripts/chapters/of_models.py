@@ -1,0 +1,148 @@
+"""What the page of a model shows of the records: its figures and how long it takes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dlnotes.errors import UserError
+from dlnotes.files import read_json
+from tables import MODELS, accuracies, label_sets, stories, story_seeds, translations
+
+RESULTS = Path(__file__).parents[2] / "results"
+BASELINES = ("tfidf", "svm")
+
+
+@cache
+def _entries() -> list[dict[str, Any]]:
+    every = [read_json(path, "has no results") for path in sorted(RESULTS.glob("*.json"))]
+    return [entry for entry in every if "record" in entry]
+
+
+def _of(model: str, directive: str) -> list[dict[str, Any]]:
+    found = [entry for entry in _entries() if entry["model"] == model]
+    if not found:
+        raise UserError(f"{directive}: results/ has no record of the model {model!r}")
+    return found
+
+
+def figures_of(model: str, language: str) -> str:
+    """A model's figures on every corpus that it has a record of, beside those of TF-IDF.
+
+    Args:
+        model: A model, as the command line calls it, or ``ensemble``.
+        language: Not used: these pages are in English alone.
+
+    Raises:
+        UserError: There is no record of it.
+    """
+    own = _of(model, "figures-of")
+    corpora = {entry["corpus"] for entry in own}
+    beside = [e for e in _entries() if e["model"] in BASELINES and e["corpus"] in corpora]
+    parts = []
+    if any("accuracy" in e["record"]["test"] and not e["corpus"].startswith("babi") for e in own):
+        parts.append(accuracies([*own, *beside]))
+    if any("test_by_threshold" in entry["record"] for entry in own):
+        parts.append(label_sets([*own, *beside]))
+    if any(entry["corpus"].startswith("babi") for entry in own):
+        parts.append(stories(own, story_seeds(RESULTS)))
+    if translated := translations(own):
+        parts.append(translated)
+    return "\n\n".join(parts)
+
+
+def time_of(model: str, language: str) -> str:
+    """How long a model trained for its figures, and how fast it is beside torch's own layers.
+
+    Args:
+        model: A model, as the command line calls it, or ``ensemble``.
+        language: Not used: these pages are in English alone.
+
+    Raises:
+        UserError: There is no record of it.
+    """
+    own = _of(model, "time-of")
+    lines = [
+        "| trained on | documents | seconds | documents/s |",
+        "|---|---|---|---|",
+    ]
+    tasks = [entry for entry in own if entry["corpus"].startswith("babi")]
+    for entry in sorted(own, key=lambda entry: str(entry["corpus"])):
+        if entry not in tasks:
+            record = entry["record"]
+            documents = record["documents"].get("train")
+            vectors = ", with word2vec" if entry["settings"].get("vectors") else ""
+            tokens = (entry.get("reading") or {}).get("tokenizer", "")
+            name = f"{entry['corpus']}{', characters' if tokens == 'characters' else ''}{vectors}"
+            lines.append(
+                f"| {name} | {f'{documents:,}' if documents else '–'} "
+                f"| {record['seconds']['mean']:,.0f} "
+                f"| {record['documents_per_second']['mean']:,.0f} |"
+            )
+    if tasks:
+        seconds = statistics.median(e["record"]["seconds"]["mean"] for e in tasks)
+        speed = statistics.median(e["record"]["documents_per_second"]["mean"] for e in tasks)
+        documents = statistics.median(e["record"]["documents"]["train"] for e in tasks)
+        lines.append(
+            f"| bAbI, a task (median of {len(tasks)}) | {documents:,.0f} | {seconds:,.0f} "
+            f"| {speed:,.0f} |"
+        )
+    cores = sorted({entry["record"]["machine"]["cores"] for entry in own})
+    told = [
+        "Time of the trainings that gave the figures above, on machines with "
+        f"{' or '.join(map(str, cores))} cores."
+    ]
+    record = read_json(RESULTS / "benchmarks" / "models.json", "has no benchmark")
+    for row in record["rows"]:
+        if row["model"] == model:
+            speeds, machine = row["documents_per_second"], record["machine"]
+            told.append(
+                f"Training on {row['corpus']}, on {machine['cores']} cores "
+                f"({machine['processor']}) with torch {record['versions']['torch']}, it learns "
+                f"from {speeds['ours']:,.0f} documents per second. The same network of torch's own "
+                "layers, with documents padded to the longest of the corpus, learns from "
+                f"{speeds['ordinary']:,.0f}: {_times(row['ratio'])}. "
+                "`python scripts/bench_models.py` repeats it."
+            )
+    record = read_json(RESULTS / "benchmarks" / "gpu.json", "has no benchmark")
+    for row in record["parts"]["models"]["rows"]:
+        if row["model"] == model and not row["amp"]:
+            speeds = row["documents_per_second"]
+            told.append(
+                f"On a GPU ({record['machine']['gpu']}), in batches of {row['batch_size']}, it "
+                f"learns from {speeds['ours']:,.0f} documents per second, and torch's layers "
+                f"learn from {speeds['ordinary']:,.0f} (dlnotes of commit "
+                f"`{record['commit'][:7]}`)."
+            )
+    return "\n".join([*lines, "", " ".join(told)])
+
+
+def _times(ratio: float) -> str:
+    return f"ours is {ratio:.1f} times as fast"
+
+
+def figures_on(corpus: str, language: str) -> str:
+    """The figures of all models on a corpus, the best first.
+
+    Args:
+        corpus: Its name in the records.
+        language: Not used: these pages are in English alone.
+
+    Raises:
+        UserError: There is no record of it.
+    """
+    found = [entry for entry in _entries() if entry["corpus"] == corpus]
+    if not found:
+        raise UserError(f"figures-on: results/ has no record of the corpus {corpus!r}")
+    return accuracies(found)
+
+
+ROWS: dict[str, Callable[[str, str], str]] = {
+    "figures-of": figures_of,
+    "figures-on": figures_on,
+    "time-of": time_of,
+}
+"""Directive → what it writes."""
