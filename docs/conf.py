@@ -14,7 +14,13 @@ from chapters.pictures import INTERACTIVE  # noqa: E402
 project = "dlnotes"
 copyright = "the authors of dlnotes, MIT license"
 html_title = "dlnotes"
-extensions = ["myst_nb", "sphinx.ext.mathjax", "chapters.directives"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "chapters.directives",
+]
 exclude_patterns = ["**.ipynb_checkpoints"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
@@ -23,6 +29,17 @@ nb_execution_mode = "force"  # a page that is built has run
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
+
+# The reference, from the docstrings.
+default_role = "code"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Shapes", "Shapes")]
+maximum_signature_line_length = 60  # longer ones have a line per parameter, which fits on a phone
+toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 pygments_dark_style = "a11y-high-contrast-dark"

@@ -11,6 +11,7 @@ from sphinx.search.zh import SearchChinese
 from sphinx.util.docutils import SphinxDirective
 
 from chapters import mathjax
+from chapters.commands import Command
 from chapters.figures import FIGURES, draw
 from chapters.notebooks import write_notebooks
 from chapters.pictures import INTERACTIVE, Picture
@@ -122,6 +123,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("exercise", Exercise)
     app.add_directive("answer", Answer)
     app.add_directive("notebook", Notebook)
+    app.add_directive("command", Command)
     app.add_search_language(ChineseSearch)
     app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)

@@ -36,8 +36,11 @@ def code(text):
 
 
 def directives(text):
-    """Every directive with its argument, and its content where that is names."""
-    found = re.findall(r"^(?:`{3,}|:{3,})\{([\w-]+)\} ?(.*)", text, re.M)
+    """Every directive with its argument, and its content where that is names.
+
+    Without tables of contents: pages in folders are in English alone.
+    """
+    found = re.findall(r"^(?:`{3,}|:{3,})\{(?!toctree)([\w-]+)\} ?(.*)", text, re.M)
     named = re.findall(r"^```\{(?:proof|speed|verdicts)\}\n(.*?)^```", text, re.M | re.S)
     return found, named
 

@@ -72,17 +72,17 @@ def activation(
     number or a flag. Only the tensors that the slope names are kept for the backward pass.
 
     Args:
-        slope: the derivative. Its parameters are those of the value that it needs, by name. With
+        slope: The derivative. Its parameters are those of the value that it needs, by name. With
             several tensors it may return a tuple, one derivative for each of the first ones; those
             that remain are constants.
-        mask: a formula of x, and of settings that it names, that gives a bool. A slope that names
+        mask: A formula of x, and of settings that it names, that gives a bool. A slope that names
             it as a parameter receives it as 0 and 1, and it is kept in place of x: one byte per
             element.
-        nonzero: settings that must not be 0.
-        condition: a test of all settings, and what to say where they fail it.
+        nonzero: Settings that must not be 0.
+        condition: A test of all settings, and what to say where they fail it.
 
     Raises:
-        TypeError: the slope has a parameter that is neither one of the value nor the mask.
+        TypeError: The slope has a parameter that is neither one of the value nor the mask.
     """
 
     def derive(value: Callable[P, Tensor]) -> Activation[P]:
@@ -344,7 +344,7 @@ def check_input(name: str, x: Any) -> None:
 
     Raises:
         TypeError: ``x`` is no tensor.
-        ValueError: it has another dtype, or it is sparse.
+        ValueError: It has another dtype, or it is sparse.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: x must be a tensor, got {type(x).__name__}")
@@ -360,8 +360,8 @@ def check_number(
     """Return a setting that formulas in this precision can compute with.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is infinite or NaN, or too large for the precision, or 0 where ``zero`` is
+        TypeError: It is not a number.
+        ValueError: It is infinite or NaN, or too large for the precision, or 0 where ``zero`` is
             False.
     """
     if isinstance(number, Tensor) and number.dim() == 0 and not number.requires_grad:
@@ -384,7 +384,7 @@ def check_flag(name: str, argument: str, flag: Any) -> bool:
     """Return a setting that is True or False.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: It is something else.
     """
     if not isinstance(flag, bool):
         raise TypeError(f"{name}: {argument} must be True or False, got {flag!r}")

@@ -41,7 +41,7 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Raises:
         TypeError: ``alpha`` is not a number.
-        ValueError: it is not greater than 0 or not finite, or ``x`` is not a real floating-point
+        ValueError: It is not greater than 0 or not finite, or ``x`` is not a real floating-point
             tensor.
     """
     return torch.where(x > 0, x, alpha * expm1(x / alpha))

@@ -42,7 +42,7 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Raises:
         TypeError: ``alpha`` is not a number.
-        ValueError: it is not finite, or ``x`` is not a real floating-point tensor.
+        ValueError: It is not finite, or ``x`` is not a real floating-point tensor.
     """
     return torch.where(x > 0, x, alpha * expm1(x))
 

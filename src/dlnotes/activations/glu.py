@@ -27,7 +27,7 @@ def halves(name: str, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The two halves of x along a dimension.
 
     Raises:
-        ValueError: its size is odd, or ``x`` is not a real floating-point tensor.
+        ValueError: Its size is odd, or ``x`` is not a real floating-point tensor.
     """
     check_input(name, x)
     if x.dim() == 0 or x.size(dim) % 2:
@@ -66,7 +66,7 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
 
     Raises:
         IndexError: ``x`` has no such dimension.
-        ValueError: its size there is odd, or ``x`` is not a real floating-point tensor.
+        ValueError: Its size there is odd, or ``x`` is not a real floating-point tensor.
     """
     return _glu(*halves("glu", x, dim))
 

@@ -41,7 +41,7 @@ def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
     Raises:
         TypeError: ``lambd`` is not a number.
-        ValueError: it is negative or not finite, or ``x`` is not a real floating-point tensor.
+        ValueError: It is negative or not finite, or ``x`` is not a real floating-point tensor.
     """
     return torch.where(x.clamp(-lambd, lambd) != x, x, 0.0)
 

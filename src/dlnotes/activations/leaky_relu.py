@@ -42,7 +42,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
 
     Raises:
         TypeError: ``negative_slope`` is not a number.
-        ValueError: it is not finite, or ``x`` is not a real floating-point tensor.
+        ValueError: It is not finite, or ``x`` is not a real floating-point tensor.
     """
     return torch.where(x > 0, x, negative_slope * x)
 

@@ -73,7 +73,7 @@ def maxout(z: Tensor, dim: int = -1) -> Tensor:
     Shapes: z's without ``dim``.
 
     Raises:
-        ValueError: there are no pieces, or more than 256, or ``z`` is not a real floating-point
+        ValueError: There are no pieces, or more than 256, or ``z`` is not a real floating-point
             tensor.
     """
     check_input("maxout", z)

@@ -45,14 +45,14 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
     Differs from torch: at 0 its reverse mode says a and its forward mode 1; here both say a.
 
     Args:
-        x: a tensor of any shape.
-        weight: one slope, or one for each channel (dimension 1 of x, or 0 if x has only one).
+        x: A tensor of any shape.
+        weight: One slope, or one for each channel (dimension 1 of x, or 0 if x has only one).
 
     Shapes: x's, and the same.
 
     Raises:
         TypeError: ``weight`` is not a real floating-point tensor.
-        ValueError: it has neither one element nor one for each channel, or ``x`` is not a
+        ValueError: It has neither one element nor one for each channel, or ``x`` is not a
             real floating-point tensor.
     """
     return _prelu(x, _per_channel(x, weight))
@@ -82,7 +82,7 @@ class PReLU(nn.Module):
 
     Raises:
         TypeError: ``init`` is not a number.
-        ValueError: it is not finite, or ``num_parameters`` is not an integer >= 1.
+        ValueError: It is not finite, or ``num_parameters`` is not an integer >= 1.
     """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:

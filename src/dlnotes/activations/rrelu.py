@@ -36,7 +36,7 @@ def slope(
     """The derivative in evaluation mode.
 
     Raises:
-        ValueError: in training mode, where it is random.
+        ValueError: In training mode, where it is random.
     """
     if check_flag("rrelu", "training", training):
         raise ValueError("rrelu: in training mode the slope is random; training must be False")

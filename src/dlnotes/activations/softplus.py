@@ -43,7 +43,7 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
 
     Raises:
         TypeError: ``beta`` is not a number.
-        ValueError: it is 0 or not finite, or ``x`` is not a real floating-point tensor.
+        ValueError: It is 0 or not finite, or ``x`` is not a real floating-point tensor.
     """
     z = beta * x
     # Not |z|, whose derivative at 0 is 0: that of max(z, 0) is 1 there, and this one's -1.

@@ -48,7 +48,7 @@ def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
     Raises:
         TypeError: ``lambd`` is not a number.
-        ValueError: it is negative or not finite, or ``x`` is not a real floating-point tensor.
+        ValueError: It is negative or not finite, or ``x`` is not a real floating-point tensor.
     """
     return x - x.clamp(-lambd, lambd)
 

@@ -49,7 +49,7 @@ def swiglu(x: Tensor, dim: int = -1) -> Tensor:
 
     Raises:
         IndexError: ``x`` has no such dimension.
-        ValueError: its size there is odd, or ``x`` is not a real floating-point tensor.
+        ValueError: Its size there is odd, or ``x`` is not a real floating-point tensor.
     """
     return _swiglu(*halves("swiglu", x, dim))
 

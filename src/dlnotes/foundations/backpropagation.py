@@ -65,17 +65,17 @@ class Network:
     the weight (or bias) of several layers gets the sum of their gradients.
 
     Args:
-        sizes: the number of inputs, of units in each hidden layer, and of outputs.
+        sizes: The number of inputs, of units in each hidden layer, and of outputs.
         activation: f, elementwise and without randomness, with its derivative ``f.slope``: a
             function of ``dlnotes.activations``, or one of its modules where f has settings.
-        cross_entropy: the loss; False for the squared error.
-        initialisation: a name of ``INITIALISATIONS``. Biases start at 0.
-        dtype: of the parameters.
-        generator: for the first weights.
+        cross_entropy: The loss; False for the squared error.
+        initialisation: A name of ``INITIALISATIONS``. Biases start at 0.
+        dtype: Of the parameters.
+        generator: For the first weights.
 
     Raises:
-        ValueError: the sizes are not positive, or the initialisation has another name.
-        TypeError: the activation has no slope.
+        ValueError: The sizes are not positive, or the initialisation has another name.
+        TypeError: The activation has no slope.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Network:
             The largest difference, as a share of the largest slope of its parameter.
 
         Raises:
-            AssertionError: it is above ``rtol``; the message names the parameter.
+            AssertionError: It is above ``rtol``; the message names the parameter.
             ValueError: x is not float64.
         """
         if x.dtype != torch.float64:
@@ -201,7 +201,7 @@ def differentiable(f: Any) -> Differentiable:
     """Return f as it is.
 
     Raises:
-        TypeError: it has no slope.
+        TypeError: It has no slope.
     """
     if not callable(getattr(f, "slope", None)):
         name = getattr(f, "__name__", None) or repr(f)

@@ -21,10 +21,10 @@ def minimise(f: Callable[[Tensor], Tensor], start: Tensor, lr: float, steps: int
     and in more dimensions the largest λ, the steepest curvature of f, sets the limit.
 
     Args:
-        f: from a tensor to a scalar.
-        start: where to begin; left as it is.
-        lr: the learning rate α.
-        steps: how many steps to take.
+        f: From a tensor to a scalar.
+        start: Where to begin; left as it is.
+        lr: The learning rate α.
+        steps: How many steps to take.
 
     Returns:
         The path, ``(steps + 1, *start.shape)``, ``start`` first.

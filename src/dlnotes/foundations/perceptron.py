@@ -31,7 +31,7 @@ class Neuron:
     Shapes: x is ``(m, inputs)``, y and what the unit returns are ``(m,)``.
 
     Raises:
-        TypeError: the activation has no slope.
+        TypeError: The activation has no slope.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Neuron:
         """Take one step per sample, ``epochs`` times through all; return J after each epoch.
 
         Raises:
-            UserError: a weight or J is not finite after an epoch: the descent has diverged.
+            UserError: A weight or J is not finite after an epoch: the descent has diverged.
         """
         losses = []
         for epoch in range(1, epochs + 1):

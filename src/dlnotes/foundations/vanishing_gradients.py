@@ -51,10 +51,10 @@ def losses(network: Network, lr: float, steps: int, clip_norm: float | None = No
     """Train with plain gradient descent and return the loss before every step.
 
     Args:
-        network: changed in place.
-        lr: the learning rate α.
-        steps: number of steps, each over all of :func:`task`'s 256 samples.
-        clip_norm: a larger gradient (of all parameters together) is scaled down to this norm.
+        network: Changed in place.
+        lr: The learning rate α.
+        steps: Number of steps, each over all of :func:`task`'s 256 samples.
+        clip_norm: A larger gradient (of all parameters together) is scaled down to this norm.
     """
     x, y = task(256)
     history = []

@@ -36,14 +36,14 @@ def average_scores(
         scores: ``n c`` of each member, unnormalised.
         weights: :math:`w`, one a member.
         kind: ``probabilities`` or ``logits``.
-        multi_label: whether a document may have several labels.
+        multi_label: Whether a document may have several labels.
 
     Returns:
         ``n c``, :math:`\log p`: its softmax is :math:`p`. Of several labels
         :math:`\log p - \log(1 - p)`, whose sigmoid is :math:`p`.
 
     Raises:
-        ValueError: weights that are negative or do not add up to 1, another number of weights than
+        ValueError: Weights that are negative or do not add up to 1, another number of weights than
             members, or an unknown kind.
     """
     check_choice("kind", kind, AVERAGES)
@@ -105,17 +105,17 @@ def greedy_weights(
     Args:
         scores: ``n c`` of each member, unnormalised.
         labels: ``n``, the true classes; not looked at if there are `figures`.
-        kind: what is averaged, see :func:`average_scores`.
-        rounds: members to add.
-        multi_label: whether a document may have several labels.
-        figures: what takes the place of accuracy and loss: averaged scores → a figure that is to be
+        kind: What is averaged, see :func:`average_scores`.
+        rounds: Members to add.
+        multi_label: Whether a document may have several labels.
+        figures: What takes the place of accuracy and loss: averaged scores → a figure that is to be
             high and one that is to be low.
 
     Returns:
         One weight a member, 0 for those left out; their sum is 1.
 
     Raises:
-        ValueError: an unknown kind, or less than one round.
+        ValueError: An unknown kind, or less than one round.
     """
     check_choice("kind", kind, AVERAGES)
     check_integer("rounds", rounds, 1)
@@ -167,7 +167,7 @@ def samme(
         ``k``, the members' :math:`\alpha`; ``n``, the documents' :math:`d` for the next member.
 
     Raises:
-        ValueError: a member without an error (nothing is left to learn from), or one that is no
+        ValueError: A member without an error (nothing is left to learn from), or one that is no
             better than chance, :math:`\mathrm{err} \ge 1 - 1/c`.
     """
     d = torch.full((wrong.shape[1],), 1 / wrong.shape[1], dtype=torch.float64)

@@ -36,8 +36,8 @@ class AttentionGRU(nn.Module):
     :math:`f_i` and :math:`h` (Kumar et al. 2016, equation 8; see :func:`~dlnotes.nn.gru_step`).
 
     Args:
-        hidden_size: length of a fact and of a state.
-        update_gate: have one.
+        hidden_size: Length of a fact and of a state.
+        update_gate: Have one.
 
     Shapes:
         f ``b s h`` → :meth:`products` ``b s 3h`` (``2h`` without an update gate); these and
@@ -120,27 +120,27 @@ class DynamicMemoryNetwork(nn.Module):
     question is its own question (see :func:`~dlnotes.nn.split_question`).
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
-        embedding_dim: length of a word vector.
-        hidden_size: length of a fact, of the question and of the memory.
-        passes: passes over the facts, at most 1,000.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
+        embedding_dim: Length of a word vector.
+        hidden_size: Length of a fact, of the question and of the memory.
+        passes: Passes over the facts, at most 1,000.
         variant: ``dmn`` or ``dmn+``.
-        max_sentences: sentences read; later ones are left out.
-        max_words: words read of a sentence (``dmn+``) and of the question.
-        dropout: share dropped in training of the sentences (``dmn``: of the word vectors) and of
+        max_sentences: Sentences read; later ones are left out.
+        max_words: Words read of a sentence (``dmn+``) and of the question.
+        dropout: Share dropped in training of the sentences (``dmn``: of the word vectors) and of
             what the scores are made of.
-        vector_scale: word vectors start at U(−s, s) with this s. The paper's √3 suits stories of a
+        vector_scale: Word vectors start at U(−s, s) with this s. The paper's √3 suits stories of a
             few dozen words; where most words are rare, vectors as large as that stay noise, and
             0.1 is better.
-        sparse: give the gradient of the word vectors as a sparse tensor.
+        sparse: Give the gradient of the word vectors as a sparse tensor.
 
     Shapes:
         tokens ``b t``, with :data:`~dlnotes.nn.SENTENCE_END` and :data:`~dlnotes.nn.QUESTION`
         → scores ``b c``.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     reads_sentences: ClassVar[bool] = True

@@ -49,22 +49,22 @@ class EntityNetwork(nn.Module):
     question is its own question (see :func:`~dlnotes.nn.split_question`).
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
-        embedding_dim: length of a word vector, a slot and a key.
-        slots: number of slots; without meaning where there are ``keys``.
-        keys: token ids whose word vectors are the slots' keys; none for keys of their own.
-        max_sentences: sentences read; later ones are left out.
-        max_words: words read of a sentence and of the question, and number of masks.
-        dropout: share dropped in training of the word vectors.
-        sparse: give the gradient of the word vectors as a sparse tensor.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
+        embedding_dim: Length of a word vector, a slot and a key.
+        slots: Number of slots; without meaning where there are ``keys``.
+        keys: Token ids whose word vectors are the slots' keys; none for keys of their own.
+        max_sentences: Sentences read; later ones are left out.
+        max_words: Words read of a sentence and of the question, and number of masks.
+        dropout: Share dropped in training of the word vectors.
+        sparse: Give the gradient of the word vectors as a sparse tensor.
 
     Shapes:
         tokens ``b t``, with :data:`~dlnotes.nn.SENTENCE_END` and :data:`~dlnotes.nn.QUESTION`
         → scores ``b c``.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     reads_sentences: ClassVar[bool] = True
@@ -212,16 +212,16 @@ def slot_step(
     r"""Read one sentence.
 
     Args:
-        h: the memory.
+        h: The memory.
         s: :math:`s_t`.
         key: :math:`s_t \cdot w_j`.
         candidate: :math:`W s_t`.
-        real: whether there is a sentence at all.
+        real: Whether there is a sentence at all.
         key_term: :math:`V w_j`.
         U: :math:`U`.
-        slopes: of :math:`\phi`.
-        one: the number 1.
-        sigmoid: ours, or torch's with the same numbers.
+        slopes: Of :math:`\phi`.
+        one: The number 1.
+        sigmoid: Ours, or torch's with the same numbers.
 
     Returns:
         The next memory, the gates, and what the derivatives need.

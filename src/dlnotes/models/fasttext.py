@@ -35,16 +35,16 @@ def ngram_ids(
 
     Args:
         tokens: ``b t``.
-        ngrams: longest n-gram, in words; 1 gives no ids.
-        first: the smallest id.
-        buckets: number of ids, below :math:`2^{31}`.
+        ngrams: Longest n-gram, in words; 1 gives no ids.
+        first: The smallest id.
+        buckets: Number of ids, below :math:`2^{31}`.
 
     Returns:
         ``b n``, the bigrams, then the trigrams, and so on; :data:`~dlnotes.nn.PAD` for an n-gram
         that touches padding.
 
     Raises:
-        ValueError: see :func:`~dlnotes.nn.vectors.as_ids`.
+        ValueError: See :func:`~dlnotes.nn.vectors.as_ids`.
     """
     tokens = as_ids(tokens)
     words = tokens != PAD
@@ -114,25 +114,25 @@ class FastText(nn.Module):
     paper's 10 million.
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
         embedding_dim: :math:`e`, the paper's 10.
-        ngrams: longest n-gram, in words; 1 for words alone.
-        buckets: number of vectors that the n-grams share (below :math:`2^{31}`).
-        dropout: share of the document vector dropped in training; the paper has none.
-        sparse: give the gradient of :math:`A` as a sparse tensor, for an optimizer that takes such.
+        ngrams: Longest n-gram, in words; 1 for words alone.
+        buckets: Number of vectors that the n-grams share (below :math:`2^{31}`).
+        dropout: Share of the document vector dropped in training; the paper has none.
+        sparse: Give the gradient of :math:`A` as a sparse tensor, for an optimizer that takes such.
             With a million buckets and 64 reviews of IMDB a training step, without the optimizer's,
             takes 2 ms instead of 35: a dense gradient is as large as :math:`A`. The same for the
             nodes of a hierarchical output.
         output: ``softmax`` or ``hierarchical``.
-        class_counts: how often each class occurs in training, for the Huffman tree of the
+        class_counts: How often each class occurs in training, for the Huffman tree of the
             hierarchical output (training fills it in); without, the tree is balanced.
 
     Shapes:
         tokens ``b t`` → scores ``b c``. An empty document has a document vector of zeros.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     def __init__(

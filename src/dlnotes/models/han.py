@@ -80,22 +80,22 @@ class HAN(nn.Module):
     from the training documents first (``scripts/train.py --vectors word2vec``).
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
-        embedding_dim: length of a word vector.
-        hidden_size: length of a state, each direction, of words and of sentences.
-        context_size: length of the context vectors :math:`u_w` and :math:`u_s`.
-        max_sentences: sentences of a document that are read.
-        max_words: words of a sentence that are read.
-        dropout: share of the word vectors and of :math:`v` dropped in training.
-        sparse: give the gradient of the word vectors as a sparse tensor.
-        fused: use torch's recurrent kernel; False runs the written-out steps.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
+        embedding_dim: Length of a word vector.
+        hidden_size: Length of a state, each direction, of words and of sentences.
+        context_size: Length of the context vectors :math:`u_w` and :math:`u_s`.
+        max_sentences: Sentences of a document that are read.
+        max_words: Words of a sentence that are read.
+        dropout: Share of the word vectors and of :math:`v` dropped in training.
+        sparse: Give the gradient of the word vectors as a sparse tensor.
+        fused: Use torch's recurrent kernel; False runs the written-out steps.
 
     Shapes:
         tokens ``b t`` → scores ``b c``. An empty document has a :math:`v` of zeros.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     reads_sentences: ClassVar[bool] = True
@@ -210,8 +210,8 @@ def like_length(
     Rows without words are in no group.
 
     Args:
-        words: the sentences.
-        data_dependent: with False the lengths are not read, and all rows are one group. None: see
+        words: The sentences.
+        data_dependent: With False the lengths are not read, and all rows are one group. None: see
             :func:`~dlnotes.nn.sentences.is_data_dependent`.
     """
     if not is_data_dependent(words, data_dependent):

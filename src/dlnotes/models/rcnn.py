@@ -37,22 +37,22 @@ class RCNN(nn.Module):
     (with biases; an LSTM's memory starts at zero); word vectors start at random; dropout.
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
-        embedding_dim: length of a word vector.
-        context_size: length of a context, each side.
-        hidden_size: length of the latent vector :math:`y^{(2)}`.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
+        embedding_dim: Length of a word vector.
+        context_size: Length of a context, each side.
+        hidden_size: Length of the latent vector :math:`y^{(2)}`.
         cell: ``simple`` (the paper's), ``lstm`` or ``gru``.
-        dropout: share of the word vectors and of :math:`y^{(3)}` dropped in training.
-        sparse: give the gradient of the word vectors as a sparse tensor.
-        fused: use torch's recurrent kernel; False runs the written-out steps.
+        dropout: Share of the word vectors and of :math:`y^{(3)}` dropped in training.
+        sparse: Give the gradient of the word vectors as a sparse tensor.
+        fused: Use torch's recurrent kernel; False runs the written-out steps.
 
     Shapes:
         tokens ``b t`` → scores ``b c``. An empty document has a :math:`y^{(3)}` of
         :math:`\tanh b^{(2)}`.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     def __init__(

@@ -55,24 +55,24 @@ class Seq2seqTranslator(nn.Module):
     output reads :math:`s_i` and not :math:`s_{i-1}`; weights start as torch's do; dropout.
 
     Args:
-        source_vocabulary_size: number of token ids of the source.
-        target_vocabulary_size: number of token ids of the target: padding 0, the unknown word 1,
+        source_vocabulary_size: Number of token ids of the source.
+        target_vocabulary_size: Number of token ids of the target: padding 0, the unknown word 1,
             :data:`~dlnotes.nn.decoding.BEGIN` 2, :data:`~dlnotes.nn.decoding.END` 3, words.
-        embedding_dim: length of a word vector.
-        hidden_size: length of a state: of the decoder and of each direction of the encoder.
-        maxout_size: numbers between the states and the output, each the larger of two.
+        embedding_dim: Length of a word vector.
+        hidden_size: Length of a state: of the decoder and of each direction of the encoder.
+        maxout_size: Numbers between the states and the output, each the larger of two.
         attention: ``additive`` (Bahdanau), with ``hidden_size`` hidden units, or
             ``multiplicative`` (Luong et al. 2015, https://arxiv.org/abs/1508.04025).
-        dropout: share dropped in training of word vectors and of what the output reads.
-        sparse: give the gradients of the word vectors as sparse tensors.
-        fused: use torch's kernels; False runs the written-out steps and our activations.
+        dropout: Share dropped in training of word vectors and of what the output reads.
+        sparse: Give the gradients of the word vectors as sparse tensors.
+        fused: Use torch's kernels; False runs the written-out steps and our activations.
 
     Shapes:
         source ``b t``, target ``b u`` → logits ``b u v``. The target begins with BEGIN; the
         logits at i predict its token i + 1. Over an empty source the context is zero.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     def __init__(
@@ -173,22 +173,22 @@ class Seq2seq(Seq2seqTranslator):
     class is the logit of that token at the first position (see :class:`Seq2seqTranslator`).
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
-        embedding_dim: see :class:`Seq2seqTranslator`, as all that follows.
-        hidden_size: length of a state.
-        maxout_size: numbers between the states and the output.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
+        embedding_dim: See :class:`Seq2seqTranslator`, as all that follows.
+        hidden_size: Length of a state.
+        maxout_size: Numbers between the states and the output.
         attention: ``additive`` or ``multiplicative``.
-        dropout: share dropped in training.
-        sparse: give the gradients of the word vectors as sparse tensors.
-        fused: use torch's kernels.
+        dropout: Share dropped in training.
+        sparse: Give the gradients of the word vectors as sparse tensors.
+        fused: Use torch's kernels.
 
     Shapes:
         tokens ``b t`` → scores ``b c``; with label tokens ``b u`` that begin with BEGIN → logits
         ``b u c+4``, to be trained on several labels per document.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     def __init__(
@@ -242,9 +242,9 @@ class Seq2seq(Seq2seqTranslator):
         Put the model in evaluation mode first.
 
         Args:
-            tokens: the documents.
-            max_labels: labels at most.
-            beam: hypotheses kept in the search; 1 is greedy.
+            tokens: The documents.
+            max_labels: Labels at most.
+            beam: Hypotheses kept in the search; 1 is greedy.
 
         Returns:
             Class numbers, -1 after the last; u ≤ ``max_labels``.

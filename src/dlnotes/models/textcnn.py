@@ -107,21 +107,21 @@ class TextCNN(nn.Module):
     inverted dropout, so that nothing is rescaled at test time.
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
-        embedding_dim: length of a word vector.
-        widths: filter widths, in words.
-        maps: filters of each width.
-        dropout: share of the pooled features dropped in training.
-        max_norm: largest norm of a row of the output weights; 0 for no limit.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
+        embedding_dim: Length of a word vector.
+        widths: Filter widths, in words.
+        maps: Filters of each width.
+        dropout: Share of the pooled features dropped in training.
+        max_norm: Largest norm of a row of the output weights; 0 for no limit.
         channels: ``rand``, ``static``, ``non-static`` or ``multichannel``.
-        sparse: give the gradient of the word vectors as a sparse tensor.
+        sparse: Give the gradient of the word vectors as a sparse tensor.
 
     Shapes:
         tokens ``b t`` → scores ``b c``.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     few_kernels: bool | None = None

@@ -42,22 +42,22 @@ class TextRNN(nn.Module):
     Differs from the paper: it reads one way, and only its last state is used.
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
-        embedding_dim: length of a word vector.
-        hidden_size: length of a state, each direction.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
+        embedding_dim: Length of a word vector.
+        hidden_size: Length of a state, each direction.
         cell: ``simple``, ``lstm`` or ``gru``.
-        num_layers: recurrent layers.
+        num_layers: Recurrent layers.
         pooling: ``max``, ``mean`` or ``last``.
-        dropout: share dropped in training of word vectors, between layers, of the pooled state.
-        sparse: give the gradient of the word vectors as a sparse tensor.
-        fused: use torch's recurrent kernel; False runs the written-out steps.
+        dropout: Share dropped in training of word vectors, between layers, of the pooled state.
+        sparse: Give the gradient of the word vectors as a sparse tensor.
+        fused: Use torch's recurrent kernel; False runs the written-out steps.
 
     Shapes:
         tokens ``b t`` → scores ``b c``. An empty document has a pooled state of zeros.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     def __init__(

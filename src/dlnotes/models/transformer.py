@@ -130,9 +130,9 @@ class DecoderLayer(_Layer):
 
         Args:
             x: u positions.
-            source: keys and values of the encoder's states, ``b h t d``.
-            real: which of those count.
-            past: keys and values of the n positions before ``x``, ``b h n d``.
+            source: Keys and values of the encoder's states, ``b h t d``.
+            real: Which of those count.
+            past: Keys and values of the n positions before ``x``, ``b h n d``.
 
         Returns:
             The states, and the keys and values of all positions so far, ``b h n+u d``.
@@ -181,20 +181,20 @@ class Encoder(_Stack):
     Equal to ``torch.nn.TransformerEncoder``, whose ``state_dict`` it loads.
 
     Args:
-        embedding_dim: numbers a position.
-        num_layers: layers.
-        num_heads: heads of each attention.
-        feedforward_dim: numbers between the two linear maps.
-        dropout: share dropped in training of attention weights, between the two linear maps, and
+        embedding_dim: Numbers a position.
+        num_layers: Layers.
+        num_heads: Heads of each attention.
+        feedforward_dim: Numbers between the two linear maps.
+        dropout: Share dropped in training of attention weights, between the two linear maps, and
             of what each sublayer adds.
         activation: ``relu`` or ``gelu``, between the two linear maps.
-        norm_first: normalise what a sublayer reads instead of the sum that it makes.
+        norm_first: Normalise what a sublayer reads instead of the sum that it makes.
 
     Shapes:
         x ``b t e``, real ``b t`` → ``b t e``, and the weights ``b h t t`` of each layer if asked.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     layer = EncoderLayer
@@ -281,23 +281,23 @@ class Transformer(nn.Module):
     https://arxiv.org/abs/2002.04745) are later choices.
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        num_classes: number of scores.
-        embedding_dim: length :math:`e` of a word vector and of every state.
-        num_layers: layers.
-        num_heads: heads of each attention; they divide ``embedding_dim``.
-        feedforward_dim: numbers between a layer's two linear maps.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        num_classes: Number of scores.
+        embedding_dim: Length :math:`e` of a word vector and of every state.
+        num_layers: Layers.
+        num_heads: Heads of each attention; they divide ``embedding_dim``.
+        feedforward_dim: Numbers between a layer's two linear maps.
         pooling: ``mean`` or ``max``.
         activation: ``relu`` or ``gelu``.
-        norm_first: normalise before each sublayer instead of after it.
-        dropout: share dropped in training of word vectors, inside the layers, of the pooled state.
-        sparse: give the gradient of the word vectors as a sparse tensor.
+        norm_first: Normalise before each sublayer instead of after it.
+        dropout: Share dropped in training of word vectors, inside the layers, of the pooled state.
+        sparse: Give the gradient of the word vectors as a sparse tensor.
 
     Shapes:
         tokens ``b t`` → scores ``b c``. An empty document has a pooled state of zeros.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     def __init__(
@@ -390,25 +390,25 @@ class TransformerTranslator(nn.Module):
     biases and dropout as in torch's layers.
 
     Args:
-        source_vocabulary_size: number of token ids of the source.
-        target_vocabulary_size: number of token ids of the target, with
+        source_vocabulary_size: Number of token ids of the source.
+        target_vocabulary_size: Number of token ids of the target, with
             :data:`~dlnotes.nn.decoding.BEGIN` and :data:`~dlnotes.nn.decoding.END`.
-        embedding_dim: length :math:`e` of a word vector and of every state.
-        num_layers: layers of the encoder, and of the decoder.
-        num_heads: heads of each attention; they divide ``embedding_dim``.
-        feedforward_dim: numbers between a layer's two linear maps.
-        tied: the output layer's weights :math:`W` are the target's word vectors. The row of padding
+        embedding_dim: Length :math:`e` of a word vector and of every state.
+        num_layers: Layers of the encoder, and of the decoder.
+        num_heads: Heads of each attention; they divide ``embedding_dim``.
+        feedforward_dim: Numbers between a layer's two linear maps.
+        tied: The output layer's weights :math:`W` are the target's word vectors. The row of padding
             then belongs to a word that is never right.
         activation: ``relu`` or ``gelu``.
-        norm_first: normalise before each sublayer instead of after it.
-        dropout: share dropped in training of word vectors and inside the layers.
+        norm_first: Normalise before each sublayer instead of after it.
+        dropout: Share dropped in training of word vectors and inside the layers.
 
     Shapes:
         source ``b t``, target ``b u`` → logits ``b u v``. The target begins with BEGIN, and logit i
         is for target i+1.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     def __init__(

@@ -82,10 +82,10 @@ class AdditiveAttention(_SingleQueryAttention):
     :math:`U h_i` is the same for every query and is computed once, in :meth:`memory`.
 
     Args:
-        query_size: numbers of :math:`s`.
-        value_size: numbers of :math:`h_i`.
-        size: hidden units, the numbers of :math:`v`.
-        fused: use torch's tanh instead of ours; the numbers are the same.
+        query_size: Numbers of :math:`s`.
+        value_size: Numbers of :math:`h_i`.
+        size: Hidden units, the numbers of :math:`v`.
+        fused: Use torch's tanh instead of ours; the numbers are the same.
 
     Shapes:
         query ``b q``, memory ``b t m`` → mean ``b m``, weights ``b t``.
@@ -122,8 +122,8 @@ class MultiplicativeAttention(_SingleQueryAttention):
     identity it is the paper's "dot". :math:`W h_i` is computed once, in :meth:`memory`.
 
     Args:
-        query_size: numbers of :math:`s`.
-        value_size: numbers of :math:`h_i`.
+        query_size: Numbers of :math:`s`.
+        value_size: Numbers of :math:`h_i`.
 
     Shapes:
         query ``b q``, memory ``b t m`` → mean ``b m``, weights ``b t``.
@@ -170,11 +170,11 @@ def attention(
     Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.1.
 
     Args:
-        q: queries.
-        k: keys; finite also where they are masked, for the gradient multiplies them by 0.
-        v: values; finite also where they are masked, for the sum multiplies them by 0.
+        q: Queries.
+        k: Keys; finite also where they are masked, for the gradient multiplies them by 0.
+        v: Values; finite also where they are masked, for the sum multiplies them by 0.
         mask: True where the query may see the key; broadcasts to ``b h t s``.
-        dropout: share of the weights dropped.
+        dropout: Share of the weights dropped.
 
     Returns:
         :math:`Y` and :math:`A` (before dropout).
@@ -201,12 +201,12 @@ def fused_attention(
     """:func:`attention` on torch's kernel, which need not hold the weights in memory.
 
     Args:
-        q: queries.
-        k: keys.
-        v: values.
-        mask: see :func:`attention`; None if ``causal``.
-        causal: query i sees the keys 0 to i. The kernel then leaves the others out.
-        dropout: share of the weights dropped.
+        q: Queries.
+        k: Keys.
+        v: Values.
+        mask: See :func:`attention`; None if ``causal``.
+        causal: Query i sees the keys 0 to i. The kernel then leaves the others out.
+        dropout: Share of the weights dropped.
 
     Returns:
         :math:`Y`.
@@ -234,14 +234,14 @@ class MultiHeadAttention(nn.Module):
     start Glorot-uniform, the biases at zero.
 
     Args:
-        embedding_dim: numbers a position.
-        num_heads: heads, among which they are divided.
-        dropout: share of the weights dropped in training.
-        fused: compute with :func:`fused_attention` where the weights are not asked for; otherwise
+        embedding_dim: Numbers a position.
+        num_heads: Heads, among which they are divided.
+        dropout: Share of the weights dropped in training.
+        fused: Compute with :func:`fused_attention` where the weights are not asked for; otherwise
             with :func:`attention`.
 
     Raises:
-        ValueError: a hyper-parameter is outside its range.
+        ValueError: A hyper-parameter is outside its range.
     """
 
     def __init__(
@@ -277,13 +277,13 @@ class MultiHeadAttention(nn.Module):
         """Look from the positions of ``x`` at those of ``memory``.
 
         Args:
-            x: what asks.
-            memory: what is looked at; None for ``x`` itself.
-            real: positions of ``memory`` that may be seen. What stands in the others, be it NaN,
+            x: What asks.
+            memory: What is looked at; None for ``x`` itself.
+            real: Positions of ``memory`` that may be seen. What stands in the others, be it NaN,
                 reaches nothing.
-            causal: the last position of ``x`` sees all of ``memory``, the one before it all but
+            causal: The last position of ``x`` sees all of ``memory``, the one before it all but
                 the last, and so on.
-            return_weights: return the weights of every head too (before dropout).
+            return_weights: Return the weights of every head too (before dropout).
 
         Returns:
             Y and the weights or None.

@@ -43,9 +43,9 @@ def greedy(model: Decodable, source: Int[Tensor, "b t"], *, max_length: int) -> 
     as soon as all have ended, for which it waits for the device once a word.
 
     Args:
-        model: what writes.
-        source: the sources.
-        max_length: words at most, :data:`END` included.
+        model: What writes.
+        source: The sources.
+        max_length: Words at most, :data:`END` included.
 
     Returns:
         Without :data:`BEGIN`; after :data:`END` comes padding. u ≤ ``max_length``.
@@ -96,10 +96,10 @@ def beam_search(
     Differs from the paper: no pruning of hypotheses that are much worse than the best.
 
     Args:
-        model: what writes.
-        source: the sources.
-        beam: hypotheses kept per source.
-        max_length: words at most, :data:`END` included.
+        model: What writes.
+        source: The sources.
+        beam: Hypotheses kept per source.
+        max_length: Words at most, :data:`END` included.
         length_penalty: :math:`\alpha`; 0 compares log-probabilities, more favours longer ones.
 
     Returns:

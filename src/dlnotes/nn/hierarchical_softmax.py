@@ -24,7 +24,7 @@ def huffman_lengths(counts: Sequence[int]) -> list[int]:
     lies between the entropy of the frequencies :math:`f` (in bits) and that plus 1.
 
     Args:
-        counts: how often each class occurs; at least two classes.
+        counts: How often each class occurs; at least two classes.
     """
     parent = [0] * (2 * len(counts) - 1)
     heap = [(count, node) for node, count in enumerate(counts)]
@@ -64,13 +64,13 @@ class HierarchicalSoftmax(nn.Module):
     Differs from the paper: a bias at each node.
 
     Args:
-        in_features: length :math:`e` of :math:`x`.
-        counts: how often each class occurs, for the Huffman tree.
-        sparse: give the gradient of the nodes that a batch passes as a sparse tensor, in
+        in_features: Length :math:`e` of :math:`x`.
+        counts: How often each class occurs, for the Huffman tree.
+        sparse: Give the gradient of the nodes that a batch passes as a sparse tensor, in
             :meth:`log_likelihood`.
 
     Raises:
-        ValueError: fewer than two classes, or a count that is no integer of at least 0.
+        ValueError: Fewer than two classes, or a count that is no integer of at least 0.
     """
 
     nodes: Tensor

@@ -40,7 +40,7 @@ def check_classifier(vocabulary_size: int, num_classes: int) -> None:
     """Require room for padding and the unknown word, and two classes to tell apart.
 
     Raises:
-        ValueError: either number is below 2.
+        ValueError: Either number is below 2.
     """
     check_integer("vocabulary_size", vocabulary_size, 2)
     check_integer("num_classes", num_classes, 2)

@@ -12,7 +12,7 @@ def few_kernels(x: Tensor, choice: bool | None) -> bool:
     A CPU waits for nothing, and has our activations and gradients in compiled code.
 
     Args:
-        x: what is computed with.
-        choice: the answer; None for no on a CPU and yes on any other device.
+        x: What is computed with.
+        choice: The answer; None for no on a CPU and yes on any other device.
     """
     return x.device.type != "cpu" if choice is None else choice

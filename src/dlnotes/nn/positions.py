@@ -26,11 +26,11 @@ def sinusoidal(
     Computed for the positions at hand, so that no table sets a longest document.
 
     Args:
-        t: number of positions.
+        t: Number of positions.
         embedding_dim: :math:`e`; an odd one ends with a sine.
-        first: the first position.
-        device: where to compute.
-        dtype: of the result; half precision is rounded at the end.
+        first: The first position.
+        device: Where to compute.
+        dtype: Of the result; half precision is rounded at the end.
     """
     fine = torch.promote_types(dtype, torch.float32)
     p = torch.arange(first, first + t, device=device, dtype=fine)  # t

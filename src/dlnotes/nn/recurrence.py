@@ -101,7 +101,7 @@ def gru_update(
         x: :math:`W x_t + b`.
         u: :math:`U h_{t-1} + c`.
         h: :math:`h_{t-1}`.
-        fused: use torch's kernels of the activations; the numbers are the same.
+        fused: Use torch's kernels of the activations; the numbers are the same.
     """
     f, g = (torch.sigmoid, torch.tanh) if fused else (sigmoid, tanh)
     (xr, xz, xn), (ur, uz, un) = x.chunk(3, dim=1), u.chunk(3, dim=1)
@@ -175,12 +175,12 @@ class Bidirectional(nn.Module):
     the packed LSTM, in batches of 64 documents of like length.
 
     Args:
-        input_size: numbers an input position.
-        hidden_size: numbers a direction, so that the output has twice as many.
+        input_size: Numbers an input position.
+        hidden_size: Numbers a direction, so that the output has twice as many.
         cell: ``simple``, ``lstm`` or ``gru``.
-        num_layers: layers on top of one another.
-        dropout: share of the numbers dropped between layers in training.
-        fused: leave the steps to torch's kernel; without it they run written out, slower, with
+        num_layers: Layers on top of one another.
+        dropout: Share of the numbers dropped between layers in training.
+        fused: Leave the steps to torch's kernel; without it they run written out, slower, with
             the same numbers.
 
     Shapes:

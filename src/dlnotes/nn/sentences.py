@@ -22,8 +22,8 @@ def is_data_dependent(tokens: Tensor, data_dependent: bool | None) -> bool:
     CPU wait, and what reads them cannot be traced by ``torch.export`` or ``make_fx``.
 
     Args:
-        tokens: what would be read.
-        data_dependent: the answer; None for yes on a CPU and no on any other device.
+        tokens: What would be read.
+        data_dependent: The answer; None for yes on a CPU and no on any other device.
     """
     return tokens.device.type == "cpu" if data_dependent is None else data_dependent
 
@@ -54,8 +54,8 @@ class Gates(NamedTuple):
     """How far a model that keeps a memory of a story lets each sentence into it.
 
     Attributes:
-        name: what the columns are: ``slot`` or ``episode``.
-        grid: the sentences.
+        name: What the columns are: ``slot`` or ``episode``.
+        grid: The sentences.
         weights: ``b s k``, from 0 to 1, of each sentence for each slot or in each pass.
         answer: ``b k``, the share of each column in the answer; None where the model does not
             weigh its columns.
@@ -92,9 +92,9 @@ def sentences(
     beyond ``max_sentences`` are left out.
 
     Args:
-        tokens: the documents.
-        max_sentences: rows at most.
-        max_words: columns at most.
+        tokens: The documents.
+        max_sentences: Rows at most.
+        max_words: Columns at most.
         data_dependent: True makes the grid as small as the documents allow. With False it is
             ``max_sentences`` by ``max_words`` or, where that is less, by ``t``; the additional
             cells hold padding. None: see :func:`is_data_dependent`.
@@ -103,7 +103,7 @@ def sentences(
         The grid, with at least one row and one column.
 
     Raises:
-        ValueError: see :func:`~dlnotes.nn.vectors.as_ids`.
+        ValueError: See :func:`~dlnotes.nn.vectors.as_ids`.
     """
     tokens = widen(tokens, 1)
     b, t = tokens.shape
@@ -137,8 +137,8 @@ def split_question(
     own question: its story and its question have the same words.
 
     Args:
-        tokens: the documents.
-        max_words: columns of the questions at most.
+        tokens: The documents.
+        max_words: Columns of the questions at most.
         data_dependent: True makes the questions as narrow as the longest allows. With False they
             have ``max_words`` columns or, where that is less, ``t``. None: see
             :func:`is_data_dependent`.
@@ -148,7 +148,7 @@ def split_question(
         words, moved to the left, marks left out; at least one column.
 
     Raises:
-        ValueError: see :func:`~dlnotes.nn.vectors.as_ids`.
+        ValueError: See :func:`~dlnotes.nn.vectors.as_ids`.
     """
     tokens = widen(tokens, 1)
     after = (tokens == QUESTION).cumsum(1) > 0  # b t
@@ -177,10 +177,10 @@ def cut_story(
     """Story, question and the sentences of the story: :func:`split_question` and :func:`sentences`.
 
     Args:
-        tokens: the documents.
-        max_sentences: sentences of a story at most.
-        max_words: words of a sentence, and of a question, at most.
-        data_dependent: see the two functions.
+        tokens: The documents.
+        max_sentences: Sentences of a story at most.
+        max_words: Words of a sentence, and of a question, at most.
+        data_dependent: See the two functions.
     """
     story, question = split_question(tokens, max_words=max_words, data_dependent=data_dependent)
     grid = sentences(

@@ -35,7 +35,7 @@ def widen(tokens: Int[Tensor, "b t"], width: int) -> Int[Tensor, "b t2"]:
     The number of columns is known without looking at the data, so this never waits for a GPU.
 
     Raises:
-        ValueError: see :func:`as_ids`.
+        ValueError: See :func:`as_ids`.
     """
     tokens = as_ids(tokens)
     missing = width - tokens.shape[1]
@@ -48,10 +48,10 @@ class WordVectors(nn.Embedding):
     .. math:: x_i = E_{w_i}, \qquad E \sim U(-s, s), \qquad E_{\text{PAD}} = 0
 
     Args:
-        vocabulary_size: number of token ids, padding and the unknown word included.
-        embedding_dim: length of a vector.
+        vocabulary_size: Number of token ids, padding and the unknown word included.
+        embedding_dim: Length of a vector.
         scale: :math:`s`.
-        sparse: give the gradient as a sparse tensor that holds the rows of the batch only.
+        sparse: Give the gradient as a sparse tensor that holds the rows of the batch only.
         trainable: False makes the vectors a buffer: saved, but no parameter, with no gradient.
 
     Shapes:
@@ -98,10 +98,10 @@ def set_word_vectors(
     rows from ``vocabulary_size`` on (FastText's n-grams) stay as they are.
 
     Args:
-        weight: the model's vectors, changed in place.
-        ids: the words whose vectors are known.
-        rows: their vectors.
-        vocabulary_size: number of token ids.
+        weight: The model's vectors, changed in place.
+        ids: The words whose vectors are known.
+        rows: Their vectors.
+        vocabulary_size: Number of token ids.
     """
     a = (3 * rows.var(correction=0)).sqrt().item()
     weight[:vocabulary_size].uniform_(-a, a)

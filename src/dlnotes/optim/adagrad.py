@@ -19,8 +19,8 @@ class Adagrad(UpdateRule):
     r"""Adagrad (Duchi, Hazan & Singer 2011, https://jmlr.org/papers/v12/duchi11a.html; notes, §4).
 
     .. math::
-        G ← G + g² \\
-        θ ← θ − α g / √(G + ε)
+        G &← G + g^2 \\
+        θ &← θ − α g / \sqrt{G + ε}
 
     ==== ==========================================
     θ    ``params``

@@ -19,11 +19,11 @@ class Adam(UpdateRule):
     r"""Adam (Kingma & Ba 2015, Algorithm 1, https://arxiv.org/abs/1412.6980; notes, §4).
 
     .. math::
-        m ← β₁ m + (1 − β₁) g \\
-        v ← β₂ v + (1 − β₂) g² \\
-        m̂ = m / (1 − β₁ᵗ) \\
-        v̂ = v / (1 − β₂ᵗ) \\
-        θ ← θ − α m̂ / (√v̂ + ε)
+        m &← β_1 m + (1 − β_1) g \\
+        v &← β_2 v + (1 − β_2) g^2 \\
+        \hat{m} &= m / (1 − β_1^t) \\
+        \hat{v} &= v / (1 − β_2^t) \\
+        θ &← θ − α \hat{m} / (\sqrt{\hat{v}} + ε)
 
     ====== =============================================
     θ      ``params``
@@ -133,12 +133,12 @@ class AMSGrad(Adam):
     Reddi, Kale & Kumar 2018, Algorithm 2, https://arxiv.org/abs/1904.09237:
 
     .. math::
-        m ← β₁ m + (1 − β₁) g \\
-        v ← β₂ v + (1 − β₂) g² \\
-        v_{max} ← \max(v_{max}, v) \\
-        m̂ = m / (1 − β₁ᵗ) \\
-        v̂ = v_{max} / (1 − β₂ᵗ) \\
-        θ ← θ − α m̂ / (√v̂ + ε)
+        m &← β_1 m + (1 − β_1) g \\
+        v &← β_2 v + (1 − β_2) g^2 \\
+        v_{\max} &← \max(v_{\max}, v) \\
+        \hat{m} &= m / (1 − β_1^t) \\
+        \hat{v} &= v_{\max} / (1 − β_2^t) \\
+        θ &← θ − α \hat{m} / (\sqrt{\hat{v}} + ε)
 
     A large gradient is never forgotten: where Adam can diverge on a convex problem, its step
     growing just after v has, this rule converges. The symbols are Adam's, and v_max is

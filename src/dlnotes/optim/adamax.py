@@ -22,9 +22,9 @@ class Adamax(UpdateRule):
     largest gradient so far, which decays:
 
     .. math::
-        m ← β₁ m + (1 − β₁) g \\
-        u ← \max(β₂ u, |g| + ε) \\
-        θ ← θ − α m / ((1 − β₁ᵗ) u)
+        m &← β_1 m + (1 − β_1) g \\
+        u &← \max(β_2 u, |g| + ε) \\
+        θ &← θ − α m / ((1 − β_1^t) u)
 
     ====== =============================================
     θ      ``params``

@@ -21,9 +21,9 @@ class Lion(UpdateRule):
     Every element moves by α, whatever the size of its gradient; a rule that a program search found:
 
     .. math::
-        c = β₁ m + (1 − β₁) g \\
-        θ ← (1 − α λ) θ − α \operatorname{sign}(c) \\
-        m ← β₂ m + (1 − β₂) g
+        c &= β_1 m + (1 − β_1) g \\
+        θ &← (1 − α λ) θ − α \operatorname{sign}(c) \\
+        m &← β_2 m + (1 − β_2) g
 
     ====== =============================================
     θ      ``params``

@@ -19,8 +19,8 @@ class Momentum(UpdateRule):
     r"""Momentum (Polyak 1964, https://doi.org/10.1016/0041-5553(64)90137-5; notes, §4).
 
     .. math::
-        V ← β V + (1 − β) g \\
-        θ ← θ − α V
+        V &← β V + (1 − β) g \\
+        θ &← θ − α V
 
     ==== ====================
     θ    ``params``

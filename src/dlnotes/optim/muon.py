@@ -25,15 +25,15 @@ class Muon(UpdateRule):
     layer does in every direction alike:
 
     .. math::
-        B ← β B + (1 − β) g \\
-        O = \operatorname{NS}(β B + (1 − β) g) \\
-        θ ← (1 − α λ) θ − α \sqrt{\max(1, n / m)} \, O
+        B &← β B + (1 − β) g \\
+        O &= \operatorname{NS}(β B + (1 − β) g) \\
+        θ &← (1 − α λ) θ − α \sqrt{\max(1, n / m)} \, O
 
     of a θ with n rows and m columns, where NS divides a matrix by its Frobenius norm and repeats
     Newton and Schulz's iteration
 
     .. math::
-        A = X Xᵀ, \quad X ← 3.4445 X + (−4.775 A + 2.0315 A²) X
+        A = X X^\top, \quad X ← 3.4445 X + (−4.775 A + 2.0315 A^2) X
 
     on the matrix or, where it has more rows than columns, on its transpose. The coefficients are
     those of the authors: five iterations bring every singular value that is not tiny into about

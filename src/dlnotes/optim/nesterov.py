@@ -22,16 +22,16 @@ class Nesterov(UpdateRule):
     is taken where the momentum is about to carry the parameters anyway:
 
     .. math::
-        g = ∇J(φ − α β V) \\
-        V ← β V + (1 − β) g \\
-        φ ← φ − α V
+        g &= ∇J(φ − α β V) \\
+        V &← β V + (1 − β) g \\
+        φ &← φ − α V
 
     An optimizer is handed gradients at its own parameters, so these *are* the look-ahead point,
     θ = φ − αβV, and the same iteration reads
 
     .. math::
-        V ← β V + (1 − β) g \\
-        θ ← θ − α (β V + (1 − β) g)
+        V &← β V + (1 − β) g \\
+        θ &← θ − α (β V + (1 − β) g)
 
     ==== ==========================================
     θ    ``params``: the look-ahead point

@@ -23,12 +23,14 @@ class RAdam(UpdateRule):
     the step is momentum alone, beyond it Adam's, scaled down by r, which goes to 1:
 
     .. math::
-        m ← β₁ m + (1 − β₁) g \\
-        v ← β₂ v + (1 − β₂) g² \\
-        m̂ = m / (1 − β₁ᵗ) \\
-        ρ_∞ = 2 / (1 − β₂) − 1, \quad ρ = ρ_∞ − 2 t β₂ᵗ / (1 − β₂ᵗ) \\
-        r² = \frac{(ρ − 4)(ρ − 2) ρ_∞}{(ρ_∞ − 4)(ρ_∞ − 2) ρ} \\
-        θ ← θ − α m̂ \begin{cases} r √(1 − β₂ᵗ) / (√v + ε) & ρ > 5 \\ 1 & \text{else} \end{cases}
+        m &← β_1 m + (1 − β_1) g \\
+        v &← β_2 v + (1 − β_2) g^2 \\
+        \hat{m} &= m / (1 − β_1^t) \\
+        ρ_∞ &= 2 / (1 − β_2) − 1, \quad ρ = ρ_∞ − 2 t β_2^t / (1 − β_2^t) \\
+        r^2 &= \frac{(ρ − 4)(ρ − 2) ρ_∞}{(ρ_∞ − 4)(ρ_∞ − 2) ρ} \\
+        θ &← θ − α \hat{m} \begin{cases}
+            r \sqrt{1 − β_2^t} / (\sqrt{v} + ε) & ρ > 5 \\
+            1 & \text{else} \end{cases}
 
     ====== =============================================
     θ      ``params``

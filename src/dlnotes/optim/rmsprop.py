@@ -21,8 +21,8 @@ class RMSProp(UpdateRule):
     https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf, slide 29:
 
     .. math::
-        S ← β S + (1 − β) g² \\
-        θ ← θ − α g / (√S + ε)
+        S &← β S + (1 − β) g^2 \\
+        θ &← θ − α g / (\sqrt{S} + ε)
 
     ==== ====================
     θ    ``params``

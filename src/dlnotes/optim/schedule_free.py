@@ -24,17 +24,17 @@ class ScheduleFree(UpdateRule):
     Gradients are taken at y, and what has been learned is the average x of all z:
 
     .. math::
-        y = (1 − β) z + β x \\
-        z ← z − α ∇J(y) \\
-        x ← (1 − 1/t) x + z / t
+        y &= (1 − β) z + β x \\
+        z &← z − α ∇J(y) \\
+        x &← (1 − 1/t) x + z / t
 
     An optimizer is handed gradients at its own parameters, so these *are* y. With d = z − x, which
     starts at 0 as every accumulator does, the same iteration reads
 
     .. math::
-        e = d − α g \\
-        θ ← θ + e/t + (1 − β) ((1 − 1/t) e − d) \\
-        d ← (1 − 1/t) e
+        e &= d − α g \\
+        θ &← θ + e/t + (1 − β) ((1 − 1/t) e − d) \\
+        d &← (1 − 1/t) e
 
     and x = θ − (1 − β) d: :meth:`averaged` puts it into the parameters while a model is evaluated,
     or saved for use; to continue later, save model and optimizer outside of it. A constant α takes
