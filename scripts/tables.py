@@ -202,7 +202,9 @@ def _dev(entry: dict[str, Any]) -> float:
 
 def _measure(entry: dict[str, Any]) -> str:
     """What the figure of an entry's test split is."""
-    return next(name for name in ("bleu", "accuracy", "micro_f1") if name in entry["record"]["test"])
+    return next(
+        name for name in ("bleu", "accuracy", "micro_f1") if name in entry["record"]["test"]
+    )
 
 
 def _test(entry: dict[str, Any]) -> float:
@@ -557,7 +559,9 @@ def activation_speeds(results: Path) -> str:
     record = read_json(results / "benchmarks" / "activations.json", "has no benchmark")
     lines = ["| activation | × torch | × torch, both compiled |", "|---|---|---|"]
     for name, ratios in record["ratios"].items():  # our time / torch's
-        cells = [f"{1 / ratios[how]:.2f}" if how in ratios else "–" for how in ("eager", "compiled")]
+        cells = [
+            f"{1 / ratios[how]:.2f}" if how in ratios else "–" for how in ("eager", "compiled")
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
