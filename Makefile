@@ -45,7 +45,7 @@ test-torchtext: .venv-torchtext/.ready   ## torchtext's equivalences and the who
 board: $(ENV)           ## TensorBoard on every run
 	$(BIN)/tensorboard --logdir runs
 
-results: $(ENV)         ## rewrite the README's tables from the records in results/
+results: $(ENV)         ## rewrite the tables of the READMEs and the book from the records in results/
 	$(BIN)/python scripts/tables.py
 
 claims: $(ENV)          ## test every claim of the notes; the report is runs/claims/report.html

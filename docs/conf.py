@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "chapters.directives",
+    "chapters.theme",
 ]
 exclude_patterns = ["**.ipynb_checkpoints"]
 

@@ -1,8 +1,9 @@
-"""Rewrite the README's tables from the records in results/."""
+"""Rewrite the tables of the READMEs and of the book's pages from the records in results/."""
 
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from dlnotes.claims import CHAPTERS
 from dlnotes.claims.report import effect, seconds
 from dlnotes.cli import run
+from dlnotes.data.corpora import CORPORA
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_text
 from dlnotes.training.recipes import RECIPES
@@ -32,6 +34,14 @@ MODELS = {
     "tfidf": "TF-IDF + logistic regression",
     "svm": "TF-IDF + linear SVM",
 }
+BASELINES = ("tfidf", "svm")
+CHINESE = {
+    "Ensemble": "集成",
+    "logistic regression": "逻辑回归",
+    "linear SVM": "线性 SVM",
+    "characters": "按字切分",
+}
+"""What the names of models say in the Chinese README."""
 SIZES = {
     "mid": "24 matrices of 256² and 48 biases",
     "tiny": "400 tensors of 64",
@@ -41,29 +51,53 @@ SIZES = {
 """Of the optimizers' benchmark."""
 
 
-def main(
-    readme: Path = ROOT / "README.md", results: Path = ROOT / "results", check: bool = False
-) -> None:
-    """Replace what stands between the markers of the README.
+def main(root: Path = ROOT, check: bool = False) -> None:
+    """Replace what stands between the markers of README.md, README.zh.md and the pages in docs/.
+
+    ``<!-- speed -->`` begins the table of that name, ``<!-- /speed -->`` ends it; a table may stand
+    in several files, and each has to stand in one.
 
     Args:
-        readme: The file to rewrite.
-        results: Folder of the records.
-        check: Change nothing; fail if the table is not the one of the records.
+        root: Folder of the READMEs, of docs/ and of results/.
+        check: Change nothing; fail if a table is not the one of the records.
     """
-    if not readme.is_file():
-        raise UserError(f"--readme: there is no file {readme}")
+    results = root / "results"
     if not results.is_dir():
-        raise UserError(f"--results: there is no folder {results}")
-    new = readme.read_text("utf-8")
+        raise UserError(f"--root: there is no folder {results}")
+    shown = tables(root)
+    files = [*sorted(root.glob("README*.md")), *sorted((root / "docs").rglob("*.md"))]
+    found: set[str] = set()
+    for file in files:
+        old = file.read_text("utf-8")
+        new, names = fill(old, shown, file)
+        found |= names
+        if check and new != old:
+            raise UserError(f"the tables in {file} are not those of {results}: run `make results`")
+        if new != old:
+            write_text(file, new)
+    if missing := shown.keys() - found:
+        raise UserError(f"no file in {root} has the markers of the tables {sorted(missing)}")
+
+
+def tables(root: Path) -> dict[str, str]:
+    """Every table by the name of its markers."""
+    results = root / "results"
     entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
     measured = [entry for entry in entries if "record" in entry]
-    tables = {
+    seeds = story_seeds(results)
+    return {
+        "chapters": page_list(root, "docs/en"),
+        "chapters-zh": page_list(root, "docs/zh"),
+        "how-to": page_list(root, "docs/en/how-to"),
+        "summary": summary(measured, seeds),
+        "summary-zh": summary(measured, seeds, "zh"),
         "results": accuracies(measured),
         "label-sets": label_sets(measured),
-        "stories": stories(measured, story_seeds(results)),
+        "stories": stories(measured, seeds),
         "translations": translations(measured),
+        "tokenizers": tokenizers(results),
         "speed": speeds(results),
+        "activation-speed": activation_speeds(results),
         "model-speed": model_speeds(results),
         "fasttext": fasttext(results),
         "busy": busy(results),
@@ -76,17 +110,151 @@ def main(
         "advice": advice(results),
         "label-errors": label_errors(results),
     }
-    for name, content in tables.items():
-        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        before, found, rest = new.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise UserError(f"{readme} has no {begin} … {end} to fill")
-        new = f"{before}{begin}\n{content}\n{end}{after}"
-    if check and new != readme.read_text("utf-8"):
-        raise UserError(f"the tables in {readme} are not those of {results}: run `make results`")
-    if not check:
-        write_text(readme, new)
+
+
+def fill(text: str, shown: Mapping[str, str], file: Path) -> tuple[str, set[str]]:
+    """A file's text with its tables, and their names.
+
+    Raises:
+        UserError: A marker is not closed, or no table has its name.
+    """
+    found: set[str] = set()
+    parts, rest = [], text
+    while begin := re.search(r"^<!-- ([a-z-]+) -->\n", rest, re.MULTILINE):
+        name = begin[1]
+        _, closed, after = rest[begin.end() :].partition(f"<!-- /{name} -->")
+        if name not in shown or not closed:
+            raise UserError(
+                f"{file}: {begin[0].strip()} "
+                + ("has no end" if name in shown else f"is none of {', '.join(shown)}")
+            )
+        parts.append(f"{rest[: begin.end()]}{shown[name]}\n{closed}")
+        found.add(name)
+        rest = after
+    return "".join([*parts, rest]), found
+
+
+def page_list(root: Path, folder: str) -> str:
+    """Links to the pages of a folder in the order of its index, by their titles.
+
+    Without an index the order is that of the names.
+    """
+    pages = sorted((root / folder).glob("*.md"))
+    titles = {
+        page.stem: title[1]
+        for page in pages
+        if (title := re.search(r"^# (.+)$", page.read_text("utf-8"), re.MULTILINE))
+    }
+    index = root / folder / "index.md"
+    trees = re.findall(
+        r"^```\{toctree\}\n(.*?)^```$",
+        index.read_text("utf-8") if index.is_file() else "",
+        re.MULTILINE | re.DOTALL,
+    )
+    named = [line.strip() for tree in trees for line in tree.splitlines()]
+    order = [name for name in named if name in titles] or [n for n in titles if n != "index"]
+    links = [f"[{titles[name]}]({folder}/{name}.md)" for name in order]
+    return " · ".join(links) or "–"
+
+
+def summary(
+    entries: list[dict[str, Any]],
+    of_seeds: Mapping[tuple[int, str], list[StoryRun]] = MappingProxyType({}),
+    language: str = "en",
+) -> str:
+    """For each corpus the best model of ours, the best published figure, and the baseline.
+
+    "Best of ours" is what dev prefers; of the published figures and of the baselines the highest
+    is shown.
+
+    Args:
+        entries: The entries of ``results/``.
+        of_seeds: From `story_seeds`.
+        language: "en" or "zh".
+    """
+    zh = language == "zh"
+    head = ["corpus", "best of ours", "published, same test documents", "TF-IDF baseline"]
+    if zh:
+        head = ["语料", "本项目最佳", "已发表的结果（测试集相同）", "TF-IDF 基线"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    by_corpus: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        if not _task(entry):
+            by_corpus.setdefault(entry["corpus"], []).append(entry)
+    for corpus, group in sorted(by_corpus.items()):
+        best = max((e for e in group if "dev" in e["record"]), key=_dev, default=None)
+        baselines = [e for e in group if e["model"] in BASELINES]
+        published = [e["published"] for e in group if "published" in e]
+        name = f"{corpus}{'' if corpus in CORPORA else ' †'}{_unit(group[0], zh)}"
+        cells = [name, *(_figure(e, zh) for e in (best, max(baselines, key=_test, default=None)))]
+        known = max(published, key=_published, default=None)
+        cells.insert(2, f"{_published(known):.1f} ({_source(known)})" if known else "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    if row := _babi_row(entries, of_seeds, zh):
+        lines.append(row)
+    return "\n".join(lines)
+
+
+def _dev(entry: dict[str, Any]) -> float:
+    dev = entry["record"]["dev"]
+    return float(dev["micro_f1" if "micro_f1" in dev else "accuracy"]["mean"])
+
+
+def _measure(entry: dict[str, Any]) -> str:
+    """What the figure of an entry's test split is."""
+    return next(
+        name for name in ("bleu", "accuracy", "micro_f1") if name in entry["record"]["test"]
+    )
+
+
+def _test(entry: dict[str, Any]) -> float:
+    measure = _measure(entry)
+    mean = float(entry["record"]["test"][measure]["mean"])
+    return mean if measure == "bleu" else 100 * mean
+
+
+def _published(published: dict[str, Any]) -> float:
+    return float(
+        next(published[name] for name in ("bleu", "accuracy", "micro_f1") if name in published)
+    )
+
+
+def _unit(entry: dict[str, Any], zh: bool) -> str:
+    told = {"bleu": "BLEU", "micro_f1": "micro-F1"}.get(_measure(entry), "")
+    if not told:
+        return ""
+    return f"（{told}）" if zh else f" ({told})"
+
+
+def _figure(entry: dict[str, Any] | None, zh: bool) -> str:
+    if entry is None:
+        return "–"
+    model = _model(entry)
+    for english, chinese in CHINESE.items() if zh else ():
+        model = model.replace(english, chinese)
+    return f"{_test(entry):.1f} {model}"
+
+
+def _babi_row(
+    entries: list[dict[str, Any]], of_seeds: Mapping[tuple[int, str], list[StoryRun]], zh: bool
+) -> str:
+    """The mean test error of the model that has the least mean dev error, and its paper's."""
+    best, paper, full, _ = _story_runs(entries, of_seeds)
+    means = {
+        model: statistics.fmean(best[task, model].dev_error for task in full)
+        for model in dict.fromkeys(model for _, model in best)
+        if full and all((task, model) in best for task in full)
+    }
+    if not means:
+        return ""
+    model = min(means, key=lambda name: means[name])
+    ours = statistics.fmean(best[task, model].test_error for task in full)
+    theirs = _error(_mean([paper.get((task, model)) for task in full]), 2)
+    corpus = f"bAbI, {len(full)} tasks (mean error, %)"
+    source = "the paper's"
+    if zh:
+        corpus, source = f"bAbI，{len(full)} 个任务（平均错误率，%）", "原论文"
+    return f"| {corpus} | {ours:.2f} {MODELS[model]} | {theirs} ({source}) | – |"
 
 
 def accuracies(entries: list[dict[str, Any]]) -> str:
@@ -136,7 +304,7 @@ def _percent(figure: dict[str, Any]) -> str:
 
 
 def translations(entries: list[dict[str, Any]]) -> str:
-    """BLEU of each translation, with a line that says so; nothing while there is no record."""
+    """BLEU of each translation; nothing while there is no record."""
     lines = []
     for e in entries:
         if "languages" in e:
@@ -148,13 +316,7 @@ def translations(entries: list[dict[str, Any]]) -> str:
             )
     if not lines:
         return ""
-    head = [
-        "Translation by beam search, lower-cased BLEU of sacrebleu on detokenized text. The "
-        "published figures are lower-cased BLEU of spaCy's tokens, another measure, and compare "
-        "only roughly:",
-        "",
-    ]
-    head += ["| corpus | model | epochs | test BLEU | published |", "|---|---|---|---|---|"]
+    head = ["| corpus | model | epochs | test BLEU | published |", "|---|---|---|---|---|"]
     return "\n".join(head + lines)
 
 
@@ -226,14 +388,8 @@ def stories(
     Raises:
         UserError: Trainings for a task have different documents.
     """
-    told = {(_task(e), e["model"]): e for e in entries if _task(e)}
-    best = {pair: _best_run(pair, [_run_of(e)], of_seeds.get(pair, [])) for pair, e in told.items()}
-    paper = {pair: 100 - e["published"]["accuracy"] for pair, e in told.items() if "published" in e}
+    best, paper, full, fewer = _story_runs(entries, of_seeds)
     models = [name for name in ("entnet", "dmn") if any(model == name for _, model in best)]
-    # The published figures are of 10,000 training questions.
-    fewer = {task: n for (task, _), e in told.items() if (n := _questions(e)) < 10_000}
-    tasks = sorted({task for task, _ in best})
-    full = [task for task in tasks if task not in fewer]
     lines = [
         "| bAbI task | "
         + " | ".join(f"{MODELS[name]} | median | paper | seeds × epochs" for name in models)
@@ -269,6 +425,26 @@ def stories(
     for task in sorted(fewer):
         row(f"{task} ({fewer[task]:,} questions)", of_task(task))
     return "\n".join(lines)
+
+
+def _story_runs(
+    entries: list[dict[str, Any]], of_seeds: Mapping[tuple[int, str], list[StoryRun]]
+) -> tuple[
+    dict[tuple[int, str], StoryRun], dict[tuple[int, str], float], list[int], dict[int, int]
+]:
+    """The best training of each task and model, the papers' errors, and the tasks.
+
+    Returns:
+        Best training and published error by task and model; the tasks with as many questions as
+        the papers had; the others with their number of questions.
+    """
+    told = {(_task(e), e["model"]): e for e in entries if _task(e)}
+    best = {pair: _best_run(pair, [_run_of(e)], of_seeds.get(pair, [])) for pair, e in told.items()}
+    paper = {pair: 100 - e["published"]["accuracy"] for pair, e in told.items() if "published" in e}
+    # The published figures are of 10,000 training questions.
+    fewer = {task: n for (task, _), e in told.items() if (n := _questions(e)) < 10_000}
+    full = sorted({task for task, _ in best} - fewer.keys())
+    return best, paper, full, fewer
 
 
 def _task(entry: dict[str, Any]) -> int:
@@ -375,6 +551,32 @@ def speeds(results: Path) -> str:
             shown = times.get(other) and not (alone and size == "sparse")
             cells.append(f"{times[other] / times['ours']:.2f}" if shown else "–")
         lines.append(f"| {rule}{note} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def activation_speeds(results: Path) -> str:
+    """How many times faster than torch's each activation is, forward and backward together."""
+    record = read_json(results / "benchmarks" / "activations.json", "has no benchmark")
+    lines = ["| activation | × torch | × torch, both compiled |", "|---|---|---|"]
+    for name, ratios in record["ratios"].items():  # our time / torch's
+        cells = [
+            f"{1 / ratios[how]:.2f}" if how in ratios else "–" for how in ("eager", "compiled")
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def tokenizers(results: Path) -> str:
+    """Accuracy on dev of two models by what the texts are cut into."""
+    record = read_json(results / "benchmarks" / "tokenizers.json", "has no benchmark")
+    names = {"basic_english": "words", "characters": "characters", "jieba": "jieba", "bpe": "bpe"}
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in record["rows"]:
+        found.setdefault((row["corpus"], row["model"]), {})[row["tokenizer"]] = row["dev accuracy"]
+    lines = [f"| corpus | model | {' | '.join(names.values())} |", "|---" * (2 + len(names)) + "|"]
+    for (corpus, model), by in found.items():
+        cells = [f"{100 * by[each]:.1f}" if each in by else "–" for each in names]
+        lines.append(f"| {corpus} | {MODELS[model]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

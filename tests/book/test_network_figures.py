@@ -14,7 +14,7 @@ pytest.importorskip("myst_nb", reason="needs the extra docs")
 
 from browser import CHROMIUM, Browser
 from chapters import depth, gates, pictures, words
-from chapters.figures import flow
+from chapters.figures import back_propagation
 from chapters.figures import gates as gate_figures
 from dlnotes.foundations.perceptron import CORNERS, GATES
 
@@ -36,8 +36,8 @@ def test_the_drawn_lines_separate_their_gates(gate):
 
 
 def test_the_alternative_text_of_the_network_has_its_numbers():
-    network = flow.small_network()
-    x, y = torch.tensor([flow.X]).double(), torch.tensor([[flow.Y]]).double()
+    network = back_propagation.small_network()
+    x, y = torch.tensor([back_propagation.X]).double(), torch.tensor([[back_propagation.Y]]).double()
     values = network.forward(x)
     gradients = network.backward(values, y)
     shown = [*values.a[1].flatten(), values.a[2], network.loss(values.a[2], y)]

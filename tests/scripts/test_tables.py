@@ -1,4 +1,4 @@
-"""scripts/tables.py says under which conditions a published figure was reached."""
+"""scripts/tables.py shows what the records say, and under which conditions it was reached."""
 
 import json
 
@@ -17,9 +17,12 @@ def entry(name):
     return json.loads((ROOT / "results" / f"{name}.json").read_text())
 
 
+NAMES = tuple(tables.tables(ROOT))
+
+
 @pytest.fixture
 def table(script, tmp_path):
-    """The README's tables of some entries."""
+    """The tables of some entries, in a README of their markers."""
 
     def fill(*entries):
         results = tmp_path / "results"
@@ -29,42 +32,99 @@ def table(script, tmp_path):
         for i, each in enumerate(entries):
             (results / f"{i}.json").write_text(json.dumps(each))
         readme = tmp_path / "README.md"
-        names = (
-            "results",
-            "label-sets",
-            "stories",
-            "translations",
-            "speed",
-            "model-speed",
-            "fasttext",
-            "busy",
-            "gpu-steps",
-            "gpu-models",
-            "export",
-            "serve",
-            "recipes",
-            "claims",
-            "advice",
-            "label-errors",
-        )
-        readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in names))
-        done = script("tables", "--readme", readme, "--results", results)
+        readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in NAMES))
+        done = script("tables", "--root", tmp_path)
         assert done.code == 0, done.err
         return readme.read_text()
 
     return fill
 
 
+def between(text, name):
+    return text.partition(f"<!-- {name} -->\n")[2].partition("\n<!--")[0].splitlines()
+
+
+def test_a_marker_that_is_wrong_or_missing_is_told(script, table, tmp_path):
+    table(entry("trec-svm"))
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("<!-- speeed -->\n<!-- /speeed -->\n")
+    done = script("tables", "--root", tmp_path)
+    assert done.code == 2
+    assert "page.md: <!-- speeed --> is none of chapters," in done.err
+    page.write_text("<!-- speed -->\n")
+    assert "page.md: <!-- speed --> has no end" in script("tables", "--root", tmp_path).err
+    page.write_text("A table twice:\n<!-- speed -->\nold\n<!-- /speed -->\n")
+    assert "page.md are not those" in script("tables", "--root", tmp_path, "--check").err
+    assert script("tables", "--root", tmp_path).code == 0
+    assert script("tables", "--root", tmp_path, "--check").code == 0
+    assert "| adam |" in page.read_text()
+    readme = tmp_path / "README.md"
+    readme.write_text(readme.read_text().replace("claims -->", "speed -->"))
+    done = script("tables", "--root", tmp_path)
+    assert "has the markers of the tables ['claims']" in done.err
+
+
+def test_pages_are_listed_in_the_order_of_their_index(tmp_path):
+    folder = tmp_path / "docs" / "en"
+    folder.mkdir(parents=True)
+    assert tables.page_list(tmp_path, "docs/en") == "–"
+    for name in ("a", "b", "index"):
+        (folder / f"{name}.md").write_text(f"---\nx: y\n---\n\n# Page {name}\n\n## Part\n")
+    expected = "[Page a](docs/en/a.md) · [Page b](docs/en/b.md)"
+    assert tables.page_list(tmp_path, "docs/en") == expected
+    with (folder / "index.md").open("a") as index:
+        index.write("```{toctree}\n:maxdepth: 1\n\nb\n```\n```{toctree}\na\nresults/index\n```\n")
+    expected = "[Page b](docs/en/b.md) · [Page a](docs/en/a.md)"
+    assert tables.page_list(tmp_path, "docs/en") == expected
+
+
+def measured(model, *, dev=None, test, corpus="trec", **other):
+    """An entry of results/."""
+    record = {"test": {"accuracy": {"mean": test}}}
+    if dev is not None:
+        record["dev"] = {"accuracy": {"mean": dev}}
+    return {"corpus": corpus, "model": model, "record": record, **other}
+
+
+def test_the_summary_shows_what_dev_prefers_whatever_its_test_figure():
+    kim = {"accuracy": 93.6, "source": "Kim 2014", "vectors": "some"}
+    entries = [
+        measured("textcnn", dev=0.9, test=0.80, published=kim),
+        measured("han", dev=0.8, test=0.95, published={"accuracy": 90, "source": "X"}),
+        measured("svm", test=0.7),
+        measured("tfidf", test=0.75),
+        measured("svm", test=0.5, corpus="mine"),
+    ]
+    assert tables.summary(entries).splitlines()[2:] == [
+        "| mine † | – | – | 50.0 TF-IDF + linear SVM |",
+        "| trec | 80.0 TextCNN | 93.6 (Kim 2014, given some vectors) "
+        "| 75.0 TF-IDF + logistic regression |",
+    ]
+    chinese = tables.summary(entries, language="zh").splitlines()[2:]
+    assert chinese[1].endswith("| 75.0 TF-IDF + 逻辑回归 |")
+    assert [line.count("|") for line in chinese] == [5, 5]
+
+
+def test_the_summary_has_the_mean_over_the_stories_and_other_measures():
+    entries = [entry("babi-1-dmn"), entry("babi-7-dmn"), entry("babi-3-dmn")]
+    (row,) = tables.summary(entries).splitlines()[2:]
+    assert row == "| bAbI, 2 tasks (mean error, %) | 0.65 DMN+ | 1.20 (the paper's) | – |"
+    rows = tables.summary([entry("multi30k-transformer"), entry("goemotions-ensemble")])
+    assert "| goemotions (micro-F1) | 58.9 Ensemble | – | – |" in rows
+    assert "| multi30k † (BLEU) | 38.8 Transformer | 36.5 (" in rows
+
+
 def test_given_word_vectors_are_named(table):
     text = table(entry("imdb-textcnn"), entry("imdb-han"))
     assert "| 87.5 (TextCNN, bentrevett/pytorch-sentiment-analysis, given GloVe vectors) |" in text
-    (han,) = [line for line in text.splitlines() if line.startswith("| imdb | HAN")]
+    (han,) = [line for line in between(text, "results") if line.startswith("| imdb | HAN")]
     assert han.endswith("|  |")  # the paper's IMDB is another corpus
 
 
 def test_a_story_task_with_fewer_questions_than_the_papers_stands_apart(table):
     text = table(entry("babi-3-dmn"), entry("babi-1-dmn"), entry("babi-7-dmn"))
-    _, _, *rows = text.partition("<!-- stories -->\n")[2].partition("\n<!--")[0].splitlines()
+    _, _, *rows = between(text, "stories")
     assert rows == [
         "| 1 | 0.0 | 0.0 | 0.0 | 1 × 12 |",
         "| 7 | 1.3 | 1.3 | 2.4 | 1 × 20 |",
@@ -146,8 +206,8 @@ def test_trainings_that_failed_or_had_other_documents_are_not_shown(tmp_path):
         story_row(tmp_path, [short], first=other)
 
 
-def test_the_records_of_ten_seeds_are_in_the_readme():
-    text = (ROOT / "README.md").read_text()
+def test_the_records_of_ten_seeds_are_in_the_book():
+    text = (ROOT / "docs" / "en" / "results" / "babi.md").read_text("utf-8")
     shown = tables.story_seeds(ROOT / "results")
     assert sum(map(len, shown.values())) == 17
     assert "| 10 × 48, `lr=0.003` |" in text  # task 16 of EntNet
@@ -175,12 +235,13 @@ def test_corpora_of_several_labels_have_a_table_of_their_own(table):
         "record": {"test": by["one"], "test_by_threshold": by},
     }
     text = table(sets, entry("trec-tfidf"))
-    (row,) = [line for line in text.splitlines() if line.startswith("| goemotions")]
+    (row,) = [line for line in between(text, "label-sets") if line.startswith("| goemotions")]
     assert row == (
         "| goemotions | TF-IDF + logistic regression, balanced | 50.0 ± 1.0 | 30.0 ± 1.0 "
         "| 45.0 ± 1.0 | 40.0 ± 1.0 | 40.0 ± 1.0 | 3 | micro-F1 51.0 (somebody) |"
     )
-    assert text.index("| trec | TF-IDF") < text.index("<!-- label-sets -->") < text.index(row)
+    assert between(text, "results")[2].startswith("| trec | TF-IDF")
+    assert len(between(text, "results")) == len(between(text, "label-sets")) == 3
 
 
 def test_speeds_of_rules_that_torch_does_not_have_and_of_sparse_gradients(tmp_path):
@@ -306,4 +367,24 @@ def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):
     assert verdicts(tmp_path).splitlines() == [
         *lines[:-1],
         lines[-1] + " With `--quick` it is 45 s.",
+    ]
+
+
+def test_activations_and_tokenizers_are_shown_from_their_records(tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    ratios = {"tanh": {"eager": 0.5, "compiled": 0.8}, "rrelu, training": {"eager": 2.0}}
+    path = tmp_path / "benchmarks" / "activations.json"
+    path.write_text(json.dumps({"ratios": ratios}))
+    assert tables.activation_speeds(tmp_path).splitlines()[2:] == [
+        "| tanh | 2.00 | 1.25 |",
+        "| rrelu, training | 0.50 | – |",
+    ]
+    rows = [
+        {"corpus": "tnews", "model": "textcnn", "tokenizer": tokenizer, "dev accuracy": accuracy}
+        for tokenizer, accuracy in (("jieba", 0.25), ("basic_english", 0.125))
+    ]
+    path = tmp_path / "benchmarks" / "tokenizers.json"
+    path.write_text(json.dumps({"rows": rows}))
+    assert tables.tokenizers(tmp_path).splitlines()[2:] == [
+        "| tnews | TextCNN | 12.5 | – | 25.0 | – |"
     ]
