@@ -51,7 +51,7 @@ const Depth = {
 
 (() => {
   const { choice, element, slider, svg } = Interactive;
-  const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [320, 210, 40, 312, 18, 176];
+  const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [320, 216, 40, 312, 24, 182];
   const DECADES = 24; // the axis goes from 10⁻²⁴ to 10²⁴
   const MUCH = 100; // a gradient that is so many times smaller or larger has vanished or exploded
   const superscript = (n) => String(n).replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));

@@ -101,10 +101,10 @@ const Perceptron = {
       for (const [name, { input, shown }] of Object.entries(sliders)) {
         input.value = unit[name]; // which ends at its range, where training may go beyond
         input.setAttribute("aria-valuetext", unit[name]);
-        shown.textContent = unit[name].toFixed(1);
+        shown.textContent = unit[name].toFixed(1).replace("-", "−");
       }
       const right = outputs.filter((output, i) => output === targets[i]).length;
-      said.textContent = told + say(words["{n} of 4 samples are right."], { n: right });
+      said.textContent = told + say(words["{n} of 4 outputs are correct."], { n: right });
       figure.dataset.drawn = JSON.stringify({ ...unit, gate: gate.value, next, outputs, right });
     };
 

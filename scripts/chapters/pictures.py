@@ -118,7 +118,7 @@ class Perceptron(Interactive):
         *("target 1", "target 0", "output 1", "wrong", "next sample", "function"),
         *("weight w₁", "weight w₂", "bias b"),
         *("Show one sample", "Show all four", "Start again"),
-        "{n} of 4 samples are right.",
+        "{n} of 4 outputs are correct.",
         "Sample ({x}): the output was {a}, the target is {y}.",
     )
 

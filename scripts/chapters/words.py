@@ -56,7 +56,7 @@ ZH: dict[str, str] = {
     "bias b": "偏置 b",
     "Show one sample": "学习一个样本",
     "Show all four": "学习全部四个",
-    "{n} of 4 samples are right.": "4 个样本中有 {n} 个正确。",
+    "{n} of 4 outputs are correct.": "4 个输出中有 {n} 个正确。",
     "Sample ({x}): the output was {a}, the target is {y}.": "样本 ({x})：输出为 {a}，目标为 {y}。",
     "activation": "激活函数",
     "none": "无",

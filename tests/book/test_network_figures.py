@@ -128,7 +128,7 @@ def test_the_perceptron_learns_as_pythons_does_with_the_keyboard_alone(browser, 
             assert now["next"] == (before["next"] + 1) % 4
             right = sum(a == y for a, y in zip(outputs, GATES[gate].tolist(), strict=True))
             assert now["right"] == right
-            assert said(browser).endswith(f"{right} of 4 samples are right.")
+            assert said(browser).endswith(f"{right} of 4 outputs are correct.")
         browser.press("Tab", 9)
         press(browser, "Enter", 13, 10)  # all four, ten times
         assert (drawn(browser)["right"] == 4) == (gate != "XOR")

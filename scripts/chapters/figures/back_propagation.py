@@ -49,7 +49,7 @@ def _draw(ax: Axes, shown: Pass, weights: list[list[list[float]]], color: str, t
             for i, weight in enumerate(row):
                 edge = PLACES[layer][i], PLACES[layer + 1][j]
                 begin, end = edge if forward else edge[::-1]
-                arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 24, "shrinkB": 24}
+                arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 26, "shrinkB": 26}
                 ax.annotate("", end, begin, arrowprops=arrow)
                 (x1, y1), (x2, y2) = edge
                 if layer == 0 and i != j:  # they cross: both numbers stand left of the crossing
@@ -61,7 +61,7 @@ def _draw(ax: Axes, shown: Pass, weights: list[list[list[float]]], color: str, t
     units = shown.a if forward else [None, *shown.z]
     for layer, places in enumerate(PLACES):
         for unit, (px, py) in enumerate(places):
-            ax.plot(px, py, "o", ms=40, mec=color, mfc="none", mew=1.5)
+            ax.plot(px, py, "o", ms=44, mec=color, mfc="none", mew=1.5)
             held = units[layer]
             number = layer == 0 and forward  # an input, whole
             name = "" if held is None else _number(held[0, unit].item(), number)
