@@ -10,7 +10,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from chapters import ravine
+from chapters import race, ravine
 from chapters.figures import FIGURES
 from chapters.words import say
 
@@ -108,5 +108,36 @@ class Ravine(Interactive):
         }
 
 
-INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine,)}
+class Race(Interactive):
+    """``race NAME``: rules on a surface, with sliders for the steps and the rates."""
+
+    option_spec: ClassVar[dict[str, Any]] = {
+        "alt": directives.unchanged_required,
+        "surface": lambda value: directives.choice(value, tuple(race.GRADIENTS)),
+        "rules": lambda value: [directives.choice(each, tuple(race.RACERS)) for each in value.split()],
+    }
+    kind = "race"
+    words = (
+        *race.GRADIENTS,
+        "surface",
+        "steps t",
+        "Play",
+        "Pause",
+        "Start again",
+        "learning rate of",
+        "all rules",
+        "× its best rate",
+        "rule",
+        "height above the minimum",
+        "After",
+        "steps",
+        ": the lowest is",
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The surfaces, and who runs: all of them without ``:rules:``."""
+        return race.given(self.options.get("rules", list(race.RACERS)), self.options["surface"])
+
+
+INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine, Race)}
 """Directive → interactive figure."""

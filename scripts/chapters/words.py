@@ -45,6 +45,19 @@ ZH: dict[str, str] = {
     "start": "起点",
     "minimum": "最小点",
     "Start again": "恢复初值",
+    "surface": "曲面",
+    "ravine": "峡谷",
+    "Rosenbrock's valley": "Rosenbrock 山谷",
+    "Beale's function": "Beale 函数",
+    "saddle": "鞍点",
+    "Play": "播放",
+    "Pause": "暂停",
+    "learning rate of": "调整谁的学习率",
+    "all rules": "全部规则",
+    "× its best rate": "最佳学习率的倍数",
+    "rule": "规则",
+    "height above the minimum": "高出最小值",
+    ": the lowest is": "，最低的是",
 }
 """English → Chinese, of what directives write into a page."""
 
