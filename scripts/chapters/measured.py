@@ -91,7 +91,7 @@ def _cell(value: Any, language: str) -> str:
     if isinstance(value, float):
         if value == round(value) or abs(value) >= 1000:
             return f"{value:,.0f}".replace("-", "−")
-        shown = f"{value:#.3g}"
+        shown = f"{value:#.3g}".rstrip(".")
         return "−" + shown[1:] if shown.startswith("-") else shown
     return translate(str(value), language, TRANSLATIONS) or "–"
 

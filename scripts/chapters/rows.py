@@ -81,8 +81,8 @@ def speed(rules: str, language: str) -> str:
         cells = [
             *(f"`{row[column]}`" for column in several),
             translate(SIZES[row["model"]], language, TRANSLATIONS),
-            f"{ours:#.3g}",
-            *(f"{other:#.3g}" if other else "–" for other in others),
+            f"{ours:#.3g}".rstrip("."),
+            *(f"{other:#.3g}".rstrip(".") if other else "–" for other in others),
             *(f"{other / ours:.2f}" if other else "–" for other in others),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -133,8 +133,9 @@ def verdicts(names: str, language: str) -> str:
             )
         else:
             said = f"**{verdict}**" + (f" {condition}" if condition else "")
+            verb = "is " if row["verdict"] == "not decided" else ""
             lines.append(
-                f"- *{sentence}* This {said}. Measured: {found} ({measured}). "
+                f"- *{sentence}* This {verb}{said}. Measured: {found} ({measured}). "
                 f"`dlnotes claims {name}` repeats the experiment."
             )
     return "\n".join(lines)
