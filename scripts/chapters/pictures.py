@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from html import escape
 from typing import Any, ClassVar
 
@@ -108,13 +109,20 @@ class Ravine(Interactive):
         }
 
 
+def _among(names: Collection[str], name: str) -> str:
+    """The name, if it is one of these; docutils' ``choice`` knows lower-case names alone."""
+    if name not in names:
+        raise ValueError(f"{name} is none of {', '.join(names)}")
+    return name
+
+
 class Race(Interactive):
     """``race NAME``: rules on a surface, with sliders for the steps and the rates."""
 
     option_spec: ClassVar[dict[str, Any]] = {
         "alt": directives.unchanged_required,
-        "surface": lambda value: directives.choice(value, tuple(race.GRADIENTS)),
-        "rules": lambda value: [directives.choice(each, tuple(race.RACERS)) for each in value.split()],
+        "surface": lambda value: _among(race.GRADIENTS, value),
+        "rules": lambda value: [_among(race.RACERS, each) for each in value.split()],
     }
     kind = "race"
     words = (
@@ -136,7 +144,7 @@ class Race(Interactive):
 
     def given(self) -> dict[str, Any]:
         """The surfaces, and who runs: all of them without ``:rules:``."""
-        return race.given(self.options.get("rules", list(race.RACERS)), self.options["surface"])
+        return race.given(self.options.get("rules", list(race.RACERS)), self.options.get("surface", "ravine"))
 
 
 INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine, Race)}
