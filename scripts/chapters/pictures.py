@@ -144,7 +144,9 @@ class Race(Interactive):
 
     def given(self) -> dict[str, Any]:
         """The surfaces, and who runs: all of them without ``:rules:``."""
-        return race.given(self.options.get("rules", list(race.RACERS)), self.options.get("surface", "ravine"))
+        return race.given(
+            self.options.get("rules", list(race.RACERS)), self.options.get("surface", "ravine")
+        )
 
 
 INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine, Race)}

@@ -51,7 +51,6 @@ RACERS: dict[str, Racer] = {
 """Name in the notes → who runs."""
 
 
-
 def _beale(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     a, b, c = 1.5 - x + x * y, 2.25 - x + x * y * y, 2.625 - x + x * y * y * y
     along_x = a * (y - 1) + b * (y * y - 1) + c * (y * y * y - 1)

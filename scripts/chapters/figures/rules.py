@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -16,7 +17,16 @@ from chapters.measured import numbers
 from dlnotes.claims import epsilon_may_stand_under_the_root as epsilon
 from dlnotes.claims.rmsprop_first_step_is_alpha import first_steps
 from dlnotes.claims.surfaces import SURFACES, excess
-from dlnotes.optim import Adadelta, Adagrad, Adam, GradientDescent, Momentum, RMSProp
+from dlnotes.optim import (
+    Adadelta,
+    Adagrad,
+    Adam,
+    GradientDescent,
+    Momentum,
+    Nesterov,
+    RMSProp,
+    UpdateRule,
+)
 
 GREEN, PINK, RED = "#3f9e4f", "#d65c9e", "#d63a3a"
 
@@ -33,9 +43,11 @@ def batches() -> Figure:
         return loss
 
     grid = torch.meshgrid(
-        torch.linspace(-0.5, 4.5, 60).double(), torch.linspace(-1.7, 2.2, 60).double(), indexing="xy"
+        torch.linspace(-0.5, 4.5, 60).double(),
+        torch.linspace(-1.7, 2.2, 60).double(),
+        indexing="xy",
     )
-    heights = mean(*grid, torch.arange(50))
+    heights = mean(grid[0], grid[1], torch.arange(50))
     axes = figure.subplot_mosaic([["BGD", "MBGD", "SGD"], ["loss"] * 3], height_ratios=[3, 2])
     for name, size in (("BGD", 50), ("MBGD", 10), ("SGD", 1)):
         theta = torch.nn.Parameter(torch.tensor([0.0, -1.2], dtype=torch.float64))
@@ -134,7 +146,7 @@ def nesterov_damps() -> Figure:
     """Momentum and Nesterov in the ravine at the same rate: the steep coordinate and the height."""
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     ax = figure.subplots()
-    for rule, name in ((Momentum, "Momentum"), (race.OPTIMIZERS["nesterov"], "Nesterov")):
+    for rule, name in ((Momentum, "Momentum"), (Nesterov, "Nesterov")):
         theta = torch.nn.Parameter(torch.tensor(ravine.START, dtype=torch.float64))
         optimizer = rule([theta], lr=1 / ravine.KAPPA, fused=False)
         steep = [theta[1].item()]
@@ -155,7 +167,7 @@ def effective_rates() -> Figure:
     figure = Figure(figsize=(6, 6), layout="constrained")
     above, below = figure.subplots(2, 1)
     steps = 1000
-    rules = {
+    rules: dict[str, tuple[type[UpdateRule], dict[str, Any]]] = {
         "BGD": (GradientDescent, {}),
         "Adagrad": (Adagrad, {"eps": 1e-8}),
         "RMSProp": (RMSProp, {"beta": 0.9, "eps": 1e-8}),
@@ -170,8 +182,7 @@ def effective_rates() -> Figure:
             sizes = []
             for t in range(steps):
                 g = torch.full_like(theta, size(t))
-                new = rule.update(theta, g, *kept, lr=1.0, **hyper)
-                new, *kept = new if isinstance(new, tuple) else (new,)
+                new, *kept = rule.update(theta, g, *kept, lr=1.0, **hyper)
                 sizes.append((theta - new).item())
                 theta = new
             ax.plot(range(1, steps + 1), sizes, label=name, **look)
@@ -182,7 +193,7 @@ def effective_rates() -> Figure:
 
 
 def bias_correction() -> Figure:
-    """Steps per α with the gradient 1: Adam, without its corrections, and RMSProp with Adam's β₂."""
+    """Steps per α with the gradient 1: Adam, Adam uncorrected, and RMSProp with Adam's β₂."""
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     ax = figure.subplots()
     t = torch.arange(1, 3001).double()
@@ -194,13 +205,19 @@ def bias_correction() -> Figure:
         ("V̂ / √Ŝ", torch.ones_like(t), RED, "-"),
     ):
         ax.plot(t, sizes, color=color, ls=style, lw=2, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="t", ylabel="|Δθ| / α", title="g = 1, β₁ = 0.9, β₂ = 0.999")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="t",
+        ylabel="|Δθ| / α",
+        title="g = 1, β₁ = 0.9, β₂ = 0.999",
+    )
     ax.legend(frameon=False)
     return figure
 
 
 def standings() -> Figure:
-    """Test accuracy of each rule over all cases, and how it grows with the number of rates tried."""
+    """Test accuracy of each rule, and how it grows with the number of rates tried."""
     figure = Figure(figsize=(6, 6.4), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=[3, 4])
     rows = {
@@ -212,7 +229,9 @@ def standings() -> Figure:
     for place, rule in enumerate(order):
         name, racer = named[rule]
         above.barh(place, rows[rule]["test (%)"], color=racer.color, height=0.7)
-        above.text(rows[rule]["test (%)"] + 0.3, place, f"{rows[rule]['test (%)']:.1f}", va="center")
+        above.text(
+            rows[rule]["test (%)"] + 0.3, place, f"{rows[rule]['test (%)']:.1f}", va="center"
+        )
         tries = [1, 2, 4, 8]
         below.plot(
             tries,
@@ -250,7 +269,9 @@ def errata() -> Figure:
     adam.plot(t, 1 - 0.9**t, color=BLUE, lw=2, label="V / √Ŝ")
     adam.set(title="Adam", xlabel="t", ylabel="|Δθ| / α", ylim=(0, 1.1))
     for beta, color in ((0.9, GREEN), (0.99, ORANGE), (0.999, PINK)):
-        rmsprop.plot(range(1, 1001), first_steps(beta)[:1000], color=color, lw=2, label=f"β = {beta}")
+        rmsprop.plot(
+            range(1, 1001), first_steps(beta)[:1000], color=color, lw=2, label=f"β = {beta}"
+        )
     rmsprop.set(title="RMSProp", xlabel="t", yscale="log", xscale="log")
     for lr, color, label in ((0.05, BLUE, "α"), (0.5, ORANGE, "α / (1 − β)")):
         path = ravine.path("momentum", lr, 0.9, 60)
