@@ -115,6 +115,7 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
         "answer": answer,
         "math": lambda argument, options, body: _MATH_BLOCK.format(body.strip()),
         "notebook": lambda argument, options, body: "",
+        "container": lambda argument, options, body: inner(body),
         **{name: records(name) for name in ROWS},
     }
     exercises: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from html import escape
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from chapters import depth, gates, ravine
+from chapters import depth, gates, race, ravine
 from chapters.figures import FIGURES
 from chapters.words import say
 from dlnotes.foundations.perceptron import CORNERS, GATES
@@ -156,7 +157,47 @@ class Depth(Interactive):
         }
 
 
-INTERACTIVE: dict[str, type[Interactive]] = {
-    each.kind: each for each in (Ravine, Perceptron, Depth)
-}
+
+
+def _among(names: Collection[str], name: str) -> str:
+    """The name, if it is one of these; docutils' ``choice`` knows lower-case names alone."""
+    if name not in names:
+        raise ValueError(f"{name} is none of {', '.join(names)}")
+    return name
+
+
+class Race(Interactive):
+    """``race NAME``: rules on a surface, with sliders for the steps and the rates."""
+
+    option_spec: ClassVar[dict[str, Any]] = {
+        "alt": directives.unchanged_required,
+        "surface": lambda value: _among(race.GRADIENTS, value),
+        "rules": lambda value: [_among(race.RACERS, each) for each in value.split()],
+    }
+    kind = "race"
+    words = (
+        *race.GRADIENTS,
+        "surface",
+        "steps t",
+        "Play",
+        "Pause",
+        "Start again",
+        "learning rate of",
+        "all rules",
+        "× its best rate",
+        "rule",
+        "height above the minimum",
+        "After",
+        "steps",
+        ": the lowest is",
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The surfaces, and who runs: all of them without ``:rules:``."""
+        return race.given(
+            self.options.get("rules", list(race.RACERS)), self.options.get("surface", "ravine")
+        )
+
+
+INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine, Race, Perceptron, Depth)}
 """Directive → interactive figure."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from chapters import of_models
+from chapters import measured, of_models
 from chapters.words import say, translate
 from dlnotes.claims.report import effect
 from dlnotes.errors import UserError
@@ -53,31 +53,36 @@ def _compared(note: str) -> tuple[Row, ...]:
     return rows
 
 
-def speed(rule: str, language: str) -> str:
+def speed(rules: str, language: str) -> str:
     """The time of a step beside torch's, from the benchmark's record.
 
     Args:
-        rule: An optimizer, as the command line calls it.
+        rules: An optimizer, as the command line calls it, per line.
         language: Sphinx's name of the language.
 
     Raises:
         UserError: The record has no such rule.
     """
     record = read_json(RESULTS / "benchmarks" / "optimizers.json", "has no benchmark")
-    rows = [r for r in record["rows"] if r["rule"] == rule and "milliseconds" in r]
-    if not rows:
-        raise UserError(f"speed: results/benchmarks/optimizers.json has no rule {rule!r}")
+    names = rules.split()
+    known = [row for row in record["rows"] if "milliseconds" in row]
+    rows = [row for name in names for row in known if row["rule"] == name]
+    for name in names:
+        if all(row["rule"] != name for row in rows):
+            raise UserError(f"speed: results/benchmarks/optimizers.json has no rule {name!r}")
     columns = ["tensors", "ours, ms", "torch default, ms", "torch fused, ms"]
-    lines = _head([*columns, "× default", "× fused"], language)
+    several = ["rule"] * (len(names) > 1)
+    lines = _head([*several, *columns, "× default", "× fused"], language)
     for row in rows:
         times = row["milliseconds"]
         ours, others = times["ours"], [times.get("default"), times.get("fused")]
         if row["beside"].startswith("itself"):  # torch has no such step
             others = [None, None]
         cells = [
+            *(f"`{row[column]}`" for column in several),
             translate(SIZES[row["model"]], language, TRANSLATIONS),
-            f"{ours:#.3g}",
-            *(f"{other:#.3g}" if other else "–" for other in others),
+            f"{ours:#.3g}".rstrip("."),
+            *(f"{other:#.3g}".rstrip(".") if other else "–" for other in others),
             *(f"{other / ours:.2f}" if other else "–" for other in others),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -128,8 +133,9 @@ def verdicts(names: str, language: str) -> str:
             )
         else:
             said = f"**{verdict}**" + (f" {condition}" if condition else "")
+            verb = "is " if row["verdict"] == "not decided" else ""
             lines.append(
-                f"- *{sentence}* This {said}. Measured: {found} ({measured}). "
+                f"- *{sentence}* This {verb}{said}. Measured: {found} ({measured}). "
                 f"`dlnotes claims {name}` repeats the experiment."
             )
     return "\n".join(lines)
@@ -140,5 +146,12 @@ def _head(columns: list[str], language: str) -> list[str]:
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
 
 
-ROWS = {"proof": proof, "speed": speed, "verdicts": verdicts, **of_models.ROWS}
+ROWS = {
+    "proof": proof,
+    "speed": speed,
+    "verdicts": verdicts,
+    "numbers": measured.table,
+    "advice": measured.advice,
+    **of_models.ROWS,
+}
 """Directive → what it writes."""

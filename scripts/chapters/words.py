@@ -73,6 +73,19 @@ ZH: dict[str, str] = {
     "The gradient of layer 1 is {n} times that of layer {L}: it keeps its size.": (
         "第 1 层的梯度是第 {L} 层的 {n} 倍：梯度大小基本不变。"
     ),
+    "surface": "曲面",
+    "ravine": "峡谷",
+    "Rosenbrock's valley": "Rosenbrock 山谷",
+    "Beale's function": "Beale 函数",
+    "saddle": "鞍点",
+    "Play": "播放",
+    "Pause": "暂停",
+    "learning rate of": "调整谁的学习率",
+    "all rules": "全部规则",
+    "× its best rate": "最佳学习率的倍数",
+    "rule": "规则",
+    "height above the minimum": "高出最小值",
+    ": the lowest is": "，最低的是",
 }
 """English → Chinese, of what directives write into a page."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from chapters.figures import back_propagation, deep, descent, flows, gates
+from chapters.figures import back_propagation, deep, descent, flows, gates, rules
 from dlnotes.files import make_folder
 
 INK = {"light": "#222222", "dark": "#d8d8d8"}
@@ -22,6 +22,7 @@ FIGURES = {
     **descent.FIGURES,
     **flows.FIGURES,
     **gates.FIGURES,
+    **rules.FIGURES,
 }
 """File name → figure."""
 

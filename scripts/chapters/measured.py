@@ -1,0 +1,130 @@
+"""The numbers that the experiments measured, from the record of the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from chapters.words import translate
+from dlnotes.errors import UserError
+from dlnotes.files import read_json
+from dlnotes.optim import OPTIMIZERS
+from dlnotes.training.recipes import RECIPES
+
+ROOT = Path(__file__).parents[2]
+CLAIMS = ROOT / "results" / "claims" / "record.json"
+TRANSLATIONS = ROOT / "docs" / "zh" / "translations.yaml"
+
+
+def numbers(claim: str, where: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows of numbers of a claim.
+
+    Args:
+        claim: A claim of ``results/claims/record.json``.
+        where: Column → value, as text, of the rows that are wanted.
+
+    Raises:
+        UserError: There is no such claim, or no such row.
+    """
+    known = _claims()
+    if claim not in known:
+        raise UserError(f"numbers: results/claims/record.json has no claim {claim!r}")
+    rows: list[dict[str, Any]] = [
+        row
+        for row in known[claim]["numbers"]
+        if all(_plain(row.get(column)) == value for column, value in where.items())
+    ]
+    if not rows:
+        raise UserError(f"numbers: {claim} has no row with {dict(where)}")
+    return rows
+
+
+def table(text: str, language: str) -> str:
+    """A table of a claim's numbers.
+
+    Args:
+        text: The claim; then a line per column, ``COLUMN`` or ``COLUMN -> HEADING``, and per
+            condition on the rows, ``COLUMN = VALUE``.
+        language: Sphinx's name of the language.
+
+    Raises:
+        UserError: The record has no such claim, column or row.
+    """
+    claim, *lines = text.strip().splitlines()
+    where = dict(line.split(" = ") for line in lines if " = " in line)
+    columns = [line.split(" -> ") for line in lines if " = " not in line]
+    rows = numbers(claim, where)
+    for column, *_ in columns:
+        if column not in rows[0]:
+            raise UserError(f"numbers: {claim} has no column {column!r}")
+    headings = [translate(column[-1], language, TRANSLATIONS) for column in columns]
+    cells = [[_cell(row[column], language) for column, *_ in columns] for row in rows]
+    return markdown(headings, cells)
+
+
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown.
+
+    Args:
+        headings: Of the columns.
+        rows: A list of cells each.
+    """
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+@cache
+def _claims() -> dict[str, Any]:
+    record = read_json(CLAIMS, "has no claims")
+    return {row["name"]: row for row in record["claims"]}
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(value: Any, language: str) -> str:
+    if value in OPTIMIZERS:
+        return f"`{value}`"
+    if isinstance(value, float):
+        if value == round(value) or abs(value) >= 1000:
+            return f"{value:,.0f}".replace("-", "−")
+        shown = f"{value:#.3g}".rstrip(".")
+        return "−" + shown[1:] if shown.startswith("-") else shown
+    return translate(str(value), language, TRANSLATIONS) or "–"
+
+
+def advice(text: str, language: str) -> str:
+    """What ``dlnotes advise`` measured of other optimizers, from its records.
+
+    Every figure is the accuracy on dev after the first trial, which has the same share of the
+    epochs for all of them.
+
+    Args:
+        text: Nothing.
+        language: Sphinx's name of the language.
+    """
+    found: dict[tuple[str, str, str], dict[str, float]] = {}
+    for path in sorted((ROOT / "results" / "advice").glob("*.json")):
+        entry = read_json(path, "is no record of a race")
+        tried = [each for each in entry["race"] if each["first"]]
+        changed = {each["model"] for each in tried if "optimizer" in each["changes"]}
+        for each in tried:
+            model, changes = each["model"], each["changes"]
+            if model in changed and set(changes) <= {"optimizer"}:
+                share = f"{100 * each['first']['share']:.0f}"
+                optimizer = changes.get("optimizer", RECIPES[model].optimizer)
+                row = found.setdefault((entry["corpus"], model, share), {})
+                row[optimizer] = each["first"]["score"]
+    optimizers = list(dict.fromkeys(name for row in found.values() for name in row))
+    headings = [
+        translate(heading, language, TRANSLATIONS)
+        for heading in ("corpus", "model", "share of the epochs (%)")
+    ]
+    rows = [
+        [*key, *(f"{100 * row[name]:.1f} %" if name in row else "–" for name in optimizers)]
+        for key, row in found.items()
+    ]
+    return markdown([*headings, *(f"`{name}`" for name in optimizers)], rows)
