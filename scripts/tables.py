@@ -13,6 +13,7 @@ from typing import Any
 from dlnotes.claims import CHAPTERS
 from dlnotes.claims.report import effect, seconds
 from dlnotes.cli import run
+from dlnotes.data.corpora import CORPORA
 from dlnotes.errors import UserError
 from dlnotes.files import read_json, write_text
 from dlnotes.training.recipes import RECIPES
@@ -32,6 +33,14 @@ MODELS = {
     "tfidf": "TF-IDF + logistic regression",
     "svm": "TF-IDF + linear SVM",
 }
+BASELINES = ("tfidf", "svm")
+CHINESE = {
+    "Ensemble": "集成",
+    "logistic regression": "逻辑回归",
+    "linear SVM": "线性 SVM",
+    "characters": "按字切分",
+}
+"""What the names of models say in the Chinese README."""
 SIZES = {
     "mid": "24 matrices of 256² and 48 biases",
     "tiny": "400 tensors of 64",
@@ -87,6 +96,106 @@ def main(
         raise UserError(f"the tables in {readme} are not those of {results}: run `make results`")
     if not check:
         write_text(readme, new)
+
+
+def summary(
+    entries: list[dict[str, Any]],
+    of_seeds: Mapping[tuple[int, str], list[StoryRun]] = MappingProxyType({}),
+    language: str = "en",
+) -> str:
+    """For each corpus the best model of ours, the best published figure, and the baseline.
+
+    "Best of ours" is what dev prefers; of the published figures and of the baselines the highest
+    is shown.
+
+    Args:
+        entries: The entries of ``results/``.
+        of_seeds: From `story_seeds`.
+        language: "en" or "zh".
+    """
+    zh = language == "zh"
+    head = ["corpus", "best of ours", "published, same test documents", "TF-IDF baseline"]
+    if zh:
+        head = ["语料", "本项目最佳", "已发表的结果（测试集相同）", "TF-IDF 基线"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    by_corpus: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        if not _task(entry):
+            by_corpus.setdefault(entry["corpus"], []).append(entry)
+    for corpus, group in sorted(by_corpus.items()):
+        best = max((e for e in group if "dev" in e["record"]), key=_dev, default=None)
+        baselines = [e for e in group if e["model"] in BASELINES]
+        published = [e["published"] for e in group if "published" in e]
+        name = f"{corpus}{'' if corpus in CORPORA else ' †'}{_unit(group[0], zh)}"
+        cells = [name, *(_figure(e, zh) for e in (best, max(baselines, key=_test, default=None)))]
+        known = max(published, key=_published, default=None)
+        cells.insert(2, f"{_published(known):.1f} ({_source(known)})" if known else "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    if row := _babi_row(entries, of_seeds, zh):
+        lines.append(row)
+    return "\n".join(lines)
+
+
+def _dev(entry: dict[str, Any]) -> float:
+    dev = entry["record"]["dev"]
+    return float(dev["micro_f1" if "micro_f1" in dev else "accuracy"]["mean"])
+
+
+def _measure(entry: dict[str, Any]) -> str:
+    """What the figure of an entry's test split is."""
+    return next(
+        name for name in ("bleu", "accuracy", "micro_f1") if name in entry["record"]["test"]
+    )
+
+
+def _test(entry: dict[str, Any]) -> float:
+    measure = _measure(entry)
+    mean = float(entry["record"]["test"][measure]["mean"])
+    return mean if measure == "bleu" else 100 * mean
+
+
+def _published(published: dict[str, Any]) -> float:
+    return float(
+        next(published[name] for name in ("bleu", "accuracy", "micro_f1") if name in published)
+    )
+
+
+def _unit(entry: dict[str, Any], zh: bool) -> str:
+    told = {"bleu": "BLEU", "micro_f1": "micro-F1"}.get(_measure(entry), "")
+    if not told:
+        return ""
+    return f"（{told}）" if zh else f" ({told})"
+
+
+def _figure(entry: dict[str, Any] | None, zh: bool) -> str:
+    if entry is None:
+        return "–"
+    model = _model(entry)
+    for english, chinese in CHINESE.items() if zh else ():
+        model = model.replace(english, chinese)
+    return f"{_test(entry):.1f} {model}"
+
+
+def _babi_row(
+    entries: list[dict[str, Any]], of_seeds: Mapping[tuple[int, str], list[StoryRun]], zh: bool
+) -> str:
+    """The mean test error of the model that has the least mean dev error, and its paper's."""
+    best, paper, full, _ = _story_runs(entries, of_seeds)
+    means = {
+        model: statistics.fmean(best[task, model].dev_error for task in full)
+        for model in dict.fromkeys(model for _, model in best)
+        if full and all((task, model) in best for task in full)
+    }
+    if not means:
+        return ""
+    model = min(means, key=lambda name: means[name])
+    ours = statistics.fmean(best[task, model].test_error for task in full)
+    theirs = _error(_mean([paper.get((task, model)) for task in full]), 2)
+    corpus = f"bAbI, {len(full)} tasks (mean error, %)"
+    source = "the paper's"
+    if zh:
+        corpus, source = f"bAbI，{len(full)} 个任务（平均错误率，%）", "原论文"
+    return f"| {corpus} | {ours:.2f} {MODELS[model]} | {theirs} ({source}) | – |"
 
 
 def accuracies(entries: list[dict[str, Any]]) -> str:
@@ -226,14 +335,8 @@ def stories(
     Raises:
         UserError: Trainings for a task have different documents.
     """
-    told = {(_task(e), e["model"]): e for e in entries if _task(e)}
-    best = {pair: _best_run(pair, [_run_of(e)], of_seeds.get(pair, [])) for pair, e in told.items()}
-    paper = {pair: 100 - e["published"]["accuracy"] for pair, e in told.items() if "published" in e}
+    best, paper, full, fewer = _story_runs(entries, of_seeds)
     models = [name for name in ("entnet", "dmn") if any(model == name for _, model in best)]
-    # The published figures are of 10,000 training questions.
-    fewer = {task: n for (task, _), e in told.items() if (n := _questions(e)) < 10_000}
-    tasks = sorted({task for task, _ in best})
-    full = [task for task in tasks if task not in fewer]
     lines = [
         "| bAbI task | "
         + " | ".join(f"{MODELS[name]} | median | paper | seeds × epochs" for name in models)
@@ -269,6 +372,26 @@ def stories(
     for task in sorted(fewer):
         row(f"{task} ({fewer[task]:,} questions)", of_task(task))
     return "\n".join(lines)
+
+
+def _story_runs(
+    entries: list[dict[str, Any]], of_seeds: Mapping[tuple[int, str], list[StoryRun]]
+) -> tuple[
+    dict[tuple[int, str], StoryRun], dict[tuple[int, str], float], list[int], dict[int, int]
+]:
+    """The best training of each task and model, the papers' errors, and the tasks.
+
+    Returns:
+        Best training and published error by task and model; the tasks with as many questions as
+        the papers had; the others with their number of questions.
+    """
+    told = {(_task(e), e["model"]): e for e in entries if _task(e)}
+    best = {pair: _best_run(pair, [_run_of(e)], of_seeds.get(pair, [])) for pair, e in told.items()}
+    paper = {pair: 100 - e["published"]["accuracy"] for pair, e in told.items() if "published" in e}
+    # The published figures are of 10,000 training questions.
+    fewer = {task: n for (task, _), e in told.items() if (n := _questions(e)) < 10_000}
+    full = sorted({task for task, _ in best} - fewer.keys())
+    return best, paper, full, fewer
 
 
 def _task(entry: dict[str, Any]) -> int:

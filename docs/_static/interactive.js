@@ -32,6 +32,17 @@ const Interactive = {
     return { input, shown };
   },
 
+  // A list to choose from with its name before it; the caller appends the options.
+  choice(parent, label) {
+    const box = document.createElement("label");
+    const name = document.createElement("span");
+    const select = document.createElement("select");
+    name.textContent = label;
+    box.append(name, select);
+    parent.append(box);
+    return select;
+  },
+
   // Start every figure of a kind: `start(panel, given, figure)` fills the panel, which then takes
   // the place of the pictures. `given` is what the directive handed over.
   figures(kind, start) {

@@ -10,13 +10,13 @@ from typing import Any
 
 import matplotlib as mpl
 
-from chapters.figures import descent
+from chapters.figures import activations, descent, texts
 from dlnotes.files import make_folder
 
 INK = {"light": "#222222", "dark": "#d8d8d8"}
 """Colour of text and axes for each of the site's two schemes."""
 
-FIGURES = {**descent.FIGURES}
+FIGURES = {**activations.FIGURES, **descent.FIGURES, **texts.FIGURES}
 """File name → figure."""
 
 
