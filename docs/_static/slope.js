@@ -20,6 +20,7 @@ const Activations = (() => {
 
   // A series of positive terms: no digits cancel.
   const erf = (z) => {
+    if (abs(z) > 6) return sign(z);
     let term = (2 * abs(z)) / sqrt(PI);
     let sum = 0;
     for (let n = 1; term > 1e-18; n++) {
@@ -85,8 +86,8 @@ const Activations = (() => {
 
 (() => {
   const { element, svg, slider, choice } = Interactive;
-  const [LEFT, RIGHT, LOW, HIGH] = [-6, 6, -3, 6.5]; // what is drawn at most
-  const grid = Array.from({ length: 1201 }, (_, i) => LEFT + ((RIGHT - LEFT) * i) / 1200);
+  const [LEFT, RIGHT, LOW, HIGH] = [-8, 8, -3, 6.5]; // what is drawn at most
+  const grid = Array.from({ length: 1601 }, (_, i) => LEFT + ((RIGHT - LEFT) * i) / 1600);
   const JUMP = 0.1; // between two points of the grid: the line is interrupted
 
   Interactive.figures("slope", (panel, given, figure) => {
@@ -131,7 +132,7 @@ const Activations = (() => {
       const letter = (px, py, text, anchor) =>
         (svg("text", { x: px, y: py, "text-anchor": anchor }, plot).textContent = text);
       const spacing = top - bottom < 2.5 ? 0.5 : top - bottom < 5 ? 1 : 2;
-      for (let v = -4; v <= 4; v += 2) {
+      for (let v = -6; v <= 6; v += 2) {
         line(v, bottom - margin, v, top + margin, v ? "grid" : "axis");
         if (v) letter(right(v), up(0) + 15, String(v).replace("-", "−"), "middle");
       }
