@@ -40,7 +40,7 @@ def main(
 
     Args:
         data_dir: Folder of corpora, NAME/train.tsv[.gz]; looked at before downloading.
-        out: The record, which ``docs/_static/attention.js`` shows in the book.
+        out: The record, which ``docs/_static/word-weights.js`` shows in the book.
         epochs: How long each trains; default: what its recipe says.
         seed: Of the weights.
     """

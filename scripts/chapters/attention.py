@@ -1,6 +1,6 @@
 """What trained models look at in a few questions: the record of ``scripts/attention.py``.
 
-``docs/_static/attention.js`` colours the words in the browser; a test compares the two.
+``docs/_static/word-weights.js`` colours the words in the browser; a test compares the two.
 """
 
 from __future__ import annotations

@@ -132,10 +132,10 @@ class Slope(Interactive):
         }
 
 
-class Attention(Interactive):
-    """``attention NAME``: questions whose words are coloured by what trained models look at."""
+class WordWeights(Interactive):
+    """``word-weights NAME``: questions whose words are coloured by what trained models look at."""
 
-    kind = "attention"
+    kind = "word-weights"
     words = ("question", "model")
 
     def given(self) -> dict[str, Any]:
@@ -155,5 +155,7 @@ class Attention(Interactive):
         }
 
 
-INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine, Slope, Attention)}
+INTERACTIVE: dict[str, type[Interactive]] = {
+    each.kind: each for each in (Ravine, Slope, WordWeights)
+}
 """Directive → interactive figure."""

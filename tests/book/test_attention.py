@@ -75,14 +75,14 @@ def figure(request, tmp_path):
     """A page with the figure and no more, as the site has it, on a phone."""
     language = words.LANGUAGES[request.param]
     fake = SimpleNamespace(config=SimpleNamespace(language=language))
-    said = {word: words.say(word, language) for word in pictures.Attention.words}
-    given = escape(json.dumps({**pictures.Attention.given(fake), "words": said}))
-    files = ("book.css", "interactive.js", "attention.js")
+    said = {word: words.say(word, language) for word in pictures.WordWeights.words}
+    given = escape(json.dumps({**pictures.WordWeights.given(fake), "words": said}))
+    files = ("book.css", "interactive.js", "word-weights.js")
     style, base, own = ((STATIC / name).read_text() for name in files)
     (tmp_path / "attention.html").write_text(
         "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<style>{style}</style>"
-        f"<figure class='picture interactive attention' data-given='{given}'><img alt='words'>"
+        f"<figure class='picture interactive word-weights' data-given='{given}'><img alt='words'>"
         f"</figure><script>{base}</script><script>{own}</script>",
         "utf-8",
     )
@@ -93,7 +93,7 @@ def figure(request, tmp_path):
 
 
 def drawn(browser):
-    return json.loads(browser.run("document.querySelector('figure.attention').dataset.drawn"))
+    return json.loads(browser.run("document.querySelector('figure.word-weights').dataset.drawn"))
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_words_have_the_records_weights_and_pythons_shades(figure):
     for q in range(len(record["questions"])):
         for r, reading in enumerate(record["readings"]):
             browser.run(
-                "[question, reading] = document.querySelectorAll('.attention select');"
+                "[question, reading] = document.querySelectorAll('.word-weights select');"
                 f"question.value = {q}; reading.value = {r};"
                 "reading.dispatchEvent(new Event('input', {bubbles: true}))"
             )
@@ -114,12 +114,12 @@ def test_words_have_the_records_weights_and_pythons_shades(figure):
             assert shades == pytest.approx(
                 attention.shades(reading["method"], answer["weights"]), rel=1e-12
             )
-            items = browser.run("[...document.querySelectorAll('.attention li span')].map(s => s.textContent)")  # fmt: skip
+            items = browser.run("[...document.querySelectorAll('.word-weights li span')].map(s => s.textContent)")  # fmt: skip
             assert items == answer["tokens"]
-            numbers = browser.run("[...document.querySelectorAll('.attention li small')].map(s => s.textContent)")  # fmt: skip
+            numbers = browser.run("[...document.querySelectorAll('.word-weights li small')].map(s => s.textContent)")  # fmt: skip
             for shown, weight in zip(numbers, answer["weights"], strict=True):
                 assert math.isclose(float(shown.replace("−", "-")), weight, abs_tol=0.00501)
-            against = browser.run("[...document.querySelectorAll('.attention li')].map(s => s.className == 'against')")  # fmt: skip
+            against = browser.run("[...document.querySelectorAll('.word-weights li')].map(s => s.className == 'against')")  # fmt: skip
             assert against == [weight < 0 for weight in answer["weights"]]
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
     assert browser.complaints() == []
@@ -129,14 +129,14 @@ def test_words_have_the_records_weights_and_pythons_shades(figure):
 @in_a_browser
 def test_it_works_with_the_keyboard(figure):
     browser, language = figure
-    assert browser.run("document.querySelector('.attention img').hidden")
-    browser.run("document.querySelector('.attention select').focus()")
+    assert browser.run("document.querySelector('.word-weights img').hidden")
+    browser.run("document.querySelector('.word-weights select').focus()")
     browser.press("ArrowDown", 40)
     browser.press("Tab", 9)
     browser.press("ArrowDown", 40)
     found = drawn(browser)
     assert (found["question"], found["reading"]) == (1, 1)
-    said = browser.run("document.querySelector('.attention .said').textContent")
+    said = browser.run("document.querySelector('.word-weights .said').textContent")
     name = attention.name(attention.record()["readings"][1], language)
     label = words.say(attention.LABELS[found["label"]], language)
     assert said == f"{name} → {label} ({found['label']}), p = {found['probability']:.2f}"

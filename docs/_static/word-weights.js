@@ -2,7 +2,7 @@
 // results/attention/trec.json; `shades` is that of scripts/chapters/attention.py.
 "use strict";
 
-const Attention = {
+const WordWeights = {
   // How strong the colour of each weight is, from 0 to 1. Attention: 0 to 1, by the square root, so
   // that a tenth can be told from nothing. Words left out: up to the largest change of the text.
   shades(method, weights) {
@@ -15,7 +15,7 @@ const Attention = {
 (() => {
   const { element, choice } = Interactive;
 
-  Interactive.figures("attention", (panel, given, figure) => {
+  Interactive.figures("word-weights", (panel, given, figure) => {
     const { words, labels, meanings, questions, readings } = given;
     const controls = element("div", "controls", "", panel);
     const question = choice(controls, words["question"]);
@@ -33,7 +33,7 @@ const Attention = {
     const draw = () => {
       const { name, method, answers } = readings[reading.value];
       const { label, probability, tokens, weights } = answers[question.value];
-      const shades = Attention.shades(method, weights);
+      const shades = WordWeights.shades(method, weights);
       shown.replaceChildren();
       tokens.forEach((token, i) => {
         const item = element("li", weights[i] < 0 ? "against" : "for", "", shown);
