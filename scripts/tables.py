@@ -257,6 +257,106 @@ def _babi_row(
     return f"| {corpus} | {ours:.2f} {MODELS[model]} | {theirs} ({source}) | – |"
 
 
+def summary(
+    entries: list[dict[str, Any]],
+    of_seeds: Mapping[tuple[int, str], list[StoryRun]] = MappingProxyType({}),
+    language: str = "en",
+) -> str:
+    """For each corpus the best model of ours, the best published figure, and the baseline.
+
+    "Best of ours" is what dev prefers; of the published figures and of the baselines the highest
+    is shown.
+
+    Args:
+        entries: The entries of ``results/``.
+        of_seeds: From `story_seeds`.
+        language: "en" or "zh".
+    """
+    zh = language == "zh"
+    head = ["corpus", "best of ours", "published, same test documents", "TF-IDF baseline"]
+    if zh:
+        head = ["语料", "本项目最佳", "已发表的结果（测试集相同）", "TF-IDF 基线"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    by_corpus: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        if not _task(entry):
+            by_corpus.setdefault(entry["corpus"], []).append(entry)
+    for corpus, group in sorted(by_corpus.items()):
+        best = max((e for e in group if "dev" in e["record"]), key=_dev, default=None)
+        baselines = [e for e in group if e["model"] in BASELINES]
+        published = [e["published"] for e in group if "published" in e]
+        name = f"{corpus}{'' if corpus in CORPORA else ' †'}{_unit(group[0], zh)}"
+        cells = [name, *(_figure(e, zh) for e in (best, max(baselines, key=_test, default=None)))]
+        known = max(published, key=_published, default=None)
+        cells.insert(2, f"{_published(known):.1f} ({_source(known)})" if known else "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    if row := _babi_row(entries, of_seeds, zh):
+        lines.append(row)
+    return "\n".join(lines)
+
+
+def _dev(entry: dict[str, Any]) -> float:
+    dev = entry["record"]["dev"]
+    return float(dev["micro_f1" if "micro_f1" in dev else "accuracy"]["mean"])
+
+
+def _measure(entry: dict[str, Any]) -> str:
+    """What the figure of an entry's test split is."""
+    return next(
+        name for name in ("bleu", "accuracy", "micro_f1") if name in entry["record"]["test"]
+    )
+
+
+def _test(entry: dict[str, Any]) -> float:
+    measure = _measure(entry)
+    mean = float(entry["record"]["test"][measure]["mean"])
+    return mean if measure == "bleu" else 100 * mean
+
+
+def _published(published: dict[str, Any]) -> float:
+    return float(
+        next(published[name] for name in ("bleu", "accuracy", "micro_f1") if name in published)
+    )
+
+
+def _unit(entry: dict[str, Any], zh: bool) -> str:
+    told = {"bleu": "BLEU", "micro_f1": "micro-F1"}.get(_measure(entry), "")
+    if not told:
+        return ""
+    return f"（{told}）" if zh else f" ({told})"
+
+
+def _figure(entry: dict[str, Any] | None, zh: bool) -> str:
+    if entry is None:
+        return "–"
+    model = _model(entry)
+    for english, chinese in CHINESE.items() if zh else ():
+        model = model.replace(english, chinese)
+    return f"{_test(entry):.1f} {model}"
+
+
+def _babi_row(
+    entries: list[dict[str, Any]], of_seeds: Mapping[tuple[int, str], list[StoryRun]], zh: bool
+) -> str:
+    """The mean test error of the model that has the least mean dev error, and its paper's."""
+    best, paper, full, _ = _story_runs(entries, of_seeds)
+    means = {
+        model: statistics.fmean(best[task, model].dev_error for task in full)
+        for model in dict.fromkeys(model for _, model in best)
+        if full and all((task, model) in best for task in full)
+    }
+    if not means:
+        return ""
+    model = min(means, key=lambda name: means[name])
+    ours = statistics.fmean(best[task, model].test_error for task in full)
+    theirs = _error(_mean([paper.get((task, model)) for task in full]), 2)
+    corpus = f"bAbI, {len(full)} tasks (mean error, %)"
+    source = "the paper's"
+    if zh:
+        corpus, source = f"bAbI，{len(full)} 个任务（平均错误率，%）", "原论文"
+    return f"| {corpus} | {ours:.2f} {MODELS[model]} | {theirs} ({source}) | – |"
+
+
 def accuracies(entries: list[dict[str, Any]]) -> str:
     """A Markdown row for each record, corpus by corpus, the best first."""
     done = [e for e in entries if "accuracy" in e["record"]["test"] and not _task(e)]

@@ -33,7 +33,8 @@ const Interactive = {
   },
 
   // A list to choose from with its name before it; `shown` are the values' names, if they differ.
-  choice(parent, label, values, shown = values) {
+  // Without values, the caller appends the options.
+  choice(parent, label, values = [], shown = values) {
     const box = document.createElement("label");
     const name = document.createElement("span");
     const list = document.createElement("select");

@@ -11,7 +11,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from chapters import depth, gates, race, ravine
+from chapters import attention, curves, depth, gates, race, ravine
 from chapters.figures import FIGURES
 from chapters.words import say
 from dlnotes.foundations.perceptron import CORNERS, GATES
@@ -199,5 +199,56 @@ class Race(Interactive):
         )
 
 
-INTERACTIVE: dict[str, type[Interactive]] = {each.kind: each for each in (Ravine, Race, Perceptron, Depth)}
+
+
+class Slope(Interactive):
+    """``slope NAME``: an activation with its slope and a tangent to move."""
+
+    option_spec: ClassVar[dict[str, Any]] = {
+        "alt": directives.unchanged_required,
+        "activation": lambda value: directives.choice(value, [*curves.CURVES]),
+        "x": float,
+    }
+    kind = "slope"
+    words = ("activation", "tangent", "in the notes", "others")
+
+    def given(self) -> dict[str, Any]:
+        """The names to choose from, and what is shown first."""
+        others = [name for name in curves.CURVES if name not in curves.OF_THE_NOTES]
+        return {
+            "activation": self.options["activation"],
+            "x": self.options["x"],
+            "groups": [
+                (group, [(name, curves.title(name)) for name in names])
+                for group, names in (("in the notes", curves.OF_THE_NOTES), ("others", others))
+            ],
+        }
+
+
+class WordWeights(Interactive):
+    """``word-weights NAME``: questions whose words are coloured by what trained models look at."""
+
+    kind = "word-weights"
+    words = ("question", "model")
+
+    def given(self) -> dict[str, Any]:
+        """The record, with its names in the page's language."""
+        record, language = attention.record(), self.config.language
+        names = [attention.name(reading, language) for reading in record["readings"]]
+        return {
+            "questions": record["questions"],
+            "readings": [
+                {"name": name, "method": reading["method"], "answers": reading["answers"]}
+                for name, reading in zip(names, record["readings"], strict=True)
+            ],
+            "question": 0,
+            "reading": 0,
+            "labels": {label: say(word, language) for label, word in attention.LABELS.items()},
+            "meanings": {how: say(text, language) for how, text in attention.MEANINGS.items()},
+        }
+
+
+INTERACTIVE: dict[str, type[Interactive]] = {
+    each.kind: each for each in (Ravine, Race, Perceptron, Depth, Slope, WordWeights)
+}
 """Directive → interactive figure."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from chapters import measured, of_models
 from chapters.words import say, translate
@@ -11,7 +13,7 @@ from dlnotes.claims.report import effect
 from dlnotes.errors import UserError
 from dlnotes.files import read_json
 from dlnotes.oracles import Row, comparisons
-from tables import SIZES
+from tables import SIZES, story_seeds, summary
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -53,23 +55,30 @@ def _compared(note: str) -> tuple[Row, ...]:
     return rows
 
 
-def speed(rules: str, language: str) -> str:
-    """The time of a step beside torch's, from the benchmark's record.
+def speed(names: str, language: str) -> str:
+    """How fast something is beside torch's, from the benchmark that timed it.
 
     Args:
-        rules: An optimizer, as the command line calls it, per line.
+        names: An optimizer or activations of a record in `SPEEDS`, one per line.
         language: Sphinx's name of the language.
 
     Raises:
-        UserError: The record has no such rule.
+        UserError: No benchmark timed all of them.
     """
-    record = read_json(RESULTS / "benchmarks" / "optimizers.json", "has no benchmark")
-    names = rules.split()
-    known = [row for row in record["rows"] if "milliseconds" in row]
-    rows = [row for name in names for row in known if row["rule"] == name]
-    for name in names:
-        if all(row["rule"] != name for row in rows):
-            raise UserError(f"speed: results/benchmarks/optimizers.json has no rule {name!r}")
+    given = names.splitlines()
+    for file, table in SPEEDS.items():
+        record = read_json(RESULTS / "benchmarks" / file, "has no benchmark")
+        if lines := table(record, given, language):
+            return "\n".join(lines)
+    raise UserError(f"speed: no record of {', '.join(SPEEDS)} has {', '.join(map(repr, given))}")
+
+
+def _steps(record: dict[str, Any], names: Sequence[str], language: str) -> list[str]:
+    """The time of a step of optimizers, a row for each size of model."""
+    timed = [row for row in record["rows"] if "milliseconds" in row]
+    rows = [row for name in names for row in timed if row["rule"] == name]
+    if {row["rule"] for row in rows} != {*names}:
+        return []
     columns = ["tensors", "ours, ms", "torch default, ms", "torch fused, ms"]
     several = ["rule"] * (len(names) > 1)
     lines = _head([*several, *columns, "× default", "× fused"], language)
@@ -86,19 +95,55 @@ def speed(rules: str, language: str) -> str:
             *(f"{other / ours:.2f}" if other else "–" for other in others),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    machine, torch = record["machine"], record["versions"]["torch"]
-    command = record["command"].partition(" --")[0]
     if language.startswith("zh"):
-        told = (
-            f"在 {machine['cores']} 个核（{machine['processor']}）上、torch {torch} 中"
-            f"一次更新所需的时间，取多次交替测量的中位数；重新测量：`{command}`。"
+        measured = f"在{_machine(record, language)}上，一次更新所需的时间"
+    else:
+        measured = f"Time of one update on {_machine(record, language)}"
+    return [*lines, "", _repeated(measured, record, language)]
+
+
+def _passes(record: dict[str, Any], names: Sequence[str], language: str) -> list[str]:
+    """The time of forward and backward pass of activations as a multiple of torch's."""
+    ratios = record["ratios"]
+    if not {*names} <= {*ratios}:
+        return []
+    lines = _head(["activation", "ours / torch", "both compiled"], language)
+    for name in names:
+        cells = [f"{ratios[name][how]:.2f}" for how in ("eager", "compiled")]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    if language.startswith("zh"):
+        measured = (
+            f"在{_machine(record, language)}上，对 {record['size']:,} 个 float32 元素做一次前向和"
+            "一次反向计算的时间与 torch 之比，小于 1 表示更快；最后一列是两者都用 `torch.compile` "
+            "编译之后的比值"
         )
     else:
-        told = (
-            f"Time of one update on {machine['cores']} cores ({machine['processor']}) with torch "
-            f"{torch}, the median of measurements in alternation. `{command}` repeats it."
+        measured = (
+            f"Time of a forward and a backward pass over {record['size']:,} elements in float32 on "
+            f"{_machine(record, language)}, divided by torch's: below 1 is faster. In the last "
+            "column, `torch.compile` compiled both"
         )
-    return "\n".join([*lines, "", told])
+    return [*lines, "", _repeated(measured, record, language)]
+
+
+def _machine(record: dict[str, Any], language: str) -> str:
+    """What a benchmark ran on."""
+    machine, torch = record["machine"], record["versions"]["torch"]
+    if language.startswith("zh"):
+        return f" {machine['cores']} 个核（{machine['processor']}）、torch {torch} "
+    return f"{machine['cores']} cores ({machine['processor']}) with torch {torch}"
+
+
+def _repeated(measured: str, record: dict[str, Any], language: str) -> str:
+    """How a benchmark was made, and how to make it again."""
+    command = record["command"].partition(" --")[0]
+    if language.startswith("zh"):
+        return f"{measured}，取多次交替测量的中位数；重新测量：`{command}`。"
+    return f"{measured}. Medians of measurements in alternation; `{command}` repeats them."
+
+
+SPEEDS = {"optimizers.json": _steps, "activations.json": _passes}
+"""Record of a benchmark → its table of the things of some names, nothing if it lacks one."""
 
 
 def verdicts(names: str, language: str) -> str:
@@ -141,6 +186,18 @@ def verdicts(names: str, language: str) -> str:
     return "\n".join(lines)
 
 
+def corpora(content: str, language: str) -> str:
+    """For each corpus the best model of ours, the best published figure, and the baseline.
+
+    Args:
+        content: Nothing.
+        language: Sphinx's name of the language.
+    """
+    entries = [read_json(path, "has no results") for path in sorted(RESULTS.glob("*.json"))]
+    measured = [entry for entry in entries if "record" in entry]
+    return summary(measured, story_seeds(RESULTS), language[:2])
+
+
 def _head(columns: list[str], language: str) -> list[str]:
     names = [say(column, language) for column in columns]
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
@@ -152,6 +209,7 @@ ROWS = {
     "verdicts": verdicts,
     "numbers": measured.table,
     "advice": measured.advice,
+    "corpora": corpora,
     **of_models.ROWS,
 }
 """Directive → what it writes."""

@@ -86,6 +86,31 @@ ZH: dict[str, str] = {
     "rule": "规则",
     "height above the minimum": "高出最小值",
     ": the lowest is": "，最低的是",
+    "activation": "激活函数",
+    "ours / torch": "本书 / torch",
+    "both compiled": "都经过编译",
+    "tangent": "切线",
+    "in the notes": "笔记中的",
+    "others": "其他",
+    "question": "问题",
+    "model": "模型",
+    "attention": "注意力",
+    "head": "注意力头",
+    "mean of the heads": "各头平均",
+    "words left out": "逐词遮挡",
+    "The number below a word is its weight; the weights of a question add up to 1.": (
+        "词下方的数字是它的权重，一个问题中各词的权重之和为 1。"
+    ),
+    (
+        "The number below a word is what it adds to the log-odds of the label: blue speaks for the "
+        "label, orange against it."
+    ): "词下方的数字是它给标签的对数几率带来的增量：蓝色支持该标签，橙色反对该标签。",
+    "an abbreviation": "缩写",
+    "a description": "描述",
+    "a thing": "事物",
+    "a person": "人",
+    "a place": "地点",
+    "a number": "数字",
 }
 """English → Chinese, of what directives write into a page."""
 

@@ -10,19 +10,21 @@ from typing import Any
 
 import matplotlib as mpl
 
-from chapters.figures import back_propagation, deep, descent, flows, gates, rules
+from chapters.figures import activations, back_propagation, deep, descent, flows, gates, rules, texts
 from dlnotes.files import make_folder
 
 INK = {"light": "#222222", "dark": "#d8d8d8"}
 """Colour of text and axes for each of the site's two schemes."""
 
 FIGURES = {
+    **activations.FIGURES,
     **back_propagation.FIGURES,
     **deep.FIGURES,
     **descent.FIGURES,
     **flows.FIGURES,
     **gates.FIGURES,
     **rules.FIGURES,
+    **texts.FIGURES,
 }
 """File name → figure."""
 
