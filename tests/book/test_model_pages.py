@@ -60,6 +60,7 @@ def test_a_page_has_its_sections_in_order_and_three_exercises(name):
         assert {note for note in proved if note in known_notes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_snippets_of_a_page_run_and_the_answers_are_right(name, capsys, monkeypatch):
     without = NotImplementedError("not compiled, to be quick")
@@ -102,7 +103,8 @@ def test_a_drawing_has_the_shapes_of_the_model(name):
     if isinstance(model, nn.Module):
         assert type(model) is MODELS[name]
         model.eval()
-        model.register_forward_hook(lambda m, i, o: (given.append(i[0]), returned.append(o)))
+        model.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        model.register_forward_hook(lambda _, inputs, output: returned.append(output))
     with torch.no_grad():
         result = flow.run(model, flow.sizes)
     shapes = flows.shapes(flow)
