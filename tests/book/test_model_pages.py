@@ -11,12 +11,14 @@ from torch import nn
 pytest.importorskip("sphinx", reason="needs the extra docs")
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
+from test_book import code, directives, headings
+
+import tables
 from chapters import flows, notebooks, of_models, rows, words
 from chapters.figures import FIGURES
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.oracles import comparisons
-from test_book import code, directives, headings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "en" / "models"
 NAMES = [*MODELS, "ensemble"]
@@ -87,7 +89,9 @@ def test_a_notebook_has_no_directive(tmp_path, monkeypatch):
     assert sorted(path.stem for path in (tmp_path / "notebooks").iterdir()) == sorted(NAMES)
     for name in NAMES:
         made = json.loads((tmp_path / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
-        prose = "\n".join("".join(c["source"]) for c in made["cells"] if c["cell_type"] == "markdown")
+        prose = "\n".join(
+            "".join(c["source"]) for c in made["cells"] if c["cell_type"] == "markdown"
+        )
         assert not re.search(r"^(```|:::+)\{", prose, re.M)
         assert re.search(r"^(class|def) ", prose, re.M)  # included from the source
         assert f"(attachment:flow_{name}.png)" in prose
@@ -129,7 +133,9 @@ def test_a_stage_that_the_model_does_not_have_is_refused():
         flows.shapes(flows.Flow(flow.model, flow.run, flow.sizes, ((gone,),)))
 
 
-@pytest.mark.parametrize(("dim", "number"), [("t", 7), ("2h", 10), ("t+h-1", 11), ("2t-1", 13), ("1", 1)])
+@pytest.mark.parametrize(
+    ("dim", "number"), [("t", 7), ("2h", 10), ("t+h-1", 11), ("2t-1", 13), ("1", 1)]
+)
 def test_the_number_of_a_dimension(dim, number):
     assert flows.size(dim, {"t": 7, "h": 5}) == number
 
@@ -147,7 +153,9 @@ def test_the_figures_are_those_of_the_records(name):
             mean, std = 100 * figure["mean"], 100 * figure["std"]
             row = rf"^\| {entry['corpus']} \| .*{mean:.1f} ± {std:.1f} "
             assert re.search(row, table, re.M), entry["corpus"]
-        assert re.search(rf"^\| {entry['corpus']}.* {entry['record']['seconds']['mean']:,.0f} \|", times, re.M)
+        assert re.search(
+            rf"^\| {entry['corpus']}.* {entry['record']['seconds']['mean']:,.0f} \|", times, re.M
+        )
     with pytest.raises(UserError, match="no record of the model 'x'"):
         of_models.figures_of("x", "en")
     with pytest.raises(UserError, match="no record of the model 'x'"):
@@ -158,6 +166,7 @@ def test_the_figures_on_a_corpus_are_of_all_models():
     for corpus in ("trec", "mr"):
         table = of_models.figures_on(corpus, "en")
         for name in NAMES:
-            assert f" | {of_models.MODELS[name]}" in table, name
+            assert f"\n| {tables.MODELS[name]}" in table, name
+        assert table.startswith("| model | test accuracy | macro-F1 | seeds |")
     with pytest.raises(UserError, match="no record of the corpus 'x'"):
         of_models.figures_on("x", "en")
