@@ -84,6 +84,9 @@ def _set_up_kernels(folder: Path) -> None:
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n", "utf-8")
     os.environ["IPYTHONDIR"] = str(folder)
+    # tqdm asks for ipywidgets in every notebook, on stderr, which is shown on the page.
+    ignored = [os.environ.get("PYTHONWARNINGS", ""), "ignore:IProgress not found"]
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, ignored))
 
 
 def _serve(site: Path) -> None:

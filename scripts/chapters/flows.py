@@ -137,7 +137,9 @@ def _tensors(value: object) -> Iterator[tuple[str, Tensor]]:
         yield "", value
     elif isinstance(value, (tuple, list)):
         fields = getattr(value, "_fields", None)
-        ends = [f".{field}" for field in fields] if fields else [f"[{i}]" for i in range(len(value))]
+        ends = (
+            [f".{field}" for field in fields] if fields else [f"[{i}]" for i in range(len(value))]
+        )
         for end, each in zip(ends, value, strict=True):
             if isinstance(each, Tensor):
                 yield end, each
@@ -406,7 +408,13 @@ FLOWS: dict[str, Flow] = {
             (_TOKENS,),
             (Stage("inputs x", "b t e", "_encode:x", "look up, add positions"),),
             (
-                Stage("queries and keys", "b h t d", "encoder.layers.1.self_attn.project:q", "linear maps", 0),
+                Stage(
+                    "queries and keys",
+                    "b h t d",
+                    "encoder.layers.1.self_attn.project:q",
+                    "linear maps",
+                    0,
+                ),
                 Stage("values", "b h t d", "encoder.layers.1.self_attn.project:v", "linear map", 1),
             ),
             (

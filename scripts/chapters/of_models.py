@@ -10,7 +10,7 @@ from typing import Any
 
 from dlnotes.errors import UserError
 from dlnotes.files import read_json
-from tables import MODELS, accuracies, label_sets, stories, story_seeds, translations
+from tables import accuracies, label_sets, stories, story_seeds, translations
 
 RESULTS = Path(__file__).parents[2] / "results"
 BASELINES = ("tfidf", "svm")
@@ -137,7 +137,9 @@ def figures_on(corpus: str, language: str) -> str:
     found = [entry for entry in _entries() if entry["corpus"] == corpus]
     if not found:
         raise UserError(f"figures-on: results/ has no record of the corpus {corpus!r}")
-    return accuracies(found)
+    table = accuracies(found)
+    # Without the first column, the corpus, which is the same in all rows.
+    return "\n".join("|" + line.split("|", 2)[2] for line in table.splitlines())
 
 
 ROWS: dict[str, Callable[[str, str], str]] = {

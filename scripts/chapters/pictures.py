@@ -37,9 +37,9 @@ class Picture(SphinxDirective):
         if not self.options.get("alt"):
             raise self.error(f"the figure {name} needs :alt:, the text for those who cannot see it")
         alt = escape(self.options["alt"])
-        root = "../" * self.env.docname.count("/")
+        file = f"{'../' * self.env.docname.count('/')}_static/figures/{name}"
         return "".join(
-            f'<img class="only-{scheme}" src="{root}_static/figures/{name}-{scheme}.svg" alt="{alt}">'
+            f'<img class="only-{scheme}" src="{file}-{scheme}.svg" alt="{alt}">'
             for scheme in ("light", "dark")
         )
 

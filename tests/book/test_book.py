@@ -161,7 +161,8 @@ def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, caps
         (out / folder / ".buildinfo").touch()
 
     monkeypatch.setattr(book, "build", build)
-    monkeypatch.setenv("IPYTHONDIR", "")  # which is set for the kernels
+    monkeypatch.setenv("IPYTHONDIR", "")  # which are set for the kernels
+    monkeypatch.setenv("PYTHONWARNINGS", "")
     (tmp_path / "en").mkdir()
     (tmp_path / "en" / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="en is not a site of this program"):

@@ -94,6 +94,7 @@ def test_no_link_is_dead_and_every_picture_has_a_text(site):
 def test_a_page_shows_what_its_cells_print_and_has_a_notebook(site, page):
     text = (site / page).read_text("utf-8")
     assert "cell_output" in text
+    assert "output stderr" not in text
     assert text.count('class="exercise admonition"') == 3
     notebook = site / page.replace("/", "/notebooks/", 1).replace(".html", ".ipynb")
     assert json.loads(notebook.read_text("utf-8"))["nbformat"] == 4
