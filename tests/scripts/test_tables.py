@@ -97,12 +97,11 @@ def test_the_summary_shows_what_dev_prefers_whatever_its_test_figure():
         measured("svm", test=0.5, corpus="mine"),
     ]
     assert tables.summary(entries).splitlines()[2:] == [
-        "| mine † | – | – | 50.0 TF-IDF + linear SVM |",
-        "| trec | 80.0 TextCNN | 93.6 (Kim 2014, given some vectors) "
-        "| 75.0 TF-IDF + logistic regression |",
+        "| mine † | – | – | 50.0 linear SVM |",
+        "| trec | 80.0 TextCNN | 93.6 (Kim 2014, given some vectors) | 75.0 logistic regression |",
     ]
     chinese = tables.summary(entries, language="zh").splitlines()[2:]
-    assert chinese[1].endswith("| 75.0 TF-IDF + 逻辑回归 |")
+    assert chinese[1].endswith("| 75.0 逻辑回归 |")
     assert [line.count("|") for line in chinese] == [5, 5]
 
 
@@ -265,15 +264,14 @@ def test_speeds_of_rules_that_torch_does_not_have_and_of_sparse_gradients(tmp_pa
     path.write_text(json.dumps({"rows": rows}))
     assert speeds(tmp_path).splitlines() == [
         "*mid*: 24 matrices of 256² and 48 biases; *big*: two matrices of 4096²; *sparse*: 34,560 "
-        "rows of an embedding of 1,100,000 × 10; muon takes matrices alone: 24 of 256² and 400 of "
-        "8².",
+        "rows of an embedding of 1,100,000 × 10; muon is for matrices: 24 of 256² and 400 of 8².",
         "",
         "| rule | mid × default | mid × fused | big × default | big × fused | sparse × default |",
         "|---|---|---|---|---|---|",
         "| adam | 4.00 | 1.50 | 2.00 | 1.10 | 6.00 |",
-        "| lion (itself in tensor operations: not in torch) | 2.00 | – | – | – | – |",
+        "| lion \\* | 2.00 | – | – | – | – |",
         "| muon | 0.50 | – | – | – | – |",
-        "| schedule-free (itself in tensor operations: not in torch) | 3.50 | – | – | – | – |",
+        "| schedule-free \\* | 3.50 | – | – | – | – |",
     ]
 
 
