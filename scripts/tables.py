@@ -186,10 +186,10 @@ def summary(
         baselines = [e for e in group if e["model"] in BASELINES]
         published = [e["published"] for e in group if "published" in e]
         name = f"{corpus}{'' if corpus in CORPORA else ' †'}{_unit(group[0], zh)}"
-        cells = [name, *(_figure(e, zh) for e in (best, max(baselines, key=_test, default=None)))]
         known = max(published, key=_published, default=None)
-        cells.insert(2, f"{_published(known):.1f} ({_source(known)})" if known else "–")
-        lines.append(f"| {' | '.join(cells)} |")
+        before = f"{_published(known):.1f} ({_source(known)})" if known else "–"
+        baseline = _figure(max(baselines, key=_test, default=None), zh).replace("TF-IDF + ", "")
+        lines.append(f"| {name} | {_figure(best, zh)} | {before} | {baseline} |")
     if row := _babi_row(entries, of_seeds, zh):
         lines.append(row)
     return "\n".join(lines)
@@ -623,9 +623,9 @@ def recipes() -> str:
 def speeds(results: Path) -> str:
     """How many times faster than torch's default and fused optimizers a step is.
 
-    A rule that torch does not have says what it is beside; one that no model of a size is for has
-    no figures there. Of the sparse gradient, which torch has no fused step for, only the rules of
-    which torch has a sparse step have a figure.
+    A rule that torch does not have is beside itself, and marked; one that no model of a size is
+    for has no figures there. Of the sparse gradient, which torch has no fused step for, only the
+    rules of which torch has a sparse step have a figure.
     """
     record = read_json(results / "benchmarks" / "optimizers.json", "has no benchmark")
     timed = [row for row in record["rows"] if "milliseconds" in row]
@@ -637,7 +637,7 @@ def speeds(results: Path) -> str:
     ]
     told = "; ".join(f"*{size}*: {SIZES[size]}" for size in dict.fromkeys(s for s, _ in columns))
     if any(rule == "muon" for _, rule in rows):
-        told += "; muon takes matrices alone: 24 of 256² and 400 of 8²"
+        told += "; muon is for matrices: 24 of 256² and 400 of 8²"
     head = "| rule | " + " | ".join(f"{size} × {other}" for size, other in columns) + " |"
     lines = [f"{told[0].upper()}{told[1:]}.", "", head, "|---" * (1 + len(columns)) + "|"]
     for rule in dict.fromkeys(rule for _, rule in rows):
@@ -647,7 +647,7 @@ def speeds(results: Path) -> str:
             beside, times = row.get("beside", ""), row["milliseconds"]
             alone = beside.startswith("itself")
             if alone and size != "sparse":
-                note = f" ({beside})"
+                note = " \\*"
             shown = times.get(other) and not (alone and size == "sparse")
             cells.append(f"{times[other] / times['ours']:.2f}" if shown else "–")
         lines.append(f"| {rule}{note} | {' | '.join(cells)} |")

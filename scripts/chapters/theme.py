@@ -64,7 +64,7 @@ def _set_copyright(app: Sphinx, config: Config) -> None:
 def _translate(app: Sphinx) -> None:
     if app.config.language.startswith("zh"):
         app.translator.add_fallback(_Chinese())
-        app.builder.templates.environment.add_extension(_Fixed)  # type: ignore[attr-defined]
+        app.builder.templates.environment.add_extension(_Fixed)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
