@@ -5,6 +5,7 @@ import random
 import runpy
 import shutil
 import sys
+import time
 import types
 from importlib import resources
 
@@ -59,6 +60,19 @@ def test_the_exported_tokenization_is_that_of_the_training(name, tokenize, texts
     steps = json.loads(json.dumps(steps_of(name)))
     for text, tokens in zip(texts, expected, strict=True):
         assert tokenize(text, steps) == [t for t in tokens if t], repr(text)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize(
+    "unit", ["。", "！」", "…", "!", "?)", "好!", ". ", " ", "ไ ", "1", "1,", "-", '"']
+)
+def test_no_text_takes_long(name, unit, tokenize):
+    """Python's regular expressions try again what has failed; those of polars do not."""
+    text, steps = unit * 3000, steps_of(name)
+    (expected,) = pl.DataFrame({"text": [text]}).select(TOKENIZERS[name](pl.col("text")))["text"]
+    began = time.process_time()
+    assert tokenize(text, steps) == [t for t in expected if t]
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - {*TOKENIZERS}))

@@ -228,8 +228,11 @@ def check(served: Served, data: bytes) -> None:
     for answer in found:  # what fails in a callback is the server's mistake, not the client's
         assert not answer.error.startswith("this is not a valid HTTP request (the `"), answer
     statuses = [answer.status for answer in found]
+    told = [answer.status for answer in in_pieces]
+    if b"100-continue" in data.lower():  # its connection ends where it is refused before its body
+        statuses = statuses[: len(told)]
     if 429 not in statuses:  # how many are sent ahead depends on the time of the answers
-        assert statuses == [answer.status for answer in in_pieces], (found, in_pieces, cuts)
+        assert statuses == told, (found, in_pieces, cuts)
     body = b'{"text": "goal"}'.ljust(LIMITS.max_held)  # fits only if nothing else is held
     head = "POST /predict HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: "
     well = served.talk(f"{head}{len(body)}\r\n\r\n".encode() + body, [], half_close=False)

@@ -11,7 +11,6 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,11 @@ from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.training.checkpoint import load_checkpoint
 from dlnotes.training.classifier import TextClassifier
+
+try:
+    import connection
+except ModuleNotFoundError:  # of the extra serve
+    connection = None
 
 WORDS = ["<pad>", "<unk>", "goal", "court", "web"]
 
@@ -75,15 +79,11 @@ def _file(read: Callable[[Path], object], data: bytes) -> None:
 
 @cache
 def _served() -> Any:
-    from connection import Served
-
-    return Served()
+    return connection.Served()
 
 
 def _connection(data: bytes) -> None:
-    from connection import check
-
-    check(_served(), data)
+    connection.check(_served(), data)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -100,7 +100,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "config.yaml": partial(_file, config.read),
     "vectors.vec": partial(_file, lambda file: read_vectors(file, Vocabulary(WORDS))),
 }
-if find_spec("fastapi") and find_spec("httptools"):  # the extra serve
+if connection:
     TARGETS["serve"] = _connection
 """By the name, or the end of the name, of the file."""
 

@@ -119,7 +119,6 @@ def characters(text: pl.Expr) -> pl.Expr:
 _FULL_STOPS = f"{_STOPS}…；"
 _CLOSING = r"""」』”’"'）)】》〉〕\]"""
 _OTHER_ENDS = [
-    rf"((?:[{_FULL_STOPS}]+[{_CLOSING}]*)+)\s*([^\s{_FULL_STOPS}{_CLOSING}])",
     # Letters without a case, as the Korean, Arabic and Chinese ones: no capital begins a sentence.
     rf"([.!?][{_CLOSING}]*)\s+([^\s\p{{L}}]*\p{{Lo}})",
     rf"(\p{{Lo}}[.!?]+[{_CLOSING}]*)(\p{{Lo}})",
@@ -128,6 +127,10 @@ _OTHER_ENDS = [
 ]
 SENTENCE_ENDS_OF_ALL_SCRIPTS = [
     *_sentence_ends(".!?"),  # the other stops need no white space after them
+    # In three steps, as exported programs backtrack: none of them has to try a stop again.
+    (f"([{_FULL_STOPS}][{_FULL_STOPS}{_CLOSING}]*)", "${1}\ufdd0"),
+    (rf"\ufdd0\s*([^\s{_FULL_STOPS}{_CLOSING}])", f" {SENTENCE_END_TOKEN} $1"),
+    ("\ufdd0", ""),
     *((end, f"$1 {SENTENCE_END_TOKEN} $2") for end in _OTHER_ENDS),
 ]
 """Those for texts whose words are not told apart by white space alone."""

@@ -20,7 +20,7 @@ _GRACE = 5.0
 """Seconds beyond the time for an answer, for the client to read it."""
 _WHOLE_URL = re.compile(rb"[a-z]+://([^/?#]*)", re.IGNORECASE)
 _ANSWERED_VERSION = re.compile(rb" HTTP/1\.[01]\s*$")
-_OTHER_VERSION = re.compile(rb" HTTP/(?!1\.[01]\b)[0-9]+\.[0-9]")
+_OTHER_VERSION = re.compile(rb"\r*[A-Z-]+ +[^ ]+ +HTTP/(?!1\.[01])[0-9]\.[0-9]")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -96,7 +96,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_method()
             return
         except httptools.HttpParserError as error:
-            if _OTHER_VERSION.search(self._line):
+            # What is told must not depend on how much of the line has arrived with the mistake.
+            in_url = isinstance(error, httptools.HttpParserInvalidURLError)
+            if _OTHER_VERSION.match(self._line) and not in_url:
                 self._refuse_version()
             else:
                 self._end(Refused(400, f"this is not a valid HTTP request ({error})"))
