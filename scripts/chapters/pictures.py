@@ -157,8 +157,6 @@ class Depth(Interactive):
         }
 
 
-
-
 def _among(names: Collection[str], name: str) -> str:
     """The name, if it is one of these; docutils' ``choice`` knows lower-case names alone."""
     if name not in names:
@@ -197,8 +195,6 @@ class Race(Interactive):
         return race.given(
             self.options.get("rules", list(race.RACERS)), self.options.get("surface", "ravine")
         )
-
-
 
 
 class Slope(Interactive):

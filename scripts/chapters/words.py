@@ -86,7 +86,6 @@ ZH: dict[str, str] = {
     "rule": "规则",
     "height above the minimum": "高出最小值",
     ": the lowest is": "，最低的是",
-    "activation": "激活函数",
     "ours / torch": "本书 / torch",
     "both compiled": "都经过编译",
     "tangent": "切线",

@@ -37,7 +37,10 @@ def test_the_drawn_lines_separate_their_gates(gate):
 
 def test_the_alternative_text_of_the_network_has_its_numbers():
     network = back_propagation.small_network()
-    x, y = torch.tensor([back_propagation.X]).double(), torch.tensor([[back_propagation.Y]]).double()
+    x, y = (
+        torch.tensor([back_propagation.X]).double(),
+        torch.tensor([[back_propagation.Y]]).double(),
+    )
     values = network.forward(x)
     gradients = network.backward(values, y)
     shown = [*values.a[1].flatten(), values.a[2], network.loss(values.a[2], y)]

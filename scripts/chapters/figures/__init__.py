@@ -12,7 +12,16 @@ from typing import Any
 
 import matplotlib as mpl
 
-from chapters.figures import activations, back_propagation, deep, descent, flows, gates, rules, texts
+from chapters.figures import (
+    activations,
+    back_propagation,
+    deep,
+    descent,
+    flows,
+    gates,
+    rules,
+    texts,
+)
 from dlnotes.files import make_folder
 
 INK = {"light": "#222222", "dark": "#d8d8d8"}
