@@ -106,6 +106,12 @@ def _add_language(
     context["book_page"] = page if twin and doctree is not None else "index"
 
 
+def _no_type(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep napoleon from taking what stands before a colon for the type of an attribute."""
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]  # an empty comment
+
+
 def _write_notebooks(app: Sphinx, error: Exception | None) -> None:
     if error is None:
         write_notebooks(Path(app.srcdir), Path(app.outdir), app.config.language)
@@ -127,5 +133,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_search_language(ChineseSearch)
     app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", _no_type, priority=100)  # before napoleon
     app.connect("build-finished", _write_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -53,7 +53,7 @@ def maxout(z: Tensor, dim: int = -1) -> Tensor:
 
     over the pieces j along ``dim``; of equal pieces the first wins.
 
-    With two linear pieces it can be ReLU or |x|; with more, any convex function of x.
+    With two linear pieces it can be ReLU or :math:`|x|`; with more, any convex function of x.
     The curve: pieces −x/2 − 1, x/4 and x − 1.
 
     f (*) and f' (.) on x in [-4, 4], height -1 to 2::

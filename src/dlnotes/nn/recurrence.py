@@ -143,6 +143,7 @@ CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {
     "lstm": nn.LSTM,
     "gru": nn.GRU,
 }
+"""Recurrences by name, as models take them."""
 
 
 def reversal(real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
