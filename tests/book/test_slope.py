@@ -59,7 +59,7 @@ def test_the_speed_rows_are_those_of_the_record():
                 [record["ratios"][expected][how] for how in ("eager", "compiled")], abs=0.00501
             )
         assert "python scripts/bench_activations.py" in table[-1]
-    with pytest.raises(UserError, match="speed: .* 'sigmoid', 'momentum'"):
+    with pytest.raises(UserError, match=r"speed: .* 'sigmoid', 'momentum'"):
         rows.speed("sigmoid\nmomentum", "en")  # each is in another record
 
 
