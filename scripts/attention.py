@@ -14,6 +14,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.files import check_output, write_json
 from dlnotes.training.classifier import reads_sentences
 from dlnotes.training.record import provenance
+from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
 
 OUT = Path(__file__).parents[1] / "results" / "attention" / "trec.json"
@@ -50,8 +51,8 @@ def main(
     readings: list[dict[str, Any]] = []
     for model in MODELS:
         dataset = load_dataset({"train": train}, sentences=reads_sentences(model))
-        settings = {} if epochs is None else {"epochs": epochs}
-        classifier, made = train_classifier(dataset, model, progress=False, seed=seed, **settings)
+        training = Training(seed=seed, epochs=epochs)
+        classifier, made = train_classifier(dataset, model, training, progress=False)
         explained = classifier.explain(QUESTIONS)
         # The attention to sentences says nothing where there is one.
         lines = [name for name in explained[0].weights if name != "sentence"]

@@ -138,7 +138,7 @@ const Activations = (() => {
       }
       for (let v = Math.ceil(bottom / spacing) * spacing; v <= top + margin / 2; v += spacing) {
         line(LEFT, v, RIGHT, v, v ? "grid" : "axis");
-        if (v) letter(right(0) - 5, up(v) + 4, String(v).replace("-", "−"), "end");
+        if (v) letter(right(LEFT), up(v) - 4, String(v).replace("-", "−"), "start");
       }
       const curve = (f, kind) => {
         let before = Infinity;

@@ -10,7 +10,8 @@ in folders of ``docs/en`` (models, how-to) are in English alone. These directive
 - ``literalinclude FILE`` with ``:pyobject:``: code from the source;
 - ``code-cell python``: code that is run, with what it prints; ``notebook``: a link to the notebook;
 - ``proof``: names as ``dlnotes verify`` prints them, a line each;
-- ``speed``: an optimizer of ``results/benchmarks/optimizers.json``;
+- ``speed``: an optimizer or activations of ``results/benchmarks``, a line each;
+- ``corpora``: for each corpus the best model, the best published figure and the baseline;
 - ``verdicts``: claims of ``results/claims/record.json``, a line each;
 - ``figures-of`` and ``time-of``: the records of a model; ``figures-on``: those of a corpus;
 - ``exercise``, and in it ``answer``, whose Python code asserts what the answer says.

@@ -13,7 +13,7 @@ pytest.importorskip("myst_nb", reason="needs the extra docs")
 
 import attention as script
 from browser import CHROMIUM, Browser
-from chapters import attention, pictures, words
+from chapters import attention, pictures, rows, words
 
 STATIC = Path(__file__).parents[2] / "docs" / "_static"
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -43,6 +43,16 @@ def test_every_reading_has_a_name_of_its_own_in_both_languages():
     for language in words.LANGUAGES.values():
         names = [attention.name(reading, language) for reading in attention.record()["readings"]]
         assert len(set(names)) == len(names)
+
+
+def test_the_table_of_corpora_has_the_records_figures():
+    test = json.loads((rows.RESULTS / "mr-ensemble.json").read_text("utf-8"))["record"]["test"]
+    for language, words_of_it in (("en", "Ensemble"), ("zh_CN", "集成")):
+        table = rows.corpora("", language)
+        (row,) = (line for line in table.splitlines() if line.startswith("| mr |"))
+        assert f"{100 * test['accuracy']['mean']:.1f} {words_of_it}" in row
+        assert "76.2 (fastText bigram, Yao et al. 2019)" in row
+        assert "| bbc |" in table
 
 
 def test_shades_grow_with_the_weight():

@@ -13,8 +13,9 @@ pytest.importorskip("sphinx", reason="needs the extra docs")
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
 from browser import CHROMIUM, Browser
-from chapters import curves, pictures, words
+from chapters import curves, pictures, rows, words
 from dlnotes import activations
+from dlnotes.errors import UserError
 from dlnotes.oracles.activations import ORACLES
 from plot_activations import MORE, SHEET
 
@@ -45,6 +46,21 @@ def test_a_curve_is_the_activation_of_its_name():
 def test_a_jump_is_not_drawn_as_a_line():
     y = curves.with_gaps(torch.tensor([0.0, 0.05, 1.0, 1.05]))
     assert y.isnan().tolist() == [False, False, True, False]
+
+
+def test_the_speed_rows_are_those_of_the_record():
+    record = json.loads((rows.RESULTS / "benchmarks" / "activations.json").read_text("utf-8"))
+    for language in words.LANGUAGES.values():
+        table = rows.speed("sigmoid\nrelu", language).splitlines()
+        cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table[2:4]]
+        for (name, *shown), expected in zip(cells, ("sigmoid", "relu"), strict=True):
+            assert name == f"`{expected}`"
+            assert [float(x) for x in shown] == pytest.approx(
+                [record["ratios"][expected][how] for how in ("eager", "compiled")], abs=0.00501
+            )
+        assert "python scripts/bench_activations.py" in table[-1]
+    with pytest.raises(UserError, match=r"speed: .* 'sigmoid', 'momentum'"):
+        rows.speed("sigmoid\nmomentum", "en")  # each is in another record
 
 
 def page(folder, language, phone):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from chapters.curves import CURVES, OF_THE_NOTES, SETTINGS, value_and_slope, with_gaps
 from chapters.figures.colors import BLUE, GREY, ORANGE
@@ -21,9 +22,8 @@ def bends() -> Figure:
     x = torch.linspace(-3, 3, 301)
     weights, kinks = (1.0, -2.2, 2.6), (-2.0, -0.5, 1.0)
     figure = Figure(figsize=(6, 3), layout="constrained")
-    for ax, f, name in zip(
-        figure.subplots(1, 2, sharey=True), (lambda z: z, relu), ("f(z) = z", "ReLU"), strict=True
-    ):
+    functions: dict[str, Callable[[Tensor], Tensor]] = {"f(z) = z": lambda z: z, "ReLU": relu}
+    for ax, (name, f) in zip(figure.subplots(1, 2, sharey=True), functions.items(), strict=True):
         units = [v * f(x - kink) for v, kink in zip(weights, kinks, strict=True)]
         for unit in units:
             ax.plot(x, unit, color=GREY, lw=1, ls="--")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def steps() -> Figure:
         p = nn.Linear(4, 2)(mean).softmax(dim=1)
     b, t, e = x.shape
 
-    figure = Figure(figsize=(6, 8), layout="constrained")
+    figure = Figure(figsize=(4.8, 6.6), layout="constrained")
     ax = figure.subplots()
     words = [[*data.dev.words(i), *[""] * t][:t] for i in range(b)]
     _table(ax, 0.0, words, ids == PAD)
@@ -78,7 +79,7 @@ def _table(
                     ls=":" if padding else "-",
                 )
             )
-            color = {"color": GREY} if padding else {}
+            color: dict[str, Any] = {"color": GREY} if padding else {}
             ax.text(left + j + 0.5, top - i - 0.5, text, ha="center", va="center", **color)
 
 
@@ -266,7 +267,7 @@ _FAMILIES: dict[str, Callable[[Axes], None]] = {
 
 def families() -> Figure:
     """What each family looks at on the way from the words (below) to the scores (above)."""
-    figure = Figure(figsize=(6, 9.5), layout="constrained")
+    figure = Figure(figsize=(5, 8.4), layout="constrained")
     for ax, (name, draw) in zip(figure.subplots(5, 2).flat, _FAMILIES.items(), strict=True):
         if name not in ("dmn", "entnet"):  # they read sentences, and answer a question
             _dots(ax, _WORDS)
