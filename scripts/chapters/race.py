@@ -110,6 +110,7 @@ def shifts(surface: str) -> Tensor:
     return NOISE[surface] * torch.stack((angle.cos(), angle.sin()), 1)
 
 
+@cache
 def path(name: str, surface: str, lr: float, steps: int) -> Tensor:
     """The path of a racer.
 

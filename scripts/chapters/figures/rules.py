@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 from chapters import race, ravine
 from chapters.figures.colors import BLUE, GREY, ORANGE
 from chapters.measured import numbers
-from dlnotes.claims import epsilon_may_stand_under_the_root as epsilon
 from dlnotes.claims.rmsprop_first_step_is_alpha import first_steps
 from dlnotes.claims.surfaces import SURFACES, excess
 from dlnotes.optim import (
@@ -162,30 +162,39 @@ def nesterov_damps() -> Figure:
     return figure
 
 
+_STEPS = 1000
+_RULES: dict[str, tuple[type[UpdateRule], dict[str, Any]]] = {
+    "BGD": (GradientDescent, {}),
+    "Adagrad": (Adagrad, {"eps": 1e-8}),
+    "RMSProp": (RMSProp, {"beta": 0.9, "eps": 1e-8}),
+    "Adadelta": (Adadelta, {"rho": 0.95, "eps": 1e-6}),
+}
+
+
+@cache
+def _lengths(name: str, end: float) -> list[float]:
+    """Length of each step per α if the gradient goes from 1 to ``end``, geometrically."""
+    rule, hyper = _RULES[name]
+    theta = torch.zeros((), dtype=torch.float64)
+    kept = [torch.zeros_like(theta) for _ in rule.accumulators]
+    lengths = []
+    for g in torch.logspace(0, math.log10(end), _STEPS, dtype=torch.float64):
+        new, *kept = rule.update(theta, g, *kept, lr=1.0, **hyper)
+        lengths.append((theta - new).item())
+        theta = new
+    return lengths
+
+
 def effective_rates() -> Figure:
     """How long a step is per α when the gradient is 1 at every step; then when it shrinks."""
     figure = Figure(figsize=(6, 6), layout="constrained")
     above, below = figure.subplots(2, 1)
-    steps = 1000
-    rules: dict[str, tuple[type[UpdateRule], dict[str, Any]]] = {
-        "BGD": (GradientDescent, {}),
-        "Adagrad": (Adagrad, {"eps": 1e-8}),
-        "RMSProp": (RMSProp, {"beta": 0.9, "eps": 1e-8}),
-        "Adadelta": (Adadelta, {"rho": 0.95, "eps": 1e-6}),
-    }
-    for name, (rule, hyper) in rules.items():
+    t = range(1, _STEPS + 1)
+    for name in _RULES:
         racer = race.RACERS[name]
-        look = {"color": racer.color, "lw": 2, "ls": "--" if racer.dash else "-"}
-        for ax, size in ((above, lambda t: 1.0), (below, lambda t: 10 ** (-3 * t / steps))):
-            theta = torch.zeros((), dtype=torch.float64)
-            kept = [torch.zeros_like(theta) for _ in rule.accumulators]
-            sizes = []
-            for t in range(steps):
-                g = torch.full_like(theta, size(t))
-                new, *kept = rule.update(theta, g, *kept, lr=1.0, **hyper)
-                sizes.append((theta - new).item())
-                theta = new
-            ax.plot(range(1, steps + 1), sizes, label=name, **look)
+        style = "--" if racer.dash else "-"
+        for ax, end in ((above, 1.0), (below, 1e-3)):
+            ax.plot(t, _lengths(name, end), color=racer.color, lw=2, ls=style, label=name)
     above.set(title="g = 1", xscale="log", yscale="log", ylabel="|Δθ| / α")
     below.set(title="g = 1 … 0.001", yscale="log", xlabel="t", ylabel="|Δθ| / α")
     above.legend(frameon=False)
@@ -254,6 +263,9 @@ def _name(rule: str, name: str) -> str:
     return "SGD, MBGD" if rule == "gradient-descent" else name
 
 
+_first_steps = cache(first_steps)
+
+
 def errata() -> Figure:
     """Four of the errata, measured: how large a step is, as printed and as it should be."""
     figure = Figure(figsize=(6, 6.4), layout="constrained")
@@ -270,16 +282,17 @@ def errata() -> Figure:
     adam.set(title="Adam", xlabel="t", ylabel="|Δθ| / α", ylim=(0, 1.1))
     for beta, color in ((0.9, GREEN), (0.99, ORANGE), (0.999, PINK)):
         rmsprop.plot(
-            range(1, 1001), first_steps(beta)[:1000], color=color, lw=2, label=f"β = {beta}"
+            range(1, 1001), _first_steps(beta)[:1000], color=color, lw=2, label=f"β = {beta}"
         )
     rmsprop.set(title="RMSProp", xlabel="t", yscale="log", xscale="log")
     for lr, color, label in ((0.05, BLUE, "α"), (0.5, ORANGE, "α / (1 − β)")):
         path = ravine.path("momentum", lr, 0.9, 60)
         momentum.plot(path[:, 0], color=color, lw=2, label=label)
     momentum.set(title="Momentum", xlabel="t", ylabel="x")
-    scales = epsilon.SCALES
-    ratios = [epsilon.step(s, under=True) / epsilon.step(s, under=False) for s in scales]
-    eps.loglog(scales, ratios, "o-", color=PINK, ms=3)
+    rows = numbers("epsilon-may-stand-under-the-root", {})
+    gradients = [float(row["gradient"]) for row in rows]
+    ratios = [row["step under the root / beside it"] for row in rows]
+    eps.loglog(gradients, ratios, "o-", color=PINK, ms=3)
     eps.axvline(1e-4, color=GREY, ls=":")
     eps.set(title="√(S + ε) : √S + ε", xlabel="|g|")
     for ax in (adam, rmsprop, momentum):
