@@ -51,7 +51,24 @@ def figures_of(model: str, language: str) -> str:
         parts.append(stories(own, story_seeds(RESULTS)))
     if translated := translations(own):
         parts.append(translated)
+    if any("best_member" in entry["record"] for entry in own):
+        parts.append(_beside_members(own))
     return "\n\n".join(parts)
+
+
+def _beside_members(ensembles: list[dict[str, Any]]) -> str:
+    """Each ensemble beside the member that is best on dev."""
+    lines = [
+        "| corpus | members | figure | ensemble | member best on dev |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in sorted(ensembles, key=lambda entry: str(entry["corpus"])):
+        members = ", ".join(f"{n} × `{name}`" for name, n in entry["members"].items())
+        for figure, best in entry["record"]["best_member"].items():
+            ours = entry["record"]["test"][figure]
+            told = " | ".join(f"{100 * x['mean']:.1f} ± {100 * x['std']:.1f}" for x in (ours, best))
+            lines.append(f"| {entry['corpus']} | {members} | {figure.replace('_', '-')} | {told} |")
+    return "\n".join(lines)
 
 
 def time_of(model: str, language: str) -> str:

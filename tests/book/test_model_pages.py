@@ -156,6 +156,14 @@ def test_the_figures_are_those_of_the_records(name):
         assert re.search(
             rf"^\| {entry['corpus']}.* {entry['record']['seconds']['mean']:,.0f} \|", times, re.M
         )
+    if name == "ensemble":
+        for entry in records:
+            (best,) = entry["record"]["best_member"].values()
+            assert re.search(
+                rf"^\| {entry['corpus']} \| .* \| {100 * best['mean']:.1f} ± {100 * best['std']:.1f} \|$",
+                table,
+                re.M,
+            )
     with pytest.raises(UserError, match="no record of the model 'x'"):
         of_models.figures_of("x", "en")
     with pytest.raises(UserError, match="no record of the model 'x'"):
