@@ -12,7 +12,7 @@ from chapters.words import say, translate
 from dlnotes.claims.report import effect
 from dlnotes.errors import UserError
 from dlnotes.files import read_json
-from dlnotes.oracles import Row, comparisons
+from dlnotes.oracles import Comparison, Row, comparisons
 from tables import SIZES, story_seeds, summary
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +45,14 @@ def proof(notes: str, language: str) -> str:
 
 
 @cache
+def _comparisons() -> tuple[Comparison, ...]:
+    """All of them, not yet run: making them takes longer than most of them do."""
+    return tuple(comparisons())
+
+
+@cache
 def _compared(note: str) -> tuple[Row, ...]:
-    rows = tuple(c.row() for c in comparisons() if c.note == note)
+    rows = tuple(c.row() for c in _comparisons() if c.note == note)
     if not rows:
         raise UserError(f"proof: dlnotes verify has no comparison {note!r}")
     for row in rows:
