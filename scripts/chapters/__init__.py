@@ -4,7 +4,7 @@ A new chapter is a page ``docs/en/NAME.md`` with the sections of ``words.HEADING
 in ``docs/zh``, both named in their ``index.md``, and its figures in a module of ``figures``. Pages
 in folders of ``docs/en`` (models, how-to) are in English alone. These directives write the rest:
 
-- ``picture FIGURE``: a figure with ``:alt:`` and a caption;
+- ``picture FIGURE``: a figure with ``:alt:`` and a caption; ``flow_MODEL`` are drawn from `flows`;
 - ``ravine FIGURE`` and the other ``INTERACTIVE`` of ``pictures``: a figure to play with, which
   ``docs/_static/NAME.js`` draws; FIGURE stands in for it without JavaScript;
 - ``literalinclude FILE`` with ``:pyobject:``: code from the source;

@@ -456,8 +456,8 @@ FLOWS: dict[str, Flow] = {
         (
             (_TOKENS,),
             (
-                Stage("story's sentences", "b s w", "prepare:grid.words", "cut", 0),
-                Stage("question's words", "b q", "prepare:question", "cut", 1),
+                Stage("story's sentences", "b s w", "prepare:grid.words", "cut at the mark", 0),
+                Stage("question's words", "b q", "prepare:question", "cut at the mark", 1),
             ),
             (
                 Stage(
@@ -500,8 +500,8 @@ FLOWS: dict[str, Flow] = {
         (
             (_TOKENS,),
             (
-                Stage("story's sentences", "b s w", "prepare:grid.words", "cut", 0),
-                Stage("question's words", "b q", "prepare:question", "cut", 1),
+                Stage("story's sentences", "b s w", "prepare:grid.words", "cut at the mark", 0),
+                Stage("question's words", "b q", "prepare:question", "cut at the mark", 1),
             ),
             (
                 Stage(

@@ -67,7 +67,9 @@ def _beside_members(ensembles: list[dict[str, Any]]) -> str:
         for figure, best in entry["record"]["best_member"].items():
             ours = entry["record"]["test"][figure]
             told = " | ".join(f"{100 * x['mean']:.1f} ± {100 * x['std']:.1f}" for x in (ours, best))
-            lines.append(f"| {entry['corpus']} | {members} | {figure.replace('_', '-')} | {told} |")
+            lines.append(
+                f"| {entry['corpus']} | {members} | {figure.replace('_f1', '-F1')} | {told} |"
+            )
     return "\n".join(lines)
 
 
