@@ -4,10 +4,12 @@ import bz2
 import codecs
 import csv
 import gzip
+import io
 import json
 import lzma
 import subprocess
 import sys
+import tarfile
 import time
 import warnings
 import zipfile
@@ -43,8 +45,6 @@ def put(path, content):
 
 
 def zipped(**members):
-    import io
-
     with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
         for name, content in members.items():
             archive.writestr(name.replace("_csv", ".csv"), content)
@@ -129,6 +129,42 @@ def test_text_is_not_taken_for_packed_by_its_first_letters(tmp_path, start):
     assert [text for _, text in documents(path)] == ["x", "again"]
     path = put(tmp_path / "a.csv.bz2", bz2.compress(f"label,text\n{start},again\n".encode()))
     assert [text for _, text in documents(path)] == ["again"]
+
+
+def _parquet():
+    pl.DataFrame(DOCUMENTS, ["label", "text"], orient="row").write_parquet(file := io.BytesIO())
+    return file.getvalue()
+
+
+def _tar():
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w") as archive:
+        member = tarfile.TarInfo("a.csv")
+        member.size = len(CSV.encode())
+        archive.addfile(member, io.BytesIO(CSV.encode()))
+    return file.getvalue()
+
+
+NO_TEXT = {
+    "parquet": (_parquet, "is a Parquet file: call it .parquet"),
+    "tar": (_tar, "is a tar archive: unpack it"),
+    "tar.gz": (lambda: gzip.compress(_tar()), "is a tar archive: unpack it"),
+    "twice": (lambda: gzip.compress(bz2.compress(CSV.encode())), "is packed twice: unpack it"),
+    "pdf": (lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is a PDF: make a text of it"),
+    "7z": (lambda: b"7z\xbc\xaf\x27\x1c\0\4" + bytes(50), "packed by a program that is not known"),
+    "sqlite": (
+        lambda: b"SQLite format 3\0" + bytes(100),
+        "is a database: write a table of it as CSV",
+    ),
+    "program": (lambda: b"\x7fELF" + bytes(200), "is no text: most of its bytes are 0"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_TEXT)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".jsonl"])
+def test_what_is_no_text_is_told(tmp_path, kind, suffix):
+    make, told = NO_TEXT[kind]
+    with pytest.raises(UserError, match=rf"a\{suffix} .*{told}"):
+        documents(put(tmp_path / f"a{suffix}", make()))
 
 
 @pytest.mark.parametrize("suffix", PACKERS)

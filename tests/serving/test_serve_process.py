@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,9 +38,9 @@ class Served:
             # Where the tests run under nohup, it is ignored, and processes inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )  # fmt: skip
-        line = self.process.stdout.readline()
-        assert "http://" in line, self.process.stderr.read()
-        self.url = line.partition(" at ")[2].split()[0]
+        self.line = self.process.stdout.readline()
+        assert "http://" in self.line, self.process.stderr.read()
+        self.url = self.line.partition(" at ")[2].split()[0]
         self.port = int(self.url.rpartition(":")[2])
 
     def connect(self):
@@ -85,6 +86,21 @@ def server(runs):
     yield served
     code, _, err = served.stop()
     assert (code, err) == (143, "Stopped.\n")  # nothing that came was worth a line
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_served(runs, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9\x1b[31m")
+    try:
+        shutil.copytree(runs / "one", folder)
+    except OSError:
+        pytest.skip("the file system takes UTF-8 alone")
+    served = Served(folder)
+    last = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    health = served.raw(b"GET /health" + last)
+    assert served.raw(b"GET /openapi.json" + last).startswith(b"HTTP/1.1 200")
+    assert served.stop()[2] == "Stopped.\n"
+    assert json.loads(health.partition(b"\r\n\r\n")[2])["name"] == r"caf\udce9\x1b[31m"
+    assert "\x1b" not in served.line
 
 
 def well(server):

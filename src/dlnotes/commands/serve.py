@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from dlnotes.arguments import Range, checked
+from dlnotes.display import printable
 from dlnotes.errors import UserError
 from dlnotes.serving.hosts import Hosts
 from dlnotes.serving.limits import Limits
@@ -65,8 +66,10 @@ def main(
         server.serve(
             classifier,
             listener,
-            name=run.resolve().name or "a classifier",
+            name=printable(run.resolve().name) or "a classifier",
             limits=limits,
             hosts=hosts,
-            ready=lambda: print(f"{run} is served at {url} (Ctrl-C ends)", flush=True),
+            ready=lambda: print(
+                f"{printable(str(run))} is served at {url} (Ctrl-C ends)", flush=True
+            ),
         )

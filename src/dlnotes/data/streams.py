@@ -55,6 +55,18 @@ _MAGIC = {  # at the beginning of a file; no text begins so
     ".zip": rb"PK(?:\x03\x04|\x05\x06)",  # a member, or the end of an empty archive
 }
 _MAGIC_BYTES = 10  # of the longest
+_NO_TEXT = {  # at the beginning of what is no text; a text may begin so as well
+    rb"PAR1": "a Parquet file: call it .parquet",
+    rb"ARROW1\x00\x00": "an Arrow file: write it as Parquet or CSV",
+    rb"SQLite format 3\x00": "a database: write a table of it as CSV",
+    rb"%PDF-": "a PDF: make a text of it",
+    rb"\xd0\xcf\x11\xe0": "an old Office document: save it as text or CSV",
+    rb"(?s:.{257})ustar": "a tar archive: unpack it",
+    rb"7z\xbc\xaf|Rar!\x1a|\x04\x22\x4d\x18|\x1f\x9d|\x5d\x00\x00\x80\x00": "packed by a program "
+    "that is not known here: unpack it",
+    b"|".join(_MAGIC.values()): "packed twice: unpack it",
+}
+_NO_TEXT_BYTES = 262  # of the longest
 _MARKED = {  # the mark of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -301,7 +313,8 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
         content = file.read(size)
         marked = next((name for mark, name in _MARKED.items() if content.startswith(mark)), None)
         if not (marked or encoding):
-            _refuse_utf16(path, content)
+            _refuse_nulls(path, content)
+        begin = content[:_NO_TEXT_BYTES]
         name = marked or encoding or "utf-8"
         decoder = codecs.getincrementaldecoder(name)()
         line, starts_line, old_mac = 1, True, False
@@ -309,6 +322,8 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             try:
                 text = decoder.decode(content, not content)
             except UnicodeDecodeError as error:
+                if not encoding and (kind := _kind(begin)):
+                    raise UserError(f"{path} is {kind}") from error
                 before = error.object[: error.start].decode(name, "replace")
                 byte = error.object[error.start]
                 raise UserError(
@@ -345,12 +360,23 @@ def half_pair(text: str) -> int | None:
     return None
 
 
-def _refuse_utf16(path: Path, content: bytes) -> None:
+def _refuse_nulls(path: Path, content: bytes) -> None:
     """UTF-16 without its mark is UTF-8 with a null character beside every letter."""
     start = content[:1000]
-    for order, nulls in {"le": start[1::2], "be": start[::2]}.items():
-        if len(nulls) > 1 and nulls.count(0) > 0.7 * len(nulls):
-            raise UserError(f"{path} looks like UTF-16: give --encoding utf-16-{order}")
+    order = [
+        name
+        for name, nulls in {"le": start[1::2], "be": start[::2]}.items()
+        if len(nulls) > 1 and nulls.count(0) > 0.7 * len(nulls)
+    ]
+    if len(order) == 2:
+        raise UserError(f"{path} is {_kind(content) or 'no text: most of its bytes are 0'}")
+    if order:
+        raise UserError(f"{path} looks like UTF-16: give --encoding utf-16-{order[0]}")
+
+
+def _kind(begin: bytes) -> str | None:
+    """What a file that is no text may be."""
+    return next((kind for magic, kind in _NO_TEXT.items() if re.match(magic, begin)), None)
 
 
 def read_lines(
