@@ -7,7 +7,6 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.search.zh import SearchChinese
 from sphinx.util.docutils import SphinxDirective
 
 from chapters import mathjax
@@ -77,15 +76,6 @@ class Notebook(SphinxDirective):
         return [nodes.raw("", link, format="html")]
 
 
-class ChineseSearch(SearchChinese):
-    """Sphinx 9.0 names a stemmer after the language, and there is none for Chinese.
-
-    Latin words are stemmed as English: https://github.com/sphinx-doc/sphinx/issues/14229
-    """
-
-    language_name = "English"
-
-
 def _write_static(app: Sphinx) -> None:
     static = Path(app.outdir) / "_static"
     mathjax.place(static / "mathjax")
@@ -121,7 +111,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("exercise", Exercise)
     app.add_directive("answer", Answer)
     app.add_directive("notebook", Notebook)
-    app.add_search_language(ChineseSearch)
     app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)
     app.connect("build-finished", _write_notebooks)
