@@ -14,8 +14,7 @@ from chapters.pictures import INTERACTIVE  # noqa: E402
 project = "dlnotes"
 copyright = "the authors of dlnotes, MIT license"
 html_title = "dlnotes"
-extensions = ["myst_nb", "sphinx.ext.mathjax"]
-extensions += ["chapters.directives", "chapters.search", "chapters.theme"]
+extensions = ["myst_nb", "sphinx.ext.mathjax", "chapters.directives", "chapters.theme"]
 exclude_patterns = ["**.ipynb_checkpoints"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]

@@ -14,6 +14,7 @@ from chapters.figures import FIGURES, draw
 from chapters.notebooks import write_notebooks
 from chapters.pictures import INTERACTIVE, Picture
 from chapters.rows import ROWS
+from chapters.search import ChineseSearch
 from chapters.words import LANGUAGES, say
 from dlnotes.errors import UserError
 
@@ -111,6 +112,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("exercise", Exercise)
     app.add_directive("answer", Answer)
     app.add_directive("notebook", Notebook)
+    app.add_search_language(ChineseSearch)
     app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)
     app.connect("build-finished", _write_notebooks)

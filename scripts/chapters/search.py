@@ -1,4 +1,4 @@
-"""The search of the pages in Chinese, as an extension of Sphinx.
+"""The search of the pages in Chinese.
 
 Sphinx cuts the pages into words by a dictionary and does not cut what a reader types, so that terms
 that the dictionary does not have, such as 学习率, are never found. Here both are cut into pairs of
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 
-from sphinx.application import Sphinx
 from sphinx.search.zh import SearchChinese
 
 _HAN = r"[\u3400-\u9fff]+"
@@ -46,9 +45,3 @@ splitQuery = (query) => {
     def word_filter(self, stemmed_word: str) -> bool:
         """Whether it is worth finding: a single Latin letter or digit is not."""
         return len(stemmed_word) > 1 or bool(re.match(_HAN, stemmed_word))
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Register it with Sphinx."""
-    app.add_search_language(ChineseSearch)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

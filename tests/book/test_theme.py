@@ -14,12 +14,18 @@ from chapters import theme
 from chapters.search import ChineseSearch
 
 CONF = """
+from chapters.search import ChineseSearch
+
 project = "dlnotes"
 copyright = "somebody"
-extensions = ["chapters.search", "chapters.theme"]
+extensions = ["chapters.theme"]
 html_theme = "furo"
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": []}
+
+
+def setup(app):
+    app.add_search_language(ChineseSearch)
 """
 PAGES = {
     "index": "一\n==\n\n.. toctree::\n\n   a\n   b\n",
