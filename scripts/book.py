@@ -62,9 +62,7 @@ def build(folder: str, language: str, out: Path) -> None:
     """
     from sphinx.cmd.build import build_main
 
-    # They report every dictionary and every kernel that they load.
-    for library in ("jieba", "traitlets"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("traitlets").setLevel(logging.WARNING)  # it reports every kernel
     settings = [
         "-D",
         f"language={language}",

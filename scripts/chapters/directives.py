@@ -7,7 +7,6 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.search.zh import SearchChinese
 from sphinx.util.docutils import SphinxDirective
 
 from chapters import mathjax
@@ -16,6 +15,7 @@ from chapters.figures import FIGURES, draw
 from chapters.notebooks import write_notebooks
 from chapters.pictures import INTERACTIVE, Picture
 from chapters.rows import ROWS
+from chapters.search import ChineseSearch
 from chapters.words import LANGUAGES, say
 from dlnotes.errors import UserError
 
@@ -77,15 +77,6 @@ class Notebook(SphinxDirective):
         root = "../" * page.count("/")
         link = f'<p><a href="{root}notebooks/{page}.ipynb" download>{text}</a></p>'
         return [nodes.raw("", link, format="html")]
-
-
-class ChineseSearch(SearchChinese):
-    """Sphinx 9.0 names a stemmer after the language, and there is none for Chinese.
-
-    Latin words are stemmed as English: https://github.com/sphinx-doc/sphinx/issues/14229
-    """
-
-    language_name = "English"
 
 
 def _write_static(app: Sphinx) -> None:
