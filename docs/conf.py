@@ -26,7 +26,9 @@ exclude_patterns = ["**.ipynb_checkpoints"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "force"  # a page that is built has run
+# A page that is built has run: `scripts/book.py` gives every build an empty cache of its own, which
+# the languages share, because their cells are the same.
+nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True

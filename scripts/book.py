@@ -70,8 +70,10 @@ def build(folder: str, language: str, out: Path) -> None:
         str(DOCS),
         "-d",
         str(out / f"doctrees-{folder}"),
+        "-D",
+        f"nb_execution_cache_path={out / 'cells'}",
     ]
-    strict = ["--fail-on-warning", "--quiet"]
+    strict = ["--fail-on-warning", "--quiet", "--jobs", "auto"]
     if build_main(["-b", "html", *strict, *settings, str(DOCS / folder), str(out / folder)]):
         raise UserError(f"the pages in {DOCS / folder} have the errors above")
 
