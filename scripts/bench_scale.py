@@ -170,21 +170,21 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     """Private memory and time per document over the number of documents."""
     rows = [row for row in rows if "cpu_microseconds_per_document" in row]
     documents = [row["documents"] for row in rows]
-    drawn = Figure(figsize=(9, 3.6), layout="constrained")
-    memory, cost = drawn.subplots(1, 2)
+    drawn = Figure(figsize=(6, 6.4), layout="constrained")
+    memory, cost = drawn.subplots(2, 1)
     text = [row["text_bytes"] / 1e6 for row in rows]
-    memory.plot(documents, text, color="#777777", label="text")
+    memory.plot(documents, text, color="#8a8a8a", label="text")
     quarter = [BAR * each for each in text]
-    memory.plot(documents, quarter, color="#777777", linestyle="--", label="a quarter of the text")
+    memory.plot(documents, quarter, color="#8a8a8a", linestyle="--", label="a quarter of the text")
     private = [row["private_bytes"] / 1e6 for row in rows]
-    memory.plot(documents, private, "o-", color="#1f5fa8", label="private memory at its peak")
+    memory.plot(documents, private, "o-", color="#4c8fd6", label="private memory at its peak")
     memory.set(xscale="log", yscale="log", xlabel="documents", ylabel="MB")
-    memory.legend(fontsize="small")
-    for kind, colour, label in (("cpu", "#1f5fa8", "processor"), ("clock", "#d1601f", "clock")):
+    memory.legend(fontsize="small", frameon=False)
+    for kind, colour, label in (("cpu", "#4c8fd6", "processor"), ("clock", "#e0762f", "clock")):
         values = [row[f"{kind}_microseconds_per_document"] for row in rows]
         cost.plot(documents, values, "o-", color=colour, label=f"{label} time")
     cost.set(xscale="log", xlabel="documents", ylabel="µs per document", ylim=(0, None))
-    cost.legend(fontsize="small")
+    cost.legend(fontsize="small", frameon=False)
     return drawn
 
 

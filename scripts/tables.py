@@ -103,6 +103,7 @@ def tables(root: Path) -> dict[str, str]:
         "busy": busy(results),
         "gpu-steps": gpu_steps(results),
         "gpu-models": gpu_models(results),
+        "scale": scales(results),
         "export": exports(results),
         "serve": served(results),
         "recipes": recipes(),
@@ -699,6 +700,23 @@ def gpu_models(results: Path) -> str:
             f"| {MODELS[row['model']]}{' (bf16)' * row['amp']} | {row['batch_size']} "
             f"| {speeds['ours']:,.0f} | {speeds['ordinary']:,.0f} | {row['ratio']:.2f} | {wait} |"
         )
+    return "\n".join(lines)
+
+
+def scales(results: Path) -> str:
+    """Memory and time of a training over the number of its documents."""
+    record = read_json(results / "benchmarks" / "scale.json", "has no benchmark")
+    columns = ["documents", "text, MB", "private memory, MB", "CPU time per document, µs"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for row in record["rows"]:
+        cost = row.get("cpu_microseconds_per_document")
+        cells = [
+            f"{row['documents']:,}",
+            f"{row['text_bytes'] / 1e6:,.0f}",
+            f"{row['private_bytes'] / 1e6:,.0f}",
+            f"{cost:.0f}" if cost else "–",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

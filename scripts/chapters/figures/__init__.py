@@ -15,6 +15,7 @@ import matplotlib as mpl
 from chapters.figures import (
     activations,
     back_propagation,
+    benchmarks,
     deep,
     descent,
     flows,
@@ -30,6 +31,7 @@ INK = {"light": "#222222", "dark": "#d8d8d8"}
 FIGURES = {
     **activations.FIGURES,
     **back_propagation.FIGURES,
+    **benchmarks.FIGURES,
     **deep.FIGURES,
     **descent.FIGURES,
     **flows.FIGURES,
