@@ -125,6 +125,14 @@ def test_requests_that_are_sent_ahead_have_a_bound(server):
     assert statuses(server, HEALTH * 100) == [200] * 33 + [429]
 
 
+def test_white_space_after_a_value_is_no_part_of_it(server):
+    length = b"Content-Length: %d" % len(GOOD)
+    for end in (b" ", b"\t \t"):
+        sent = request().replace(length, length + end).replace(b"localhost", b"localhost" + end)
+        assert end + b"\r\n" in sent
+        assert statuses(server, sent + LAST) == [200, 200]
+
+
 @pytest.mark.parametrize("zeros", [1, 30, 5000])
 def test_a_length_may_have_leading_zeros(server, zeros):
     length = b"0" * zeros + b"%d" % len(GOOD)

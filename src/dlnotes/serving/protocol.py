@@ -109,6 +109,10 @@ class BoundedProtocol(HttpToolsProtocol):
             elif not _ANSWERED_VERSION.search(self._line):
                 self._refuse_version()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; white space after its value is no part of it (RFC 9112, section 5.1)."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def _refuse_version(self) -> None:
         self._end(Refused(505, "this server speaks HTTP/1.1 and HTTP/1.0"))
 
