@@ -43,7 +43,6 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_custom_sections = [("Shapes", "Shapes")]
-maximum_signature_line_length = 60  # longer ones have a line per parameter, which fits on a phone
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"

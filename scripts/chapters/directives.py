@@ -103,6 +103,16 @@ def _no_type(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines:
         lines[:0] = ["..", ""]  # an empty comment
 
 
+def _add_levels(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Give captions of tables of contents, which are headings, the level that they must have."""
+    for part in ("body", "furo_navigation_tree"):
+        if part in context:
+            without = 'class="caption" role="heading"'
+            context[part] = context[part].replace(without, f'{without} aria-level="2"')
+
+
 def _write_notebooks(app: Sphinx, error: Exception | None) -> None:
     if error is None:
         write_notebooks(Path(app.srcdir), Path(app.outdir), app.config.language)
@@ -124,6 +134,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_search_language(ChineseSearch)
     app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)
+    app.connect("html-page-context", _add_levels, priority=900)  # after the theme
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _no_type, priority=100)  # before napoleon
     app.connect("build-finished", _write_notebooks)
