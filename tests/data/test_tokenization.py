@@ -172,6 +172,7 @@ def test_sentences_of_english_corpora_are_those_of_scripts_with_capitals(shared_
             pytest.skip(str(error))
     else:
         sources = [*(shared_data / name).glob("*.tsv*")]
+    marks = 0
     for source in sources:
         frame = pl.concat(list(read(source))).select("text")
         expected, found = (
@@ -179,7 +180,8 @@ def test_sentences_of_english_corpora_are_those_of_scripts_with_capitals(shared_
             for ends in (WITH_CAPITALS, SENTENCE_ENDS)
         )
         assert found.equals(expected)
-        assert name == "r52" or found["text"].str.contains("</s>").any()
+        marks += found["text"].str.count_matches("</s>").sum()
+    assert marks or name == "r52", "r52 has no punctuation"
 
 
 ENDS = {
