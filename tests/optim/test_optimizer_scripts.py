@@ -165,7 +165,7 @@ def test_the_table_of_speeds_says_what_a_rule_is_beside(tmp_path):
     (tmp_path / "benchmarks" / "optimizers.json").write_text(json.dumps({"rows": rows}))
     assert load("tables").speeds(tmp_path).splitlines()[4:] == [
         "| adam | 3.00 | 2.00 | 3.00 | – | 3.00 |",
-        "| lion (itself) | 3.00 | – | 3.00 | – | – |",
+        "| lion \\* | 3.00 | – | 3.00 | – | – |",
         "| muon | 3.00 | – | – | – | – |",
     ]
 

@@ -43,8 +43,7 @@ CASES = {
         (["--json", "NOWHERE/x.json"], "there is no folder NOWHERE"),
     ],
     "tables": [
-        (["--readme", "NOWHERE"], "--readme: there is no file NOWHERE"),
-        (["--results", "NOWHERE"], "--results: there is no folder NOWHERE"),
+        (["--root", "NOWHERE"], "--root: there is no folder NOWHERE"),
     ],
     "demo": [
         (["--seed", "-1"], "seed must be"),

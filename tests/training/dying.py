@@ -20,8 +20,8 @@ if __name__ == "__main__":
     torch.set_default_dtype(getattr(torch, dtype))
     update = fit._Loop.update
 
-    def dying(loop, indices, **options):
-        found = update(loop, indices, **options)
+    def dying(loop, indices):
+        found = update(loop, indices)
         if (loop.state.step, launch.rank(), launch.attempt()) == (int(last), int(rank), 0):
             os.kill(os.getpid(), getattr(signal, name))
         return found

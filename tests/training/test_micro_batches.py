@@ -94,10 +94,10 @@ def test_a_run_is_resumed_with_other_micro_batches(dataset, tmp_path):
     _, whole = train_classifier(dataset, out=tmp_path / "whole", **options)
     update = fit_module._Loop.update
 
-    def fails(loop, indices, **options):
+    def fails(loop, indices):
         if loop.state.step == 9:
             raise MemoryError
-        return update(loop, indices, **options)
+        return update(loop, indices)
 
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:

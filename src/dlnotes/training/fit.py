@@ -52,7 +52,7 @@ from dlnotes.training.checkpoint import (
 from dlnotes.training.compiling import compiled, sparse_look_ups_not_compiled
 from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
-from dlnotes.training.replica import Agreed, Copy, Wrapped, replica
+from dlnotes.training.replica import Copy, Wrapped, replica
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.sound import defect
 from dlnotes.training.transfer import Batches, Figures
@@ -377,6 +377,7 @@ class _Loop:
     save_from: float | None = None  # the time from which saving takes no more than its share
     keep_end: bool = True
     time_limit: float = math.inf
+    agreed: tuple[int, ...] = ()  # by several processes in the last update: see `wishes`
 
     def __post_init__(self) -> None:
         self.began = self.saved_time = time.perf_counter()
@@ -473,8 +474,9 @@ class _Loop:
             for indices in todo:
                 if self.takes_too_long():
                     raise OutOfTime
-                last = state.batch + 1 == len(batches)  # the end of the epoch is about to be saved
-                (loss, stopping, saving), norm = self.update(indices, may_save=not last)
+                loss, norm = self.update(indices)
+                last = state.batch == len(batches)  # the end of the epoch is about to be saved
+                stopping, saving = self.agreed or self.wishes(last)
                 usual = state.step % _REPORT_EVERY == 0 or last
                 if usual or stopping or saving:
                     self.note(loss, norm, log=usual)
@@ -558,25 +560,25 @@ class _Loop:
         size: int = sum(tensor.nbytes for tensor in tensors)
         return max(0.0, size - _SAVED_AT_ONCE) / _SAVED_PER_SECOND
 
-    def update(self, indices: NDArray[Any], *, may_save: bool) -> tuple[Agreed, Tensor | None]:
-        """One update: what was agreed on in it and, if it is clipped, the norm of the gradient."""
+    def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
+        """One update; its loss and, where it is clipped, the norm of the gradient."""
         state = self.state
         factor = self.schedule(state.step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
-        agreed = self.backward(indices, may_save=may_save)
+        loss = self.backward(indices)
         norm = self.clip()
         self.optimizer.step()
         if self.constrained:
             self.constrained.constrain_()
         self.unsaved = True
-        self.loss_sum += agreed.loss * len(indices)
+        self.loss_sum += loss * len(indices)
         state.step += 1
         state.batch += 1
         state.seen += len(indices)
         state.documents += len(indices)
-        return agreed, norm
+        return loss, norm
 
     def clip(self) -> Tensor | None:
         """The norm of the gradient, if it is asked for, before it is clipped, if it is to be."""
@@ -589,17 +591,13 @@ class _Loop:
             return None
         return clip_grad_norm_(self.model.parameters(), max_norm=limit)
 
-    def backward(self, indices: NDArray[Any], *, may_save: bool) -> Agreed:
+    def backward(self, indices: NDArray[Any]) -> Tensor:
         """The loss of a batch; its gradients are added to the parameters'.
 
         Of a batch each process of a group computes a share, and that in `parts`. The mean over the
         batch is the sum of what all parts contribute to it. A process without documents computes
         one of the others', which counts nothing, because all have to take part in the gradients'
         sum.
-
-        Args:
-            indices: The documents.
-            may_save: Whether there may be a checkpoint after this update.
         """
         group, share = self.group, self.group.share(indices)
         parts = self.parts_here(indices)
@@ -607,7 +605,7 @@ class _Loop:
             tokens, labels = self.batch(indices)
             loss = self.objective.loss(self.forward(tokens, labels), labels)
             loss.backward()
-            return Agreed(loss.detach(), *self.wishes(may_save))
+            return loss.detach()
         batches = [self.batch(part) for part in parts]
         sizes = [self.objective.size(labels).to(self.wide) for _, labels in batches]
         if not len(share):
@@ -625,12 +623,19 @@ class _Loop:
                 loss.backward()
             total += loss.detach()
         if self.replica:
-            return self.replica.average(total, size, self.wishes(may_save))
-        return Agreed(total, *self.wishes(may_save))
+            last = self.state.batch + 1 == len(self.sampler)
+            total, *agreed = self.replica.average(total, size, self.wishes(last, after=1))
+            self.agreed = tuple(agreed)
+        return total
 
-    def wishes(self, may_save: bool) -> tuple[int, int]:
-        """The signal that asks to stop, and whether a checkpoint is due after this update."""
-        return self.group.stop(), may_save and self.is_due(self.state.step + 1)
+    def wishes(self, last: bool, after: int = 0) -> tuple[int, int]:
+        """The signal that asks to stop, and whether a checkpoint is due.
+
+        Args:
+            last: Whether the epoch ends, after which there is one anyway.
+            after: How many updates there will have been by then.
+        """
+        return self.group.stop(), self.is_due(self.state.step + after) and not last
 
     def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
         """Documents in as few parts as are computed at once.
