@@ -111,7 +111,7 @@ def test_speed_of_several_rules_says_which():
     table = rows.speed("rmsprop\nadagrad", "en").splitlines()
     assert table[0].startswith("| rule |")
     assert sum(line.startswith("| `adagrad` |") for line in table) == 4
-    with pytest.raises(UserError, match="speed: no record of .* has 'adagrad', 'x'"):
+    with pytest.raises(UserError, match=r"speed: no record of .* has 'adagrad', 'x'"):
         rows.speed("adagrad\nx", "en")
 
 
