@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import dlnotes.training.evaluate as evaluate_module
 import dlnotes.training.fit as fit_module
@@ -38,6 +39,49 @@ class Forgetful(nn.Module):
         x = self.vectors(tokens).masked_fill((tokens == 0).unsqueeze(-1), 0.0).sum(1)
         rare = (tokens == 9).any(1, keepdim=True)
         return self.first(x) + self.second(x) * rare if rare.any() else self.first(x)
+
+
+class Tables(nn.Embedding):
+    """Has a matrix for each of eight kinds of words, and a number per word, beside the vectors."""
+
+    def __init__(self, words):
+        super().__init__(words, 4)
+        self.kinds, self.scales = (
+            nn.Parameter(torch.randn(8, 4, 4)),
+            nn.Parameter(torch.ones(words)),
+        )
+
+    def forward(self, tokens):
+        x = super().forward(tokens).unsqueeze(-2) @ self.kinds[tokens % 8]
+        return x.squeeze(-2) * self.scales[tokens].unsqueeze(-1)
+
+
+class Odd(nn.Module):
+    """Sparse gradients that nothing announces, and a buffer that rare documents change."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.vectors, self.more = Tables(words), nn.Parameter(torch.randn(words, 4))
+        self.output = nn.Linear(4, 3)
+        self.register_buffer("rare", torch.zeros(()), persistent=False)
+
+    def forward(self, tokens):
+        if (tokens == 9).any():
+            self.rare += 1
+        x = self.vectors(tokens) + F.embedding(tokens, self.more, sparse=True)
+        return self.output(x.masked_fill((tokens == 0).unsqueeze(-1), 0.0).sum(1))
+
+
+class Some(SingleLabel):
+    """Documents of the first class count nothing."""
+
+    def size(self, labels):
+        return (labels != 0).sum()
+
+    def loss(self, outputs, labels):
+        counted = labels != 0
+        sums = F.cross_entropy(outputs[counted], labels[counted], reduction="sum")
+        return sums / counted.sum().clamp(min=1)
 
 
 class Blocks(nn.Module):
@@ -159,6 +203,8 @@ CASES = {
     },
     "huge": {"most_tokens": 100, "documents": Uneven},
     "huge sparse": {"most_tokens": 100, "model": "fasttext", "documents": Uneven},
+    "odd": {"model": "odd", "batch_size": 4},
+    "some": {"objective": Some(), "batch_size": 4},
     "unused": {"model": "forgetful", "optimizer": "adamw", "batch_size": 4},
 }
 
@@ -181,6 +227,8 @@ def train(case, dtype=torch.float64, **options):
     torch.manual_seed(0)
     if name == "forgetful":
         model = Forgetful(words)
+    elif name == "odd":
+        model = Odd(words)
     elif name == "blocks":
         model = Blocks(words)
     elif name.endswith("translator"):

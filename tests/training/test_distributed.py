@@ -16,7 +16,19 @@ import torch.distributed.fsdp
 from small import pairs
 
 CAN_SHARD = hasattr(torch.distributed.fsdp, "fully_shard")  # not before torch 2.6
-FEW = ["textcnn", "fasttext", "weights", "few", "one", "unused", "huge", "huge sparse", "wrapped"]
+FEW = [
+    "textcnn",
+    "fasttext",
+    "weights",
+    "few",
+    "one",
+    "unused",
+    "odd",
+    "some",
+    "huge",
+    "huge sparse",
+    "wrapped",
+]
 FEW += ["micro", "micro sparse", "micro weights"]
 CASES = [case for case in ranks.CASES if CAN_SHARD or not case.startswith("shards")]
 if CAN_SHARD:

@@ -434,7 +434,9 @@ class _Loop:
                     name: None if split is None else (len(split), int(split.lengths.sum()))
                     for name, split in (("train", self.train), ("dev", self.dev))
                 },
-                "weights": [(name, w.shape) for name, w in self.model.named_parameters()],
+                "weights": [
+                    (name, w.shape, w.requires_grad) for name, w in self.model.named_parameters()
+                ],
             }
         )
 
@@ -633,7 +635,7 @@ class _Loop:
 
         Args:
             last: Whether the epoch ends, after which there is one anyway.
-            after: How many updates there will have been by then.
+            after: Updates that `state.step` does not count yet.
         """
         return self.group.stop(), self.is_due(self.state.step + after) and not last
 

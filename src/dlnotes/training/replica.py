@@ -17,14 +17,14 @@ from dlnotes.training.distributed import Group
 _LARGE = 1 << 16
 """Numbers of a table from which it pays to look for the rows that are not zero."""
 _NONE, _DENSE, _SPARSE = range(3)
-"""What a parameter has for a gradient."""
+"""What a parameter has for a gradient. A process without one has the least of these numbers."""
 
 
 class Agreed(NamedTuple):
     """What the processes have agreed on in an update.
 
     Attributes:
-        loss: The mean over the documents of all.
+        loss: The mean loss over the documents of all processes.
         stopping: The number of a signal that has asked one of them to stop, or 0.
         saving: Whether it is time for a checkpoint in one of them.
     """
@@ -35,7 +35,7 @@ class Agreed(NamedTuple):
 
 
 class Means:
-    """The mean over processes, where something else averages their gradients.
+    """The mean over processes, where DistributedDataParallel or FSDP averages their gradients.
 
     Args:
         group: The processes.
@@ -45,7 +45,7 @@ class Means:
         self.group = group
 
     def divisor(self, size: Tensor) -> Tensor:
-        """What to divide a sum of losses by, before it is differentiated.
+        """What to divide a sum of losses by, so that the mean over processes is that of documents.
 
         Args:
             size: What the documents of this process count.
@@ -119,20 +119,21 @@ class Wrapped(Means):
     def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
         """Average the sparse gradients, too; see `Means`."""
         for parameter in self.sparse:
-            own = np.array([_kind(parameter), _count_rows(parameter)])
+            own = np.array([_kind(parameter), _count_rows(parameter)], np.int64)
             kinds, counts = self.group.stacked(own.view(np.uint8)).view(np.int64).T
             _average_apart(parameter, kinds.max(), counts, 1 / self.group.size, self.group)
         return super().average(loss, size, wishes)
 
 
 class Copy:
-    """A copy on a CPU, whose gradients are sent after the last backward pass, in two messages.
+    """A copy on a CPU, whose gradients are sent after the last backward pass.
 
-    Sending them earlier would take the cores away from computing. The first message, of the same
-    length from every process, tells which gradients there are and which rows of word vectors they
-    use, and all single numbers. The second one is the sum of the gradients in one piece. Of word
-    vectors it has the rows that are not zero in some process alone, because a batch uses few of
-    them. Rows of sparse gradients take two messages more.
+    Sending them earlier would take the cores away from computing. First all processes tell, in one
+    message of the same length, which gradients they have and which rows of word vectors these use,
+    with the loss and other single numbers. Then the gradients are added up, in one piece for each
+    dtype. Of word vectors only those rows are sent that are not zero in at least one process,
+    because a batch uses few of them. Rows of a sparse gradient take two messages more, a buffer
+    that the model has changed one.
 
     Args:
         group: The processes.
@@ -144,10 +145,10 @@ class Copy:
         self.group, self.model, self.outputs = group, model, outputs
         for tensor in [*model.parameters(), *model.buffers()]:
             dist.broadcast(tensor.detach(), 0)
-        self.sparse, self.tables = _sparse_parameters(model), _word_vectors(model)
-        apart = {id(parameter) for parameter in [*self.sparse, *self.tables]}
-        self.dense = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
-        self.versions = {name: buffer._version for name, buffer in model.named_buffers()}
+        self.tables = _word_vectors(model)
+        apart = {id(parameter) for parameter in self.tables}
+        self.others = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+        self.buffers = {name: (b, b._version) for name, b in model.named_buffers()}
 
     def __call__(self, *inputs: Tensor) -> Any:
         """What the loss is computed from."""
@@ -158,24 +159,27 @@ class Copy:
         return nullcontext()
 
     def divisor(self, size: Tensor) -> Tensor:
-        """What this process's documents count; `average` knows the others'."""
-        return size
+        """The size itself: the loss is the mean of this process, which `average` weights."""
+        return size if size else torch.ones_like(size)
 
     def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
         """Average the gradients over the documents of all processes; see `Means`."""
-        parameters = [*self.dense, *self.tables, *self.sparse]
-        counts = [_count_rows(parameter) for parameter in self.sparse]
-        numbers, kinds, *used = self.told(
+        parameters = [*self.others, *self.tables]
+        counts = [_count_rows(parameter) for parameter in parameters]
+        numbers, kinds, changed, *used = self.told(
             np.array([loss.item(), size.item(), *wishes, *counts], np.float64).view(np.uint8),
             np.array([_kind(parameter) for parameter in parameters], np.uint8),
+            np.array([self.has_changed(name) for name in self.buffers], np.uint8),
             *(np.packbits(_used_rows(table)) for table in self.tables),
         )
-        losses, sizes, stops, savings, *all_counts = numbers.view(np.float64).T
+        losses, sizes, stops, savings, *every_count = numbers.view(np.float64).T
         whole = sizes.sum()
         share = size.item() / whole if size.item() else 0.0
-        kind = dict(zip(parameters, kinds.max(axis=0).tolist(), strict=True))
+        # Where one process has a dense gradient, all take theirs for one.
+        agreed = np.where((kinds == _DENSE).any(axis=0), _DENSE, kinds.max(axis=0))
+        kind = dict(zip(parameters, agreed.tolist(), strict=True))
 
-        dense = [parameter for parameter in self.dense if kind[parameter] == _DENSE]
+        dense = [parameter for parameter in self.others if kind[parameter] == _DENSE]
         tables, rows = [], []
         for table, bits in zip(self.tables, used, strict=True):
             if kind[table] == _DENSE:
@@ -189,11 +193,12 @@ class Copy:
             parameter.grad = next(sums)
         for table, at in zip(tables, rows, strict=True):
             _gradient(table).index_copy_(0, at, next(sums))
-        for parameter, each in zip(self.sparse, all_counts, strict=True):
-            _average_apart(parameter, kind[parameter], each, share, self.group)
-        self.share_buffers()
-        mean = float(losses @ sizes / whole) if whole else 0.0
-        return Agreed(loss.new_tensor(mean), int(stops.max()), int(savings.max()))
+        for parameter, each in zip(parameters, every_count, strict=True):
+            if kind[parameter] == _SPARSE:
+                _average_apart(parameter, _SPARSE, each, share, self.group)
+        self.share_buffers([bool(column.any()) for column in changed.T])
+        mean = losses @ sizes / whole if whole else losses.sum()
+        return Agreed(loss.new_tensor(float(mean)), int(stops.max()), int(savings.max()))
 
     def told(self, *parts: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """What all processes say: each part with a row per process."""
@@ -211,12 +216,19 @@ class Copy:
             found |= {i: part.view_as(grads[i]) for i, part in zip(which, parts, strict=True)}
         return [found[i] for i in range(len(grads))]
 
-    def share_buffers(self) -> None:
-        """Make buffers that an update has changed those of the first process."""
-        for name, buffer in self.model.named_buffers():
-            if buffer._version != self.versions.get(name):
+    def has_changed(self, name: str) -> bool:
+        """Whether a buffer is another tensor than after the last update, or has other numbers."""
+        buffer, version = self.buffers[name]
+        now = self.model.get_buffer(name)
+        return now is not buffer or now._version != version
+
+    def share_buffers(self, changed: list[bool]) -> None:
+        """Make buffers that some process has changed those of the first process."""
+        for name, has_changed in zip(self.buffers, changed, strict=True):
+            if has_changed:
+                buffer = self.model.get_buffer(name)
                 dist.broadcast(buffer.detach(), 0)
-                self.versions[name] = buffer._version
+                self.buffers[name] = buffer, buffer._version
 
 
 def replica(group: Group, model: nn.Module, outputs: Callable[..., Any]) -> Wrapped | Copy:
@@ -231,8 +243,8 @@ def _word_vectors(module: nn.Module) -> list[nn.Parameter]:
     found: dict[nn.Parameter, None] = {}
     for part in module.modules():
         if isinstance(part, nn.Embedding) and not part.sparse:
-            large = (p for p in part.parameters() if p.requires_grad and p.numel() >= _LARGE)
-            found |= dict.fromkeys(large)
+            own = (p for p in part.parameters(recurse=False) if p.requires_grad and p.dim() == 2)
+            found |= dict.fromkeys(p for p in own if p.numel() >= _LARGE)
     return list(found)
 
 
@@ -252,21 +264,26 @@ def _kind(parameter: nn.Parameter) -> int:
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
-    """A dense gradient, of zeros where only other processes have one."""
+    """A gradient as a dense tensor; of zeros where only other processes have one."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
+    elif parameter.grad.is_sparse:
+        parameter.grad = parameter.grad.to_dense()
     return parameter.grad
 
 
 def _used_rows(table: nn.Parameter) -> NDArray[np.bool_]:
     """The rows of a gradient that are not zero."""
-    grad = table.grad
+    grad, used = table.grad, np.zeros(len(table), np.bool_)
     if grad is None:
-        return np.zeros(len(table), np.bool_)
-    # Two reductions are several times as fast as `any`. Where the largest number is 0, all are at
-    # most 0, and then their sum is 0 only if they all are. NaN is not 0 in either.
-    used = (grad.amax(dim=1) != 0) | (grad.sum(dim=1) != 0)
-    return used.numpy()
+        return used
+    if grad.is_sparse:
+        used[grad.indices()[0].numpy()] = True
+        return used
+    # Two reductions are several times as fast as `any`. A row is zero if its maximum and its sum
+    # are: then nothing is above 0, and so nothing is below. NaN is not 0 in either.
+    found: NDArray[np.bool_] = ((grad.amax(dim=1) != 0) | (grad.sum(dim=1) != 0)).numpy()
+    return found
 
 
 def _count_rows(parameter: nn.Parameter) -> int:
