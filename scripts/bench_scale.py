@@ -22,6 +22,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from chapters.colors import BLUE, GREY, ORANGE
 from dlnotes.arguments import Count, checked
 from dlnotes.cli import run
 from dlnotes.display import console
@@ -173,14 +174,14 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     drawn = Figure(figsize=(6, 6.4), layout="constrained")
     memory, cost = drawn.subplots(2, 1)
     text = [row["text_bytes"] / 1e6 for row in rows]
-    memory.plot(documents, text, color="#8a8a8a", label="text")
+    memory.plot(documents, text, color=GREY, label="text")
     quarter = [BAR * each for each in text]
-    memory.plot(documents, quarter, color="#8a8a8a", linestyle="--", label="a quarter of the text")
+    memory.plot(documents, quarter, color=GREY, linestyle="--", label="a quarter of the text")
     private = [row["private_bytes"] / 1e6 for row in rows]
-    memory.plot(documents, private, "o-", color="#4c8fd6", label="private memory at its peak")
+    memory.plot(documents, private, "o-", color=BLUE, label="private memory at its peak")
     memory.set(xscale="log", yscale="log", xlabel="documents", ylabel="MB")
     memory.legend(fontsize="small", frameon=False)
-    for kind, colour, label in (("cpu", "#4c8fd6", "processor"), ("clock", "#e0762f", "clock")):
+    for kind, colour, label in (("cpu", BLUE, "processor"), ("clock", ORANGE, "clock")):
         values = [row[f"{kind}_microseconds_per_document"] for row in rows]
         cost.plot(documents, values, "o-", color=colour, label=f"{label} time")
     cost.set(xscale="log", xlabel="documents", ylabel="µs per document", ylim=(0, None))

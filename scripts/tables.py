@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -82,9 +82,7 @@ def main(root: Path = ROOT, check: bool = False) -> None:
 def tables(root: Path) -> dict[str, str]:
     """Every table by the name of its markers."""
     results = root / "results"
-    entries = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
-    measured = [entry for entry in entries if "record" in entry]
-    seeds = story_seeds(results)
+    measured, seeds = measured_entries(results), story_seeds(results)
     return {
         "chapters": page_list(root, "docs/en"),
         "chapters-zh": page_list(root, "docs/zh"),
@@ -111,6 +109,23 @@ def tables(root: Path) -> dict[str, str]:
         "advice": advice(results),
         "label-errors": label_errors(results),
     }
+
+
+def measured_entries(results: Path) -> list[dict[str, Any]]:
+    """The entries of ``results/`` that have been measured."""
+    every = [read_json(path, "has no results") for path in sorted(results.glob("*.json"))]
+    return [entry for entry in every if "record" in entry]
+
+
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    Args:
+        headings: Of the columns.
+        rows: A list of cells each.
+    """
+    lines = [f"| {' | '.join(cells)} |" for cells in (headings, *rows)]
+    return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
 
 
 def fill(text: str, shown: Mapping[str, str], file: Path) -> tuple[str, set[str]]:
@@ -177,7 +192,7 @@ def summary(
     head = ["corpus", "best of ours", "published, same test documents", "TF-IDF baseline"]
     if zh:
         head = ["语料", "本项目最佳", "已发表的结果（测试集相同）", "TF-IDF 基线"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     by_corpus: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         if not _task(entry):
@@ -190,10 +205,10 @@ def summary(
         known = max(published, key=_published, default=None)
         before = f"{_published(known):.1f} ({_source(known)})" if known else "–"
         baseline = _figure(max(baselines, key=_test, default=None), zh).replace("TF-IDF + ", "")
-        lines.append(f"| {name} | {_figure(best, zh)} | {before} | {baseline} |")
+        rows.append([name, _figure(best, zh), before, baseline])
     if row := _babi_row(entries, of_seeds, zh):
-        lines.append(row)
-    return "\n".join(lines)
+        rows.append(row)
+    return markdown(head, rows)
 
 
 def _dev(entry: dict[str, Any]) -> float:
@@ -238,7 +253,7 @@ def _figure(entry: dict[str, Any] | None, zh: bool) -> str:
 
 def _babi_row(
     entries: list[dict[str, Any]], of_seeds: Mapping[tuple[int, str], list[StoryRun]], zh: bool
-) -> str:
+) -> list[str]:
     """The mean test error of the model that has the least mean dev error, and its paper's."""
     best, paper, full, _ = _story_runs(entries, of_seeds)
     means = {
@@ -247,7 +262,7 @@ def _babi_row(
         if full and all((task, model) in best for task in full)
     }
     if not means:
-        return ""
+        return []
     model = min(means, key=lambda name: means[name])
     ours = statistics.fmean(best[task, model].test_error for task in full)
     theirs = _error(_mean([paper.get((task, model)) for task in full]), 2)
@@ -255,7 +270,7 @@ def _babi_row(
     source = "the paper's"
     if zh:
         corpus, source = f"bAbI，{len(full)} 个任务（平均错误率，%）", "原论文"
-    return f"| {corpus} | {ours:.2f} {MODELS[model]} | {theirs} ({source}) | – |"
+    return [corpus, f"{ours:.2f} {MODELS[model]}", f"{theirs} ({source})", "–"]
 
 
 def accuracies(entries: list[dict[str, Any]]) -> str:
@@ -558,13 +573,12 @@ def speeds(results: Path) -> str:
 def activation_speeds(results: Path) -> str:
     """How many times faster than torch's each activation is, forward and backward together."""
     record = read_json(results / "benchmarks" / "activations.json", "has no benchmark")
-    lines = ["| activation | × torch | × torch, both compiled |", "|---|---|---|"]
-    for name, ratios in record["ratios"].items():  # our time / torch's
-        cells = [
-            f"{1 / ratios[how]:.2f}" if how in ratios else "–" for how in ("eager", "compiled")
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    hows = ("eager", "compiled")
+    rows = [  # the record has our time / torch's
+        [name, *(f"{1 / ratios[how]:.2f}" if how in ratios else "–" for how in hows)]
+        for name, ratios in record["ratios"].items()
+    ]
+    return markdown(["activation", "× torch", "× torch, both compiled"], rows)
 
 
 def tokenizers(results: Path) -> str:
@@ -574,11 +588,11 @@ def tokenizers(results: Path) -> str:
     found: dict[tuple[str, str], dict[str, float]] = {}
     for row in record["rows"]:
         found.setdefault((row["corpus"], row["model"]), {})[row["tokenizer"]] = row["dev accuracy"]
-    lines = [f"| corpus | model | {' | '.join(names.values())} |", "|---" * (2 + len(names)) + "|"]
-    for (corpus, model), by in found.items():
-        cells = [f"{100 * by[each]:.1f}" if each in by else "–" for each in names]
-        lines.append(f"| {corpus} | {MODELS[model]} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        [corpus, MODELS[model], *(f"{100 * by[n]:.1f}" if n in by else "–" for n in names)]
+        for (corpus, model), by in found.items()
+    ]
+    return markdown(["corpus", "model", *names.values()], rows)
 
 
 def advice(results: Path) -> str:
@@ -707,7 +721,7 @@ def scales(results: Path) -> str:
     """Memory and time of a training over the number of its documents."""
     record = read_json(results / "benchmarks" / "scale.json", "has no benchmark")
     columns = ["documents", "text, MB", "private memory, MB", "CPU time per document, µs"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    rows = []
     for row in record["rows"]:
         cost = row.get("cpu_microseconds_per_document")
         cells = [
@@ -716,15 +730,15 @@ def scales(results: Path) -> str:
             f"{row['private_bytes'] / 1e6:,.0f}",
             f"{cost:.0f}" if cost else "–",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(columns, rows)
 
 
 def served(results: Path) -> str:
     """How fast single texts are answered over HTTP, and what that takes."""
     record = read_json(results / "benchmarks" / "serve.json", "has no benchmark")
     headings = ["load", "requests", "per second", "median", "99 % within", "lost", "memory"]
-    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    rows = []
     for row in (record[kind] for kind in ("speed", "memory") if kind in record):
         memory = [each["mib"] for each in row["memory"]]
         cells = [
@@ -735,8 +749,8 @@ def served(results: Path) -> str:
             f"{row['lost']}",
             f"{memory[0]:.0f}, then at most {max(memory[1:]):.0f} MiB",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(headings, rows)
 
 
 def exports(results: Path) -> str:

@@ -113,27 +113,20 @@ const Race = {
 };
 
 (() => {
-  const { element, svg, slider } = Interactive;
+  const { choice, element, svg, slider } = Interactive;
   const [WIDTH, HEIGHT] = [300, 200]; // of the drawing
   const GRID = [90, 60]; // points of the contour lines
   const SECONDS = 8; // for which a race is played
   const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
   let figures = 0;
 
-  const chooser = (parent, label, options) => {
-    const box = element("label", "choice", "", parent);
-    element("span", "", label, box);
-    const select = element("select", "", "", box);
-    for (const [value, text] of options) element("option", "", text, select).value = value;
-    return select;
-  };
-
   Interactive.figures("race", (panel, given, figure) => {
     const { words } = given;
     const names = Object.keys(given.racers);
     const number = figures++;
 
-    const surfaceOf = chooser(panel, words["surface"], Object.keys(given.surfaces).map((name) => [name, words[name]]));
+    const surfaces = Object.keys(given.surfaces);
+    const surfaceOf = choice(panel, words["surface"], surfaces, surfaces.map((name) => words[name]));
     surfaceOf.value = given.surface;
     const formula = element("p", "formula", "", panel);
     const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" }, panel);
@@ -150,7 +143,7 @@ const Race = {
     const play = element("button", "", words["Play"], buttons);
     const again = element("button", "", words["Start again"], buttons);
     play.type = again.type = "button";
-    const whose = chooser(controls, words["learning rate of"], [["", words["all rules"]], ...names.map((name) => [name, name])]);
+    const whose = choice(controls, words["learning rate of"], ["", ...names], [words["all rules"], ...names]);
     const factor = slider(controls, words["× its best rate"], -20, 6, 1, 0);
 
     const table = element("table", "racers", "", panel);

@@ -182,61 +182,41 @@ def _stories(sizes: dict[str, int]) -> Tensor:
     return torch.cat([texts, asked.expand(sizes["b"], -1)], dim=1)
 
 
-def _classifier(name: str, **settings: str) -> Callable[[dict[str, int]], nn.Module]:
-    """Makes a classifier; ``settings`` names the letters of its hyper-parameters."""
+def _classifier(
+    name: str, prepare: Callable[[Any], None] | None = None, **settings: str | int
+) -> Callable[[dict[str, int]], nn.Module]:
+    """Makes a classifier.
+
+    Args:
+        name: Of the model.
+        prepare: What is done to it.
+        settings: Its hyper-parameters: letters of the flow, or numbers.
+    """
 
     def make(sizes: dict[str, int]) -> nn.Module:
-        given = {setting: sizes[letter] for setting, letter in settings.items()}
-        return models.MODELS[name](vocabulary_size=20, num_classes=sizes["c"], **given)
+        given: dict[str, Any] = {
+            setting: sizes[value] if isinstance(value, str) else value
+            for setting, value in settings.items()
+        }
+        model = models.MODELS[name](vocabulary_size=20, num_classes=sizes["c"], **given)
+        if prepare:
+            prepare(model)
+        return model
 
     return make
 
 
-def _fasttext(sizes: dict[str, int]) -> nn.Module:
-    # Dense gradients: the compiled code for sparse ones has no variables to watch.
-    return models.FastText(
-        vocabulary_size=20,
-        num_classes=sizes["c"],
-        embedding_dim=sizes["e"],
-        buckets=1000,
-        sparse=False,
-    )
-
-
-def _textcnn(sizes: dict[str, int]) -> nn.Module:
-    model = models.TextCNN(
-        vocabulary_size=20, num_classes=sizes["c"], embedding_dim=sizes["e"], maps=sizes["m"]
-    )
+def _whole_maps(model: models.TextCNN) -> None:
     model.few_kernels = True  # the maxima of whole feature maps, with the same numbers
-    return model
 
 
-def _transformer(sizes: dict[str, int]) -> nn.Module:
-    model = models.Transformer(
-        vocabulary_size=20,
-        num_classes=sizes["c"],
-        embedding_dim=sizes["e"],
-        num_heads=sizes["h"],
-        num_layers=2,
-        feedforward_dim=sizes["f"],
-    )
+def _written_out(model: models.Transformer) -> None:
     for layer in model.encoder.layers:
-        layer.self_attn.fused = False  # type: ignore[union-attr]  # written out, to see the weights
-    return model
+        layer.self_attn.fused = False  # type: ignore[union-attr]  # to see the weights
 
 
-def _han(sizes: dict[str, int]) -> nn.Module:
-    model = models.HAN(
-        vocabulary_size=20,
-        num_classes=sizes["c"],
-        embedding_dim=sizes["e"],
-        hidden_size=sizes["h"],
-        context_size=sizes["a"],
-        max_sentences=sizes["s"],
-        max_words=sizes["w"],
-    )
+def _in_one_group(model: models.HAN) -> None:
     model.data_dependent = False  # all sentences in one group
-    return model
 
 
 def _on(batch: Callable[[dict[str, int]], Tensor]) -> Callable[[Any, dict[str, int]], object]:
@@ -253,7 +233,8 @@ _SCORES = Stage("scores", "b c", "forward:scores", "linear map")
 
 FLOWS: dict[str, Flow] = {
     "fasttext": Flow(
-        _fasttext,
+        # Dense gradients: the compiled code for sparse ones has no variables to watch.
+        _classifier("fasttext", embedding_dim="e", buckets=1000, sparse=False),
         _on(_documents),
         {"b": 2, "t": 7, "e": 10, "c": 4},
         (
@@ -264,7 +245,7 @@ FLOWS: dict[str, Flow] = {
         ),
     ),
     "textcnn": Flow(
-        _textcnn,
+        _classifier("textcnn", _whole_maps, embedding_dim="e", maps="m"),
         _on(_documents),
         {"b": 2, "t": 7, "e": 200, "m": 100, "h": 5, "c": 4},
         (
@@ -318,7 +299,15 @@ FLOWS: dict[str, Flow] = {
         ),
     ),
     "han": Flow(
-        _han,
+        _classifier(
+            "han",
+            _in_one_group,
+            embedding_dim="e",
+            hidden_size="h",
+            context_size="a",
+            max_sentences="s",
+            max_words="w",
+        ),
         _on(_texts),
         {"b": 2, "s": 3, "w": 5, "n": 6, "t": 16, "e": 200, "h": 50, "a": 80, "c": 4},
         (
@@ -401,7 +390,14 @@ FLOWS: dict[str, Flow] = {
         ),
     ),
     "transformer": Flow(
-        _transformer,
+        _classifier(
+            "transformer",
+            _written_out,
+            embedding_dim="e",
+            num_heads="h",
+            num_layers=2,
+            feedforward_dim="f",
+        ),
         _on(_documents),
         {"b": 2, "t": 7, "e": 128, "h": 4, "d": 32, "f": 256, "c": 3},
         (

@@ -12,10 +12,10 @@ from dlnotes.errors import UserError
 from dlnotes.files import read_json
 from dlnotes.optim import OPTIMIZERS
 from dlnotes.training.recipes import RECIPES
+from tables import markdown
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = ROOT / "results" / "claims" / "record.json"
-TRANSLATIONS = ROOT / "docs" / "zh" / "translations.yaml"
 
 
 def numbers(claim: str, where: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -28,12 +28,9 @@ def numbers(claim: str, where: Mapping[str, str]) -> list[dict[str, Any]]:
     Raises:
         UserError: There is no such claim, or no such row.
     """
-    known = _claims()
-    if claim not in known:
-        raise UserError(f"numbers: results/claims/record.json has no claim {claim!r}")
     rows: list[dict[str, Any]] = [
         row
-        for row in known[claim]["numbers"]
+        for row in claim_of(claim, "numbers")["numbers"]
         if all(_plain(row.get(column)) == value for column, value in where.items())
     ]
     if not rows:
@@ -59,24 +56,29 @@ def table(text: str, language: str) -> str:
     for column, *_ in columns:
         if column not in rows[0]:
             raise UserError(f"numbers: {claim} has no column {column!r}")
-    headings = [translate(column[-1], language, TRANSLATIONS) for column in columns]
+    headings = [translate(column[-1], language) for column in columns]
     cells = [[_cell(row[column], language) for column, *_ in columns] for row in rows]
     return markdown(headings, cells)
 
 
-def markdown(headings: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown.
+def claim_of(name: str, directive: str) -> dict[str, Any]:
+    """What the record has of a claim.
 
     Args:
-        headings: Of the columns.
-        rows: A list of cells each.
+        name: Of the claim.
+        directive: Who asks, for the message.
+
+    Raises:
+        UserError: The record has no such claim.
     """
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    known = _claims()
+    if name not in known:
+        raise UserError(f"{directive}: results/claims/record.json has no claim {name!r}")
+    return known[name]
 
 
 @cache
-def _claims() -> dict[str, Any]:
+def _claims() -> dict[str, dict[str, Any]]:
     record = read_json(CLAIMS, "has no claims")
     return {row["name"]: row for row in record["claims"]}
 
@@ -93,7 +95,7 @@ def _cell(value: Any, language: str) -> str:
             return f"{value:,.0f}".replace("-", "−")
         shown = f"{value:#.3g}".rstrip(".")
         return "−" + shown[1:] if shown.startswith("-") else shown
-    return translate(str(value), language, TRANSLATIONS) or "–"
+    return translate(str(value), language) or "–"
 
 
 def advice(text: str, language: str) -> str:
@@ -120,8 +122,7 @@ def advice(text: str, language: str) -> str:
                 row[optimizer] = each["first"]["score"]
     optimizers = list(dict.fromkeys(name for row in found.values() for name in row))
     headings = [
-        translate(heading, language, TRANSLATIONS)
-        for heading in ("corpus", "model", "share of the epochs (%)")
+        translate(heading, language) for heading in ("corpus", "model", "share of the epochs (%)")
     ]
     rows = [
         [*key, *(f"{100 * row[name]:.1f} %" if name in row else "–" for name in optimizers)]

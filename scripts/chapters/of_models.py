@@ -10,16 +10,23 @@ from typing import Any
 
 from dlnotes.errors import UserError
 from dlnotes.files import read_json
-from tables import accuracies, label_sets, stories, story_seeds, translations
+from tables import (
+    BASELINES,
+    accuracies,
+    label_sets,
+    markdown,
+    measured_entries,
+    stories,
+    story_seeds,
+    translations,
+)
 
 RESULTS = Path(__file__).parents[2] / "results"
-BASELINES = ("tfidf", "svm")
 
 
 @cache
 def _entries() -> list[dict[str, Any]]:
-    every = [read_json(path, "has no results") for path in sorted(RESULTS.glob("*.json"))]
-    return [entry for entry in every if "record" in entry]
+    return measured_entries(RESULTS)
 
 
 def _of(model: str, directive: str) -> list[dict[str, Any]]:
@@ -58,19 +65,14 @@ def figures_of(model: str, language: str) -> str:
 
 def _beside_members(ensembles: list[dict[str, Any]]) -> str:
     """Each ensemble beside the member that is best on dev."""
-    lines = [
-        "| corpus | members | figure | ensemble | member best on dev |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for entry in sorted(ensembles, key=lambda entry: str(entry["corpus"])):
         members = ", ".join(f"{n} × `{name}`" for name, n in entry["members"].items())
         for figure, best in entry["record"]["best_member"].items():
             ours = entry["record"]["test"][figure]
-            told = " | ".join(f"{100 * x['mean']:.1f} ± {100 * x['std']:.1f}" for x in (ours, best))
-            lines.append(
-                f"| {entry['corpus']} | {members} | {figure.replace('_f1', '-F1')} | {told} |"
-            )
-    return "\n".join(lines)
+            told = [f"{100 * x['mean']:.1f} ± {100 * x['std']:.1f}" for x in (ours, best)]
+            rows.append([entry["corpus"], members, figure.replace("_f1", "-F1"), *told])
+    return markdown(["corpus", "members", "figure", "ensemble", "member best on dev"], rows)
 
 
 def time_of(model: str, language: str) -> str:
@@ -84,10 +86,7 @@ def time_of(model: str, language: str) -> str:
         UserError: There is no record of it.
     """
     own = _of(model, "time-of")
-    lines = [
-        "| trained on | documents | seconds | documents/s |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     tasks = [entry for entry in own if entry["corpus"].startswith("babi")]
     for entry in sorted(own, key=lambda entry: str(entry["corpus"])):
         if entry not in tasks:
@@ -96,19 +95,15 @@ def time_of(model: str, language: str) -> str:
             vectors = ", with word2vec" if entry["settings"].get("vectors") else ""
             tokens = (entry.get("reading") or {}).get("tokenizer", "")
             name = f"{entry['corpus']}{', characters' if tokens == 'characters' else ''}{vectors}"
-            lines.append(
-                f"| {name} | {f'{documents:,}' if documents else '–'} "
-                f"| {record['seconds']['mean']:,.0f} "
-                f"| {record['documents_per_second']['mean']:,.0f} |"
-            )
+            means = (record[what]["mean"] for what in ("seconds", "documents_per_second"))
+            many = f"{documents:,}" if documents else "–"
+            rows.append([name, many, *(f"{mean:,.0f}" for mean in means)])
     if tasks:
         seconds = statistics.median(e["record"]["seconds"]["mean"] for e in tasks)
         speed = statistics.median(e["record"]["documents_per_second"]["mean"] for e in tasks)
         documents = statistics.median(e["record"]["documents"]["train"] for e in tasks)
-        lines.append(
-            f"| bAbI, a task (median of {len(tasks)}) | {documents:,.0f} | {seconds:,.0f} "
-            f"| {speed:,.0f} |"
-        )
+        medians = [f"{median:,.0f}" for median in (documents, seconds, speed)]
+        rows.append([f"bAbI, a task (median of {len(tasks)})", *medians])
     cores = sorted({entry["record"]["machine"]["cores"] for entry in own})
     told = [
         "Time of the trainings that gave the figures above, on machines with "
@@ -123,7 +118,7 @@ def time_of(model: str, language: str) -> str:
                 f"({machine['processor']}) with torch {record['versions']['torch']}, it learns "
                 f"from {speeds['ours']:,.0f} documents per second. The same network of torch's own "
                 "layers, with documents padded to the longest of the corpus, learns from "
-                f"{speeds['ordinary']:,.0f}: {_times(row['ratio'])}. "
+                f"{speeds['ordinary']:,.0f}: ours is {row['ratio']:.1f} times as fast. "
                 "`python scripts/bench_models.py` repeats it."
             )
     record = read_json(RESULTS / "benchmarks" / "gpu.json", "has no benchmark")
@@ -136,11 +131,8 @@ def time_of(model: str, language: str) -> str:
                 f"learn from {speeds['ordinary']:,.0f} (dlnotes of commit "
                 f"`{record['commit'][:7]}`)."
             )
-    return "\n".join([*lines, "", " ".join(told)])
-
-
-def _times(ratio: float) -> str:
-    return f"ours is {ratio:.1f} times as fast"
+    table = markdown(["trained on", "documents", "seconds", "documents/s"], rows)
+    return f"{table}\n\n{' '.join(told)}"
 
 
 def figures_on(corpus: str, language: str) -> str:

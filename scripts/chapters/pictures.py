@@ -17,6 +17,13 @@ from chapters.words import say
 from dlnotes.foundations.perceptron import CORNERS, GATES
 
 
+def _among(names: Collection[str], name: str) -> str:
+    """The name, if it is one of these; docutils' ``choice`` knows lower-case names alone."""
+    if name not in names:
+        raise ValueError(f"{name} is none of {', '.join(names)}")
+    return name
+
+
 class Picture(SphinxDirective):
     """``picture NAME``: one of the committed figures, with ``:alt:`` and a caption."""
 
@@ -77,7 +84,7 @@ class Ravine(Interactive):
 
     option_spec: ClassVar[dict[str, Any]] = {
         "alt": directives.unchanged_required,
-        "rule": lambda value: directives.choice(value, ("gradient-descent", "momentum")),
+        "rule": lambda value: _among(ravine.RATES, value),
         "lr": float,
         "beta": float,
     }
@@ -157,13 +164,6 @@ class Depth(Interactive):
         }
 
 
-def _among(names: Collection[str], name: str) -> str:
-    """The name, if it is one of these; docutils' ``choice`` knows lower-case names alone."""
-    if name not in names:
-        raise ValueError(f"{name} is none of {', '.join(names)}")
-    return name
-
-
 class Race(Interactive):
     """``race NAME``: rules on a surface, with sliders for the steps and the rates."""
 
@@ -202,7 +202,7 @@ class Slope(Interactive):
 
     option_spec: ClassVar[dict[str, Any]] = {
         "alt": directives.unchanged_required,
-        "activation": lambda value: directives.choice(value, [*curves.CURVES]),
+        "activation": lambda value: _among(curves.CURVES, value),
         "x": float,
     }
     kind = "slope"

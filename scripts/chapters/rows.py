@@ -13,11 +13,10 @@ from dlnotes.claims.report import effect
 from dlnotes.errors import UserError
 from dlnotes.files import read_json
 from dlnotes.oracles import Comparison, Row, comparisons
-from tables import SIZES, story_seeds, summary
+from tables import SIZES, markdown, measured_entries, story_seeds, summary
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
-TRANSLATIONS = ROOT / "docs" / "zh" / "translations.yaml"
 
 
 def proof(notes: str, language: str) -> str:
@@ -31,17 +30,14 @@ def proof(notes: str, language: str) -> str:
         UserError: There is no such comparison, or it fails.
     """
     head = ["ours", "compared with", "arguments", "cases", "largest difference", "allowed"]
-    lines = _head(head, language)
+    rows = []
     for note in notes.splitlines():
         for row in _compared(note):
             shown = f"{row.difference:.0e}" if row.difference else "0"
-            cells = [row.note, f"`{row.oracle}`", row.mapping, str(row.cases), shown]
-            if language.startswith("zh"):
-                cells[0] = translate(row.note, language, TRANSLATIONS)
-                cells[1] = translate(f"`{row.oracle}`", language, TRANSLATIONS)
-                cells[2] = translate(row.mapping, language, TRANSLATIONS)
-            lines.append(f"| {' | '.join(cells)} | {row.tolerance:g} |")
-    return "\n".join(lines)
+            told = (row.note, f"`{row.oracle}`", row.mapping)
+            cells = [translate(text, language) for text in told]
+            rows.append([*cells, str(row.cases), shown, f"{row.tolerance:g}"])
+    return _table(head, rows, language)
 
 
 @cache
@@ -74,62 +70,64 @@ def speed(names: str, language: str) -> str:
     given = names.splitlines()
     for file, table in SPEEDS.items():
         record = read_json(RESULTS / "benchmarks" / file, "has no benchmark")
-        if lines := table(record, given, language):
-            return "\n".join(lines)
+        if found := table(record, given, language):
+            return found
     raise UserError(f"speed: no record of {', '.join(SPEEDS)} has {', '.join(map(repr, given))}")
 
 
-def _steps(record: dict[str, Any], names: Sequence[str], language: str) -> list[str]:
+def _steps(record: dict[str, Any], names: Sequence[str], language: str) -> str:
     """The time of a step of optimizers, a row for each size of model."""
     timed = [row for row in record["rows"] if "milliseconds" in row]
-    rows = [row for name in names for row in timed if row["rule"] == name]
-    if {row["rule"] for row in rows} != {*names}:
-        return []
+    known = [row for name in names for row in timed if row["rule"] == name]
+    if {row["rule"] for row in known} != {*names}:
+        return ""
     columns = ["tensors", "ours, ms", "torch default, ms", "torch fused, ms"]
     several = ["rule"] * (len(names) > 1)
-    lines = _head([*several, *columns, "× default", "× fused"], language)
-    for row in rows:
+    rows = []
+    for row in known:
         times = row["milliseconds"]
         ours, others = times["ours"], [times.get("default"), times.get("fused")]
         if row["beside"].startswith("itself"):  # torch has no such step
             others = [None, None]
         cells = [
             *(f"`{row[column]}`" for column in several),
-            translate(SIZES[row["model"]], language, TRANSLATIONS),
+            translate(SIZES[row["model"]], language),
             f"{ours:#.3g}".rstrip("."),
             *(f"{other:#.3g}".rstrip(".") if other else "–" for other in others),
             *(f"{other / ours:.2f}" if other else "–" for other in others),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
+    table = _table([*several, *columns, "× default", "× fused"], rows, language)
     if language.startswith("zh"):
-        measured = f"在{_machine(record, language)}上，一次更新所需的时间"
+        timed_what = f"在{_machine(record, language)}上，一次更新所需的时间"
     else:
-        measured = f"Time of one update on {_machine(record, language)}"
-    return [*lines, "", _repeated(measured, record, language)]
+        timed_what = f"Time of one update on {_machine(record, language)}"
+    return f"{table}\n\n{_repeated(timed_what, record, language)}"
 
 
-def _passes(record: dict[str, Any], names: Sequence[str], language: str) -> list[str]:
+def _passes(record: dict[str, Any], names: Sequence[str], language: str) -> str:
     """The time of forward and backward pass of activations as a multiple of torch's."""
     ratios = record["ratios"]
     if not {*names} <= {*ratios}:
-        return []
-    lines = _head(["activation", "ours / torch", "both compiled"], language)
-    for name in names:
-        cells = [f"{ratios[name][how]:.2f}" for how in ("eager", "compiled")]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+        return ""
+    rows = [
+        [f"`{name}`", *(f"{ratios[name][how]:.2f}" for how in ("eager", "compiled"))]
+        for name in names
+    ]
+    table = _table(["activation", "ours / torch", "both compiled"], rows, language)
     if language.startswith("zh"):
-        measured = (
+        timed_what = (
             f"在{_machine(record, language)}上，对 {record['size']:,} 个 float32 元素做一次前向和"
             "一次反向计算的时间与 torch 之比，小于 1 表示更快；最后一列是两者都用 `torch.compile` "
             "编译之后的比值"
         )
     else:
-        measured = (
+        timed_what = (
             f"Time of a forward and a backward pass over {record['size']:,} elements in float32 on "
             f"{_machine(record, language)}, divided by torch's: below 1 is faster. In the last "
             "column, `torch.compile` compiled both"
         )
-    return [*lines, "", _repeated(measured, record, language)]
+    return f"{table}\n\n{_repeated(timed_what, record, language)}"
 
 
 def _machine(record: dict[str, Any], language: str) -> str:
@@ -140,12 +138,12 @@ def _machine(record: dict[str, Any], language: str) -> str:
     return f"{machine['cores']} cores ({machine['processor']}) with torch {torch}"
 
 
-def _repeated(measured: str, record: dict[str, Any], language: str) -> str:
+def _repeated(timed_what: str, record: dict[str, Any], language: str) -> str:
     """How a benchmark was made, and how to make it again."""
     command = record["command"].partition(" --")[0]
     if language.startswith("zh"):
-        return f"{measured}，取多次交替测量的中位数；重新测量：`{command}`。"
-    return f"{measured}. Medians of measurements in alternation; `{command}` repeats them."
+        return f"{timed_what}，取多次交替测量的中位数；重新测量：`{command}`。"
+    return f"{timed_what}. Medians of measurements in alternation; `{command}` repeats them."
 
 
 SPEEDS = {"optimizers.json": _steps, "activations.json": _passes}
@@ -162,31 +160,26 @@ def verdicts(names: str, language: str) -> str:
     Raises:
         UserError: The record has no such claim.
     """
-    record = read_json(RESULTS / "claims" / "record.json", "has no claims")
-    by_name = {row["name"]: row for row in record["claims"]}
     lines = []
     for name in names.splitlines():
-        if name not in by_name:
-            raise UserError(f"verdicts: results/claims/record.json has no claim {name!r}")
-        row = by_name[name]
+        row = measured.claim_of(name, "verdicts")
         condition = row["says"].removeprefix(row["verdict"]).strip()
-        sentence, condition, measured = (
-            translate(text, language, TRANSLATIONS)
-            for text in (row["sentence"], condition, row["effect_name"])
+        sentence, condition, effect_name = (
+            translate(text, language) for text in (row["sentence"], condition, row["effect_name"])
         )
         verdict = say(row["verdict"], language)
         found = effect(row["effect"], row["interval"])
         if language.startswith("zh"):
             said = f"**{verdict}**" + (f"：{condition}" if condition else "")
             lines.append(
-                f"- *{sentence}* 结论：{said}。测得：{found}（{measured}）。"
+                f"- *{sentence}* 结论：{said}。测得：{found}（{effect_name}）。"
                 f"复现：`dlnotes claims {name}`。"
             )
         else:
             said = f"**{verdict}**" + (f" {condition}" if condition else "")
             verb = "is " if row["verdict"] == "not decided" else ""
             lines.append(
-                f"- *{sentence}* This {verb}{said}. Measured: {found} ({measured}). "
+                f"- *{sentence}* This {verb}{said}. Measured: {found} ({effect_name}). "
                 f"`dlnotes claims {name}` repeats the experiment."
             )
     return "\n".join(lines)
@@ -199,14 +192,11 @@ def corpora(content: str, language: str) -> str:
         content: Nothing.
         language: Sphinx's name of the language.
     """
-    entries = [read_json(path, "has no results") for path in sorted(RESULTS.glob("*.json"))]
-    measured = [entry for entry in entries if "record" in entry]
-    return summary(measured, story_seeds(RESULTS), language[:2])
+    return summary(measured_entries(RESULTS), story_seeds(RESULTS), language[:2])
 
 
-def _head(columns: list[str], language: str) -> list[str]:
-    names = [say(column, language) for column in columns]
-    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+def _table(columns: list[str], rows: list[list[str]], language: str) -> str:
+    return markdown([say(column, language) for column in columns], rows)
 
 
 ROWS = {

@@ -9,6 +9,9 @@ import yaml
 
 from dlnotes.errors import UserError
 
+TRANSLATIONS = Path(__file__).parents[2] / "docs" / "zh" / "translations.yaml"
+"""English of the records → Chinese."""
+
 LANGUAGES = {"en": "en", "zh": "zh_CN"}
 """Folder of pages → Sphinx's name of the language."""
 
@@ -154,7 +157,7 @@ def say(text: str, language: str) -> str:
     return ZH[text]
 
 
-def translate(text: str, language: str, file: Path) -> str:
+def translate(text: str, language: str, file: Path = TRANSLATIONS) -> str:
     """A sentence of the records in a language.
 
     Args:

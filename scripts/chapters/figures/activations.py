@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from chapters.colors import BLUE, GREY, ORANGE
 from chapters.curves import CURVES, OF_THE_NOTES, SETTINGS, value_and_slope, with_gaps
-from chapters.figures.colors import BLUE, GREY, ORANGE
 from dlnotes.activations import relu
 
 # An even number of points: 0 itself, where some jump, lies between two.

@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from chapters.figures.colors import BLUE, GREY, ORANGE
+from chapters.colors import BLUE, GREY, ORANGE
 from dlnotes.foundations.backpropagation import Network, Pass
 
 PLACES = (((0.0, 1.0), (0.0, 0.0)), ((1.6, 1.0), (1.6, 0.0)), ((3.2, 0.5),))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from chapters import depth
-from chapters.figures.colors import BLUE, GREY, ORANGE
+from chapters.colors import BLUE, GREY, ORANGE
 from dlnotes.optim import clip_grad_norm_, clip_grad_value_
 
 LAYERS = 20

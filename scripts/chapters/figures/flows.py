@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from chapters.figures.colors import BLUE, GREY, ORANGE
+from chapters.colors import BLUE, GREY, ORANGE
 from chapters.flows import FLOWS, Stage, shapes
 
 _WIDTH = 4.4

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapters import gates
-from chapters.figures.colors import BLUE, GREY, ORANGE
+from chapters.colors import BLUE, GREY, ORANGE
 from dlnotes.foundations.perceptron import CORNERS, GATES, Perceptron
 
 LOW, HIGH = -0.5, 1.5

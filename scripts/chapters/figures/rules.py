@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapters import race, ravine
-from chapters.figures.colors import BLUE, GREY, ORANGE
+from chapters.colors import BLUE, GREY, ORANGE
 from chapters.measured import numbers
 from dlnotes.claims.rmsprop_first_step_is_alpha import first_steps
 from dlnotes.claims.surfaces import SURFACES, excess

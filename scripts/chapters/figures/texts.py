@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import nn
 
 from chapters import attention
-from chapters.figures.colors import BLUE, GREY, ORANGE
+from chapters.colors import BLUE, GREY, ORANGE
 from dlnotes.data.dataset import load_dataset
 from dlnotes.nn import PAD, WordVectors, masked_mean
 from tables import MODELS

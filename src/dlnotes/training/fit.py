@@ -478,7 +478,7 @@ class _Loop:
                     raise OutOfTime
                 loss, norm = self.update(indices)
                 last = state.batch == len(batches)  # the end of the epoch is about to be saved
-                stopping, saving = self.agreed or self.wishes(last)
+                stopping, saving = self.agreed or self.wishes()
                 usual = state.step % _REPORT_EVERY == 0 or last
                 if usual or stopping or saving:
                     self.note(loss, norm, log=usual)
@@ -625,18 +625,19 @@ class _Loop:
                 loss.backward()
             total += loss.detach()
         if self.replica:
-            last = self.state.batch + 1 == len(self.sampler)
-            total, *agreed = self.replica.average(total, size, self.wishes(last, after=1))
+            total, *agreed = self.replica.average(total, size, self.wishes(after=1))
             self.agreed = tuple(agreed)
         return total
 
-    def wishes(self, last: bool, after: int = 0) -> tuple[int, int]:
+    def wishes(self, after: int = 0) -> tuple[int, int]:
         """The signal that asks to stop, and whether a checkpoint is due.
 
+        None is due at the end of an epoch, which is saved anyway.
+
         Args:
-            last: Whether the epoch ends, after which there is one anyway.
-            after: Updates that `state.step` does not count yet.
+            after: Updates that `state` does not count yet.
         """
+        last = self.state.batch + after == len(self.sampler)
         return self.group.stop(), self.is_due(self.state.step + after) and not last
 
     def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:

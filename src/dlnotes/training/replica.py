@@ -17,7 +17,7 @@ from dlnotes.training.distributed import Group
 _LARGE = 1 << 16
 """Numbers of a table from which it pays to look for the rows that are not zero."""
 _NONE, _DENSE, _SPARSE = range(3)
-"""What a parameter has for a gradient. A process without one has the least of these numbers."""
+"""What a parameter has for a gradient; the least where it has none."""
 
 
 class Agreed(NamedTuple):
@@ -121,7 +121,7 @@ class Wrapped(Means):
         for parameter in self.sparse:
             own = np.array([_kind(parameter), _count_rows(parameter)], np.int64)
             kinds, counts = self.group.stacked(own.view(np.uint8)).view(np.int64).T
-            _average_apart(parameter, kinds.max(), counts, 1 / self.group.size, self.group)
+            _average_apart(parameter, _agreed_kind(kinds), counts, 1 / self.group.size, self.group)
         return super().average(loss, size, wishes)
 
 
@@ -175,9 +175,7 @@ class Copy:
         losses, sizes, stops, savings, *every_count = numbers.view(np.float64).T
         whole = sizes.sum()
         share = size.item() / whole if size.item() else 0.0
-        # Where one process has a dense gradient, all take theirs for one.
-        agreed = np.where((kinds == _DENSE).any(axis=0), _DENSE, kinds.max(axis=0))
-        kind = dict(zip(parameters, agreed.tolist(), strict=True))
+        kind = dict(zip(parameters, map(_agreed_kind, kinds.T), strict=True))
 
         dense = [parameter for parameter in self.others if kind[parameter] == _DENSE]
         tables, rows = [], []
@@ -261,6 +259,11 @@ def _kind(parameter: nn.Parameter) -> int:
     if parameter.grad is None:
         return _NONE
     return _SPARSE if parameter.grad.is_sparse else _DENSE
+
+
+def _agreed_kind(kinds: NDArray[Any]) -> int:
+    """What is averaged: where one process has a dense gradient, all take theirs for one."""
+    return _DENSE if _DENSE in kinds else int(kinds.max())
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
