@@ -13,6 +13,7 @@ import ranks
 import torch
 import torch.distributed.fsdp
 
+from dlnotes.training import replica
 from small import pairs
 
 CAN_SHARD = hasattr(torch.distributed.fsdp, "fully_shard")  # not before torch 2.6
@@ -156,6 +157,20 @@ def test_options_that_one_process_alone_has_are_refused_before_anything(document
         "with the same version, the same options and the same files"
     ]
     assert not out.exists()
+
+
+def test_rows_of_a_gradient_that_are_not_zero_are_found():
+    nan, inf = float("nan"), float("inf")
+    zeros = [(0, 0, 0), (0, -0.0, 0)]
+    others = [(0, -1, 0), (2, 0, 0), (1, -1, 0), (-3, -2, -1), (0, nan, 0), (0, 0, -inf)]
+    others += [(0, -1e-45, 0)]
+    table = torch.nn.Parameter(torch.zeros(len(zeros + others), 3))
+    assert not replica._used_rows(table).any()
+    table.grad = torch.tensor(zeros + others)
+    expected = [False] * len(zeros) + [True] * len(others)
+    assert replica._used_rows(table).tolist() == expected
+    table.grad = table.grad.to_sparse(1).coalesce()
+    assert replica._used_rows(table).tolist() == expected
 
 
 @pytest.mark.slow
