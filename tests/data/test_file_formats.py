@@ -144,7 +144,18 @@ def _tar():
     return file.getvalue()
 
 
+def _large_tar():
+    """Of a text: more letters than null characters."""
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w") as archive:
+        member = tarfile.TarInfo("a.txt")
+        member.size = 100_000
+        archive.addfile(member, io.BytesIO(b"a line of it\n" * 10_000))
+    return file.getvalue()
+
+
 NO_TEXT = {
+    "large tar": (_large_tar, "is a tar archive: unpack it"),
+    "large tar.gz": (lambda: gzip.compress(_large_tar()), "is a tar archive: unpack it"),
     "parquet": (_parquet, "is a Parquet file: call it .parquet"),
     "tar": (_tar, "is a tar archive: unpack it"),
     "tar.gz": (lambda: gzip.compress(_tar()), "is a tar archive: unpack it"),
@@ -172,6 +183,36 @@ def test_an_empty_file_that_was_packed_is_an_empty_file(tmp_path, suffix):
     path = put(tmp_path / f"a.csv{suffix}", PACKERS[suffix](b""))
     with pytest.raises(UserError, match=r"(is empty|no texts|no documents)"):
         documents(path)
+
+
+STREAMS = {".bz2": bz2.compress, ".xz": lzma.compress}
+
+
+@pytest.mark.parametrize("suffix", STREAMS)
+def test_packed_streams_one_after_the_other_are_one_text(tmp_path, suffix):
+    lines = "".join(f"{i},a text that has the number {i}\n" for i in range(20_000))
+    half = lines.index("\n9999,") + 1
+    between = bytes(8) if suffix == ".xz" else b""
+    parts = [STREAMS[suffix](part.encode()) for part in (lines[:half], lines[half:])]
+    path = put(tmp_path / f"a.csv{suffix}", between.join([*parts, b""]))
+    assert streams.read_text(path) == lines
+
+
+@pytest.mark.parametrize("suffix", STREAMS)
+@pytest.mark.parametrize(
+    "end",
+    [
+        *(b"plain text", b"\0", bytes(4), gzip.compress(b"x"), bz2.compress(b"x")[:6]),
+        *(lzma.compress(b"x")[:20], b"X" + bz2.compress(b"x")[1:], bz2.compress(b"x")[:-3]),
+    ],
+)
+def test_what_follows_a_packed_stream_is_not_left_out_without_a_word(tmp_path, suffix, end):
+    path = put(tmp_path / f"a.csv{suffix}", STREAMS[suffix](CSV.encode()) + end)
+    if suffix == ".xz" and not end.strip(b"\0"):
+        assert documents(path) == DOCUMENTS
+    else:
+        with pytest.raises(UserError, match=rf"a\.csv\{suffix}: broken packed file \(.+\); fetch"):
+            documents(path)
 
 
 def test_frames_that_zstandard_passes_over(tmp_path):
@@ -240,10 +281,11 @@ def test_a_named_encoding(tmp_path):
             documents(gb, encoding=known_but_none)
 
 
-@pytest.mark.parametrize(("encoding", "order"), [("utf-16-le", "le"), ("utf-16-be", "be")])
-def test_utf_16_without_a_mark_is_recognised_by_its_null_characters(tmp_path, encoding, order):
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_utf_16_and_32_without_a_mark_are_recognised_by_their_nulls(tmp_path, encoding):
     path = put(tmp_path / "a.csv", CSV.encode(encoding))
-    with pytest.raises(UserError, match=rf"looks like UTF-16: give --encoding utf-16-{order}"):
+    looks = encoding.upper()[:6]
+    with pytest.raises(UserError, match=rf"looks like {looks}: give --encoding {encoding}"):
         documents(path)
     assert documents(path, encoding=encoding) == DOCUMENTS
 

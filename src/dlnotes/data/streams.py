@@ -168,9 +168,9 @@ def _unpacked(path: Path, stored: IO[bytes]) -> IO[bytes]:
         case ".gz":
             return cast(IO[bytes], gzip.open(stored))
         case ".bz2":
-            return cast(IO[bytes], bz2.open(stored))
+            return _of_streams(stored, bz2.BZ2Decompressor)
         case ".xz":
-            return cast(IO[bytes], lzma.open(stored))
+            return _of_streams(stored, lzma.LZMADecompressor, padding=b"\0")
         case ".zst":
             return cast(IO[bytes], zstd.open(stored))
         case ".zip":
@@ -178,6 +178,53 @@ def _unpacked(path: Path, stored: IO[bytes]) -> IO[bytes]:
             return archive.open(_only_member(path, archive))
         case _:
             return stored
+
+
+class _BrokenError(Exception):
+    """What a packed file holds is not what it should be."""
+
+
+def _of_streams(
+    stored: IO[bytes],
+    decompressor: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor],
+    padding: bytes = b"",
+) -> IO[bytes]:
+    """The content of compressed streams, one after the other.
+
+    `bz2.open` and `lzma.open` take whatever follows the first stream for its end, if it is no other
+    stream, and leave out the rest of a damaged file without a word.
+
+    Args:
+        stored: The packed file.
+        decompressor: Makes one for a stream.
+        padding: A byte that may stand between streams, and at the end.
+    """
+    stream, rest = decompressor(), b""
+
+    def read(count: int) -> bytes:
+        nonlocal stream, rest
+        while True:
+            if stream.eof:
+                rest = stream.unused_data.lstrip(padding)
+                while not rest:
+                    block = stored.read(_CHUNK)
+                    if not block:
+                        return b""
+                    rest = block.lstrip(padding)
+                stream = decompressor()
+            if stream.needs_input and not rest:
+                rest = stored.read(_CHUNK)
+                if not rest:
+                    raise _BrokenError("it ends too early")
+            try:
+                content = stream.decompress(rest, count)
+            except OSError as error:  # of bz2, which has no error of its own
+                raise _BrokenError(str(error).lower()) from error
+            rest = b""
+            if content:
+                return content
+
+    return cast(IO[bytes], io.BufferedReader(_Reads(read), _CHUNK))
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -208,6 +255,7 @@ def ignored(path: PurePath) -> bool:
 
 _BROKEN = (
     *(EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zstd.ZstdError),
+    _BrokenError,
     NotImplementedError,  # zipfile's word for a method of compression that it does not know
 )
 
@@ -361,17 +409,24 @@ def half_pair(text: str) -> int | None:
 
 
 def _refuse_nulls(path: Path, content: bytes) -> None:
-    """UTF-16 without its mark is UTF-8 with a null character beside every letter."""
-    start = content[:1000]
-    order = [
-        name
-        for name, nulls in {"le": start[1::2], "be": start[::2]}.items()
-        if len(nulls) > 1 and nulls.count(0) > 0.7 * len(nulls)
-    ]
-    if len(order) == 2:
-        raise UserError(f"{path} is {_kind(content) or 'no text: most of its bytes are 0'}")
-    if order:
-        raise UserError(f"{path} looks like UTF-16: give --encoding utf-16-{order[0]}")
+    """Null characters tell what is no text, and UTF-16 and UTF-32 without their marks."""
+    if b"\0" in content[:_NO_TEXT_BYTES] and (kind := _kind(content)):
+        raise UserError(f"{path} is {kind}")
+    start = content[: 1000 // 4 * 4]
+    empty = [start[i::4].count(0) > 0.7 * len(start[i::4]) for i in range(4)]
+    if len(start) < 4 or not any(empty):
+        return
+    if all(empty):
+        raise UserError(f"{path} is no text: most of its bytes are 0")
+    names: dict[tuple[bool, ...], str] = {
+        (False, True, False, True): "utf-16-le",
+        (True, False, True, False): "utf-16-be",
+        (False, True, True, True): "utf-32-le",
+        (True, True, True, False): "utf-32-be",
+    }
+    if name := names.get(tuple(empty)):
+        looks = name.upper()[:6]
+        raise UserError(f"{path} looks like {looks}: give --encoding {name}")
 
 
 def _kind(begin: bytes) -> str | None:

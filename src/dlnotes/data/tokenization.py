@@ -95,9 +95,9 @@ def sentences(text: pl.Expr) -> pl.Expr:
     """Tokens of each text as by `basic_english`, and `SENTENCE_END_TOKEN` between two sentences.
 
     A sentence ends at ``.``, ``!`` or ``?`` (and their likes in other scripts, such as ``।`` and
-    ``؟``), closing quotes, brackets and emoji included, when white space and what may begin a
-    sentence follow: a capital letter, a digit, an emoji, or a letter of a script without capitals;
-    but not after initials and a few abbreviations. It also ends at one of the three between two
+    ``؟``), with straight quotes, brackets and emoji behind it, when white space and what may begin
+    a sentence follow: a capital letter, a digit, an emoji, or a letter of a script without
+    capitals; but not after initials and a few abbreviations. It also ends at one of the three between two
     spaces; at a new line; and at ``<br /><br />``. Marks that stand in the text,
     `SENTENCE_END_TOKEN` and `QUESTION_TOKEN`, are kept.
     """
