@@ -132,7 +132,7 @@ def fill(text: str, shown: Mapping[str, str], file: Path) -> tuple[str, set[str]
     """A file's text with its tables, and their names.
 
     Raises:
-        UserError: A marker is not closed, or no table has its name.
+        UserError: A marker is not closed, is misspelt, or no table has its name.
     """
     found: set[str] = set()
     parts, rest = [], text
@@ -146,8 +146,24 @@ def fill(text: str, shown: Mapping[str, str], file: Path) -> tuple[str, set[str]
             )
         parts.append(f"{rest[: begin.end()]}{shown[name]}\n{closed}")
         found.add(name)
-        rest = after
+        rest, between = after, rest[: begin.start()]
+        _check_no_marker(between, shown, file)
+    _check_no_marker(rest, shown, file)
     return "".join([*parts, rest]), found
+
+
+def _check_no_marker(text: str, shown: Mapping[str, str], file: Path) -> None:
+    """Require that no marker stands between the tables: it has lost its other one, or is misspelt.
+
+    Raises:
+        UserError: There is one.
+    """
+    for marker in re.finditer(r"<!--\s*/?\s*([\w-]+)\s*-->", text):
+        if marker[1] in shown:
+            told = f"a table stands between <!-- {marker[1]} --> and <!-- /{marker[1]} -->"
+            raise UserError(
+                f"{file}: {marker[0]} stands alone; {told}, each at the start of a line"
+            )
 
 
 def page_list(root: Path, folder: str) -> str:

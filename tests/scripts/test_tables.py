@@ -54,6 +54,14 @@ def test_a_marker_that_is_wrong_or_missing_is_told(script, table, tmp_path):
     assert "page.md: <!-- speeed --> is none of chapters," in done.err
     page.write_text("<!-- speed -->\n")
     assert "page.md: <!-- speed --> has no end" in script("tables", "--root", tmp_path).err
+    for alone, rest in (
+        ("<!--speed-->", "\n<!-- /speed -->\n"),
+        ("<!-- /speed -->", "\n"),
+        (" <!-- speed -->", "\n<!-- /speed -->\n"),
+    ):
+        page.write_text(f"Some text.\n{alone}{rest}")
+        told = script("tables", "--root", tmp_path).err
+        assert f"page.md: {alone.strip()} stands alone" in told, alone
     page.write_text("A table twice:\n<!-- speed -->\nold\n<!-- /speed -->\n")
     assert "page.md are not those" in script("tables", "--root", tmp_path, "--check").err
     assert script("tables", "--root", tmp_path).code == 0
