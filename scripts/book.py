@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.server
-import logging
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import webbrowser
@@ -16,10 +18,11 @@ from pathlib import Path
 from chapters.words import LANGUAGES
 from dlnotes.cli import run
 from dlnotes.errors import UserError
-from dlnotes.files import make_folder
+from dlnotes.files import make_folder, remove_abandoned
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+_BUILDING = ".building-"
 
 
 def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
@@ -33,10 +36,9 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
         if find_spec(package) is None:
             raise UserError(f"the book needs the package {package}: pip install '.[docs]'")
     make_folder(out)
-    for folder in LANGUAGES:
-        if (out / folder).exists() and not (out / folder / ".buildinfo").is_file():
-            raise UserError(f"--out: {out / folder} is not a site of this program; give another")
-    with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as work:
+    _check_can_be_replaced(out)
+    remove_abandoned(out, _BUILDING)
+    with tempfile.TemporaryDirectory(dir=out, prefix=_BUILDING) as work:
         _set_up_kernels(Path(work) / "ipython")
         for folder, language in LANGUAGES.items():
             build(folder, language, Path(work))
@@ -47,6 +49,22 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
     print(out / "index.html")
     if open:
         _serve(out)
+
+
+def _check_can_be_replaced(out: Path) -> None:
+    """Require that what stands where the site goes is an earlier one.
+
+    Raises:
+        UserError: It is not.
+    """
+    sites = [out / folder for folder in LANGUAGES]
+    ours = [site.is_dir() and (site / ".buildinfo").is_file() for site in sites]
+    others = [site for site, is_ours in zip(sites, ours, strict=True) if not is_ours]
+    if not any(ours):
+        others.append(out / "index.html")
+    for path in (*sites, out / "index.html"):
+        if path.is_symlink() or (path in others and path.exists()):
+            raise UserError(f"--out: {path} is not of a site of this program; give another")
 
 
 def build(folder: str, language: str, out: Path) -> None:
@@ -60,21 +78,27 @@ def build(folder: str, language: str, out: Path) -> None:
     Raises:
         UserError: There was a warning or an error, which Sphinx has printed.
     """
-    from sphinx.cmd.build import build_main
-
-    logging.getLogger("traitlets").setLevel(logging.WARNING)  # it reports every kernel
-    settings = [
-        "-D",
-        f"language={language}",
-        "-c",
-        str(DOCS),
-        "-d",
-        str(out / f"doctrees-{folder}"),
-        "-D",
-        f"nb_execution_cache_path={out / 'cells'}",
-    ]
-    strict = ["--fail-on-warning", "--quiet", "--jobs", "auto"]
-    if build_main(["-b", "html", *strict, *settings, str(DOCS / folder), str(out / folder)]):
+    settings = {
+        "-b": "html",
+        "-c": str(DOCS),
+        "-d": str(out / f"doctrees-{folder}"),
+        "--jobs": "auto",
+    }
+    defined = {"language": language, "nb_execution_cache_path": str(out / "cells")}
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet"]
+    command += [part for setting in settings.items() for part in setting]
+    command += [part for name, value in defined.items() for part in ("-D", f"{name}={value}")]
+    # In processes of its own, because Sphinx goes on after some signals, and takes others for
+    # errors of a page.
+    with subprocess.Popen(
+        [*command, str(DOCS / folder), str(out / folder)], start_new_session=True
+    ) as sphinx:
+        try:
+            failed = sphinx.wait()
+        except BaseException:
+            os.killpg(sphinx.pid, signal.SIGTERM)
+            raise
+    if failed:
         raise UserError(f"the pages in {DOCS / folder} have the errors above")
 
 

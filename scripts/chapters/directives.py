@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,11 @@ class Notebook(SphinxDirective):
 def _write_static(app: Sphinx) -> None:
     static = Path(app.outdir) / "_static"
     mathjax.place(static / "mathjax")
+    others = (static.parents[1] / folder / "_static" / "figures" for folder in LANGUAGES)
+    drawn = [figures for figures in others if figures.is_dir()]
+    if drawn:  # another language of the book has the same
+        shutil.copytree(drawn[0], static / "figures")
+        return
     for name in FIGURES:
         draw(name, static / "figures")
 
@@ -122,6 +129,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register everything with Sphinx."""
     if app.config.language not in LANGUAGES.values():
         raise UserError(f"the book has no language {app.config.language}")
+    logging.getLogger("traitlets").setLevel(logging.WARNING)  # it reports every kernel
     for name in ROWS:
         app.add_directive(name, FromRecords)
     app.add_directive("picture", Picture)

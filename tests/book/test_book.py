@@ -165,12 +165,34 @@ def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, caps
     monkeypatch.setenv("PYTHONWARNINGS", "")
     (tmp_path / "en").mkdir()
     (tmp_path / "en" / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="en is not a site of this program"):
+    with pytest.raises(UserError, match="en is not of a site of this program"):
         book.main(tmp_path)
     assert (tmp_path / "en" / "mine.txt").read_text() == "mine"
     for _ in range(2):  # its own site it replaces
         book.main(tmp_path / "site")
     assert {path.name for path in (tmp_path / "site").iterdir()} == {"en", "index.html", "zh"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda out: (out / "index.html").write_text("mine"),
+        lambda out: (out / "index.html").mkdir(),
+        lambda out: (out / "zh").symlink_to("nowhere"),
+        lambda out: (out / "en").symlink_to(out.parent),
+        lambda out: (out / "en").write_text("a file"),
+    ],
+)
+def test_what_is_of_somebody_else_is_told_before_anything_is_built(tmp_path, monkeypatch, make):
+    monkeypatch.setattr(book, "build", None)
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / ".buildinfo").touch()
+    make(out)
+    before = sorted(out.iterdir())
+    with pytest.raises(UserError, match=r"--out: .*out/\S+ is not of a site of this program"):
+        book.main(out)
+    assert sorted(out.iterdir()) == before
 
 
 def test_the_best_rates_are_polyaks():

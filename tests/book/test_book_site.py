@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -52,6 +54,30 @@ def site(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_build_at_once(tmp_path, sign, code):
+    out = tmp_path / "site"
+    with subprocess.Popen(
+        [sys.executable, "scripts/book.py", "--out", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        until = time.monotonic() + 120
+        while not list(out.glob(".building-*/en/_static/*")) and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(1)
+        program.send_signal(sign)
+        printed, said = program.communicate(timeout=30)
+    assert program.returncode == code, said
+    assert printed == ""
+    assert "Traceback" not in said
+    assert "errors above" not in said
+    assert list(out.iterdir()) == []
 
 
 class Parts(HTMLParser):

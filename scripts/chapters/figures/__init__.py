@@ -5,8 +5,6 @@ A chapter's figures are a module of this package; ``FIGURES`` of the module name
 
 from __future__ import annotations
 
-import io
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +48,6 @@ def draw(name: str, folder: Path) -> None:
         folder: Where to.
     """
     make_folder(folder)
-    for end, content in _drawn(name).items():
-        (folder / f"{name}{end}").write_bytes(content)
-
-
-@cache  # each language of the book has the same
-def _drawn(name: str) -> dict[str, bytes]:
-    """A figure's files, by how their names end."""
-    files = {}
     for scheme, ink in INK.items():
         plain: Any = dict.fromkeys(
             ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
@@ -66,11 +56,7 @@ def _drawn(name: str) -> dict[str, bytes]:
         plain["svg.hashsalt"] = "dlnotes"
         with mpl.rc_context(plain):
             figure = FIGURES[name]()
-            svg = io.BytesIO()
-            figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-            files[f"-{scheme}.svg"] = svg.getvalue()
+            metadata = {"Date": None}
+            figure.savefig(folder / f"{name}-{scheme}.svg", transparent=True, metadata=metadata)
             if scheme == "light":
-                png = io.BytesIO()
-                figure.savefig(png, format="png", dpi=100)
-                files[".png"] = png.getvalue()
-    return files
+                figure.savefig(folder / f"{name}.png", dpi=100)
