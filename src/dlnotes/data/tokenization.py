@@ -97,8 +97,8 @@ def sentences(text: pl.Expr) -> pl.Expr:
     A sentence ends at ``.``, ``!`` or ``?`` (and their likes in other scripts, such as ``।`` and
     ``؟``), with straight quotes, brackets and emoji behind it, when white space and what may begin
     a sentence follow: a capital letter, a digit, an emoji, or a letter of a script without
-    capitals; but not after initials and a few abbreviations. It also ends at one of the three between two
-    spaces; at a new line; and at ``<br /><br />``. Marks that stand in the text,
+    capitals; but not after initials and a few abbreviations. It also ends at one of the three
+    between two spaces; at a new line; and at ``<br /><br />``. Marks that stand in the text,
     `SENTENCE_END_TOKEN` and `QUESTION_TOKEN`, are kept.
     """
     return basic_english(_with_ends(text, SENTENCE_ENDS))
