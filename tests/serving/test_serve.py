@@ -371,7 +371,7 @@ def test_mistakes_of_whoever_starts_it_are_told(runs, tmp_path, monkeypatch):
     assert "port must be at least 0 and at most 65,535" in told(one, port=70_000)
     assert "'no.such.host.invalid' is not an address" in told(one, host="no.such.host.invalid")
     assert "'192.0.2.1' is not an address" in told(one, host="192.0.2.1")
-    assert str(tmp_path) in told(tmp_path)
+    assert str(tmp_path) in told(tmp_path, host="[127.0.0.1]")  # brackets as in a URL
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for file in one.iterdir():

@@ -284,11 +284,12 @@ def test_which_names_are_allowed():
         ("192.0.2.1", b"192.0.2.1"),
         ("2001:DB8::0:1", b"[2001:db8::1]"),
         ("[2001:db8::1]", b"[2001:db8:0::1]:80"),
+        ("0x.example", b"0x.example"),
     ],
 )
 def test_a_name_that_is_accepted_matches(given, header):
     assert allows(Hosts("127.0.0.1", [given]), header)
-    if "*" not in given and ":" not in given:
+    if "*" not in given:
         assert allows(Hosts(given), header)
 
 
@@ -298,7 +299,7 @@ def test_a_name_that_is_accepted_matches(given, header):
         *("http://a.example", "a.example:80", "a:99999", "a:", "cafe:80", "[a]", "[::1", "::1]"),
         *("", "a b", "a.*", "*.", "*.*", "**", "a/", "a@b", "a,b", "a?b", "a#b", "a..b", ".a"),
         *("a" * 64, "a." * 127 + "a", "1.2.3", "256.1.1.1", "*.1.2.3.4", "fe80::1%eth0", "☃.net"),
-        *("a_ü", "\u200d.example", "\ud800"),
+        *("a_ü", "\u200d.example", "\ud800", "a.0x1", "0x7F000001", "*.a.0x"),
     ],
 )
 def test_a_name_that_would_never_match_is_refused(wrong):

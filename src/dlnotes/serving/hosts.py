@@ -18,8 +18,10 @@ from dlnotes.serving.limits import Refused
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 # RFC 3986, section 3.2: an address in brackets or a name, which may be empty, and a port.
 _HEADER = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]*))(?::[0-9]*)?")
-# Browsers take what ends in a number for an IPv4 address.
-_NAME = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_-]{1,63}\.)*(?![0-9]+$)[a-z0-9_-]{1,63}")
+# Browsers take what ends in a number, decimal or hexadecimal, for an IPv4 address.
+_NAME = re.compile(
+    r"(?=.{1,253}$)(?:[a-z0-9_-]{1,63}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)$)[a-z0-9_-]{1,63}"
+)
 _SHOWN = 100
 
 
@@ -40,7 +42,7 @@ class Hosts:
     """
 
     def __init__(self, listens_on: str = "127.0.0.1", more: Sequence[str] = ()) -> None:
-        host = _address(listens_on) or _name(listens_on) or listens_on
+        host = _address(bare(listens_on)) or _name(listens_on) or listens_on
         names = {*_LOCAL, host}
         self._any_address = host not in _LOCAL
         if _address(host) and ip_address(host).is_loopback:
@@ -51,7 +53,7 @@ class Hosts:
         self._below: tuple[str, ...] = ()
         for given in more:
             below = given.startswith("*.")
-            name = _name(given[2:]) if below else _address(_bare(given)) or _name(given)
+            name = _name(given[2:]) if below else _address(bare(given)) or _name(given)
             if given == "*":
                 continue
             if name is None:
@@ -95,8 +97,8 @@ class Hosts:
             )
 
 
-def _bare(address: str) -> str:
-    """An IP address without brackets."""
+def bare(address: str) -> str:
+    """An IP address without the brackets that it has in a URL."""
     return address[1:-1] if address[:1] + address[-1:] == "[]" else address
 
 

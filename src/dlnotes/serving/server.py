@@ -15,7 +15,7 @@ import uvicorn
 
 from dlnotes.errors import UserError
 from dlnotes.serving.app import make_app
-from dlnotes.serving.hosts import Hosts
+from dlnotes.serving.hosts import Hosts, bare
 from dlnotes.serving.limits import Limits
 from dlnotes.serving.protocol import BoundedProtocol
 from dlnotes.training.classifier import Classifier
@@ -38,7 +38,9 @@ def bind(host: str, port: int) -> socket.socket:
         UserError: The port is taken or not allowed, or the host is not this machine.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            bare(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     except (OSError, UnicodeError) as error:
         raise UserError(f"host {host!r} is not an address of this machine: {error}") from error
     family, kind, protocol, _, address = found[0]
