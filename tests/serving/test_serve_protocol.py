@@ -125,6 +125,14 @@ def test_requests_that_are_sent_ahead_have_a_bound(server):
     assert statuses(server, HEALTH * 100) == [200] * 33 + [429]
 
 
+def test_a_request_that_waits_to_send_its_body_is_answered_behind_another(server):
+    waits = (
+        b"POST /predict HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    )
+    assert statuses(server, HEALTH + waits % b"evil.example") == [200, 421]
+    assert statuses(server, HEALTH, waits % b"evil.example", pause=0.1) == [200, 421]
+
+
 def test_white_space_after_a_value_is_no_part_of_it(server):
     length = b"Content-Length: %d" % len(GOOD)
     for end in (b" ", b"\t \t"):

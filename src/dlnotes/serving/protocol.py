@@ -199,7 +199,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._ending and not self._unanswered:
             self._end()
-        elif self._left and self.expect_100_continue:
+        elif self._left and self.expect_100_continue and self.cycle.response_complete:
             self._close()  # a client that was told the answer before the body may not send it
         if self.cycle.more_body or self._head or self.transport.get_write_buffer_size():
             return  # the timer of a request that is arriving, or of an answer that is not read
