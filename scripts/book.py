@@ -88,11 +88,13 @@ def build(folder: str, language: str, out: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet"]
     command += [part for setting in settings.items() for part in setting]
     command += [part for name, value in defined.items() for part in ("-D", f"{name}={value}")]
+    command += [str(DOCS / folder), str(out / folder)]
+    # Sphinx forks a process for each core. A fork of a process whose OpenMP threads have begun
+    # waits for them forever, for they are not forked with it: so there is none.
+    single = {**os.environ, "OMP_NUM_THREADS": "1"}
     # In processes of its own, because Sphinx goes on after some signals, and takes others for
     # errors of a page.
-    with subprocess.Popen(
-        [*command, str(DOCS / folder), str(out / folder)], start_new_session=True
-    ) as sphinx:
+    with subprocess.Popen(command, env=single, start_new_session=True) as sphinx:
         try:
             failed = sphinx.wait()
         except BaseException:

@@ -31,6 +31,9 @@ CHAPTERS = [  # and the pages of the models, which have the same parts
     if not page.endswith("index.html") and (page.count("/") == 1 or "/models/" in page)
 ]
 
+# As many threads as users have: with one, a fork of a process with threads would not be noticed.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "2"}
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the site is built first
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
@@ -43,11 +46,10 @@ def site(tmp_path_factory):
     except UserError as error:
         pytest.skip(f"needs MathJax: {error}")
     out = tmp_path_factory.mktemp("book") / "site"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         [sys.executable, "scripts/book.py", "--out", str(out)],
         cwd=ROOT,
-        env=environment,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -62,7 +64,7 @@ def test_a_signal_ends_a_build_at_once(tmp_path, sign, code):
     with subprocess.Popen(
         [sys.executable, "scripts/book.py", "--out", str(out)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
