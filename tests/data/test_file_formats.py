@@ -161,7 +161,10 @@ NO_TEXT = {
     "tar.gz": (lambda: gzip.compress(_tar()), "is a tar archive: unpack it"),
     "twice": (lambda: gzip.compress(bz2.compress(CSV.encode())), "is packed twice: unpack it"),
     "pdf": (lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is a PDF: convert it to text"),
-    "7z": (lambda: b"7z\xbc\xaf\x27\x1c\0\4" + bytes(50), "packed by a program that is not supported"),
+    "7z": (
+        lambda: b"7z\xbc\xaf\x27\x1c\0\4" + bytes(50),
+        "packed by a program that is not supported",
+    ),
     "sqlite": (
         lambda: b"SQLite format 3\0" + bytes(100),
         "is a database: write a table of it as CSV",
@@ -888,7 +891,9 @@ def test_a_file_that_is_read_as_a_whole_has_a_bound(tmp_path, monkeypatch):
     rows = [{"label": label, "text": text} for label, text in DOCUMENTS]
     array = put(tmp_path / "a.json", json.dumps(rows))
     assert documents(array) == DOCUMENTS
-    refused = "has more than 200 characters, and must be read as a whole; give a file with one record"
+    refused = (
+        "has more than 200 characters, and must be read as a whole; give a file with one record"
+    )
     with pytest.raises(UserError, match=refused):
         documents(put(tmp_path / "b.json", json.dumps(rows * 10)))
     for label in ("good", "bad"):
