@@ -200,7 +200,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._ending and not self._unanswered:
             self._end()
         elif self._left and self.expect_100_continue:
-            self._close()  # a client that has the answer before it sends the body may not send it
+            self._close()  # a client that was told the answer before the body may not send it
         if self.cycle.more_body or self._head or self.transport.get_write_buffer_size():
             return  # keep the timer of a request that is arriving, or an answer that is not read
         if self.cycle.response_complete:
