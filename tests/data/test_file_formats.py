@@ -169,7 +169,7 @@ NO_TEXT = {
         lambda: b"SQLite format 3\0" + bytes(100),
         "is a database: write a table of it as CSV",
     ),
-    "program": (lambda: b"\x7fELF" + bytes(200), "is no text: most of its bytes are 0"),
+    "program": (lambda: b"\x7fELF" + bytes(200), "is not text: most of its bytes are 0"),
 }
 
 

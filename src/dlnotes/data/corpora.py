@@ -281,7 +281,7 @@ def _converted(name: str, corpus: Corpus, cache_dir: Path, data_dir: Path | None
             return folder
         except UserError as error:
             if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, BROKEN):
-                raise  # a full disk, say: the downloads are not to blame
+                raise  # for example a full disk: the downloads are not to blame
             for path in unchecked:
                 remove(path)
             if not again:

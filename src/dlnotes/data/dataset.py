@@ -43,7 +43,7 @@ from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
 from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
 
-_FEW_DEV = 10  # documents: among so few, a share other than the wanted one is no cause to warn
+_FEW_DEV = 10  # documents: with more, a warning is given if their share is not the wanted one
 _READ_BESIDE = 1 << 28  # bytes: a test split of this size is read within seconds
 _SPLITS = ("train", "dev", "test", "unsup")
 

@@ -44,7 +44,7 @@ class Duplicates:
         return "; ".join(found)
 
     def table(self) -> pl.DataFrame:
-        """A row per document that stands in several splits or has several labels.
+        """A row per document whose text occurs in several splits or with several labels.
 
         Its columns are group, problem, split, place (file and line), label and text (its tokens).
         """

@@ -528,7 +528,7 @@ def _json_fields_of_python(
                 lists = True
                 for i, each in enumerate(value):
                     if each is None:
-                        raise UserError(f"{place} holds null at position {i}, which is no label")
+                        raise UserError(f"{place} holds null at position {i}, not a label")
                 row.append([_json_text(place, each) for each in value])
             else:
                 row.append(_json_text(place, value))
@@ -612,7 +612,7 @@ def as_labels(path: Path | None, name: str, column: pl.Series, first: int = 1) -
         is_null = items.is_null().to_list().index(True)
         row = int((lists.list.len().fill_null(0).cum_sum() <= is_null).sum())
         where = f"{path or 'the data frame'}:{first + row}"
-        raise UserError(f"{where}: {name!r} holds a null in its list, which is no label")
+        raise UserError(f"{where}: {name!r} holds a null in its list, which is not a label")
     text: pl.Series = lists.cast(pl.List(pl.String))
     return text
 

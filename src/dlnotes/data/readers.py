@@ -407,7 +407,7 @@ _LEADING = rf"^(\s*{MARK}\S*(?:\s+{MARK}\S+)*)\s?"
 def _read_fasttext(
     path: Path, layout: Layout, block_bytes: int, multi_label: bool
 ) -> Iterator[pl.DataFrame]:
-    """Labels, or lists of labels from the first line on that has several or none.
+    """Labels; from the first block on in which a line has several or none, lists of labels.
 
     A line without a label is an error unless some line has several.
     """
@@ -499,7 +499,7 @@ def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
             labels.append(_names(number, label))
             texts.append(text)
             if half_pair(text + "".join(labels[-1] or "")) is not None:
-                raise UserError(f"record {number}: half of a surrogate pair, which is no text")
+                raise UserError(f"record {number}: half of a surrogate pair, which is not text")
         kind: Any = pl.String
         if any(isinstance(each, list) for each in labels):
             kind = pl.List(pl.String)

@@ -21,8 +21,8 @@ _NO_CASE, _LETTER, _WITH_MARKS = r"\p{Lo}", r"\p{L}", r"[\p{L}\p{M}]"
 # a fifth of the letters is about half of a text. In doubt the choice is characters: a model can
 # combine them into words, but it cannot divide a line without spaces.
 _SHARE = 0.2
-# The sample: at most so many documents of a block, spread evenly; so many first characters of each;
-# so many first blocks of a file; and the size of a block.
+# The sample: how many documents of a block, spread evenly over it, how many first characters of
+# each, and how many first blocks of a file; and the size of a block.
 _DOCUMENTS, _CHARACTERS, _BLOCKS, _BLOCK_BYTES = 1000, 1000, 8, 1 << 20
 
 

@@ -389,7 +389,7 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             # Some encodings can give halves of surrogate pairs, such as unicode_escape.
             if name not in _MARKED.values() and (half := half_pair(text)) is not None:
                 at = line - text.count("\n", half)
-                raise UserError(f"{path}:{at}: half of a surrogate pair, which is no text")
+                raise UserError(f"{path}:{at}: half of a surrogate pair, which is not text")
             text = text.replace(f"\n{_MARK}", "\n")
             if text:
                 starts_line = text[-1] == "\n"
@@ -417,7 +417,7 @@ def _refuse_nulls(path: Path, content: bytes) -> None:
     if len(start) < 4 or not any(empty):
         return
     if all(empty):
-        raise UserError(f"{path} is no text: most of its bytes are 0")
+        raise UserError(f"{path} is not text: most of its bytes are 0")
     names: dict[tuple[bool, ...], str] = {
         (False, True, False, True): "utf-16-le",
         (True, False, True, False): "utf-16-be",

@@ -80,8 +80,8 @@ class Subwords:
         marks = MARKS.get(tokenizer, ())
         frame = frame.filter((pl.col("count") > 0) & ~pl.col("word").is_in(marks))
         alphabet = set().union(*frame["word"])
-        # There are no more merges: each makes a word shorter by a piece. The package allocates
-        # memory for all of them in advance.
+        # The largest possible number of merges, since each makes a word shorter by a piece: the
+        # package allocates memory for all in advance.
         most = int(frame["word"].str.len_chars().sum()) - len(frame)
         trainer = library.trainers.BpeTrainer(
             vocab_size=len(alphabet) + min(merges or _MOST, most),

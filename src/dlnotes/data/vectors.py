@@ -151,7 +151,7 @@ def _read(path: Path, file: IO[bytes], wanted: dict[bytes, int]) -> _Found:
         head = rest
     lines = [line for line in head.replace(b"\t", b" ").split(end) if line.strip()]
     if len(head) > _HEAD_BYTES // 2 and len(lines) > 1:
-        lines.pop()  # it may go on
+        lines.pop()  # it may continue after the head
     counts = Counter(count for count in map(_numbers, lines) if count)
     usual = counts[dim] if dim else sum(counts.values())
     if 2 * usual < len(lines) and _NO_TEXT.search(head):

@@ -156,7 +156,7 @@ def learn_from(
 
     Raises:
         UserError: What reading and `learn_vectors` raise; `out` cannot be written or is one of the
-            sources; no word is as frequent as `min_freq` says.
+            sources; no word occurs `min_freq` times.
     """
     learning = replace(learning or TextLearning(), **settings)
     _gensim()  # now, rather than when all is read

@@ -126,7 +126,7 @@ def beam_search(
         logits, state = model.advance(last, state)
         log_p = _words_only(logits).log_softmax(dim=1).view(b, k, -1)  # b k v
         v = log_p.shape[2]
-        # A hypothesis has one way to end, so among 2k extensions at least k go on.
+        # A hypothesis has one way to end, so among 2k extensions at least k continue.
         candidate, index = (total.unsqueeze(2) + log_p).flatten(1).topk(min(2 * k, k * v), dim=1)
         origin = index // v  # b 2k
         word = index % v
@@ -141,7 +141,7 @@ def beam_search(
         longer = torch.cat([best_words, best_words.new_full((b, 1), PAD)], dim=1)
         best_words = torch.where(better, _rows(extended, i).squeeze(1), longer)  # b n
         ended = ended + leaves.sum(dim=1)
-        # The k best that go on.
+        # The k best that continue.
         total, i = candidate.masked_fill(ends, -torch.inf).topk(k, dim=1)  # b k
         words = _rows(extended, i)
         last = word.gather(1, i).flatten()

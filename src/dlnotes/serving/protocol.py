@@ -138,7 +138,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self.parser.get_method() == b"CONNECT":
             allow = {"allow": "GET, HEAD, POST"}
-            self._end(Refused(405, "this server is no proxy: it does not know CONNECT", allow))
+            self._end(Refused(405, "this server is not a proxy: it does not know CONNECT", allow))
             return
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
@@ -194,7 +194,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True  # do not close yet
 
     def on_response_complete(self) -> None:
-        """The answer is written; the time goes on while the client has not read it."""
+        """The answer is written; the timer keeps running until the client has read it."""
         self._unanswered -= 1
         super().on_response_complete()
         if self._ending and not self._unanswered:
