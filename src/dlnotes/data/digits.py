@@ -101,7 +101,7 @@ def read_idx(path: Path) -> Tensor:
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is damaged, or not a gzip file: {error}") from None
+        raise UserError(f"{path} is damaged, or no gzip file: {error}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
