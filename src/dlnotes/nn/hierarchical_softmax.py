@@ -80,7 +80,7 @@ class HierarchicalSoftmax(nn.Module):
     def __init__(self, in_features: int, counts: Sequence[int], *, sparse: bool = False) -> None:
         super().__init__()
         if len(counts) < 2:
-            raise ValueError(f"counts is {counts!r}; allowed: a count per class, at least two")
+            raise ValueError(f"counts is {counts!r}; allowed: one count for each of two classes")
         for count in counts:
             check_integer("counts", count, 0)
         self.sparse = sparse
