@@ -66,7 +66,7 @@ class OneOf:
 
     Attributes:
         names: A collection, or a table whose keys are the names.
-        other: What is known elsewhere by another name, and the name here.
+        other: Names that are used elsewhere, each with the name used here.
     """
 
     names: Collection[str]
@@ -119,7 +119,7 @@ def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 class Settings:
-    """What a frozen dataclass of settings inherits: its fields are checked when it is made.
+    """Base class of the frozen dataclasses of settings, which checks their fields.
 
     The docstring below a field describes it, here and on the command line; its annotation says what
     is allowed. Numbers of NumPy become Python's.
@@ -143,11 +143,11 @@ def plain(name: str, value: Any) -> Any:
     """A setting as a file can hold it: plain numbers and texts, lists and dictionaries of them.
 
     Args:
-        name: What it is called, for messages.
+        name: Its name, for messages.
         value: Enumerations and numbers of NumPy become plain numbers, tables dictionaries.
 
     Raises:
-        UserError: There is something else inside of a table or a list.
+        UserError: A table or a list holds something else.
     """
 
     def convert(value: Any, inside: bool) -> Any:
@@ -198,12 +198,11 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Require of each value what its annotation says.
+    """Check each value against its annotation.
 
-    Looks at numbers, text, paths and tuples of them, and at whether a list or a mapping is one, not
-    at what is in it. A float may be given as an int, a tuple as a list; a bool is not a number,
-    every number must be finite, and an integer must have 64 bits at most. Other objects pass
-    unchecked.
+    Checks numbers, text, paths and tuples of them; of a list or a mapping only that it is one, not
+    what is in it. A float may be given as an int, a tuple as a list; a bool is not a number, every
+    number must be finite, and an integer must have at most 64 bits. Other objects pass unchecked.
 
     Args:
         hints: Annotations by name.
@@ -220,7 +219,7 @@ def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _other_name(hint: Any, value: Any) -> str | None:
-    """What a `OneOf` in an annotation calls that which is asked for by another name."""
+    """The name that a `OneOf` in an annotation has for a value that is known by another name."""
     if isinstance(hint, OneOf):
         return hint.other.get(value.lower()) if isinstance(value, str) else None
     inner = (_other_name(each, value) for each in typing.get_args(hint))
@@ -228,15 +227,15 @@ def _other_name(hint: Any, value: Any) -> str | None:
 
 
 def check_fields(path: Path, found: Any, hints: Mapping[str, Any]) -> None:
-    """Require of what was read from a file the fields that it must have, see `check`.
+    """Check the fields of what was read from a file, see `check`.
 
     Args:
         path: The file, for messages.
-        found: What was read from it; it may have other fields, too.
+        found: What was read from it; it may have other fields as well.
         hints: Annotations by name.
 
     Raises:
-        UserError: `found` is no mapping, lacks a field, or one is not as its annotation says.
+        UserError: `found` is not a mapping, lacks a field, or has one that is not allowed.
     """
     if not isinstance(found, Mapping):
         raise UserError(f"{path} is damaged: it must hold a mapping, not {_shown(found)}")
@@ -260,17 +259,17 @@ def _shown(value: Any) -> str:
 def check_names(
     what: str, kind: str, given: Iterable[str], known: Iterable[str], listed: str = ""
 ) -> None:
-    """Require names that are known.
+    """Require known names.
 
     Args:
         what: Whose names they are, for the message.
         kind: What they name, such as ``argument``.
         given: The names, or items ``name=value``.
-        known: Those that there are.
-        listed: How the message lists these, where not by name alone.
+        known: The known names.
+        listed: How the message lists these, if not just by their names.
 
     Raises:
-        UserError: An unknown name; the message has the most similar one.
+        UserError: An unknown name; the message suggests the most similar one.
     """
     known = list(known)
     for item in given:
@@ -283,7 +282,7 @@ def check_names(
 
 
 def _with_paths(name: str, hint: Any, value: Any) -> Any:
-    """The same value; a copy where paths in it were given as text."""
+    """The value with text turned into paths where the annotation has paths; a copy if changed."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(value, str | Path):
         is_path = hint is Path or (origin in (Union, types.UnionType) and Path in inner)
@@ -347,7 +346,7 @@ _WORDS = {
 
 
 def _say(hint: Any, value: Any) -> str:
-    """What `hint` allows; of a number that is merely out of range, the range."""
+    """What `hint` allows, in words; for a number that is merely out of range, only the range."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         found = [rule for rule in inner[1:] if isinstance(rule, Range | OneOf)]

@@ -26,7 +26,7 @@ from dlnotes.errors import Terminated, UserError, on_command_line
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-_OBJECTS = 100_000  # new ones, until Python looks
+_OBJECTS = 100_000  # new ones, until Python collects garbage
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
@@ -39,11 +39,12 @@ def run(
 ) -> None:
     """Parse the command line for `main`, or for one of several commands by name, and run it.
 
-    How it ends: see `endings`. In paths ``~`` is the user's home, also where the shell leaves it.
+    See `endings` for how it ends. In paths ``~`` is the user's home, even if the shell does not
+    expand it.
 
     Args:
         main: What to run.
-        prog: What the help calls it; default: the script's name.
+        prog: The program's name in its help; default: the script's name.
         arguments: Gives the command line; default: what follows the script's name.
     """
     with endings(), _on_command_line(), _rare_collections():
@@ -60,10 +61,10 @@ def run(
 
 @contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Let Python look for unreachable cycles of objects less often.
+    """Let Python collect garbage, unreachable cycles of objects, less often.
 
-    Looking at all that torch has loaded takes a few tenths of a second each time, and neither that
-    nor the hundred thousand objects of a vocabulary are such cycles.
+    Each collection looks at everything that torch has loaded, which takes a few tenths of a second;
+    neither that nor the hundred thousand objects of a vocabulary are garbage.
     """
     before = gc.get_threshold()
     gc.freeze()
@@ -88,9 +89,9 @@ def _parse(main: Program, prog: str | None, given: Sequence[str] | None) -> Call
     """The call that a command line asks for.
 
     Raises:
-        SystemExit: After the help, or a frame with what is wrong on standard error.
+        SystemExit: The help was printed, or what is wrong, in a frame on standard error.
     """
-    import tyro  # here, for `dlnotes --help` needs none of it
+    import tyro  # here, because `dlnotes --help` does not need it
 
     def later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
         @functools.wraps(function)
@@ -110,7 +111,7 @@ def _parse(main: Program, prog: str | None, given: Sequence[str] | None) -> Call
 
 
 def _mistake(parse: Callable[[], object]) -> str:
-    """What tyro has against a command line, without its frame and its page of help."""
+    """What tyro says is wrong with a command line, without the frame and the help around it."""
     columns, told = os.environ.get("COLUMNS"), io.StringIO()
     os.environ["COLUMNS"] = "10000"  # no line is broken
     try:
@@ -150,18 +151,19 @@ def _paths() -> ConstructorRegistry:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with the user's home in the place of ``~``."""
+    """A path with the user's home in place of ``~``."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 -- pathlib's raises without a home
 
 
 @contextmanager
 def endings() -> Iterator[None]:
-    """Run a program so that it ends in an exit code and at most one line, never in a traceback.
+    """Run a program so that it ends with an exit code and at most one line, without a traceback.
 
-    A `UserError`, or an error of the system such as a full disk, ends with code 2; Ctrl-C with 130,
-    SIGTERM with 143 and SIGHUP with 129; a reader that goes away (``… | head``) is no error. A
-    standard output or error stream that is closed is the null device. Warnings are a line each. Of
-    several processes the first one speaks, but an error is told by the one that has it.
+    A `UserError`, or an error of the system such as a full disk, ends it with code 2, Ctrl-C with
+    130, SIGTERM with 143 and SIGHUP with 129; a reader that goes away (``… | head``) is not an
+    error. A closed standard output or error stream is replaced by the null device. Warnings take a
+    line each. Of several processes only the first one prints, except that an error is printed by
+    the one that has it.
     """
     _fill_streams()
     with launch.one_speaks():
@@ -170,7 +172,7 @@ def endings() -> Iterator[None]:
 
 def _endings() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr, sys.__stderr__):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal may know no arrow
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may have no arrows
             stream.reconfigure(errors=ASCII_FALLBACK)
     code: str | int | None = 0
     leave: Callable[[Any], object] = sys.exit
@@ -180,7 +182,7 @@ def _endings() -> Iterator[None]:
             try:
                 _check_current_folder()
                 yield
-            except SystemExit as end:  # --help, say: its text is still to be written
+            except SystemExit as end:  # for example --help, whose text must still be written
                 code = end.code
             sys.stdout.flush()
         except UserError as error:
@@ -193,7 +195,7 @@ def _endings() -> Iterator[None]:
                 leave = os._exit
         except BrokenPipeError:
             drop_output()
-        except OSError as error:  # a full disk, say
+        except OSError as error:  # for example a full disk
             code = 2
             drop_output()
             where = error.filename or "cannot write to standard output"
@@ -239,7 +241,7 @@ def _code(stop: KeyboardInterrupt) -> int:
 
 
 def _fill_streams() -> None:
-    """Have no standard stream closed: the next file that is opened would take its number."""
+    """Open closed standard streams, whose numbers the next opened files would get otherwise."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -254,8 +256,9 @@ def _fill_streams() -> None:
 def _terminable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise `Terminated`, so that half-written files are removed.
 
-    A signal that is ignored (nohup) or that has a handler already is left alone. And let a thread
-    that fails to write, such as TensorBoard's, print no traceback: who waits for it gets its error.
+    A signal that is ignored (nohup) or that already has a handler is left alone. Also, a thread
+    that fails to write, such as TensorBoard's, prints no traceback: whoever waits for it gets its
+    error.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -282,12 +285,12 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def resume_hint(out: Path) -> Iterator[None]:
-    """Print the command that goes on with a training that a signal interrupts.
+    """Print the command that continues the training, if a signal interrupts it.
 
     Args:
         out: The run folder.
     """
-    from dlnotes.training.fit import Interrupted  # here, for it imports torch
+    from dlnotes.training.fit import Interrupted  # here, because it imports torch
     from dlnotes.training.folder import CHECKPOINT
 
     try:
@@ -307,7 +310,7 @@ def resume_hint(out: Path) -> Iterator[None]:
 
 
 def drop_output(stream: TextIO | None = None) -> None:
-    """The reader is gone: what is in the buffer is for nobody, and closing must not fail again.
+    """Discard what is buffered for a reader that is gone, so that closing does not fail again.
 
     Args:
         stream: Default: standard output.
@@ -337,7 +340,7 @@ def same_command(*more: str) -> str:
 
 
 def other_command(name: str) -> str:
-    """Another command of dlnotes, called in the way in which this one was called."""
+    """Another command of dlnotes, called in the same way as this one."""
     script = Path(sys.argv[0])
     if script.suffix == ".py" and script.name != "__main__.py":
         return f"python {shlex.quote(str(script.with_name(name.replace('-', '_') + '.py')))}"
@@ -354,7 +357,7 @@ def lines(file: Path | None) -> Iterator[str]:
         for texts in lines_at_once():
             yield from texts
         return
-    from dlnotes.data.streams import text_blocks  # needless in most commands
+    from dlnotes.data.streams import text_blocks  # here, because most commands do not need it
 
     for _, block in text_blocks(file, block_bytes=1 << 16):
         for line in block.removesuffix("\n").split("\n"):
@@ -362,14 +365,13 @@ def lines(file: Path | None) -> Iterator[str]:
 
 
 def lines_at_once() -> Iterator[list[str]]:
-    """Lines of standard input as they come: each list holds those that are there, one at least.
+    """Lines of standard input as they come: each list holds those that have arrived, at least one.
 
-    A line is handed out when it is complete, without waiting for the next; the last needs no line
-    break at its end.
+    A line is handed out as soon as it is complete; the last one needs no line break at its end.
 
     Raises:
-        UserError: There is no standard input, it cannot be read, or a line is not UTF-8 (told when
-            the lines before it have been handed out).
+        UserError: There is no standard input, it cannot be read, or a line is not UTF-8 (raised
+            after the lines before it have been handed out).
     """
     if sys.stdin is None:
         raise UserError("there is no standard input; give texts or --file FILE")

@@ -56,7 +56,7 @@ def keep_old_names(module: str) -> None:
     written in the module, where it would make a type checker accept any name.
 
     Args:
-        module: the module's ``__name__``.
+        module: The module's ``__name__``.
     """
 
     def find(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Names and texts of other people on a terminal: as they are, except for what would act on it."""
+"""Show names and texts of other people on a terminal, without letting them control it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 ASCII_FALLBACK = "dlnotes.ascii_fallback"
 """Name of an error handler for streams: arrows and the like in ASCII, all else escaped."""
 
-# Control characters (of which terminals make commands), lone surrogates (no UTF-8), and the marks
-# that reorder the text around them.
+# Control characters (which terminals execute), lone surrogates (which UTF-8 cannot hold), and the
+# marks that reorder the text around them.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -25,9 +25,9 @@ def printable(text: str, most: int | None = None, *, keep: str = "") -> str:
 
     Args:
         text: Anything.
-        most: A longer text is cut to so many characters; an ellipsis stands for its middle, since
+        most: A longer text is cut to this many characters; an ellipsis replaces its middle, since
             names often differ at their ends.
-        keep: Control characters that stay.
+        keep: Control characters that are not escaped.
     """
     text = UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
     if most is not None and len(text) > most:
@@ -37,7 +37,7 @@ def printable(text: str, most: int | None = None, *, keep: str = "") -> str:
 
 
 def as_html(text: str) -> str:
-    """Text as HTML; control characters, which HTML does not have, are escaped."""
+    """Text as HTML; control characters, which HTML does not allow, are escaped."""
     return escape(printable(text))
 
 
@@ -52,7 +52,7 @@ _LIKENESSES = str.maketrans(
 
 
 def _likeness(error: UnicodeError) -> tuple[str, int]:
-    """What a stream prints that cannot encode a character: a likeness, or an escape."""
+    """What a stream prints for a character that it cannot encode: a similar one, or an escape."""
     assert isinstance(error, UnicodeEncodeError)
     found = error.object[error.start : error.end].translate(_LIKENESSES)
     return found.encode("ascii", "backslashreplace").decode("ascii"), error.end
@@ -74,16 +74,16 @@ def tell(line: str, *, shown: bool = True) -> None:
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Where tables and progress are printed: what people call their files and labels is shown.
+    """A console for tables and progress that shows the names of files and labels as they are.
 
-    Brackets are no markup, colons no emoji, numbers no decoration, and control characters are
-    escaped. Into a pipe lines are as long as they have to be.
+    Brackets are not markup, colons are not emoji, numbers are not highlighted, and control
+    characters are escaped. In a pipe, lines are as long as necessary.
 
     Args:
         stderr: Print to standard error.
         quiet: Print nothing.
     """
-    from rich.console import Console  # needless in most commands
+    from rich.console import Console  # here, because most commands do not need it
     from rich.text import Text
 
     class Plain(Console):

@@ -1,4 +1,4 @@
-"""What ends a program that is not a fault of its own."""
+"""Exceptions that end a program without being its own fault."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 on_command_line: ContextVar[bool] = ContextVar("on_command_line", default=False)
-"""Whether values come from a command line, where None is said by leaving the option out."""
+"""Whether values come from a command line, where leaving an option out means None."""
 
 
 class UserError(ValueError):
-    """A mistake in an input, a file or a setting, told in one line.
+    """A mistake in an input, a file or a setting, explained in one line.
 
     The message says what is wrong, where (file and line) and what to do. Scripts print it
     without a traceback and exit with code 2.
@@ -21,7 +21,7 @@ class UserError(ValueError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came: the program ends as after Ctrl-C, with another exit code.
+    """SIGTERM or SIGHUP has arrived: the program ends as after Ctrl-C, with another exit code.
 
     Args:
         number: The signal.
@@ -82,7 +82,7 @@ def memory_for(what: str) -> Iterator[None]:
 
 
 def _with_unit(size: int) -> str:
-    """A number of bytes in the largest unit of which there is one at least."""
+    """A number of bytes in the largest unit of which there is at least one."""
     units = ("bytes", "KiB", "MiB", "GiB")
     power = min((max(1, size).bit_length() - 1) // 10, len(units) - 1)
     return f"{size / 1024**power:,.{min(power, 1)}f} {units[power]}"

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Reading and writing files; what is written is there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if sys.platform != "win32":
 
 
 def check_output(path: Path) -> None:
-    """Fail at once where a file cannot be written later.
+    """Raise an error now if a file could not be written later.
 
     Raises:
         UserError: There is no such folder, `path` is a folder, a pipe, a device or where the
@@ -39,7 +39,7 @@ def check_output(path: Path) -> None:
         if not path.is_file():
             raise UserError(f"cannot write {path}: it is there and is not a file")
         for number, stream in ((1, "output"), (2, "error")):
-            # To replace this file would lose what is printed.
+            # Replacing this file would lose what is printed.
             if _is_open(path, number):
                 raise UserError(
                     f"cannot write {path}: standard {stream} goes there; give another file"
@@ -62,11 +62,11 @@ def _is_open(path: Path, number: int) -> bool:
 
 
 def make_folder(path: Path, advice: str = "; give another --out") -> None:
-    """Make a folder to write to, with those above it.
+    """Make a folder to write to, and its parents.
 
     Args:
         path: The folder.
-        advice: What the messages end with.
+        advice: What to do instead, at the end of the messages.
 
     Raises:
         UserError: It cannot be made or written to.
@@ -83,7 +83,7 @@ def make_folder(path: Path, advice: str = "; give another --out") -> None:
         raise
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror}{advice}") from error
-    except ValueError as error:  # a NUL, say
+    except ValueError as error:  # for example a null character
         raise UserError(f"cannot write to {str(path)!r}: {error}{advice}") from error
 
 
@@ -99,7 +99,7 @@ def check_different(**paths: Path | None) -> None:
         paths: Each by the name of its option.
 
     Raises:
-        UserError: Two are the same file, or one lies in a folder that is another.
+        UserError: Two are the same file, or one lies in a folder that another one names.
     """
     seen: dict[Path, str] = {}
     for name, path in paths.items():
@@ -121,7 +121,7 @@ def resolved(path: Path) -> Path:
     """The file that a path to write leads to.
 
     Raises:
-        UserError: It is a link that leads back to itself.
+        UserError: The path is a link that leads back to itself.
     """
     try:
         return path.resolve()
@@ -150,14 +150,14 @@ def lock(file: IO[Any]) -> bool:
 
 
 def not_through_a_link(path: str, flags: int) -> int:
-    """Open a file, but none that a link of somebody else leads to, and do not wait for a pipe."""
+    """Open a file without following a link, which may be somebody else's, or waiting for a pipe."""
     careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     return os.open(path, flags | careful, 0o666)
 
 
 @contextmanager
 def locked(file: Path, what: str) -> Iterator[None]:
-    """Hold a lock file; it says who holds it, and is removed in the end.
+    """Hold a lock file; it says who holds it, and is removed at the end.
 
     Where there are no locks (see `lock`), nothing is held.
 
@@ -197,7 +197,7 @@ def locked(file: Path, what: str) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then put it in its place in one step.
 
-    Whenever the process dies, `path` holds the old content or the new one, whole. What a killed
+    Whenever the process dies, `path` holds all of the old content or all of the new. What a killed
     process leaves beside it is removed when the same file is written the next time.
 
     Raises:
@@ -209,14 +209,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
     """Like `write_atomically`, for files that belong together.
 
-    The first one is put in its place when all are written: a full disk, or anything else that
-    `write` trips over, leaves all of the old ones.
+    None is replaced before all are written: if the disk is full, or a `write` fails, all of the old
+    ones stay.
 
     Args:
-        writes: What fills each file.
+        writes: The function that fills each file.
 
     Raises:
-        UserError: One cannot be written, or the disk is full.
+        UserError: A file cannot be written, or the disk is full.
     """
     with ExitStack() as stack:
         written = [stack.enter_context(_beside(*each)) for each in writes.items()]
@@ -229,9 +229,9 @@ def write_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
 
 @contextmanager
 def _beside(path: Path, write: Callable[[Path], object]) -> Iterator[tuple[Path, Path]]:
-    """Where a file is to be, and a whole one beside it, until it is removed or in its place."""
+    """The place of a file, and a finished one beside it, which is removed if it is still there."""
     check_output(path)
-    path = resolved(path)  # a link goes on pointing at the file
+    path = resolved(path)  # a link keeps pointing to the file
     _remove_leftovers(path)
     temporary = path.with_name(f"{_beginning(path)}{secrets.token_hex(4)}")
     try:
@@ -241,7 +241,7 @@ def _beside(path: Path, write: Callable[[Path], object]) -> Iterator[tuple[Path,
     try:
         with held:
             with suppress(BlockingIOError):
-                if not lock(held):  # some systems do not rename what is open
+                if not lock(held):  # some systems cannot rename a file that is open
                     held.close()
             with _refusals(path, temporary):
                 if path.exists():
@@ -259,7 +259,7 @@ def _beside(path: Path, write: Callable[[Path], object]) -> Iterator[tuple[Path,
 
 @contextmanager
 def _refusals(path: Path, temporary: Path) -> Iterator[None]:
-    """What the system says against writing a file, as one line."""
+    """Turn the system's refusals to write a file into an error of one line."""
     try:
         yield
     except UserError:
@@ -284,7 +284,7 @@ def parts_of(temporary: Path) -> Path:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of processes that were killed; a living one has locked its own."""
+    """Remove temporary files of processes that were killed; running ones have locked theirs."""
     name = re.compile(re.escape(_beginning(path)) + "[0-9a-f]{8}")
     with suppress(OSError):
         for other in [Path(entry) for entry in os.scandir(path.parent)]:
@@ -296,9 +296,10 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _refusal(error: Exception, file: Path) -> str | None:
-    """What the system says against writing a file; None where it says nothing.
+    """The system's reason for refusing to write a file; None if it does not refuse.
 
-    Libraries hide its error in one of their own: those in Rust give its number, torch does not.
+    Libraries hide its error in one of their own. Those in Rust give its number; torch does not, and
+    so writing is tried again here.
     """
     if number := re.search(r"\(os error (\d+)\)", str(error)):
         return os.strerror(int(number[1]))
@@ -326,8 +327,8 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
 
     Args:
         folder: Where they wrote.
-        prefix: How the names begin of the files or folders that they wrote. What has been written
-            to within the last hour is somebody's, and stays.
+        prefix: How the names of the files or folders that they wrote begin. What has been written
+            to within the last hour may still be in use, and stays.
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
         with suppress(OSError):
@@ -375,7 +376,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_writer(value: Any) -> Callable[[Path], object]:
-    """What writes JSON as `write_json` does, for `write_together`."""
+    """A function that writes JSON as `write_json` does, for `write_together`."""
     text = re.sub("[\ud800-\udfff]", lambda found: rf"\\u{ord(found[0]):04x}", to_json(value))
     return _text_writer(text + "\n")
 
@@ -393,7 +394,7 @@ def as_path(path: str | Path, name: str = "path") -> Path:
 
     Args:
         path: Text or a path.
-        name: What the caller calls it, for messages.
+        name: The caller's name for it, for messages.
 
     Raises:
         UserError: `path` is something else or empty, or names the home of an unknown user.
@@ -422,7 +423,7 @@ def read_file(path: Path, largest: int) -> bytes:
     check_regular(path)
     try:
         with path.open("rb") as file:
-            # A file may have any size and take no room on the disk: it is asked before it is read.
+            # A file may be huge without taking room on the disk: its size is checked first.
             small = os.fstat(file.fileno()).st_size <= largest
             content = file.read(largest + 1) if small else b""
     except OSError as error:
@@ -436,7 +437,7 @@ def check_regular(path: Path) -> None:
     """Require a regular file: reading a pipe or a device may never end.
 
     Raises:
-        UserError: It is something else, or cannot be looked at.
+        UserError: It is something else, or its kind cannot be found out.
         FileNotFoundError: There is no such file.
     """
     try:
@@ -455,18 +456,18 @@ def check_regular(path: Path) -> None:
 def check_stored(path: Path) -> int:
     """Require a zip file whose parts are not compressed, as torch and NumPy write them.
 
-    To read it then takes no more memory than the file takes room.
+    Reading it then takes no more memory than its size.
 
     Args:
         path: The file.
 
     Returns:
-        Bytes of all its parts but the largest files of numbers: those named ``….pkl``, which hold
-        the structure of what torch has saved.
+        Bytes of its parts named ``….pkl``, which hold the structure of what torch has saved, but
+        not the numbers.
 
     Raises:
-        UserError: It is no regular file or cannot be looked at.
-        ValueError: It is no zip file, or its parts are longer than it is.
+        UserError: It is not a regular file, or that cannot be found out.
+        ValueError: It is not a zip file, or its parts are longer than it is.
         FileNotFoundError: There is no such file.
     """
     check_regular(path)
@@ -489,13 +490,15 @@ def read_json(path: Path, otherwise: str, *, finite: bool = True) -> Any:
 
     Args:
         path: The file.
-        otherwise: What its folder is not where the file is missing, for the message.
-        finite: Refuse NaN and infinities, which Python writes into JSON. Else they become None.
+        otherwise: What the message says about its folder if the file is missing, such as
+            ``is not a finished run``.
+        finite: Whether to refuse NaN and infinities, which Python writes into JSON; otherwise they
+            become None.
 
     Raises:
-        UserError: The file is missing (says that its folder `otherwise`), is no regular file, is
-            too large or is not JSON; NaN, an infinity and a name that occurs twice are not, nor is
-            half of a surrogate pair, nor what is nested more than 100 times.
+        UserError: The file is missing, is not a regular file, is too large or is not JSON. A name
+            that occurs twice, half of a surrogate pair and nesting of more than 100 levels do not
+            count as JSON.
     """
     try:
         content = read_file(path, _LARGEST_JSON)

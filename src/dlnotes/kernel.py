@@ -96,7 +96,7 @@ class Symbol:
     def __torch_function__(
         cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Symbol:
-        """``torch.exp(x)`` and its like are the methods of the same name."""
+        """Let ``torch.exp(x)`` and the like call the method of the same name."""
         method = {"where": "choose"}.get(function.__name__, function.__name__)
         if not hasattr(cls, method):
             raise NotImplementedError(f"{function.__name__} is not compiled")
@@ -178,11 +178,11 @@ class Symbol:
         return self._method("F(fabs)({})")
 
     def sign(self) -> Symbol:
-        """1, 0 or −1; 0 of NaN, as in torch."""
+        """1, 0 or −1; 0 for NaN, as in torch."""
         return self._method("(real)(({0} > 0) - ({0} < 0))")
 
     def maximum(self, other: Any) -> Symbol:
-        """The larger of two numbers; NaN if one of them is."""
+        """The larger of two numbers; NaN if one of them is NaN."""
         return self._method("({0} > {1}) | ({0} != {0}) ? {0} : {1}", other)
 
     def copysign(self, other: Any) -> Symbol:
@@ -340,7 +340,7 @@ def _compile(
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a compiler, unless it has already been waited for in vain."""
+    """Run a compiler, unless it has already exceeded the time limit."""
     if command[0] not in _hung:
         try:
             return subprocess.run(
@@ -358,7 +358,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _cause(compiler: str, done: subprocess.CompletedProcess[str]) -> str:
-    """Why a compilation failed: the line that says it, then all of them."""
+    """Why a compilation failed: the line that says it, then all lines."""
     lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     if not lines:
         status = f"exit status {done.returncode}" if done.returncode else "it wrote no library"
@@ -406,7 +406,7 @@ def _intact(library: Path) -> bool:
         for path, largest in ((library, 1 << 26), (seal, 64)):
             status = path.stat()
             if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
-                return False  # reading a pipe, say, would never end
+                return False  # reading a pipe, for example, would never end
         return _seal(library, library) == seal.read_bytes()
     except OSError:
         return False
@@ -465,9 +465,10 @@ def alias(
     t: torch.Tensor,
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.bool),
 ) -> torch.Tensor | None:
-    """An alias of a tensor of numbers in the CPU's memory, or None for one of another kind.
+    """An alias of a tensor of numbers in the CPU's memory, or None for any other tensor.
 
-    No other thread has the alias; while compiled code runs, one may give ``t`` itself other memory.
+    No other thread has the alias, whereas one may give ``t`` itself other memory while compiled
+    code runs.
     """
     if type(t) not in PLAIN:
         return None
@@ -561,7 +562,7 @@ _folders: list[tuple[Path, int]] = []
 
 def _temporary() -> Path:
     """A folder of this process alone, for as long as it runs."""
-    if not _folders or not _folders[-1][0].is_dir():  # somebody cleans up from time to time
+    if not _folders or not _folders[-1][0].is_dir():  # systems remove old temporary folders
         _folders.append((Path(tempfile.mkdtemp(prefix="dlnotes-kernels-")), os.getpid()))
     return _folders[-1][0]
 

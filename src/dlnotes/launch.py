@@ -1,4 +1,4 @@
-"""What torchrun tells each process that it starts, through the environment; imports no torch."""
+"""What torchrun tells the processes that it starts, by environment variables; imports no torch."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def _number(name: str, otherwise: int) -> int:
 def one_speaks() -> Iterator[None]:
     """Let only the process of rank 0 write to standard output and standard error.
 
-    An exception that nobody catches is shown by whichever process raises it. Of what torch itself
-    writes, if it is not loaded yet, errors are shown: among its warnings is one, from each process,
-    that `DistributedDataParallel` has looked for parameters without a gradient and found none.
+    An uncaught exception is shown by the process that raises it. If torch is not loaded yet, its
+    C++ log is limited to errors: otherwise each process would warn that `DistributedDataParallel`
+    has looked for parameters without a gradient and found none.
     """
     if world_size() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

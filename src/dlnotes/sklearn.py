@@ -51,12 +51,12 @@ _DEFAULTS: dict[str, Any] = {
 class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """`TextClassifier.train` with the interface of scikit-learn.
 
-    Every field of `Training` and `Reading` is a parameter of its own, with the same default, the
-    seed excepted: that is `random_state` here. Parameters are checked by `fit`.
+    Every field of `Training` and `Reading` is a parameter of its own, with the same default, except
+    for the seed, which is `random_state` here. Parameters are checked by `fit`.
 
     Texts are what scikit-learn's ``TfidfVectorizer`` takes: n strings in a list, a tuple, a
     generator, an array or a column of a data frame (not bytes and not files). An array of shape
-    (n, 1) and a data frame of one column will do, too. There is no ``sample_weight``: see
+    (n, 1) or a data frame of one column is accepted as well. There is no ``sample_weight``: see
     `class_weights`.
 
     A text may have several labels, or none: `y` is then a matrix of 0 and 1, as
@@ -68,25 +68,25 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
         model: A name in `dlnotes.models.MODELS`.
         model_settings: The model's hyper-parameters where they differ from its defaults. To search
             over them, list mappings: ``{"model_settings": [{"maps": 50}, {"maps": 100}]}``.
-        random_state: An integer, the seed of the training; a ``RandomState`` that one is drawn
-            from; None for another one at every `fit`.
+        random_state: Seed of the training: an integer; a ``RandomState``, from which it is drawn;
+            or None for another one at every `fit`.
         device: See `choose_device`.
         verbose: Show progress.
         settings: Fields of `Training` (such as ``epochs`` and ``lr``) and of `Reading` (such as
             ``tokenizer`` and ``max_tokens``).
 
     Attributes:
-        classes_: The labels, sorted, shape (classes,); of a matrix the numbers of its columns, or
-            their names.
+        classes_: The labels, sorted, shape (classes,); for a matrix, the numbers or the names of
+            its columns.
         multilabel_: Whether `y` was a matrix.
-        classifier_: The trained `TextClassifier`: its `save` keeps it in a folder, its `record`
+        classifier_: The trained `TextClassifier`: its `save` writes it to a folder, its `record`
             says how the training went.
         n_features_in_: 1, the text.
-        feature_names_in_: Name of the data frame's column, shape (1,); where `fit` was given a data
+        feature_names_in_: Name of the data frame's column, shape (1,), if `fit` was given a data
             frame.
 
     Raises:
-        UserError: A parameter that does not exist.
+        UserError: A parameter does not exist.
     """
 
     def __init__(
@@ -112,12 +112,12 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
         Args:
             X: n texts.
             y: n labels: strings, integers, whole floats or bools. Or a matrix of shape (n, classes)
-                that holds 1 where a text has a label and 0 where not.
-            unsupported: Nothing; refused by name.
+                that holds 1 where a text has a label and 0 where it has not.
+            unsupported: Other arguments of scikit-learn, which are refused.
 
         Raises:
-            UserError: Texts, labels or parameters that cannot be used; a training that diverged.
-            KeyboardInterrupt: A signal came.
+            UserError: Texts, labels or parameters cannot be used, or the training diverged.
+            KeyboardInterrupt: A signal stopped the training.
         """
         for name in [name for name, value in unsupported.items() if value is not None]:
             instead = "; see class_weights" if name == "sample_weight" else ""
@@ -163,21 +163,21 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
                 seed=self._seed(),
                 **settings,
             )
-        except Interrupted as error:  # a search would take it for a failed fit, and go on
+        except Interrupted as error:  # a search would count it as a failed fit, and go on
             raise KeyboardInterrupt from error
         self.classes_, self.multilabel_ = classes, several
         self.n_features_in_ = 1
         if (names := _column_names(X)) is not None:
             self.feature_names_in_ = names
-        elif hasattr(self, "feature_names_in_"):  # of another fit
+        elif hasattr(self, "feature_names_in_"):  # from an earlier fit
             del self.feature_names_in_
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Most probable label of each text, or which labels it has.
 
-        Scores and searches compare labels, so that there is always one here: `precision` rejects
-        labels in ``classifier_.predict`` alone.
+        Scores and searches compare labels, so there is always one here: only
+        ``classifier_.predict`` withholds labels for the sake of `precision`.
 
         Args:
             X: n texts.
@@ -222,7 +222,7 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
         return classifier.predict_proba(texts)
 
     def _texts(self, X: Any) -> list[str]:
-        """The texts; of other arrays scikit-learn says in its own words what is wrong with them."""
+        """The texts; for other arrays the error is in scikit-learn's own words."""
         shape, names = tuple(getattr(X, "shape", ())), _column_names(X)
         if (len(shape) == 2 and shape[1] != 1) or hasattr(X, "toarray"):
             check_array(X, dtype=None)
@@ -246,12 +246,12 @@ class TextClassifierEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[m
         return tags
 
     def _more_tags(self) -> dict[str, Any]:
-        """The same for scikit-learn before 1.6."""
+        """The tags for scikit-learn before 1.6."""
         return {"X_types": ["1darray", "2darray", "string"], "multilabel": True}
 
 
 def _column_names(X: Any) -> NDArray[np.object_] | None:
-    """Names of a data frame's columns, where they are strings."""
+    """Names of a data frame's columns; None if they are not strings."""
     names = list(getattr(X, "columns", ()))
     if names and all(isinstance(name, str) for name in names):
         return np.array(names, dtype=object)

@@ -1,4 +1,4 @@
-"""How many threads torch gets and how they wait for one another; imports no torch."""
+"""How many threads torch gets and how these wait for one another; does not import torch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def settle() -> None:
 
 
 class _Watch:
-    """Sees whether the main thread waits for a core, and has torch's threads sleep then.
+    """Watches whether the main thread waits for a core, and if so lets torch's threads sleep.
 
     libgomp, torch's OpenMP library on Linux, stops spinning as soon as it manages more threads than
     there are CPUs (see ``GOMP_SPINCOUNT`` in
@@ -76,7 +76,7 @@ class _Watch:
 
     @staticmethod
     def works() -> bool:
-        """Whether the system tells how long a thread waited: some have the file, but count none."""
+        """Whether the system reports how long a thread waited: on some, the file always says 0."""
         try:
             return int(_SCHEDULE.read_text().split()[2]) > 0
         except (OSError, ValueError, IndexError):
@@ -125,7 +125,7 @@ class _Watch:
             self.loop()
 
     def sleep(self) -> None:
-        """Have torch's threads wait asleep from now on."""
+        """From now on, let torch's threads sleep while they wait."""
         if not self.idle and "torch" in sys.modules:
             self.released = threading.Event()
             self.idle = threading.Thread(target=self.compute, name="dlnotes-idle")
@@ -140,7 +140,7 @@ class _Watch:
         self.released.wait()
 
     def loop(self) -> None:
-        """Have torch's threads wait in a loop from now on."""
+        """From now on, let torch's threads spin while they wait."""
         if self.idle:
             self.released.set()
             self.idle.join()

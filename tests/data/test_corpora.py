@@ -605,7 +605,7 @@ def test_where_the_cache_is(
     occupied = write(tmp_path / "file", "x")
     monkeypatch.setenv("DLNOTES_CACHE", str(occupied))
     with pytest.raises(
-        UserError, match=r"cache folder .*/file: .*; choose another by DLNOTES_CACHE"
+        UserError, match=r"cache folder .*/file: .*; choose another with DLNOTES_CACHE"
     ):
         load("trec")
 

@@ -43,8 +43,8 @@ def test_what_is_counted_and_listed():
         (3, "several splits", "test", "b", "four"),
     ]
     assert found.summary() == (
-        "1 dev document occurs in earlier splits, too; 2 test documents occur in earlier splits, "
-        "too; 1 text has different labels"
+        "1 dev document also occurs in earlier splits; 2 test documents also occur in earlier "
+        "splits; 1 text has different labels"
     )
     nothing = find_duplicates({"train": part(TRAIN[2:5]), "dev": part([("a", "x")])})
     assert (nothing.summary(), nothing.table().height) == ("", 0)
@@ -84,7 +84,7 @@ def test_the_command_tells_and_lists(tmp_path, listed):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 dev documents occur in earlier splits, too" in done.stderr
+    assert "2 dev documents also occur in earlier splits" in done.stderr
     assert "1 text has different labels" in done.stderr
     if listed:
         assert "(see problems.csv)" in done.stderr

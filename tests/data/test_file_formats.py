@@ -160,13 +160,16 @@ NO_TEXT = {
     "tar": (_tar, "is a tar archive: unpack it"),
     "tar.gz": (lambda: gzip.compress(_tar()), "is a tar archive: unpack it"),
     "twice": (lambda: gzip.compress(bz2.compress(CSV.encode())), "is packed twice: unpack it"),
-    "pdf": (lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is a PDF: make a text of it"),
-    "7z": (lambda: b"7z\xbc\xaf\x27\x1c\0\4" + bytes(50), "packed by a program that is not known"),
+    "pdf": (lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is a PDF: convert it to text"),
+    "7z": (
+        lambda: b"7z\xbc\xaf\x27\x1c\0\4" + bytes(50),
+        "packed by a program that is not supported",
+    ),
     "sqlite": (
         lambda: b"SQLite format 3\0" + bytes(100),
         "is a database: write a table of it as CSV",
     ),
-    "program": (lambda: b"\x7fELF" + bytes(200), "is no text: most of its bytes are 0"),
+    "program": (lambda: b"\x7fELF" + bytes(200), "is not text: most of its bytes are 0"),
 }
 
 
@@ -805,9 +808,7 @@ def test_names_of_columns_that_became_a_text_are_told(tmp_path):
     rows = [("id", "review"), ("1", "good and nice"), ("2", "bad and sad")]
     for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
         path = put(tmp_path / name, "".join(f"{separator.join(row)}\n" for row in rows))
-        with pytest.warns(
-            UserWarning, match="the first record is taken for a text; .*--header yes"
-        ):
+        with pytest.warns(UserWarning, match="the first record is read as a text; .*--header yes"):
             assert texts(path, text_column="1") == ["review", "good and nice", "bad and sad"]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -890,7 +891,9 @@ def test_a_file_that_is_read_as_a_whole_has_a_bound(tmp_path, monkeypatch):
     rows = [{"label": label, "text": text} for label, text in DOCUMENTS]
     array = put(tmp_path / "a.json", json.dumps(rows))
     assert documents(array) == DOCUMENTS
-    refused = "has more than 200 characters, and must be read as a whole; give a file of a record"
+    refused = (
+        "has more than 200 characters, and must be read as a whole; give a file with one record"
+    )
     with pytest.raises(UserError, match=refused):
         documents(put(tmp_path / "b.json", json.dumps(rows * 10)))
     for label in ("good", "bad"):

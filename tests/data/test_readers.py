@@ -144,7 +144,7 @@ def test_parts_without_documents_are_passed_over_and_told(tmp_path):
     with pytest.raises(UserError, match=r"0\.csv holds no documents"):
         list(first_documents(tmp_path / "0.csv", Layout()))
     (tmp_path / "1.csv").unlink()
-    with pytest.raises(UserError, match=r"none of .*0\.csv and 2 more holds no documents"):
+    with pytest.raises(UserError, match=r".*0\.csv and 2 more hold no documents"):
         documents(tmp_path / "*")
 
 

@@ -483,7 +483,7 @@ def test_one_label_for_each_text_is_no_set(given):
         ),
         (np.array([["a", "b"]]), r"not of shape \(1, 2\) with 'a' in it"),
         (np.array([[1, 2], [0, 1]]), r"with 2 in it$"),
-        (pl.DataFrame({"x": [1, 0], "y": [5, 1]}), r"with 5 in it; choose of x, y"),
+        (pl.DataFrame({"x": [1, 0], "y": [5, 1]}), r"with 5 in it; choose from x, y"),
     ],
 )
 def test_targets_that_cannot_be_used(given, message):
@@ -509,7 +509,9 @@ def test_labels_of_dev_that_do_not_fit():
     texts = list("uvwx")
     with pytest.raises(UserError, match=r"dev labels\[0\] is 'd', which does not occur in labels"):
         load_columns(texts, NAMES, Reading(), dev=(["u"], [["a", "d"]]))
-    with pytest.raises(UserError, match="dev labels has several for a text, but labels has one"):
+    with pytest.raises(
+        UserError, match="dev labels has several labels for a text, but labels has one"
+    ):
         load_columns(texts, list("abab"), Reading(), dev=(["u"], [["a", "b"]]))
     with pytest.raises(UserError, match="texts and labels must be equally long, not 4 and 3"):
         load_columns(texts, NAMES[:3], Reading())

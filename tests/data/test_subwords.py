@@ -94,7 +94,7 @@ def test_no_more_merges_are_made_room_for_than_the_words_allow(monkeypatch):
 
 def test_what_is_said_of_merges_in_vain_is_told():
     pairs = [("a", "some words"), ("b", "other words")] * 10
-    with pytest.warns(UserWarning, match="merges=5 says nothing: the tokenizer is basic_english"):
+    with pytest.warns(UserWarning, match="merges=5 has no effect: the tokenizer is basic_english"):
         load_dataset({"train": pairs}, merges=5)
     few = [("a", "xy"), ("b", "zw")] * 2
     with pytest.warns(UserWarning, match="bpe has learned no merges, so all words are cut into"):

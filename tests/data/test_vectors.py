@@ -101,7 +101,9 @@ def test_a_first_line_that_counts_one_too_many_or_too_few_is_told(tmp_path, told
 def test_more_words_than_the_first_line_says_are_told_in_binary_too(tmp_path):
     path = tmp_path / "words.bin"
     path.write_bytes(binary().replace(b"7", b"6", 1))
-    with pytest.warns(UserWarning, match=r"after the 6 words of the first line it goes on"):
+    with pytest.warns(
+        UserWarning, match=r"the file goes on after the 6 words that its first line gives"
+    ):
         assert read_vectors(path, VOCABULARY).ids.tolist() == [2, 4, 6]
 
 

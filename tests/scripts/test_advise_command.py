@@ -269,7 +269,7 @@ def test_dev_documents_that_are_learned_from_are_told(script, files, tmp_path, m
     file, out = files / "train.tsv", tmp_path / "out"
     result = script("advise", "--train", file, "--dev", file, "--out", out)
     assert result.code == 0, result.err
-    assert "note: 200 dev documents occur in earlier splits, too" in result.out
+    assert "note: 200 dev documents also occur in earlier splits" in result.out
     assert "(dlnotes train --check-data FILE lists them)." in result.out
     assert "200 dev documents" in json.loads((out / "advice.json").read_text())["notes"][0]
 

@@ -1,19 +1,19 @@
 r"""The bAbI tasks: short stories with questions (Weston et al. 2015, arXiv:1502.05698), CC BY 3.0.
 
-A file holds stories, one after the other; the line number 1 begins a new one::
+A file holds stories, one after another; line number 1 begins a new story::
 
     1 Mary moved to the bathroom.
     2 John went to the hallway.
     3 Where is Mary?<TAB>bathroom<TAB>1
 
-A question's last field has the numbers of the lines that its answer follows from. As a corpus, an
-example is a question with what was told before it: the label is the answer, the text is ``Mary
-moved to the bathroom. John went to the hallway. <question> Where is Mary?``. An answer of several
-words (``n,s``) is one label.
+The last field of a question lists the numbers of the lines that its answer follows from. In a
+corpus, each question is one example. Its text is the story so far and the question, ``Mary moved to
+the bathroom. John went to the hallway. <question> Where is Mary?``; its label is the answer. An
+answer of several words (``n,s``) is one label.
 
-The corpora are ``babi-1`` to ``babi-20``, version 1.2, with 10,000 questions per task to learn from
-(set en-10k) and 1,000 to test, except ``babi-3``: its 1,000 training questions are those of the
-set en. The last tenth of the training stories is the split dev.
+The corpora are ``babi-1`` to ``babi-20``, version 1.2, with 10,000 training questions per task (set
+en-10k) and 1,000 test questions. Only ``babi-3`` has 1,000 training questions, those of the set en.
+The last tenth of the training stories is the dev split.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from dlnotes.errors import UserError
 
 TASKS = range(1, 21)
 SETS = {task: "en" if task == 3 else "en-10k" for task in TASKS}
-"""Task → the set, a folder of the archive, that its files are taken from."""
+"""For each task, the set (a folder of the archive) that its files are taken from."""
 
 
 class Question(NamedTuple):
-    """A question and what was told before it.
+    """A question and the story before it.
 
     Attributes:
-        story: number of the story in its file, from 0.
-        sentences: the story so far, other questions left out.
-        question: with its question mark.
-        answer: several words are joined by a comma.
-        facts: which of the ``sentences`` the answer follows from, numbered from 1.
+        story: Number of the story in its file, from 0.
+        sentences: The story so far, without earlier questions.
+        question: The question with its question mark.
+        answer: The answer; several words are joined by commas.
+        facts: Numbers, from 1, of the ``sentences`` that the answer follows from.
     """
 
     story: int
@@ -62,10 +62,10 @@ class Question(NamedTuple):
 
 
 def read_questions(lines: Iterable[str]) -> Iterator[Question]:
-    """Read the questions of a file's lines, in their order.
+    """Read the questions in a file's lines, in order.
 
     Raises:
-        ValueError: a line that is not in the format; says which one.
+        ValueError: A line is not in the format; the message says which one.
     """
     story, last = -1, 0
     sentences: list[str] = []
@@ -99,7 +99,7 @@ def read_file(path: Path) -> list[Question]:
     """Read the questions of a file, which may be gzipped.
 
     Raises:
-        UserError: the file cannot be read, is damaged or not in the format.
+        UserError: The file cannot be read, is damaged or is not in the format.
     """
     try:
         content = path.read_bytes()
@@ -108,22 +108,22 @@ def read_file(path: Path) -> list[Question]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: damaged, or not a file of bAbI: {error}") from error
+        raise UserError(f"{path}: damaged, or not a bAbI file: {error}") from error
 
 
 def without_dev(questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
-    """Cut the last tenth of the stories off, so that no story is on both sides."""
+    """Split questions into training and dev questions: dev gets the last tenth of the stories."""
     first = questions[-1].story + 1 - (questions[-1].story + 1) // 10 if questions else 0
     train = [q for q in questions if q.story < first]
     return train, [q for q in questions if q.story >= first]
 
 
 def local(folder: Path, task: int) -> dict[str, pl.DataFrame] | None:
-    """Splits of a task from the archive's files, plain or gzipped, in ``folder``/en-10k.
+    """Read the splits of a task from the archive's files below ``folder``, plain or gzipped.
 
     Returns:
-        For each split the columns label, text and facts (numbers of sentences, a space between
-        two); None if one of the task's two files is not there.
+        For each split the columns label, text and facts (numbers of sentences, separated by
+        spaces); None if one of the task's two files is missing.
     """
     read = {}
     for split in ("train", "test"):
@@ -154,7 +154,7 @@ SHA256: dict[tuple[int, str], str] = {
     ).items()
     for split, sha256 in splits.items()
 }
-"""(task, split) → checksum of the file, as it is in the archive, that the split is made of."""
+"""(task, split) → SHA-256 of the archive's file that the split is read from."""
 
 
 keep_old_names(__name__)

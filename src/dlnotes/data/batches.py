@@ -1,4 +1,4 @@
-"""Which documents make up each step: batch, stochastic and mini-batch gradient descent."""
+"""Which documents each update uses: batch, stochastic and mini-batch gradient descent."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class BatchSampler:
         lengths: Length of every document in tokens, shape (documents,).
         batch_size: Documents in a batch; None for all of them.
         seed: Decides the order.
-        shuffle: Draw a new order each epoch. Without it the documents come in their order.
-        bucket: Documents of like length share a batch: so many batches' worth of documents are
-            drawn at random, sorted by length and cut. 1 turns it off. Without this most of a
-            batch of texts is padding.
+        shuffle: Whether to draw a new order each epoch; otherwise the documents keep their order.
+        bucket: How many batches' worth of documents to draw at random, sort by length and cut into
+            batches, so that documents of similar length share a batch and little of it is padding.
+            1 turns this off.
 
     Raises:
         UserError: `batch_size` or `bucket` below 1.
@@ -64,7 +64,7 @@ class BatchSampler:
         return -(-len(self.lengths) // self.batch_size)
 
     def epoch(self, epoch: int) -> Epoch:
-        """Indices of the documents of each batch of an epoch."""
+        """The batches of an epoch, each as the indices of its documents."""
         documents = len(self.lengths)
         order = np.arange(documents, dtype=np.int32 if documents < 1 << 31 else np.int64)
         batches = np.arange(len(self))
@@ -80,10 +80,10 @@ class BatchSampler:
 
 
 class Epoch(Sequence[NDArray[np.int64]]):
-    """The batches of an epoch: the documents' numbers, shape (b,) each, made when asked for.
+    """The batches of an epoch, each the indices of its documents, shape (b,), made on access.
 
     Args:
-        order: All documents, batch by batch.
+        order: Indices of all documents, batch by batch.
         batch_size: Documents in a batch.
         batches: Numbers of the batches in the order of the updates.
     """
@@ -114,12 +114,12 @@ def by_length(
 ) -> Iterator[NDArray[np.int64]]:
     """Batches for evaluation: sorted by length, each of at most `batch_tokens` padded tokens.
 
-    Of more than a million documents each million is sorted by itself.
+    If there are more than a million documents, each million is sorted separately.
 
     Args:
         lengths: Length of every document in tokens, shape (documents,).
         batch_tokens: See above; a document that is longer is a batch by itself.
-        most: Documents in a batch at most.
+        most: Largest number of documents in a batch.
     """
     for some in pieces(len(lengths), _SORTED):
         order = np.argsort(lengths[some], kind="stable")[::-1] + some.start
@@ -134,8 +134,8 @@ def by_length(
 class MBGD(Sampler[list[int]]):
     """Mini-batch gradient descent: every update uses ``batch_size`` samples.
 
-    One rule, ``dlnotes.optim.GradientDescent``, serves all regimes of the notes; what differs is
-    the samples behind a gradient, so a regime is a batch sampler::
+    All three regimes of the notes use the same rule, ``dlnotes.optim.GradientDescent``. They differ
+    in the samples behind each gradient, so each regime is a batch sampler::
 
         loader = DataLoader(dataset, batch_sampler=MBGD(dataset, batch_size=32))
 
@@ -143,12 +143,12 @@ class MBGD(Sampler[list[int]]):
 
     Args:
         samples: The data set, or the number of its samples.
-        batch_size: Samples of an update, >= 1.
-        generator: Source of the order; by default torch's own.
+        batch_size: Samples per update, at least 1.
+        generator: Generator that draws the order; by default torch's own.
 
     Raises:
-        UserError: There are no samples, they are a model's parameters, an argument is one of an
-            optimizer, or ``batch_size`` is below 1.
+        UserError: There are no samples, ``samples`` are a model's parameters, an argument belongs
+            to an optimizer, or ``batch_size`` is below 1.
     """
 
     def __new__(cls, samples: Any = None, *_: Any, **given: Any) -> Self:
@@ -175,7 +175,7 @@ class MBGD(Sampler[list[int]]):
         self.generator = generator
 
     def __len__(self) -> int:
-        """Updates of an epoch."""
+        """Number of updates in an epoch."""
         return -(-self.samples // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -191,7 +191,7 @@ class BGD(MBGD):
         samples: The data set, or the number of its samples.
 
     Raises:
-        UserError: As of `MBGD`.
+        UserError: As for `MBGD`.
     """
 
     def __init__(self, samples: Sized | int) -> None:
@@ -208,10 +208,10 @@ class SGD(MBGD):
 
     Args:
         samples: The data set, or the number of its samples.
-        generator: Source of the order; by default torch's own.
+        generator: Generator that draws the order; by default torch's own.
 
     Raises:
-        UserError: As of `MBGD`.
+        UserError: As for `MBGD`.
     """
 
     def __init__(self, samples: Sized | int, *, generator: torch.Generator | None = None) -> None:

@@ -19,9 +19,9 @@ _PIECE = re.compile(r"(?s).{0,999}[\s，。！？；：、,!?;]|.{1,1000}")
 
 
 def words(texts: pl.Series, *, sentences: bool = False) -> pl.Series:
-    """Words of each text in lower case, cut by jieba's dictionary and its model of new words.
+    """Cut each text into lower-case words by jieba's dictionary and its model of unknown words.
 
-    White space is left out. Latin words and numbers stay whole; all else is single characters.
+    White space is dropped. Latin words and numbers stay whole; any other symbol is a token.
 
     Args:
         texts: Strings.
@@ -38,7 +38,7 @@ def words(texts: pl.Series, *, sentences: bool = False) -> pl.Series:
         texts = texts.to_frame("text").select(marked(pl.col("text")))["text"]
 
     def tokens(text: str) -> list[str]:
-        # At the odd places are the marks.
+        # The marks are at the odd positions.
         parts = _MARK.split(text.lower()) if sentences else [text.lower()]
         found: list[str] = []
         for i, part in enumerate(parts):
@@ -49,18 +49,18 @@ def words(texts: pl.Series, *, sentences: bool = False) -> pl.Series:
 
 
 def _pieces(text: str) -> list[str]:
-    """A long text in pieces, since jieba's time grows with the square of what has no punctuation.
+    """Cut a long text up: jieba's time grows with the square of a stretch without punctuation.
 
-    Where there is punctuation, the words stay the same.
+    Pieces end at punctuation where there is any, so that the words stay the same.
     """
     return _PIECE.findall(text) if len(text) > 1000 else [text]
 
 
 @functools.cache
 def _jieba() -> Any:
-    """A tokenizer of our own: what a program adds to jieba's common dictionary is not in it."""
+    """A tokenizer of our own, without words that a program adds to jieba's global dictionary."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about jieba's own code
+        warnings.simplefilter("ignore")  # those about jieba's own code
         try:
             import jieba
         except ImportError as error:
@@ -69,8 +69,8 @@ def _jieba() -> Any:
             ) from error
     logging.getLogger("jieba").setLevel(logging.WARNING)
     tokenizer = jieba.Tokenizer()
-    # What `initialize` does, but without its file in the folder for temporary files, which others
-    # may write to.
+    # As `initialize` does, but without its cache file in the temporary folder, to which others can
+    # write.
     tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
     tokenizer.initialized = True
     return tokenizer

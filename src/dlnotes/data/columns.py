@@ -1,4 +1,4 @@
-"""Texts and labels that Python holds: lists, arrays, generators, columns of data frames."""
+"""Texts and labels given as Python objects: lists, arrays, generators, data frames' columns."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from dlnotes.data.streams import half_pair
 from dlnotes.errors import UserError
 
 FOR_FILES = tuple(fields_of(Layout))
-"""Fields of `Reading` that say something of files alone."""
+"""Fields of `Reading` that apply only to files."""
 
 
 def as_texts(values: Any, name: str = "texts") -> list[str]:
-    """Texts as a list.
+    """Return texts as a list of strings.
 
     Args:
         values: n texts: a list, a tuple, a generator, an array of shape (n,) or (n, 1), a column or
-            a data frame of one column (pandas, polars), rows of one item.
-        name: What the caller calls them, for messages.
+            a data frame of one column (pandas, polars), or rows of one item.
+        name: The caller's name for them, for error messages.
 
     Raises:
         UserError: One text where several are expected, several columns, or an item that is not a
-            text (names its position, from 0, and its value).
+            text (the message gives its position, from 0, and its value).
     """
     texts = _items(values, name, "texts")
     for i, text in enumerate(texts):
@@ -43,26 +43,26 @@ def as_texts(values: Any, name: str = "texts") -> list[str]:
 
 
 def as_labels(values: Any, name: str = "labels") -> list[Label]:
-    """Labels as a list of Python's strings, integers, whole floats or bools, all of one type.
+    """Return labels as a list of Python strings, integers, whole floats or bools, all of one type.
 
     Args:
         values: n labels, in the forms of `as_texts`.
-        name: What the caller calls them, for messages.
+        name: The caller's name for them, for error messages.
 
     Raises:
-        UserError: One label where several are expected, several columns, an item that is no label,
-            or labels of several types (names the position, from 0, and the value).
+        UserError: One label where several are expected, several columns, an item that is not a
+            label, or labels of several types (the message gives position, from 0, and value).
     """
     items = _items(values, name, "labels")
     return _checked_labels([(f"{name}[{i}]", item) for i, item in enumerate(items)])
 
 
 class Targets(NamedTuple):
-    """The labels of texts of which each may have several.
+    """The labels of texts that may have several labels each.
 
     Attributes:
         sets: The labels of each text.
-        classes: The different ones; of a matrix the names or numbers of its columns, in its order.
+        classes: The distinct labels; for a matrix, the names or numbers of all its columns.
     """
 
     sets: list[list[Label]]
@@ -70,28 +70,28 @@ class Targets(NamedTuple):
 
 
 def as_targets(values: Any, name: str = "labels") -> list[Label] | Targets:
-    """Labels, one for each text or any number for each.
+    """Return labels: either one for each text, or any number for each.
 
     Args:
         values: What `as_labels` takes; or n lists, tuples or sets of labels; or a matrix or a data
             frame (NumPy, SciPy, pandas, polars, torch) of shape (n, c) that holds 1 where a text
-            has a label and 0 where not. Rows of equally many 0 and 1 are such a matrix, too. Lists
-            of one label each are one label for each text.
-        name: What the caller calls them, for messages.
+            has a label and 0 where it has not. Lists of equal length that hold only 0 and 1 are
+            also read as such a matrix. Lists of one label each are one label for each text.
+        name: The caller's name for them, for error messages.
 
     Raises:
-        UserError: What `as_labels` raises; of labels in lists it names both positions.
+        UserError: What `as_labels` raises; for labels in lists the message gives both positions.
     """
     if (matrix := _matrix(values, name)) is not None:
         return matrix
     items = _items(values, name, "labels")
-    # A column of lists gives arrays.
+    # The items of a column of lists are arrays.
     items = [item.tolist() if isinstance(item, np.ndarray) else item for item in items]
     if not any(isinstance(item, _SEVERAL) for item in items):
         return as_labels(items, name)
     if (rows := _rows_of_bits(items)) is not None:
         return _of_matrix(rows, list(range(rows.shape[1])))
-    # Sets have no order, and their labels are sorted where these are known to be of one type.
+    # Sets have no order; their labels are sorted below, once they are known to be of one type.
     lists = [list(item) if isinstance(item, _SEVERAL) else [item] for item in items]
     places = [
         (f"{name}[{i}][{k}]" if isinstance(items[i], list | tuple) else f"{name}[{i}]", each)
@@ -108,8 +108,8 @@ _SEVERAL = (list, tuple, Set)
 
 def _matrix(values: Any, name: str) -> Targets | None:
     """Labels from a matrix of several columns; None for anything else."""
-    if hasattr(values, "tocsr"):  # SciPy's sparse ones
-        sparse = values.tocsr()  # maybe the user's own: it stays as it is
+    if hasattr(values, "tocsr"):  # SciPy's sparse matrices
+        sparse = values.tocsr()  # may be the user's own object, which must not be changed
         if not np.isin(sparse.data, (0, 1)).all():
             raise UserError(f"{name} is a matrix that holds other numbers than 0 and 1")
         ones = sparse.data != 0
@@ -127,13 +127,13 @@ def _matrix(values: Any, name: str) -> Targets | None:
         raise UserError(
             f"{name} must be one column of labels, or several that hold 0 and 1, not of shape "
             f"{array.shape} with {_shown(array[~bits].tolist()[0])} in it"
-            f"{'; choose of ' * bool(names)}{', '.join(names)}"
+            f"{'; choose from ' * bool(names)}{', '.join(names)}"
         )
     return _of_matrix(array == 1, names or list(range(array.shape[1])))
 
 
 def _rows_of_bits(items: list[Any]) -> NDArray[np.bool_] | None:
-    """Rows of a matrix of 0 and 1 as lists; labels do not come in equal numbers, all 0 or 1."""
+    """A matrix from lists of equal length that hold only 0 and 1; None for anything else."""
     first = items[0]
     if not isinstance(first, list | tuple) or len(first) < 2:
         return None
@@ -153,7 +153,7 @@ def _of_matrix(has: NDArray[np.bool_], classes: Sequence[Label]) -> Targets:
 
 
 def _checked_labels(given: Sequence[tuple[str, Any]]) -> list[Label]:
-    """Labels, each given with its place for messages."""
+    """Check labels, each of which is given with its place for messages."""
     labels: list[Label] = []
     for place, value in given:
         label = _label(value)
@@ -179,15 +179,15 @@ def _checked_labels(given: Sequence[tuple[str, Any]]) -> list[Label]:
 
 
 def check_pairs(texts: list[str], labels: Sequence[object], names: tuple[str, str]) -> None:
-    """Require texts, and a label for each.
+    """Require at least one text, and a label for each.
 
     Args:
         texts: What `as_texts` gave.
         labels: What `as_labels` gave, or the sets of `as_targets`.
-        names: What the caller calls the two, for messages.
+        names: The caller's names for the two, for error messages.
 
     Raises:
-        UserError: There are none, or more or fewer labels.
+        UserError: There are no texts, or not as many labels as texts.
     """
     if len(texts) != len(labels):
         raise UserError(
@@ -207,28 +207,28 @@ def load_columns(
     inherit: Inheritance | None = None,
     sentences: bool = False,
 ) -> Dataset:
-    """A data set of texts and labels that Python holds.
+    """Make a data set of texts and labels that are Python objects.
 
     Args:
         texts: What to learn from, see `as_texts`.
         labels: Their labels, see `as_targets`.
         reading: How to read the texts.
-        dev: Texts and labels of the dev documents; None to cut a part off.
+        dev: Texts and labels of the dev documents; None to split them off the others.
         inherit: See `load_dataset`.
         sentences: See `load_dataset`.
 
     Returns:
-        The data set; its classes are in the order of their labels, numbers by size and strings
-        alphabetically, or of a matrix's columns.
+        The data set. Its classes are sorted, numbers by size and strings alphabetically, or are in
+        the order of a matrix's columns.
 
     Raises:
-        UserError: What `as_texts`, `as_targets` and `load_dataset` raise; labels that are not as
-            many as the texts; a dev label that does not occur in `labels`, or several for a text
-            where `labels` has one for each.
+        UserError: What `as_texts`, `as_targets` and `load_dataset` raise; there are not as many
+            labels as texts; a dev label does not occur in `labels`; a dev text has several labels
+            where `labels` has one for each text.
     """
     given = as_targets(labels)
     classes = given.classes if isinstance(given, Targets) else sorted(set(given))
-    # 1 and 1.0 are one label; both have the name of the one that training knows.
+    # 1 and 1.0 are one label; its name is the spelling that the (earlier) training knows.
     before = [] if inherit is None else inherit.labels
     name_of = {label: str(label) for label in [*before, *classes]}
     sources: dict[str, Any] = {"train": _frame(as_texts(texts), given, name_of)}
@@ -238,7 +238,7 @@ def load_columns(
         dev_texts, dev_labels = as_texts(dev[0], "dev texts"), as_targets(dev[1], "dev labels")
         several = isinstance(given, Targets) or reading.multi_label
         if isinstance(dev_labels, Targets) and not several:
-            raise UserError("dev labels has several for a text, but labels has one for each")
+            raise UserError("dev labels has several labels for a text, but labels has one for each")
         sources["dev"] = _frame(dev_texts, dev_labels, name_of, "dev ")
     return load_dataset(sources, reading, labels=classes, inherit=inherit, sentences=sentences)
 
@@ -263,7 +263,7 @@ def _frame(
 
 
 def _items(values: Any, name: str, what: str) -> list[Any]:
-    """The items of anything that has them in an order."""
+    """The items of anything that holds them in an order."""
     if isinstance(values, str | bytes | bytearray):
         raise UserError(
             f"{name} must be a list of {what}, not a single one, {_shown(values)}; "
@@ -289,7 +289,7 @@ def _items(values: Any, name: str, what: str) -> list[Any]:
 
 
 def _label(value: Any) -> Label | None:
-    """A label as Python's own type; None where it is not one."""
+    """A label as one of Python's own types; None if the value cannot be a label."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, str):
@@ -298,7 +298,7 @@ def _label(value: Any) -> Label | None:
         return value
     if isinstance(value, int):
         return int(value)
-    # A continuous target is a task for a regression.
+    # A continuous target is a matter of regression.
     return value if isinstance(value, float) and value.is_integer() else None
 
 

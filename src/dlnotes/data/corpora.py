@@ -1,21 +1,21 @@
 r"""Corpora by name: embedded, from a local folder, or downloaded.
 
-`load("imdb")` returns where each split is to be read from. A local folder comes first
-(`data_dir`, or else the environment variable DLNOTES_DATA)::
+`load("imdb")` returns the source of each split. A local folder comes first (`data_dir`, or else the
+environment variable DLNOTES_DATA)::
 
     FOLDER/imdb/train.tsv[.gz]   FOLDER/imdb/test.tsv[.gz]
     optional: FOLDER/imdb/dev.tsv[.gz]   FOLDER/imdb/unsup.txt[.gz]
 
-in the project's own format: ``label<TAB>text``, UTF-8, one example a line, no quoting, and between
-the labels of a text that has several what `label_separator` says; and in
-``unsup.txt`` a text per line without a label, for word vectors to be learned from. Any name
-that is found there works, and NAME-VARIANT is the corpus NAME with ``train_VARIANT.tsv[.gz]`` in
-place of its training file; ``babi-1`` to ``babi-20`` may also stand there as the files of their
-archive (FOLDER/babi/en-10k, FOLDER/babi/en). Otherwise `CORPORA` knows how to obtain the corpus:
-``bbc`` from an installed package, the others by download, once, checked by SHA-256, and converted
-to the same format in the cache folder (`cache_dir`, or else DLNOTES_CACHE, or else the user's
-cache). In a text, control characters (new lines, tabs) become spaces and the ends are stripped;
-nothing else is changed.
+The ``.tsv`` files have the project's own format: ``label<TAB>text``, UTF-8, one example per line,
+no quoting; `label_separator` separates the labels of a text that has several. ``unsup.txt`` has one
+text per line without a label, to learn word vectors from. Any name that is found there works, and
+NAME-VARIANT is the corpus NAME with ``train_VARIANT.tsv[.gz]`` as its training file; ``babi-1`` to
+``babi-20`` may also be there as the files of their archive (FOLDER/babi/en-10k, FOLDER/babi/en).
+
+Otherwise `CORPORA` says how to obtain the corpus: ``bbc`` comes from an installed package; the
+others are downloaded once, checked by SHA-256, and converted to the same format in the cache folder
+(`cache_dir`, or else DLNOTES_CACHE, or else the user's cache). In a text, control characters (new
+lines, tabs) become spaces and white space at the ends is removed; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CorpusSplit = Path | pl.DataFrame
 Example = tuple[str, str, str]
 """(split, label, text)"""
 
-# Where a corpus has no split of its own. No duplicate text is left to be on both sides.
+# For a corpus without an official split. Duplicate texts are dropped before, so none is in two.
 FRACTIONS = {"train": 0.7, "dev": 0.1, "test": 0.2}
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # would break the lines and fields of the format
@@ -69,15 +69,15 @@ UNSUP = "unsup"  # the split of texts without labels
 
 _SUMS = "SHA256SUMS"  # in a folder of converted files, as sha256sum writes it
 
-CONVERSION = 2  # raise when an `examples` function changes: older conversions are then left alone
+CONVERSION = 2  # increase when an `examples` function changes: old conversions are then not used
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to download: its name in the cache, checksum, and the addresses to try in turn.
+    """A file to download: its name in the cache, its checksum, and the addresses to try in order.
 
-    The checksum is empty where only those of an archive's members are known; `Corpus.examples`
-    compares them then, and a file that it refuses is deleted.
+    The checksum is empty if only those of the archive's members are known. `Corpus.examples` then
+    checks the members, and an archive that fails is deleted.
     """
 
     name: str
@@ -90,11 +90,11 @@ class Corpus:
     """How to obtain a corpus.
 
     Attributes:
-        examples: makes examples of the downloaded files, in the files' order.
-        counts: published number of examples of each split, checked after the conversion (None:
-            nobody published it); the one split ``all`` for a corpus that has no official split.
-        files: what to download; nothing for an embedded corpus.
-        label_separator: what stands between two labels of a text; None where each has one.
+        examples: Reads the examples from the downloaded files, in the files' order.
+        counts: Published number of examples of each split, checked after the conversion (None:
+            not published). A corpus without an official split has the single split ``all``.
+        files: What to download; nothing for an embedded corpus.
+        label_separator: What separates the labels of a text; None if each text has one.
     """
 
     examples: Callable[[Sequence[Path]], Iterator[Example]]
@@ -114,14 +114,14 @@ def load(
     """Find the splits of a corpus: ``train``, ``test`` and, where it has them, ``dev``, ``unsup``.
 
     Args:
-        name: a folder in `data_dir`, or a key of `CORPORA`.
-        data_dir: folder with own corpora, searched first (see the module); default DLNOTES_DATA.
-        cache_dir: where downloads are kept; default DLNOTES_CACHE, or else the user's cache.
-        seed: of the split of bbc and mr, which have no official one. It is not the seed of a
+        name: A folder in `data_dir`, or a key of `CORPORA`.
+        data_dir: Folder of local corpora, searched first (see the module); default DLNOTES_DATA.
+        cache_dir: Where downloads are kept; default DLNOTES_CACHE, or else the user's cache.
+        seed: Seed of the split of bbc and mr, which have no official one. It is not the seed of a
             training: results are comparable only for the same split.
 
     Raises:
-        UserError: if the name is unknown, a split is missing, or the corpus cannot be obtained.
+        UserError: The name is unknown, a split is missing, or the corpus cannot be obtained.
     """
     if data_dir is None and (variable := os.environ.get("DLNOTES_DATA")):
         data_dir = Path(variable)
@@ -151,7 +151,7 @@ def load(
 
 
 def label_separator(name: str) -> str | None:
-    """What stands between two labels in the files of a corpus; None where a text has one label."""
+    """What separates the labels of a text in a corpus's files; None if each text has one label."""
     known = CORPORA.get(name) or CORPORA.get(name.rpartition("-")[0])
     return known.label_separator if known else None
 
@@ -181,10 +181,10 @@ def _file(folder: Path, name: str, suffix: str = ".tsv") -> Path | None:
 
 
 def _of_training(folder: Path, train: Path) -> CorpusSplit:
-    """Examples of `train` without those cut out of a dev text.
+    """The examples of `train` without those that are part of a dev text.
 
-    Sets of phrases go round that hold the phrases of the dev sentences too (SST's): an epoch that
-    is chosen on these sentences is chosen on training data. A phrase that also stands in a training
+    Some published sets of phrases (of SST) include the phrases of the dev sentences, so that an
+    epoch chosen on these would be chosen on training data. A phrase that is also part of a training
     sentence is kept.
     """
     dev = _file(folder, "dev")
@@ -281,7 +281,7 @@ def _converted(name: str, corpus: Corpus, cache_dir: Path, data_dir: Path | None
             return folder
         except UserError as error:
             if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, BROKEN):
-                raise  # a full disk, say: the downloads are not to blame
+                raise  # for example a full disk: the downloads are not to blame
             for path in unchecked:
                 remove(path)
             if not again:
@@ -290,7 +290,7 @@ def _converted(name: str, corpus: Corpus, cache_dir: Path, data_dir: Path | None
 
 
 def _is_whole(folder: Path, corpus: Corpus) -> bool:
-    """Whether the files of all splits are there, and as they were written."""
+    """Whether the files of all splits are there and unchanged."""
     try:
         lines = (folder / _SUMS).read_text("utf-8").splitlines()
         sums = {line[66:]: line[:64] for line in lines}
@@ -316,7 +316,7 @@ def _download_and_convert(
         raise UserError(
             f"corpus {name} cannot be downloaded ({error}): connect to the network and try again, "
             f"or put train.tsv and test.tsv (label<TAB>text) into {data_dir or 'FOLDER'}/{name} "
-            f"and name that folder by --data-dir {data_dir or 'FOLDER'} or DLNOTES_DATA"
+            f"and name that folder with --data-dir {data_dir or 'FOLDER'} or DLNOTES_DATA"
         ) from error
     except OSError as error:
         raise _unwritable(cache_dir, error) from error
@@ -369,7 +369,7 @@ def _convert(name: str, corpus: Corpus, paths: Sequence[Path], folder: Path) -> 
 
 def _unwritable(cache_dir: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
-    return UserError(f"cache folder {cache_dir}: {reason}; choose another by DLNOTES_CACHE")
+    return UserError(f"cache folder {cache_dir}: {reason}; choose another with DLNOTES_CACHE")
 
 
 def _read(path: Path) -> Iterator[Example]:
@@ -411,7 +411,7 @@ def _yelp_polarity(paths: Sequence[Path]) -> Iterator[Example]:
 
 
 def _imdb(paths: Sequence[Path]) -> Iterator[Example]:
-    """Maas et al. 2011, https://aclanthology.org/P11-1015: one file a review."""
+    """Maas et al. 2011, https://aclanthology.org/P11-1015: one file per review."""
     for name, file in archive_members(paths[0]):
         if match := re.search(r"(?:^|/)(train|test)/(neg|pos|unsup)/\d+_\d+\.txt$", name):
             split = UNSUP if match[2] == UNSUP else match[1]
@@ -419,7 +419,7 @@ def _imdb(paths: Sequence[Path]) -> Iterator[Example]:
 
 
 def _newsgroups(paths: Sequence[Path]) -> Iterator[Example]:
-    """20 Newsgroups, split by date, http://qwone.com/~jason/20Newsgroups/: one file a post.
+    """20 Newsgroups, split by date, http://qwone.com/~jason/20Newsgroups/: one file per post.
 
     The whole post, with its header lines.
     """
@@ -442,8 +442,8 @@ _SST_LABELS = {"0": "neg", "1": "neg", "3": "pos", "4": "pos"}
 def _sst2(paths: Sequence[Path]) -> Iterator[Example]:
     """Stanford Sentiment Treebank, Socher et al. 2013, https://aclanthology.org/D13-1170.
 
-    One tree a line, ``(3 (2 It) (4 (2 's) (4 good)))``. The sentence is its leaves, lower-cased
-    as Kim (2014) has them; labels 0 and 1 of the root are negative, 3 and 4 positive, neutral
+    One tree per line, ``(3 (2 It) (4 (2 's) (4 good)))``. The sentence consists of its leaves,
+    lower-cased as in Kim (2014). Labels 0 and 1 of the root are negative, 3 and 4 positive; neutral
     sentences are left out. GLUE has the same sentences, but no labels for its test set.
     """
     for name, file in archive_members(paths[0]):
@@ -455,9 +455,9 @@ def _sst2(paths: Sequence[Path]) -> Iterator[Example]:
 
 
 def _sst2_phrases(paths: Sequence[Path]) -> Iterator[Example]:
-    """The same with every labelled phrase of the training trees for training, each once.
+    """As `_sst2`, but the training split has every labelled phrase of its trees, each once.
 
-    So Kim (2014) trains: https://arxiv.org/abs/1408.5882.
+    Kim (2014) trains in this way: https://arxiv.org/abs/1408.5882.
     """
     seen: set[Example] = set()
     for name, file in archive_members(paths[0]):
@@ -472,7 +472,7 @@ def _sst2_phrases(paths: Sequence[Path]) -> Iterator[Example]:
 
 
 def _phrases(tree: str) -> Iterator[tuple[str, str]]:
-    """Label and words of every node of a tree that is not neutral, innermost first."""
+    """Label and words of every node of a tree, without neutral ones, innermost first."""
     words: list[str] = []
     open_nodes: list[tuple[str, int]] = []
     for begin, word, end in re.findall(r"\((\d) |([^()]+)|(\))", tree.strip()):
@@ -514,8 +514,8 @@ def _goemotions(paths: Sequence[Path]) -> Iterator[Example]:
 def _babi(paths: Sequence[Path], task: int) -> Iterator[Example]:
     """Weston et al. 2015, https://arxiv.org/abs/1502.05698: see `dlnotes.data.babi`.
 
-    The archive's own checksum is not known, and its address is not a secure one: what counts is
-    that the files are those that the table of checksums was made of.
+    The archive's own checksum is not known, and its address does not use HTTPS, so each file is
+    checked against `babi.SHA256`.
     """
     pattern = re.compile(rf"(?:^|/){babi.SETS[task]}/qa{task}_[\w-]+_(train|test)\.txt$")
     for name, file in archive_members(paths[0]):

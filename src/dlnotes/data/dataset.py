@@ -43,14 +43,14 @@ from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
 from dlnotes.data.vocabulary import SPECIALS, Vocabulary
 from dlnotes.errors import UserError
 
-_FEW_DEV = 10  # documents: another share of so few need not be said
-_READ_BESIDE = 1 << 28  # bytes of a test split that are read within seconds
+_FEW_DEV = 10  # documents: with more, a warning is given if their share is not the wanted one
+_READ_BESIDE = 1 << 28  # bytes: a test split of this size is read within seconds
 _SPLITS = ("train", "dev", "test", "unsup")
 
 
 @dataclass
 class Dataset:
-    """Train and dev documents in memory-mapped form; test documents only when asked for.
+    """Training and dev documents, memory-mapped; test documents are read only on request.
 
     Attributes:
         train: What the vocabulary is built on and the model learns from.
@@ -62,9 +62,9 @@ class Dataset:
         described: Description of the data for the record of a run.
         fingerprints: SHA-256 of each source read so far.
         inherited: What was taken over from an earlier training.
-        old: Which documents of the training source that training has seen.
-        subwords: The tokenization, where it was learned.
-        why: The reason for the tokenizer, where one other than the usual was chosen.
+        old: Which documents of the training source that earlier training has seen.
+        subwords: The tokenization, if it was learned.
+        why: Why a tokenizer other than the usual one was chosen; empty otherwise.
     """
 
     train: Documents
@@ -97,7 +97,7 @@ class Dataset:
 
     @property
     def max_tokens(self) -> int | None:
-        """Longer documents are read up to here."""
+        """Documents are cut to this many tokens; None if they are not cut."""
         return self.reading.most_tokens
 
     @property
@@ -106,7 +106,7 @@ class Dataset:
         return self._test is not None
 
     def whole(self) -> Dataset:
-        """The same with the dev documents among those to learn from, and a vocabulary of both."""
+        """The data set with the dev documents also in `train`, and a vocabulary of both."""
         parts = [part for name, part in self._parts.items() if name != "test"]
         vocabulary = self._vocabulary_of(*parts)
         both = self.train.joined(self.dev, vocabulary)
@@ -114,11 +114,11 @@ class Dataset:
         return replace(self, train=both, dev=dev, vocabulary=vocabulary)
 
     def part(self, train: NDArray[np.int64], dev: NDArray[np.int64]) -> Dataset:
-        """Some of the documents, with a vocabulary of those to learn from.
+        """A subset of the documents, with a vocabulary of its training documents.
 
         Args:
-            train: Numbers of training documents, none of them twice.
-            dev: Numbers of dev documents.
+            train: Indices of training documents, none of them twice.
+            dev: Indices of dev documents.
         """
         numbers = {"train": np.sort(train), "dev": np.sort(dev)}
         parts = {
@@ -138,12 +138,12 @@ class Dataset:
         )
 
     def token_counts(self) -> NDArray[np.int64]:
-        """How often each type of token occurs in the training documents; 0 for those of others."""
+        """How often each type of token occurs in the training documents; 0 if only elsewhere."""
         texts, indices = self._parts["train"]
         return texts.counts(indices)
 
     def seen(self) -> Seen:
-        """The documents to learn from and the dev documents, and those of earlier trainings."""
+        """The training and dev documents of this data set and of earlier trainings."""
         splits = {name: part for name, part in self._parts.items() if name != "test"}
         parts: dict[bool, list[Keys]] = {True: [], False: []}
         for name, (texts, indices) in splits.items():
@@ -154,16 +154,16 @@ class Dataset:
         return seen.joined(earlier) if earlier else seen
 
     def text_keys(self, split: str) -> NDArray[np.uint64]:
-        """A number per document that follows from its tokens, see `Keys`.
+        """A hash of each document's tokens, see `Keys`.
 
         Args:
-            split: ``train`` or ``dev``, or ``test`` when that has been read.
+            split: ``train`` or ``dev``, or ``test`` once that has been read.
         """
         texts, indices = self._parts[split]
         return texts.keys[indices]
 
     def limited(self, min_freq: int, max_tokens: int | None) -> Dataset:
-        """The same, read with other limits; see `Reading`.
+        """The data set read with other limits; see `Reading`.
 
         Raises:
             UserError: A limit that is not allowed.
@@ -190,10 +190,10 @@ class Dataset:
         )
 
     def duplicates(self, *, test: bool = False) -> Duplicates:
-        """Documents that stand in several splits, or that have several labels.
+        """Find texts that occur in several splits, or with different labels.
 
         Args:
-            test: Look at the test split, too, for which it is read.
+            test: Whether to look at the test split as well; it is then read.
 
         Raises:
             UserError: The test split is unreadable.
@@ -203,7 +203,7 @@ class Dataset:
         return find_duplicates({k: v for k, v in self._parts.items() if test or k != "test"})
 
     def check_test(self) -> None:
-        """Look at the first test documents, so that what is wrong is told before a long training.
+        """Look at the first test documents, so that errors are raised before a long training.
 
         Raises:
             UserError: They are unreadable, or have a label unknown to training.
@@ -212,9 +212,9 @@ class Dataset:
             check_labels(first, name, self.label_names)
 
     def begin_to_read_test(self) -> None:
-        """Tokenize a test split of moderate size in another thread, while something else is done.
+        """Start to tokenize a test split of moderate size in another thread.
 
-        What is wrong with it is said when it is used.
+        Errors are raised when the split is used.
         """
         source = self._test
         if source is None or "test" in self._parts or self._reading is not None:
@@ -223,7 +223,7 @@ class Dataset:
         sizes = [file.stat().st_size for file in files if file.is_file()]
         if files and len(sizes) == len(files) and sum(sizes) < _READ_BESIDE:
             reading = self._reading = Future[TokenizedTexts]()
-            # The program waits for it when it ends.
+            # Not a daemon: the program waits for the thread before it exits.
             threading.Thread(target=_fill, args=(reading, self._tokenize, source)).start()
 
     def _read_test_texts(self) -> TokenizedTexts:
@@ -254,7 +254,7 @@ class Dataset:
             max_tokens=self.max_tokens,
             multi_label=self.multi_label,
         )
-        _tell_cut(self.reading, documents)
+        _warn_of_cut(self.reading, documents)
         return documents
 
 
@@ -282,7 +282,7 @@ def load_dataset(
     seed: Seed | None = None,
     **settings: Annotated[Any, Reading],
 ) -> Dataset:
-    """Tokenize `sources`, cut a dev split where there is none and build the vocabulary.
+    """Tokenize `sources`, split off dev documents if none are given, and build the vocabulary.
 
     Args:
         sources: ``train`` and optionally ``dev`` and ``test``: files, folders, data frames or
@@ -291,22 +291,22 @@ def load_dataset(
         name: What the records of trainings call the data set.
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
         vocabulary: Use this one, a `Vocabulary` or a ``torchtext.vocab.Vocab``, instead of
-            building one (`min_freq` and `max_size` then say nothing).
-        labels: The classes in the order of their numbers; sources have their text. Default: those
-            of the training documents, sorted.
+            building one (`min_freq` and `max_size` are then ignored).
+        labels: The classes in the order of their numbers; in the sources, labels are their text.
+            Default: those of the training documents, sorted.
         inherit: What to take over from an earlier training: its tokens and labels keep their
-            numbers, the new ones come after them; texts are cut into the same subwords; its dev
-            documents stay dev documents, wherever they stand, and of the training documents only
-            those that are new are cut.
-        sentences: Whether the model reads sentences, so that their ends must be marked. Counts
-            where `reading` leaves the tokenizer to the script of the training documents.
-        subwords: The tokenization, where it has been learned already.
+            numbers, and new ones follow; texts are cut into the same subwords; its dev documents
+            stay dev documents, whichever source they are in, and of the training documents only
+            new ones may become dev documents.
+        sentences: Whether the model reads sentences, so that their ends must be marked. Used if
+            `reading` names no tokenizer, so that it is chosen by the script of the texts.
+        subwords: A tokenization that has already been learned.
         seed: Deprecated, the old name of `split_seed`.
         settings: Fields of `reading` to override.
 
     Raises:
-        UserError: No ``train``, or a source of another name; what reading raises; fewer than two
-            classes; too few documents.
+        UserError: There is no ``train``, or a source of another name; reading fails; there are
+            fewer than two classes, or too few documents.
     """
     check_names("load_dataset", "source", sources, _SPLITS)
     if "train" not in sources:
@@ -317,7 +317,7 @@ def load_dataset(
     reading = replace(reading or Reading(), **settings)
     if inherit is not None:
         subwords = inherit.subwords or subwords
-    # These may be read several times.
+    # Sources may be read several times, iterators only once.
     again = {k: list(v) for k, v in sources.items() if isinstance(v, Iterator) and k != "test"}
     sources = {**sources, **again}
     tokenizer, why = Choice(subwords.tokenizer if subwords else reading.tokenizer or "")
@@ -328,13 +328,13 @@ def load_dataset(
     learning = subwords is None and tokenizer in SUBWORDS
     if reading.merges is not None and tokenizer not in SUBWORDS:
         warnings.warn(
-            f"merges={reading.merges} says nothing: the tokenizer is {tokenizer}, and bpe alone "
+            f"merges={reading.merges} has no effect: the tokenizer is {tokenizer}, and only bpe "
             "has merges (--tokenizer bpe)",
             stacklevel=3,
         )
 
     def read(source: Source, multi_label: bool) -> TokenizedTexts:
-        # What is to be learned begins with the words to learn from.
+        # Subwords are learned from words, so the texts are cut into these first.
         how = subwords or SUBWORDS.get(tokenizer, tokenizer)
         return tokenize(source, how, reading, cache_dir=cache_dir, multi_label=multi_label)
 
@@ -431,7 +431,7 @@ def load_dataset(
     )
     for more in old_dev:
         dev = dev.joined(more, built)
-    _tell_cut(reading, train, dev)
+    _warn_of_cut(reading, train, dev)
     return Dataset(
         train=train,
         dev=dev,
@@ -463,10 +463,10 @@ def load_dataset(
 def _split(
     texts: TokenizedTexts, dev_texts: TokenizedTexts | None, reading: Reading, old: Parts | None
 ) -> dict[str, Part]:
-    """The documents to learn from and the dev documents; these are cut where none are given.
+    """The training and dev documents; dev documents are split off if none are given.
 
     Raises:
-        UserError: There are too few.
+        UserError: There are too few documents.
     """
     new = numbered(len(texts), texts.folder) if old is None else old.new
     before = new[:0], new[:0]
@@ -502,7 +502,7 @@ def _split(
         warnings.warn(
             f"{texts.name}: {len(dev):,} of the {len(new):,} documents become dev documents, not "
             f"{reading.dev_fraction:g} of them: the {len(texts.label_names):,} labels have too few "
-            "documents to be divided so; --dev FILE gives others",
+            "documents for that share; to choose the dev documents yourself, give --dev FILE",
             stacklevel=2,
         )
     chosen = tuple(
@@ -520,7 +520,7 @@ def _split(
 
 
 def _united(numbers: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Both together, ascending; `more` is so already."""
+    """Both together, ascending; `more` is already sorted."""
     return np.union1d(numbers, more) if len(numbers) else more
 
 
@@ -533,7 +533,7 @@ def _check_new(texts: TokenizedTexts, train: NDArray[np.int64], old: Parts | Non
 
 
 def _with_labels(texts: TokenizedTexts, multi_label: bool | None) -> TokenizedTexts:
-    """The same with one label for each text, or with any number, if that is asked for."""
+    """The texts with one label each, or any number, as `multi_label` says; None: as they are."""
     labels = texts.labels
     if multi_label and not isinstance(labels, LabelSets):
         if are_truth_values(texts.label_names):
@@ -571,7 +571,7 @@ def _warn_of_classes(texts: TokenizedTexts) -> None:
 
 
 def _warn_of_spellings(texts: TokenizedTexts) -> None:
-    """Labels that people take for one, such as 1 and 1.0, or Good and good."""
+    """Warn of labels that look like one, such as 1 and 1.0, or Good and good."""
     found: dict[str, str] = {}
     for label in texts.label_names:
         other = found.setdefault(unicodedata.normalize("NFKC", spelling(label)).casefold(), label)
@@ -589,12 +589,12 @@ _IN_BRACKETS = re.compile(
 
 
 def _warn_of_separators(texts: TokenizedTexts, reading: Reading) -> None:
-    """Labels such as a|b beside a and b, and a separator that no label has."""
+    """Warn of labels that look like several, such as a|b, and of a separator that is not used."""
     if (label := next(filter(_IN_BRACKETS.match, texts.label_names), None)) is not None:
         warnings.warn(
             f"{texts.name}: the label {label!r} is a class of its own: it looks like a list as "
-            "Python prints it; of several labels make a|b (--label-separator '|'), or a list in "
-            "JSONL or Parquet",
+            "Python prints it; write several labels as a|b (--label-separator '|'), or as a list "
+            "in JSONL or Parquet",
             stacklevel=4,
         )
     if reading.label_separator is not None:
@@ -620,7 +620,7 @@ def _warn_of_separators(texts: TokenizedTexts, reading: Reading) -> None:
 
 
 def _warn_of_header(texts: TokenizedTexts) -> None:
-    """A first line that names columns differently from what is expected has become a document."""
+    """Warn of a document that may be a header with other names than the expected ones."""
     sets = texts.labels
     if isinstance(sets, LabelSets):
         counts = sets.counts()
@@ -642,8 +642,8 @@ def _warn_of_header(texts: TokenizedTexts) -> None:
         first = end
 
 
-def _tell_cut(reading: Reading, *splits: Documents) -> None:
-    """Warn of documents that are cut without having been asked for it."""
+def _warn_of_cut(reading: Reading, *splits: Documents) -> None:
+    """Warn of documents that are cut although no limit was given."""
     cut = sum(documents.cut for documents in splits)
     if cut and reading.max_tokens is None:
         warnings.warn(

@@ -55,11 +55,12 @@ def mnist(folder: Path, download: bool = True) -> tuple[Split, Split]:
     """Return MNIST's 28 × 28 digits: 60,000 to train with and 10,000 to test with.
 
     Args:
-        folder: where its four files are, or are put.
-        download: fetch what is missing and check it; False reads the folder as it is.
+        folder: Where its four files are, or will be put.
+        download: Whether to fetch missing files and check all; otherwise the folder is read as it
+            is.
 
     Raises:
-        UserError: a file cannot be had, or is not what its name says.
+        UserError: A file cannot be obtained, or does not hold what its name says.
     """
     if download:
         for name, sha256 in MNIST.items():
@@ -93,7 +94,7 @@ def read_idx(path: Path) -> Tensor:
     """Read a gzipped IDX file of bytes: 0, 0, 8, the number of dimensions, their sizes, the data.
 
     Raises:
-        UserError: the file is missing or is not one.
+        UserError: The file is missing, or is not an IDX file.
     """
     try:
         raw = gzip.decompress(path.read_bytes())

@@ -28,8 +28,8 @@ from dlnotes.errors import UserError
 class Batch(NamedTuple):
     """Token ids, padded with PAD on the right, and labels.
 
-    Labels are the class of each document, or a sequence of token ids, or, where a document may have
-    several labels, 1 for those that it has and 0 for the others.
+    The label of a document is its class, or a sequence of token ids, or, where a document may have
+    several labels, a row with 1 for those that it has and 0 for the others.
     """
 
     tokens: Int[Tensor, "b t"]
@@ -60,20 +60,20 @@ class Documents:
         vocabulary: Gives every token its id.
         label_names: Label of each class number; None for texts without labels.
         indices: The documents that belong to the selection; default all.
-        max_tokens: Longer documents are read up to here. A story keeps its question, as far as that
-            is no longer: what is left out lies between the story's beginning and the question.
-        multi_label: Whether a document may have several labels, or none; None: as `texts` have
-            them.
+        max_tokens: Documents are cut to this many tokens. A story keeps its question: what is left
+            out is the end of the story before it, and the end of the question only if that alone
+            is too long.
+        multi_label: Whether a document may have several labels, or none; None: as in `texts`.
 
     Attributes:
         lengths: Tokens of each document, shape (documents,).
         labels: Class of each document, shape (documents,); `LabelSets` where a document may have
             several.
-        folder: Where large arrays that are made from these may have files; None for memory.
+        folder: Folder for the files of large arrays made from these; None for memory.
 
     Raises:
-        UserError: A label that is not in `label_names`, or several or none where `multi_label` is
-            False (names the file and the line); `max_tokens` below 1.
+        UserError: A label is not in `label_names`, or a document has several or none and
+            `multi_label` is False (the message gives file and line); `max_tokens` is below 1.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Documents:
         return sum(int((of_text > r).sum()) for of_text, r in zip(whole, read, strict=True))
 
     def _whole(self, rows: slice) -> NDArray[np.int64]:
-        """How many tokens the texts have of which some may be left out."""
+        """How many tokens each text has before it is cut."""
         texts = self._rows[rows]
         lengths: NDArray[np.int64] = self._offsets[texts + 1] - self._offsets[texts]
         return lengths
@@ -119,8 +119,8 @@ class Documents:
         most = np.iinfo(np.int64).max if max_tokens is None else max_tokens
         most = min(most, np.iinfo(np.int64).max)
         self.lengths: NDArray[np.int64] = empty(len(self), np.int64, self.folder)
-        # Of documents that lack some tokens before their end: how many are read before these, and
-        # how many these are, by the text's number.
+        # For documents whose left-out tokens are not their last ones, by the text's number: how
+        # many tokens come before the gap, and how many are left out.
         self._gaps: dict[int, tuple[int, int]] = {}
         mark = None
         if max_tokens is not None and vocabulary.has_marks(MARKS["sentences"]):
@@ -144,7 +144,7 @@ class Documents:
         return len(self._rows)
 
     def _places(self, indices: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where in the flat array the tokens of documents lie, shape (b, steps)."""
+        """Positions of the documents' tokens in the flat array, shape (b, steps)."""
         texts = self._rows[indices]
         places: NDArray[np.int64] = self._offsets[texts, None] + steps
         if self._gaps:
@@ -171,7 +171,7 @@ class Documents:
         return Batch(torch.from_numpy(ids), labels)
 
     def take(self, indices: NDArray[np.int64]) -> Documents:
-        """These of the documents, in this order; one may be taken several times."""
+        """Select documents, in this order; one may be taken several times."""
         taken = copy.copy(self)
         taken._rows = gathered(self._rows, indices, self.folder)
         taken.lengths = gathered(self.lengths, indices, self.folder)
@@ -216,7 +216,7 @@ class Documents:
         return self._types.gather(pl.Series(types)).to_list()
 
     def text(self, index: int) -> str:
-        """The same with a space between two."""
+        """The tokens of a document, joined by spaces."""
         return " ".join(self.words(index))
 
 
@@ -270,15 +270,15 @@ def _class_numbers(
 
 
 def check_labels(frame: pl.DataFrame, name: str, label_names: Sequence[str]) -> None:
-    """Require labels that the training documents have, before documents are read as a whole.
+    """Require labels that occur in the training documents, before a file is read as a whole.
 
     Args:
         frame: Some of the documents, as `dlnotes.data.readers.read` gives them.
-        name: Of their file.
-        label_names: Of the training documents.
+        name: Name of their file.
+        label_names: Labels of the training documents.
 
     Raises:
-        UserError: There is another one; names the line.
+        UserError: There is another label; the message gives its line.
     """
     if frame.schema[LABEL] == pl.List:
         frame = frame.explode(LABEL).drop_nulls(LABEL)
@@ -301,15 +301,15 @@ def single_labels(
     *,
     why: str = "as in the training data",
 ) -> NDArray[np.int64]:
-    """The label of each text, index into `label_names`, where none may have several.
+    """The one label of each text, as an index into `label_names`.
 
     Args:
         texts: The texts.
-        indices: Those of the texts; default all.
-        why: For the message.
+        indices: Which of the texts; default all.
+        why: Why each must have one label, for the message.
 
     Raises:
-        UserError: One has several or none; names the file and the line.
+        UserError: A text has several labels or none; the message gives file and line.
     """
     indices = np.arange(len(texts)) if indices is None else indices
     if not isinstance(texts.labels, LabelSets):
@@ -325,7 +325,7 @@ def single_labels(
 
 
 def spelling(label: str) -> str:
-    """One spelling for what pandas and others write in several ways: 1.0 for 1, True for true."""
+    """One spelling for what pandas and others write in several ways: 1 and 1.0, true and True."""
     whole = re.fullmatch(r"(-?\d+)\.0*", label)
     if whole:
         return whole[1]

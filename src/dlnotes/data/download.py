@@ -54,8 +54,8 @@ def fetch(urls: Sequence[str], sha256: str, path: Path) -> Path:
     With an empty checksum any file is taken: it is up to the caller to check what is in it.
 
     Raises:
-        UserError: if no address gives the file; the message says for each one why.
-        OSError: if the file cannot be written.
+        UserError: No address gives the file; the message says why for each.
+        OSError: The file cannot be written.
     """
     if path.is_dir():
         remove(path)
@@ -150,15 +150,15 @@ def _explain(error: Exception) -> tuple[str, bool]:
 def archive_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Read the files of a tar or zip archive one after the other, straight from the archive.
 
-    Nothing is extracted, so no member can be written anywhere. An archive that tries is refused
-    all the same: absolute names, ``..``, links, devices.
+    Nothing is extracted, so no member can be written anywhere. Members that are dangerous to
+    extract are refused all the same: absolute names, ``..``, links, devices.
 
     Yields:
         (name, open file) of each regular file, in the archive's order; read it before the next.
 
     Raises:
-        UserError: for such a member, or for a file that is not a readable archive. Reading a
-            damaged member raises one of `BROKEN`.
+        UserError: There is such a member, or the file is not a readable archive. Reading a damaged
+            member raises one of `BROKEN`.
     """
     try:
         members = _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)

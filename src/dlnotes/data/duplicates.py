@@ -1,4 +1,4 @@
-"""Equal texts where they do harm: in training and in evaluation, or with different labels."""
+"""Find duplicate texts that do harm: in training and in evaluation, or with different labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Duplicates:
     """Documents with the same tokens.
 
     Attributes:
-        shared: Of each split but the first how many documents stand in an earlier one, too.
+        shared: For each split but the first, how many documents also occur in an earlier one.
         contradictory: How many texts have different labels.
     """
 
@@ -34,17 +34,17 @@ class Duplicates:
     _listed: pl.DataFrame = field(repr=False)
 
     def summary(self) -> str:
-        """What was found, in one line; empty where there is nothing to tell."""
+        """What was found, in one line; empty if nothing was found."""
         found = []
         for split, count in self.shared.items():
-            documents = "document occurs" if count == 1 else "documents occur"
-            found += [f"{count:,} {split} {documents} in earlier splits, too"] * bool(count)
+            documents = "document also occurs" if count == 1 else "documents also occur"
+            found += [f"{count:,} {split} {documents} in earlier splits"] * bool(count)
         if n := self.contradictory:
             found.append(f"{n:,} {'text has' if n == 1 else 'texts have'} different labels")
         return "; ".join(found)
 
     def table(self) -> pl.DataFrame:
-        """A row per document that stands in several splits or has several labels.
+        """A row per document whose text occurs in several splits or with several labels.
 
         Its columns are group, problem, split, place (file and line), label and text (its tokens).
         """
@@ -52,7 +52,7 @@ class Duplicates:
 
 
 def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
-    """Look for documents with equal tokens; those without tokens are passed over.
+    """Look for documents with equal tokens; those without tokens are ignored.
 
     Args:
         parts: Each split, in the order train, dev, test.
@@ -66,12 +66,12 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     twice = _repeated(keys, folder)
     labels = _labels_of(parts)
     padded = np.append(twice, np.uint64(0))
-    # Of each text that occurs again: the first and the last of its splits and of its labels.
+    # For each repeated text, the lowest and the highest number of its splits and of its labels.
     lowest = np.full((2, len(twice)), np.iinfo(np.int64).max)
     highest = np.full((2, len(twice)), -1)
 
     def again() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int]]:
-        """Of the documents whose texts occur again: row, text, label, and the split."""
+        """Row, text, label and split of the documents whose texts occur more than once."""
         for split, (start, end) in enumerate(itertools.pairwise(ends)):
             for rows in pieces(end - start):
                 some = keys[start + rows.start : start + rows.stop]
@@ -119,10 +119,10 @@ def _repeated(keys: NDArray[np.uint64], folder: Path | None) -> NDArray[np.uint6
 
 
 def _labels_of(parts: Mapping[str, Part]) -> Callable[[int, slice], NDArray[np.int64]]:
-    """Numbers of documents that those with equal labels share, or with equal sets of them.
+    """Number the labels of documents: equal labels, or equal sets of labels, have one number.
 
     Returns:
-        The numbers of some documents of a split.
+        A function that gives the numbers of some documents of a split.
     """
     names = dict.fromkeys(name for texts, _ in parts.values() for name in texts.label_names)
     numbers = {name: i for i, name in enumerate(names)}

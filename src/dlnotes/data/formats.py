@@ -35,18 +35,18 @@ from dlnotes.data.streams import (
 from dlnotes.errors import UserError
 
 MOST_COLUMNS = 1 << 15
-"""Columns of a file: a data frame has room for each, whether it is looked at or not."""
+"""Most columns of a file: a data frame takes memory for each, whether it is used or not."""
 
 
 class Table(NamedTuple):
     """A block of records and where in them the labels and the text are."""
 
-    fields: pl.DataFrame  # columns "0", "1", …: no two have one name
-    names: list[str] | None  # of the columns, by the header
+    fields: pl.DataFrame  # columns "0", "1", …, since names in a file may repeat
+    names: list[str] | None  # of the columns, from the header
     lines: pl.Series  # in which the records start
     labels: list[int]
     texts: list[int]
-    whole: pl.Series | None = None  # records as they stand in the file: of JSONL
+    whole: pl.Series | None = None  # records as they are in the file; only for JSONL
 
 
 def read_tables(
@@ -57,13 +57,13 @@ def read_tables(
     Args:
         kind: csv, tsv, jsonl or parquet.
         path: The file.
-        columns: What is wanted of it.
-        block_bytes: Bytes of the file in a block, about.
+        columns: The wanted columns.
+        block_bytes: Approximate number of bytes of the file in a block.
         seen: See `dlnotes.data.streams.open_binary`.
 
     Raises:
         UserError: A broken or unreadable file, a missing column, a record with too few or too many
-            fields; names the file and the line.
+            fields; the message gives file and line.
     """
     match kind:
         case "parquet":
@@ -77,7 +77,7 @@ def read_tables(
 
 
 def joined_text(table: Table) -> pl.Expr:
-    """The text: a column, or several with a blank between two that are not empty."""
+    """The text: one column, or those of several that are not empty, joined by spaces."""
     if len(table.texts) == 1:
         return pl.nth(table.texts[0]).cast(pl.String).fill_null("").alias(TEXT)
     parts = [pl.nth(column).cast(pl.String).replace("", None) for column in table.texts]
@@ -91,7 +91,7 @@ def _table(
     columns: Columns,
     places: _Places,
 ) -> Table:
-    """A table of CSV or TSV, for training without records that are empty or repeat the header."""
+    """A table of CSV or TSV; if labelled, without records that are empty or repeat the header."""
     if columns.labelled:
         kept = pl.any_horizontal(pl.all().str.strip_chars() != "")
         if names:
@@ -119,14 +119,16 @@ def _allow_long_fields() -> None:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
 
 
-def _said(separator: str | None, first: str, blocks: _Blocks) -> tuple[str | None, str, _Blocks]:
-    """The separator that a first line such as ``sep=;`` says, as Excel does; then without it."""
-    said = re.match(r"sep=([^\w\s]|\t)\r?\n", first)
-    if not said or separator not in (None, said[1]):
+def _declared(
+    separator: str | None, first: str, blocks: _Blocks
+) -> tuple[str | None, str, _Blocks]:
+    """The separator that a first line such as Excel's ``sep=;`` names, and the file without it."""
+    found = re.match(r"sep=([^\w\s]|\t)\r?\n", first)
+    if not found or separator not in (None, found[1]):
         return separator, first, blocks
     line, block = next(blocks)
-    rest = itertools.chain([(line, "\n" + block[said.end() :])], blocks)
-    return said[1], first[said.end() :], rest
+    rest = itertools.chain([(line, "\n" + block[found.end() :])], blocks)
+    return found[1], first[found.end() :], rest
 
 
 def _csv_tables(
@@ -134,7 +136,7 @@ def _csv_tables(
 ) -> Iterator[Table]:
     _allow_long_fields()
     first, whole, blocks = _first(text_blocks(path, columns.layout.codec, block_bytes, seen))
-    separator, first, blocks = _said(columns.layout.delimiter, first, blocks)
+    separator, first, blocks = _declared(columns.layout.delimiter, first, blocks)
     if separator is None:
         whole = whole and len(first) <= _SAMPLE
         separator = sniff_separator(columns, first[:_SAMPLE], whole=whole)
@@ -146,7 +148,7 @@ def _csv_tables(
     return _quoted_tables(path, columns, separator, blocks)
 
 
-_SAMPLE = 1 << 18  # characters that say how a CSV file is written
+_SAMPLE = 1 << 18  # characters that show how a CSV file is written
 _TSV_SAMPLE = 1 << 21  # the same of TSV, which is less strict
 _END = "\ue000endoffile\ue000"  # without anything that may separate fields
 _NO_QUOTES = "(where the marks are part of the texts, give --quoting no)"
@@ -155,9 +157,9 @@ _NO_QUOTES = "(where the marks are part of the texts, give --quoting no)"
 def _quoted_tables(
     path: Path, columns: Columns, separator: str, blocks: _Blocks, *, suspicious: bool = False
 ) -> Iterator[Table]:
-    """Tables of records that Python's reader finds: a quotation mark within a field is one.
+    """Tables of the records that Python's reader finds; a mark inside of a field is a character.
 
-    If `suspicious`, a field that holds what looks like records is an error.
+    If `suspicious`, a field that holds what looks like further records is an error.
     """
     names: list[str] | None = None
     places: _Places = ([], [])
@@ -191,9 +193,9 @@ def _quoted_tables(
 
 
 def _warn_of_names(columns: Columns, records: list[list[str]], texts: list[int]) -> None:
-    """Tell of a first text that is a single word where most others are not.
+    """Warn of a first text that is a single word where most others are not: it may be a header.
 
-    Of labelled texts the labels tell more, see `dlnotes.data.dataset`.
+    Of labelled texts the labels say more, see `dlnotes.data.dataset`.
     """
     if columns.labelled or columns.layout.header in ("yes", "no"):
         return
@@ -204,7 +206,7 @@ def _warn_of_names(columns: Columns, records: list[list[str]], texts: list[int])
     first, *others = map(is_word, records[:50])
     if first and 2 * sum(others) < len(others):
         warnings.warn(
-            f"{columns.path}: the first record is taken for a text; if it has the names of the "
+            f"{columns.path}: the first record is read as a text; if it has the names of the "
             "columns, give --header yes",
             stacklevel=2,
         )
@@ -229,7 +231,7 @@ def _ask_for_columns(path: Path, columns: Columns, line: int, first: list[str]) 
 def _csv_records(
     path: Path, separator: str, blocks: Iterable[tuple[int, str]], *, quoted: bool
 ) -> Iterator[tuple[list[list[str]], list[int]]]:
-    """Records and the lines in which they start, about a block at a time; blank lines have none."""
+    """Records and the lines in which they start, about a block at a time, without blank lines."""
     fetched = 0
 
     def lines() -> Iterator[str]:
@@ -273,7 +275,7 @@ def _csv_records(
 
 
 def _is_record(field: str, width: int) -> bool:
-    """Whether a single field is a record, and no line of blanks between records of several."""
+    """Whether a single field is a record, rather than a blank line between records of several."""
     return field != _END and (field.strip() != "" or width == 1)
 
 
@@ -282,7 +284,7 @@ def _tsv_tables(
 ) -> Iterator[Table]:
     _allow_long_fields()
     first, whole, blocks = _first(text_blocks(path, columns.layout.codec, block_bytes, seen))
-    given, first, blocks = _said(columns.layout.delimiter, first, blocks)
+    given, first, blocks = _declared(columns.layout.delimiter, first, blocks)
     separator = given or "\t"
     line = first.lstrip("\r\n").partition("\n")[0].rstrip("\r")
     other = None
@@ -293,7 +295,7 @@ def _tsv_tables(
         yield from _quoted_tables(path, columns, other, blocks)
         return
     quoting = columns.layout.quoting
-    sample = first[:_TSV_SAMPLE]  # the same, however large blocks are
+    sample = first[:_TSV_SAMPLE]  # so that the result does not depend on the size of blocks
     whole = whole and len(sample) == len(first)
     if quoting == "yes" or (quoting != "no" and is_quoted(sample, separator, whole=whole)):
         suspicious = quoting != "yes"
@@ -355,7 +357,7 @@ def _width(path: Path, line: int, width: int) -> int:
 
 
 def _filled_lines(block: str, first_line: int) -> pl.DataFrame:
-    """Lines that are not blank; tabs are empty fields."""
+    """Lines that are not blank; a line of tabs is not, for it has empty fields."""
     lines = numbered_lines(block, first_line)
     return lines.filter(pl.col(TEXT).str.strip_chars(" ") != "")
 
@@ -378,7 +380,7 @@ def _json_tables(
 def _keys_of(record: str) -> list[str]:
     try:
         found = json.loads(record)
-    except (ValueError, RecursionError):  # which is told where the record is read
+    except (ValueError, RecursionError):  # which is reported when the record is read
         return []
     return list(found) if isinstance(found, dict) else []
 
@@ -386,7 +388,7 @@ def _keys_of(record: str) -> list[str]:
 def _json_lines(
     path: Path, encoding: str | None, block_bytes: int, seen: Seen | None
 ) -> Iterator[pl.DataFrame]:
-    """An object per line, also where the file is an array of objects."""
+    """Lines of one object each, even if the file is an array of objects."""
     blocks = text_blocks(path, encoding, block_bytes, seen)
     array: bool | None = None
     for first_line, block in blocks:
@@ -441,7 +443,7 @@ def _json_fields(
 ) -> pl.DataFrame:
     """These fields of JSON objects as text; numbers as they are written.
 
-    A single label column becomes one of lists where some label in it is a list.
+    A single label column becomes a column of lists if any label in it is a list.
     """
     wanted = [*labels, *texts]
     fields = _decoded(lines, dict.fromkeys(wanted, pl.String))
@@ -449,8 +451,8 @@ def _json_fields(
         fields = _decoded(lines, {labels[0]: pl.List(pl.String)} | dict.fromkeys(texts, pl.String))
     if fields is None:
         return _json_fields_of_python(path, lines, labels, texts)
-    # polars writes 1.0 as 1, cannot tell null from absent, makes a null character of half a
-    # surrogate pair, and may take a list or an object for text.
+    # polars writes 1.0 as 1, does not tell null from absent, makes a null character of half a
+    # surrogate pair, and may return a list or an object as text. Python decodes such lines again.
     unsure = r"^(-?\d[\d.eE+-]*$|[\[{])"
     doubtful = lines[TEXT].str.contains(r"\\u[dD][89a-fA-F]")
     for column in fields:
@@ -461,7 +463,7 @@ def _json_fields(
             doubtful |= column.list.eval(unsure_item).list.any().fill_null(True)
         else:
             doubtful |= column.str.contains(unsure).fill_null(True)
-    for name in wanted:  # of a key that occurs twice polars takes the first, and Python the last
+    for name in wanted:  # if a key occurs twice, polars takes the first value, and Python the last
         written = re.escape(json.dumps(name, ensure_ascii=False))
         doubtful |= lines[TEXT].str.count_matches(rf"{written}\s*:") > 1
     doubtful |= lines[TEXT].str.contains(r'\\u[^"]*"\s*:')  # or a key is written with escapes
@@ -477,7 +479,7 @@ def _json_fields(
 
 
 def _as_lists(fields: pl.DataFrame, label: str, lists: pl.DataType) -> pl.DataFrame:
-    """The same with single labels as lists of one; a null stays one."""
+    """The fields with single labels as lists of one; a null stays a null."""
     if fields.schema[label] == lists:
         return fields
     one = pl.concat_list(pl.col(label))
@@ -485,8 +487,8 @@ def _as_lists(fields: pl.DataFrame, label: str, lists: pl.DataType) -> pl.DataFr
 
 
 def _decoded(lines: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame | None:
-    # polars reads the lines as one text: of a line with two objects it makes two records, and none
-    # of one that is blank.
+    # polars reads the lines as one text: a line with two objects gives two records, and a blank
+    # line none.
     if (lines[TEXT].str.strip_chars() == "").any():
         return None
     try:
@@ -526,7 +528,7 @@ def _json_fields_of_python(
                 lists = True
                 for i, each in enumerate(value):
                     if each is None:
-                        raise UserError(f"{place} holds null at position {i}, which is no label")
+                        raise UserError(f"{place} holds null at position {i}, not a label")
                 row.append([_json_text(place, each) for each in value])
             else:
                 row.append(_json_text(place, value))
@@ -560,10 +562,11 @@ _FIRST_ROWS, _MOST_ROWS = 1 << 10, 1 << 17
 def _parquet_tables(
     path: Path, columns: Columns, block_bytes: int, seen: Seen | None
 ) -> Iterator[Table]:
-    """Slices of a Parquet file, for which polars reads the row groups that they touch alone.
+    """Slices of a Parquet file; for each, polars reads only the row groups that it touches.
 
-    For labelled texts only the columns that are needed. A slice has about as many bytes as a block,
-    by what the one before had: compressed, a file may be a hundredth of its text.
+    Of labelled texts only the needed columns are read. So that a slice has about the bytes of a
+    block, its number of rows follows from the slice before it: compressed, a file may have a
+    hundredth of the bytes of its text.
     """
     try:
         frame = pl.scan_parquet(path, glob=False)
@@ -575,7 +578,7 @@ def _parquet_tables(
             frame, names = frame.select(pl.nth(kept)), [names[i] for i in kept]
             labels, texts = list(range(len(labels))), list(range(len(labels), len(kept)))
         start, step = 0, max(1, min(_FIRST_ROWS, rows * block_bytes // path.stat().st_size))
-        while start < rows or not start:  # at least one table: it tells the columns
+        while start < rows or not start:  # at least one table, for the sake of its columns
             fields = frame.slice(start, step).collect()
             fields.columns = [str(i) for i in range(fields.width)]
             for i in {*texts, *labels}:
@@ -588,7 +591,7 @@ def _parquet_tables(
             fitting = step * block_bytes // max(1, int(fields.estimated_size()))
             step = max(1, min(fitting, 2 * step, _MOST_ROWS))
             yield Table(fields, names, lines, labels, texts)
-    # Damaged files let some versions of polars panic, which is no Exception.
+    # On damaged files some versions of polars panic; a PanicException is not an Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise UserError(
             f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
@@ -596,10 +599,10 @@ def _parquet_tables(
 
 
 def as_labels(path: Path | None, name: str, column: pl.Series, first: int = 1) -> pl.Series:
-    """A column of labels as text, or as lists of text where it has lists.
+    """A column of labels as text, or as lists of text if it has lists.
 
     Raises:
-        UserError: A list within a list, or a null in one; `first` is the number of the first row.
+        UserError: A list within a list, or a null in one; the message counts rows from `first`.
     """
     if not isinstance(column.dtype, pl.List | pl.Array):
         return as_text(path, name, column)
@@ -609,7 +612,7 @@ def as_labels(path: Path | None, name: str, column: pl.Series, first: int = 1) -
         is_null = items.is_null().to_list().index(True)
         row = int((lists.list.len().fill_null(0).cum_sum() <= is_null).sum())
         where = f"{path or 'the data frame'}:{first + row}"
-        raise UserError(f"{where}: {name!r} holds a null in its list, which is no label")
+        raise UserError(f"{where}: {name!r} holds a null in its list, which is not a label")
     text: pl.Series = lists.cast(pl.List(pl.String))
     return text
 
@@ -643,4 +646,4 @@ def _wrong_width(
 
 
 def _named(separator: str) -> str:
-    return {"\t": "a tab", " ": "a blank"}.get(separator, repr(separator))
+    return {"\t": "a tab", " ": "a space"}.get(separator, repr(separator))

@@ -1,6 +1,7 @@
-"""Numbers that follow from words and documents alone, to find equal ones without comparing texts.
+"""Hashes of words and documents, to find equal ones without comparing texts.
 
-They are the same in every version and on every machine, because a run keeps those of its documents.
+They are the same in every version and on every machine, because a run stores those of its
+documents.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ _FIRST, _SECOND = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 
 
 def word_keys(words: pl.Series) -> KeyArray:
-    r"""A number per word.
+    r"""A hash of each word.
 
     .. math::
         \mathrm{mix}\Bigl(n + \sum_{i=1}^{n} (b_i + 1)\,A^i\Bigr) \pmod{2^{64}}
 
-    of its :math:`n` bytes in UTF-8, with an odd number :math:`A`. mix spreads the sum over all
-    bits: twice it takes :math:`x \oplus (x \gg 33)` times an odd number.
+    where :math:`b_1, …, b_n` are the bytes of the word in UTF-8 and :math:`A` is an odd number. mix
+    spreads the sum over all bits: twice it multiplies :math:`x \oplus (x \gg 33)` by an odd number.
 
     Args:
         words: Texts, none of them null.
@@ -57,7 +58,7 @@ def word_keys(words: pl.Series) -> KeyArray:
 
 
 def text_keys(texts: TokenizedTexts) -> KeyArray:
-    """A number per document that equal runs of tokens share; 0 for documents without tokens.
+    """A hash of each document's tokens; 0 for documents without tokens.
 
     Args:
         texts: The documents.
@@ -73,7 +74,7 @@ def text_keys(texts: TokenizedTexts) -> KeyArray:
         lengths = np.diff(offsets)
         mixed = of_type[texts.tokens[offsets[0] : offsets[-1]]]
         places = np.arange(len(mixed)) - np.repeat(offsets[:-1] - offsets[0], lengths)
-        # The order counts: every place has a factor of its own, an odd one, which loses nothing.
+        # The order counts: every position has its own factor, which is odd so that no bit is lost.
         mixed = mixed * (2 * places.astype(np.uint64) + np.uint64(1))
         mixed ^= mixed >> np.uint64(29)
         filled = np.flatnonzero(lengths)

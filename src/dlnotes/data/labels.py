@@ -16,7 +16,7 @@ class LabelSets:
     Memory grows with the number of labels that documents have, not with documents times classes.
 
     Attributes:
-        ids: Class numbers, those of all documents after one another; ascending within a document.
+        ids: Class numbers of all documents, one document after another; ascending within each.
         offsets: Where the labels of each document begin in `ids`, and the end, shape (n + 1,).
         classes: How many classes there are.
     """
@@ -27,10 +27,10 @@ class LabelSets:
 
     @classmethod
     def build(cls, ids: NDArray[np.int64], sizes: NDArray[np.int64], classes: int) -> Self:
-        """Sets from class numbers in any order; one that is given twice counts once.
+        """Make sets from class numbers in any order; one that is given twice counts once.
 
         Args:
-            ids: Class numbers, those of all documents after one another.
+            ids: Class numbers of all documents, one document after another.
             sizes: How many each document has, shape (n,).
             classes: How many classes there are.
         """
@@ -59,13 +59,13 @@ class LabelSets:
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
     def have(self, classes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each document has the class that is named for it, shape (n,)."""
+        """Whether each document has the class given for it, shape (n,)."""
         documents = np.arange(len(self))
         there = np.repeat(documents, self.sizes) * self.classes + self.ids
         return np.isin(documents * self.classes + classes, there)
 
     def take(self, indices: NDArray[np.int64]) -> LabelSets:
-        """Those of these documents, in this order; one may be taken several times."""
+        """Select the sets of documents, in this order; one may be taken several times."""
         starts = self.offsets[indices]
         sizes = self.offsets[np.asarray(indices) + 1] - starts
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -73,7 +73,7 @@ class LabelSets:
         return LabelSets(self.ids[places], offsets, self.classes)
 
     def joined(self, other: LabelSets) -> LabelSets:
-        """These and then those of `other`."""
+        """These sets and then those of `other`."""
         return LabelSets(
             np.concatenate([self.ids, other.ids]),
             np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]]),
@@ -97,5 +97,5 @@ class LabelSets:
         return np.bincount(self.ids, minlength=self.classes).astype(np.int64)
 
     def renumbered(self, table: NDArray[np.int64], classes: int) -> LabelSets:
-        """The same with other numbers: `table` has the new one of each class."""
+        """The sets with other class numbers: `table` has the new number of each class."""
         return LabelSets.build(table[self.ids], self.sizes, classes)

@@ -84,31 +84,31 @@ class TextLayout(Settings):
     is yes if a column is given by name or the first record contains label or text."""
 
     separator: Annotated[str, _Separator(_NAMED)] | None = None
-    """Character between two fields of CSV and TSV: a single one, or comma, semicolon, tab, pipe.
-    Default: auto, that of the first record, of .tsv a tab."""
+    """Character between two fields of CSV and TSV: any single one, or comma, semicolon, tab, pipe.
+    Default: auto, which finds it in the first records; for .tsv a tab."""
 
     quoting: Annotated[str, OneOf(("auto", "yes", "no"))] | None = None
     """Whether fields of CSV and TSV may be in quotation marks. Default: auto, which is yes for CSV,
-    and for TSV if the marks at the beginning of the file fit together."""
+    and for TSV if the beginning of the file can be read with them."""
 
     encoding: Annotated[str, _Encoding(("utf-8", "utf-16", "cp1252", "gb18030"))] | None = None
-    """What files are written in. Default: auto, which is UTF-8, or what the byte order mark
-    says."""
+    """Encoding of the files. Default: auto, which is what the byte order mark says, or else
+    UTF-8."""
 
     def found_out(self) -> dict[str, Any]:
-        """The fields that are given as auto, which is what None is, too."""
+        """The fields given as auto, with None in its place, which means the same."""
         return {name: None for name, value in vars(self).items() if value == _AUTO}
 
     @property
     def delimiter(self) -> str | None:
-        """The separator as a character; None if it is to be found out."""
+        """The separator as a character; None if it must be found out."""
         if self.separator in (None, _AUTO):
             return None
         return _NAMED.get(str(self.separator), self.separator)
 
     @property
     def codec(self) -> str | None:
-        """The encoding; None if it is to be found out."""
+        """The encoding; None if it must be found out."""
         return None if self.encoding == _AUTO else self.encoding
 
 
@@ -117,14 +117,14 @@ class Layout(TextLayout):
     """Where the text and the label of a record are."""
 
     label_column: Annotated[str, _Column(())] | None = None
-    """Name or number (from 0) of the label's column. Several, separated by commas, are a label
-    each, called like its column, which holds 1 for the texts that have it and 0 for the others; put
-    a name that contains a comma in double quotes."""
+    """Name or number (from 0) of the label's column. Of several, separated by commas, each is one
+    label with the column's name: it holds 1 for the texts that have the label and 0 for the others;
+    put a name that contains a comma in double quotes."""
 
     label_separator: Annotated[str, _LabelSeparator(())] | None = None
-    """What stands between two labels where a text may have several, such as a|b: a character or
-    more, or comma, semicolon, tab, pipe. A text whose label is empty then has none. Default: a text
-    has one label, except of formats with lists."""
+    """What separates the labels where a text may have several, such as a|b: one or more characters,
+    or comma, semicolon, tab, pipe. A text whose label is empty then has none. Default: a text has
+    one label, except in formats with lists."""
 
     @property
     def between_labels(self) -> str | None:
@@ -133,7 +133,7 @@ class Layout(TextLayout):
 
     @property
     def names_labels(self) -> bool:
-        """Whether `label_column` is several columns, which are a label each."""
+        """Whether `label_column` names several columns, each of which is one label."""
         return len(split_columns(self.label_column)) > 1
 
 
@@ -149,7 +149,7 @@ class Columns:
 
     Args:
         path: The file, for messages.
-        layout: What the user says of it; a `TextLayout` asks for the text alone.
+        layout: What the user says about it; a `TextLayout` asks only for the text.
     """
 
     def __init__(self, path: Path, layout: TextLayout) -> None:
@@ -172,8 +172,8 @@ class Columns:
     def has_header(self, records: Sequence[list[str]]) -> bool:
         """Whether the first of the records at the beginning of a file holds names.
 
-        Where only one of the two usual names is among them, it must be alone in its column, and the
-        record's label, too: a first document may be the word text.
+        If it holds only one of the two usual names, neither this nor the record's label may occur
+        again in its column: the first document may be the word text.
         """
         if self.layout.header in ("yes", "no"):
             return self.layout.header == "yes"
@@ -190,7 +190,7 @@ class Columns:
 
     @property
     def first_label(self) -> int:
-        """Number of the label's column, of several the first; 0 where none is asked for."""
+        """Number of the (first) label column; 0 if none is given by number."""
         first = next(iter(split_columns(self.label)), "")
         return int(first) if _is_number(first) else 0
 
@@ -207,7 +207,7 @@ class Columns:
         return labels, texts
 
     def labels(self, names: list[str], *, header: bool) -> list[int]:
-        """Positions of the label's column, or of several that are a label each."""
+        """Positions of the label's column, or of several columns of one label each."""
         wanted = self._named_labels(names if header else [], LABEL if header else "0")
         found = [self._position(column, names, LABEL, header) for column in wanted]
         if len(set(found)) < len(found):
@@ -220,8 +220,8 @@ class Columns:
         wanted = [self.label] if self.label in names else split_columns(self.label)
         if len(wanted) > 1 and self.separates_labels:
             raise UserError(
-                f"--label-column {self.label} names several columns, which are a label each: give "
-                "either them or --label-separator"
+                f"--label-column {self.label} names several columns, each of which is one label: "
+                "give either them or --label-separator"
             )
         return wanted
 
@@ -244,7 +244,7 @@ class Columns:
         return found
 
     def keys(self, first: Iterable[str]) -> tuple[list[str], list[str]]:
-        """The labels' and the text's names where records are objects; `first` has those of one."""
+        """Names of the labels' and the text's fields in objects; `first` has the names in one."""
         return self._named_labels(first, LABEL), split_columns(self.text) or [TEXT]
 
     def _position(self, column: str, names: list[str], what: str, header: bool) -> int:
@@ -273,14 +273,15 @@ def _is_number(column: str) -> bool:
 
 
 def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
-    """The separator of a CSV file, by its first records.
+    """The separator of a CSV file, judged by its first records.
 
-    It is the one by which the first record holds the wanted names, else by which all records have
-    the same number of fields, at least two; of several the one with the fewest labels, or with
-    labels that no other separates, or the first of comma, semicolon, tab and pipe.
+    It is the one with which the first record holds the wanted names. If there is none, it is one
+    with which all records have the same number of fields, at least two. Among several of these, the
+    one with the fewest labels wins, then one whose labels contain none of the others, then the
+    first of comma, semicolon, tab and pipe.
 
     Args:
-        columns: What is wanted.
+        columns: The wanted columns.
         sample: The beginning of the file.
         whole: Whether it is the whole file.
     """
@@ -308,7 +309,7 @@ def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
 
 
 def names_columns(columns: Columns, line: str) -> str | None:
-    """The separator by which a line without tabs holds the wanted names; None if there is none."""
+    """The separator with which a line without tabs holds the wanted names, or None."""
     found = (separator for separator in ",;|" if _finds(columns, line.split(separator)))
     return next(found, None)
 
@@ -340,7 +341,7 @@ def is_quoted(sample: str, separator: str, *, whole: bool) -> bool:
     """Whether quotation marks delimit the fields of a TSV file.
 
     They do if all records then have the same number of fields, no mark is left open, and no field
-    holds a line that may be a record: two marks may stand far apart in texts.
+    holds a line that may be a record, as between two marks that belong to different texts.
 
     Args:
         sample: The beginning of the file.
@@ -349,7 +350,7 @@ def is_quoted(sample: str, separator: str, *, whole: bool) -> bool:
     """
     if not (f'{separator}"' in sample or sample.startswith('"') or '\n"' in sample):
         return False
-    # Most files that are not quoted are known by a small part.
+    # A small part is enough to recognise most files that are not quoted.
     return _quotes_fit(sample[: 1 << 16], separator, whole=False) and _quotes_fit(
         sample, separator, whole=whole
     )

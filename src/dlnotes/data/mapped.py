@@ -21,13 +21,13 @@ _ROWS, _ITEMS = 1 << 16, 1 << 22  # most documents and most items in one piece
 
 
 def empty(shape: int | tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> NDArray[Any]:
-    """An array without content.
+    """An uninitialized array.
 
     Args:
         shape: Its shape.
         dtype: Type of an element.
-        folder: Where a large array may have its file. Without it, and where there is no room for
-            one, the array is in memory.
+        folder: Folder for the file of a large array. Without it, or if it has no room, the array
+            is in memory.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if folder is None or size < _SMALL:
@@ -38,14 +38,14 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike, folder: Path | None) -
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
-            # As a plain array: of a memmap every slice would be one, which takes time.
+            # As a plain array: every slice of a memmap would be a memmap, which takes time.
             return np.asarray(np.memmap(file, dtype, "r+", 0, shape))
     except OSError:
         return np.empty(shape, dtype)
 
 
 def gathered(source: NDArray[Any], indices: NDArray[np.int64], folder: Path | None) -> NDArray[Any]:
-    """``source[indices]``; arguments as for `empty`."""
+    """``source[indices]``; `folder` is as for `empty`."""
     found = empty(len(indices), source.dtype, folder)
     for rows in pieces(len(indices)):
         found[rows] = source[indices[rows]]
@@ -53,7 +53,7 @@ def gathered(source: NDArray[Any], indices: NDArray[np.int64], folder: Path | No
 
 
 def numbered(count: int, folder: Path | None) -> NDArray[np.int64]:
-    """The numbers from 0 on; arguments as for `empty`."""
+    """The numbers from 0 to `count` - 1; `folder` is as for `empty`."""
     numbers = empty(count, np.int64, folder)
     for rows in pieces(count):
         numbers[rows] = np.arange(rows.start, rows.stop)
@@ -63,7 +63,7 @@ def numbered(count: int, folder: Path | None) -> NDArray[np.int64]:
 def joined(
     first: NDArray[Any], second: NDArray[Any], folder: Path | None, *, shift: int = 0
 ) -> NDArray[Any]:
-    """The elements of `first` and then those of `second`, each of these plus `shift`."""
+    """The elements of `first`, then those of `second` with `shift` added to each."""
     both = empty(len(first) + len(second), first.dtype, folder)
     for rows in pieces(len(first), _ITEMS):
         both[rows] = first[rows]
@@ -84,7 +84,7 @@ def distinct(ordered: NDArray[Any]) -> NDArray[Any]:
 
 
 def places(numbers: NDArray[np.int64], number: int, folder: Path | None) -> NDArray[np.int64]:
-    """Where `number` stands among `numbers`, ascending; `folder` as for `empty`."""
+    """The positions of `number` in `numbers`, ascending; `folder` is as for `empty`."""
     count = sum(int((numbers[rows] == number).sum()) for rows in pieces(len(numbers)))
     found, filled = empty(count, np.int64, folder), 0
     for rows in pieces(len(numbers)):
@@ -95,13 +95,13 @@ def places(numbers: NDArray[np.int64], number: int, folder: Path | None) -> NDAr
 
 
 def pieces(count: int, most: int = _ROWS) -> Iterator[slice]:
-    """The places of `count` elements in pieces of at most `most`."""
+    """Slices of at most `most` elements that together cover `count` elements."""
     for start in range(0, count, most):
         yield slice(start, min(count, start + most))
 
 
 def pieces_of(offsets: NDArray[np.int64]) -> Iterator[slice]:
-    """Documents in pieces that have few documents and few items; one document may be a piece.
+    """Slices of documents, each of few documents with few items or of a single long document.
 
     Args:
         offsets: Where the items of each document begin, and the end, shape (documents + 1,).
@@ -116,14 +116,14 @@ def pieces_of(offsets: NDArray[np.int64]) -> Iterator[slice]:
 
 
 class Growing:
-    """An array that is made from its beginning to its end.
+    """An array that grows at its end.
 
     Args:
         dtype: Type of an element.
-        folder: Where it has its file; None for memory.
+        folder: Folder for its file; None for memory.
 
     Raises:
-        OSError: `folder` cannot be written to, or is full; `append` and `array` raise it, too.
+        OSError: `folder` cannot be written to, or is full; `append` and `array` also raise it.
     """
 
     def __init__(self, dtype: DTypeLike, folder: Path | None) -> None:

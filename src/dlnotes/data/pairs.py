@@ -1,7 +1,7 @@
 """Parallel text: two files whose lines are translations of one another.
 
-Multi30k (Elliott et al. 2016, https://arxiv.org/abs/1605.00459) comes in this form, a pair of files
-a split: ``train.de`` and ``train.en``, ``val.de`` … ``test2016.en``, each also packed.
+Multi30k (Elliott et al. 2016, https://arxiv.org/abs/1605.00459) comes in this form, with a pair of
+files per split: ``train.de`` and ``train.en``, ``val.de`` … ``test2016.en``, plain or packed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Pairs:
 
     Args:
         source: The sentences.
-        target: Their translations, as many.
+        target: Their translations, one each.
         source_vocabulary: Gives every token of a sentence its id.
         target_vocabulary: Gives every token of a translation its id; has BEGIN and END.
-        max_tokens: Longer sentences and translations are read up to here.
+        max_tokens: Sentences and translations are cut to this many tokens.
 
     Raises:
-        UserError: Not as many translations as sentences; `max_tokens` below 1.
+        UserError: There are not as many translations as sentences; `max_tokens` is below 1.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Pairs:
         return len(self._source)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
-        """Gather pairs: tokens ``b t``; labels ``b u``: BEGIN, translation, END, then PAD."""
+        """Gather pairs: tokens, shape (b, t); labels BEGIN, translation, END and PAD, (b, u)."""
         labels = F.pad(self._target.batch(indices).tokens, (1, 1), value=PAD)
         labels[:, 0] = BEGIN
         ends = torch.from_numpy(self._target.lengths[indices] + 1)
@@ -75,13 +75,13 @@ class Pairs:
 
 @dataclass
 class ParallelText:
-    """Training and dev pairs; test pairs only when asked for.
+    """Training and dev pairs; test pairs are read only on request.
 
     Attributes:
         train: What the vocabularies are built on and the model learns from.
         dev: What model choice and early stopping look at.
         source_vocabulary: Ids of the source's tokens.
-        target_vocabulary: Ids of the target's tokens, ``<s>`` 2 and ``</s>`` 3.
+        target_vocabulary: Ids of the target's tokens; ``<s>`` is 2 and ``</s>`` is 3.
         tokenizer: Name of the tokenization.
         folder: Where the files are.
         languages: Their suffixes, source and target.
@@ -117,7 +117,7 @@ def load_pairs(
     tokenizer: str = "words",
     **settings: Annotated[Any, PairReading],
 ) -> ParallelText:
-    """Read the training and dev pairs of a folder and build both vocabularies on the former.
+    """Read the training and dev pairs of a folder, and build both vocabularies on the former.
 
     Args:
         folder: Holds ``train.SOURCE``, ``train.TARGET``, ``DEV.SOURCE`` and ``DEV.TARGET``.
@@ -180,7 +180,7 @@ def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Pat
     """The two files of a split, packed or not.
 
     Raises:
-        UserError: One is not there.
+        UserError: A file is missing.
     """
     found = []
     for language in languages:
@@ -205,7 +205,7 @@ def read_pairs(
     Args:
         source: One file, plain or packed.
         target: The other.
-        fingerprints: Filled with the SHA-256 of each by its name.
+        fingerprints: The SHA-256 of each file is added under its name.
 
     Raises:
         UserError: A file that is unreadable or empty; two files with different numbers of lines.
@@ -226,7 +226,7 @@ def read_pairs(
 
 
 def _lines(path: Path) -> tuple[list[str], str]:
-    # Not splitlines(), for which more than a line feed ends a line.
+    # Not splitlines(), for which other characters than a line feed end a line as well.
     lines = read_text(path).split("\n")
     with path.open("rb") as file:
         fingerprint = sha256_of(file)

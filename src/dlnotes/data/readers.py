@@ -1,8 +1,8 @@
-"""Labelled texts from the files that people have, one block of records after another.
+"""Labelled texts from files of the usual formats, one block of records after another.
 
 Every reader yields polars data frames with the string columns ``label`` and ``text`` and the
 integer column ``line`` (where a record starts in its file, from 1). Where a text may have several
-labels, or none, ``label`` is a column of lists. Except of JSON arrays, a file is never held in
+labels, or none, ``label`` is a column of lists. Except for JSON arrays, a file is never held in
 memory as a whole.
 
 | format | suffix | layout |
@@ -14,9 +14,9 @@ memory as a whole.
 | Parquet | ``.parquet`` | any columns |
 | folder | | ``class/anything.txt``, a document per file |
 
-All but Parquet and folders may be packed (see `dlnotes.data.streams`). A text has several labels
-where its label is a list (JSONL, Parquet), or as `Layout` says it: in a column with a separator
-between labels, or in a column of 0 and 1 for each.
+All but Parquet and folders may be packed (see `dlnotes.data.streams`). A text has several labels if
+its label is a list (JSONL, Parquet), or if `Layout` says so: in one column with a separator between
+labels, or in a column of 0 and 1 for each label.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ from dlnotes.errors import UserError
 BLOCK_BYTES = 1 << 23
 """Size of a block: large enough for polars to use every core, small against memory."""
 
-_FIRST_BYTES = 1 << 22  # in which a file says how it is written
+_FIRST_BYTES = 1 << 22  # of a file, to see how it is written
 
 LONGEST_LABEL = 1000
-"""Characters of a label; what is longer is a text in the label's column."""
+"""Most characters of a label; anything longer is a text in the label's column."""
 
 Source = Path | Sequence[Path] | pl.DataFrame | Iterable[tuple[object, str]]
 
@@ -79,10 +79,10 @@ def read(
     """Read labelled texts, a block at a time.
 
     White space around labels is removed. Records whose fields are all empty, and records equal to
-    the header, are passed over.
+    the header, are skipped.
 
-    Some blocks may have labels and others lists of them, where a file tells of several labels line
-    by line.
+    If only some records of a file have several labels, some blocks may have a column of labels and
+    others a column of lists.
 
     Args:
         source: A file or folder in one of the formats above or a pattern of their names (see
@@ -91,8 +91,8 @@ def read(
             may also be a list, tuple or set of labels.
         layout: Where labels and texts are in files; default `Layout()`, the columns ``label`` and
             ``text``, or the first two of a file without a header.
-        multi_label: A line in fastText's format may be without any label, though no line of the
-            file has several.
+        multi_label: Whether a line in fastText's format may be without a label even if no line of
+            the file has several.
         block_bytes: Bytes of text in a block.
         settings: Fields of `layout` to override.
 
@@ -102,8 +102,8 @@ def read(
 
     Raises:
         UserError: A missing, empty, broken or unreadable file, a missing column, a record
-            without a label or with too few or too many fields, or a null in a list of labels; names
-            the file and the line.
+            without a label or with too few or too many fields, or a null in a list of labels; the
+            message gives file and line.
     """
     layout = replace(layout or Layout(), **settings)
     if files := files_of(source):
@@ -118,7 +118,7 @@ def files_of(source: Any) -> list[Path]:
     """The files and folders of a source; empty if the source is not made of files.
 
     Raises:
-        UserError: One is given twice, or a pattern matches nothing.
+        UserError: A file is given twice, or a pattern matches nothing.
     """
     given = [source] if isinstance(source, Path) else source
     if not isinstance(given, list | tuple) or not all(isinstance(each, Path) for each in given):
@@ -127,7 +127,7 @@ def files_of(source: Any) -> list[Path]:
     places: set[str] = set()
     for file in files:
         place = str(file)
-        with suppress(ValueError):  # of a name that no file can have, which opening it tells
+        with suppress(ValueError):  # a name that no file can have is reported when it is opened
             place = os.path.realpath(file)
         if place in places:
             raise UserError(f"{file} is given twice")
@@ -136,13 +136,13 @@ def files_of(source: Any) -> list[Path]:
 
 
 def matching(path: Path) -> list[Path]:
-    """The files and folders that a pattern such as ``parts/*.csv`` matches, in their names' order.
+    """The files and folders that a pattern such as ``parts/*.csv`` matches, sorted by name.
 
     ``*``, ``?`` and ``[…]`` stand for characters of a name and ``**`` for any folders, as in a
-    shell. What is no pattern, or exists under this very name, stands for itself.
+    shell. A path that is not a pattern, or that exists under this very name, stands for itself.
 
     Raises:
-        UserError: It matches nothing.
+        UserError: The pattern matches nothing.
     """
     pattern = str(path)
     if not glob.has_magic(pattern) or os.path.lexists(path):
@@ -153,7 +153,7 @@ def matching(path: Path) -> list[Path]:
 
 
 def stem_of(path: Path) -> str:
-    """What a file of documents is called without its format: of ``a.1.csv.gz`` it is ``a.1``."""
+    """The name of a file of documents without its format: ``a.1`` for ``a.1.csv.gz``."""
     place = path.absolute()
     name = place.name
     for endings in () if place.is_dir() else (PACKED, _SUFFIXES):
@@ -163,7 +163,7 @@ def stem_of(path: Path) -> str:
 
 
 def named_labels(source: Source, layout: Layout) -> list[str]:
-    """The labels that are columns of their own, also those that no text has; none elsewhere.
+    """The labels that are columns of their own, even if no text has them; none in other layouts.
 
     Args:
         source: What `read` takes.
@@ -177,7 +177,7 @@ def named_labels(source: Source, layout: Layout) -> list[str]:
         if path.is_dir() or (kind := _format(path)) == "fasttext":
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the file; it is read as a whole, too
+            warnings.simplefilter("ignore")  # they come when the file is read as a whole
             table = next(read_tables(kind, path, Columns(path, layout), _FIRST_BYTES), None)
         if table is not None and len(table.labels) > 1:
             given = pl.Series(LABEL, [_name(table, column) for column in table.labels])
@@ -186,7 +186,7 @@ def named_labels(source: Source, layout: Layout) -> list[str]:
 
 
 def check_readable(path: Path) -> None:
-    """Fail at once where `path` cannot be read later.
+    """Raise an error now if `path` could not be read later.
 
     Raises:
         UserError: No such file or folder, no permission, or an unknown suffix.
@@ -209,7 +209,7 @@ class NoDocumentsError(UserError):
 def first_documents(source: Source | None, layout: Layout) -> Iterator[tuple[str, pl.DataFrame]]:
     """The name and the first documents of each file or folder of a source, without empty ones.
 
-    They tell before a long training what is wrong there.
+    They show errors in the source before a long training.
 
     Raises:
         UserError: See `read`.
@@ -217,7 +217,7 @@ def first_documents(source: Source | None, layout: Layout) -> Iterator[tuple[str
     files = files_of(source)
     for file in files:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the file will be read as a whole, too
+            warnings.simplefilter("ignore")  # they come when the file is read as a whole
             try:
                 first = next(read(file, layout, multi_label=True, block_bytes=_FIRST_BYTES))
             except NoDocumentsError:
@@ -230,7 +230,7 @@ def first_documents(source: Source | None, layout: Layout) -> Iterator[tuple[str
 def _some(
     parts: list[tuple[str, Iterator[pl.DataFrame]]], layout: Layout
 ) -> Iterator[pl.DataFrame]:
-    """The blocks of all parts without empty ones, and labels separated; at least one record."""
+    """The nonempty blocks of all parts, with labels separated; at least one record is required."""
     empty: list[str] = []
     for name, frames in parts:
         found = False
@@ -242,9 +242,9 @@ def _some(
         if not found:
             empty.append(name)
     if len(empty) == len(parts):
-        those = empty[0] if len(empty) == 1 else f"none of {empty[0]} and {len(empty) - 1} more"
-        raise NoDocumentsError(f"{those} holds no documents; give one with at least two classes")
-    for name in empty:  # one of many that a program wrote, say
+        hold = " holds" if len(empty) == 1 else f" and {len(empty) - 1} more hold"
+        raise NoDocumentsError(f"{empty[0]}{hold} no documents; give one with at least two classes")
+    for name in empty:  # for example one of many that a program wrote
         warnings.warn(f"{name} holds no documents", stacklevel=2)
 
 
@@ -297,7 +297,7 @@ def _format(path: Path) -> str:
 
 
 def separated(frames: Iterable[pl.DataFrame], layout: Layout) -> Iterator[pl.DataFrame]:
-    """Labels as lists, where `layout` says what stands between two; an empty one is no label."""
+    """Split labels into lists if `layout` gives a separator; an empty label counts as none."""
     if layout.between_labels is None:
         yield from frames
         return
@@ -311,7 +311,7 @@ def separated(frames: Iterable[pl.DataFrame], layout: Layout) -> Iterator[pl.Dat
 
 def _stripped(path: Path, frames: Iterator[pl.DataFrame], layout: Layout) -> Iterator[pl.DataFrame]:
     """Labels without white space around them, and truth values in one spelling."""
-    told = layout.label_separator is not None  # beside which people write blanks
+    warned = layout.label_separator is not None  # beside which spaces are usual
     for frame in frames:
         if frame.schema[LABEL] == pl.List:
             yield frame.with_columns(pl.col(LABEL).list.eval(_clean(pl.element())))
@@ -319,8 +319,8 @@ def _stripped(path: Path, frames: Iterator[pl.DataFrame], layout: Layout) -> Ite
         label = pl.col(LABEL).str.strip_chars()
         out = frame.with_columns(_clean(pl.col(LABEL)).alias(LABEL))
         padded = (frame[LABEL].str.len_chars() != out[LABEL].str.len_chars()).sum()
-        if padded and not told:
-            told = True
+        if padded and not warned:
+            warned = True
             row = frame.filter(pl.col(LABEL) != label)
             warnings.warn(
                 f"{path}:{row['line'][0]}: white space around labels is removed "
@@ -362,12 +362,12 @@ def _labelled(path: Path, table: Table) -> pl.DataFrame:
 
 
 def _name(table: Table, column: int) -> str:
-    """What a label is called that has a column of its own."""
+    """The name of a label that has a column of its own."""
     return table.names[column].strip() if table.names else str(column)
 
 
 def are_truth_values(labels: Iterable[str]) -> bool:
-    """Whether labels say only that a text has something or not: 0 and 1, no and yes."""
+    """Whether labels only say that a text has or has not something: 0 and 1, no and yes."""
     return all(re.sub(r"^([01])\.0*$", r"\1", label.lower()) in _HAS for label in labels)
 
 
@@ -386,7 +386,7 @@ def _columns_of_labels(path: Path, table: Table) -> pl.Series:
             row = has.is_null().to_list().index(True)
             raise UserError(
                 f"{path}:{table.lines[row]}: the label's column {name!r} holds "
-                f"{(given[row] or '')[:40]!r}; of several such columns each must hold 1 for the "
+                f"{(given[row] or '')[:40]!r}; each of several such columns must hold 1 for the "
                 "texts with this label and 0 for the others (or true and false, yes and no)"
             )
         chosen.append(pl.when(has).then(pl.lit(name)).alias(str(column)))
@@ -400,14 +400,14 @@ def _columns_of_labels(path: Path, table: Table) -> pl.Series:
 MARK = "__label__"
 """What a label begins with in fastText's format."""
 
-# Of the white space after the last label only the first character, as the rest is the text's.
+# Includes one white space character after the last label: any more belong to the text.
 _LEADING = rf"^(\s*{MARK}\S*(?:\s+{MARK}\S+)*)\s?"
 
 
 def _read_fasttext(
     path: Path, layout: Layout, block_bytes: int, multi_label: bool
 ) -> Iterator[pl.DataFrame]:
-    """Labels, or lists of them in blocks in which a line has several labels or none.
+    """Labels; from the first block on in which a line has several or none, lists of labels.
 
     A line without a label is an error unless some line has several.
     """
@@ -499,7 +499,7 @@ def _read_pairs(pairs: Iterable[tuple[object, str]]) -> Iterator[pl.DataFrame]:
             labels.append(_names(number, label))
             texts.append(text)
             if half_pair(text + "".join(labels[-1] or "")) is not None:
-                raise UserError(f"record {number}: half of a surrogate pair, which is no text")
+                raise UserError(f"record {number}: half of a surrogate pair, which is not text")
         kind: Any = pl.String
         if any(isinstance(each, list) for each in labels):
             kind = pl.List(pl.String)
@@ -551,7 +551,7 @@ class Records:
 
     Attributes:
         texts: The text of each; never null.
-        columns: All columns of the file; of JSONL the single column `OBJECT`.
+        columns: All columns of the file; for JSONL the single column `OBJECT`.
         share: How much of the file has been read, from 0 to 1.
     """
 
@@ -561,7 +561,7 @@ class Records:
 
 
 OBJECT = "\0object"
-"""Column of JSONL records as they stand in the file; no file has a column of this name."""
+"""Column of JSONL records as they are in the file; no file has a column of this name."""
 
 
 RECORD_FORMATS = (
@@ -578,23 +578,23 @@ def read_records(
     block_bytes: int = 1 << 22,
     **settings: Annotated[Any, TextLayout],
 ) -> Iterator[Records]:
-    """Read texts with all that stands beside them, a block at a time.
+    """Read texts with everything else in their records, a block at a time.
 
-    The formats are those of `read`, but no label is needed: a ``.txt`` file has a text per line
-    (blank lines are texts, too), after a label in fastText's format, and so has a TSV file without
-    tabs.
+    The formats are those of `read`, but no label is needed. A ``.txt`` file has one text per line
+    (also blank ones), which may follow labels in fastText's format; a TSV file without tabs has one
+    text per line as well.
 
     Args:
         path: The file.
         layout: Where the texts are; default `TextLayout()`.
-        block_bytes: Bytes of the file in a block, about.
+        block_bytes: Approximate number of bytes of the file in a block.
         settings: Fields of `layout` to override.
 
     Yields:
         At least one block, which may be empty: a table without rows still has columns.
 
     Raises:
-        UserError: What `read` raises; a file without a single byte; no regular file.
+        UserError: What `read` raises; an empty file; something that is not a regular file.
     """
     layout = replace(layout or TextLayout(), **settings)
     check_file(path)

@@ -1,4 +1,4 @@
-"""How texts become documents: each setting is named, typed, checked and described here alone."""
+"""How texts become documents: the one place that defines, checks and describes these settings."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Limits(Settings):
     """Maximum size of the vocabulary."""
 
     max_tokens: Natural | None = None
-    """Documents are cut to this many tokens, their first ones; a story keeps its question, and the
-    end of what was told before it is left out. Default: 20,000, so that one huge document does not
-    take all memory; 0 for no limit."""
+    """Documents are cut after this many tokens; a story keeps its question and loses the end of the
+    text before it. Default: 20,000, so that one huge document does not take all memory; 0 for no
+    limit."""
 
     @property
     def most_tokens(self) -> int | None:
@@ -43,33 +43,33 @@ class Reading(Limits, Layout):
     the training says; 1 where there is none."""
 
     max_tokens: Natural | None = None
-    """Documents are cut to this many tokens, their first ones; a story keeps its question, and the
-    end of what was told before it is left out; 0 for no limit. Default: what the recipe of the
-    training says; 20,000 where it says nothing, so that one huge document does not take all
-    memory."""
+    """Documents are cut after this many tokens; a story keeps its question and loses the end of the
+    text before it; 0 for no limit. Default: what the recipe of the training says; 20,000 where it
+    says nothing, so that one huge document does not take all memory."""
 
     tokenizer: Annotated[str, OneOf(NAMES)] | None = None
     """basic_english, cased (the same without lower-casing), words (all punctuation kept),
     characters (Chinese and the like), jieba (Chinese words) or bpe (pieces of words, learned from
     the training documents). With sentence ends marked, for models that read sentences: sentences
     (basic_english), sentence_words, sentence_characters, sentence_jieba or sentence_bpe. Default:
-    what suits the script of the texts: basic_english or sentences where it has spaces between
-    words and capital letters, words or sentence_words where it has no capitals."""
+    what suits the script of the texts: characters or sentence_characters where it has no spaces
+    between words, words or sentence_words where it has spaces but no capital letters, otherwise
+    basic_english or sentences."""
 
     merges: Annotated[int, Range(1, most=MOST_MERGES)] | None = None
-    """How many merges bpe learns at most. Default: of all pairs of pieces that occur at least 10
-    times, up to 30,000."""
+    """How many merges bpe learns at most. Default: 30,000, and only of pairs that occur at least 10
+    times."""
 
     dev_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
-    """Fraction of the training documents that becomes dev where there are no dev documents: drawn
-    class by class."""
+    """Fraction of the training documents that become dev documents if none are given, drawn class
+    by class."""
 
     multi_label: bool | None = None
     """Whether a text may have several labels, or none. Default: as the training documents have
     them."""
 
     split_seed: Seed | None = None
-    """Decides the dev split; runs with the same one can form an ensemble. Default: the seed of the
+    """Seed of the dev split; runs with the same one can form an ensemble. Default: the seed of the
     training, or 0."""
 
 
@@ -90,4 +90,4 @@ class PairReading(Limits):
     """Words that are rarer in the training pairs become unknown."""
 
     max_pairs: Count | None = None
-    """Only so many training pairs, the first."""
+    """Use only this many training pairs, the first ones."""

@@ -18,28 +18,28 @@ _NO_SPACES = (
 _NO_CASE, _LETTER, _WITH_MARKS = r"\p{Lo}", r"\p{L}", r"[\p{L}\p{M}]"
 
 # Share of the letters. Words of these scripts are a third to a quarter as long as English ones, so
-# a fifth of the letters is about half of a text. Where in doubt it is characters: a model can put
-# words together from them, but it cannot take a line without spaces apart.
+# a fifth of the letters is about half of a text. In doubt the choice is characters: a model can
+# combine them into words, but it cannot divide a line without spaces.
 _SHARE = 0.2
-# The sample: the beginnings of so many documents, spread evenly over each of the first blocks of a
-# file.
+# The sample: how many documents of a block, spread evenly over it, how many first characters of
+# each, and how many first blocks of a file; and the size of a block.
 _DOCUMENTS, _CHARACTERS, _BLOCKS, _BLOCK_BYTES = 1000, 1000, 8, 1 << 20
 
 
 class Choice(NamedTuple):
-    """A tokenization, and why it is not the usual one; empty where it is."""
+    """A tokenization, and why it is not the usual one (empty if it is)."""
 
     tokenizer: str
     why: str = ""
 
 
 def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False) -> Choice:
-    """Look at a part of the texts; the same part at every call.
+    """Choose a tokenization by a sample of the texts, which is the same at every call.
 
     Args:
         source: The training documents, which can be read again.
         layout: Where texts are in files.
-        sentences: Whether sentence ends are to be marked.
+        sentences: Whether sentence ends must be marked.
 
     Returns:
         ``characters`` where at least a fifth of the letters are of scripts without spaces between
@@ -52,10 +52,10 @@ def choose_tokenizer(source: Source, layout: Layout, *, sentences: bool = False)
     """
     sample = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files, which warn when they are read
+        warnings.simplefilter("ignore")  # about files: they come when these are read as a whole
         each: list[Source] = [*files_of(source)] or [source]
         for one in each:
-            # As several labels: then texts without a label raise no error here.
+            # With several labels, so that texts without a label raise no error here.
             blocks = read(one, layout, multi_label=True, block_bytes=_BLOCK_BYTES)
             for frame in itertools.islice(blocks, _BLOCKS):
                 step = -(-frame.height // _DOCUMENTS)

@@ -1,4 +1,4 @@
-"""Documents that an earlier training has seen, and how a later one splits them with new ones."""
+"""Documents that an earlier training has seen, and how a later one splits these and new ones."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from dlnotes.files import check_stored, write_atomically
 
 Label = str | int | float | bool
 _FORMAT = 2
-"""Of a file of keys; another number where they are made in another way."""
+"""Version of the file of keys; it changes with the way in which they are made."""
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,17}")  # as str writes one, so that documents match it
 
 
 class Keys(NamedTuple):
-    """Two numbers per document that follow from its content, shape (documents,) each."""
+    """Two hashes of each document, shape (documents,) each."""
 
     texts: KeyArray
-    """The same for equal tokens."""
+    """Equal for equal tokens."""
     labelled: KeyArray
-    """The same for equal tokens with the same labels."""
+    """Equal for equal tokens with the same labels."""
 
 
 def keys_of(texts: TokenizedTexts) -> Keys:
@@ -54,7 +54,7 @@ def keys_of(texts: TokenizedTexts) -> Keys:
 
 
 def _label_keys(texts: TokenizedTexts) -> Callable[[slice], KeyArray]:
-    """Gives a number per document that those with equal labels share, in whatever order."""
+    """A function that hashes the labels of documents, in whatever order these are."""
     names = pl.Series(list(map(spelling, texts.label_names)), dtype=pl.String)
     of_name, labels = word_keys(names), texts.labels
     if not isinstance(labels, LabelSets):
@@ -77,9 +77,9 @@ class Seen:
 
     Attributes:
         train: Texts that were learned from, each once.
-        train_labelled: The same with their labels, as often as they were there.
+        train_labelled: These texts with their labels, as often as they occurred.
         dev: Texts of the dev documents, each once.
-        dev_labelled: The same with their labels, as often as they were there.
+        dev_labelled: These texts with their labels, as often as they occurred.
     """
 
     train: KeyArray
@@ -92,21 +92,21 @@ class Seen:
         """The documents of a training.
 
         Args:
-            train: Those to learn from, in any number of parts.
+            train: The training documents, in any number of parts.
             dev: The dev documents.
-            folder: Where large arrays have files; None for memory.
+            folder: Folder for the files of large arrays; None for memory.
         """
         arrays = []
         for parts in (train, dev):
             nothing = np.empty(0, np.uint64)
             for each in zip(Keys(nothing, nothing), *parts, strict=True):
                 keys: KeyArray = functools.reduce(partial(joined, folder=folder), each)
-                keys.sort()  # in place, and all of them have been copied
+                keys.sort()  # in place: they are copies
                 arrays.append(keys)
         return cls(distinct(arrays[0]), arrays[1], distinct(arrays[2]), arrays[3])
 
     def joined(self, earlier: Seen) -> Seen:
-        """These documents and those of the trainings before."""
+        """These documents and those of earlier trainings."""
         return Seen(
             np.union1d(self.train, earlier.train),
             _most(self.train_labelled, earlier.train_labelled),
@@ -115,7 +115,7 @@ class Seen:
         )
 
     def with_dev_learned(self) -> Seen:
-        """The same where the dev documents have been learned from, too."""
+        """The documents after a refit, which has also learned from the dev documents."""
         return Seen(
             np.union1d(self.train, self.dev),
             np.sort(np.concatenate([self.train_labelled, self.dev_labelled])),
@@ -124,11 +124,11 @@ class Seen:
         )
 
     def warn_of_learned(self, texts: KeyArray, name: str, split: str) -> None:
-        """Warn of documents to be measured on that have been learned from.
+        """Warn if documents of an evaluation have been learned from.
 
         Args:
-            texts: Their keys.
-            name: What has learned.
+            texts: The keys of these documents.
+            name: What has learned, for the message.
             split: ``dev`` or ``test``.
         """
         if count := int(np.isin(texts, self.train).sum()):
@@ -149,10 +149,10 @@ class Seen:
 
     @classmethod
     def load(cls, path: Path) -> Seen | None:
-        """Read what `save` wrote; None where there is no such file, or one with other keys.
+        """Read what `save` wrote; None if there is no such file, or keys of another version.
 
         Raises:
-            UserError: It is damaged.
+            UserError: The file is damaged.
         """
         try:
             check_stored(path)
@@ -164,7 +164,7 @@ class Seen:
             raise UserError(f"{path} cannot be read or is damaged") from error
 
 
-# RuntimeError: for zipfile a part is encrypted, or packed in a way that it does not know.
+# RuntimeError: zipfile's error for a member that is encrypted, or packed in an unknown way.
 _DAMAGED = (
     OSError,
     ValueError,
@@ -181,39 +181,39 @@ def _read(file: IO[bytes]) -> Seen | None:
     with np.load(file, allow_pickle=False) as held:
         arrays = [held[field.name] for field in fields(Seen)]
         same = "format" in held and held["format"] == _FORMAT
-    for array in arrays:  # NumPy gives the bytes of a member that is no array
+    for array in arrays:  # NumPy returns the bytes of a member that is not an array
         if not isinstance(array, np.ndarray) or array.dtype != np.uint64 or array.ndim != 1:
             raise ValueError
     return Seen(*arrays) if same else None
 
 
 def _without(keys: KeyArray, taken: KeyArray) -> KeyArray:
-    """The keys that are left when each is removed as often as `taken` has it."""
+    """The keys that are left when each is removed as often as it occurs in `taken`."""
     return keys[~_as_often(keys, np.sort(taken))]
 
 
 def _most(one: KeyArray, other: KeyArray) -> KeyArray:
-    """Each key as often as the one of the two that has it more often; sorted."""
+    """Each key as often as it occurs in that array which has it more often; sorted."""
     return np.sort(np.concatenate([one, _without(other, one)]))
 
 
 class Parts(NamedTuple):
-    """Which of some documents are what, by their numbers, ascending."""
+    """Documents by what an earlier training did with them, as ascending indices."""
 
     train: NDArray[np.int64]
-    """Learned from before."""
+    """It learned from these."""
     dev: NDArray[np.int64]
-    """Dev documents before, whose label may be another now."""
+    """Its dev documents, whose labels may have changed since."""
     new: NDArray[np.int64]
-    """Never seen."""
+    """It has not seen these."""
     relabelled: NDArray[np.int64]
-    """Learned from before, with another label."""
+    """It learned from these, but with another label."""
     left_out: int
-    """How many are not used: more copies of dev documents, with the same or another label."""
+    """How many are not used: more copies of its dev documents, with the same or another label."""
     missing: int
-    """How many texts that were learned from before are not among these."""
+    """How many texts that it learned from are not among these."""
     missing_dev: int
-    """How many texts of dev documents before are neither among these nor dev documents now."""
+    """How many texts of its dev documents are neither among these nor dev documents now."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,9 +223,9 @@ class Inheritance:
     Attributes:
         vocabulary: Its tokens, which keep their ids.
         labels: Its classes, which keep their numbers.
-        seen: Its documents; None where they are not known.
+        seen: Its documents; None if they are not known.
         replay: Whether documents that it has learned from are learned from again.
-        subwords: Its tokenization, where it was learned.
+        subwords: Its tokenization, if that was learned.
     """
 
     vocabulary: Vocabulary
@@ -239,7 +239,7 @@ class Inheritance:
 
         Args:
             texts: The documents.
-            dev: Others that are dev documents already.
+            dev: Other documents, which were given as dev documents.
         """
         everything = np.arange(len(texts))
         nothing = everything[:0]
@@ -252,7 +252,7 @@ class Inheritance:
             allowed, given = _without(allowed, own.labelled), own.texts
         is_dev = _as_often(keys.labelled, allowed)
         of_dev = np.isin(keys.texts, seen.dev)
-        # A dev text that no longer has its old label anywhere was given a corrected one.
+        # The label of a dev text that no longer occurs with its old label has been corrected.
         corrected = np.setdiff1d(seen.dev, np.concatenate([keys.texts[is_dev], given]))
         is_dev |= _as_often(keys.texts, corrected)
         learned = np.isin(keys.texts, seen.train) & ~of_dev
@@ -269,13 +269,13 @@ class Inheritance:
         )
 
     def with_new(self, found: Iterable[Label]) -> list[Label]:
-        """These labels, and after them those that are new.
+        """The labels of the earlier training, followed by those that are new.
 
         Args:
             found: Labels of documents; those of files are strings.
 
         Raises:
-            UserError: A new label that is of another type.
+            UserError: A new label is of another type.
         """
         kind = type(self.labels[0])
         known = {spelling(str(label)) for label in self.labels}
@@ -284,7 +284,7 @@ class Inheritance:
 
 
 def _as_often(keys: KeyArray, allowed: KeyArray) -> NDArray[np.bool_]:
-    """Whether each key is allowed; of equal keys the first ones, as many as `allowed` has."""
+    """Whether each key is allowed: of equal keys only as many, the first, as `allowed` has."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     again = np.arange(len(keys)) - np.searchsorted(ordered, ordered)
@@ -295,7 +295,7 @@ def _as_often(keys: KeyArray, allowed: KeyArray) -> NDArray[np.bool_]:
 
 
 def _of_kind(kind: type[Label], label: Label) -> Label:
-    """A label of a file as the type that the others have."""
+    """A label of a file, converted to the type of the other labels."""
     if type(label) is kind:
         return label
     if isinstance(label, str) and kind is int and _INTEGER.fullmatch(label):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.mapped import empty, pieces, places
 
-_BINS, _CELLS = 1 << 12, 1 << 22  # of random keys: in a class, and in all together
+_BINS, _CELLS = 1 << 12, 1 << 22  # most bins of random keys: per class, and of all classes
 _AT_ONCE = 1 << 20  # examples whose keys are counted together
 
 __all__ = ["iterative_split", "stratified_split"]
@@ -42,16 +42,16 @@ def stratified_split(
     computed in exact fractions.
 
     Args:
-        labels: the class of each example, n strings or integers.
-        fractions: the share of each part, positive, with sum 1.
-        seed: another seed gives another split.
-        folder: where large arrays have files; None for memory.
+        labels: The class of each example, n strings or integers.
+        fractions: The share of each part, positive, with sum 1.
+        seed: Another seed gives another split.
+        folder: Folder for the files of large arrays; None for memory.
 
     Returns:
         For each fraction the indices of its examples, ascending.
 
     Raises:
-        ValueError: for fractions that are not positive or do not add up to 1.
+        ValueError: The fractions are not positive or do not add up to 1.
     """
     shares = _shares(fractions)
     classes = np.asarray(labels)
@@ -76,7 +76,7 @@ def stratified_split(
 def _random_keys(count: int, seed: int, folder: Path | None) -> npt.NDArray[np.float64]:
     """What ``random.Random(seed).random()`` draws, in a tenth of the time."""
     _, state, _ = random.Random(seed).getstate()
-    twister = np.random.RandomState()  # the same generator, with a stream that is frozen, too
+    twister = np.random.RandomState()  # the same generator, whose stream is frozen as well
     twister.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1], 0, 0.0))
     keys = empty(count, np.float64, folder)
     for some in pieces(count):
@@ -92,8 +92,8 @@ def _with_ranks(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """The examples that have given ranks when each class is sorted by key, then index.
 
-    Without sorting all of them: keys are counted in bins, and only bins in which such an example
-    must be are sorted.
+    Not all examples are sorted: keys are counted in bins, and only bins that must hold such an
+    example are sorted.
 
     Args:
         keys: Between 0 and 1, shape (n,).
@@ -136,13 +136,13 @@ def _with_ranks(
 def iterative_split(
     labels: LabelSets, fractions: Sequence[float], seed: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Split examples 0 … n-1 of which each has any number of labels, the rarest labels first.
+    """Split examples 0 … n-1 with any number of labels each, the rarest labels first.
 
     Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011,
-    https://doi.org/10.1007/978-3-642-23808-6_10). Each part is to have its share of the examples of
+    https://doi.org/10.1007/978-3-642-23808-6_10). Each part should get its share of the examples of
     each label. The label with the fewest examples left comes first, and each of these examples goes
     to the part that lacks the most examples of this label, or, among equals, the most examples.
-    Examples without any label are divided like those of a label of their own.
+    Examples without any label are treated as if they had one label of their own.
 
     Differs from the paper: among parts that are equal in both, an example goes to the first one,
     not to a random one. Afterwards examples are moved, so that every label with at least two
@@ -155,14 +155,14 @@ def iterative_split(
 
     Args:
         labels: The labels of each example.
-        fractions: the share of each part, positive, with sum 1.
-        seed: another seed gives another split.
+        fractions: The share of each part, positive, with sum 1.
+        seed: Another seed gives another split.
 
     Returns:
         For each fraction the indices of its examples, ascending.
 
     Raises:
-        ValueError: for fractions that are not positive or do not add up to 1.
+        ValueError: The fractions are not positive or do not add up to 1.
     """
     split = _IterativeSplit(labels, _shares(fractions), seed)
     split.divide()
@@ -172,13 +172,13 @@ def iterative_split(
 
 
 class _IterativeSplit:
-    """Which part each example is in, while that is decided."""
+    """Which part each example is in so far, and what that decision needs."""
 
     def __init__(self, labels: LabelSets, shares: Sequence[Fraction], seed: int) -> None:
         n = len(labels)
         rng = random.Random(seed)
         keys = np.array([rng.random() for _ in range(n)])
-        # Of an example without labels the label is that there is none.
+        # An example without labels gets one more label, which means none.
         sizes = np.maximum(1, labels.sizes)
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         ids = np.full(self.starts[-1], labels.classes, np.int64)
@@ -223,7 +223,7 @@ class _IterativeSplit:
         while rarest:
             count, label = heapq.heappop(rarest)
             if count != left[label]:
-                continue  # out of date: another entry has the present count
+                continue  # out of date: another entry has the current count
             for example in self.examples_of(label):
                 if self.part_of[example] >= 0:
                     continue
@@ -242,7 +242,7 @@ class _IterativeSplit:
                         heapq.heappush(rarest, (left[each], each))
 
     def mend(self) -> None:
-        """Bring labels, and at last any example, into parts that lack them."""
+        """Move examples into parts that lack a label, or have no example at all."""
         largest = self.largest
         for label, count in enumerate(self.counts):
             if count > 1 and label != self.none and not self.have[largest][label]:
@@ -255,7 +255,7 @@ class _IterativeSplit:
                 self.spare(part, range(len(self.part_of)))
 
     def spare(self, part: int, examples: Sequence[int]) -> None:
-        """Move one of the examples out of the largest part unless that then lacks a label."""
+        """Move one of the examples from the largest part, unless that would then lack a label."""
         have = self.have[self.largest]
         for example in examples:
             if self.part_of[example] == self.largest != part and all(

@@ -1,9 +1,9 @@
-"""The bytes of people's files as UTF-8 lines: unpacked, decoded, without byte order marks.
+"""Files as lines of text: unpacked, decoded, without byte order marks.
 
-A file is unpacked by what it holds, not by its name: gzip, bzip2, xz, Zstandard, and zip with one
-file in it. Its encoding is UTF-8 unless it begins with the byte order mark of UTF-16 or UTF-32, or
-another one is named. Byte order marks are removed at the start of every line, because ``cat``
-leaves them inside of joined files. A file without line feeds has carriage returns for line ends.
+The content of a file, not its name, decides how it is unpacked: gzip, bzip2, xz, Zstandard, or zip
+with one file in it. Its encoding is UTF-8 unless it begins with the byte order mark of UTF-16 or
+UTF-32, or another one is named. Byte order marks are removed at the start of every line, because
+``cat`` leaves them inside of joined files. Carriage returns end lines in a file without line feeds.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ else:
     from backports import zstd
 
 Seen = Callable[[float], object]
-"""Told how much of a file has been read, from 0 to 1."""
+"""Called with the share of a file that has been read, from 0 to 1."""
 
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Suffixes of packed files, after that of their format."""
 
 LONGEST = 1 << 28
-"""Characters of a line, and of a field of CSV. A packed file of a few MiB may hold one that fills
-any memory."""
+"""Most characters of a line, and of a field of CSV. In a packed file of a few MiB, one may be so
+long that it fills any memory."""
 LARGEST_WHOLE = 1 << 30
-"""Characters of a file that is read as a whole."""
+"""Most characters of a file that is read as a whole."""
 
 _CHUNK = 1 << 20
-_MAGIC = {  # at the beginning of a file; no text begins so
+_MAGIC = {  # at the beginning of a file; no text begins like this
     # Deflate is the only method there is; three flags are always 0.
     ".gz": rb"\x1f\x8b\x08[\x00-\x1f]",
-    # "BZh1" alone may be a name: a block follows, or the end of an empty file.
+    # "BZh1" alone may begin a text; then a block follows, or the end of an empty file.
     ".bz2": rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)",
     ".xz": rb"\xfd7zXZ\x00",
-    ".zst": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",  # a frame, or one to pass over
+    ".zst": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",  # a frame, or a skippable one
     ".zip": rb"PK(?:\x03\x04|\x05\x06)",  # a member, or the end of an empty archive
 }
 _MAGIC_BYTES = 10  # of the longest
-_NO_TEXT = {  # at the beginning of what is no text; a text may begin so as well
+_NO_TEXT = {  # at the beginning of files that are not text, though a text may begin like this, too
     rb"PAR1": "a Parquet file: call it .parquet",
     rb"ARROW1\x00\x00": "an Arrow file: write it as Parquet or CSV",
     rb"SQLite format 3\x00": "a database: write a table of it as CSV",
-    rb"%PDF-": "a PDF: make a text of it",
+    rb"%PDF-": "a PDF: convert it to text",
     rb"\xd0\xcf\x11\xe0": "an old Office document: save it as text or CSV",
     rb"(?s:.{257})ustar": "a tar archive: unpack it",
     rb"7z\xbc\xaf|Rar!\x1a|\x04\x22\x4d\x18|\x1f\x9d|\x5d\x00\x00\x80\x00": "packed by a program "
-    "that is not known here: unpack it",
+    "that is not supported: unpack it",
     b"|".join(_MAGIC.values()): "packed twice: unpack it",
 }
 _NO_TEXT_BYTES = 262  # of the longest
@@ -78,7 +78,7 @@ _MARK = "\ufeff"
 
 
 def check_file(path: Path) -> None:
-    """Require a file that can be opened; a pipe would be waited for, maybe forever.
+    """Require a regular file that can be opened; reading from a pipe might wait forever.
 
     Raises:
         UserError: `path` does not exist, is not a regular file, or cannot be read.
@@ -97,13 +97,13 @@ def check_file(path: Path) -> None:
 
 
 def inner_suffix(path: Path) -> str:
-    """The suffix that names a file's format, in lower case: of ``a.CSV.gz`` it is ``.csv``.
+    """The suffix that names a file's format, in lower case: ``.csv`` for ``a.CSV.gz``.
 
-    Of a zip file it is the suffix of the file inside.
+    For a zip file it is the suffix of the file inside.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".zip"] and path.is_file():
-        with _told(path), path.open("rb") as file:
+        with _as_user_errors(path), path.open("rb") as file:
             if _packed(file) == ".zip":
                 inside = PurePath(_only_member(path, zipfile.ZipFile(file)).filename).suffix.lower()
                 if inside:
@@ -123,9 +123,9 @@ def open_binary(path: Path, seen: Seen | None = None) -> Iterator[IO[bytes]]:
 
     Raises:
         UserError: It cannot be read or is broken, or a zip file has more than one file in it.
-            So do reads within the ``with`` statement.
+            Reads within the ``with`` statement raise it as well.
     """
-    with _told(path), path.open("rb") as stored:
+    with _as_user_errors(path), path.open("rb") as stored:
         size = max(1, path.stat().st_size)
         unpacked = _unpacked(path, stored)
         if seen:
@@ -143,7 +143,7 @@ def open_binary(path: Path, seen: Seen | None = None) -> Iterator[IO[bytes]]:
 
 
 class _Reads(io.RawIOBase):
-    """A stream of what a function reads."""
+    """A stream whose bytes come from a function."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -189,10 +189,10 @@ def _of_streams(
     decompressor: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor],
     padding: bytes = b"",
 ) -> IO[bytes]:
-    """The content of compressed streams, one after the other.
+    """The content of compressed streams, one after another.
 
-    `bz2.open` and `lzma.open` take whatever follows the first stream for its end, if it is no other
-    stream, and leave out the rest of a damaged file without a word.
+    `bz2.open` and `lzma.open` silently ignore what follows the first stream if it is not another
+    stream, and so leave out the rest of a damaged file.
 
     Args:
         stored: The packed file.
@@ -231,7 +231,7 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     members = [
         member
         for member in archive.infolist()
-        # A file without a name is none that one could mean; zipfile asks for its last letter.
+        # Members without a name are ignored: on them zipfile's is_dir fails.
         if member.filename and not member.is_dir() and not ignored(PurePath(member.filename))
     ]
     if len(members) != 1:
@@ -249,20 +249,20 @@ _OF_THE_SYSTEM = {"__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini"}
 
 
 def ignored(path: PurePath) -> bool:
-    """Whether one of a path's names is hidden or of a system's own files."""
+    """Whether a name in the path is hidden or is that of an operating system's own files."""
     return any(name.startswith(".") or name in _OF_THE_SYSTEM for name in path.parts)
 
 
 _BROKEN = (
     *(EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zstd.ZstdError),
     _BrokenError,
-    NotImplementedError,  # zipfile's word for a method of compression that it does not know
+    NotImplementedError,  # zipfile's error for a compression method that it does not know
 )
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What may be wrong with a file or what it is packed in, as one line."""
+def _as_user_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading and unpacking into a line that says what is wrong with the file."""
     try:
         yield
     except UserError:
@@ -281,21 +281,21 @@ def _reason(error: Exception) -> str:
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:
-    """The whole text of a file; the arguments and errors are those of `text_blocks`.
+    """The whole text of a file; the arguments are those of `text_blocks`.
 
     Raises:
-        UserError: It has more than `LARGEST_WHOLE` characters, too.
+        UserError: What `text_blocks` raises, or the file has more than `LARGEST_WHOLE` characters.
     """
     return whole_text(path, text_blocks(path, encoding))
 
 
 def whole_text(path: Path, blocks: Iterator[tuple[int, str]], first: str = "") -> str:
-    """The rest of a file, see `read_text`.
+    """The rest of a file as one text, see `read_text`.
 
     Args:
         path: The file, for messages.
-        blocks: What `text_blocks` still has.
-        first: What it has given already.
+        blocks: The remaining blocks of `text_blocks`.
+        first: The text before them.
     """
     parts, size = [], 0
     for text in itertools.chain([first], (text for _, text in blocks)):
@@ -304,7 +304,7 @@ def whole_text(path: Path, blocks: Iterator[tuple[int, str]], first: str = "") -
         if size > LARGEST_WHOLE:
             raise UserError(
                 f"{path} cannot be read: it has more than {LARGEST_WHOLE:,} characters, and must "
-                "be read as a whole; give a file of a record per line"
+                "be read as a whole; give a file with one record per line"
             )
     return "".join(parts)
 
@@ -319,13 +319,13 @@ def text_blocks(
 
     Args:
         path: The file.
-        encoding: What it is written in. None: UTF-8. A byte order mark decides before either.
-        block_bytes: Bytes of the file in a block, about.
+        encoding: Its encoding; None for UTF-8. A byte order mark takes precedence.
+        block_bytes: Approximate number of bytes of the file in a block.
         seen: See `open_binary`.
 
     Raises:
-        UserError: What `open_binary` raises; bytes that are no text, or a line of more than
-            `LONGEST` characters (names the line).
+        UserError: What `open_binary` raises; bytes that are not text, or a line of more than
+            `LONGEST` characters (the message gives the line).
     """
     line, size, line_ends = 1, 0, False
     parts: list[str] = []
@@ -386,10 +386,10 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             line += text.count("\n")
             if starts_line:
                 text = text.lstrip(_MARK)
-            # Some encodings have halves, such as unicode_escape.
+            # Some encodings can give halves of surrogate pairs, such as unicode_escape.
             if name not in _MARKED.values() and (half := half_pair(text)) is not None:
                 at = line - text.count("\n", half)
-                raise UserError(f"{path}:{at}: half of a surrogate pair, which is no text")
+                raise UserError(f"{path}:{at}: half of a surrogate pair, which is not text")
             text = text.replace(f"\n{_MARK}", "\n")
             if text:
                 starts_line = text[-1] == "\n"
@@ -400,7 +400,7 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
 
 
 def half_pair(text: str) -> int | None:
-    """Where half of a surrogate pair stands in a text, which UTF-8 cannot hold; None if nowhere."""
+    """Position of half of a surrogate pair in a text, which UTF-8 cannot hold; None without one."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -409,7 +409,7 @@ def half_pair(text: str) -> int | None:
 
 
 def _refuse_nulls(path: Path, content: bytes) -> None:
-    """Null characters tell what is no text, and UTF-16 and UTF-32 without their marks."""
+    """By its null bytes, refuse what is not text, and UTF-16 and UTF-32 without their marks."""
     if b"\0" in content[:_NO_TEXT_BYTES] and (kind := _kind(content)):
         raise UserError(f"{path} is {kind}")
     start = content[: 1000 // 4 * 4]
@@ -417,7 +417,7 @@ def _refuse_nulls(path: Path, content: bytes) -> None:
     if len(start) < 4 or not any(empty):
         return
     if all(empty):
-        raise UserError(f"{path} is no text: most of its bytes are 0")
+        raise UserError(f"{path} is not text: most of its bytes are 0")
     names: dict[tuple[bool, ...], str] = {
         (False, True, False, True): "utf-16-le",
         (True, False, True, False): "utf-16-be",
@@ -430,7 +430,7 @@ def _refuse_nulls(path: Path, content: bytes) -> None:
 
 
 def _kind(begin: bytes) -> str | None:
-    """What a file that is no text may be."""
+    """What a file that is not text may be."""
     return next((kind for magic, kind in _NO_TEXT.items() if re.match(magic, begin)), None)
 
 
@@ -456,7 +456,7 @@ def read_lines(
 
 def numbered_lines(block: str, first_line: int) -> pl.DataFrame:
     """The lines of a block (column ``text``) and their numbers (column ``line``)."""
-    # Polars unpacks what begins as packed data does, and "x^2" is such a beginning: so an empty
-    # line goes ahead.
+    # Polars decompresses what begins like compressed data, and "x^2" does: so an empty line comes
+    # first.
     frame = pl.read_lines(io.BytesIO(b"\n" + block.encode()), name="text").slice(1)
     return frame.with_row_index("line", first_line).with_columns(pl.col("line").cast(pl.Int64))

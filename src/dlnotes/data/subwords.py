@@ -1,15 +1,15 @@
 r"""Subwords: byte-pair encoding, learned from the training texts.
 
-Sennrich et al. 2016, https://arxiv.org/abs/1508.07909. Words begin as characters. The pair of
-neighbours that is most frequent in the texts,
+Sennrich et al. 2016, https://arxiv.org/abs/1508.07909. At first every character is a piece. The
+pair of neighbouring pieces that is most frequent in the texts,
 
 .. math:: (a, b) = \operatorname{argmax}_{a, b} \sum_w n_w \, n_{ab}(w)
 
 where :math:`n_w` is how often the word :math:`w` occurs and :math:`n_{ab}(w)` how often the pair
-does in it, becomes one piece, and so on. A word is cut by doing the same merges in their order.
+occurs in it, is merged into one piece, and so on. A word is cut by the same merges in their order.
 
-Differs from the paper: a mark stands before the pieces that do not begin a word, not at a word's
-end, so that pieces can be read (``hel ##lo``), and merges are the same at all places of a word.
+Differs from the paper: a mark precedes the pieces that do not begin a word, instead of ending each
+word, so that pieces can be read (``hel ##lo``), and merges are the same at all places of a word.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from dlnotes.errors import UserError
 from dlnotes.files import as_path, read_file
 
 CONTINUES = "##"
-"""Before a piece that goes on with the word before it; no word has this inside."""
+"""Precedes a piece that continues the word of the piece before it; no word contains it."""
 
 _LARGEST = 1 << 26  # bytes of a file, millions of merges
 _MOST = 30_000  # merges, unless their number is given
 _RARE = 10  # pairs that are rarer are not merged, unless the number of merges is given
-_LONG = 100  # characters; a longer word is learned from in parts, else it would take hours
+_LONG = 100  # characters; longer words are learned from in parts, or it would take hours
 _AT_ONCE = 10_000  # repetitions of a word in one text to learn from
 
 
@@ -46,7 +46,7 @@ class Subwords:
     """A tokenization into pieces of words.
 
     Attributes:
-        merges: Two pieces with a space between, in the order in which they were learned.
+        merges: Two pieces with a space between them each, in the order in which they were learned.
         tokenizer: Its name in `SUBWORDS`.
     """
 
@@ -80,7 +80,8 @@ class Subwords:
         marks = MARKS.get(tokenizer, ())
         frame = frame.filter((pl.col("count") > 0) & ~pl.col("word").is_in(marks))
         alphabet = set().union(*frame["word"])
-        # Each merge makes a word shorter by a piece; the package makes room for all in advance.
+        # The largest possible number of merges, since each makes a word shorter by a piece: the
+        # package allocates memory for all in advance.
         most = int(frame["word"].str.len_chars().sum()) - len(frame)
         trainer = library.trainers.BpeTrainer(
             vocab_size=len(alphabet) + min(merges or _MOST, most),
@@ -135,7 +136,7 @@ class Subwords:
         return hashlib.sha256("\n".join(self.merges).encode()).hexdigest()
 
     def __call__(self, texts: pl.Series) -> pl.Series:
-        """Pieces of each text, a list of strings in which empty strings are to be dropped.
+        """Pieces of each text, a list of strings from which empty strings must be dropped.
 
         Raises:
             UserError: The package tokenizers is not installed.
@@ -156,7 +157,7 @@ class Subwords:
         return [
             word
             if len(found.offsets) == 1
-            # By their places: the names of pieces hide characters that no merge has.
+            # By offsets: the names of pieces do not show characters that are in no merge.
             else f" {CONTINUES}".join(word[start:end] for start, end in found.offsets)
             for word, found in zip(words, encoded, strict=True)
         ]
@@ -177,7 +178,7 @@ class Subwords:
 
 
 def joined(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Words of pieces, and the number of the word that each piece belongs to."""
+    """Join pieces to words; also return the number of the word that each piece belongs to."""
     words: list[str] = []
     numbers = []
     for piece in pieces:
@@ -190,7 +191,7 @@ def joined(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def _repeated(words: pl.DataFrame) -> Iterator[str]:
-    """Each word as often as it occurs: the package counts words itself, and takes no counts."""
+    """Each word as often as it occurs: the package counts words itself and accepts no counts."""
     for word, count in words.iter_rows():
         parts = [word[i : i + _LONG] for i in range(0, len(word), _LONG)]
         for start in range(0, count, _AT_ONCE):

@@ -16,7 +16,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_output, option_of, parts_of, write_atomically
 
 BETWEEN = "|"
-"""What stands between two labels in a field of CSV, where nothing else is said."""
+"""Default separator of labels in a field of CSV."""
 
 FORMATS = ".jsonl, .ndjson and .csv, each also .gz, and .parquet"
 
@@ -37,12 +37,12 @@ def table_format(path: Path) -> str:
 
 
 def check_joins(option: str, label_names: Iterable[str], between: str, advice: str) -> None:
-    """Require labels that can be told apart where several stand in one field of CSV.
+    """Require labels that can be told apart when several are in one field of CSV.
 
     Args:
         option: The argument that names the file, for the message.
         label_names: The labels.
-        between: What is to stand between two.
+        between: The separator between labels.
         advice: What to do instead, for the message.
 
     Raises:
@@ -56,10 +56,10 @@ def check_joins(option: str, label_names: Iterable[str], between: str, advice: s
 
 
 def check_writable(path: Path) -> None:
-    """Fail at once where a table cannot be written later.
+    """Raise an error now if a table could not be written later.
 
     Raises:
-        UserError: An unknown suffix, a folder that is not there, or something that is no file.
+        UserError: An unknown suffix, a missing folder, or something that is not a file.
     """
     table_format(path)
     check_output(path)
@@ -74,7 +74,7 @@ def write_table(path: Path, blocks: Iterable[pl.DataFrame | pl.Series]) -> None:
             lines.
 
     Raises:
-        UserError: The file cannot be written, or its format does not hold a column.
+        UserError: The file cannot be written, or its format cannot hold a column.
     """
     write = {"jsonl": _write_jsonl, "csv": _write_csv, "parquet": _write_parquet}
     name = path.name
@@ -112,7 +112,7 @@ def _write_csv(
         for i, block in enumerate(blocks):
             assert isinstance(block, pl.DataFrame)
             _check_columns(name, block, nested, "CSV holds flat values; write .jsonl or .parquet")
-            # Of an empty text polars makes "", to tell it from null; people's CSV does not.
+            # Polars writes an empty text as "", to tell it from null; most CSV files do not.
             flat = block.with_columns(pl.col(pl.String).replace("", None))
             file.write(flat.write_csv(include_header=i == 0).encode())
 

@@ -6,12 +6,13 @@ r"""Tokenization as polars expressions: no Python loop ever touches a token.
 at white space. ``cased`` is the same without lower-casing. ``characters`` makes every character
 that is not white space a token (Chinese and other scripts without spaces). ``sentences`` is
 ``basic_english`` with a mark between sentences, for models that read a document sentence by
-sentence. ``words`` is for translation: lower-case; words and numbers, every other character that is
-not white space by itself; ``'s`` and its like apart from their word; a hyphen within a word becomes
-``@-@``, so that :func:`detokenize` can put everything together again. ``sentence_words`` and
-``sentence_characters`` mark sentence ends of all scripts, in ``words`` and in ``characters``.
+sentence. ``words`` is for translation: lower-case; words, numbers and every other character that is
+not white space are tokens; ``'s`` and the like are separated from their word; a hyphen within a
+word becomes ``@-@``, so that :func:`detokenize` can put everything together again.
+``sentence_words`` and ``sentence_characters`` are ``words`` and ``characters`` with marks between
+sentences in all scripts.
 
-Two more are no expressions: ``jieba`` (`dlnotes.data.chinese`) and ``bpe``
+Two more are not expressions: ``jieba`` (`dlnotes.data.chinese`) and ``bpe``
 (`dlnotes.data.subwords`).
 
 The same expression serves training and prediction.
@@ -47,16 +48,16 @@ BASIC_ENGLISH = {
     ":": " ",
     **dict.fromkeys(SPACES, " "),
 }
-"""What `basic_english` puts in the place of what."""
+"""What `basic_english` replaces, and by what."""
 
 
 def basic_english(text: pl.Expr) -> pl.Expr:
-    """Tokens of each text, a list of strings in which empty strings are to be dropped."""
+    """Tokens of each text, a list of strings from which empty strings must be dropped."""
     return cased(text.str.to_lowercase())
 
 
 def cased(text: pl.Expr) -> pl.Expr:
-    """The same in the case that the text has, which tells names from words."""
+    """Tokens as by `basic_english`, but not lower-cased, so that names differ from words."""
     # The quotation mark goes first: what it leaves may be a <br />.
     text = text.str.replace_all('"', "", literal=True)
     return text.str.replace_many(BASIC_ENGLISH).str.split(" ")
@@ -88,17 +89,17 @@ def _sentence_ends(stops: str) -> list[tuple[str, str]]:
 
 
 SENTENCE_ENDS = _sentence_ends(".!?" + _STOPS)
-"""What puts marks between sentences: patterns and what takes their place, one after the other."""
+"""Patterns and replacements that put marks between sentences, applied one after another."""
 
 
 def sentences(text: pl.Expr) -> pl.Expr:
     """Tokens of each text as by `basic_english`, and `SENTENCE_END_TOKEN` between two sentences.
 
     A sentence ends at ``.``, ``!`` or ``?`` (and their likes in other scripts, such as ``।`` and
-    ``؟``), with straight quotes, brackets and emoji behind it, when white space and what may begin
-    a sentence follow: a capital letter, a digit, an emoji, or a letter of a script without
-    capitals; but not after initials and a few abbreviations. It also ends at one of the three
-    between two spaces; at a new line; and at ``<br /><br />``. Marks that stand in the text,
+    ``؟``), with straight quotes, brackets and emoji after it, when white space and what may begin a
+    sentence follow: a capital letter, a digit, an emoji, or a letter of a script without capitals;
+    but not after initials and a few abbreviations. It also ends at one of the three between two
+    spaces; at a new line; and at ``<br /><br />``. Marks that are already in the text,
     `SENTENCE_END_TOKEN` and `QUESTION_TOKEN`, are kept.
     """
     return basic_english(_with_ends(text, SENTENCE_ENDS))
@@ -111,7 +112,7 @@ def _with_ends(text: pl.Expr, ends: list[tuple[str, str]]) -> pl.Expr:
 
 
 def characters(text: pl.Expr) -> pl.Expr:
-    """Characters of each text in lower case, white space made empty strings to be dropped."""
+    """Characters of each text in lower case; white space gives empty strings, to be dropped."""
     blank = dict.fromkeys(SPACES + " ", "")
     return text.str.to_lowercase().str.replace_many(blank).str.split("")
 
@@ -119,7 +120,7 @@ def characters(text: pl.Expr) -> pl.Expr:
 _FULL_STOPS = f"{_STOPS}…；"
 _CLOSING = r"""」』”’"'）)】》〉〕\]"""
 _OTHER_ENDS = [
-    # Letters without a case, as the Korean, Arabic and Chinese ones: no capital begins a sentence.
+    # Letters without case, such as Korean, Arabic and Chinese ones: no capital begins a sentence.
     rf"([.!?][{_CLOSING}]*)\s+([^\s\p{{L}}]*\p{{Lo}})",
     rf"(\p{{Lo}}[.!?]+[{_CLOSING}]*)(\p{{Lo}})",
     # Thai and Lao have white space between clauses and no full stop.
@@ -127,13 +128,14 @@ _OTHER_ENDS = [
 ]
 SENTENCE_ENDS_OF_ALL_SCRIPTS = [
     *_sentence_ends(".!?"),  # the other stops need no white space after them
-    # In three steps, as exported programs backtrack: none of them has to try a stop again.
+    # In three steps, since regular expressions of exported programs backtrack: none tries a stop
+    # twice.
     (f"([{_FULL_STOPS}][{_FULL_STOPS}{_CLOSING}]*)", "${1}\ufdd0"),
     (rf"\ufdd0\s*([^\s{_FULL_STOPS}{_CLOSING}])", f" {SENTENCE_END_TOKEN} $1"),
     ("\ufdd0", ""),
     *((end, f"$1 {SENTENCE_END_TOKEN} $2") for end in _OTHER_ENDS),
 ]
-"""Those for texts whose words are not told apart by white space alone."""
+"""The same for `sentence_words` and `sentence_characters`: sentence ends of all scripts."""
 
 
 def marked(text: pl.Expr) -> pl.Expr:
@@ -142,15 +144,15 @@ def marked(text: pl.Expr) -> pl.Expr:
 
 
 MARK = f"{SENTENCE_END_TOKEN}|{QUESTION_TOKEN}"
-"""The two marks."""
+"""Pattern of the two marks."""
 
 
 def sentence_characters(text: pl.Expr) -> pl.Expr:
     """Tokens of each text as by `characters`, and `SENTENCE_END_TOKEN` between two sentences.
 
     A sentence ends as in `sentences` and, closing quotes and brackets included, at 。！？；… and
-    their likes in other scripts. Letters without a case need not be capital to begin a sentence. In
-    Thai and Lao white space ends a sentence. Marks that stand in the text are kept.
+    their likes in other scripts. Letters without case need not be capital to begin a sentence. In
+    Thai and Lao white space ends a sentence. Marks that are already in the text are kept.
     """
     blank = dict.fromkeys(SPACES, " ")
     text = marked(text).str.to_lowercase().str.replace_many(blank)
@@ -159,9 +161,9 @@ def sentence_characters(text: pl.Expr) -> pl.Expr:
 
 _CLITICS = "s|t|m|d|re|ve|ll"
 WORD = rf"@-@|['\u2019](?:{_CLITICS})\b|\d+(?:[.,]\d+)+|\w+|[^\w\s]"
-"""A token of `words`."""
+"""Pattern of a token of `words`."""
 HYPHEN = (r"\b-\b", " @-@ ")
-"""What becomes of a hyphen within a word."""
+"""Pattern of a hyphen within a word, and what replaces it."""
 
 
 def words(text: pl.Expr) -> pl.Expr:
@@ -188,7 +190,8 @@ _TOGETHER = [
 def detokenize(tokens: Iterable[str]) -> str:
     """A text of the tokens that :func:`words` gives, with the usual spaces.
 
-    Lower case stays; which single quotation mark opens is not known.
+    The text stays in lower case. Single quotation marks keep their spaces, since it is not known
+    which of them open.
     """
     text = " ".join(tokens)
     for pattern, replacement in _TOGETHER:

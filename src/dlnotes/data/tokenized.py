@@ -1,7 +1,7 @@
 """Texts as one flat array of numbers, kept on disk and mapped into memory.
 
 A file is tokenized once. Its distinct tokens (*types*) are numbered as they appear, and every
-document is a run of these numbers in one flat array. The numbering knows nothing of a
+document is a run of these numbers in one flat array. The numbering does not depend on a
 vocabulary, a split or a seed, so one cached copy serves all of them: a vocabulary is a table
 from type to id that is applied when a batch is gathered.
 """
@@ -59,7 +59,7 @@ class TokenizedTexts:
 
     Attributes:
         name: Where the texts come from, for messages.
-        tokens: Type of every token, all documents after one another, shape (tokens,).
+        tokens: Type of every token, one document after another, shape (tokens,).
         offsets: Where each document begins in `tokens`, and the end, shape (documents + 1,).
         types: The distinct tokens.
         labels: Index into `label_names` of every document, shape (documents,); `LabelSets` where a
@@ -67,9 +67,8 @@ class TokenizedTexts:
         label_names: The distinct labels, sorted.
         lines: Line of the source at which each document begins, shape (documents,).
         fingerprint: SHA-256 of the source's content.
-        files: Of a source of files the name of each, and how many documents there are up to its
-            end.
-        folder: Where large arrays that are made from these may have files; None for memory.
+        files: If the source is files, the name of each and the number of documents up to its end.
+        folder: Folder for the files of large arrays made from these; None for memory.
     """
 
     name: str
@@ -89,7 +88,7 @@ class TokenizedTexts:
         return f"{name}:{self.lines[document]}"
 
     def label_of(self, document: int) -> str:
-        """The label of a document; several have a comma between two."""
+        """The label of a document; several are joined by commas."""
         if isinstance(self.labels, LabelSets):
             return ", ".join(self.label_names[i] for i in self.labels.of(document))
         return self.label_names[int(self.labels[document])]
@@ -99,7 +98,7 @@ class TokenizedTexts:
 
     @cached_property
     def keys(self) -> KeyArray:
-        """A number per document that follows from its tokens, see `text_keys`."""
+        """A hash of each document's tokens, see `text_keys`."""
         return text_keys(self)
 
     def counts(self, documents: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -133,7 +132,7 @@ def tokenize(
 
     Args:
         source: What `dlnotes.data.readers.read` takes.
-        tokenizer: A name in `dlnotes.data.tokenization.READY`, or what was learned.
+        tokenizer: A name in `dlnotes.data.tokenization.READY`, or learned `Subwords`.
         layout: See `read`.
         cache_dir: Where the arrays of files are kept, keyed by the files' content. Without it, and
             where it cannot be written to, they are held in memory.
@@ -153,7 +152,7 @@ def tokenize(
     files = files_of(source)
     if not files:
         digest = hashlib.sha256()
-        # The digest is that of what was given, as `fingerprint` has it.
+        # Labels are separated after they are hashed, so that the digest equals `fingerprint`.
         given = separated(_hashed(read(source, block_bytes=block_bytes), digest), layout)
         return _in_memory("the texts", given, tokenizer, digest.hexdigest)
     for file in files:
@@ -218,7 +217,7 @@ def _described(tokenizer: str | Subwords) -> str:
 
 
 def _splitter(tokenizer: str | Subwords) -> Callable[[pl.Series], pl.Series]:
-    """What gives the tokens of each text, empty strings among them.
+    """The function that gives the tokens of each text, including empty strings.
 
     Raises:
         UserError: A package is missing.
@@ -244,7 +243,7 @@ def _in_memory(
 
 
 class _Numbered(NamedTuple):
-    """All of `TokenizedTexts` but the flat array."""
+    """The fields of `TokenizedTexts` that `_number` returns, which are not the flat array."""
 
     offsets: NDArray[np.int64]
     types: pl.Series
@@ -263,9 +262,9 @@ def _number(
 
     Args:
         frames: Blocks of documents.
-        tokenizer: What makes their tokens.
-        sink: Where the array goes.
-        folder: Where arrays with an element per document have files; None for memory.
+        tokenizer: Their tokenization.
+        sink: Where the array is written.
+        folder: Folder for the files of arrays with an element per document; None for memory.
     """
     types = _Types()
     label_of: dict[str, int] = {}
@@ -308,7 +307,7 @@ def _number(
 def _beside(
     frames: Iterable[pl.DataFrame], split: Callable[[pl.DataFrame], pl.Series]
 ) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
-    """Frames and their tokens, which another thread makes while the caller uses those before."""
+    """Frames and their tokens; another thread makes these while the caller uses the previous."""
     with ThreadPoolExecutor(1, "dlnotes-tokens") as pool:
         waiting: deque[tuple[pl.DataFrame, Future[pl.Series]]] = deque()
         for frame in frames:
@@ -320,7 +319,7 @@ def _beside(
             yield before, tokens.result()
 
 
-_AHEAD = 1  # frames: each has some megabytes of text
+_AHEAD = 1  # frames tokenized in advance: each has some megabytes of text
 _NEW, _EMPTY = -2, -1
 
 
@@ -333,7 +332,7 @@ class _Types:
 
     def __init__(self) -> None:
         self._categories = pl.Categorical(pl.Categories.random())
-        self._codes = pl.Series([], dtype=self._categories)  # as long as there is such a column
+        self._codes = pl.Series([], dtype=self._categories)  # keeps the categories alive
         self._number_of = np.empty(0, np.int32)  # by code
         self._types: list[pl.Series] = []
         self._count = 0
@@ -352,7 +351,7 @@ class _Types:
         new = codes[places]
         lowest = int(new.min())
         first = np.full(int(new.max()) - lowest + 1, -1, np.int64)
-        first[new[::-1] - lowest] = places[::-1]  # of several places the first stays
+        first[new[::-1] - lowest] = places[::-1]  # the first of several places is written last
         first = np.sort(first[first >= 0])
         words, new = tokens.gather(first), codes[first]
         filled = (words != "").to_numpy()
@@ -378,12 +377,13 @@ def _write(
     ends: list[int],
     tokenizer: str | Subwords,
 ) -> bool:
-    """Build a cache entry beside its place and move it there whole; False where that fails.
+    """Write a cache entry to a temporary file and move it into place; return False on failure.
 
-    An entry is one file, so that it is replaced in one step whoever reads it meanwhile: the digest
-    of all that follows, the numbers of tokens, documents, labels, offsets of labels (0 where each
-    document has one label) and bytes of the types, these arrays and the lines, the types, and the
-    rest as JSON. The arrays begin at multiples of 8 bytes, so that they can be mapped.
+    An entry is one file, so that it is replaced in one step even while others read it. It holds, in
+    this order: the digest of all that follows; the numbers of tokens, documents, labels, offsets of
+    labels (0 where each document has one label) and bytes of the types; the tokens; the offsets,
+    lines, labels and offsets of labels; the types; and the rest as JSON. The arrays begin at
+    multiples of 8 bytes, so that they can be mapped.
     """
     building = None
     try:
@@ -430,14 +430,14 @@ def _write(
 
 
 def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> TokenizedTexts | None:
-    """A cache entry, or None where there is none that is whole and of this content."""
+    """A cache entry, or None if there is none that is complete and of this content."""
     try:
         if not entry.is_file():
             return None
         with entry.open("rb") as file:
             if file.read(_DIGEST_BYTES) != sha256_of(file).encode():
                 return None
-            # Of the open file: by its name it may be another one by now.
+            # Map the open file: its name may belong to another one by now.
             data = np.memmap(file, np.uint8, "r")
         tokens, documents, labelled, bound, of_types = (
             data[_DIGEST_BYTES : _DIGEST_BYTES + _SIZES].view(np.int64).tolist()
@@ -447,12 +447,12 @@ def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> Tokeniz
         begin += -(-4 * tokens // 8) * 8
         arrays = []
         for count in (documents + 1, documents, labelled, bound):
-            # As plain arrays: of a memmap every slice would be one, which takes time.
+            # As plain arrays: every slice of a memmap would be a memmap, which takes time.
             arrays.append(np.asarray(data[begin : begin + 8 * count].view(np.int64)))
             begin += 8 * count
         types = pl.read_ipc(data[begin : begin + of_types].tobytes())["type"]
         found, label_names, ends = json.loads(data[begin + of_types :].tobytes())
-    except (OSError, ValueError, pl.exceptions.PolarsError):  # cut at this very moment
+    except (OSError, ValueError, pl.exceptions.PolarsError):  # truncated at this very moment
         return None
     if found != what:
         return None
@@ -464,9 +464,9 @@ def _load(entry: Path, what: str, names: list[str], fingerprint: str) -> Tokeniz
 
 
 def fingerprint(source: Source) -> str:
-    """SHA-256 of a file, of every file below a folder with its name, or of labels and texts.
+    """SHA-256 of a file, of the names and contents of a folder's files, or of labels and texts.
 
-    Of several files it is that of their fingerprints.
+    For several files it is that of their fingerprints.
     """
     files = files_of(source)
     if not files:
@@ -483,7 +483,7 @@ def fingerprint(source: Source) -> str:
     digest = hashlib.sha256()
     for member in sorted(path.rglob("*")):
         if member.is_file() and not ignored(member.relative_to(path)):
-            name = os.fsencode(member.relative_to(path))  # which need not be UTF-8
+            name = os.fsencode(member.relative_to(path))  # a name need not be UTF-8
             digest.update(name + f"\0{member.stat().st_size}\0".encode())
             digest.update(member.read_bytes())
     return digest.hexdigest()

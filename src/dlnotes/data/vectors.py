@@ -1,4 +1,4 @@
-"""Pretrained word vectors from the files that people have; only the rows of a vocabulary are kept.
+"""Pretrained word vectors from files of the usual formats; only a vocabulary's rows are kept.
 
 | format | how it is recognised |
 |---|---|
@@ -7,9 +7,8 @@
 | word2vec binary | the two numbers, and then bytes that no text has |
 | fastText ``.bin`` | its magic number |
 
-In text, blanks and tabs separate, any number of them. All may be packed (see
-`dlnotes.data.streams`) but the last, of which only the rows that are wanted are read from the
-disk.
+In text, any number of spaces and tabs separates fields. All files may be packed (see
+`dlnotes.data.streams`) except the last, of which only the wanted rows are read from the disk.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
 
 _BLOCK_BYTES = 1 << 22
-_HEAD_BYTES = 1 << 20  # that the format is decided by
+_HEAD_BYTES = 1 << 20  # by which the format is recognised
 _FASTTEXT_MAGIC = struct.pack("<i", 793712314)
 _HEADER = re.compile(rb"\s*(\d{1,18})[ \t]+(\d{1,18})\s*")
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -64,16 +63,16 @@ class PretrainedVectors:
 def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
     """Read the vectors of the vocabulary's words.
 
-    The file is read a block at a time, and the numbers of other words are not looked at: 400,000
-    words of 300 numbers, of which 20,000 are kept, take 1.9 s of one core as text (1.0 GB), about
-    7 s when that is gzipped, and 0.9 s in word2vec's binary form (0.5 GB).
+    The file is read a block at a time, and the numbers of other words are not parsed: 400,000 words
+    of 300 numbers, of which 20,000 are kept, take 1.9 s of one core as text (1.0 GB), about 7 s
+    when that is gzipped, and 0.9 s in word2vec's binary form (0.5 GB).
 
     Args:
         path: The file.
-        vocabulary: Whose words to keep. Of several vectors of a word the first counts.
+        vocabulary: The words to keep. If a word has several vectors, the first counts.
 
     Warns:
-        UserWarning: The first line counts one word more than there are, or fewer words.
+        UserWarning: The first line gives one word more than there are, or fewer words.
 
     Raises:
         UserError: No such file; not one of the formats, or damaged; no word in common.
@@ -99,10 +98,10 @@ def write_vectors(path: Path, vocabulary: Vocabulary, vectors: PretrainedVectors
     """Write vectors in word2vec's text format, which most programs read.
 
     Args:
-        path: The file; what was there is replaced when all is written.
+        path: The file; an existing one is replaced once everything is written.
         vocabulary: Gives the words of the ids. Words with white space are left out, since the
-            format has no place for them, and so is the unknown word: to another vocabulary other
-            words are unknown.
+            format cannot hold them, and so is the unknown word, which stands for other words in
+            another vocabulary.
         vectors: The vectors.
 
     Returns:
@@ -152,7 +151,7 @@ def _read(path: Path, file: IO[bytes], wanted: dict[bytes, int]) -> _Found:
         head = rest
     lines = [line for line in head.replace(b"\t", b" ").split(end) if line.strip()]
     if len(head) > _HEAD_BYTES // 2 and len(lines) > 1:
-        lines.pop()  # it may go on
+        lines.pop()  # it may continue after the head
     counts = Counter(count for count in map(_numbers, lines) if count)
     usual = counts[dim] if dim else sum(counts.values())
     if 2 * usual < len(lines) and _NO_TEXT.search(head):
@@ -174,7 +173,7 @@ def _read(path: Path, file: IO[bytes], wanted: dict[bytes, int]) -> _Found:
 
 
 def _numbers(line: bytes) -> int:
-    """How many numbers stand at the end of a line, its first field left out."""
+    """How many numbers there are at the end of a line, not counting its first field."""
     count = 0
     for field in reversed(line.split()[1:]):
         if not _is_number(field):
@@ -192,7 +191,7 @@ def _is_number(field: bytes) -> bool:
 
 
 def _blocks(file: IO[bytes], rest: bytes, end: bytes) -> Iterator[bytes]:
-    """Blocks of whole lines with blanks in place of tabs; the last line gets its line break."""
+    """Blocks of whole lines with spaces in place of tabs; the last line gets a line break."""
     while chunk := file.read(_BLOCK_BYTES):
         rest += chunk
         stop = rest.rfind(end) + 1
@@ -218,15 +217,15 @@ def _read_text(
     for block in _blocks(file, first, line_end):
         kept: dict[int, tuple[int, bytes]] = {}
         find, get, start = block.find, wanted.get, 0
-        # A loop over lines, but not over their numbers: `find` passes these at the speed of memory,
-        # which no search for the line breaks of a whole block by NumPy comes near.
+        # A loop over lines, but not over their numbers: `find` skips these at the speed of memory,
+        # far faster than NumPy finds the line breaks of a whole block.
         while start < len(block):
             end = find(line_end, start)
             number += 1
             stop = find(b" ", start, end)
             if stop > start:
                 word = block[start:stop]
-            else:  # a blank before the word, or none after it
+            else:  # a space before the word, or none after it
                 word = next(iter(block[start:end].split(None, 1)), b"")
             blank = 0 if word else blank + 1
             i = get(word)
@@ -250,7 +249,7 @@ def _read_text(
 
 
 def _vector(path: Path, number: int, line: bytes, dim: int) -> bytes | None:
-    """The numbers of a line with one blank between two; None where its word has blanks in it."""
+    """The numbers of a line, joined by single spaces; None if its word has spaces in it."""
     fields = line.split()[1:]
     if len(fields) > dim and not all(map(_is_number, fields)):
         return None
@@ -260,18 +259,18 @@ def _vector(path: Path, number: int, line: bytes, dim: int) -> bytes | None:
 
 
 def _rows(path: Path, kept: dict[int, tuple[int, bytes]], dim: int) -> _Found:
-    """The vectors of lines, each by the id of its word.
+    """Parse the vectors of some words.
 
     Args:
         path: Where they come from, for messages.
-        kept: Number and numbers of the line of each word.
+        kept: For the id of each word, the number of its line and the numbers in it.
         dim: How many numbers there are.
     """
     if not kept:
         return {}
     try:
         frame = pl.read_csv(
-            # An empty line first: Polars unpacks what begins like packed data, and "x^" does.
+            # An empty line first: Polars decompresses what begins like compressed data, as "x^".
             io.BytesIO(b"\n".join([b"", *(numbers for _, numbers in kept.values())])),
             skip_rows=1,
             separator=" ",
@@ -323,11 +322,12 @@ def _read_binary(
             )
         i = wanted.get(word)
         if i is not None and i not in found:
-            found[i] = np.frombuffer(rest, "<f4", dim, end + 1).copy()  # the block goes
+            found[i] = np.frombuffer(rest, "<f4", dim, end + 1).copy()  # does not keep the block
         place = end + 1 + size
     if rest[place:].strip() or file.read(1):
         warnings.warn(
-            f"{path}: after the {words:,} words of the first line it goes on", stacklevel=4
+            f"{path}: the file goes on after the {words:,} words that its first line gives",
+            stacklevel=4,
         )
     return found
 
@@ -335,9 +335,9 @@ def _read_binary(
 def _read_fasttext(path: Path, wanted: dict[bytes, int]) -> _Found:
     r"""Vectors as fastText's ``get_word_vector`` gives them.
 
-    Mean of the rows of the word, where the dictionary has it, and of its character n-grams
-    (Bojanowski et al. 2017, https://arxiv.org/abs/1607.04606), so that most words get a vector
-    even when the dictionary does not have them.
+    A vector is the mean of the row of the word, if the dictionary has it, and of the rows of its
+    character n-grams (Bojanowski et al. 2017, https://arxiv.org/abs/1607.04606), so that most words
+    get a vector even if the dictionary does not have them.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
@@ -372,7 +372,7 @@ def _read_fasttext(path: Path, wanted: dict[bytes, int]) -> _Found:
         found: _Found = {}
         matrix = np.frombuffer(data, "<f4", m * n, place + 17).reshape(m, n)
         for word, i in wanted.items():
-            # The vocabulary's marks, such as <unk>, are no words to be put together.
+            # The vocabulary's marks, such as <unk>, are not words, and n-grams would be no use.
             composed = maxn and bucket and (word in rows or not word.startswith(b"<"))
             grams = character_ngrams(word, minn, maxn, bucket) if composed else []
             if pruned >= 0:
@@ -382,7 +382,7 @@ def _read_fasttext(path: Path, wanted: dict[bytes, int]) -> _Found:
                 chosen.append(rows[word])
             if chosen:
                 found[i] = matrix[chosen].mean(axis=0)
-        del matrix  # the map cannot be closed while an array looks at it
+        del matrix  # the map cannot be closed while an array uses it
     return found
 
 
@@ -390,8 +390,8 @@ def character_ngrams(word: bytes, minn: int, maxn: int, bucket: int) -> list[int
     """Numbers of a word's character n-grams in fastText: the hash of each, modulo `bucket`.
 
     The n-grams are those of ``<word>`` with `minn` to `maxn` characters of UTF-8; ``<`` and ``>``
-    alone are none. The hash is FNV-1a of 32 bits, with fastText's slip: a byte above 127 is
-    negative there, so that it flips the upper 24 bits too.
+    alone are none. The hash is FNV-1a of 32 bits, with fastText's mistake: a byte above 127 is
+    negative there, so that it also flips the upper 24 bits.
     """
     text = b"<" + word + b">"
     begins = [i for i, byte in enumerate(text) if byte & 0xC0 != 0x80] + [len(text)]

@@ -15,7 +15,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import as_path, read_file
 
 _LARGEST = 1 << 30  # bytes of a file, about a hundred million tokens
-_MOST = 1 << 27  # tokens: the shortest ones would be many more
+_MOST = 1 << 27  # tokens: a file of the shortest ones could hold more
 
 PAD, UNK = 0, 1
 """Token ids of padding and of words that the vocabulary does not have."""
@@ -60,15 +60,15 @@ class Vocabulary:
         """Order distinct tokens by how often they occur.
 
         Args:
-            types: Tokens; those given several times have the sum of their counts.
+            types: Tokens; the counts of one that is given several times are added up.
             counts: How often each of `types` occurs in the training split.
             min_freq: Rarer tokens are left out (they become UNK). At least 1.
-            max_size: Size of the vocabulary at most, the two specials and the marks included.
+            max_size: Largest size of the vocabulary, including the two specials and the marks.
             marks: Tokens that get the ids from 2 on, whether they occur or not.
 
         Raises:
             UserError: `types` holds something that is not a text, there are more or fewer `counts`,
-                `min_freq` below 1 or `max_size` below the number of specials and marks.
+                `min_freq` is below 1 or `max_size` is below the number of specials and marks.
         """
         reserved = [*SPECIALS, *marks]
         if max_size is not None and max_size < len(reserved):
@@ -98,13 +98,13 @@ class Vocabulary:
         min_freq: int = 1,
         max_size: int | None = None,
     ) -> Vocabulary:
-        """These tokens with the ids that they have, and after them those of `types` that are new.
+        """A vocabulary in which these tokens keep their ids, and new ones of `types` follow.
 
         Args:
             types: See `from_counts`; the new ones are in the order that they have there.
             counts: How often each of `types` occurs.
-            min_freq: Rarer ones are left out.
-            max_size: Size of the vocabulary at most; none of these tokens is left out.
+            min_freq: Rarer new tokens are left out.
+            max_size: Largest size of the vocabulary; only new tokens are left out.
 
         Raises:
             UserError: See `from_counts`.
@@ -130,7 +130,7 @@ class Vocabulary:
 
         Args:
             path: The file.
-            most: Tokens that it may hold, counted before any is made.
+            most: Most tokens that it may hold; they are counted before the file is parsed.
 
         Raises:
             UserError: The file is missing, is not a vocabulary, or has more than 1 GiB or `most`
@@ -170,9 +170,9 @@ class Vocabulary:
     def ids(self, types: Iterable[str] | pl.Series) -> NDArray[np.int32]:
         """Ids of distinct tokens; UNK for those that are not in the vocabulary.
 
-        The word ``<pad>`` is one of these: a text that has it is not padded there.
+        A word ``<pad>`` in a text also becomes UNK, so that it is not taken for padding.
         """
-        if self._numbered and self._numbered[0] is types:  # those of train, again for dev
+        if self._numbered and self._numbered[0] is types:  # dev often has the types of train
             return self._numbered[1]
         words = self.tokens.slice(PAD + 1)
         numbered = pl.int_range(PAD + 1, len(self), dtype=pl.Int32, eager=True)

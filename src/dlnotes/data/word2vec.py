@@ -29,7 +29,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_output
 
 _BLOCK = 512  # documents
-_BLOCK_TOKENS = 1 << 22  # padded ones; where there are more, documents come one by one
+_BLOCK_TOKENS = 1 << 22  # with padding; documents of a block with more are read one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class VectorLearning(Settings):
     """Passes over the texts."""
 
     seed: Annotated[int, Range(0, below=2**32)] = 0
-    """Decides initial vectors and samples."""
+    """Seed of the initial vectors and of the samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class TextLearning(VectorLearning):
     """How word vectors are learned from raw text; see `learn_from`."""
 
     tokenizer: Annotated[str, OneOf(READY)] = "basic_english"
-    """How texts become tokens: as for the classifier which is to start from the vectors."""
+    """How texts become tokens: use that of the classifier that will start from the vectors."""
 
     min_freq: Count = 5
     """Rarer words get no vector."""
@@ -66,7 +66,7 @@ def learn_vectors(
     on_epoch: Callable[[int], None] | None = None,
     **settings: Annotated[Any, VectorLearning],
 ) -> PretrainedVectors:
-    r"""Vectors that predict the neighbours of a word (Mikolov et al. 2013).
+    r"""Learn vectors that predict the neighbours of a word (Mikolov et al. 2013).
 
     Skip-gram with negative sampling (https://arxiv.org/abs/1310.4546), computed by the package
     gensim: for a word w and a neighbour c, at most five words away in the same sentence, it
@@ -76,18 +76,18 @@ def learn_vectors(
         \log σ(u_c^\top v_w) + \sum_{i=1}^{5} \log σ(-u_{n_i}^\top v_w), \qquad
         n_i \sim \text{frequency}^{3/4}
 
-    and gives v. One thread, so that a seed decides the numbers: IMDB's 6.8 million tokens take
-    2 to 3 minutes.
+    and returns v. It uses one thread, so that the seed determines the result: IMDB's 6.8 million
+    tokens take 2 to 3 minutes.
 
     Args:
-        documents: What to learn from; where sentence ends are marked, they end a neighbourhood.
-        vocabulary: What the documents are numbered by.
+        documents: What to learn from; without marks of sentence ends, a document is one sentence.
+        vocabulary: The vocabulary that numbers their tokens.
         learning: How to learn them; default `VectorLearning()`.
         on_epoch: Called after each pass with the number of passes done.
         settings: Fields of `learning` to override.
 
     Returns:
-        A vector of each token that occurs, the unknown word included.
+        A vector for each token that occurs, including the unknown word.
 
     Raises:
         UserError: gensim is not installed, no document has a token, or the vectors are not finite.
@@ -96,11 +96,11 @@ def learn_vectors(
     word2vec, callback = _gensim()
     passes = count(1)
     report = {"on_epoch_end": lambda *_: on_epoch(next(passes)) if on_epoch else None}
-    # Where it is no mark, it is a word like others.
+    # If it is not reserved as a mark, it is a word like any other.
     marked = vocabulary.has_marks(MARKS["sentences"])
     end = vocabulary.tokens.index_of(SENTENCE_END_TOKEN) if marked else None
     with TemporaryDirectory() as folder:
-        # Numbers rather than words: these may hold what gensim takes for white space.
+        # Ids rather than words: words may contain what gensim treats as white space.
         path = Path(folder) / "sentences.txt"
         with path.open("w", encoding="ascii") as file:
             file.writelines(" ".join(map(str, s)) + "\n" for s in _sentences(documents, end))
@@ -143,9 +143,8 @@ def learn_from(
     """Learn vectors from several sources of text together and write a file of them.
 
     Args:
-        sources: Files, folders, data frames or iterables as `read` takes them, labels and all,
-            though nothing depends on these; a ``.txt`` or ``.txt.gz`` has a text per line without
-            one.
+        sources: Files, folders, data frames or iterables, as for `read`; their labels are ignored.
+            A ``.txt`` or ``.txt.gz`` file has one text per line and needs no labels.
         out: The file, in word2vec's text format; `read_vectors` reads it.
         learning: How to learn them; default `TextLearning()`.
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
@@ -157,7 +156,7 @@ def learn_from(
 
     Raises:
         UserError: What reading and `learn_vectors` raise; `out` cannot be written or is one of the
-            sources; no word is as frequent as `min_freq` says.
+            sources; no word occurs `min_freq` times.
     """
     learning = replace(learning or TextLearning(), **settings)
     _gensim()  # now, rather than when all is read
@@ -202,7 +201,7 @@ def _tokenized(source: Source, tokenizer: str, cache_dir: Path | None) -> Tokeni
     if not blocks:
         raise UserError(f"{source} has no text")
     texts = pl.concat(blocks)
-    # A file for fastText's own program has labels after all.
+    # A file for fastText's own program has labels.
     return tokenize_texts(without_labels(texts).to_list(), tokenizer)
 
 

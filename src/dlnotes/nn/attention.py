@@ -1,7 +1,7 @@
-"""Attention: which positions of a memory a state is about, by content.
+"""Attention: which positions of a memory matter for a query, judged by their content.
 
-Of one query at a time, as the decoder of a recurrent network asks (Bahdanau, Luong):
-:class:`AdditiveAttention`, :class:`MultiplicativeAttention`. Of all positions at once, in several
+For one query at a time, as in the decoder of a recurrent network (Bahdanau, Luong):
+:class:`AdditiveAttention`, :class:`MultiplicativeAttention`. For all positions at once, in several
 heads, as in a Transformer (Vaswani): :func:`attention`, :class:`MultiHeadAttention`.
 """
 
@@ -26,8 +26,8 @@ class AttentionMemory(NamedTuple):
 
     Attributes:
         keys: ``b t a``, what a query is compared with.
-        values: ``b t m``, what is averaged; zero where nothing real is.
-        real: ``b t``, the positions that count.
+        values: ``b t m``, what is averaged; zero at positions that are not real.
+        real: ``b t``, True at the positions that count.
     """
 
     keys: Float[Tensor, "b t a"]
@@ -36,7 +36,7 @@ class AttentionMemory(NamedTuple):
 
 
 class _SingleQueryAttention(nn.Module):
-    """What both scores share; a score says how keys are made and how a query is compared."""
+    """What both kinds share; each defines its keys and how a query is compared with these."""
 
     def keys(self, values: Float[Tensor, "b t m"]) -> Float[Tensor, "b t a"]:
         """The part of the scores that does not depend on the query."""
@@ -49,8 +49,8 @@ class _SingleQueryAttention(nn.Module):
         raise NotImplementedError
 
     def memory(self, values: Float[Tensor, "b t m"], real: Bool[Tensor, "b t"]) -> AttentionMemory:
-        """Prepare a memory; whatever stands at positions that are not real is forgotten."""
-        # A weight of 0 does not silence NaN; a value of 0 does.
+        """Prepare a memory; whatever is at positions that are not real is ignored."""
+        # A weight of 0 does not suppress NaN; a value of 0 does.
         values = values.masked_fill(~real.unsqueeze(2), 0.0)
         return AttentionMemory(self.keys(values), values, real)
 
@@ -64,7 +64,7 @@ class _SingleQueryAttention(nn.Module):
             where the memory has no real position.
         """
         scores = self.scores(query, memory.keys)  # b t
-        # The least number and not -inf, of which softmax in an empty row would make NaN.
+        # The lowest number rather than -inf, with which softmax would give NaN in an empty row.
         scores = scores.masked_fill(~memory.real, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=1).masked_fill(~memory.real, 0.0)  # b t
         mean = torch.bmm(weights.unsqueeze(1), memory.values)  # b 1 m
@@ -82,9 +82,9 @@ class AdditiveAttention(_SingleQueryAttention):
     :math:`U h_i` is the same for every query and is computed once, in :meth:`memory`.
 
     Args:
-        query_size: Numbers of :math:`s`.
-        value_size: Numbers of :math:`h_i`.
-        size: Hidden units, the numbers of :math:`v`.
+        query_size: Length of :math:`s`.
+        value_size: Length of :math:`h_i`.
+        size: Number of hidden units, the length of :math:`v`.
         fused: Use torch's tanh instead of ours; the numbers are the same.
 
     Shapes:
@@ -122,8 +122,8 @@ class MultiplicativeAttention(_SingleQueryAttention):
     identity it is the paper's "dot". :math:`W h_i` is computed once, in :meth:`memory`.
 
     Args:
-        query_size: Numbers of :math:`s`.
-        value_size: Numbers of :math:`h_i`.
+        query_size: Length of :math:`s`.
+        value_size: Length of :math:`h_i`.
 
     Shapes:
         query ``b q``, memory ``b t m`` → mean ``b m``, weights ``b t``.
@@ -171,8 +171,8 @@ def attention(
 
     Args:
         q: Queries.
-        k: Keys; finite also where they are masked, for the gradient multiplies them by 0.
-        v: Values; finite also where they are masked, for the sum multiplies them by 0.
+        k: Keys; must be finite even where masked, because the gradient multiplies them by 0.
+        v: Values; must be finite even where masked, because the sum multiplies them by 0.
         mask: True where the query may see the key; broadcasts to ``b h t s``.
         dropout: Share of the weights dropped.
 
@@ -230,12 +230,12 @@ class MultiHeadAttention(nn.Module):
 
     Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2. Equal to
     ``torch.nn.MultiheadAttention``, whose ``state_dict`` it loads. Differs from the paper, as that
-    does: the projections have biases; the weights, too, are dropped in training. The projections
-    start Glorot-uniform, the biases at zero.
+    does: the projections have biases, and dropout also applies to the weights. The projections are
+    initialised Glorot-uniform, the biases with zeros.
 
     Args:
-        embedding_dim: Numbers a position.
-        num_heads: Heads, among which they are divided.
+        embedding_dim: Length of the vector at each position.
+        num_heads: Number of heads, among which the vector is divided.
         dropout: Share of the weights dropped in training.
         fused: Compute with :func:`fused_attention` where the weights are not asked for; otherwise
             with :func:`attention`.
@@ -274,16 +274,16 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b h t s"] | None]:
-        """Look from the positions of ``x`` at those of ``memory``.
+        """Attend from the positions of ``x`` to those of ``memory``.
 
         Args:
-            x: What asks.
-            memory: What is looked at; None for ``x`` itself.
-            real: Positions of ``memory`` that may be seen. What stands in the others, be it NaN,
-                reaches nothing.
+            x: Where the queries come from.
+            memory: Where the keys and values come from; None for ``x`` itself.
+            real: Positions of ``memory`` that may be seen. Whatever is at the others, even NaN, has
+                no effect.
             causal: The last position of ``x`` sees all of ``memory``, the one before it all but
                 the last, and so on.
-            return_weights: Return the weights of every head too (before dropout).
+            return_weights: Whether to also return the weights of every head (before dropout).
 
         Returns:
             Y and the weights or None.
@@ -343,7 +343,7 @@ class MultiHeadAttention(nn.Module):
     def _heads(self, x: Float[Tensor, "b t n*e"]) -> tuple[Tensor, ...]:
         """Cut into n projections of ``b h t d``."""
         e = self.out_proj.in_features
-        # One cut: its gradient is one concatenation, where that of slices adds up zeros.
+        # One split, whose gradient is a concatenation; with slices it would be a sum with zeros.
         return tuple(
             part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in x.split(e, dim=2)
         )

@@ -1,4 +1,4 @@
-"""Writing a sequence word by word: greedy and beam search over any model that can go on."""
+"""Generate a sequence word by word: greedy and beam search for any model that can continue one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dlnotes.nn.hyperparameters import check_integer
 from dlnotes.nn.vectors import PAD
 
 BEGIN = 2
-"""Token id that stands before the first word of a target."""
+"""Token id that precedes the first word of a target."""
 END = 3
 """Token id that follows the last word of a target."""
 
@@ -22,7 +22,7 @@ DecoderState = tuple[Tensor, ...]
 
 
 class Decodable(Protocol):
-    """A model that writes one word after the other."""
+    """A model that generates one word after another."""
 
     def start(self, source: Int[Tensor, "b t"]) -> DecoderState:
         """Read the sources."""
@@ -31,7 +31,7 @@ class Decodable(Protocol):
     def advance(
         self, last: Int[Tensor, " b"], state: DecoderState
     ) -> tuple[Float[Tensor, "b v"], DecoderState]:
-        """From the last word, :data:`BEGIN` at first, score the next one."""
+        """Given the last word, at first :data:`BEGIN`, score the next one."""
         ...
 
 
@@ -39,16 +39,16 @@ class Decodable(Protocol):
 def greedy(model: Decodable, source: Int[Tensor, "b t"], *, max_length: int) -> Int[Tensor, "b u"]:
     """Take the most probable word at each position.
 
-    :data:`PAD` and :data:`BEGIN` are never written. Put the model in evaluation mode first. Stops
-    as soon as all have ended, for which it waits for the device once a word.
+    :data:`PAD` and :data:`BEGIN` are never generated. Put the model in evaluation mode first. Stops
+    as soon as all sequences have ended; to know this, it waits for the device once per word.
 
     Args:
-        model: What writes.
+        model: The model that generates the words.
         source: The sources.
-        max_length: Words at most, :data:`END` included.
+        max_length: Most words per sequence, including :data:`END`.
 
     Returns:
-        Without :data:`BEGIN`; after :data:`END` comes padding. u ≤ ``max_length``.
+        The words without :data:`BEGIN`, and with padding after :data:`END`; u ≤ ``max_length``.
 
     Raises:
         ValueError: ``max_length`` is below 1.
@@ -84,26 +84,27 @@ def beam_search(
 
     where n counts the words, :data:`END` included (Wu et al. 2016, https://arxiv.org/abs/1609.08144,
     section 7, without the coverage penalty). A hypothesis is the beginning of a target, or a whole
-    one. Of the ``beam`` most probable extensions by a word those that end with :data:`END` are
-    finished and scored; the ``beam`` most probable others go on. A source is done when ``beam``
-    hypotheses are finished. If none is within ``max_length`` words, the most probable unfinished
-    hypothesis is returned. A beam of 1 is :func:`greedy`; one as wide as there are extensions is an
-    exhaustive search.
+    one. At each step all hypotheses are extended by every word. Of the ``beam`` most probable
+    extensions, those that end with :data:`END` are finished and scored; the ``beam`` most probable
+    others continue. A source is done when ``beam`` hypotheses are finished. If none is finished
+    within ``max_length`` words, the most probable unfinished hypothesis is returned. A beam of 1 is
+    :func:`greedy`; one as wide as the number of extensions is an exhaustive search.
 
     All sources and hypotheses advance together. Put the model in evaluation mode first. Stops as
-    soon as all sources are done, for which it waits for the device once a word.
+    soon as all sources are done; to know this, it waits for the device once per word.
 
     Differs from the paper: no pruning of hypotheses that are much worse than the best.
 
     Args:
-        model: What writes.
+        model: The model that generates the words.
         source: The sources.
         beam: Hypotheses kept per source.
-        max_length: Words at most, :data:`END` included.
-        length_penalty: :math:`\alpha`; 0 compares log-probabilities, more favours longer ones.
+        max_length: Most words per hypothesis, including :data:`END`.
+        length_penalty: :math:`\alpha`; 0 compares log-probabilities, larger values favour longer
+            hypotheses.
 
     Returns:
-        The words as :func:`greedy` gives them, and their scores.
+        The words, in the form that :func:`greedy` returns, and their scores.
 
     Raises:
         ValueError: ``beam`` or ``max_length`` is below 1.
@@ -115,7 +116,7 @@ def beam_search(
     last = source.new_full((b * k,), BEGIN)
     words = source.new_empty(b, k, 0)  # b k n
     first_row = k * torch.arange(b, device=source.device).unsqueeze(1)  # b 1
-    # All hypotheses are alike at first: one of them is enough.
+    # All hypotheses are equal at first: one of them is enough.
     total = torch.full((b, k), -torch.inf, device=source.device)
     total[:, 0] = 0.0
     best_words = source.new_empty(b, 0)  # b n
@@ -125,7 +126,7 @@ def beam_search(
         logits, state = model.advance(last, state)
         log_p = _words_only(logits).log_softmax(dim=1).view(b, k, -1)  # b k v
         v = log_p.shape[2]
-        # A hypothesis has one way to end, so among 2k extensions at least k go on.
+        # A hypothesis has one way to end, so among 2k extensions at least k continue.
         candidate, index = (total.unsqueeze(2) + log_p).flatten(1).topk(min(2 * k, k * v), dim=1)
         origin = index // v  # b 2k
         word = index % v
@@ -140,7 +141,7 @@ def beam_search(
         longer = torch.cat([best_words, best_words.new_full((b, 1), PAD)], dim=1)
         best_words = torch.where(better, _rows(extended, i).squeeze(1), longer)  # b n
         ended = ended + leaves.sum(dim=1)
-        # The k best that go on.
+        # The k best that continue.
         total, i = candidate.masked_fill(ends, -torch.inf).topk(k, dim=1)  # b k
         words = _rows(extended, i)
         last = word.gather(1, i).flatten()
@@ -154,7 +155,7 @@ def beam_search(
 
 
 def _words_only(logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
-    """No probability for what is no word of a target."""
+    """Scores that give no probability to ids that are not words of a target."""
     logits = logits.clone()
     logits[:, PAD] = logits[:, BEGIN] = -torch.inf
     return logits

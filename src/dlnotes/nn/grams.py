@@ -63,7 +63,7 @@ def mean_vectors(
         vectors: A vector per id.
         tokens: Ids of the words, `PAD` among them.
         grams: The n-grams.
-        plain: The same in tensor operations, with which the compiled code is compared once.
+        plain: The same by tensor operations, with which the compiled code is compared once.
     """
     weight = vectors.weight
     if not torch.is_grad_enabled() or observed() or not _only_adds_up(vectors):
@@ -84,7 +84,7 @@ def mean_vectors(
 
 
 def _only_adds_up(vectors: nn.EmbeddingBag) -> bool:
-    """Whether nobody has given the module another behaviour, and no hook watches it."""
+    """Whether the module has its original behaviour, and no hook watches it."""
     return (
         type(vectors) is nn.EmbeddingBag
         and "forward" not in vars(vectors)
@@ -156,7 +156,7 @@ def _threads(numbers: int) -> int:
 
 @functools.cache
 def _code(dtype: torch.dtype, plain: Means) -> _Code | None:
-    """The compiled code for a dtype, tried; None with a warning where that fails."""
+    """The compiled and tested code for a dtype; None, with a warning, if there is none."""
     text = Path(__file__).with_name("grams.c").read_text(encoding="utf-8")
     constants = f"enum {{ PAD = {PAD} }};\n#define MULTIPLIER {MULTIPLIER % 2**64}ULL\n"
     headers = "".join(f"#include <{name}.h>\n" for name in ("stdint", "stdlib", "string"))
@@ -186,7 +186,7 @@ def _agrees(code: _Code, dtype: torch.dtype, plain: Means) -> bool:
         vectors = nn.EmbeddingBag.from_pretrained(weight, freeze=False, mode="sum", sparse=True)
         g = torch.rand(7, 10, dtype=dtype, generator=generator)
         expected = plain(vectors, tokens, grams)
-        # Of a number: a gradient that is given makes torch import SymPy, for a second.
+        # The gradient of a scalar: if one were passed in, torch would import SymPy, for a second.
         (gradient,) = torch.autograd.grad((expected * g).sum(), vectors.weight)
         found = _forward(weight, tokens, grams, code)
         if found is None:

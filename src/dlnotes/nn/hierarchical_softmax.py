@@ -1,4 +1,4 @@
-"""Hierarchical softmax: a tree of yes-no questions instead of one score a class."""
+"""Hierarchical softmax: a tree of yes-no questions instead of one score per class."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def huffman_lengths(counts: Sequence[int]) -> list[int]:
     r"""Depth of each class in the binary tree with the smallest mean depth :math:`\sum_k f_k l_k`.
 
     Huffman 1952 (https://doi.org/10.1109/JRPROC.1952.273898): join the two rarest nodes until one
-    is left. Among equals the one that was there first, which keeps the tree flat. The mean depth
-    lies between the entropy of the frequencies :math:`f` (in bits) and that plus 1.
+    is left. Among equally rare nodes the older ones come first, which keeps the tree flat. The mean
+    depth lies between the entropy of the frequencies :math:`f` (in bits) and that plus 1.
 
     Args:
         counts: How often each class occurs; at least two classes.
@@ -59,7 +59,7 @@ class HierarchicalSoftmax(nn.Module):
     with vectors of 100 numbers): with a thousand classes there is nothing to gain.
 
     The tree is in canonical form: only the depths are kept, and on each level the leaves come
-    first, so that a level is a slice and all classes cost two operations a level.
+    first, so that a level is a slice and all classes cost two operations per level.
 
     Differs from the paper: a bias at each node.
 
@@ -70,7 +70,7 @@ class HierarchicalSoftmax(nn.Module):
             :meth:`log_likelihood`.
 
     Raises:
-        ValueError: Fewer than two classes, or a count that is no integer of at least 0.
+        ValueError: There are fewer than two classes, or a count is not an integer of at least 0.
     """
 
     nodes: Tensor
@@ -87,14 +87,14 @@ class HierarchicalSoftmax(nn.Module):
         lengths = np.array(huffman_lengths(counts))
         depth = int(lengths.max())
         self.leaves: list[int] = np.bincount(lengths).tolist()
-        """Leaves of each level, the root's first."""
+        """Leaves of each level, from the root down."""
         self.inner = [1]
         """Inner nodes of each level."""
         for leaves in self.leaves[1:]:
             self.inner.append(2 * self.inner[-1] - leaves)
         order = lengths.argsort(kind="stable")
         level = lengths[order]
-        # Among the children of the level above, of which the leaves come first.
+        # The place of a leaf among the children of the level above, whose leaves come first.
         place = np.arange(len(counts)) - (np.cumsum(self.leaves) - self.leaves)[level]
         nodes = np.zeros((len(counts), depth), np.int64)
         signs = np.zeros((len(counts), depth), np.float32)
@@ -129,7 +129,7 @@ class HierarchicalSoftmax(nn.Module):
     def log_likelihood(
         self, x: Float[Tensor, "b e"], labels: Int[Tensor, " b"]
     ) -> Float[Tensor, " b"]:
-        """Log-probability of one class each, from the nodes of its path alone."""
+        """Log-probability of one class per row of ``x``, from only the nodes of its path."""
         nodes = self.nodes.index_select(0, labels)  # b d
         signs = self.signs.index_select(0, labels)  # b d
         w = F.embedding(nodes, self.weight, sparse=self.sparse)  # b d e

@@ -1,4 +1,4 @@
-"""Where the number of operations is the time."""
+"""Whether to compute with few operations: on a GPU their number decides the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def few_kernels(x: Tensor, choice: bool | None) -> bool:
     A CPU waits for nothing, and has our activations and gradients in compiled code.
 
     Args:
-        x: What is computed with.
+        x: A tensor of the computation.
         choice: The answer; None for no on a CPU and yes on any other device.
     """
     return x.device.type != "cpu" if choice is None else choice

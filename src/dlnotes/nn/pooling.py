@@ -25,7 +25,7 @@ def masked_mean(x: Float[Tensor, "b t e"], real: Bool[Tensor, "b t"]) -> Float[T
 
 
 def last_states(x: Float[Tensor, "b t e"], real: Bool[Tensor, "b t"]) -> Float[Tensor, "b e"]:
-    """Where a bidirectional recurrence ends.
+    """The final states of a bidirectional recurrence.
 
     The first half of ``e``, the forward direction, is read at the last real position; the second
     half, the backward direction, at the first.

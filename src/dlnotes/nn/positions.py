@@ -1,4 +1,4 @@
-"""Where a token stands, as a vector."""
+"""The position of a token as a vector."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def sinusoidal(
         P_{p,\,2i} = \sin\bigl(p / 10000^{2i/e}\bigr), \qquad
         P_{p,\,2i+1} = \cos\bigl(p / 10000^{2i/e}\bigr)
 
-    Computed for the positions at hand, so that no table sets a longest document.
+    Computed for the given positions, so that no table limits the length of documents.
 
     Args:
         t: Number of positions.
         embedding_dim: :math:`e`; an odd one ends with a sine.
         first: The first position.
         device: Where to compute.
-        dtype: Of the result; half precision is rounded at the end.
+        dtype: Type of the result; half precision is rounded at the end.
     """
     fine = torch.promote_types(dtype, torch.float32)
     p = torch.arange(first, first + t, device=device, dtype=fine)  # t

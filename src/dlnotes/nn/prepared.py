@@ -1,8 +1,8 @@
-"""What a model makes of token ids alone, made by the host while a GPU works.
+"""What a model computes from token ids alone, computed by the host while a GPU works.
 
-Cutting documents into sentences or hashing n-grams takes dozens of small operations on integers. A
-GPU would have to be told each of them, and would have to be waited for before a size among the
-results is known. The host has the documents before the GPU does, so it can do this itself
+Cutting documents into sentences or hashing n-grams takes dozens of small operations on integers. On
+a GPU the host would have to launch each of them, and to wait before it knows a size that depends on
+the result. The host has the documents before the GPU does, so it can do this itself
 (`dlnotes.training.transfer`), and a model finds the results attached to its tokens.
 """
 
@@ -19,17 +19,17 @@ class Prepares(Protocol):
     """A model whose forward pass begins with a function of the token ids alone."""
 
     def prepare(self, tokens: Int[Tensor, "b t"]) -> tuple[Tensor, ...]:
-        """What the forward pass reads of the tokens; no parameter is involved."""
+        """What the forward pass needs of the tokens; no parameter is involved."""
         ...
 
 
 def attach(model: Prepares, tokens: Int[Tensor, "b t"], made: tuple[Tensor, ...]) -> None:
-    """Say what ``model.prepare`` returned for these tokens, wherever it was computed.
+    """Attach to tokens what ``model.prepare`` returned for them, wherever it was computed.
 
     Args:
-        model: Whose it is; other models do not see it.
-        tokens: The documents, as the model will get them: what is made of this tensor by an
-            operation has nothing attached.
+        model: The model; others do not see it.
+        tokens: The very tensor of documents that the model will get: a tensor that an operation
+            makes of it has nothing attached.
         made: The result, on the device of the tokens.
     """
     vars(tokens)["_prepared"] = (model, _version(tokens), made)
@@ -46,7 +46,7 @@ def attached(model: Prepares, tokens: Int[Tensor, "b t"]) -> tuple[Tensor, ...] 
 
 
 def prepared(model: Prepares, tokens: Int[Tensor, "b t"]) -> tuple[Tensor, ...]:
-    """What was attached to the tokens for this model, or else what it makes of them here."""
+    """What was attached to the tokens for this model; if nothing was, it is computed now."""
     made = attached(model, tokens)
     return model.prepare(tokens) if made is None else made
 

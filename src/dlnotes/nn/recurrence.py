@@ -23,8 +23,8 @@ def rnn_step(
 ) -> Float[Tensor, "b h"]:
     r"""One position of the simple recurrence, :math:`h_t = \tanh(W x_t + U h_{t-1} + b)`.
 
-    Elman 1990 (https://doi.org/10.1207/s15516709cog1402_1). torch has two biases, of which this is
-    the sum. ``fused`` uses torch's kernels of the activations; the numbers are the same.
+    Elman 1990 (https://doi.org/10.1207/s15516709cog1402_1). ``b`` is the sum of the two biases that
+    torch has. ``fused`` uses torch's kernels of the activations; the numbers are the same.
 
     Returns:
         :math:`h_t`.
@@ -50,8 +50,8 @@ def lstm_step(
         h_t &= \sigma(o) \circ \tanh(c_t)
 
     Hochreiter & Schmidhuber 1997 (https://doi.org/10.1162/neco.1997.9.8.1735) with the forget gate
-    of Gers et al. 2000. torch has two biases, of which this is the sum. ``fused`` uses
-    torch's kernels of the activations; the numbers are the same.
+    of Gers et al. 2000. ``b`` is the sum of the two biases that torch has. ``fused`` uses torch's
+    kernels of the activations; the numbers are the same.
 
     Returns:
         :math:`h_t` and :math:`c_t`.
@@ -79,8 +79,8 @@ def gru_step(
         n &= \tanh(W_n x_t + b_n + r \circ (U_n h_{t-1} + c_n)) \\
         h_t &= (1 - z) \circ n + z \circ h_{t-1}
 
-    Cho et al. 2014 (https://arxiv.org/abs/1406.1078), as torch has it: the reset gate acts after
-    the matrix product, and :math:`z` keeps the old state where the paper's, too, keeps it.
+    Cho et al. 2014 (https://arxiv.org/abs/1406.1078), as torch computes it: the reset gate acts
+    after the matrix product. As in the paper, :math:`z` keeps the old state.
 
     Returns:
         :math:`h_t`.
@@ -118,8 +118,8 @@ def written_out(
 ) -> Float[Tensor, "b t h"]:
     """States of a one-layer recurrence, position by position: ``cell(x)[0]`` without its kernel.
 
-    The state before the first position is ``start`` or zero, an LSTM's memory there zero. A GRU may
-    use torch's kernels of the activations (``fused``); the numbers are the same.
+    The state before the first position is ``start`` or zero, and an LSTM's memory there is zero. A
+    GRU may use torch's kernels of the activations (``fused``); the numbers are the same.
     """
     W, U, *biases = cell.parameters()
     b, c = biases or (W.new_zeros(len(W)), W.new_zeros(len(W)))
@@ -147,9 +147,9 @@ CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {
 
 
 def reversal(real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
-    """Positions that turn every row round within its real length and leave padding in place.
+    """Positions that reverse every row within its real length and leave padding in place.
 
-    The permutation is its own inverse. A row of 3 real positions and 2 of padding: 2 1 0 3 4.
+    The permutation is its own inverse. For 3 real positions and 2 of padding it is 2 1 0 3 4.
     """
     i = torch.arange(real.shape[1], device=real.device)  # t
     n = real.sum(dim=1, keepdim=True)  # b 1
@@ -167,22 +167,22 @@ class Bidirectional(nn.Module):
     with :func:`rnn_step`, :func:`lstm_step` or :func:`gru_step` (Schuster & Paliwal 1997,
     https://doi.org/10.1109/78.650093). Layer :math:`l+1` reads :math:`h` of layer :math:`l`.
 
-    Equal to ``torch.nn.LSTM(bidirectional=True)`` on a packed sequence, without packing, which
-    needs the lengths on the CPU and so stops a GPU. Both directions are causal passes of a
-    one-directional ``torch.nn.LSTM`` (``RNN``, ``GRU``); the second reads every row reversed within
-    its real length. What stands to the right then never reaches a real position, and padding stands
-    to the right.
+    Equal to ``torch.nn.LSTM(bidirectional=True)`` on a packed sequence, but without packing, which
+    needs the lengths on the CPU and so makes it wait for a GPU. Both directions are causal passes
+    of a one-directional ``torch.nn.LSTM`` (``RNN``, ``GRU``); the second reads every row reversed
+    within its real length. In a causal pass no position depends on what is to its right, and
+    padding is always to the right.
     On 2 CPU cores a training step takes 0.93 (11 tokens), 0.75 (22) and 0.65 (221) times that of
-    the packed LSTM, in batches of 64 documents of like length.
+    the packed LSTM, in batches of 64 documents of similar length.
 
     Args:
-        input_size: Numbers an input position.
-        hidden_size: Numbers a direction, so that the output has twice as many.
+        input_size: Length of the vector at each input position.
+        hidden_size: Length of the state of each direction; the output has twice as many numbers.
         cell: ``simple``, ``lstm`` or ``gru``.
-        num_layers: Layers on top of one another.
+        num_layers: Number of stacked layers.
         dropout: Share of the numbers dropped between layers in training.
-        fused: Leave the steps to torch's kernel; without it they run written out, slower, with
-            the same numbers.
+        fused: Whether torch's kernel computes the steps; otherwise they are written out, which is
+            slower and gives the same numbers.
 
     Shapes:
         x ``b t e``, real ``b t`` (True, then False, in each row) → ``b t 2h``, zero at padding.

@@ -12,24 +12,25 @@ from torch.nn import functional as F
 from dlnotes.nn.vectors import PAD, widen
 
 SENTENCE_END, QUESTION = 2, 3
-"""Token ids of the mark that ends a sentence and of the mark that stands before a question."""
+"""Token ids of the mark that ends a sentence and of the mark that precedes a question."""
 
 
 def is_data_dependent(tokens: Tensor, data_dependent: bool | None) -> bool:
     """Whether shapes may depend on the values of ``tokens``.
 
-    Shapes that do are as small as the values allow. But to read values makes a device other than a
-    CPU wait, and what reads them cannot be traced by ``torch.export`` or ``make_fx``.
+    Such shapes are as small as the values allow. But to read values of another device than the CPU
+    the host has to wait for it, and ``torch.export`` and ``make_fx`` cannot trace code that reads
+    values.
 
     Args:
-        tokens: What would be read.
+        tokens: The tensor that would be read.
         data_dependent: The answer; None for yes on a CPU and no on any other device.
     """
     return tokens.device.type == "cpu" if data_dependent is None else data_dependent
 
 
 class Grid(NamedTuple):
-    """Rows of words, and where in them each token of the documents lies.
+    """Sentences as rows of words, and the place of each token of the documents in them.
 
     Attributes:
         words: ``b s w``, token ids, :data:`~dlnotes.nn.PAD` to the right and below.
@@ -51,7 +52,7 @@ class Grid(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """How far a model that keeps a memory of a story lets each sentence into it.
+    """How far a model with a memory for stories lets each sentence into this memory.
 
     Attributes:
         name: What the columns are: ``slot`` or ``episode``.
@@ -86,15 +87,15 @@ def sentences(
     max_words: int,
     data_dependent: bool | None = None,
 ) -> Grid:
-    """Cut documents into their sentences: what stands before, between and after the marks.
+    """Cut documents into their sentences: the words before, between and after the marks.
 
     A sentence without words takes no row. Words beyond ``max_words`` in a sentence and sentences
     beyond ``max_sentences`` are left out.
 
     Args:
         tokens: The documents.
-        max_sentences: Rows at most.
-        max_words: Columns at most.
+        max_sentences: Most rows.
+        max_words: Most columns.
         data_dependent: True makes the grid as small as the documents allow. With False it is
             ``max_sentences`` by ``max_words`` or, where that is less, by ``t``; the additional
             cells hold padding. None: see :func:`is_data_dependent`.
@@ -114,7 +115,7 @@ def sentences(
     # Where each sentence begins, and one place more for all tokens that do not begin one.
     begin = i.new_zeros(b, t + 1).scatter(1, torch.where(first, sentence, t), i.expand(b, t))
     place = i - begin.gather(1, sentence.clamp(min=0))  # b t
-    # Not min, which would tie what is exported to examples that are as long as this one.
+    # Not min, which would restrict an exported model to examples that are as long as this one.
     s, w = torch.sym_min(max_sentences, t), torch.sym_min(max_words, t)
     if is_data_dependent(tokens, data_dependent):
         # An exact grid is several times smaller.
@@ -138,14 +139,14 @@ def split_question(
 
     Args:
         tokens: The documents.
-        max_words: Columns of the questions at most.
+        max_words: Most columns of the questions.
         data_dependent: True makes the questions as narrow as the longest allows. With False they
             have ``max_words`` columns or, where that is less, ``t``. None: see
             :func:`is_data_dependent`.
 
     Returns:
-        The story, padding in place of the question and the mark; the question's first ``max_words``
-        words, moved to the left, marks left out; at least one column.
+        The story, with padding in place of the question and its mark; and the first ``max_words``
+        words of the question without marks, moved to the left, in at least one column.
 
     Raises:
         ValueError: See :func:`~dlnotes.nn.vectors.as_ids`.
@@ -178,8 +179,8 @@ def cut_story(
 
     Args:
         tokens: The documents.
-        max_sentences: Sentences of a story at most.
-        max_words: Words of a sentence, and of a question, at most.
+        max_sentences: Most sentences of a story.
+        max_words: Most words of a sentence, and of a question.
         data_dependent: See the two functions.
     """
     story, question = split_question(tokens, max_words=max_words, data_dependent=data_dependent)

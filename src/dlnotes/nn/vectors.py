@@ -14,10 +14,10 @@ UNK = 1
 
 
 def as_ids(tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
-    """Token ids as int64, in which n-grams are hashed, whatever integers they are given as.
+    """Token ids of any integer type as int64, in which n-grams are hashed.
 
     Raises:
-        ValueError: ``tokens`` are no integers, or not a row per document.
+        ValueError: ``tokens`` are not integers, or do not have a row per document.
     """
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise ValueError(f"tokens are {tokens.dtype}; allowed: integers, the ids of words")
@@ -48,11 +48,12 @@ class WordVectors(nn.Embedding):
     .. math:: x_i = E_{w_i}, \qquad E \sim U(-s, s), \qquad E_{\text{PAD}} = 0
 
     Args:
-        vocabulary_size: Number of token ids, padding and the unknown word included.
+        vocabulary_size: Number of token ids, including padding and the unknown word.
         embedding_dim: Length of a vector.
         scale: :math:`s`.
-        sparse: Give the gradient as a sparse tensor that holds the rows of the batch only.
-        trainable: False makes the vectors a buffer: saved, but no parameter, with no gradient.
+        sparse: Whether the gradient is a sparse tensor, which holds only the rows of the batch.
+        trainable: If False, the vectors are a buffer: saved, but not a parameter, and without
+            gradient.
 
     Shapes:
         tokens ``b t`` → vectors ``b t e``.
@@ -78,8 +79,8 @@ class WordVectors(nn.Embedding):
 
     def forward(self, input: Int[Tensor, "b t"]) -> Float[Tensor, "b t e"]:
         """Look the vectors up."""
-        # Zero by construction, not only by initialisation: whatever stands in the PAD row (vectors
-        # loaded from a file, NaN after a bad step) reaches neither the scores nor the gradients.
+        # Zero by construction, not only by initialisation: whatever is in the PAD row (vectors
+        # loaded from a file, NaN after a bad step) affects neither the scores nor the gradients.
         return super().forward(input).masked_fill((input == PAD).unsqueeze(-1), 0.0)
 
 
@@ -90,7 +91,7 @@ def set_word_vectors(
     rows: Float[Tensor, "n e"],
     vocabulary_size: int,
 ) -> None:
-    r"""Put pretrained vectors into a model's, in place; the other words get random ones.
+    r"""Copy pretrained vectors into a model's, in place; the other words get random vectors.
 
     .. math:: E_w \sim U(-a, a), \qquad a = \sqrt{3 \operatorname{Var}(\text{rows})}
 

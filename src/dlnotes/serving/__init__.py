@@ -1,1 +1,1 @@
-"""A trained classifier behind HTTP: an interface for programs and a page for people."""
+"""Serve a trained classifier over HTTP: an interface for programs and a page for people."""

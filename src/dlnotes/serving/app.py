@@ -1,4 +1,4 @@
-"""The application: what is answered at which path."""
+"""The application: which path gives which answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PREDICT = "/predict"
 _EXPLAINED = 8
 """Explanations that may be queued or running: each may run the model once per word of its text."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": schema.Problem, "description": "This is not HTTP, or the body not JSON."},
+    400: {"model": schema.Problem, "description": "This is not HTTP, or the body is not JSON."},
     413: {"model": schema.Problem, "description": "The body is too large."},
     415: {
         "model": schema.Problem,
@@ -52,7 +52,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 _NOT_HERE = {
     404: "there is nothing at this path; /openapi.json lists what there is",
-    405: "this path does not know this method",
+    405: "this path does not accept this method",
 }
 _encode = json.JSONEncoder(allow_nan=False).encode
 
@@ -63,10 +63,10 @@ def make_app(
     """The ASGI application for one classifier.
 
     Args:
-        classifier: What answers.
-        name: What the page calls it.
+        classifier: The classifier that answers.
+        name: Its name on the page.
         limits: How much a client may ask for.
-        hosts: The names that it may be called by; None for those of this machine alone.
+        hosts: The names that the server may be called by; None for those of this machine only.
     """
     metrics, held = Metrics(), Held(limits.max_held)
     batcher: Batcher
@@ -172,7 +172,7 @@ def make_app(
 
     @app.get("/health")
     async def health() -> schema.Health:
-        """Tell that the server answers, and what it serves."""
+        """Report that the server answers, and what it serves."""
         return schema.Health(
             status="ok",
             name=name,
@@ -184,7 +184,7 @@ def make_app(
 
     @app.get("/metrics", response_class=Response)
     async def prometheus() -> Response:
-        """Tell how much was asked and how fast it was answered, for Prometheus."""
+        """Report how much was asked and how fast it was answered, for Prometheus."""
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     known = frozenset([*_PAGE, _PREDICT, "/explain", "/health", "/metrics", "/openapi.json"])
@@ -201,7 +201,7 @@ def _page_route(path: str, name: str, kind: str) -> Route:
 
 
 def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """Says to OpenAPI what an endpoint reads itself: FastAPI would read bodies of any size."""
+    """OpenAPI's description of a body that the endpoint reads: FastAPI would read any size."""
     content = {"application/json": {"schema": kind.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -210,7 +210,7 @@ def _length(request: Request, limits: Limits) -> int:
     """The size of the body from its Content-Length; the HTTP parser enforces it.
 
     Raises:
-        Refused: It is too large, or not JSON by its headers.
+        Refused: The body is too large, or is not JSON according to its headers.
     """
     kind, length, encoded = "", b"0", False
     for name, value in request.scope["headers"]:
@@ -240,17 +240,17 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    """The client left, or was too slow: this is for the metrics."""
+    """Answer, for the metrics, a client that has left or was too slow."""
     return await _refused(request, Refused(408, "the request did not arrive"))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """A fault of the program or of the run; `Guard` tells it to whoever runs the server."""
+    """Answer after a fault of the program or of the run, which `Guard` reports on the console."""
     return await _refused(request, Refused(500, "the server failed to answer this request"))
 
 
 async def _not_here(request: Request, error: Exception) -> Response:
-    """404 and 405, of the router."""
+    """Answer the router's 404 and 405."""
     assert isinstance(error, HTTPException)
     sentence = _NOT_HERE.get(error.status_code, "this request cannot be answered")
     refused = Refused(error.status_code, sentence, dict(error.headers or {}))

@@ -42,7 +42,7 @@ class Batcher:
     Args:
         predict: The model; called in one thread only.
         limits: How many texts may wait and for how long.
-        on_batch: Is told the number of texts of each batch.
+        on_batch: Called with the number of texts of each batch.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Batcher:
         return batch
 
     def _answers(self, batch: list[_Job]) -> list[Sequence[str] | Exception]:
-        """An answer or an error per job, in the thread; a bad text is the error of its own job."""
+        """An answer or an error per job, computed in the thread; an error concerns only its job."""
         found: dict[int, Sequence[str] | Exception] = {}
         by_k = sorted(range(len(batch)), key=lambda i: batch[i].top_k)
         for top_k, group in groupby(by_k, key=lambda i: batch[i].top_k):

@@ -32,12 +32,12 @@ Endpoint = Callable[[Request], Awaitable[bytes]]
 
 
 class Guard:
-    """ASGI middleware.
+    """ASGI middleware that checks requests, counts them, and adds headers to the answers.
 
     Args:
         app: The application.
         metrics: Counts requests.
-        paths: Those that are counted by name.
+        paths: The paths that are counted by name.
         direct: Endpoints whose POST requests are handled here. Passing them through FastAPI would
             take longer than everything else in a prediction.
         hosts: The names that a request may call the server by.
@@ -82,7 +82,7 @@ class Guard:
         except Refused as why:
             await _send(with_headers, why.status, why.body, why.headers)
         except ClientDisconnect:
-            status = 408  # for the metrics alone: nobody reads it
+            status = 408  # only for the metrics: nobody reads it
         except Exception as error:
             tell(f"warning: a request failed: {type(error).__name__}: {error}")
             if not status:
@@ -94,7 +94,7 @@ class Guard:
                 self._metrics.seconds.observe(time.perf_counter() - began)
 
     def _check(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Look at the headers that no path may have otherwise.
+        """Check the headers that matter for every path.
 
         Raises:
             Refused: The request is for another server, or the end of its body is not known.

@@ -1,8 +1,8 @@
-"""By which names a server may be called: the header Host, checked against DNS rebinding.
+"""Check the names by which a server is called, in the header Host, against DNS rebinding.
 
 A web page of ``evil.example`` can let that name resolve to 127.0.0.1 after it has been loaded. The
 browser of its reader then takes a server on the reader's own machine for ``evil.example``, and lets
-the page read its answers. Only the header Host tells such a request from others.
+the page read its answers. Only the header Host distinguishes such a request from others.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _SHOWN = 100
 
 
 class Hosts:
-    """The names that a request may call a server by; ports are not looked at.
+    """The names that a request may call a server by; ports are ignored.
 
     They are localhost, 127.0.0.1, [::1] and `listens_on`. A server that can be reached over a
-    network also has the name of its machine, and every IP address: it may have several, or be
-    reached through another one, and no page has an IP address of somebody else for its name.
+    network may also be called by the name of its machine, and by every IP address: it may have
+    several, or be reached through another one, and DNS rebinding needs a name, not an IP address.
 
     Args:
         listens_on: The host that the server was told to listen on.
@@ -38,7 +38,7 @@ class Hosts:
             beyond ASCII are encoded as browsers do (``xn--…``).
 
     Raises:
-        UserError: One of `more` is no name.
+        UserError: One of `more` is not a name.
     """
 
     def __init__(self, listens_on: str = "127.0.0.1", more: Sequence[str] = ()) -> None:
@@ -68,7 +68,7 @@ class Hosts:
         self._names = names
 
     def check(self, header: bytes) -> None:
-        """Look whether a request with this header Host is for the server.
+        """Require that a request with this header Host is for the server.
 
         Raises:
             Refused: It is not.
@@ -103,7 +103,7 @@ def bare(address: str) -> str:
 
 
 def _address(name: str) -> str | None:
-    """An IP address in its usual form; None for any other name, and for one of a single link.
+    """An IP address in its usual form; None for any other name, and for an address with a link.
 
     Clients leave out the link (``%eth0``) in the header.
     """
@@ -114,9 +114,9 @@ def _address(name: str) -> str | None:
 
 
 def _name(name: str) -> str | None:
-    """A name as it stands in the header: in lower case and ASCII; None where it is none."""
+    """A name as in the header, in lower case and ASCII; None if it is not a name."""
     if not name.isascii():
-        import idna  # only here, for it is of an extra
+        import idna  # here, because it belongs to an extra
 
         try:
             name = idna.encode(name, uts46=True).decode()

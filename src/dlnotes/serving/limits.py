@@ -1,4 +1,4 @@
-"""How much a client may ask for, and how it is told that this was too much."""
+"""How much a client may ask for, and the answer to one that asks for more."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Limits(Settings):
     """Time for an answer; a slower one becomes 503."""
 
 
-class Refused(Exception):  # noqa: N818 -- no error of the program
+class Refused(Exception):  # noqa: N818 -- not an error of the program
     """A request that the server refuses to answer.
 
     Args:
-        status: Of HTTP.
+        status: HTTP status code of the answer.
         sentence: Why, in one plain sentence.
         headers: More headers of the answer.
     """
@@ -54,7 +54,7 @@ def content_length(value: bytes) -> int:
     """The number that a header Content-Length holds.
 
     Raises:
-        Refused: It is none.
+        Refused: It does not hold a number.
     """
     if not value.isdigit():
         raise Refused(400, "the header Content-Length must be a number")
@@ -66,7 +66,7 @@ class Held:
     """Bytes of the requests that are being read or answered.
 
     Args:
-        most: How many there may be.
+        most: How many bytes there may be.
     """
 
     def __init__(self, most: int) -> None:
@@ -83,7 +83,7 @@ class Held:
         self._now += size
 
     def give_back(self, size: int) -> None:
-        """Count `size` fewer."""
+        """Count `size` fewer bytes."""
         self._now -= size
 
 

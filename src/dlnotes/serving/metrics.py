@@ -17,7 +17,7 @@ class Metrics:
         texts: Texts that were classified.
         batches: Texts per batch.
         waiting: Texts that wait for the model.
-        seconds: Time of the answers to ``/predict``, those that refuse included.
+        seconds: Time of the answers to ``/predict``, including refusals.
     """
 
     def __init__(self) -> None:
@@ -47,5 +47,5 @@ class Metrics:
         counter.inc()
 
     def text(self) -> bytes:
-        """All of them in the format of Prometheus."""
+        """All metrics in the format of Prometheus."""
         return generate_latest(self._registry)

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from dlnotes.serving.limits import Limits, Refused, content_length
 
 _HEAD_BYTES = 1 << 16
-"""Of a request line and headers."""
+"""Most bytes of a request line and its headers."""
 _PIPELINED = 32
 """Requests that one client may send ahead of their answers."""
 _GRACE = 5.0
@@ -47,7 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._left = 0  # bytes of the body that is arriving
         self._reading_head = True
         self._unanswered = 0  # requests whose heads have arrived
-        self._deaf = False  # what still arrives is no request
+        self._deaf = False  # what still arrives is ignored
         self._ending = False
         self._last_word: Refused | None = None
         self._arm(self.limits.read_seconds, self._close)
@@ -60,7 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Divide what came into heads and bodies."""
+        """Divide what has arrived into heads and bodies."""
         self._unset_keepalive_if_required()
         at = 0
         while at < len(data) and not (self._deaf or self.transport.is_closing()):
@@ -96,7 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_method()
             return
         except httptools.HttpParserError as error:
-            # What is told must not depend on how much of the line has arrived with the mistake.
+            # The answer must not depend on how much of the line has arrived with the mistake.
             in_url = isinstance(error, httptools.HttpParserInvalidURLError)
             if _OTHER_VERSION.match(self._line) and not in_url:
                 self._refuse_version()
@@ -110,14 +110,14 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse_version()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; white space after its value is no part of it (RFC 9112, section 5.1)."""
+        """Keep a header; white space after its value is not part of it (RFC 9112, section 5.1)."""
         super().on_header(name, value.rstrip(b" \t"))
 
     def _refuse_version(self) -> None:
         self._end(Refused(505, "this server speaks HTTP/1.1 and HTTP/1.0"))
 
     def _refuse_method(self) -> None:
-        """Tell a method that is not known from what is none.
+        """Refuse a method that is not known, or a line that does not begin with one.
 
         The parser stops at the first letter that no method has there, so the rest of the line may
         not have arrived.
@@ -138,7 +138,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self.parser.get_method() == b"CONNECT":
             allow = {"allow": "GET, HEAD, POST"}
-            self._end(Refused(405, "this server is no proxy: it does not know CONNECT", allow))
+            self._end(Refused(405, "this server is not a proxy: it does not know CONNECT", allow))
             return
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
@@ -156,10 +156,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._left, self.cycle.keep_alive = 0, False
 
     def _take_host(self) -> bool:
-        """Of a whole URL in the request line, its host counts (RFC 9112, section 3.2.2).
+        """Take the host from a whole URL in the request line (RFC 9112, section 3.2.2).
 
         Returns:
-            Whether it is one.
+            Whether there is a whole URL.
         """
         whole = _WHOLE_URL.match(self.url)
         if whole is None:
@@ -194,7 +194,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True  # do not close yet
 
     def on_response_complete(self) -> None:
-        """The answer is written; the time goes on while the client has not read it."""
+        """The answer is written; the timer keeps running until the client has read it."""
         self._unanswered -= 1
         super().on_response_complete()
         if self._ending and not self._unanswered:
@@ -202,7 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._left and self.expect_100_continue and self.cycle.response_complete:
             self._close()  # a client that was told the answer before the body may not send it
         if self.cycle.more_body or self._head or self.transport.get_write_buffer_size():
-            return  # the timer of a request that is arriving, or of an answer that is not read
+            return  # keep the timer of a request that is arriving, or an answer that is not read
         if self.cycle.response_complete:
             self._disarm()
         else:  # the next one that was sent ahead is being answered
@@ -212,7 +212,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._left and self.cycle.response_started:
             self.transport.abort()  # it sends a body that nobody wants, or does not read
         elif not (self._line or self._left):
-            self._end()  # empty lines are no request
+            self._end()  # empty lines are not a request
         else:
             seconds = f"{self.limits.read_seconds:g} s"
             self._end(Refused(408, f"the request took longer than {seconds} to arrive"))
@@ -221,7 +221,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _end(self, why: Refused | None = None) -> None:
-        """Read no further request: answer those that are whole, then tell `why`, and close."""
+        """Read no further request: answer those that are whole, then send `why`, and close."""
         if self.transport.is_closing():
             return
         if not self._ending:

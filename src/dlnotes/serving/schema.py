@@ -1,4 +1,4 @@
-"""What requests and answers look like, for their check and for OpenAPI."""
+"""The form of requests and answers, for checks and for OpenAPI."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Labelled(BaseModel):
 
 
 class LabelAnswer(BaseModel):
-    """The label of a text; null where it is less probable than the run asks for."""
+    """The label of a text; null if it is less probable than the run requires."""
 
     label: str | None
     probability: float
@@ -93,7 +93,7 @@ class Explanation(BaseModel):
     weights: Annotated[
         dict[str, list[float]], Field(description="A weight per token, in one or several ways.")
     ]
-    story: Annotated[Story | None, Field(description="Of the models dmn and entnet alone.")] = None
+    story: Annotated[Story | None, Field(description="Only of the models dmn and entnet.")] = None
 
 
 class Health(BaseModel):
@@ -117,7 +117,7 @@ def parse(kind: type[Kind], body: bytes) -> Kind:
     """A request from its JSON.
 
     Raises:
-        Refused: 400 where it is no JSON, 422 where it has other fields or values.
+        Refused: 400 if it is not JSON, 422 if it has other fields or values.
     """
     if not body:
         raise Refused(400, "the body is empty; it must be a JSON object")

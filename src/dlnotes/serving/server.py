@@ -1,4 +1,4 @@
-"""From a classifier to a process that listens, and that ends when it is told to."""
+"""Listen at an address, and serve a classifier there until a signal arrives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
 
     Args:
         host: A name or number of this machine.
-        port: 0 for any that is free.
+        port: A port, or 0 for any that is free.
 
     Raises:
         UserError: The port is taken or not allowed, or the host is not this machine.
@@ -66,13 +66,13 @@ def bind(host: str, port: int) -> socket.socket:
 def url_of(listener: socket.socket) -> str:
     """The address to open in a browser on this machine."""
     host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # every address of the machine, which is none to connect to
+    if host in ("0.0.0.0", "::"):  # all addresses of the machine; one cannot connect to these
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens."""
+    """Calls a function when it listens."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
         super().__init__(config)
@@ -95,12 +95,12 @@ def serve(
     """Answer requests until a signal arrives; requests in flight are still answered.
 
     Args:
-        classifier: What answers.
-        listener: Of `bind`.
-        name: What the page calls the classifier.
+        classifier: The classifier that answers.
+        listener: The socket that `bind` made.
+        name: The classifier's name on the page.
         limits: How much a client may ask for.
-        hosts: The names that it may be called by.
-        ready: Called when it listens.
+        hosts: The names that the server may be called by.
+        ready: Called when the server listens.
 
     Raises:
         KeyboardInterrupt: SIGINT, or, in programs that ask for it, another signal.
@@ -121,7 +121,7 @@ def serve(
         server_header=False,
         access_log=False,
         log_config=None,
-        log_level="critical",  # what clients do wrong is told to them
+        log_level="critical",  # clients' mistakes are reported to the clients
         timeout_graceful_shutdown=round(limits.read_seconds + limits.answer_seconds),
     )
     server = _Server(config, ready)
