@@ -82,7 +82,7 @@ def kept(
     device: torch.device | str = "cpu",
     classes: int | None = None,
 ) -> list[Tensor]:
-    """The results of `keep` for all documents, see `dlnotes.training.evaluate.kept` and `scores`."""
+    """The results of `keep` for all documents; see `dlnotes.training.evaluate.kept`."""
     batches = _batches(documents.lengths, evaluate.most_documents(classes))
     if torch.device(device).type != "cpu" or len(batches) == 1:
         return evaluate.kept(model, documents, keep, device=device, classes=classes)
