@@ -23,7 +23,7 @@ from dlnotes.training.replica import Means
 
 @runtime_checkable
 class InBlocks(Protocol):
-    """A model that calls blocks one after another, so that it needs the weights of one at a time."""
+    """A model that calls blocks one after another, so that it needs one's weights at a time."""
 
     @property
     def blocks(self) -> Sequence[nn.Module]:

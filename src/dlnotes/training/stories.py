@@ -105,7 +105,7 @@ def as_story(words: Sequence[str], part: Sequence[int], gates: Gates, asked: int
 
 
 def story_html(story: Story) -> str:
-    """An HTML table: a row per sentence, a cell per slot or pass (on a phone, below the sentence)."""
+    """An HTML table: a row per sentence, a cell per slot or pass (on phones, below the text)."""
     story = story.together()
     numbers = "".join(f'<th scope="col">{_number(column)}</th>' for column in story.columns)
     name = escape(story.columns[0].partition(" ")[0])
