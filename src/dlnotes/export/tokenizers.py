@@ -48,7 +48,7 @@ def steps_of(tokenizer: str) -> list[Step]:
         found = to_python(f"{rules.MARK}|{rules.WORD}")
         return [*marked, *lower, *_substitutions([rules.HYPHEN]), ["find", found]]
     raise UserError(
-        f"the tokenizer {tokenizer} needs a package of its own, which an exported program cannot use"
+        f"the tokenizer {tokenizer} needs a package of its own, which an exported program lacks"
     )
 
 
