@@ -29,7 +29,7 @@ colour. Slots that were open to the same sentences, and so follow the same thing
 other. Where there are slots, the last row is the question, with the share of each slot in the
 answer. Point at a cell to read its number.</p>""",
     OCCLUSION: """<p>Method: occlusion. The classifier read each text again without each of its
-words. The weight of a word is the fall of the label's log-odds when the word is left out: at +0.69
+words. The weight of a word is how much the log-odds of the label fall when it is left out: at +0.69
 the word doubles the odds, at −0.69 it halves them. A word that occurs several times is left out
 everywhere, and its occurrences share the weight. The colours of each text are scaled to its largest
 weight. Point at a word to read its weight.</p>
