@@ -146,7 +146,7 @@ def test_page_shades_words_by_their_weight_and_escapes_them():
     assert html.index("word, up to 1") < html.index("<details>") < html.index("word, head 1")
     assert set(read.sides) == {"for"}
     assert "Method: occlusion" not in html
-    assert "Method: attention. The stronger the colour of a word, the more it weighed" in html
+    assert "Method: attention. The stronger the colour of a word, the larger its weight" in html
 
 
 LINE = "change in log-odds"

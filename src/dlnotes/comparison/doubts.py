@@ -1,4 +1,4 @@
-"""Documents whose label is doubtful, by probabilities of models that have not learned from them."""
+"""Find documents with doubtful labels, by models that have not learned from these documents."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from dlnotes.data.labels import LabelSets
 class Opinion:
     """What a model that was not trained on a document predicts for its label.
 
-    If documents may have several labels, each document is judged by its most doubtful label, the
+    If documents may have several labels, each document is judged by its most doubtful label: the
     one whose presence or absence the model contradicts most (Thyagarajan et al. 2022,
-    https://arxiv.org/abs/2211.13895, compare this with other ways to pool labels). `given` is then
-    the probability of what the annotation says (present or absent) and `other` that of the
-    opposite.
+    https://arxiv.org/abs/2211.13895, compare this with other ways to pool labels). Then `given` is
+    the probability of the annotation (present or absent) and `other` that of the opposite.
 
     Attributes:
         given: Probability of the label that the document has, shape (n,).
         other: Probability of the most probable other label.
-        suggested: The number of that label.
+        suggested: Class number of that other label.
         usual_given: Mean of `given` among the documents that have the same label.
         usual_other: Mean of `given` among the documents that have the label `suggested`.
     """
@@ -44,12 +43,12 @@ Usual = tuple[NDArray[np.float64], NDArray[np.float64]]
 def usual_of_one(
     given: NDArray[np.float64], suggested: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> Usual:
-    """What is usual where each document has one label.
+    """The usual probabilities if each document has one label.
 
     Args:
         given: See `Opinion`.
         suggested: See `Opinion`.
-        labels: Of each document.
+        labels: Label of each document.
     """
     classes = 1 + max(labels.max(initial=0), suggested.max(initial=0))
     counts = np.bincount(labels, minlength=classes)
@@ -61,13 +60,13 @@ def usual_of_one(
 def usual_of_several(
     sums: NDArray[np.float64], suggested: NDArray[np.int64], labels: LabelSets
 ) -> Usual:
-    """What is usual where documents have any number of labels.
+    """The usual probabilities if documents have any number of labels.
 
     Args:
-        sums: Over the documents without each label, of the probability that they do not have it;
-            then over those with the label, of the probability that they do. Shape (2, classes).
+        sums: For each label, two sums of probabilities, shape (2, classes): over the documents
+            without the label, that they do not have it; over those with the label, that they do.
         suggested: See `Opinion`.
-        labels: Of each document.
+        labels: Labels of each document.
     """
     counts = labels.counts()
     usual = _means(sums, np.stack([len(labels) - counts, counts]))
@@ -88,10 +87,10 @@ class Doubts:
 
     Attributes:
         order: Numbers of the documents, the most doubtful first.
-        margin: Mean over the models of the probability of the document's label less that of the
-            most probable other one, from -1 to 1: the lower, the more doubtful.
+        margin: Probability of the document's label minus that of the most probable other one, from
+            -1 to 1, averaged over the models: the lower, the more doubtful.
         given: Mean probability of the document's label.
-        suggested: The label that the surest of the models gives instead.
+        suggested: Class number of the label that the most confident model suggests instead.
         wrong: Whether most models call the label wrong by the rule of confident learning.
     """
 
@@ -109,16 +108,16 @@ def doubts(opinions: Sequence[Opinion]) -> Doubts:
     ranking is by the normalised margin :math:`\hat p_y - \max_{k \ne y} \hat p_k`. A label
     :math:`y` is called wrong in favour of :math:`k` where :math:`\hat p_k` is at least
     :math:`t_k`, the mean probability of :math:`k` among the documents that have it, and
-    :math:`\hat p_y` is below :math:`t_y` or below :math:`\hat p_k`. Where a document may have
-    several labels, this is asked of each label by itself, :math:`y` being its presence and
-    :math:`k` its absence, or the other way round.
+    :math:`\hat p_y` is below :math:`t_y` or below :math:`\hat p_k`. If a document may have several
+    labels, the rule applies to each label separately, where :math:`y` is its presence and :math:`k`
+    its absence, or vice versa.
 
     Differs from the paper: margins are averaged over several models, and only the most probable
-    other label is considered. If documents may have several labels, only the most doubtful one of
-    each document is.
+    other label is considered. If documents may have several labels, only the most doubtful label of
+    each document is considered.
 
     Args:
-        opinions: Of each model, at least one.
+        opinions: The opinion of each model, at least one.
     """
     margin = np.mean([each.given - each.other for each in opinions], axis=0)
     given = np.mean([each.given for each in opinions], axis=0)

@@ -1,4 +1,4 @@
-"""Whether a difference between two models is real: the tests, and groups of what is alike."""
+"""Whether a difference between two models is real: tests, and groups of models that are alike."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from dlnotes.claims.statistics import holm, student_probability, student_quantile
 
 DRAWS = 10_000
-"""Bootstrap samples."""
+"""Number of bootstrap samples."""
 
 SURE = 0.05
-"""Below this corrected p-value, two models are told apart."""
+"""If the corrected p-value is below this, the difference of two models counts as real."""
 
 _CHUNK = 1 << 24  # numbers in memory at a time
 
@@ -29,12 +29,12 @@ _Key = TypeVar("_Key", bound=Hashable)
 class Measured:
     """The trainings of a model, all measured on the same documents.
 
-    A network has a row for each seed. Where the documents were measured in folds, a row has all of
-    them, each measured by the training that had not seen it.
+    There is a row for each seed. With folds, a row has all documents, each measured by the training
+    that had not seen it.
 
     Attributes:
         hits: See `dlnotes.training.trials.Trial`, shape (rows, documents).
-        outcomes: The same.
+        outcomes: See `dlnotes.training.trials.Trial`, shape (rows, documents).
     """
 
     hits: Array
@@ -42,21 +42,21 @@ class Measured:
 
     @property
     def figures(self) -> Array:
-        """The figure of each row."""
+        """The accuracy, or micro-F1, of each row."""
         found: Array = self.hits.sum(1) / np.maximum(1.0, self.outcomes.sum(1))
         return found
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much a model is better than another.
+    """By how much one model is better than another.
 
     Attributes:
-        mean: Of their figures.
+        mean: Difference of their mean figures.
         low: Lower end of the 95 % confidence interval.
-        high: The upper end.
-        p: Two-sided p-value, that there is no difference.
-        corrected: The same by Holm's correction for the number of pairs; NaN before it.
+        high: Upper end of the 95 % confidence interval.
+        p: Two-sided p-value of the hypothesis that there is no difference.
+        corrected: The p-value after Holm's correction for the number of pairs; NaN before it.
     """
 
     mean: float
@@ -71,21 +71,22 @@ def bootstrapped(models: Mapping[str, Measured], *, draws: int = DRAWS, seed: in
 
     All models see the same samples of documents (Efron & Tibshirani 1993, chapter 8; for text
     classifiers Berg-Kirkpatrick et al. 2012, https://aclanthology.org/D12-1091), so that
-    differences are paired. A model that was trained from :math:`S > 1` seeds is sampled by them,
-    too, so that what is said is of the method and not of these trainings. A sample of few seeds
-    varies too little, by the factor :math:`(S-1)/S` and because its variance is as uncertain as it
-    is in Student's distribution: the weights :math:`u_s` of the seeds, with mean :math:`1/S`,
-    become
+    differences are paired. If a model was trained from :math:`S > 1` seeds, the seeds are also
+    sampled, so that the result is about the method and not about these trainings. A bootstrap
+    sample of few seeds varies too little: its variance is too small by the factor :math:`(S-1)/S`,
+    and the uncertainty of this variance, which leads to Student's distribution, is missing.
+    Therefore the weights :math:`u_s` of the seeds, with mean :math:`1/S`, become
 
     .. math::
         \frac1S + \sqrt{\frac{S}{S-1} \, \frac{S-1}{χ^2_{S-1}}} \, (u_s - \frac1S)
 
-    With few seeds the intervals are rather too wide than too narrow: five or more show more.
+    With few seeds, the intervals tend to be too wide rather than too narrow; five or more seeds
+    show more differences.
 
     Args:
-        models: By name, all measured on the same documents.
-        draws: How many samples.
-        seed: Of the samples.
+        models: The models by name, all measured on the same documents.
+        draws: Number of samples.
+        seed: Seed of the samples.
     """
     random = np.random.default_rng(seed)
     n = next(iter(models.values())).hits.shape[1]
@@ -120,13 +121,14 @@ def _seeds(rows: int, draws: int, random: np.random.Generator) -> Array:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """See `bootstrapped`.
+    """The result of `bootstrapped`.
 
     Attributes:
-        documents: How many there are.
-        means: The figure of each model.
-        samples: The same on each bootstrap sample, shape (draws,).
-        pseudo: See `difference`, shape (draws,).
+        documents: Number of documents.
+        means: Mean figure of each model.
+        samples: Figures of each model on the bootstrap samples, shape (draws,).
+        pseudo: Effect of the two additional documents of `difference` on each sample: how often the
+            first model is better on them minus how often the second is, shape (draws,).
     """
 
     documents: int
@@ -137,14 +139,15 @@ class Bootstrap:
     def difference(self, ours: str, theirs: str) -> Difference:
         """By how much a model is better, with the percentile interval.
 
-        Of two models that differ on five documents, all in favour of one, the bootstrap alone
-        would be surer than the exact test of signs. So each sample has two more documents, on each
-        of which one of the two is better (as Agresti & Min 2005, https://doi.org/10.1002/sim.1781,
-        do for intervals): with them it agrees with that test where p is near .05.
+        If two models differ on five documents only, all in favour of the same model, the bootstrap
+        alone gives a smaller p-value than the exact sign test. Therefore two documents are added,
+        one on which each of the two models is better (as Agresti & Min 2005,
+        https://doi.org/10.1002/sim.1781, do for intervals). With them, the bootstrap agrees with
+        that test where p is near .05.
 
         Args:
-            ours: The name of a model.
-            theirs: That of another.
+            ours: Name of the first model.
+            theirs: Name of the second model.
         """
         mean = self.means[ours] - self.means[theirs]
         n = self.documents
@@ -160,25 +163,25 @@ def across_folds(
 ) -> Difference:
     r"""By how much a model is better over the folds of a cross-validation, repeated or not.
 
-    The corrected resampled t-test (Nadeau & Bengio 2003,
+    This is the corrected resampled t-test (Nadeau & Bengio 2003,
     https://doi.org/10.1023/A:1024068626366; for folds Bouckaert & Frank 2004,
     https://doi.org/10.1007/978-3-540-24775-3_3). The trainings of a cross-validation share most of
-    their documents, so that the differences :math:`d_j` of the :math:`J` folds are correlated and
-    the usual t-test finds differences where there are none. With the ratio of the documents
-    measured on to those learned from
+    their documents, so that the differences :math:`d_j` of the :math:`J` folds are correlated, and
+    the usual t-test finds differences where there are none. Corrected by the ratio of test to
+    training documents,
 
     .. math::
         t = \bar d \Big/ \sqrt{\Big(\frac1J + \frac{n_{test}}{n_{train}}\Big) s_d^2}
 
-    has about Student's distribution with :math:`J - 1` degrees of freedom. Figures of :math:`m`
-    documents are rounded to :math:`1/m`: :math:`s_d^2` is at least what that alone gives,
-    :math:`1/6m^2`.
+    has approximately Student's distribution with :math:`J - 1` degrees of freedom. Figures over
+    :math:`m` documents are multiples of :math:`1/m`; therefore :math:`s_d^2` is set to at least
+    the variance of this rounding alone, :math:`1/6m^2`.
 
     Args:
-        ours: The figure of a model on each fold, two at least.
-        theirs: Those of the other, on the same folds.
-        folds: Of a cross-validation; those of its repetitions come after one another.
-        documents: In all folds of a cross-validation.
+        ours: The figure of a model on each fold, at least two.
+        theirs: The figures of the other model on the same folds.
+        folds: Number of folds of a cross-validation; those of its repetitions follow one another.
+        documents: Number of documents in all folds of a cross-validation.
     """
     d = np.subtract(ours, theirs)
     each = documents / folds
@@ -191,7 +194,7 @@ def across_folds(
 
 
 def corrected(differences: Mapping[_Key, Difference]) -> dict[_Key, Difference]:
-    """Differences with p-values by Holm's correction for their number."""
+    """Add p-values after Holm's correction for the number of differences."""
     found = holm([each.p for each in differences.values()])
     return {
         key: replace(each, corrected=p)
@@ -202,16 +205,16 @@ def corrected(differences: Mapping[_Key, Difference]) -> dict[_Key, Difference]:
 def letters(ranked: Sequence[str], apart: set[frozenset[str]]) -> dict[str, str]:
     """Letters such that two models share one if and only if they cannot be told apart.
 
-    The compact letter display of Piepho 2004, https://doi.org/10.1198/1061860043515, by inserting
-    and absorbing: a group that holds two models which are apart becomes two groups, each without
-    one of them, and a group that lies in another is dropped.
+    This is the compact letter display of Piepho 2004, https://doi.org/10.1198/1061860043515, by
+    insertion and absorption: a group with two models that differ is split into two groups, each
+    without one of them, and a group that is contained in another is dropped.
 
     Args:
         ranked: Names of the models, the best first.
-        apart: Pairs of those that are told apart.
+        apart: Pairs of models whose difference is real.
 
     Returns:
-        The letters of each: "a", "ab" and so on.
+        The letters of each model: "a", "ab" and so on.
     """
     groups = [frozenset(ranked)]
     for one, other in combinations(ranked, 2):

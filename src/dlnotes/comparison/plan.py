@@ -1,4 +1,4 @@
-"""Which trainings a comparison takes, and running those that have not been run before."""
+"""Plan the trainings of a comparison, and run those whose results are not in the cache."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from dlnotes.errors import UserError
 from dlnotes.training.baseline import BASELINES
 from dlnotes.training.classifier import reading_for, reads_sentences
 
-_HALVINGS = 4  # a learning curve begins with a sixteenth of the documents
-_LEAST = 20  # documents of a curve, and of each label two on average
+_HALVINGS = 4  # a learning curve starts with a sixteenth of the documents
+_LEAST = 20  # fewest documents of a learning curve; on average it also needs two of each label
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Documents:
     """The documents of a comparison.
 
     Attributes:
-        corpus: How trainings read them.
-        train: The training documents, each with its place.
-        test: How many test documents there are.
-        notes: What looks wrong.
+        corpus: How trainings read the documents.
+        train: The training documents, each with its file and line.
+        test: Number of test documents.
+        notes: Warnings about the documents.
     """
 
     corpus: Corpus
@@ -59,12 +59,12 @@ class Documents:
     def of(
         cls, files: Mapping[str, Sequence[Path]], reading: Reading, models: Sequence[str]
     ) -> Documents:
-        """Read files, and require that they can be learned from.
+        """Read the files of a comparison, and check that models can be trained on them.
 
         Args:
-            files: Of train, and maybe dev and test.
-            reading: How they are read.
-            models: What is to learn from them; names as of `Run`.
+            files: The files of each split: train, and optionally dev and test.
+            reading: How to read them.
+            models: Names of the models, see `Run`.
 
         Raises:
             UserError: See `load_dataset`; a test document has a label that no training document
@@ -97,7 +97,7 @@ class Documents:
 
     @cached_property
     def same(self) -> NDArray[np.int64]:
-        """The number of the first training document with the same text."""
+        """For each training document, the number of the first one with the same text."""
         return self.train[SAME].to_numpy()
 
     @cached_property
@@ -108,14 +108,14 @@ class Documents:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which trainings a comparison takes.
+    """The trainings of a comparison.
 
     Attributes:
-        documents: What is learned.
-        models: Names as of `Run`.
-        seeds: Of the trainings, and of the folds.
+        documents: The documents.
+        models: Names of the models, see `Run`.
+        seeds: Seeds of the trainings and of the folds.
         folds: See `Run`.
-        curve: Whether halves, quarters and so on of the documents are learned from as well.
+        curve: Whether to also train on a half, a quarter and so on of the documents.
         training: See `Run`.
         minutes: See `Run`.
         device: See `Run`.
@@ -140,7 +140,7 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        """What one should know of the folds."""
+        """Remarks about the folds."""
         if not self.folds:
             return []
         same = self.documents.same
@@ -154,7 +154,7 @@ class Plan:
 
     @property
     def halvings(self) -> int:
-        """How often the documents are halved for the learning curves."""
+        """How many times the documents are halved for the learning curves."""
         if not self.curve:
             return 0
         size = len(self.documents.train)
@@ -163,12 +163,12 @@ class Plan:
         return max((h for h in range(1, _HALVINGS + 1) if size // 2**h >= least), default=0)
 
     def runs(self) -> dict[tuple[str, int], list[Run]]:
-        """The trainings, by model and by how often the documents are halved."""
+        """The trainings, by model and number of halvings."""
         found: dict[tuple[str, int], list[Run]] = {}
         corpus = asdict(self.documents.corpus)
         for model in self.models:
             for halvings in range(self.halvings + 1):
-                # A baseline has no random weights: all seeds would be the same training.
+                # A baseline has no random weights: without folds, all seeds give the same result.
                 same = model in BASELINES and not (self.folds or halvings)
                 found[model, halvings] = [
                     Run(
@@ -197,9 +197,9 @@ class Plan:
         """Run all trainings that are not in the cache.
 
         Args:
-            processes: How many at a time.
-            progress: Is told the share that is done.
-            folder: Of the cache; default: comparisons in the cache of dlnotes.
+            processes: Number of trainings at the same time.
+            progress: Called with the share that is done.
+            folder: Folder of the cache; default: ``comparisons`` in the cache of dlnotes.
 
         Raises:
             UserError: No model could be trained; a file has changed.
@@ -231,8 +231,8 @@ def doubtful(comparison: Comparison, documents: Documents) -> Doubts:
     """How doubtful the label of each training document is, by models that have not learned it.
 
     Args:
-        comparison: One of folds.
-        documents: What was learned.
+        comparison: A comparison with folds.
+        documents: The documents of the comparison.
 
     Raises:
         UserError: No model has probabilities.

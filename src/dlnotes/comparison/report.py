@@ -1,4 +1,4 @@
-"""What a comparison says: a sentence, a table of groups, learning curves, and pictures."""
+"""The results of a comparison: a sentence, a table with groups, learning curves, and plots."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WORTH = 0.005  # half a point: a gain that is worth more documents
+_WORTH = 0.005  # half a point: a smaller gain is not worth more documents
 _MARKS = "osD^vPX*<>hp"
 _FEW_SEEDS = 5
 
 Results = Mapping[tuple[str, int], Sequence[Result]]
-"""By model and by how often the documents are halved: of each seed, and of each of its folds."""
+"""Results by model and number of halvings: one for each seed or, with folds, each seed and fold."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model in the table.
+    """A model's row in the table.
 
     Attributes:
-        model: Its name.
+        model: Name of the model.
         group: Letters; models that share one cannot be told apart.
         score: Mean accuracy, or micro-F1.
-        score_std: Standard deviation over seeds or folds; None of a single training.
-        macro_f1: Mean.
-        macro_f1_std: Its standard deviation.
-        trainings: How many the means are of.
-        seconds: Of a training.
-        trained_per_second: Documents.
-        predicted_per_second: Documents.
-        bytes: On disk.
-        memory: The most that a process took, in MiB.
+        score_std: Standard deviation over seeds or folds; None for a single training.
+        macro_f1: Mean macro-F1.
+        macro_f1_std: Standard deviation of macro-F1; None for a single training.
+        trainings: Number of trainings that the means are over.
+        seconds: Mean time of a training.
+        trained_per_second: Documents per second in training.
+        predicted_per_second: Documents per second in prediction.
+        bytes: Size of the largest saved model on disk.
+        memory: Largest peak memory of a process, in MiB; None if it is not known.
     """
 
     model: str
@@ -71,13 +71,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What follows from the trainings.
+    """The results of trainings, and what follows from them.
 
     Attributes:
         results: See `Results`.
         multi_label: Whether a document may have several labels.
-        fold_of: The fold of each document, for each seed; nothing where there are test documents.
-        documents: How many are measured on.
+        fold_of: The fold of each document, for each seed; empty if there are test documents.
+        documents: Number of documents on which models are measured.
     """
 
     results: Results
@@ -87,22 +87,22 @@ class Comparison:
 
     @property
     def figure(self) -> str:
-        """What models are compared by."""
+        """Name of the figure by which models are compared."""
         return "micro-F1" if self.multi_label else "accuracy"
 
     @property
     def folds(self) -> int:
-        """How many parts the documents are divided into, or 0."""
+        """Number of folds, or 0 if there are test documents."""
         return int(self.fold_of[0].max()) + 1 if self.fold_of else 0
 
     @property
     def over(self) -> str:
-        """What means and standard deviations are over."""
+        """What means and standard deviations are taken over: folds or seeds."""
         return "folds" if self.folds else "seeds"
 
     @property
     def on(self) -> str:
-        """What is measured on."""
+        """Description of the documents on which models are measured."""
         if not self.folds:
             return f"{self.documents:,} test documents"
         times = f", divided {len(self.fold_of)} times" * (len(self.fold_of) > 1)
@@ -115,7 +115,7 @@ class Comparison:
 
     @cached_property
     def failed(self) -> dict[str, str]:
-        """Why models are left out: a training that fails belongs to the method."""
+        """Models of which a training failed, with the reason; they are left out entirely."""
         found = {}
         for model in self.models:
             runs = self.results[model, 0]
@@ -132,16 +132,16 @@ class Comparison:
         return sorted(left, key=lambda model: -self.mean(model))
 
     def scores(self, model: str, halvings: int = 0) -> list[float]:
-        """The figure of each training."""
+        """The figure of each training of a model."""
         name = "micro_f1" if self.multi_label else "accuracy"
         return [run.figures[name] for run in self.results[model, halvings]]
 
     def mean(self, model: str, halvings: int = 0) -> float:
-        """Of `scores`."""
+        """The mean of `scores`."""
         return statistics.fmean(self.scores(model, halvings))
 
     def measured(self, model: str, halvings: int = 0) -> Measured:
-        """Its trainings document by document, in the order of the files."""
+        """The trainings of a model, document by document in the order of the files."""
         runs, step = self.results[model, halvings], self.folds or 1
         hits = np.zeros((len(runs) // step, self.documents))
         outcomes = np.ones_like(hits)
@@ -155,7 +155,7 @@ class Comparison:
 
     @cached_property
     def tests(self) -> dict[str, dict[tuple[str, str], Difference]]:
-        """Differences of all pairs by each test that there is, the better model first."""
+        """Differences of all pairs by each available test, the better model first."""
         pairs = list(combinations(self.ranked, 2))
         if not pairs:
             return {}
@@ -171,12 +171,12 @@ class Comparison:
 
     @property
     def decisive(self) -> dict[tuple[str, str], Difference]:
-        """Differences by the test that decides what is told apart."""
+        """Differences by the test that decides about the groups."""
         return self.tests.get("t-test", self.tests.get("bootstrap", {}))
 
     @property
     def method(self) -> str:
-        """How models are told apart."""
+        """The sentence that describes how the groups were found."""
         if len(self.ranked) < 2:
             return ""
         pairs = len(self.decisive)
@@ -229,7 +229,7 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """Which model, and whether the difference is real."""
+        """The conclusion: which model is best, and whether the differences are real."""
         best, *others = self.rows
         reached = f"{_figure(best.score, best.score_std)} % {self.figure} on {self.on}"
         if not others:
@@ -255,7 +255,7 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What one should know of the figures."""
+        """Remarks about the figures."""
         found = []
         if self.failed:
             left_out = "; ".join(f"{model} ({why})" for model, why in self.failed.items())
@@ -275,7 +275,7 @@ class Comparison:
     # --- learning curves -------------------------------------------------------------------------
 
     def sizes(self, model: str) -> list[tuple[int, int]]:
-        """Halvings and mean number of documents learned from, the fewest first."""
+        """Halvings and mean number of training documents, the fewest documents first."""
         found = []
         for (name, halvings), runs in self.results.items():
             if name == model and not any(run.error for run in runs):
@@ -284,7 +284,7 @@ class Comparison:
 
     @cached_property
     def gains(self) -> dict[str, Difference]:
-        """What the last doubling of the documents brought each model, the best model first."""
+        """How much each model gained by the last doubling of the documents, best model first."""
         found: dict[str, Difference] = {}
         for model in self.ranked:
             if {0, 1} <= {halvings for halvings, _ in self.sizes(model)}:
@@ -310,13 +310,13 @@ class Comparison:
             name for name, each in self.gains.items() if each.corrected < SURE and each.mean > 0
         ]
         listed = [name for name in others if name != model]
-        also = f" The gain is shown of {', '.join(listed)}, too." if listed else ""
+        also = f" The gain of {', '.join(listed)} is also shown." if listed else ""
         if model in others:
             said = f"More documents are likely to help: {told}."
         elif d.high < _WORTH:
             said = f"More documents of this kind would hardly help: {told}."
         else:
-            also = f" It is shown of {', '.join(listed)}." if listed else ""
+            also = f" It is shown for {', '.join(listed)}." if listed else ""
             said = f"Whether more documents would help {model} is not shown: {told}."
         return said + also
 
@@ -341,7 +341,7 @@ class Comparison:
 
     @property
     def headings(self) -> tuple[str, ...]:
-        """Of `table`."""
+        """Headings of the columns of `table`."""
         return (
             "model",
             "group",
@@ -356,21 +356,21 @@ class Comparison:
 
     @property
     def legend(self) -> str:
-        """How the table is to be read."""
+        """The text below the table: what its figures mean."""
         once = all(len(self.results[model, 0]) == 1 for model in self.ranked)
         said = (
             "Figures of one training each."
             if once
             else f"Mean ± standard deviation over {self.over}.",
             self.method,
-            "A training has one thread of the CPU; seconds are with what ran beside it. Prediction "
-            "is from the raw text. Memory is that of the whole process, of which Python and torch "
-            "are a large part.",
+            "A training has one thread of the CPU; its time depends on what else was running. "
+            "Prediction starts from raw text. Memory is that of the whole process, of which Python "
+            "and torch are a large part.",
         )
         return " ".join(filter(None, said))
 
     def markdown(self, title: str, notes: Sequence[str]) -> str:
-        """A page."""
+        """The report as a page of Markdown."""
         lines = [f"# {title}", "", self.sentence, "", *_markdown(self.headings, self.table())]
         lines += ["", self.legend]
         for note in notes:
@@ -398,7 +398,7 @@ class Comparison:
         ]
 
     def record(self) -> dict[str, Any]:
-        """For a file."""
+        """The report as values that JSON can hold."""
         return {
             "sentence": self.sentence,
             "figure": self.figure,
@@ -431,7 +431,7 @@ class Comparison:
         }
 
     def draw(self) -> Figure:
-        """The figure of each model against the time that it takes."""
+        """Plot the figure of each model against its training time and its prediction speed."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -458,13 +458,14 @@ class Comparison:
         handles, names = left.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right center", fontsize="small")
         figure.suptitle(
-            "Models that share a letter cannot be told apart; filled: from the best one.",
+            "Models that share a letter cannot be told apart; filled: those that share one with "
+            "the best.",
             fontsize="small",
         )
         return figure
 
     def draw_curves(self) -> Figure:
-        """The figure of each model against the number of documents."""
+        """Plot the figure of each model against the number of documents."""
         from matplotlib.figure import Figure
         from matplotlib.ticker import FixedLocator, NullLocator
 

@@ -1,7 +1,7 @@
-"""The trainings that a comparison rests on: what each is, and what is kept of it.
+"""The trainings of a comparison: their descriptions and their results.
 
-A training is named by numbers and texts alone, so that another process can run it and that its
-result is found again in the cache (`dlnotes.claims.cache`), by `Budget.map`.
+The description of a training consists of numbers and strings only. Therefore `Budget.map` can run
+it in another process and find its result again in the cache (`dlnotes.claims.cache`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from dlnotes.training.train import train_classifier
 from dlnotes.training.trials import on_threads, shares_of
 
 WHERE, LINE = "file", "line"
-"""Columns of `documents_of`: where a document stands."""
+"""Columns of `documents_of`: the file and the line of a document."""
 
 SAME = "same"
 """Column of `documents_of`: the number of the first document with the same text."""
@@ -58,9 +58,9 @@ class Corpus:
     """Files of documents as every training of a comparison reads them.
 
     Attributes:
-        files: The files of each split: train, and maybe dev and test.
+        files: The files of each split: train, and optionally dev and test.
         digests: SHA-256 of each split.
-        reading: How they are read, where it is not the default.
+        reading: Settings of `Reading` that are not the default.
         tokenizers: The tokenization for models that read words and for those that read sentences.
         labels: The labels, as text.
         multi_label: Whether a document may have several.
@@ -79,15 +79,15 @@ class Run:
     """One training, and the documents that it is measured on.
 
     Attributes:
-        corpus: See `Corpus`; as a mapping.
+        corpus: The fields of a `Corpus`, as a mapping.
         model: A name in `dlnotes.models.MODELS`, or one of `BASELINES`.
-        seed: Of the training, of the dev split and of the folds.
-        folds: Into how many parts the training documents are divided, of which one is measured on;
-            0 where there are test documents.
-        fold: Which one.
-        halvings: How often the documents to learn from are halved.
+        seed: Seed of the training, of the dev split and of the folds.
+        folds: Number of parts into which the training documents are divided; the training is
+            measured on one of them. 0 if there are test documents.
+        fold: Number of the part that it is measured on.
+        halvings: How many times the documents to learn from are halved.
         training: Settings of the training that differ from the recipe.
-        minutes: A training may take.
+        minutes: Time limit of a network's training; None for no limit.
         device: See `choose_device`.
     """
 
@@ -103,34 +103,35 @@ class Run:
 
     @property
     def item(self) -> dict[str, Any]:
-        """What `measured` takes, and its result is kept by."""
+        """The argument of `measured`, which is also the key of the result in the cache."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    r"""What is kept of a training.
+    r"""The result of a training.
 
-    The figure that models are compared by is the ratio :math:`\sum_i a_i / \sum_i b_i` over the
-    documents that it is measured on, see `dlnotes.training.trials.Trial`.
+    The figure by which models are compared is the ratio :math:`\sum_i a_i / \sum_i b_i` over the
+    documents on which they are measured, see `dlnotes.training.trials.Trial`.
 
     Attributes:
-        error: Why there is nothing else.
-        documents: How many were learned from, those for the choice of the epoch among them.
-        hits: :math:`a_i` of each document that was measured on.
-        outcomes: :math:`b_i`; empty where it is 1 for each.
-        figures: accuracy or micro_f1, and macro_f1.
-        seconds: Of the training.
-        trained_per_second: Documents, while training.
-        predicted_per_second: Documents, from the raw text to the scores.
-        bytes: On disk.
-        memory: The most that the process took, Python and torch included, in MiB; None where the
-            system does not tell.
-        given: Where folds are measured: the probability of the label that a document has.
-        other: That of the most probable one of the others.
-        suggested: The number of that label. For several labels per document, `given`, `other` and
-            `suggested` are of the label whose presence or absence is the most doubtful.
-        sums: See `dlnotes.comparison.doubts.usual_of_several`; of several labels alone.
+        error: Why the training failed; all other fields are then empty.
+        documents: Number of training documents, including those on which the epoch is chosen.
+        hits: :math:`a_i` of each document that was measured.
+        outcomes: :math:`b_i` of each document; empty if all are 1.
+        figures: ``accuracy`` or ``micro_f1``, and ``macro_f1``.
+        seconds: Time of the training.
+        trained_per_second: Documents per second in training.
+        predicted_per_second: Documents per second in prediction, from raw text to scores.
+        bytes: Size of the saved model on disk.
+        memory: Peak memory of the process, including Python and torch, in MiB; None if the system
+            does not report it.
+        given: With folds: the probability of each document's label.
+        other: With folds: the probability of the most probable other label.
+        suggested: Class number of that other label. With several labels per document, `given`,
+            `other` and `suggested` belong to the label whose presence or absence is most doubtful.
+        sums: With several labels per document only: see
+            `dlnotes.comparison.doubts.usual_of_several`.
     """
 
     error: str = ""
@@ -150,10 +151,10 @@ class Result:
 
 
 def measured(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Train and measure.
+    """Train a model and measure it.
 
-    What cannot be learned, and a training that diverges, is a result as well: it comes out so
-    again. Files that cannot be read are none.
+    If documents cannot be learned from, or a training diverges, this is also a result, since it
+    would happen again. If a file cannot be read, there is no result.
 
     Args:
         item: See `Run.item`.
@@ -162,15 +163,15 @@ def measured(item: Mapping[str, Any]) -> dict[str, Any]:
         The fields of a `Result`.
 
     Raises:
-        UserError: A file cannot be read, or is not what it was.
-        dlnotes.training.fit.Interrupted: A signal came.
+        UserError: A file cannot be read, or has changed.
+        dlnotes.training.fit.Interrupted: A signal arrived.
     """
     run = Run(**item)
     corpus = Corpus(**run.corpus)
     sources = _sources(run, corpus)
     try:
         with warnings.catch_warnings(), on_threads(1):
-            warnings.simplefilter("ignore")  # the command has told what is to be said of the files
+            warnings.simplefilter("ignore")  # the command has already warned about the files
             return asdict(_measured(run, corpus, sources))
     except OutOfTime:
         return asdict(Result(error=f"takes more than {run.minutes:g} minutes"))
@@ -181,14 +182,14 @@ def measured(item: Mapping[str, Any]) -> dict[str, Any]:
 def documents_of(
     paths: Sequence[str], reading: Reading, multi_label: bool, tokenizer: str
 ) -> pl.DataFrame:
-    """The documents of some files, with the place of each and the first one with the same text.
+    """Read documents, with the place of each and the number of the first one with the same text.
 
     Args:
         paths: The files.
-        reading: How they are read.
-        multi_label: Whether labels are to be lists.
-        tokenizer: Texts are the same if they have the same tokens, one at least. Of a tokenization
-            that is learned, the one that it refines.
+        reading: How to read them.
+        multi_label: Whether to return labels as lists.
+        tokenizer: Texts are the same if they have the same tokens by this tokenization, and at
+            least one. A learned tokenization is replaced by the one that it refines.
 
     Raises:
         UserError: See `read`.
@@ -215,22 +216,23 @@ def folds_of(
 ) -> NDArray[np.int64]:
     """Divide documents into parts that have nearly the same share of each label.
 
-    Documents with the same text are in the same part: a model that has learned one of them would
-    know the others by heart.
+    Documents with the same text are in the same part, since a model that has learned one of them
+    would know the others by heart.
 
-    Of one label per document: the texts that occur most often come first, those that occur once
-    class by class in random order. Each goes to the part that has the fewest documents of its
-    classes, and among equals to the one that has the fewest documents. Without equal texts, parts
-    differ by one document at most. Of several labels: `iterative_split` of the different texts.
+    With one label per document, the texts that occur most often come first; those that occur once
+    follow class by class, in random order. Each text goes to the part with the fewest documents of
+    its classes and, among equal ones, with the fewest documents. If all texts are different, the
+    sizes of parts differ by at most one. With several labels per document, the different texts are
+    divided by `iterative_split`.
 
     Args:
-        labels: Of each document.
-        same: The number of the first document with the same text, shape (n,).
-        folds: How many parts; no more than there are different texts.
-        seed: Another one gives other parts.
+        labels: Labels of the documents.
+        same: For each document, the number of the first one with the same text, shape (n,).
+        folds: Number of parts; at most the number of different texts.
+        seed: Seed of the division.
 
     Returns:
-        The number of its part for each document.
+        The number of each document's part.
     """
     first, text = np.unique(same, return_inverse=True)
     found = np.zeros(len(first), np.int64)
@@ -256,15 +258,15 @@ def folds_of(
 def halved(
     labels: NDArray[np.int64] | LabelSets, chosen: NDArray[np.int64], halvings: int, seed: int
 ) -> NDArray[np.int64]:
-    """A part of some documents with nearly the same share of each label.
+    """Halve documents repeatedly, with nearly the same share of each label.
 
-    Each part lies in the one that is halved once less.
+    The result is contained in the result for one halving less.
 
     Args:
-        labels: Of all documents.
-        chosen: Numbers of documents, ascending.
-        halvings: How often they are halved.
-        seed: Another one gives other parts.
+        labels: Labels of all documents.
+        chosen: Numbers of the documents to halve, ascending.
+        halvings: How many times they are halved.
+        seed: Seed of the choice.
     """
     if isinstance(labels, LabelSets):
         for i in range(halvings):
@@ -292,7 +294,7 @@ def labels_of(frame: pl.DataFrame, corpus: Corpus) -> NDArray[np.int64] | LabelS
 
 
 def _sources(run: Run, corpus: Corpus) -> dict[str, pl.DataFrame]:
-    """The documents to learn from and those to measure on, by split."""
+    """The documents of each split: those to learn from, and under ``test`` those to measure on."""
     found = {
         split: _read(
             tuple(paths),
@@ -400,7 +402,7 @@ def _learned_network(run: Run, dataset: Dataset) -> _Learned:
 
 
 def _learned_baseline(run: Run, dataset: Dataset) -> _Learned:
-    """Like the recipes of the networks: dev chooses, then it is learned from, too."""
+    """Fit a baseline like a network with a refit: dev decides first, then is also learned from."""
     decision, choosing = DEFAULT, 0.0
     if dataset.multi_label:
         first = fit_baseline(run.model, dataset)
@@ -433,7 +435,7 @@ def _doubts(
     rows = np.arange(len(p))
     sums: dict[str, Any] = {}
     if isinstance(labels, LabelSets):
-        # The probability that a document has, or has not, each label, as it is said to.
+        # The probability that the annotation of each label, present or absent, is right.
         has = labels.dense()
         right = np.where(has, p, 1 - p)
         sums["sums"] = [np.where(each, right, 0).sum(0).round(6).tolist() for each in (~has, has)]
@@ -457,17 +459,17 @@ _STATUS = Path("/proc/self/status")
 
 
 def _reset_peak() -> None:
-    """Count the largest memory of this process from here, on Linux."""
+    """Reset the peak memory of this process, on Linux."""
     if not sys.platform.startswith("linux"):
         return
     with suppress(OSError, AttributeError):  # musl has no malloc_trim
-        ctypes.CDLL(None).malloc_trim(0)  # an earlier training's memory is not this one's
+        ctypes.CDLL(None).malloc_trim(0)  # give back memory that an earlier training has freed
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak() -> float | None:
-    """MiB."""
+    """Peak memory of this process in MiB; None if the system does not report it."""
     with suppress(OSError, StopIteration):
         lines = _STATUS.read_text().splitlines()
         line = next(line for line in lines if line.startswith("VmHWM:"))

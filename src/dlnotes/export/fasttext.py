@@ -1,16 +1,17 @@
-"""fastText's .bin of a FastText that is the same function: words alone, a softmax, one label.
+"""Write a FastText model as fastText's .bin file, which then computes the same function.
 
-https://github.com/facebookresearch/fastText (version 12 of its format). What differs between the
-two is put into the numbers:
+This is possible for models of single words (no n-grams) with a softmax and one label per document.
+The file has version 12 of the format of https://github.com/facebookresearch/fastText. Differences
+between the two programs are compensated by the numbers in the file:
 
-- Its output has no bias: every word vector gets one more number, 1, whose mean is 1, and the
-  output's weight of it is the bias.
-- It reads a mark for the end of the line after the words of a text. It is not in the vocabulary
-  that is written here, and words that are not there count for nothing.
-- So do unknown words, which for our model are one word, ``<unk>``. It is in the vocabulary: a text
-  in which ``<unk>`` stands for them has the same prediction.
+- fastText's output layer has no bias. Therefore every word vector gets an additional number, 1,
+  whose mean over a text is 1, and whose weight in the output layer is the bias.
+- fastText reads an end-of-line mark after the words of a text. The mark is not in the vocabulary
+  that is written here, and words outside the vocabulary are ignored.
+- fastText therefore also ignores unknown words, which our model reads as the word ``<unk>``. This
+  word is in the vocabulary: if it replaces the unknown words of a text, the prediction is the same.
 
-Its n-grams have another hash, which nothing can make up for.
+fastText hashes n-grams differently, which cannot be compensated.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ _END = "</s>"
 
 
 def save_bin(classifier: TextClassifier | Ensemble, path: Path) -> None:
-    """Write a classifier as fastText does.
+    """Write a classifier in fastText's format.
 
     Raises:
-        UserError: fastText has no such function; the message says why.
+        UserError: The format cannot represent the classifier; the message says why.
     """
     model = classifier.model if isinstance(classifier, TextClassifier) else None
     if not isinstance(classifier, TextClassifier) or not isinstance(model, FastText):
@@ -45,13 +46,13 @@ def save_bin(classifier: TextClassifier | Ensemble, path: Path) -> None:
     if model.ngrams > 1:
         why = f"it was trained with n-grams up to {model.ngrams}, which fastText hashes differently"
     elif not isinstance(model.output, nn.Linear):
-        why = "its tree of labels is another than fastText's"
+        why = "its hierarchical softmax has another tree of labels than fastText's"
     elif classifier.multi_label:
-        why = "of several labels fastText computes the probabilities roughly, from a table"
+        why = "for several labels fastText computes only approximate probabilities, from a table"
     elif classifier.tokenizer in MARKS or _END in classifier.vocabulary.tokens:
-        why = f"a line ends for fastText at the word {_END}, which its vocabulary has"
+        why = f"its vocabulary has the word {_END}, at which fastText ends a line"
     elif classifier.vocabulary.tokens.str.contains(r"[\s\x00]").any():
-        why = "its vocabulary has a word with a blank in it"
+        why = "its vocabulary has a word that contains a blank"
     else:
         path.write_bytes(_bytes(classifier, model))
         return

@@ -1,4 +1,4 @@
-"""The folder that is exported: network, vocabulary, labels, decision, and what reads raw text."""
+"""The exported folder: network, vocabulary, labels, decision, and a program that reads raw text."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.folder import CONFIG, LABELS, MERGES, VOCABULARY
 
 FORMATS = {"onnx": "model.onnx", "torch": "model.pt2", "fasttext": "model.bin"}
-"""What a network can be exported as, and the name of its file."""
+"""Name of the network's file in each format."""
 FULL = "model-float32.onnx"
-"""The network before it was quantized."""
+"""Name of the file of the network before quantization."""
 PROGRAM = "predict.py"
 _FORMAT = "dlnotes export 1"
 _Network = TypeVar("_Network", bound=Averaged)
@@ -43,14 +43,14 @@ _Network = TypeVar("_Network", bound=Averaged)
 
 @dataclass
 class Exported:
-    """What was exported.
+    """The result of an export.
 
     Attributes:
         network: The network's file.
         difference: How far its scores, before quantization, are from the model's (see
             `difference`); None for fastText's format.
-        quantized: The same of the quantized network; None where there is none.
-        without_program: Why there is no `PROGRAM`; None where there is one.
+        quantized: The same difference for the quantized network; None if there is none.
+        without_program: Why `PROGRAM` was not written; None if it was.
     """
 
     network: Path
@@ -60,15 +60,15 @@ class Exported:
 
 
 def check_place(run: Path, out: Path, overwrite: bool) -> None:
-    """Require that a folder can be written without losing anything.
+    """Require that an export to a folder would not destroy other files.
 
     Raises:
-        UserError: `out` is the run, in it or around it; it is not empty and not to be overwritten,
-            or holds something else than an earlier export.
+        UserError: `out` is the run's folder, inside it, or contains it; it is not empty and
+            `overwrite` is not set; or it holds anything but an earlier export.
     """
     place, its_run = resolved(out), resolved(run)
     if place == its_run or place in its_run.parents or its_run in place.parents:
-        raise UserError(f"cannot write to {out}: it is the run {run}, in it or around it")
+        raise UserError(f"cannot write to {out}: it is the run {run}, inside it, or contains it")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UserError(f"cannot write to {out}: it is not a folder; give another OUT")
     if not out.exists() or not any(out.iterdir()):
@@ -78,7 +78,7 @@ def check_place(run: Path, out: Path, overwrite: bool) -> None:
     config = out / CONFIG
     found = read_json(config, "is not an export") if config.exists() else None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise UserError(f"{out} holds something else than an earlier export: give another OUT")
+        raise UserError(f"{out} does not hold an earlier export: give another OUT")
 
 
 def export(
@@ -86,17 +86,17 @@ def export(
 ) -> Exported:
     """Write a classifier for programs without dlnotes; an earlier export in `out` is replaced.
 
-    Everything is written before anything is replaced. Other files that `out` has stay.
+    Everything is written before anything is replaced. Other files in `out` are not touched.
 
     Args:
-        classifier: What was trained.
+        classifier: The trained classifier.
         out: The folder, see `check_place`.
         kind: A key of `FORMATS`.
-        int8: Quantize an ONNX network; the original stays beside it as `FULL`.
+        int8: Quantize an ONNX network; the original is also kept, as `FULL`.
 
     Raises:
-        UserError: A package is missing, or torch is too old; a format that cannot hold the
-            classifier; a network whose scores are not the model's; `out` cannot be written.
+        UserError: A package is missing, or torch is too old; the format cannot represent the
+            classifier; the network's scores are not those of the model; `out` cannot be written.
     """
     if kind != "fasttext":
         check_torch()
@@ -104,7 +104,8 @@ def export(
         require("onnx", "onnxscript", "onnxruntime")
     place = resolved(out)
     make_folder(place.parent, "; give another OUT")
-    # A folder that exists may be another file system, or the current folder of a program.
+    # An existing folder may be a mount point or a program's current folder: its files are replaced,
+    # not the folder.
     there = place if place.is_dir() else place.parent
     building = there / f".{place.name}-{secrets.token_hex(4)}"
     try:
@@ -126,14 +127,14 @@ def export(
 
 
 def _is_ours(file: Path) -> bool:
-    """Whether a file of the folder has the name of one that an export writes."""
+    """Whether a file has a name that an export writes."""
     name = file.name.lstrip("0123456789").removeprefix("-")
     fixed = {*FORMATS.values(), FULL, PROGRAM, CONFIG, LABELS}
     return file.name in fixed or name in (VOCABULARY, MERGES)
 
 
 def network_of(classifier: TextClassifier | Ensemble, kind: type[_Network]) -> _Network:
-    """The network of a classifier, or of an ensemble's members that count."""
+    """The network of a classifier, or of an ensemble's members with a weight above 0."""
     models = [member.model for member in members_of(classifier)]
     if isinstance(classifier, TextClassifier):
         return kind(models)
@@ -144,7 +145,7 @@ def network_of(classifier: TextClassifier | Ensemble, kind: type[_Network]) -> _
 def _write_network(
     classifier: TextClassifier | Ensemble, path: Path, kind: str, int8: bool
 ) -> tuple[float | None, float | None]:
-    """Write it; how far its scores are from the model's before quantization, and after it."""
+    """Write the network; return how far its scores are off before quantization, and after it."""
     if kind == "fasttext":
         save_bin(classifier, path)
         return None, None
@@ -172,13 +173,13 @@ def _write_network(
 
 
 def quantize(full: Path, path: Path) -> None:
-    """Dynamic quantization by onnxruntime: weights as int8, and activations as they come."""
+    """Dynamic quantization by onnxruntime: int8 weights, and activations quantized on the fly."""
     import logging
 
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # that the model might be preprocessed
+    logging.disable(logging.WARNING)  # a warning suggests to preprocess the model
     try:
         quantize_dynamic(
             full,
@@ -192,7 +193,7 @@ def quantize(full: Path, path: Path) -> None:
 
 
 def write_rest(classifier: TextClassifier | Ensemble, folder: Path, kind: str) -> str | None:
-    """Vocabularies, labels, configuration and program; why the last is not there, or None."""
+    """Write vocabularies, labels, configuration and program; return why there is no program."""
     members, without = [], None if kind == "onnx" else f"it is for --format onnx, not {kind}"
     several = isinstance(classifier, Ensemble)
     for number, member in enumerate(members_of(classifier), 1):

@@ -1,4 +1,4 @@
-"""Classify raw text with what `dlnotes export` wrote; needs numpy and onnxruntime alone."""
+"""Classify raw text by a network that `dlnotes export` wrote; needs only numpy and onnxruntime."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ SESSION = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecu
 
 
 def tokenize(text, steps, lower=str.maketrans(CONFIG["lower"])):  # noqa: B008 -- once is wanted
-    """The tokens of a text: the matches of the last step, "find"."""
+    """The tokens of a text: the matches of the last step, which is "find"."""
     for kind, *given in steps:
         if kind == "lower":
             text = text.translate(lower).lower()
@@ -35,7 +35,7 @@ def encode(text, member):
     tokens, most, mark = tokenize(text, member["steps"]), member["max_tokens"], member["question"]
     if most is not None and len(tokens) > most:
         warnings.warn(f"texts of more than {most:,} tokens are cut there", stacklevel=2)
-        question = tokens[tokens.index(mark) :] if mark in tokens else []  # a story keeps it
+        question = tokens[tokens.index(mark) :] if mark in tokens else []  # is never cut off
         tokens = tokens[: max(0, most - len(question))] + question
     return [member["ids"].get(token, 1) for token in tokens[:most]]
 
@@ -53,7 +53,7 @@ def probabilities(texts):
 
 
 def classify(texts, top_k=3):
-    """What `dlnotes predict` prints of each text, as a dictionary."""
+    """What `dlnotes predict` prints for each text, as a dictionary."""
     for text, p in zip(texts, probabilities(texts)):
         best = np.argsort(-p, kind="stable")
         top = [{"label": LABELS[k], "probability": float(p[k])} for k in best[:top_k]]
@@ -75,6 +75,6 @@ if __name__ == "__main__":
     try:
         for text in lines if given.text in ([], ["-"]) else given.text:
             print(json.dumps(next(classify([text.encode().decode()], given.top_k))), flush=True)
-    except (UnicodeError, BrokenPipeError) as error:  # the latter: the reader has gone away
+    except (UnicodeError, BrokenPipeError) as error:  # the latter: the reader has closed the pipe
         sys.stdout = None
         sys.exit(isinstance(error, UnicodeError) and f"error: not UTF-8: {error}")

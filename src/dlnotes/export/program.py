@@ -1,4 +1,4 @@
-"""A classifier's network as a program of torch.export and as a file of ONNX."""
+"""A classifier's network as a torch.export program and as an ONNX file."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ NEEDED = (2, 13)
 """The first version of torch whose exporter is known to keep loops as loops."""
 
 TOLERANCE = 1e-5
-"""How far scores of what was exported may be from the model's."""
+"""The largest allowed `difference` of an exported network's scores from the model's."""
 
 _OF_TORCH = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 
 
 class Averaged(nn.Module):
-    """One classifier's network, or those of an ensemble and their average, on the CPU.
+    """A copy of a classifier's network, or of an ensemble's with their average, on the CPU.
 
-    Copies in evaluation mode.
+    The copies are in evaluation mode.
 
     Args:
-        models: one classifier, or the members of an ensemble.
-        weights: of the members, see `average_scores`.
-        average: what is averaged.
-        multi_label: whether a document may have several labels.
+        models: The network of one classifier, or those of an ensemble's members.
+        weights: Weights of the members, see `average_scores`.
+        average: What is averaged, see `average_scores`.
+        multi_label: Whether a document may have several labels.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Averaged(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, *tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
-        """Score the documents, of which every member has its own tokens."""
+        """Score documents, given their tokens for each member."""
         pairs = zip(self.members, tokens, strict=True)
         scores: list[Tensor] = [member(ids) for member, ids in pairs]
         if len(scores) == 1:
@@ -66,16 +66,16 @@ class Averaged(nn.Module):
 
 
 class Exportable(Averaged):
-    """The same as it can be exported, with the same scores.
+    """The same network in a form that can be exported, with the same scores.
 
-    Loops over positions become one operator each (`dlnotes.export.recurrence`), and no shape
-    depends on the tokens' values. Documents get more columns of padding than they have, so that a
-    batch without a column is no case of its own.
+    Each loop over positions becomes one operator (see `dlnotes.export.recurrence`), and no shape
+    depends on the values of tokens. Documents get additional columns of padding, so that a batch
+    without any column is not a special case.
     """
 
     def __init__(self, *averaged: Any, **rest: Any) -> None:
         super().__init__(*averaged, **rest)
-        # FastText makes n-grams of all lengths of what has at least as many columns.
+        # With this many columns of padding, FastText can form n-grams of all lengths.
         self.columns: list[int] = [getattr(member, "ngrams", 1) for member in self.members]
         module: Any
         for module in self.members.modules():
@@ -87,25 +87,25 @@ class Exportable(Averaged):
                 module.fused = True
 
     def forward(self, *tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
-        """Score the documents, of which every member has its own tokens."""
+        """Score documents, given their tokens for each member."""
         pairs = zip(tokens, self.columns, strict=True)
         return super().forward(*(F.pad(ids, (0, n), value=PAD) for ids, n in pairs))
 
 
 def program_of(model: Exportable) -> torch.export.ExportedProgram:
-    """The program of torch.export: token ids ``b t`` of each member → scores ``b c``, any b and t.
+    """Export a network: token ids ``b t`` of each member → scores ``b c``, for any b and t.
 
     Raises:
-        UserError: torch is too old, or cannot export the model.
+        UserError: torch is too old.
     """
     check_torch()
-    # Sizes of which none is 0 or 1 and no two are the same, lest they be taken for constants.
+    # No size is 0 or 1 and no two are equal: the tracer would take such sizes for constants.
     examples = tuple(torch.ones(3, 5 + 2 * i, dtype=torch.int64) for i in range(len(model.members)))
     dims = tuple(dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC) for _ in examples)
     with _quiet(), torch.no_grad(), _activations_of_torch(), _sizes_as_symbols():
         program = torch.export.export(model, examples, dynamic_shapes=(dims,), strict=False)
-    # Guards say on which sizes the tracer looked, not on which the operations depend: it would
-    # refuse a batch of one document. `check` runs the program on such sizes instead.
+    # Guards record every size that the tracer looked at, even if no operation depends on it, and
+    # would refuse a batch of one document. `difference` runs the program on such sizes instead.
     program._guards_code = []
     return program
 
@@ -137,10 +137,10 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
 
 
 def _exactly() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Sigmoid and tanh by exp, in the place of ONNX's operators.
+    """Translations of sigmoid and tanh that use exp instead of ONNX's own operators.
 
-    onnxruntime computes those by fractions of polynomials; with exp, a TextRNN's scores are twice
-    as near to those in double precision.
+    onnxruntime approximates those operators by rational functions. With exp, the scores of a
+    TextRNN are twice as close to those in double precision.
     """
     import onnxscript
 
@@ -163,7 +163,7 @@ def require(*packages: str) -> None:
     """Require packages of the extra ``export``.
 
     Raises:
-        UserError: One is not installed.
+        UserError: A package is not installed.
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
@@ -171,29 +171,29 @@ def require(*packages: str) -> None:
 
 
 Scores = Callable[..., Float[Tensor, "b c"]]
-"""From token ids ``b t`` of each member to scores."""
+"""Maps token ids ``b t`` of each member to scores."""
 
 
 def difference(model: Averaged, scores: Scores, sizes: Sequence[int]) -> float:
-    r"""How far scores :math:`s` are from a model's :math:`z`.
+    r"""How far scores :math:`s` are from a model's scores :math:`z`.
 
-    That is the largest of
+    This is the largest value of
 
     .. math::
         \frac{|s - z|}{\max(1, |z|, 4\,\epsilon / \tau)}, \qquad
         \epsilon = \max_k |z_k - z^{64}_k|, \quad \tau = \text{TOLERANCE}
 
-    where :math:`z^{64}` are the model's scores in double precision. A recurrence may magnify the
-    rounding of a document so much that the model itself is off by more than the tolerance; such a
-    document counts for less, as :math:`\epsilon` says.
+    where :math:`z^{64}` are the model's scores in double precision. A recurrence may amplify the
+    rounding errors of a document so much that the model itself is off by more than the tolerance;
+    the larger this error :math:`\epsilon`, the less the document counts.
 
-    On batches of 1, 2 and 64 made-up documents of 0 to 0, 1, 2, 6 and 41 tokens; the examples that
-    were traced have 5, or a few more.
+    It is measured on batches of 1, 2 and 64 random documents of at most 0, 1, 2, 6 and 41 tokens;
+    the examples for tracing have 5 tokens or a few more.
 
     Args:
         model: The model.
-        scores: What was exported.
-        sizes: Of the vocabulary of each member.
+        scores: The exported network.
+        sizes: Size of each member's vocabulary.
     """
     random = torch.Generator().manual_seed(0)
     worst = torch.zeros(())
@@ -205,12 +205,12 @@ def difference(model: Averaged, scores: Scores, sizes: Sequence[int]) -> float:
             own = (z - exact(*tokens)).abs().amax(1, keepdim=True)
         scale = torch.maximum(z.abs(), 4 / TOLERANCE * own).clamp(min=1)
         far = (scores(*tokens) - z).abs() / scale
-        worst = torch.maximum(worst, far.max())  # NaN stays
+        worst = torch.maximum(worst, far.max())  # propagates NaN
     return worst.item()
 
 
 def documents(batch: int, longest: int, size: int, random: torch.Generator) -> Int[Tensor, "b t"]:
-    """Made-up documents with padding, and with the first ids, marks of sentences, now and then."""
+    """Random documents with padding; one token in five has a low id, such as those of marks."""
     tokens = torch.randint(1, size, (batch, longest), generator=random)
     first = torch.randint(1, min(size, 4), (batch, longest), generator=random)
     often = torch.rand(batch, longest, generator=random) < 0.2
@@ -220,7 +220,7 @@ def documents(batch: int, longest: int, size: int, random: torch.Generator) -> I
 
 
 def check_torch() -> None:
-    """Require a torch that can export recurrences.
+    """Require a version of torch that can export recurrences.
 
     Raises:
         UserError: It is too old.
@@ -233,10 +233,10 @@ def check_torch() -> None:
 
 @contextmanager
 def _activations_of_torch() -> Iterator[None]:
-    """Let activations be torch's own, which are one operator each in every format.
+    """Replace our activations by torch's, which are a single operator in every format.
 
-    Ours are formulas that torch.compile makes fast code of; some of their operations do not exist
-    in ONNX. The values are the same up to rounding.
+    Ours are formulas, which torch.compile turns into fast code; some of their operations do not
+    exist in ONNX. The values are the same up to rounding.
     """
     ours = _activation.apply
 
@@ -253,7 +253,7 @@ def _activations_of_torch() -> Iterator[None]:
 
 @contextmanager
 def _sizes_as_symbols() -> Iterator[None]:
-    """Take nothing for granted of a size because the example's is neither 0 nor 1."""
+    """Let the tracer assume nothing about a size from its value in the example."""
     from torch.fx.experimental import _config
 
     config: Any = _config
@@ -263,7 +263,7 @@ def _sizes_as_symbols() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's words about itself."""
+    """Suppress the exporter's warnings and log messages."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

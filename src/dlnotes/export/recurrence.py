@@ -1,8 +1,8 @@
 """Loops over positions as one operator, so that an exported model reads texts of any length.
 
-Traced as it is, a loop in Python becomes as many copies of its body as the example had positions,
-and so do torch's recurrent kernels. `torch.scan` keeps the loop: a program of torch.export has it
-as it is, and ONNX as its operator Scan.
+When a Python loop is traced, it becomes as many copies of its body as the example has positions,
+and so do torch's recurrent kernels. torch's higher-order operator ``scan`` keeps the loop, in a
+torch.export program as well as in ONNX, where it becomes the operator Scan.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def states_of(
     """Run a step over the positions.
 
     Args:
-        step: (state, what stands at a position) → next state, and what is kept of it.
-        start: The first state.
-        x: What stands at the positions, ``b t *`` each.
+        step: (state, inputs at a position) → next state and output at this position.
+        start: The initial state.
+        x: The inputs at all positions, ``b t *`` each.
 
     Returns:
-        The last state, and what was kept, ``b t *``.
+        The last state, and the outputs at all positions, ``b t *``.
     """
     from torch._higher_order_ops.scan import scan
 
     def kept(state: Any, x_t: Any) -> Any:
         state, y = step(state, x_t)
-        return state, y.clone()  # an output of torch's scan may not be another one
+        return state, y.clone()  # the outputs of torch's scan must not share memory
 
     by_position = tuple(a.transpose(0, 1) for a in x) if isinstance(x, tuple) else x.transpose(0, 1)
     state, y = scan(kept, start, by_position)
@@ -48,7 +48,7 @@ def states_of(
 
 
 class _Scanned(nn.RNNBase):
-    """One layer that reads in one direction; ``(states, None)``."""
+    """A layer that reads in one direction; its forward returns ``(states, None)``."""
 
     def _biases(self, W: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
         b, c = biases or (W.new_zeros(len(W)), W.new_zeros(len(W)))
@@ -59,7 +59,7 @@ class _Scanned(nn.RNNBase):
 
 
 class ScannedRNN(_Scanned, nn.RNN):
-    """``nn.RNN``."""
+    """``nn.RNN`` by a scan."""
 
     def forward(self, x: Tensor, start: Any = None) -> tuple[Tensor, None]:  # type: ignore[override]
         """Read the documents."""
@@ -74,7 +74,7 @@ class ScannedRNN(_Scanned, nn.RNN):
 
 
 class ScannedLSTM(_Scanned, nn.LSTM):
-    """``nn.LSTM``."""
+    """``nn.LSTM`` by a scan."""
 
     def forward(self, x: Tensor, start: Any = None) -> tuple[Tensor, None]:  # type: ignore[override]
         """Read the documents."""
@@ -90,7 +90,7 @@ class ScannedLSTM(_Scanned, nn.LSTM):
 
 
 class ScannedGRU(_Scanned, nn.GRU):
-    """``nn.GRU``."""
+    """``nn.GRU`` by a scan."""
 
     def forward(self, x: Tensor, start: Any = None) -> tuple[Tensor, None]:  # type: ignore[override]
         """Read the documents."""
@@ -105,7 +105,7 @@ class ScannedGRU(_Scanned, nn.GRU):
 
 
 class ScannedAttentionGRU(AttentionGRU):
-    """`AttentionGRU`."""
+    """`AttentionGRU` by a scan."""
 
     def forward(
         self, products: Float[Tensor, "b s n"], g: Float[Tensor, "b s"]
@@ -121,10 +121,10 @@ class ScannedAttentionGRU(AttentionGRU):
 
 
 class ScannedEntityNetwork(EntityNetwork):
-    """`EntityNetwork`."""
+    """`EntityNetwork` by a scan."""
 
     def _full_precision(self, s: Tensor) -> AbstractContextManager[Any]:
-        return nullcontext()  # of all; a program with autocast in it cannot be saved
+        return nullcontext()  # a program that contains autocast cannot be saved
 
     def _recur(
         self, h: Tensor, s: Tensor, key: Tensor, candidate: Tensor, key_term: Tensor, real: Tensor

@@ -1,4 +1,4 @@
-"""A classifier whose network is a file of ONNX, run by onnxruntime."""
+"""A classifier whose network is an ONNX file, run by onnxruntime."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _BATCH = 64
 
 
 class Session:
-    """A file of ONNX as a function of token ids.
+    """An ONNX file as a function of token ids.
 
     Args:
         path: The file.
-        threads: Of onnxruntime; None for its default.
+        threads: Number of threads of onnxruntime; None for its default.
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
@@ -43,17 +43,17 @@ class Session:
         self._names = [put.name for put in self._session.get_inputs()]
 
     def __call__(self, *tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b c"]:
-        """Score documents, of which every member has its own tokens."""
+        """Score documents, given their tokens for each member."""
         given = {name: ids.numpy() for name, ids in zip(self._names, tokens, strict=True)}
         return torch.from_numpy(self._session.run(None, given)[0])
 
 
 class ExportedClassifier(Classifier):
-    """A trained classifier that leaves its scores to a `Session`.
+    """A trained classifier whose scores are computed by a `Session`.
 
     Args:
-        classifier: What was exported.
-        session: What it became.
+        classifier: The classifier that was exported.
+        session: The exported network.
     """
 
     def __init__(self, classifier: TextClassifier | Ensemble, session: Session) -> None:
@@ -62,15 +62,15 @@ class ExportedClassifier(Classifier):
         self.decision, self.multi_label = classifier.decision, classifier.multi_label
         self.session = session
         self.scored = 0
-        """Documents of the last call of `scores`."""
+        """Number of documents in the last call of `scores`."""
 
     def save(self, folder: str | Path) -> None:
-        """Not possible."""
-        raise UserError("what is exported is saved already")
+        """Always raise an error, since an exported classifier is already saved."""
+        raise UserError("an exported classifier is already saved")
 
     def explain(self, texts: Any) -> list[Explanation]:
-        """Not possible."""
-        raise UserError("what is exported explains nothing; the run does")
+        """Always raise an error, since an exported network gives scores only."""
+        raise UserError("an exported classifier cannot explain its labels; use the run instead")
 
     def scores(
         self, read: Callable[[str | Subwords], TokenizedTexts], *, labelled: bool
@@ -89,7 +89,7 @@ class ExportedClassifier(Classifier):
 
 
 def members_of(classifier: TextClassifier | Ensemble) -> list[TextClassifier]:
-    """The classifier itself, or the members of an ensemble that count."""
+    """The classifier itself, or the members of an ensemble with a weight above 0."""
     if isinstance(classifier, TextClassifier):
         return [classifier]
     pairs = zip(classifier.members, classifier.weights, strict=True)

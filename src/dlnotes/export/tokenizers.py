@@ -1,8 +1,8 @@
 r"""Tokenizations as steps of Python's own `str` and `re`, for a program without polars.
 
-polars' regular expressions are Rust's: their classes, such as ``\w`` and ``\p{Lu}``, are others
-than Python's or unknown to it, and change with the version of Unicode. Which characters they hold
-is therefore asked of polars itself and written down.
+The regular expressions of polars are those of Rust. Their character classes, such as ``\w`` and
+``\p{Lu}``, differ from Python's or do not exist there, and change with the version of Unicode.
+Therefore the characters of each class are determined by polars itself and written out.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _BETWEEN_BLANKS: Step = ["find", "[^ ]+"]
 
 
 def steps_of(tokenizer: str) -> list[Step]:
-    """What makes the tokens of a text, step by step.
+    """The steps that turn a text into tokens.
 
     Args:
         tokenizer: A name in `dlnotes.data.tokenization.NAMES`.
 
     Raises:
-        UserError: It needs a package: jieba or tokenizers.
+        UserError: The tokenizer needs a package of its own, jieba or tokenizers.
     """
     lower: list[Step] = [["lower"]]
     if tokenizer in ("basic_english", "cased", "sentences"):
@@ -48,14 +48,15 @@ def steps_of(tokenizer: str) -> list[Step]:
         found = to_python(f"{rules.MARK}|{rules.WORD}")
         return [*marked, *lower, *_substitutions([rules.HYPHEN]), ["find", found]]
     raise UserError(
-        f"the tokenizer {tokenizer} needs a package of its own, which what is exported does without"
+        f"the tokenizer {tokenizer} needs a package of its own, which an exported program lacks"
     )
 
 
 def _basic_english() -> list[Step]:
     single = {k: v for k, v in rules.BASIC_ENGLISH.items() if len(k) == 1}
     several = "|".join(re.escape(k) for k in rules.BASIC_ENGLISH if len(k) > 1)
-    # All of the longer ones become a blank. The quotation mark goes first, as in `cased`.
+    # All patterns of several characters become a blank. The quotation mark is removed first, as in
+    # `cased`.
     return [["map", {'"': ""}], ["sub", several, " "], ["map", single], _BETWEEN_BLANKS]
 
 
@@ -64,9 +65,10 @@ def _substitutions(pairs: list[tuple[str, str]]) -> list[Step]:
 
 
 def to_python(pattern: str) -> str:
-    r"""A regular expression of Rust as one of Python that matches the same.
+    r"""Translate a regular expression of Rust into one of Python that matches the same strings.
 
-    Classes are written out, a word boundary ``\b`` with them, and so is ``(?i)`` at the beginning.
+    Character classes are written out; so are the word boundary ``\b``, by such classes, and a
+    ``(?i)`` at the beginning.
     """
     any_case = pattern.startswith("(?i)")
     parts = re.findall(r"\\[pP]\{\w+\}|\\.|\(\?:|a-z|.", pattern.removeprefix("(?i)"), re.DOTALL)
@@ -92,11 +94,12 @@ def to_python(pattern: str) -> str:
 
 @functools.cache
 def members(of: str, *, letters: bool = False) -> str:
-    """The characters that a class of Rust's regular expressions holds, as ranges within brackets.
+    """The characters in a class of Rust's regular expressions, as ranges for use within brackets.
 
     Args:
         of: The class.
-        letters: Whether it holds a to z and what in any case is one of these at most.
+        letters: Whether the class contains only letters that equal one of a to z when case is
+            ignored, so that only these need to be tested.
     """
     among = _letters() if letters else _characters()
     numbers = [ord(c) for c in among.filter(among.str.contains(rf"\A(?:{of})\z"))]
@@ -112,7 +115,7 @@ def members(of: str, *, letters: bool = False) -> str:
 def lower_case() -> dict[str, str]:
     """Lower case of each character that has one, by polars' version of Unicode.
 
-    Σ is not among them: its lower case depends on the letters around it, as Python knows.
+    Σ is left out, since its lower case depends on the letters around it, which Python handles.
     """
     lower = _characters().str.to_lowercase()
     return {c: low for c, low in zip(_characters(), lower, strict=True) if c != low and c != "Σ"}
@@ -120,7 +123,7 @@ def lower_case() -> dict[str, str]:
 
 @functools.cache
 def _letters() -> pl.Series:
-    """The characters that are one of a to z but for their case."""
+    """The characters that equal one of a to z when case is ignored."""
     among = _characters()
     held: pl.Series = among.filter(among.str.contains(r"\A(?i)[a-z]\z"))
     return held

@@ -1,6 +1,6 @@
-"""What everything is compared with: torch's built-ins, autograd and the papers' equations in NumPy.
+"""Oracles: torch's built-ins, autograd and the papers' equations in NumPy, and the comparisons.
 
-The tests, the benchmarks and ``scripts/verify.py`` compare with the same oracles:
+The tests, the benchmarks and ``scripts/verify.py`` use the same oracles:
 
 >>> from dlnotes.oracles import rows
 >>> all(row.ok for row in rows())  # takes some seconds
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def comparisons(steps: int = 300) -> Iterator[Comparison]:
-    """Yield every comparison with an oracle, chapter by chapter, in float64 unless it says so.
+    """Yield every comparison with an oracle, chapter by chapter, in float64 unless noted.
 
     Args:
         steps: Length of the optimizers' trajectories.

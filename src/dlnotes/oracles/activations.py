@@ -1,4 +1,4 @@
-"""What each activation is compared with: torch's function of the same name, or the formula."""
+"""Oracles of the activations: torch's function of the same name, or the formula."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -24,9 +24,9 @@ class Oracle(NamedTuple):
     flat: bool = False
     """Whether the gradient is 0 everywhere by definition."""
     layer: bool = False
-    """Whether both are made of a function that returns fewer elements than it takes."""
+    """Whether both are built from a function that returns fewer elements than it takes."""
     settings: tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...] = ()
-    """The two functions with other arguments."""
+    """Further pairs of the two functions, with other arguments."""
 
 
 def _slope(x: Tensor, slope: float = 0.25) -> Tensor:
@@ -42,7 +42,7 @@ def _halves(x: Tensor) -> Tensor:
 
 
 def _through_nan(f: Callable[..., Tensor], *arguments: float) -> Callable[[Tensor], Tensor]:
-    """Slope 1 where x is NaN: torch's kernels say 0 or 1, depending on where the element lies."""
+    """Slope 1 where x is NaN: torch's kernels give 0 or 1, depending on the element's position."""
     return lambda x: torch.where(x.isnan(), x, f(x, *arguments))
 
 
@@ -63,17 +63,17 @@ class _SwiGLU(torch.autograd.Function):
 
 
 def _flat_at_nan(x: Tensor, y: Tensor) -> Tensor:
-    """No gradient where x is NaN."""
+    """Slope 0 where x is NaN."""
     return torch.where(x.isnan(), math.nan, y)
 
 
 def _softsign(x: Tensor) -> Tensor:
-    """With slope 0 where x is infinite: torch's formula has inf / inf there."""
+    """Slope 0 where x is infinite: torch's formula computes inf / inf there."""
     return torch.where(x.isinf(), math.nan, F.softsign(x.where(~x.isinf(), 0)))
 
 
 def _hardswish(x: Tensor) -> Tensor:
-    """With the slopes 0 and 1 at -3 and 3; up to 2.6, torch's are -1/2 and 3/2."""
+    """Slopes 0 and 1 at -3 and 3: up to version 2.6, torch's are -1/2 and 3/2."""
     return torch.where(x.abs() == 3, F.relu(x), F.hardswish(x))
 
 
@@ -240,7 +240,7 @@ ORACLES = [
 ]
 
 
-#: Where a formula may go wrong: not finite, 0 with either sign, small and large.
+#: Points at which a formula may go wrong: not finite, 0 with either sign, small and large ones.
 _POINTS = (
     *(math.nan, math.inf, -math.inf, 0.0, -0.0),
     *(sign * x for x in (1e-8, 1e-6, 1e-4, 1e-3, 9.0, 20.0, 50.0) for sign in (1, -1)),
@@ -250,7 +250,7 @@ _POINTS = (
 def comparisons() -> Iterator[Comparison]:
     """Yield value and gradient of each activation against torch's, in float64.
 
-    They are compared on [-8, 8] and at single points from 0 to infinity, and NaN.
+    They are compared on [-8, 8] and at single points, which include NaN and infinity.
     """
     for oracle in ORACLES:
         yield Comparison(
@@ -268,10 +268,11 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def _value_and_slope(f: Callable[[Tensor], Tensor], flat: bool) -> Outputs:
-    """Value and slope, both with 0 for NaN, and where they are NaN.
+    """Value and slope, both with 0 in place of NaN, and the positions of NaN.
 
-    That is an output of its own, so that a NaN counts as equal where the oracle has one, too, and
-    nowhere else. A flat function's slope at NaN is left out: that of the oracle is an artifact.
+    The positions are an output of their own, so that a NaN counts as equal only where the oracle
+    also has one. The slope of a flat function at NaN is left out, since the oracle's is an artifact
+    of its construction.
     """
     grid = torch.linspace(-8, 8, 4000, dtype=torch.float64)
     x = torch.cat((grid.new_tensor(_POINTS), grid)).requires_grad_()

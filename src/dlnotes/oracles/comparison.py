@@ -1,4 +1,4 @@
-"""How results are compared with their oracles: what is not a number never counts as small."""
+"""How results are compared with their oracles, so that NaN never counts as a small difference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 #: What a difference is relative to: each number of the oracle, its largest number, or each number
-#: but at least 1.
+#: or 1, whichever is larger.
 Scale = Literal["each", "largest", "one"]
 
 Outputs = Sequence[Tensor]
@@ -22,11 +22,11 @@ class Row:
     """The outcome of a comparison: one line of the table that ``scripts/verify.py`` prints.
 
     Attributes:
-        note: What of ours was compared.
+        note: What was compared, by its name in the notes.
         oracle: What it was compared with.
         mapping: How the arguments of the two correspond.
         cases: Number of cases.
-        difference: The largest relative difference of all cases; NaN or infinite where the two
+        difference: The largest relative difference over all cases; NaN or infinite if the two
             cannot be compared (see ``difference``).
         tolerance: The largest difference allowed.
     """
@@ -40,7 +40,7 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Whether something was compared and the difference is a number within the tolerance."""
+        """Whether anything was compared, and the difference is not NaN and within the tolerance."""
         return self.cases > 0 and self.difference <= self.tolerance
 
 
@@ -53,13 +53,13 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Something of ours beside its oracle, not yet run.
+    """A comparison of our code with its oracle, not yet run.
 
     Attributes:
-        note: What of ours is compared.
+        note: What is compared, by its name in the notes.
         oracle: What it is compared with.
         mapping: How the arguments of the two correspond.
-        cases: Where the two are compared.
+        cases: Pairs of functions whose results are compared.
         tolerance: The largest difference allowed.
         scale: What differences are relative to.
         zeros: Indices of the outputs that are 0 everywhere by definition.
@@ -74,7 +74,7 @@ class Comparison:
     zeros: tuple[int, ...] = ()
 
     def row(self) -> Row:
-        """Run all cases."""
+        """Run all cases and return the outcome."""
         worst = largest(
             largest_difference(ours(), theirs(), self.scale, self.zeros)
             for ours, theirs in self.cases
@@ -87,17 +87,17 @@ def difference(
 ) -> float:
     """Return the largest relative difference of two tensors, the second being the oracle's.
 
-    Equal infinities are no difference. Some results cannot be compared, and no tolerance admits
-    what is returned then:
+    Equal infinities count as no difference. Some results cannot be compared; then the returned
+    value exceeds every tolerance:
 
     - NaN, if either tensor contains NaN, or if ``scale`` is "each" and both are 0 somewhere;
-    - infinity, if the shapes or the dtypes differ, if an infinity stands on one side only, or if
-      the oracle's tensor is empty, infinite everywhere or (without ``zero``) 0 everywhere: two
-      functions that compute nothing are not thereby equal.
+    - infinity, if the shapes or the dtypes differ, if an infinity occurs on one side only, or if
+      the oracle's tensor is empty, infinite everywhere or (without ``zero``) 0 everywhere, since
+      two functions that compute nothing should not count as equal.
 
     Args:
-        ours: What our function returned.
-        theirs: What the oracle returned.
+        ours: The result of our function.
+        theirs: The result of the oracle.
         scale: What the difference is relative to.
         zero: Whether the oracle's tensor is 0 everywhere by definition.
     """
@@ -123,7 +123,7 @@ def difference(
 def largest_difference(
     ours: Outputs, theirs: Outputs, scale: Scale = "largest", zeros: Sequence[int] = ()
 ) -> float:
-    """Return the largest ``difference`` of tensors in pairs; infinity if their numbers differ."""
+    """Return the largest ``difference`` of pairs of tensors; infinity if their counts differ."""
     if len(ours) != len(theirs):
         return math.inf
     pairs = zip(ours, theirs, strict=True)
@@ -133,7 +133,7 @@ def largest_difference(
 def largest(differences: Iterable[float]) -> float:
     """Return the maximum, which is NaN if one of the numbers is NaN or if there are none.
 
-    Python's ``max`` drops a NaN that does not come first: every comparison with it is false.
+    Python's ``max`` drops a NaN that does not come first, since every comparison with it is false.
     """
     numbers = list(differences)
     if not numbers or any(math.isnan(number) for number in numbers):

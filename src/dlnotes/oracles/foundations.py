@@ -1,4 +1,4 @@
-"""What the foundations are compared with: autograd, and torch's SGD."""
+"""Oracles of the foundations: autograd, and torch's SGD."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,7 +20,7 @@ UNITS: dict[str, Callable[[], Neuron]] = {
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Yield each hand-written gradient against autograd's, and the descent against torch's SGD."""
+    """Yield comparisons of hand-written gradients with autograd, and of descent with SGD."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the models are compared with where torch has a module: that module, with our weights."""
+"""Oracles of models that torch has a module for: that module, with the weights of ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ V, LENGTHS = 20, (9, 1, 5, 7)
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Yield each model's output against that of torch's module, on documents of several lengths."""
+    """Yield comparisons with the output of torch's modules, on documents of several lengths."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.full((len(LENGTHS), max(LENGTHS)), PAD)
     for row, n in zip(tokens, LENGTHS, strict=True):
@@ -42,7 +42,7 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def ready(model: Any) -> Any:
-    """Return the model in float64 with noise on its weights: zeros and ones hide mistakes."""
+    """Return the model in float64 with noise on its weights, since zeros and ones hide mistakes."""
     generator = torch.Generator().manual_seed(1)
     model = model.double().eval()
     with torch.no_grad():
@@ -60,7 +60,7 @@ def _comparison(
 
 
 def _documents(tokens: Tensor) -> list[Tensor]:
-    """Each document alone, without its padding."""
+    """Each document as a batch of its own, without padding."""
     return [row[None, :n] for row, n in zip(tokens, LENGTHS, strict=True)]
 
 
@@ -100,7 +100,7 @@ def _textrnn(cell: str, kind: type[nn.RNNBase], tokens: Tensor) -> Comparison:
     model = ready(
         TextRNN(vocabulary_size=V, num_classes=3, embedding_dim=5, hidden_size=4, cell=cell)
     )
-    # For mypy: RNNBase takes a mode, which LSTM and GRU fill in.
+    # Any, because for mypy RNNBase requires a mode, which LSTM and GRU fill in.
     make: Any = kind
     torchs = make(5, 4, batch_first=True, bidirectional=True).double()
     model.recurrence.copy_to(torchs)
@@ -130,7 +130,7 @@ def _attention(x: Tensor, memory: Tensor, real: Tensor) -> Comparison:
 
 
 def _sizes(norm_first: bool) -> tuple[dict[str, Any], dict[str, Any], nn.Module | None, str]:
-    """Arguments of ours and of torch's layer, torch's last layer norm, and what it is called."""
+    """Arguments of our model and of torch's layer, torch's final layer norm, and a name."""
     ours = {"num_layers": 2, "num_heads": 2, "feedforward_dim": 12, "norm_first": norm_first}
     theirs = {"dim_feedforward": 12, "batch_first": True, "norm_first": norm_first}
     norm = nn.LayerNorm(8) if norm_first else None

@@ -1,4 +1,4 @@
-"""What each rule is compared with: the torch optimizer and the exact mapping of the arguments."""
+"""Oracles of the rules: torch's optimizers, with the exact mapping of their arguments."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from dlnotes.oracles.comparison import Case, Comparison, Outputs
 
 
 class Oracle(NamedTuple):
-    """A rule beside the torch optimizer, or the paper's program, that it is equal to."""
+    """A rule, and the torch optimizer or the paper's program that it must be equal to."""
 
     note: str
     rule: Callable[..., Optimizer]
     torch: Callable[..., Optimizer]
     mapped: Callable[..., dict[str, Any]]
-    """From our hyper-parameters to torch's; what is not named stays as it is."""
+    """Maps our hyper-parameters to torch's; those that it does not name are passed unchanged."""
     mapping: str
-    """The same in words."""
+    """Description of ``mapped`` in words."""
     grid: tuple[dict[str, Any], ...]
-    """Hyper-parameters to compare at."""
+    """Hyper-parameters at which the two are compared."""
     source: str = ""
-    """What ``torch`` is, where it is not an optimizer of torch."""
+    """Description of ``torch``, if it is not an optimizer of torch."""
     climbs: bool = True
     """Whether ``torch`` has the argument ``maximize``."""
 
@@ -69,7 +69,7 @@ _BETAS = (
 
 
 class TorchsNAdam(torch.optim.NAdam):
-    """torch's, with its product of momenta in float64: in float32 it is off by 1e-7."""
+    """torch's NAdam, with its product of momenta in float64, since in float32 it is off by 1e-7."""
 
     def __init__(self, params: Any, **hyper: Any) -> None:
         super().__init__(params, **hyper)
@@ -87,7 +87,7 @@ TorchsNAdam.__name__ = "NAdam"
 
 
 def _climbs(optimizer: type[Optimizer]) -> bool:
-    """NAdam and RAdam do not in torch 2.3."""
+    """Whether an optimizer has ``maximize``; in torch 2.3, NAdam and RAdam do not."""
     return "maximize" in signature(optimizer).parameters
 
 
@@ -110,7 +110,7 @@ class Program(Optimizer):
                 p.copy_(torch.from_numpy(np.asarray(theta)))
 
     def updated(self, theta: Any, g: Any, state: dict[str, Any], **hyper: Any) -> Any:
-        """The new parameter; what is carried on goes into ``state``, which has the step ``t``."""
+        """Return the new parameter; ``state`` is kept between steps and has the step ``t``."""
         raise NotImplementedError
 
 
@@ -150,7 +150,7 @@ class MuonOfThePaper(Program):
         eps: float = 1e-7,
         ns_steps: int = 5,
     ) -> Any:
-        """X ← aX + b(XXᵀ)X + c(XXᵀ)²X keeps the singular vectors: σ ← aσ + bσ³ + cσ⁵."""
+        """X ← aX + b(XXᵀ)X + c(XXᵀ)²X changes only the singular values: σ ← aσ + bσ³ + cσ⁵."""
         state["B"] = beta * state.get("B", 0.0) + (1 - beta) * g
         nesterov = beta * state["B"] + (1 - beta) * g
         left, sigma, right = np.linalg.svd(nesterov, full_matrices=False)
@@ -175,7 +175,7 @@ class ScheduleFreeOfThePaper(Program):
         beta: float = 0.9,
         weight_decay: float = 0.0,
     ) -> Any:
-        """The iterates z and x, from which the next y is made."""
+        """Update the iterates z and x, and return the next y, which is a mixture of them."""
         z, x = state.get("z", theta), state.get("x", theta)
         state["z"] = z - lr * (g + weight_decay * theta)
         state["x"] = (1 - 1 / state["t"]) * x + state["z"] / state["t"]
@@ -265,7 +265,7 @@ ORACLES: dict[str, Oracle] = {
         lambda **same: same,
         "lr, betas, eps, momentum_decay; torch's product of momenta in float64",
         (
-            {**_BETAS[0], "lr": 2e-2},  # farther, since an ulp of a parameter near 4 is 5e-7
+            {**_BETAS[0], "lr": 2e-2},  # long steps, since a float32 ulp near 4 is 5e-7
             *_BETAS[1:],
             {"lr": 2e-3, "betas": (0.8, 0.99), "momentum_decay": 0.1},
         ),
@@ -303,9 +303,9 @@ ORACLES: dict[str, Oracle] = {
 def loss(w: Tensor, step: int) -> Tensor:
     """A coupled convex bowl around ±3 that is shaken at each step.
 
-    Shaken, so that no gradient fades away, and convex, so that rounding errors do not grow: two
-    trajectories of this loss differ by as much as their rules do. No coordinate comes near 0, so
-    relative differences mean something.
+    It is shaken so that gradients do not vanish, and convex so that rounding errors do not grow:
+    two trajectories on this loss differ only as much as their rules do. No coordinate comes near 0,
+    so that relative differences are meaningful.
     """
     n = torch.arange(len(w), dtype=w.dtype, device=w.device)
     minimum = 3 - 6 * (n % 2)
@@ -315,7 +315,7 @@ def loss(w: Tensor, step: int) -> Tensor:
 
 
 def start(n: int = 23, dtype: torch.dtype = torch.float64) -> Parameter:
-    """Where the trajectories start."""
+    """The point from which trajectories start."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(n, dtype=torch.float64, generator=generator)
     return Parameter(((4 + noise) * (1 - 2 * (torch.arange(n) % 2))).to(dtype))
@@ -324,7 +324,7 @@ def start(n: int = 23, dtype: torch.dtype = torch.float64) -> Parameter:
 def trajectory(
     make: Callable[[Iterable[Tensor]], Optimizer], steps: int = 300, maximize: bool = False
 ) -> Tensor:
-    """The float64 parameters after each of ``steps`` steps in closed loop, down or up ``loss``."""
+    """The float64 parameters after each of ``steps`` steps that minimise or maximise ``loss``."""
     w = start()
     optimizer = make([w])
     path = []
@@ -340,9 +340,9 @@ def trajectory(
 def case(
     oracle: Oracle, hyper: dict[str, Any], steps: int = 300, fused: bool | None = None
 ) -> Case:
-    """Two trajectories in float64, through the mapping, and how far each moved in all.
+    """The trajectories of a rule and its oracle in float64, and how far each has moved in total.
 
-    With ``maximize`` among the hyper-parameters they climb instead.
+    With ``maximize`` among the hyper-parameters, they maximise the loss.
     """
     up = hyper.get("maximize", False)
     return Case(
@@ -352,11 +352,11 @@ def case(
 
 
 def _moved(path: Tensor) -> Outputs:
-    """The path, and its last point less the start: 0 where an optimizer does nothing."""
+    """The path, and its last point minus the start, which is 0 if an optimizer does nothing."""
     return path, path[-1] - start().detach()
 
 
-#: Of the parameters that are stepped together: the last in a group of its own, with its own lr.
+#: Parameters that are updated together; the last is in a group of its own, with its own lr.
 _SHAPES = (
     ((23,), torch.float64),
     ((19,), torch.float32),
@@ -367,7 +367,7 @@ _SHAPES = (
 
 
 def several(oracle: Oracle, dtype: torch.dtype, fused: bool | None = None) -> Case:
-    """Several parameters after 3 steps in two groups, those of ``dtype``, and how far each went."""
+    """Parameters of ``dtype`` after 3 steps together with others, and how far each has moved."""
     hyper = oracle.grid[0]
     shapes = [each for each in _SHAPES if dtype == torch.float64 or math.prod(each[0]) < 10_000]
     other = {**hyper, "lr": hyper["lr"] / 2}
@@ -393,7 +393,7 @@ def several(oracle: Oracle, dtype: torch.dtype, fused: bool | None = None) -> Ca
 
 
 def comparisons(steps: int = 300) -> Iterator[Comparison]:
-    """Yield every rule against torch's, both ways of running it, and clipping against torch's."""
+    """Yield comparisons of every rule, fused and plain, and of clipping with those of torch."""
     for oracle in ORACLES.values():
         cases = [
             case(oracle, {**hyper, **options}, steps, fused)
@@ -442,7 +442,7 @@ def comparisons(steps: int = 300) -> Iterator[Comparison]:
 
 
 def matrices(make: Callable[..., Optimizer], steps: int = 30) -> Outputs:
-    """How far matrices, wide, tall and square, have moved after each step, in closed loop."""
+    """How far a wide, a tall and a square matrix have moved after each step."""
     shapes = ((4, 9), (9, 4), (6, 6))
     params = [Parameter(start(math.prod(shape)).detach().view(shape)) for shape in shapes]
     starts = [p.detach().clone() for p in params]
@@ -467,7 +467,7 @@ def _of_matrices(
 
 
 def beside_the_others(steps: int = 300) -> Iterator[Comparison]:
-    """Rules that are no `OPTIMIZERS`: Muon, for matrices alone, and Schedule-Free."""
+    """Yield comparisons of rules outside of `OPTIMIZERS`: Muon, for matrices, and Schedule-Free."""
     grid: tuple[dict[str, Any], ...] = (
         {"lr": 1e-2},
         {"lr": 3e-3, "beta": 0.5, "weight_decay": 0.0},

@@ -1,4 +1,4 @@
-"""Answers of a classifier as JSON, in the form in which `dlnotes predict` prints them."""
+"""A classifier's answers as JSON, in the form that `dlnotes predict` prints."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def json_objects(
     top_k: int,
     encode: Callable[[Any], str],
 ) -> list[str]:
-    """A JSON object per text: the label or the labels, the top k, and the text.
+    """Make one JSON object per text: its label or labels, the top k, and the text.
 
     Args:
-        classifier: What answers.
+        classifier: Classifies the texts.
         texts: n texts.
         top_k: How many of the most probable labels to give under ``top``.
         encode: Writes a value as JSON.
@@ -28,7 +28,7 @@ def json_objects(
         n objects, without line breaks.
 
     Raises:
-        UserError: As `Classifier.predict` does.
+        UserError: As in `Classifier.predict`.
     """
     if classifier.multi_label:
         told = classifier.classify(texts, top_k=top_k)
@@ -38,7 +38,7 @@ def json_objects(
     rejected = classifier.decision.rejected(found[:, 0]).tolist()
     rows = zip(texts, best_classes.tolist(), found.tolist(), rejected, strict=True)
     objects = []
-    # Put together by hand: three times as fast as a dictionary per text and an encoder for it.
+    # Assembled by hand, which is three times as fast as encoding a dictionary per text.
     for text, best, values, no_label in rows:
         top = [
             f'"label": {labels[c]}, "probability": {p}' for c, p in zip(best, values, strict=True)

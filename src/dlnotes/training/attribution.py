@@ -1,4 +1,4 @@
-"""Why a classifier chose a label: it reads the text again without each of its words."""
+"""Why a classifier chose a label: occlusion scores the text again without each of its words."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from dlnotes.data.vocabulary import PAD
 from dlnotes.training.evaluate import check_scores, evaluating
 from dlnotes.training.explain import OCCLUSION, Explanation
 
-# Of all copies of a text together: texts of up to 1,024 tokens are read without each word.
+# Most tokens in all copies of a text together. It suffices to leave out every single word of a
+# text of up to 1,024 tokens.
 _TOKENS = 1 << 20
-# Padded tokens that are read at once: enough to keep the cores busy, little memory.
+# Padded tokens per batch: enough to keep the cores busy, and little memory.
 _BATCH_TOKENS = 1 << 15
 
 
 def neighbours(words: Int[Tensor, " t"]) -> int:
     """How many neighbouring tokens of a text are left out together.
 
-    1 stands for words: all occurrences of one at a time. A text that would have to be read so often
-    that its copies had more than 2²⁰ tokens together (only texts of more than 1,024 tokens) is read
-    without pieces of neighbouring tokens instead, so that even a book takes seconds.
+    1 means one word at a time, with all its occurrences. If the copies of a text would have more
+    than 2²⁰ tokens in total (which needs a text of more than 1,024 tokens), stretches of
+    neighbouring tokens are left out instead, so that even a book takes only seconds.
     """
     most = max(1, _TOKENS // max(1, len(words)))  # copies
     return 1 if len(words.unique()) <= most else -(-len(words) // most)
 
 
 def groups(words: Int[Tensor, " t"]) -> Int[Tensor, " t"]:
-    """Numbers from 0: tokens with the same number are left out together, see :func:`neighbours`."""
+    """Group number of each token, from 0; a group is left out as one, see :func:`neighbours`."""
     width = neighbours(words)
     if width > 1:
         return torch.arange(len(words), device=words.device) // width
@@ -43,12 +44,12 @@ def groups(words: Int[Tensor, " t"]) -> Int[Tensor, " t"]:
 def log_odds(
     scores: Float[Tensor, "n c"], label: int, multi_label: bool = False
 ) -> Float[Tensor, " n"]:
-    r"""Logarithm of the ratio of a class's probability to that of all others together.
+    r"""Logarithm of the ratio of a class's probability to the probability of all other classes.
 
     .. math:: \log\frac{p_y}{1 - p_y} = s_y - \log\sum_{k \ne y} e^{s_k}
 
-    Taken from the scores :math:`s`, it is exact where :math:`p_y` rounds to 1, too. Where a
-    document may have several labels it is the score :math:`s_y` itself.
+    It is computed from the scores :math:`s` and therefore exact even where :math:`p_y` rounds to 1.
+    Where a document may have several labels, it is the score :math:`s_y` itself.
 
     Args:
         scores: ``n c``, unnormalised.
@@ -81,9 +82,10 @@ def occlusion(
             - \log\frac{p(y \mid x_{\setminus i})}{1 - p(y \mid x_{\setminus i})}\right)
 
     where :math:`x_{\setminus i}` is the text :math:`x` without the :math:`n_i` occurrences of its
-    token :math:`i`; what stands behind them moves up. Above 0 the token speaks for the label, below
-    0 against it. The weights of a word's occurrences are equal and add up to what the word does: at
-    :math:`\log 2 = 0.69` it doubles the odds. Of the model this needs nothing but scores.
+    token :math:`i`; the tokens after them move up. A weight above 0 speaks for the label, one below
+    0 against it. All occurrences of a word have the same weight, and these weights add up to the
+    effect of the word: a word with :math:`\log 2 = 0.69` doubles the odds. The method needs nothing
+    but the model's scores.
 
     Occlusion comes from Zeiler & Fergus 2014 (https://arxiv.org/abs/1311.2901), the erasure of
     words from Li et al. 2016 (https://arxiv.org/abs/1612.08220), and the difference of log-odds,
@@ -91,26 +93,26 @@ def occlusion(
     (https://doi.org/10.1109/TKDE.2007.190734).
 
     Differs from Li et al.: they set the vector of one occurrence to zero and give the relative
-    difference of the log-likelihood. Leaving tokens out suits every model. A maximum over time
-    hardly changes as long as a word stands elsewhere in the text, so all its occurrences go. On the
-    scale of log-odds the words against a label of probability 0.99 are as visible as those for it.
-    Of some long texts pieces of neighbours are left out, see :func:`neighbours`; they share their
-    weight in the same way.
+    difference of the log-likelihood. Leaving tokens out works with every model. All occurrences of
+    a word are left out because a maximum over time hardly changes while one of them remains. On
+    the scale of log-odds, the words against a label of probability 0.99 are as visible as those for
+    it. In some long texts, stretches of neighbouring tokens are left out (see :func:`neighbours`);
+    the tokens of a stretch share its weight in the same way.
 
     Args:
-        model: Maps token ids ``b t`` to scores ``b c``. It is in evaluation mode meanwhile.
+        model: Maps token ids ``b t`` to scores ``b c``. It is put into evaluation mode meanwhile.
         tokens: ``1 t``, with any padding on the right.
         label: :math:`y`; None for the most probable class.
         temperature: Divides the scores, see `Decision`.
         multi_label: Whether a document may have several labels.
-        words: Equal numbers for tokens that are left out together, as the pieces of a word are;
-            None to leave out equal tokens together.
+        words: A number for each token; tokens with the same number are left out together, such as
+            the subwords of a word. None to leave out equal tokens together.
 
     Returns:
         ``t``, in float64 on the CPU; 0 at padding.
 
     Raises:
-        UserError: The model gives scores that are not numbers.
+        UserError: The model returns scores that are NaN.
     """
     real = tokens[0] != PAD
     length = int(real.nonzero().max()) + 1 if real.any() else 0
@@ -119,9 +121,9 @@ def occlusion(
     left_out = torch.arange(-1, int(group.max()) + 1 if length else 0, device=row.device)
     parts = []
     with evaluating(model), torch.inference_mode():
-        for some in left_out.split(max(1, _BATCH_TOKENS // max(1, length))):  # -1: nothing
+        for some in left_out.split(max(1, _BATCH_TOKENS // max(1, length))):  # -1: the whole text
             gone = group == some.unsqueeze(1)  # n length
-            # What stays moves to the left, in its order.
+            # The tokens that stay move to the left and keep their order.
             gone, order = gone.byte().sort(dim=1, stable=True)
             parts.append(model(row[order].masked_fill(gone.bool(), PAD)).cpu())
     scores = check_scores(torch.cat(parts), "the model") / temperature
@@ -140,28 +142,27 @@ def explain_words(
     multi_label: bool = False,
     answers: Callable[[Float[Tensor, " c"]], list[tuple[int, float]]] | None = None,
 ) -> list[Explanation]:
-    """Occlusion of raw text, for an ensemble whose members cut it into different tokens.
+    """Explain raw text by occlusion, for an ensemble whose members tokenize it differently.
 
-    A word is what stands between two white spaces, so that punctuation is left out together with
-    the word before it.
+    Words are separated by white space alone, so that punctuation is left out together with the word
+    before it.
 
     Args:
-        score: Gives the scores of raw texts.
+        score: Maps raw texts to their scores.
         text: The text.
         label_names: Label of each class number.
         characters: Leave out characters instead of words.
         multi_label: Whether a document may have several labels.
-        answers: From the scores of the text to the labels that are to be explained and their
-            probabilities; default: the most probable one.
+        answers: Maps the scores of the text to the labels to explain and their probabilities;
+            default: the most probable label alone.
 
     Returns:
-        The most probable label, or each of `answers`, and the weights for it, see
-        :func:`occlusion`.
+        An explanation for each label of `answers`, with its weights, see :func:`occlusion`.
 
     Raises:
-        UserError: What `score` raises.
+        UserError: Raised by `score`.
     """
-    # Words at the odd places, with what stands between them at the even ones.
+    # Words have odd positions; the text between them has even ones.
     parts = re.split(r"(\S)" if characters else r"(\S+)", text)
     words = parts[1::2]
     number = {word: i for i, word in enumerate(dict.fromkeys(words))}
@@ -193,7 +194,7 @@ def _most_probable(scores: Float[Tensor, " c"]) -> list[tuple[int, float]]:
 
 
 def evidence(words: Int[Tensor, " t"]) -> str:
-    """Name of the weights of a text."""
+    """Name of the weights of a text, for display."""
     width = neighbours(words)
     return "change in log-odds" + (f" of {width} neighbouring words at a time" if width > 1 else "")
 
@@ -201,6 +202,6 @@ def evidence(words: Int[Tensor, " t"]) -> str:
 def _falls(
     scores: Float[Tensor, "n c"], group: Int[Tensor, " t"], label: int, multi_label: bool
 ) -> Float[Tensor, " t"]:
-    """Fall of the log-odds from the first row to that of each token's group, shared by it."""
+    """Fall of the log-odds from the first row to each token's group, shared among its tokens."""
     odds = log_odds(scores, label, multi_label)
     return ((odds[0] - odds[1:]) / group.bincount())[group]

@@ -1,4 +1,4 @@
-"""The cheap things to try first: TF-IDF and a linear classifier, by scikit-learn."""
+"""Cheap baselines to try first: TF-IDF and a linear classifier, by scikit-learn."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ BASELINES = {
     "tfidf": "TF-IDF with logistic regression",
     "svm": "TF-IDF with a linear SVM",
 }
-"""Name of each baseline, and what it is."""
+"""Name and description of each baseline."""
 
 
 class Baseline(NamedTuple):
     """A fitted baseline.
 
     Attributes:
-        scores: Unnormalised scores of documents, (n, c).
-        seconds: How long the fitting took.
-        parts: What would have to be kept of it: the weighting of words and the linear model.
-        has_probabilities: Whether the softmax of the scores (of several labels: the sigmoid) are
-            probabilities; a SVM has margins alone.
+        scores: Maps documents to unnormalised scores, shape (n, c).
+        seconds: How long fitting took.
+        parts: The fitted TF-IDF vectorizer and the linear model, which are all there is to save.
+        has_probabilities: Whether the softmax of the scores (with several labels per document: the
+            sigmoid) gives probabilities. It does not for an SVM, whose scores are margins.
     """
 
     scores: Callable[[Documents], Float[Tensor, "n c"]]
@@ -48,11 +48,11 @@ def fit_baseline(name: str, dataset: Dataset) -> Baseline:
 
     Args:
         name: A key of `BASELINES`.
-        dataset: Its documents; of its test split nothing is read.
+        dataset: The documents; the test split is not read.
 
     Raises:
-        UserError: scikit-learn is not installed; a SVM where a document may have several labels;
-            there is nothing to learn from, such as a text.
+        UserError: scikit-learn is not installed; ``svm`` where a document may have several labels;
+            the training documents contain no word or only one class.
     """
     try:
         from sklearn.linear_model import LogisticRegression
@@ -67,7 +67,7 @@ def fit_baseline(name: str, dataset: Dataset) -> Baseline:
             fitted = _learned(dataset, splits, LinearSVC(C=1.0), _margins)
             return fitted._replace(has_probabilities=False)
         if dataset.multi_label:
-            # Liblinear: the quickest for many problems of two classes and sparse features.
+            # Liblinear is the fastest for many two-class problems with sparse features.
             one = LogisticRegression(C=10.0, solver="liblinear", max_iter=1000)
             return _learned_sets(dataset, OneVsRestClassifier(one))
         model = LogisticRegression(C=10.0, max_iter=1000)
@@ -97,28 +97,28 @@ def _check_single(dataset: Dataset) -> None:
 
 def _margins(svm: Any, features: Any) -> NDArray[np.float64]:
     values: NDArray[np.float64] = svm.decision_function(features)
-    # Two classes share one hyperplane.
+    # For two classes, scikit-learn returns one margin per document: that of the second class.
     return values if values.ndim == 2 else np.stack([-values, values], axis=1)
 
 
 def tfidf_svm(dataset: Dataset, *, c: float = 1.0) -> dict[str, Any]:
-    """Fit a linear SVM on the training and the dev split, measure on the test split.
+    """Fit a linear SVM to the training and the dev split, and measure it on the test split.
 
-    It has no epoch to choose, so that it may learn from the dev documents too. Features are word
-    uni- and bigrams of our tokenization, weighted by term frequency and inverse document frequency;
-    with more than two classes, one against the rest.
+    It has no epoch to choose, so that it can also learn from the dev documents. Features are word
+    uni- and bigrams of our tokenization, weighted by term frequency and inverse document frequency.
+    With more than two classes, each class is separated from the rest.
 
     Args:
         dataset: The same documents that the deep models see.
         c: Inverse strength of the L2 penalty.
 
     Returns:
-        A record as of `tfidf_logistic_regression`; its ``loss`` is that of the margins taken for
+        A record like that of `tfidf_logistic_regression`; its ``loss`` treats the margins as
         scores.
 
     Raises:
         UserError: scikit-learn is not installed; a document may have several labels, whose
-            thresholds have to be chosen on dev documents.
+            thresholds must be chosen on dev documents.
     """
     try:
         from sklearn.svm import LinearSVC
@@ -131,23 +131,23 @@ def tfidf_svm(dataset: Dataset, *, c: float = 1.0) -> dict[str, Any]:
 def tfidf_logistic_regression(
     dataset: Dataset, *, c: float = 10.0, class_weights: str = "none", thresholds: Any = ("one",)
 ) -> dict[str, Any]:
-    """Fit on the training split, measure on the test split.
+    """Fit a logistic regression to the training split, and measure it on the test split.
 
     Features are word uni- and bigrams of our tokenization, weighted by sublinear term frequency
-    and inverse document frequency. Where a document may have several labels: one regression per
-    label, and thresholds chosen on the dev split.
+    and inverse document frequency. Where a document may have several labels, there is one
+    regression per label, and thresholds are chosen on the dev split.
 
     Args:
         dataset: The same splits that the deep models see.
         c: Inverse strength of the L2 penalty.
         class_weights: ``none``, or ``balanced``: documents of rare classes weigh more.
-        thresholds: Of several labels: the ways to choose thresholds that are measured, see
-            `choose_thresholds`.
+        thresholds: With several labels per document: the ways to choose thresholds that are
+            measured, see `choose_thresholds`.
 
     Returns:
         A record like that of `train_classifier`: ``test``, ``seconds``, ``documents_per_second``.
-        Of several labels ``test`` and ``dev`` are with the first of `thresholds`, and
-        ``test_by_threshold`` has the test figures of each.
+        With several labels per document, ``test`` and ``dev`` belong to the first of `thresholds`,
+        and ``test_by_threshold`` has the test figures of each.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -160,7 +160,7 @@ def tfidf_logistic_regression(
     if dataset.multi_label:
         from sklearn.multiclass import OneVsRestClassifier
 
-        # Liblinear: the quickest for many problems of two classes and sparse features.
+        # Liblinear is the fastest for many two-class problems with sparse features.
         one = LogisticRegression(C=c, class_weight=weights, solver="liblinear", max_iter=1000)
         return _measured_sets(dataset, OneVsRestClassifier(one), tuple(thresholds))
     model = LogisticRegression(C=c, class_weight=weights, max_iter=1000)
@@ -168,10 +168,10 @@ def tfidf_logistic_regression(
 
 
 def tfidf_dev_scores(dataset: Dataset) -> tuple[Float[Tensor, "n c"], dict[str, float]]:
-    """Scores of the dev documents by the classifier of `tfidf_logistic_regression`.
+    """Score the dev documents by the classifier of `tfidf_logistic_regression`.
 
     Args:
-        dataset: Its test split is not read.
+        dataset: The documents; the test split is not read.
 
     Returns:
         Unnormalised scores, and the ``seconds`` and ``documents_per_second`` of the training.
@@ -228,7 +228,7 @@ def _learned(
     seconds = time.perf_counter() - began
 
     def scored(documents: Documents) -> Tensor:
-        # A class that no training document has left no column.
+        # The model has no column for a class that no training document has.
         logits = torch.full((len(documents), len(dataset.label_names)), -torch.inf)
         scores = score(model, vectorizer.transform(_texts(documents)))
         logits[:, model.classes_] = torch.from_numpy(scores).float()
@@ -257,7 +257,7 @@ def _measured_sets(dataset: Dataset, model: Any, thresholds: Sequence[str]) -> d
 
 
 def _learned_sets(dataset: Dataset, model: Any) -> Baseline:
-    """The same as `_learned`, with a regression for each label."""
+    """Like `_learned`, with one regression per label."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import MultiLabelBinarizer
 
@@ -270,7 +270,7 @@ def _learned_sets(dataset: Dataset, model: Any) -> Baseline:
     )
     sets = dataset.train.labels
     assert isinstance(sets, LabelSets)
-    # A label that every document has or none needs no regression, and scikit-learn warns of it.
+    # A label of all documents or of none needs no regression, and scikit-learn would warn.
     learned = np.flatnonzero((sets.counts() > 0) & (sets.counts() < len(sets)))
     began = time.perf_counter()
     binarizer = MultiLabelBinarizer(classes=np.arange(sets.classes), sparse_output=True)
@@ -295,7 +295,7 @@ def figures_by_threshold(
     test_labels: Any,
     thresholds: Sequence[str],
 ) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
-    """Dev and test figures with each way to choose thresholds on dev.
+    """Dev and test figures for each way to choose thresholds on the dev split.
 
     Args:
         dev_scores: Unnormalised scores of the dev documents.

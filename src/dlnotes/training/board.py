@@ -1,4 +1,4 @@
-"""TensorBoard: what a person looks at rather than reads."""
+"""TensorBoard logs: curves, histograms, pictures and texts of a run."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ from dlnotes.training.multi_label import MultiLabelMetrics
 from dlnotes.training.reliability import Reliability, reliability_figure
 
 _MATRIX_CLASSES = 25
-"""With more classes a confusion matrix is too large to read: the pairs are drawn instead."""
+"""With more classes, a confusion matrix is too large to read, and the most frequent mistakes are
+drawn instead."""
 _PAIRS = 20
 _LABELS = 100
 """Rows of the table of labels."""
-# What begins markup in Markdown or HTML; anything may at the beginning, such as the 1 of "1.".
+# What can begin markup in Markdown or HTML. At the start of a text that is any character, such as
+# the 1 of "1.".
 _MARKUP = re.compile(r"^[!-~]|[&<>|*_`~\[\]\\!#:@]")
 
 _HISTOGRAM_VALUES = 100_000
-# TensorBoard's bins end at ±1e20; the sum of the squares is to be a float32, too.
+# TensorBoard's bins end at ±1e20, and the sum of the squares must also fit into float32.
 _HISTOGRAM_LARGEST = 1e16
 
 _FIRST = ("batch_size", "epochs", "lr", "model", "optimizer")
@@ -46,14 +48,14 @@ _P = ParamSpec("_P")
 def _drawing(
     draw: Callable[Concatenate[Board, _P], None],
 ) -> Callable[Concatenate[Board, _P], None]:
-    """A picture that cannot be drawn is left out with a warning: it must not end a training."""
+    """Replace any error of a method by a warning: a picture must not end a training."""
 
     @functools.wraps(draw)
     def drawn(self: Board, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         if self._broken:
             return
         try:
-            if not self._folder.is_dir():  # the writer would make it again
+            if not self._folder.is_dir():  # the writer would create it again
                 raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(self._folder))
             draw(self, *args, **kwargs)
         except Exception as error:
@@ -63,9 +65,10 @@ def _drawing(
 
 
 class Board:
-    """Writes the TensorBoard log of one run; what cannot be drawn is left out with a warning.
+    """Writes the TensorBoard log of one run.
 
-    So is the rest of the log where it cannot be written.
+    What cannot be drawn is left out with a warning; when the log can no longer be written, so is
+    the rest of it.
 
     Args:
         folder: The run's folder.
@@ -74,8 +77,8 @@ class Board:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        # Never None: of several logs TensorBoard hides what a later one repeats only if the first
-        # one, too, says where it starts.
+        # Never None: where a later log repeats steps of an earlier one, TensorBoard hides the
+        # earlier ones only if the first log also names its first step.
         self._purge_step = 0
         self._broken = False
         self._waited_for: list[Future[None]] = []
@@ -84,15 +87,15 @@ class Board:
         """Call `draw`, which draws on this board, in another thread; `close` waits for it.
 
         Args:
-            draw: Takes what follows.
-            args: Its arguments, which nobody changes meanwhile.
+            draw: The function to call.
+            args: Its arguments; nobody may change them meanwhile.
             kwargs: Its keyword arguments.
         """
         self._waited_for.append(self._drawers.submit(draw, *args, **kwargs))
 
     @functools.cached_property
     def _drawers(self) -> ThreadPoolExecutor:
-        # One, since matplotlib is not made for several at a time.
+        # One thread, since matplotlib is not thread-safe.
         return ThreadPoolExecutor(1, "dlnotes-pictures")
 
     @functools.cached_property
@@ -100,20 +103,20 @@ class Board:
         return SummaryWriter(str(self._folder), purge_step=self._purge_step)
 
     def resume(self, step: int) -> None:
-        """Go on after `step`, before anything is logged: what was logged beyond it is hidden."""
+        """Hide what was logged after `step`; must be called before anything is logged."""
         self._purge_step = step + 1
 
     def _leave_out(self, what: str, error: Exception) -> None:
         if self._broken:  # already reported by a nested call
             return
-        # The writer, or the attempt to make it, would raise it at every call.
+        # The writer, or the attempt to create it, would fail again at every call.
         self._broken = isinstance(error, OSError) or "_writer" not in vars(self)
         rest = ", and nothing after it" * self._broken
         warnings.warn(f"TensorBoard: {what} could not be drawn: {error}{rest}", stacklevel=3)
 
     @_drawing
     def flush(self) -> None:
-        """Write out what is logged so far."""
+        """Write out everything that has been logged so far."""
         if "_writer" in vars(self):
             self._writer.flush()
 
@@ -148,7 +151,7 @@ class Board:
         split: str,
         wrong: int = 20,
     ) -> None:
-        """What is taken for what, and the wrong predictions that the model was surest of."""
+        """Confusion matrix, and the wrong predictions that the model was most confident of."""
         figure = confusion_figure(measured, label_names)
         self._writer.add_figure(f"{split}/confusion matrix", figure, step)
         missed = np.flatnonzero(measured.predictions != measured.labels)
@@ -157,7 +160,7 @@ class Board:
         for i in missed:
             label, guess = label_names[measured.labels[i]], label_names[measured.predictions[i]]
             probability = f"{measured.confidence[i]:.3f}"
-            # No table: beside a long text, TensorBoard breaks the words of the other columns.
+            # Not a table: next to a long text, TensorBoard breaks the words of other columns.
             told.append(f"**{as_is(label)}**, predicted **{as_is(guess)}** ({probability})")
             told.append(f"> {as_is(documents.text(int(i)))}")
         self._writer.add_text(f"{split}/wrong predictions", "\n\n".join(told or ["none"]), step)
@@ -166,7 +169,7 @@ class Board:
     def reliability(
         self, found: Reliability, step: int, *, split: str, what: str = "correct"
     ) -> None:
-        """Whether the probabilities of a split are right as often as they say."""
+        """Reliability diagram: whether predictions come true as often as their probability says."""
         figure = reliability_figure(found, title=split, what=what)
         self._writer.add_figure(f"{split}/reliability", figure, step)
 
@@ -174,7 +177,7 @@ class Board:
     def label_table(
         self, measured: MultiLabelMetrics, label_names: list[str], step: int, *, split: str
     ) -> None:
-        """F1 and counts of each label of a split, the worst first, at most 100 labels."""
+        """F1 and counts of the labels of a split: at most 100 labels, the worst first."""
         rows = ["| label | F1 | correct | wrong | missed |", "|---|---|---|---|---|"]
         for i in np.argsort(measured.f1, kind="stable")[:_LABELS]:
             counts = " | ".join(f"{count:,}" for count in measured.counts[i])
@@ -185,7 +188,7 @@ class Board:
 
     @_drawing
     def attention(self, explanations: Iterable[Explanation], step: int, *, split: str) -> None:
-        """What the model looked at in some documents, or how it read some stories."""
+        """Attention weights in some documents, or the memory's gates in some stories."""
         for i, explanation in enumerate(explanations):
             what = "gates" if explanation.story else "attention"
             self._writer.add_figure(f"{split}/{what} {i}", attention_figure(explanation), step)
@@ -202,8 +205,8 @@ class Board:
     ) -> None:
         """Settings and final figures of the run for the HPARAMS page.
 
-        The page sorts settings by name and shows five at first. These are batch_size, epochs, lr,
-        model and optimizer; the names of all others begin with ``settings/``.
+        The page sorts settings by name and initially shows five. For these to be batch_size,
+        epochs, lr, model and optimizer, the names of all others begin with ``settings/``.
         """
         chosen: dict[str, Any] = {}
         for name, value in settings.items():
@@ -216,11 +219,11 @@ class Board:
         self._writer.add_hparams(chosen, named, run_name=".", global_step=step)
 
     def close(self) -> None:
-        """Write everything out; where nothing was logged, no log is begun."""
+        """Write everything out and close the log; if nothing was logged, no log is created."""
         try:
             for drawn in self._waited_for:
                 drawn.result()
-        finally:  # also where a picture fails in a way that nobody expects
+        finally:  # even if a picture fails unexpectedly
             if self._waited_for:
                 self._drawers.shutdown()
             self._close()
@@ -235,14 +238,14 @@ class Board:
 
     @_drawing
     def _histogram(self, name: str, values: Tensor, step: int) -> None:
-        # A regular sample of a large tensor has the same histogram and costs nothing.
+        # Every k-th value of a large tensor gives nearly the same histogram at hardly any cost.
         values = values.flatten()[:: 1 + values.numel() // _HISTOGRAM_VALUES]
         if values.numel() and float(values.abs().max()) <= _HISTOGRAM_LARGEST:  # False for NaN
             self._writer.add_histogram(name, values.float().cpu(), step)
 
 
 def confusion_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
-    """What is taken for what: a matrix, or with more than 25 classes the most frequent mistakes.
+    """Draw a confusion matrix, or with more than 25 classes the most frequent mistakes.
 
     Args:
         measured: Figures of some documents.
@@ -302,20 +305,20 @@ def _pairs_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
 
 
 def as_is(text: str) -> str:
-    """Text on one line of Markdown that is shown as it is, cut to 400 characters."""
+    """Escape a text for Markdown, on one line and cut to 400 characters."""
     text = " ".join(text.split()) or "(empty)"
     text = printable(text if len(text) <= 400 else f"{text[:400]} …")
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
 def gradient_norm(model: nn.Module) -> Tensor:
-    """Norm of all gradients as one vector; on a device it is not waited for."""
+    """Norm of all gradients taken as one vector, without waiting for the device."""
     squares = [values.square().sum() for _, values in _gradients(model)]
     return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
 
 def _gradients(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Gradients by name; of a sparse one the values that are there."""
+    """Gradients by name; for a sparse gradient, its stored values."""
     return [
         (name, p.grad.coalesce().values() if p.grad.is_sparse else p.grad)
         for name, p in model.named_parameters()

@@ -1,4 +1,4 @@
-"""Choose on dev documents how a trained classifier decides: during its training or later."""
+"""Choose on dev documents how a classifier decides, at the end of its training or later."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BEFORE, _AFTER = "dev_before", "dev_after"
 
 
 def decides(choices: Deciding, multi_label: bool) -> bool:
-    """Whether something other than the default is to be chosen on dev.
+    """Whether anything has to be chosen on dev documents.
 
     Raises:
         UserError: See `check_precision` and `check_threshold`.
@@ -47,14 +47,14 @@ def decide_for(
     """Choose the decision of a classifier on dev documents.
 
     Args:
-        classifier: Its decision is set.
-        scores: Of dev documents, by a classifier that has not learned from them.
-        labels: Their labels.
-        choices: What to choose. There is a warning where the precision cannot be reached.
+        classifier: The classifier whose decision is set.
+        scores: Scores of dev documents, by a classifier that has not learned from them.
+        labels: The labels of these documents.
+        choices: What to choose. There is a warning if the precision cannot be reached.
 
     Returns:
-        What a record says of it: under ``decision`` the decision, and the dev figures without and
-        with it.
+        The entry of a record: under ``decision`` the decision, and the dev figures before and
+        after it.
 
     Raises:
         UserError: See `choose_decision`.
@@ -76,7 +76,7 @@ def decide_for(
 
 
 def told(record: Mapping[str, Any], documents: int) -> str:
-    """What `decide_for` has chosen on so many documents, in a line."""
+    """What `decide_for` has chosen on this number of documents, in one line."""
     before, after = record[_BEFORE], record[_AFTER]
     parts = []
     if "temperature" in record:
@@ -98,7 +98,7 @@ def told(record: Mapping[str, Any], documents: int) -> str:
 
 
 def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
-    """The decision that a training chose, by its record; the default where it chose none.
+    """The decision in the record of a training; the default where it has none.
 
     Raises:
         UserError: The record is damaged.
@@ -112,9 +112,9 @@ def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
 
 
 def decides_as_trained(run: Path) -> bool:
-    """Whether a run's classifier has the decision that its record has figures of.
+    """Whether a run's classifier still has the decision that the figures of its record belong to.
 
-    Also True where one of the two cannot be read.
+    Also True if one of the two cannot be read.
     """
     try:
         record = read_json(run / METRICS, "", finite=False)
@@ -125,7 +125,7 @@ def decides_as_trained(run: Path) -> bool:
 
 
 def rewrite_decision(run: Path, decision: Decision) -> None:
-    """Change the decision of a classifier in a folder, and nothing else there.
+    """Change the decision of a classifier in a folder, and nothing else in it.
 
     Args:
         run: The classifier's folder, or a run's, which has it inside.

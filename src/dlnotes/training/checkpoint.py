@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on bit for bit."""
+"""Checkpoints: everything that a run needs to be resumed bit for bit."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DEFAULTS_BEFORE: dict[str, Any] = {
     "merges": None,
     "compile": False,
 }
-"""What earlier versions did where a setting was added later: its value for their checkpoints."""
+"""Settings that were added later, with the values that describe what earlier versions did."""
 
-_PATHS = ("vectors", "boost")  # settings that are the same from wherever they are seen
-_OF_THE_MACHINE = ("micro_batch_size", "shard")  # settings that change a training by rounding alone
+_PATHS = ("vectors", "boost")  # paths, which are compared as absolute ones
+_OF_THE_MACHINE = ("micro_batch_size", "shard")  # change the result of a training by rounding only
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` and torch's version atomically, and `random_state` if `state` has none."""
+    """Write `state` atomically, with torch's version and, unless it has one, `random_state`."""
     whole = {"random": random_state(), **state, "torch": str(torch.__version__)}
     write_atomically(path, lambda temporary: torch.save(whole, temporary))
 
@@ -45,10 +45,10 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
     Args:
         path: The file.
-        mmap: Read tensors when they are looked at, for who wants the rest.
+        mmap: Read each tensor only when it is used, which saves time where none is needed.
 
     Raises:
-        UserError: There is no such file, it cannot be read, or it is not a checkpoint of dlnotes.
+        UserError: The file does not exist, cannot be read, or is not a checkpoint of dlnotes.
     """
     again = "train again without --resume, into another --out"
     try:
@@ -69,7 +69,7 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         _check_tree(state, structure)
     except UserError:
         raise
-    except Exception as error:  # an unpickler may trip over a damaged file in any way
+    except Exception as error:  # on a damaged file an unpickler may raise anything
         told = f"{path} is not a checkpoint of dlnotes, or is damaged; {again}"
         raise UserError(told) from error
     mappings = ("settings", "documents")
@@ -83,17 +83,17 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
 
 def _check_tree(saved: Any, most: int) -> None:
-    """Refuse lists within lists that are the same ones again and again.
+    """Refuse nested lists that contain the same list again and again.
 
-    They take a few bytes and more time than anybody has: of 60 levels the innermost list is looked
-    at 2 to the power of 60 times.
+    They take a few bytes, but forever to walk: with 60 levels of lists that hold the next one
+    twice, the innermost list is visited 2 to the power of 60 times.
 
     Args:
         saved: What a pickle holds.
-        most: Its bytes. Each value has one at least, unless it is there several times.
+        most: The size of the pickle in bytes. Each value takes at least one, unless it is repeated.
 
     Raises:
-        ValueError: There are more values, or they are nested more than 100 times.
+        ValueError: There are more values than that, or they are nested more than 100 deep.
     """
     level, seen = [saved], 0
     for _ in range(100):
@@ -111,9 +111,9 @@ def _check_tree(saved: Any, most: int) -> None:
 
 
 def restore_random(random: Mapping[str, Any]) -> None:
-    """Give the random-number generators the states that a checkpoint has under ``random``.
+    """Restore the states of the random-number generators, a checkpoint's entry ``random``.
 
-    Those of CUDA only where there are as many devices as there were.
+    The states of CUDA are restored only if there are as many devices as before.
     """
     torch.set_rng_state(random["cpu"])
     if random["cuda"] and len(random["cuda"]) == torch.cuda.device_count():
@@ -127,19 +127,19 @@ def check_same_settings(
     *,
     documents: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {}),
 ) -> None:
-    """Require the settings of a checkpoint.
+    """Require a resumed training to have the settings of its checkpoint.
 
     A setting that the checkpoint lacks is taken from `DEFAULTS_BEFORE`, or else is not compared.
-    `micro_batch_size` and `shard` may change, as a training may have run out of memory.
+    `micro_batch_size` and `shard` may change, since the training may have run out of memory.
 
     Args:
         checkpoint: The file, for the message.
         before: The settings in it.
-        now: Those of the training that is to go on.
+        now: The settings of the resumed training.
         documents: How many documents each split had before and has now, where that is known.
 
     Raises:
-        UserError: One has changed.
+        UserError: A setting has changed.
     """
     for name, value in (now or {}).items():
         was = (before or {}).get(name, DEFAULTS_BEFORE.get(name, value))
@@ -194,7 +194,7 @@ def _difference(
 
 
 def _plain(value: Any) -> Any:
-    """Replace tuples by lists: a file may not distinguish them."""
+    """Replace tuples by lists, since a file may not distinguish them."""
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

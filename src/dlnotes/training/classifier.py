@@ -1,4 +1,4 @@
-"""A trained text classifier: a folder that anyone can read, and nothing in it is a pickle."""
+"""Trained text classifiers and ensembles, saved as folders that contain no pickle."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ from dlnotes.training.weights import digest_of, most_tokens, weights_writer, wit
 
 _FORMAT = "dlnotes text classifier 1"
 _SCORES = 1 << 24
-"""Scores of texts that are looked at together."""
+"""How many scores are processed at once."""
 _ENSEMBLE_FORMAT = "dlnotes ensemble 1"
 _NOT_ONE = "is not a trained classifier of dlnotes"
 _FIELDS = {
@@ -99,13 +99,13 @@ _MEMBER_FIELDS = {"folder": str, "name": str, "weight": Annotated[float, Range(0
 
 
 class Answer(NamedTuple):
-    """What a classifier that gives any number of labels says of a text.
+    """The answer to one text of a classifier that gives any number of labels.
 
     Attributes:
         labels: Class numbers of the labels that it gives, the most probable first.
-        probabilities: Theirs.
-        top: Class numbers of the most probable labels, given or not.
-        top_probabilities: Theirs.
+        probabilities: Probabilities of `labels`.
+        top: Class numbers of the most probable labels, whether they are given or not.
+        top_probabilities: Probabilities of `top`.
     """
 
     labels: list[int]
@@ -115,11 +115,12 @@ class Answer(NamedTuple):
 
 
 class Classifier(ABC):
-    """What labels raw text: one trained model, or an ensemble of several.
+    """Assigns labels to raw text: one trained model, or an ensemble of several.
 
     Attributes:
         label_names: Label of each class number, as text.
-        labels: The same as it was given to training: a string, an integer, a whole float or a bool.
+        labels: The same labels as they were given to training: strings, integers, whole floats or
+            bools.
         decision: How scores become probabilities and answers.
         multi_label: Whether a document may have several labels.
     """
@@ -131,7 +132,7 @@ class Classifier(ABC):
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
-        """Write the classifier into `folder`, which is made if needed."""
+        """Write the classifier into `folder`, which is created if needed."""
 
     @abstractmethod
     def scores(
@@ -140,8 +141,9 @@ class Classifier(ABC):
         """Unnormalised scores of texts, and their labels (zeros where not `labelled`).
 
         Args:
-            read: Gives the texts, tokenized by the tokenizer of that name or by what was learned.
-            labelled: Whether the texts have labels that are to be looked at.
+            read: Returns the texts, tokenized by the tokenizer of that name or by the given
+                subwords.
+            labelled: Whether to read the labels of the texts.
         """
 
     def evaluate(self, source: Source, **how: Any) -> Metrics | MultiLabelMetrics:
@@ -149,11 +151,11 @@ class Classifier(ABC):
 
         Args:
             source: What `dlnotes.data.tokenized.tokenize` takes.
-            how: Its other arguments.
+            how: Further arguments of it.
 
         Raises:
-            UserError: `source` cannot be read or has a label that this classifier does not know; a
-                loss that is infinite.
+            UserError: `source` cannot be read or has a label that this classifier does not know;
+                the loss is infinite.
         """
         read = partial(tokenize, source, **{"multi_label": self.multi_label, **how})
         return _finite(metrics(*self.scores(read, labelled=True), self.decision))
@@ -165,7 +167,7 @@ class Classifier(ABC):
             texts: n texts, in the forms of `predict`.
 
         Raises:
-            UserError: As `predict` does.
+            UserError: As in `predict`.
         """
         given = _given(texts)
         if not len(given):
@@ -180,10 +182,10 @@ class Classifier(ABC):
 
         Args:
             texts: n texts, in the forms of `predict`.
-            top_k: How many labels to give; all where there are fewer.
+            top_k: How many labels to return; all if there are fewer.
 
         Raises:
-            UserError: As `predict` does; `top_k` is below 1.
+            UserError: As in `predict`; `top_k` is below 1.
         """
         return self._best_of(_given(texts), top_k)
 
@@ -198,14 +200,15 @@ class Classifier(ABC):
 
     @checked
     def answers(self, texts: Any, top_k: Count = 1) -> list[Answer]:
-        """Which labels raw texts get from a classifier that gives any number of them.
+        """Labels of raw texts, by a classifier that gives any number of them.
 
         Args:
             texts: n texts, in the forms of `predict`.
-            top_k: How many of the most probable labels to tell beside; all where there are fewer.
+            top_k: How many of the most probable labels to return in addition; all if there are
+                fewer.
 
         Raises:
-            UserError: As `predict` does; `top_k` is below 1.
+            UserError: As in `predict`; `top_k` is below 1.
         """
         given, found = _given(texts), []
         step = max(1, _SCORES // len(self.label_names))
@@ -222,10 +225,10 @@ class Classifier(ABC):
         return found
 
     def answers_of(self, scaled: Float[Tensor, " c"]) -> list[tuple[int, float]]:
-        """The labels of a text that are worth an explanation, and their probabilities.
+        """The labels of a text that are explained, and their probabilities.
 
-        That are those which it is given, the most probable first; the most probable one, if it is
-        given none or can be given only one.
+        These are the labels that the text is given, the most probable first. If it is given none,
+        or can be given only one, it is the most probable label.
 
         Args:
             scaled: Scores of the text, divided by the temperature.
@@ -243,16 +246,16 @@ class Classifier(ABC):
 
         Args:
             texts: n texts, in the forms of `predict`.
-            top_k: How many labels to give under ``top``; all where there are fewer.
+            top_k: How many labels to return under ``top``; all if there are fewer.
 
         Returns:
             For each text ``label``, ``probability`` and ``top``, a list of such pairs. Where the
-            probability is below the one that `decision` asks for, ``label`` is None. A classifier
-            that gives any number of labels says ``labels`` and their ``probabilities``, the most
-            probable first, and ``top``.
+            probability is below the one that `decision` requires, ``label`` is None. For a
+            classifier that gives any number of labels, ``labels`` and their ``probabilities``, the
+            most probable first, and ``top``.
 
         Raises:
-            UserError: As `predict` does; `top_k` is below 1.
+            UserError: As in `predict`; `top_k` is below 1.
         """
         if self.multi_label:
             return [self._told(answer) for answer in self.answers(texts, top_k)]
@@ -282,10 +285,10 @@ class Classifier(ABC):
             texts: n texts: a list, a tuple, a generator, an array or a column of a data frame.
 
         Returns:
-            n labels, of the type that the labels in training had. The folder of a classifier keeps
-            that type. A classifier that was trained on files has strings. None stands for "no
-            label": where the most probable one is less probable than `decision` asks for. Where a
-            text may have several labels n lists of them, the most probable label first.
+            n labels, of the type that the labels had in training, which a saved classifier keeps.
+            A classifier that was trained on files returns strings. None stands for "no label": the
+            most probable one is less probable than `decision` requires. Where a text may have
+            several labels, n lists of labels, the most probable first.
 
         Raises:
             UserError: `texts` is a single string, or one of its items is not a string.
@@ -306,50 +309,50 @@ class Classifier(ABC):
             Probabilities, shape (n, classes), in the order of `label_names`.
 
         Raises:
-            UserError: As `predict` does.
+            UserError: As in `predict`.
         """
         probabilities: NDArray[np.float32] = self.probabilities(texts).numpy()
         return probabilities
 
     @abstractmethod
     def explain(self, texts: Any) -> list[Explanation]:
-        """Classify raw texts and tell which words the labels were chosen for.
+        """Classify raw texts, and say which words led to the labels.
 
-        There is one explanation per text, and where texts may have several labels one for each
+        There is one explanation per text or, where texts may have several labels, one for each
         label that a text is given (for the most probable one, if it is given none).
 
         Args:
             texts: n texts, in the forms of `predict`.
 
         Raises:
-            UserError: As `predict` does.
+            UserError: As in `predict`.
         """
 
 
 @dataclass
 class TextClassifier(Classifier):
-    """A model with all it needs to read raw text.
+    """A model with everything that it needs to read raw text.
 
     Attributes:
         model: The network.
         model_name: Its name in `MODELS`.
-        hyper_parameters: Keyword arguments that made the model, sizes excepted.
+        hyper_parameters: Keyword arguments that the model was created with, except the sizes.
         vocabulary: Ids of the tokens.
         label_names: Label of each class number, as text.
         tokenizer: Name of the tokenization.
-        max_tokens: Longer texts are read up to here.
+        max_tokens: Longer texts are cut to this many tokens.
         device: Where the model is.
         labels: Label of each class number as it was given to training: a string, an integer, a
             whole float or a bool.
-        subwords: The tokenization, where it was learned: with ``bpe`` and ``sentence_bpe``.
-        record: What `train` found out (see `train_classifier`); None for a classifier that was
-            loaded: a run's folder has it in ``metrics.json``.
-        seen: Digests of the documents that it was trained on, for a training that starts from it;
-            None for a classifier that was loaded: a run's folder has them.
+        subwords: The learned tokenization, with ``bpe`` and ``sentence_bpe``.
+        record: The record of the training (see `train_classifier`). None for a loaded classifier;
+            the run's folder has it in ``metrics.json``.
+        seen: Digests of the documents that it was trained on, for a training that starts from it.
+            None for a loaded classifier; the run's folder has them.
         decision: How scores become probabilities and answers, as chosen on dev documents.
-        before_refit: What was trained without the dev documents, where this one has learned from
-            them, too (see `Training.refit`), for a training that starts from it; None for a
-            classifier that was loaded: a run's folder has it.
+        before_refit: For a classifier that has also learned from the dev documents (see
+            `Training.refit`): the one that was trained without them, for a training that starts
+            from it. None for a loaded classifier; the run's folder has it.
     """
 
     model: nn.Module = field(repr=False)
@@ -404,24 +407,26 @@ class TextClassifier(Classifier):
         Args:
             texts: n texts: a list, a tuple, a generator, an array or a column of a data frame.
             labels: n labels, in the same forms: strings, integers, whole floats or bools, all of
-                one type. `predict` returns them as they are here. Classes are in the order of their
+                one type. `predict` returns labels of this type. Classes are in the order of their
                 labels: numbers by size, strings alphabetically.
-            model: A name in `dlnotes.models.MODELS`; default fasttext, or what `start_from` is.
-            dev: A pair (texts, labels) that the epoch is chosen on; None to cut `dev_fraction` off.
+            model: A name in `dlnotes.models.MODELS`; default: fasttext, or the model of
+                `start_from`.
+            dev: A pair (texts, labels) on which the best epoch is chosen; None to split off
+                `dev_fraction` of the texts.
             model_settings: The model's hyper-parameters where they differ from its defaults.
-            start_from: A classifier to start from, or the folder of one or of a run. Model,
-                tokenization and `max_tokens` are its; the vocabulary grows by the new words, and
-                labels that it does not know come after its own. Of the `settings`, those that a
-                recipe would fill in (``lr``, ``epochs``, …) are as in its training where they are
-                not given; the others have their defaults. Give its documents and new ones together:
-                a training on new ones alone forgets some of the old. Documents that were dev
-                documents stay so.
+            start_from: A classifier to start from, or the folder of one or of a run. Its model,
+                tokenization and `max_tokens` are used; the vocabulary grows by the new words, and
+                new labels come after its own. Settings that a recipe would fill in (``lr``,
+                ``epochs``, …) are taken from its training where they are not given; all others have
+                their defaults. Give its documents and new ones together, since a training on new
+                documents alone forgets some of the old ones. Documents that were dev documents
+                remain so.
             replay: Learn again from documents that `start_from` has learned from, where they are
                 among `texts`.
-            out: Run folder, see `train_classifier`; None keeps nothing.
+            out: Run folder, see `train_classifier`; None to write nothing.
             device: See `choose_device`.
             checkpoint_every: See `fit`.
-            resume: Go on from the checkpoint in `out`.
+            resume: Resume from the checkpoint in `out`.
             progress: Show progress.
             settings: Fields of `Training` (such as ``epochs``, ``lr`` and ``seed``) and of
                 `Reading` (such as ``tokenizer`` and ``max_tokens``).
@@ -430,9 +435,9 @@ class TextClassifier(Classifier):
             The trained classifier; its `record` says how the training went.
 
         Raises:
-            UserError: Texts, labels or settings that cannot be used (of an item it names the
-                argument, the position and the value); a training that diverged.
-            dlnotes.training.fit.Interrupted: A signal came.
+            UserError: Texts, labels or settings cannot be used (for an item, the message names the
+                argument, the position and the value); the training diverged.
+            dlnotes.training.fit.Interrupted: A signal arrived.
         """
         from dlnotes.training.parent import Parent  # these import this module
         from dlnotes.training.settings import Training
@@ -489,11 +494,11 @@ class TextClassifier(Classifier):
         label_names: Sequence[str],
         **rest: Any,
     ) -> TextClassifier:
-        """Make an untrained classifier.
+        """Create an untrained classifier.
 
         Raises:
-            UserError: An unknown model, a hyper-parameter that it refuses, a vocabulary without the
-                marks that it reads, or fewer than two different labels.
+            UserError: The model is unknown or refuses a hyper-parameter, the vocabulary lacks the
+                marks that the model reads, or there are fewer than two different labels.
         """
         check_model(model_name)
         given = {"hyper_parameters": hyper_parameters, "label_names": label_names}
@@ -520,9 +525,9 @@ class TextClassifier(Classifier):
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Write the classifier's files, four or five, into `folder`, which is made if needed.
+        """Write the classifier's four or five files into `folder`, which is created if needed.
 
-        The `record` is not among them; the labels keep their type.
+        The `record` is not written; the labels keep their type.
 
         Raises:
             UserError: The folder cannot be written to.
@@ -559,12 +564,12 @@ class TextClassifier(Classifier):
         """Load a classifier or an ensemble from its folder.
 
         Args:
-            folder: The classifier's folder, or a run's, which has it inside.
+            folder: The classifier's folder, or a run's, which contains it.
             device: Where to put the model, see `choose_device`.
 
         Raises:
-            UserError: `folder` is no classifier, one of its files is damaged, or they do not belong
-                together; a device that is not there.
+            UserError: `folder` is not a classifier, one of its files is damaged, or its files do
+                not belong together; the device is not available.
         """
         folder, where = as_path(folder, "folder"), choose_device(device)
         if os.path.isdir(folder / CLASSIFIER):  # noqa: PTH112 -- False where it may not be asked
@@ -612,7 +617,7 @@ class TextClassifier(Classifier):
         return with_weights(make, folder, what, belongs_to).to(device)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: Python's own types and NumPy arrays, no module and no device."""
+        """State for pickling: built-in types and NumPy arrays, without modules and devices."""
         weights = {name: w.cpu().numpy() for name, w in self.model.state_dict().items()}
         tokens = self.vocabulary.tokens.to_list()
         seen = None if self.seen is None else vars(self.seen)
@@ -620,7 +625,7 @@ class TextClassifier(Classifier):
         return {**vars(self), **plain, "model": weights, "decision": self.decision.changed()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Make the model again, on its device if that is here and on the CPU otherwise."""
+        """Create the model again, on its device if that is available and else on the CPU."""
         vocabulary = Vocabulary(state["vocabulary"])
         made = self.create(
             state["model_name"], state["hyper_parameters"], vocabulary, state["label_names"]
@@ -674,7 +679,7 @@ class TextClassifier(Classifier):
 
         Args:
             read: See `Classifier.scores`.
-            labels: The labels that they may have; None where these are not to be looked at.
+            labels: The labels that they may have; None to ignore the labels.
         """
         texts = read(self.subwords or self.tokenizer)
         documents = Documents(
@@ -684,7 +689,7 @@ class TextClassifier(Classifier):
             max_tokens=self.max_tokens,
             multi_label=self.multi_label,
         )
-        if documents.cut and self.max_tokens == MAX_TOKENS:  # nobody asked for it
+        if documents.cut and self.max_tokens == MAX_TOKENS:  # the default, not the user's choice
             warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
         return documents
 
@@ -694,11 +699,11 @@ class TextClassifier(Classifier):
 
     @property
     def has_attention(self) -> bool:
-        """Whether the model has an attention to show, which costs no more than to classify."""
+        """Whether the model has attention weights, which cost no more than classifying."""
         return hasattr(self.model, "explain")
 
     def explain(self, texts: Any) -> list[Explanation]:
-        """Classify raw texts and tell what the model looked at: attention, or else `occlusion`."""
+        """Classify raw texts and explain the labels: by attention, or else by `occlusion`."""
         documents = self.documents(partial(tokenize_texts, as_texts(texts)), None)
         return list(self.explain_documents(documents, range(len(documents))))
 
@@ -742,8 +747,8 @@ class TextClassifier(Classifier):
                             words=same,
                         )
                         attention = {evidence(same): found[None]}
-                    # A word has the weights of all of its pieces. The model may have widened the
-                    # row.
+                    # The weight of a word is the sum over its subwords. The row may be longer than
+                    # the document, since the model may have padded it.
                     weights = {
                         n: torch.zeros(len(words))
                         .index_add(0, part, w[0, : len(part)].cpu().to(torch.get_default_dtype()))
@@ -760,7 +765,7 @@ def check_same_answers(names: Sequence[str], classifiers: Sequence[TextClassifie
     """Require that classifiers give the same kind of answer, with the same labels.
 
     Args:
-        names: What each is called, for messages.
+        names: Name of each classifier, for messages.
         classifiers: The members of an ensemble.
 
     Raises:
@@ -796,16 +801,16 @@ class Ensemble(Classifier):
 
     Attributes:
         members: The classifiers; all with the same labels.
-        weights: How much each counts; their sum is 1.
-        names: What each is called, for messages and the record.
+        weights: Weight of each member; they add up to 1.
+        names: Name of each member, for messages and the record.
         average: What is averaged, see `average_scores`.
-        decision: How averaged scores become probabilities and answers. Those of the members count
-            for nothing here.
+        decision: How averaged scores become probabilities and answers. The members' own decisions
+            are not used.
 
     Raises:
-        UserError: There is no member, one is no `TextClassifier`, or two have different labels;
-            another number of weights or names than of members, weights that are negative or do not
-            add up to 1, or an unknown `average`.
+        UserError: There is no member, a member is not a `TextClassifier`, or two have different
+            labels; the number of weights or names is not that of the members; weights are negative
+            or do not add up to 1; `average` is unknown.
     """
 
     members: list[TextClassifier] = field(repr=False)
@@ -835,7 +840,7 @@ class Ensemble(Classifier):
         self.multi_label = self.members[0].multi_label
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder for each member that counts, and what joins them.
+        """Write a folder for each member whose weight is above 0, and the ensemble's own file.
 
         Raises:
             UserError: The folder cannot be written to.
@@ -867,7 +872,7 @@ class Ensemble(Classifier):
         return averaged, each[0][1]
 
     def explain(self, texts: Any) -> list[Explanation]:
-        """Classify raw texts and leave their words out one by one, see `explain_words`."""
+        """Classify raw texts and explain the labels by occlusion, see `explain_words`."""
         texts = as_texts(texts)
         characters = all(member.tokenizer in _WITHOUT_SPACES for member in self.members)
 
@@ -898,7 +903,7 @@ def _read_labels(path: Path) -> list[Label]:
 
 
 def listed_as_tuples(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters that were read from JSON, which has lists for tuples."""
+    """Turn the lists in hyper-parameters that were read from JSON back into tuples."""
     return {n: tuple(v) if isinstance(v, list) else v for n, v in hyper_parameters.items()}
 
 
@@ -931,7 +936,7 @@ def _load_ensemble(folder: Path, config: dict[str, Any], device: torch.device) -
 
 
 def decision_in(decision: Decision) -> dict[str, Any]:
-    """The entry of `CONFIG` for a decision; none for the default, as earlier versions wrote."""
+    """The entry of `CONFIG` for a decision; the default has none, as in earlier versions."""
     changed = decision.changed()
     return {"decision": changed} if changed else {}
 
@@ -955,13 +960,13 @@ def _finite(measured: Metrics | MultiLabelMetrics) -> Metrics | MultiLabelMetric
 
 
 def _add_up(weights: Iterable[float]) -> bool:
-    """Whether these are shares of a whole; NaN is none."""
+    """Whether weights are at least 0 and add up to 1; False if one is NaN."""
     weights = list(weights)
     return all(weight >= 0 for weight in weights) and abs(sum(weights) - 1) <= 1e-6
 
 
 def _given(texts: Any) -> list[str] | pl.Series:
-    """Texts, checked; what polars holds as strings needs no second look."""
+    """Texts, checked; a polars column of strings needs no check."""
     if isinstance(texts, pl.Series) and texts.dtype == pl.String and not texts.has_nulls():
         return texts
     return as_texts(texts)
@@ -970,7 +975,7 @@ def _given(texts: Any) -> list[str] | pl.Series:
 def _best(
     probabilities: Float[Tensor, "n c"], top_k: int
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """Probabilities and class numbers of the most probable classes; the first among equals."""
+    """Probabilities and class numbers of the `top_k` most probable classes."""
     if top_k == 1:
         best: Any = probabilities.max(-1, keepdim=True)
     else:
@@ -982,14 +987,14 @@ def check_model(name: Any) -> None:
     """Require the name of a model.
 
     Raises:
-        UserError: There is none of this name.
+        UserError: There is no model of this name.
     """
     if not isinstance(name, str) or name not in MODELS:
         raise UserError(f"model must be one of {', '.join(MODELS)}, not {name!r}")
 
 
 def default_tokenizer(model_name: str) -> str:
-    """Name of the tokenization that a model in `MODELS` expects of English text."""
+    """Name of the tokenization that a model in `MODELS` expects for English text."""
     return "sentences" if reads_sentences(model_name) else "basic_english"
 
 
@@ -999,15 +1004,15 @@ def reads_sentences(model_name: str) -> bool:
 
 
 def reading_for(model_name: str, reading: Reading, seed: int) -> Reading:
-    """How a model's texts are read, with what `reading` leaves to the model and to the training.
+    """Complete `reading` by what depends on the model and on the training.
 
-    Where it leaves the tokenizer open, `load_dataset` chooses one by the texts, and has to be told
-    of a model that `reads_sentences`. For such a model ``bpe``, ``jieba``, ``characters`` and
-    ``words`` become the tokenizations that mark sentences, too.
+    For a model that `reads_sentences`, the tokenizations ``bpe``, ``jieba``, ``characters`` and
+    ``words`` are replaced by those that also mark sentences. A tokenizer that is left open stays
+    so: `load_dataset` chooses it by the texts, and must be told whether the model reads sentences.
 
     Args:
         model_name: A name in `MODELS`.
-        reading: What the user says.
+        reading: The user's choices.
         seed: The seed of the training.
     """
     return replace(
@@ -1018,7 +1023,7 @@ def reading_for(model_name: str, reading: Reading, seed: int) -> Reading:
 
 
 def tokenizer_for(model_name: str, tokenizer: str | None) -> str | None:
-    """The tokenization that a model is given for the one that the user names; see `reading_for`."""
+    """The tokenization that a model gets when the user names one; see `reading_for`."""
     if reads_sentences(model_name) and f"sentence_{tokenizer}" in MARKS:
         return f"sentence_{tokenizer}"
     return tokenizer
@@ -1030,16 +1035,16 @@ def make_model(
     sizes: Mapping[str, int],
     hyper_parameters: Mapping[str, Any],
 ) -> nn.Module:
-    """Check hyper-parameters and make the model that they describe.
+    """Check hyper-parameters and create the model that they describe.
 
     Args:
-        name: What it is called, for messages.
-        kind: Its class.
-        sizes: What the data decide.
-        hyper_parameters: What the user decides.
+        name: Name of the model, for messages.
+        kind: Class of the model.
+        sizes: Arguments that depend on the data.
+        hyper_parameters: Arguments that the user chooses.
 
     Raises:
-        UserError: An unknown hyper-parameter, or a value that is not allowed.
+        UserError: A hyper-parameter is unknown, or has a value that is not allowed.
     """
     hints = {n: hint for n, hint in hints_of(kind.__init__).items() if n not in sizes}
     check_names(name, "setting", hyper_parameters, hints)

@@ -1,4 +1,4 @@
-"""torch.compile for a training: whether it works here, and what it has to leave alone."""
+"""torch.compile for training: whether it works here, and which modules it must not compile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlnotes.errors import UserError
 
 _Outputs = Callable[..., Any]
 
-_OLDEST = (2, 4)  # before, it does not trace an autograd.Function with a setup_context
+_OLDEST = (2, 4)  # older versions cannot trace an autograd.Function with a setup_context
 BACKEND = "inductor"
 
 
@@ -22,8 +22,8 @@ def compiled(outputs: _Outputs, device: torch.device) -> _Outputs:
     """`outputs` compiled for batches of any shape.
 
     Args:
-        outputs: Gives what a loss is computed from, of a model and a batch.
-        device: Where it computes.
+        outputs: Maps a model and a batch to the outputs that a loss is computed from.
+        device: Where to compute.
 
     Raises:
         UserError: See `check_compiler`.
@@ -38,14 +38,14 @@ def check_compiler(device: torch.device) -> None:
     """Check that torch.compile works; it needs a C++ compiler, and Triton for CUDA.
 
     Raises:
-        UserError: It does not.
+        UserError: It does not work.
     """
     if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST:
         raise UserError(f"compile needs torch 2.4 or newer, not {torch.__version__}; leave it out")
     x = torch.ones(8, device=device, requires_grad=True)
     try:
         torch.compile(_probe, backend=BACKEND)(x).backward()
-    except Exception as error:  # whatever is missing, each part says it in its own way
+    except Exception as error:  # each missing part raises an exception of its own type
         raise UserError(
             f"compile needs torch.compile, which does not work here for {device.type} "
             f"({_reason(error)}); leave it out"
@@ -57,7 +57,7 @@ def _probe(x: torch.Tensor) -> torch.Tensor:
 
 
 def _reason(error: Exception) -> str:
-    """What an error of the compiler comes from, in a line."""
+    """The root cause of an error of the compiler, in one line."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     inner = getattr(error, "inner_exception", error)

@@ -20,17 +20,17 @@ from dlnotes.errors import UserError
 THRESHOLDS = ("none", "one", "label")
 """Which thresholds are chosen: none (.5), one for all labels, one for each label."""
 FEWEST_POSITIVES = 10
-"""A label that fewer dev documents have than this takes the common threshold."""
+"""A label that fewer dev documents than this have takes the common threshold."""
 MOST_TEMPERATURE = 100.0
 """The highest temperature that is chosen; its reciprocal is the lowest."""
 FEWEST_ANSWERS = 10
 """A confidence is required only if at least this many dev documents reach it."""
 FEW = 50
-"""A temperature that is chosen on fewer documents than this comes with a warning."""
+"""There is a warning if the temperature is chosen on fewer documents than this."""
 NO_LABEL = -1
-"""Stands for a class number where the answer is "no label"."""
+"""The class number that means "no label"."""
 
-_SCORES = 1 << 22  # processed at once
+_SCORES = 1 << 22  # how many are processed at once
 _Probability = Annotated[float, Range(0, most=1)]
 
 
@@ -42,22 +42,22 @@ class _Dense(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Deciding(Settings):
-    """What is chosen on the dev documents about how a trained classifier decides."""
+    """What to choose on the dev documents: thresholds, a temperature, or when to give no label."""
 
     threshold: Annotated[str, OneOf(THRESHOLDS)] = "one"
-    """For documents of any number of labels: how probable a label must be to be given. none: .5;
+    """For documents with any number of labels: how probable a label must be to be given. none: .5;
     one: the threshold with the best micro-F1 on the dev documents, the same for all labels; label:
     for each label the threshold with its best F1 on the dev documents, or the common one where
-    fewer than ten of them have it."""
+    fewer than ten of them have the label."""
 
     calibrate: bool = False
-    """Choose on the dev documents a temperature that the scores are divided by, so that of the
-    predictions with a probability of .8, say, 80 % are correct (Guo et al. 2017)."""
+    """Choose on the dev documents a temperature by which the scores are divided, so that of the
+    predictions with a probability of .8, for example, 80 % are correct (Guo et al. 2017)."""
 
     precision: Annotated[float, Range(0, most=1)] | None = None
-    """For documents of one label: give no label where the most probable one has too low a
-    probability. The limit is the lowest probability such that this share of the dev documents that
-    reach it, at least ten, is classified correctly. 0 for never."""
+    """For documents with one label: give no label where the most probable one is not probable
+    enough. The limit is the lowest probability such that, of the dev documents that reach it (at
+    least ten), this share is classified correctly. 0: always give a label."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +67,7 @@ class Deciding(Settings):
     def choose(
         self, logits: Float[Tensor, "n c"], labels: Any, *, multi_label: bool
     ) -> tuple[Decision, Rejection | None]:
-        """What is to be chosen, on held-out documents; see `choose_decision`."""
+        """Choose a decision on held-out documents; see `choose_decision`."""
         return choose_decision(
             logits,
             labels,
@@ -84,21 +84,21 @@ class Decision(Settings):
 
     With the temperature :math:`T`, scores :math:`z` become the probabilities
 
-    .. math:: p = \mathrm{softmax}(z / T) \quad\text{or, of several labels,}\quad
+    .. math:: p = \mathrm{softmax}(z / T) \quad\text{or, with several labels,}\quad
         p_k = \sigma(z_k / T)
 
-    A document gets the most probable label, if its probability is at least `reject`, or all labels
-    whose probabilities are at least their `threshold`.
+    With one label per document, the most probable label is given if its probability is at least
+    `reject`; with several, all labels whose probabilities are at least their `threshold`.
 
     Raises:
-        UserError: A temperature that is not above 0, or a probability outside of [0, 1].
+        UserError: The temperature is not above 0, or a probability is outside of [0, 1].
     """
 
     temperature: Positive = 1.0
-    """:math:`T`: above 1 it makes a classifier less sure of itself, below 1 surer."""
+    """:math:`T`: above 1 it makes a classifier less confident, below 1 more confident."""
 
     threshold: _Probability | tuple[_Probability, ...] = 0.5
-    """Least probability of a label that is given; one for all or one for each label."""
+    """Lowest probability with which a label is given; one for all labels or one for each."""
 
     reject: _Probability = 0.0
     """Where the most probable label has a lower probability, the answer is "no label"; for
@@ -110,7 +110,7 @@ class Decision(Settings):
             object.__setattr__(self, "threshold", tuple(self.threshold))
 
     def scaled(self, logits: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
-        """Scores divided by the temperature; with a temperature of 1 the same tensor."""
+        """Scores divided by the temperature; the same tensor if the temperature is 1."""
         return logits if self.temperature == 1 else logits / self.temperature
 
     def probabilities(
@@ -134,7 +134,7 @@ class Decision(Settings):
     def decide(
         self, logits: Float[Tensor, "n c"], multi_label: bool = False
     ) -> Int[Tensor, " n"] | Bool[Tensor, "n c"]:
-        """The answers: class numbers, `NO_LABEL` for no label; or which labels are given.
+        """The answers: class numbers (or `NO_LABEL`), or with several labels which are given.
 
         Args:
             logits: Unnormalised scores.
@@ -147,7 +147,7 @@ class Decision(Settings):
         return best.masked_fill(self.rejected(confidence), NO_LABEL)
 
     def rejected(self, confidence: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
-        """Whether the most probable label, which has this probability, is not sure enough."""
+        """Whether this probability of the most probable label is too low to give it."""
         return confidence < torch.tensor(
             self.reject, dtype=confidence.dtype, device=confidence.device
         )
@@ -156,7 +156,7 @@ class Decision(Settings):
         """Require one threshold for all labels, or one for each.
 
         Raises:
-            UserError: The number of thresholds is another than that of the labels.
+            UserError: The number of thresholds is not that of the labels.
         """
         if isinstance(self.threshold, tuple) and len(self.threshold) != classes:
             raise UserError(
@@ -165,7 +165,7 @@ class Decision(Settings):
             )
 
     def changed(self) -> dict[str, Any]:
-        """The fields that differ from the default, as JSON can hold them."""
+        """The fields that differ from their defaults, in types that JSON has."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -177,13 +177,13 @@ DEFAULT = Decision()
 
 
 def decision_from(found: Any) -> Decision:
-    """The decision of which `Decision.changed` gave the fields.
+    """Make a decision from the fields that `Decision.changed` returned.
 
     Args:
-        found: The mapping, as a file has it; None for the default.
+        found: The mapping that was read from a file; None for the default.
 
     Raises:
-        UserError: It is not such a mapping.
+        UserError: `found` is not such a mapping.
     """
     if found is None:
         return DEFAULT
@@ -203,20 +203,20 @@ def choose_temperature(
 
     .. math:: T^* = \arg\min_{T > 0} -\sum_i \log \mathrm{softmax}(z_i / T)_{y_i}
 
-    and with several labels the binary cross-entropy of all decisions. The loss is convex in
-    :math:`x = 1/T`, and its slope :math:`\sum_i (\mathbb{E}_{p_i}[z_i] - z_{i y_i})` rises with
-    :math:`x`: Newton's method between two bounds finds its root, in float64. Which label is the
-    most probable stays the same.
+    and, with several labels, the sum of the binary cross-entropies of all labels. The loss is
+    convex in :math:`x = 1/T`, and its slope :math:`\sum_i (\mathbb{E}_{p_i}[z_i] - z_{i y_i})`
+    rises with :math:`x`; Newton's method between two bounds finds the root of the slope, in
+    float64. The most probable label does not change.
 
-    Where all documents are classified correctly, the loss keeps falling as :math:`T` becomes
-    smaller: such documents do not show how sure the classifier may be, and :math:`T` is 1. Where
-    the loss still falls at `MOST_TEMPERATURE`, as with scores that contradict the labels,
-    :math:`T` is `MOST_TEMPERATURE`.
+    If all documents are classified correctly, the loss keeps falling as :math:`T` becomes smaller.
+    Such documents do not show how confident the classifier should be, and :math:`T` is 1. If the
+    loss still falls at `MOST_TEMPERATURE`, as with scores that contradict the labels, :math:`T` is
+    `MOST_TEMPERATURE`.
 
     Args:
-        logits: Unnormalised scores of documents that were not trained on. A document whose label is
-            impossible (a score of -inf) or whose scores are not numbers does not count.
-        labels: Class numbers (n,); of several labels zeros and ones (n, c) or `LabelSets`.
+        logits: Unnormalised scores of documents that were not trained on. Documents whose label is
+            impossible (a score of -inf) or whose scores contain NaN are ignored.
+        labels: Class numbers (n,), or with several labels zeros and ones (n, c) or `LabelSets`.
         multi_label: Whether a document may have several labels.
     """
     slope = (_slopes_of_several if multi_label else _slopes_of_one)(logits, labels)
@@ -238,26 +238,26 @@ def choose_temperature(
 
 
 def warn_of_temperature(temperature: float, documents: int) -> None:
-    """Warn where the dev documents hardly decide a temperature that was chosen on them.
+    """Warn if the dev documents say too little about the temperature that was chosen on them.
 
     Args:
-        temperature: What `choose_temperature` gave.
-        documents: How many there were.
+        temperature: The result of `choose_temperature`.
+        documents: Number of dev documents.
     """
     if temperature == 1:
         doubt = (
             "the temperature stays 1: the classifier is right about all dev documents, or its "
-            "scores are all equal, so they do not show how sure it may be"
+            "scores are all equal, so they do not show how confident it should be"
         )
     elif temperature == MOST_TEMPERATURE:
         doubt = (
-            f"the temperature is {temperature:g}, the highest that is chosen: on the dev documents "
+            f"the temperature is {temperature:g}, the highest possible one: on the dev documents "
             "the scores are no better than chance"
         )
     elif documents < FEW:
         doubt = (
-            f"the temperature is chosen on {documents:,} dev documents, and others may ask for "
-            f"another one: it takes {FEW} or more"
+            f"the temperature was chosen on only {documents:,} dev documents and is unreliable: "
+            f"it takes {FEW} or more"
         )
     else:
         return
@@ -280,7 +280,7 @@ def _slopes_of_one(
         first = second = 0.0
         for z, true in parts:
             p = (x * z).softmax(-1)
-            z = z.masked_fill(p == 0, 0.0)  # 0 · -inf is to be 0
+            z = z.masked_fill(p == 0, 0.0)  # so that 0 · -inf gives 0 instead of NaN
             mean = (p * z).sum(-1)
             first += float(mean.sum() - true)
             second += float((p * (z - mean.unsqueeze(-1)).square()).sum())
@@ -296,7 +296,7 @@ def _slopes_of_several(
     parts = []
     y = torch.from_numpy(_dense(labels))
     for z, true in zip(_split(logits), _split(y), strict=True):
-        # The loss of a decision is log(1 + exp(-x m)), where m speaks for its true answer.
+        # The loss of a label is log(1 + exp(-x m)), where m is its score in favour of the truth.
         margin = torch.where(true, z, -z).double()
         parts.append(margin[margin.isfinite()])
 
@@ -312,7 +312,7 @@ def _slopes_of_several(
 
 
 def _split(values: Tensor, width: int | None = None) -> tuple[Tensor, ...]:
-    """Rows in parts of bounded memory."""
+    """Split rows into parts of bounded memory."""
     found: tuple[Tensor, ...] = values.split(max(1, _SCORES // max(1, width or values.shape[-1])))
     return found
 
@@ -330,18 +330,18 @@ def choose_thresholds(
     highest of the best ones is placed midway between two probabilities that occur.
 
     ``label`` maximises the F1 of each label by itself (SCut, Yang 2001,
-    https://doi.org/10.1145/383952.383975). The threshold of a rare label depends on few documents
-    and fits those better than others: a label that fewer than `fewest` documents have takes the
+    https://doi.org/10.1145/383952.383975). The threshold of a rare label would depend on few
+    documents and overfit them, so a label that fewer than `fewest` documents have takes the
     threshold of ``one``.
 
     Args:
-        probabilities: Of documents that were not trained on.
+        probabilities: Probabilities of the labels of documents that were not trained on.
         labels: Zeros and ones (n, c), or `LabelSets`.
         how: ``none`` (.5), ``one`` or ``label``.
         fewest: See above.
 
     Raises:
-        UserError: An unknown `how`.
+        UserError: `how` is unknown.
     """
     check({"threshold": Annotated[str, OneOf(THRESHOLDS)]}, {"threshold": how})
     if how == "none":
@@ -364,10 +364,10 @@ def _dense(labels: NDArray[Any] | _Dense) -> NDArray[np.bool_]:
 
 
 def _best_cut(scores: NDArray[Any], truth: NDArray[np.bool_]) -> float:
-    """The threshold of the highest F1; .5 where nothing is true or nothing is a number.
+    """The threshold with the highest F1; .5 if there is no true label or its scores are all NaN.
 
-    The best threshold lies just below a true decision: to lower it further, as far as a false one,
-    would only add an error. So false decisions below all true ones need not be sorted.
+    The best threshold lies just below the score of a true label, since lowering it further past a
+    false one only adds an error. Therefore false labels below all true ones need not be sorted.
     """
     true = np.sort(scores[truth])[::-1]
     true = true[~np.isnan(true)]
@@ -384,22 +384,22 @@ def _best_cut(scores: NDArray[Any], truth: NDArray[np.bool_]) -> float:
 
 
 def _between(below: Any, cut: Any) -> float:
-    """The middle of two neighbouring probabilities, as a number that their type can hold."""
+    """The midpoint of two neighbouring probabilities, rounded to their type."""
     middle = cut.dtype.type((float(below) + float(cut)) / 2)
     return float(middle if below < middle <= cut else cut)
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """The confidence below which no label is given, and its effect where it was chosen.
+    """The confidence below which no label is given, and its effect on the dev documents.
 
     Attributes:
-        reject: The lowest confidence that is enough.
-        precision: Share of the given answers that are correct.
-        answered: How many of the documents get an answer.
-        documents: How many there are.
-        reached: Whether `precision` is at least the wanted one. Otherwise it is the highest that
-            any confidence has, or NaN where there are too few documents to tell.
+        reject: The lowest confidence with which a label is given.
+        precision: Share of the given labels that are correct.
+        answered: How many of the documents get a label.
+        documents: How many documents there are.
+        reached: Whether `precision` is at least the wanted one. If not, `precision` is the highest
+            that any limit reaches, or NaN if there are too few documents.
     """
 
     reject: float
@@ -414,7 +414,7 @@ class Rejection:
         return self.answered / self.documents
 
     def refusal(self, wanted: float) -> str:
-        """What to say where the wanted precision is not reached."""
+        """Message for the case that the wanted precision is not reached."""
         if self.documents < FEWEST_ANSWERS:
             return (
                 f"a confidence that reaches --precision {wanted:g} cannot be chosen on "
@@ -434,16 +434,16 @@ def choose_reject(
     *,
     fewest: int = FEWEST_ANSWERS,
 ) -> Rejection:
-    """The lowest confidence with which answers to held-out documents are as precise as wanted.
+    """The lowest confidence limit with which answers to held-out documents are precise enough.
 
-    The documents that have at least this confidence reach the precision together. As many documents
-    as possible keep their answers (El-Yaniv & Wiener 2010,
-    https://jmlr.org/papers/v11/el-yaniv10a.html, call the two sides risk and coverage), and at
-    least `fewest`: the precision of fewer says little about other documents.
+    Taken together, the documents with at least this confidence reach the precision. As many
+    documents as possible keep their answers (the trade-off between risk and coverage of El-Yaniv &
+    Wiener 2010, https://jmlr.org/papers/v11/el-yaniv10a.html), and at least `fewest`, since the
+    precision on fewer says little about other documents.
 
     Args:
         confidences: Probability of the most probable label, shape (n,); at least one document.
-        correct: Whether it is the document's label.
+        correct: Whether that is the document's label, shape (n,).
         precision: Wanted share of correct answers among those given.
         fewest: See above.
     """
@@ -451,13 +451,13 @@ def choose_reject(
         return Rejection(0.0, math.nan, len(confidences), len(confidences), reached=False)
     order = np.argsort(-confidences, kind="stable")
     confidence = confidences[order]
-    # Equal confidences stay together.
+    # Documents with equal confidence are kept or rejected together.
     kept = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True)) + 1
     kept = kept[kept >= fewest]
     shares = np.cumsum(correct[order])[kept - 1] / kept
     enough = np.flatnonzero(shares >= precision)
     reached = bool(len(enough))
-    # Among equally precise ones the one that keeps more.
+    # Of several equally precise limits, the one that keeps the most documents.
     at = enough[-1] if reached else np.flatnonzero(shares == shares.max())[-1]
     number = int(kept[at])
     cut = 0.0
@@ -470,7 +470,7 @@ def check_precision(precision: float | None, multi_label: bool) -> None:
     """Refuse to reject answers of a classifier that gives any number of labels.
 
     Raises:
-        UserError: There is a `precision` above 0, and a document may have several labels.
+        UserError: `precision` is above 0, and a document may have several labels.
     """
     if multi_label and precision:
         raise UserError(
@@ -505,15 +505,15 @@ def choose_decision(
 
     Args:
         logits: Unnormalised scores of documents that were not trained on.
-        labels: Class numbers (n,); of several labels zeros and ones (n, c) or `LabelSets`.
+        labels: Class numbers (n,), or with several labels zeros and ones (n, c) or `LabelSets`.
         multi_label: Whether a document may have several labels.
-        threshold: See `choose_thresholds`; of no effect with one label per document.
+        threshold: See `choose_thresholds`; has no effect with one label per document.
         calibrate: Choose a temperature; otherwise it is 1.
-        precision: See `choose_reject`; None or 0 to reject nothing. Where it cannot be reached
+        precision: See `choose_reject`; None or 0 to reject nothing. If it cannot be reached,
             nothing is rejected.
 
     Returns:
-        The decision, and what is known of the rejection where a precision is wanted.
+        The decision, and the `Rejection` if a precision is wanted.
 
     Raises:
         UserError: See `check_precision` and `choose_thresholds`.

@@ -1,4 +1,4 @@
-"""Where to compute, by name."""
+"""Choice of the device by its name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def choose_device(name: str | torch.device, *, amp: bool = False) -> torch.devic
     """A device by name.
 
     Args:
-        name: ``cpu``, ``cuda``, one of several such as ``cuda:1``, or ``mps`` (Apple's; dlnotes is
-            not tested there). ``auto`` is CUDA where there is one, otherwise the CPU. Or a
-            ``torch.device``; one of another kind is taken as it is.
+        name: ``cpu``, ``cuda``, a numbered one such as ``cuda:1``, or ``mps`` (Apple's, on which
+            dlnotes is not tested). ``auto`` is CUDA where it is available, otherwise the CPU. Or a
+            ``torch.device``, which is returned unchanged if it is of any other type.
         amp: Whether to compute in bf16 autocast.
 
     Raises:
-        UserError: Another name, a device that is not there, or `amp` without CUDA.
+        UserError: The name is unknown, the device is not available, or `amp` is used without CUDA.
     """
     if isinstance(name, torch.device) and name.type not in _KINDS:
         return name

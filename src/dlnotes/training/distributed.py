@@ -1,10 +1,11 @@
-"""Several processes that train one model: which of them this is, and what they agree on.
+"""Process groups: several processes that train one model, and how they exchange results.
 
-torchrun starts the processes, torch.distributed connects them, `dlnotes.training.replica` averages
-their gradients. One process is a group of size 1, in which every agreement is what was given.
+torchrun starts the processes, torch.distributed connects them, and `dlnotes.training.replica`
+averages their gradients. A single process is a group of size 1, in which every exchange returns its
+input.
 
-Each process has all the documents and computes a slice of every batch, so that a number of
-processes changes the parameters by rounding alone.
+Each process has all documents and computes a slice of every batch, so that the number of processes
+changes the parameters by rounding only.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from dlnotes.errors import Interrupted, UserError
 _T = TypeVar("_T")
 
 _PATIENCE = timedelta(days=1)
-"""How long a process waits for another one that is alive: to evaluate, to read a large corpus."""
+"""How long a process waits for a busy one, for example while that evaluates or reads a corpus."""
 _MEETING = timedelta(minutes=30)
-"""How long it waits for the others to start."""
+"""How long a process waits for the others to start."""
 _HEARING = timedelta(seconds=0.3)
-"""How long it waits in one go: Python has heard no signal before torch's function returns."""
+"""The longest single wait: Python handles no signal until torch's function returns."""
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
 
 
@@ -48,7 +49,7 @@ class Group:
     Attributes:
         rank: Number of this process, from 0.
         size: Number of processes.
-        stop: Gives the number of the signal that has asked this process to stop, or 0.
+        stop: Returns the number of the signal that asked this process to stop, or 0.
     """
 
     rank: int = 0
@@ -57,24 +58,25 @@ class Group:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     def share(self, indices: NDArray[Any]) -> NDArray[Any]:
-        """The documents of a batch that this process computes; none where there are too few.
+        """The documents of a batch that this process computes; empty if there are too few.
 
-        Every `size`-th one: batches are sorted by length, and so all processes have equal work.
+        It takes every `size`-th document: batches are sorted by length, so that all processes have
+        about equal work.
         """
         return indices[self.rank :: self.size]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Add a tensor up over the processes, in place."""
+        """Sum a tensor over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def most(self, *numbers: int) -> list[int]:
-        """The largest of each number that the processes give: with flags, whether any has it."""
+        """Maximum of each number over the processes; for flags, whether any process has set it."""
         if self.size == 1:
             return list(numbers)
         found = torch.tensor(numbers, dtype=torch.int64)
@@ -82,17 +84,17 @@ class Group:
         return [int(number) for number in found.tolist()]
 
     def stacked(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The arrays of all processes, which have the same size, as the rows of one."""
+        """The arrays of all processes, which must have the same size, as the rows of one."""
         rows = torch.empty(self.size, len(array), dtype=torch.uint8)
         _wait_for(dist.all_gather(list(rows), torch.from_numpy(array), async_op=True))
         return rows.numpy()
 
     def meet(self) -> None:
-        """Wait until every process is here; a signal is heard meanwhile."""
+        """Wait until every process has called this; signals are handled meanwhile."""
         self.most(0)
 
     def gather(self, value: _T) -> list[_T]:
-        """What each process gives, in the order of their ranks."""
+        """The values of all processes, in the order of their ranks."""
         if self.size == 1:
             return [value]
         self.meet()
@@ -101,10 +103,10 @@ class Group:
         return found
 
     def on_first(self, do: Callable[[], _T]) -> _T:
-        """The result of `do`, which the first process alone calls.
+        """Call `do` in the first process alone, and return its result in every process.
 
         Raises:
-            UserError: `do` raised it, then in every process.
+            UserError: `do` raised it; it is then raised in every process.
         """
         if self.size == 1:
             return do()
@@ -134,12 +136,13 @@ class Group:
             self.meet()
 
     def deal(self, batches: Iterable[_T]) -> Iterator[_T]:
-        """The batches that this process measures, one after the other; `merge` what is found.
+        """Iterate over the batches that this process measures; pass the results to `merge`.
 
-        A process for which there is none gets one of the others', to know what a result looks like.
+        A process for which there is none gets a batch of another one, so that it knows the shapes
+        and types of the results.
 
         Raises:
-            Interrupted: A signal asked a process to stop; then in all of them.
+            Interrupted: A signal asked a process to stop; it is then raised in every process.
         """
         if self.size > 1:
             every = list(batches)
@@ -152,11 +155,11 @@ class Group:
             raise Interrupted(number)
 
     def merge(self, tensors: list[Tensor], batches: Iterable[Any]) -> list[Tensor]:
-        """Fill in what the other processes have found, to the last bit.
+        """Fill in the results of the other processes, bit for bit.
 
         Args:
-            tensors: On the CPU, with zeros where this process has found nothing.
-            batches: What was given to `deal`, once more.
+            tensors: Tensors on the CPU, with zeros where this process has no result.
+            batches: The same batches that `deal` got.
         """
         if self.size > 1:
             nothing = self.rank >= sum(1 for _ in batches)
@@ -167,10 +170,10 @@ class Group:
         return tensors
 
     def require_same(self, facts: Mapping[str, Any]) -> None:
-        """Require that what must be equal in every process is equal.
+        """Require that all processes have the same facts.
 
         Raises:
-            UserError: It is not, in every process.
+            UserError: They differ; it is raised in every process.
         """
         everyone = self.gather({name: repr(value) for name, value in facts.items()})
         for rank, theirs in enumerate(everyone):
@@ -182,17 +185,21 @@ class Group:
                     )
 
     def part_random_streams(self) -> None:
-        """Give the other processes random numbers of their own, for dropout."""
+        """Seed every process but the first differently, so that dropout differs between them."""
         if self.size > 1:
             seed = self.on_first(lambda: int(torch.randint(1 << 62, ())))
             if not self.is_first:
                 torch.manual_seed(seed + self.rank)
 
     def device(self, device: torch.device) -> torch.device:
-        """The device of this process, where `device` is the one that was asked for.
+        """The device of this process.
+
+        Args:
+            device: The device that the user asked for.
 
         Raises:
-            UserError: There are too few, or several processes cannot use one of this kind.
+            UserError: There are fewer devices than processes, or several processes cannot use
+                devices of this type.
         """
         if self.size == 1 or device.type == "cpu":
             return device
@@ -209,17 +216,17 @@ class Group:
 
 
 ALONE = Group()
-"""One process."""
+"""The group of a single process."""
 
 
 def _wait_for(work: Any) -> None:
-    """Wait for a collective, with a break now and then in which Python acts on signals.
+    """Wait for a collective in short waits, between which Python can handle signals.
 
     Raises:
         RuntimeError: Another process is lost.
     """
     while not work.is_completed():
-        with suppress(RuntimeError):  # not yet; if it has failed, the last call says so
+        with suppress(RuntimeError):  # a time-out; the last call raises a true failure again
             work.wait(_HEARING)
     work.wait()
 
@@ -233,12 +240,12 @@ def current() -> Group:
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """Join the processes that torchrun has started, and leave them in the end.
+    """Join the processes that torchrun has started, and leave them at the end.
 
-    Within, the same call does nothing, nor does it where there is one process.
+    A nested call does nothing, and neither does a call in a single process.
 
     Raises:
-        UserError: They cannot be reached, or one of them has ended.
+        UserError: The processes cannot be reached, or one of them has ended.
     """
     if launch.world_size() == 1 or dist.is_initialized():
         yield current()
@@ -262,20 +269,21 @@ def joined() -> Iterator[Group]:
                 "another process of this training ended, or cannot be reached any more"
             ) from error
     except (UserError, OSError, MemoryError) as error:
-        # Of errors that follow from one another the first is told (see `dlnotes.cli.endings`).
+        # An error in one process causes errors in the others: only the first one is printed (see
+        # `dlnotes.cli.endings`).
         try:
             told_here = store.add("told", 1) == 1
-        except RuntimeError:  # the store is gone, with the process that has it
+        except RuntimeError:  # the process that holds the store has ended
             told_here = rank == 0
         error.told_here = told_here  # type: ignore[union-attr]
         raise
     except KeyboardInterrupt:
-        if rank == 0:  # it says so, and what the others say follows from it
+        if rank == 0:  # it reports the interruption, and the others' errors follow from it
             with suppress(RuntimeError):
                 store.add("told", 1)
         raise
     # torch 2.3 holds Python's lock while its threads end, and a thread that frees the last tensor
-    # it has worked on waits for the lock: here that tensor is still in use.
+    # of a collective waits for that lock, forever. `last` keeps that tensor alive.
     last = torch.zeros(())
     dist.all_reduce(last)
     dist.destroy_process_group()
@@ -284,13 +292,13 @@ def joined() -> Iterator[Group]:
 
 @contextmanager
 def joined_by_command() -> Iterator[Group]:
-    """`joined` for a command: its options must be the same in every process.
+    """`joined` for a command, whose options must be the same in every process.
 
-    With others, such as ``--dry-run`` in one of them, a process would end or do something else
-    while the others wait for it.
+    With different options, such as ``--dry-run`` in one of them, a process would end or do
+    something else while the others wait for it.
 
     Raises:
-        UserError: They are not, or see `joined`.
+        UserError: The options differ; see also `joined`.
     """
     with joined() as group:
         group.require_same({"options": sys.argv[1:]})
@@ -298,11 +306,12 @@ def joined_by_command() -> Iterator[Group]:
 
 
 def _fresh(store: Any, rank: int, size: int) -> Any:
-    """The store that the processes share, without what those before a restart have left in it.
+    """The processes' shared store, without entries from before a restart.
 
-    torchrun keeps it, and what it tells of restarts is the number of each machine's own. So each
-    process says a word that nobody knows, and the first one answers it with the name of a new part
-    of the store, until each has confirmed that it has heard.
+    torchrun keeps the store when it restarts the processes, and the number of restarts that it
+    reports may differ between machines. Therefore each process writes a random word, the first
+    process answers it with the name of a new part of the store, and each process confirms the
+    answer.
     """
     word, until = secrets.token_hex(8), time.monotonic() + _MEETING.total_seconds()
     waiting = set(range(1, size)) if rank == 0 else {rank}
@@ -326,12 +335,12 @@ def _fresh(store: Any, rank: int, size: int) -> Any:
 
 
 def _is_loss(error: RuntimeError) -> bool:
-    """Whether an error says that another process cannot be reached."""
+    """Whether an error means that another process cannot be reached."""
     return isinstance(error, getattr(dist, "DistError", ())) or bool(_LOST.search(str(error)))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where it is in a `DistributedDataParallel`."""
+    """The model itself, without a `DistributedDataParallel` around it."""
     if isinstance(model, torch.nn.parallel.DistributedDataParallel):
         inner: nn.Module = model.module
         return inner

@@ -1,4 +1,4 @@
-"""From trained runs to an ensemble, and to the next member of a boosted one."""
+"""Make ensembles of trained runs, and draw the training documents of boosted or bagged members."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ WEIGHTING = ("greedy", "equal", "boosting")
 
 @dataclass
 class Member:
-    """A trained run and the documents, as its classifier reads them.
+    """A trained run, and the documents as its classifier reads them.
 
     Attributes:
         run: The run's folder.
-        classifier: What was trained.
-        dataset: Its splits, numbered by the classifier's vocabulary.
-        split: What decided which documents were dev in training, see `dev_split`.
-        dev_scores: Of `dataset.dev`, given before the classifier was trained on these documents
-            too (see `refit` of `train_classifier`); None where it has not seen them.
+        classifier: The trained classifier.
+        dataset: The documents, encoded by the classifier's vocabulary.
+        split: What determined the dev documents of its training, see `dev_split`.
+        dev_scores: Scores of `dataset.dev` from before the classifier was also trained on these
+            documents (see `refit` of `train_classifier`); None if it has not learned from them.
     """
 
     run: Path
@@ -58,7 +58,7 @@ class Member:
         """Scores of the dev documents by a classifier that has not learned from them.
 
         Raises:
-            UserError: They are not numbers.
+            UserError: Some scores are NaN.
         """
         if self.dev_scores is not None:
             return check_scores(self.dev_scores, f"{self.run} before --refit")
@@ -68,7 +68,7 @@ class Member:
         """Scores of other documents.
 
         Raises:
-            UserError: They are not numbers.
+            UserError: Some scores are NaN.
         """
         return check_scores(scores(self.classifier.model, documents), str(self.run))
 
@@ -79,9 +79,9 @@ def load_members(
 ) -> list[Member]:
     """Load runs that were trained on the same documents.
 
-    A document that one run has trained on is no dev document for an ensemble. The runs' dev split
-    is cut again from what their ``metrics.json`` says, and must be the same for all, unless
-    `sources` has dev documents of its own.
+    A document that a run has trained on cannot be a dev document of the ensemble. The runs' dev
+    split is made again from the settings in their ``metrics.json`` and must be the same for all,
+    unless `sources` contains dev documents.
 
     Args:
         runs: Run folders of single models.
@@ -89,8 +89,8 @@ def load_members(
         cache_dir: See `dlnotes.data.tokenized.tokenize`.
 
     Raises:
-        UserError: A folder that is not such a run, runs whose dev documents differ, or `sources`
-            that are not what the runs were trained on.
+        UserError: A folder is not such a run, the dev documents of the runs differ, or they were
+            not trained on `sources`.
     """
     members: list[Member] = []
     for number, run in enumerate(runs):
@@ -134,7 +134,7 @@ def load_members(
             )
         dev_scores = None
         as_trained = dataset.fingerprints.get("dev") == data.get("dev")
-        # A run with a file of dev documents may have kept those of its parent beside them.
+        # A run with a file of dev documents may also have kept the dev documents of its parent.
         if as_trained and settings.get("parent") and documents.get("dev") != len(dataset.dev):
             raise _kept_dev(run)
         if settings.get("refit") and as_trained:
@@ -168,15 +168,15 @@ def read_record(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Settings and fingerprints of the data, from the record of a finished training.
 
     Raises:
-        UserError: There is no such record, it is that of an ensemble, or it lacks what an ensemble
-            needs to know of its members.
+        UserError: There is no such record, it is that of an ensemble, or it lacks an entry that an
+            ensemble needs.
     """
     settings, data, _ = _record(run)
     return settings, data
 
 
 def _record(run: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
-    """What `read_record` gives, and how many documents each split had."""
+    """The result of `read_record`, and how many documents each split had."""
     path = run / METRICS
     record = read_json(path, "is not a finished run", finite=False)
     check_fields(path, record, {"settings": Mapping[str, Any], "data": Mapping[str, Any]})
@@ -191,21 +191,23 @@ def _record(run: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
 
 
 def learned_by(run: Path, settings: Mapping[str, Any]) -> Seen | None:
-    """The documents that a run has seen, those it has learned from as ``train``; None: not known.
+    """The documents that a run has seen; None if they are not known.
+
+    Those that it has learned from, after a refit also the dev documents, are under ``train``.
 
     Args:
-        run: Its folder.
-        settings: Those of its record.
+        run: The run's folder.
+        settings: The settings in its record.
 
     Raises:
-        UserError: What it says of them is damaged.
+        UserError: The file with the documents' digests is damaged.
     """
     seen = Seen.load(run / DOCUMENTS)
     return seen.with_dev_learned() if seen and settings.get("refit") else seen
 
 
 def reading_of(run: Path, settings: Mapping[str, Any]) -> Reading:
-    """How a run read its documents; what its record does not say had the default.
+    """How a run read its documents; settings that its record lacks have their defaults.
 
     Raises:
         UserError: The record is damaged.
@@ -226,7 +228,7 @@ def _kept_scores(path: Path, shape: tuple[int, int]) -> Float[Tensor, "n c"]:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} has no {path.name}, which --refit writes") from error
-    except Exception as error:  # an unpickler may trip over a damaged file in any way
+    except Exception as error:  # on a damaged file an unpickler may raise anything
         raise UserError(f"{path} does not hold the scores of the run's dev documents") from error
     if not fits:
         raise UserError(
@@ -236,7 +238,7 @@ def _kept_scores(path: Path, shape: tuple[int, int]) -> Float[Tensor, "n c"]:
 
 
 def dev_split(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    """What decides which documents are dev: equal for two runs whose dev documents are the same."""
+    """What determines a run's dev documents: if it is equal, two runs have the same ones."""
     if "dev" in data:
         return {"train": data["train"], "dev": data["dev"]}
     return {
@@ -254,7 +256,7 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _options(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The options of dlnotes train that decide what is different."""
+    """The options of dlnotes train behind the differences between two `dev_split`."""
     different = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     return " and ".join(f"--{name.replace(' ', '-').replace('_', '-')}" for name in different)
 
@@ -269,32 +271,32 @@ def make_ensemble(
     rounds: Annotated[int, Range(1, below=100_001)] = 50,
     deciding: Deciding | None = None,
 ) -> tuple[Ensemble, dict[str, Any]]:
-    """Weigh the members on dev, then read and measure the test split, once.
+    """Weight the members on dev, then read the test split and measure on it, once.
 
     Args:
-        members: What `load_members` gave.
-        out: Run folder: the ensemble's folder and ``metrics.json``. None keeps nothing.
+        members: The result of `load_members`.
+        out: Run folder, for the ensemble's folder and ``metrics.json``. None writes nothing.
         average: ``probabilities`` or ``logits``, see `average_scores`.
-        weights: ``greedy`` chooses on dev (see `greedy_weights`); ``equal`` weighs all equally;
-            ``boosting`` takes the weights that boosting gave the members, which were trained one
-            after the other in this order (see `samme`), divided by their sum.
-        rounds: Of the greedy choice.
-        deciding: What is chosen for the averaged scores on dev; default `Deciding()`.
+        weights: ``greedy`` chooses weights on dev (see `greedy_weights`); ``equal`` gives all
+            members the same weight; ``boosting`` takes the weights of boosting (see `samme`),
+            divided by their sum, for members that were trained one after another in this order.
+        rounds: Number of rounds of the greedy choice.
+        deciding: What to choose on dev for the averaged scores; default: `Deciding()`.
 
     Returns:
-        The ensemble and its record (what ``metrics.json`` holds).
+        The ensemble and its record (the content of ``metrics.json``).
 
     Raises:
-        UserError: Settings or members that cannot be used.
+        UserError: Settings or members cannot be used.
     """
     if not members:
         raise UserError("members must be one or more trained runs, not none")
     names = [str(member.run) for member in members]
-    # Made before anything is scored: members with different labels are refused at once.
+    # Created before anything is scored, so that members with different labels are refused at once.
     equal = [1 / len(members)] * len(members)
     ensemble = Ensemble([m.classifier for m in members], equal, names, average)
     deciding = deciding or Deciding()
-    decides(deciding, ensemble.multi_label)  # what is not possible is refused at once
+    decides(deciding, ensemble.multi_label)  # refuse impossible choices at once
     with run_folder(out, resume=None) if out else nullcontext():
         record = _weigh(ensemble, members, out, weights=weights, rounds=rounds, deciding=deciding)
     return ensemble, record
@@ -374,18 +376,19 @@ def boost(
 ) -> Dataset:
     """The training documents for the next member of a boosted ensemble (see `samme`).
 
-    The algorithm weighs the documents in the loss; here an equal number is drawn with the
-    weights as probabilities, which is the same in the mean and asks nothing of the training loop.
+    The algorithm weights the documents in the loss. Here as many documents are drawn instead, with
+    the weights as probabilities: this has the same expectation and does not change the training
+    loop.
 
     Args:
-        dataset: What the next member is to be trained on.
+        dataset: The documents of the next member.
         members: The members so far, in the order of their training.
         split: The `dev_split` of `dataset`.
-        seed: Decides the draw.
+        seed: Seed of the draw.
 
     Raises:
-        UserError: A member trained on other documents, with no error in training, or no better
-            than chance.
+        UserError: A member was trained on other documents, makes no error on the training
+            documents, or is no better than chance.
     """
     if dataset.multi_label:
         raise UserError(
@@ -406,13 +409,13 @@ def boost(
 
 @checked
 def bootstrap(dataset: Dataset, seed: Seed) -> Dataset:
-    """As many training documents, drawn with replacement: bagging's data for one member.
+    """Draw as many training documents with replacement: the data of one member of bagging.
 
-    Breiman 1996, https://doi.org/10.1007/BF00058655. The vocabulary stays that of all of them.
+    Breiman 1996, https://doi.org/10.1007/BF00058655. The vocabulary remains that of all documents.
 
     Args:
-        dataset: What to draw from.
-        seed: Decides the draw.
+        dataset: The documents to draw from.
+        seed: Seed of the draw.
     """
     n = len(dataset.train)
     return _drawn(dataset, np.full(n, 1 / n), seed, bootstrap=True, bootstrap_seed=seed)

@@ -1,4 +1,4 @@
-"""Figures of trained models: what is computed from scores and true labels."""
+"""Figures of trained models, computed from scores and true labels."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from dlnotes.training.multi_label import MultiLabelMetrics, multi_label_metrics
 from dlnotes.training.reliability import Reliability, reliability
 from dlnotes.training.transfer import send, send_tokens
 
-# Padded tokens in an evaluation batch: enough to keep the cores busy, little memory.
+# Padded tokens in an evaluation batch: enough to keep the cores busy, and little memory.
 _BATCH_TOKENS = 1 << 15
-# Scores in an evaluation batch: reached with more than 512 classes alone.
+# Scores in an evaluation batch; it is only reached with more than 512 classes.
 _BATCH_SCORES = 1 << 24
 _MOST_CELLS = 1 << 26
 
 Keep = Callable[[Tensor, NDArray[np.int64]], tuple[Tensor, ...]]
-"""What is kept of a batch: its scores (b, c) and its documents' numbers (b,) → tensors (b, …)."""
+"""Maps a batch's scores (b, c) and document numbers (b,) to the tensors (b, …) to keep of it."""
 
 
 class Figures(Protocol):
-    """What an evaluation found, whatever the kind of label."""
+    """Results of an evaluation, for any kind of label."""
 
     @property
     def loss(self) -> float:
@@ -46,11 +46,11 @@ class Figures(Protocol):
 
     @property
     def score(self) -> float:
-        """The figure that selects the best epoch; higher is better."""
+        """The figure by which the best epoch is selected; higher is better."""
         ...
 
     def summary(self) -> dict[str, float]:
-        """The single figures by name."""
+        """The figures that are single numbers, by name."""
         ...
 
 
@@ -59,12 +59,11 @@ class Metrics:
     r"""Figures of a classifier on a set of documents.
 
     With \(tp_c, fp_c, fn_c\) the true positives, false positives and false negatives of class
-    \(c\): precision \(tp/(tp+fp)\), recall \(tp/(tp+fn)\), F1 \(2tp/(2tp+fp+fn)\), each 0 where
-    its denominator is. Macro-F1 is the mean F1 of the classes that occur among labels or
-    predictions; micro-F1 pools the counts of all classes, which for one label per document is the
-    accuracy.
+    \(c\): precision \(tp/(tp+fp)\), recall \(tp/(tp+fn)\), F1 \(2tp/(2tp+fp+fn)\), each 0 if its
+    denominator is 0. Macro-F1 is the mean F1 of the classes that occur among labels or predictions.
+    Micro-F1 pools the counts of all classes; with one label per document it equals the accuracy.
 
-    All but `confusion` takes memory in proportion to documents + classes.
+    Everything except `confusion` takes memory in proportion to documents + classes.
 
     Attributes:
         loss: Mean cross-entropy in nats.
@@ -72,8 +71,8 @@ class Metrics:
         predictions: Predicted class of every document.
         confidence: Probability of the predicted class of every document.
         classes: How many classes there are.
-        reject: Predictions with less confidence are no answers. They count in `coverage` and
-            `answered_accuracy` alone.
+        reject: Predictions with less confidence are rejected: no label is given. Only `coverage`
+            and `answered_accuracy` depend on this.
     """
 
     loss: float
@@ -88,7 +87,7 @@ class Metrics:
         """Documents by (label, prediction), shape (classes, classes).
 
         Raises:
-            MemoryError: There are more than 8,192 classes; `confusions` has the same as pairs.
+            MemoryError: There are more than 8,192 classes; use `confusions`, which lists pairs.
         """
         if self.classes**2 > _MOST_CELLS:
             raise MemoryError(f"the confusion matrix of {self.classes:,} classes is too large")
@@ -103,7 +102,7 @@ class Metrics:
         return np.stack([pairs // self.classes, pairs % self.classes, counts], axis=1)
 
     def most_confused(self, most: int) -> NDArray[np.int64]:
-        """The rows of `confusions` that are mistakes, the most frequent first, at most so many."""
+        """Rows of `confusions` that are mistakes: at most `most`, the most frequent first."""
         pairs = self.confusions
         wrong = pairs[pairs[:, 0] != pairs[:, 1]]
         first: NDArray[np.int64] = wrong[np.argsort(-wrong[:, 2], kind="stable")[:most]]
@@ -111,7 +110,7 @@ class Metrics:
 
     @property
     def documents(self) -> NDArray[np.int64]:
-        """Documents of each class, shape (classes,)."""
+        """Number of documents of each class, shape (classes,)."""
         return self._count(self.labels)
 
     @property
@@ -157,12 +156,12 @@ class Metrics:
 
     @property
     def score(self) -> float:
-        """The figure that selects the best epoch, higher is better: the accuracy."""
+        """The figure by which the best epoch is selected, higher is better: the accuracy."""
         return self.accuracy
 
     @property
     def reliability(self) -> Reliability:
-        """The confidences in bins, and how many of the predictions are correct."""
+        """The confidences in bins, and how many predictions are correct in each."""
         return reliability(self.confidence, self.labels == self.predictions)
 
     @property
@@ -172,24 +171,24 @@ class Metrics:
 
     @property
     def answered(self) -> NDArray[np.bool_]:
-        """Which documents get an answer, shape (documents,)."""
+        """Which documents get a label, shape (documents,)."""
         found: NDArray[np.bool_] = self.confidence >= self.confidence.dtype.type(self.reject)
         return found
 
     @property
     def coverage(self) -> float:
-        """Share of documents that get an answer."""
+        """Share of documents that get a label."""
         return float(self.answered.sum() / max(1, len(self.labels)))
 
     @property
     def answered_accuracy(self) -> float:
-        """Share of the answers that are correct; 1 where there is none."""
+        """Share of the given labels that are correct; 1 if none is given."""
         answered = self.answered
         correct = (self.labels == self.predictions)[answered]
         return float(correct.mean()) if len(correct) else 1.0
 
     def summary(self) -> dict[str, float]:
-        """The single figures by name; the last two where answers may be rejected."""
+        """The figures that are single numbers, by name; two more if `reject` is above 0."""
         names = ["loss", "accuracy", "macro_f1", "micro_f1", "ece"]
         if self.reject > 0:
             names += ["coverage", "answered_accuracy"]
@@ -211,10 +210,10 @@ class Metrics:
 
 
 def headline(figures: Mapping[str, Any]) -> dict[str, str]:
-    """The figures that people ask for first, with their usual names.
+    """The most important figures, with their usual names.
 
     Args:
-        figures: A `summary`, of one label per document or of several.
+        figures: A `summary`, with one label per document or with several.
     """
     first = {"accuracy": "accuracy"} if "accuracy" in figures else {"micro_f1": "micro-F1"}
     return first | {"macro_f1": "macro-F1"}
@@ -222,9 +221,10 @@ def headline(figures: Mapping[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while.
+    """Put a model into evaluation mode within a context.
 
-    A model that is in it already is left alone, so that several threads may use it at a time.
+    A model that already is in evaluation mode is not touched, so that several threads may use it
+    at the same time.
     """
     if not model.training:
         yield
@@ -253,7 +253,7 @@ def scores(
         device: Where to compute.
         amp: Compute in bf16 where autocast allows it.
         classes: About how many classes there are; with very many, batches have fewer documents.
-        group: Processes that share the work. All of them call this, and have all scores.
+        group: Processes that share the work. All of them must call this, and all get all scores.
     """
     where: dict[str, Any] = {"device": device, "amp": amp, "group": group}
     return kept(model, documents, keep_all, classes=classes, **where)[0]
@@ -269,10 +269,10 @@ def kept(
     classes: int | None = None,
     group: Group = ALONE,
 ) -> list[Tensor]:
-    """What `keep` keeps of the scores of all documents in their order, on the CPU.
+    """The results of `keep` for all documents in their order, on the CPU.
 
-    The scores themselves are documents × classes numbers, which may be more than fit into memory;
-    here those of a batch are forgotten before the next. Other arguments as for `scores`.
+    All scores together are documents × classes numbers, which may not fit into memory. Here the
+    scores of each batch are discarded before the next. The other arguments are those of `scores`.
     """
     batches = partial(by_length, documents.lengths, _BATCH_TOKENS, most_documents(classes))
     gathered = Gathered(documents)
@@ -291,19 +291,20 @@ def keep_all(logits: Float[Tensor, "b c"], _: NDArray[np.int64]) -> tuple[Tensor
 
 
 def most_documents(classes: int | None) -> int | None:
-    """Documents in a batch for evaluation at most, where so many classes have a score each."""
+    """The most documents in an evaluation batch, given the number of classes; None: no limit."""
     return None if not classes else max(1, _BATCH_SCORES // classes)
 
 
 class Gathered:
-    """What was kept of batches, in the documents' order.
+    """Collects what is kept of each batch, in the order of the documents.
 
-    Written to its place at once: many small tensors that outlive the large ones of their batch
-    leave holes in the heap that no large one fits into, and memory grows with every batch. On a CPU
-    the place of many documents is a file, see `dlnotes.data.mapped`.
+    Each result is written to its final place at once. Many small tensors that outlive the large
+    ones of their batch would leave holes in the heap into which no large one fits, and memory would
+    grow with every batch. On a CPU, the results of many documents are kept in a file, see
+    `dlnotes.data.mapped`.
 
     Args:
-        documents: What is computed.
+        documents: All documents.
     """
 
     def __init__(self, documents: Documents) -> None:
@@ -311,7 +312,7 @@ class Gathered:
         self._columns: list[Tensor] = []
 
     def put(self, indices: NDArray[np.int64], kept: Sequence[Tensor]) -> None:
-        """Add a batch; several threads may do so at a time when the first batch is there."""
+        """Add a batch; after the first one, several threads may do so at the same time."""
         if not self._columns:
             with torch.inference_mode(False):
                 self._columns = [self._column(part) for part in kept]
@@ -319,7 +320,7 @@ class Gathered:
             column[send(torch.from_numpy(indices.copy()), part.device)] = part
 
     def _column(self, part: Tensor) -> Tensor:
-        """Zeros for a column: of other processes' documents nothing may be left over."""
+        """A column of zeros, as `Group.merge` requires for the documents of other processes."""
         shape = (self._documents, *part.shape[1:])
         if part.device.type == "cpu" and self._folder:
             kind = torch.empty(0, dtype=part.dtype).numpy().dtype
@@ -328,7 +329,7 @@ class Gathered:
 
     @property
     def columns(self) -> list[Tensor]:
-        """Of all documents, on the CPU."""
+        """The columns of all documents, on the CPU."""
         return [column.cpu() for column in self._columns]
 
 
@@ -337,7 +338,7 @@ def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c
 
     Args:
         logits: Unnormalised scores.
-        whose: What gave them, for the message.
+        whose: What computed the scores, for the message.
 
     Raises:
         UserError: The scores of a document hold NaN or +inf, or are all -inf.
@@ -347,11 +348,11 @@ def check_scores(logits: Float[Tensor, "n c"], whose: str) -> Float[Tensor, "n c
 
 
 def check_probabilities(probabilities: Float[Tensor, "n k"], whose: str) -> None:
-    """Raise if a softmax, or some of its columns, is not a number.
+    """Raise if a softmax, or some columns of one, contains NaN.
 
     Args:
-        probabilities: Those of all or of some classes.
-        whose: What gave the scores, for the message.
+        probabilities: Probabilities of all classes or of some.
+        whose: What computed the scores, for the message.
 
     Raises:
         UserError: The probabilities of a document hold NaN.
@@ -365,7 +366,7 @@ def check_probabilities(probabilities: Float[Tensor, "n k"], whose: str) -> None
 
 
 class Measure:
-    """A `Keep` that keeps what the figures of classifiers are computed from.
+    """A `Keep` that keeps what the `Metrics` of a classifier are computed from.
 
     Args:
         labels: True classes of all documents, shape (documents,).
@@ -388,20 +389,20 @@ class Measure:
         return likelihood, predicted, confidence
 
     def metrics(self, kept: Sequence[Tensor], whose: str | None = None) -> Metrics:
-        """The figures.
+        """Compute the figures.
 
         Args:
             kept: What was kept of all documents, in their order.
-            whose: What gave the scores, for the message.
+            whose: What computed the scores, for the message; None to skip the check for NaN.
 
         Raises:
-            UserError: With `whose`: scores of a document are not numbers.
+            UserError: `whose` is given, and the scores of a document contain NaN.
         """
         likelihood, predicted, confidence = kept
         if whose:
             check_probabilities(confidence.unsqueeze(-1), whose)
         return Metrics(
-            # As cross-entropy computes it, to the last bit.
+            # Bit for bit what F.cross_entropy computes.
             loss=F.nll_loss(likelihood, torch.zeros(len(likelihood), dtype=torch.int64)).item(),
             labels=self._labels,
             predictions=predicted.numpy(),
@@ -421,7 +422,7 @@ def evaluate(
     decision: Decision = DEFAULT,
     group: Group = ALONE,
 ) -> Metrics | MultiLabelMetrics:
-    """Measure `model` on `documents`; arguments as for `scores`, `Measure` and its `metrics`."""
+    """Measure `model` on `documents`; for the arguments see `scores` and `Measure`."""
     where: dict[str, Any] = {"device": device, "amp": amp, "group": group}
     if isinstance(documents.labels, LabelSets):
         sets = documents.labels
@@ -438,7 +439,7 @@ def metrics(
     labels: NDArray[np.int64] | LabelSets,
     decision: Decision = DEFAULT,
 ) -> Metrics | MultiLabelMetrics:
-    """Figures from scores and true labels, class numbers or `LabelSets`; see `Measure`."""
+    """Compute figures from scores and true labels (class numbers or `LabelSets`)."""
     if isinstance(labels, LabelSets):
         return multi_label_metrics(logits, labels, decision)
     measure = Measure(labels, decision)
@@ -450,9 +451,9 @@ class SequenceMetrics:
     """Figures of a model that writes sequences, each token predicted from the true ones before it.
 
     Attributes:
-        loss: Mean cross-entropy of a token in nats; its exponential is the perplexity.
-        accuracy: Share of the tokens predicted correctly, the end's included.
-        tokens: How many there are.
+        loss: Mean cross-entropy per token in nats; its exponential is the perplexity.
+        accuracy: Share of the tokens predicted correctly, including the end of each sequence.
+        tokens: Number of tokens.
     """
 
     loss: float
@@ -461,11 +462,11 @@ class SequenceMetrics:
 
     @property
     def score(self) -> float:
-        """The figure that selects the best epoch, higher is better: the accuracy."""
+        """The figure by which the best epoch is selected, higher is better: the accuracy."""
         return self.accuracy
 
     def summary(self) -> dict[str, float]:
-        """The single figures by name."""
+        """The figures that are single numbers, by name."""
         return {"loss": self.loss, "accuracy": self.accuracy}
 
 

@@ -1,4 +1,4 @@
-"""What a classifier looked at, or goes by: its weights of the words as a page and as a figure."""
+"""Explanations of a classifier's labels: the weights of the words as a web page or a figure."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ ATTENTION, OCCLUSION = "attention", "occlusion"
 _STORY = "story"
 
 _MEANING = {
-    ATTENTION: """<p>Method: attention. The stronger the colour of a word, the more it weighed: no
-colour is 0, full colour is 1, all of the attention, and a quarter of it has half the colour. The
-largest weight of each line is given. Point at a word to read its weight.</p>""",
+    ATTENTION: """<p>Method: attention. The stronger the colour of a word, the larger its weight: no
+colour means 0, full colour means 1 (all of the attention), and a weight of a quarter has half the
+colour. The largest weight of each line is given. Point at a word to read its weight.</p>""",
     _STORY: """<p>Method: gates. A row is a sentence of the story. A column is a slot of the
-network's memory (entnet), or a pass over the story (dmn): the stronger the colour, the further the
-sentence was let in. No colour is 0, full colour is 1, and a quarter has half the colour. Slots that
-were open at the same sentences, and so follow the same thing, stand together. Where there are
-slots, the last row is the question and the share of each slot in the answer. Point at a cell to
-read its number.</p>""",
+network's memory (entnet), or a pass over the story (dmn): the stronger the colour, the wider its
+gate was open to the sentence. No colour means 0, full colour means 1, and a quarter has half the
+colour. Slots that were open to the same sentences, and so follow the same thing, are next to each
+other. Where there are slots, the last row is the question, with the share of each slot in the
+answer. Point at a cell to read its number.</p>""",
     OCCLUSION: """<p>Method: occlusion. The classifier read each text again without each of its
-words. The weight of a word is what leaving it out takes from the log-odds of the label: at +0.69
+words. The weight of a word is how much the log-odds of the label fall when it is left out: at +0.69
 the word doubles the odds, at −0.69 it halves them. A word that occurs several times is left out
-everywhere, and its occurrences share the weight. Each text is shaded up to its own largest weight.
-Point at a word to read its weight.</p>
+everywhere, and its occurrences share the weight. The colours of each text are scaled to its largest
+weight. Point at a word to read its weight.</p>
 <p class="legend"><span class="against" style="--w:1">against the label</span>
 <i></i><span style="--w:1">for the label</span></p>""",
 }
@@ -74,24 +74,24 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-# Where no word changes the log-odds by more, the largest change is not shown in full colour.
+# Smaller changes of the log-odds are never shown in full colour, even if they are the largest.
 _LEAST = 0.01
-# Words that a caption names for each side: a phone has no pointer to read weights with.
+# Words that a caption names for each side, for phones, which have no pointer to read weights with.
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A document as the classifier read it.
+    """Which words of a document led to a label.
 
     Attributes:
-        label: The most probable label.
-        probability: Its probability.
-        tokens: The tokens.
-        weights: Name of a line of weights → weight of each token.
-        method: ``attention``, with weights that are not negative, or ``occlusion``, with those of
-            :func:`~dlnotes.training.attribution.occlusion`, of either sign.
-        story: The same by sentences instead of tokens, of a model with gates.
+        label: The label that is explained.
+        probability: Probability of the label.
+        tokens: The words of the document.
+        weights: For each name of a line of weights, the weight of each token.
+        method: ``attention``, whose weights are not negative, or ``occlusion``, whose weights (see
+            :func:`~dlnotes.training.attribution.occlusion`) have either sign.
+        story: For models with gates, the gates of each sentence.
     """
 
     label: str
@@ -108,7 +108,7 @@ class Explanation:
 
 
 def page(explanations: Sequence[Explanation], *, title: str) -> str:
-    """A self-contained HTML page; names with a comma (single heads) are folded away."""
+    """A self-contained HTML page; lines of single heads (names with a comma) are folded."""
     parts = []
     for e in explanations:
         parts.append(f"<h2><bdi>{as_html(e.label)}</bdi> · {e.probability:.3f}</h2>")
@@ -156,7 +156,7 @@ def _signed_line(tokens: Sequence[str], name: str, weights: Sequence[float]) -> 
 
 
 def _figure(words: str, caption: str) -> str:
-    """Words in the direction of their script."""
+    """A line of words, in the direction of their script, with its caption."""
     return (
         f'<figure dir="auto">{words or "no words"}'
         f'<figcaption dir="ltr">{caption}</figcaption></figure>'
@@ -168,10 +168,10 @@ def _signed(weight: float) -> str:
 
 
 def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
-    """A document's first tokens across, its attentions down, single heads left out.
+    """Draw attention weights: a column per token of the document's start, a row per attention.
 
-    The scale is the same for all documents and attentions, from 0 to 1, all of the attention. A
-    story is drawn by :func:`~dlnotes.training.stories.story_figure`.
+    Single heads are left out. The scale is the same for all documents and attentions, from 0 to 1
+    (all of the attention). A story is drawn by :func:`~dlnotes.training.stories.story_figure`.
     """
     if explanation.story:
         return story_figure(explanation.story, explanation.title)
@@ -187,7 +187,7 @@ def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
     height = 1 + max(1.3, 0.35 * len(names)) + 0.085 * max(map(len, words))  # inches
     figure = Figure(figsize=(5 + 0.28 * len(words), height), layout="constrained")
     axes = figure.subplots()
-    # Of many words each has little: by the square root a tenth can be told from nothing.
+    # Each of many words has a small weight: the square root makes a tenth visible.
     image = axes.imshow(rows, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), aspect="auto")
     axes.set_xticks(range(len(words)), words, rotation=90, **style)
     axes.set_yticks(range(len(names)), names)

@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop of all models."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ from dlnotes.training.sound import defect
 from dlnotes.training.transfer import Batches, Figures
 
 _MOST_TOKENS = 1 << 18
-"""Padded tokens in a batch that is computed at once; with ordinary documents none has as many."""
+"""Most padded tokens in a batch that is computed at once; ordinary batches stay below it."""
 _PART_TOKENS = 1 << 15
-"""Padded tokens in each part of one that has more."""
+"""Most padded tokens in each part of a batch that has more."""
 _REPORT_EVERY = 10  # updates
-_UNREAD = 2  # reports that a device may be behind: it would otherwise get more and more to do
-_FORESEEN = 0.2  # the share of a time limit that shows how long all epochs will take
-_MUCH = 1.5  # times as long as allowed: patience may end a training before its last epoch
+_UNREAD = 2  # pending reports before the loop waits for the device, so that its queue stays short
+_FORESEEN = 0.2  # share of a time limit after which the time of all epochs is estimated
+_MUCH = 1.5  # the estimate may exceed the limit by this factor, since patience may end it earlier
 _SAVE_EVERY = 60.0  # seconds
-_SAVING_SHARE = 0.05  # of the time
-_SAVED_AT_ONCE, _SAVED_PER_SECOND = 16e6, 400e6  # bytes: how long the first one will take
+_SAVING_SHARE = 0.05  # the share of the time that checkpoints may take
+_SAVED_AT_ONCE, _SAVED_PER_SECOND = 16e6, 400e6  # bytes, to estimate the first checkpoint's time
 
 
 class OutOfTime(Exception):  # noqa: N818 -- not an error: the time was set
-    """Training was stopped since its `time_limit` was not enough."""
+    """Training was stopped because its `time_limit` was too short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +79,15 @@ class Fitting(Settings):
     """How `fit` goes through the training documents."""
 
     epochs: Count = 10
-    """Passes over the training documents, at most."""
+    """Maximum number of passes over the training documents."""
 
     batch_size: Natural | None = 64
     """Documents per update: 1 is SGD, 0 or None is all of them (batch gradient descent)."""
 
     micro_batch_size: Count | None = None
     """Documents that a process computes at once. A larger batch is computed in parts, whose
-    gradients are added up before the update (gradient accumulation): the update is the same, and
-    takes less memory. Default: all that it has of a batch."""
+    gradients are added up before the update (gradient accumulation): the update is the same but
+    takes less memory. Default: the process's whole share of a batch."""
 
     schedule: Annotated[str, OneOf(SCHEDULES)] = "constant"
     """Learning rate over the steps: constant, linear (down to 0), inverse_sqrt or halving (after
@@ -100,23 +100,24 @@ class Fitting(Settings):
     """Scale the gradients down to this total norm."""
 
     patience: Count | None = None
-    """Stop after so many epochs without a better one on the dev split."""
+    """Stop after this many epochs without an improvement on the dev split."""
 
     seed: Seed = 0
-    """Decides the documents' order. A run also seeds initial weights and dropout with it."""
+    """Seed of the documents' order; in a run also of the initial weights and of dropout."""
 
     amp: bool = False
     """Compute in bf16 autocast."""
 
     shard: bool = False
-    """Of several processes each holds a part of the weights, gradients and optimizer states (FSDP),
-    for models in blocks (transformer) that are too large for one device. One process: no effect."""
+    """With several processes, each holds only a part of the weights, gradients and optimizer states
+    (FSDP), for models in blocks (transformer) that are too large for one device. No effect with one
+    process."""
 
     compile: bool = False
-    """Compile the model with torch.compile (PyTorch 2.4 or newer), once for all shapes of batches:
-    it takes half a minute or more at the start. Worth trying for transformer and textcnn on a GPU;
-    what reads word by word (entnet, dmn, seq2seq) is compiled again for other lengths, too often to
-    gain by it."""
+    """Compile the model with torch.compile (PyTorch 2.4 or newer), once for all shapes of batches,
+    which takes half a minute or more at the start. Worth trying for transformer and textcnn on a
+    GPU. Models that read word by word (entnet, dmn, seq2seq) are compiled again for other lengths,
+    too often to become faster."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,15 +125,15 @@ class Fitting(Settings):
 
 
 def check_said(name: str, fitting: Fitting, *more: str) -> None:
-    """Require settings that do not leave to a recipe what is needed.
+    """Require that no setting is left to a recipe, where there is none.
 
     Args:
-        name: What they are called, for the message.
+        name: Name of the argument, for the message.
         fitting: The settings.
-        more: Names of those that are needed beside epochs, schedule and warmup.
+        more: Names of required settings in addition to epochs, schedule and warmup.
 
     Raises:
-        UserError: One is None.
+        UserError: A required setting is None.
     """
     for needed in ("epochs", "schedule", "warmup", *more):
         if getattr(fitting, needed) is None:
@@ -141,21 +142,21 @@ def check_said(name: str, fitting: Fitting, *more: str) -> None:
 
 @dataclass
 class TrainingState:
-    """Where training stands; plain numbers, so that a checkpoint can hold it.
+    """The progress of a training, in plain numbers, so that a checkpoint can hold it.
 
     Attributes:
-        epoch: Epochs done.
-        batch: Batches done in the epoch under way.
-        step: Updates done.
-        loss_sum: Sum of the losses of the documents seen in the epoch under way.
-        seen: Documents seen in the epoch under way.
-        epoch_seconds: Time spent in the updates of the epoch under way.
-        seconds: Time spent training, evaluation included; checkpoints are not.
-        train_seconds: Time spent in updates alone.
-        documents: Documents trained on.
+        epoch: Epochs completed.
+        batch: Batches completed in the current epoch.
+        step: Updates completed.
+        loss_sum: Sum of the losses of the documents seen in the current epoch.
+        seen: Documents seen in the current epoch.
+        epoch_seconds: Time spent in the updates of the current epoch.
+        seconds: Time spent training, including evaluation but not checkpoints.
+        train_seconds: Time spent in updates only.
+        documents: Documents trained on, each counted once per epoch.
         best: Dev score (see `Figures`) and negative dev loss of the best epoch.
         best_epoch: The epoch whose weights are kept, from 1.
-        history: A record of each epoch.
+        history: One record per epoch.
     """
 
     epoch: int = 0
@@ -184,10 +185,10 @@ def is_better(score: float, loss: float, best: tuple[float, float]) -> bool:
 
 
 def out_of_patience(epoch: int, best_epoch: int, patience: int | None) -> bool:
-    """Whether a training has gone on for `patience` epochs without a better one.
+    """Whether a training has had `patience` epochs without an improvement.
 
     Args:
-        epoch: Epochs done.
+        epoch: Epochs completed.
         best_epoch: The best of them, from 1.
         patience: See `Fitting`.
     """
@@ -196,13 +197,13 @@ def out_of_patience(epoch: int, best_epoch: int, patience: int | None) -> bool:
 
 @dataclass
 class _Report:
-    """Figures of an update, which may still be on their way.
+    """Figures of an update, which may still be on their way from the device.
 
     Attributes:
-        state: Where training stood after it.
-        rate: Its learning rate.
-        figures: Its loss, the sum of the losses of the epoch and, if it is to be logged, the norm
-            of the gradient.
+        state: State of the training after the update.
+        rate: Learning rate of the update.
+        figures: Loss of the update, sum of the losses of the epoch and, if the update is logged,
+            the norm of the gradient.
     """
 
     state: TrainingState
@@ -242,37 +243,39 @@ def fit(
 ) -> TrainingState:
     """Train `model`; it ends in training mode, with the weights of its best epoch on `dev`.
 
-    The best epoch is the one with the highest score on `dev` (see `Figures`) and, among equals, the
-    lowest loss. A model that is `Constrained` has its weights constrained after each update.
+    The best epoch is the one with the highest score on `dev` (see `Figures`) and, among equal
+    scores, the lowest loss. The weights of a model that is `Constrained` are constrained after each
+    update.
 
-    In a process group (see `dlnotes.training.distributed`) all processes call it with the same
-    arguments and end with the same weights. `batch_size` counts the documents of all of them; they
-    share the evaluation; the first one writes `checkpoint` and reads it.
+    In a process group (see `dlnotes.training.distributed`), all processes must call it with the
+    same arguments, and end with the same weights. `batch_size` counts the documents of all
+    processes together. They share the evaluation; the first one reads and writes `checkpoint`.
 
     Args:
-        model: Already on `device`; not, or not necessarily, in a `DistributedDataParallel`.
+        model: The model, already on `device`; it need not be in a `DistributedDataParallel`.
         optimizer: Any optimizer over the model's parameters.
-        objective: What the model is trained and measured for.
+        objective: Defines the loss and the evaluation.
         train: Training examples.
-        dev: Examples that early stopping and the choice of the epoch depend on; without them the
+        dev: Examples for early stopping and for the choice of the best epoch. Without them, the
             last epoch is the best.
         fitting: How to go through `train`. Dropout draws from torch's global generator.
         device: Where to compute.
-        stop_after: Stop after so many of the epochs; the schedule still spreads over all of them.
-        stop_below: Go on after them until the loss of an epoch on `train` is at most this, or all
-            epochs are over.
+        stop_after: Stop after this many of the epochs; the schedule still extends over all of them.
+        stop_below: After `stop_after` epochs, continue until the mean loss of an epoch on `train`
+            is at most this, or all epochs are completed.
         bucket: See `BatchSampler`.
-        checkpoint: File for checkpoints: within an epoch as `checkpoint_every` says, after each
-            epoch unless this would take more than 5 % of the time, when interrupted and at the end.
-        checkpoint_every: Updates between two checkpoints; 0 for a minute, or more where writing
-            them would otherwise take more than 5 % of the time.
-        resume: Go on from `checkpoint`, bit for bit.
+        checkpoint: File for checkpoints. They are written within an epoch (see `checkpoint_every`),
+            after each epoch unless this would take more than 5 % of the time, when interrupted, and
+            at the end.
+        checkpoint_every: Updates between two checkpoints; 0 for one per minute, or fewer if writing
+            them would take more than 5 % of the time.
+        resume: Resume from `checkpoint`, bit for bit.
         settings: Stored in the checkpoint and compared on resuming; default: those of `fitting`.
-        keep_end: Write the last checkpoint in any case; without, a large one is like those before,
-            for a caller that stores the trained model itself.
+        keep_end: Always write a checkpoint at the end. Otherwise a large one is left out, for
+            callers that save the trained model themselves.
         board: TensorBoard writer.
         progress: Show a progress bar on standard error.
-        time_limit: Give up after so many seconds, or when a part of them shows that all epochs
+        time_limit: Give up after this many seconds, or as soon as it is foreseeable that all epochs
             would take much longer.
 
     Returns:
@@ -280,12 +283,10 @@ def fit(
 
     Raises:
         UserError: The loss, the loss on `dev`, a weight or a state of the optimizer is not finite,
-            or a weight exceeds 1.8e19; a checkpoint that does not fit or cannot be written; not
-            enough memory; bad arguments. No checkpoint is written then: the one before stays as it
-            is.
-        Interrupted: SIGINT, SIGTERM or SIGHUP came; the checkpoint, if there is one, was written
-            first.
-        OutOfTime: `time_limit` is not enough.
+            or a weight exceeds 1.8e19; the checkpoint does not fit or cannot be written; there is
+            not enough memory; an argument is not allowed. The last checkpoint then stays as it is.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; `checkpoint`, if given, was written before.
+        OutOfTime: `time_limit` is too short.
     """
     if not isinstance(objective, Objective):
         raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
@@ -335,10 +336,10 @@ def fit(
 
 
 def _check_can_be_cut(model: nn.Module, fitting: Fitting) -> None:
-    """Require that documents do not depend on the others of their batch, where it is cut up.
+    """Require that batches may be cut up: no output may depend on the other documents of a batch.
 
     Raises:
-        UserError: They do: the model normalizes by the statistics of a batch.
+        UserError: The model normalizes by the statistics of a batch, which is cut up.
     """
     several = distributed.current().size > 1
     if not several and fitting.micro_batch_size is None:
@@ -356,7 +357,7 @@ def _check_can_be_cut(model: nn.Module, fitting: Fitting) -> None:
 
 @dataclass
 class _Loop:
-    """A training under way; the fields without a default are the arguments of `fit`."""
+    """A running training; the fields without a default are arguments of `fit`."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -374,10 +375,10 @@ class _Loop:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     saved_at: int | None = None
     unsaved: bool = True
-    save_from: float | None = None  # the time from which saving takes no more than its share
+    save_from: float | None = None  # earliest time at which saving takes at most its share
     keep_end: bool = True
     time_limit: float = math.inf
-    agreed: tuple[int, ...] = ()  # by several processes in the last update: see `wishes`
+    agreed: tuple[int, ...] = ()  # `wishes` of several processes together, from the last update
 
     def __post_init__(self) -> None:
         self.began = self.saved_time = time.perf_counter()
@@ -390,7 +391,7 @@ class _Loop:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.constrained = model if isinstance(model, Constrained) else None
         self.loss_sum = torch.zeros((), device=self.device)
-        # A compiled model prepares in its own graph.
+        # A compiled model prepares its batches within the compiled graph.
         reader = None if fitting.compile else model
         self.batches = Batches(self.train, self.device, reader)
         self.reports: deque[_Report] = deque()
@@ -408,25 +409,25 @@ class _Loop:
                 self.replica = replica(self.group, model, self.outputs)
 
     def shard(self) -> None:
-        """Spread the model over the processes, if it is to be."""
+        """Shard the model over the processes, if that is asked for."""
         if self.fitting.shard and self.group.size > 1:
             self.shards = sharding.Shards(self.group, self.model, self.optimizer, self.outputs)
             self.replica = self.shards
             self.best_weights = self.shards.cut(self.best_weights)
 
     def unshard(self) -> None:
-        """Put the model together again."""
+        """Gather the whole model in each process again."""
         if self.shards:
             self.shards.end()
             self.best_weights = {name: sharding.joined(w) for name, w in self.best_weights.items()}
             self.shards = self.replica = None
 
     def whole(self) -> AbstractContextManager[None]:
-        """Within, `model` has its weights, also where they are spread over processes."""
+        """Context in which `model` has all its weights, even if it is sharded."""
         return self.shards.whole() if self.shards else nullcontext()
 
     def require_same(self) -> None:
-        """Refuse to train with processes that would do something else."""
+        """Require the same settings, documents and weights in all processes."""
         self.group.require_same(
             {
                 "settings": self.settings,
@@ -441,7 +442,7 @@ class _Loop:
         )
 
     def run(self, last: int, below: float | None, bar: Progress) -> None:
-        """Train up to epoch `last` or longer (see `fit`), until patience ends or a signal comes."""
+        """Train to epoch `last` or longer (see `fit`), or until patience ends or a signal comes."""
         state, patience = self.state, self.fitting.patience
         self.model.train()
         while (state.epoch < last or self.is_above(below)) and not out_of_patience(
@@ -455,19 +456,19 @@ class _Loop:
         if self.unsaved and (self.keep_end or not self.expected_saving()):
             self.save()
         self.unshard()
-        if self.best_weights:  # none if the whole training had no dev documents
+        if self.best_weights:  # empty if the training had no dev documents
             self.model.load_state_dict(self.best_weights)
         if (stopping := self.group.most(self.group.stop())[0]) > 0:
             raise Interrupted(stopping)
 
     def is_above(self, below: float | None) -> bool:
-        """Whether the loss of the last epoch is still above that, and there are epochs left."""
+        """Whether the loss of the last epoch is still above `below`, and epochs are left."""
         if below is None or self.state.epoch >= self.fitting.epochs:
             return False
         return self.state.history[-1]["train_loss"] > below
 
     def epoch(self, bar: Progress) -> None:
-        """Do the rest of the epoch under way, and measure."""
+        """Do the rest of the current epoch, then evaluate."""
         state, batches = self.state, self.sampler.epoch(self.state.epoch)
         clock = time.perf_counter()
         with memory_for(self.what_takes_memory):
@@ -477,7 +478,7 @@ class _Loop:
                 if self.takes_too_long():
                     raise OutOfTime
                 loss, norm = self.update(indices)
-                last = state.batch == len(batches)  # the end of the epoch is about to be saved
+                last = state.batch == len(batches)
                 stopping, saving = self.agreed or self.wishes()
                 usual = state.step % _REPORT_EVERY == 0 or last
                 if usual or stopping or saving:
@@ -494,7 +495,7 @@ class _Loop:
             self.end_epoch(bar, clock)
 
     def end_epoch(self, bar: Progress, clock: float) -> None:
-        """Measure."""
+        """Check the weights, evaluate, and show and log the epoch's figures."""
         state = self.state
         self.check()
         self.count_updates(clock)
@@ -507,7 +508,7 @@ class _Loop:
         try:
             with memory_for("the dev documents"):
                 self.measure(record)
-        except Interrupted:  # on resuming the epoch is measured again
+        except Interrupted:  # after resuming, the epoch is evaluated again
             state.loss_sum = self.loss_sum.item()
             self.save()
             raise
@@ -518,28 +519,28 @@ class _Loop:
 
     @property
     def what_takes_memory(self) -> str:
-        """An update, for messages."""
+        """Description of an update, for messages about memory."""
         micro, whole = self.fitting.micro_batch_size, self.fitting.batch_size
         if micro is None:
             return f"an update with batch_size={whole} (with a micro_batch_size it takes less)"
         return f"an update with micro_batch_size={micro}"
 
     def count_updates(self, since: float) -> None:
-        """Add the time since `since`, which was spent in updates."""
+        """Count the time since `since` as spent in updates."""
         state, seconds = self.state, time.perf_counter() - since
         state.seconds += seconds
         state.train_seconds += seconds
         state.epoch_seconds += seconds
 
     def takes_too_long(self) -> bool:
-        """Whether the time is over, or will not be enough."""
+        """Whether the time limit is reached, or will foreseeably be too short."""
         spent, limit = time.perf_counter() - self.began, self.time_limit
         if spent < _FORESEEN * limit:
             return False
         return spent >= limit or spent * self.steps > _MUCH * limit * self.state.step
 
     def is_due(self, step: int) -> bool:
-        """Whether it is time for a checkpoint after update `step`, wherever the epoch stands."""
+        """Whether a checkpoint is due after update `step`."""
         if self.checkpoint is None:
             return False
         if self.checkpoint_every:
@@ -547,14 +548,14 @@ class _Loop:
         return time.perf_counter() >= self.saved_time + _SAVE_EVERY and self.is_cheap()
 
     def is_cheap(self) -> bool:
-        """Whether checkpoints, with one now, take no more than their share of the time."""
+        """Whether checkpoints would take no more than their share of the time with one now."""
         if self.save_from is None:
             taken = self.expected_saving()
             self.save_from = self.began + taken * (1 - _SAVING_SHARE) / _SAVING_SHARE
         return time.perf_counter() >= self.save_from
 
     def expected_saving(self) -> float:
-        """Seconds that a checkpoint of this size takes; 0 for one that is written at once."""
+        """Estimated seconds to write a checkpoint of this model; 0 if it is small."""
         state = self.optimizer.state.values()
         accumulators = (value for each in state for value in each.values())
         tensors = [*self.model.state_dict().values(), *self.best_weights.values()]
@@ -563,7 +564,7 @@ class _Loop:
         return max(0.0, size - _SAVED_AT_ONCE) / _SAVED_PER_SECOND
 
     def update(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor | None]:
-        """One update; its loss and, where it is clipped, the norm of the gradient."""
+        """Do one update; return its loss and, if it is known, the norm of the gradient."""
         state = self.state
         factor = self.schedule(state.step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -583,9 +584,9 @@ class _Loop:
         return loss, norm
 
     def clip(self) -> Tensor | None:
-        """The norm of the gradient, if it is asked for, before it is clipped, if it is to be."""
+        """Clip the gradient if that is asked for; return its norm before, if it is known."""
         limit = self.fitting.clip_norm
-        if self.shards:  # no process has the whole gradient, which the log shows
+        if self.shards:  # always needed for the log, since no process has the whole gradient
             parts = self.shards.sharded.parameters()
             norm: Tensor = sharding.joined(clip_grad_norm_(parts, max_norm=limit or math.inf))
             return norm
@@ -594,12 +595,11 @@ class _Loop:
         return clip_grad_norm_(self.model.parameters(), max_norm=limit)
 
     def backward(self, indices: NDArray[Any]) -> Tensor:
-        """The loss of a batch; its gradients are added to the parameters'.
+        """Add the gradients of a batch's loss to those of the parameters; return the loss.
 
-        Of a batch each process of a group computes a share, and that in `parts`. The mean over the
-        batch is the sum of what all parts contribute to it. A process without documents computes
-        one of the others', which counts nothing, because all have to take part in the gradients'
-        sum.
+        Each process of a group computes a share of the batch, in `parts`. The mean over the batch
+        is the sum of the contributions of all parts. A process without documents computes one of
+        another process with weight 0, because all must take part in summing the gradients.
         """
         group, share = self.group, self.group.share(indices)
         parts = self.parts_here(indices)
@@ -630,9 +630,9 @@ class _Loop:
         return total
 
     def wishes(self, after: int = 0) -> tuple[int, int]:
-        """The signal that asks to stop, and whether a checkpoint is due.
+        """The signal that asks to stop (or 0), and whether a checkpoint is due.
 
-        None is due at the end of an epoch, which is saved anyway.
+        After the last update of an epoch none is due here: `run` decides about it after evaluation.
 
         Args:
             after: Updates that `state` does not count yet.
@@ -641,10 +641,10 @@ class _Loop:
         return self.group.stop(), self.is_due(self.state.step + after) and not last
 
     def parts(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
-        """Documents in as few parts as are computed at once.
+        """Split documents into parts that are computed at once; mostly there is only one.
 
-        More than `_MOST_TOKENS` padded tokens, because of a huge document, are not, nor are more
-        documents than `micro_batch_size`.
+        No part has more documents than `micro_batch_size`. If a huge document makes a batch exceed
+        `_MOST_TOKENS` padded tokens, it is split into parts of `_PART_TOKENS`.
         """
         lengths, most = self.train.lengths[indices], self.fitting.micro_batch_size
         tokens = _MOST_TOKENS
@@ -662,24 +662,25 @@ class _Loop:
             return self.outputs(self.model, tokens, labels)
 
     def accumulating(self, more: bool) -> AbstractContextManager[None]:
-        """For forward and backward of a part: whether `more` of them follow."""
+        """Context for forward and backward of a part; `more` says whether other parts follow."""
         return self.replica.accumulating(more) if self.replica else nullcontext()
 
     @property
     def wide(self) -> torch.dtype:
-        """In what the losses of parts are added up."""
+        """The type in which the losses of the parts are added up."""
         return torch.float32 if self.device.type == "mps" else torch.float64
 
     @functools.cached_property
     def may_count_nothing(self) -> bool:
-        """Whether documents may have no weight: then their mean loss is no number."""
+        """Whether a batch may have a total weight of 0, so that its mean loss would be NaN."""
         weights = self.objective.weights
         return weights is not None and bool((weights == 0).any())
 
     def parts_here(self, indices: NDArray[Any]) -> list[NDArray[Any]]:
-        """What this process computes of a batch; a process without documents, one of the others'.
+        """The parts of a batch that this process computes.
 
-        All have to take part in the gradients' sum.
+        A process without documents computes one of another process, because all must take part in
+        summing the gradients.
         """
         share = self.group.share(indices)
         return self.parts(share if len(share) else indices[:1])
@@ -689,7 +690,7 @@ class _Loop:
         return self.batches.take(indices)
 
     def note(self, loss: Tensor, norm: Tensor | None, *, log: bool) -> None:
-        """Ask the device for the figures of the update that it has just been given."""
+        """Request the figures of the last update from the device, without waiting for them."""
         figures = [loss, self.loss_sum]
         if log and self.board:
             figures.append(gradient_norm(self.model) if norm is None else norm)
@@ -698,11 +699,14 @@ class _Loop:
         self.reports.append(_Report(state, rate, Figures(self.device, *figures)))
 
     def report(self, bar: Progress, *, wait: bool) -> None:
-        """Show and log the figures that have come, unless the training has diverged.
+        """Show and log the figures that have arrived.
 
         Args:
-            bar: Where they are shown.
-            wait: Whether to wait for those that have not.
+            bar: The progress bar that shows them.
+            wait: Whether to wait for the figures that have not arrived.
+
+        Raises:
+            UserError: The training has diverged.
         """
         while self.reports and (
             wait or len(self.reports) > _UNREAD or self.reports[0].figures.have_come()
@@ -717,12 +721,13 @@ class _Loop:
                 self.board.step(state.step, loss, report.rate, norm[0])
 
     def measure(self, record: dict[str, float]) -> None:
-        """End the epoch: figures on dev into `record`, and the best weights kept."""
+        """End the epoch: add the figures on dev to `record`; keep the weights if they are best."""
         state, model = self.state, self.model
         if self.dev is None:
             state.best_epoch = state.epoch + 1
         else:
-            # The first process's: others may round differently, and decide differently.
+            # All processes use the first one's figures: rounding could make others decide
+            # differently.
             score, loss, summary = self.group.gather(self.evaluated())[0]
             if not math.isfinite(loss):
                 raise self.diverged(f"the loss on dev became {loss}")
@@ -759,7 +764,7 @@ class _Loop:
 
     @property
     def kept(self) -> str:
-        """What is there although the training has failed, for messages."""
+        """The last good checkpoint of a training that has failed, for messages."""
         if self.saved_at is None:
             return ""
         return f"; {self.checkpoint} holds the last good state, of step {self.saved_at}"
@@ -770,7 +775,7 @@ class _Loop:
             raise self.diverged(found)
 
     def check_before_the_first_update(self, resumed: bool) -> None:
-        """Refuse to begin with weights that are not finite."""
+        """Refuse to start with weights that are not finite."""
         found = defect(self.model, self.optimizer)
         if not found and any(w.isnan().any() for w in self.best_weights.values()):
             found = "the best epoch's weights hold NaN"
@@ -783,18 +788,18 @@ class _Loop:
             raise UserError(f"{found} before the first update: {whose}")
 
     def save(self) -> None:
-        """Write the checkpoint, where there is to be one."""
+        """Write the checkpoint, if there is a file for it."""
         if not self.checkpoint:
             return
         with self.whole():
             self.write(self.checkpoint)
 
     def write(self, file: Path) -> None:
-        """Write a checkpoint, which is the same for one process and for several."""
+        """Write a checkpoint, which has the same form for any number of processes."""
         began = time.perf_counter()
         self.check()
         if self.board:
-            self.board.flush()  # what is logged up to here is not logged again on resuming
+            self.board.flush()  # a resumed training does not log the steps up to here again
         saved = {
             "model": self.model.state_dict(),
             "optimizer": self.shards.state() if self.shards else self.optimizer.state_dict(),
@@ -818,7 +823,7 @@ class _Loop:
         self.save_from = self.saved_time + taken * (1 - _SAVING_SHARE) / _SAVING_SHARE
 
     def circumstances(self) -> dict[str, Any]:
-        """What a resumed training should share with the one before, beside the settings."""
+        """What a resumed training should have in common with this one, besides the settings."""
         splits = {"train": self.train, "dev": self.dev}
         return {
             "documents": {name: len(docs) for name, docs in splits.items() if docs is not None},
@@ -829,7 +834,7 @@ class _Loop:
         }
 
     def resume(self) -> None:
-        """Go on from the checkpoint."""
+        """Restore the training from the checkpoint."""
         if self.checkpoint is None:
             raise UserError("resume needs a checkpoint file")
         file = self.checkpoint
@@ -887,14 +892,14 @@ class _Loop:
 
 
 def _state(saved: Mapping[str, Any], batches: int) -> TrainingState:
-    """The state in a checkpoint, of earlier versions too.
+    """The state in a checkpoint, also in one of an earlier version.
 
     Args:
-        saved: What the checkpoint holds.
-        batches: How many an epoch has.
+        saved: The state as the checkpoint holds it.
+        batches: Number of batches per epoch.
 
     Raises:
-        ValueError: It is none (or another exception, of what is no number).
+        ValueError: It is not a valid state; entries of a wrong type raise other exceptions.
     """
     share = saved["seen"] / max(1, saved["documents"])
     state = TrainingState(**{"epoch_seconds": share * saved["train_seconds"], **saved})
@@ -917,7 +922,7 @@ _OF_A_STATE: dict[str, Any] = {
 
 
 def _check_weights(saved: Mapping[str, Any], model: nn.Module) -> None:
-    """Require the best epoch's weights to be those of the model, or none."""
+    """Require the best epoch's weights to fit the model, if there are any."""
     if saved:
         wanted = {name: weight.shape for name, weight in model.state_dict().items()}
         if {name: weight.shape for name, weight in saved.items()} != wanted:
@@ -925,7 +930,7 @@ def _check_weights(saved: Mapping[str, Any], model: nn.Module) -> None:
 
 
 def _check_groups(saved: list[Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> None:
-    """Require of an optimizer's settings in a checkpoint the types that they have."""
+    """Require the optimizer's settings in a checkpoint to have the types of its settings now."""
     for was, group in zip(saved, optimizer.param_groups, strict=True):
         for name, value in was.items():
             if name != "params" and name in group and _kind(value) != _kind(group[name]):
@@ -933,10 +938,10 @@ def _check_groups(saved: list[Mapping[str, Any]], optimizer: torch.optim.Optimiz
 
 
 def _kind(value: Any) -> Any:
-    """What may stand for a value: a number for a number, as many of them for several."""
+    """The kind of a setting: all numbers are of one kind, and sequences are compared by element."""
     if isinstance(value, tuple | list):
         return [_kind(each) for each in value]
-    if value is None or isinstance(value, bool):  # torch chooses where it is told nothing
+    if value is None or isinstance(value, bool):  # None lets torch choose a bool such as foreach
         return bool
     number = isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
     return Real if number else type(value)
@@ -944,14 +949,15 @@ def _kind(value: Any) -> Any:
 
 @contextmanager
 def _signals(*, once: bool = False) -> Iterator[Callable[[], int]]:
-    """Gives the number of the signal that asked to stop, or 0; a second one ends at once.
+    """Catch signals; yields a function that returns the number of the first one, or 0.
 
-    With `once` it does not: of Ctrl-C each process of torchrun hears from the terminal and from
-    torchrun, which also ends it if it takes too long.
+    The signals are SIGINT, SIGTERM and, unless it is ignored (nohup), SIGHUP. An exception in the
+    middle of an update would leave some parameters old and others new, so the loop asks for signals
+    between updates instead. A second signal ends the process at once.
 
-    These are SIGINT, SIGTERM and, unless it is ignored (nohup), SIGHUP. An exception in the middle
-    of an update would leave some parameters old and others new, so the loop asks between updates
-    instead.
+    Args:
+        once: Ignore further signals. On Ctrl-C, each process of torchrun gets one signal from the
+            terminal and another one from torchrun, which also ends processes that take too long.
 
     Raises:
         Interrupted: A signal arrived that the loop had not acted on.

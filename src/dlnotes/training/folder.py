@@ -1,4 +1,4 @@
-"""What a run folder holds; it can be looked at without importing torch."""
+"""The files of a run folder, and the rules for writing one; does not import torch."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from dlnotes.files import locked, make_folder, option_of, resolved
 METRICS = "metrics.json"
 """The record: provenance, settings, figures."""
 CHECKPOINT = "checkpoint.pt"
-"""All that a training needs to go on."""
+"""Everything that is needed to resume a training."""
 REFIT = "refit.pt"
-"""The same of training again, with the dev documents."""
+"""The checkpoint of a refit, the second training with the dev documents."""
 DEV_SCORES = "dev_scores.pt"
 """Scores of the dev documents by the model that was trained without them (--refit)."""
 DOCUMENTS = "documents.npz"
-"""Digests of the documents, so that a training that goes on (--from) can tell old from new."""
+"""Digests of the documents, so that a training with --from can tell old from new ones."""
 OPTIONS = "config.yaml"
 """The options that repeat a run."""
 CLASSIFIER, TRANSLATOR = "classifier", "translator"
-"""Folders of what was trained."""
+"""Folder of the trained classifier or translator."""
 FIRST_CLASSIFIER = "first-classifier"
-"""Folder of the classifier that was trained without the dev documents (--refit): the one that
-another training starts from, as it can be measured on them."""
+"""Folder of the classifier that was trained without the dev documents (--refit). Another training
+starts from this one, since it can be measured on them."""
 CONFIG = "config.json"
-"""What a classifier or translator is, in its folder."""
+"""Description of a classifier or translator, in its folder."""
 WEIGHTS = "model.safetensors"
-"""Its weights."""
+"""Weights of a classifier or translator."""
 VOCABULARY, LABELS = "vocabulary.txt", "labels.json"
 """The tokens and the labels of a classifier."""
 MERGES = "merges.txt"
@@ -40,13 +40,13 @@ MERGES = "merges.txt"
 VOCABULARIES = ("source.txt", "target.txt")
 """The tokens of a translator's two languages."""
 LOCK = ".lock"
-"""There while a program writes the run; says which."""
+"""Exists while a program writes the run, and names that program."""
 RESTARTS = ".restarts"
-"""There once the processes of torchrun have begun or resumed the run: they go on with it when they
-are restarted."""
+"""Exists once the processes of torchrun have begun or resumed the run, so that they resume it when
+they are restarted."""
 LOG = "events.out.tfevents.*"
 """Files of the TensorBoard log."""
-# What an output must not replace.
+# Files that an output must not replace.
 _OF_A_RUN = (METRICS, CHECKPOINT, REFIT, DEV_SCORES, DOCUMENTS, OPTIONS)
 _OF_A_MODEL = (CONFIG, WEIGHTS, VOCABULARY, MERGES, LABELS, *VOCABULARIES)
 
@@ -55,25 +55,25 @@ _held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
 
 @contextmanager
 def run_folder(out: Path, resume: bool | None = False) -> Iterator[None]:
-    """Make the run folder and keep it from other programs; within, the same call does nothing.
+    """Create the run folder and lock it against other programs; a nested call does nothing.
 
-    Of a training that ended before its first checkpoint the folder may have a TensorBoard log. It
-    is moved to the sub-folder ``abandoned-1``, or the next number that is free, so that it does not
-    mix with that of the new run.
+    The folder may contain the TensorBoard log of a training that ended before its first checkpoint.
+    That log is moved to the sub-folder ``abandoned-1`` (or the next free number), so that it does
+    not mix with the log of the new run.
 
     Args:
         out: The folder.
         resume: See `create_run_folder`.
 
     Raises:
-        UserError: See `create_run_folder`; or another program writes the run.
+        UserError: See `create_run_folder`; or another program is writing to the folder.
     """
     place = resolved(out)
     if place in _held.get():
         yield
         return
     if out.is_dir():
-        make_folder(out)  # where it is read-only, the message is of the folder, not of the lock
+        make_folder(out)  # so that the error for a read-only folder names it and not the lock
     else:
         create_run_folder(out, resume)
     with locked(out / LOCK, f"cannot write to {out}: it"):
@@ -88,13 +88,13 @@ def run_folder(out: Path, resume: bool | None = False) -> Iterator[None]:
 
 
 def check_not_of_a_run(**paths: Path | None) -> None:
-    """Require of outputs that they take the place of no file of a run or of what was trained.
+    """Require that no output replaces a file of a run, a classifier or a translator.
 
     Args:
-        paths: Each by the name of its option.
+        paths: The outputs, by the names of their options.
 
     Raises:
-        UserError: One would.
+        UserError: An output would.
     """
     for name, path in paths.items():
         if path is None:
@@ -111,10 +111,10 @@ def check_not_of_a_run(**paths: Path | None) -> None:
 
 
 def check_no_run(folder: Path) -> None:
-    """Require of a classifier's folder that it is not a run's, which has another one inside.
+    """Require that a folder for a classifier is not a run folder, which contains one of its own.
 
     Raises:
-        UserError: It is a run's.
+        UserError: It is a run folder.
     """
     names = (CLASSIFIER, TRANSLATOR, METRICS, CHECKPOINT)
     if any(os.path.exists(folder / name) for name in names):  # noqa: PTH110 -- never raises
@@ -124,8 +124,8 @@ def check_no_run(folder: Path) -> None:
 def is_restarted(out: Path) -> bool:
     """Whether torchrun (``--max-restarts``) has restarted the training of a run folder.
 
-    The first attempt forgets what an earlier training has left, so that a run that it was refused
-    is not taken for its own by the next attempt.
+    The first attempt removes the mark of an earlier training. Otherwise, after it was refused the
+    folder of another run, the next attempt would take that run for its own.
 
     Args:
         out: The folder.
@@ -139,9 +139,9 @@ def is_restarted(out: Path) -> bool:
 
 
 def sign_restarts(out: Path) -> None:
-    """Let the next attempts of torchrun, if there may be any, go on with the run."""
+    """Mark the run, so that it is resumed if torchrun restarts the processes."""
     if launch.may_restart():
-        with suppress(OSError):  # then they are refused the folder
+        with suppress(OSError):  # without the mark, a restart is refused the folder
             (out / RESTARTS).touch()
 
 
@@ -156,7 +156,7 @@ def _set_log_apart(out: Path) -> None:
 
 
 def _link_to_a_file(out: Path) -> Path | None:
-    """What somebody has laid where the run is to write, if anything."""
+    """A link in the place of a file or folder that the run would write, if there is one."""
     folders = (CLASSIFIER, TRANSLATOR, FIRST_CLASSIFIER)
     inside = [Path(folder, name) for folder in folders for name in _OF_A_MODEL]
     for path in (out / name for name in [*map(Path, (*_OF_A_RUN, *folders)), *inside]):
@@ -166,15 +166,15 @@ def _link_to_a_file(out: Path) -> Path | None:
 
 
 def create_run_folder(out: Path, resume: bool | None = False) -> None:
-    """Make the run folder.
+    """Create the run folder.
 
     Args:
         out: The folder.
-        resume: Whether to go on with the run that it holds; None for a run that cannot be resumed.
+        resume: Whether to resume the run in the folder; None for a run that cannot be resumed.
 
     Raises:
-        UserError: It holds a run already (unless that is to be resumed), or none that could be
-            resumed, or cannot be written to.
+        UserError: The folder already holds a run and `resume` is not set, or it holds none and
+            `resume` is set, or it cannot be written to.
     """
     if resume and not any((out / name).exists() for name in (CHECKPOINT, METRICS)):
         raise UserError(

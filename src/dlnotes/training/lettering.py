@@ -1,4 +1,4 @@
-"""Words in figures: drawn as they are, in fonts that have their characters."""
+"""Text in figures: drawn literally, in installed fonts that have its characters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from dlnotes.display import printable
 
-# Looked at first: their characters go well together. The others follow in the order of their names.
+# These families are searched first, since their characters go well together; the others follow in
+# alphabetical order.
 _PREFERRED = (
     "Noto Sans CJK",
     "Noto Sans SC",
@@ -28,15 +29,15 @@ _told = False
 
 
 def lettering(texts: Iterable[str], most: int = 30) -> tuple[list[str], dict[str, Any]]:
-    """Texts as a figure can show them, and how matplotlib is to draw them.
+    """Prepare texts for a figure: what to draw, and the keywords for matplotlib.
 
-    A dollar sign starts no formula, control characters are escaped, and each character is drawn in
-    an installed font that has it. Where there is none, it becomes □, and a warning says once which
-    font to install.
+    A dollar sign does not start a formula, control characters are escaped, and each character is
+    drawn in an installed font that has it. A character that no font has becomes □, and a single
+    warning says which font to install.
 
     Args:
-        texts: What people call their labels, or words of their texts.
-        most: Longer texts are cut to so many characters.
+        texts: Labels or words, which may contain any characters.
+        most: Longer texts are cut to this many characters.
 
     Returns:
         The texts, and keywords for ``Axes.text``, ``Axes.set_xticks`` and the like.
@@ -53,7 +54,7 @@ def lettering(texts: Iterable[str], most: int = 30) -> tuple[list[str], dict[str
     if missing:
         _tell(missing[0])
         shown = [text.translate(dict.fromkeys(map(ord, missing), _INSTEAD)) for text in shown]
-    # The usual font comes first, so that nothing but what it lacks looks different.
+    # The usual font comes first, so that only characters that it lacks look different.
     ordered = [_USUAL, *(family for family in families if family != _USUAL)]
     return shown, {"fontfamily": ordered, "parse_math": False}
 
@@ -71,7 +72,7 @@ def _family_with(character: str) -> str | None:
 
 @functools.cache
 def _characters(file: str) -> frozenset[int]:
-    """What a font has."""
+    """Code points of the characters in a font file."""
     from matplotlib.font_manager import get_font
 
     try:
@@ -82,14 +83,14 @@ def _characters(file: str) -> frozenset[int]:
 
 @functools.cache
 def _fonts() -> dict[str, str]:
-    """Family → file of the installed fonts, those first that are wanted first."""
+    """File of each installed font family, in the order in which families are searched."""
     from matplotlib.font_manager import findSystemFonts, fontManager, weight_dict
 
-    # Matplotlib remembers for ever which fonts there were when it was used first.
+    # Matplotlib caches the list of fonts from its first use and misses those installed later.
     for file in set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}:
         try:
             fontManager.addfont(file)
-        except Exception:  # broken, or of bitmaps: matplotlib has no one error for these
+        except Exception:  # broken or bitmap fonts, for which matplotlib raises various errors
             continue
 
     def rank(family: str) -> tuple[int, str]:
@@ -98,10 +99,10 @@ def _fonts() -> dict[str, str]:
 
     files: dict[str, str] = {}
     for font in sorted(fontManager.ttflist, key=_distance):
-        # The last resort has every character, as a mark of its script.
+        # The Last Resort font has a placeholder for every character.
         if font.name not in files and not font.name.startswith("Last Resort"):
             files[font.name] = font.fname
-            if _distance(font)[1]:  # matplotlib would complain that there is no regular weight
+            if _distance(font)[1]:  # otherwise matplotlib warns that there is no regular weight
                 fontManager.ttflist.append(replace(font, weight=weight_dict["normal"]))
     return {family: files[family] for family in sorted(files, key=rank)}
 
@@ -115,7 +116,7 @@ def _distance(font: Any) -> tuple[bool, int]:
 
 
 def _tell(character: str) -> None:
-    """Warn of the first character that cannot be drawn, and of no other."""
+    """Warn of the first character that cannot be drawn, and only of this one."""
     global _told
     if _told:
         return

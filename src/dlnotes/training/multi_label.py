@@ -20,22 +20,23 @@ from dlnotes.training.reliability import Reliability, reliability
 CUTS = (1, 3, 5)
 """The k of precision, recall and nDCG at k."""
 _SCORES = 1 << 20
-"""Scores that are processed at once: a few such pieces fit into any memory."""
+"""Scores that are processed at once; a few such pieces fit into any memory."""
 
 
 @dataclass(frozen=True)
 class MultiLabelMetrics:
     r"""Figures of a classifier that gives each document any number of labels.
 
-    Of the labels given, with :math:`tp_k, fp_k, fn_k` of each label :math:`k`: precision, recall
-    and F1 as in `Metrics`. Micro-F1 pools the counts of all labels, macro-F1 is the mean F1 of the
-    labels that occur among the true or the given ones, samples-F1 the mean over the documents of
-    the F1 of their own labels; a document without labels that is given none counts as 1.
+    Some figures depend on which labels are given. With the counts :math:`tp_k, fp_k, fn_k` of each
+    label :math:`k`, precision, recall and F1 are those of `Metrics`. Micro-F1 pools the counts of
+    all labels. Macro-F1 is the mean F1 of the labels that occur among the true or the given ones.
+    Samples-F1 is the mean over the documents of the F1 of a document's own labels, which is 1 for a
+    document without labels that is given none.
 
-    Of the order of the scores: the average precision of a label is the mean, over the documents
-    that have it, of the precision among all documents that score at least as high. Precision,
-    recall and nDCG at :math:`k` look at the :math:`k` best labels of a document (the first among
-    equals) and are means over the documents that have a label:
+    Others depend on the order of the scores. The average precision of a label is the mean, over the
+    documents that have it, of the precision among all documents that score at least as high.
+    Precision, recall and nDCG at :math:`k` are computed from the :math:`k` best labels of a
+    document (of equal scores, the first classes) and averaged over the documents that have a label:
 
     .. math::
         P@k = \frac{|T \cap B_k|}{k}, \qquad R@k = \frac{|T \cap B_k|}{|T|}, \qquad
@@ -51,10 +52,11 @@ class MultiLabelMetrics:
             (classes, 3).
         samples_f1: See above.
         subset_accuracy: Share of documents whose labels are all correct.
-        hamming_loss: Share of wrong decisions among all of documents × classes.
-        average_precision: Of each label, shape (classes,); NaN for one that no document has.
-        at_k: ``precision_at_1``, ``recall_at_1``, ``ndcg_at_1`` and so on, as far as there are
-            so many classes; 0 where no document has a label.
+        hamming_loss: Share of wrong decisions among all documents × classes.
+        average_precision: Average precision of each label, shape (classes,); NaN for a label that
+            no document has.
+        at_k: ``precision_at_1``, ``recall_at_1``, ``ndcg_at_1`` and so on, for each k up to the
+            number of classes; 0 if no document has a label.
         reliability: The probabilities of all labels of all documents in bins.
         given: Which labels were given, shape (documents, classes).
         correct: Which documents were given exactly their labels, shape (documents,).
@@ -93,7 +95,7 @@ class MultiLabelMetrics:
 
     @property
     def documents(self) -> NDArray[np.int64]:
-        """Documents that have each label, shape (classes,)."""
+        """Number of documents that have each label, shape (classes,)."""
         tp, _, fn = self.counts.T
         found: NDArray[np.int64] = tp + fn
         return found
@@ -124,7 +126,7 @@ class MultiLabelMetrics:
 
     @property
     def mean_average_precision(self) -> float:
-        """Mean average precision of the labels that a document has; 0 where there are none."""
+        """Mean of the average precisions of the labels that occur; 0 if none does."""
         known = ~np.isnan(self.average_precision)
         return float(self.average_precision[known].mean()) if known.any() else 0.0
 
@@ -135,11 +137,11 @@ class MultiLabelMetrics:
 
     @property
     def score(self) -> float:
-        """The figure that selects the best epoch, higher is better: micro-F1."""
+        """The figure by which the best epoch is selected, higher is better: micro-F1."""
         return self.micro_f1
 
     def summary(self) -> dict[str, float]:
-        """The single figures by name."""
+        """The figures that are single numbers, by name."""
         names = (
             "loss",
             "micro_f1",
@@ -155,7 +157,7 @@ class MultiLabelMetrics:
         return {name: float(getattr(self, name)) for name in names} | self.at_k
 
     def per_class(self, label_names: list[str]) -> dict[str, dict[str, Any]]:
-        """Precision, recall, F1, average precision and documents of each label."""
+        """Precision, recall, F1, average precision and number of documents of each label."""
         columns = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         documents = self.documents
         return {
@@ -175,17 +177,17 @@ def multi_label_metrics(
     *,
     whose: str | None = "the model",
 ) -> MultiLabelMetrics:
-    """Figures from scores and true labels, in pieces: memory is that of the scores.
+    """Compute figures from scores and true labels, in pieces that need little further memory.
 
     Args:
         logits: Unnormalised scores; -inf where a label is impossible.
         labels: True labels: `LabelSets`, or zeros and ones (n, c).
-        decision: Which labels are given.
-        whose: What gave the scores, for the message; None where the caller checks the loss, which
-            is NaN if a score is.
+        decision: Decides which labels are given.
+        whose: What computed the scores, for the message; None if the caller checks the loss, which
+            is NaN if a score is NaN.
 
     Raises:
-        UserError: With `whose`: a score is NaN.
+        UserError: `whose` is given, and a score is NaN.
     """
     n, c = logits.shape
     counts = np.zeros((c, 3), np.int64)
@@ -258,10 +260,10 @@ def score_and_loss(logits: Float[Tensor, "n c"], labels: Any) -> tuple[float, fl
 
 
 def average_precision(logits: Float[Tensor, "n c"], labels: Any) -> NDArray[np.float64]:
-    """Average precision of each label, see `MultiLabelMetrics`; equal scores count as one rank.
+    """Average precision of each label, see `MultiLabelMetrics`; equal scores share one rank.
 
     Args:
-        logits: Scores; only their order counts.
+        logits: Scores; only their order matters.
         labels: `LabelSets`, or zeros and ones (n, c).
 
     Returns:
@@ -300,16 +302,16 @@ def _at_k(z: Tensor, y: Tensor, cuts: list[int]) -> Tensor:
 
 
 def _best(z: Tensor, k: int) -> Tensor:
-    """The k best classes of each document, the first among equals."""
+    """The k best classes of each document; of equal scores, the first classes."""
     values, order = z.topk(min(k + 1, z.shape[1]))
     ties = (values[:, 1:] == values[:, :-1]).any(1)
-    if ties.any():  # topk gives equals in any order
+    if ties.any():  # topk returns equal scores in any order
         order[ties] = z[ties].argsort(dim=1, descending=True, stable=True)[:, : order.shape[1]]
     return order[:, :k]
 
 
 def _pieces(n: int, width: int) -> Iterator[slice]:
-    """The numbers below n in pieces, so that a piece × `width` is not too much."""
+    """Split range(n) into slices, each of at most `_SCORES` numbers when `width` wide."""
     step = max(1, _SCORES // max(1, width))
     for start in range(0, n, step):
         yield slice(start, min(n, start + step))

@@ -37,16 +37,16 @@ _BATCH_TOKENS = 1 << 11
 
 @runtime_checkable
 class GivesLogLikelihood(Protocol):
-    """A model that can give the log-probability of labels without computing that of all classes."""
+    """A model that computes the log-probability of a label without those of all other classes."""
 
     log_likelihood: Any
-    """(tokens, labels) → (b,), or None where its output layer cannot."""
+    """(tokens, labels) → (b,), or None if its output layer cannot do this."""
 
 
 class Objective(ABC):
-    """What a model is trained and measured for.
+    """What a model is trained for: how its outputs become a loss, and how they are evaluated.
 
-    `fit` asks for `forward` and `loss` in every update and for `evaluate` after every epoch.
+    `fit` calls `forward` and `loss` in every update and `evaluate` after every epoch.
 
     Attributes:
         weights: Weight of each class, shape (c,); None for 1 each.
@@ -55,18 +55,18 @@ class Objective(ABC):
     weights: Float[Tensor, " c"] | None = None
 
     def to(self, device: torch.device) -> Self:
-        """Move the weights."""
+        """Move the class weights to a device."""
         if self.weights is not None:
             self.weights = self.weights.to(device)
         return self
 
     def forward(self, model: nn.Module, tokens: Tensor, labels: Tensor) -> Any:
-        """What the loss is computed from; under autocast where there is mixed precision.
+        """Compute the outputs that `loss` needs; called under autocast in mixed precision.
 
         Args:
-            model: In training mode.
+            model: The model, in training mode.
             tokens: Token ids (b, t).
-            labels: As the documents' batches have them.
+            labels: Labels, as batches of the documents have them.
 
         Returns:
             Scores (b, c).
@@ -75,11 +75,11 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, outputs: Any, labels: Tensor) -> Float[Tensor, ""]:
-        """Mean loss of a batch in nats, in float32 (float64 where the model computes in it).
+        """Mean loss of a batch in nats, in float32 (float64 for a float64 model).
 
         Args:
-            outputs: What `forward` returned.
-            labels: The same as there.
+            outputs: The result of `forward`.
+            labels: The same labels as in `forward`.
         """
 
     def size(self, labels: Tensor) -> Float[Tensor, ""]:
@@ -102,11 +102,11 @@ class Objective(ABC):
             model: Maps token ids (b, t) to scores (b, c), or for `Sequence` token ids (b, t) and
                 labels (b, u - 1) to scores (b, u - 1, vocabulary); already on `device`. Its mode,
                 training or evaluation, is restored.
-            documents: At least one document; labels as the objective wants them: class numbers
+            documents: At least one document. The labels depend on the objective: class numbers
                 (b,), for `MultiLabel` zeros and ones (b, c), for `Sequence` token ids (b, u).
             device: Where to compute.
             amp: Compute in bf16 where autocast allows it.
-            group: Processes that share the work, and that all call this; see `Group.deal`.
+            group: Processes that share the work; all of them must call this, see `Group.deal`.
         """
 
     @abstractmethod
@@ -114,8 +114,8 @@ class Objective(ABC):
         """Write the plots and tables of a split's figures to TensorBoard.
 
         Args:
-            board: Where to.
-            figures: What `evaluate` found.
+            board: The TensorBoard log.
+            figures: The result of `evaluate`.
             documents: The split.
             where: ``label_names``, ``step`` (the update after which they were measured) and
                 ``split`` (its name).
@@ -133,11 +133,12 @@ class SingleLabel(Objective):
         \ell_i = -(1 - \varepsilon) \log p_{i y_i} - \frac{\varepsilon}{c} \sum_k \log p_{ik}
 
     With :math:`\gamma > 0` it is the focal loss (Lin et al. 2017,
-    https://arxiv.org/abs/1708.02002): documents that are easy by now count less.
+    https://arxiv.org/abs/1708.02002), in which documents that have become easy count less.
 
-    Differs from ``F.cross_entropy`` where there are both weights and smoothing: that multiplies
-    each class's share of the smoothed target by the class's weight, so that a class a hundred times
-    rarer is drawn into every document a hundred times more strongly, and nothing is learned.
+    Differs from ``F.cross_entropy`` where there are both weights and smoothing: that function
+    multiplies each class's share of the smoothed target by the class's weight. Every document is
+    then pulled a hundred times more strongly towards a class that is a hundred times rarer, and
+    nothing is learned.
 
     Args:
         class_weights: :math:`w`, shape (c,); None for 1 each.
@@ -168,7 +169,8 @@ class SingleLabel(Objective):
         if self.weights is None:
             return super().size(labels)
         found = self.weights[labels]
-        # Float32 would round the sums of parts differently from that of the whole; MPS has no more.
+        # In float32, the sums over parts would round differently from the sum over the whole batch.
+        # MPS has no float64.
         return found.sum(dtype=None if found.device.type == "mps" else torch.float64)
 
     def evaluate(
@@ -180,18 +182,18 @@ class SingleLabel(Objective):
         amp: bool = False,
         group: Group = ALONE,
     ) -> Metrics:
-        """Accuracy, F1 and what follows from the confusion matrix."""
+        """Accuracy, F1 and the other figures of `Metrics`."""
         found = evaluate(model, cast(Documents, documents), device=device, amp=amp, group=group)
         return cast(Metrics, found)
 
     def draw(self, board: Board, figures: Metrics, documents: Documents, **where: Any) -> None:
-        """Confusion matrix, reliability, and the wrong predictions that the model was surest of."""
+        """Confusion matrix, reliability, and the most confident wrong predictions."""
         board.result(figures, documents, **where)
         board.reliability(figures.reliability, where["step"], split=where["split"])
 
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """Probabilities of the classes, which exclude one another."""
+        """Probabilities of the classes, which are mutually exclusive."""
         return logits.softmax(-1)
 
     @staticmethod
@@ -203,11 +205,11 @@ class SingleLabel(Objective):
 class Hierarchical(SingleLabel):
     """Each document has one label, and the model a hierarchical softmax: a label costs O(log c).
 
-    Everything else is `SingleLabel`. Label smoothing would need the probability of every class,
-    which is what such an output layer saves.
+    Everything else is as in `SingleLabel`. There is no label smoothing, since it would need the
+    probability of every class, which such an output layer avoids computing.
 
     Args:
-        class_weights: Weight in the loss of a document of each class, shape (c,); None for 1 each.
+        class_weights: Weight of each class in the loss, shape (c,); None for 1 each.
         focal_gamma: See `SingleLabel`.
 
     Raises:
@@ -242,30 +244,30 @@ class Hierarchical(SingleLabel):
 class MultiLabel(Objective):
     r"""Each document has any number of labels, none included.
 
-    Labels are a matrix of 0 and 1, a row per document. The link is the sigmoid
-    :math:`p = \sigma(z)`, class by class; a class is chosen where its probability is at least the
+    Labels are a matrix of zeros and ones with a row per document. The link is the sigmoid
+    :math:`p = \sigma(z)` of each class; a class is chosen if its probability is at least the
     threshold. The loss is the mean over the documents of the sum over the classes of the binary
-    cross-entropy, with a weight :math:`w_k` of the documents that have class :math:`k`:
+    cross-entropy, with a weight :math:`w_k` for documents that have class :math:`k`:
 
     .. math::
         L = -\frac{1}{n} \sum_{ik} \bigl( w_k y_{ik} (1 - p_{ik})^\gamma \log p_{ik}
             + (1 - y_{ik}) p_{ik}^\gamma \log (1 - p_{ik}) \bigr)
 
     and with label smoothing :math:`y` becomes :math:`(1 - \varepsilon) y + \varepsilon / 2`. With
-    :math:`\gamma > 0` it is the focal loss (Lin et al. 2017, https://arxiv.org/abs/1708.02002):
-    decisions that are easy by now count less.
+    :math:`\gamma > 0` it is the focal loss (Lin et al. 2017, https://arxiv.org/abs/1708.02002), in
+    which decisions that have become easy count less.
 
-    Differs from ``F.binary_cross_entropy_with_logits``, which is the mean over the classes too:
-    the gradients of 3,000 classes would be 3,000 times smaller, and with Adam's :math:`\epsilon`
-    the vectors of words would hardly be updated. The sum is the negative log-likelihood of a
-    document's labels, as the cross-entropy is that of its one label.
+    Differs from ``F.binary_cross_entropy_with_logits``, which also takes the mean over the classes:
+    with 3,000 classes, the gradients would be 3,000 times smaller, and because of Adam's
+    :math:`\epsilon` the word vectors would hardly be updated. The sum is the negative
+    log-likelihood of a document's labels, just as the cross-entropy is that of a single label.
 
     Args:
         positive_weights: :math:`w`, shape (c,); None for 1 each.
         label_smoothing: :math:`\varepsilon`.
-        threshold: Least probability of a chosen class, one for all or one per class. None measures
-            with the one threshold that has the highest micro-F1 on the documents measured: that
-            tells epochs apart by what they are worth once a threshold has been chosen.
+        threshold: Lowest probability of a chosen class, one for all or one per class. None
+            evaluates with the single threshold that has the highest micro-F1 on the evaluated
+            documents, which compares epochs by what they achieve once a threshold has been chosen.
         focal_gamma: :math:`\gamma`.
 
     Raises:
@@ -315,7 +317,7 @@ class MultiLabel(Objective):
         amp: bool = False,
         group: Group = ALONE,
     ) -> MultiLabelMetrics:
-        """F1 in its three averages, and all that `MultiLabelMetrics` has."""
+        """F1 in its three averages, and the other figures of `MultiLabelMetrics`."""
         found = cast(Documents, documents)
         labels: Any = found.labels
         classes = labels.shape[1] if isinstance(labels, np.ndarray) else labels.classes
@@ -324,7 +326,7 @@ class MultiLabel(Objective):
         return multi_label_metrics(logits, labels, self.decision(logits, labels), whose=None)
 
     def decision(self, logits: Float[Tensor, "n c"], labels: Any) -> Decision:
-        """The thresholds; where there is none, the best for these documents."""
+        """The thresholds; if none is set, the best one for these documents."""
         threshold: Any = self.threshold
         if threshold is None:
             threshold = choose_thresholds(self.link(logits), labels, "one")
@@ -342,7 +344,7 @@ class MultiLabel(Objective):
 
     @staticmethod
     def link(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """Probability of each class, whatever the others are."""
+        """Probability of each class, independent of the others."""
         return logits.sigmoid()
 
     def decide(self, logits: Float[Tensor, "n c"]) -> Bool[Tensor, "n c"]:
@@ -354,10 +356,10 @@ class MultiLabel(Objective):
 class Sequence(Objective):
     r"""The label is a sequence, predicted token by token from the true tokens before it.
 
-    Labels (b, u) are the token that begins a target, the target, the token that ends it, then
-    padding. The model maps tokens and labels to scores of the next label at each position. The
-    link is the softmax over the vocabulary, the decision the most probable token (for a whole
-    sequence: beam search). The loss is the mean cross-entropy over the tokens that are not padding.
+    Labels (b, u) consist of the start token, the target, the end token, and padding. The model maps
+    tokens and labels to scores of the next token at each position. The link is the softmax over the
+    vocabulary, the decision the most probable token (for a whole sequence: beam search). The loss
+    is the mean cross-entropy over the tokens that are not padding.
 
     Args:
         label_smoothing: Share of the target spread over all tokens.
@@ -369,7 +371,7 @@ class Sequence(Objective):
 
     @staticmethod
     def targets(labels: Int[Tensor, "b u"]) -> Int[Tensor, " n"]:
-        """What each position should predict; -100, which cross-entropy passes over, at padding."""
+        """The token to predict at each position; at padding -100, which cross-entropy ignores."""
         target = labels[:, 1:]
         return target.masked_fill(target == PAD, -100).flatten()
 
@@ -410,13 +412,13 @@ class Sequence(Objective):
                 correct = logits.argmax(-1) == target
                 sums[i] = torch.stack([loss, correct.sum(), (target >= 0).sum()])
         whole = torch.zeros(3, dtype=torch.float64)
-        for row in group.merge([sums.cpu()], batches)[0]:  # the same sum in whichever processes
+        for row in group.merge([sums.cpu()], batches)[0]:  # the same order for any number of them
             whole += row
         total, correct_tokens, count = whole.tolist()
         return SequenceMetrics(total / max(1, count), correct_tokens / max(1, count), int(count))
 
     def draw(self, board: Board, figures: Any, documents: Any, **where: Any) -> None:
-        """Do nothing."""
+        """Draw nothing."""
 
 
 def mean_loss(
@@ -430,7 +432,7 @@ def mean_loss(
 
     Args:
         logits: Scores.
-        labels: True classes; a negative one leaves its row out.
+        labels: True classes; rows with a negative one are ignored.
         weights: Weight of each class; None for 1 each.
         smoothing: Share of the target spread over all classes.
         focal_gamma: Exponent of the focal loss.
@@ -441,7 +443,7 @@ def mean_loss(
     each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
     known, label = labels >= 0, labels.clamp(min=0)
     if focal_gamma:
-        # 1 - p as the sum of the others: exact where p rounds to 1, and with a gradient there.
+        # 1 - p as the sum of the other probabilities: exact, with a gradient, where p rounds to 1.
         true = torch.arange(logits.shape[-1], device=logits.device) == label.unsqueeze(-1)
         others = logits.log_softmax(-1).masked_fill(true, -torch.inf).logsumexp(-1)
         each = each * (focal_gamma * others).exp()
@@ -450,12 +452,12 @@ def mean_loss(
 
 
 def _wide(scores: Tensor) -> Tensor:
-    """Scores in float32, or in float64 where they are."""
+    """Scores in float32; those in float64 remain so."""
     return scores if scores.dtype is torch.float64 else scores.float()
 
 
 def _weights(name: str, weights: Any) -> Float[Tensor, " c"] | None:
-    """Weights of classes as float32."""
+    """Class weights as float32, checked."""
     if weights is None:
         return None
     try:

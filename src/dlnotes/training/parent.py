@@ -1,6 +1,6 @@
 """A finished training that another one starts from: what is taken over, and how it grows.
 
-Its documents are learned from again by default, since a network that is trained on new documents
+By default its documents are learned from again, since a network that is trained on new documents
 alone forgets the old ones (catastrophic interference, McCloskey & Cohen 1989,
 https://doi.org/10.1016/S0079-7421(08)60536-8; rehearsal, Robins 1995,
 https://doi.org/10.1080/09540099550039318). Accuracy on trec's test split, after a training on half
@@ -55,7 +55,7 @@ _TAKEN_OVER = {*FILLED, "recipe"} - {"refit"}
 """Settings that the next training takes over where they are not given."""
 _LEAVE_OUT = "leave it out"
 _MAY_DIFFER = ("max_size", "split_seed", "dev_fraction")
-"""Settings of `Reading` that may be others for new documents."""
+"""Settings of `Reading` that may differ for new documents."""
 
 
 @dataclass(eq=False)
@@ -63,14 +63,14 @@ class Parent:
     """A trained classifier to start from.
 
     Attributes:
-        classifier: What was trained.
-        name: What it is called, for messages.
+        classifier: The trained classifier; after a refit, the one from before it where it was kept.
+        name: Name of the classifier, for messages.
         run: Its run folder; None for a classifier without a run.
-        settings: Those of its training, from the record; empty without a run.
+        settings: Settings of its training, from the record; empty without a run.
         fingerprints: SHA-256 of its sources, from the record.
-        seen: Its documents; None where they are not known.
-        learned_dev: Whether it has learned from its dev documents, too: it was trained again with
-            them, and what was trained before that was not kept.
+        seen: Digests of its documents; None if they are not known.
+        learned_dev: Whether it has also learned from its dev documents: there was a refit, and the
+            classifier from before it was not kept.
         digest: SHA-256 of its weights, tokens and labels.
     """
 
@@ -88,13 +88,13 @@ class Parent:
 
     @classmethod
     def of(cls, source: Any) -> Parent:
-        """What to start from.
+        """Make a parent of a classifier or a folder.
 
         Args:
-            source: A run's folder, a classifier's, or a classifier; a `Parent` is one already.
+            source: A classifier, its folder, or a run folder; a `Parent` is returned unchanged.
 
         Raises:
-            UserError: It is an ensemble, or a run that is not finished or damaged.
+            UserError: `source` is an ensemble, or a run that is not finished or is damaged.
         """
         if isinstance(source, Parent):
             return source
@@ -131,10 +131,10 @@ class Parent:
         return cls(classifier, str(folder), run, settings, fingerprints, seen, learned_dev)
 
     def inheritance(self, *, replay: bool = True) -> Inheritance:
-        """What its data set hands on; see `load_dataset`.
+        """What a new data set takes over; see `load_dataset`.
 
         Args:
-            replay: Whether its training documents are learned from again.
+            replay: Whether to learn from the parent's training documents again.
         """
         own, seen = self.classifier, self.seen
         if seen and self.learned_dev:
@@ -142,7 +142,11 @@ class Parent:
         return Inheritance(own.vocabulary, own.labels, seen, replay, own.subwords)
 
     def check_model(self, name: str | None, settings: Mapping[str, Any]) -> None:
-        """Require that a model and hyper-parameters, where they are given, are those of this one.
+        """Require that the given model and hyper-parameters are those of the parent.
+
+        Args:
+            name: The model's name; None if it is not given.
+            settings: The hyper-parameters that are given.
 
         Raises:
             UserError: One differs.
@@ -162,15 +166,15 @@ class Parent:
 
     @property
     def dev_fraction(self) -> float:
-        """Fraction of the training documents that was cut off as its dev split."""
+        """Fraction of the training documents that was split off for dev in its training."""
         return float(self.settings.get("dev_fraction", Reading().dev_fraction))
 
     def reading(self, given: Reading) -> Reading:
-        """How documents are read: as in its training.
+        """How to read documents: as in the parent's training.
 
         Args:
-            given: What the user says; ``max_size``, ``split_seed`` and ``dev_fraction`` may be
-                others.
+            given: The user's choices; only ``max_size``, ``split_seed`` and ``dev_fraction`` may
+                differ from the parent's.
 
         Raises:
             UserError: Another setting differs.
@@ -191,7 +195,7 @@ class Parent:
                 value = tokenizer_for(self.classifier.model_name, value)
             said = value != getattr(plain, name) and value != getattr(own, name)
             if name == "multi_label" and value is self.classifier.multi_label:
-                said = False  # a record has None where the documents have told it
+                said = False  # in a record, None means that the documents determined it
             if said and name not in _MAY_DIFFER:
                 laid_out = name in fields_of(Layout)
                 advice = "new files need the same columns and marks" if laid_out else _LEAVE_OUT
@@ -210,19 +214,19 @@ class Parent:
         )
 
     def training(self, given: Training) -> Training:
-        """How to train: what a recipe would fill in, but ``refit``, is as in its training.
+        """How to train: settings that a recipe would fill in are taken from the parent's training.
 
-        What is given wins, and what no recipe fills in is as it is given. With another optimizer,
-        its rate and hyper-parameters are not those of the parent.
+        Given settings take precedence; ``refit``, and settings that no recipe fills in, are not
+        taken over. With another optimizer, neither are its learning rate and hyper-parameters.
 
         Args:
-            given: What the user says.
+            given: The user's choices.
         """
         plain = Training()
         left = _TAKEN_OVER & self.settings.keys()
         if given.optimizer not in (None, self.settings.get("optimizer")):
             left -= {"optimizer", "lr", "optimizer_settings"}
-        # A record has None for never; here 0 says it, and None leaves it to the recipe.
+        # In a record, None means "never". Here 0 means that, and None leaves it to the recipe.
         taken: dict[str, Any] = {
             name: 0 if self.settings[name] is None and name in OFF else self.settings[name]
             for name in left
@@ -237,7 +241,7 @@ class Parent:
         """Require that a data set numbers the tokens and labels as the classifier does.
 
         Raises:
-            UserError: They are not; or the model cannot take new labels.
+            UserError: It does not, or the model cannot take new labels.
         """
         own = self.classifier
         same = dataset.vocabulary.tokens[: len(own.vocabulary)].equals(own.vocabulary.tokens)
@@ -267,9 +271,9 @@ class Parent:
             )
 
     def missing(self, dataset: Dataset) -> str | None:
-        """A message: how many of the texts it has learned from are missing now.
+        """A message that says how many of the parent's training texts are missing now.
 
-        None where none is missing, or where they are not to be learned from again.
+        None if none is missing, or if they are not learned from again.
         """
         if (
             not dataset.old
@@ -284,7 +288,7 @@ class Parent:
         )
 
     def missing_dev(self, dataset: Dataset) -> str | None:
-        """A message: how many of its dev documents are missing now; None where none is."""
+        """A message that says how many of its dev documents are missing now; None if none is."""
         if not dataset.old or not (count := dataset.old.missing_dev):
             return None
         return (
@@ -293,7 +297,7 @@ class Parent:
         )
 
     def summary(self) -> dict[str, Any]:
-        """What the record of the next training says of it."""
+        """The entry in the record of the training that starts from it."""
         return {
             "run": None if self.run is None else str(self.run),
             "digest": self.digest,
@@ -332,12 +336,13 @@ def _digest(classifier: TextClassifier) -> str:
 
 @torch.no_grad()
 def grow_from(old: TextClassifier, new: TextClassifier) -> None:
-    """Give a new classifier the weights of an old one, whose tokens and labels are its first.
+    """Copy the weights of an old classifier into a new one that has more tokens and labels.
 
-    A row of an old token or label is the old row, bit for bit; a row of a new one stays as it was
-    made. New labels come last in every weight that has a row for each. New tokens do not: FastText
-    has the rows of its n-grams after them. Weights with a row for each token are those that are
-    larger in a model of one token more.
+    The tokens and labels of the old classifier come first in the new one. Their rows are copied bit
+    for bit; rows of new ones keep their initial values. In a weight with a row per label, new rows
+    come last. In a weight with a row per token they need not: FastText has the rows of its n-grams
+    after those of the tokens. To find out which weights have a row per token, the shapes are
+    compared with those of a model with one more token.
 
     Args:
         old: The trained classifier.

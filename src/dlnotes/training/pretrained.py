@@ -20,11 +20,11 @@ from dlnotes.nn import set_word_vectors
 from dlnotes.training.classifier import TextClassifier
 
 WORD2VEC = "word2vec"
-"""In place of a file of word vectors: learn them from the training documents."""
+"""Given instead of a file of word vectors: learn the vectors from the training documents."""
 
 
 def fingerprint(vectors: Path | str | None) -> dict[str, str]:
-    """What a record says of a file of word vectors, so that a resumed run starts from the same."""
+    """Digest of a file of word vectors, which a resumed run compares with that in its record."""
     if not vectors or vectors == WORD2VEC:
         return {}
     try:
@@ -40,7 +40,7 @@ def settings_for_vectors(
     vectors: Path | str,
     pretrained: PretrainedVectors | None,
 ) -> dict[str, Any]:
-    """The model's settings, completed with what the vectors decide: length, TextCNN's channels.
+    """Complete the model's settings by what the vectors determine: length, TextCNN's channels.
 
     Raises:
         UserError: The settings contradict the vectors.
@@ -64,7 +64,7 @@ def settings_for_vectors(
 
 
 def read(vectors: Path, vocabulary: Vocabulary, progress: bool) -> PretrainedVectors:
-    """Vectors of the vocabulary's words from a file; tells how many of the words have one."""
+    """Read vectors for the vocabulary's words from a file; print how many words have one."""
     found = read_vectors(vectors, vocabulary)
     words = f"{len(found.ids):,} of the vocabulary's {len(vocabulary):,} words"
     tell(f"{vectors}: vectors of {words}", shown=progress)
@@ -74,7 +74,7 @@ def read(vectors: Path, vocabulary: Vocabulary, progress: bool) -> PretrainedVec
 def learn(
     dataset: Dataset, classifier: TextClassifier, seed: int, progress: bool
 ) -> PretrainedVectors:
-    """Word vectors of the training documents."""
+    """Learn word vectors from the training documents."""
     vectors: Any = classifier.model.vectors
     with console(stderr=True, quiet=not progress).status("word2vec") as status:
         learning = VectorLearning(dimensions=vectors.embedding_dim, seed=seed)
@@ -89,7 +89,7 @@ def learn(
 
 
 def start_from(pretrained: PretrainedVectors, classifier: TextClassifier) -> None:
-    """Give the words that have a vector theirs."""
+    """Set the embedding of each word that has a vector to it."""
     ids, rows = torch.from_numpy(pretrained.ids), torch.from_numpy(pretrained.rows)
     vectors: Any = classifier.model.vectors
     set_word_vectors(vectors.weight, ids, rows, len(classifier.vocabulary))

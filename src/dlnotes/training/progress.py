@@ -1,4 +1,4 @@
-"""What a person sees while a model trains."""
+"""The progress bar of a training."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from dlnotes.display import console
 class Progress:
     """A bar with loss, documents per second and remaining time, and a line per epoch.
 
-    Where they cannot be written, because their reader has gone or the disk is full, they are lost,
-    and the training goes on.
+    If the output cannot be written, because a pipe is closed or the disk is full, it is lost and
+    the training goes on.
 
     Args:
-        steps: Updates in all.
-        done: Updates done before.
-        shown: False shows nothing.
+        steps: Total number of updates.
+        done: Updates that were done before.
+        shown: Whether to show anything.
     """
 
     def __init__(self, steps: int, done: int = 0, *, shown: bool = True) -> None:
         self._console = console(stderr=True, quiet=not shown)
-        # In the order of the line; a narrow terminal has no room for all of them.
+        # Columns in their order, each with the width of terminal from which it is shown.
         least_width = {
             progress.TextColumn("{task.description}"): 0,
             progress.BarColumn(bar_width=24): 70 + 2 * len(str(steps)),
@@ -93,10 +93,10 @@ class Progress:
 
 
 def _loss(value: float) -> str:
-    """Four decimals while they say something."""
+    """Four decimals, unless the loss is so large that they mean nothing."""
     return f"{value:.4f}" if abs(value) < 1e5 or not math.isfinite(value) else f"{value:.3g}"
 
 
 def _speed(value: float) -> str:
-    """Documents per second, which are unknown where no time has passed."""
+    """Documents per second; a dash where the value is not valid."""
     return f"{value:,.0f} docs/s" if math.isfinite(value) and value >= 0 else "– docs/s"

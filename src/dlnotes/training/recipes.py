@@ -1,4 +1,4 @@
-"""Recipes: how a model is trained, and how large it is, where the user does not say.
+"""Recipes: how a model is trained, and how large it is, unless the user decides.
 
 `RECIPES` holds the default recipes, `PAPERS` those of the models' papers, and `PLAIN` is a training
 without a recipe. `recipe_for` fits a recipe to the documents, and `settle` fills in the settings
@@ -29,13 +29,13 @@ from dlnotes.training.settings import Training
 class Recipe:
     """Settings of a training, of the model and of how documents are read.
 
-    The fields from `optimizer` to `refit` are those of `Training`. 0 and None mean never for
-    `clip_norm` and `patience`; 0 means all documents for `batch_size`.
+    The fields from `optimizer` to `refit` are those of `Training`. For `clip_norm` and `patience`,
+    0 and None mean never; for `batch_size`, 0 means all documents.
     """
 
     optimizer: str = "adam"
     optimizer_settings: Mapping[str, Any] = field(default_factory=dict)
-    """The optimizer's hyper-parameters; another optimizer does not get them."""
+    """The optimizer's hyper-parameters; not used if the user chooses another optimizer."""
     lr: float = 1e-3
     schedule: str = "constant"
     warmup: float = 0.0
@@ -50,11 +50,11 @@ class Recipe:
     min_freq: int = 1
     max_tokens: int | None = None
     record: str = ""
-    """The record in results/ that chose it, for a recipe of `RECIPES`."""
+    """The record in results/ of the search for this recipe, if it is one of `RECIPES`."""
 
 
 PLAIN = Recipe()
-"""Adam at a constant rate, for any model: what dlnotes did before there were recipes."""
+"""Adam at a constant rate, for any model; the behaviour of dlnotes before it had recipes."""
 
 _NETWORK = Recipe(
     lr=3e-3,
@@ -67,10 +67,10 @@ _NETWORK = Recipe(
     min_freq=2,
     max_tokens=400,
 )
-"""What the recipes of all models but FastText begin with."""
+"""Base of the recipes of all models except FastText."""
 
-# Chosen on the dev splits, never on a test split, by the records named in `record`, for
-# `REFERENCE` documents; `recipe_for` fits them to other numbers.
+# Chosen on dev splits, never on a test split, for `REFERENCE` documents (see the records named in
+# `record`); `recipe_for` adapts them to other numbers.
 RECIPES: dict[str, Recipe] = {
     "fasttext": Recipe(
         lr=5e-3,
@@ -143,7 +143,7 @@ RECIPES: dict[str, Recipe] = {
         record="recipes/entnet",
     ),
 }
-"""Model → its default recipe."""
+"""Default recipe of each model."""
 
 PAPERS: dict[str, Recipe] = {
     # Joulin et al. 2017, section 3.1: a rate of .05 to .5 that falls to 0, 5 epochs, one document
@@ -164,8 +164,8 @@ PAPERS: dict[str, Recipe] = {
     "textrnn": Recipe(optimizer="adagrad", lr=0.1, epochs=10),
     # Lai et al. 2015, section 4.3: stochastic gradient descent with a rate of .01.
     "rcnn": Recipe(optimizer="gradient-descent", lr=0.01, epochs=20, batch_size=1, patience=5),
-    # Yang et al. 2016, section 3.3: momentum of .9, batches of 64 documents; the rate is their
-    # best on dev, which they do not tell. Ours is a moving average: .1 here is .01 in torch.
+    # Yang et al. 2016, section 3.3: momentum of .9, batches of 64 documents; they choose the rate
+    # on dev and do not report it. Our momentum is a moving average, so that .1 is .01 in torch.
     "han": Recipe(optimizer="momentum", lr=0.1, epochs=10, batch_size=64, patience=5),
     # Bahdanau et al. 2015, section 4.2 and appendix B: Adadelta, batches of 80, clipped to 1.
     "seq2seq": Recipe(
@@ -191,7 +191,7 @@ PAPERS: dict[str, Recipe] = {
     # Henaff et al. 2017, section 5.1 and appendix A.
     "entnet": Recipe(lr=1e-2, schedule="halving", epochs=200, batch_size=32, clip_norm=40.0),
 }
-"""Model → the training of its paper; the models' own sizes are those of the papers."""
+"""Recipe of each model's paper; the models' default sizes are those of the papers."""
 
 RATES: dict[str, float] = {
     "gradient-descent": 0.5,
@@ -200,8 +200,8 @@ RATES: dict[str, float] = {
     "adagrad": 0.03,
     "adadelta": 3.0,
 }
-"""Optimizer → its rate where the user gives none, if Adam's does not suit it; chosen with TextCNN
-on trec's dev split (results/recipes/textcnn.json)."""
+"""Default learning rates of optimizers for which Adam's rate does not work, chosen with TextCNN on
+trec's dev split (results/recipes/textcnn.json)."""
 
 FASTTEXT_RATES: dict[str, float] = {
     "gradient-descent": 5.0,
@@ -211,28 +211,28 @@ FASTTEXT_RATES: dict[str, float] = {
     "adadelta": 10.0,
     "rmsprop": 5e-3,
 }
-"""The same for FastText, which averages its n-grams, so that the gradient of each is divided by
-their number (results/recipes/fasttext.json)."""
+"""Default learning rates for FastText, which averages its n-grams, so that the gradient of each is
+divided by their number (results/recipes/fasttext.json)."""
 
 TIMES_ADAM: dict[str, float] = {"rmsprop": 0.5, "lion": 0.33, "radam": 5.0, "adamax": 2.0}
-"""Optimizer → the multiple of the default recipe's rate, which is Adam's, that it gets; 1 for the
-others. Chosen as the rates above."""
+"""Factors by which optimizers multiply the default recipe's rate, which is Adam's; 1 for those not
+listed. Chosen like the rates above."""
 
 REFERENCE = 5_000
-"""Training documents for which `RECIPES` is written."""
+"""Number of training documents for which `RECIPES` is written."""
 _REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
-_FASTTEXT_REFIT_BELOW = 30_000  # documents: up to here FastText's takes minutes at most
-_LEAST_BATCH = 4  # with larger ones a dozen documents would get too few updates
-_FEW_CLASSES = 10  # with more, there is less to learn each of them from in an epoch
+_FASTTEXT_REFIT_BELOW = 30_000  # documents: up to here, a refit of FastText takes minutes at most
+_LEAST_BATCH = 4  # documents: larger batches would give a dozen documents too few updates
+_FEW_CLASSES = 10  # with more classes, an epoch has fewer documents of each to learn from
 _LONG = 100  # tokens: the time of FastText's updates grows with their number
 
 
 class Facts(NamedTuple):
-    """What a recipe knows of the documents to learn from.
+    """What a recipe depends on: facts about the training documents.
 
     Attributes:
-        documents: How many there are.
-        classes: How many classes they have.
+        documents: Number of documents.
+        classes: Number of classes.
         tokens: Mean number of tokens per document.
         characters: Whether the tokens are characters.
         multi_label: Whether a document may have several labels.
@@ -260,15 +260,15 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
     at most 40, the batch is at least 4 and :math:`k` at most 2. FastText's rate is
     :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, at least .003 and at most .02. It has two buckets per
     n-gram of the documents: at least 10,000 and at most 100,000, or, with more than 10,000
-    documents, at most 10 per document and 500,000 in all. Where the tokens are characters it has
-    trigrams, too; where documents have more than 100 tokens on average its vectors are half as
-    long. Below 1,000 documents no token is too rare, and from 10,000 on (FastText: 30,000) there
-    is no second training with the dev documents. Several labels are not smoothed: with many of
-    them, the smoothed zeros would outweigh the ones.
+    documents, at most 10 per document and 500,000 in total. If the tokens are characters, it also
+    has trigrams; if documents have more than 100 tokens on average, its vectors are half as long.
+    Below 1,000 documents, rare tokens are not left out; from 10,000 on (FastText: 30,000), there is
+    no refit with the dev documents. With several labels per document there is no label smoothing,
+    since the smoothed zeros of many labels would outweigh the ones.
 
     Args:
         model: A name in `dlnotes.models.MODELS`; any other name gets the plain recipe.
-        facts: The training documents.
+        facts: Facts about the training documents.
         recipe: default, paper or plain.
     """
     if recipe != "default" or model not in RECIPES:
@@ -307,13 +307,13 @@ def _rounded(number: float) -> int:
 
 
 def rate_for(optimizer: str, model: str, recipe: str, own: Recipe) -> float:
-    """The learning rate of an optimizer that is named without one.
+    """The learning rate of an optimizer for which the user gives none.
 
     Args:
         optimizer: A name in `dlnotes.optim.OPTIMIZERS`.
         model: A name in `dlnotes.models.MODELS`.
         recipe: default, paper or plain; the plain one has the same rate for all optimizers.
-        own: The recipe of this name for the model.
+        own: The model's recipe of this name.
     """
     if optimizer == own.optimizer or recipe == "plain":
         return own.lr
@@ -328,7 +328,7 @@ def optimizer_for(training: Training, model: str, out: Path | None = None) -> st
     """The optimizer that a training will have.
 
     Args:
-        training: What the user says.
+        training: The user's choices.
         model: A name in `dlnotes.models.MODELS`.
         out: The run folder, if the run is to be resumed.
     """
@@ -341,11 +341,11 @@ class Settled(NamedTuple):
     """A training whose settings are all known.
 
     Attributes:
-        training: None of its fields is left to a recipe; `batch_size`, `clip_norm` and `patience`
-            are None for all documents and for never.
-        model_settings: The model's hyper-parameters, those of the recipe among them.
+        training: Settings of which none is left to a recipe; here None means all documents for
+            `batch_size`, and never for `clip_norm` and `patience`.
+        model_settings: The model's hyper-parameters, including those from the recipe.
         dataset: The documents, read as the recipe says.
-        chosen: What was left to the recipe, for `description`.
+        chosen: The settings that the recipe filled in, for `description`.
     """
 
     training: Training
@@ -355,26 +355,26 @@ class Settled(NamedTuple):
 
     @property
     def said(self) -> Training:
-        """The training as a user would say it: 0 for all documents and for never."""
+        """The training as a user would write it: 0 for all documents and for never."""
         values: dict[str, Any] = {name: getattr(self.training, name) or 0 for name in OFF}
         return replace(self.training, **values)
 
     @property
     def has_chosen(self) -> bool:
-        """Whether anything was left to the recipe."""
+        """Whether the recipe filled in anything."""
         return any(value != {} for value in self.chosen.values())
 
     @property
     def facts(self) -> Facts:
-        """What the recipe knows of the documents."""
+        """The facts that the recipe depends on."""
         return facts_of(self.dataset)
 
     def description(self, model: str, parent: str | None = None) -> str:
-        """What the recipe chose and for which documents, in a line.
+        """What the recipe chose and for which documents, in one line.
 
         Args:
             model: A name in `dlnotes.models.MODELS`.
-            parent: The name of what the training starts from, which gives it its settings.
+            parent: Name of the run that the training starts from and takes its settings from.
         """
         documents, classes, tokens, *_ = self.facts
         chosen = dict(self.chosen)
@@ -398,7 +398,7 @@ class Settled(NamedTuple):
         else:
             said += batches
         own = chosen.pop("model_settings", {})
-        # A value of 0 or None says that something is not done.
+        # A value of 0 or None means that something is not done.
         said += [f"{n.replace('_', ' ')} {v}" for n, v in chosen.items() if v and v is not True]
         said += [n for n, v in chosen.items() if v is True]
         said += [f"{n} {v:,}" if type(v) is int else f"{n} {v}" for n, v in own.items()]
@@ -418,7 +418,7 @@ FILLED = tuple(f.name for f in fields(Recipe) if f.name in Training.__dataclass_
 
 
 def facts_of(dataset: Dataset) -> Facts:
-    """What a recipe knows of a data set."""
+    """The facts about a data set that a recipe depends on."""
     lengths = dataset.train.lengths
     return Facts(
         len(lengths),
@@ -437,17 +437,19 @@ def settle(
     *,
     resumed: Path | None = None,
 ) -> Settled:
-    """Fill in what the user leaves out.
+    """Fill in the settings that the user leaves out.
 
-    What is given wins, of the hyper-parameters of model and optimizer one by one. A data set that
-    was read without `min_freq` is read as the recipe says.
+    Given settings take precedence; of the hyper-parameters of model and optimizer, each one
+    individually. If `min_freq` or `max_tokens` is not given, the recipe's limit is applied to the
+    data set.
 
     Args:
-        training: What the user says of the training.
+        training: The user's choices for the training.
         model: A name in `dlnotes.models.MODELS`.
-        model_settings: What the user says of the model.
-        dataset: What to learn.
-        resumed: The folder of a run that is to go on: it keeps what it was begun with.
+        model_settings: The user's choices for the model.
+        dataset: The documents.
+        resumed: The folder of a run that is resumed: it keeps the settings that it was started
+            with.
 
     Raises:
         UserError: `resumed` has no checkpoint that can be read.
@@ -455,14 +457,14 @@ def settle(
     before = begun_with(resumed, model) if resumed else {}
     name = training.recipe or _name(before)
     reading = dataset.reading
-    # The limits come first: the rest of a recipe depends on how many tokens are read.
+    # The limits come first, since the rest of a recipe depends on how many tokens are read.
     limits = recipe_for(model, facts_of(dataset), name)
     read = {"min_freq": reading.min_freq, "max_tokens": reading.max_tokens}
     if read["min_freq"] is None:
         read["min_freq"] = before.get("min_freq", limits.min_freq)
     if read["max_tokens"] is None:
         read["max_tokens"] = before.get("max_tokens", limits.max_tokens)
-    # A min_freq of 1 is no limit, so there is nothing to tell.
+    # A min_freq of 1 is no limit and need not be shown.
     chosen: dict[str, Any] = {n: v for n, v in read.items() if v not in (1, getattr(reading, n))}
     dataset = dataset.limited(**read)  # type: ignore[arg-type]
     recipe = recipe_for(model, facts_of(dataset), name)
@@ -470,7 +472,7 @@ def settle(
     optimizer = training.optimizer or before.get("optimizer", recipe.optimizer)
     filled = {n: before.get(n, getattr(recipe, n)) for n in FILLED}
     if model_settings.get("output") == "hierarchical" and "label_smoothing" not in before:
-        filled["label_smoothing"] = 0.0  # it would need the probability of every class
+        filled["label_smoothing"] = 0.0  # smoothing needs the probability of every class
     filled |= {n: v for n, v in vars(training).items() if v is not None and n in FILLED}
     if training.lr is None and "lr" not in before:
         filled["lr"] = rate_for(optimizer, model, name, recipe)
@@ -479,7 +481,7 @@ def settle(
     filled["optimizer_settings"] = {**own, **training.optimizer_settings}
     sizes = dict(before.get("model_settings", recipe.model_settings))
     if training.vectors and training.vectors != WORD2VEC:
-        sizes.pop("embedding_dim", None)  # a file decides it
+        sizes.pop("embedding_dim", None)  # the file determines it
     chosen |= {n: v for n, v in filled.items() if getattr(training, n) is None}
     chosen["optimizer_settings"] = {
         n: v for n, v in own.items() if n not in training.optimizer_settings
@@ -493,12 +495,12 @@ def settle(
 
 
 def begun_with(run: Path, model: str) -> dict[str, Any]:
-    """The settings that a run was begun with, to go on with them.
+    """The settings that a run was started with, to resume it with the same ones.
 
-    Empty where the folder has no run yet, or one of another model.
+    Empty if the folder has no run yet, or one of another model.
 
     Raises:
-        UserError: The checkpoint cannot be read.
+        UserError: The record or the checkpoint cannot be read.
     """
     path = run / METRICS
     if path.exists():
@@ -519,7 +521,7 @@ def begun_with(run: Path, model: str) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     for name in ("model_settings", "optimizer_settings"):
-        if name in known:  # a record has lists for tuples
+        if name in known:  # JSON has lists instead of tuples
             known[name] = listed_as_tuples(known[name])
     return {**DEFAULTS_BEFORE, **known}
 

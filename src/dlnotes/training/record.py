@@ -1,4 +1,4 @@
-"""Where a figure comes from: what every record of results carries."""
+"""Provenance of a figure: how, where and by which versions it was computed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import dlnotes
 def provenance(seed: int) -> dict[str, Any]:
     """Command, commit, seed, versions and machine.
 
-    The commit is None outside a git checkout, and ends in ``+`` where files differ from it.
+    The commit is None outside a git checkout, and ends in ``+`` if files differ from it.
     """
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
@@ -50,7 +50,7 @@ def _commit() -> str | None:
         ).stdout.strip()
 
     try:
-        # A package installed below someone else's checkout must not take that commit for its own.
+        # A package that is installed inside another project's checkout must not record its commit.
         if not git("ls-files", "--", __file__):
             return None
         changed = "+" if git("status", "--porcelain", "--untracked-files=no") else ""

@@ -1,4 +1,4 @@
-"""How well probabilities match what comes true: calibration error and reliability diagram."""
+"""How well probabilities match frequencies: calibration error and reliability diagram."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error; 0 where there are no predictions."""
+        """Expected calibration error; 0 if there are no predictions."""
         return float(np.abs(self.true - self.probability).sum() / max(1, self.counts.sum()))
 
     def __add__(self, other: Reliability) -> Reliability:
-        """The bins of both together, so that probabilities can be counted in parts."""
+        """The sum of two counts, so that probabilities can be counted in parts."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Reliability(*(one + more for one, more in pairs))
 
@@ -51,10 +51,10 @@ def reliability(probabilities: NDArray[Any], true: NDArray[np.bool_]) -> Reliabi
     """Sort probabilities into bins.
 
     Args:
-        probabilities: Of one label per document the confidence, which is the probability of the
-            predicted label; of several labels that of every label. Any shape.
-        true: Whether it came true, of the same shape: the prediction is correct, or the document
-            has the label.
+        probabilities: With one label per document the confidence, which is the probability of the
+            predicted label; with several labels the probability of every label. Any shape.
+        true: Whether each came true, of the same shape: whether the prediction is correct, or the
+            document has the label.
     """
     p, came_true = np.asarray(probabilities).ravel(), np.asarray(true).ravel()
     if np.isnan(p).any():  # the training has diverged, which is reported elsewhere
@@ -70,14 +70,14 @@ def reliability(probabilities: NDArray[Any], true: NDArray[np.bool_]) -> Reliabi
 
 
 def reliability_figure(found: Reliability, *, title: str, what: str = "correct") -> Figure:
-    """A reliability diagram: a bar per bin up to the share that came true, beside the diagonal.
+    """Draw a reliability diagram: a bar per bin up to the share that came true, and the diagonal.
 
-    Below it, how many probabilities each bin has.
+    A second plot below it shows how many probabilities each bin has.
 
     Args:
         found: The bins.
-        title: What was measured; the error is added.
-        what: What it means to come true.
+        title: What was measured; the calibration error is added.
+        what: The adjective for predictions that came true.
     """
     from matplotlib.figure import Figure
 
@@ -86,7 +86,7 @@ def reliability_figure(found: Reliability, *, title: str, what: str = "correct")
     centres = (np.arange(BINS) + 0.5) / BINS
     there = found.counts > 0
     p, true = (part[there] / found.counts[there] for part in (found.probability, found.true))
-    # Margins that fit all of these, since finding them takes as long as drawing.
+    # Fixed margins that fit every such figure: a layout engine takes as long as the drawing.
     figure = Figure(figsize=(5, 6))
     figure.subplots_adjust(0.15, 0.09, 0.96, 0.94, hspace=0.08)
     above, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])

@@ -1,4 +1,4 @@
-"""A model of which every process has a copy: their gradients are averaged in every update."""
+"""Data parallelism: every process has a copy of the model, and their gradients are averaged."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from dlnotes.training.distributed import Group
 
 _LARGE = 1 << 16
-"""Numbers of a table from which it pays to look for the rows that are not zero."""
+"""Size of a table from which it pays to look for the rows that are not zero."""
 _NONE, _DENSE, _SPARSE = range(3)
-"""What a parameter has for a gradient; the least where it has none."""
+"""Kinds of a parameter's gradient."""
 
 
 class Agreed(NamedTuple):
@@ -25,8 +25,8 @@ class Agreed(NamedTuple):
 
     Attributes:
         loss: The mean loss over the documents of all processes.
-        stopping: The number of a signal that has asked one of them to stop, or 0.
-        saving: Whether it is time for a checkpoint in one of them.
+        stopping: Number of a signal that asked one of the processes to stop, or 0.
+        saving: Whether a checkpoint is due in one of the processes.
     """
 
     loss: Tensor
@@ -35,7 +35,7 @@ class Agreed(NamedTuple):
 
 
 class Means:
-    """The mean over processes, where DistributedDataParallel or FSDP averages their gradients.
+    """Makes the losses match gradients that DistributedDataParallel or FSDP averages.
 
     Args:
         group: The processes.
@@ -45,10 +45,10 @@ class Means:
         self.group = group
 
     def divisor(self, size: Tensor) -> Tensor:
-        """What to divide a sum of losses by, so that the mean over processes is that of documents.
+        """Divisor of a sum of losses that turns a mean over processes into one over documents.
 
         Args:
-            size: What the documents of this process count.
+            size: Total weight of this process's documents.
         """
         return self.group.sum(size.clone()) / self.group.size
 
@@ -57,14 +57,14 @@ class Means:
 
         Args:
             loss: The sum of the losses of this process, divided by `divisor`.
-            size: What its documents count.
-            wishes: What this process gives for the last two of `Agreed`.
+            size: Total weight of this process's documents.
+            wishes: This process's values for `Agreed.stopping` and `Agreed.saving`.
         """
         return Agreed(self.group.sum(loss) / self.group.size, *self.group.most(*wishes))
 
 
 class _Outputs(nn.Module):
-    """Whatever the loss needs of a model as a module's forward, the only one that is wrapped."""
+    """Module whose forward computes the outputs for the loss, since only `forward` is wrapped."""
 
     def __init__(self, model: nn.Module, outputs: Callable[..., Any]) -> None:
         super().__init__()
@@ -77,14 +77,14 @@ class _Outputs(nn.Module):
 class Wrapped(Means):
     """A copy whose gradients `DistributedDataParallel` sends while others are being computed.
 
-    Differs from it in that the model need not be called as a module, and in sparse gradients: their
-    rows are gathered, with every backend (NCCL cannot add sparse tensors up). A parameter that no
-    process has used keeps no gradient.
+    Unlike with that class alone, the model need not be called as a module, and sparse gradients
+    work with every backend: their rows are gathered, since NCCL cannot add sparse tensors. A
+    parameter that no process has used has no gradient.
 
     Args:
         group: The processes.
-        model: Its parameters become those of the first process.
-        outputs: Gives what a loss is computed from, of the model and a batch.
+        model: The model; its parameters are replaced by those of the first process.
+        outputs: Maps the model and a batch to the outputs that a loss is computed from.
     """
 
     def __init__(self, group: Group, model: nn.Module, outputs: Callable[..., Any]) -> None:
@@ -101,8 +101,8 @@ class Wrapped(Means):
         ignored = [name for name, parameter in named if id(parameter) in apart]
         parallel._set_params_and_buffers_to_ignore_for_model(module, ignored)
         if any(p.requires_grad and id(p) not in apart for _, p in named):
-            # Finding what is unused also keeps torch from arranging the gradients anew after the
-            # first update, which would change the rounding of a training that is resumed.
+            # find_unused_parameters also prevents torch from rearranging the gradients after the
+            # first update, which would change the rounding in a resumed training.
             self.module = self.parallel = parallel(module, find_unused_parameters=True)
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -117,7 +117,7 @@ class Wrapped(Means):
         return nullcontext()
 
     def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
-        """Average the sparse gradients, too; see `Means`."""
+        """Also average the sparse gradients; see `Means`."""
         for parameter in self.sparse:
             own = np.array([_kind(parameter), _count_rows(parameter)], np.int64)
             kinds, counts = self.group.stacked(own.view(np.uint8)).view(np.int64).T
@@ -128,17 +128,17 @@ class Wrapped(Means):
 class Copy:
     """A copy on a CPU, whose gradients are sent after the last backward pass.
 
-    Sending them earlier would take the cores away from computing. First all processes tell, in one
-    message of the same length, which gradients they have and which rows of word vectors these use,
-    with the loss and other single numbers. Then the gradients are added up, in one piece for each
-    dtype. Of word vectors only those rows are sent that are not zero in at least one process,
-    because a batch uses few of them. Rows of a sparse gradient take two messages more, a buffer
-    that the model has changed one.
+    Sending them earlier would take cores away from the computation. First, all processes exchange
+    messages of equal length, which say which gradients they have, which rows of the word vectors
+    these use, and the loss and other single numbers. Then the gradients are summed, in one piece
+    per dtype. Of the word vectors, only rows that are not zero in at least one process are sent,
+    because a batch uses few of them. Each sparse gradient takes two further messages, and each
+    buffer that the model has changed takes one.
 
     Args:
         group: The processes.
-        model: Its parameters become those of the first process.
-        outputs: Gives what a loss is computed from, of the model and a batch.
+        model: The model; its parameters are replaced by those of the first process.
+        outputs: Maps the model and a batch to the outputs that a loss is computed from.
     """
 
     def __init__(self, group: Group, model: nn.Module, outputs: Callable[..., Any]) -> None:
@@ -155,11 +155,11 @@ class Copy:
         return self.outputs(self.model, *inputs)
 
     def accumulating(self, more: bool) -> AbstractContextManager[None]:
-        """Nothing is sent before all parts of a batch are computed."""
+        """Do nothing: gradients are sent only after all parts of a batch are computed."""
         return nullcontext()
 
     def divisor(self, size: Tensor) -> Tensor:
-        """The size itself: the loss is the mean of this process, which `average` weights."""
+        """The size itself: the loss is this process's mean, which `average` weights."""
         return size if size else torch.ones_like(size)
 
     def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
@@ -199,13 +199,13 @@ class Copy:
         return Agreed(loss.new_tensor(float(mean)), int(stops.max()), int(savings.max()))
 
     def told(self, *parts: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """What all processes say: each part with a row per process."""
+        """Exchange arrays between all processes; each part gets a row per process."""
         ends = np.cumsum([len(part) for part in parts])[:-1]
         said = np.split(self.group.stacked(np.concatenate(parts)), ends, axis=1)
         return [np.ascontiguousarray(part) for part in said]
 
     def summed(self, grads: list[Tensor], share: float) -> list[Tensor]:
-        """The sums of gradients over the processes, each of which gives its share of them."""
+        """The sums of gradients over the processes, each of which multiplies its own by `share`."""
         found: dict[int, Tensor] = {}
         for dtype in dict.fromkeys(grad.dtype for grad in grads):
             which = [i for i, grad in enumerate(grads) if grad.dtype == dtype]
@@ -215,13 +215,13 @@ class Copy:
         return [found[i] for i in range(len(grads))]
 
     def has_changed(self, name: str) -> bool:
-        """Whether a buffer is another tensor than after the last update, or has other numbers."""
+        """Whether a buffer was replaced or modified since the last update."""
         buffer, version = self.buffers[name]
         now = self.model.get_buffer(name)
         return now is not buffer or now._version != version
 
     def share_buffers(self, changed: list[bool]) -> None:
-        """Make buffers that some process has changed those of the first process."""
+        """Replace buffers that some process has changed by those of the first process."""
         for name, has_changed in zip(self.buffers, changed, strict=True):
             if has_changed:
                 buffer = self.model.get_buffer(name)
@@ -230,14 +230,14 @@ class Copy:
 
 
 def replica(group: Group, model: nn.Module, outputs: Callable[..., Any]) -> Wrapped | Copy:
-    """A copy of a model, as it suits the model's device; see `Wrapped` for the arguments."""
+    """The kind of copy that suits the model's device; see `Wrapped` for the arguments."""
     tensors = [*model.parameters(), *model.buffers()]
     kind = Copy if all(tensor.is_cpu for tensor in tensors) else Wrapped
     return kind(group, model, outputs)
 
 
 def _word_vectors(module: nn.Module) -> list[nn.Parameter]:
-    """Large tables of which a batch looks up a few rows."""
+    """Large embedding tables, of which a batch looks up only a few rows."""
     found: dict[nn.Parameter, None] = {}
     for part in module.modules():
         if isinstance(part, nn.Embedding) and not part.sparse:
@@ -247,7 +247,7 @@ def _word_vectors(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _sparse_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Parameters whose gradient may be sparse: those of modules that say ``sparse``."""
+    """Parameters whose gradients may be sparse: those of modules with ``sparse=True``."""
     found: dict[nn.Parameter, None] = {}
     for part in module.modules():
         if getattr(part, "sparse", False) is True:
@@ -262,12 +262,12 @@ def _kind(parameter: nn.Parameter) -> int:
 
 
 def _agreed_kind(kinds: NDArray[Any]) -> int:
-    """What is averaged: where one process has a dense gradient, all take theirs for one."""
+    """The kind that is averaged: if one process has a dense gradient, all make theirs dense."""
     return _DENSE if _DENSE in kinds else int(kinds.max())
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
-    """A gradient as a dense tensor; of zeros where only other processes have one."""
+    """A gradient as a dense tensor; zeros if only other processes have one."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     elif parameter.grad.is_sparse:
@@ -284,13 +284,14 @@ def _used_rows(table: nn.Parameter) -> NDArray[np.bool_]:
         used[grad.indices()[0].numpy()] = True
         return used
     # Two reductions are several times as fast as `any`. A row is zero if its maximum and its sum
-    # are: then nothing is above 0, and so nothing is below. NaN is not 0 in either.
+    # both are: with a maximum of 0 nothing is above 0, and with a sum of 0 nothing is below it
+    # either. NaN makes both differ from 0.
     found: NDArray[np.bool_] = ((grad.amax(dim=1) != 0) | (grad.sum(dim=1) != 0)).numpy()
     return found
 
 
 def _count_rows(parameter: nn.Parameter) -> int:
-    """How many rows a sparse gradient has; it is coalesced for that."""
+    """How many rows a sparse gradient has; this coalesces it."""
     if _kind(parameter) != _SPARSE:
         return 0
     assert parameter.grad is not None
@@ -304,10 +305,10 @@ def _average_apart(
     """Average a gradient that may be sparse.
 
     Args:
-        parameter: Gets the average.
-        kind: That of its gradient in all processes.
+        parameter: The parameter; its gradient is replaced by the average.
+        kind: The kind of its gradient on which the processes have agreed.
         counts: How many rows each process has.
-        share: What this process's gradient is multiplied by; the average is the sum.
+        share: Factor of this process's gradient; the average is the sum over the processes.
         group: The processes.
     """
     if kind == _DENSE:
@@ -326,7 +327,7 @@ def _average_apart(
 
 
 def _gathered(tensor: Tensor, counts: list[int], group: Group) -> Tensor:
-    """The rows of all processes; each sends as many as the one that has most."""
+    """The rows of all processes; each pads its own to the largest number of rows."""
     padded = tensor.new_zeros(max(counts), *tensor.shape[1:])
     padded[: len(tensor)] = tensor
     parts = [torch.empty_like(padded) for _ in range(group.size)]

@@ -27,31 +27,31 @@ from dlnotes.training.settings import Optimization
 
 
 class Run:
-    """A training and the folder that it writes: a context, which begins and ends them.
+    """A training and the folder that it writes, as a context manager.
 
-    Within, no other program writes to the folder (see `run_folder`). In the end torch's global
-    random-number generators are as they were before.
+    Within the context, no other program can write to the folder (see `run_folder`). Afterwards,
+    torch's global random-number generators are in the same state as before.
 
-    Of several processes that train together, the first one writes.
+    If several processes train together, only the first one writes.
 
     Attributes:
-        out: The run folder; None keeps nothing, as in the other processes of a group.
+        out: The run folder; None to write nothing, as in all other processes of a group.
         group: The processes that train together; known within the context.
         progress: Whether to show progress.
 
     Args:
         training: How the model is trained.
         settings: All settings by name, for the record; a resumed run must have the same.
-        out: The run folder; None keeps nothing.
+        out: The run folder; None to write nothing.
         device: See `choose_device`.
         checkpoint_every: See `fit`.
-        resume: Go on from the checkpoint in `out`.
+        resume: Resume from the checkpoint in `out`.
         progress: Show progress.
         time_limit: See `fit`.
 
     Raises:
-        UserError: A device that is not there; a folder that holds a run already (unless that is to
-            be resumed), that another program writes to, or that cannot be written to.
+        UserError: The device is not available; the folder already holds a run (and `resume` is not
+            set), another program is writing to it, or it cannot be written to.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class Run:
         stop_below: float | None = None,
         keep_end: bool = False,
     ) -> TrainingState:
-        """`fit` with this run's settings; only the first call logs to TensorBoard.
+        """Call `fit` with this run's settings; only the first call logs to TensorBoard.
 
-        A training of a large model that was too short for a checkpoint, and that something after it
-        interrupted, is repeated when it is resumed.
+        If a training of a large model was too short for a checkpoint, and the run was interrupted
+        after it, resuming the run repeats that training.
         """
         first = not self._states
         if self.out and self.board is None:
@@ -124,7 +124,7 @@ class Run:
         return state
 
     def _is_there(self, file: Path | None) -> tuple[bool, bool]:
-        """Whether there is this checkpoint, and the record, which is written after it."""
+        """Whether this checkpoint exists, and whether the record does, which is written last."""
         if file is None or self._folder is None:
             return False, False
         return file.exists(), (self._folder / METRICS).exists()
@@ -134,7 +134,7 @@ class Run:
 
         Args:
             model: The trained model.
-            unit: What the examples are called in the record's keys.
+            unit: Word for the examples in the keys of the record.
         """
         trained = sum(state.documents for state in self._states)
         busy = sum(state.train_seconds for state in self._states)

@@ -11,31 +11,34 @@ Schedule = Callable[[int, int], float]
 """(step from 0, number of steps) → factor of the learning rate."""
 
 AfterWarmup = Callable[[int, int, int], float]
-"""(step from 0, number of steps, steps of warm-up that came before) → factor."""
+"""(step after the warm-up, from 0; number of such steps; steps of the warm-up) → factor."""
 
 
 def constant(step: int, steps: int, warmup: int = 0) -> float:
-    """The learning rate itself, all the time."""
+    """The learning rate stays the same."""
     return 1.0
 
 
 def linear(step: int, steps: int, warmup: int = 0) -> float:
-    """From the learning rate down to 0 in equal steps (fastText, arXiv:1607.01759)."""
+    """The learning rate falls linearly to 0 (fastText, arXiv:1607.01759)."""
     return max(0.0, 1 - step / max(1, steps))
 
 
 def inverse_sqrt(step: int, steps: int, warmup: int = 0) -> float:
-    """Down with the square root of the number of updates, warm-up included.
+    """The learning rate falls with the square root of the number of updates, including warm-up.
 
-    With a warm-up this is the schedule of Vaswani et al. 2017 (arXiv:1706.03762, section 5.3), with
-    its highest rate, the paper's (d · warm-up steps)^-1/2, as the learning rate.
+    With a warm-up this is the schedule of Vaswani et al. 2017 (arXiv:1706.03762, section 5.3). The
+    learning rate is its highest one, (d · warm-up steps)^-1/2 in the paper.
     """
     peak = warmup + 1
     return math.sqrt(peak / (peak + step))
 
 
 def halving(step: int, steps: int, warmup: int = 0) -> float:
-    """Halved after each eighth of the steps: every 25 of 200 epochs (arXiv:1612.03969)."""
+    """The learning rate is halved after each eighth of the steps: after every 25 of 200 epochs.
+
+    This is the schedule of Henaff et al. 2017 (arXiv:1612.03969).
+    """
     return 0.5 ** (8 * step // max(1, steps))
 
 
@@ -48,7 +51,7 @@ SCHEDULES: dict[str, AfterWarmup] = {
 
 
 def with_warmup(schedule: AfterWarmup, warmup: float) -> Schedule:
-    """Rise in equal steps over the first share `warmup` of the steps, then follow `schedule`.
+    """Rise linearly over the fraction `warmup` of the steps, then follow `schedule`.
 
     Raises:
         UserError: `warmup` is not at least 0 and below 1.

@@ -1,4 +1,4 @@
-"""Scores of many documents by a model that is trained."""
+"""Score many documents by a trained model, on a CPU with a thread per core."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from dlnotes.training import evaluate
 from dlnotes.training.evaluate import evaluating
 
 _LEAST_TOKENS = 1 << 12
-"""Padded tokens in a batch: what a model makes of them stays in the processor's cache."""
+"""Padded tokens in a batch, so few that a model's intermediate results fit into the CPU's cache."""
 _LEAST_DOCUMENTS, _MOST_TOKENS = 64, 1 << 15
-"""Batches of long documents have more tokens, up to the second, to hold the first many documents:
-a recurrent model has a step per position."""
+"""Batches of long documents may have more tokens, up to `_MOST_TOKENS`, so that they still hold
+`_LEAST_DOCUMENTS`: a recurrent model needs a step per position, however few documents there are."""
 _WORTH_THREADS = 0.05
-"""Estimated seconds of work from which threads are started, which can take 0.03."""
+"""Threads are started if the work is estimated to take this many seconds; starting can take 0.03.
+"""
 
 _cores: ContextVar[int | None] = ContextVar("_cores", default=None)
 
@@ -34,9 +35,9 @@ _cores: ContextVar[int | None] = ContextVar("_cores", default=None)
 def single_threaded() -> Iterator[None]:
     """Let torch compute each operation of this program in one thread.
 
-    For a program that classifies many small blocks: where the cores are busy, softmax of a thousand
-    rows takes 15 ms in two threads. `scores` goes on using as many threads as there were. It is for
-    whole programs, since the number of threads is the process's.
+    This is for programs that classify many small blocks: on busy cores, the softmax of a thousand
+    rows takes 15 ms in two threads. `scores` still uses as many threads as before. Use it for whole
+    programs only, since the number of threads is a property of the process.
     """
     threads = torch.get_num_threads()
     token = _cores.set(threads)
@@ -55,14 +56,14 @@ def scores(
     device: torch.device | str = "cpu",
     classes: int | None = None,
 ) -> Float[Tensor, "n c"]:
-    """Compute what `dlnotes.training.evaluate.scores` does, on a CPU in a fraction of the time.
+    """Compute the same scores as `dlnotes.training.evaluate.scores`, but much faster on a CPU.
 
     The two agree up to rounding.
 
-    Torch cuts each operation of a batch into a part per thread, and after each the threads wait for
-    one another. Here every thread has batches of its own and waits for nobody, and the batches are
-    small. On two cores that are shared with other programs, TextCNN with its default sizes reads
-    short texts 4 times as fast and TextRNN 8 times.
+    Torch splits each operation of a batch among the threads, which then wait for one another. Here
+    each thread computes small batches of its own and waits for none. On two cores that are shared
+    with other programs, TextCNN with its default sizes reads short texts 4 times as fast, and
+    TextRNN 8 times.
 
     Args:
         model: Maps token ids (b, t) to scores (b, c); already on `device`.
@@ -81,7 +82,7 @@ def kept(
     device: torch.device | str = "cpu",
     classes: int | None = None,
 ) -> list[Tensor]:
-    """What `keep` keeps of the scores, see `dlnotes.training.evaluate.kept`; arguments as above."""
+    """The results of `keep` for all documents; see `dlnotes.training.evaluate.kept`."""
     batches = _batches(documents.lengths, evaluate.most_documents(classes))
     if torch.device(device).type != "cpu" or len(batches) == 1:
         return evaluate.kept(model, documents, keep, device=device, classes=classes)
@@ -89,7 +90,7 @@ def kept(
     gathered = evaluate.Gathered(documents)
 
     def score(indices: NDArray[np.int64]) -> None:
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # of this thread
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # these are per thread
             found = model(documents.batch(indices).tokens).float()
             gathered.put(indices, keep(found, indices))
 
@@ -108,7 +109,7 @@ def kept(
 def _in_threads(
     score: Callable[[NDArray[np.int64]], None], batches: list[NDArray[np.int64]]
 ) -> None:
-    """A thread per core, each of which computes its operations alone."""
+    """Score batches in one thread per core, each of which computes its operations alone."""
     before = torch.get_num_threads()
     count = min(_cores.get() or before, len(batches))
     started = Barrier(count + 1)
@@ -122,17 +123,17 @@ def _in_threads(
         try:
             parts = pool.map(score, batches)
             started.wait()
-        except BaseException:  # no further thread, or Ctrl-C: those that wait must not for ever
+        except BaseException:  # a thread cannot start, or Ctrl-C: the others must not wait forever
             started.abort()
             raise
-        # The number of threads is each thread's own, but what it was set to last is what a thread
-        # begins with that uses torch for the first time.
+        # Each thread has its own number of threads, but a thread that uses torch for the first time
+        # starts with the number that was set last in any thread.
         torch.set_num_threads(before)
-        list(parts)  # their errors
+        list(parts)  # raises their errors
 
 
 def _batches(lengths: NDArray[np.int64], most: int | None = None) -> list[NDArray[np.int64]]:
-    """Documents of like length together, the longest first; at most so many in a batch."""
+    """Batches of documents of similar length, the longest first, each of at most `most`."""
     order = np.argsort(lengths, kind="stable")[::-1]
     batches, start = [], 0
     while start < len(order):

@@ -1,4 +1,4 @@
-"""A training from several seeds at once: the seed as one more dimension of every tensor."""
+"""Training from several seeds at once: every tensor has the seed as a further dimension."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.settings import Optimization
 from dlnotes.training.sound import LARGEST
 
-# Updates between two looks at how far the device is. A GPU has them queued, and must not run dry
-# while other trainings have their turn; on a CPU they are done by then, and the caller waits.
+# Updates between two checks of the device's progress. On a GPU they are queued, and must last while
+# other trainings are served; on a CPU they are already done, and other trainings wait for them.
 _QUEUED = {"cpu": 8, "cuda": 64}
-# Documents that are scored together: enough to fill a GPU. Those of the whole split could have more
-# hidden states than fit into its memory, times the number of replicas.
+# Documents that are scored together: enough to fill a GPU. The hidden states of a whole split for
+# all replicas could exceed its memory.
 _BLOCK = 512
-# Graphs of an update at most, for batches of short documents and of long ones: each takes seconds
-# to capture, and every further one saves less padding.
+# Most graphs of an update, for batches from short to long documents: each takes seconds to capture,
+# and every further one saves less padding.
 _SIZES = 5
-_NO_LABEL = -100  # what the objective leaves out
+_NO_LABEL = -100  # ignored by the objective
 
 
 @dataclass
 class Replica:
-    """Where the training from one seed stands; the numbers are those of `TrainingState`.
+    """The progress of the training from one seed; see also `TrainingState`.
 
     Attributes:
-        seed: Decides initial weights, order of the documents and dropout.
-        history: A record of each epoch.
+        seed: Seed of the initial weights, the order of the documents and dropout.
+        history: One record per epoch.
         best: Dev score and negative dev loss of the best epoch.
         best_epoch: The epoch whose weights are kept, from 1.
-        stopped: Why it ended before the last epoch: patience, hopeless or diverged.
+        stopped: Why the training ended before the last epoch: patience, hopeless or diverged.
     """
 
     seed: int
@@ -63,7 +63,7 @@ class Replica:
 
 
 class Size(NamedTuple):
-    """What a batch is padded to; sentences and their words only where a model reads sentences."""
+    """Size to which a batch is padded; sentences and words are for models that read sentences."""
 
     tokens: int
     sentences: int = 0
@@ -73,32 +73,33 @@ class Size(NamedTuple):
 class Seeds:
     """Train replicas of a model, one per seed, as a single training.
 
-    Each replica goes through what `fit` does for its seed alone: its own initial weights, order of
-    the documents, gradient norm, best epoch and patience. The numbers are the same up to rounding,
-    those that dropout draws excepted: a replica has a generator of its own, so they do not depend
-    on the other replicas.
+    Each replica is trained as `fit` would train it from its seed alone, with its own initial
+    weights, order of the documents, gradient norm, best epoch and patience. The results are the
+    same up to rounding, except for the random numbers of dropout: these come from a generator per
+    replica, so that they do not depend on the other replicas.
 
-    On a CUDA device an update is captured in a CUDA graph, once for each of a few sizes of batches,
-    and replayed: a step of small models takes as long as its kernels, not as long as Python. While
-    the device works, `run` yields, so that one thread can keep several trainings going, each on a
-    stream of its own.
+    On a CUDA device, an update is captured in a CUDA graph, once for each of a few sizes of
+    batches, and replayed, so that an update of small models takes as long as its kernels and not as
+    long as Python. While the device works, `run` yields, so that one thread can keep several
+    trainings going, each on its own stream.
 
     Args:
-        models: One per seed, untrained. Each ends with the weights of its best epoch.
-        seeds: Of the order of the documents and of dropout; one per model.
+        models: One untrained model per seed. Each ends with the weights of its best epoch.
+        seeds: Seeds of the order of the documents and of dropout; one per model.
         objective: What the models are trained for.
         train: Training documents.
-        dev: Documents that the choice of the epoch depends on.
-        training: How to train; its `seed` has no meaning here.
+        dev: Documents on which the best epoch is chosen.
+        training: How to train; its `seed` is not used.
         device: Where to compute.
         bucket: See `BatchSampler`.
-        keep: Epoch → how many replicas go on after it, the best on `dev` so far. The others are
-            hopeless.
+        keep: For an epoch, how many replicas continue after it: those that are best on `dev` so
+            far. The others are stopped as hopeless.
         graph: Capture updates in CUDA graphs; default: on a CUDA device.
 
     Raises:
-        UserError: Mixed precision, sparse gradients, a hierarchical output or a torch before 2.7:
-            there, seeds are trained one by one only; settings that are left to a recipe.
+        UserError: Mixed precision, compilation, micro-batches, sparse gradients, a hierarchical
+            output or torch before 2.7, with which seeds can only be trained one by one; settings
+            that are left to a recipe.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class Seeds:
     def _stack(
         self, members: list[int], theta: Float[Tensor, "r p"], accumulated: list[Tensor] | None
     ) -> None:
-        """Train these replicas from here on: theta is all their parameters, a row per replica."""
+        """Continue with these replicas: theta has all their parameters, a row per replica."""
         self.members, r = members, len(members)
         self.theta = theta.requires_grad_()
         self.rule = cast(UpdateRule, self.training.make_optimizer([self.theta]))
@@ -179,7 +180,7 @@ class Seeds:
         """Train to the end, and give the models the weights of their best epochs.
 
         Yields:
-            None, whenever the device has work for a while.
+            None, whenever the device has enough work queued.
         """
         while self.epoch < self.training.epochs and self.alive:
             yield from self.run_epoch()
@@ -192,7 +193,7 @@ class Seeds:
             vector_to_parameters(weights.to(own.device, copy=True), model.parameters())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on after an epoch; on a CPU with the same bits."""
+        """The state that is needed to continue after an epoch; on a CPU, bit for bit."""
         return {
             "epoch": self.epoch,
             "seconds": self.seconds,
@@ -206,10 +207,10 @@ class Seeds:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where a training of the same seeds, settings and documents stood.
+        """Continue from the state of a training with the same seeds, settings and documents.
 
         Args:
-            state: From `state_dict`.
+            state: The result of `state_dict`.
         """
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.best = state["best"].to(self.device)
@@ -221,10 +222,10 @@ class Seeds:
         self._stack(list(state["members"]), state["theta"].to(self.device), accumulated)
 
     def run_epoch(self) -> Iterator[None]:
-        """Train for an epoch, measure on dev, decide who goes on.
+        """Train for an epoch, evaluate on dev, and decide which replicas continue.
 
         Yields:
-            None, whenever the device has work for a while. The epoch is over when the iterator is.
+            None, whenever the device has enough work queued. The epoch ends with the iterator.
         """
         began = time.perf_counter()
         orders = [self.samplers[i].epoch(self.epoch) for i in self.members]
@@ -279,7 +280,7 @@ class Seeds:
             ranked = sorted(self.alive, key=lambda i: self.replicas[i].best, reverse=True)
             for i in ranked[most:]:
                 self.replicas[i].stopped = "hopeless"
-        # New graphs take seconds: worth it only where many replicas are gone.
+        # New graphs take seconds to capture, which pays only if many replicas have stopped.
         alive = self.alive
         if alive and 4 * len(alive) <= 3 * len(self.members):
             rows_left = torch.tensor([self.members.index(i) for i in alive], device=self.device)
@@ -306,17 +307,17 @@ class Seeds:
     # The work of the device
 
     def _do(self, work: Any, size: Any) -> None:
-        """Call `work`, after the second time by a graph of its kernels."""
+        """Call `work`: directly the first time, by a graph of its kernels from then on."""
         if work == self._update:
             self._draw_masks()
         key = (work.__name__, size)
         if not self.graph or key not in self.warm:
-            self.warm.add(key)  # what is made on first use cannot be captured
+            self.warm.add(key)  # the first call may allocate what cannot be captured
             work(size)
             return
         if key not in self.graphs:
-            # On the training's own stream: products of matrices have a workspace per stream, and
-            # graphs that are replayed side by side must not share it.
+            # Captured on the training's own stream: matrix products have a workspace per stream,
+            # which graphs that are replayed at the same time must not share.
             stream = torch.cuda.current_stream(self.device)
             on_default = stream == torch.cuda.default_stream(self.device)  # cannot be captured
             graph = torch.cuda.CUDAGraph()
@@ -327,7 +328,7 @@ class Seeds:
         self.graphs[key].replay()
 
     def _update(self, size: Size) -> None:
-        """An update of all replicas, by the row of `order` that `at` says."""
+        """Update all replicas by the batches in row `at` of `order`."""
         i = self.order.index_select(0, self.at).squeeze(0)  # r b
         missing = i < 0
         i = i.clamp(min=0)
@@ -402,7 +403,7 @@ class Seeds:
             self.model.max_sentences, self.model.max_words = size.sentences, size.words
 
     def _sizes(self) -> dict[int, Size]:
-        """A few sizes, and what each is enough for: the first epoch says what is worth having."""
+        """A few sizes, by the need that each covers; chosen by the batches of the first epoch."""
         needs = self.train.needs
         orders = [sampler.epoch(0) for sampler in self.samplers]
         needed = [max(needs[b].max() for b in step) for step in zip(*orders, strict=True)]
@@ -413,7 +414,7 @@ class Seeds:
     # Dropout
 
     def _dropped(self, module: nn.Dropout, x: Tensor) -> Tensor:
-        """Dropout by a mask that was drawn before: a corner of one that fits the largest size."""
+        """Dropout by a mask that was drawn before, cut to the shape of `x`."""
         if not module.training or module.p == 0:
             return x
         if self.given is None:
@@ -423,7 +424,7 @@ class Seeds:
         return x * mask / (1 - module.p)
 
     def _find_dropouts(self) -> None:
-        """Go through the model once, to see where it drops how much of what."""
+        """Call the model once, to record the share and the shape of each dropout."""
         size = self.sizes[max(self.sizes)]
         b = self.samplers[0].batch_size
         tokens = self.train.tokens[:1, : size.tokens].expand(b, -1)
@@ -439,7 +440,7 @@ class Seeds:
 
 
 class _Split:
-    """Documents on a device, and how large a batch must be to hold each."""
+    """Documents on a device, and the size that a batch needs to hold each."""
 
     def __init__(self, documents: Documents, model: Any, device: torch.device) -> None:
         tokens, labels = documents.batch(np.arange(len(documents)))
@@ -463,7 +464,7 @@ class _Split:
         ]
 
     def size(self, need: int) -> Size:
-        """The size of batches of the documents that need no more."""
+        """The size of a batch that can hold all documents with at most this need."""
         tokens = int(self.lengths[self.needs <= need].max(initial=1))
         return Size(tokens, need, self.words) if self.words else Size(tokens)
 
@@ -476,12 +477,12 @@ class _Waiting:
         self.events: list[Any] = []
 
     def for_the_last_but_one(self) -> Iterator[None]:
-        """Let a little work pile up, so that the device never runs dry."""
+        """Wait for all work but the last part, so that the device always has work queued."""
         self._mark()
         yield from self._until(1)
 
     def for_all(self) -> Iterator[None]:
-        """Until all is done."""
+        """Wait until all work is done."""
         self._mark()
         yield from self._until(0)
 
@@ -510,13 +511,14 @@ class _Constraint(nn.Module):
     def forward(self) -> Tensor:
         self.model.constrain_()
         first: Tensor = next(self.model.parameters())
-        return first  # vmap wants a tensor
+        return first  # vmap requires a tensor as result
 
 
 def _check(
     models: Sequence[nn.Module], seeds: Sequence[int], objective: SingleLabel, training: Any
 ) -> None:
-    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7):  # vmap of a Function's backward
+    # Older versions cannot vmap the backward of an autograd.Function.
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7):
         raise UserError(f"several seeds at once need torch 2.7 or newer, not {torch.__version__}")
     if not seeds or len(models) != len(seeds):
         raise UserError(f"there must be a model per seed, not {len(models)} for {len(seeds)} seeds")
@@ -533,7 +535,7 @@ def _check(
 
 
 def _template(model: nn.Module, dropped: Any) -> Any:
-    """A copy whose forward can be mapped over stacked weights and captured in a graph."""
+    """A copy whose forward can be vmapped over stacked weights and captured in a CUDA graph."""
 
     def written(cell: Any, x: Tensor) -> tuple[Tensor, None]:
         return written_out(cell, x, fused=True), None

@@ -1,4 +1,4 @@
-"""How a model is trained: each setting is named, typed, checked and described here alone."""
+"""Settings of a training: the single place where each is named, typed, checked and described."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Optimization(Fitting):
     """Which of our optimizers: gradient-descent, momentum, adam, …"""
 
     lr: NotNegative = 1e-3
-    """Learning rate; with adam 1e-3 suits most models, fasttext wants about 1e-2."""
+    """Learning rate; with adam, 1e-3 suits most models, and about 1e-2 suits fasttext."""
 
     optimizer_settings: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(
         default_factory=dict, hash=False
@@ -56,11 +56,11 @@ class Optimization(Fitting):
     """Fraction of the target that is spread over all classes."""
 
     def with_optimizer_args(self, given: Sequence[str], optimizer: str | None = None) -> Self:
-        """The same with hyper-parameters of the optimizer from the command line.
+        """A copy with hyper-parameters of the optimizer from the command line.
 
         Args:
-            given: ``name=value`` each.
-            optimizer: Whose they are, where this training does not say it itself.
+            given: Strings of the form ``name=value``.
+            optimizer: Name of the optimizer, if this training leaves it open.
 
         Raises:
             UserError: See `parse_settings`.
@@ -72,10 +72,10 @@ class Optimization(Fitting):
         return replace(self, optimizer_settings=parsed)
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The optimizer over parameters in float32.
+        """Create the optimizer over parameters in float32.
 
         Raises:
-            UserError: A hyper-parameter that the rule refuses.
+            UserError: The rule refuses a hyper-parameter.
         """
         for name, value in {"lr": self.lr, **self.optimizer_settings}.items():
             for number in value if isinstance(value, list | tuple) else (value,):
@@ -93,28 +93,28 @@ class Optimization(Fitting):
 class Training(Deciding, Optimization):
     """How a classifier is trained; see `train_classifier`.
 
-    A field that is None is left to the model's recipe (see `dlnotes.training.recipes.settle`), or,
-    where a run is resumed, is what the run was begun with.
+    A field that is None is left to the model's recipe (see `dlnotes.training.recipes.settle`). In a
+    resumed run, it has the value that the run was started with.
     """
 
     recipe: Annotated[str, OneOf(RECIPE_NAMES)] | None = None
-    """What fills in the settings that are not given, those of the model included. default: what was
-    chosen on dev splits of several corpora, for documents of this number; paper: sizes and settings
-    of the paper that published the model; plain: adam with a rate of 1e-3, 10 epochs of batches of
-    64 documents, and the model's own sizes. Default: default."""
+    """What fills in the settings that are not given, including those of the model. default: values
+    chosen on dev splits of several corpora, adapted to the number of documents; paper: sizes and
+    settings of the paper that published the model; plain: adam with a rate of 1e-3, 10 epochs of
+    batches of 64 documents, and the model's own sizes. Default: default."""
 
-    # None is one value more than a training allows when it begins.
+    # Unlike in the base class, None is allowed here, until `settle` fills it in.
     optimizer: Annotated[str, OneOf(OPTIMIZERS, _ELSEWHERE)] | None = None  # type: ignore[assignment]
     """Which of our optimizers: gradient-descent, momentum, adam, … Default: what the recipe
     says."""
 
     lr: NotNegative | None = None  # type: ignore[assignment]
-    """Learning rate. Default: what the recipe says, for another optimizer than the recipe's a rate
-    that suits that one."""
+    """Learning rate. Default: what the recipe says; for another optimizer than the recipe's, a rate
+    that suits it."""
 
     epochs: Count | None = None  # type: ignore[assignment]
-    """Passes over the training documents, at most. Default: what the recipe says, more for few
-    documents."""
+    """Maximum number of passes over the training documents. Default: what the recipe says, more for
+    few documents."""
 
     batch_size: Natural | None = None
     """Documents per update: 1 is SGD, 0 is all of them (batch gradient descent). Default: what the
@@ -132,42 +132,41 @@ class Training(Deciding, Optimization):
     """Scale the gradients down to this total norm; 0 for never. Default: what the recipe says."""
 
     patience: Natural | None = None
-    """Stop after so many epochs without a better one on the dev split; 0 for never. Default: what
-    the recipe says."""
+    """Stop after this many epochs without an improvement on the dev split; 0 for never. Default:
+    what the recipe says."""
 
     label_smoothing: Share | None = None  # type: ignore[assignment]
     """Fraction of the target that is spread over all classes. Default: what the recipe says."""
 
     vectors: str | Path | None = None
     """Path of word vectors to start from, in the format of word2vec (text or binary), GloVe or
-    fastText (.vec or .bin), also .gz. Or the word word2vec: learn them from the training documents
-    first, as HAN's authors do. A file decides `embedding_dim`; the trained classifier does not need
-    it."""
+    fastText (.vec or .bin), also .gz. Or the word word2vec: first learn them from the training
+    documents, as HAN's authors do. A file determines `embedding_dim`; the trained classifier does
+    not need the file."""
 
     class_weights: Annotated[str, OneOf(("none", "balanced"))] = "none"
-    """none, or balanced: a document counts in the loss with n / (classes · documents of its
-    class), so that rare classes weigh more. Where a document may have several labels, each that it
-    has counts with documents without / documents with this label."""
+    """none, or balanced: rare classes weigh more. A document has the weight n / (classes ·
+    documents of its class) in the loss. Where a document may have several labels, each of its
+    labels has the weight (documents without this label) / (documents with it)."""
 
     focal_gamma: NotNegative = 0.0
-    """Above 0 the focal loss (Lin et al. 2017): each cross-entropy is multiplied by (1 - p) to this
-    power, with the probability p of the correct answer, so that what is learned by now counts less.
-    2 is usual."""
+    """Above 0, the focal loss (Lin et al. 2017): each cross-entropy is multiplied by (1 - p) to
+    this power, with the probability p of the correct answer, so that documents that are already
+    learned count less. 2 is usual."""
 
     refit: bool | None = None
-    """When dev has chosen the epoch, train once more from the start and up to that epoch, on the
-    training and dev documents together, with a vocabulary of both (as a baseline does, which has
-    no epoch to choose). Where the loss on the training documents is not as low by then as it was
-    the first time, about, that training goes on until it is. The dev figures of the record are
-    those of the first training, the test figures those of the second. Default: what the recipe
-    says."""
+    """After the best epoch is chosen on dev, train once more from the start up to that epoch, on
+    the training and dev documents together, with a vocabulary of both (like a baseline, which has
+    no epoch to choose). If the loss on the training documents is then clearly higher than the first
+    time, that training continues until it is about as low. The dev figures of the record are those
+    of the first training, the test figures those of the second. Default: what the recipe says."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.vectors, Path):  # a record holds its name
+        if isinstance(self.vectors, Path):  # so that a record can hold it
             object.__setattr__(self, "vectors", str(self.vectors))
         given = self.batch_size
         super().__post_init__()
-        if given == 0:  # not None, which is the recipe's
+        if given == 0:  # the base class makes it None, which here would leave it to the recipe
             object.__setattr__(self, "batch_size", 0)
 
 
@@ -182,22 +181,22 @@ class TranslatorTraining(Optimization):
     """Scale the gradients down to this total norm; None for never."""
 
     beam: Count = 5
-    """Hypotheses followed when the test split is translated; 1 is greedy."""
+    """Beam size (number of hypotheses) when the test split is translated; 1 is greedy."""
 
     length_penalty: float = 0.6
-    """More favours longer translations."""
+    """Exponent of the length penalty; higher values favour longer translations."""
 
 
 def parse_settings(what: str, kind: Callable[..., Any], given: Sequence[str]) -> dict[str, Any]:
     """Hyper-parameters from the command line, typed by the signature that takes them.
 
     Args:
-        what: Whose hyper-parameters they are, for messages.
-        kind: The class whose keyword-only arguments they are.
-        given: ``name=value`` each.
+        what: Name of the model or optimizer, for messages.
+        kind: The class that takes them as keyword-only arguments.
+        given: Strings of the form ``name=value``.
 
     Raises:
-        UserError: An unknown name or a value of another type than the default.
+        UserError: A name is unknown, or a value is not of the default's type.
     """
     sizes = ("vocabulary_size", "num_classes", "lr")
     allowed = {

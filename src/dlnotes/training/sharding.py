@@ -1,8 +1,8 @@
-"""A model whose weights, gradients and optimizer states are spread over the processes (FSDP).
+"""A model whose weights, gradients and optimizer states are sharded over the processes (FSDP).
 
-With a replica every process holds all of them. Here each holds a part, and the weights of a block
-are put together while the block is computed; ZeRO's third stage (Rajbhandari et al. 2020,
-https://arxiv.org/abs/1910.02054), as PyTorch's ``fully_shard`` does it.
+With a replica, every process holds all of them. Here each holds a part, and the weights of a block
+are gathered while the block is computed. This is the third stage of ZeRO (Rajbhandari et al. 2020,
+https://arxiv.org/abs/1910.02054), by PyTorch's ``fully_shard``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dlnotes.training.replica import Means
 
 @runtime_checkable
 class InBlocks(Protocol):
-    """A model that calls blocks one after the other, so that it needs one's weights at a time."""
+    """A model that calls blocks one after another, so that it needs one's weights at a time."""
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -31,20 +31,20 @@ class InBlocks(Protocol):
 
 
 class Shards(Means):
-    """A model that is spread over processes while it is trained.
+    """A model that is sharded over processes while it is trained.
 
-    Rules that compute element by element, as all of `dlnotes.optim` do, work on parts as on the
-    whole, so `optimizer` gets the parts for parameters; its states, if it has any, are cut up, too.
-    The given model has no weights meanwhile, but within `whole`.
+    Elementwise rules, as all of `dlnotes.optim` are, compute the same on parts as on the whole.
+    Therefore the parameters of `optimizer` are replaced by their parts, and its states, if it has
+    any, are also sharded. Meanwhile the given model has no weights, except within `whole`.
 
     Args:
         group: The processes.
-        model: It begins with the weights of the first process.
-        optimizer: Over its parameters.
-        outputs: Gives what a loss is computed from, of the model and a batch.
+        model: The model; it starts with the weights of the first process.
+        optimizer: An optimizer over the model's parameters.
+        outputs: Maps the model and a batch to the outputs that a loss is computed from.
 
     Raises:
-        UserError: The model, or this torch, cannot be spread.
+        UserError: The model cannot be sharded, or not by this version of torch.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Shards(Means):
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Within, the model has its weights, in every process."""
+        """Context in which the model has all its weights, in every process."""
         self._within += 1
         if self._within == 1:
             for p, part in self._pairs:
@@ -113,12 +113,12 @@ class Shards(Means):
         return {n: self._cut(w, w, parts[n]) if n in parts else w for n, w in weights.items()}
 
     def state(self) -> dict[str, Any]:
-        """The state of the optimizer as if it were not spread, in the first process."""
+        """The optimizer's state as it would be without sharding, in the first process."""
         found: dict[str, Any] = self.collected(self.optimizer.state_dict())
         return found
 
     def collected(self, value: Any) -> Any:
-        """The same with whole tensors on the CPU for parts, in the first process."""
+        """Replace parts by whole tensors on the CPU, in the first process."""
         if isinstance(value, Mapping):
             return {name: self.collected(each) for name, each in value.items()}
         if is_part(value):
@@ -127,7 +127,7 @@ class Shards(Means):
         return value
 
     def end(self) -> None:
-        """Give the model its weights and the optimizer the model's parameters, for good."""
+        """End sharding: the model gets its weights back, and the optimizer its parameters."""
         for p, part in self._pairs:
             p.data = joined(part)
             states = self.optimizer.state.pop(part, {}).items()
@@ -156,12 +156,12 @@ def is_part(value: Any) -> bool:
 
 @torch.no_grad()
 def joined(value: Any) -> Any:
-    """The tensor of which each process has a part; anything else as it is."""
+    """The whole tensor, if each process has a part of it; any other value unchanged."""
     return value.full_tensor() if is_part(value) else value
 
 
 def _fully_shard(model: nn.Module) -> Callable[..., Any]:
-    """PyTorch's function, for a model that it suits."""
+    """PyTorch's ``fully_shard``, after checking that it suits the model."""
     try:
         from torch.distributed.fsdp import fully_shard
     except ImportError as error:

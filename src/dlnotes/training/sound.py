@@ -1,4 +1,4 @@
-"""Whether weights are still numbers, asked before they are kept or handed out."""
+"""Check that weights are finite, before they are saved or returned."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import torch
 from torch import Tensor, nn
 
 LARGEST = torch.finfo(torch.float32).max ** 0.5
-"""A weight above this, 1.8e19, has a square that is no float32: the training has diverged."""
+"""The square of a weight above this, 1.8e19, overflows float32: the training has diverged."""
 
 
 def defect(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> str | None:
     """What is wrong with the weights, in a few words; None if nothing is.
 
-    NaN is wrong anywhere; an infinity anywhere but in a buffer, where it may be a mask; a number
-    above `LARGEST` in a parameter.
+    NaN is wrong anywhere; an infinity is wrong except in a buffer, where it may be a mask; a number
+    above `LARGEST` is wrong in a parameter.
 
-    Waits for the device once and reads each weight once; only where something is wrong does it read
-    them again.
+    This waits for the device once and reads each weight once, and again only if something is wrong.
 
     Args:
-        model: Its parameters and buffers are looked at.
-        optimizer: So are its states.
+        model: The model, whose parameters and buffers are checked.
+        optimizer: An optimizer, whose states are also checked.
     """
     tensors = list(_tensors(model, optimizer))
     if not tensors:
         return None
-    # A norm is finite only where every number is.
+    # A norm is finite only if every number is.
     norms = [torch.linalg.vector_norm(tensor) for _, _, tensor in tensors]
     if bool(torch.stack([n.to(norms[0].device) for n in norms]).isfinite().all()):
         return None
@@ -44,7 +43,7 @@ def defect(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> 
 def _tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer | None
 ) -> Iterator[tuple[str, str, Tensor]]:
-    """Kind, name and tensor of all that must be sound."""
+    """Kind, name and tensor of everything that is checked."""
     names: dict[Tensor, str] = {}
     for name, parameter in model.named_parameters():
         names[parameter] = name
@@ -62,9 +61,9 @@ def _tensors(
 
 
 def _numbers(tensor: Tensor) -> Tensor | None:
-    """The numbers of a tensor as a dense one; None if it has none that could be lost."""
+    """The numbers of a tensor as a dense one; None if it has none that could become NaN."""
     tensor = tensor.detach()
-    if hasattr(tensor, "to_local"):  # spread over processes, each of which looks at its part
+    if hasattr(tensor, "to_local"):  # sharded over processes, each of which checks its part
         tensor = tensor.to_local()
     if tensor.layout is torch.sparse_coo:
         tensor = tensor.coalesce().values()

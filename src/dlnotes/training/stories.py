@@ -1,4 +1,4 @@
-"""How a memory network read a story: its gates, sentence by sentence, as a page and as a figure."""
+"""How a memory network read a story: its gates for each sentence, as a web page or a figure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from dlnotes.nn.sentences import Gates
 
-# Where a figure has fewer columns, each gate is also given as a number.
+# With fewer columns than this, each gate is also given as a number.
 _FEW = 6
-# Slots that are named, and the least share of the answer that is told: a phone has no pointer to
-# read numbers with.
+# How many slots a caption names at most, and their least share of the answer; for phones, which
+# have no pointer to read numbers with.
 _NAMED, _LEAST = 5, 0.05
-_NUMBERED = 60  # columns of a figure at most; more are narrow, and not all have their number
+_NUMBERED = 60  # with more columns, a figure makes them narrow and numbers only some of them
 _SHADES = ((0.95, "█"), (0.6, "▓"), (0.3, "▒"), (0.05, "░"), (0.0, "·"))
 
 
@@ -32,9 +32,9 @@ class Story:
     Attributes:
         columns: Name of each slot, or of each pass over the story.
         sentences: The sentences that the network read.
-        gates: Of each sentence: how far it was let into each slot or in each pass, from 0 to 1.
+        gates: For each sentence, how wide the gate of each slot or pass was open, from 0 to 1.
         question: The question; empty for a document that is its own question.
-        answer: Share of each slot in the answer; empty where there are no slots.
+        answer: Share of each slot in the answer; empty if there are no slots.
     """
 
     columns: list[str]
@@ -44,9 +44,9 @@ class Story:
     answer: list[float]
 
     def together(self) -> Story:
-        """The same with slots that were open at the same sentences side by side.
+        """A copy in which slots that were open to the same sentences are next to each other.
 
-        Passes over a story stay in their order.
+        Passes over a story keep their order.
         """
         if not self.answer:
             return self
@@ -65,12 +65,12 @@ class Story:
 
     @property
     def asked(self) -> str:
-        """What stands beside the shares of the slots: a document may be its own question."""
+        """Heading of the slots' shares: the question, or for a document without one "answer"."""
         return self.question or ("answer" if self.answer else "")
 
     @property
     def read(self) -> str:
-        """The slots with the largest shares in the answer."""
+        """A clause that names the slots with the largest shares in the answer."""
         if not self.answer:
             return ""
         shares = sorted(zip(self.answer, self.columns, strict=True), key=lambda pair: -pair[0])
@@ -79,17 +79,17 @@ class Story:
 
 
 def as_story(words: Sequence[str], part: Sequence[int], gates: Gates, asked: int) -> Story:
-    """What a model's ``gates`` say of one document.
+    """Make a story of the gates that a model has computed for one document.
 
     Args:
         words: The document's words.
-        part: The word that each of its tokens belongs to.
-        gates: From the document alone.
-        asked: Place of the token that stands before the question; at least the number of tokens
-            if there is none.
+        part: Index of the word that each token belongs to.
+        gates: Result of the model's ``gates`` for this document alone.
+        asked: Position of the token that marks the question; at least the number of tokens if there
+            is none.
     """
     count = len(part)
-    told: dict[int, dict[int, None]] = {}  # the words of each sentence, once each
+    told: dict[int, dict[int, None]] = {}  # indices of the words of each sentence, without repeats
     sentence, inside = gates.grid.sentence[0].tolist(), gates.grid.inside[0].tolist()
     for i in range(min(count, len(sentence))):
         if inside[i]:
@@ -105,7 +105,7 @@ def as_story(words: Sequence[str], part: Sequence[int], gates: Gates, asked: int
 
 
 def story_html(story: Story) -> str:
-    """A row for each sentence, a cell for each slot or pass; on a phone the cells go below."""
+    """An HTML table: a row per sentence, a cell per slot or pass (on phones, below the text)."""
     story = story.together()
     numbers = "".join(f'<th scope="col">{_number(column)}</th>' for column in story.columns)
     name = escape(story.columns[0].partition(" ")[0])
@@ -140,9 +140,9 @@ def _row(head: str, columns: Sequence[str], weights: Sequence[float], kind: str 
 
 
 def story_figure(story: Story, title: str, *, most: int = 30) -> Figure:
-    """Sentences down, slots or passes across; below them the answer's attention over the slots.
+    """Draw a row per sentence and a column per slot or pass, and below the answer's attention.
 
-    Of a long story the last sentences are drawn. The scale is that of
+    Of a long story, only the last sentences are drawn. The scale is that of
     :func:`~dlnotes.training.explain.attention_figure`.
     """
     from matplotlib.colors import PowerNorm  # slow to import, and most programs draw nothing
@@ -185,14 +185,14 @@ def story_figure(story: Story, title: str, *, most: int = 30) -> Figure:
 
 
 def story_lines(story: Story, title: str) -> Iterator[str]:
-    """The same in characters, for a terminal: the fuller, the further open."""
+    """Lines of text for a terminal: the fuller a character, the wider the gate was open."""
     story = story.together()
     heads = [printable(text, 48) for text in [*story.sentences, story.asked]]
     what = story.columns[0].partition(" ")[0]
     width = max(map(len, [*heads, what]))
     yield f"{printable(title, 80)}{': ' * bool(story.read)}{story.read}"
     numbers = [_number(column) for column in story.columns]
-    digits = max(map(len, numbers))  # one below the other
+    digits = max(map(len, numbers))  # written one below another
     for i in range(digits):
         name = what if i == digits - 1 else ""
         yield f"{name:>{width}}  {''.join(n.rjust(digits)[i] for n in numbers)}"

@@ -1,4 +1,4 @@
-"""What a classifier is trained for, by the labels of its documents."""
+"""Choose the objective, class weights and initial biases by the labels of the documents."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def class_counts(dataset: Dataset) -> NDArray[np.int64]:
 
 
 def class_weights(dataset: Dataset) -> Float[Tensor, " c"]:
-    r"""Weights that make classes count alike, see ``class_weights`` of `Training`.
+    r"""Weights that balance the classes, see ``class_weights`` of `Training`.
 
-    Of :math:`n` documents :math:`n_k` have class :math:`k`. With one label per document a document
-    of class :math:`k` weighs :math:`n / (c\, n_k)`; with several, those that have the class weigh
-    as much together as those that do not: :math:`w_k = (n - n_k) / n_k`.
+    Let :math:`n_k` of :math:`n` documents have class :math:`k`. With one label per document, a
+    document of class :math:`k` has the weight :math:`n / (c\, n_k)`. With several, the weight is
+    :math:`w_k = (n - n_k) / n_k`, so that the documents that have the class together weigh as much
+    as those that do not.
     """
     counts, n = class_counts(dataset), len(dataset.train)
     if dataset.multi_label:
@@ -49,12 +50,12 @@ def objective_for(model: nn.Module, training: Training, dataset: Dataset) -> Obj
     Args:
         model: The network.
         training: How it is trained.
-        dataset: What it learns.
+        dataset: The documents.
     """
     weights = class_weights(dataset) if training.class_weights == "balanced" else None
     smoothing, gamma = training.label_smoothing or 0.0, training.focal_gamma
     if dataset.multi_label:
-        # Epochs are compared with thresholds as good as those that are chosen in the end.
+        # Compare epochs with their best thresholds, since these are chosen at the end.
         threshold = 0.5 if training.threshold == "none" else None
         return MultiLabel(weights, smoothing, threshold, gamma)
     if smoothing == 0 and Hierarchical.suits(model):
@@ -66,7 +67,7 @@ def check_output_layer(model_settings: Mapping[str, Any], dataset: Dataset) -> N
     """Refuse an output layer that cannot give several labels.
 
     Raises:
-        UserError: It is a hierarchical softmax, whose classes exclude one another.
+        UserError: It is a hierarchical softmax, whose classes are mutually exclusive.
     """
     if dataset.multi_label and model_settings.get("output") == "hierarchical":
         raise UserError(
@@ -76,7 +77,7 @@ def check_output_layer(model_settings: Mapping[str, Any], dataset: Dataset) -> N
 
 
 def warn_of_slow_loss(model_settings: Mapping[str, Any], training: Training) -> None:
-    """Say where a hierarchical softmax is trained without the advantage that it has."""
+    """Warn if label smoothing takes away the advantage of a hierarchical softmax."""
     if model_settings.get("output") == "hierarchical" and training.label_smoothing:
         warnings.warn(
             f"label_smoothing={training.label_smoothing:g} needs the probability of every class, "
@@ -90,20 +91,21 @@ def warn_of_slow_loss(model_settings: Mapping[str, Any], training: Training) -> 
 def start_at_frequencies(
     model: nn.Module, dataset: Dataset, weights: Float[Tensor, " c"] | None = None
 ) -> None:
-    r"""Start the biases of several labels at the log-odds of the labels' frequencies.
+    r"""Initialize the biases of a multi-label model to the log-odds of the labels' frequencies.
 
-    With this bias the untrained model gives each label the probability with which it occurs (one
-    half, with a balanced loss), so that training does not begin by unlearning that every document
-    has half of all labels (Karpathy 2019, https://karpathy.github.io/2019/04/25/recipe/):
+    With this bias, the untrained model predicts each label with the probability with which it
+    occurs (one half, with a balanced loss). Otherwise it would predict half of all labels for every
+    document, and training would have to unlearn this first (Karpathy 2019,
+    https://karpathy.github.io/2019/04/25/recipe/):
 
     .. math:: b_k = \log \frac{w_k (n_k + 1/2)}{n - n_k + 1/2}
 
-    A model whose output has no bias stays as it is.
+    A model whose output has no bias is not changed.
 
     Args:
-        model: Untrained; the last rows of its layer ``output`` are those of the classes.
-        dataset: What it is going to learn.
-        weights: :math:`w`, those of the objective.
+        model: An untrained model; the last rows of its layer ``output`` are those of the classes.
+        dataset: The documents that it will learn from.
+        weights: :math:`w`, the weights of the objective.
     """
     bias = getattr(getattr(model, "output", None), "bias", None)
     if not isinstance(bias, Tensor):

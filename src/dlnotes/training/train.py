@@ -1,4 +1,4 @@
-"""From named settings to a trained classifier in a run folder."""
+"""Train a classifier from named settings, into a run folder."""
 
 from __future__ import annotations
 
@@ -62,36 +62,37 @@ def train_classifier(
     time_limit: Positive | None = None,
     **settings: Annotated[Any, Training],
 ) -> tuple[TextClassifier, dict[str, Any]]:
-    """Train, choose the epoch on dev, then read and measure the test split, once.
+    """Train, choose the best epoch on dev, then read the test split and measure on it, once.
 
-    All processes that torchrun has started call it alike (see `dlnotes.training.distributed`); the
-    first one alone writes to `out`.
+    All processes that torchrun has started must call this with the same arguments (see
+    `dlnotes.training.distributed`); only the first one writes to `out`.
 
     Args:
-        dataset: What to learn.
-        model: A name in `dlnotes.models.MODELS`; default fasttext, or what `start_from` is.
-        training: How to train; default `Training()`. What it leaves out is the recipe's, see
-            `dlnotes.training.recipes.settle`; what the recipe would say, but not the rest, is as in
-            the training of `start_from`.
+        dataset: The documents.
+        model: A name in `dlnotes.models.MODELS`; default: fasttext, or the model of `start_from`.
+        training: How to train; default: `Training()`. Settings that it leaves open are filled in by
+            the recipe (see `dlnotes.training.recipes.settle`) or, with `start_from`, taken from the
+            parent's training.
         model_settings: The model's hyper-parameters where they differ from the recipe's.
-        start_from: A trained classifier, its folder, a run's folder or a `Parent`: start from its
-            weights and not from random ones; `dataset` must be loaded with its `inheritance`.
-        out: Run folder: the classifier's folder, ``metrics.json``, ``checkpoint.pt`` and the
-            TensorBoard log. None keeps nothing.
+        start_from: A trained classifier, its folder, a run folder or a `Parent`, whose weights are
+            the initial ones. `dataset` must be loaded with its `inheritance`.
+        out: Run folder, for the classifier's folder, ``metrics.json``, ``checkpoint.pt`` and the
+            TensorBoard log. None writes nothing.
         device: See `choose_device`.
         checkpoint_every: See `fit`.
-        resume: Go on from the checkpoint in `out`. A run that is finished is returned as it is.
+        resume: Resume from the checkpoint in `out`. A finished run is not trained again; its
+            classifier and record are returned.
         progress: Show progress.
         time_limit: Seconds that a training may take, see `fit`.
         settings: Fields of `training` to override.
 
     Returns:
-        The trained classifier and its record (what ``metrics.json`` holds).
+        The trained classifier and its record (the content of ``metrics.json``).
 
     Raises:
-        UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
-        dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
-        dlnotes.training.fit.OutOfTime: `time_limit` is not enough.
+        UserError: Settings or files cannot be used; the training diverged (see `fit`).
+        dlnotes.training.fit.Interrupted: A signal arrived; the checkpoint was written.
+        dlnotes.training.fit.OutOfTime: `time_limit` is too short.
     """
     if model is not None:
         check_model(model)
@@ -114,7 +115,7 @@ def train_classifier(
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
     check_output_layer(own, dataset)
-    decides(training, dataset.multi_label)  # what is not possible is refused at once
+    decides(training, dataset.multi_label)  # refuse impossible choices at once
     group = distributed.current()
     settled = settle(training, model, own, dataset, resumed=out if resume else None)
     training, own, dataset, _ = settled
@@ -129,7 +130,7 @@ def train_classifier(
         **pretrained.fingerprint(training.vectors),
         **dataset.described,
         "parent": parent and parent.digest,
-        # The test split is read at the end, and maybe has been read by an earlier training.
+        # Without the test split: it is read at the end, or an earlier training may have read it.
         "data": {k: v for k, v in dataset.fingerprints.items() if k != "test"},
     }
     if out and resume and (finished := _finished(out, all_settings, dataset)):
@@ -149,7 +150,8 @@ def train_classifier(
         if group.size == 1:
             dataset.begin_to_read_test()
         train = partial(_train, run, model, own, parent)
-        trained = train(dataset, dataset.dev, keep_end=training.refit)  # a second one follows
+        # A refit needs the first training's last checkpoint, if it is interrupted.
+        trained = train(dataset, dataset.dev, keep_end=training.refit)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
         first, decided = trained.classifier, {}
         deciding = decides(training, first.multi_label)
@@ -161,7 +163,7 @@ def train_classifier(
             dev = metrics(dev_scores, labels, first.decision)
         else:
             dev = evaluate(first.model, dataset.dev, group=group, **where)
-        # Of what is logged after the last update: when the run is resumed, it is logged again.
+        # What is logged after the last update has a later step: a resumed run logs it again.
         step = trained.state.step + 1
         if board := run.board:
             named = {"label_names": dataset.label_names, "step": step}
@@ -195,7 +197,7 @@ def train_classifier(
         if parent:
             record["parent"] = parent.summary()
         if out:
-            # Saved before the test split is opened: nothing wrong with it can lose the training.
+            # Saved before the test split is opened, so that an error in it cannot lose the model.
             classifier.save(out / CLASSIFIER)
             classifier.seen.save(out / DOCUMENTS)
             if training.refit:
@@ -220,15 +222,18 @@ def train_classifier(
 
 
 _AS_LOW, _OR_LOW = 1.3, 0.05
-"""A second training goes on while its loss is above so many times the first one's, and this more.
+"""A refit continues while its loss is above `_AS_LOW` times that of the first training, plus
+`_OR_LOW`.
 
-Some tasks, such as bAbI's, are learned within an epoch, sometimes later than the first time."""
+Some tasks, such as bAbI's, are learned suddenly within one epoch, which may be a later one in the
+refit."""
 
 
 def _tell_of_learned(dataset: Dataset, parent: Parent, split: str) -> None:
-    """Warn of documents to be measured on that the parent has learned from.
+    """Warn of documents in a split for evaluation that the parent has learned from.
 
-    Those aside that are among the training documents now, which `Dataset.duplicates` tells.
+    Documents that are also among the training documents now are left out: `Dataset.duplicates`
+    reports these.
     """
     if parent.seen:
         keys = dataset.text_keys(split)
@@ -239,10 +244,10 @@ def _tell_of_learned(dataset: Dataset, parent: Parent, split: str) -> None:
 def _finished(
     out: Path, settings: Mapping[str, Any], dataset: Dataset
 ) -> tuple[TextClassifier, dict[str, Any]] | None:
-    """What a finished run has; None while something is left to do.
+    """The classifier and the record of a finished run; None if something is left to do.
 
     Raises:
-        UserError: It has other settings or was measured on other test documents.
+        UserError: The run has other settings or was measured on other test documents.
     """
     path = out / run_folder.METRICS
     if not path.exists():
@@ -268,7 +273,7 @@ def _finished(
 
 
 class _Trained(NamedTuple):
-    """What a training ends with."""
+    """The results of a training."""
 
     classifier: TextClassifier
     objective: Objective
@@ -285,7 +290,7 @@ def _train(
     dev: Documents | None,
     **options: Any,
 ) -> _Trained:
-    """Train on the training documents of `dataset`, from the start or from `parent`."""
+    """Train on the training documents of `dataset`, from random weights or from `parent`."""
     assert isinstance(run.training, Training)
     classifier, vectors = _start(run, run.training, model, model_settings, dataset)
     objective = objective_for(classifier.model, run.training, dataset)
@@ -301,16 +306,16 @@ def _train(
 def size_of(
     dataset: Dataset, model: str, training: Training, model_settings: Mapping[str, Any]
 ) -> dict[str, int]:
-    """How large a training would be, of which all settings are given.
+    """The size of a training: numbers of documents, classes, tokens, parameters and updates.
 
     Args:
-        dataset: What to learn.
+        dataset: The documents.
         model: A name in `dlnotes.models.MODELS`.
-        training: How to train.
+        training: How to train; no setting may be left to a recipe.
         model_settings: The model's hyper-parameters.
 
     Raises:
-        UserError: Settings that cannot be used.
+        UserError: Settings cannot be used.
     """
     with torch.random.fork_rng(()):
         classifier, _ = _untrained(dataset, model, training, model_settings, progress=False)
@@ -329,7 +334,7 @@ def size_of(
 def _measure_test(
     run: Run, trained: _Trained, dataset: Dataset, step: int, record: dict[str, Any]
 ) -> dict[str, Any]:
-    """Read the test split, once; the record with its figures."""
+    """Read the test split, once, and add its figures to the record."""
     began = time.perf_counter()
     try:
         documents = dataset.read_test()
@@ -364,10 +369,10 @@ def _start(
     model_settings: Mapping[str, Any],
     dataset: Dataset,
 ) -> tuple[TextClassifier, int]:
-    """A classifier to be trained, and how many words start with a vector of a file."""
+    """An untrained classifier, and how many words start with a pretrained vector."""
     classifier, words = _untrained(dataset, model, training, model_settings, progress=run.progress)
     classifier.to(run.device)
-    if training.vectors == pretrained.WORD2VEC:  # only now: it takes minutes, settings are checked
+    if training.vectors == pretrained.WORD2VEC:  # after all checks, since it may take minutes
         words = pretrained.learn(dataset, classifier, training.seed, run.progress)
     if words:
         pretrained.start_from(words, classifier)
@@ -382,7 +387,7 @@ def _untrained(
     *,
     progress: bool,
 ) -> tuple[TextClassifier, PretrainedVectors | None]:
-    """A classifier with random weights, and the vectors of a file that words are to start from."""
+    """A classifier with random weights, and the word vectors of a file, if one is given."""
     vectors, words = training.vectors, None
     own = _with_class_counts(model_settings, dataset)
     if vectors:
@@ -405,7 +410,7 @@ def _untrained(
 
 
 def _with_class_counts(model_settings: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
-    """A hierarchical output gets its tree from the training labels, unless it has one."""
+    """Add the class counts, from which a hierarchical output builds its tree, unless given."""
     if model_settings.get("output") != "hierarchical":
         return dict(model_settings)
     return {"class_counts": tuple(class_counts(dataset).tolist()), **model_settings}

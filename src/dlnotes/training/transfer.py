@@ -1,4 +1,4 @@
-"""Transfers to a device, and back, that do not make the device wait for the host.
+"""Transfers to and from a device that do not make the device wait for the host.
 
 On a CPU, batches and results are available at once. A CUDA device works through a queue that the
 host fills. Reading a result, or copying from pageable memory, blocks the host until the queue is
@@ -30,7 +30,7 @@ _Gathered = tuple[Tensor, Tensor, tuple[Tensor, ...]]
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on `device`, without waiting for what the device has to do first."""
+    """Copy a tensor to `device` without waiting for the device's queued work."""
     return pinned(tensor, device).to(device, non_blocking=True)
 
 
@@ -42,12 +42,12 @@ def pinned(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def send_tokens(tokens: Tensor, device: torch.device, model: Any) -> Tensor:
-    """Tokens on `device`, with what `model` prepares of them attached (`dlnotes.nn.prepared`)."""
+    """Copy tokens to `device`, with what `model` prepares from them (see `dlnotes.nn.prepared`)."""
     return _send_with(tokens, _made(model, tokens, device), device, model)
 
 
 def _made(model: Any, tokens: Tensor, device: torch.device) -> tuple[Tensor, ...]:
-    """What a model prepares of tokens, in page-locked memory; nothing for a CPU."""
+    """What a model prepares from tokens, in page-locked memory; nothing for a CPU."""
     if device.type == "cpu" or not hasattr(model, "prepare"):
         return ()
     return tuple(pinned(x, device) for x in model.prepare(tokens))
@@ -63,15 +63,15 @@ def _send_with(
 
 
 class Batches:
-    """Batches of documents on a device: a context, within which they can be taken.
+    """Batches of documents on a device, as a context manager.
 
-    Where the device works by itself, a thread gathers the next batch meanwhile. Which documents are
-    in it does not depend on that, and what goes wrong is raised when the batch is taken.
+    If the device works asynchronously, a thread gathers the next batch meanwhile. This does not
+    change which documents are in it, and an error is raised when the batch is taken.
 
     Args:
-        documents: What batches are made of.
-        device: Where they are wanted.
-        model: What will read them; what it prepares of the tokens is gathered with them.
+        documents: The documents that batches consist of.
+        device: Where to put the batches.
+        model: The model that will read them; what it prepares from the tokens is included.
     """
 
     def __init__(self, documents: Examples, device: torch.device, model: Any = None) -> None:
@@ -81,7 +81,7 @@ class Batches:
         self._next: tuple[NDArray[np.int64], Future[_Gathered]] | None = None
 
     def expect(self, order: Iterable[NDArray[np.int64]]) -> None:
-        """Say which batches will be taken, by the indices of their documents."""
+        """Announce the batches that will be taken, by the indices of their documents."""
         if self._thread is not None:
             self._order = iter(order)
             self._gather_next()
@@ -104,7 +104,7 @@ class Batches:
             self._next = indices, self._thread.submit(self._gathered, indices)
 
     def _gathered(self, indices: NDArray[np.int64]) -> _Gathered:
-        # Page-locked memory belongs to the current device, which a thread has to be told.
+        # Page-locked memory belongs to the current device, which each thread must set.
         cuda = self._device.type == "cuda"
         with torch.cuda.device(self._device) if cuda else nullcontext():
             batch = self._documents.batch(indices)
@@ -127,8 +127,8 @@ class Figures:
     """A few numbers on their way from a device.
 
     Args:
-        device: Where the first of them is.
-        numbers: Scalars.
+        device: Device of the first number.
+        numbers: Scalar tensors.
     """
 
     def __init__(self, device: torch.device, *numbers: Tensor) -> None:
@@ -143,11 +143,11 @@ class Figures:
             self._copied.record(torch.cuda.current_stream(device))
 
     def have_come(self) -> bool:
-        """Whether they can be read without waiting."""
+        """Whether the numbers can be read without waiting."""
         return self._copied is None or self._copied.query()
 
     def read(self) -> list[float]:
-        """The numbers; waits for them if need be."""
+        """The numbers; waits for them if necessary."""
         if self._copied is not None:
             self._copied.synchronize()
         found: list[float] = self._numbers.tolist()

@@ -48,13 +48,13 @@ _FIELDS = {
     "tokenizer": Annotated[str, OneOf(TOKENIZERS)],
 }
 
-# Padded source tokens in a batch of sentences to translate, beams not counted.
+# Padded source tokens in a batch of sentences to translate, not counting beams.
 _BATCH_TOKENS = 1 << 10
 
 
 @dataclass
 class _KnownWords:
-    """A model that never writes the unknown word, which is a translation of nothing."""
+    """A model that never writes the unknown word, which does not translate anything."""
 
     model: Decodable
 
@@ -70,12 +70,12 @@ class _KnownWords:
 
 @dataclass
 class Translator:
-    """A model with all it needs to translate raw text.
+    """A model with everything that it needs to translate raw text.
 
     Attributes:
         model: The network.
         model_name: Its name in `TRANSLATORS`.
-        hyper_parameters: Keyword arguments that made the model, sizes excepted.
+        hyper_parameters: Keyword arguments that the model was created with, except the sizes.
         source_vocabulary: Ids of the source's tokens.
         target_vocabulary: Ids of the target's tokens.
         tokenizer: Name of the tokenization.
@@ -99,10 +99,10 @@ class Translator:
         target_vocabulary: Vocabulary,
         tokenizer: str = "words",
     ) -> Translator:
-        """Make an untrained translator.
+        """Create an untrained translator.
 
         Raises:
-            UserError: An unknown model or a hyper-parameter that it refuses.
+            UserError: The model is unknown or refuses a hyper-parameter.
         """
         if model_name not in TRANSLATORS:
             raise UserError(f"model must be one of {', '.join(TRANSLATORS)}, not {model_name!r}")
@@ -121,7 +121,7 @@ class Translator:
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Write the translator's four files into `folder`, which is made if needed.
+        """Write the translator's four files into `folder`, which is created if needed.
 
         Raises:
             UserError: The folder cannot be written to.
@@ -151,12 +151,12 @@ class Translator:
         """Read what `save` wrote.
 
         Args:
-            folder: The translator's folder, or a run's, which has it inside.
+            folder: The translator's folder, or a run's, which contains it.
             device: Where to put the model, see `choose_device`.
 
         Raises:
-            UserError: `folder` is no translator, one of its files is damaged, or they do not belong
-                together; a device that is not there.
+            UserError: `folder` is not a translator, one of its files is damaged, or its files do
+                not belong together; the device is not available.
         """
         folder, where = as_path(folder, "folder"), choose_device(device)
         if os.path.isdir(folder / TRANSLATOR):  # noqa: PTH112 -- False where it may not be asked
@@ -196,17 +196,18 @@ class Translator:
         max_length: Count = 100,
         length_penalty: float = 0.6,
     ) -> list[list[str]]:
-        """Translate raw texts into tokens, of which none is the unknown word.
+        """Translate raw texts into tokens, none of which is the unknown word.
 
         Args:
             texts: n sentences: a list, a tuple, a generator, an array or a column of a data frame.
             beam: See `beam_search`; 1 is greedy. At most 1,000.
-            max_length: Tokens at most; and no more than twice the longest source, plus 10.
+            max_length: Maximum number of tokens; also limited to twice the longest source in the
+                batch, plus 10.
             length_penalty: See `beam_search`.
 
         Raises:
             UserError: `texts` is a single string, or one of its items is not a string; `beam` or
-                `max_length` out of range.
+                `max_length` is out of range.
         """
         texts = as_texts(texts)
         if not texts:
@@ -233,11 +234,11 @@ class Translator:
         return results
 
     def translate(self, texts: Any, **search: Any) -> list[str]:
-        """Translate raw texts; the arguments and errors of `write`.
+        """Translate raw texts; for arguments and errors see `write`.
 
         Returns:
-            Texts in lower case, of words that the vocabulary has. Of an empty text the translation
-            is empty.
+            Texts in lower case, which consist of words in the vocabulary. The translation of an
+            empty text is empty.
         """
         texts = as_texts(texts)
         written = self.write(texts, **search)
@@ -252,18 +253,18 @@ def bleu(
 ) -> dict[str, Any]:
     r"""BLEU of translations (Papineni et al. 2002, https://aclanthology.org/P02-1040) by sacrebleu.
 
-    Two figures, each with sacrebleu's signature, which says how it came about:
+    There are two figures, each with sacrebleu's signature, which describes how it was computed:
 
-    - ``detokenized``: the translations put together again against the references as they are,
-      both in lower case, cut into tokens by sacrebleu's own ``13a``. This one compares with other
-      work that quotes the signature.
-    - ``tokenized``: lower-cased tokens against lower-cased tokens, both our tokenization's, as
-      notebooks and older papers do it.
+    - ``detokenized`` compares the detokenized translations with the raw references, both in lower
+      case and tokenized by sacrebleu's ``13a``. It is comparable with other work that reports the
+      same signature.
+    - ``tokenized`` compares lower-cased tokens, both by our tokenization, as in notebooks and older
+      papers.
 
     Args:
         written: Tokens of each translation.
-        references: The true translations, raw.
-        tokenizer: The translations' tokenization.
+        references: The true translations, as raw text.
+        tokenizer: Name of the translations' tokenization.
 
     Raises:
         UserError: sacrebleu is not installed.
@@ -278,7 +279,7 @@ def bleu(
         ("detokenized", "13a", [detokenize(t) for t in written], list(references)),
         ("tokenized", "none", [" ".join(t) for t in written], cut),
     ):
-        # force: sacrebleu warns of tokenized input where that is what is meant.
+        # force suppresses sacrebleu's warning of tokenized input, which is intended here.
         measure = metric(lowercase=True, tokenize=how, force=True)
         score = measure.corpus_score(translations, [truths])
         result[name] = {
@@ -316,35 +317,35 @@ def train_translator(
     progress: bool = True,
     **settings: Annotated[Any, TranslatorTraining],
 ) -> tuple[Translator, dict[str, Any]]:
-    """Train, choose the epoch on dev, then translate and measure the test split, once.
+    """Train, choose the best epoch on dev, then translate the test split and measure it, once.
 
-    All processes that torchrun has started call it alike (see `dlnotes.training.distributed`); the
-    first one alone writes to `out`.
+    All processes that torchrun has started must call this with the same arguments (see
+    `dlnotes.training.distributed`); only the first one writes to `out`.
 
     Args:
-        data: What to learn.
+        data: The parallel text.
         model: A name in `TRANSLATORS`.
-        training: How to train; default `TranslatorTraining()`.
-        out: Run folder: the translator's folder, ``metrics.json``, ``checkpoint.pt``, the
-            TensorBoard log and the test split's translations.
+        training: How to train; default: `TranslatorTraining()`.
+        out: Run folder, for the translator's folder, ``metrics.json``, ``checkpoint.pt``, the
+            TensorBoard log and the translations of the test split.
         model_settings: The model's hyper-parameters where they differ from its defaults.
         test: Name of the test split; None for no test.
         device: See `choose_device`.
         checkpoint_every: See `fit`.
-        resume: Go on from the checkpoint in `out`.
+        resume: Resume from the checkpoint in `out`.
         progress: Show progress.
         settings: Fields of `training` to override.
 
     Returns:
-        The trained translator and its record (what ``metrics.json`` holds).
+        The trained translator and its record (the content of ``metrics.json``).
 
     Raises:
-        UserError: Settings or files that cannot be used; a training that diverged (see `fit`).
-        dlnotes.training.fit.Interrupted: A signal came; the checkpoint was written.
+        UserError: Settings or files cannot be used; the training diverged (see `fit`).
+        dlnotes.training.fit.Interrupted: A signal arrived; the checkpoint was written.
     """
     training = replace(training or TranslatorTraining(), **settings)
     if test:
-        _sacrebleu()  # now, rather than when training is over
+        _sacrebleu()  # refuse now if it is missing, not after the training
     own = plain("model_settings", model_settings or {})
     all_settings = {
         "model": model,
@@ -384,7 +385,7 @@ def train_translator(
             "dev": {**dev.summary(), "perplexity": float(np.exp(dev.loss))},
         }
         if run.out:
-            # Saved before the test split is opened: nothing wrong with it can lose the training.
+            # Saved before the test split is opened, so that an error in it cannot lose the model.
             translator.save(run.out / TRANSLATOR)
         run.write(record)
         final = {f"dev {name}": value for name, value in record["dev"].items()}
@@ -405,7 +406,7 @@ def train_translator(
 def score(
     translator: Translator, data: ParallelText, split: str, out: Path | None, **search: Any
 ) -> dict[str, Any]:
-    """Translate a split and measure it; the translations are kept in `out`.
+    """Translate a split and measure the translations; they are also written to `out`.
 
     Raises:
         UserError: The split cannot be read, or sacrebleu is missing.

@@ -27,29 +27,29 @@ from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
 
 TFIDF = "tfidf"
-"""The name of the baseline: TF-IDF and a logistic regression."""
+"""The name of the baseline: TF-IDF and logistic regression."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    r"""How a trial came out.
+    r"""The result of a trial.
 
-    The figure that trials are compared by is a ratio of two sums over the dev documents,
+    The figure by which trials are compared is a ratio of two sums over the dev documents,
 
     .. math:: \frac{\sum_i a_i}{\sum_i b_i}
 
-    which for one label per document is the accuracy (:math:`a_i` is 1 for a correct one,
-    :math:`b_i = 1`) and for several labels micro-F1 (:math:`a = 2 tp`,
-    :math:`b = 2 tp + fp + fn`).
+    With one label per document it is the accuracy (:math:`a_i` is 1 for a correct document and else
+    0, :math:`b_i = 1`). With several labels it is micro-F1 (:math:`a = 2 tp`,
+    :math:`b = 2 tp + fp + fn` of each document).
 
     Attributes:
         dev: Figures on dev by name.
         hits: :math:`a_i`, shape (documents,).
         outcomes: :math:`b_i`, shape (documents,).
-        seconds: Training and measuring.
-        documents_per_second: While training.
-        epochs: Dev accuracy, or micro-F1, after each epoch; of a baseline nothing.
-        decision: How its scores become labels.
+        seconds: Time of training and evaluation.
+        documents_per_second: Speed of training.
+        epochs: Dev accuracy, or micro-F1, after each epoch; empty for a baseline.
+        decision: How scores become labels.
     """
 
     dev: Mapping[str, float]
@@ -62,7 +62,7 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The figure that trials are compared by."""
+        """The figure by which trials are compared."""
         return float(self.hits.sum() / max(1.0, self.outcomes.sum()))
 
 
@@ -78,17 +78,17 @@ def run_trial(
     """Train on the training documents and measure on the dev documents; no test split is opened.
 
     Args:
-        dataset: What to learn.
+        dataset: The documents.
         model: A name in `dlnotes.models.MODELS`, or `TFIDF`, which needs no settings.
-        training: See `train_classifier`; there is no second training with the dev documents.
+        training: See `train_classifier`; there is no refit with the dev documents.
         model_settings: See `train_classifier`.
         device: See `choose_device`.
-        time_limit: Seconds that it may take, see `fit`; the baseline cannot be stopped.
+        time_limit: Seconds that the trial may take, see `fit`; the baseline cannot be stopped.
 
     Raises:
         UserError: See `train_classifier` and `tfidf_dev_scores`.
-        dlnotes.training.fit.OutOfTime: `time_limit` is not enough.
-        dlnotes.training.fit.Interrupted: A signal came.
+        dlnotes.training.fit.OutOfTime: `time_limit` is too short.
+        dlnotes.training.fit.Interrupted: A signal arrived.
     """
     dataset = replace(dataset, _test=None)
     if model == TFIDF:
@@ -97,7 +97,7 @@ def run_trial(
         return _trial(dataset, logits, decision, **took)
     training = replace(training or Training(), refit=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # many trials would say the same
+        warnings.simplefilter("ignore")  # many trials would repeat the same warnings
         classifier, record = train_classifier(
             dataset,
             model,
@@ -107,7 +107,7 @@ def run_trial(
             progress=False,
             time_limit=time_limit,
         )
-    # As the recipe reads them.
+    # The dev documents, read with the limits of the recipe.
     dev = dataset.dev.limited(classifier.vocabulary, classifier.max_tokens)
     logits = scores(classifier.model, dev, device=choose_device(device))
     epochs = [_headline(epoch) for epoch in record["history"]]
@@ -138,11 +138,11 @@ def _trial(
 def shares_of(
     logits: Float[Tensor, "n c"], labels: NDArray[np.int64] | LabelSets, decision: Decision
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The parts of each document in the figure that trials are compared by.
+    """Each document's contributions to the figure by which trials are compared.
 
     Args:
         logits: Unnormalised scores of the documents.
-        labels: Their labels.
+        labels: Labels of the documents.
         decision: How scores become labels.
 
     Returns:
@@ -159,7 +159,7 @@ def shares_of(
 
 @contextmanager
 def on_threads(number: int) -> Iterator[None]:
-    """Compute on so many threads, in scikit-learn as well."""
+    """Compute on this number of threads, also in scikit-learn."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

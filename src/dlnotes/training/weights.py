@@ -1,4 +1,4 @@
-"""Weights of a model in a file of numbers, which is compared with the model before it is read."""
+"""Save and load a model's weights in safetensors format, checked against the model on loading."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from dlnotes.training.folder import WEIGHTS
 from dlnotes.training.sound import defect
 
 _BELONGS_TO = "belongs_to"
-_FEW = 1 << 20  # tokens, which cost little, and are told of when the weights are looked at
+_FEW = 1 << 20  # tokens that cost little to read; a wrong number is found with the weights' shapes
 
 
 class _MismatchError(Exception):
-    """The weights are of another model than the one that is described."""
+    """The weights belong to another model than the one that is described."""
 
 
 class _HasModel(Protocol):
@@ -38,13 +38,15 @@ _Made = TypeVar("_Made", bound=_HasModel)
 
 
 def digest_of(config: Mapping[str, Any], fields: Iterable[str], *parts: Any) -> str:
-    """SHA-256 of what belongs to the weights in a folder, whatever the order of names.
+    """SHA-256 of what the other files in the weights' folder contain.
+
+    The order of names does not matter.
 
     Args:
-        config: What `CONFIG` holds. Other fields than those named do not count, so that a later
-            version may add some.
-        fields: Names of the fields that are used, beside the format.
-        parts: What the other files hold, as JSON can hold it.
+        config: Content of `CONFIG`. Fields that are not in `fields` are ignored, so that later
+            versions may add some.
+        fields: Names of the fields that are used, in addition to the format.
+        parts: Contents of the other files, in types that JSON has.
     """
     used = {name: config[name] for name in ("format", *fields)}
     return hashlib.sha256(json.dumps((used, *parts), sort_keys=True).encode()).hexdigest()
@@ -53,12 +55,12 @@ def digest_of(config: Mapping[str, Any], fields: Iterable[str], *parts: Any) -> 
 def weights_writer(
     model: nn.Module, folder: Path, belongs_to: str | None = None
 ) -> Callable[[Path], None]:
-    """What writes a model's weights, for `dlnotes.files.write_together`.
+    """A function that writes a model's weights, for `dlnotes.files.write_together`.
 
     Args:
         model: The model.
-        folder: Where `WEIGHTS` is to be, for messages.
-        belongs_to: Digest of what the folder's other files hold.
+        folder: Folder of the `WEIGHTS` file, for messages.
+        belongs_to: Digest of the folder's other files, see `digest_of`.
 
     Raises:
         UserError: The weights are not finite.
@@ -68,7 +70,7 @@ def weights_writer(
     weights: dict[str, Tensor] = {}
     places = set()
     for name, weight in model.state_dict().items():
-        # Of weights that two layers share the file holds two copies: safetensors refuses one.
+        # Weights that two layers share are written twice, since safetensors refuses shared memory.
         shared = weight.data_ptr() in places
         places.add(weight.data_ptr())
         weights[name] = weight.clone() if shared else weight.contiguous()
@@ -77,12 +79,12 @@ def weights_writer(
 
 
 def most_tokens(folder: Path) -> int:
-    """How many tokens a vocabulary may have beside the weights in a folder.
+    """Upper bound of the number of tokens in the vocabulary that belongs to a folder's weights.
 
-    Each has a vector of one number of two bytes at least.
+    The weights have a vector for each token, of at least one number of two bytes.
 
     Args:
-        folder: Where `WEIGHTS` is.
+        folder: Folder of the `WEIGHTS` file.
 
     Raises:
         UserError: There are no weights.
@@ -100,23 +102,24 @@ def _existing(folder: Path) -> Path:
 
 
 def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to: str) -> _Made:
-    """Make a model and give it the weights that `weights_writer` wrote.
+    """Create a model and load the weights that `weights_writer` wrote into it.
 
-    The model is made without memory first and compared with the names and shapes at the beginning
-    of the file, so that sizes that do not fit the weights are refused before they are allocated.
+    The model is first created without memory, on the device "meta", and compared with the names and
+    shapes in the header of the file. Sizes that do not fit the weights are thus refused before they
+    are allocated.
 
     Args:
-        make: Makes what has the untrained model.
-        folder: Where `WEIGHTS` is.
-        what: What the folder's other files describe, for messages.
-        belongs_to: Digest of what the other files hold.
+        make: Creates an object with the untrained model.
+        folder: Folder of the `WEIGHTS` file.
+        what: Description of the model by the folder's other files, for messages.
+        belongs_to: Digest of the other files, see `digest_of`.
 
     Returns:
-        What `make` made; its model is in evaluation mode.
+        The result of `make`, whose model is in evaluation mode.
 
     Raises:
         UserError: There are no weights, they are damaged or not finite, or they belong to another
-            model; what `make` raises.
+            model; or `make` raises it.
     """
     path = _existing(folder)
     try:
@@ -157,10 +160,10 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
 
 
 def sketched(make: Callable[[], nn.Module]) -> dict[str, Tensor]:
-    """What the weights of a model would be, without memory and without their values.
+    """The weights that a model would have, on the device "meta": without memory and values.
 
     Args:
-        make: Makes the model.
+        make: Creates the model.
     """
     with torch.device("meta"), _Sketching(sys.maxsize):
         return make().state_dict()
@@ -168,7 +171,7 @@ def sketched(make: Callable[[], nn.Module]) -> dict[str, Tensor]:
 
 @contextmanager
 def _in_utf8(path: Path) -> Iterator[Path]:
-    """A path that safetensors can open: it takes no bytes that are not UTF-8."""
+    """A path to the same file that safetensors can open, which requires valid UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -180,14 +183,14 @@ def _in_utf8(path: Path) -> Iterator[Path]:
         yield path
 
 
-# Functions that set weights in place when a layer is made.
+# Functions that set weights in place when a layer is created.
 _SETTERS = ("uniform_", "normal_", "zero_", "fill_", "copy_", "constant_", "kaiming_uniform_")
 
 
 class _Sketching(TorchFunctionMode):
-    """Stops the making of a model of many more layers than the file has weights for.
+    """Stops the creation of a model that has many more layers than the file has weights for.
 
-    No weight is set: on the device "meta" that takes seconds at its first use.
+    No weight is initialized, since the first use of that on the device "meta" takes seconds.
     """
 
     def __init__(self, tensors: int) -> None:
@@ -199,9 +202,9 @@ class _Sketching(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in _SETTERS:
-            return args[0] if args else kwargs["tensor"]  # of torch.nn.init
+            return args[0] if args else kwargs["tensor"]  # functions of torch.nn.init use keywords
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor):  # nothing may stop what turns gradients off and on again
+        if isinstance(result, Tensor):  # never stop functions that turn gradients off and on again
             self.left -= 1
             if self.left < 0:
                 raise _MismatchError("it has weights for fewer layers than config.json describes")

@@ -1,7 +1,7 @@
-"""Models that torch has no module for against their papers' equations, written in NumPy.
+"""Oracles of models that torch has no module for: their papers' equations, written in NumPy.
 
-Each file is one paper, read word by word and document by document; parameters go by the names that
-they have in the model.
+Each file implements one paper without batches, word by word and document by document; parameters
+have the names that they have in the model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Story = tuple[list[list[int]], list[int]]
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Yield the scores of each model against those of the paper's equations."""
+    """Yield comparisons of each model's scores with those of its paper's equations."""
     random = np.random.default_rng(0)
 
     def words(n: int) -> list[int]:

@@ -15,21 +15,21 @@ def sigmoid(x: Array) -> Array:
 
 
 def gru(p: Weights, name: str, x: Array, h: Array) -> Array:
-    """One step, with the parameters of a GRU or a GRUCell of torch."""
+    """One step of a GRU with the parameters of torch's GRU or GRUCell."""
     end = "" if f"{name}.weight_ih" in p else "_l0"
     W, U = p[f"{name}.weight_ih{end}"], p[f"{name}.weight_hh{end}"]
     return gru_step(W, U, p[f"{name}.bias_ih{end}"], p[f"{name}.bias_hh{end}"], x, h)
 
 
 def gru_step(W: Array, U: Array, b: Array, c: Array, x: Array, h: Array) -> Array:
-    """One step of a GRU, the gates in torch's order and sense."""
+    """One step of a GRU, with the gates in the order and meaning that they have in torch."""
     (xr, xz, xn), (hr, hz, hn) = np.split(W @ x + b, 3), np.split(U @ h + c, 3)
     r, z = sigmoid(xr + hr), sigmoid(xz + hz)
     return (1 - z) * np.tanh(xn + r * hn) + z * h
 
 
 def attention_gru(p: Weights, facts: list[Array], g: list[float]) -> Array:
-    """DMN+, equation 11: the weight stands in the place of the update gate."""
+    """DMN+, equation 11: the attention weight replaces the update gate."""
     h = np.zeros(len(facts[0]))
     for f, g_i in zip(facts, g, strict=True):
         wr, wn = np.split(p["attend.W"] @ f + p["attend.b"], 2)
@@ -39,7 +39,7 @@ def attention_gru(p: Weights, facts: list[Array], g: list[float]) -> Array:
 
 
 def gated_gru(p: Weights, facts: list[Array], g: list[float]) -> Array:
-    """DMN, section 2.3: a whole GRU, taken as far as the weight says."""
+    """DMN, section 2.3: the attention weight mixes the old state with that after a GRU's step."""
     h = np.zeros(len(facts[0]))
     W, U, b, c = (p[f"attend.{name}"] for name in "WUbc")
     for f, g_i in zip(facts, g, strict=True):
@@ -48,7 +48,7 @@ def gated_gru(p: Weights, facts: list[Array], g: list[float]) -> Array:
 
 
 def read(p: Weights, name: str, words: list[int], size: int) -> list[Array]:
-    """States of a GRU over the words."""
+    """States of a GRU after each word."""
     h, states = np.zeros(size), []
     for word in words:
         h = gru(p, name, p["vectors.weight"][word], h)
@@ -67,7 +67,7 @@ def position_encoding(vectors: Array) -> Array:
 
 
 def fuse(p: Weights, sentences: list[Array], size: int) -> list[Array]:
-    """DMN+, section 3.1: the sum of both directions' states."""
+    """DMN+, section 3.1: the sum of the states of a GRU in each direction."""
     right, left = [], []
     h = np.zeros(size)
     for s in sentences:
@@ -107,7 +107,7 @@ def dmn(
 ) -> tuple[Array, list[list[float]]]:
     """Scores, and the weights of the facts in every pass.
 
-    ``story`` has the marks between the sentences as sentences of one word: the GRU reads them.
+    In ``story``, the mark after each sentence is a sentence of one word, since the GRU reads it.
     """
     size = p["attend.U"].shape[1]
     q = read(p, "question", question, size)[-1]

@@ -9,7 +9,7 @@ Array = NDArray[np.float64]
 
 
 def phi(x: Array, slope: Array) -> Array:
-    """The PReLU whose slopes all layers share."""
+    """The PReLU, whose slopes are shared by all layers."""
     return np.where(x > 0, x, slope * x)
 
 

@@ -1,6 +1,6 @@
 """HAN of Yang et al. 2016, word by word: equations 1 to 11 of the paper in plain NumPy.
 
-The update gate is written as torch's: it keeps the old state, where the paper's lets the new in.
+The update gate is that of torch, which weights the old state; the paper's weights the new one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 class GRU(NamedTuple):
-    """Parameters of a GRU as torch keeps them."""
+    """Parameters of a GRU, arranged as in torch."""
 
     W: Array  # 3h e: reset, update, new
     U: Array  # 3h h
@@ -31,7 +31,7 @@ class Attention(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What the model computes on its way through a document."""
+    """Intermediate results for a document."""
 
     word_weights: list[Array]
     sentence_vectors: Array
@@ -63,7 +63,7 @@ def bidirectional(x: Array, right: GRU, left: GRU) -> Array:
 
 
 def attend(h: Array, p: Attention) -> tuple[Array, Array]:
-    """Equations 5 to 7 (of sentences: 8 to 10): the weighted sum, and the weights."""
+    """Equations 5 to 7 (for sentences: 8 to 10): the weighted sum, and the weights."""
     scores = np.array([np.tanh(p.W @ h_i + p.b) @ p.u for h_i in h])
     alpha = np.exp(scores) / np.exp(scores).sum()
     return sum(a * h_i for a, h_i in zip(alpha, h, strict=True)), alpha
@@ -77,7 +77,7 @@ def han(
     sentence_cells: tuple[GRU, GRU],
     sentence_attention: Attention,
 ) -> Trace:
-    """Read one document: for each sentence the vectors ``w e`` of its words."""
+    """Read one document, given for each sentence the vectors ``w e`` of its words."""
     pairs = [attend(bidirectional(x, *words), word_attention) for x in sentences]
     s = np.array([vector for vector, _ in pairs])
     document, alpha = attend(bidirectional(s, *sentence_cells), sentence_attention)
@@ -85,7 +85,7 @@ def han(
 
 
 def of_parameters(p: dict[str, Array], sentences: list[list[int]]) -> Trace:
-    """The same with the weights by the names that they have in the model."""
+    """Read one document, with the parameters by their names in the model."""
 
     def cells(level: str) -> tuple[GRU, GRU]:
         names = [f"{kind}_{x}h_l0" for kind in ("weight", "bias") for x in "ih"]

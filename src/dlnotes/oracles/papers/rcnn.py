@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 class Trace(NamedTuple):
-    """What the model computes on its way through a document."""
+    """Intermediate results and scores for a document."""
 
     left: Array  # n l: c_l(w_1) ... c_l(w_n)
     right: Array  # n l
@@ -33,7 +33,7 @@ def rcnn(
     W4: Array,
     b4: Array,
 ) -> Trace:
-    """Read one document of word vectors ``n e``, n ≥ 1."""
+    """Read one document, given its word vectors ``n e``, n ≥ 1."""
     n = len(e)
     left, right = [first] * n, [last] * n
     for i in range(1, n):
@@ -46,7 +46,7 @@ def rcnn(
 
 
 def of_parameters(p: dict[str, Array], words: list[int]) -> Trace:
-    """The same with the weights by the names that they have in the model."""
+    """Read one document, with the parameters by their names in the model."""
     return rcnn(
         p["vectors.weight"][words],
         first=p["first"],

@@ -22,7 +22,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def gru(x: Array, h: Array, W: Array, U: Array, b: Array, c: Array) -> Array:
-    """One step of a GRU, the gates in torch's order and sense."""
+    """One step of a GRU, with the gates in the order and meaning that they have in torch."""
     n = len(h)
     a, d = W @ x + b, U @ h + c
     r = sigmoid(a[:n] + d[:n])
@@ -39,7 +39,7 @@ def softmax(e: Array) -> Array:
 
 
 def encode(p: Weights, words: list[int]) -> Array:
-    """States of a document without padding, (t, 2h)."""
+    """Encoder states of a document without padding, (t, 2h)."""
     x = [p["vectors.weight"][w] for w in words]
     forwards, backwards = range(len(x)), range(len(x) - 1, -1, -1)
     right = _states(p, "encoder.rightward.0", x, forwards)
@@ -58,7 +58,7 @@ def _states(p: Weights, name: str, x: list[Array], order: Iterable[int]) -> dict
 
 
 def attend(p: Weights, s: Array, h: Array) -> tuple[Array, Array]:
-    """Context and weights, with either score."""
+    """Context and attention weights, with the score that the parameters belong to."""
     if "alignment.v.weight" in p:
         W, U, v = (p[f"alignment.{name}.weight"] for name in "WUv")
         e = np.array([v[0] @ np.tanh(W @ s + U @ h_i) for h_i in h])
@@ -69,7 +69,7 @@ def attend(p: Weights, s: Array, h: Array) -> tuple[Array, Array]:
 
 
 def decode(p: Weights, source: list[int], target: list[int]) -> tuple[Array, Array]:
-    """Logits (u, v) and weights (u, t) for one document, the target's words known."""
+    """Logits (u, v) and attention weights (u, t) for one document, given the target's words."""
     h = encode(p, source)
     n = h.shape[1] // 2
     s = np.tanh(p["initial.weight"] @ h[0, n:] + p["initial.bias"])
