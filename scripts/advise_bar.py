@@ -47,17 +47,18 @@ def main(
 ) -> None:
     """Race for some minutes, then sweep with twenty times the budget, and compare.
 
-    The sweep stops no loser early: every model with its recipe and with a third and three times its
-    rate, each for all of its epochs on all documents, in a fixed order, as far as the time goes;
-    then the leaders from more seeds. What was recommended is trained from the same seeds on all
-    documents. The figures go to results/advice/CORPUS.json after each training: what was
-    interrupted goes on, and what is done is not measured again. Where another commit, version or
-    machine goes on, the record says which measured what.
+    The sweep stops no candidate early. It trains every model with the learning rate of its recipe,
+    a third of it and three times as much, for all epochs on all documents, in a fixed order until
+    the time is over; then it trains the leaders from more seeds. The recommended candidate is
+    trained from the same seeds on all documents. The figures are written to
+    results/advice/CORPUS.json after each training, and an interrupted run continues from there.
+    Where a run continues with another commit or version or on another machine, the record says
+    which of them measured what.
 
     Args:
-        names: Corpora; without any, trec, mr and tnews.
-        minutes: Of the race. A record of another race is replaced.
-        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        names: Corpora. Default: trec, mr and tnews.
+        minutes: Time limit of the race. A record of a race with another limit is replaced.
+        data_dir: Folder of corpora (NAME/train.tsv[.gz] and so on), searched before downloading.
         results: Folder of the records.
     """
     for name in names or tuple(CORPORA):
@@ -141,10 +142,10 @@ def measure(entry: dict[str, Any], data_dir: Path | None, path: Path) -> None:
 
 
 def came_from(entry: dict[str, Any], now: dict[str, Any], measured: str) -> None:
-    """Note which code and machine a measurement is of.
+    """Note which code and machine a measurement comes from.
 
-    ``record`` is the process that raced. Of a later one with another commit, other versions or
-    another machine ``continued`` has the same and what it ``measured``.
+    ``record`` describes the process that ran the race. ``continued`` describes later ones with
+    another commit, other versions or another machine, and what they ``measured``.
 
     Args:
         entry: The record of a corpus.
@@ -169,7 +170,7 @@ def raced(documents: Callable[[str], Dataset], seconds: float) -> dict[str, Any]
     """What a race recommends, and an empty sweep.
 
     Raises:
-        KeyboardInterrupt: A signal came: half a race is no race.
+        KeyboardInterrupt: A signal came, and an incomplete race is not recorded.
     """
     began = time.perf_counter()
 
@@ -206,12 +207,12 @@ def sweep(
     """Dev scores of many candidates, and of the leaders from several seeds.
 
     Args:
-        corpus: What they learn.
-        seconds: For all of it.
-        scores: By name; those of an earlier call are kept. Empty where a training diverged or took
+        corpus: The documents.
+        seconds: Time limit of the whole sweep.
+        scores: Scores by name, to which new ones are added. Empty where a training diverged or took
             too long.
-        took: Its ``sweep`` is how long it took until the last training that was saved.
-        save: Called after each training with its name.
+        took: Its entry ``sweep`` is set to the seconds until the last training that was saved.
+        save: Called with the name of each training after it.
     """
     began = time.perf_counter() - took["sweep"]
     plain = [Candidate(model) for model in MODELS]

@@ -40,10 +40,10 @@ def main(
     """Train each model by its recipe; the test documents of the corpus are not read.
 
     Args:
-        data_dir: Folder of corpora, NAME/train.tsv[.gz]; looked at before downloading.
+        data_dir: Folder of corpora (NAME/train.tsv[.gz]), searched before downloading.
         out: The record, which ``docs/_static/word-weights.js`` shows in the book.
-        epochs: How long each trains; default: what its recipe says.
-        seed: Of the weights.
+        epochs: Number of epochs of each training; default: what its recipe says.
+        seed: Seed of the weights.
     """
     check_output(out)
     torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def main(
         training = Training(seed=seed, epochs=epochs)
         classifier, made = train_classifier(dataset, model, training, progress=False)
         explained = classifier.explain(QUESTIONS)
-        # The attention to sentences says nothing where there is one.
+        # With a single sentence, attention to sentences says nothing.
         lines = [name for name in explained[0].weights if name != "sentence"]
         for line in lines:
             answers = [

@@ -1,4 +1,4 @@
-"""Train the memory networks on bAbI as their papers do: from ten seeds, of which dev picks one."""
+"""Train the memory networks on bAbI as in their papers: from ten seeds, one chosen on dev."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ PAPERS: dict[str, tuple[Optimization, dict[int, int]]] = {
 }
 """Model → its paper's training, and after which epochs how many of the seeds go on."""
 
-_SIZES = ("vocabulary_size", "num_classes")  # of a model: the data decide these
-_LATE = "not begun"  # the error of a pair that did not get its turn before the time was up
-_PERFECT = 10  # epochs to go on for when a seed has no error on dev
+_SIZES = ("vocabulary_size", "num_classes")  # settings of a model that the data decide
+_LATE = "not begun"  # the error that is recorded for a pair whose training the time did not allow
+_PERFECT = 10  # further epochs after a seed has no error on dev
 
 
 @checked
@@ -80,26 +80,26 @@ def main(
     """Train every named pair of task and model; write out/babi-seeds.json every minute.
 
     The state of each training is saved after an epoch, at most every --save-every seconds. With
-    --resume those that were stopped, killed or out of time go on from it, on a CPU with the same
-    bits as without the stop; those that are over are left as they are.
+    --resume, trainings that were stopped, killed or out of time continue from it, on a CPU with the
+    same result bit for bit; finished ones are left as they are.
 
-    A name is babi-TASK-MODEL, with other settings than those of `PAPERS` after a colon, the
-    training's or the model's: babi-17-dmn:lr=0.003,patience=40,dropout=0.2. A pair that fails does
-    not end the others, but the exit code is then 2.
+    A name is babi-TASK-MODEL. Settings of the training or of the model that differ from `PAPERS`
+    follow after a colon: babi-17-dmn:lr=0.003,patience=40,dropout=0.2. A pair that fails does not
+    end the others, but the exit code is then 2.
 
     Args:
         names: What to train, at least one; those named first begin first.
         data_dir: Folder with babi/en-10k.
         out: Folder of the record.
-        seeds: Seeds per pair, from 0.
-        minutes: After so long every training ends where it stands, and is measured.
-        at_once: Trainings that share the device.
+        seeds: Number of seeds per pair, from 0.
+        minutes: Time after which every training ends as it is, and is measured.
+        at_once: Number of trainings that share the device.
         device: auto, cpu or cuda.
         commit: The commit to record where there is no git.
         check: First compare a few updates of the first and the last pair on the GPU with those
             computed without a graph and on the CPU, and print how fast updates are.
-        resume: Go on with the trainings in --out.
-        save_every: Seconds between two saved states of a training, at least.
+        resume: Continue the trainings in --out.
+        save_every: Minimum number of seconds between two saved states of a training.
     """
     began = time.perf_counter()
     if not names:
@@ -177,13 +177,13 @@ def _records_before(out: Path, resume: bool) -> dict[str, Any]:
 
 
 def _state(out: Path, name: str) -> Path:
-    """The file of a training's state: names have characters that file names must not have."""
+    """The file of a training's state; characters that file names must not have are replaced."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return out / f"{name.partition(':')[0]}-{digest}.state"
 
 
 class _guarded:  # noqa: N801 -- reads as a word
-    """One training that fails does not end the others."""
+    """Keep a training that fails from ending the others."""
 
     def __init__(self, name: str, records: dict[str, Any]) -> None:
         self.name, self.records, self.failed = name, records, False
@@ -205,7 +205,7 @@ class _guarded:  # noqa: N801 -- reads as a word
 
 
 class Pair:
-    """A task and a model, trained from all seeds on a stream of its own."""
+    """A task and a model, trained from all seeds on its own CUDA stream."""
 
     def __init__(
         self,

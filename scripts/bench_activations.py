@@ -1,4 +1,4 @@
-"""Time every activation, forward and backward, in turns with torch's."""
+"""Time every activation, forward and backward, in alternation with torch's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dlnotes.training.record import provenance
 
 Function = Callable[[Tensor], Tensor]
 
-MOVE = 8  # rounds after which tensors lie elsewhere: where they lie may cost or save a fifth
+MOVE = 8  # rounds after which tensors get new addresses, which may change times by a fifth
 
 
 def cases() -> dict[str, tuple[Function, Function]]:
@@ -50,7 +50,7 @@ def _swiglu(x: Tensor) -> Tensor:
 
 def forward_backward(f: Function, x: Tensor, g: Tensor) -> tuple[float, Tensor, Tensor]:
     """Seconds for both passes, and what they computed."""
-    # What other processes do does not count, as long as there is one thread to count for.
+    # With a single thread, the time of other processes is not counted.
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     y = f(x)
@@ -63,10 +63,12 @@ def ratio(name: str, ours: Function, theirs: Function, size: int, rounds: int) -
     torch.manual_seed(0)
     x, g = tensors(theirs, size)
     _, *mine = forward_backward(ours, x, g)
-    # In double: torch's own GELU in float32 with AVX-512 is off by more than is allowed here.
+    # In float64: torch's own GELU in float32 with AVX-512 exceeds the tolerance.
     _, *reference = forward_backward(theirs, x.detach().double().requires_grad_(), g.double())
     reference = [y.float() for y in reference]
-    if name != "rrelu, training":  # random, each in its own way: compare where it is not
+    if (
+        name != "rrelu, training"
+    ):  # draws random numbers, which differ: compare where it is deterministic
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-6)
     else:
         kept, below, (y, dx) = x > 0, x < 0, mine
@@ -82,7 +84,7 @@ def ratio(name: str, ours: Function, theirs: Function, size: int, rounds: int) -
             x, g = tensors(theirs, size)
             for f in (ours, theirs):
                 forward_backward(f, x, g)
-        # The second of a pair finds the memory as the first left it, so they change places.
+        # The second of a pair finds the caches as the first left them, so the order alternates.
         first, second = (ours, theirs) if i % 2 else (theirs, ours)
         seconds = {f: forward_backward(f, x, g)[0] for f in (first, second)}
         ratios.append(seconds[ours] / seconds[theirs])
@@ -104,14 +106,15 @@ def main(
 ) -> None:
     """Print our forward + backward time as a multiple of torch's, in float32.
 
-    On a machine with other work set OMP_NUM_THREADS=1: the time of that thread is measured then.
-    With more threads each operation waits for the slowest one, and the clock is the wall's.
+    On a machine with other work, set OMP_NUM_THREADS=1: then the CPU time of the thread is
+    measured. With more threads, wall time is measured, and each operation waits for the slowest
+    thread.
 
     Args:
-        size: number of elements, a multiple of 4096.
-        rounds: how often each side runs, in turns; the median of the ratios is printed.
-        compiled: also both sides under torch.compile (needs a C++ compiler).
-        json_file: where to put the numbers.
+        size: Number of elements, a multiple of 4096.
+        rounds: How often each side runs, in alternation; the median of the ratios is printed.
+        compiled: Also time both sides under torch.compile (needs a C++ compiler).
+        json_file: Also write the figures to this file.
     """
     if json_file is not None:
         check_output(json_file)

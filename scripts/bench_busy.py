@@ -1,4 +1,4 @@
-"""Training speed beside programs that keep every core busy, by how torch's threads wait."""
+"""Training speed on a machine whose cores are busy, depending on how torch's threads wait."""
 
 from __future__ import annotations
 
@@ -105,15 +105,15 @@ def main(
 ) -> None:
     """Print documents per second of each model, on a quiet machine and on a busy one.
 
-    Ways of waiting take turns; figures are medians. On the busy machine each core has a program
-    that never waits.
+    The ways of waiting are measured in alternation; figures are medians. On the busy machine, each
+    core also runs a program that never waits.
 
     Args:
         json: Also write all figures to this file.
         models: The models to train.
         situations: quiet or busy.
-        turns: Measurements of each.
-        seconds: Of a measurement.
+        turns: Number of measurements of each.
+        seconds: Duration of a measurement.
     """
     check_names("the benchmark", "model", models, bench_models.CASES)
     check_names("the benchmark", "situation", situations, BARS)

@@ -1,4 +1,4 @@
-"""Training speed of processes that train one model, against as many that train one each."""
+"""Training speed of processes that train one model together, against as many separate ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from dlnotes.training.recipes import RECIPES
 from dlnotes.training.record import provenance
 
 BAR = 0.9
-"""Share of the speed of processes on their own that a group must reach."""
+"""Share of the speed of separate processes that a group must reach."""
 TIMED = ("textcnn", "han")
 
 
@@ -79,7 +79,7 @@ def measure(model: str, folder: Path, together: bool, updates: Count, /) -> None
         return fit(network, optimizer, SingleLabel(), train, None, fitting, progress=False)
 
     with distributed.joined() if together else nullcontext():
-        first = trained()  # what is made on first use does not count
+        first = trained()  # warm-up, which is not timed
         (folder / f"ready-{launch.rank()}").touch()
         while len(list(folder.glob("ready-*"))) < launch.world_size():
             time.sleep(0.001)
@@ -121,18 +121,18 @@ def main(
     turns: Count = 5,
     updates: Count = 60,
 ) -> None:
-    """Print documents per second of processes that train one model, and that train one each.
+    """Print documents per second of processes that train one model together, and one model each.
 
-    Each process has one thread, a model and a batch of its recipe's size, and generated documents.
-    A group averages gradients in every update; its batch is larger accordingly. The two take turns;
-    figures are medians.
+    Each process has one thread, a model with the batch size of its recipe, and generated documents.
+    A group averages gradients in every update; its batch is larger accordingly. Both are measured
+    in alternation; figures are medians.
 
     Args:
         json: Also write all figures to this file.
         models: The models to train.
-        processes: How many.
-        turns: Measurements of each.
-        updates: Of a measurement.
+        processes: Number of processes.
+        turns: Number of measurements of each.
+        updates: Number of updates of a measurement.
     """
     if json:
         check_output(json)

@@ -1,4 +1,4 @@
-"""What is exported against the models: equality, size, speed and, quantized to int8, accuracy."""
+"""Compare exported models with the originals: scores, size, speed and, with int8, accuracy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENSEMBLE = "ensemble"
 
 
 def trained(name: str, train: pl.DataFrame, epochs: int) -> TextClassifier:
-    """A model by its recipe, but for few epochs: what is compared need not be good."""
+    """A model by its recipe, but with few epochs: it need not be good to be compared."""
     return TextClassifier.train(
         train["text"], train["label"].to_list(), model=name, epochs=epochs, refit=False,
         seed=0, progress=False,
@@ -82,10 +82,10 @@ def main(
     Args:
         names: Models, or ensemble.
         json: Also write all figures to this file, after each model; rows of others stay.
-        data_dir: Folder of corpora; looked at before downloading.
+        data_dir: Folder of corpora, searched before downloading.
         corpus: Name of the corpus.
-        documents: Of the training.
-        epochs: Of the training.
+        documents: Number of training documents.
+        epochs: Number of epochs of a training.
     """
     check_names("bench_export", "model", names, (*MODELS, ENSEMBLE))
     if json:

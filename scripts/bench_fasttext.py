@@ -1,6 +1,6 @@
-"""Time the whole command of FastText, from a file to its test accuracy, beside the C++ program.
+"""Time FastText's whole command, from a file to its test accuracy, against the C++ program.
 
-The C++ program is the package fasttext-wheel, in an environment of its own (see the Makefile).
+The C++ program is the package fasttext-wheel, in a separate environment (see the Makefile).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from dlnotes.training.record import provenance
 
 ROOT = Path(__file__).parents[1]
 RATES = (0.1, 0.5)
-"""Of the C++ program: the better one on held-out training documents is taken."""
+"""Learning rates of the C++ program: the better one on held-out training documents is used."""
 EPOCHS, DIMENSIONS, THREADS = 5, 10, 2
 BARS = {"cold": 1.0, "warm": 0.7}
-"""Our time, with an empty and a filled token cache, in those of the C++ program."""
+"""Goals: our time as a multiple of the C++ program's, with an empty and a filled token cache."""
 
 THEIRS = """
 import json, sys, time
@@ -72,12 +72,12 @@ class Ours:
     """How our FastText is trained.
 
     Attributes:
-        epochs: Passes.
-        optimizer: Its name.
-        lr: Its rate.
-        batch_size: Documents of an update.
-        buckets: Vectors of the bigrams.
-        dropout: Of the document's vector.
+        epochs: Number of epochs.
+        optimizer: Name of the optimizer.
+        lr: Learning rate.
+        batch_size: Documents per update.
+        buckets: Number of vectors for bigrams.
+        dropout: Dropout of the document's vector.
     """
 
     epochs: int
@@ -89,7 +89,7 @@ class Ours:
 
 
 def best(documents: int) -> Ours:
-    """What reaches the C++ program's accuracy soonest on held-out training documents."""
+    """The settings that reach the C++ program's accuracy soonest on held-out training documents."""
     few = documents < 100_000
     return Ours(
         epochs=1,
@@ -135,10 +135,10 @@ class Files:
     """The documents of a corpus as both programs read them.
 
     Attributes:
-        train: For training, ``__label__x text``; the words of a text are between blanks.
-        test: To be measured on.
+        train: Training documents, ``__label__x text``; words are separated by blanks.
+        test: Test documents.
         part: Nine tenths of `train`, for the choice of settings.
-        rest: The others.
+        rest: The remaining tenth.
     """
 
     train: Path
@@ -170,8 +170,8 @@ class Programs:
     """Both programs as processes of their own.
 
     Args:
-        python: Of the environment that has fasttext-wheel.
-        folder: For runs and caches.
+        python: Python of the environment that has fasttext-wheel.
+        folder: Folder for runs and caches.
     """
 
     def __init__(self, python: Path, folder: Path) -> None:
@@ -184,7 +184,7 @@ class Programs:
         return timed([str(self.python), "-c", THEIRS, str(train), str(test), given], {})
 
     def ours(self, train: Path, test: Path, settings: Ours, *, warm: bool) -> dict[str, float]:
-        """A training of ours, after one that does not count if the token cache is to be filled."""
+        """A training of ours; if the token cache is to be filled, after one that is not timed."""
         out, cache = self.folder / "run", self.folder / "cache"
         shutil.rmtree(out, ignore_errors=True)
         if not warm:
@@ -195,7 +195,7 @@ class Programs:
 
 
 def compare(programs: Programs, made: Files, turns: int) -> dict[str, Any]:
-    """Times and accuracies of all contestants on a corpus, in turns."""
+    """Times and accuracies of all programs on a corpus, measured in alternation."""
     held_out = {lr: programs.theirs(made.part, made.rest, lr)["accuracy"] for lr in RATES}
     lr = max(held_out, key=lambda rate: held_out[rate])
     with made.train.open(encoding="utf-8") as file:
@@ -228,18 +228,19 @@ def main(
     data_dir: Path | None = None,
     turns: Count = 5,
 ) -> None:
-    """Print how long both take to read, count words, train and test, and how good they are.
+    """Print how long both take to read, count words, train and test, and how accurate they are.
 
-    Both read the same files of words between blanks. The C++ program trains for 5 epochs at the
-    better of the rates 0.1 and 0.5 (on a tenth of the training documents), ours as `best` says and
-    for 5 epochs. Figures are medians of turns; starting the interpreter and importing is apart.
+    Both read the same files, in which words are separated by blanks. The C++ program trains for 5
+    epochs at the better of the rates 0.1 and 0.5 (chosen on a tenth of the training documents);
+    ours trains with its best settings, and also for 5 epochs. Figures are medians; starting the
+    interpreter and importing are reported separately.
 
     Args:
         names: Corpora.
         json: Also write all figures to this file.
-        python: Of an environment that has fasttext-wheel.
-        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
-        turns: Trainings of each.
+        python: Python of an environment that has fasttext-wheel.
+        data_dir: Folder of corpora (NAME/train.tsv[.gz] and so on), searched before downloading.
+        turns: Number of trainings of each.
     """
     if not python.exists():
         raise UserError(f"python is {python}, which does not exist: make .venv-fasttext/.ready")

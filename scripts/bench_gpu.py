@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
-    """How long it takes, until the device has done it."""
+    """Seconds of a call, until the device has finished its work."""
     wait(device)
     start = time.perf_counter()
     work()
@@ -52,7 +52,7 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished all of its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -60,7 +60,7 @@ def wait(device: torch.device) -> None:
 def medians(
     contestants: dict[str, Callable[[], None]], turns: int, device: torch.device
 ) -> dict[str, float]:
-    """Median seconds of each; they take turns, after two that do not count."""
+    """Median seconds of each, measured in alternation after two rounds of warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns + 2):
         for name, work in contestants.items():
@@ -103,7 +103,7 @@ def step(model: str, name: str, turns: int, device: torch.device) -> Row:
 
 
 def scored(model: nn.Module, *inputs: Tensor) -> Tensor:
-    """What a model makes of its inputs."""
+    """The outputs of a model."""
     scores: Tensor = model(*inputs)
     return scores
 
@@ -113,12 +113,12 @@ class Trainee:
     """A model, its optimizer and its batches on the device.
 
     Attributes:
-        model: What is trained.
-        optimizer: Of its parameters.
+        model: The model.
+        optimizer: Its optimizer.
         batches: Inputs and labels.
-        device: Where they are.
+        device: The device of both.
         amp: Whether to compute in bf16 autocast.
-        forward: The model, or what has been compiled of it.
+        forward: The model, or its compiled form.
     """
 
     model: nn.Module
@@ -151,7 +151,7 @@ VOCABULARY, CLASSES = 10_000, 6
 
 
 def documents(case: bench_models.Case, batches: int, size: int) -> list[list[list[int]]]:
-    """Generated documents, in batches of like length; class k has words of its own."""
+    """Generated documents, in batches of similar length; each class has its own words."""
     generator = torch.Generator().manual_seed(0)
     story = case.lists is story_and_question
     marked = case.lists in (sentences, story_and_question)
@@ -193,7 +193,7 @@ def training(
     amp: bool,
     compile: bool = False,
 ) -> Row:
-    """Updates of a model of ours and of the same one of torch's layers, on the same batches."""
+    """Updates of our model and of the same model made of torch's layers, on the same batches."""
     with ExitStack() as stack:
         return _training(name, turns, device, batches, larger, amp, compile, stack)
 
@@ -279,11 +279,11 @@ UPDATES = 100
 
 
 def waiting(name: str, device: torch.device, updates: int, amp: bool) -> Row:
-    """How often `fit` waits for CUDA in so many updates of a model, and how fast it is.
+    """How often `fit` waits for CUDA in a number of updates of a model, and how fast it is.
 
-    Both are a training of twice as many updates less one of as many: what is done once for a
-    training does not count. A short one goes ahead: what is done once for a process does not
-    count, either. On a CPU there is nothing to wait for.
+    Both are differences between a training of twice as many updates and one of as many, so that
+    what is done once per training does not count. A short training goes ahead, so that what is
+    done once per process does not count either. On a CPU there is nothing to wait for.
     """
     trained(name, device, 2, amp)
     few, many = (trained(name, device, n, amp) for n in (updates, 2 * updates))
@@ -299,7 +299,7 @@ def waiting(name: str, device: torch.device, updates: int, amp: bool) -> Row:
 
 
 def trained(name: str, device: torch.device, updates: int, amp: bool) -> tuple[int, float]:
-    """Waits for CUDA, as it warns of them, and seconds of a training of one epoch."""
+    """Number of waits for CUDA, from torch's warnings, and seconds of a training of one epoch."""
     case = bench_models.CASES[name]
     torch.manual_seed(0)
     sizes = {"vocabulary_size": VOCABULARY, "num_classes": CLASSES}
@@ -345,20 +345,21 @@ def main(
     compile: bool = True,
     updates: Count = UPDATES,
 ) -> None:
-    """Print and record times on a device, row by row, so that what stops it loses one row.
+    """Print and record times on a device, row by row, so that an interruption loses only one row.
 
     Args:
         part: optimizers, models or waits.
-        json: Where all rows are written after each.
+        json: File to which all rows are written after each one.
         device: auto, cpu, cuda, cuda:1 (and so on).
-        turns: Turns of each contestant; figures are their medians.
-        rules: Of optimizers: the rules to time, ours against torch's default, foreach and fused.
-        models: Of models: those to time, against ordinary ones with torch's Adam.
-        shapes: Of optimizers: the parameters of bench_optimizers.
-        batches: Of models: batches of a turn.
-        larger: Of models: how many times as large as on a CPU the batches are.
-        compile: Of models: whether to compile some of them, at last; it takes a minute each.
-        updates: Of waits: the updates in which they are counted.
+        turns: Number of measurements of each; figures are their medians.
+        rules: With optimizers: the rules to time, ours against torch's default, foreach and fused.
+        models: With models: the models to time, against ordinary ones with torch's Adam.
+        shapes: With optimizers: the parameters, as in bench_optimizers.
+        batches: With models: batches of a measurement.
+        larger: With models: how many times larger the batches are than on a CPU.
+        compile: With models: whether to time some of them compiled, at the end; it takes a minute
+            each.
+        updates: With waits: the number of updates in which they are counted.
     """
     check_names("the benchmark", "rule", rules, bench_optimizers.RULES)
     check_names("the benchmark", "model", models, bench_models.CASES)

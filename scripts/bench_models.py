@@ -1,4 +1,4 @@
-"""Documents per second in training: our models and loop against the ordinary way, in turns."""
+"""Documents per second in training: our models and training loop against the ordinary way."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from ordinary.training import Example, OrdinaryTrainer
 
 SIDES = ("ours", "ordinary")
 PIECE = 1024
-"""Documents of a turn: enough for our loop to find documents of like length."""
+"""Documents of a measurement: enough for our loop to find documents of similar length."""
 DEV = 1000
-"""Dev documents, at most."""
+"""Maximum number of dev documents."""
 
 
 class OurTrainer:
-    """Our model and Adam in `fit`, on batches of like length."""
+    """Our model and Adam in `fit`, on batches of documents of similar length."""
 
     def __init__(self, model: nn.Module, dataset: Dataset, lr: float, batch_size: int) -> None:
         self.model = model
@@ -79,15 +79,15 @@ class Case:
     """How a model is timed.
 
     Attributes:
-        ordinary: The same model of torch's layers.
-        corpus: Where it reads.
+        ordinary: The same model, made of torch's layers.
+        corpus: The corpus to train on.
         settings: Sizes and dropout of both.
         lr: Learning rate of both.
-        epochs: Passes over the documents, after which both have to be equally good.
-        goal: How many times as fast ours has to be, or None.
-        seconds: In how many seconds ours has to train on 10,000 documents, or None.
-        documents: Documents of the corpus that are trained on, at most.
-        batch_size: Documents an update of both.
+        epochs: Number of epochs, after which both must be equally accurate.
+        goal: How many times as fast ours must be, or None.
+        seconds: In how many seconds ours must train on 10,000 documents, or None.
+        documents: Maximum number of training documents.
+        batch_size: Documents per update of both.
         reading: How texts become documents.
         lists: Makes the ordinary model's inputs from ids, the settings and the vocabulary's size.
         ours_alone: Those of the `settings` that the ordinary model does not have.
@@ -249,7 +249,7 @@ def competitors(name: str, case: Case, dataset: Dataset) -> dict[str, OurTrainer
 
 
 def race(name: str, case: Case, dataset: Dataset, progress: Progress) -> dict[str, Any]:
-    """Train both in turns; speeds of each piece and accuracies at the end."""
+    """Train both in alternation; return the speed of each piece and the final accuracies."""
     trainers = competitors(name, case, dataset)
     n = len(dataset.train)
     turns = max(1, round(n / PIECE))
@@ -283,7 +283,7 @@ def unequal(accuracy: dict[str, float], labels: NDArray[np.int64], margin: float
 
 
 def goals(name: str, case: Case, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a model's speed is held to, and what it reached."""
+    """The goals of a model's speed, and what it reached."""
     if case.goal:
         yield goal(f"{name} × ordinary", row["ratio"], case.goal)
     if case.seconds:
@@ -309,26 +309,27 @@ def main(
 ) -> None:
     """Print documents per second in training, ours and the ordinary way, and which goals are met.
 
-    Ordinary: documents are lists of ids, batches are padded to the longest document of the corpus
-    (after the cut at the same number of tokens), the model is made of torch's own layers, the
-    optimizer is torch's Adam with its defaults. Ours: `fit`, which batches documents of like
-    length, our model, our Adam. Sizes, dropout, batch size, learning rate, documents and epochs are
-    the same. Both train in turns, about a thousand documents each; figures are medians of the
-    turns. Making the tensors of a batch counts, reading and tokenizing the corpus does not.
+    The ordinary way: documents are lists of ids, batches are padded to the longest document of the
+    corpus (after the cut at the same number of tokens), the model is made of torch's own layers,
+    and the optimizer is torch's Adam with its defaults. Ours: `fit`, which batches documents of
+    similar length, our model, and our Adam. Sizes, dropout, batch size, learning rate, documents
+    and epochs are the same. Both train in alternation, about a thousand documents each time;
+    figures are medians. Making the tensors of a batch is timed; reading and tokenizing the corpus
+    is not.
 
-    First of all both have to be equally accurate on dev documents: if ours is worse than the
-    ordinary one by more than the margin, or that one has learned nothing, no times are shown and
-    the exit code is 1.
+    Both must be equally accurate on dev documents: if ours is worse than the ordinary one by more
+    than the margin, or the ordinary one has learned nothing, no times are shown and the exit code
+    is 1.
 
     Args:
         json: Also write all figures to this file (the kept ones: results/benchmarks/models.json).
         models: The models to time.
         corpus: Time on this one (the memory networks always read babi-1). Default: imdb for
             fasttext and han, trec for the others.
-        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
-        documents: Train on so many documents at most.
-        epochs: Passes over them.
-        margin: Points of accuracy that ours may have less.
+        data_dir: Folder of corpora (NAME/train.tsv[.gz] and so on), searched before downloading.
+        documents: Maximum number of training documents.
+        epochs: Number of epochs.
+        margin: Points by which the accuracy of ours may be lower.
     """
     check_names("the benchmark", "model", models, CASES)
     if json:

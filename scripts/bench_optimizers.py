@@ -1,9 +1,9 @@
-"""Time our rules against torch.optim in turns, on three models and a sparse gradient.
+"""Time our rules against torch.optim in alternation, on three models and a sparse gradient.
 
-Every rule runs beside torch's own: its default, foreach and fused, as far as torch has them. It has
-no Lion and no Schedule-Free; these run beside themselves in tensor operations, and the row says so.
-Muon gets the matrices of a model alone, and none of 4096²: a step would take minutes.
-The sparse gradient is that of an embedding; only some of torch's optimizers take one.
+Every rule is compared with torch's own: its default, foreach and fused versions, if they exist.
+torch has no Lion and no Schedule-Free; these are compared with themselves in tensor operations, and
+the row says so. Muon gets only the matrices of a model, and none of 4096², since a step would take
+minutes. The sparse gradient is that of an embedding; only some of torch's optimizers accept one.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def torchs(name: str, model: str) -> tuple[type[Optimizer] | None, dict[str, Any
 
 
 def opponent(name: str, model: str) -> str:
-    """What a rule is beside."""
+    """What a rule is compared with."""
     own, _ = torchs(name, model)
     if own is not None:
         return f"torch {own.__name__}"
@@ -112,7 +112,7 @@ def opponent(name: str, model: str) -> str:
 def contestants(name: str, params: list[Parameter], model: str) -> dict[str, Optimizer]:
     """Our rule and torch's three ways of running its own, with mapped hyper-parameters.
 
-    A rule that torch does not have is beside itself in tensor operations, as ``default``.
+    A rule that torch does not have is compared with itself in tensor operations, as ``default``.
     """
     hyper = {**(ORACLES[name].grid[0] if name in ORACLES else {}), "lr": LR}
     made: dict[str, Optimizer] = {"ours": RULES[name](params, **hyper)}
@@ -130,9 +130,10 @@ def contestants(name: str, params: list[Parameter], model: str) -> dict[str, Opt
 
 
 def timed_contestants(name: str, params: list[Parameter], model: str) -> dict[str, Optimizer]:
-    """Those that may step often: torch's Nesterov with foreach adds the momentum to p.grad itself.
+    """Those that can take many steps on the same gradient.
 
-    The gradient grows without end.
+    Torch's Nesterov with foreach cannot: it adds the momentum to p.grad itself, which then grows
+    without bound.
     """
     made = contestants(name, params, model)
     if name == "nesterov":
@@ -141,14 +142,14 @@ def timed_contestants(name: str, params: list[Parameter], model: str) -> dict[st
 
 
 def some(p: Parameter) -> torch.Tensor:
-    """Numbers of a parameter that every step should change."""
+    """The elements of a parameter that every step should change."""
     if p.grad is not None and p.grad.is_sparse:
         return p.detach()[p.grad._indices()[0, :64]]
     return p.detach().view(-1)[:64]
 
 
 def step_and_check(optimizer: Optimizer, params: list[Parameter]) -> None:
-    """One step, which has to move every parameter, and to a number."""
+    """Make one step, which must change every parameter and leave it finite."""
     before = [some(p).clone() for p in params]
     optimizer.step()
     if any(torch.equal(some(p), old) for p, old in zip(params, before, strict=True)):
@@ -159,9 +160,9 @@ def step_and_check(optimizer: Optimizer, params: list[Parameter]) -> None:
 
 
 def times(model: str, name: str, turns: int) -> dict[str, float]:
-    """Median milliseconds of a step of each contestant, taken in turns.
+    """Median milliseconds of a step of each implementation, measured in alternation.
 
-    On big torch's fused Adam joins as ``limit``: what the memory gives in the same run.
+    On ``big``, torch's fused Adam is also timed as ``limit``, the speed that the memory allows.
     """
     params = parameters(model, name)
     optimizers = timed_contestants(name, params, model)
@@ -183,7 +184,7 @@ def times(model: str, name: str, turns: int) -> dict[str, float]:
 
 
 def moved_bytes(model: str, name: str) -> int:
-    """Bytes of a step when θ and the accumulators are read and written once and g is read once.
+    """Bytes that a step moves if θ and the accumulators are read and written once, and g read once.
 
     Of a sparse gradient every row counts, however often it occurs.
     """
@@ -222,7 +223,7 @@ def peak(name: str, kind: str) -> float:
 
 
 def memory(which: str) -> float:
-    """MiB of this process from Linux; what getrusage says counts the parent's too."""
+    """Memory of this process in MiB, from Linux; getrusage would include the parent's."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(which):
             return int(line.split()[1]) / 1024
@@ -247,15 +248,15 @@ def main(
 ) -> None:
     """Print a step's time for each rule, model and implementation, and which goals are met.
 
-    Ours, torch's default, foreach and fused take turns; figures are medians of the turns.
+    Ours and torch's default, foreach and fused are measured in alternation; figures are medians.
 
     Args:
         json: Also write all figures to this file.
         rules: The rules to time.
         models: mid: 24 matrices of 256² and 48 vectors; tiny: 400 vectors of 64; big: two matrices
             of 4096²; sparse: 34,560 rows of 10 numbers of a parameter that has 1,100,000.
-        turns: Turns of each implementation (half of it on big).
-        job: For the script itself: one measurement in a process of its own.
+        turns: Number of measurements of each implementation (half as many on big).
+        job: For the script itself: one measurement in a separate process.
     """
     check_names("the benchmark", "rule", rules, RULES)
     check_names("the benchmark", "model", models, MODELS)

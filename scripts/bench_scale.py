@@ -1,9 +1,9 @@
 """Text larger than memory: how memory and time of a training grow with the number of documents.
 
-FastText is trained on generated corpora of growing size, each by ``dlnotes train`` in a process of
-its own and in one thread. Measured are the peak of its private memory (RssAnon in
-/proc/PID/status: pages of mapped files do not count, since the system can drop them) and the time,
-that of the processor beside that of the clock, since others may use the machine, too.
+FastText is trained on generated corpora of growing size, each by ``dlnotes train`` in a separate
+process with one thread. The peak of its private memory is measured (RssAnon in /proc/PID/status,
+without the pages of mapped files, which the system can drop), and its CPU time and wall time, since
+others may use the machine as well.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ SETTINGS = {
     "model_args": ["embedding_dim=10", "ngrams=2", "buckets=100000"],
 }
 START = 1000
-"""Documents of the run that shows what a training costs that has next to none."""
+"""Documents of the smallest run, which shows the fixed cost of a training."""
 BAR = 0.25
-"""Private memory at most, in bytes of text."""
+"""Goal: maximum private memory, per byte of text."""
 
-_BLOCK = 1 << 17  # documents that are made at once
+_BLOCK = 1 << 17  # documents that are generated at a time
 _CONSONANTS, _VOWELS = "bcdfghjklmnprstvwxyz", "aeiou"
 
 
@@ -62,7 +62,7 @@ def word(rank: int) -> str:
 def write_corpus(path: Path, documents: int, seed: int = 0) -> None:
     r"""Write a corpus that can be learned, a line ``label<TAB>text`` per document.
 
-    A file that is there already stays.
+    A file that exists is kept.
 
     Ranks of words are log-uniform, :math:`P(r) \propto 1 / r` (Zipf). A tenth of a document's words
     are drawn from those of its class.
@@ -153,7 +153,7 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 def with_costs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with microseconds per document, without what a training costs that has next to none."""
+    """Rows with microseconds per document, without the fixed cost of a training."""
     start = min(rows, key=lambda row: int(row["documents"]))
     found = []
     for row in sorted(rows, key=lambda row: int(row["documents"])):
@@ -199,10 +199,10 @@ def main(
     """Train on generated corpora and measure private memory and time.
 
     Args:
-        folder: Where corpora, token cache and runs go; a document needs 500 bytes.
+        folder: Folder for corpora, token cache and runs; a document needs 500 bytes.
         documents: Numbers of documents.
-        json: Write the rows here; those of other numbers of documents that are there stay.
-        plot: Draw the figure here.
+        json: Write the rows to this file, which keeps its rows of other numbers of documents.
+        plot: Draw the figure to this file.
     """
     for out in (json, plot):
         if out:

@@ -31,15 +31,15 @@ from dlnotes.training.record import provenance
 
 BAR = {"requests_per_second": 2000.0, "p99_ms": 50.0, "mib_per_million": 5.0}
 WARM = 0.1
-"""Share of the requests before memory counts: caches and the allocator's free lists fill first."""
+"""Share of the requests before memory counts, as caches and free lists of the allocator fill up."""
 
 
 class Client(asyncio.Protocol):
     """A connection that sends its next request as soon as it has read an answer.
 
     Attributes:
-        latencies: Seconds from each request to the whole of its answer.
-        wrong: Answers that are not as they should be, and requests without one.
+        latencies: Seconds from each request to the end of its answer.
+        wrong: Number of wrong answers and of requests without an answer.
     """
 
     def __init__(self, requests: list[bytes], place: int, ended: asyncio.Future[None]) -> None:
@@ -62,7 +62,7 @@ class Client(asyncio.Protocol):
         self._place = (self._place + 1) % len(self._requests)
 
     def data_received(self, data: bytes) -> None:
-        """Look whether the answer is whole, and whether it is one."""
+        """Check whether the answer is complete, and whether it is right."""
         self._buffer += data
         head = self._buffer.find(b"\r\n\r\n")
         if head < 0:
@@ -92,15 +92,15 @@ class Client(asyncio.Protocol):
 async def load_on(
     port: int, requests: list[bytes], connections: int, seconds: float, most: int, pid: int
 ) -> dict[str, Any]:
-    """Keep so many connections busy, and tell what came of it.
+    """Keep a number of connections busy, and return the figures.
 
     Args:
-        port: Of the server.
-        requests: What is asked, in turns.
-        connections: That are kept open.
-        seconds: How long.
+        port: Port of the server.
+        requests: The requests, which are sent in order, again and again.
+        connections: Number of connections that are kept open.
+        seconds: Duration.
         most: Stop early after this many requests; 0 means no limit.
-        pid: Of the server, whose memory is looked at.
+        pid: Process of the server, whose memory is measured.
     """
     loop = asyncio.get_running_loop()
     clients, ends = [], []
@@ -141,13 +141,13 @@ async def load_on(
 
 
 def growth(memory: list[tuple[int, float]]) -> float | None:
-    """How memory grows: the slope of a straight line through its sizes, by least squares.
+    """How fast memory grows: the slope of a line that is fitted to its sizes by least squares.
 
     Args:
-        memory: Numbers of requests, and MiB after them.
+        memory: Pairs of a number of requests and the MiB after them.
 
     Returns:
-        MiB in a million requests; None where no two sizes are behind the first `WARM` of them.
+        MiB per million requests; None if fewer than two sizes come after the first `WARM` of them.
     """
     n, mib = np.array(memory, float).T
     late = n >= WARM * n[-1]
@@ -164,7 +164,7 @@ def resident(pid: int) -> int:
 
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[int, int]]:
-    """``dlnotes serve`` in a process of its own: its port and its number."""
+    """``dlnotes serve`` in a separate process: its port and its process id."""
     command = [sys.executable, "-m", "dlnotes", "serve", str(folder), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -188,17 +188,18 @@ def main(
     seconds: Positive = 60.0,
     requests: Natural = 0,
 ) -> None:
-    """Print requests per second and latencies of a FastText that is asked single texts.
+    """Print requests per second and latencies of a FastText that classifies single texts.
 
-    The load generator runs on the same machine, and every request asks another test document.
+    The load generator runs on the same machine, and every request has another test document.
 
     Args:
-        json: Also write all figures to this file; a run with --requests goes beside one without.
+        json: Also write all figures to this file, which holds a run with --requests and one
+            without.
         folder: A run to serve. Default: a FastText is trained for an epoch.
-        data_dir: Folder of corpora; looked at before downloading.
+        data_dir: Folder of corpora, searched before downloading.
         corpus: Name of the corpus.
-        connections: That are kept open, each with a request at a time.
-        seconds: How long; at most so long with --requests.
+        connections: Number of open connections, each with one request at a time.
+        seconds: Duration; with --requests, the maximum duration.
         requests: Stop after this many requests, to see whether memory stays flat; 0 means no limit.
     """
     if json:

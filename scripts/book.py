@@ -26,7 +26,7 @@ _BUILDING = ".building-"
 
 
 def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
-    """Build the site, all warnings being errors; every cell of every page is run.
+    """Build the site and run every cell of every page; warnings are errors.
 
     Args:
         out: Folder of the site.
@@ -52,10 +52,10 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
 
 
 def _check_can_be_replaced(out: Path) -> None:
-    """Require that what stands where the site goes is an earlier one.
+    """Require that the folder of the site, if it exists, holds an earlier site.
 
     Raises:
-        UserError: It is not.
+        UserError: It holds something else.
     """
     sites = [out / folder for folder in LANGUAGES]
     ours = [site.is_dir() and (site / ".buildinfo").is_file() for site in sites]
@@ -73,7 +73,7 @@ def build(folder: str, language: str, out: Path) -> None:
     Args:
         folder: Folder of the pages in docs/.
         language: Sphinx's name of the language.
-        out: Where that folder goes to.
+        out: Folder of the built pages.
 
     Raises:
         UserError: There was a warning or an error, which Sphinx has printed.
@@ -89,11 +89,11 @@ def build(folder: str, language: str, out: Path) -> None:
     command += [part for setting in settings.items() for part in setting]
     command += [part for name, value in defined.items() for part in ("-D", f"{name}={value}")]
     command += [str(DOCS / folder), str(out / folder)]
-    # Sphinx forks a process for each core. A fork of a process whose OpenMP threads have begun
-    # waits for them forever, for they are not forked with it: so there is none.
+    # Sphinx forks a process for each core. OpenMP's threads are not forked with it: if they had
+    # begun, the forked process would wait for them forever. With a single one, none begins.
     single = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # In processes of its own, because Sphinx goes on after some signals, and takes others for
-    # errors of a page.
+    # In a separate process, because Sphinx ignores some signals and takes others for errors of a
+    # page.
     with subprocess.Popen(command, env=single, start_new_session=True) as sphinx:
         try:
             failed = sphinx.wait()
@@ -105,7 +105,7 @@ def build(folder: str, language: str, out: Path) -> None:
 
 
 def _set_up_kernels(folder: Path) -> None:
-    """Keep the user's own IPython profile out of the book; say errors alone, not every start."""
+    """Keep the user's own IPython profile out of the book, and log only errors."""
     profile = folder / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n", "utf-8")

@@ -29,14 +29,14 @@ RECIPES = Path(__file__).parents[1] / "results" / "recipes"
 def main(names: tuple[str, ...] = (), /, data_dir: Path | None = None) -> None:
     """Run the trials that have no figures yet.
 
-    A file results/recipes/MODEL.json has `trials`. Each says `corpus`, maybe `documents` (only so
-    many of its training documents, drawn at random), `reading`, `model_settings`, `settings` (of
-    the training, where they differ from the plain recipe) and `seed`; once it has been run, `dev`.
-    The test split of a corpus is not opened.
+    A file results/recipes/MODEL.json has `trials`. Each has a `corpus`, optionally `documents` (a
+    number of its training documents to draw at random), `reading`, `model_settings`, `settings` (of
+    the training, where they differ from the plain recipe) and `seed`; once it has been run, it also
+    has `dev`. The test split of a corpus is not opened.
 
     Args:
-        names: Models, or tfidf for the baseline; without any, all.
-        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        names: Models, or tfidf for the baseline. Default: all.
+        data_dir: Folder of corpora (NAME/train.tsv[.gz] and so on), searched before downloading.
     """
     known = sorted(path.stem for path in RECIPES.glob("*.json"))
     for name in names or known:
@@ -80,7 +80,7 @@ def documents_of(model: str, trial: dict[str, Any], data_dir: Path | None) -> Da
 
 
 def some(source: Source, documents: int) -> pl.DataFrame:
-    """So many of the documents, in a random order that never changes."""
+    """A number of the documents, in a random order that is always the same."""
     frame = pl.concat(read(source)).select(LABEL, TEXT)
     order = list(range(len(frame)))
     random.Random(1).shuffle(order)

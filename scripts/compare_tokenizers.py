@@ -1,4 +1,4 @@
-"""Subwords and Chinese words beside the tokenization that a script gets by default, on dev."""
+"""Compare subwords and Chinese words with the default tokenization of the script, on dev."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def main(
     Args:
         data_dir: Folder of corpora, NAME/train.tsv[.gz].
         out: The record.
-        documents: Of each corpus at most so many training documents, spread over the file; a tenth
-            of them is dev.
-        seeds: Of weights and of the dev split; TextCNN, which is slow, is trained with the first.
-        threads: Of torch.
+        documents: Maximum number of training documents per corpus, spread over the file; a tenth of
+            them becomes dev.
+        seeds: Seeds of weights and of the dev split; TextCNN, which is slow, uses only the first.
+        threads: Number of torch's threads.
     """
     torch.set_num_threads(threads)
     rows: list[dict[str, Any]] = []

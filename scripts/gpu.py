@@ -27,7 +27,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 MINUTES = 8.0
 SHARES = {"tests": 0.4, "optimizers": 0.35, "waits": 0.4, "models": 1.0}
-"""How much of the time that is left parts of a kind may take together, in their order."""
+"""Share of the remaining time that the parts of each kind may take together, in this order."""
 
 
 def wanted() -> list[str]:
@@ -37,7 +37,7 @@ def wanted() -> list[str]:
 
 
 def missing() -> list[str]:
-    """Those that this Python does not have."""
+    """The packages that this Python does not have."""
     found = []
     for name in wanted():
         try:
@@ -48,7 +48,7 @@ def missing() -> list[str]:
 
 
 def install(wheels: Path, target: Path) -> None:
-    """Put the missing packages into a folder of their own; what is there stays as it is."""
+    """Install the missing packages into a separate folder; existing packages are not changed."""
     sys.path[:0] = [str(target), str(ROOT / "src")]
     importlib.invalidate_caches()
     files = []
@@ -76,7 +76,7 @@ def install(wheels: Path, target: Path) -> None:
 
 
 def fail(why: str) -> None:
-    """End with one line."""
+    """Exit with a message of one line."""
     print(f"error: {why}", file=sys.stderr)
     sys.exit(2)
 
@@ -90,7 +90,7 @@ def run_within(
         seconds: How long it may take.
         command: The program and its arguments.
         environment: Its environment.
-        output: Where what it prints is written; None lets it print.
+        output: File for its output; None leaves it on the terminal.
     """
     with output.open("wb") if output else nullcontext() as file:
         child = subprocess.Popen(
@@ -113,14 +113,14 @@ def run_all(
     environment: dict[str, str],
     folder: Path,
 ) -> Iterator[tuple[str, int | None, float]]:
-    """Run commands and give the name, the exit code and the seconds of each, in their order.
+    """Run commands, and yield the name, exit code and seconds of each, in their order.
 
     Args:
         parts: The commands by name.
         seconds: How long they may take together.
-        at_once: How many run at a time; what they print follows when they have ended, if several.
-        environment: Of the commands.
-        folder: Where what several print is kept.
+        at_once: How many run at a time; if several, their output is shown when they have ended.
+        environment: Environment of the commands.
+        folder: Folder for the output of commands that run at the same time.
     """
     deadline = time.monotonic() + seconds
 
@@ -163,7 +163,7 @@ def outcome(report: Path) -> dict[str, Any]:
 
 
 def commands(device: str, folder: Path, quick: bool) -> dict[str, list[str]]:
-    """What each part runs; a file of tests is a part, for a broken device breaks what follows."""
+    """The command of each part. Each file of tests is a part, since a test may break the device."""
     tests = sorted((ROOT / "tests").rglob("test_*_on_devices.py"))
     python = [sys.executable, "-m", "pytest", "--tb=short", "-p", "no:cacheprovider"]
     marked = "cuda" if device == "cuda" else "not cuda"

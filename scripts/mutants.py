@@ -1,14 +1,15 @@
 """Mutation testing: change the code of a package in one place and see whether a test notices.
 
-Run by hand, for it takes from minutes to an hour::
+It is run by hand, since it takes from minutes to an hour::
 
     pip install -e '.[demo,dev,mutants]'
     python scripts/mutants.py --package optim --sample 300 --seed 0
 
-The changes are those of two tools: mutmut's (numbers, texts, operators, arguments, assignments) and
-of cosmic-ray's what mutmut lacks (conditions negated, loops that never run, exceptions that are not
-caught, decorators removed). Their own runners start Python again for every mutant; here a process
-that has imported torch forks one child for each, in a copy of the checkout.
+The changes are those of two tools: all of mutmut's (numbers, texts, operators, arguments,
+assignments) and those of cosmic-ray's that mutmut lacks (negated conditions, loops that never run,
+exceptions that are not caught, removed decorators). The tools' own runners start a new Python for
+every mutant; here a process that has imported torch forks a child for each, in a copy of the
+checkout.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ PACKAGES = {
     "optim": (["optim"], ["tests/optim"]),
     "activations": (["activations"], ["tests/activations"]),
 }
-"""What is mutated, below src/dlnotes, and the tests that have to notice."""
+"""What is mutated, below src/dlnotes, and the tests that should notice."""
 
 COSMIC_RAY = ("AddNot", "ZeroIterationForLoop", "ExceptionReplacer", "RemoveDecorator")
 COPIED = ("src", "tests", "scripts", "pyproject.toml", "README.md")
@@ -64,8 +65,8 @@ IMPORTED = (
     *("torch._dynamo", "torch.optim", "torch.func", "torch.utils.tensorboard", "polars", "numpy"),
     *("hypothesis", "sklearn.metrics", "matplotlib.figure", "rich.table", "tyro", "xdist"),
 )
-# What their functions return is kept for the whole process: a test depends on them that does not
-# run them.
+# What their functions return is kept for the whole process, so a test may depend on them without
+# running them.
 KEPT = ("optim/_kernel.py", "optim/_native.py")
 PATIENCE = 20  # seconds for one test; the slowest that runs here takes --longest
 MEMORY = 16 << 30  # bytes of address space for a child
@@ -86,7 +87,7 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What says that a mutant of an earlier run is the same; lines move."""
+        """Identifies a mutant across runs, without line numbers, which may change."""
         return self.file, self.before, self.after
 
     @property
@@ -140,23 +141,23 @@ def main(
 ) -> None:
     """Draw mutants, run the tests on each, write results/mutants/PACKAGE.json.
 
-    Where there is a record already, its reasons for survivors are kept, and the score of the first
-    run stays as ``before``. A run that was interrupted goes on where it was.
+    If a record exists, its reasons for survivors are kept, and the score of the first run stays as
+    ``before``. An interrupted run continues where it stopped.
 
     Args:
         package: What to mutate.
         sample: Number of mutants, drawn at random; all, if there are fewer.
-        seed: Of the sample.
-        again: Run only what survived in the record without a reason: for new tests of the same
-            code. Tests that were left out stay out.
-        longest: Leave out tests that take more seconds of a processor's time, which does not depend
-            on what else runs.
-        processes: Mutants at a time.
-        minutes: Begin no mutant later than this after the start. The mutants that were reached are
-            the sample then: the first ones of a random order.
-        only: With ``again``: only these of the tests, the new ones, by pytest's names. All others
-            have seen the survivors before.
-        out: Where to write, if not there.
+        seed: Seed of the sample.
+        again: Run only the mutants that survived in the record without a reason, with new tests of
+            the same code. Tests that were left out stay out.
+        longest: Leave out tests that take more seconds of CPU time, which does not depend on other
+            work of the machine.
+        processes: Number of mutants that run at a time.
+        minutes: Begin no mutant later than this after the start. The mutants that were reached, the
+            first ones of a random order, are then the sample.
+        only: With ``again``: run only these tests, the new ones, by pytest's names. All others have
+            been run on the survivors before.
+        out: File to write in place of the default.
     """
     began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the temporary folder goes, too
@@ -244,10 +245,10 @@ def files(where: list[str]) -> list[Path]:
 
 
 def draw(sources: list[Path], sample: int, seed: int) -> tuple[int, list[Mutant]]:
-    """Number of the candidates in all files, and a sample without those that change no meaning.
+    """Number of candidates in all files, and a sample without those that do not change the meaning.
 
-    Whether a candidate is drawn depends on itself alone: a change elsewhere in the file leaves the
-    others in the sample.
+    Whether a candidate is drawn depends only on itself, so a change elsewhere in the file leaves
+    the sample as it is.
     """
     candidates: list[tuple[bytes, Path, str, Callable[[], str | None]]] = []
     meanings: dict[Path, set[str]] = {}
@@ -314,7 +315,7 @@ def _difference(code: str, mutated: str) -> tuple[int, str, str]:
 
 
 def _meaning(code: str) -> str:
-    """What a mutant has to differ in: all but what nobody's result depends on."""
+    """The part of the code in which a mutant must differ, since results depend on it."""
     return ast.dump(_Meaning().visit(ast.parse(code)))
 
 
@@ -380,7 +381,7 @@ class _Meaning(ast.NodeTransformer):
 
 
 class Runner:
-    """Forks a child for each mutant, each in a copy of the checkout of its own."""
+    """Forks a child for each mutant, each in its own copy of the checkout."""
 
     def __init__(
         self, home: Path, folders: list[str], longest: float, processes: int, skipped: list[str]
@@ -428,7 +429,7 @@ class Runner:
         print(f"{len(self.tests.seconds)} tests, {total:.0f} s; left out: {self.left_out}")
 
     def run(self, mutants: list[Mutant], partial: Path, until: float) -> dict[Mutant, Verdict]:
-        """The verdict on each mutant that begins in time; those so far are kept in a file."""
+        """The verdict on each mutant that begins in time; those so far are saved to a file."""
         known = json.loads(partial.read_text("utf-8")) if partial.exists() else {}
         verdicts: dict[Mutant, Verdict] = {x: known[x.digest] for x in mutants if x.digest in known}
         waiting, free = [x for x in reversed(mutants) if x not in verdicts], list(self.slots)

@@ -38,19 +38,19 @@ def main(
 ) -> None:
     """Give documents a wrong label at random, and look for them among the most doubtful ones.
 
-    Written to CORPUS.json: of as many most doubtful documents as were planted, the share that was
-    (precision, which is recall, too), and the same for the documents that are called wrong. A label
-    that was wrong before counts as a mistake of the method. Where a document may have several
-    labels, one of them becomes another.
+    CORPUS.json gets the precision among the most doubtful documents, as many as were planted (which
+    makes precision and recall equal), and the same for the documents that are called wrong. A label
+    that was wrong in the corpus counts as a mistake of the method. Where a document may have
+    several labels, one of them is replaced by another.
 
     Args:
-        corpus: Its name.
-        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        corpus: Name of the corpus.
+        data_dir: Folder of corpora (NAME/train.tsv[.gz] and so on), searched before downloading.
         models: Whose probabilities are averaged.
-        share: Of the documents that get a wrong label.
-        folds: As of dlnotes compare.
-        plants: How often other documents are chosen.
-        documents: So many training documents, drawn at random. Default: all.
+        share: Share of the documents that get a wrong label.
+        folds: Number of folds, as for dlnotes compare.
+        plants: How many times the experiment is repeated with other documents.
+        documents: Number of training documents, drawn at random. Default: all.
         out: Folder of the record.
     """
     make_folder(out)
@@ -85,9 +85,9 @@ def planted(
         corpus: Its name.
         frame: Its training documents.
         models: Whose probabilities are averaged.
-        share: Of the documents that get a wrong label.
-        folds: As of dlnotes compare.
-        plant: Decides which, and which label.
+        share: Share of the documents that get a wrong label.
+        folds: Number of folds, as for dlnotes compare.
+        plant: Seed of the choice of documents and wrong labels.
     """
     stream = random.Random(plant)
     labels = frame[LABEL].to_list()

@@ -59,7 +59,7 @@ SHEET: dict[str, Function] = {
     "GELU": act.gelu,
     "SiLU": act.silu,
 }
-#: Those that the notes do not have.
+#: The same for the activations that are not in the notes.
 MORE: dict[str, Function] = {
     "hard tanh": act.hardtanh,
     "ReLU6": act.relu6,
@@ -81,7 +81,7 @@ ALONE = ("sigmoid", "tanh", "ReLU", "PReLU, a = 0.25", "ELU, α = 1", "Maxout of
 
 
 def draw(ax: Axes, title: str, f: Function) -> None:
-    """One activation with its derivative; jumps are left open."""
+    """One activation with its derivative; no line is drawn across jumps."""
     x = torch.linspace(-4, 4, 802)  # an even number: 0 itself, a jump, lies between two points
     y, slope = f(x), vmap(grad(f))(x)
     ax.axhline(0, color=GREY, lw=0.6)
@@ -297,8 +297,8 @@ def main(
     """Draw every figure into a folder of PNG files that is also a TensorBoard run.
 
     Args:
-        out: where the PNG files and the TensorBoard events go.
-        dpi: dots per inch, 10 to 1,000; the widest figure is 15 inches.
+        out: Folder for the PNG files and the TensorBoard events.
+        dpi: Dots per inch, 10 to 1,000; the widest figure is 15 inches wide.
     """
     mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
     make_folder(out)

@@ -57,26 +57,28 @@ def main(
     results: Path = RESULTS,
     runs: Path | None = None,
 ) -> None:
-    """Repeat figures: train once a seed, write mean and standard deviation into the entry's file.
+    """Repeat figures: train once per seed, write mean and standard deviation to the entry's file.
 
-    An entry results/NAME.json says `corpus`, `model` (or a baseline, tfidf or svm), `seeds`,
-    `reading` (how texts become documents), `settings` (how the model is trained) and, where not the
-    mean but one of the runs is to be measured, `choose`: "best on dev". Where texts have several
-    labels, `thresholds` lists ways to choose thresholds on dev (see `choose_thresholds`): the one
-    trained classifier is measured with each. An entry whose `model` is
-    ensemble has `members` instead of `reading`: how often each of other entries of the same corpus
-    is trained for it, all with the dev split of the ensemble's seed and the first with the seed
-    itself; `settings` are those of `make_ensemble`. An entry with `languages` is a translation,
-    measured by BLEU. Where the `vectors` of `settings` are a table, they are learned first, from
-    the training texts of its `corpora`; the rest of it are settings of `learn_from`.
+    An entry results/NAME.json has `corpus`, `model` (or a baseline, tfidf or svm), `seeds`,
+    `reading` (how texts become documents) and `settings` (how the model is trained). With `choose`:
+    "best on dev", one of the runs is measured instead of their mean. Where texts have several
+    labels, `thresholds` lists ways to choose thresholds on dev (see `choose_thresholds`), and the
+    trained classifier is measured with each of them.
+
+    An entry whose `model` is ensemble has `members` instead of `reading`: other entries of the same
+    corpus and how many times each is trained, all with the dev split of the ensemble's seed and the
+    first with the seed itself; `settings` are those of `make_ensemble`. An entry with `languages`
+    is a translation, measured by BLEU. Where `vectors` in `settings` is a table, word vectors are
+    first learned from the training texts of its `corpora`; its other entries are settings of
+    `learn_from`.
 
     Args:
-        names: Entries to run; without any, the list of entries is printed.
-        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        names: Entries to run. Default: print the list of entries.
+        data_dir: Folder of corpora (NAME/train.tsv[.gz] and so on), searched before downloading.
         results: Folder of the entries.
-        runs: Folder where trained classifiers are kept. What it holds already is not trained again,
-            if settings, documents and training numbers are still the same: an ensemble of entries
-            that were run takes moments.
+        runs: Folder where trained classifiers are kept. A classifier that it holds is not trained
+            again if its settings, its documents and the tests' fingerprints of training are still
+            the same, so that an ensemble of such entries takes moments.
     """
     known = sorted(path.stem for path in results.glob("*.json"))
     for name in names:
@@ -103,7 +105,7 @@ def main(
 
 
 def _record(entry: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation over the runs; with `choose`, test figures of the best on dev alone."""
+    """Mean and deviation over the runs; with `choose`, only the test figures of the best on dev."""
     measured = runs
     if entry.get("choose") == "best on dev":
         measured = [max(runs, key=_on_dev)]
@@ -132,7 +134,7 @@ def _record(entry: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def _figures(measured: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures that a record has, of those that were measured; micro-F1 of several labels."""
+    """Those of the measured figures that a record keeps; with several labels also micro-F1."""
     wanted = [f for f in FIGURES if f in measured[0]]
     if "accuracy" in wanted:  # of one label the two are the same
         wanted.remove("micro_f1")
@@ -216,10 +218,10 @@ def _dataset(entry: dict[str, Any], places: Places, split_seed: int) -> Dataset:
 
 
 def _folder(places: Places, name: str, entry: dict[str, Any], split_seed: int, seed: int) -> Path:
-    """Folder of a run; another one as soon as settings, documents or training numbers change.
+    """Folder of a run; its name changes with settings, documents and the tests' fingerprints.
 
-    What changes these numbers must write the tests' fingerprints again, so these stand for the
-    code.
+    A change of the code that changes the numbers of training must also change the fingerprints, so
+    these stand for the code.
     """
     assert places.runs is not None
     said = [entry[k] for k in ("corpus", "model", "reading", "settings")]
@@ -275,7 +277,7 @@ def _by_threshold(
     classifier: TextClassifier, dataset: Dataset, thresholds: list[str], out: Path | None
 ) -> dict[str, dict[str, float]]:
     """Test figures of a trained classifier with each way to choose thresholds on dev."""
-    # A classifier that was trained again on dev documents, too, tells nothing by their scores.
+    # Thresholds cannot be chosen on documents that the classifier has learned from.
     if out and (out / DEV_SCORES).exists():
         dev_scores = torch.load(out / DEV_SCORES, weights_only=True)
         test = dataset.whole().read_test()  # numbered by the vocabulary of both

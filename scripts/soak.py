@@ -1,4 +1,4 @@
-"""Kill small trainings at random moments, go on with them, and compare the end bit for bit."""
+"""Kill small trainings at random moments, resume them, and compare the results bit for bit."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ def wait(process: int, seconds: float | None = None) -> bool:
 
 
 def content(out: Path) -> dict[str, Any]:
-    """What a finished run holds, as far as an undisturbed one must hold the same.
+    """The part of a finished run that must be equal in an undisturbed one.
 
-    That is all but how long it took, how it was called, and the TensorBoard log. Of a checkpoint,
-    which says how long it took, too, it is the tensors and the states of the random numbers.
+    It leaves out times, the command line and the TensorBoard log. Of a checkpoint, which also has
+    times, it has the tensors and the states of the random number generators.
     """
     found: dict[str, Any] = {}
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
@@ -157,14 +157,14 @@ def stage(out: Path) -> str:
 def disturbed(
     arguments: list[str], out: Path, longest: float, draw: random.Random, most: int
 ) -> list[str]:
-    """Train, with kills at random moments; where each one met the run.
+    """Train with kills at random moments, and return how far the run was at each kill.
 
     Args:
-        arguments: Those of ``dlnotes train``.
+        arguments: Arguments of ``dlnotes train``.
         out: The run folder.
         longest: Seconds within which a kill comes.
         draw: Draws the moments.
-        most: Kills at most.
+        most: Maximum number of kills.
     """
     met: list[str] = []
     while True:
@@ -184,17 +184,17 @@ def _own_cache(folder: Path) -> Iterator[None]:
 def soak(
     kills: int, seed: int, folder: Path, told: Callable[[int], object] = lambda _: None
 ) -> dict[str, Any]:
-    """Kill trainings until there were so many kills.
+    """Kill trainings until a number of kills is reached.
 
     Args:
-        kills: How many.
+        kills: Number of kills.
         seed: Decides the moments, as far as the machine's speed does not.
         folder: An empty folder to write to.
-        told: Told how many there were.
+        told: Called with the number of kills so far.
 
     Returns:
-        For each case how many trainings were disturbed, where the kills met them, and the names of
-        the files in which they differ from an undisturbed training.
+        For each case, how many trainings were killed, how far they were, and the names of the files
+        in which they differ from an undisturbed training.
     """
     draw, given = random.Random(seed), write_documents(folder)
     figures: dict[str, dict[str, Any]] = {}
@@ -235,11 +235,11 @@ def main(json: Path | None = None, kills: Count = 300, seed: Natural = 0) -> Non
     """Kill small trainings at random moments (SIGKILL), and resume them until they are finished.
 
     Each one must end with the same files as an undisturbed training, bit for bit: classifier, dev
-    scores, settings, the record but for its times, the tensors in the checkpoints.
+    scores, settings, the record except for its times, and the tensors in the checkpoints.
 
     Args:
         json: Also write the figures to this file.
-        kills: How many.
+        kills: Number of kills.
         seed: Decides the moments, as far as the machine's speed does not.
     """
     if json:

@@ -41,25 +41,25 @@ CHINESE = {
     "linear SVM": "线性 SVM",
     "characters": "按字切分",
 }
-"""What the names of models say in the Chinese README."""
+"""Names of models in the Chinese README."""
 SIZES = {
     "mid": "24 matrices of 256² and 48 biases",
     "tiny": "400 tensors of 64",
     "big": "two matrices of 4096²",
     "sparse": "34,560 rows of an embedding of 1,100,000 × 10",
 }
-"""Of the optimizers' benchmark."""
+"""The models of the optimizers' benchmark."""
 
 
 def main(root: Path = ROOT, check: bool = False) -> None:
-    """Replace what stands between the markers of README.md, README.zh.md and the pages in docs/.
+    """Replace the tables between markers in README.md, README.zh.md and the pages of docs/.
 
-    ``<!-- speed -->`` begins the table of that name, ``<!-- /speed -->`` ends it; a table may stand
-    in several files, and each has to stand in one.
+    ``<!-- speed -->`` begins the table of that name, ``<!-- /speed -->`` ends it. Each table must
+    be in at least one file.
 
     Args:
-        root: Folder of the READMEs, of docs/ and of results/.
-        check: Change nothing; fail if a table is not the one of the records.
+        root: Folder that holds the READMEs, docs/ and results/.
+        check: Change nothing; fail if a table differs from the records.
     """
     results = root / "results"
     if not results.is_dir():
@@ -121,8 +121,8 @@ def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown.
 
     Args:
-        headings: Of the columns.
-        rows: A list of cells each.
+        headings: Headings of the columns.
+        rows: The cells of each row.
     """
     lines = [f"| {' | '.join(cells)} |" for cells in (headings, *rows)]
     return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
@@ -153,7 +153,7 @@ def fill(text: str, shown: Mapping[str, str], file: Path) -> tuple[str, set[str]
 
 
 def _check_no_marker(text: str, shown: Mapping[str, str], file: Path) -> None:
-    """Require that no marker stands between the tables: it has lost its other one, or is misspelt.
+    """Require that no single marker is left, which has lost its other one or is misspelt.
 
     Raises:
         UserError: There is one.
@@ -196,8 +196,8 @@ def summary(
 ) -> str:
     """For each corpus the best model of ours, the best published figure, and the baseline.
 
-    "Best of ours" is what dev prefers; of the published figures and of the baselines the highest
-    is shown.
+    "Best of ours" is the model that is best on dev; of the published figures and of the baselines,
+    the highest one is shown.
 
     Args:
         entries: The entries of ``results/``.
@@ -270,7 +270,7 @@ def _figure(entry: dict[str, Any] | None, zh: bool) -> str:
 def _babi_row(
     entries: list[dict[str, Any]], of_seeds: Mapping[tuple[int, str], list[StoryRun]], zh: bool
 ) -> list[str]:
-    """The mean test error of the model that has the least mean dev error, and its paper's."""
+    """Mean test error of the model with the lowest mean dev error, and the error in its paper."""
     best, paper, full, _ = _story_runs(entries, of_seeds)
     means = {
         model: statistics.fmean(best[task, model].dev_error for task in full)
@@ -354,16 +354,16 @@ def translations(entries: list[dict[str, Any]]) -> str:
 
 @dataclass(frozen=True)
 class StoryRun:
-    """What training a model on a bAbI task with some settings came to; errors in percent.
+    """The result of training a model on a bAbI task with some settings; errors in percent.
 
     Attributes:
-        settings: Where they are not those of the paper in ``scripts/babi_seeds.py``: which.
-        seeds: How many it was trained from.
-        epochs: For how long.
-        dev_error: Of the seed that is best on dev.
-        dev_loss: Of the same seed, if it is known.
-        test_error: Of the same seed.
-        median: Of the test errors of all seeds, if they are known.
+        settings: Settings that differ from those of the paper in ``scripts/babi_seeds.py``.
+        seeds: Number of seeds.
+        epochs: Number of epochs.
+        dev_error: Dev error of the seed that is best on dev.
+        dev_loss: Dev loss of the same seed, if it is known.
+        test_error: Test error of the same seed.
+        median: Median test error of all seeds, if it is known.
         data: Digest of each split.
     """
 
@@ -378,7 +378,7 @@ class StoryRun:
 
     @property
     def rank(self) -> tuple[float, int, float, str]:
-        """The least is the best, by what dev says alone; of equals the one of more seeds."""
+        """A key that is lowest for the best training on dev; of equal ones, for more seeds."""
         loss = math.inf if self.dev_loss is None else self.dev_loss
         return round(self.dev_error, 6), -self.seeds, loss, self.settings
 
@@ -411,7 +411,7 @@ def stories(
 ) -> str:
     """Test error of the memory networks on each bAbI task, and the published one.
 
-    Of several trainings for a task the one with the least error on dev is shown.
+    Of several trainings for a task, the one with the lowest error on dev is shown.
 
     Args:
         entries: The entries of ``results/``.
@@ -473,14 +473,14 @@ def _story_runs(
     told = {(_task(e), e["model"]): e for e in entries if _task(e)}
     best = {pair: _best_run(pair, [_run_of(e)], of_seeds.get(pair, [])) for pair, e in told.items()}
     paper = {pair: 100 - e["published"]["accuracy"] for pair, e in told.items() if "published" in e}
-    # The published figures are of 10,000 training questions.
+    # The published figures are for 10,000 training questions.
     fewer = {task: n for (task, _), e in told.items() if (n := _questions(e)) < 10_000}
     full = sorted({task for task, _ in best} - fewer.keys())
     return best, paper, full, fewer
 
 
 def _task(entry: dict[str, Any]) -> int:
-    """Number of the bAbI task that the entry is of, or 0."""
+    """Number of the bAbI task of an entry, or 0."""
     corpus, _, task = entry["corpus"].partition("-")
     return int(task) if corpus == "babi" else 0
 
@@ -509,7 +509,7 @@ def _run_of(entry: dict[str, Any]) -> StoryRun:
 
 
 def _best_run(pair: tuple[int, str], *runs: list[StoryRun]) -> StoryRun:
-    """The one that dev prefers."""
+    """The one that is best on dev."""
     every = [run for some in runs for run in some]
     if any(run.data != every[0].data for run in every):
         raise UserError(f"the trainings of {pair[1]} on babi-{pair[0]} have different documents")
@@ -555,9 +555,9 @@ def recipes() -> str:
 def speeds(results: Path) -> str:
     """How many times faster than torch's default and fused optimizers a step is.
 
-    A rule that torch does not have is beside itself, and marked; one that no model of a size is
-    for has no figures there. Of the sparse gradient, which torch has no fused step for, only the
-    rules of which torch has a sparse step have a figure.
+    A rule that torch does not have is compared with itself in tensor operations, and marked. A rule
+    has no figure for a size if no model of this size suits it. For the sparse gradient, for which
+    torch has no fused step, only rules with a sparse step in torch have a figure.
     """
     record = read_json(results / "benchmarks" / "optimizers.json", "has no benchmark")
     timed = [row for row in record["rows"] if "milliseconds" in row]
@@ -598,7 +598,7 @@ def activation_speeds(results: Path) -> str:
 
 
 def tokenizers(results: Path) -> str:
-    """Accuracy on dev of two models by what the texts are cut into."""
+    """Accuracy on dev of two models with each tokenization."""
     record = read_json(results / "benchmarks" / "tokenizers.json", "has no benchmark")
     names = {"basic_english": "words", "characters": "characters", "jieba": "jieba", "bpe": "bpe"}
     found: dict[tuple[str, str], dict[str, float]] = {}
@@ -648,7 +648,7 @@ def label_errors(results: Path) -> str:
 
 
 def model_speeds(results: Path) -> str:
-    """Documents a second in training of each model and of the ordinary way."""
+    """Documents per second in training of each model and of the ordinary way."""
     record = read_json(results / "benchmarks" / "models.json", "has no benchmark")
     lines = ["| model | corpus | ours, documents/s | ordinary | × |", "|---|---|---|---|---|"]
     for row in record["rows"]:
@@ -661,7 +661,7 @@ def model_speeds(results: Path) -> str:
 
 
 def fasttext(results: Path) -> str:
-    """The whole command of FastText beside the C++ program."""
+    """Time and accuracy of FastText's whole command and of the C++ program."""
     record = read_json(results / "benchmarks" / "fasttext.json", "has no benchmark")
     names = {
         "theirs": "C++ program, 5 epochs",
@@ -712,7 +712,7 @@ def gpu_steps(results: Path) -> str:
 def gpu_models(results: Path) -> str:
     """Training speed on a GPU beside the same models of torch's layers, and how often it waits."""
     parts = read_json(results / "benchmarks" / "gpu.json", "has no benchmark")["parts"]
-    # A difference of two times that is below 0 was not measured.
+    # A negative difference of two times is no measurement.
     waits = {
         row["model"]: row
         for row in parts["waits"]["rows"]
@@ -790,7 +790,7 @@ def exports(results: Path) -> str:
 def verdicts(results: Path) -> str:
     """What the experiments say about each claim of the notes, and what they took.
 
-    The time of a quick run is told, too, if there is a record of one: ``claims/quick.json``.
+    The time of a quick run is also given if there is a record of one: ``claims/quick.json``.
     """
     record = read_json(results / "claims" / "record.json", "has no claims")
     by_module = {row["name"].replace("-", "_"): row for row in record["claims"]}

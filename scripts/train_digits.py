@@ -31,7 +31,7 @@ def accuracy(network: Network, split: Split) -> float:
 
 
 def log_layers(board: Any, network: Network, values: Pass, step: int) -> None:
-    """Gradient norm of every layer; of every hidden layer also how much of it no longer learns."""
+    """Gradient norm of every layer, and the share of each hidden layer that no longer learns."""
     for layer, (W, z) in enumerate(zip(network.weights, values.z, strict=True), start=1):
         assert W.grad is not None
         board.add_scalar(f"gradient norm/layer {layer}", W.grad.norm().item(), step)
@@ -58,7 +58,7 @@ def picture_grid(pictures: Tensor, titles: list[str]) -> Figure:
 
 
 def wrong_digits(network: Network, split: Split, most: int = 40) -> Figure:
-    """The wrongly read digits, those of which the network was surest first."""
+    """The misread digits, those of which the network was surest first."""
     output = network(split.x)
     confidence, read = output.softmax(1).max(1)
     wrong = (read != split.y).nonzero().flatten()
@@ -68,7 +68,7 @@ def wrong_digits(network: Network, split: Split, most: int = 40) -> Figure:
 
 
 def diverged(what: str, step: int, epoch: int, lr: float) -> UserError:
-    """The error of a training that is lost; nothing of it is kept but the TensorBoard log."""
+    """The error of a training that diverged; only its TensorBoard log is kept."""
     where = f"step {step} (epoch {epoch})"
     return UserError(
         f"{what} at {where}: the training has diverged; try a smaller --lr than {lr:g}"
@@ -94,17 +94,18 @@ def main(
 
     Args:
         dataset: digits (8 × 8, they come with scikit-learn) or mnist (28 × 28, 11 MB, downloaded).
-        hidden: number of units in each hidden layer.
-        activation: a name of dlnotes.activations.ACTIVATIONS.
-        optimizer: a name of dlnotes.optim.OPTIMIZERS.
-        lr: learning rate.
-        epochs: how often every training image is shown.
-        batch_size: images in a step.
-        initialisation: deviation of the first weights: small, glorot, he or unit.
-        squared_error: in place of softmax cross-entropy.
-        seed: of the weights, the order, and the split of `digits`.
-        data_dir: where MNIST's four files are or are to be put; default: the user's cache folder.
-        out: the TensorBoard run's folder.
+        hidden: Number of units in each hidden layer.
+        activation: A name of dlnotes.activations.ACTIVATIONS.
+        optimizer: A name of dlnotes.optim.OPTIMIZERS.
+        lr: Learning rate.
+        epochs: Number of passes over the training images.
+        batch_size: Images per step.
+        initialisation: Standard deviation of the first weights: small, glorot, he or unit.
+        squared_error: Use the squared error in place of softmax cross-entropy.
+        seed: Seed of the weights, the order, and the split of `digits`.
+        data_dir: Folder of MNIST's four files, which are downloaded to it if they are missing;
+            default: the user's cache folder.
+        out: Folder of the TensorBoard run.
     """
     choices = {
         "dataset": (dataset, ("digits", "mnist")),
@@ -116,7 +117,7 @@ def main(
         if given not in known:
             raise UserError(f"--{argument}: {given!r} is not one of {', '.join(known)}")
     make_folder(out)
-    torch.set_num_threads(1)  # a second thread has no work at this size and only waits
+    torch.set_num_threads(1)  # at this size a second thread would only wait
     if dataset == "digits":
         training, test = digits(seed)
     else:

@@ -1,8 +1,8 @@
 """What the pages of the book are made of: figures, rows of the records, directives, notebooks.
 
 A new chapter is a page ``docs/en/NAME.md`` with the sections of ``words.HEADINGS``, the same page
-in ``docs/zh``, both named in their ``index.md``, and its figures in a module of ``figures``. Pages
-in folders of ``docs/en`` (models, how-to) are in English alone. These directives write the rest:
+in ``docs/zh``, both listed in their ``index.md``, and its figures in a module of ``figures``. Pages
+in folders of ``docs/en`` (models, how-to) exist only in English. These directives write the rest:
 
 - ``picture FIGURE``: a figure with ``:alt:`` and a caption; ``flow_MODEL`` are drawn from `flows`;
 - ``ravine FIGURE`` and the other ``INTERACTIVE`` of ``pictures``: a figure to play with, which
@@ -16,6 +16,6 @@ in folders of ``docs/en`` (models, how-to) are in English alone. These directive
 - ``figures-of`` and ``time-of``: the records of a model; ``figures-on``: those of a corpus;
 - ``exercise``, and in it ``answer``, whose Python code asserts what the answer says.
 
-What the records say in English has its Chinese in ``docs/zh/translations.yaml``; the build and the
-tests say what is missing.
+``docs/zh/translations.yaml`` has the Chinese of the English texts in the records; the build and the
+tests report what is missing.
 """

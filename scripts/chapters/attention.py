@@ -66,9 +66,9 @@ def shades(method: str, weights: Sequence[float]) -> list[float]:
     """How strong the colour of each weight is, from 0 to 1.
 
     Args:
-        method: Of the reading. ``attention`` has weights from 0 to 1, which are shown by their
-            square root, so that a tenth can be told from nothing; others are shown up to the
-            largest of the text.
+        method: Method of the reading. ``attention`` has weights from 0 to 1, which are shown by
+            their square root, so that 0.1 can be distinguished from 0. Other weights are divided by
+            the largest one of the text.
         weights: A weight per word.
     """
     if method == "attention":

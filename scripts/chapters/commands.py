@@ -1,4 +1,4 @@
-"""The help of a command as a part of a page."""
+"""The help of a command, as a part of a page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def help_of(command: str) -> Help:
         command: What follows ``dlnotes``, such as "train" or "translate train".
     """
     name, *rest = command.split()
-    printed = io.TextIOWrapper(io.BytesIO(), "utf-8")  # of StringIO tyro thinks that it is ASCII
+    printed = io.TextIOWrapper(
+        io.BytesIO(), "utf-8"
+    )  # tyro takes the encoding of a StringIO for ASCII
     with mock.patch.dict(os.environ, COLUMNS=_WIDE), redirect_stdout(printed):
         commands.run(name, [*rest, "--help"])
     printed.seek(0)
@@ -93,7 +95,7 @@ def as_markdown(command: str, found: Help) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown is to leave alone, but for options, which are code."""
+    """Text with Markdown's special characters escaped, and options as code."""
     options = re.split(r"((?<![\w-])--?[a-z][\w-]*)", text)
     return "".join(
         f"`{part}`" if number % 2 else re.sub(r"([\\`*_{}\[\]<>$#|~@])", r"\\\1", part)

@@ -34,7 +34,7 @@ SETTINGS = {
     "glu": "1 − x/2, x",
     "swiglu": "1 − x/2, x",
 }
-"""What makes a function of one variable of those that take more; their settings."""
+"""Settings that turn activations with further arguments into functions of one variable."""
 
 
 def title(name: str) -> str:
@@ -51,7 +51,7 @@ def value_and_slope(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         name: One of `CURVES`.
-        x: Where, ``(n,)``.
+        x: Points, ``(n,)``.
 
     Returns:
         Two tensors ``(n,)``.

@@ -23,7 +23,7 @@ SCALES = (
     *(0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3),
     *(math.sqrt(2), 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0),
 )
-"""The weights' deviations to choose from in the interactive figure, times √n."""
+"""Standard deviations of the weights to choose from in the interactive figure, times √n."""
 POINTS, REACH = 160, 8.0
 """Number of points and largest deviation of the sums that stand for the means of a normal z."""
 
@@ -72,10 +72,10 @@ def measured(activation: str, scale: float, depth: int, width: int = 64, seed: i
 
     Args:
         activation: A name of ``ACTIVATIONS``.
-        scale: Deviation of the weights, times √width.
+        scale: Standard deviation of the weights, times √width.
         depth: Number of layers below the output.
         width: Number of units per layer.
-        seed: Of weights, inputs and targets.
+        seed: Seed of weights, inputs and targets.
 
     Returns:
         Root mean squares of ∂J/∂z, divided by that of the last of the layers: ``(depth,)``.

@@ -39,7 +39,7 @@ class FromRecords(SphinxDirective):
 
 
 class Exercise(SphinxDirective):
-    """``exercise``: a question; its number is counted."""
+    """``exercise``: a numbered question."""
 
     has_content = True
 
@@ -54,7 +54,7 @@ class Exercise(SphinxDirective):
 
 
 class Answer(SphinxDirective):
-    """``answer``: what is hidden until the reader asks for it."""
+    """``answer``: text that is hidden until the reader opens it."""
 
     has_content = True
 
@@ -105,7 +105,7 @@ def _add_language(
 
 
 def _no_type(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Keep napoleon from taking what stands before a colon for the type of an attribute."""
+    """Keep napoleon from taking the text before a colon for the type of an attribute."""
     if what in ("attribute", "data", "property"):
         lines[:0] = ["..", ""]  # an empty comment
 
@@ -113,7 +113,7 @@ def _no_type(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines:
 def _add_levels(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Give captions of tables of contents, which are headings, the level that they must have."""
+    """Give captions of tables of contents, which are headings, the correct level."""
     for part in ("body", "furo_navigation_tree"):
         if part in context:
             without = 'class="caption" role="heading"'

@@ -1,8 +1,8 @@
 """The way of a batch through each model: named stages, with the shapes that they have in a run.
 
-The stages are declared here; their shapes are those of the local variables of the model's own
-functions while a small batch runs through it, so that a stage that the model no longer has, or
-that has another shape, is an error when the page is built.
+The stages are declared here. Their shapes are compared with those of local variables in the model's
+functions while a small batch runs through it, so that a stage that the model no longer has, or that
+has another shape, is an error when the page is built.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _TERM = re.compile(r"([+-]?)(\d*)([a-z]?)")
 
 
 class Stage(NamedTuple):
-    """A tensor on the way, and a box of the drawing.
+    """A tensor on the way through the model, and its box in the drawing.
 
     Attributes:
         name: What it is.
         dims: Its shape in the letters of the flow, such as ``b t 2h``.
-        found: Where it is: ``[MODULE.]FUNCTION:VARIABLE``, see `watch`.
-        how: What makes it of the stages before it.
-        column: Where its box stands: 0 left, 1 right, 0.5 in the middle.
-        after: Names of the stages that it is made of; None for all of the row above.
+        found: The variable that holds it, ``[MODULE.]FUNCTION:VARIABLE``; see `watch`.
+        how: How it is computed from the stages before it.
+        column: Position of its box: 0 left, 1 right, 0.5 in the middle.
+        after: Names of the stages that it is computed from; None for all of the row above.
     """
 
     name: str
@@ -56,8 +56,9 @@ class Flow:
         model: Makes the model with the sizes.
         run: Puts a batch through it.
         sizes: Letter → number, of the batch and of the model.
-        rows: Stages from top to bottom, those of a row beside each other.
-        loop: From one stage back to an earlier one, and how often: names and a text.
+        rows: Stages from top to bottom; those of a row are side by side.
+        loop: An arrow from one stage back to an earlier one: their names, and a text that says how
+            often.
     """
 
     model: Callable[[dict[str, int]], Any]
@@ -100,10 +101,10 @@ def shapes(flow: Flow) -> dict[str, tuple[int, ...]]:
 def watch(model: object, run: Callable[[], object]) -> dict[str, tuple[int, ...]]:
     """The shapes of the tensors in the local variables of this package's functions.
 
-    A variable is seen when its function returns, as ``[MODULE.]FUNCTION:VARIABLE``: MODULE is the
-    name of the submodule whose method it is, VARIABLE ``return`` for what is returned. Of lists
-    and tuples there are ``VARIABLE[0]`` and so on, of named tuples ``VARIABLE.FIELD``. A function
-    that runs several times leaves the last shapes.
+    Variables are recorded when their function returns, as ``[MODULE.]FUNCTION:VARIABLE``. MODULE is
+    the name of the submodule whose method the function is; VARIABLE is ``return`` for the returned
+    value. Elements of lists and tuples are ``VARIABLE[0]`` and so on, those of named tuples
+    ``VARIABLE.FIELD``. Of a function that runs several times, the last shapes remain.
 
     Args:
         model: The model, if it is a module.
@@ -146,7 +147,7 @@ def _tensors(value: object) -> Iterator[tuple[str, Tensor]]:
 
 
 def size(dim: str, sizes: dict[str, int]) -> int:
-    """The number that a dimension is, such as ``2h`` or ``t+h-1``.
+    """The value of a dimension such as ``2h`` or ``t+h-1``.
 
     Args:
         dim: A sum of terms: numbers, letters, and numbers before letters.
@@ -188,8 +189,8 @@ def _classifier(
     """Makes a classifier.
 
     Args:
-        name: Of the model.
-        prepare: What is done to it.
+        name: Name of the model.
+        prepare: Called with the model before it runs.
         settings: Its hyper-parameters: letters of the flow, or numbers.
     """
 

@@ -17,7 +17,7 @@ PACKAGE = "sphinx-mathjax-offline"
 
 
 def place(folder: Path) -> None:
-    """Copy MathJax into a folder, which is made.
+    """Copy MathJax into a folder, which is created.
 
     Raises:
         UserError: The package is not installed, or holds another version.

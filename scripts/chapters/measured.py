@@ -65,8 +65,8 @@ def claim_of(name: str, directive: str) -> dict[str, Any]:
     """What the record has of a claim.
 
     Args:
-        name: Of the claim.
-        directive: Who asks, for the message.
+        name: Name of the claim.
+        directive: The directive that needs it, for the error message.
 
     Raises:
         UserError: The record has no such claim.
@@ -105,7 +105,7 @@ def advice(text: str, language: str) -> str:
     epochs for all of them.
 
     Args:
-        text: Nothing.
+        text: Content of the directive, which must be empty.
         language: Sphinx's name of the language.
     """
     found: dict[tuple[str, str, str], dict[str, float]] = {}

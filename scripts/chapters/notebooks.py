@@ -46,7 +46,7 @@ def notebook(text: str, pages: Path, site: Path, language: str) -> Any:
 
     Args:
         text: The page.
-        pages: Folder of the page, which its includes start from.
+        pages: Folder of the page, to which paths of its includes are relative.
         site: Folder of the site, with the figures.
         language: Sphinx's name of the language.
     """
@@ -77,10 +77,10 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
         pages: Folder of the page.
         site: Folder of the site.
         language: Sphinx's name of the language.
-        attachments: Gets the pictures.
+        attachments: The pictures are added to it.
 
     Raises:
-        UserError: There is a directive that notebooks do not know.
+        UserError: A directive has no form for notebooks.
     """
 
     def picture(argument: str, options: dict[str, str], body: str) -> str:

@@ -1,4 +1,4 @@
-"""What the page of a model shows of the records: its figures and how long it takes."""
+"""What the page of a model shows from the records: its figures and its training times."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _beside_members(ensembles: list[dict[str, Any]]) -> str:
 
 
 def time_of(model: str, language: str) -> str:
-    """How long a model trained for its figures, and how fast it is beside torch's own layers.
+    """How long a model trained for its figures, and its speed compared with torch's own layers.
 
     Args:
         model: A model, as the command line calls it, or ``ensemble``.

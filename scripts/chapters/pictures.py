@@ -1,4 +1,4 @@
-"""The pictures of the pages: drawn by Python, and some of them to play with in the browser."""
+"""The pictures of the pages: drawn by Python, some of them interactive in the browser."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Picture(SphinxDirective):
         )
 
     def figure(self, begin: str) -> list[nodes.Node]:
-        """Put the caption into the figure that ``begin`` opens."""
+        """Add the caption to the figure that ``begin`` opens."""
         caption = self.parse_content_to_nodes()
         return [
             nodes.raw("", f"{begin}<figcaption>", format="html"),
@@ -61,7 +61,7 @@ class Picture(SphinxDirective):
 
 
 class Interactive(Picture):
-    """A figure that ``docs/_static/KIND.js`` draws; the picture stands in without JavaScript."""
+    """A figure that ``docs/_static/KIND.js`` draws; without JavaScript, the picture is shown."""
 
     kind: ClassVar[str]
     words: ClassVar[tuple[str, ...]]
@@ -72,7 +72,7 @@ class Interactive(Picture):
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
-        """Hand it and the words to the JavaScript."""
+        """Pass the data and the words to the JavaScript."""
         words = {word: say(word, self.config.language) for word in self.words}
         given = escape(json.dumps({**self.given(), "words": words}, ensure_ascii=False))
         begin = f'<figure class="picture interactive {self.kind}" data-given="{given}">'

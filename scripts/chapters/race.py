@@ -18,7 +18,7 @@ from dlnotes.claims.surfaces import SURFACES
 from dlnotes.optim import OPTIMIZERS
 
 SAMPLES = 16
-"""The loss is a mean over so many samples."""
+"""Number of samples over which the loss is a mean."""
 
 
 class Racer(NamedTuple):
@@ -26,7 +26,7 @@ class Racer(NamedTuple):
 
     Attributes:
         rule: The optimizer, as the command line calls it.
-        color: Of its path.
+        color: Color of its path.
         batch: Samples per update.
         dash: Lengths of dashes and gaps, for SVG.
     """
@@ -139,7 +139,7 @@ def path(name: str, surface: str, lr: float, steps: int) -> Tensor:
 
 
 def make(name: str, params: Any, lr: float) -> Optimizer:
-    """The optimizer of a racer, with the defaults of its rule but for the rate."""
+    """The optimizer of a racer, with the defaults of its rule except for the learning rate."""
     return OPTIMIZERS[RACERS[name].rule](params, lr=lr, fused=False)
 
 

@@ -1,4 +1,4 @@
-"""The ravine on which the book shows its rules: gentle along x, steep along y.
+"""The ravine on which the book shows its rules: flat along x, steep along y.
 
 ``docs/_static/ravine.js`` computes the same paths in the browser; a test compares the two.
 """

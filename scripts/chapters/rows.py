@@ -1,4 +1,4 @@
-"""What a chapter shows of the records: Markdown for its page and for its notebook alike."""
+"""What a chapter shows from the records, as Markdown for its page and for its notebook."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _compared(note: str) -> tuple[Row, ...]:
 
 
 def speed(names: str, language: str) -> str:
-    """How fast something is beside torch's, from the benchmark that timed it.
+    """How fast something is compared with torch's, from the benchmark that timed it.
 
     Args:
         names: An optimizer or activations of a record in `SPEEDS`, one per line.
@@ -147,7 +147,7 @@ def _repeated(timed_what: str, record: dict[str, Any], language: str) -> str:
 
 
 SPEEDS = {"optimizers.json": _steps, "activations.json": _passes}
-"""Record of a benchmark → its table of the things of some names, nothing if it lacks one."""
+"""Record of a benchmark → function that tables the named entries, or gives "" if one is missing."""
 
 
 def verdicts(names: str, language: str) -> str:
@@ -189,7 +189,7 @@ def corpora(content: str, language: str) -> str:
     """For each corpus the best model of ours, the best published figure, and the baseline.
 
     Args:
-        content: Nothing.
+        content: Content of the directive, which must be empty.
         language: Sphinx's name of the language.
     """
     return summary(measured_entries(RESULTS), story_seeds(RESULTS), language[:2])

@@ -1,8 +1,8 @@
 """The search of the pages in Chinese.
 
-Sphinx cuts the pages into words by a dictionary and does not cut what a reader types, so that terms
-that the dictionary does not have, such as 学习率, are never found. Here both are cut into pairs of
-neighbouring characters, and all pairs of a query have to be on a page.
+Sphinx cuts the pages into words with a dictionary, but does not cut what a reader types. Terms that
+are not in the dictionary, such as 学习率, are therefore never found. Here both are cut into pairs
+of neighbouring characters, and a page must have all pairs of a query.
 """
 
 from __future__ import annotations

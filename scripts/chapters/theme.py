@@ -20,7 +20,7 @@ TRANSLATED = {
     "Copyright &#169; %(copyright)s": "版权所有 &#169; %(copyright)s",
     "Made with ": "网页主题：",
 }
-"""What Furo's templates have translated, where Sphinx's own catalogue does not know it."""
+"""Texts that Furo's templates translate and that Sphinx's own catalogue does not have."""
 
 FIXED = {
     'aria-label="Toggle Light / Dark / Auto color theme"': 'aria-label="切换浅色、深色或自动配色"',
@@ -37,7 +37,7 @@ FIXED = {
         '{{ furo_navigation_tree|replace("Toggle navigation of ", "展开或收起：") }}'
     ),
 }
-"""What stands in Furo's templates in English alone."""
+"""Texts that Furo's templates do not translate."""
 
 COPYRIGHT = "dlnotes 的作者，采用 MIT 许可证"
 

@@ -92,7 +92,7 @@ def test_the_command_tells_and_lists(tmp_path, listed):
         assert table["split"].value_counts(sort=True)["split"].to_list() == ["train", "dev", "test"]
         assert "test.csv:2" in table["place"].to_list()
     else:
-        assert "1 test document occurs in train or dev, too" in done.stderr
+        assert "1 test document occurs in train or dev as well" in done.stderr
         assert "--check-data FILE lists them" in done.stderr
 
 

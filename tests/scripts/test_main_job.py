@@ -64,7 +64,7 @@ def test_help_is_readable(script):
     text = " ".join(script("train", "--help").out.replace("│", " ").split())
     for option, explained in {
         "--lr": "Learning rate. Default: what the recipe says",
-        "--resume": "Go on with the run in --out, bit for bit",
+        "--resume": "Continue the interrupted run in --out",
         "--model-args": "The model's own hyper-parameters, for example embedding_dim=100",
     }.items():
         assert option in text

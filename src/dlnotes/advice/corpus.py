@@ -38,14 +38,14 @@ MODELS = (
 """What is tried, in this order: the quickest first."""
 
 _OTHER_OPTIMIZERS = ("adagrad", "lion")
-_MOST_DEV = 4_000  # documents: measuring more takes time from the trials and tells little more
-_PROBED = 300  # documents, to see how fast TextCNN is
-_PROBE = 0.05  # of the time, for the first look at the speed
+_MOST_DEV = 4_000  # dev documents at most: more cost time and hardly make the figures surer
+_PROBED = 300  # documents on which the speed of TextCNN is measured
+_PROBE = 0.05  # share of the time that this measurement may take
 _FEW = 1_000  # documents that are trained on in any case
-_MANY_CLASSES = 50  # with so many the baseline takes time even with few documents
-# Of the time: what TextCNN may take with all of its epochs. On a part of the documents the order
-# may be another (networks gain more from documents than the baseline does): prefer few candidates
-# on all documents to many on a part.
+_MANY_CLASSES = 50  # classes from which the baseline takes time even with few documents
+# Share of the time that TextCNN may take with all of its epochs. It is large, because few
+# candidates on all documents are better than many on a part: the order of the candidates may change
+# with the number of documents (networks gain more from further documents than the baseline does).
 _WHOLE = 0.4
 
 
@@ -54,13 +54,13 @@ class Measures:
     """What a corpus is like.
 
     Attributes:
-        documents: To learn from.
-        dev: Dev documents.
-        classes: How many classes.
+        documents: Number of training documents.
+        dev: Number of dev documents.
+        classes: Number of classes.
         tokens: Mean number of tokens per document.
-        longest: The largest number.
-        types: Different tokens.
-        once: Share of them that occur once: how sparse the data are.
+        longest: Number of tokens of the longest document.
+        types: Number of different tokens.
+        once: Share of the different tokens that occur once: how sparse the data are.
         largest: The class with the most documents, and how many it has.
         smallest: The one with the fewest.
         labels: Mean number of labels per document; None where each has one.
@@ -107,18 +107,18 @@ class Corpus:
     """Trials on the documents of a data set.
 
     All candidates learn from the same documents and are measured on the same dev documents. Where
-    there are too many for the time, they are a part of them, drawn at random.
+    there are too many for the time, a random part of them is used.
 
     Args:
-        load: Reads the documents for a model by its name: those that read sentences have tokens of
-            their own.
-        seconds: For the whole race.
-        seed: Of the first training of each candidate, and of what is drawn.
+        load: Reads the documents for a model, given its name; models that read sentences need other
+            tokens than the rest.
+        seconds: Time limit of the whole race.
+        seed: Seed of the first training of each candidate, and of random draws.
         device: See `choose_device`.
-        clock: Seconds since the race began; what has passed is not there for trials.
+        clock: Returns the seconds since the race began.
 
     Attributes:
-        measures: What all documents are like.
+        measures: What the documents are like, before a part of them is drawn.
         documents: How many are learned from.
         dev: How many dev documents are used.
         duplicates: See `Duplicates.summary`; of all documents.
@@ -211,11 +211,11 @@ class Corpus:
                 time_limit=left,
             )
             had = some / epochs
-        # With what is around the training, so that it can be foreseen how long others take.
+        # Including the time around the training, so that the time of others can be predicted.
         return replace(trial, seconds=time.perf_counter() - began), had
 
     def vary(self, candidate: Candidate) -> Iterator[Candidate]:
-        """The same model with other rates, optimizers and batch sizes, one change at a time."""
+        """The same model with other learning rates, optimizers and batch sizes, one change each."""
         own = self.settled(candidate.model).training
         assert own.lr is not None
         for factor in (3, 1 / 3):
@@ -235,10 +235,10 @@ class Corpus:
         return self._settled[model]
 
     def command_changes(self, candidate: Candidate) -> dict[str, Any]:
-        """What a command says beside the model.
+        """The settings that a command for all documents must give, beside the model.
 
-        The recipe of all documents may have another rate or batch size than that of the part that
-        was raced on: a change is said in its proportion to the recipe.
+        The recipe for all documents may have another learning rate or batch size than the recipe
+        for the part that was raced on. A change is therefore scaled: its ratio to the recipe stays.
         """
         changes = dict(candidate.changes)
         if self.documents == self.measures.documents or candidate.model == TFIDF:
@@ -278,16 +278,15 @@ class Corpus:
         return drawn
 
     def _probed(self) -> tuple[int, float]:
-        """The better number of threads, and the seconds in which TextCNN learns from a document.
+        """The faster number of threads, and the seconds that TextCNN trains per document.
 
-        On a computer with other work, threads that wait for each other may take twenty times as
-        long as one.
+        On a busy computer, threads that wait for each other may take twenty times as long as one.
         """
         dataset, most = self._loaded[False], torch.get_num_threads()
         some = self._random.choice(len(dataset.train), min(len(dataset.train), _PROBED), False)
         probed = dataset.part(some, np.arange(min(len(dataset.dev), _PROBED)))
         training = Training(epochs=1, batch_size=self.settled("textcnn").training.batch_size)
-        self._settled.clear()  # it may be for fewer documents in the end
+        self._settled.clear()  # since a part of the documents may be used in the end
 
         def seconds(threads: int, limit: float) -> float:
             with on_threads(threads), suppress(OutOfTime):
@@ -296,8 +295,8 @@ class Corpus:
             return math.inf
 
         began = time.perf_counter()
-        found = {1: seconds(1, self._left)}  # loads and compiles, too
-        if time.perf_counter() - began > _PROBE * self._seconds:  # to know better costs too much
+        found = {1: seconds(1, self._left)}  # includes loading and compiling
+        if time.perf_counter() - began > _PROBE * self._seconds:  # measuring again costs too much
             return 1, found[1]
         found = {1: seconds(1, self._left)}
         if most > 1 and found[1] < math.inf:
@@ -306,7 +305,7 @@ class Corpus:
         return best, found[best]
 
     def _affordable(self, each: float) -> int:
-        """How many documents TextCNN can learn from, with all its epochs, in its part of the time.
+        """How many documents TextCNN can learn from for all its epochs in its share of the time.
 
         Args:
             each: Seconds per document.
@@ -325,7 +324,7 @@ class Corpus:
         return low
 
     def _check_baseline(self, time_limit: float) -> None:
-        """Refuse to begin what cannot be stopped and would take too long.
+        """Refuse to begin the baseline, which cannot be stopped, if it would take too long.
 
         Raises:
             OutOfTime: The baseline would take longer.
@@ -339,11 +338,11 @@ class Corpus:
         began = time.perf_counter()
         some = self._random.choice(n, n // parts, replace=False)
         run_trial(dataset.part(some, np.arange(len(dataset.dev))), TFIDF)
-        # Its iterations are on features, too, which become more.
+        # The factor: with more documents there are more features, so iterations take longer.
         if 1.5 * parts * (time.perf_counter() - began) > time_limit:
             raise OutOfTime
 
 
 def _enough_dev(train: int) -> int:
-    """Dev documents for so many to learn from: with more, most time would go to measuring."""
+    """Dev documents for a number of training documents: more would take most of the time."""
     return max(_FEW, train)

@@ -1,4 +1,4 @@
-"""What the dev documents tell of two candidates: how sure a figure is, and a difference."""
+"""What the dev documents say about candidates: how sure a figure is, and a difference of two."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from dlnotes.training.trials import Trial
 _FEW = 200  # documents: with more, the mean is close to normal
 _MOST_DEGREES = 1_000  # of freedom: Student's distribution is normal by then
 
-# The standard deviation between seeds that is expected before any is seen, and for how many degrees
-# of freedom it counts: those of the networks on text corpora in results/, by Smyth's equations
-# (2004, section 6.2). A test computes them from the records. They are of the whole variance of the
-# test figures, since the records do not say which documents were correct: what single documents
-# explain is in it and in the variance over documents, too, so that intervals are rather too wide.
+# The standard deviation between seeds that is expected before any is seen, and the degrees of
+# freedom with which this expectation counts. Both are estimated from the networks on text corpora
+# in results/, by Smyth's equations (2004, section 6.2); a test computes them from the records. The
+# records do not say which documents were correct, so the whole variance of the test figures is
+# used. The part of it that single documents explain is also in the variance over documents: it is
+# counted twice, and intervals are rather too wide.
 EXPECTED, EXPECTED_DEGREES = 0.0038, 2.6
 
 
@@ -34,8 +35,8 @@ class Seeds:
     """How much a figure varies between seeds.
 
     Attributes:
-        variance: Of the figure of one training, beyond what the documents explain.
-        degrees: Of freedom of this estimate.
+        variance: Variance of the figure of one training, beyond what the documents explain.
+        degrees: Degrees of freedom of this estimate.
     """
 
     variance: float = EXPECTED**2
@@ -47,11 +48,11 @@ class Difference:
     """By how much one candidate is better than another.
 
     Attributes:
-        mean: Of the figures on dev.
+        mean: Difference of the mean figures on dev.
         error: Its standard error.
-        degrees: Of freedom of the error.
-        p: Two-sided p-value, that there is no difference: of Student's test, and of few documents
-            of the exact `sign_flip_test`, whichever is larger.
+        degrees: Degrees of freedom of the error.
+        p: Two-sided p-value of no difference by Student's test; of few documents, the larger one of
+            this and the p-value of the exact `sign_flip_test`.
     """
 
     mean: float
@@ -80,15 +81,15 @@ def compared(
     The first summand is the variance over documents, with two more documents on one of which the
     two candidates differ, so that it is not 0 where few documents are answered alike (Agresti & Min
     2005, https://doi.org/10.1002/sim.1781). :math:`s^2` is the variance between seeds and :math:`S`
-    the number of seeds; the baseline has none, and no such variance. Where there is one seed each,
-    the variance cannot be seen in these two and is never taken for 0: see `between_seeds`. The
-    degrees of freedom are those of the sum
+    the number of seeds; the baseline depends on no seed and has no such variance. With one seed
+    each, the variance cannot be estimated from these two, but is not taken for 0: see
+    `between_seeds`. The degrees of freedom are those of the sum
     (Satterthwaite 1946, https://doi.org/10.2307/3002019).
 
     Args:
-        ours: Trials of one candidate, a seed each.
+        ours: Trials of one candidate, one per seed.
         theirs: Trials of the other, on the same dev documents.
-        seeds: The variance between seeds; default: of these two.
+        seeds: The variance between seeds; default: estimated from these two.
     """
     seeds = seeds or between_seeds(ours, theirs)
     mean = _mean(ours) - _mean(theirs)
@@ -107,17 +108,17 @@ def compared(
 def between_seeds(*candidates: Sequence[Trial]) -> Seeds:
     r"""Variance of a figure between seeds that the documents do not explain.
 
-    Two trainings answer some documents differently, so that their figures differ even where none of
-    the two is better: this part is in the variance over documents already. What the figures vary
-    beyond it is pooled over the candidates that have several seeds, and with what is expected
-    before any is seen (Smyth 2004, https://doi.org/10.2202/1544-6115.1027):
+    Two trainings answer some documents differently, so that their figures differ even where neither
+    is better: this part is already in the variance over documents. The variance beyond it is pooled
+    over the candidates that have several seeds, and with the variance that is expected before any
+    is seen (Smyth 2004, https://doi.org/10.2202/1544-6115.1027):
 
     .. math::
         s^2 = \frac{d_0 s_0^2 + \sum_c (S_c - 1) s_c^2}{d_0 + \sum_c (S_c - 1)}
 
-    Without any candidate of several seeds it is the expectation alone: two single trainings must
-    be more than 2.3 points apart before they are called different, however many documents there
-    are (the degrees of freedom, 2.6, are rounded down to 2).
+    Where no candidate has several seeds, only the expectation remains: two single trainings must
+    then be more than 2.3 points apart to be called different, however many documents there are (the
+    degrees of freedom, 2.6, are rounded down to 2).
     """
     excess, degrees = 0.0, 0
     for trials in candidates:
@@ -144,19 +145,19 @@ def interval(
 ) -> tuple[float, float]:
     """Confidence interval of a candidate's figure on documents like those of dev.
 
-    It is `wilson_interval` with the number of documents that gives the variance found.
+    It is `wilson_interval` for the number of documents that would give the variance found.
 
     Args:
-        trials: A seed each.
-        level: Its coverage.
-        seeds: The variance between seeds; default: of these trials.
+        trials: Trials of the candidate, one per seed.
+        level: Coverage of the interval.
+        seeds: The variance between seeds; default: estimated from these trials.
     """
     seeds = seeds or between_seeds(trials)
     p, n = _mean(trials), len(trials[0].hits)
     own = float(_parts(trials).var(ddof=1)) / n if 0 < p < 1 and n > 1 else 0.25 / n
     luck = seeds.variance / len(trials) if trials[0].epochs else 0.0
     z = student_quantile(level, _degrees(own, n - 1, luck, seeds.degrees))
-    # Where all documents are correct, the variance over them is no estimate.
+    # Where all documents are correct, the variance over them is 0, which is no estimate.
     like = p * (1 - p) / (own + luck) if 0 < p < 1 else n
     return wilson_interval(p, min(n, like), z)
 
@@ -164,16 +165,16 @@ def interval(
 def against_the_best(
     best: Sequence[Trial], others: Sequence[Sequence[Trial]], seeds: Seeds | None = None
 ) -> list[Difference]:
-    """How much better the best is than each other, with p-values corrected for their number.
+    """How much better the best one is than each other one, with p-values corrected by Holm.
 
-    Which one is the best was found on the same dev documents: its own figure is optimistic, and so
-    are its leads. Holm's correction is for the number of the others and not for this choice, so
-    that differences near the limit may still be chance.
+    The best one was chosen on the same dev documents, so its figure and its leads are optimistic.
+    Holm's correction is for the number of the others and not for this choice: differences with
+    p-values just below .05 may still be chance.
 
     Args:
         best: Trials of the candidate with the best figure.
-        others: Those of each other candidate.
-        seeds: The variance between seeds; default: of each two that are compared.
+        others: Trials of each other candidate.
+        seeds: The variance between seeds; default: estimated from each two that are compared.
     """
     found = [compared(best, other, seeds) for other in others]
     corrected = holm([each.p for each in found])
@@ -185,7 +186,7 @@ def _mean(trials: Sequence[Trial]) -> float:
 
 
 def _parts(trials: Sequence[Trial]) -> NDArray[np.float64]:
-    """The part of each document in the mean figure, which is their mean to first order.
+    """The contribution of each document to the mean figure, which is their mean to first order.
 
     A ratio of sums is linearised: (a - r b) / mean(b) + r.
     """

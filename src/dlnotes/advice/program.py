@@ -39,7 +39,7 @@ def program(
     threshold: float | tuple[float, ...] | None = None,
     data_dir: Path | None = None,
 ) -> str:
-    """Python that trains and measures what `dlnotes.training.trials.run_trial` does of `TFIDF`.
+    """A program that trains and measures `TFIDF` as `dlnotes.training.trials.run_trial` does.
 
     Args:
         source: Name of a corpus, or the files of each split.

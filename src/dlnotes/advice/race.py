@@ -1,6 +1,6 @@
-"""A race of candidates within a time: which are tried, for how long, and which are stopped.
+"""A race of candidates within a time limit: which are tried, for how long, which are stopped.
 
-Candidates are halved as in successive halving (Jamieson & Talwalkar 2016,
+The number of candidates shrinks as in successive halving (Jamieson & Talwalkar 2016,
 https://arxiv.org/abs/1502.07943): all are tried for about a quarter of their epochs, the better
 ones for all of them, and the best over several seeds.
 """
@@ -18,37 +18,37 @@ from dlnotes.errors import UserError
 from dlnotes.training.fit import Interrupted, OutOfTime
 from dlnotes.training.trials import TFIDF, Trial
 
-# A trial of a quarter has a *whole* schedule over a quarter of the epochs. A training that is
-# looked at after a quarter of its own schedule would still have nearly its full rate: large rates
-# and small batches would look worse than they are. Fewer documents instead of fewer epochs would
-# cost more for the same order of candidates: with fewer documents a recipe has more epochs, and
-# the linear baseline, which is strong on few documents, would push aside models that need many.
+# The first trial has a *whole* schedule over a quarter of the epochs. A training that is stopped
+# after a quarter of its schedule would still have nearly its full learning rate, so that large
+# rates and small batches would look worse than they are. Fewer documents instead of fewer epochs
+# would save less: with fewer documents a recipe has more epochs. And the linear baseline, which is
+# strong on few documents, would push aside models that need many.
 SHARE = 0.25
-"""Share of its epochs that a candidate is to have in its first trial.
+"""Share of its epochs that a candidate should have in its first trial.
 
-They are whole epochs, one at least: with few of them the share is another, and a model of a single
-epoch has it all. See `Race._promising` for which are compared.
+The number of epochs is rounded and at least 1, so that with few epochs the true share differs; a
+model with a single epoch has all of it. `Race._promising` says which shares are compared.
 """
 
 NO_TIME = "there was no time to try it"
-"""Why most candidates that are left out are."""
+"""The usual reason for leaving a candidate out."""
 
 MOST_SEEDS = 5
-"""Trainings of a candidate at most."""
+"""Maximum number of trainings of a candidate."""
 
 _SOME_SEEDS = 3
 _ALWAYS = 3  # models that are trained for all of their epochs although they are behind
 _LEADERS = 2  # models whose settings are varied
-# The p-value below which one is clearly behind another. It is corrected neither for the number of
-# candidates nor for how often they are compared, so that some are stopped by chance; only the
-# p-values of the final table are (`against_the_best`).
+# The p-value below which one candidate is clearly behind another. It is not corrected for the
+# number of candidates or of comparisons, so some are stopped by chance; only the p-values of the
+# final table are corrected (`against_the_best`).
 _CLEAR = 0.05
 # Shares of the time after which the next part of the race begins.
 _MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
-_EACH = 1 / 8  # of the time: what a first trial may take
-_ORDINARY = 0.75  # of `_EACH`: what a first trial may take where the reading was quick
-_CAUTION = 1.15  # trainings take longer than expected by so much
-_SHORTEST = 0.1  # seconds: no trial is begun with less
+_EACH = 1 / 8  # share of the time that a first trial may take
+_ORDINARY = 0.75  # share of `_EACH` that a first trial may take where the reading was quick
+_CAUTION = 1.15  # factor by which trainings may take longer than expected
+_SHORTEST = 0.1  # seconds that must be left to begin a trial
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class Measure(Protocol):
     def __call__(
         self, candidate: Candidate, share: float, seed: int, time_limit: float
     ) -> tuple[Trial, float]:
-        """The trial, and the share of the epochs that it had (one epoch may be more).
+        """Run a trial; return it and the share of the epochs that it had.
 
         Args:
             candidate: What is tried.
-            share: Of its epochs.
-            seed: A number from 0.
+            share: Share of its epochs to train for; at least one epoch is trained.
+            seed: Number of the training, from 0.
             time_limit: Seconds that it may take.
 
         Raises:
@@ -106,10 +106,10 @@ class Entry:
 
     Attributes:
         candidate: What was tried.
-        parent: Of what it is a variation.
+        parent: The candidate that it is a variation of.
         first: Its trial with `share` of its epochs.
-        share: What `first` had.
-        runs: Its trials with all of its epochs, a seed each.
+        share: The share of its epochs that `first` had.
+        runs: Its trials with all of its epochs, one per seed.
         left_out: Why it was not tried, or not to the end.
         failed: How many trainings from other seeds failed where the first did not.
         short: Whether there was too little time for its next training.
@@ -142,12 +142,12 @@ class Entry:
 
     @property
     def measured_seconds(self) -> float:
-        """Mean seconds of its `trials`, of whatever share of the epochs."""
+        """Mean seconds of its `trials`, whatever share of the epochs they had."""
         return sum(t.seconds for t in self.trials) / len(self.trials)
 
     @property
     def seconds(self) -> float:
-        """What a training with all epochs takes, or is expected to take."""
+        """Seconds that a training with all epochs takes, or is expected to take."""
         if self.runs:
             return sum(t.seconds for t in self.runs) / len(self.runs)
         return self.first.seconds / self.share if self.first else math.inf
@@ -161,7 +161,7 @@ class Entry:
 class Race:
     """A race of candidates.
 
-    It can be stopped at any time, by Ctrl-C too: what has been measured by then is its result.
+    It can be stopped at any time, also by Ctrl-C; its result is then what has been measured so far.
 
     Args:
         measure: Runs a trial.
@@ -172,7 +172,7 @@ class Race:
         show: Is told what is going on.
 
     Attributes:
-        entries: Of all candidates, in the order in which they were tried.
+        entries: One for each candidate, in the order in which they were tried.
         interrupted: The number of the signal that ended it, or 0.
         complete: Whether nothing was left to be tried at the end.
     """
@@ -227,7 +227,7 @@ class Race:
         return sorted((e for e in self.entries if e.runs), key=lambda e: -e.score)
 
     def _left(self, until: float = 1.0) -> float:
-        """Seconds until a share of the time that there was at the beginning has passed."""
+        """Seconds until a share of the time that was available at the beginning has passed."""
         return self._began + until * (self.seconds - self._began) - self.clock()
 
     def _first(self, candidates: Iterable[Candidate], parent: Entry | None, until: float) -> None:
@@ -236,7 +236,7 @@ class Race:
             entry = Entry(candidate, parent)
             self.entries.append(entry)
             limit = self._first_limit
-            if not candidate.has_epochs:  # it is trained once and for all
+            if not candidate.has_epochs:  # its only training is a whole one
                 self._train(entry, 1.0, self._left())
                 continue
             if parent and parent.first:
@@ -253,8 +253,8 @@ class Race:
     def _promising(self) -> list[Entry]:
         """The candidates worth all of their epochs: those that are not clearly behind.
 
-        Compared are figures after the first trial, with candidates that had no larger share of
-        their epochs. Three models go on in any case, in the order of their figures.
+        The figures after the first trial are compared, for each candidate with those that had no
+        larger share of their epochs. The best three models continue in any case.
         """
         tried = [e for e in self._by_score() if e.first and not e.runs and not e.left_out]
         safe = _ALWAYS - len([e for e in self.finished() if e.candidate.has_epochs])
@@ -302,7 +302,7 @@ class Race:
         return None
 
     def _alive(self, seeds: int) -> list[Entry]:
-        """Those that are not clearly behind, or the best, and had fewer seeds."""
+        """Candidates with fewer seeds than this that are the best or not clearly behind it."""
         finished = self.finished()
         return [
             e
@@ -322,7 +322,7 @@ class Race:
             self._train(entry, 1.0, self._left())
 
     def _last(self) -> None:
-        """Give what time is left to what has been stopped, or has had none."""
+        """Give the remaining time to candidates that were stopped or could not be tried."""
         stopped = [e for e in self._by_score() if e.first and not e.runs and not e.parent]
         for entry in stopped:
             if entry.seconds * _CAUTION <= self._left():
@@ -350,7 +350,7 @@ class Race:
             entry.left_out = why
 
     def _too_long(self, first: bool, limit: float) -> str:
-        """Why a first trial, or a training, was not done in the time that it had."""
+        """Why a first trial, or a training, was not finished in the time that it had."""
         if limit < _SHORTEST:
             return NO_TIME
         if limit < _ORDINARY * _EACH * self.seconds:  # that says nothing of the candidate
@@ -367,7 +367,7 @@ class Race:
         seed = len(entry.runs)
         first = share < 1
         self.show(f"{entry.name}{', first trial' * first}{f', seed {seed}' * (seed > 0)}")
-        # The baseline of few documents takes a moment; `measure` refuses what takes longer.
+        # With few documents the baseline takes a moment; `measure` refuses what takes longer.
         if entry.candidate.has_epochs and limit < _SHORTEST:
             self._leave_out(entry, NO_TIME)
             return

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SURE = 0.05
-_SMALL = 0.005  # half a point: not worth the time
+_SMALL = 0.005  # half a point: a smaller difference is not worth more time
 _CHANGED = 1.25  # a candidate with changed settings must be 25 % faster to be preferred
 _FEW = 50  # dev documents: the 95 % interval of an accuracy of 80 % is over 20 points wide
 
 NAMES = {TFIDF: "TF-IDF with logistic regression"}
-"""What a model is called in a sentence, where not by its own name."""
+"""What a model is called in a sentence, where its name is not used."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Advice:
             found = full
         else:
             found = [e for e in self.entries if e.trials and not e.parent]
-        # Of equal ones the cheaper.
+        # The cheaper one of equal ones comes first.
         return sorted(found, key=lambda e: (-e.score, _cost(e)))
 
     @property
@@ -72,7 +72,7 @@ class Advice:
 
     @cached_property
     def differences(self) -> dict[str, Difference]:
-        """By how much the best is better than each other, by name."""
+        """By how much the best candidate is better than each other one, by name."""
         others = self.ranked[1:]
         found = against_the_best(self.best.trials, [e.trials for e in others], self.seeds)
         return {e.name: d for e, d in zip(others, found, strict=True)}
@@ -84,10 +84,11 @@ class Advice:
 
     @cached_property
     def recommended(self) -> Entry:
-        """The cheapest of the best and those that are not shown to be worse and hardly behind it.
+        """The cheapest candidate among the best and those that are practically as good.
 
-        Hardly: by half a point, or by one document where that is more. What is further behind may
-        be worse although these documents do not show it.
+        Practically as good: not shown to be worse, and at most half a point behind, or one document
+        where that is more. What is further behind may be worse although these documents do not show
+        it.
         """
         limit = max(_SMALL, 1.5 / self.documents)
         close = [e for e in self.alike if self.differences[e.name].mean <= limit]
@@ -147,7 +148,7 @@ class Advice:
         return f"{told}, {100 * d.mean:.1f} points more than the next model, {following}."
 
     def verdict(self, entry: Entry) -> str:
-        """How a candidate compares with the best, in a few words."""
+        """How a candidate compares with the best one, in a few words."""
         if entry.failed:
             return "failed from another seed"
         if entry is self.best:
@@ -197,7 +198,7 @@ class Advice:
         return found
 
     def record(self) -> list[dict[str, Any]]:
-        """The same for a file."""
+        """The rows of the table as records for a file."""
         return [
             {
                 "name": e.name,
@@ -306,12 +307,12 @@ def called(entry: Entry) -> str:
 
 
 def part(entry: Entry) -> str:
-    """What is said of a figure after a part of the epochs; nothing after all of them."""
+    """The words after a figure that was measured after a part of the epochs; else ""."""
     return "" if entry.runs else f" after {100 * entry.share:.0f} % of its epochs"
 
 
 def percent(score: float) -> str:
-    """A figure from 0 to 1."""
+    """A figure from 0 to 1, in percent."""
     return f"{100 * score:.1f} %"
 
 

@@ -1,6 +1,6 @@
 """The claims of the notes, each tested by an experiment: one file for each.
 
-A module is imported when its claim is asked for.
+A module is imported only when its claim is needed.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ FACTOR = 2
 
 
 def experiment(budget: Budget, ours: str = "adadelta") -> Finding:
-    """Let Adadelta learn a target that moves late; Adagrad beside it."""
+    """Let Adadelta, and Adagrad for comparison, learn a target that moves late."""
     found = {
         name: moving_targets.pursue(Method.named(name), budget)
         for name in dict.fromkeys((ours, "adagrad"))

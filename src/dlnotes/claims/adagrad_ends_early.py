@@ -1,8 +1,9 @@
 """Adagrad's effective learning rate shrinks, so that training ends early.
 
-Changed after earlier runs: without a change of the target, Adagrad is compared with an Adagrad
-whose effective rate stays as it is after the first phase. Compared with itself at the end of that
-phase, a rule that has reached the level of its noise seemed to have ended early, too.
+Changed after earlier runs: where the target does not change, Adagrad is compared with an Adagrad
+whose effective rate is frozen after the first phase. Before, a rule was compared with itself at the
+end of that phase, so that one that had merely reached its noise level also seemed to have ended
+early.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ KEPT = "adagrad, rate kept after the first phase"
 
 
 class KeptAdagrad(Adagrad):
-    """Adagrad for the first phase; after it, the effective learning rate stays as it is."""
+    """Adagrad for the first phase; after it, the effective learning rate is frozen."""
 
     @staticmethod
-    def rule(  # type: ignore[override]  # it counts updates, too
+    def rule(  # type: ignore[override]  # it also counts updates
         theta: Tensor, g: Tensor, G: Tensor, *, t: float, lr: float, eps: float
     ) -> tuple[Tensor, Tensor]:
         """G grows up to the end of the phase."""
@@ -36,7 +37,7 @@ class KeptAdagrad(Adagrad):
 
 
 def experiment(budget: Budget, ours: str = "adagrad") -> Finding:
-    """Let Adagrad and its controls learn a target that moves, and one that does not."""
+    """Let Adagrad and its controls learn a target that moves and one that does not."""
     methods = [Method.named(name) for name in (ours, "gradient-descent")]
     methods.append(Method(KEPT, KeptAdagrad))
     found = {method.name: moving_targets.pursue(method, budget) for method in methods}

@@ -23,7 +23,7 @@ _METHODS = ("gradient-descent", "adagrad")
 
 
 def words(generator: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
-    """Documents as sets of words, by Zipf's law; the rarer a word is, the more it says.
+    """Documents as sets of words that follow Zipf's law; rarer words say more about the label.
 
     Returns:
         Words ``(n, WORDS)``, 0 or 1, and labels −1 and 1.
@@ -36,11 +36,11 @@ def words(generator: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
 
 
 def real(name: str, generator: torch.Generator, data_dir: str) -> list[tuple[Tensor, Tensor]]:
-    """Three lots of documents of a corpus as sets of words; 1: the most frequent class.
+    """Three splits of a corpus as sets of words; the label 1 is the most frequent class.
 
     Args:
-        name: Of the corpus.
-        generator: Decides which of its training documents.
+        name: Name of the corpus.
+        generator: Decides which of its training documents are drawn.
         data_dir: Folder of corpora; "" for none.
     """
     tokens, labels = texts.read(name, data_dir).train
@@ -59,11 +59,11 @@ def loss(parameters: Parameters, batch: Batch) -> Tensor:
 def problem(seed: int, rotated: bool, what: str = PLANTED, data_dir: str = "") -> Problem:
     """Documents as they are, or in coordinates that a random rotation mixes.
 
-    A rotation changes no angle and no distance, so gradient descent does the same in both. But the
-    features are no longer sparse.
+    A rotation changes no angle and no distance, so gradient descent behaves the same in both. But
+    the rotated features are no longer sparse.
 
     Args:
-        seed: Of the draw of documents.
+        seed: Seed of the draw of documents.
         rotated: Whether they are rotated.
         what: `PLANTED` or the name of a corpus.
         data_dir: Folder of corpora; "" for none.
@@ -91,7 +91,7 @@ def problem(seed: int, rotated: bool, what: str = PLANTED, data_dir: str = "") -
 
 
 def lead(of: list[Race], ours: str, theirs: str) -> float:
-    """By how much less test loss a method has, mean over batch sizes and orders of the batches."""
+    """How much lower a method's test loss is: mean over batch sizes and orders of the batches."""
     return float(np.mean([race.differences(ours, theirs) for race in of]))
 
 
@@ -175,7 +175,7 @@ def _judged(sparse: NDArray[np.float64], gained: NDArray[np.float64]) -> Verdict
 
 
 def _others(suited: dict[str, Verdict]) -> str:
-    """What is said of the kinds of documents for which it does not hold."""
+    """The sentence about the kinds of documents for which the claim does not hold."""
     said = []
     for verdict in (Verdict.NOT_DECIDED, Verdict.DOES_NOT_HOLD):
         if kinds := [what for what, each in suited.items() if each is verdict]:

@@ -23,7 +23,7 @@ def as_printed(
 
 
 def experiment(budget: Budget) -> Finding:
-    """Take both from the same start, and from a parameter whose gradient is 0."""
+    """Run both from the same start, and from a parameter whose gradient is 0."""
     gradient = torch.func.grad(loss)
     steps, ends = {}, {}
     for rule in (adam, as_printed):

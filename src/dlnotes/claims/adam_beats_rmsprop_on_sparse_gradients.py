@@ -1,8 +1,9 @@
 """As gradients get sparse, Adam beats RMSProp.
 
-A first experiment, with ten seeds on made-up documents alone, did not decide. This design was fixed
-before it ran: 40 seeds, of which the first ten are those of that experiment; texts of people beside
-the made-up ones; and a margin, below which a lead is none, so that "no better" can be found, too.
+A first experiment, with ten seeds and made-up documents only, decided nothing. This design was
+fixed before it ran: 40 seeds, of which the first ten are those of the first experiment; real texts
+beside the made-up ones; and a margin below which a lead does not count, so that the experiment can
+also find "no better".
 """
 
 from __future__ import annotations
@@ -29,22 +30,23 @@ WORDS, CLASSES, BATCHES = 300, 20, (8, 32)
 SEEDS = 40
 SLOWER = "rmsprop, β = 0.999"
 MARGIN = 0.01
-"""Nats of test loss; a lead below does not matter: by it a probability changes by a hundredth."""
+"""Nats of test loss. A smaller lead does not matter: it changes a probability by less than 1 %."""
 
-_DOCUMENTS = 1000  # of each split
+_DOCUMENTS = 1000  # documents of each split
 _STEPS = 200
 _FREQUENT = 4  # classes; of 20 by Zipf's law they make up more than half of the documents
 
 
 @cache
 def splits(what: str, length: int, data_dir: str = "") -> tuple[Batch, Batch, Batch]:
-    """Documents of one length: counts of words, each document of Euclidean length 1, and classes.
+    """Documents with equally many words: word counts, scaled to Euclidean length 1, and classes.
 
-    Classes are numbered from the most frequent one. Of a corpus, the first words of documents.
+    Classes are numbered from the most frequent one. Documents of a corpus are cut to their first
+    words.
 
     Args:
         what: `MADE_UP` or the name of a corpus.
-        length: Words of a document; fewer where a text has no more.
+        length: Number of words of a document; texts that are shorter have fewer.
         data_dir: Folder of corpora; "" for none.
     """
     if what == MADE_UP:
@@ -61,7 +63,7 @@ def splits(what: str, length: int, data_dir: str = "") -> tuple[Batch, Batch, Ba
 
 
 def problem(what: str, length: int, data_dir: str = "") -> Problem:
-    """A linear classifier of documents; the loss on documents that it has not seen.
+    """A linear classifier of documents, measured by the loss on documents that it has not seen.
 
     Args:
         what: See `splits`.
@@ -90,10 +92,11 @@ def entered(name: str) -> Method:
 
 
 def by_frequency(item: tuple[str, int, str, int, str, float, int, list[int]]) -> dict[str, float]:
-    """Test loss on frequent and on rare classes, the mean of several seeds.
+    """Mean test loss over several seeds, on frequent and on rare classes.
 
     Args:
-        item: Three arguments of `problem`, batch size, name of the method, rate, updates, seeds.
+        item: The three arguments of `problem`, batch size, name of the method, learning rate,
+            number of updates, seeds.
     """
     what, length, data_dir, batch, name, rate, steps, seeds = item
     of = problem(what, length, data_dir)
@@ -108,10 +111,10 @@ def by_frequency(item: tuple[str, int, str, int, str, float, int, list[int]]) ->
 
 
 def judged(leads: dict[str, NDArray[np.float64]]) -> Verdict:
-    """The verdict about leads that must all be positive.
+    """The verdict, which holds if all leads are positive.
 
     Args:
-        leads: Paired differences by what they are of.
+        leads: Paired differences, by the case that they belong to.
     """
     if any(len(lead) < LEAST_PAIRS for lead in leads.values()):
         return Verdict.NOT_DECIDED
@@ -127,7 +130,7 @@ def judged(leads: dict[str, NDArray[np.float64]]) -> Verdict:
 
 
 def experiment(budget: Budget, ours: str = "adam", theirs: str = "rmsprop") -> Finding:
-    """Race both rules on ever shorter documents; RMSProp with Adam's decay beside them."""
+    """Race both rules, and RMSProp with Adam's decay, on shorter and shorter documents."""
     methods = [entered(name) for name in (ours, theirs, SLOWER)]
     kinds = [MADE_UP, *(name for name in CORPORA if name in budget.corpora)]
     batches = [*BATCHES]

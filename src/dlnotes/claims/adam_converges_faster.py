@@ -25,14 +25,14 @@ BATCHES = (8, 64, 512)
 OTHERS = ("gradient-descent", "momentum", "rmsprop")
 SEEDS = 14  # of 36 tests corrected by Holm, one of ten pairs could never reach .05
 _STEPS = 100
-_LEAST, _MOST = 1e-7, 10.0  # nats; below are rounding errors of float32, down to 0
+_LEAST, _MOST = 1e-7, 10.0  # nats; lower losses are rounding errors of float32, down to 0
 CORPORA = ("trec", "r52")
 
 Leads = NDArray[np.float64]
 
 
 def problem(what: str, data_dir: str = "") -> Problem:
-    """A network for dense pixels, a linear classifier of made-up words, or FastText of real ones.
+    """A network on dense pixels, a linear classifier on made-up words, or FastText on real ones.
 
     Args:
         what: An entry of `PROBLEMS`.
@@ -62,11 +62,11 @@ def logarithm(figures: list[float]) -> Leads:
 def judged(
     leads: dict[tuple[str, int, str], Leads], cells: list[tuple[str, int]]
 ) -> dict[str, Verdict]:
-    """What is shown for each case: whether all rivals are slower.
+    """The verdict of each case: whether all rivals are slower.
 
     Args:
-        leads: Paired differences by problem, batch size and rival.
-        cells: Problems with batch sizes.
+        leads: Paired differences, by problem, batch size and rival.
+        cells: Pairs of a problem and a batch size.
     """
     said = dict(zip(leads, decide_each([*leads.values()]), strict=True))
     return {
@@ -78,7 +78,7 @@ def judged(
 
 
 def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTHERS) -> Finding:
-    """Race Adam with each rule that it is made of, on each problem, at each batch size."""
+    """Race Adam against each rule that it is made of, on each problem, at each batch size."""
     problems = [what for what in PROBLEMS if what not in CORPORA or what in budget.corpora]
     if budget.quick:
         problems = problems[:3]
@@ -110,7 +110,7 @@ def experiment(budget: Budget, ours: str = "adam", others: tuple[str, ...] = OTH
         [case for case, each in said.items() if each is wanted]
         for wanted in (Verdict.HOLDS, Verdict.NOT_DECIDED)
     )
-    # The effect is that of the closest competitor, cell by cell, chosen on other seeds.
+    # The effect is the lead over the closest competitor of each case, chosen on other seeds.
     closest = np.mean(
         [
             against_the_closest(0 * theirs[0], theirs)

@@ -1,7 +1,7 @@
 """Adam converges faster on the surfaces on which optimizers are usually drawn.
 
-Changed after a first run: twenty starts instead of ten, more rates, a surface on which tests do not
-tell is not decided, and the effect counts wins instead of heights.
+Changed after a first run: there are twenty starts instead of ten and more learning rates, a surface
+on which the tests are inconclusive is not decided, and the effect counts wins instead of heights.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ OTHERS = ("gradient-descent", "momentum", "nesterov", "rmsprop", "adagrad", "ada
 RATES = torch.logspace(-4, 4, 81, dtype=torch.float64)
 STARTS = 20
 LOWEST = 1e-16
-"""Lower heights are rounding errors of float64, and count as this one."""
+"""Heights below this one are rounding errors of float64, and are raised to it."""
 NEAR = 0.1
-"""How far starts are from the surface's own, at most: a share of what is drawn of it."""
+"""The largest distance of a start from the surface's own, as a share of the drawn region."""
 
 
 def starts(surface: Surface, seeds: range) -> Tensor:
-    """A start for each seed, near that of the surface. Shape (seeds, 2)."""
+    """A start for each seed, near the start of the surface. Shape (seeds, 2)."""
     left, right, low, high = surface.view
     size = torch.tensor([right - left, high - low], dtype=torch.float64)
     around = [

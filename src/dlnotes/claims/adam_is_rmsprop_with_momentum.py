@@ -20,7 +20,7 @@ Step = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
 def paths(steps: list[Step]) -> Tensor:
-    """The parameters after each step down a shaken bowl, each with two accumulators from zero.
+    """The parameters after each step on a noisy quadratic, with two accumulators that begin at 0.
 
     Returns:
         Shape (kinds of step, steps, parameters).
@@ -43,15 +43,15 @@ def adam(theta: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int) -> tuple[Tensor
 
 
 def composed(momentum: bool = True, correction: bool = True, after: bool = False) -> Step:
-    """A step made of Momentum's rule and RMSProp's rule alone.
+    """A step that combines Momentum's rule and RMSProp's rule, and nothing else.
 
-    Momentum's V takes the gradient's place in RMSProp's step; the bias corrections are a rate and
-    an ε that change with t, since α V̂/(√Ŝ + ε) = α√c₂/c₁ · V/(√S + ε√c₂) with c = 1 − βᵗ.
+    RMSProp's step uses Momentum's V in place of the gradient. The bias corrections are a learning
+    rate and an ε that change with t, since α V̂/(√Ŝ + ε) = α√c₂/c₁ · V/(√S + ε√c₂) with c = 1 − βᵗ.
 
     Args:
-        momentum: Whether V averages; else β₁ = 0.
-        correction: Whether c₁ and c₂ are not 1.
-        after: Average the steps that RMSProp would take instead of the gradients.
+        momentum: Whether V averages gradients; otherwise β₁ = 0.
+        correction: Whether bias is corrected; otherwise c₁ = c₂ = 1.
+        after: Whether to average the steps that RMSProp would take instead of the gradients.
     """
     beta1 = BETA1 if momentum else 0.0
 

@@ -1,8 +1,8 @@
 """Adam is the best overall choice (notes, §8, 10).
 
-The design was fixed before any text was raced. An earlier one, on digits alone, asked for a
-decision against every rival in every case at once and did not get it: here a rival's lead is
-averaged over the cases first, as "overall" says, and the cases are reported one by one.
+The design was fixed before any race on texts. An earlier one, on digits alone, required a decision
+against every rival in every case at once, and reached none. Here a rival's lead is first averaged
+over the cases, as the word "overall" suggests, and the cases are also reported one by one.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def overall(found: list[Race], rivals: list[str], of: str) -> Leads:
 
 
 def ahead(leads: Leads) -> list[str]:
-    """The rivals that are ahead of Adam by more than the margin, corrected for their number."""
+    """The rivals ahead of Adam by more than the margin; tests are corrected for their number."""
     p = holm([sign_flip_test(lead + MARGIN) for lead in leads.values()])
     return [
         rival
@@ -87,17 +87,17 @@ def ahead(leads: Leads) -> list[str]:
 
 
 def not_ahead(leads: Leads) -> bool:
-    """Whether no rival is ahead by more than the margin, each shown by a test of its own."""
+    """Whether a test for each rival shows that it is not ahead by more than the margin."""
     return all(
         lead.mean() > -MARGIN and sign_flip_test(lead + MARGIN) <= 0.05 for lead in leads.values()
     )
 
 
 def tuned_by_chance(race: Race, name: str) -> list[float]:
-    """The best accuracy to expect on dev of 1, 2, … rates drawn from the grid, in percent.
+    """The expected best dev accuracy of 1, 2, … learning rates drawn from the grid, in percent.
 
-    A rate at which training diverged counts as 0; one that was stopped as a loser, as what it had
-    reached by then.
+    A rate at which training diverged counts as 0; one that was stopped as a loser counts with the
+    accuracy that it had reached by then.
     """
     tuning = race.entries[name].tuning
     tried = np.nan_to_num([tuning[rate] for rate in GRID])
@@ -105,7 +105,7 @@ def tuned_by_chance(race: Race, name: str) -> list[float]:
 
 
 def experiment(budget: Budget) -> Finding:
-    """Race all rules on every model and corpus at each batch size; tuned, and with defaults."""
+    """Race all rules, tuned and with defaults, on every model and corpus at each batch size."""
     names = [name for name in OPTIMIZERS if name not in DECAYED]
     methods = [Method.named(name) for name in names]
     kinds = [*DIGITS, *((c, m) for c, m in TEXTS if c in budget.corpora)]
@@ -145,7 +145,7 @@ def experiment(budget: Budget) -> Finding:
 
 
 def default_rate(method: Method) -> float:
-    """The rate of a rule where the user gives none."""
+    """The default learning rate of a rule."""
     return float(method.rule([nn.Parameter(nn.Linear(1, 1).weight.data)]).defaults["lr"])
 
 
@@ -226,11 +226,11 @@ def _lead(lead: NDArray[np.float64] | None, of: str) -> dict[str, str | float]:
 
 
 def draw(found: list[Race], leads: dict[str, Leads]) -> Figure:
-    """Adam's lead over each rival; and what tuning is worth.
+    """Draw Adam's lead over each rival, and what tuning is worth.
 
     Args:
         found: The tuned races.
-        leads: What `overall` gives, by what is equal.
+        leads: What `overall` gives, for equal steps and for equal seconds.
     """
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))

@@ -23,18 +23,18 @@ _STEPS = 300
 def examples(n: int, seed: int, unique: bool) -> tuple[Tensor, Tensor]:
     r"""Wilson et al.'s separable data (section 3.3 of https://arxiv.org/abs/1705.08292).
 
-    The first feature is the label, the next two are always 1. Behind them each example has features
-    that no other has: one for a positive example, five for a negative one.
+    The first feature is the label, the next two are always 1. After them, each example has features
+    that no other example has: one for a positive example, five for a negative one.
 
     .. math::
         x_{ij} = \begin{cases} y_i & j = 1 \\ 1 & j = 2, 3 \\
         1 & j = 4 + 5 (i − 1), …, 4 + 5 (i − 1) + 2 (1 − y_i) \\ 0 & \text{else} \end{cases}
 
     Args:
-        n: How many.
-        seed: Of the labels.
-        unique: Whether the features of their own have columns. Those of new examples have weights
-            that no training example has moved from 0.
+        n: Number of examples.
+        seed: Seed of the labels.
+        unique: Whether the unique features have columns. New examples need none: no training
+            example has moved the weights of their unique features from 0.
 
     Returns:
         Features ``(n, 3 + 5 N)`` and labels −1 and 1.
@@ -63,7 +63,7 @@ def error(parameters: Parameters, batch: Batch) -> Tensor:
 
 
 def problem(seed: int) -> Problem:
-    """Least squares on a draw of the data; what is measured is the training loss."""
+    """Least squares on a draw of the data, measured by the training loss."""
     data = examples(N, seed, unique=True)
     return Problem(
         f"separable {seed}",
@@ -78,7 +78,7 @@ def problem(seed: int) -> Problem:
 
 
 def test(of: Problem, method: Method, rate: float, steps: int) -> float:
-    """The measure on test after a training."""
+    """The test measure after a training."""
     return train(of, method, [(rate, 0)], steps, N)[0].test
 
 

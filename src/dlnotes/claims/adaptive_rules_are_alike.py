@@ -39,7 +39,7 @@ def problem(what: str, *sizes: int) -> Problem:
 
 
 def experiment(budget: Budget, alike: tuple[str, ...] = ALIKE) -> Finding:
-    """Compare test accuracies of tuned rules with what another seed changes."""
+    """Compare differences in test accuracy between tuned rules with those between seeds."""
     rates = tuple(10 ** (k / 2) for k in range(-6, 3))
     entered = dict.fromkeys((*alike, _OTHER))
     methods = [replace(Method.named(name), rates=rates) for name in entered]

@@ -24,17 +24,17 @@ ADAPTIVE = ("rmsprop", "adagrad", "adadelta", "adam")
 WORDS, DIMENSION = 4000, 10
 BATCH, STEPS = 16, 400
 MARGIN = 0.01
-"""A point of accuracy: less is no difference that matters."""
+"""One point of accuracy: a smaller difference does not matter."""
 MIDDLE = {"rmsprop": 0.03, "adagrad": 0.3, "adadelta": 10.0, "adam": 0.1}
 """The middle of five rates that are tried first, a factor of √10 apart; else 30."""
 
 
 @cache
 def splits() -> tuple[Batch, Batch, Batch]:
-    """Training documents, others of them for the choice of rates, and the dev documents.
+    """Training documents, further ones for the choice of learning rates, and the dev documents.
 
-    The test documents of the corpus are not read. Inputs are the shares of the words of a document,
-    of the most frequent words.
+    The test documents of the corpus are not read. The inputs are the shares of the most frequent
+    words in a document.
     """
     sources = load(CORPUS, cache_dir=cache_folder())
     data = load_dataset(dict(sources), cache_dir=cache_folder() / "tokens")
@@ -64,7 +64,7 @@ def problem(corpus: str) -> Problem:
 
     def make() -> nn.Module:
         vectors = nn.Linear(WORDS, DIMENSION, bias=False)
-        nn.init.uniform_(vectors.weight, -1 / DIMENSION, 1 / DIMENSION)  # as fastText begins
+        nn.init.uniform_(vectors.weight, -1 / DIMENSION, 1 / DIMENSION)  # as in fastText
         return nn.Sequential(vectors, nn.Linear(DIMENSION, 5))
 
     return classification(f"FastText on {corpus}", make, *splits())
@@ -114,7 +114,7 @@ def experiment(
 
 
 def draw(found: Race) -> Figure:
-    """Training loss and accuracy against updates and seconds, each rule at its best rate.
+    """Draw training loss and accuracy against updates and seconds, each rule at its best rate.
 
     Args:
         found: The race.

@@ -51,7 +51,7 @@ def newton() -> tuple[Tensor, Tensor]:
 
 
 def distances(optimum: Tensor, rates: list[float], steps: int) -> Tensor:
-    """Of BGD from distant starts: ‖θ − θ*‖ after each step, (rates, steps + 1, starts)."""
+    """‖θ − θ*‖ after each step of BGD from distant starts. Shape (rates, steps + 1, starts)."""
     starts = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
     begin = [3 * torch.randn(INPUTS, CLASSES, generator=each).double() for each in starts]
     theta = torch.stack(begin).expand(len(rates), -1, -1, -1)
@@ -65,7 +65,7 @@ def distances(optimum: Tensor, rates: list[float], steps: int) -> Tensor:
 
 
 def ends_of_networks(steps: int) -> Tensor:
-    """The losses in which a network of one hidden layer ends from all starts: not convex."""
+    """The final losses of a network with one hidden layer, which is not convex, from all starts."""
     theta = initial([2, 2, 1], range(SEEDS), "unit")
     descent = Descent(GradientDescent, torch.full((SEEDS,), 0.5, dtype=torch.float64))
     for _ in range(steps):
@@ -77,7 +77,7 @@ def ends_of_networks(steps: int) -> Tensor:
 def experiment(budget: Budget) -> Finding:
     """Descend from ten distant starts at three rates; compare with Newton's method."""
     optimum, eigenvalues = newton()
-    # Böhning's bound of the Hessian everywhere: half of the inputs' second moment.
+    # Böhning's global bound of the Hessian: half of the inputs' second moment.
     smooth = torch.linalg.eigvalsh(X.T @ X / SAMPLES)[-1].item() / 2 + PENALTY
     rates = {
         "1/L": 1 / smooth,

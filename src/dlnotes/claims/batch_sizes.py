@@ -1,8 +1,8 @@
-"""Stochastic gradient descent from one example an update to all of them: steps to one target.
+"""Stochastic gradient descent with one to all examples per update: steps to a common target.
 
 The experiment behind the claims about mini-batches. It follows Shallue et al. 2019,
-https://jmlr.org/papers/v20/18-789.html: the rate is tuned for each size of the batch, and what
-counts is when a fixed training loss is reached.
+https://jmlr.org/papers/v20/18-789.html: the learning rate is tuned for each batch size, and the
+result is how many updates it takes to reach a fixed training loss.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Size:
     """What a batch size needs.
 
     Attributes:
-        batch_size: Examples of an update.
+        batch_size: Examples per update.
         reached: Updates to the target.
-        seconds: Of one update, measured once for each seed: its spread is a part of that of a time
-            to the target.
-        took: Seconds that finding `reached` took.
+        seconds: Seconds per update, measured once for each seed, so that their spread is a part of
+            the spread of the time to the target.
+        took: Seconds that it took to find `reached`.
     """
 
     batch_size: int
@@ -68,9 +68,10 @@ def sweep(budget: Budget, sizes: tuple[int, ...] = tuple(LIMITS)) -> dict[int, S
 
 
 def timed(budget: Budget) -> dict[int, list[float]]:
-    """Seconds of an update of each size, in rounds: what else the machine does affects all alike.
+    """Seconds per update for each batch size.
 
-    In this process, after the others have ended.
+    They are measured in alternation, so that other work of the machine affects all sizes alike, and
+    in this process, after the others have ended.
     """
 
     def compute() -> tuple[list[list[float]], float]:
@@ -90,7 +91,7 @@ def timed(budget: Budget) -> dict[int, list[float]]:
     return dict(zip(LIMITS, map(list, zip(*rounds, strict=True)), strict=True))
 
 
-# Several claims look at the same runs, and what these took counts for each of them.
+# Several claims use the same runs, and the seconds of these count for each of them.
 _known: dict[tuple[int, bool], Size] = {}
 _rounds: dict[bool, tuple[list[list[float]], float]] = {}
 
@@ -103,7 +104,7 @@ def measure(setting: tuple[int, bool]) -> tuple[dict[str, Any], float]:
     """
     began = time.perf_counter()
     size, quick = setting
-    # The best rate grows with the batch until it reaches what the loss surface allows.
+    # The best rate grows with the batch size up to the limit that the loss surface sets.
     middle = min(1.0, 0.06 * size**0.6)
     rates = tuple(middle * 2**k for k in (-1, 0, 1))
     method = Method("SGD", OPTIMIZERS["gradient-descent"], rates=rates)
@@ -136,9 +137,9 @@ def rows(sizes: dict[int, Size]) -> list[dict[str, str | float]]:
 
 
 def bends(sizes: dict[int, Size]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    r"""The batch size at which steps stop falling as 1/B, for each seed.
+    r"""The batch size at which the number of steps stops falling as 1/B, for each seed.
 
-    The B* of the best fit, in logarithms, of McCandlish et al.'s law
+    It is the B* of the best fit, in logarithms, of McCandlish et al.'s law
     (https://arxiv.org/abs/1812.06162, eq. 2.11) with any factor a:
 
     .. math::
@@ -153,7 +154,7 @@ def bends(sizes: dict[int, Size]) -> np.ndarray[tuple[int], np.dtype[np.float64]
 
 
 def runs(sizes: dict[int, Size]) -> int:
-    """All trainings of a sweep; claims that look at the same ones count them each."""
+    """The number of trainings of a sweep; each claim that uses it counts all of them."""
     return sum(f.reached.trials + len(f.reached.steps) for f in sizes.values())
 
 

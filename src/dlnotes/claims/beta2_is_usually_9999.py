@@ -1,7 +1,7 @@
 """Adam's β₂ is usually 0.9999.
 
-Changed after a first run: the effect is the share of optimizers with this default, on which the
-verdict rests; before, it was how long the two β₂ remember gradients.
+Changed after a first run: the effect is now the share of optimizers with this default, on which the
+verdict rests. Before, it was how long the two values of β₂ remember gradients.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dlnotes.optim import Adam
 
 PRINTED = 0.9999
 FALL, BEFORE, AFTER = 0.3, 20_000, 15_000
-"""The gradient falls from 1 to 0.3 after so many steps, and is followed for so many more."""
+"""The gradient falls from 1 to `FALL` after `BEFORE` steps; `AFTER` more steps follow."""
 RECOVERED = 0.5
 
 
@@ -35,7 +35,7 @@ def defaults() -> dict[str, float]:
 
 
 def steps_after_fall(beta2: Tensor) -> Tensor:
-    """|step|/α for each β₂ after the gradient has fallen, and m with it. Shape (steps, β₂)."""
+    """|step|/α for each β₂ after the gradient, and m with it, have fallen. Shape (steps, β₂)."""
     theta, g = torch.zeros_like(beta2), torch.full_like(beta2, FALL)
     m, v = g, 1 - beta2**BEFORE  # the average of so many ones
     sizes = []
@@ -48,7 +48,7 @@ def steps_after_fall(beta2: Tensor) -> Tensor:
 
 
 def experiment(budget: Budget) -> Finding:
-    """Look at the defaults, and at how long either β₂ remembers gradients that are gone."""
+    """Compare defaults, and how long each β₂ remembers past gradients."""
     usual = defaults()
     share = sum(value == PRINTED for value in usual.values()) / len(usual)
     compared = (0.999, 0.9999)

@@ -30,12 +30,12 @@ def results_folder() -> Path:
 
 
 class Cache:
-    """Results in a folder, a file for each.
+    """Results in a folder, one file each.
 
-    A result is found again only for the same code, settings and version of torch. It has a
-    checksum; one that is damaged is computed again. Nothing is ever removed: the folder
-    can be deleted at any time. Where nothing can be written to it, the user is told once, and all
-    is computed.
+    A result is found again only for the same code, settings and version of torch. Each has a
+    checksum, and a damaged one is computed again. Nothing is ever removed; the folder can be
+    deleted at any time. If nothing can be written to it, the user is told once, and all results are
+    computed.
 
     Args:
         code: A digest of the code that the results come from: `digest_of_code`.
@@ -44,8 +44,8 @@ class Cache:
     Attributes:
         found: How many results were there.
         computed: How many were not.
-        saved: By how many seconds the results took longer to compute than to get: those that were
-            found, and those that several processes computed at a time.
+        saved: Seconds that were saved by results that were found, and by computing in several
+            processes at a time.
     """
 
     def __init__(self, code: str, folder: Path | None = None) -> None:
@@ -58,8 +58,8 @@ class Cache:
         """The result for some settings, computed if it is not there.
 
         Args:
-            settings: All that it depends on beside the code.
-            compute: Returns what JSON can hold; NaN and infinities, too.
+            settings: All that the result depends on, except for the code.
+            compute: Returns what JSON can hold, including NaN and infinities.
 
         Returns:
             The result as JSON gives it back: tuples are lists, in the first run as well.
@@ -122,8 +122,8 @@ def digest_of_data(tensors: Iterable[torch.Tensor]) -> str:
 def digest_of_code(file: Path) -> str:
     """SHA-256 of a source file and of all modules of dlnotes that it imports, directly or not.
 
-    Comments, docstrings and formatting do not count. Other files of the packages, such as C++
-    sources and tables, do. Nothing is imported.
+    Comments, docstrings and formatting do not count. C++ and JSON files in the folders of the
+    packages count. The modules are read, not imported.
 
     Args:
         file: A Python source.
@@ -161,9 +161,9 @@ def _is_docstring(statement: ast.stmt) -> bool:
 
 
 def _imported(tree: ast.AST) -> Iterator[Path]:
-    """Sources of dlnotes that are imported anywhere in a file, with the packages around them.
+    """Sources of dlnotes that are imported anywhere in a file, and the packages that contain them.
 
-    The outermost package is left out: it hands on what others make, and imports all of them.
+    The outermost package is left out, because it re-exports names from most of the others.
     """
     for node in ast.walk(tree):
         names: list[str] = []

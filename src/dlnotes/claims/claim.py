@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 _QUICK_SEEDS = 3
-_QUICK_STEPS = 10  # a quick run has one step of so many
+_QUICK_STEPS = 10  # a quick run makes this many times fewer steps
 _TUNING = 1000  # the first seed for tuning
-_ROUNDING = 1e-6  # by this share an effect may lie outside its interval
+_ROUNDING = 1e-6  # relative amount by which an effect may lie outside its interval
 
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -38,11 +38,11 @@ class Budget:
     """What an experiment may spend.
 
     Attributes:
-        quick: Whether only the mechanics are run: a few seeds, a tenth of the steps.
+        quick: Whether the experiment is only tried out, with a few seeds and a tenth of the steps.
         processes: How many processes may compute at a time.
         cache: Keeps results between runs; None keeps none.
         progress: Called with the share of the experiment that is done, from 0 to 1.
-        corpora: The corpora that can be had, with the SHA-256 of each: `dlnotes.claims.texts`.
+        corpora: The available corpora, with the SHA-256 of each; see `dlnotes.claims.texts`.
         data_dir: Folder where corpora are looked for first; "" for none.
     """
 
@@ -83,7 +83,7 @@ class Budget:
             self.progress(share)
 
     def part(self, low: float, high: float) -> Budget:
-        """The same for a part of an experiment, which tells its own progress from 0 to 1.
+        """The budget of a part of an experiment, which reports its own progress from 0 to 1.
 
         Args:
             low: The share of the experiment that is done before it.
@@ -95,8 +95,8 @@ class Budget:
         """What `compute` returns, or what it returned for the same code and settings before.
 
         Args:
-            settings: All that the result depends on beside the code: numbers, strings, lists and
-                mappings of them. Different computations of a claim need different settings.
+            settings: All that the result depends on, except for the code: numbers, strings, lists
+                and mappings of them. Different computations of a claim need different settings.
             compute: Returns numbers, strings, None, lists and mappings (with strings as keys) of
                 them.
         """
@@ -105,18 +105,18 @@ class Budget:
         return self.cache.get({**settings, "quick": self.quick}, compute)
 
     def charge(self, seconds: float) -> None:
-        """Count seconds that another claim has spent on results that this one uses, too."""
+        """Count seconds that another claim has spent on results that this one also uses."""
         if self.cache is not None:
             self.cache.saved += seconds
 
     def map(self, function: Callable[[Item], Any], items: Iterable[Item]) -> list[Any]:
         """Call a function for each item, in parallel processes, each result `cached`.
 
-        Progress is told from 0 to 1 over the items.
+        Progress is reported from 0 to 1 over the items.
 
         Args:
-            function: One at the top level of a module, since it is called in other processes. Its
-                results are like those of `cached`.
+            function: A function at the top level of a module, since other processes call it. Its
+                results are restricted like those of `cached`.
             items: Numbers, strings, or tuples or mappings of them.
         """
         from dlnotes.claims.workers import call_all
@@ -130,15 +130,16 @@ class Finding:
 
     Attributes:
         verdict: What it says about the claim.
-        condition: For `Verdict.HOLDS_ONLY_IF`: what follows "holds only if", "the batch is large".
-        effect: The size of what was measured.
+        condition: For `Verdict.HOLDS_ONLY_IF`: what follows "holds only if", such as "the batch is
+            large".
+        effect: The measured size of the effect.
         effect_name: What `effect` is, with its unit: "dev accuracy, momentum − SGD (points)".
-        interval: A 95 % confidence interval of the effect, which lies in it; (effect, effect)
-            for an exact result. Where it is a range, `effect_name` says "range over …".
-        runs: How many trainings it took, those for tuning included.
+        interval: A 95 % confidence interval that contains the effect; (effect, effect) for an exact
+            result. Where it is a range instead, `effect_name` says "range over …".
+        runs: How many trainings it took, including those for tuning.
         numbers: The table behind the verdict: rows with the same keys.
         figure: Shows it at a glance; drawn with `matplotlib.figure.Figure`, not with pyplot.
-        left_out: What the budget did not allow.
+        left_out: What had to be left out of the experiment.
     """
 
     verdict: Verdict
@@ -179,8 +180,8 @@ class Claim:
         criterion: When it holds, and when it does not.
         literature: What others found, with URLs.
         experiment: Runs the experiment.
-        corpora: Names of the corpora that it reads, as far as they can be had.
-        cost: About how many seconds a full run takes two cores: what time left is told by.
+        corpora: Names of the corpora that it reads, where they are available.
+        cost: About how many seconds a full run takes on two cores, to estimate the time left.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """A lower learning rate or gradient clipping cures exploding gradients.
 
 Changed after a first run: the lower rate is chosen on other starts than those that are reported.
-Clipping is asked to work at the rate that explodes: with a rate chosen for it, too, it could owe
-its success to that alone.
+Clipping must work at the rate that explodes: if its rate were chosen as well, that choice alone
+could explain its success.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CURES = ("none", "clipped by norm", "clipped by value", "lower rate")
 
 
 def clipped(g: list[Tensor], cure: str) -> list[Tensor]:
-    """Gradients of each run by itself: its joint norm, or each of its values, is bounded."""
+    """Clip the gradients of each run separately, by their joint norm or value by value."""
     if cure == "clipped by value":
         return [each.clamp(-CLIP_VALUE, CLIP_VALUE) for each in g]
     if cure == "clipped by norm":
@@ -49,10 +49,10 @@ def train(depth: int, rates: Tensor, cure: str, steps: int, seeds: range) -> Ten
 
     Args:
         depth: Layers of weights below the softmax.
-        rates: One for each run; runs of the same rate follow each other, one for each seed.
+        rates: The learning rate of each run; runs with the same rate are adjacent, one per seed.
         cure: A name of `CURES`.
-        steps: How many.
-        seeds: Of the starts.
+        steps: Number of steps.
+        seeds: Seeds of the starts.
 
     Returns:
         Shape (steps, runs); NaN after a run diverged.
@@ -74,7 +74,7 @@ def train(depth: int, rates: Tensor, cure: str, steps: int, seeds: range) -> Ten
 
 
 def outcome(item: tuple[int, str, int]) -> dict[str, Any]:
-    """What a cure does at a depth; the lower rate is the one that is best from other starts.
+    """What a cure achieves at a depth; the lower rate is the one that is best on other starts.
 
     Args:
         item: Layers, a name of `CURES`, and the number of steps.

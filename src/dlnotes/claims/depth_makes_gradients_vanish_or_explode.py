@@ -1,7 +1,6 @@
 """Depth makes gradients vanish or explode.
 
-Changed after a first run: where an interval does not tell whether the change is a hundredfold, it
-is not decided.
+Changed after a first run: a case is not decided where its interval contains a hundredfold change.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ NETWORKS = {
 STEPS = (10, 20, 50, 100, 200, 500)
 UNITS = 32
 SCALES = {0.8: "vanishes", 1.0: "stays", 1.25: "explodes"}
-"""Of an orthogonal recurrent matrix → what theory expects of a linear recurrence."""
+"""Scale of an orthogonal recurrent matrix → what theory expects of a linear recurrence."""
 MUCH = 100.0
-"""A gradient that is so many times smaller or larger in the first layer than in the last, or so
-many steps back, has vanished or exploded."""
+"""A gradient has vanished or exploded if it is this many times smaller or larger in the first layer
+than in the last, or after the steps back in time."""
 
 
 def behaviour(low: float, high: float, layers: int) -> str:
-    """What an interval of log factors per layer says of so many layers."""
+    """The verdict that an interval of log factors per layer gives for a number of layers."""
     if high * layers < -math.log(MUCH):
         return "vanishes"
     if low * layers > math.log(MUCH):
@@ -51,10 +50,11 @@ def behaviour(low: float, high: float, layers: int) -> str:
 
 
 def gradient_norms(activation: str, initialisation: str) -> Tensor:
-    """‖∂J/∂b‖ of every hidden layer of fresh networks: (layers, seeds), first layer first.
+    """‖∂J/∂b‖ of every hidden layer of untrained networks: (layers, seeds), first layer first.
 
-    That is ∂J/∂z summed over the samples; ∂J/∂W is this times the layer's inputs, which may grow
-    as the other shrinks. In float64, where products of so many small factors are not yet 0.
+    It is ∂J/∂z summed over the samples. ∂J/∂W has the layer's inputs as a further factor, which may
+    grow while ∂J/∂z shrinks. Float64 is used because products of many small factors are 0 in
+    float32.
     """
     x, y = (each.double() for each in task(256))
     theta = initial([WIDTH] * DEPTH + [CLASSES], range(SEEDS), initialisation)
@@ -82,7 +82,9 @@ def through_time(scale: float, nonlinear: bool, seed: int) -> list[float]:
     v, size, sizes = v / v.norm(), 0.0, []
     for step in range(1, max(STEPS) + 1):
         z = W @ h + 0.1 * torch.randn(UNITS, generator=generator).double()
-        h = z.tanh() if nonlinear else torch.zeros_like(z)  # a linear one does not depend on h
+        h = (
+            z.tanh() if nonlinear else torch.zeros_like(z)
+        )  # the derivative of a linear recurrence does not depend on h
         v = ((1 - h**2) if nonlinear else 1.0) * (W @ v)
         size += v.norm().log10().item()
         v = v / v.norm()

@@ -30,8 +30,8 @@ def square(x: Tensor, layers: int) -> Tensor:
     .. math::
         x^2 ≈ x − \sum_{k=1}^{n} 4^{−k} \operatorname{tent}_k(x)
 
-    which goes through x² at the multiples of 2⁻ⁿ and is straight between, so that its largest
-    error is 4⁻ⁿ/4.
+    which equals x² at the multiples of 2⁻ⁿ and is linear between them, so that its largest error is
+    4⁻ⁿ/4.
     """
     folded = total = x
     for k in range(1, layers + 1):
@@ -41,7 +41,7 @@ def square(x: Tensor, layers: int) -> Tensor:
 
 
 def pieces(y: Tensor) -> int:
-    """The number of straight pieces, by the changes of slope on the grid."""
+    """The number of linear pieces, from the changes of slope on the grid."""
     slopes = y.diff()
     return 1 + int((slopes[1:] != slopes[:-1]).sum())
 

@@ -1,9 +1,9 @@
 """Ensembles of different models beat the best single one.
 
-Changed after a first run, in which twenty splits used the same digits again and again, so that the
-differences were not independent: each run now has a tenth of the digits for itself. Changed again:
-the best single kind is the one that is best on the other nine parts, not on 29 dev digits, which
-could not tell the kinds apart.
+Changed after a first run, in which twenty splits shared their digits, so that the differences were
+not independent: each run now has a tenth of the digits to itself. Changed again: the best single
+kind is the one that is best on the other nine parts, not on 29 dev digits, which could not
+distinguish the kinds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STEPS = 150
 
 
 def convolutional() -> nn.Module:
-    """Eight filters of 3 × 3 pixels, of which the greatest of each 2 × 2 count."""
+    """Eight filters of 3 × 3 pixels, then the maximum over each 2 × 2 outputs."""
     return nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)),
         nn.Conv2d(1, 8, 3, padding=1),
@@ -62,10 +62,10 @@ def train(kind: str, seed: int, x: Tensor, y: Tensor, steps: int) -> nn.Module:
 
 
 def vote(setting: tuple[int, int]) -> dict[str, float]:
-    """Test accuracies for a part of the digits: of each kind, and of ensembles.
+    """Test accuracies of each kind of model and of ensembles, trained on a part of the digits.
 
     Args:
-        setting: The part, which is also the seed of the models; updates of each training.
+        setting: The part, whose number is also the seed of the models, and the number of updates.
 
     Returns:
         Accuracies in percent: each kind; "different", the mean probabilities of one model of each
@@ -109,7 +109,7 @@ def experiment(budget: Budget, ensemble: str = "different") -> Finding:
     found = budget.map(vote, [(seed, budget.steps(_STEPS)) for seed in splits])
     of = {name: np.array([each[name] for each in found]) for name in found[0]}
     singles = np.stack([of[kind] for kind in KINDS])
-    # On the other parts: chosen on its own, it would owe its place to luck.
+    # Chosen on the other parts: on its own part, the best kind could be best by luck.
     chosen = (singles.sum(axis=1, keepdims=True) - singles).argmax(axis=0)
     kinds = [[*KINDS][i] for i in chosen]
     of["best"] = singles[chosen, range(len(found))]

@@ -13,7 +13,7 @@ EPS, BETA, STEPS = 1e-8, 0.9, 1000
 SCALES = tuple(10.0**k for k in range(-10, 2))
 ALIKE = 0.01
 LARGE = 1e-3
-"""Ten times √ε: from here on the two should be alike."""
+"""Ten times √ε: for larger gradients the two steps should be alike."""
 
 
 def step(scale: float, under: bool) -> float:

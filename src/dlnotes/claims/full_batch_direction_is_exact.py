@@ -30,7 +30,7 @@ def per_sample_gradients(n: int) -> Tensor:
 
 
 def distances(g: Tensor, batch: int) -> tuple[float, Tensor]:
-    """Of random batches from the full gradient: E‖g_B − g‖², and the cosine of each."""
+    """E‖g_B − g‖² of random batches, and the cosine of each one with the full gradient."""
     generator = torch.Generator().manual_seed(batch)
     full = g.mean(0)
     means = torch.stack(
@@ -67,7 +67,7 @@ def operations(n: int) -> int:
 
 
 def seconds(n: int) -> float:
-    """CPU time of one full gradient, the least of several."""
+    """CPU time of one full gradient, the minimum of several measurements."""
     compute, best = gradient(n), float("inf")
     for _ in range(5):
         start = time.thread_time()

@@ -19,7 +19,7 @@ WIDTHS = (1, 2, 3, 4, 8)
 
 
 def perceptrons() -> Tensor:
-    """XOR's four answers from three perceptrons: AND of OR and NAND, each learned by itself."""
+    """XOR's four answers from three perceptrons, each trained by itself: AND of OR and NAND."""
 
     def learned(gate: str) -> Perceptron:
         unit = Perceptron(2, torch.float64)

@@ -43,7 +43,7 @@ class Outcome:
         left_out: See `Finding`.
         svg: The figure; black is ``currentColor`` and white the variable ``--page`` of the style.
         png: The figure in base64.
-        seconds: How long the experiment took, the first time, added up over its processes.
+        seconds: How long the experiment took when it was computed, summed over its processes.
     """
 
     claim: Claim
@@ -92,7 +92,7 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 def _near(module: str) -> list[str]:
-    """At most five claims that a name may mean: it is a part of theirs, or is spelled alike."""
+    """At most five claims that a name may mean: their names contain it or are spelled like it."""
     low = module.lower()
     inside = [each for each in CLAIMS if low and low in each]
     return (inside or difflib.get_close_matches(low, CLAIMS, 3, 0.4))[:5]
@@ -119,14 +119,14 @@ def run(
     corpora: Mapping[str, str] | None = None,
     data_dir: str = "",
 ) -> Outcome:
-    """Run the experiment of a claim, or take what it found before.
+    """Run the experiment of a claim, or return its result from the cache.
 
     Args:
         claim: The claim.
-        source: Its file; results are kept as long as it and what it imports are the same.
+        source: Its file; results are found again as long as it and its imports do not change.
         quick: See `Budget`.
         processes: See `Budget`.
-        folder: Of the cache; see `Cache`.
+        folder: Folder of the cache; see `Cache`.
         progress: See `Budget`.
         corpora: See `Budget`; those that the claim does not name are not given to it.
         data_dir: See `Budget`.
@@ -170,7 +170,7 @@ def drawn(figure: Figure, name: str) -> tuple[str, str]:
 
     Args:
         figure: What to draw.
-        name: Begins the ids in the SVG, which a page may have once only.
+        name: Prefix of the ids in the SVG, which must be unique on a page.
     """
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=80)
@@ -193,7 +193,7 @@ def drawn(figure: Figure, name: str) -> tuple[str, str]:
 
 @contextmanager
 def _readable_anywhere(figure: Figure) -> Iterator[None]:
-    """No ground of its own, and the same ids each time."""
+    """Make the background transparent, and the ids in the SVG the same each time."""
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)

@@ -1,7 +1,7 @@
 """Beyond some size of the batch, its gradient hardly changes its direction.
 
-Changed after a first run: what is measured is the change from a batch to one that is four times as
-large and contains it, not the angle to the gradient of all examples.
+Changed after a first run: the measure is the angle between the gradient of a batch and that of a
+batch four times as large that contains it, not the angle to the gradient of all examples.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DRAWS = 50  # batches of each size
 
 
 def gradients(parameters: Parameters) -> Tensor:
-    """The gradient of each training example, one in a row."""
+    """The gradient of each training example, one per row."""
     learned = batch_sizes.problem()
     x, y = learned.train
     each = vmap(grad(lambda p, x, y: learned.loss(p, (x[None], y[None]))), (None, 0, 0))
@@ -50,8 +50,8 @@ def noise_scale(g: Tensor) -> float:
 def angle(g: Tensor, size: int, generator: torch.Generator) -> float:
     """By how much a batch changes direction as it becomes four times as large.
 
-    Examples are drawn with replacement, as from an endless stream of them: without, a batch of
-    nearly all examples of a small training set has hardly any noise left.
+    Examples are drawn with replacement, as from an infinite data set. Without replacement, a batch
+    of nearly all examples of a small training set would have hardly any noise.
 
     Args:
         g: The gradient of each example.
@@ -71,7 +71,7 @@ def angle(g: Tensor, size: int, generator: torch.Generator) -> float:
 
 
 def predicted(scale: float, size: float) -> float:
-    """The same angle as the noise scale gives it: both batches share a quarter of their noise."""
+    """The same angle as the noise scale predicts it: the batches share a quarter of their noise."""
     noise, rest = scale / size, scale / size / LARGER
     return math.degrees(math.acos((1 + rest) / math.sqrt((1 + noise) * (1 + rest))))
 

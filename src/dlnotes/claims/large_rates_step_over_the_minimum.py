@@ -11,7 +11,7 @@ from dlnotes.foundations.gradient_descent import minimise
 from dlnotes.optim import GradientDescent
 
 LIMIT = 2.0
-"""Above which αλ_max gradient descent should diverge."""
+"""The value of αλ_max above which gradient descent should diverge."""
 DIMENSION, STEPS, TOLERANCE = 20, 1000, 1e-6
 
 
@@ -27,8 +27,8 @@ def quadratic(seed: int) -> tuple[Tensor, Tensor]:
 def diverges(hessian: Tensor, start: Tensor, rates: Tensor) -> Tensor:
     """Whether the error grows over the last half of the steps, for each rate.
 
-    The error is scaled to length 1 after every step, so that it neither overflows nor vanishes:
-    what counts is by how much each step scales it.
+    The error is normalized to length 1 after every step, so that it neither overflows nor vanishes;
+    only the factor of each step counts.
     """
     x, growth = start[:, None].expand(-1, len(rates)), []
     for _ in range(STEPS):
@@ -41,7 +41,7 @@ def diverges(hessian: Tensor, start: Tensor, rates: Tensor) -> Tensor:
 def largest_rate(hessian: Tensor, start: Tensor) -> float:
     """The rate at which descent turns from convergence to divergence.
 
-    It is looked for between 16 rates, then between the two of them where it lies, and so on.
+    16 rates between two bounds are tried, then 16 between the two neighbours around it, and so on.
     """
     low, high = 0.0, 1.0 / hessian.diagonal().min().item()
     while not diverges(hessian, start, torch.tensor([high], dtype=torch.float64)):

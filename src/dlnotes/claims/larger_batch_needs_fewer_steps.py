@@ -1,7 +1,7 @@
 """Within reason, a larger batch needs fewer updates and less time.
 
-Changed after a first run: the tests are corrected for their number, and the largest size is told
-only where they tell; the seconds of an update are measured for each seed.
+Changed after a first run: the tests are corrected for their number, the largest batch size is only
+stated where they decide, and the seconds per update are measured for each seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def experiment(budget: Budget) -> Finding:
     steps = {size: np.log2(sizes[size].reached.counted) for size in order}
     seconds = {size: steps[size] + np.log2(sizes[size].seconds) for size in order}
     numbers = batch_sizes.rows(sizes)
-    last = order[0]  # up to here each larger batch has been better in both
+    last = order[0]  # each larger batch up to this one was better in updates and seconds
     steps_up = list(pairwise(order))
     tested = decide_each(
         [of[small] - of[large] for of in (steps, seconds) for small, large in steps_up]
@@ -33,7 +33,7 @@ def experiment(budget: Budget) -> Finding:
     for row, by_steps, by_time in zip(numbers[1:], fewer, faster, strict=True):
         row |= {"fewer updates than before": by_steps.value, "less time": by_time.value}
     numbers[0] |= {"fewer updates than before": "", "less time": ""}
-    beyond = Verdict.HOLDS  # what is said of the first larger batch that is not shown to be better
+    beyond = Verdict.HOLDS  # why the next larger batch is not shown to be better
     for (_, large), each in zip(steps_up, better, strict=True):
         if each is not Verdict.HOLDS:
             beyond = each

@@ -19,13 +19,13 @@ from dlnotes.optim import GradientDescent
 SAMPLES, SEEDS, CHAINS = 256, 10, 40
 BATCHES = (1, 4, 16, 64)
 RAISED = (1, 4, 16)
-"""Here the rate is also raised in proportion to the batch."""
+"""Batch sizes for which the learning rate is also raised in proportion to the batch."""
 RATE = 0.02
 WARM_UP, STEPS = 200, 500
 WITHIN = 0.15
-"""Allowed relative distance from the theory, which is that of a small rate."""
+"""Allowed relative deviation from the theory, which is that of a small learning rate."""
 LESS = 2.0
-"""Oscillation counts as less if it is so many times smaller."""
+"""Oscillation counts as less if it is this many times smaller."""
 
 
 def line() -> tuple[Tensor, Tensor]:
@@ -53,12 +53,12 @@ def cost(theta: Tensor) -> Tensor:
 
 
 def oscillation(batch: int, rate: float, seeds: int) -> Tensor:
-    """The mean cost of SGD that has long been at the minimum, at a constant rate.
+    """The mean cost of SGD around the minimum at a constant rate, long after it has arrived there.
 
     Args:
-        batch: Samples of an update, drawn with replacement.
+        batch: Number of samples per update, drawn with replacement.
         rate: α.
-        seeds: How many; each has 40 runs.
+        seeds: Number of seeds; each has 40 runs.
 
     Returns:
         Shape (seeds,).
@@ -77,7 +77,7 @@ def oscillation(batch: int, rate: float, seeds: int) -> Tensor:
 
 
 def theory(batch: int, rate: float) -> float:
-    r"""What `oscillation` is for a small rate.
+    r"""The theoretical value of `oscillation` for a small learning rate.
 
     With Σ the covariance of the gradients of single samples at the minimum:
 
@@ -142,7 +142,7 @@ def draw_regimes(figure: Figure) -> None:
 
 
 def experiment(budget: Budget) -> Finding:
-    """Measure how far SGD stays from the minimum, at one rate and at one raised with the batch."""
+    """Measure how far SGD stays from the minimum, at a fixed rate and at one that grows with B."""
     seeds = len(budget.seeds(SEEDS))
     settings = [(size, RATE, "constant") for size in BATCHES]
     settings += [(size, RATE * size, "raised with the batch") for size in RAISED]

@@ -1,4 +1,4 @@
-"""In a mini-batch an example costs a fraction of what it costs alone."""
+"""An example in a mini-batch costs a fraction of what it costs alone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FACTOR = 10
 
 
 def times(budget: Budget) -> list[list[float]]:
-    """Seconds of an example for each round and batch size.
+    """Seconds per example for each round and batch size.
 
-    What else the machine does at a time affects all sizes of a round alike.
+    A round measures all sizes, so that other work of the machine affects them alike.
     """
     learned, method = problem(), Method.named("gradient-descent")
     return [

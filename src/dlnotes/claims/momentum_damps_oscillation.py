@@ -1,8 +1,8 @@
 """Momentum damps the oscillation of gradient descent and converges faster (notes, §8, 8).
 
-Changed after a first run: damping is also looked for with an equal first step, since the moving
-average of the notes makes the first step 1/(1 − β) times smaller at the same rate, and any rule
-with smaller steps oscillates less.
+Changed after a first run: damping is also measured with an equal first step. The moving average of
+the notes makes the first step 1/(1 − β) times smaller at the same learning rate, and any rule with
+smaller steps oscillates less.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def tuned(method: str, kappa: float) -> tuple[type[UpdateRule], dict[str, float]
     .. math::
         \frac{κ − 1}{κ + 1}, \quad \frac{√κ − 1}{√κ + 1}, \quad 1 − \frac{2}{√(3κ + 1)}
 
-    for gradient descent, momentum and Nesterov. The moving average of the notes has the step of the
-    papers divided by 1 − β.
+    for gradient descent, momentum and Nesterov. The moving average of the notes needs the learning
+    rate of the papers divided by 1 − β.
 
     Args:
-        method: Of the three.
+        method: One of the three.
         kappa: Condition number κ.
 
     Returns:
@@ -64,10 +64,10 @@ def errors(rule: type[UpdateRule], hyper: dict[str, Any], theta: Tensor, steps: 
     """The path of a rule on ½ Σ λᵢ θᵢ², the eigenvalues λ from 1 to κ on a logarithmic scale.
 
     Args:
-        rule: What makes the steps.
-        hyper: Its hyper-parameters and ``kappa``.
+        rule: The update rule.
+        hyper: Its hyper-parameters, and ``kappa``.
         theta: Starts, ``(starts, dimensions)``, float64.
-        steps: How many.
+        steps: Number of steps.
 
     Returns:
         ``(steps + 1, starts, dimensions)``: the minimum is at 0.
@@ -114,12 +114,12 @@ def experiment(budget: Budget) -> Finding:
         methods = {name: tuned(name, kappa) for name in TUNED}
         methods |= {EQUAL: gentle, SAME_STEP: equal, SMALLER: smaller}
         for name, (rule, hyper, theory) in methods.items():
-            # To an error of 1e-60 in theory, where that takes no longer.
+            # In theory, enough steps for an error of 1e-60, where that does not take longer.
             steps = 1000 if math.isnan(theory) else math.ceil(138 / -math.log(theory))
             steps = budget.steps(min(steps, MOST_STEPS))
             path = errors(rule, {**hyper, "kappa": kappa}, starts, steps)
             norms = path.norm(dim=2)
-            half = steps // 2  # before, the start still shows
+            half = steps // 2  # before, the factor depends on the start
             measured[name] = (norms[-1] / norms[half]) ** (1 / (steps - half))
             factor = float(measured[name].mean())
             exact = name != "nesterov" and not math.isnan(theory)  # Nesterov's is an upper bound

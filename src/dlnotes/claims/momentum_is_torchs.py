@@ -17,7 +17,7 @@ EXACT = 1e-10
 
 
 def experiment(budget: Budget) -> Finding:
-    """Run both with the arguments copied, and with the rate multiplied by 1 − β."""
+    """Run both with the same arguments, and with the learning rate multiplied by 1 − β."""
     oracle = ORACLES["momentum"]
     ours = trajectory(lambda p: Momentum(p, lr=LR, beta=BETA, fused=False), STEPS)
     others = {

@@ -1,8 +1,8 @@
 """A target that moves after some time: which rules can still follow?
 
-The experiment behind the claims about Adagrad and Adadelta: least squares on fresh random examples,
-whose true weights change once. The change is as large as the way from the start to the first
-weights, so that a rule that has lost nothing learns it equally fast.
+The experiment behind the claims about Adagrad and Adadelta: least squares on new random examples at
+each update, whose true weights change once. The change is as large as the distance from the start
+to the first weights, so a rule that keeps its ability to learn follows it equally fast.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PHASE = 200
 """Updates in which a rule is tuned to learn the first target."""
 
 LONGER = (1, 4, 16)
-"""The target moves after so many phases."""
+"""Numbers of phases after which the target moves."""
 
 _BATCH = 5
-_NOISE = 1.0  # beside targets of a standard deviation of √20
+_NOISE = 1.0  # compared with targets of standard deviation √20
 _MEASURED = 20  # updates at the end of a phase, over which the error is averaged
 
 
@@ -45,8 +45,8 @@ class Pursuit:
         at_rest: The same after 16 phases without a change.
         after: For each entry of `LONGER` the same for the second target, a phase after the change.
         curves: For each entry of `LONGER` the mean over seeds after each update.
-        step_sizes: What multiplies the gradient, geometric mean over weights and seeds, after each
-            update of the longest run before the change.
+        step_sizes: The factor of the gradient in the step, as a geometric mean over weights and
+            seeds, after each update of the longest run before the change.
         trials: Runs that the choice of the rate took.
     """
 
@@ -109,7 +109,7 @@ def follow(
 
 
 def pursue(method: Method, budget: Budget) -> Pursuit:
-    """Tune a rule for the first phase, and see how it follows.
+    """Tune a rule for the first phase, and measure how it follows the second target.
 
     Args:
         method: The rule.
@@ -170,7 +170,7 @@ def lost(found: Pursuit, phases: int) -> Array:
 
 
 def about(found: dict[str, Pursuit], ours: str) -> dict[str, Any]:
-    """What a `Finding` about a rule says beside its verdict: effect, runs, numbers and figure.
+    """The arguments of a `Finding` about a rule besides its verdict: effect, runs, numbers, figure.
 
     Args:
         found: How the rules followed.
@@ -214,12 +214,12 @@ def _middle(x: list[float]) -> float:
 
 
 def _runs(found: dict[str, Pursuit]) -> int:
-    """All trainings."""
+    """The number of all trainings."""
     return sum(each.trials + (len(LONGER) + 1) * len(each.before) for each in found.values())
 
 
 def _draw(found: dict[str, Pursuit]) -> Figure:
-    """The errors of the longest run, and the sizes of the steps."""
+    """Draw the errors of the longest run and the sizes of the steps."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     errors, sizes = figure.subplots(1, 2)
     for name, each in found.items():

@@ -1,8 +1,8 @@
 """Nesterov's look-ahead corrects momentum further.
 
 Changed after a first run: oscillation and speed are both measured in every case, also with the same
-α and β, and the cases in which both are better are the condition. The function that is not
-quadratic, where each rule had other values, is shown and not judged.
+α and β, and the condition names the cases in which both are better. The function that is not
+quadratic, on which the rules have different values of α and β, is shown but does not count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAME = 0.9
 TOLERANCE = 0.02
 ROUNDING = 1e-9
 SWINGS = 2000
-"""Steps in which the furthest swing is looked for; the first ones go furthest."""
+"""Number of steps in which the furthest swing is searched; the first swings are the largest."""
 
 Row = dict[str, str | float]
 
@@ -33,7 +33,7 @@ def rate(rule: type[UpdateRule], curvatures: Tensor, lr: float, beta: float) -> 
     """The asymptotic convergence factor on a quadratic.
 
     The rule is linear there: (θ, V) ← A (θ, V) for each eigenvalue λ of the Hessian. The columns of
-    A are what the rule makes of (1, 0) and (0, 1); the largest |eigenvalue| is the factor.
+    A are the rule's results for (1, 0) and (0, 1). The factor is the largest |eigenvalue| of A.
 
     Args:
         rule: Momentum or Nesterov.
@@ -51,9 +51,9 @@ def rate(rule: type[UpdateRule], curvatures: Tensor, lr: float, beta: float) -> 
 
 
 def best_rate(rule: type[UpdateRule], condition: float) -> tuple[float, float, float]:
-    """The lowest rate over α and β, with α and β: a grid that closes in on its best point.
+    """The lowest convergence factor, and its α and β, by a grid that is refined at its best point.
 
-    For a given α and β the worst eigenvalue is the smallest or the largest one.
+    For a given α and β, the slowest direction belongs to the smallest or the largest eigenvalue.
     """
     ends = torch.tensor([1.0, condition], dtype=torch.float64)
     centre = [math.log(2 / condition), math.log(1 / math.sqrt(condition))]
@@ -97,11 +97,11 @@ def on_a_kink(name: str, steps: int = 500) -> Tensor:
 
 
 def overshoot(rule: type[UpdateRule], curvatures: Tensor, lr: float, beta: float) -> float:
-    """How far beyond the minimum coordinates of a quadratic swing that all start at 1.
+    """How far the coordinates of a quadratic, which start at 1, swing beyond the minimum.
 
     Args:
         rule: Momentum or Nesterov.
-        curvatures: Of each coordinate.
+        curvatures: The curvature in each coordinate.
         lr: As in `rate`.
         beta: β.
     """
@@ -124,7 +124,7 @@ def path(rule: type[UpdateRule], lr: float, steps: int = 80) -> Tensor:
 
 
 def better(nesterov: Row, momentum: Row) -> Verdict:
-    """Whether Nesterov swings less far and converges faster in a case: computed, not sampled."""
+    """Whether Nesterov swings less far and converges faster in a case; exact, not sampled."""
     keys = ("swings beyond the minimum", "factor per step")
     holds = all(
         float(nesterov[key]) < float(momentum[key]) and not _same(nesterov[key], momentum[key])
@@ -138,12 +138,12 @@ def _same(a: str | float, b: str | float) -> bool:
 
 
 def steps(row: Row) -> float:
-    """To an error that is e times smaller."""
+    """The number of steps after which the error is e times smaller."""
     return -1 / math.log(float(row["factor per step"]))
 
 
 def experiment(budget: Budget) -> Finding:
-    """Compare the two rules' exact rates: with the same α and β, and each at its own best."""
+    """Compare the rules' exact convergence factors: with the same α and β, and each at its best."""
     rows: list[Row] = []
     conditions = CONDITIONS[: 2 if budget.quick else None]
     for kappa in conditions:

@@ -1,4 +1,4 @@
-"""Fully connected networks of many runs as one: every parameter has a first dimension of runs."""
+"""Fully connected networks of many runs at once: the first dimension of parameters is the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def initial(
 
     Args:
         sizes: The number of inputs, of units in each hidden layer, and of outputs.
-        seeds: One for each run. A seed that comes twice gives the same weights twice.
+        seeds: One for each run. Equal seeds give equal weights.
         initialisation: A name of ``dlnotes.foundations.backpropagation.INITIALISATIONS``.
 
     Returns:
@@ -38,7 +38,7 @@ def initial(
 
 
 def outputs(parameters: Sequence[Tensor], x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
-    """What every network says, (runs, samples, outputs); the last layer has no activation.
+    """The outputs of every network, (runs, samples, outputs); the last layer has no activation.
 
     Args:
         parameters: From `initial`.
@@ -57,7 +57,7 @@ def gradients(
 ) -> tuple[Tensor, list[Tensor]]:
     """The loss of each run, and the gradient of each run's loss with respect to its parameters.
 
-    Runs share no parameter, so that the gradient of the sum is the gradients of the runs.
+    Runs share no parameter, so the gradient of the sum of losses has the gradient of each run.
 
     Args:
         losses: From parameters to one loss per run.
@@ -69,7 +69,7 @@ def gradients(
 
 
 def xor_losses(parameters: list[Tensor]) -> Tensor:
-    """Half the mean squared error of each network of tanh units on XOR, its answers being ±1.
+    """Half the mean squared error of each network of tanh units on XOR with the targets ±1.
 
     Args:
         parameters: From `initial`, for two inputs and one output.

@@ -31,7 +31,7 @@ def sharpness(theta: list[Tensor], v: list[Tensor], iterations: int) -> tuple[Te
     """The Hessian's largest eigenvalue for each run, by power iteration from v.
 
     Returns:
-        The Rayleigh quotients, (runs,), and the vectors, with which the next call may begin.
+        The Rayleigh quotients, (runs,), and the vectors, from which the next call may start.
     """
     leaves = [p.detach().requires_grad_() for p in theta]
     slopes = torch.autograd.grad(losses(leaves).sum(), leaves, create_graph=True)

@@ -32,7 +32,7 @@ def collapsed(network: Network) -> tuple[Tensor, Tensor]:
 
 
 def distance_from_one_layer(activation: Callable[[Tensor], Tensor], depth: int, seed: int) -> float:
-    """The largest difference between a network and its collapsed layer, of the largest output."""
+    """Largest difference between a network and its collapsed layer, relative to the output."""
     generator = torch.Generator().manual_seed(seed)
     network = Network([WIDTH] * (depth + 1), activation, dtype=torch.float64, generator=generator)
     for b in network.biases:

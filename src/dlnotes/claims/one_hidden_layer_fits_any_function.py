@@ -25,7 +25,7 @@ GRID = torch.linspace(0, 1, 2**13 + 1, dtype=torch.float64)
 
 
 def fitted(f: Callable[[Tensor], Tensor], width: int, x: Tensor) -> Tensor:
-    r"""One hidden layer of ReLUs that equals f at equal distances, and is straight between.
+    r"""One hidden layer of ReLUs that interpolates f linearly between equidistant points.
 
     .. math::
         \hat f(x) = f(0) + \sum_{k=0}^{n-1} (s_k − s_{k−1}) \operatorname{relu}(x − k/n)

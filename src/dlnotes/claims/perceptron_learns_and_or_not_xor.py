@@ -16,7 +16,7 @@ NOT_SEPARABLE = {"XOR", "XNOR"}
 
 
 def functions() -> dict[str, Tensor]:
-    """All 16 truth tables over two inputs; those without a name of their own by their outputs."""
+    """All 16 truth tables over two inputs; those without a name are named by their outputs."""
     names = {tuple(y.int().tolist()): name for name, y in GATES.items()}
     names[tuple((1 - GATES["XOR"]).int().tolist())] = "XNOR"
     tables = product((0, 1), repeat=4)
@@ -24,15 +24,15 @@ def functions() -> dict[str, Tensor]:
 
 
 def learn(y: Tensor) -> tuple[bool, int, float]:
-    """Train a perceptron until it is right or until its weights return to earlier ones.
+    """Train a perceptron until it makes no mistake or its weights repeat.
 
     With inputs 0 and 1 and α = 1 all weights stay whole numbers, so that floating point is exact.
-    Weights that return while there are mistakes return for ever: this proves that the perceptron
-    never learns the function, without a limit of steps.
+    If the weights repeat while there are mistakes, they do so forever. This proves that the
+    perceptron never learns the function, without a limit on the number of steps.
 
     Returns:
-        Whether it has learned, after how many epochs this was known, and the best share of right
-        corners of any epoch.
+        Whether it has learned, after how many epochs this was known, and the largest share of
+        correct answers in any epoch.
     """
     unit = Perceptron(2, torch.float64)
     seen: set[tuple[float, ...]] = set()

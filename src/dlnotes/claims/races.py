@@ -1,16 +1,16 @@
-"""Races between methods: the same problem, budget of tuning, seeds and steps for each.
+"""Races between methods: each has the same problem, tuning budget, seeds and steps.
 
 How a race is run follows DeepOBS (https://arxiv.org/abs/1903.05499) and Wilson et al. 2017
 (https://arxiv.org/abs/1705.08292):
 
-1. Each method is tried at every rate of one logarithmic grid, over seeds of its own. While the best
-   rate lies on an edge, the grid is extended there.
+1. Each method is tried at every learning rate of a common logarithmic grid, over seeds that are
+   used for tuning only. While the best rate lies on an edge, the grid is extended there.
 2. Its best rate is run again over the seeds that the verdict rests on. The k-th run of each method
    has the same initial weights and the same batches.
 
-All rates and seeds of a method are trained as one: the parameters of all runs are the rows of one
+All rates and seeds of a method are trained at once: the parameters of all runs are rows of one
 tensor, to which the pure function of the rule is applied. Thirty runs of a small network with
-batches of 32 take a fifth of the time that a loop over them takes.
+batches of 32 take a fifth of the time of a loop over them.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ Batch = tuple[Tensor, ...]
 GRID = tuple(10 ** (k / 2) for k in range(-7, 4))
 """Learning rates, two for each power of ten: 3e-4 to 30."""
 
-_STEP = math.sqrt(10)  # between two rates of an extended grid
+_STEP = math.sqrt(10)  # factor between two rates of an extended grid
 _EXTENSIONS = 4  # rates that are added at most on an edge
 _CHECKS = 20  # points of a curve
 _CUT = 0.25  # the share of the steps after which losers are stopped in tuning
-_TIMED = 30  # updates, for the seconds of one
+_TIMED = 30  # updates that are timed
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is learned.
+    """A problem to train on.
 
     Attributes:
-        name: Also a part of what results are cached by.
-        init: Makes the parameters of a run from a generator, which is all that they depend on.
-        loss: ``loss(parameters, batch)``, a pure function that gives one number.
-        measure: ``measure(parameters, data)``, a pure function that gives one number, such as
-            accuracy. Rates are chosen by it.
-        train: Tensors with an example in each row.
-        dev: What rates are chosen on.
-        test: What is reported.
+        name: Its name, which is also a part of the key of cached results.
+        init: Makes the parameters of a run from a generator; they depend on nothing else.
+        loss: ``loss(parameters, batch)``, a pure function that returns one number.
+        measure: ``measure(parameters, data)``, a pure function that returns one number, such as
+            accuracy. Learning rates are chosen by it.
+        train: Training examples: tensors with an example in each row.
+        dev: Examples on which learning rates are chosen.
+        test: Examples on which results are reported.
         higher_is_better: Whether a larger measure is better.
-        worst: What a diverged run counts as.
-        at_once: How many runs are trained as one; 1 trains run by run, without vmap.
+        worst: The measure that a diverged run is given.
+        at_once: How many runs are trained at once; 1 trains run by run, without vmap.
     """
 
     name: str
@@ -91,11 +91,11 @@ def classification(
     """A problem from a module without state: cross-entropy, measured by accuracy from 0 to 1.
 
     Args:
-        name: Of the problem; says what is not in the data.
+        name: Name of the problem; must differ where anything but the data differs.
         make: Makes the module, with initial weights from the global generator.
         train: Inputs and labels.
-        dev: The same for the choice of rates.
-        test: The same for what is reported.
+        dev: Inputs and labels on which learning rates are chosen.
+        test: Inputs and labels on which results are reported.
         options: See `Problem`.
     """
     module = make().to(train[0].device)
@@ -121,13 +121,13 @@ def classification(
 
 @dataclass(frozen=True)
 class Method:
-    """A rule with its hyper-parameters, all but the rate.
+    """A rule with its hyper-parameters, except for the learning rate.
 
     Attributes:
         name: What it is called in tables; names are unique in a race.
         rule: The rule.
         hyper: Its hyper-parameters; those that are missing have their defaults.
-        rates: The rates that are tried; as many for each method of a race.
+        rates: The learning rates that are tried; every method of a race has equally many.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Method:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is cached by."""
+        """The part of the cache's key that describes the method."""
         return {
             "method": self.name,
             "rule": _name(self.rule),
@@ -157,12 +157,12 @@ class Run:
 
     Attributes:
         rate: Its learning rate.
-        seed: Of its weights and batches.
-        steps: The updates after which it was measured, 0 among them.
+        seed: Seed of its weights and batches.
+        steps: The numbers of updates after which it was measured, including 0.
         loss: Training loss: mean over the updates since the last measurement; at step 0, the loss
             of the first batch.
         dev: The measure on dev.
-        test: The measure on test at the end; NaN if it did not come there.
+        test: The measure on test at the end; NaN if it did not get there.
         diverged: Whether a loss or a measure was not finite.
         stopped: Whether it was stopped as a loser.
     """
@@ -178,7 +178,7 @@ class Run:
 
     @property
     def final(self) -> float:
-        """The measure on dev at the end; NaN if it did not come there."""
+        """The measure on dev at the end; NaN if it did not get there."""
         return math.nan if self.diverged or self.stopped else self.dev[-1]
 
 
@@ -191,10 +191,11 @@ class Entry:
         rate: Its best rate.
         tuning: The mean measure on dev for each rate tried: NaN where a run diverged; for a rate
             that was stopped as a loser, the measure when it was stopped.
-        runs: The runs at that rate, in the order of the seeds.
-        seconds_per_step: Seconds of an update of one run alone.
+        runs: The runs at the best rate, in the order of the seeds.
+        seconds_per_step: Seconds of an update of a single run.
         trials: How many trainings the tuning took.
-        on_edge: Whether the best rate is on an edge of the extended grid: it may not be the best.
+        on_edge: Whether the best rate is on an edge of the extended grid, so that a better one may
+            lie beyond it.
     """
 
     method: str
@@ -225,9 +226,9 @@ class Race:
         problem: Its name.
         entries: By the name of the method.
         steps: Updates of each run.
-        batch_size: Examples of an update.
+        batch_size: Examples per update.
         higher_is_better: Whether a larger measure is better.
-        worst: What a diverged run counts as.
+        worst: The measure that a diverged run is given.
     """
 
     problem: str
@@ -247,9 +248,8 @@ class Race:
 
         Args:
             method: Its name.
-            of: "test" or "dev" after equal steps; "seconds" for dev after equal seconds: those in
-                which the fastest method makes all its steps; "loss" for the training loss at the
-                end.
+            of: "test" or "dev" after equal steps; "seconds" for dev after the seconds in which the
+                fastest method makes all its steps; "loss" for the training loss at the end.
         """
         entry = self.entries[method]
         if of == "test":
@@ -274,7 +274,7 @@ class Race:
         )
 
     def best(self, of: str = "test") -> str:
-        """The method with the best mean, a diverged run counted as the worst."""
+        """The method with the best mean, where a diverged run counts as the worst."""
         names = list(self.entries)
         best = names[0]
         for name in names[1:]:
@@ -304,7 +304,7 @@ class Race:
 
 
 def _mean(figures: Sequence[float]) -> float:
-    """The mean of the runs that did not diverge: how many did has a column of its own."""
+    """The mean of the runs that did not diverge; another column counts those that did."""
     finite = [x for x in figures if math.isfinite(x)]
     return float(np.mean(finite)) if finite else math.nan
 
@@ -323,13 +323,13 @@ def race(
     """Race methods on a problem.
 
     Args:
-        problem: What is learned.
-        methods: With the same number of rates.
+        problem: The problem.
+        methods: The methods, which must have equally many learning rates.
         budget: Decides the number of steps and seeds, and keeps results.
         steps: Updates of a full run.
-        batch_size: Examples of an update; at most all are taken.
-        seeds: Paired runs of the verdict.
-        tuning_seeds: Runs at each rate in tuning.
+        batch_size: Examples per update; at most the whole training set.
+        seeds: Number of paired runs that the verdict rests on.
+        tuning_seeds: Number of runs at each rate in tuning.
         progress: The share of the experiment that is done before and after this race.
 
     Raises:
@@ -409,7 +409,7 @@ def _shared(
     seeds: int,
     tuning_seeds: int,
 ) -> dict[str, Any]:
-    """What is the same for all methods of a race."""
+    """The settings that all methods of a race share."""
     if len({len(method.rates) for method in methods}) > 1:
         tried = {method.name: len(method.rates) for method in methods}
         raise ValueError(f"methods must have the same number of rates, got {tried}")
@@ -439,7 +439,7 @@ def _race(
 
 
 def _entered(problem: Problem, method: Method, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """What `_enter` gives, for JSON, in which the keys of a mapping are strings."""
+    """What `_enter` returns, for JSON, where the keys of a mapping are strings."""
     entry = _enter(problem, method, shared)
     return {**asdict(entry), "tuning": [*entry.tuning.items()]}
 
@@ -485,16 +485,16 @@ def train(
     *,
     stop_losers: bool = False,
 ) -> list[Run]:
-    """Train from several rates and seeds.
+    """Train at several learning rates and from several seeds.
 
     Args:
-        problem: What is learned.
-        method: How.
-        pairs: Rate and seed of each run.
-        steps: Updates.
-        batch_size: Examples of an update.
-        stop_losers: Stop the worse half of the rates, by the mean over seeds, after a quarter of
-            the steps.
+        problem: The problem.
+        method: The method.
+        pairs: Learning rate and seed of each run.
+        steps: Number of updates.
+        batch_size: Examples per update.
+        stop_losers: Whether to stop the worse half of the rates, by the mean over seeds, after a
+            quarter of the steps.
 
     Returns:
         The runs in the order of `pairs`.
@@ -542,7 +542,7 @@ def _train(
 
 
 class _Stack:
-    """Runs that are trained as one; each tensor has a row for each."""
+    """Runs that are trained at once; each tensor has a row for each run."""
 
     def __init__(
         self, problem: Problem, method: Method, runs: list[Run], steps: int, batch_size: int
@@ -678,15 +678,15 @@ def _order(n: int, size: int, steps: int, seed: int) -> np.ndarray[Any, np.dtype
 
 
 def seconds_per_step(problem: Problem, method: Method, rate: float, batch_size: int) -> float:
-    """Seconds of an update of one run alone: the gradient and the step of the optimizer.
+    """Seconds of an update of a single run: the gradient and the step of the optimizer.
 
-    The median of 30 updates, on one thread of the CPU.
+    The median of 30 updates, on one CPU thread.
 
     Args:
-        problem: What is learned.
-        method: How.
+        problem: The problem.
+        method: The method.
         rate: The learning rate.
-        batch_size: Examples of an update.
+        batch_size: Examples per update.
     """
     size = min(batch_size, len(problem.train[0]))
     start = problem.init(torch.Generator().manual_seed(0))
@@ -709,7 +709,7 @@ def seconds_per_step(problem: Problem, method: Method, rate: float, batch_size: 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Tensors are small: several threads wait for each other, many times as long on a busy CPU."""
+    """Use one thread: with small tensors, threads mostly wait for each other on a busy CPU."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

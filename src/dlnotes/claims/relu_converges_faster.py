@@ -1,7 +1,7 @@
 """ReLU converges much faster than sigmoid and tanh.
 
-Changed after a first run: "much" is twice as fast; a case in which runs miss the target, or tests
-do not tell, is not decided; the tests are corrected for their number.
+Changed after a first run: "much" means twice as fast; a case is not decided if runs miss the target
+or its test is inconclusive; the tests are corrected for their number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TARGET = 0.75  # accuracy on the training set, AlexNet's measure
 _N = 500  # training examples
 _BATCH = 50
 _LIMIT = 400
-_UNKNOWN = 20.0  # log2; of a bound that a miss leaves open, so that it decides nothing
+_UNKNOWN = 20.0  # stands for an unknown bound in log2, large enough to decide nothing
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ def scores(parameters: Parameters, x: Tensor, activation: str) -> Tensor:
 
 
 def problem(depth: int, activation: str, how: str) -> Problem:
-    """Digits; what is measured is the accuracy on the training set."""
+    """Digits, measured by the accuracy on the training set."""
     x, y = (part[:_N] for part in digits_splits()[0])
     train = (x - x.mean(), y)
 
@@ -91,7 +91,7 @@ def problem(depth: int, activation: str, how: str) -> Problem:
 
 
 def needed(cell: tuple[int, str, str, bool]) -> Reached:
-    """Updates to the target for a depth, an activation and an initialization."""
+    """Number of updates to the target for a depth, an activation and an initialization."""
     depth, activation, how, quick = cell
     rates = (0.1, 0.3, 1.0, 3.0)
     method = Method("SGD", OPTIMIZERS["gradient-descent"], rates=rates)
@@ -107,13 +107,13 @@ def _as_numbers(cell: tuple[int, str, str, bool]) -> dict[str, object]:
 
 
 def ratios(other: Reached, ours: Reached) -> tuple[Array, Array]:
-    """Between what log2(steps of the other / our steps) lies, seed by seed.
+    """Bounds of log2(steps of the other / our steps), seed by seed.
 
-    A run that missed the target would need more than the limit: only that is known.
+    Of a run that missed the target it is only known that it needs more steps than the limit.
 
     Args:
-        other: Of the other activation.
-        ours: Of this one, with the same limit.
+        other: Updates of the other activation.
+        ours: Updates of this one, with the same limit.
     """
     a, b = np.array(other.steps), np.array(ours.steps)
     low = np.log2(np.minimum(a, other.limit)) - np.log2(b)

@@ -1,8 +1,8 @@
 """ReLU units die.
 
-Changed after a first run: rates are chosen on seeds of their own; tests are corrected for their
-number, and what they do not tell is not decided. A run that diverges counts as one in which no unit
-died.
+Changed after a first run: learning rates are chosen on seeds that are used for nothing else; tests
+are corrected for their number, and inconclusive ones leave a case undecided; a run that diverges
+counts as one in which no unit died.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ UNITS = 64
 RATES = tuple(10 ** (k / 2) for k in range(-4, 4))
 BIASES = (0.0, -1.0)
 SLOPES = {"relu": 0.0, "leaky ReLU": 0.1}
-DEAD = 0.05  # a share of dead units that counts
+DEAD = 0.05  # share of dead units from which the claim counts as true
 _STEPS = 300
 
 
 def problem(negative_slope: float, bias: float) -> Problem:
-    """Digits with a hidden layer; what is measured is the share of units without positive input.
+    """Digits with one hidden layer, measured by the share of units without a positive input.
 
     Args:
-        negative_slope: Of the activation on the left: 0 for ReLU.
-        bias: What all biases of the hidden layer start from.
+        negative_slope: Slope of the activation for negative inputs: 0 for ReLU.
+        bias: Initial value of all biases of the hidden layer.
     """
     data = digits_splits()
 
@@ -71,9 +71,9 @@ def problem(negative_slope: float, bias: float) -> Problem:
 
 
 def look(setting: tuple[str, float, tuple[int, ...], int]) -> dict[str, list[list[float]]]:
-    """Dead units and training loss at the end for each rate and seed, and the most that were dead.
+    """Dead units and training loss at the end for each rate and seed, and the most dead units.
 
-    Of a run that diverged, those of the start count: what was dead later is not known.
+    For a run that diverged, the values at the start count, since later ones are unknown.
 
     Args:
         setting: Activation, bias, seeds, updates.
@@ -95,7 +95,7 @@ def look(setting: tuple[str, float, tuple[int, ...], int]) -> dict[str, list[lis
 
 
 def experiment(budget: Budget, ours: str = "relu") -> Finding:
-    """Count dead units for each rate and bias, and those of leaky ReLU beside them."""
+    """Count dead units for each rate and bias, and those of leaky ReLU for comparison."""
     tuning = len(budget.tuning_seeds(5))
     seeds = (*budget.tuning_seeds(5), *budget.seeds(10))
     keys = [(ours, bias) for bias in BIASES] + [("leaky ReLU", bias) for bias in BIASES]

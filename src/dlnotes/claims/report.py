@@ -1,4 +1,4 @@
-"""One page of HTML with all verdicts, figures and numbers; it loads nothing from anywhere."""
+"""One self-contained page of HTML with all verdicts, figures and numbers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def report(outcomes: Sequence[Outcome], about: Mapping[str, str]) -> str:
 
     Args:
         outcomes: What was found, in the order of the page.
-        about: What it says at its top: "commit", say, and which.
+        about: Names and values for the top of the page, such as the commit.
     """
     facts = " · ".join(f"{escape(key)} {escape(value)}" for key, value in about.items())
     counts = Counter(o.verdict for o in outcomes)
@@ -191,12 +191,12 @@ def _verdict(outcome: Outcome) -> str:
 
 
 def _kind(verdict: str) -> str:
-    """A class of the style."""
+    """The CSS class of a verdict."""
     return verdict.replace(" ", "-")
 
 
 def _anchor(title: str) -> str:
-    """The id of a chapter; no claim has the same."""
+    """The id of a chapter, which no claim has."""
     return f"chapter-{escape(title.lower().replace(' ', '-'))}"
 
 
@@ -210,7 +210,7 @@ def effect(value: float | None, interval: Sequence[float | None]) -> str:
 
     Args:
         value: The effect; None stands for NaN, as in JSON.
-        interval: Its low and its high end.
+        interval: Its lower and upper end.
     """
     low, high = map(shown, interval)
     return shown(value) if low == high == shown(value) else f"{shown(value)} [{low}, {high}]"

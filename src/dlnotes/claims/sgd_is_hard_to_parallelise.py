@@ -1,11 +1,11 @@
 """Stochastic gradient descent is hard to parallelise.
 
-Simulated, so that the answer depends on no machine: workers take turns, each adding a gradient that
-it has computed with the weights of one turn ago.
+It is simulated, so that the result does not depend on the machine: workers take turns, and each
+applies a gradient that it has computed with the weights of its previous turn.
 
-Changed after earlier runs: each number of workers is judged, not 16 alone, where the test did not
-tell; rates are tried until the best is not on an edge; nothing is decided if one worker misses the
-target.
+Changed after earlier runs: each number of workers is tested, since the test with 16 alone was
+inconclusive; learning rates are added until the best is not on an edge; nothing is decided if one
+worker misses the target.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dlnotes.claims.statistics import decide_each, over_cases, student_interval
 SIZES, TARGET = (64, 32, 10), 0.5
 WORKERS, HALF = (1, 4, 16, 64), 0.5
 RATES = tuple(2.0**k for k in range(-9, 0))
-EXTENSIONS = 3  # at most so many further rates where the best is on an edge
+EXTENSIONS = 3  # maximum number of further rates where the best is on an edge
 STEPS, EVERY = 4000, 20
 
 
@@ -40,9 +40,9 @@ def loss(parameters: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
 
 
 def updates(item: tuple[int, tuple[float, ...], tuple[int, ...], int]) -> list[list[float]]:
-    """When the training loss is first below the target, for each rate and each seed.
+    """After how many updates the training loss is below the target, for each rate and seed.
 
-    A run that misses it counts as the limit, fewer updates than it needs.
+    A run that misses the target counts as the limit, which is fewer updates than it needs.
 
     Args:
         item: Workers, the rates, the seeds and the limit.
@@ -58,7 +58,7 @@ def updates(item: tuple[int, tuple[float, ...], tuple[int, ...], int]) -> list[l
     ).repeat(len(rates), 1)
     lr = torch.tensor(rates, dtype=torch.float64).repeat_interleave(len(seeds))[:, None, None]
     theta = initial(SIZES, seeds * len(rates), "he")
-    # What the worker whose turn it is read when it began.
+    # The weights that this worker read on its previous turn.
     read = deque([theta] * workers, maxlen=workers)
     reached = torch.full((len(lr),), float(limit), dtype=torch.float64)
     for step in range(limit):
@@ -99,12 +99,12 @@ def experiment(budget: Budget) -> Finding:
     best = [min(sorted(each), key=lambda rate: each[rate]) for each in tried.values()]
     items = [(n, (rate,), tuple(seeds), limit) for n, rate in zip(WORKERS, best, strict=True)]
     taken = [np.array(found[0]) for found in budget.part(0.7, 1).map(updates, items)]
-    # In the time of one gradient all workers finish one.
+    # In the time of one gradient, every worker finishes one.
     faster = {n: n * taken[0] / each for n, each in zip(WORKERS, taken, strict=True)}
     logs = {n: np.log(each) for n, each in faster.items()}
     several, most = WORKERS[1:], WORKERS[-1]
     judged = decide_each([math.log(HALF * n) - logs[n] for n in several])
-    if (taken[0] >= limit).any():  # its time would be too short, which favours the claim
+    if (taken[0] >= limit).any():  # its time would be underestimated, in favour of the claim
         judged = [Verdict.NOT_DECIDED] * len(several)
     verdict = over_cases(judged)
     held, open_for = (

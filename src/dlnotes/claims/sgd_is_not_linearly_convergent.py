@@ -17,7 +17,7 @@ SAMPLES, DIMENSION, SEEDS = 100, 5, 20
 CONSTANT, STEPS = 0.02, 100_000
 NOISE = 1.0
 LINEAR = 1e-20
-"""A squared error that only linear convergence reaches in so many steps."""
+"""A squared error that only linear convergence reaches in this number of steps."""
 
 
 def problem(noise: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +43,8 @@ def batch_descent(noise: float, steps: int) -> Tensor:
 def stochastic_descent(noise: float, steps: int, constant: bool) -> Tensor:
     """‖w − w*‖² after each step of SGD from all seeds; α constant or 1/(μ(t + t₀)).
 
-    μ is the smallest eigenvalue of the Hessian; t₀ starts the falling rate at the constant one.
+    μ is the smallest eigenvalue of the Hessian; t₀ is such that the falling rate begins with the
+    constant one.
 
     Returns:
         Shape (steps, seeds).
@@ -62,9 +63,9 @@ def stochastic_descent(noise: float, steps: int, constant: bool) -> Tensor:
 
 
 def slope(errors: Tensor) -> Tensor:
-    """Of log error against log step over the last 90 % of the steps, for each seed.
+    """Slope of log error against log step over the last 90 % of the steps, for each seed.
 
-    The error is averaged over ten stretches first.
+    The error is first averaged over ten intervals of steps.
     """
     marks = torch.logspace(-1, 0, 11, dtype=torch.float64).mul(len(errors)).long().tolist()
     stretches = list(pairwise(marks))

@@ -1,7 +1,7 @@
 """A sigmoid saturates and kills gradients.
 
-Changed after a first run: tests are corrected for their number, and what they do not tell is not
-decided.
+Changed after a first run: tests are corrected for their number, and inconclusive ones leave a case
+undecided.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from dlnotes.claims.claim import Budget, Claim, Finding, Verdict
 from dlnotes.claims.problems import digits_splits
 from dlnotes.claims.statistics import decide_each, over_cases, student_interval
 
-SCALES = (1, 4, 16, 64)  # of the weights of the first layer
+SCALES = (1, 4, 16, 64)  # factors of the first layer's weights
 UNITS = 32
 FACTOR = 10
 _ACTIVATIONS = {"sigmoid": sigmoid, "relu": relu}
 
 
 def look(x: Tensor, y: Tensor, scale: float, seed: int, name: str) -> tuple[float, float]:
-    """Saturated units, and what is left of the gradient behind them.
+    """How many units are saturated, and how much of the gradient passes through them.
 
     Args:
         x: Images.
         y: Digits.
-        scale: Multiplies the weights of the first layer, which make z = Wx + b.
-        seed: Of all weights.
-        name: Of the activation.
+        scale: Factor of the weights W of the first layer, whose output is z = Wx + b.
+        seed: Seed of all weights.
+        name: Name of the activation.
 
     Returns:
-        The share of units and images with a slope of at most a tenth of the greatest one, and the
-        root mean square of ∂J/∂z divided by that of ∂J/∂f(z).
+        The share of pairs of a unit and an image whose slope is at most a tenth of the largest one,
+        and the root mean square of ∂J/∂z divided by that of ∂J/∂f(z).
     """
     generator = torch.Generator().manual_seed(seed)
     w = scale * torch.randn(64, UNITS, generator=generator).double() / 8
@@ -54,7 +54,7 @@ def look(x: Tensor, y: Tensor, scale: float, seed: int, name: str) -> tuple[floa
 
 
 def experiment(budget: Budget, ours: str = "sigmoid") -> Finding:
-    """Look at gradients on the digits before training, for larger and larger weights."""
+    """Measure gradients on the digits before training, for larger and larger weights."""
     (x, y), *_ = digits_splits()
     x = (x - x.mean()).double()
     seeds = budget.seeds(20)

@@ -56,7 +56,7 @@ def rounds_of_networks(rates: Tensor) -> Tensor:
 
 
 def slope(rates: Tensor, rounds: list[float]) -> float:
-    """Of log rounds against log rate, by least squares."""
+    """Slope of log rounds against log rate, by least squares."""
     a, r = rates.log(), torch.tensor(rounds, dtype=torch.float64).log()
     a, r = a - a.mean(), r - r.mean()
     return ((a @ r) / (a @ a)).item()

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from dlnotes.claims.claim import Verdict
 
 LEAST_PAIRS = 10
-"""A verdict needs so many pairs: five could never reach .05 two-sided in a sign-flip test."""
+"""The number of pairs that a verdict needs; with five, no two-sided sign-flip test reaches .05."""
 
-_ENUMERATED = 16  # up to so many pairs all 2ⁿ signs are tried
-_DRAWN = 20_000  # signs that are drawn for more
+_ENUMERATED = 16  # up to this number of pairs, all 2ⁿ sign patterns are tried
+_DRAWN = 20_000  # sign patterns that are drawn for more pairs
 
 Array = NDArray[np.float64]
 
@@ -28,21 +28,21 @@ def paired_differences(
 ) -> list[float]:
     """By how much one method is better than another, seed by seed.
 
-    A run whose figure is NaN or infinite has diverged. It is not dropped: it counts as `worst`, so
-    a method that diverges loses to one that does not, and two that diverge are equal.
+    A run whose figure is NaN or infinite has diverged. It is not dropped, but counts as `worst`, so
+    that a method that diverges loses to one that does not, and two that diverge are equal.
 
     Args:
         ours: A figure for each seed.
         theirs: The figures of the other method for the same seeds.
         higher_is_better: False for losses and times.
-        worst: What a diverged run counts as: 0 for an accuracy, say. By default it is worse than
-            the worst finite figure of both methods, by the range of all finite ones.
+        worst: The figure that a diverged run is given, such as 0 for an accuracy. Default: the
+            worst finite figure of both methods, made worse by the range of all finite ones.
 
     Returns:
         Positive where `ours` is better.
 
     Raises:
-        ValueError: There are not as many figures of both.
+        ValueError: The methods do not have equally many figures.
     """
     a, b = _array(ours), _array(theirs)
     if a.shape != b.shape:
@@ -70,8 +70,8 @@ def student_interval(x: ArrayLike, level: float = 0.95) -> tuple[float, float]:
         \bar x ± t_{n−1} s / √n
 
     Args:
-        x: Differences, two at least for an interval that is not infinite.
-        level: Its coverage where the differences are normal.
+        x: Differences; fewer than two give an infinite interval.
+        level: Coverage of the interval if the differences are normally distributed.
     """
     values = _finite(x)
     n = values.size
@@ -148,13 +148,13 @@ def sign_flip_test(x: ArrayLike, *, seed: int = 0) -> float:
     r"""Two-sided p-value of the mean under random signs.
 
     If neither method is better, each difference could have had the other sign. The p-value is the
-    share of all sign patterns whose mean is at least as far from 0 as the mean found. Exact for up
-    to 16 differences (all :math:`2^n` patterns), else from 20,000 patterns drawn at random, the
-    one found counted among them.
+    share of all sign patterns whose mean is at least as far from 0 as the mean found. It is exact
+    for up to 16 differences (all :math:`2^n` patterns); for more it is estimated from 20,000 random
+    patterns and the observed one.
 
     Args:
         x: Differences.
-        seed: Of the draws.
+        seed: Seed of the random patterns.
     """
     values = _finite(x)
     n = values.size
@@ -175,7 +175,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     keeps the family-wise error rate at or below α.
 
     Args:
-        p_values: One for each hypothesis, in any order, which is kept.
+        p_values: One for each hypothesis, in any order; the results have the same order.
     """
     n, largest = len(p_values), 0.0
     corrected = [0.0] * n
@@ -189,13 +189,13 @@ def decide(differences: ArrayLike, margin: float = 0.0, alpha: float = 0.05) -> 
     """Whether the mean difference is greater than `margin`, by the exact sign-flip test.
 
     Args:
-        differences: From `paired_differences`: positive where the claim is right.
+        differences: From `paired_differences`: positive where the claim is true.
         margin: What counts as a difference, in the unit of the differences.
-        alpha: Probability of a verdict where the mean is exactly `margin`.
+        alpha: Probability of a verdict if the true mean is exactly `margin`.
 
     Returns:
         `Verdict.HOLDS` if it is greater, `Verdict.DOES_NOT_HOLD` if it is smaller,
-        `Verdict.NOT_DECIDED` if the test does not tell or there are fewer than ten pairs.
+        `Verdict.NOT_DECIDED` if the test is inconclusive or there are fewer than ten pairs.
     """
     values = _finite(differences) - margin
     if values.size < LEAST_PAIRS or sign_flip_test(values) > alpha:
@@ -209,9 +209,9 @@ def decide_each(
     """`decide` for each of several tests, their p-values corrected by `holm`.
 
     Args:
-        groups: Differences of each test, positive where the claim is right.
+        groups: Differences of each test, positive where the claim is true.
         margin: See `decide`.
-        alpha: Probability of a false verdict among all tests, at most.
+        alpha: Maximum probability of any false verdict among all tests.
     """
     shifted = [_finite(group) - margin for group in groups]
     enough = all(values.size >= LEAST_PAIRS for values in shifted)
@@ -225,17 +225,17 @@ def decide_each(
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of a case that needs every part: it fails where one does, and holds where all do."""
+    """The verdict of a case with several parts: it fails if one does, and holds if all do."""
     if Verdict.DOES_NOT_HOLD in verdicts:
         return Verdict.DOES_NOT_HOLD
     return Verdict.HOLDS if {*verdicts} == {Verdict.HOLDS} else Verdict.NOT_DECIDED
 
 
 def over_cases(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of a claim about several cases.
+    """The verdict of a claim about several cases.
 
-    `Verdict.HOLDS` or `Verdict.DOES_NOT_HOLD` where all cases say so; `Verdict.HOLDS_ONLY_IF` where
-    it holds in some; else `Verdict.NOT_DECIDED`.
+    `Verdict.HOLDS` or `Verdict.DOES_NOT_HOLD` if all cases agree; `Verdict.HOLDS_ONLY_IF` if it
+    holds in some; otherwise `Verdict.NOT_DECIDED`.
     """
     said = {*verdicts}
     if len(said) == 1:
@@ -244,20 +244,20 @@ def over_cases(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def against_the_closest(ours: ArrayLike, others: Sequence[ArrayLike]) -> list[float]:
-    """How far we are ahead of the closest of several competitors, seed by seed.
+    """How far a method is ahead of the closest of several competitors, seed by seed.
 
-    Which one is the closest is decided for each seed by all the others: chosen on the same run that
-    is reported, it would owe its place to luck.
+    The closest competitor for a seed is chosen on all other seeds. Chosen on the run that is
+    reported, it could be the closest by luck.
 
     Args:
-        ours: Figures for each seed, of which lower is better.
-        others: The same for each competitor; two seeds at least.
+        ours: A figure for each seed; lower is better.
+        others: The same for each competitor; at least two seeds are needed.
 
     Returns:
         Positive where `ours` is better.
     """
     mine, theirs = _array(ours), np.stack([_array(each) for each in others])
-    without = theirs.sum(axis=1, keepdims=True) - theirs  # of all seeds but one
+    without = theirs.sum(axis=1, keepdims=True) - theirs  # means over all seeds but one
     closest = without.argmin(axis=0)
     ahead: list[float] = (theirs[closest, np.arange(mine.size)] - mine).tolist()
     return ahead
@@ -266,8 +266,8 @@ def against_the_closest(ours: ArrayLike, others: Sequence[ArrayLike]) -> list[fl
 def decide_alike(differences: ArrayLike, margin: float, alpha: float = 0.05) -> Verdict:
     """Whether two methods are equal up to `margin`: two one-sided t tests.
 
-    Schuirmann 1987, https://doi.org/10.1007/BF01068419. That a difference is not significant does
-    not show that there is none; this does.
+    Schuirmann 1987, https://doi.org/10.1007/BF01068419. A difference that is not significant may
+    still exist; this test shows that it is smaller than `margin`.
 
     Args:
         differences: From `paired_differences`.
@@ -276,7 +276,7 @@ def decide_alike(differences: ArrayLike, margin: float, alpha: float = 0.05) -> 
 
     Returns:
         `Verdict.HOLDS` if the interval of coverage 1 − 2α lies within ±`margin`,
-        `Verdict.DOES_NOT_HOLD` if it lies outside, else `Verdict.NOT_DECIDED`.
+        `Verdict.DOES_NOT_HOLD` if it lies outside, otherwise `Verdict.NOT_DECIDED`.
     """
     values = _finite(differences)
     if values.size < LEAST_PAIRS:
@@ -297,10 +297,10 @@ def _array(x: ArrayLike) -> Array:
 
 
 def _finite(x: ArrayLike) -> Array:
-    """Differences to compute with: an infinite one counts as the largest finite one.
+    """Differences as an array, in which an infinite one is replaced by the largest finite one.
 
     Raises:
-        ValueError: One is NaN: nobody can say for whom it counts.
+        ValueError: One is NaN, so that it is unknown which method is better.
     """
     values = _array(x)
     if np.isnan(values).any():

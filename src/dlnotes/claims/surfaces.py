@@ -19,12 +19,12 @@ class Surface(NamedTuple):
     """A function of two variables to descend.
 
     Attributes:
-        formula: As it is shown.
-        height: Of x and y: numbers, arrays or tensors.
+        formula: The formula as it is shown.
+        height: The function of x and y, which are numbers, arrays or tensors.
         start: Where paths begin.
         minima: All global minima.
-        view: What is drawn of it: least and greatest x, least and greatest y.
-        steps: How many updates a path has.
+        view: The region that is drawn: least and greatest x, least and greatest y.
+        steps: Number of updates of a path.
     """
 
     formula: str
@@ -116,7 +116,7 @@ def ends(surface: Surface, paths: Tensor) -> Tensor:
     """The mean height over the last tenth of the steps; infinite for a path that left the view.
 
     Args:
-        surface: Where they are.
+        surface: The function on which the paths lie.
         paths: From `walk`.
     """
     left, right, low, high = surface.view
@@ -130,8 +130,8 @@ def contours(axes: Axes, surface: Surface) -> None:
     """Draw contour lines, the start (a square) and the minima (stars).
 
     Args:
-        axes: Where.
-        surface: What.
+        axes: The axes to draw on.
+        surface: The function to draw.
     """
     left, right, low, high = surface.view
     x, y = np.meshgrid(np.linspace(left, right, 80), np.linspace(low, high, 80))

@@ -1,7 +1,7 @@
-"""How many updates a method needs to reach a target, at its best rate for that.
+"""How many updates a method needs to reach a target, at the learning rate that is best for it.
 
 AlgoPerf (https://arxiv.org/abs/2306.07179) measures training speed this way. A run that misses
-the target counts as infinite.
+the target counts as infinitely many updates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from dlnotes.claims.claim import Budget
 from dlnotes.claims.races import Method, Problem, Run, train
 
-_STEP = 2.0  # between two rates
+_STEP = 2.0  # factor between two rates
 _EXTENSIONS = 4
 
 
@@ -37,7 +37,7 @@ class Reached:
 
     @property
     def counted(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """`steps`, where a miss counts as twice the limit, which favours the slow."""
+        """`steps`, where a miss counts as twice the limit, which favours slow methods."""
         return np.minimum(self.steps, 2.0 * self.limit)
 
     @property
@@ -51,7 +51,7 @@ def steps_to(target: float, run: Run, higher_is_better: bool) -> float:
 
     Args:
         target: The measure on dev to reach.
-        run: Measured now and then.
+        run: A training, measured at several steps.
         higher_is_better: Whether the measure grows.
     """
     sign = 1 if higher_is_better else -1
@@ -82,14 +82,14 @@ def reach(
     extended while the best lies on an edge.
 
     Args:
-        target: Of the problem's measure on dev.
-        problem: What is learned.
-        method: How; its rates are where the search begins.
+        target: The value of the problem's measure on dev to reach.
+        problem: The problem.
+        method: The method; the search for the best rate begins with its rates.
         budget: Decides the number of seeds, and keeps results.
-        steps: The limit; a quick run has the same.
-        batch_size: Examples of an update.
-        seeds: Runs that are reported.
-        tuning_seeds: Runs at each rate before.
+        steps: The limit of updates, also of a quick run.
+        batch_size: Examples per update.
+        seeds: Number of runs that are reported.
+        tuning_seeds: Number of runs at each rate in tuning.
     """
 
     def compute() -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""Real text for experiments: corpora as the product reads them, learned by its own models.
+"""Real texts for experiments: corpora as dlnotes reads them, and its own models.
 
-Runs are trained one by one: under vmap the gradient of a table of word vectors, which is as large
-as the table, takes longer than in a loop (0.77 ms a run instead of 0.22 for FastText).
+Runs are trained one by one: under vmap the gradient of a table of word vectors is as large as the
+table, and takes longer than in a loop (0.77 ms per run instead of 0.22 ms for FastText).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from dlnotes.models import FastText, TextCNN
 from dlnotes.nn import PAD
 
 TOKENS = {"trec": 24, "bbc": 100, "r52": 64}
-"""Documents are read up to here, so that a training takes about a second."""
+"""Documents are cut to this number of tokens, so that a training takes about a second."""
 
 WORDS = 4000
-"""The most frequent words; the others are unknown."""
+"""Number of most frequent words in the vocabulary; the others are unknown."""
 
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "FastText": lambda words, classes: FastText(
@@ -47,7 +47,7 @@ MODELS: dict[str, Callable[[int, int], nn.Module]] = {
         dropout=0.0,
     ),
 }
-"""By name: makes a model for a number of words and of classes."""
+"""Functions that make a model for a number of words and a number of classes, by its name."""
 
 
 class Corpus(NamedTuple):
@@ -62,15 +62,15 @@ class Corpus(NamedTuple):
 
 @cache
 def read(name: str, data_dir: str = "", tokens: int | None = None) -> Corpus:
-    """A corpus; where it has no dev split, a tenth of its training documents is one.
+    """Read a corpus; where it has no dev split, a tenth of its training documents becomes one.
 
     Args:
         name: See `dlnotes.data.corpora.load`.
         data_dir: Folder of corpora; "" for none.
-        tokens: Documents are read up to here; default: the corpus's in `TOKENS`.
+        tokens: Documents are cut to this number of tokens; default: the entry of `TOKENS`.
 
     Raises:
-        UserError: The corpus cannot be had.
+        UserError: The corpus is not available.
     """
     if name not in corpora.CORPORA and not (data_dir or os.environ.get("DLNOTES_DATA")):
         raise UserError(
@@ -96,12 +96,12 @@ def _batch(documents: Documents) -> Batch:
 def digests(
     names: Iterable[str], data_dir: str = "", tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, str]:
-    """SHA-256 of each corpus that can be had.
+    """SHA-256 of each corpus that is available.
 
     Args:
-        names: Of corpora.
+        names: Names of corpora.
         data_dir: See `read`.
-        tell: Is told in a line what cannot be had.
+        tell: Called with a line about each corpus that is not available.
     """
     found = {}
     for name in names:
@@ -115,7 +115,7 @@ def digests(
 
 
 def left_out(budget: Budget, names: Iterable[str]) -> str:
-    """A sentence about the corpora that could not be had, after what else was left out."""
+    """What was left out, followed by a sentence about the corpora that are not available."""
     lacking = [name for name in dict.fromkeys(names) if name not in budget.corpora]
     return f" Not found: {', '.join(lacking)}." if lacking else ""
 

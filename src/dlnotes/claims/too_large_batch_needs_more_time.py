@@ -1,7 +1,7 @@
 """Too large a batch needs more time for the same loss.
 
-Changed after a first run: the best of the smaller batches is chosen on other seeds than the one it
-is compared on, and the seconds of an update are measured for each seed.
+Changed after a first run: the best of the smaller batches is chosen on other seeds than the one on
+which it is compared, and the seconds per update are measured for each seed.
 """
 
 from __future__ import annotations

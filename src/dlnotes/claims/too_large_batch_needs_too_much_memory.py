@@ -1,7 +1,7 @@
 """Too large a batch needs too much memory.
 
-Changed after a first run: that memory grows with the batch is so by construction, so it is compared
-with the memory that an update needs for any batch.
+Changed after a first run: memory grows with the batch by construction, so it is compared with the
+memory that an update needs whatever the batch size is.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ def backward(model: nn.Module, x: Tensor, y: Tensor, part: int) -> tuple[int, li
     """Gradients of the mean loss, added up over parts of the batch.
 
     Args:
-        model: What learns.
+        model: The model.
         x: Tokens.
         y: Classes.
-        part: Examples that are computed at a time.
+        part: Number of examples that are computed at a time.
 
     Returns:
-        The most bytes that autograd keeps for a backward pass, memory that tensors share counted
-        once and parameters not, and the gradient of each parameter.
+        The largest number of bytes that autograd keeps for a backward pass (without parameters;
+        memory that tensors share is counted once), and the gradient of each parameter.
     """
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     most = 0
     model.zero_grad()
     for some, classes in zip(x.split(part), y.split(part), strict=True):
-        kept: dict[int, Tensor] = {}  # holds them, so that no address comes twice
+        kept: dict[int, Tensor] = {}  # keeps them alive, so that no address is used twice
 
         def keep(saved: Tensor, kept: dict[int, Tensor] = kept) -> Tensor:
             kept[saved.untyped_storage().data_ptr()] = saved
             return saved
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
-            # Not views, which would keep the whole batch.
+            # Copies: views would keep the whole batch alive.
             scores, labels = model(some.clone()), classes.clone()
             loss = nn.functional.cross_entropy(scores, labels, reduction="sum") / len(x)
         sizes = {at: t.untyped_storage().nbytes() for at, t in kept.items() if at not in own}

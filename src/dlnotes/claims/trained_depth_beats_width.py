@@ -1,10 +1,12 @@
 """A deep narrow network learns more than a wide one with as many parameters.
 
-Twenty starts and five to choose the rate with did not decide. Five times as many, the first twenty
-among them, and no other change, were fixed before this design ran. Changed after that run: the two
-tests are corrected for their number, and a sine for which they do not tell is not decided.
+A first experiment, with twenty starts and five more to choose the learning rate, decided nothing.
+This design, fixed before it ran, has five times as many starts, including the first twenty, and no
+other change. Changed after that run: the two tests are corrected for their number, and a sine is
+not decided if its test is inconclusive.
 
-Starts of networks of different shapes share nothing but a number: pairs by it are as good as any.
+Starts of networks of different shapes share only the number of their seed, so pairing them by it is
+as good as any other pairing.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ TARGETS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def learned(item: tuple[str, str, list[int], int]) -> list[list[float]]:
-    """Train from all seeds at all rates with Adam, as one; the rates fall to 0.
+    """Train from all seeds at all learning rates with Adam, at once; the rates fall to 0.
 
     Args:
         item: A name of `NETWORKS`, one of `TARGETS`, the seeds, and the number of steps.
@@ -48,7 +50,7 @@ def learned(item: tuple[str, str, list[int], int]) -> list[list[float]]:
     network, target, seeds, steps = item
     sizes, y = NETWORKS[network], TARGETS[target](X)
     parameters = initial(sizes, seeds * len(RATES), "he")
-    # The first layer's bends lie in [0, 1], alike at all rates.
+    # The kinks of the first layer lie in [0, 1], and are the same at all rates.
     generator = torch.Generator().manual_seed(0)
     bends = torch.rand(len(seeds), 1, sizes[1], dtype=torch.float64, generator=generator)
     parameters[1] = -parameters[0] * bends.repeat(len(RATES), 1, 1)

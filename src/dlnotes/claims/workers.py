@@ -84,7 +84,7 @@ def _start() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed ends nobody, and its processes would wait for work for ever."""
+    """End this process when its parent is gone: it would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,6 +1,6 @@
 """The programs behind ``dlnotes NAME`` and ``scripts/NAME.py``: a table from name to module.
 
-A module is imported when its command runs, so that ``dlnotes --help`` waits for nobody's imports.
+A module is imported only when its command runs, so that ``dlnotes --help`` is quick.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def run(name: str, arguments: list[str] | None = None) -> None:
 
     Args:
         name: A key of `COMMANDS`.
-        arguments: What follows its name; None for all that follows the name of a script, which then
-            stands for the command.
+        arguments: The arguments after its name. None: those of a script that is named after the
+            command.
     """
     token = began.set(time.perf_counter())
     from dlnotes import cli, launch, threads

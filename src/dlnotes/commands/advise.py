@@ -43,7 +43,7 @@ from dlnotes.training.trials import TFIDF
 
 RECORD, PICTURE = "advice.json", "advice.png"
 
-_RESERVED = 0.04  # of the time, and some seconds, for the beginning and the picture
+_RESERVED = 0.04  # of the time limit, for start-up and the picture, and also:
 _RESERVED_SECONDS = 1.0
 
 
@@ -64,24 +64,24 @@ def main(
 
     All candidates learn from the same documents and are measured on the same dev documents: TF-IDF
     with a logistic regression, our models with their recipes, then the best of them with other
-    rates, optimizers and batch sizes. Each is tried for about a quarter of its epochs; those that
-    are clearly behind stop there (p < .05 for each by itself; p-values are corrected for the number
-    of candidates only in the table at the end). The others are trained for all epochs, the best
-    ones from several seeds. If a cheaper candidate is not shown to be worse than the best, and is
-    at most half a point or one document behind, it is recommended.
+    learning rates, optimizers and batch sizes. Each is first trained for about a quarter of its
+    epochs. Those that are clearly behind stop there (p < .05, not corrected for the number of
+    candidates; the table at the end has corrected p-values). The others are trained for all epochs,
+    and the best ones from several seeds. A cheaper candidate is recommended in place of the best
+    one if it is not shown to be worse, and is at most half a point or one document behind.
 
     Args:
-        corpus: Name of a corpus, as of dlnotes train. Default bbc when --train is not given.
-        train: Your own training documents, one or more files, as of dlnotes train.
-        dev: Your own dev documents; without them a part of the training documents is cut off.
-        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
+        corpus: Name of a corpus, as for dlnotes train. Default bbc when --train is not given.
+        train: Your own training documents, one or more files, as for dlnotes train.
+        dev: Your own dev documents. Default: a part of the training documents (--dev-fraction).
+        data_dir: Folder of corpora (NAME/train.tsv[.gz] and so on), searched before downloading.
         out: Folder for advice.json and advice.png. Default runs/advice/NAME.
-        minutes: How long it may take, 0.25 at least. With more documents than can be learned in
-            this time, a part of them is raced on.
+        minutes: Time limit, at least 0.25. If there are more documents than can be learned from in
+            this time, the race uses a part of them.
         reading: How texts become documents.
-        seed: Of the trainings; the next ones have the next seeds.
+        seed: Seed of the first training of a candidate; further ones have the seeds after it.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
-        config: Options from a YAML file; those given here win.
+        config: Options from a YAML file; those on the command line take precedence.
     """
     began = commands.began.get(time.perf_counter())
     train, dev = files_of_options(train=train, dev=dev).values()

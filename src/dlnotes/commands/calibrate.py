@@ -71,19 +71,19 @@ def main(
         temperature: Divide the scores by a temperature, so that of the predictions with a
             probability of .8, say, 80 % are correct (Guo et al. 2017); --no-temperature divides
             by 1.
-        threshold: For documents of any number of labels: how probable a label must be to be given.
-            none (.5), one (the threshold with the best micro-F1, the same for all labels) or label
-            (one for each label). Default: as in training.
-        precision: For documents of one label: give no label where the most probable one has too low
-            a probability for this share of the answers to be correct; 0 for never. Default: as in
-            training.
-        reset: Choose nothing: decide again as after the training, or as by default where the folder
-            has no record of one.
-        dev: Other dev documents, which the classifier has not learned from. A classifier without
-            its run needs them.
+        threshold: For documents with any number of labels: how probable a label must be to be
+            given. none (.5), one (the threshold with the best micro-F1, the same for all labels) or
+            label (one for each label). Default: as in training.
+        precision: For documents with one label: the share of the answers that should be correct.
+            Where the most probable label is too improbable for that, none is given; 0: always give
+            one. Default: as in training.
+        reset: Choose nothing; go back to the decision of the training, or to the defaults where the
+            folder has no record of a training.
+        dev: Other dev documents, from which the classifier has not learned. Needed where the folder
+            holds a classifier without its run.
         layout: Where texts and labels are in --dev. Default: as in training.
-        train: The training documents, of which the run's dev documents are a part, where training's
-            own files are no longer in their place.
+        train: The training documents, of which the run's dev documents are a part, if their files
+            have moved since the training.
         data_dir: Folder of corpora, as for dlnotes train.
     """
     classifier = TextClassifier.load(run)

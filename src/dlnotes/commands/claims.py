@@ -49,18 +49,19 @@ def main(
 ) -> None:
     """Test the claims of the notes, and write a report of the verdicts.
 
-    Results are kept in the cache: what has been computed is not computed again until its code
-    changes, so a run that was interrupted goes on where it was. Times are what the computation
-    took, added up over its processes, also where results were found in the cache. Claims about
-    texts read corpora, which are downloaded once; what cannot be had is left out of them, and they
-    say so.
+    Results are kept in a cache: what has been computed is not computed again until its code
+    changes, so an interrupted run continues where it stopped. The times that are shown are those of
+    the computation, summed over its processes, even where the results come from the cache. Claims
+    about texts read corpora, which are downloaded once; a claim says which corpora it had to leave
+    out.
 
-    The report of all claims is report.html in --out, that of a part of them part.html. What a quick
-    run writes is in the folder quick, so that it replaces nothing of a full run.
+    The report of all claims is report.html in --out, that of some of them part.html. A quick run
+    writes into the folder quick, so that it replaces nothing of a full run.
 
     Args:
         names: The claims; default: all of them.
-        quick: Run only the mechanics: three seeds and a tenth of the steps decide little.
+        quick: Only try out the experiments, with three seeds and a tenth of the steps, which are
+            too few for a verdict.
         json: Also write what was found to this file.
         out: Folder for the reports and for TensorBoard.
         data_dir: Folder of corpora, as for dlnotes train.
@@ -136,9 +137,9 @@ def main(
 class Progress:
     """Tells how far a run is: a bar in a terminal, else a line on stderr for each claim.
 
-    Claims differ in how long they take, so their costs are what progress is measured in. How many
-    seconds a unit of cost takes here is learned from the claims that had to be computed, those
-    that were found in the cache not counted.
+    Claims differ in how long they take, so progress is measured by their costs. How many seconds a
+    unit of cost takes on this machine is estimated from the claims that were computed rather than
+    found in the cache.
 
     Args:
         costs: See `Claim.cost`, in the order of the claims.
@@ -206,7 +207,7 @@ class Progress:
         if self._done < 1:
             spent += time.monotonic() - self._began
             paid += self._done * here
-        # A second for a unit of cost is what to expect before anything is known.
+        # Before anything is known, expect one second for a unit of cost.
         return f"about {seconds(rest * (spent + _PRIOR) / (paid + _PRIOR))}"
 
     def _show(self) -> None:
@@ -216,10 +217,10 @@ class Progress:
 
 
 def _check_apart(json: Path, out: Path, names: Sequence[str]) -> None:
-    """Require that the record takes the place of nothing else that is written.
+    """Require that the record overwrites nothing else that is written.
 
     Raises:
-        UserError: It would.
+        UserError: It would overwrite the report or a claim's folder.
     """
     place, folders = resolved(json), (out, out / QUICK)
     written = {

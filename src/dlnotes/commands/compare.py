@@ -84,40 +84,41 @@ def main(
 ) -> None:
     """Compare models on your own documents, and tell which differences are real.
 
-    Each model is trained with its recipe, from the same documents, with one thread of the CPU, and
-    none is tuned. They are measured on the documents of --test, from several seeds, or, without
-    --test, on the training documents in stratified folds, each by a training on the others. A table
-    groups what cannot be told apart: by the paired bootstrap over documents and seeds, or across
-    folds by the corrected resampled t-test, with p-values corrected for the number of pairs. It is
-    written as CSV, JSON, Markdown and a picture.
+    Each model is trained with its recipe, on the same documents and one CPU thread; none is tuned.
+    With --test, each is trained from several seeds and measured on the test documents. Without,
+    they are cross-validated: the training documents are divided into stratified folds, and each
+    fold is measured by a training on the others. A table groups the models that cannot be told
+    apart, by the paired bootstrap over documents and seeds, or across folds by the corrected
+    resampled t-test; p-values are corrected for the number of pairs. It is written as CSV, JSON,
+    Markdown and a picture.
 
-    Trainings are kept in the cache: a comparison that was interrupted goes on with the same
-    command, and one with more models or seeds trains only what is new.
+    Trainings are kept in a cache: an interrupted comparison continues with the same command, and
+    one with more models or seeds trains only what is new.
 
     Args:
-        train: Training documents, one or more files, as of dlnotes train.
-        test: Test documents. They are measured on, and nothing is chosen by them.
-        dev: Documents that choose the epoch; without them a part of the training documents is cut
-            off for it.
-        models: Which ones. Default: tfidf and svm (TF-IDF with logistic regression and with a
+        train: Training documents, one or more files, as for dlnotes train.
+        test: Test documents. They are only measured on; nothing is chosen with them.
+        dev: Dev documents, which choose the epoch. Default: a part of the training documents.
+        models: Which models. Default: tfidf and svm (TF-IDF with logistic regression and with a
             linear SVM) and all models that dlnotes trains.
-        folds: Into how many parts the training documents are divided where there is no --test;
-            documents with the same text are in the same part. Default 10.
-        seeds: With --test from how many seeds each model is trained, default 5; without, how many
-            times the documents are divided, default 1.
+        folds: Without --test: the number of folds. Documents with the same text are in the same
+            fold. Default 10.
+        seeds: With --test: from how many seeds each model is trained, default 5. Without: how many
+            times the documents are divided into folds, default 1.
         curve: Also train on a half, a quarter, an eighth and a sixteenth of the documents, to tell
             whether more of them would help.
-        label_errors: Write the training documents to this file (.csv, .jsonl, .parquet), those
-            whose label is the most doubtful first, as models see it that have not learned from
-            them: it takes folds. An earlier file of this name is replaced.
-        epochs: So many for each network. Default: what its recipe says.
-        minutes: A network whose training takes longer is left out. Default: no limit.
-        processes: How many trainings run at a time. Default: one for each core, or one on a GPU.
+        label_errors: Write the training documents to this file (.csv, .jsonl, .parquet), the most
+            doubtful labels first, as judged by models that have not learned from the document. It
+            needs folds, not --test. An earlier file of this name is replaced.
+        epochs: Number of epochs for each network. Default: what its recipe says.
+        minutes: Leave out a network whose training takes longer than this. Default: no limit.
+        processes: How many trainings run at the same time. Default: one for each core, or one on a
+            GPU.
         out: Folder for comparison.json, .csv, .md and .png. Default runs/compare/NAME.
         reading: How texts become documents.
         seed: The first of the seeds.
         device: cpu, auto, cuda, cuda:1 (and so on) or mps (untested).
-        config: Options from a YAML file; those given here win.
+        config: Options from a YAML file; those on the command line take precedence.
     """
     if test and folds is not None:
         raise UserError("give either --test or --folds: with test documents there are no folds")
@@ -179,14 +180,14 @@ def main(
             said.append("There are too few documents for a learning curve.")
         if label_errors:
             said.append(_write_doubts(label_errors, doubtful(comparison, documents), documents))
-        # First the files: the reader of what is printed may go away.
+        # The files come first, since printing ends the program where a pipe's reader has gone.
         written = _write(out, comparison, said, name, seed, plan)
     _print(comparison, said)
     print(f"Written: {', '.join(map(str, written))}")
 
 
 def _compared(plan: Plan, processes: int) -> Comparison:
-    """Run the trainings; what is interrupted goes on with the same command."""
+    """Run the trainings; after an interruption, the same command continues."""
     try:
         with Progress(sum(map(len, plan.runs().values()))) as progress:
             return plan.run(processes=processes, progress=progress.share)
@@ -201,7 +202,7 @@ def _compared(plan: Plan, processes: int) -> Comparison:
 def _write(
     out: Path, comparison: Comparison, said: Sequence[str], name: str, seed: int, plan: Plan
 ) -> list[Path]:
-    """Write all files but that of the label errors; which."""
+    """Write all files but that of the label errors, and return their paths."""
     record = {
         "record": provenance(seed),
         "data": plan.documents.corpus.digests,
@@ -231,7 +232,7 @@ def _write(
 
 
 def _write_doubts(path: Path, doubts: Doubts, documents: Documents) -> str:
-    """Write the documents, the most doubtful first; what is to be said of them."""
+    """Write the documents, the most doubtful first, and return a sentence to print about them."""
     names = pl.Series(documents.corpus.labels)
     labels = documents.labels
     several = isinstance(labels, LabelSets)

@@ -29,11 +29,11 @@ INSTEAD = {
     "--corpus": ("train", "dev", "test", "from"),
     "--from": ("corpus",),
 }
-"""Options of the command line, and what a file may say that they take the place of."""
+"""Options of the command line, and the options of a file that each of them overrides."""
 
 
 def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
-    """The command line with the options of its ``--config FILE`` before its own, which so win.
+    """The command line with the options of its ``--config FILE`` put before its own, which win.
 
     Args:
         main: The command's function, or its functions by name, of which the first argument names
@@ -85,7 +85,7 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
 
 
 def _refuse_none(main: Any, arguments: Sequence[str]) -> None:
-    """Refuse options of which several values are allowed and none is given, as by an empty glob."""
+    """Refuse an option that takes several values but is given none, as by an empty glob."""
     several = _of_several(main)
     for option, value in itertools.pairwise([*arguments, "--"]):
         if option == "--":
@@ -95,7 +95,7 @@ def _refuse_none(main: Any, arguments: Sequence[str]) -> None:
 
 
 def _refuse_repeated(main: Any, arguments: Sequence[str]) -> None:
-    """Refuse an option of several values that is given twice: only the last would count."""
+    """Refuse an option of several values that is given twice: only the last ones would count."""
     several, seen = _of_several(main), set()
     for argument in itertools.takewhile(lambda each: each != "--", arguments):
         option = argument.partition("=")[0].replace("_", "-")
@@ -114,7 +114,7 @@ def _of_several(main: Any) -> set[str]:
 
 
 def _with_truth_values(main: Any, arguments: Sequence[str]) -> list[str]:
-    """Write out ``--refit`` and ``--no-refit`` where an option may also be left to a recipe."""
+    """Write ``--refit`` as ``--refit True`` where None is allowed too: tyro wants a value then."""
     flags = {option_of(name) for name, hint in hints(main).items() if hint == (bool | None)}
     words = {flag: [flag, "True"] for flag in flags}
     words |= {flag.replace("--", "--no-", 1): [flag, "False"] for flag in flags}
@@ -127,7 +127,7 @@ def _with_truth_values(main: Any, arguments: Sequence[str]) -> list[str]:
 
 
 def _of_earlier_version(said: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a run's file from before there were recipes, which left nothing to them."""
+    """The options of a run's file; one from before there were recipes gets ``recipe: plain``."""
     if "recipe" not in known or "recipe" in said or not said.keys() >= _ALL:
         return said
     everything = {} if said["batch_size"] is not None else {"batch_size": 0}
@@ -143,7 +143,7 @@ def read(file: Path) -> dict[str, Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Decimal integers alone (010 is no 8), and no name twice."""
+        """Reads integers as decimal (010 is not 8), and refuses a name that occurs twice."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             seen: set[Any] = set()
@@ -214,10 +214,10 @@ def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> lis
 
 
 def _typed(hint: Any, value: Any) -> Any:
-    """A value of YAML as the option has it: paths, numbers such as 1e-3, numbers of columns."""
+    """Convert a value of YAML to the type of its option: a path, a float such as 1e-3, a string."""
     kinds = _kinds(hint)
     if isinstance(value, bool) and "yes" in _names(hint):
-        value = "yes" if value else "no"  # which YAML takes for truth values
+        value = "yes" if value else "no"  # which YAML reads as truth values
     if typing.get_origin(hint) is tuple and not isinstance(value, list):
         value = [value]  # one file where there may be several
     if isinstance(value, list):
@@ -249,12 +249,12 @@ def _kinds(hint: Any) -> set[Any]:
 
 
 def _tuple(value: Any) -> Any:
-    """YAML has lists alone."""
+    """Lists as tuples, which YAML does not have."""
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def hints(main: Callable[..., Any]) -> dict[str, Any]:
-    """The annotation of each option of a command; its groups of settings are taken apart."""
+    """The annotation of each option of a command, including the fields of groups of settings."""
     found: dict[str, Any] = {}
     for name, hint in hints_of(main).items():
         kind = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
@@ -282,16 +282,15 @@ def named(config: Path | None) -> Iterator[None]:
 
 @contextmanager
 def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None]:
-    """Make and hold a run folder, with the file that repeats the run.
+    """Make and lock a run folder, and write the file of options that repeats the run.
 
-    Of several processes the first one does.
-
-    A resumed run has one; whether its settings are still the same is yet to be seen.
+    Of several processes, only the first does so. The file of a resumed run is not replaced, because
+    its settings have not been compared yet.
 
     Args:
         out: The run folder.
         said: The options by name.
-        resume: Whether to go on with the run that it holds.
+        resume: Whether to continue the run that it holds.
 
     Raises:
         UserError: See `run_folder`.
@@ -322,7 +321,7 @@ def as_text(said: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        # As they would stand on the command line: YAML has no tuples, and reads 1e-3 as a text.
+        # As on the command line, because YAML has no tuples and reads 1e-3 as a string.
         return {
             name: each if isinstance(each, bool | int) else str(each)
             for name, each in value.items()

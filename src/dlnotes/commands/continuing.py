@@ -39,7 +39,7 @@ def sources_with_parents(
         later: The runs that started from it.
 
     Raises:
-        UserError: Its folder does not say, or what it started from is another run now.
+        UserError: Its folder does not say, or a run that it started from has been replaced.
     """
     if not (run / OPTIONS).exists():
         raise UserError(f"{run} has no {OPTIONS} that says where its documents are")
@@ -101,7 +101,7 @@ def _readable(parts: list[Any]) -> tuple[list[Any], str | None]:
 
 
 def _joined(old: list[Any], new: list[Any]) -> list[Any]:
-    """The old ones and then the new ones, without files that are among the old."""
+    """The old ones, then those of the new ones that are not files among the old."""
     there = {file.resolve() for file in old if isinstance(file, Path)}
     return [*old, *(f for f in new if not isinstance(f, Path) or f.resolve() not in there)]
 
@@ -242,6 +242,6 @@ def tell_what_is_new(parent: Parent, dataset: Dataset) -> None:
 
 
 def _listed(counts: list[tuple[int, str]]) -> str:
-    """What there is, counted, in words."""
+    """The counts that are not 0, in words."""
     found = [f"{n:,} {what}{'s' * (n != 1)}" for n, what in counts if n]
     return ", ".join(found) or "nothing"

@@ -42,13 +42,14 @@ def main(
     Args:
         runs: Folders that dlnotes train wrote.
         out: Run folder of the ensemble.
-        average: probabilities, or logits (the geometric mean of the probabilities).
-        weights: greedy (add, again and again, the run with which dev accuracy is highest, or
-            where a text may have several labels micro-F1 with the best one threshold for all of
-            them, whatever --threshold is), equal, or boosting.
-        rounds: How many runs the greedy choice adds.
-        train: The training documents, where they are no longer in the place where the training of
-            the first run found them.
+        average: What is averaged: probabilities, or logits (the geometric mean of the
+            probabilities).
+        weights: greedy, equal or boosting. Greedy adds one run at a time, each time the one with
+            which dev accuracy becomes highest; a run may be added several times. Where a text may
+            have several labels, micro-F1 takes the place of accuracy, with the best threshold that
+            is the same for all labels, whatever --threshold is.
+        rounds: How many times the greedy choice adds a run.
+        train: The training documents, if their files have moved since the first run was trained.
         dev: Dev documents that no run was trained on; default: the runs' common dev split.
         test: Test documents; default: those of the first run.
         data_dir: Folder of corpora, as for dlnotes train.

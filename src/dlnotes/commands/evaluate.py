@@ -39,7 +39,7 @@ from dlnotes.training.multi_label import CUTS, MultiLabelMetrics
 from dlnotes.training.reliability import reliability_figure
 
 _OF_ONE = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
-_OPTIONAL = ("ece", "coverage", "answered_accuracy")  # of newer records, or with --precision
+_OPTIONAL = ("ece", "coverage", "answered_accuracy")  # not in all records
 _OF_SEVERAL = {  # where a document may have several labels
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
@@ -55,7 +55,7 @@ _PAIRS = 15  # most confused pairs that are shown
 _CLASSES = 50  # the most frequent classes, which are shown
 _LONGEST = 60  # characters of a label that are shown
 _PICTURES = (".png", ".svg", ".pdf")
-_MATRIX = 1000  # classes of which a file has the confusion matrix; of more it has pairs
+_MATRIX = 1000  # classes up to which --json has the confusion matrix; above, it has pairs
 
 
 def main(
@@ -70,20 +70,20 @@ def main(
 ) -> None:
     """Print accuracy and macro-F1, a table by class, and which classes are confused.
 
-    Where a text may have several labels: micro-, macro- and samples-F1, figures of the order of the
-    labels, and a table by label.
+    Where a text may have several labels: micro-, macro- and samples-F1, figures of how well the
+    labels are ranked, and a table by label.
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
-        test: Labelled documents, one or more files in any format that dlnotes train reads. Without
-            them the figures of the run's own test documents are shown, as its record has them.
+        test: Labelled documents, one or more files in any format that dlnotes train reads. Default:
+            show the recorded figures of the run's own test documents.
         layout: Where texts and labels are. Default: as in training.
         errors: Also write the misclassified documents to this CSV file, the most confident first.
             Where a text may have several labels: those with any label wrong or missing, the least
             probable set of true labels first.
             Where the classifier may give no label (--precision of dlnotes train and dlnotes
-            calibrate), predicted is the most probable label, and the column answer what dlnotes
-            predict says: the same label, or nothing.
+            calibrate), the column predicted has the most probable label, and the column answer what
+            dlnotes predict gives: the same label, or nothing.
         json: Also write all figures to this file.
         reliability: Also draw a reliability diagram: how often predictions of each probability are
             correct (.png, .svg or .pdf).
@@ -142,7 +142,7 @@ def main(
             {"label": names[label], "predicted": names[predicted], "documents": count}
             for label, predicted, count in measured.confusions.tolist()
         ]
-    # First the files: the reader of what is printed may go away.
+    # The files come first, since printing ends the program where a pipe's reader has gone.
     if errors:
         write_table(errors, [_wrong(classifier, measured, test, layout)])
     if json:
@@ -186,7 +186,7 @@ def _recorded(run: Path) -> dict[str, Any]:
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    """The figures that people ask for first, then a table, the most frequent class first."""
+    """Print the main figures, then a table by class, the most frequent class first."""
     from rich.table import Table
 
     classes: dict[str, Any] = figures.get("classes", {})
@@ -233,7 +233,7 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
 
 def _print_confusion(measured: Metrics, names: list[str]) -> None:
-    """The matrix where it fits on the screen, otherwise its largest entries beside the diagonal."""
+    """Print the matrix if it fits on the screen, otherwise its largest off-diagonal entries."""
     from rich.table import Table
 
     shown = [printable(name, _LONGEST) for name in names]
@@ -293,7 +293,7 @@ def _wrong(
 
 
 def _as_cell(labels: pl.Series, layout: Layout) -> pl.Series:
-    """Labels as CSV has them, several of them with what stands between them in the file."""
+    """Labels as cells of CSV; several labels are joined by the separator of the file."""
     if not isinstance(labels.dtype, pl.List):
         return labels
     return labels.list.join(layout.between_labels or BETWEEN)
@@ -302,7 +302,7 @@ def _as_cell(labels: pl.Series, layout: Layout) -> pl.Series:
 def _answers_of_one(
     measured: Any, part: slice, label_names: list[str], _: Layout, *, decision: Decision
 ) -> tuple[list[pl.Series], NDArray[np.bool_]]:
-    """Columns for documents of one label each, and which of these are wrong."""
+    """Columns for documents with one label each, and which documents are misclassified."""
     predictions = measured.predictions[part]
     predicted = pl.Series("predicted", label_names).gather(predictions)
     confidence = measured.confidence[part]
@@ -310,14 +310,14 @@ def _answers_of_one(
     if decision.reject:
         given = pl.Series(~decision.rejected(torch.as_tensor(confidence)).numpy())
         columns.insert(1, pl.select(pl.when(given).then(predicted).alias("answer")).to_series())
-    # Not by name: this file may write 1.0 for the label 1.
+    # Compared by index, not by name: this file may write 1.0 for the label 1.
     return columns, predictions != measured.labels[part]
 
 
 def _answers_of_several(
     measured: Any, part: slice, label_names: list[str], layout: Layout
 ) -> tuple[list[pl.Series], NDArray[np.bool_]]:
-    """The same for documents of several labels."""
+    """The same for documents that may have several labels."""
     predicted = [[label_names[k] for k in np.flatnonzero(row)] for row in measured.given[part]]
     lists = pl.Series("predicted", predicted, dtype=pl.List(pl.String))
     columns = [_as_cell(lists, layout), pl.Series("loss", measured.losses[part])]

@@ -39,19 +39,19 @@ def main(
     """Write a folder that classifies text without dlnotes and, as ONNX, without torch.
 
     The folder has the network, the vocabulary, the labels and how it decides; as ONNX also a
-    program, predict.py, that needs numpy and onnxruntime alone and prints what dlnotes predict
-    prints: python OUT/predict.py TEXT. The network takes batches and texts of any size; before the
-    folder is there, its scores are compared with the model's.
+    program, predict.py, that needs only numpy and onnxruntime and prints what dlnotes predict
+    prints: python OUT/predict.py TEXT. The network takes batches and texts of any size; its scores
+    are compared with the model's before the folder is written.
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
-        out: Folder to write; it must not exist, or be empty.
+        out: Folder to write; it must be empty or not exist.
         format: onnx, torch (for torch.export.load) or fasttext (the .bin of fastText, for a run of
-            the model fasttext with words alone and one label per text; write <unk> for words that
-            are not in its vocabulary).
+            the model fasttext with words only and one label per text; in texts that fastText is to
+            classify, replace words that are not in the vocabulary by <unk>).
         int8: Quantize the weights of an ONNX network, and report size, speed and accuracy.
-        test: With --int8: labelled documents to report speed and accuracy on. Default: the run's
-            own test documents, where they are still in their place.
+        test: With --int8: labelled documents to measure speed and accuracy on. Default: the run's
+            own test documents, if their files have not moved.
         layout: Where texts and labels are in --test. Default: as in training.
         overwrite: Replace an earlier export.
     """
@@ -83,7 +83,7 @@ def main(
 def _documents(
     run: Path, test: tuple[Path, ...], layout: Layout, label_names: list[str]
 ) -> Source | None:
-    """What to measure on: what is given, or the run's own test documents if they can be read."""
+    """The documents to measure on: those given, or the run's test documents if readable."""
     try:
         source = test or sources_of(run).get("test")
         for name, first in first_documents(source, layout):

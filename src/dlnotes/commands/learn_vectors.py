@@ -30,11 +30,11 @@ def main(
     """Learn word vectors (skip-gram with negative sampling) from the training texts of corpora.
 
     A few hundred labelled documents say little about words; millions of words of other text say
-    more. Then: dlnotes train --vectors FILE with the same --tokenizer.
+    more. Afterwards, give the file to dlnotes train --vectors FILE, with the same --tokenizer.
 
     Args:
         texts: Names of corpora (imdb, 20ng, …), or your own files: any format that dlnotes train
-            reads, or a .txt with a text per line; labels are not looked at.
+            reads, or a .txt with a text per line; labels are ignored.
         out: Where to write the vectors, in word2vec's text format.
         learning: How they are learned.
         data_dir: Folder of corpora, as for dlnotes train.

@@ -38,8 +38,8 @@ from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.scoring import single_threaded
 from dlnotes.training.stories import story_lines
 
-_ROWS = 1 << 15  # of texts without a file: as many make a block of the file that is written
-_STORIES = 3  # that are drawn on the terminal; the page has all of them
+_ROWS = 1 << 15  # texts that make a block of --out where they do not come from --file
+_STORIES = 3  # stories that are drawn on the terminal; the page has all of them
 
 
 @checked
@@ -59,30 +59,31 @@ def main(
     The label is null (an empty cell in CSV) where its probability is below the limit that dlnotes
     train --precision or dlnotes calibrate --precision has chosen.
 
-    Where a text may have several labels, an object has labels, a list that may be empty, the most
-    probable first, their probabilities in the same order, and top, which does not depend on
+    Where a text may have several labels, an object has labels (a list, the most probable first,
+    which may be empty), their probabilities in the same order, and top, which does not depend on
     thresholds.
 
-    Without texts and --file, lines of standard input are answered as they come. With --out a file
-    is written instead: all columns of --file, then label and probability (predicted_label and
-    predicted_probability where the file has columns of these names), or labels and probabilities:
-    lists, in CSV separated as the labels of the training documents were, or else by |.
+    Without texts or --file, each line of standard input is answered as it arrives. With --out a
+    file is written instead: all columns of --file, then label and probability (predicted_label and
+    predicted_probability where the file has columns of these names). Where a text may have several
+    labels, the columns are labels and probabilities; they hold lists, in CSV separated as the
+    labels of the training documents were, or else by |.
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
         texts: Texts to classify.
-        file: Classify a text per line (.txt), or a column of a table (.csv, .tsv, .jsonl), each
-            also packed (.gz, .bz2, .xz, .zst, .zip), or of .parquet; - is standard input.
+        file: Classify each line (.txt), or a column of a table (.csv, .tsv, .jsonl, .parquet); all
+            but .parquet also compressed (.gz, .bz2, .xz, .zst, .zip); - is standard input.
         layout: Where the texts are in --file. Default: as in training, or the column text.
-        out: Write .jsonl or .csv, each also .gz, or .parquet.
-        top_k: How many labels to give. Default 3, or 1 with --out. There more than one go into the
-            column top, or in CSV into label_2, probability_2 and so on (from label_1 on, in
-            addition to the answer, where a text may have several labels or be given none).
-        explain: Also write an HTML page: the words coloured by the model's attention (han,
-            seq2seq, transformer); the gates of a memory network (dmn, entnet) at each
-            sentence, which a terminal shows for the first three texts, too; or coloured by what
-            leaving each word out takes from the log-odds of the label (the other models, and
-            ensembles). Where a text may have several labels: for each that it is given.
+        out: Write the answers to this file: .jsonl, .csv (either also as .gz) or .parquet.
+        top_k: How many labels to give. Default 3, or 1 with --out. With --out, more than one label
+            go into the column top, or in CSV into label_2, probability_2 and so on (from label_1
+            on, in addition to the answer, where a text may have several labels or be given none).
+        explain: Also write an HTML page that shows what decided. Han, seq2seq and transformer: the
+            words coloured by attention. Dmn and entnet: the gates at each sentence, which a
+            terminal shows as well for the first three texts. Other models and ensembles: the words
+            coloured by how much the log-odds of the label fall when a word is left out. Where a
+            text may have several labels, each that it is given is explained.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     if file == Path("-"):
@@ -110,7 +111,7 @@ def main(
         if file:
             blocks: Iterable[Records] = _records(file, layout, run)
         else:
-            # Lines on the way to a file have time: there they come in larger blocks.
+            # Nobody waits for single lines on the way to a file, so larger blocks are formed.
             given = iter([_utf8(texts)]) if texts else lines_at_once()
             blocks = map(_plain, _gathered(given) if out else given)
         classifier = TextClassifier.load(run, choose_device(device))
@@ -146,7 +147,7 @@ def _tell_stories(explained: list[Explanation]) -> None:
 
 
 def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
-    """Records of a file, by the column that is asked for or that the run was trained with."""
+    """Records of a file, with texts from the column that is given or that was used in training."""
     trained = remembered(run, TextLayout)
     whole = replace(layout, **trained | given_fields(layout))
     tell_layout(trained, layout)
@@ -163,7 +164,7 @@ def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
 
 
 def _begun(records: Iterator[Records]) -> Iterator[Records]:
-    """The same with the first block read already: what is wrong with the columns shows there."""
+    """The same with the first block read already, which raises what is wrong with the columns."""
     first = next(records)
 
     def all_of_them() -> Iterator[Records]:
@@ -186,7 +187,7 @@ def _utf8(texts: Iterable[str]) -> list[str]:
 
 
 def _gathered(batches: Iterable[list[str]]) -> Iterator[list[str]]:
-    """The lines of many small batches in large ones, of which there is at least one."""
+    """The lines of many small batches in large batches, at least one of them."""
     lines: list[str] = []
     for batch in batches:
         lines += batch
@@ -231,7 +232,7 @@ def _with_progress(blocks: Iterable[Records], file: Path) -> Generator[Records, 
 
 
 def _encoder() -> Callable[[Any], str]:
-    """Writes JSON for standard output, without what terminals obey."""
+    """Return a function that writes JSON for standard output, with control characters escaped."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     quoted = json.JSONEncoder(ensure_ascii=not unicode).encode
 
@@ -242,7 +243,7 @@ def _encoder() -> Callable[[Any], str]:
 
 
 def _print(classifier: Classifier, texts: pl.Series, top_k: int) -> None:
-    """A line per text, all of them out of the door before the next block is read."""
+    """Print a line per text, and flush before the next block is read."""
     lines = (f"{line}\n" for line in json_objects(classifier, texts, top_k, _encoder()))
     sys.stdout.write("".join(lines))
     sys.stdout.flush()
@@ -257,7 +258,7 @@ def _labels(classifier: Classifier, top_k: int | None, flat: bool, _: Path) -> _
 
     Args:
         classifier: What answers.
-        top_k: How many labels are told; None for one.
+        top_k: How many labels are given; None for one.
         flat: Whether the file has no lists.
     """
     labels = pl.Series("label", classifier.label_names)
@@ -381,7 +382,7 @@ def _top(places: Iterable[int]) -> pl.Expr:
 def _free_names(
     wanted: list[str], taken: Callable[[str], bool], file: Path | None
 ) -> dict[str, str]:
-    """A name for each of the columns that are added, and a word about those that are not usual."""
+    """A name for each column that is added; prints a note where the usual name is taken."""
     names = {}
     for name in wanted:
         free = name
@@ -398,7 +399,7 @@ def _among(columns: list[str]) -> Callable[[str], bool]:
 
 
 def _keys(objects: pl.Series) -> Callable[[str], bool]:
-    """Whether one of these JSON objects has a key; most are seen not to without being parsed."""
+    """A function that says whether any of these JSON objects has a key; it parses few of them."""
 
     def taken(name: str) -> bool:
         written = objects.str.contains(json.dumps(name), literal=True)

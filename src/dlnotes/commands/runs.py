@@ -36,7 +36,7 @@ class Row:
     """What a run folder says of itself.
 
     Attributes:
-        name: The folder, from the one that was asked about.
+        name: The folder, relative to the one that was given.
         model: Name of the model, or ensemble.
         corpus: Name of the corpus or of the training file; languages of a translator.
         dev_accuracy: Share of dev documents classified correctly.
@@ -48,7 +48,7 @@ class Row:
         epochs: Passes over the training documents that were made.
         seconds: Time of the training.
         date: When the record was written last.
-        problem: Why there is nothing more to tell; None for a finished run.
+        problem: What is wrong with the run; None for a finished one.
         settings: All settings of the training.
         data: SHA-256 of the training documents.
         test: The figures on the test documents.
@@ -87,7 +87,7 @@ FIGURES = (*_SCORES, "bleu", "epochs", "seconds", "date")
 FIELDS = ("name", "model", "corpus", "parent", *FIGURES)
 _BEST_FIRST = (*_SCORES, "bleu", "date")
 _OF_SOME = ("dev_micro_f1", "test_micro_f1", "bleu", "parent")
-"""What most runs have not: shown where one has."""
+"""What most runs do not have: shown only if a run has it."""
 
 
 def main(
@@ -136,7 +136,7 @@ def main(
     compared = len(folders) > 1 and all(are_runs)
     if not compared:
         _sort(rows, sort)
-    if json:  # before the reader of what is printed may go away
+    if json:  # first, since printing ends the program where a pipe's reader has gone
         write_json(json, [asdict(row) for row in rows])
     if compared:
         _compare(rows)
@@ -145,10 +145,7 @@ def main(
 
 
 def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
-    """Where the training found texts and labels, as far as the run's record is there and says it.
-
-    Only what was given to it.
-    """
+    """The fields of the layout that the training was given, as far as the run's record has them."""
     said = look(run, "").settings
     known = {name: said[name] for name in fields_of(layout) if isinstance(said.get(name), str)}
     try:
@@ -158,7 +155,7 @@ def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
 
 
 def tell_layout(trained: dict[str, Any], layout: TextLayout) -> None:
-    """Say that a file is read as the training read its own; wrong columns show by themselves."""
+    """Say that a file is read as in training, without the columns: wrong ones raise errors."""
     shown = given_fields(layout).keys() | {"text_column", "label_column", "label_separator"}
     used = {name: value for name, value in trained.items() if name not in shown}
     if used:
@@ -168,10 +165,10 @@ def tell_layout(trained: dict[str, Any], layout: TextLayout) -> None:
 
 
 def layout_as_trained(run: Path, given: Layout) -> Layout:
-    """Where texts and labels are: as `given`, and for the rest as the run's training had them.
+    """Where texts and labels are: as `given`, and otherwise as in the run's training.
 
-    A separator between labels and several columns that are a label each exclude one another: the
-    one that is given takes the place of the other.
+    A separator between labels excludes several columns that are a label each: the one of them that
+    is given replaces the other.
     """
     trained = remembered(run, Layout)
     if given.names_labels:
@@ -278,7 +275,7 @@ def _date(path: Path) -> str:
 
 
 def _name_corpora(rows: Sequence[Row]) -> None:
-    """An ensemble's record has no corpus' name, but the fingerprint of one that others name."""
+    """Name the corpus of an ensemble, whose record has only a fingerprint, after other runs."""
     known = {row.data: row.corpus for row in rows if row.corpus}
     for row in rows:
         row.corpus = row.corpus or (known.get(row.data) if row.data else None)
@@ -308,7 +305,7 @@ _TITLES = {
     "macro_f1": "macro-F1",
     "bleu": "BLEU",
 }
-# Left out where the terminal is too narrow, one after the other.
+# Left out in this order where the terminal is too narrow.
 _DISPENSABLE = (
     "seconds",
     "epochs",

@@ -37,22 +37,22 @@ def main(
     are batched.
 
     There is no authentication and no encryption: anybody who can reach the port can use it.
-    Web pages of other sites cannot, unless the reader's browser sends their name to this machine
-    (DNS rebinding); therefore a request whose header Host has another name than the server's is
-    answered with 421.
+    Web pages of other sites cannot read its answers. As a defence against DNS rebinding, a request
+    whose Host header has another name than the server's is answered with 421.
 
     Args:
         run: Folder that dlnotes train or dlnotes ensemble wrote.
         host: Where to listen; 0.0.0.0 or :: for all networks of this machine.
-        port: 0 for any that is free.
-        allowed_hosts: Names by which clients may call the server, such as example.org,
-            *.example.org or * for any, besides localhost, 127.0.0.1, [::1] and --host; where --host
-            is not of this machine alone (0.0.0.0, say) besides its name and all IP addresses, too.
+        port: Port; 0 for any that is free.
+        allowed_hosts: Further names by which clients may call the server, such as example.org,
+            *.example.org or * for any. Always allowed are localhost, 127.0.0.1, [::1] and --host;
+            where other machines can reach --host (0.0.0.0, say) also this machine's name and all
+            IP addresses.
         limits: How much clients may ask for.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps.
     """
     try:
-        from dlnotes.serving import server  # here, for its packages are an extra
+        from dlnotes.serving import server  # here, since its packages are an extra
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("dlnotes"):
             raise

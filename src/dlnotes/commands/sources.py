@@ -40,7 +40,7 @@ def sources_of(
 
     Args:
         run: Its folder, with the options that repeat it and with its record.
-        train: The training documents, where they are no longer in the place that the options say.
+        train: The training documents, if they have moved since the options were written.
         data_dir: Folder of corpora, where it is not the one that the options say.
 
     Raises:

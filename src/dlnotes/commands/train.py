@@ -69,48 +69,50 @@ def main(
 
     Give --corpus NAME (bbc comes with the package; ag_news, imdb, trec, sst2, mr, 20ng,
     yelp_polarity and goemotions are downloaded), or your own files with --train and --test: CSV,
-    TSV, JSONL, fastText's __label__ format, each also packed (.gz, .bz2, .xz, .zst, .zip), Parquet,
-    or a folder with a sub-folder per class. Texts may have several labels: lists of them in JSONL
-    and Parquet, several marks in fastText's format; see --label-separator and --label-column.
+    TSV, JSONL, fastText's __label__ format (all of them also compressed: .gz, .bz2, .xz, .zst,
+    .zip), Parquet, or a folder with a sub-folder per class. Texts may have several labels: lists in
+    JSONL and Parquet, several __label__ marks in fastText's format; for other formats see
+    --label-separator and --label-column.
 
-    With --from RUN the training starts from a finished run: --train has new documents, with words
-    and labels that may be new, or is left out for more epochs on the same ones.
+    With --from RUN the training starts from a finished run. --train then names new documents, which
+    may have new words and labels; without it, more epochs follow on the same documents.
 
     Args:
         model: fasttext, textcnn, textrnn, rcnn, han, seq2seq, transformer, dmn or entnet. Default
             fasttext, or the model of --from.
         corpus: Name of a corpus. Default bbc when --train is not given.
-        train: Your own training documents, one or more files; in quotation marks also patterns,
-            such as 'parts/*.csv', whose files come in the order of their names.
-        dev: Your own dev documents; without them a part of the training documents is cut off.
+        train: Your own training documents, one or more files; in quotation marks also patterns such
+            as 'parts/*.csv', whose files are read in the order of their names.
+        dev: Your own dev documents. Default: a part of the training documents (--dev-fraction).
         test: Your own test documents.
-        data_dir: Folder of corpora, NAME/train.tsv[.gz] and so on; looked at before downloading.
-        out: Run folder. Default runs/MODEL-CORPUS; with --train the name of its first file without
-            its format stands for CORPUS.
+        data_dir: Folder of corpora (NAME/train.tsv[.gz] and so on), searched before downloading.
+        out: Run folder. Default runs/MODEL-CORPUS; with --train, CORPUS is the name of its first
+            file without the extension.
         training: How the model is trained.
         reading: How texts become documents.
-        bootstrap: Draw as many training documents with replacement (bagging), by --seed.
-        boost: Runs so far of a boosted ensemble, in order: draw the documents that they get wrong
-            more often (boosting; see dlnotes ensemble --weights boosting).
+        bootstrap: Train on as many documents, drawn with replacement by --seed (bagging).
+        boost: The previous runs of a boosted ensemble, in order. Documents that they get wrong are
+            drawn more often (boosting; see dlnotes ensemble --weights boosting).
         model_args: The model's own hyper-parameters, for example embedding_dim=100 dropout=0.3.
-        optimizer_args: The optimizer's own, for example betas=0.9,0.98.
+        optimizer_args: The optimizer's own hyper-parameters, for example betas=0.9,0.98.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
-        checkpoint_every: Updates between two checkpoints within an epoch; 0: a minute, or more
-            where writing them would take more than 5 % of the time.
-        resume: Go on with the run in --out, bit for bit, after an interruption.
+        checkpoint_every: Updates between two checkpoints within an epoch. 0: one checkpoint every
+            minute, or less often if writing them would take more than 5 % of the time.
+        resume: Continue the interrupted run in --out, with the same result bit for bit.
         start_from: Start from the classifier of this run (or of a classifier's folder). Its words
-            and labels keep their vectors and weights, new ones are added. Model, its
-            hyper-parameters and how texts are read are those of the run, and so is what a recipe
-            would fill in where it is not given (--optimizer, --lr, --epochs, …; not --refit). All
-            other settings of the training are as given, or their defaults. Its dev documents stay
+            and labels keep their vectors and weights, and new ones are added. The model, its
+            hyper-parameters and the reading of texts are those of the run. So are settings that a
+            recipe would fill in (--optimizer, --lr, --epochs, …; not --refit), unless they are
+            given. All other settings are as given, or their defaults. The run's dev documents stay
             dev documents.
-        replay: With --from: learn again from the run's own training documents, which it forgets
-            otherwise (--no-replay: from the new ones alone).
+        replay: With --from: also learn from the run's own training documents again, which would
+            partly be forgotten otherwise (--no-replay: learn from the new ones only).
         dry_run: Print all settings, as a run's config.yaml has them, and the size of the training;
             do not train, and write nothing.
         check_data: List documents that occur in several splits, and equal texts with different
             labels, in this file (.csv, .jsonl or .parquet).
-        config: Options from a YAML file, such as a run's config.yaml; those given here win.
+        config: Options from a YAML file, such as a run's config.yaml; those on the command line
+            take precedence.
     """
     if bootstrap and boost:
         raise UserError("give either --bootstrap or --boost, not both")
@@ -266,7 +268,7 @@ def main(
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:
             documents = "document occurs" if shared == 1 else "documents occur"
-            print(f"note: {shared:,} test {documents} in train or dev, too", file=sys.stderr)
+            print(f"note: {shared:,} test {documents} in train or dev as well", file=sys.stderr)
     print(f"{record['seconds']:.1f} s, {record['documents_per_second']:,.0f} documents/s → {out}")
     where = f"./{out}" if str(out).startswith("-") else str(out)
     predict = f"{other_command('predict')} {shlex.quote(where)}"
@@ -274,7 +276,7 @@ def main(
 
 
 def _absolute(vectors: str | Path | None) -> str | None:
-    """The file of word vectors, from any folder."""
+    """The absolute path of the file of word vectors, where one is given."""
     if vectors is None:
         return None
     return str(vectors if vectors == WORD2VEC else expanded(vectors).absolute())

@@ -45,9 +45,9 @@ def train(
 ) -> None:
     """Train a translator and measure it on the test split, once, at the end.
 
-    The folder holds aligned files, a pair per split, packed or not: Multi30k's train.de, train.en,
-    val.de, val.en, test2016.de and test2016.en, or yours. Texts are lower-cased and cut into words,
-    numbers and single other characters.
+    The folder holds two aligned files per split, which may be compressed: Multi30k's train.de,
+    train.en, val.de, val.en, test2016.de and test2016.en, or your own. Texts are lower-cased and
+    cut into words, numbers and single other characters.
 
     Args:
         data_dir: Folder with the files.
@@ -57,12 +57,13 @@ def train(
         reading: How texts become pairs.
         training: How the model is trained.
         model_args: The model's own hyper-parameters, for example hidden_size=256 dropout=0.3.
-        optimizer_args: The optimizer's own, for example betas=0.9,0.98.
+        optimizer_args: The optimizer's own hyper-parameters, for example betas=0.9,0.98.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
-        checkpoint_every: Updates between two checkpoints within an epoch; 0: a minute, or more
-            where writing them would take more than 5 % of the time.
-        resume: Go on with the run in --out, bit for bit, after an interruption.
-        config: Options from a YAML file, such as a run's config.yaml; those given here win.
+        checkpoint_every: Updates between two checkpoints within an epoch. 0: one checkpoint every
+            minute, or less often if writing them would take more than 5 % of the time.
+        resume: Continue the interrupted run in --out, with the same result bit for bit.
+        config: Options from a YAML file, such as a run's config.yaml; those on the command line
+            take precedence.
     """
     if model not in TRANSLATORS:
         with config_file.named(config):
@@ -124,15 +125,15 @@ def translate(
     length_penalty: float = 0.6,
     device: str = "auto",
 ) -> None:
-    """Print the translation of each text, a line each.
+    """Print the translation of each text on a line of its own.
 
     Args:
-        run: Folder that `train` wrote.
-        texts: Texts to translate. Without any (and without --file), lines of standard input.
+        run: Folder that dlnotes translate train wrote.
+        texts: Texts to translate. Without texts or --file, the lines of standard input.
         file: Translate the lines of this file.
-        beam: Hypotheses followed; 1 is greedy.
-        max_length: Tokens of a translation at most.
-        length_penalty: More favours longer translations.
+        beam: Beam width, the number of hypotheses that are kept; 1 is greedy search.
+        max_length: Maximum number of tokens in a translation.
+        length_penalty: Larger values favour longer translations.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
     """
     if texts and file:
@@ -159,13 +160,13 @@ def score(
     """Translate a file and measure the translations by BLEU.
 
     Args:
-        run: Folder that `train` wrote.
-        source: File to translate, packed or not.
-        reference: Its true translation, line by line.
-        beam: Hypotheses followed; 1 is greedy.
-        length_penalty: More favours longer translations.
+        run: Folder that dlnotes translate train wrote.
+        source: File to translate; it may be compressed.
+        reference: File with the reference translation, line by line.
+        beam: Beam width, the number of hypotheses that are kept; 1 is greedy search.
+        length_penalty: Larger values favour longer translations.
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
-        json_file: Write the figures here, too.
+        json_file: Also write the figures to this file.
     """
     if json_file:
         check_output(json_file)

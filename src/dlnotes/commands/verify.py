@@ -23,11 +23,11 @@ _WIDE = 120  # columns of a terminal
 
 @checked
 def main(json: Path | None = None, steps: Count = 300) -> None:
-    """Compare everything with its oracle; exit with 1 when a row is out of its tolerance.
+    """Compare everything with its oracle; exit with 1 if a difference exceeds its tolerance.
 
     Args:
         json: Also write the rows to this file.
-        steps: Steps of a trajectory.
+        steps: Number of optimizer steps in each trajectory.
     """
     if json:
         check_output(json)
@@ -55,7 +55,7 @@ def main(json: Path | None = None, steps: Count = 300) -> None:
             f"{row.tolerance:.0e}" if row.tolerance else "0",
             "yes" if row.ok else Text("NO", "bold red"),
         )
-    if json:  # before the reader of what is printed may go away
+    if json:  # first, since printing ends the program where a pipe's reader has gone
         record = [{**asdict(row), "ok": row.ok} for row in compared]
         write_json(json, {**provenance(0), "rows": record})
     out.print(table)

@@ -1,6 +1,6 @@
 """The optimizers of the notes and some beside them: each is one pure rule.
 
-Those that ``torch.optim`` has are proved against it, Lion and Schedule-Free against the programs of
+Those that ``torch.optim`` has are compared with it, Lion and Schedule-Free with the programs of
 their papers.
 """
 
@@ -38,8 +38,8 @@ OPTIMIZERS: dict[str, type[UpdateRule]] = {
     "adamax": Adamax,
     "lion": Lion,
 }
-"""Command-line name → optimizer, those that train any model by themselves. ``Muon`` takes matrices
-alone, and ``ScheduleFree`` has other weights for evaluation."""
+"""Command-line name → optimizer, for those that can train any model. ``Muon`` is missing because it
+takes only matrices, and ``ScheduleFree`` because it evaluates with other weights."""
 
 __all__ = [
     "OPTIMIZERS",

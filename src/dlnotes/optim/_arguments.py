@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-# What each hyper-parameter may be; one name means the same thing in every rule.
+# What each hyper-parameter may be; a name means the same in every rule.
 ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "lr": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
@@ -50,6 +50,6 @@ def check(name: str, value: Any) -> None:
 
 
 def suggestion(name: str, accepted: Sequence[str]) -> str:
-    """A hint at the accepted name that is most like one that is not, or nothing."""
+    """A hint at the accepted name that is most similar to an unknown one, or ""."""
     close = difflib.get_close_matches(name, accepted, n=1, cutoff=0.75)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,12 +1,12 @@
 """From a pure rule to one C loop: all tensors of a step in one call, in place, on all cores.
 
 The rule itself is run once on symbols instead of tensors, which records its arithmetic. What
-depends on hyper-parameters and on t alone (bias corrections, say) is computed once per tensor in
+depends only on hyper-parameters and on t (such as bias corrections) is computed once per tensor in
 float64, as Python does in the plain step; the rest becomes the body of a loop. The C compiler may
-not contract or reorder, so every operation is rounded once, as IEEE 754 has it. So does torch on a
-CPU, with one exception: its √ may come from a vector library that is off by an ulp. Rules without a
-root therefore agree bit for bit with the plain step, the others to a few ulp per step; every kernel
-has to show that on a sample before it is used.
+not contract or reorder operations, so each of them is rounded once, as IEEE 754 requires. The same
+holds for torch on a CPU, except that its √ may come from a vector library that is off by an ulp.
+Rules without a root therefore agree bit for bit with the plain step, the others to a few ulp per
+step. Every kernel is compared with the plain step on a sample before it is used.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def translate(
 def recorded(
     program: Program, rule: type[UpdateRule], maximize: bool, hyper: dict[str, Any]
 ) -> tuple[list[str], tuple[Symbol, ...]]:
-    """Run a rule on symbols, and so record it in a program.
+    """Record a rule in a program by running it on symbols.
 
     Returns:
         The names of its arguments, which are those of the symbols after ``v_``: θ, g and the
@@ -244,7 +244,7 @@ def recorded(
 
 
 def flatten(hyper: dict[str, Any]) -> list[float]:
-    """The hyper-parameters that are numbers as one list, tuples one number after the other."""
+    """The numeric hyper-parameters as one list, in which tuples are flattened."""
     found: list[float] = []
     for value in hyper.values():
         found.extend(map(float, filter(_is_number, value if _is_pair(value) else (value,))))
@@ -329,7 +329,7 @@ _recorded: dict[Any, str | Exception] = {}
 def build(
     rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
 ) -> Kernel | Exception:
-    """Translate, compile and try a rule, once in a process.
+    """Translate, compile and check a rule, once per process.
 
     Args:
         rule: The optimizer.
@@ -377,8 +377,8 @@ def record(
 def is_elementwise(rule: type[UpdateRule], hyper: dict[str, Any]) -> bool:
     """Whether each number of a parameter is updated from its own numbers alone.
 
-    A rule may say so; otherwise it has to show it: a recording has nothing but arithmetic of
-    single elements.
+    A rule may declare this. Otherwise the rule must be recordable, since a recording consists only
+    of arithmetic on single elements.
     """
     if rule.elementwise is not None:
         return rule.elementwise
@@ -391,7 +391,7 @@ def is_elementwise(rule: type[UpdateRule], hyper: dict[str, Any]) -> bool:
 def key_of(
     rule: type[UpdateRule], dtype: torch.dtype, maximize: bool, hyper: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """What a kernel depends on, the functions included: those of a class may be replaced."""
+    """All that a kernel depends on, including functions, since those of a class may be replaced."""
     functions = (rule.rule, rule.decay, cast("Any", rule.update).__func__, rule.elementwise)
     names = (rule.__name__, rule.accumulators, rule.hyper_names())
     shape = tuple((name, _shape(value)) for name, value in hyper.items())
@@ -420,7 +420,7 @@ def sample(
         maximize: Whether to ascend.
         hyper: The hyper-parameters, whose numbers are replaced.
         mixed: Whether θ and g have numbers of both signs, and g also zeros, infinities and NaN;
-            else all are positive.
+            otherwise all are positive.
 
     Returns:
         Hyper-parameters; θ, g and accumulators that a step can have left, 43 numbers each; the
@@ -447,7 +447,7 @@ def sample(
         now: dict[str, Any] = {**options, "t": t} if counts else options
         return rule.update(*wide, **now)
 
-    # Accumulators that can occur: a step before has left them.
+    # Accumulators as an earlier step leaves them, so that they can occur.
     before = torch.rand(43, generator=generator, **plain).to(dtype) + 0.25
     if mixed:
         for first, x in enumerate((values[0], before, values[1])):

@@ -1,8 +1,8 @@
-"""One step of many parameters in compiled code: which of them it takes, and their addresses.
+"""One step of many parameters in compiled code: which parameters it takes, and their addresses.
 
-A loop in C updates 400 small tensors in 20 µs. To ask Python for their dtypes, sizes and addresses
-takes a hundred times as long, so ``native.cpp`` asks torch's C++ objects. It looks at all of them
-at every step; nothing is remembered.
+A loop in C updates 400 small tensors in 20 µs. Asking Python for their dtypes, sizes and addresses
+would take a hundred times as long, so ``native.cpp`` asks torch's C++ objects. It inspects all
+tensors at every step; nothing is remembered.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def step(
     """Update the parameters that a kernel can take, and return the indices of the others.
 
     A kernel takes a parameter if all of its tensors are plain, dense, contiguous, of one dtype and
-    one size, and in one memory, which they share with no tensor that is written.
+    size, on one device, and share no memory with another tensor that is written.
 
     Args:
         library: What :func:`load` returns.
@@ -57,7 +57,7 @@ def step(
     count, width = len(columns[0]), len(columns) + 1
     tensors = array("Q", [x for column in columns for x in map(_cdata, column)])
     codes, elements = array("B", b"\1") * count, array("q", bytes(8 * count))
-    if not types <= PLAIN:  # the others are looked at all the same: they may share memory
+    if not types <= PLAIN:  # the others are inspected as well, since they may share memory
         rows = zip(*columns, strict=True)
         codes = array("B", [{*map(type, row)} <= PLAIN for row in rows])
     offsets = array("q", bytes(8 * (count + 1)))

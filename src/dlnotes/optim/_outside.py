@@ -1,4 +1,4 @@
-"""What a function reads and sets outside of its arguments, found in its bytecode."""
+"""Find, in the bytecode of a function, what it reads and sets outside of its arguments."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ CONSTANT = {*sys.stdlib_module_names, "torch", "numpy"}
 functions depend on their arguments alone. See `_reads_a_state` for those that do not."""
 
 _STATES = {"os", "posix", "nt", "genericpath", "time", "datetime", "random"}
-"""Modules of the standard library whose functions read the environment, files, clocks or luck."""
+"""Modules of the standard library whose functions read the environment, files, clocks or random
+numbers."""
 
 
 def found_outside(
     function: Any, tensors: tuple[str, ...] = (), seen: frozenset[Any] = frozenset()
 ) -> Iterator[str]:
-    """Say what a function reads or sets that is no argument and that may change.
+    """Say what a function reads or sets that is not an argument and may change.
 
-    Classes, modules and functions are what they are; functions that it calls are searched, too.
+    Classes, modules and functions count as constant. Functions that it calls are also searched.
 
     Args:
         function: The function, or a method of a class.
@@ -88,7 +89,7 @@ def found_outside(
 
 
 def _cells(function: types.FunctionType) -> dict[str, Any]:
-    """The names that a function takes from the one around it, less those without a value."""
+    """The names that a function takes from the enclosing one, except for those without a value."""
     found = {}
     names = function.__code__.co_freevars
     for name, cell in zip(names, function.__closure__ or (), strict=True):
@@ -112,7 +113,7 @@ def _reads(
         constant = isinstance(value, types.ModuleType) and _is_constant(value.__name__)
         try:
             value = getattr(value, attribute)
-        except AttributeError:  # the call will say so
+        except AttributeError:  # the call will raise the error
             return
         name = f"{name}.{attribute}"
     if _reads_a_state(value):
@@ -197,7 +198,7 @@ def _imported(steps: list[dis.Instruction]) -> dict[str, Any]:
 def _is_imported(name: str, value: Any) -> bool:
     """Whether a name and its value are those of the standard library, torch or NumPy.
 
-    Integers and strings may be one object by chance.
+    The name is compared as well, because equal integers or strings may be the same object.
     """
     if isinstance(value, (int, str, type(None))):
         return False
@@ -208,7 +209,7 @@ def _is_imported(name: str, value: Any) -> bool:
 
 
 def _is_stateless(value: Any) -> bool:
-    """Whether an object of the user's can be called and has no attributes of its own."""
+    """Whether a user's object can be called and has no attributes of its own."""
     slots = any("__slots__" in vars(c) for c in type(value).__mro__[:-1])
     if slots or getattr(value, "__dict__", None) != {} or not callable(value):
         return False

@@ -14,16 +14,16 @@ from torch._C._nn import flatten_dense_tensors
 from dlnotes.kernel import LOW_PRECISION, PLAIN, observed
 
 SMALL = 1 << 14
-"""Tensors of up to so many elements share a flat buffer on a CPU."""
+"""Tensors of up to this number of elements share a flat buffer on a CPU."""
 
 SMALL_ELSEWHERE = 1 << 20
-"""The same on another device, which takes about as long to be told what to do with a tensor."""
+"""The same on another device; for a tensor of this size, launch and work take about as long."""
 
 BUFFER_ELSEWHERE = 1 << 23
-"""Elements of a flat buffer there, at most: with its temporaries it comes on top of the tensors."""
+"""Maximum size of a flat buffer there: it and its temporaries need memory beside the tensors."""
 
 PIECE = 1 << 16
-"""Elements of a piece of a larger tensor: its temporaries stay in the cache."""
+"""Elements of a piece of a larger tensor, small enough for its temporaries to stay in the cache."""
 
 Update = Callable[..., tuple[Tensor, ...]]
 """``update(theta, g, *accumulators, t)``: the new θ and the new accumulators."""
@@ -53,12 +53,12 @@ def step(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update, divisib
 
 
 def _limits(device: torch.device) -> tuple[int, int | None]:
-    """Elements of tensors that share a flat buffer, and of the buffer, at most."""
+    """Maximum numbers of elements of tensors that share a flat buffer, and of the buffer."""
     return (SMALL, None) if device.type == "cpu" else (SMALL_ELSEWHERE, BUFFER_ELSEWHERE)
 
 
 def _portions(rows: list[Sequence[Tensor]], most: int | None) -> Iterator[list[Sequence[Tensor]]]:
-    """Rows in order, with parameters of at most so many elements together."""
+    """Rows in order, with small parameters grouped up to a maximum number of elements."""
     few: list[Sequence[Tensor]] = []
     total = 0
     for row in rows:
@@ -86,7 +86,8 @@ def step_one(
         update: The rule.
         divisible: Whether rows of a sparse gradient may be updated alone.
         cut: Whether a large tensor may be updated piece by piece.
-        exact: Compute with the step as a Python number; else it stays a tensor, as a tracer needs.
+        exact: Compute with the step as a Python number; otherwise it stays a tensor, as tracers
+            need it.
     """
     tensors, counter = _parts(row, counts)
     check_shapes(tensors)
@@ -168,8 +169,8 @@ def check_shapes(tensors: Sequence[Tensor]) -> None:
 def coalesced(g: Tensor) -> Tensor:
     """A sparse gradient with each row once; in low precision its rows are added up in float32.
 
-    To know how many rows that makes is to wait for CUDA: there it has as many as before, see
-    `_summed`.
+    On CUDA, where counting the different rows would wait for the device, it keeps the number of
+    rows that it had: see `_summed`.
 
     Raises:
         IndexError: See `checked`.
@@ -184,7 +185,7 @@ def coalesced(g: Tensor) -> Tensor:
 
 
 def _waits(g: Tensor) -> bool:
-    """Whether to coalesce a gradient is to wait for a device."""
+    """Whether coalescing a gradient would wait for a device."""
     return g.is_cuda and not g.is_coalesced()
 
 
@@ -197,8 +198,8 @@ def _summed(g: Tensor) -> Tensor:
         return g.coalesce()
     index, order = g._indices()[0].sort(stable=True)
     values = _wide(g._values()).flatten(1) if g.dense_dim() else _wide(g._values()).unsqueeze(1)
-    # Bag i begins at i if that is the first of its index, and else where the next index begins: it
-    # is empty, then.
+    # Bag i begins at i if that is the first of its index, otherwise where the next index begins, so
+    # that it is empty.
     place = torch.arange(len(index), device=index.device)
     first = torch.searchsorted(index, index) == place
     offsets = torch.where(first, place, torch.searchsorted(index, index, right=True))
@@ -208,16 +209,16 @@ def _summed(g: Tensor) -> Tensor:
 
 
 def _rows_that_agree(g: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Indices of what `_summed` returns, each with the whole sum: all write the same."""
+    """What `_summed` returns, with the whole sum at each repeated index: all write the same."""
     index = g._indices()[0]
     return (index,), g._values().index_select(0, torch.searchsorted(index, index))
 
 
 def checked(g: Tensor) -> Tensor:
-    """A sparse gradient that lies in its memory: torch does not look, and may crash.
+    """Check that a sparse gradient lies within its memory; torch does not, and may crash.
 
-    On a CPU only: elsewhere to look at the indices is to wait for the device. Nor is anything
-    looked at where a tracer would have to record it.
+    This is checked on a CPU only, since reading the indices elsewhere would wait for the device,
+    and not under a tracer, which would have to record it.
 
     Raises:
         IndexError: An index is outside of its shape.
@@ -265,7 +266,7 @@ def _step_flat(rows: Sequence[Sequence[Tensor]], counts: bool, update: Update) -
             ]
             try:
                 torch._foreach_copy_(column, shaped)
-            except RuntimeError:  # it takes no negated tensors
+            except RuntimeError:  # which takes no negated tensors
                 for x, part in zip(column, shaped, strict=True):
                     x.copy_(part)
 
@@ -314,7 +315,8 @@ def _alike(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
 def _alone(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
     """For each parameter, whether none of its tensors shares memory that a step writes.
 
-    Parameters that do are updated one after the other: each sees the result of the one before.
+    Parameters that share memory are updated one after the other, so that each uses the result of
+    the one before.
     """
     if _all_apart(rows):
         return [True] * len(rows)
@@ -348,7 +350,7 @@ def _alone(rows: Sequence[Sequence[Tensor]]) -> list[bool]:
 
 
 def _all_apart(rows: Sequence[Sequence[Tensor]]) -> bool:
-    """Whether no two of the tensors can share memory: the usual case, found fast."""
+    """Whether no two of the tensors can share memory; a fast check of the usual case."""
     tensors = [x for row in rows for x in row]
     try:
         starts = np.array([*map(Tensor.data_ptr, tensors)], np.uint64)
@@ -368,11 +370,11 @@ def real(x: Tensor) -> Tensor:
 
 
 def _like(target: Tensor, x: Tensor) -> Tensor:
-    """What has been computed from a tensor, in that tensor's dtype."""
+    """A result computed from a tensor, in that tensor's dtype."""
     return (torch.view_as_complex(x.contiguous()) if target.is_complex() else x).to(target.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
-    """A tensor in the type that it is computed in."""
+    """A tensor in the dtype in which it is computed with."""
     x = real(x)
     return x.float() if x.dtype in LOW_PRECISION else x

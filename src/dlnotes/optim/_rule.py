@@ -38,7 +38,7 @@ FLOAT32_MAX = torch.finfo(torch.float32).max
 
 
 class Options(TypedDict, total=False):
-    """What every optimizer takes after its own hyper-parameters."""
+    """The options that every optimizer takes after its own hyper-parameters."""
 
     maximize: bool
     differentiable: bool
@@ -46,10 +46,10 @@ class Options(TypedDict, total=False):
 
 
 def _untraced(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of torch's optimizers without what keeps torch's compiler from looking into it.
+    """A method of torch's optimizers without the wrapper that hides it from torch's compiler.
 
-    That wrapper imports the compiler when it is first called, which takes longer than a second.
-    Where the compiler is not loaded, nothing looks.
+    The wrapper imports the compiler when it is first called, which takes more than a second. Where
+    the compiler is not loaded, it is not needed.
     """
     own = getattr(Optimizer, method.__name__) is getattr(method, "__func__", None)
     plain = getattr(method, "__wrapped__", None)
@@ -79,9 +79,9 @@ class UpdateRule(Optimizer):
     momentum wait until a row has a gradient again, as in ``torch.optim.SparseAdam``. Gradients of
     the same row are added up first.
 
-    Every hyper-parameter lives in ``param_groups`` under the name of the constructor's argument,
-    and ``rule`` gets it under the same name. ``rule`` must depend on its arguments alone;
-    :func:`check_rule` tries that, and all that is said here.
+    Every hyper-parameter is in ``param_groups`` under the name of the constructor's argument, and
+    ``rule`` gets it under the same name. ``rule`` must depend only on its arguments;
+    :func:`check_rule` tests this and everything else that is said here.
 
     As in torch, ``eps=0`` is accepted: where every gradient so far was 0, a rule that divides by
     their size then gives 0/0 = NaN.
@@ -96,7 +96,7 @@ class UpdateRule(Optimizer):
         hyper: The rule's hyper-parameters and ``weight_decay``.
 
     Raises:
-        TypeError: There is no hyper-parameter of such a name.
+        TypeError: The rule has no hyper-parameter of this name.
         ValueError: A hyper-parameter is outside of its range, there is no parameter, or a
             parameter appears twice.
     """
@@ -267,13 +267,13 @@ class UpdateRule(Optimizer):
         accepted = self._keyword_names()
         for name in param_group:
             slip = "" if name in accepted else suggestion(name, accepted)
-            if slip:  # groups may carry what they like, but hardly this
+            if slip:  # groups may have further entries, but hardly ones like this
                 warnings.warn(
                     f"{type(self).__name__} does not know {name!r} of a parameter group{slip}",
                     stacklevel=3,
                 )
         params = param_group["params"]
-        if not isinstance(params, (Tensor, set)):  # torch itself refuses a set, it has no order
+        if not isinstance(params, (Tensor, set)):  # torch itself refuses a set, which has no order
             params = param_group["params"] = list(params)
             tensors = [p[1] if isinstance(p, tuple) else p for p in params]
             if len(set(map(id, tensors))) < len(tensors):
@@ -284,7 +284,7 @@ class UpdateRule(Optimizer):
         """Forget the gradients.
 
         Args:
-            set_to_none: Whether to set them to None, or else to zeros.
+            set_to_none: Whether to set them to None, otherwise to zeros.
         """
         _untraced(super().zero_grad)(set_to_none)
 
@@ -415,9 +415,9 @@ class UpdateRule(Optimizer):
             )
         params = [p for p in params if p.grad is not None]
         if not forced:
-            # Once one parameter is refused, all later ones take the plain step: they may share
-            # memory with it. So one dense parameter that is not contiguous costs every sparse one
-            # after it the native pass.
+            # Once a parameter is refused, all later ones take the plain step, since they may share
+            # memory with it. One dense parameter that is not contiguous therefore keeps every later
+            # sparse one from the kernel.
             return [*dropwhile(lambda p: self._step_rows(p, library, build, hyper), params)]
         if params:
             shape = tuple(params[0].shape)

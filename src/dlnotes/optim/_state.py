@@ -39,7 +39,7 @@ def check_state(
         rule: The name of the rule.
         accumulators: Names of its accumulators.
         counts: Whether it counts its steps.
-        hyper: The hyper-parameters that a group of it must have.
+        hyper: The hyper-parameters that each of its groups must have.
         state: What is to be loaded, ``state`` by parameter.
 
     Raises:
@@ -101,7 +101,7 @@ def copied(value: Any, copies: dict[int, Tensor] | None = None) -> Any:
 
 
 def ordinary_tensors() -> AbstractContextManager[Any]:
-    """Inside of inference mode: tensors that may be changed outside of it, too."""
+    """In inference mode: make tensors that may also be changed outside of it."""
     inside = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
     return torch.inference_mode(False) if inside else contextlib.nullcontext()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dlnotes.optim._rule import UpdateRule
 
 BLOCK = 1 << 10
-"""Elements that a program of the grid updates."""
+"""Number of elements that each program of the grid updates."""
 
 TYPES = {  # dtype → how it is stored, what it is computed in
     torch.float32: ("float32", "float32"),
@@ -42,7 +42,7 @@ FORMS = {
     "{} - {}": "{} - {}",
     "{} * {}": "{} * {}",
     "{} / {}": "tl.div_rn({}, {})",
-    "-{}": "{} * -1.0",  # Triton's own minus is 0 - x, which is +0 for x = +0
+    "-{}": "{} * -1.0",  # Triton's own negation is 0 - x, which is +0 for x = +0
     "{} > {}": "{} > {}",
     "{} != {}": "{} != {}",
     "{} ? {} : {}": "tl.where({}, {}, {})",
@@ -176,7 +176,7 @@ class Kernel:
     def __init__(self, source: str, rule: type[UpdateRule], device: torch.device) -> None:
         digest = hashlib.sha256(source.encode()).hexdigest()[:16]
         file = f"<triton kernel of {rule.__name__}, {digest}>"
-        # Triton reads the text of a function where Python's tracebacks do.
+        # Triton reads the source of a function from where Python's tracebacks read it.
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         module: dict[str, Any] = {"__name__": file}
         exec(compile(source, file, "exec"), module)
@@ -259,7 +259,7 @@ def _build(
         source = translate(rule, dtype, maximize, hyper)
         kernel = Kernel(source, rule, device)
         _try_out(kernel, rule, dtype, maximize, hyper)
-    except Exception as reason:  # a rule may do whatever it likes, and a driver may be too old
+    except Exception as reason:  # a rule may raise anything, and a driver may be too old
         if isinstance(reason, ModuleNotFoundError) and reason.name == "triton":
             return NotImplementedError("Triton is not installed")
         return NotImplementedError(f"{rule.__name__} is not compiled for {device}: {reason}")
@@ -269,7 +269,7 @@ def _build(
 def _check_subnormal(kernel: Kernel) -> None:
     """Look at the instructions of a kernel that has been launched.
 
-    A sample would not show it: next to ordinary numbers, such as ε, subnormal ones are nothing.
+    A sample would not show this: beside ordinary numbers such as ε, subnormal ones have no effect.
 
     Raises:
         RuntimeError: It flushes subnormal numbers to zero, or is not in NVIDIA's language.

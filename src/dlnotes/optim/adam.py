@@ -140,9 +140,9 @@ class AMSGrad(Adam):
         \hat{v} &= v_{\max} / (1 − β_2^t) \\
         θ &← θ − α \hat{m} / (\sqrt{\hat{v}} + ε)
 
-    A large gradient is never forgotten: where Adam can diverge on a convex problem, its step
-    growing just after v has, this rule converges. The symbols are Adam's, and v_max is
-    ``state[p]["v_max"]``.
+    A large gradient is never forgotten. On some convex problems Adam diverges, because its steps
+    grow again after a large gradient has faded from v; this rule converges there. The symbols are
+    Adam's, and v_max is ``state[p]["v_max"]``.
 
     Differs from the paper: the paper has no bias corrections and no ε. Equal to
     ``torch.optim.Adam(amsgrad=True)``, defaults included.

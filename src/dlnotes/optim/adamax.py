@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Adamax(UpdateRule):
     r"""Adamax: Adam with the maximum norm (Kingma & Ba 2015, Algorithm 2).
 
-    https://arxiv.org/abs/1412.6980, section 7.1. In place of the root of the mean square stands the
+    https://arxiv.org/abs/1412.6980, section 7.1. The root of the mean square is replaced by the
     largest gradient so far, which decays:
 
     .. math::

@@ -25,11 +25,11 @@ from dlnotes.optim.rmsprop import RMSProp
 
 Group = dict[str, Any]
 ParameterState = dict[str, Any]
-"""What an optimizer keeps of one parameter."""
+"""The state of an optimizer for one parameter."""
 
 
 class Conversion(NamedTuple):
-    """How a rule and a torch optimizer say the same thing."""
+    """How the states of a rule and of the equal torch optimizer correspond."""
 
     torch: str
     """The torch optimizer."""

@@ -31,11 +31,11 @@ class Momentum(UpdateRule):
     ==== ====================
 
     Differs from torch: the notes average the gradients, ``torch.optim.SGD`` adds them up. Equal to
-    ``SGD(lr=lr * (1 - beta), momentum=beta)``; the same arguments copied give steps that are
-    1/(1−β) times larger there. A learning rate carried over from torch is to be multiplied by that.
+    ``SGD(lr=lr * (1 - beta), momentum=beta)``. With the same arguments, torch's steps are 1/(1−β)
+    times larger; a learning rate that was chosen for torch must be multiplied by this factor.
 
-    A sparse gradient moves its own rows alone, and only their V, as ``torch.optim.SparseAdam``
-    does; ``torch.optim.SGD`` lets the momentum of every row go on.
+    A sparse gradient changes only its own rows and their V, as in ``torch.optim.SparseAdam``; in
+    ``torch.optim.SGD`` the momentum keeps moving all rows.
 
     ``OneCycleLR`` and ``CyclicLR`` vary a torch optimizer's ``momentum`` or ``betas`` as well; with
     this rule they need ``cycle_momentum=False``.

@@ -88,7 +88,7 @@ class Muon(UpdateRule):
         super().__init__(params, lr=lr, **own, weight_decay=weight_decay, **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of matrices with its own hyper-parameters.
+        """Add a group of matrices with separate hyper-parameters.
 
         Raises:
             UserError: A parameter is not a real matrix.
@@ -131,7 +131,7 @@ def orthogonalized(matrix: Tensor, steps: int, eps: float) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]  # the smaller of the two products is the cheaper one
     X = matrix.mT if tall else matrix
-    # The squares of a smaller norm underflow; and 0 / 0 is no direction.
+    # The squares of a smaller norm underflow, and 0 / 0 is NaN.
     X = X / X.norm().clamp(min=max(eps, torch.finfo(X.dtype).tiny ** 0.5))
     for _ in range(int(steps)):
         A = X @ X.mT

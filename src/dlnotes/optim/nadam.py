@@ -43,10 +43,10 @@ class NAdam(UpdateRule):
     ψ      ``momentum_decay``
     ====== =============================================
 
-    The product of the momenta depends on all earlier steps and has no closed form in t, so it is
-    carried along. It is one number, but is kept for each element, as every accumulator is: so it
-    follows the rows of a sparse gradient and resumes with the rest, at the price of a tensor. Its
-    complement c starts at 0, as accumulators do.
+    The product of the momenta depends on all earlier steps and has no closed form in t, so it is an
+    accumulator. It is one number, but is kept for each element like every accumulator: it then
+    follows the rows of a sparse gradient and is saved with the rest, at the price of a tensor. Its
+    complement c is kept because accumulators start at 0.
 
     Equal to ``torch.optim.NAdam``, defaults included; torch keeps the product in float32, ours has
     the parameter's dtype, so in float64 the two differ by 1e-7 of a step.

@@ -42,12 +42,12 @@ class Nesterov(UpdateRule):
     β    ``beta``
     ==== ==========================================
 
-    The two forms are the same for a constant α only: a scheduled one would have to be known a step
+    The two forms are equal only for a constant α; a scheduled α would have to be known one step
     ahead. Differs from torch as ``Momentum`` does: equal to
     ``SGD(lr=lr * (1 - beta), momentum=beta, nesterov=True)``.
 
-    A sparse gradient moves its own rows alone, and only their V, as ``torch.optim.SparseAdam``
-    does; ``torch.optim.SGD`` lets the momentum of every row go on.
+    A sparse gradient changes only its own rows and their V, as in ``torch.optim.SparseAdam``; in
+    ``torch.optim.SGD`` the momentum keeps moving all rows.
 
     ``OneCycleLR`` and ``CyclicLR`` vary a torch optimizer's ``momentum`` or ``betas`` as well; with
     this rule they need ``cycle_momentum=False``.

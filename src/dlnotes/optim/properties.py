@@ -1,4 +1,4 @@
-"""What every rule must keep, tried on a rule of one's own."""
+"""The properties that every rule must have, and a function that tests a rule for them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class RuleError(UserError):
 
 
 def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
-    """Try a rule in every way in which an optimizer is used.
+    """Test a rule in every way in which an optimizer is used.
 
     =================  =======================================================================
-    property           what is tried
+    property           what is tested
     =================  =======================================================================
-    arguments alone    no number or container outside of ``rule`` is read, none is set
+    arguments alone    ``rule`` reads and sets no number or container outside of its arguments
     accumulators       as many arguments and results as there are names, of the parameter's shape
                        and dtype; arguments with these names are in this order
     pure               the same arguments give the same results, and none of them is changed
@@ -50,43 +50,44 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
     NaN                a NaN in the gradient shows in the parameter or in an accumulator, and
                        one in the parameter stays
     one is many        one optimizer for all parameters equals one per parameter
-    C loop             the compiled step is the plain one
-    dtypes             float64 has all its digits, float32 is float64 to its own; float16 and
-                       bfloat16 are rounded once
-    resume             a training that is saved and loaded goes on bit for bit
+    C loop             the compiled step equals the plain one
+    dtypes             float64 keeps all its digits, float32 agrees with it to its own precision;
+                       float16 and bfloat16 are rounded once
+    resume             a training that is saved and loaded continues bit for bit
     copies             so does a deep copy and, of a class that can be imported, a pickled one
-    groups             a group of parameters moves with its own learning rate, and with the one
-                       that a scheduler gives it later
-    sparse rows        the rows of a sparse gradient move as in a dense one, the others wait
-    differentiable     derivatives through a step are central differences
-    vmap               a batch of parameters is a loop over them, and so is one of learning rates
+    groups             a group of parameters uses its own learning rate, also one that a scheduler
+                       sets later
+    sparse rows        the rows of a sparse gradient change as in a dense one, the others do not
+    differentiable     derivatives through a step equal central differences
+    vmap               a batch of parameters, or of learning rates, gives what a loop gives
     weight decay       all of this with a weight decay
     =================  =======================================================================
 
-    A rule that is not elementwise is tried on matrices; one that refuses them cannot be checked.
+    A rule that is not elementwise is tested on matrices; one that refuses them cannot be checked.
     *C loop* is left out where a rule does not compile; *groups* where it has no ``lr``;
     *elementwise* and *vmap* where it is not elementwise, and a sparse gradient then counts as a
-    dense one. *weight decay* is for rules with a ``decay`` of their own that are tried without one.
+    dense one. *weight decay* is for rules with their own ``decay``, if they are tested without one.
 
-    What is read outside is found in the bytecode of the rule and of the functions that it calls:
-    global and closed-over names, attributes of modules and of classes. The standard library, torch
-    and NumPy are not searched. Of their functions these count as reading something outside: those
-    of ``os``, ``time``, ``datetime`` and ``random``, and ``torch.get_…``, ``torch.is_…_enabled``
-    and ``torch.initial_seed``; others that do, such as ``sys.getrecursionlimit``, pass. Of the
-    built-in functions ``globals``, ``eval``, ``exec``, ``open`` and ``input`` are refused.
+    What a rule reads outside is found in its bytecode and that of the functions that it calls:
+    global and closed-over names, and attributes of modules and classes. The standard library, torch
+    and NumPy are not searched. Of their functions, those of ``os``, ``time``, ``datetime`` and
+    ``random`` count as reading something outside, and so do ``torch.get_…``,
+    ``torch.is_…_enabled`` and ``torch.initial_seed``; others, such as ``sys.getrecursionlimit``,
+    are not noticed. Of the built-in functions, ``globals``, ``eval``, ``exec``, ``open`` and
+    ``input`` are refused.
 
     Args:
         rule: A subclass of ``UpdateRule``.
-        hyper: Hyper-parameters to try it with; those without a default must be given. ``maximize``,
-            ``differentiable`` and ``fused`` are tried in any case.
+        hyper: Hyper-parameters to test it with; those without a default must be given.
+            ``maximize``, ``differentiable`` and ``fused`` are tested in any case.
 
     Returns:
-        The names of the properties that were tried; the rule has all of them.
+        The names of the properties that were tested; the rule has all of them.
 
     Raises:
-        RuleError: It lacks one.
-        UserError: It is no rule, it cannot be made with these hyper-parameters, nothing moves its
-            parameter, or it is not elementwise and refuses matrices.
+        RuleError: The rule lacks one of them.
+        UserError: It is not a rule, it cannot be made with these hyper-parameters, no gradient
+            changes its parameter, or it is not elementwise and refuses matrices.
     """
     if not (isinstance(rule, type) and issubclass(rule, UpdateRule)) or rule is UpdateRule:
         raise UserError(f"rule must be a subclass of UpdateRule, got {short(rule)}")
@@ -245,7 +246,7 @@ class _Trial:
             )
 
     def moves(self) -> bool:
-        """Whether one of several steps, with larger and larger gradients, moves the parameter."""
+        """Whether one of several steps, with larger and larger gradients, changes the parameter."""
         theta, *carried = self.carried((6, 4), torch.float64, 0)
         for i in range(STEPS):
             g = 10**i * self.gradient((6, 4), torch.float64, i)
@@ -526,7 +527,7 @@ class _Trial:
         return self.arguments((5,), torch.float64, seed)
 
     def arguments(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
-        """θ, g and accumulators: as a gradient before has left them, so that they can occur."""
+        """θ, g and accumulators as an earlier step leaves them, so that they can occur."""
         theta, *zeros = self.carried(shape, torch.float64, seed)
         g = self.gradient(shape, torch.float64, seed)
         before = self.gradient(shape, torch.float64, seed + 100)
@@ -564,7 +565,7 @@ class _Trial:
 
 
 class _Narrowing(TorchDispatchMode):
-    """Notes the dtype in which digits of a float64 tensor are lost."""
+    """Records the dtype in which digits of a float64 tensor are lost."""
 
     found: torch.dtype | None = None
 
@@ -590,7 +591,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _parts(shape: tuple[int, ...]) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Ways to take a part of a tensor, or to have its elements in another order."""
+    """Ways to take a part of a tensor or to reorder its elements."""
     yield methodcaller("reshape", -1)
     for dim, size in enumerate(shape):
         yield methodcaller("narrow", dim, 0, 1)
@@ -613,13 +614,13 @@ def _equal(found: Any, expected: Any, what: str) -> None:
 
 
 def _close(found: Any, expected: Any, digits: float, what: str) -> None:
-    """Raise unless the numbers agree to these digits of a tensor's largest element."""
+    """Raise unless the numbers agree to this precision, relative to a tensor's largest element."""
     for x, y in zip(found, expected, strict=True):
         least = torch.finfo(x.dtype).smallest_normal * torch.finfo(x.dtype).eps
         a, b = x.detach().double(), y.detach().double()
         if a.shape != b.shape:
             raise _Fails(what)
-        same = (a == b) | (a.isnan() & b.isnan())  # infinities, too, whose difference is NaN
+        same = (a == b) | (a.isnan() & b.isnan())  # covers infinities, whose difference is NaN
         distance = (a - b).abs().masked_fill(same, 0)
         size = b.abs().masked_fill(~b.isfinite(), 0)
         if a.numel() and not (distance.max() <= digits * size.max() + least):

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class RAdam(UpdateRule):
     r"""RAdam: Adam with a rectified rate (Liu et al. 2020, https://arxiv.org/abs/1908.03265).
 
-    Early on, √v̂ rests on few gradients and varies too much. ρ counts how many it is worth; up to 5
-    the step is momentum alone, beyond it Adam's, scaled down by r, which goes to 1:
+    Early on, √v̂ is estimated from few gradients and varies too much. ρ is the effective number of
+    gradients in the estimate. Up to ρ = 5 the step is that of momentum; above, it is Adam's step
+    times r, which grows to 1:
 
     .. math::
         m &← β_1 m + (1 − β_1) g \\
