@@ -40,8 +40,12 @@ CHINESE = {
     "logistic regression": "逻辑回归",
     "linear SVM": "线性 SVM",
     "characters": "按字切分",
+    "Keras's example": "Keras 示例",
+    "given Google News vectors": "使用 Google News 词向量",
+    "3 layers, d 256": "3 层，d = 256",
+    ", ": "，",
 }
-"""Names of models in the Chinese README."""
+"""Names of models and sources in the Chinese README."""
 SIZES = {
     "mid": "24 matrices of 256² and 48 biases",
     "tiny": "400 tensors of 64",
@@ -219,7 +223,7 @@ def summary(
         published = [e["published"] for e in group if "published" in e]
         name = f"{corpus}{'' if corpus in CORPORA else ' †'}{_unit(group[0], zh)}"
         known = max(published, key=_published, default=None)
-        before = f"{_published(known):.1f} ({_source(known)})" if known else "–"
+        before = f"{_published(known):.1f}{_bracketed(_source(known), zh)}" if known else "–"
         baseline = _figure(max(baselines, key=_test, default=None), zh).replace("TF-IDF + ", "")
         rows.append([name, _figure(best, zh), before, baseline])
     if row := _babi_row(entries, of_seeds, zh):
@@ -253,17 +257,23 @@ def _published(published: dict[str, Any]) -> float:
 
 def _unit(entry: dict[str, Any], zh: bool) -> str:
     told = {"bleu": "BLEU", "micro_f1": "micro-F1"}.get(_measure(entry), "")
-    if not told:
-        return ""
-    return f"（{told}）" if zh else f" ({told})"
+    return _bracketed(told, zh) if told else ""
+
+
+def _bracketed(told: str, zh: bool) -> str:
+    return f"（{_translated(told)}）" if zh else f" ({told})"
+
+
+def _translated(told: str) -> str:
+    for english, chinese in CHINESE.items():
+        told = told.replace(english, chinese)
+    return told
 
 
 def _figure(entry: dict[str, Any] | None, zh: bool) -> str:
     if entry is None:
         return "–"
-    model = _model(entry)
-    for english, chinese in CHINESE.items() if zh else ():
-        model = model.replace(english, chinese)
+    model = _translated(_model(entry)) if zh else _model(entry)
     return f"{_test(entry):.1f} {model}"
 
 
@@ -286,7 +296,7 @@ def _babi_row(
     source = "the paper's"
     if zh:
         corpus, source = f"bAbI，{len(full)} 个任务（平均错误率，%）", "原论文"
-    return [corpus, f"{ours:.2f} {MODELS[model]}", f"{theirs} ({source})", "–"]
+    return [corpus, f"{ours:.2f} {MODELS[model]}", f"{theirs}{_bracketed(source, zh)}", "–"]
 
 
 def accuracies(entries: list[dict[str, Any]]) -> str:

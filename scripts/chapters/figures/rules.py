@@ -142,6 +142,42 @@ def _race(name: str, racers: Sequence[str]) -> Figure:
     return figure
 
 
+def look_ahead() -> Figure:
+    """One step of momentum and one of Nesterov from φ: where each takes the gradient."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    ax = figure.subplots()
+    curvature = torch.tensor([1.0, 4.0])
+    x, y = torch.meshgrid(torch.linspace(-3.6, 1.7, 80), torch.linspace(-2, 1.6, 80), indexing="xy")
+    ax.contour(x, y, (x**2 + 4 * y**2) / 2, levels=10, colors=GREY, linewidths=0.5)
+
+    phi, known = torch.tensor([-3.0, 1.2]), torch.tensor([1.5, -1.4])  # known is −αβV
+    ahead, rate = phi + known, 0.3  # α(1 − β)
+    arrows: tuple[tuple[Tensor, Tensor, str], ...] = (
+        (phi, known, GREY),
+        (ahead, -rate * curvature * phi, race.RACERS["Momentum"].color),
+        (ahead, -rate * curvature * ahead, race.RACERS["Nesterov"].color),
+    )
+    for start, step, color in arrows:
+        ax.annotate(
+            "",
+            xy=(start + step).tolist(),
+            xytext=start.tolist(),
+            arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2, "shrinkA": 0, "shrinkB": 0},
+        )
+    for at, offset, text in (
+        (phi, (-0.15, 0.2), "φ"),
+        (phi + known / 2, (0.08, 0.05), "−αβV"),
+        (ahead, (-1.15, -0.25), "θ = φ − αβV"),
+        (ahead - rate * curvature * phi, (0.1, 0), "Momentum: g = ∇J(φ)"),
+        (ahead - rate * curvature * ahead, (0.1, 0), "Nesterov: g = ∇J(θ)"),
+    ):
+        ax.text(*(at + torch.tensor(offset)).tolist(), text)
+    for at in (phi, ahead):
+        ax.plot(*at.tolist(), "o", color=BLUE, ms=7)
+    ax.set(xlabel="x", ylabel="y", aspect="equal")
+    return figure
+
+
 def nesterov_damps() -> Figure:
     """Momentum and Nesterov in the ravine at the same rate: the steep coordinate and the height."""
     figure = Figure(figsize=(6, 3.4), layout="constrained")
@@ -306,6 +342,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "race_all": race_all,
     "race_adaptive": race_adaptive,
     "race_adam": race_adam,
+    "look_ahead": look_ahead,
     "nesterov_damps": nesterov_damps,
     "effective_rates": effective_rates,
     "bias_correction": bias_correction,

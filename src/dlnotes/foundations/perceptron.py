@@ -1,4 +1,4 @@
-"""The perceptron and the neuron: one unit, y = f(w·x + b)."""
+"""The perceptron and the neuron: one unit, a = f(w·x + b)."""
 
 import math
 from collections.abc import Callable
@@ -90,9 +90,10 @@ class Neuron:
 class Perceptron(Neuron):
     """A unit with the step function (Rosenblatt 1958, https://doi.org/10.1037/h0042519).
 
-    The step's slope is 0 and teaches nothing. The delta rule leaves it out, w ← w − α (a − y) x:
-    that is the gradient passed straight through the step. If a line separates the two classes, it
-    stops making mistakes after finitely many steps (Novikoff 1962).
+    The step's slope is 0 and teaches nothing. The perceptron learning rule, here also called delta
+    rule, leaves it out, w ← w − α (a − y) x: that is the gradient passed straight through the step.
+    If a line separates the two classes, the perceptron makes only a limited number of mistakes,
+    however long it is trained (Novikoff 1962).
 
     AND, OR and NAND have such a line. **XOR has none**: with w₁, w₂ and b it would ask
 

@@ -70,11 +70,11 @@ class HAN(nn.Module):
     :class:`~dlnotes.nn.Bidirectional`. Sentences are cut by :func:`~dlnotes.nn.sentences`; without
     marks a document is one sentence.
 
-    On a CPU only the sentences there are cost anything, in groups of like length: on one thread a
-    forward and backward pass over 64 IMDB reviews takes 0.21 times that of torch's modules on a
+    On a CPU only the sentences there are cost anything, in groups of similar length: on one thread
+    a forward and backward pass over 64 IMDB reviews takes 0.21 times that of torch's modules on a
     grid of 30 sentences of 60 words (0.45 times in one group), and 0.16 times (0.40) with reviews
-    of like length. Another device would have to wait for the lengths, and computes the whole grid
-    (see :attr:`data_dependent`).
+    of similar length. Another device would have to wait for the lengths, and computes the whole
+    grid (see :attr:`data_dependent`).
 
     Differs from the paper: dropout, and word vectors start at random; there word2vec learns them
     from the training documents first (``scripts/train.py --vectors word2vec``).
@@ -205,7 +205,7 @@ GROUPS = 6
 def like_length(
     words: Int[Tensor, "n w"], *, data_dependent: bool | None = None
 ) -> list[tuple[Int[Tensor, " g"], int]]:
-    """Groups of sentences of like length: their rows, and the width that holds them.
+    """Groups of sentences of similar length: their rows, and the width that holds them.
 
     Rows without words are in no group.
 
