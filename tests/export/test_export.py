@@ -202,10 +202,10 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
     (out / "notes.txt").touch()
     with pytest.raises(UserError, match="not empty"):
         check_place(run, out, overwrite=False)
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="does not hold an earlier export"):
         check_place(run, out, overwrite=True)
     (out / "config.json").write_text(json.dumps({"format": "another program's"}))
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="does not hold an earlier export"):
         check_place(run, out, overwrite=True)
     (out / "config.json").write_text(json.dumps({"format": exporting._FORMAT}))
     check_place(run, out, overwrite=True)
@@ -284,9 +284,9 @@ def test_the_program_refuses_what_dlnotes_refuses(exported):
     ("settings", "rest", "why"),
     [
         ({"ngrams": 2, "buckets": 9}, {}, "hashes differently"),
-        ({"ngrams": 1, "output": "hierarchical"}, {}, "its tree of labels"),
+        ({"ngrams": 1, "output": "hierarchical"}, {}, "another tree of labels"),
         ({"ngrams": 1}, {"multi_label": True}, "from a table"),
-        ({"ngrams": 1}, {"tokenizer": "sentences"}, "a line ends"),
+        ({"ngrams": 1}, {"tokenizer": "sentences"}, "fastText ends a line"),
     ],
 )
 def test_what_fasttexts_format_cannot_hold_is_told_and_leaves_nothing(

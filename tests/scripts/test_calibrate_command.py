@@ -288,7 +288,7 @@ def test_a_temperature_that_dev_documents_hardly_decide(script, train, data, tmp
     for name, chosen, message in (
         ("right", right, "the temperature stays 1"),
         ("wrong", wrong, "the temperature is 100, the highest"),
-        ("few", rows[:20], "chosen on 20 dev documents"),
+        ("few", rows[:20], "chosen on only 20 dev documents"),
         ("enough", rows, ""),
     ):
         (tmp_path / name).with_suffix(".tsv").write_text("".join(chosen))
