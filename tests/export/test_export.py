@@ -358,6 +358,15 @@ def test_a_full_disk_does_not_end_the_process(tmp_path):
         signal.signal(signal.SIGXFSZ, before)
 
 
+def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_replaced(tmp_path):
+    out = tmp_path / "out"
+    (out / "model.onnx").mkdir(parents=True)
+    (out / "config.json").write_text('{"format": "dlnotes export 1"}')
+    (out / "labels.json").write_text("[]")
+    with pytest.raises(UserError, match=r"model\.onnx: it is a folder"):
+        check_place(tmp_path / "run", out, overwrite=True)
+
+
 # --- fastText's format -------------------------------------------------------------------------
 
 

@@ -79,6 +79,9 @@ def check_place(run: Path, out: Path, overwrite: bool) -> None:
     found = read_json(config, "is not an export") if config.exists() else None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise UserError(f"{out} holds something else than an earlier export: give another OUT")
+    for file in filter(_is_ours, out.iterdir()):
+        if file.is_dir() and not file.is_symlink():
+            raise UserError(f"cannot write {file}: it is a folder; give another OUT")
 
 
 def export(
