@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from dlnotes.errors import UserError
@@ -311,6 +312,24 @@ def _refusal(error: Exception, file: Path) -> str | None:
     except OSError as refused:
         return refused.strerror
     return None
+
+
+@contextmanager
+def in_utf8(path: Path) -> Iterator[Path]:
+    """A path that libraries in C++ and Rust can open: they take no bytes that are not UTF-8.
+
+    Args:
+        path: A file or a folder.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with TemporaryDirectory() as folder:
+            place = Path(folder) / "here"
+            place.symlink_to(path.absolute())
+            yield place
+    else:
+        yield path
 
 
 def remove(path: Path) -> None:

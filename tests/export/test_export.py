@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,16 @@ from dlnotes.errors import UserError
 from dlnotes.export import folder as exporting
 from dlnotes.export import program as programs
 from dlnotes.export.folder import FULL, check_place, export, write_rest
-from dlnotes.export.program import NEEDED, TOLERANCE, Averaged, Exportable, difference
+from dlnotes.export.program import (
+    NEEDED,
+    TOLERANCE,
+    Averaged,
+    Exportable,
+    difference,
+    program_of,
+    save_onnx,
+    save_program,
+)
 from dlnotes.export.session import ExportedClassifier, Session
 from dlnotes.training.classifier import Ensemble, TextClassifier, default_tokenizer
 from dlnotes.training.decision import Decision
@@ -267,14 +278,93 @@ def test_the_program_refuses_what_dlnotes_refuses(exported):
         (("--top-k", "0", "hi"), b"", 2, "argument --top-k: must be at least 1, not 0"),
         (("hi", "--top-k", "-1"), b"", 2, "not -1"),
         (("--topk", "1", "hi"), b"", 2, "unrecognized arguments: --topk"),
-        ((b"caf\xe9",), b"", 1, "error: not UTF-8"),
-        ((), b"\xff\xfe bad\n", 1, "error: not UTF-8"),
+        ((b"caf\xe9",), b"", 1, "error: 'utf-8' codec can't encode character"),
+        ((), b"\xff\xfe bad\n", 1, "error: 'utf-8' codec can't decode byte 0xff"),
     ):
         command = [sys.executable, "-I", "-c", ALONE, str(out / "predict.py"), *arguments]
         done = subprocess.run(command, capture_output=True, check=False, input=given)
         assert (done.returncode, done.stdout) == (code, b"")
         assert told in done.stderr.decode()
         assert b"Traceback" not in done.stderr
+
+
+@new_torch
+def test_the_programs_lines_are_those_of_dlnotes(exported):
+    classifier, out, _ = exported
+    command = [sys.executable, "-I", "-c", ALONE, str(out / "predict.py")]
+    given = b"a\rgoal\r\n\r\r\ncode"
+    done = subprocess.run(command, capture_output=True, check=True, input=given)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert_same_answers(found, classifier, ["a\rgoal", "\r", "code"])
+
+
+@new_torch
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_the_program_tells_of_a_full_disk_and_ends_when_it_is_told_to(exported):
+    _, out, _ = exported
+    command = [sys.executable, "-I", "-c", ALONE, str(out / "predict.py")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*command, "goal"], stdout=full, stderr=-1, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
+    closed = ["sh", "-c", '"$@" <&-', "sh", *command]
+    done = subprocess.run(closed, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no standard input" in done.stderr
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as program:
+        program.stdin.write("goal\n")
+        program.stdin.flush()
+        assert program.stdout.readline()  # now it waits for the next line
+        program.send_signal(signal.SIGINT)
+        assert program.stderr.read() == ""
+    assert program.returncode == 130
+
+
+@new_torch
+@pytest.mark.slow
+def test_the_network_of_an_entity_network_is_loaded_without_a_word(tmp_path, capfd):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = tmp_path / "model.onnx"
+    save_onnx(program_of(Exportable([make("entnet").model])), path)
+    onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert capfd.readouterr().err == ""
+
+
+@new_torch
+@pytest.mark.parametrize(("kind", "int8"), [("onnx", True), ("torch", False)])
+def test_a_path_that_is_not_utf8(kind, int8, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    classifier = make(settings={"embedding_dim": 8, "ngrams": 1})
+    out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    found = export(classifier, out, kind, int8=int8)
+    assert found.network.is_file()
+    if kind == "onnx":
+        assert [answer["text"] for answer in answers(out, *TEXTS)] == TEXTS
+
+
+@new_torch
+def test_a_full_disk_does_not_end_the_process(tmp_path):
+    resource = pytest.importorskip("resource")
+    program = program_of(Exportable([make(settings={"embedding_dim": 64, "ngrams": 1}).model]))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(OSError, match="too large"):
+            save_program(program, tmp_path / "model.pt2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_replaced(tmp_path):
+    out = tmp_path / "out"
+    (out / "model.onnx").mkdir(parents=True)
+    (out / "config.json").write_text('{"format": "dlnotes export 1"}')
+    (out / "labels.json").write_text("[]")
+    with pytest.raises(UserError, match=r"model\.onnx: it is a folder"):
+        check_place(tmp_path / "run", out, overwrite=True)
 
 
 # --- fastText's format -------------------------------------------------------------------------

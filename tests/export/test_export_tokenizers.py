@@ -36,6 +36,7 @@ def tokenize(tmp_path_factory):
         shutil.copy(path, folder)
     (folder / "labels.json").write_text("[]")
     (folder / "config.json").write_text(json.dumps({"lower": lower_case(), "members": []}))
+    (folder / "model.onnx").touch()
     stub = types.ModuleType("onnxruntime")
     stub.InferenceSession = lambda *_, **__: None
     with pytest.MonkeyPatch.context() as patch:

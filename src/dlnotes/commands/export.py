@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,7 +76,8 @@ def main(
     if found.without_program:
         print(f"without {PROGRAM}: {found.without_program}")
     else:
-        print(f"python {out / PROGRAM} TEXT classifies with numpy and onnxruntime alone")
+        program = shlex.quote(str(out / PROGRAM))
+        print(f"python {program} TEXT classifies with numpy and onnxruntime alone")
     if int8:
         _report(classifier, out, documents, layout)
 

@@ -28,7 +28,7 @@ from dlnotes.export.program import (
 )
 from dlnotes.export.session import Session, members_of
 from dlnotes.export.tokenizers import lower_case, steps_of
-from dlnotes.files import make_folder, read_json, remove, resolved, write_json
+from dlnotes.files import in_utf8, make_folder, read_json, remove, resolved, write_json
 from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.folder import CONFIG, LABELS, MERGES, VOCABULARY
 
@@ -79,6 +79,9 @@ def check_place(run: Path, out: Path, overwrite: bool) -> None:
     found = read_json(config, "is not an export") if config.exists() else None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise UserError(f"{out} does not hold an earlier export: give another OUT")
+    for file in filter(_is_ours, out.iterdir()):
+        if file.is_dir() and not file.is_symlink():
+            raise UserError(f"cannot write {file}: it is a folder; give another OUT")
 
 
 def export(
@@ -110,7 +113,8 @@ def export(
     building = there / f".{place.name}-{secrets.token_hex(4)}"
     try:
         building.mkdir()
-        differences = _write_network(classifier, building / FORMATS[kind], kind, int8)
+        with in_utf8(building) as folder:
+            differences = _write_network(classifier, folder / FORMATS[kind], kind, int8)
         without = write_rest(classifier, building, kind)
         if there == place:
             for file in filter(_is_ours, place.iterdir()):

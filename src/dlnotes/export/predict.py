@@ -15,18 +15,17 @@ CONFIG, LABELS = (json.loads((HERE / n).read_text("utf-8")) for n in ("config.js
 for m in CONFIG["members"]:
     words = enumerate((HERE / m["vocabulary"]).read_text("utf-8").split("\n"))
     m["ids"] = {word: i for i, word in words if i}  # without padding
-SESSION = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
+NETWORK = (HERE / "model.onnx").read_bytes()  # onnxruntime itself opens no path beyond UTF-8
+SESSION = onnxruntime.InferenceSession(NETWORK, providers=["CPUExecutionProvider"])
 
 
 def tokenize(text, steps, lower=str.maketrans(CONFIG["lower"])):  # noqa: B008 -- once is wanted
     """The tokens of a text: the matches of the last step, which is "find"."""
-    for kind, *given in steps:
+    for kind, *given in steps[:-1]:
         if kind == "lower":
             text = text.translate(lower).lower()
-        elif kind == "map":
-            text = text.translate(str.maketrans(given[0]))
-        elif kind == "sub":
-            text = re.sub(given[0], given[1], text)
+        else:  # "map", of a table, or "sub", of a pattern and what replaces it
+            text = text.translate(str.maketrans(*given)) if kind == "map" else re.sub(*given, text)
     return re.findall(steps[-1][1], text)
 
 
@@ -71,10 +70,11 @@ if __name__ == "__main__":
     given = parser.parse_intermixed_args()
     given.top_k > 0 or parser.error(f"argument --top-k: must be at least 1, not {given.top_k}")
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-    lines = (t.rstrip("\r\n") for f in [0] for t in open(f, encoding="utf-8-sig"))  # noqa: PTH123, SIM115
+    stdin = given.text in ([], ["-"]) and (sys.stdin or parser.error("there is no standard input"))
+    stdin and stdin.reconfigure(encoding="utf-8-sig", newline="\n")  # type: ignore[union-attr]
     try:
-        for text in lines if given.text in ([], ["-"]) else given.text:
+        for text in (t.rstrip("\n").removesuffix("\r") for t in stdin) if stdin else given.text:
             print(json.dumps(next(classify([text.encode().decode()], given.top_k))), flush=True)
-    except (UnicodeError, BrokenPipeError) as error:  # the latter: the reader has closed the pipe
-        sys.stdout = None
-        sys.exit(isinstance(error, UnicodeError) and f"error: not UTF-8: {error}")
+    except (UnicodeError, OSError, KeyboardInterrupt) as error:
+        sys.stdout = None  # the reader may have closed the pipe, or the disk may be full
+        sys.exit({BrokenPipeError: 0, KeyboardInterrupt: 130}.get(type(error), f"error: {error}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import itertools
 import logging
 import warnings
@@ -112,8 +113,11 @@ def program_of(model: Exportable) -> torch.export.ExportedProgram:
 
 def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program for `torch.export.load`."""
+    # torch's own writer ends the process where the disk is full.
+    written = io.BytesIO()
     with _quiet():
-        torch.export.save(program, path)
+        torch.export.save(program, written)
+    path.write_bytes(written.getbuffer())
 
 
 def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -123,6 +127,8 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
         UserError: onnx or onnxscript is not installed.
     """
     require("onnx", "onnxscript")
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
     with _quiet(), torch.no_grad():
         converted = torch.onnx.export(
             program,
@@ -133,6 +139,8 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
             custom_translation_table=_exactly(),
         )
         assert converted is not None
+        # What the optimizer has folded away may stay as a constant; onnxruntime would tell of it.
+        RemoveUnusedNodesPass()(converted.model)
         converted.save(path)
 
 

@@ -37,8 +37,9 @@ class Session:
         options.log_severity_level = 3
         if threads:
             options.intra_op_num_threads = threads
+        network = path.read_bytes()  # onnxruntime itself opens no path that is not UTF-8
         self._session: Any = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
+            network, options, providers=["CPUExecutionProvider"]
         )
         self._names = [put.name for put in self._session.get_inputs()]
 

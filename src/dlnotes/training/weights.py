@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dlnotes.errors import UserError
-from dlnotes.files import check_regular
+from dlnotes.files import check_regular, in_utf8
 from dlnotes.training.folder import WEIGHTS
 from dlnotes.training.sound import defect
 
@@ -123,7 +121,7 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
     """
     path = _existing(folder)
     try:
-        with _in_utf8(path) as place, safe_open(place, "pt") as file:
+        with in_utf8(path) as place, safe_open(place, "pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             written_for = (file.metadata() or {}).get(_BELONGS_TO)
         with torch.device("meta"), _Sketching(1_000 + 100 * len(shapes)):
@@ -134,7 +132,7 @@ def with_weights(make: Callable[[], _Made], folder: Path, what: str, belongs_to:
                 "it was saved with other files than are beside it now; copy or save all of them "
                 "together, or wait until they have been written"
             )
-        with _in_utf8(path) as place:
+        with in_utf8(path) as place:
             weights = load_file(place)
         for name, weight in weights.items():
             if weight.dtype != sketch[name].dtype:
@@ -167,20 +165,6 @@ def sketched(make: Callable[[], nn.Module]) -> dict[str, Tensor]:
     """
     with torch.device("meta"), _Sketching(sys.maxsize):
         return make().state_dict()
-
-
-@contextmanager
-def _in_utf8(path: Path) -> Iterator[Path]:
-    """A path to the same file that safetensors can open, which requires valid UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        with TemporaryDirectory() as folder:
-            place = Path(folder) / path.name
-            place.symlink_to(path.absolute())
-            yield place
-    else:
-        yield path
 
 
 # Functions that set weights in place when a layer is created.
