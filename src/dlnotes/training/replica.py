@@ -312,9 +312,11 @@ def _used_rows(table: nn.Parameter) -> NDArray[np.bool_]:
     if grad.is_sparse:
         used[grad.indices()[0].numpy()] = True
         return used
-    # Two reductions are several times as fast as `any`. A row is zero if its maximum and its sum
-    # are: then nothing is above 0, and so nothing is below. NaN is not 0 in either.
-    found: NDArray[np.bool_] = ((grad.amax(dim=1) != 0) | (grad.sum(dim=1) != 0)).numpy()
+    # One pass over the bits, without the highest, which is the sign that a zero may have: half as
+    # long as torch's reductions that tell the same (`any` takes several times as long).
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[grad.itemsize]
+    bits: NDArray[Any] = np.bitwise_or.reduce(grad.view(integer).numpy(), axis=1)
+    found: NDArray[np.bool_] = bits << 1 != 0
     return found
 
 
