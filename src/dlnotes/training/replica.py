@@ -173,7 +173,7 @@ class Copy:
         counts = [_count_rows(parameter) for parameter in parameters]
         own_kinds = [_kind(parameter) for parameter in parameters]
         own_used = [_used_rows(table) for table in self.tables]
-        if self.slots and _SPARSE not in own_kinds:
+        if self.slots:
             self.slots.write([np.flatnonzero(flags) for flags in own_used])
         numbers, kinds, changed, *used = self.told(
             np.array([loss.item(), size.item(), *wishes, *counts], np.float64).view(np.uint8),

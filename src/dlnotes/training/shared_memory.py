@@ -7,6 +7,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +63,16 @@ class Slots:
         return _size(self.arrays(rows)) <= self.slots.shape[2]
 
     def write(self, rows: Rows) -> None:
-        """Write the gradients of this process, which are dense or None, if there is room for them.
+        """Write the gradients of this process, if all are dense or None and there is room for them.
+
+        To be called in every update, because the slots alternate.
 
         Args:
             rows: Those of this process.
         """
         self.turn = 1 - self.turn
-        if not self.has_room(rows):
+        grads = [p.grad for p in chain(*self.others, self.tables) if p.grad is not None]
+        if any(grad.is_sparse for grad in grads) or not self.has_room(rows):
             return
         arrays = self.views(self.rank, rows)
         for parameters in self.others:
@@ -83,6 +87,8 @@ class Slots:
 
     def add(self, shares: Sequence[float], rows: Sequence[Rows], dense: Set[nn.Parameter]) -> None:
         """Make each gradient the sum of those of all processes, each times its share.
+
+        To be called only where every process has written.
 
         Args:
             shares: By rank.
