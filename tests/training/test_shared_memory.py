@@ -17,7 +17,7 @@ from dlnotes.training.shared_memory import Slots, slots
 SHARES = [0.5, 0.3, 0.2]
 """What the gradients of three processes are multiplied by."""
 USED = [np.array([0, 2]), np.array([], np.int64), np.array([1, 2])]
-"""The rows of the table that each of them uses: two use row 2, none row 3, and one has no row."""
+"""The rows of the table that they use: two use row 2, none row 3, and one none at all."""
 linux = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there is no such memory")
 
 
@@ -28,14 +28,23 @@ def parameters():
     return others, [torch.nn.Parameter(torch.ones(4, 3))]
 
 
+def place(update, rank):
+    """What a process is in an update: the three change places, and number 1 has no gradients."""
+    return (update + rank) % 3
+
+
+def used(update, rank):
+    """The rows of each table, of which there is one."""
+    return [USED[place(update, rank)]]
+
+
 def computed(update, rank):
     """The gradients of a process: zeros where it has none."""
     torch.manual_seed(10 * update + rank)
     others, (table,) = parameters()
     first, second, vectors = (torch.randn_like(p).detach() for p in (*others[:2], table))
-    unused = np.setdiff1d(np.arange(4), USED[rank])
-    vectors[unused] = 0
-    return [first * (rank != 1), second, vectors]
+    vectors[np.setdiff1d(np.arange(4), *used(update, rank))] = 0
+    return [first * (place(update, rank) != 1), second, vectors]
 
 
 def processes():
@@ -50,15 +59,15 @@ def processes():
 def write(process, update, rank):
     others, table, own = process
     others[0].grad, others[1].grad, table.grad = computed(update, rank)
-    if rank == 1:
+    if place(update, rank) == 1:
         others[0].grad = table.grad = None
-    own.write([USED[rank]])
+    own.write(used(update, rank))
 
 
-def add(process):
+def add(process, update):
     """The sums, as NumPy arrays."""
     others, table, own = process
-    own.add(SHARES, [[rows] for rows in USED], {others[0], others[1], table})
+    own.add(SHARES, [used(update, rank) for rank in range(3)], {others[0], others[1], table})
     assert others[2].grad is None
     return [parameter.grad.numpy() for parameter in (*others[:2], table)]
 
@@ -78,7 +87,7 @@ def test_all_processes_have_the_same_sum_while_some_already_write_the_next():
         write(process, 0, rank)
     for update in range(4):
         for rank, process in enumerate(group):
-            for found, expected in zip(add(process), summed(update), strict=True):
+            for found, expected in zip(add(process, update), summed(update), strict=True):
                 np.testing.assert_array_equal(found, expected)
             write(process, update + 1, rank)
 
@@ -91,9 +100,9 @@ def test_what_is_no_number_reaches_all_processes():
     others[1].grad = torch.full_like(others[1], torch.nan)
     table.grad[1] = -torch.inf
     own.turn = 1 - own.turn  # once more in the same update
-    own.write([USED[2]])
+    own.write(used(0, 2))
     for process in group:
-        _, second, vectors = add(process)
+        _, second, vectors = add(process, 0)
         assert np.isnan(second).all()
         assert (vectors[1] == -np.inf).all()
         assert np.isfinite(vectors[[0, 2, 3]]).all()
@@ -113,7 +122,7 @@ def test_slots_alternate_also_where_a_process_writes_nothing():
     for rank, process in enumerate(group):
         write(process, 1, rank)
     for process in group:
-        for found, expected in zip(add(process), summed(1), strict=True):
+        for found, expected in zip(add(process, 1), summed(1), strict=True):
             np.testing.assert_array_equal(found, expected)
 
 
