@@ -134,7 +134,8 @@ def slots(
 ) -> Slots | None:
     """Slots, if all processes are on one machine that has memory for them; see `Slots`.
 
-    The memory has no name, and so nothing stays behind, however the processes end.
+    The memory has no name, and so nothing stays behind, however the processes end. Without slots
+    gradients are added up in another order, which changes the rounding for more than two processes.
     """
     least = _size([(p.dtype, p.shape) for p in others])
     whole = least + _size([(p.dtype, p.shape) for p in tables])
