@@ -3,6 +3,7 @@
 ``torchrun --nproc-per-node N ranks.py FOLDER CASE…`` writes what each case ends with.
 """
 
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS, TRANSLATORS
 from dlnotes.optim import OPTIMIZERS
-from dlnotes.training import distributed, replica
+from dlnotes.training import distributed, replica, shared_memory
 from dlnotes.training.classifier import default_tokenizer
 from dlnotes.training.objectives import MultiLabel, Sequence, SingleLabel
 from small import SMALL, fitted, make, pairs
@@ -57,18 +58,23 @@ class Tables(nn.Embedding):
 
 
 class Odd(nn.Module):
-    """Sparse gradients that nothing announces, and a buffer that rare documents change."""
+    """Sparse gradients that nothing announces, and a buffer that rare documents change.
 
-    def __init__(self, words):
+    `seldom`: only rare documents lead to sparse gradients, in one process or in several.
+    """
+
+    def __init__(self, words, *, seldom=False):
         super().__init__()
+        self.seldom = seldom
         self.vectors, self.more = Tables(words), nn.Parameter(torch.randn(words, 4))
         self.output = nn.Linear(4, 3)
         self.register_buffer("rare", torch.zeros(()), persistent=False)
 
     def forward(self, tokens):
-        if (tokens == 9).any():
-            self.rare += 1
-        x = self.vectors(tokens) + F.embedding(tokens, self.more, sparse=True)
+        is_rare = bool((tokens == 9).any())
+        self.rare += is_rare
+        sparse = is_rare or not self.seldom
+        x = self.vectors(tokens) + F.embedding(tokens, self.more, sparse=sparse)
         return self.output(x.masked_fill((tokens == 0).unsqueeze(-1), 0.0).sum(1))
 
 
@@ -204,6 +210,10 @@ CASES = {
     "huge": {"most_tokens": 100, "documents": Uneven},
     "huge sparse": {"most_tokens": 100, "model": "fasttext", "documents": Uneven},
     "odd": {"model": "odd", "batch_size": 4},
+    # Moments of Adam's would change in other rows where one process has a dense gradient.
+    "seldom sparse": {"model": "seldom", "batch_size": 4, "optimizer": "gradient-descent"},
+    "messages": {"memory": 0},
+    "little memory": {"memory": 4032, "batch_size": 5},  # for 8 of 14 words
     "some": {"objective": Some(), "batch_size": 4},
     "unused": {"model": "forgetful", "optimizer": "adamw", "batch_size": 4},
 }
@@ -227,8 +237,8 @@ def train(case, dtype=torch.float64, **options):
     torch.manual_seed(0)
     if name == "forgetful":
         model = Forgetful(words)
-    elif name == "odd":
-        model = Odd(words)
+    elif name in ("odd", "seldom"):
+        model = Odd(words, seldom=name == "seldom")
     elif name == "blocks":
         model = Blocks(words)
     elif name.endswith("translator"):
@@ -245,6 +255,8 @@ def train(case, dtype=torch.float64, **options):
     rule = OPTIMIZERS[case.pop("optimizer", "adam")](model.parameters(), lr=0.01)
     fit_module._MOST_TOKENS = case.pop("most_tokens", 1 << 18)
     fit_module._PART_TOKENS = min(fit_module._MOST_TOKENS, 1 << 15)
+    slots = 2 * distributed.current().size
+    shared_memory._MOST = slots * case.pop("memory", 1 << 20)
     options = {"epochs": 2, "batch_size": 16, "progress": False, "dev": dev} | case
     state = fitted(model, rule, train, **options)
     return distributed.unwrapped(model).state_dict(), [
@@ -269,6 +281,24 @@ class NoFigures(SingleLabel):
 
     def evaluate(self, model, documents, **options):
         raise UserError("no figures")
+
+
+WAYS = {
+    "textcnn": {"add"},
+    "unused": {"add"},
+    "messages": {"send"},
+    "odd": {"send"},
+    "seldom sparse": {"add", "send"},
+    "little memory": {"add", "send"},
+}
+"""How gradients are averaged: in memory (`Slots.add`) or by messages (`Copy.send`)."""
+
+
+def watch(patch, seen):
+    """Note in `seen` how gradients are averaged."""
+    add, send = shared_memory.Slots.add, replica.Copy.send
+    patch.setattr(shared_memory.Slots, "add", lambda *given: (seen.add("add"), add(*given)))
+    patch.setattr(replica.Copy, "send", lambda *given: (seen.add("send"), send(*given)))
 
 
 MISHAPS = {
@@ -328,7 +358,12 @@ if __name__ == "__main__":
             if group.is_first:
                 torch.save(told, Path(folder) / f"{case}.pt")
         for case in (case for case in cases if case in CASES):
-            weights, losses = train(case)
+            seen = set()
+            with pytest.MonkeyPatch.context() as patch:
+                watch(patch, seen)
+                weights, losses = train(case)
+            if hasattr(os, "memfd_create"):
+                assert seen == WAYS.get(case, seen), (case, seen)
             everyone = group.gather({n: w.clone() for n, w in weights.items()})
             for other in everyone:
                 assert all(torch.equal(other[n], w) for n, w in weights.items()), case
