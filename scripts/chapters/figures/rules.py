@@ -160,8 +160,8 @@ def look_ahead() -> Figure:
     for start, step, color in arrows:
         ax.annotate(
             "",
-            xy=(start + step).tolist(),
-            xytext=start.tolist(),
+            xy=tuple((start + step).tolist()),
+            xytext=tuple(start.tolist()),
             arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2, "shrinkA": 0, "shrinkB": 0},
         )
     for at, offset, text in (
@@ -171,7 +171,8 @@ def look_ahead() -> Figure:
         (ahead - rate * curvature * phi, (0.1, 0), "Momentum: g = ∇J(φ)"),
         (ahead - rate * curvature * ahead, (0.1, 0), "Nesterov: g = ∇J(θ)"),
     ):
-        ax.text(*(at + torch.tensor(offset)).tolist(), text)
+        x_text, y_text = (at + torch.tensor(offset)).tolist()
+        ax.text(x_text, y_text, text)
     for at in (phi, ahead):
         ax.plot(*at.tolist(), "o", color=BLUE, ms=7)
     ax.set(xlabel="x", ylabel="y", aspect="equal")
