@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +256,11 @@ def test_the_program_tells_what_it_cuts_and_stops_when_nobody_reads(exported):
     assert helped.returncode == 0
     assert "--top-k" in helped.stdout
     assert "probability" not in helped.stdout
-    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as program:
+    # Where the tests run in the background, SIGINT may be ignored, and a child would inherit that.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdin=-1, stdout=-1, stderr=-1, text=True, preexec_fn=heeding
+    ) as program:
         program.stdin.write("goal\n")
         program.stdin.flush()
         assert json.loads(program.stdout.readline())["text"] == "goal"
@@ -310,7 +315,11 @@ def test_the_program_tells_of_a_full_disk_and_ends_when_it_is_told_to(exported):
     done = subprocess.run(closed, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no standard input" in done.stderr
-    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as program:
+    # Where the tests run in the background, SIGINT may be ignored, and a child would inherit that.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdin=-1, stdout=-1, stderr=-1, text=True, preexec_fn=heeding
+    ) as program:
         program.stdin.write("goal\n")
         program.stdin.flush()
         assert program.stdout.readline()  # now it waits for the next line
