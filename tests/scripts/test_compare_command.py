@@ -153,6 +153,7 @@ def test_several_labels(script, tmp_path):
         (("--test", "TEST", "--folds", 3), "give either --test or --folds: with test"),
         (("--test", "TEST", "--label-errors", "x.csv"), "--label-errors needs folds, so that"),
         (("--models", "svm", "svm"), "--models names svm twice"),
+        (("--seed", 2**63 - 1, "--seeds", 2), f"--seed {2**63 - 1} is too large for 2 seeds"),
         (("--models", "svmm"), "dlnotes compare has no model 'svmm'; its models are: tfidf, svm,"),
         (("--folds", 1), "folds must be at least 2, not 1"),
         (("--folds", 201), "folds is 201, but there are 200 training documents"),

@@ -129,6 +129,11 @@ def main(
         )
     if not train:
         raise UserError("--train must name at least one file")
+    count = seeds or (SEEDS if test else 1)
+    if seed + count > 2**63:
+        raise UserError(
+            f"--seed {seed} is too large for {count} seeds: the last of them must be below 2^63"
+        )
     check_names("dlnotes compare", "model", models, NAMES)
     for i, model in enumerate(models):
         if model in models[:i]:
@@ -163,7 +168,7 @@ def main(
     plan = Plan(
         documents=documents,
         models=models or tuple(n for n in NAMES if n != "svm" or not multi_label),
-        seeds=range(seed, seed + (seeds or (SEEDS if test else 1))),
+        seeds=range(seed, seed + count),
         folds=0 if test else folds or FOLDS,
         curve=curve,
         training={} if epochs is None else {"epochs": epochs},

@@ -17,7 +17,7 @@ from dlnotes.data.documents import check_labels
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import Layout
 from dlnotes.data.readers import Source, first_documents
-from dlnotes.display import console
+from dlnotes.display import console, printable
 from dlnotes.errors import UserError
 from dlnotes.export.folder import FORMATS, FULL, PROGRAM, check_place, export
 from dlnotes.export.session import ExportedClassifier, Session
@@ -67,16 +67,17 @@ def main(
         layout = layout_as_trained(run, layout)
         documents = _documents(run, test, layout, classifier.label_names)
     found = export(classifier, out, format, int8=int8)
-    print(f"{found.network}: {_megabytes(found.network)} MB")
+    print(f"{printable(str(found.network))}: {_megabytes(found.network)} MB")
     if found.quantized is not None:
         print(f"its scores differ from the model's by at most {found.quantized:.0e}")
     if found.difference is not None:
-        its = "its" if found.quantized is None else f"{found.network.with_name(FULL)}: its"
+        unquantized = printable(str(found.network.with_name(FULL)))
+        its = "its" if found.quantized is None else f"{unquantized}: its"
         print(f"{its} scores differ from the model's by at most {found.difference:.0e}")
     if found.without_program:
         print(f"without {PROGRAM}: {found.without_program}")
     else:
-        program = shlex.quote(str(out / PROGRAM))
+        program = printable(shlex.quote(str(out / PROGRAM)))
         print(f"python {program} TEXT classifies with numpy and onnxruntime alone")
     if int8:
         _report(classifier, out, documents, layout)
