@@ -116,7 +116,7 @@ def test_both_languages_have_the_same_parts():
     for language in ("sh", "python", "json", "text"):
         assert blocks(language, CHINESE) == blocks(language)
         assert blocks(language)
-    other = {"README.md": "README.zh.md"}
+    other = {"README.md": "README.zh.md", "docs/book-zh.png": "docs/book.png"}
     assert [other.get(link, link) for link in links(CHINESE)] == links(README)
     assert code_words(CHINESE) == code_words(README)
     assert "`dlnotes verify`" in README
