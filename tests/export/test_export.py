@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -105,6 +106,20 @@ def answers(out, *arguments, stdin=None):
     done = subprocess.run(command, capture_output=True, text=True, check=False, input=stdin)
     assert not done.returncode, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@contextmanager
+def after_a_line(command):
+    """The program, which has classified a line and has its standard input still open."""
+    # Where the tests run in the background, SIGINT may be ignored, and a child would inherit that.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdin=-1, stdout=-1, stderr=-1, text=True, preexec_fn=heeding
+    ) as program:
+        program.stdin.write("goal\n")
+        program.stdin.flush()
+        assert json.loads(program.stdout.readline())["text"] == "goal"
+        yield program
 
 
 def assert_same_answers(found, classifier, texts, top_k=3):
@@ -256,14 +271,7 @@ def test_the_program_tells_what_it_cuts_and_stops_when_nobody_reads(exported):
     assert helped.returncode == 0
     assert "--top-k" in helped.stdout
     assert "probability" not in helped.stdout
-    # Where the tests run in the background, SIGINT may be ignored, and a child would inherit that.
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(
-        command, stdin=-1, stdout=-1, stderr=-1, text=True, preexec_fn=heeding
-    ) as program:
-        program.stdin.write("goal\n")
-        program.stdin.flush()
-        assert json.loads(program.stdout.readline())["text"] == "goal"
+    with after_a_line(command) as program:
         program.stdout.close()  # as `head -1` does
         program.stdin.write("goal\n" * 3)
         program.stdin.close()
@@ -315,14 +323,7 @@ def test_the_program_tells_of_a_full_disk_and_ends_when_it_is_told_to(exported):
     done = subprocess.run(closed, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no standard input" in done.stderr
-    # Where the tests run in the background, SIGINT may be ignored, and a child would inherit that.
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(
-        command, stdin=-1, stdout=-1, stderr=-1, text=True, preexec_fn=heeding
-    ) as program:
-        program.stdin.write("goal\n")
-        program.stdin.flush()
-        assert program.stdout.readline()  # now it waits for the next line
+    with after_a_line(command) as program:  # now it waits for the next one
         program.send_signal(signal.SIGINT)
         assert program.stderr.read() == ""
     assert program.returncode == 130
