@@ -1,8 +1,10 @@
 """What ``dlnotes export`` prints and refuses; what it writes is tested in tests/export."""
 
 import pytest
+import torch
 
 from dlnotes.commands.train import main as train
+from dlnotes.export.program import NEEDED
 from dlnotes.training.settings import Training
 
 
@@ -27,6 +29,16 @@ def test_it_prints_what_it_wrote_without_control_characters(script, run, tmp_pat
     assert "\x1b" not in result.out
     assert result.out.startswith(f"{tmp_path}/" + r"a\x1b[31m\nb/")
     assert any(out.glob("*.bin"))
+
+
+def test_the_command_that_it_prints_can_be_pasted(script, run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < NEEDED:
+        pytest.skip("the exporter is too old")
+    result = script("export", run, tmp_path / "a b")
+    assert result.code == 0, result.err
+    assert f"\npython '{tmp_path}/a b/predict.py' TEXT " in result.out
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,7 @@ def test_which_names_are_allowed():
     for local in ("localhost", "::1", "127.0.0.1", "127.0.0.2"):
         assert not allows(Hosts(local), b"192.0.2.1")
         assert allows(Hosts(local), f"[{local}]".encode() if ":" in local else local.encode())
+    assert not allows(Hosts("[::1]"), b"192.0.2.1")  # it is this machine alone, as ::1 is
 
 
 @pytest.mark.parametrize(
