@@ -143,11 +143,11 @@ class Two(Group):
     """A process that says what another one would say to it."""
 
     size: int = 2
-    machine: object = None
     failed: int = 0
+    first: object = None
 
     def gather(self, value):
-        return [value, (self.machine or value[0], 1, None)]
+        return [self.first or value, value]
 
     def most(self, *numbers):
         return [max(self.failed, number) for number in numbers]
@@ -168,15 +168,11 @@ def test_memory_is_reserved_and_freed():
 
 
 @linux
-@pytest.mark.parametrize(
-    "why", ["another machine", "another process failed", "memory is full", "a large model"]
-)
+@pytest.mark.parametrize("why", ["another process failed", "memory is full", "a large model"])
 def test_without_common_memory_there_are_no_slots(why, monkeypatch):
     files = open_files()
     group = Two()
-    if why == "another machine":
-        group = Two(machine=("another one", "pid:[1]"))
-    elif why == "another process failed":
+    if why == "another process failed":
         group = Two(failed=1)
     elif why == "memory is full":
 
@@ -188,6 +184,46 @@ def test_without_common_memory_there_are_no_slots(why, monkeypatch):
         monkeypatch.setattr(shared_memory, "_MOST", 4 * 128)
     assert slots(group, *parameters()) is None
     assert open_files() == files
+
+
+@linux
+@pytest.mark.parametrize(
+    ("in_memory", "theirs"),
+    [
+        *((True, b""), (True, b"x"), (True, b"s" * 32)),  # too short
+        (True, b"s" * 31 + b"t" + bytes(1 << 10)),
+        (False, b"s" * 32 + bytes(1 << 10)),
+    ],
+)
+def test_a_file_of_somebody_else_is_not_written_to(tmp_path, in_memory, theirs):
+    """As where /proc counts the processes of another container, or of this machine before a move."""
+    if in_memory:
+        file = os.memfd_create("dlnotes-gradients")
+    else:
+        file = os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT)
+    os.write(file, theirs)
+    files = open_files()
+    second = Two(rank=1, first=(os.getpid(), file, b"s" * 32))
+    assert slots(second, *parameters()) is None
+    assert open_files() == files
+    assert os.pread(file, 1 << 11, 0) == theirs
+    os.close(file)
+
+
+@linux
+def test_another_process_that_is_not_here_has_no_memory():
+    for process, file in ((1 << 30, 3), (os.getpid(), 1 << 20)):
+        assert slots(Two(rank=1, first=(process, file, bytes(32))), *parameters()) is None
+    assert slots(Two(rank=1, first=(os.getpid(), None, bytes(32))), *parameters()) is None
+
+
+@linux
+def test_the_second_process_finds_the_memory_of_the_first():
+    file = shared_memory._reserved(4 * 4 * 64, b"s" * 32)
+    found = slots(Two(rank=1, first=(os.getpid(), file, b"s" * 32)), *parameters())
+    found.slots[1, 1, -1] = 7
+    assert os.pread(file, 1, 4 * 4 * 64 - 1) == b"\7"
+    os.close(file)
 
 
 @linux

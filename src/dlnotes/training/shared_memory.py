@@ -21,6 +21,8 @@ _MOST = 1 << 27
 """Most bytes of all slots together. What does not fit into them goes through sockets."""
 _ALIGNED = 64
 """Every array in a slot begins at a multiple of it."""
+_NAME = "dlnotes-gradients"
+"""Of the file in memory, as the system lists it."""
 
 Rows = Sequence[NDArray[np.int64]]
 """Of each table, the rows of its gradient that are not zero."""
@@ -31,7 +33,7 @@ class Slots:
 
     An update has three steps. A process writes its own gradients (`write`); all processes exchange
     a message; each of them adds up what all have written, in the order of the ranks (`add`), so
-    that all have the same sum to the last bit.
+    that all have the same sum (zeros may differ in their signs).
 
     That message is the only synchronization. It goes through a socket, and so whoever has received
     it sees all that its sender has written before. Each process has two slots, which alternate: it
@@ -141,38 +143,45 @@ def slots(
     whole = least + _size([(p.dtype, p.shape) for p in tables])
     size = min(whole, _MOST // (2 * group.size) // _ALIGNED * _ALIGNED)
     total = 2 * group.size * size
-    file = _reserved(total) if group.is_first and 0 < least <= size else None
-    everyone = group.gather((_machine(), os.getpid(), file))
-    machine, first, its_file = everyone[0]
-    memory = None
-    if its_file is not None and all(theirs[0] == machine for theirs in everyone):
-        with suppress(OSError), Path(f"/proc/{first}/fd/{its_file}").open("r+b") as opened:
-            memory = mmap.mmap(opened.fileno(), total)
-    everyone_has = not group.most(memory is None)[0]
+    sign = os.urandom(32)
+    file = _reserved(total, sign) if group.is_first and 0 < least <= size else None
+    first, its_file, its_sign = group.gather((os.getpid(), file, sign))[0]
+    memory = None if its_file is None else _opened(first, its_file, total, its_sign)
+    everyone_has = not group.most(memory is None)[0]  # and has seen the sign, so it may go
     if file is not None:
         os.close(file)
     return Slots(memory, group, others, tables) if memory is not None and everyone_has else None
 
 
-def _machine() -> tuple[str, str] | None:
-    """What only processes have in common that see one another; None where nothing says it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        return boot, str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return None
+def _opened(process: int, file: int, size: int, sign: bytes) -> mmap.mmap | None:
+    """The memory that a process has as an open file; None where it cannot be reached.
+
+    On another machine, or where ``/proc`` counts processes in another way than this process does,
+    there may be another file in its place: only the right one has the sign.
+    """
+    place = Path(f"/proc/{process}/fd/{file}")
+    with suppress(OSError, ValueError):
+        if str(place.readlink()).startswith(f"/memfd:{_NAME}"):  # others are not even opened
+            with place.open("r+b", buffering=0) as opened:
+                if opened.read(len(sign)) == sign:
+                    return mmap.mmap(opened.fileno(), size)
+    return None
 
 
-def _reserved(size: int) -> int | None:
-    """A file in memory, with memory for all of it: otherwise to write to it could be fatal."""
+def _reserved(size: int, sign: bytes) -> int | None:
+    """A file in memory that begins with a sign, with memory for all of it.
+
+    Without that memory, to write to it could be fatal.
+    """
     if not hasattr(os, "memfd_create"):
         return None
     try:
-        file = os.memfd_create("dlnotes")
+        file = os.memfd_create(_NAME)
     except OSError:
         return None
     try:
         os.posix_fallocate(file, 0, size)
+        os.pwrite(file, sign, 0)
     except OSError:
         os.close(file)
         return None
