@@ -23,6 +23,8 @@ from dlnotes.files import make_folder, remove_abandoned
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 _BUILDING = ".building-"
+_MARK = ".dlnotes"
+"""A file of each language's folder, by which this program knows its own sites."""
 
 
 def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
@@ -38,11 +40,17 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
     make_folder(out)
     _check_can_be_replaced(out)
     remove_abandoned(out, _BUILDING)
-    with tempfile.TemporaryDirectory(dir=out, prefix=_BUILDING) as work:
+    # The cells' results are not in OUT: their place becomes part of the address of a database, in
+    # which a "?" has another meaning.
+    with (
+        tempfile.TemporaryDirectory(dir=out, prefix=_BUILDING) as work,
+        tempfile.TemporaryDirectory() as cells,
+    ):
         _set_up_kernels(Path(work) / "ipython")
         for folder, language in LANGUAGES.items():
-            build(folder, language, Path(work))
+            build(folder, language, Path(work), Path(cells))
         for folder in LANGUAGES:  # all of them are whole
+            (Path(work) / folder / _MARK).touch()
             shutil.rmtree(out / folder, ignore_errors=True)
             (Path(work) / folder).rename(out / folder)
     shutil.copyfile(DOCS / "index.html", out / "index.html")
@@ -58,7 +66,7 @@ def _check_can_be_replaced(out: Path) -> None:
         UserError: It holds something else.
     """
     sites = [out / folder for folder in LANGUAGES]
-    ours = [site.is_dir() and (site / ".buildinfo").is_file() for site in sites]
+    ours = [site.is_dir() and (site / _MARK).is_file() for site in sites]
     others = [site for site, is_ours in zip(sites, ours, strict=True) if not is_ours]
     if not any(ours):
         others.append(out / "index.html")
@@ -67,13 +75,14 @@ def _check_can_be_replaced(out: Path) -> None:
             raise UserError(f"--out: {path} is not of a site of this program; give another")
 
 
-def build(folder: str, language: str, out: Path) -> None:
+def build(folder: str, language: str, out: Path, cells: Path) -> None:
     """Build the pages of one language.
 
     Args:
         folder: Folder of the pages in docs/.
         language: Sphinx's name of the language.
         out: Folder of the built pages.
+        cells: Folder of the results of the cells, which the languages share.
 
     Raises:
         UserError: There was a warning or an error, which Sphinx has printed.
@@ -84,7 +93,7 @@ def build(folder: str, language: str, out: Path) -> None:
         "-d": str(out / f"doctrees-{folder}"),
         "--jobs": "auto",
     }
-    defined = {"language": language, "nb_execution_cache_path": str(out / "cells")}
+    defined = {"language": language, "nb_execution_cache_path": str(cells)}
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet"]
     command += [part for setting in settings.items() for part in setting]
     command += [part for name, value in defined.items() for part in ("-D", f"{name}={value}")]

@@ -156,9 +156,8 @@ def test_mathjax_is_the_version_that_the_book_is_made_for(tmp_path, monkeypatch)
 
 
 def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, capsys):
-    def build(folder, language, out):
+    def build(folder, language, out, cells):
         (out / folder).mkdir()
-        (out / folder / ".buildinfo").touch()
 
     monkeypatch.setattr(book, "build", build)
     monkeypatch.setenv("IPYTHONDIR", "")  # which are set for the kernels
@@ -173,6 +172,11 @@ def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, caps
     assert {path.name for path in (tmp_path / "site").iterdir()} == {"en", "index.html", "zh"}
 
 
+def site_of_sphinx(folder):
+    folder.mkdir()
+    (folder / ".buildinfo").touch()
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -181,13 +185,14 @@ def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, caps
         lambda out: (out / "zh").symlink_to("nowhere"),
         lambda out: (out / "en").symlink_to(out.parent),
         lambda out: (out / "en").write_text("a file"),
+        lambda out: site_of_sphinx(out / "en"),
     ],
 )
 def test_what_is_of_somebody_else_is_told_before_anything_is_built(tmp_path, monkeypatch, make):
     monkeypatch.setattr(book, "build", None)
     out = tmp_path / "out"
     out.mkdir()
-    (tmp_path / ".buildinfo").touch()
+    (tmp_path / ".dlnotes").touch()
     make(out)
     before = sorted(out.iterdir())
     with pytest.raises(UserError, match=r"--out: .*out/\S+ is not of a site of this program"):
