@@ -47,9 +47,8 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
         tempfile.TemporaryDirectory() as cells,
     ):
         _set_up_kernels(Path(work) / "ipython")
-        for folder, language in LANGUAGES.items():
-            build(folder, language, Path(work), Path(cells))
-        for folder in LANGUAGES:  # all of them are whole
+        build(Path(work), Path(cells))
+        for folder in LANGUAGES:
             (Path(work) / folder / _MARK).touch()
             shutil.rmtree(out / folder, ignore_errors=True)
             (Path(work) / folder).rename(out / folder)
@@ -75,42 +74,31 @@ def _check_can_be_replaced(out: Path) -> None:
             raise UserError(f"--out: {path} is not of a site of this program; give another")
 
 
-def build(folder: str, language: str, out: Path, cells: Path) -> None:
-    """Build the pages of one language.
+def build(out: Path, cells: Path) -> None:
+    """Build the pages of all languages.
 
     Args:
-        folder: Folder of the pages in docs/.
-        language: Sphinx's name of the language.
-        out: Folder of the built pages.
+        out: Folder of the built pages, in which each language has a folder.
         cells: Folder of the results of the cells, which the languages share.
 
     Raises:
         UserError: There was a warning or an error, which Sphinx has printed.
     """
-    settings = {
-        "-b": "html",
-        "-c": str(DOCS),
-        "-d": str(out / f"doctrees-{folder}"),
-        "--jobs": "auto",
-    }
-    defined = {"language": language, "nb_execution_cache_path": str(cells)}
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet"]
-    command += [part for setting in settings.items() for part in setting]
-    command += [part for name, value in defined.items() for part in ("-D", f"{name}={value}")]
-    command += [str(DOCS / folder), str(out / folder)]
     # Sphinx forks a process for each core. OpenMP's threads are not forked with it: if they had
     # begun, the forked process would wait for them forever. With a single one, none begins.
-    single = {**os.environ, "OMP_NUM_THREADS": "1"}
+    paths = filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     # In a separate process, because Sphinx ignores some signals and takes others for errors of a
     # page.
-    with subprocess.Popen(command, env=single, start_new_session=True) as sphinx:
+    command = [sys.executable, "-m", "chapters.pages", str(out), str(cells)]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as sphinx:
         try:
             failed = sphinx.wait()
         except BaseException:
             os.killpg(sphinx.pid, signal.SIGTERM)
             raise
     if failed:
-        raise UserError(f"the pages in {DOCS / folder} have the errors above")
+        raise UserError("the book has the errors above")
 
 
 def _set_up_kernels(folder: Path) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.logging import getLogger
 
 from chapters import mathjax
 from chapters.commands import Command
 from chapters.figures import FIGURES, draw
 from chapters.notebooks import write_notebooks
 from chapters.pictures import INTERACTIVE, Picture
-from chapters.rows import ROWS
+from chapters.rows import ROWS, compare_all
 from chapters.search import ChineseSearch
 from chapters.words import LANGUAGES, say
 from dlnotes.errors import UserError
@@ -81,16 +83,24 @@ class Notebook(SphinxDirective):
         return [nodes.raw("", link, format="html")]
 
 
-def _write_static(app: Sphinx) -> None:
+def _make_beforehand(app: Sphinx) -> None:
+    """Write the figures and run the comparisons, with all cores.
+
+    Sphinx then forks the processes that read the pages.
+    """
     static = Path(app.outdir) / "_static"
     mathjax.place(static / "mathjax")
     others = (static.parents[1] / folder / "_static" / "figures" for folder in LANGUAGES)
-    drawn = [figures for figures in others if figures.is_dir()]
-    if drawn:  # another language of the book has the same
-        shutil.copytree(drawn[0], static / "figures")
-        return
-    for name in FIGURES:
-        draw(name, static / "figures")
+    drawn = next((figures for figures in others if figures.is_dir()), None)
+    with ProcessPoolExecutor() as pool:
+        if drawn:  # another language of the book has the same
+            shutil.copytree(drawn, static / "figures")
+            figures = []
+        else:
+            figures = [pool.submit(draw, name, static / "figures") for name in FIGURES]
+        compare_all(Path(app.srcdir), pool)
+        for figure in figures:
+            figure.result()
 
 
 def _add_language(
@@ -122,7 +132,10 @@ def _add_levels(
 
 def _write_notebooks(app: Sphinx, error: Exception | None) -> None:
     if error is None:
-        write_notebooks(Path(app.srcdir), Path(app.outdir), app.config.language)
+        try:
+            write_notebooks(Path(app.srcdir), Path(app.outdir), app.config.language)
+        except UserError as mistake:
+            getLogger(__name__).warning("%s", mistake)  # which fails the build
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -140,7 +153,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("notebook", Notebook)
     app.add_directive("command", Command)
     app.add_search_language(ChineseSearch)
-    app.connect("builder-inited", _write_static)
+    app.connect("builder-inited", _make_beforehand)
     app.connect("html-page-context", _add_language)
     app.connect("html-page-context", _add_levels, priority=900)  # after the theme
     app.setup_extension("sphinx.ext.autodoc")

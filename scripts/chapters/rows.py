@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,15 +42,41 @@ def proof(notes: str, language: str) -> str:
     return _table(head, rows, language)
 
 
+def compare_all(pages: Path, pool: Executor) -> None:
+    """Run the comparisons of all ``proof`` directives, so that this process has their results.
+
+    The processes that read the pages are forked from it.
+
+    Args:
+        pages: Folder of the pages, with those in its folders.
+        pool: What runs them.
+    """
+    texts = [page.read_text("utf-8") for page in sorted(pages.rglob("*.md"))]
+    named = {
+        note for text in texts for _, body in _PROOF.findall(text) for note in body.split("\n")
+    }
+    missing = sorted(named - {*_rows})
+    _rows.update(zip(missing, pool.map(_compare, missing), strict=True))
+
+
+_PROOF = re.compile(r"^(`{3,}|:{3,})\{proof\}[ ]*\n(.*?)\n\1[ ]*$", re.M | re.S)
+_rows: dict[str, tuple[Row, ...]] = {}
+
+
 @cache
 def _comparisons() -> tuple[Comparison, ...]:
     """All of them, not yet run: making them takes longer than most of them do."""
     return tuple(comparisons())
 
 
-@cache
+def _compare(note: str) -> tuple[Row, ...]:
+    return tuple(c.row() for c in _comparisons() if c.note == note)
+
+
 def _compared(note: str) -> tuple[Row, ...]:
-    rows = tuple(c.row() for c in _comparisons() if c.note == note)
+    if note not in _rows:
+        _rows[note] = _compare(note)
+    rows = _rows[note]
     if not rows:
         raise UserError(f"proof: dlnotes verify has no comparison {note!r}")
     for row in rows:

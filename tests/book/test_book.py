@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,24 @@ def test_the_proof_row_is_a_comparison_that_has_just_run():
     assert 0 <= float(cells[4]) <= float(cells[5]) == 1e-10
 
 
+def test_the_comparisons_of_all_pages_run_beforehand(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "_rows", {})
+    (tmp_path / "models").mkdir()
+    (tmp_path / "a.md").write_text(
+        "```{proof}\nrelu\nno such\n```\n\n```{speed}\nelu\n```\n", "utf-8"
+    )
+    (tmp_path / "models" / "b.md").write_text(":::{proof}\ntanh\n:::\n", "utf-8")
+    with ProcessPoolExecutor(1) as pool:
+        rows.compare_all(tmp_path, pool)
+    monkeypatch.setattr(rows, "_compare", None)  # nothing is compared again
+    for name in ("relu", "tanh"):
+        assert name in rows.proof(name, "en")
+    with pytest.raises(UserError, match="proof: dlnotes verify has no comparison 'no such'"):
+        rows.proof("no such", "en")
+    with pytest.raises(TypeError):
+        rows.proof("elu", "en")
+
+
 @pytest.mark.parametrize(("row", "name"), [("proof", "x"), ("speed", "x"), ("verdicts", "x")])
 def test_a_name_that_no_record_has_is_refused(row, name):
     with pytest.raises(UserError, match=f"{row}: .* 'x'"):
@@ -156,8 +175,9 @@ def test_mathjax_is_the_version_that_the_book_is_made_for(tmp_path, monkeypatch)
 
 
 def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, capsys):
-    def build(folder, language, out, cells):
-        (out / folder).mkdir()
+    def build(out, cells):
+        for folder in LANGUAGES:
+            (out / folder).mkdir()
 
     monkeypatch.setattr(book, "build", build)
     monkeypatch.setenv("IPYTHONDIR", "")  # which are set for the kernels

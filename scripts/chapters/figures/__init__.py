@@ -5,6 +5,7 @@ A chapter's figures are a module of this package; ``FIGURES`` of the module name
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from chapters.figures import (
     rules,
     texts,
 )
-from dlnotes.files import make_folder
+from dlnotes.files import make_folder, write_text
 
 INK = {"light": "#222222", "dark": "#d8d8d8"}
 """Colour of text and axes for each of the site's two schemes."""
@@ -48,15 +49,17 @@ def draw(name: str, folder: Path) -> None:
         folder: Where to.
     """
     make_folder(folder)
-    for scheme, ink in INK.items():
-        plain: Any = dict.fromkeys(
-            ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
-        )
-        plain |= {"axes.spines.top": False, "axes.spines.right": False, "font.size": 11}
-        plain["svg.hashsalt"] = "dlnotes"
-        with mpl.rc_context(plain):
-            figure = FIGURES[name]()
-            metadata = {"Date": None}
-            figure.savefig(folder / f"{name}-{scheme}.svg", transparent=True, metadata=metadata)
-            if scheme == "light":
-                figure.savefig(folder / f"{name}.png", dpi=100)
+    ink = dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"),
+        INK["light"],
+    )
+    plain: Any = {**ink, "axes.spines.top": False, "axes.spines.right": False, "font.size": 11}
+    plain["svg.hashsalt"] = "dlnotes"
+    with mpl.rc_context(plain):
+        figure = FIGURES[name]()
+        light = io.StringIO()
+        figure.savefig(light, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(folder / f"{name}.png", dpi=100)
+    for scheme, color in INK.items():
+        drawn = light.getvalue().replace(INK["light"], color)
+        write_text(folder / f"{name}-{scheme}.svg", drawn)
