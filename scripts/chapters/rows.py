@@ -127,7 +127,7 @@ def _steps(record: dict[str, Any], names: Sequence[str], language: str) -> str:
         rows.append(cells)
     table = _table([*several, *columns, "× default", "× fused"], rows, language)
     if language.startswith("zh"):
-        timed_what = f"在{_machine(record, language)}上，一次更新所需的时间"
+        timed_what = f"在{_machine(record, language)}测得：一次更新所需的时间"
     else:
         timed_what = f"Time of one update on {_machine(record, language)}"
     return f"{table}\n\n{_repeated(timed_what, record, language)}"
@@ -145,9 +145,9 @@ def _passes(record: dict[str, Any], names: Sequence[str], language: str) -> str:
     table = _table(["activation", "ours / torch", "both compiled"], rows, language)
     if language.startswith("zh"):
         timed_what = (
-            f"在{_machine(record, language)}上，对 {record['size']:,} 个 float32 元素做一次前向和"
-            "一次反向计算的时间与 torch 之比，小于 1 表示更快；最后一列是两者都用 `torch.compile` "
-            "编译之后的比值"
+            f"在{_machine(record, language)}测得：对 {record['size']:,} 个 float32 元素做一次"
+            "前向传播和一次反向传播所需的时间，除以 torch 所需的时间，小于 1 表示更快；"
+            "最后一列是两者都用 `torch.compile` 编译之后的比值"
         )
     else:
         timed_what = (
@@ -162,7 +162,7 @@ def _machine(record: dict[str, Any], language: str) -> str:
     """What a benchmark ran on."""
     machine, torch = record["machine"], record["versions"]["torch"]
     if language.startswith("zh"):
-        return f" {machine['cores']} 个核（{machine['processor']}）、torch {torch} "
+        return f" {machine['cores']} 个核（{machine['processor']}）上用 torch {torch} "
     return f"{machine['cores']} cores ({machine['processor']}) with torch {torch}"
 
 
@@ -198,9 +198,9 @@ def verdicts(names: str, language: str) -> str:
         verdict = say(row["verdict"], language)
         found = effect(row["effect"], row["interval"])
         if language.startswith("zh"):
-            said = f"**{verdict}**" + (f"：{condition}" if condition else "")
+            said = f"**{verdict}**" + (f"，条件是：{condition}" if condition else "")
             lines.append(
-                f"- *{sentence}* 结论：{said}。测得：{found}（{effect_name}）。"
+                f"- “{sentence}”结论：{said}。测得：{found}（{effect_name}）。"
                 f"复现：`dlnotes claims {name}`。"
             )
         else:

@@ -26,8 +26,8 @@ ZH: dict[str, str] = {
     "ours, ms": "本书，毫秒",
     "torch default, ms": "torch 默认，毫秒",
     "torch fused, ms": "torch fused，毫秒",
-    "× default": "相对默认",
-    "× fused": "相对 fused",
+    "× default": "默认 / 本书",
+    "× fused": "fused / 本书",
     "holds": "成立",
     "holds only if": "有条件成立",
     "does not hold": "不成立",
@@ -90,7 +90,7 @@ ZH: dict[str, str] = {
     "height above the minimum": "高出最小值",
     ": the lowest is": "，最低的是",
     "ours / torch": "本书 / torch",
-    "both compiled": "都经过编译",
+    "both compiled": "两者都编译",
     "tangent": "切线",
     "in the notes": "笔记中的",
     "others": "其他",
@@ -99,7 +99,7 @@ ZH: dict[str, str] = {
     "attention": "注意力",
     "head": "注意力头",
     "mean of the heads": "各头平均",
-    "words left out": "逐词遮挡",
+    "words left out": "逐词去掉",
     "The number below a word is its weight; the weights of a question add up to 1.": (
         "词下方的数字是它的权重，一个问题中各词的权重之和为 1。"
     ),
