@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def _steps(record: dict[str, Any], names: Sequence[str], language: str) -> str:
             *(f"{other / ours:.2f}" if other else "–" for other in others),
         ]
         rows.append(cells)
-    table = _table([*several, *columns, "× default", "× fused"], rows, language)
+    table = _table([*several, *columns, "default / ours", "fused / ours"], rows, language)
     if language.startswith("zh"):
         timed_what = f"在{_machine(record, language)}测得：一次更新所需的时间"
     else:
@@ -209,6 +210,15 @@ def verdicts(names: str, language: str) -> str:
             lines.append(
                 f"- *{sentence}* This {verb}{said}. Measured: {found} ({effect_name}). "
                 f"`dlnotes claims {name}` repeats the experiment."
+            )
+        if row["verdict"] == "not decided":
+            # Its effect may be far from 0: the question is then whether it exceeds a margin, or
+            # occurs in every case.
+            asked = (translate(row[what], language) for what in ("hypothesis", "criterion"))
+            summary = say("What was tested", language)
+            text = f"<p>{'</p><p>'.join(escape(each) for each in asked)}</p>"
+            lines.append(
+                f'\n  <details class="answer"><summary>{summary}</summary>{text}</details>\n'
             )
     return "\n".join(lines)
 

@@ -232,6 +232,20 @@ def test_the_best_rates_are_polyaks():
     assert ravine.path("momentum", 0.05, 0.0).equal(ravine.path("gradient-descent", 0.05))
 
 
+@pytest.mark.parametrize(("language", "summary"), [("en", "What was tested"), ("zh_CN", "检验的")])
+def test_an_undecided_claim_says_what_was_tested(language, summary):
+    record = json.loads((rows.RESULTS / "claims" / "record.json").read_text("utf-8"))
+    verdicts = {row["name"]: row["verdict"] for row in record["claims"]}
+    pages = "".join(read("en", name) for name in CHAPTERS)
+    named = set(re.findall(r"[\w-]+", " ".join(re.findall(r"\{verdicts\}\n(.*?)```", pages, re.S))))
+    undecided = [name for name in named if verdicts.get(name) == "not decided"]
+    assert undecided
+    for name, verdict in verdicts.items():
+        if name in named:
+            text = rows.verdicts(name, language)
+            assert (f"<summary>{summary}" in text) == (name in undecided), (name, verdict)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_notebook_has_no_directive_and_the_pages_code(language, tmp_path, monkeypatch):
     # The comparisons take a minute; the slow tests run them.
