@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import BaseTorchFunctionMode
 
 from dlnotes import kernel
-from dlnotes.activations import _elementwise, elu, leaky_relu, sigmoid, softplus
+from dlnotes.activations import _elementwise, elu, glu, leaky_relu, sigmoid, softplus
 from dlnotes.activations._elementwise import elementwise, in_one_pass, in_operations
 from dlnotes.oracles.activations import ORACLES
 
@@ -293,6 +293,94 @@ def test_what_takes_the_loop():
         with BaseTorchFunctionMode():  # what other modes do is theirs to say
             assert not takes(image, image)
     assert not takes(image, image)  # autograd may be recording
+
+
+def half(*shape, dim):
+    """The second half of a tensor of random numbers; the shape is the half's."""
+    whole = list(shape)
+    whole[dim] *= 2
+    return torch.randn(whole, dtype=torch.float64).chunk(2, dim)[1]
+
+
+LAYOUTS = {
+    "halves of the last dimension": lambda: half(6, 100, dim=-1),
+    "halves of a middle dimension": lambda: half(6, 3, 70, dim=1),
+    "halves of the first dimension": lambda: half(6, 3, 70, dim=0),
+    "rows of a size of 1": lambda: half(6, 1, 1, 100, dim=1),
+    "the same row several times": lambda: torch.randn(6, 100, dtype=torch.float64)[:1].expand(
+        6, -1
+    ),
+    "small rows": lambda: half(50, 4, dim=-1),
+    "rows of 8": lambda: half(50, 8, dim=-1),
+    "rows at two distances": lambda: half(4, 6, 100, dim=-1)[:, :4],
+    "columns": lambda: half(100, 6, dim=0).t(),
+    "every second number": lambda: torch.randn(6, 200, dtype=torch.float64)[:, ::2],
+    "more threads than rows": lambda: half(2, 70_000, dim=-1),
+    "many rows": lambda: half(300, 1000, dim=-1),
+    "channels last": lambda: half(2, 80, 5, 6, dim=1).contiguous(memory_format=torch.channels_last),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_loop_reads_rows_with_gaps_between_them(layout, threads):
+    compiler()
+    torch.manual_seed(0)
+    a = LAYOUTS[layout]()
+    before = a.clone()
+    g = torch.randn(a.shape, dtype=a.dtype)
+    number = torch.tensor(3.0, dtype=a.dtype)
+
+    @elementwise
+    def of_both(g, a, number, *, scale):
+        return g * a + number, scale * a
+
+    usual = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with torch.no_grad():
+            expected = g * a + 3, 2 * a
+            results = in_one_pass(of_both.__wrapped__, [g, a, number], {"scale": 2.0})
+            assert (results is None) == (layout in ("columns", "channels last"))
+            torch.testing.assert_close(results or expected, expected)
+            torch.testing.assert_close(of_both(g, a, number, scale=2.0), expected)
+            twice = a * a + 3, 2 * a
+            for dim in range(a.dim()):
+                joined = of_both(a, a, number, scale=2.0, joined=dim)  # gaps everywhere
+                torch.testing.assert_close(joined, torch.cat(twice, dim))
+                joined = of_both(g, a, number, scale=2.0, joined=dim)
+                assert joined.is_contiguous()
+                torch.testing.assert_close(joined, torch.cat(expected, dim))
+                torch.testing.assert_close(
+                    of_both(a, g, number, scale=2.0, joined=dim - a.dim()),
+                    torch.cat((g * a + 3, 2 * g), dim),
+                )
+    finally:
+        torch.set_num_threads(usual)
+    assert torch.equal(a, before)
+
+
+def test_a_loop_copies_no_halves(monkeypatch):
+    """A gate reads x and g and writes into the halves of the gradient."""
+    compiler()
+    x = torch.randn(8, 256, requires_grad=True)
+    g = torch.randn(8, 128)
+    glu(x).backward(g)  # makes the loops
+    with torch.autograd.profiler.profile() as profile:
+        glu(x).backward(g)
+    called = {event.name for event in profile.function_events}
+    assert "aten::chunk" in called
+    assert not called & {"aten::clone", "aten::cat", "aten::copy_", "aten::exp", "aten::mul"}
+
+
+def test_rows_that_end_behind_their_memory_are_not_read():
+    compiler()
+    x = torch.randn(8, 256)
+    a, most, result = x[:, 128:], x[:7, 128:], torch.empty(8, 128)
+    assert _elementwise._rows([a, result], dense=True) == (8, 128, [256, 128])
+    x.untyped_storage().resize_(4 * (7 * 256 + 255))  # all but the last number
+    assert _elementwise._rows([a, result], dense=True) is None
+    assert _elementwise._rows([most, result[:7]], dense=False) == (7, 128, [256, 128])
 
 
 class Labelled(torch.Tensor):

@@ -8,6 +8,7 @@ few ulp, not bit for bit: its elementary functions are its own, and x·y + z may
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
@@ -29,17 +30,32 @@ from dlnotes.kernel import (
 
 TEMPLATE = """\
 {prelude}
-void run(int64_t n, int64_t threads, {arguments}) {{
-    (void)threads;
+static void part(int64_t n, {arguments}) {{
     double scalar[{slots}];
     (void)scalar;
-{scalars}{constants}#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < n; i++) {{
+{scalars}{constants}    for (int64_t i = 0; i < n; i++) {{
 {body}    }}
+}}
+
+void run(int64_t n, int64_t threads, {arguments}) {{
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t thread = 0; thread < threads; thread++) {{
+        const int64_t start = n / threads * thread;
+        const int64_t end = thread + 1 < threads ? n / threads * (thread + 1) : n;
+        part(end - start, {from_start});
+    }}
+}}
+
+void run_rows(
+    int64_t rows, int64_t n, int64_t threads, const int64_t *steps, {arguments}) {{
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t row = 0; row < rows; row++)
+        part(n, {from_row});
 }}
 """
 
 GRAIN = 1 << 15  # elements that are worth a thread, as in torch
+ROW = 8  # elements that are worth a row
 
 Kinds = Sequence[tuple[torch.dtype, bool]]
 
@@ -56,14 +72,19 @@ def elementwise(formula: Callable[..., Any]) -> Callable[..., Any]:
             clamp, where and comparisons, and of numbers and flags as keyword arguments. It returns
             a tensor or a tuple of them. A tensor without a dimension stands beside the others for a
             number; a tensor of bools arrives as 0 and 1.
+
+    Returns:
+        The function. With ``joined``, a dimension, it puts the results together along it.
     """
 
     @wraps(formula)
-    def call(*tensors: Tensor, **settings: float) -> Any:
+    def call(*tensors: Tensor, joined: int | None = None, **settings: float) -> Any:
         if not torch.compiler.is_compiling():
-            done = in_one_pass(formula, tensors, settings)
+            done = in_one_pass(formula, tensors, settings, joined)
             if done is not None:
                 return done
+        if joined is not None:
+            return torch.cat(call(*tensors, joined=None, **settings), joined)
         return in_operations(formula, tensors, settings)
 
     return call
@@ -124,7 +145,10 @@ def in_operations(
 
 
 def in_one_pass(
-    formula: Callable[..., Any], tensors: Sequence[Tensor], settings: dict[str, float]
+    formula: Callable[..., Any],
+    tensors: Sequence[Tensor],
+    settings: dict[str, float],
+    joined: int | None = None,
 ) -> Any:
     """The result of the compiled loop, or None where it cannot be used.
 
@@ -132,6 +156,7 @@ def in_one_pass(
         formula: A function, see :func:`elementwise`.
         tensors: Its arguments.
         settings: Its numbers and flags.
+        joined: Dimension along which the results are the pieces of one tensor, which is returned.
     """
     if torch.is_grad_enabled() or observed():
         return None
@@ -158,29 +183,76 @@ def in_one_pass(
     loop = loops[key]
     if loop is None:
         return None
-    results = [torch.empty_like(held[0], dtype=kind) for kind in loop.results]
+    if joined is None:
+        results = [torch.empty_like(held[0], dtype=kind) for kind in loop.results]
+        returned: Any = tuple(results) if loop.several else results[0]
+    else:
+        size = [*shape]
+        size[joined] *= len(loop.results)
+        returned = torch.empty(size, dtype=dtype, device="cpu")
+        results = [*returned.chunk(len(loop.results), joined)]
     if not all(type(r) is Tensor and r.is_cpu for r in results):
         return None
-    stride = results[0].stride()
     whole = [i for i, (_, single) in enumerate(kinds) if not single]
-    for i in whole:
-        if held[i].stride() != stride:  # it has gaps or overlaps, like each half of another tensor
+    rows = _rows([*(held[i] for i in whole), *results], dense=joined is None)
+    if rows is None and joined is None:
+        for i in whole:  # one of them has small rows or overlaps, and its copy does not
             held[i] = held[i].clone()
-    if any(t.stride() != stride for t in (*(held[i] for i in whole), *results)):
+        rows = _rows([*(held[i] for i in whole), *results], dense=True)
+    if rows is None:
         return None
-    n = held[0].numel()
-    threads = 1 if n < 2 * GRAIN else min(torch.get_num_threads(), n // GRAIN)
+    count, n, steps = rows
+    threads = 1 if count * n < 2 * GRAIN else min(torch.get_num_threads(), count * n // GRAIN)
     addresses = [t.data_ptr() for t in (*held, *results)]
     if 0 in addresses:
         return None
-    loop.run(n, threads, *addresses, *[float(settings[name]) for name in numbers])
-    return tuple(results) if loop.several else results[0]
+    numerical = [float(settings[name]) for name in numbers]
+    if count == 1:
+        loop.run(n, threads, *addresses, *numerical)
+    else:
+        of_each = (ctypes.c_int64 * len(addresses))()  # 0 for a number
+        for i, step in zip([*whole, *range(len(held), len(addresses))], steps, strict=True):
+            of_each[i] = step
+        loop.run_rows(count, n, threads, of_each, *addresses, *numerical)
+    return returned
+
+
+def _rows(tensors: Sequence[Tensor], *, dense: bool) -> tuple[int, int, list[int]] | None:
+    """How tensors of one shape can be read as rows without gaps.
+
+    Args:
+        tensors: The last of them is a result.
+        dense: Whether it fills its memory, in any order of its dimensions.
+
+    Returns:
+        The number of rows, the elements of a row, and the distance from a row to the next one in
+        each tensor; or None if a tensor has no such rows, or small ones.
+    """
+    strides = tensors[-1].stride()
+    if dense and all(t.stride() == strides for t in tensors):
+        return 1, tensors[-1].numel(), [0] * len(tensors)
+    shape, n = [*tensors[-1].shape], 1
+    while shape and all(shape[-1] == 1 or t.stride(len(shape) - 1) == n for t in tensors):
+        n *= shape.pop()
+    count = math.prod(shape)
+    if n < ROW or not count:
+        return None
+    try:
+        steps = [t.view(count, n).stride(0) for t in tensors]
+    except RuntimeError:  # rows of rows at different distances
+        return None
+    for t, step in zip(tensors, steps, strict=True):
+        end = t.storage_offset() + (count - 1) * step + n
+        if t.untyped_storage().nbytes() < end * t.element_size():
+            return None
+    return count, n, steps
 
 
 class _Loop(NamedTuple):
     """A compiled formula."""
 
     run: Callable[..., None]
+    run_rows: Callable[..., None]
     results: list[torch.dtype]
     several: bool
     """Whether the formula returns a tuple."""
@@ -195,14 +267,14 @@ def _loop(
     except Exception:  # a formula may do whatever it likes with tensors and numbers
         return None
     try:
-        run = ctypes.CDLL(str(compiled(source, *CONTRACTED))).run
-        run.restype = None
-        run.argtypes = (
-            [ctypes.c_int64] * 2
-            + [ctypes.c_void_p] * (len(kinds) + len(results))
-            + [ctypes.c_double] * len(numbers)
-        )
-        loop = _Loop(run, results, several)
+        library = ctypes.CDLL(str(compiled(source, *CONTRACTED)))
+        arguments: list[Any] = [ctypes.c_void_p] * (len(kinds) + len(results))
+        arguments += [ctypes.c_double] * len(numbers)
+        run, run_rows = library.run, library.run_rows
+        run.restype = run_rows.restype = None
+        run.argtypes = [ctypes.c_int64] * 2 + arguments
+        run_rows.argtypes = [ctypes.c_int64] * 3 + [ctypes.POINTER(ctypes.c_int64)] + arguments
+        loop = _Loop(run, run_rows, results, several)
         return loop if apart(_agrees, loop, formula, kinds, flags, numbers) else None
     except (OSError, RuntimeError, AttributeError) as reason:
         say_it_is_slow(reason)
@@ -224,18 +296,20 @@ def translate(
         numbers: The names of the numbers.
 
     Returns:
-        The source of a library with one function, ``run``; the dtypes of the results; and whether
-        the formula returns a tuple.
+        The source of a library with the functions ``run`` and ``run_rows``; the dtypes of the
+        results; and whether the formula returns a tuple.
 
     Raises:
         NotImplementedError: The formula does something that is not compiled.
     """
     program = Program(kinds[0][0])
-    arguments, loads, inputs = [], [], []
+    arguments, loads, inputs, from_start, from_row = [], [], [], [], []
     for i, (dtype, single) in enumerate(kinds):
         truth = dtype is torch.bool
         kind, load = ("uint8_t", "{0}") if truth else (program.storage, program.load)
         arguments.append(f"const {kind} *restrict p{i}")
+        from_start.append(f"p{i}" if single else f"p{i} + start")
+        from_row.append(f"p{i} + row * steps[{i}]")
         if single:
             inputs.append(program.number(load.format(f"p{i}[0]")))
         else:
@@ -249,12 +323,17 @@ def translate(
     for j, symbol in enumerate(outputs):
         kind, store = ("uint8_t", "{0}") if symbol.truth else (program.storage, program.store)
         arguments.append(f"{kind} *restrict result{j}")
+        from_start.append(f"result{j} + start")
+        from_row.append(f"result{j} + row * steps[{len(kinds) + j}]")
         stores.append(f"        result{j}[i] = {store.format(symbol.name)};\n")
         results.append(torch.bool if symbol.truth else kinds[0][0])
     arguments += [f"double n_{name}" for name in numbers]
+    given = [f"n_{name}" for name in numbers]
     source = TEMPLATE.format(
         prelude=program.prelude(),
         arguments=", ".join(arguments),
+        from_start=", ".join(from_start + given),
+        from_row=", ".join(from_row + given),
         slots=max(1, len(program.scalars)),
         scalars="".join(program.scalars),
         constants=program.constants_text(),
@@ -283,9 +362,21 @@ def _agrees(
     found = [torch.empty(43, dtype=dtype, device="cpu") for dtype in loop.results]
     settings = {name: 0.75 + i for i, name in enumerate(numbers)}
     expected = in_operations(formula, sample, {**settings, **flags})
-    loop.run(43, 1, *[t.data_ptr() for t in (*sample, *found)], *settings.values())
-    eps = 16 * torch.finfo(kinds[0][0]).eps
-    return all(
-        torch.allclose(x.double(), y.double(), rtol=eps, atol=eps, equal_nan=True)
-        for x, y in zip(found, expected if loop.several else [expected], strict=True)
+    arguments = [*[t.data_ptr() for t in (*sample, *found)], *settings.values()]
+    of_each = (ctypes.c_int64 * (len(kinds) + len(found)))(
+        *[0 if single else 1 for _, single in kinds], *[1] * len(found)
     )
+    eps = 16 * torch.finfo(kinds[0][0]).eps
+    for run in (
+        lambda: loop.run(43, 1, *arguments),
+        lambda: loop.run_rows(43, 1, 1, of_each, *arguments),
+    ):
+        for t in found:
+            t.fill_(1)
+        run()
+        if not all(
+            torch.allclose(x.double(), y.double(), rtol=eps, atol=eps, equal_nan=True)
+            for x, y in zip(found, expected if loop.several else [expected], strict=True)
+        ):
+            return False
+    return True

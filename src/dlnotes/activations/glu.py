@@ -3,7 +3,7 @@ r"""The gated linear unit."""
 import torch
 from torch import Tensor, nn
 
-from dlnotes.activations._activation import activation, check_input
+from dlnotes.activations._gate import gate
 
 
 def sigmoid(b: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,24 +18,9 @@ def slopes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return s, a * ds
 
 
-@activation(slopes)
+@gate(slopes)
 def _glu(a: Tensor, b: Tensor) -> Tensor:
     return a * sigmoid(b)[0]
-
-
-def halves(name: str, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The two halves of x along a dimension.
-
-    Raises:
-        ValueError: Its size is odd, or ``x`` is not a real floating-point tensor.
-    """
-    check_input(name, x)
-    if x.dim() == 0 or x.size(dim) % 2:
-        raise ValueError(
-            f"{name}: needs an even size along dim={dim}, got x of shape {tuple(x.shape)}"
-        )
-    a, b = x.chunk(2, dim)
-    return a, b
 
 
 def glu(x: Tensor, dim: int = -1) -> Tensor:
@@ -68,7 +53,7 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
         IndexError: ``x`` has no such dimension.
         ValueError: Its size there is odd, or ``x`` is not a real floating-point tensor.
     """
-    return _glu(*halves("glu", x, dim))
+    return _glu(x, dim)
 
 
 class GLU(nn.Module):

@@ -2,8 +2,8 @@ r"""The gated linear unit with SiLU as the gate."""
 
 from torch import Tensor
 
-from dlnotes.activations._activation import activation
-from dlnotes.activations.glu import GLU, halves, sigmoid
+from dlnotes.activations._gate import gate
+from dlnotes.activations.glu import GLU, sigmoid
 
 
 def slopes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -12,7 +12,7 @@ def slopes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return b * s, a * (s + b * ds)
 
 
-@activation(slopes)
+@gate(slopes)
 def _swiglu(a: Tensor, b: Tensor) -> Tensor:
     return a * (b * sigmoid(b)[0])
 
@@ -51,7 +51,7 @@ def swiglu(x: Tensor, dim: int = -1) -> Tensor:
         IndexError: ``x`` has no such dimension.
         ValueError: Its size there is odd, or ``x`` is not a real floating-point tensor.
     """
-    return _swiglu(*halves("swiglu", x, dim))
+    return _swiglu(x, dim)
 
 
 class SwiGLU(GLU):
