@@ -14,9 +14,9 @@ memory as a whole.
 | Parquet | ``.parquet`` | any columns |
 | folder | | ``class/anything.txt``, a document per file |
 
-All but Parquet and folders may be packed (see `dlnotes.data.streams`). A text has several labels if
-its label is a list (JSONL, Parquet), or if `Layout` says so: in one column with a separator between
-labels, or in a column of 0 and 1 for each label.
+All but Parquet and folders may be compressed (see `dlnotes.data.streams`). A text has several
+labels if its label is a list (JSONL, Parquet), or if `Layout` says so: in one column with a
+separator between labels, or in a column of 0 and 1 for each label.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from dlnotes.data.layout import (
     TextLayout,
 )
 from dlnotes.data.streams import (
-    PACKED,
+    COMPRESSED,
     Seen,
     check_file,
     half_pair,
@@ -53,6 +53,7 @@ from dlnotes.data.streams import (
     inner_suffix,
     read_lines,
     read_text,
+    refuse_known,
 )
 from dlnotes.errors import UserError
 
@@ -156,7 +157,7 @@ def stem_of(path: Path) -> str:
     """The name of a file of documents without its format: ``a.1`` for ``a.1.csv.gz``."""
     place = path.absolute()
     name = place.name
-    for endings in () if place.is_dir() else (PACKED, _SUFFIXES):
+    for endings in () if place.is_dir() else (COMPRESSED, _SUFFIXES):
         suffix = Path(name).suffix
         name = name.removesuffix(suffix) if suffix.lower() in endings else name
     return name.lstrip(".") or "data"
@@ -284,10 +285,13 @@ _HINTS = {
 
 def _format(path: Path) -> str:
     suffix = inner_suffix(path)
-    if suffix not in _SUFFIXES or (suffix == ".parquet" != path.suffix.lower()):
+    if suffix == ".parquet" != path.suffix.lower():
+        raise UserError(f"{path}: Parquet is read uncompressed only: unpack the file")
+    if suffix not in _SUFFIXES:
+        refuse_known(path)
         raise UserError(
             f"{path}: unknown kind of file; known are {', '.join(_SUFFIXES)}, each but .parquet "
-            f"also with {', '.join(PACKED)}, and a folder with a sub-folder per class"
+            f"also with {', '.join(COMPRESSED)}, and a folder with a sub-folder per class"
             f"{_HINTS.get(suffix, '')}"
         )
     return _SUFFIXES[suffix]
@@ -566,7 +570,7 @@ OBJECT = "\0object"
 
 RECORD_FORMATS = (
     ".txt (a text per line), .csv, .tsv, .jsonl, .ndjson, .json, each also with "
-    f"{', '.join(PACKED)}, .parquet"
+    f"{', '.join(COMPRESSED)}, .parquet"
 )
 
 
