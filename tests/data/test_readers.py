@@ -355,6 +355,16 @@ BROKEN = {
     "no suffix": ("a", b"x", "unknown kind of file"),
     "only gzip": ("a.gz", gzip.compress(b"x"), "unknown kind of file"),
     "gzip within": ("a.gz.docx", b"x", "unknown kind of file"),
+    "label twice": (
+        "a.jsonl",
+        b'{"label": "a", "text": "x"}\n{"label": "a", "text": "x", "label": "b"}',
+        r"a\.jsonl:2: the record has 'label' twice",
+    ),
+    "list twice": (
+        "a.jsonl",
+        b'{"label": ["a"], "label": ["a", "b"], "text": "x"}',
+        r"a\.jsonl:1: the record has 'label' twice",
+    ),
     "compressed parquet": (
         "a.parquet.gz",
         gzip.compress(b"x"),
