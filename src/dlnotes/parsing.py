@@ -76,14 +76,14 @@ def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
     hints = fields_of(kind)
     specs = [
         StructFieldSpec(
-            field.name,
-            hints[field.name],
-            getattr(info.default, field.name),
-            partial(_described, kind, field.name),  # only the help parses the source
+            name=field.name,
+            type=hints[field.name],
+            default=getattr(info.default, field.name),
+            helptext=partial(_described, kind, field.name),  # only the help parses the source
         )
         for field in fields(kind)
     ]
-    return StructConstructorSpec(kind, tuple(specs))
+    return StructConstructorSpec(instantiate=kind, fields=tuple(specs))
 
 
 def _described(settings: Any, name: str) -> str | None:
