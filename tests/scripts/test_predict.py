@@ -366,6 +366,7 @@ MISTAKES = {
     "a folder": (lambda t: ["--file", t], "is a folder; give a file"),
     "unknown suffix": (lambda t: ["--file", put(t / "a.docx", "x")], "a.docx: unknown kind of file; known are .txt (a text per line), .csv"),
     "compressed parquet": (lambda t: ["--file", put(t / "a.parquet.gz", "x")], "Parquet is read uncompressed only"),
+    "its own name": (lambda t: ["--file", put(t / "a.pdf", "%PDF-1.7\n")], "a.pdf is a PDF: convert it to text"),
     "no parquet": (lambda t: ["--file", put(t / "a.parquet", "x")], "not a readable Parquet file"),
     "no gzip": (lambda t: ["--file", cut(t / "b.csv.gz")], "b.csv.gz: broken compressed file"),
     "missing column": (lambda t: ["--file", put(t / "a.csv", "a,b\nx,y\n"), "--text-column", "c"], "no text column 'c'; the file has: a, b", "--text-column"),

@@ -283,16 +283,28 @@ _HINTS = {
 }
 
 
-def _format(path: Path) -> str:
+def _known_suffix(path: Path) -> str | None:
+    """The suffix that names a file's format; None if it names none that is read.
+
+    Raises:
+        UserError: The file is of a known kind that is not read, and it is told what to do.
+    """
     suffix = inner_suffix(path)
     if suffix == ".parquet" != path.suffix.lower():
         raise UserError(f"{path}: Parquet is read uncompressed only: unpack the file")
-    if suffix not in _SUFFIXES:
-        refuse_known(path)
+    if suffix in _SUFFIXES:
+        return suffix
+    refuse_known(path)
+    return None
+
+
+def _format(path: Path) -> str:
+    suffix = _known_suffix(path)
+    if suffix is None:
         raise UserError(
             f"{path}: unknown kind of file; known are {', '.join(_SUFFIXES)}, each but .parquet "
             f"also with {', '.join(COMPRESSED)}, and a folder with a sub-folder per class"
-            f"{_HINTS.get(suffix, '')}"
+            f"{_HINTS.get(inner_suffix(path), '')}"
         )
     return _SUFFIXES[suffix]
 
@@ -602,10 +614,10 @@ def read_records(
     """
     layout = replace(layout or TextLayout(), **settings)
     check_file(path)
-    suffix = inner_suffix(path)
-    kind = {**_SUFFIXES, "": "fasttext"}.get(suffix)
-    if kind is None or (suffix == ".parquet" != path.suffix.lower()):
+    suffix = _known_suffix(path) if inner_suffix(path) else ".txt"
+    if suffix is None:
         raise UserError(f"{path}: unknown kind of file; known are {RECORD_FORMATS}")
+    kind = _SUFFIXES[suffix]
     if kind == "fasttext" and layout.text_column:
         raise UserError(f"{path} has a text per line and no columns to choose from")
     return _some_records(path, kind, layout, block_bytes)
