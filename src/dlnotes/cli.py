@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import io
+import itertools
 import os
 import shlex
 import shutil
@@ -17,14 +17,11 @@ from contextlib import contextmanager, redirect_stderr, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, TextIO, cast
 
 from dlnotes import launch
 from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError, on_command_line
-
-if TYPE_CHECKING:
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 _OBJECTS = 100_000  # new ones, until Python collects garbage
 
@@ -48,7 +45,9 @@ def run(
         arguments: Gives the command line; default: what follows the script's name.
     """
     with endings(), _on_command_line(), _rare_collections():
-        parse = partial(_parse, main, prog, None if arguments is None else arguments())
+        given = sys.argv[1:] if arguments is None else arguments()
+        refuse_empty(given)
+        parse = partial(_parse, main, prog, given)
         try:
             with redirect_stderr(io.StringIO()):
                 call = parse()
@@ -57,6 +56,20 @@ def run(
                 raise
             raise UserError(_mistake(parse)) from end
         call()
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse options with an empty value, such as a variable of the shell that is not set.
+
+    Raises:
+        UserError: An option is empty.
+    """
+    for option, value in itertools.pairwise([*arguments, "-"]):
+        if option == "--":
+            return
+        name, equals, given = option.partition("=")
+        if option.startswith("--") and (value == "" or (equals and not given)):
+            raise UserError(f"{name} is empty; leave it out or give a value")
 
 
 @contextmanager
@@ -85,23 +98,19 @@ def _on_command_line() -> Iterator[None]:
         on_command_line.reset(token)
 
 
-def _parse(main: Program, prog: str | None, given: Sequence[str] | None) -> Callable[[], None]:
+def _parse(main: Program, prog: str | None, given: Sequence[str]) -> Callable[[], None]:
     """The call that a command line asks for.
 
     Raises:
         SystemExit: The help was printed, or what is wrong, in a frame on standard error.
     """
-    import tyro  # here, because `dlnotes --help` does not need it
+    # Here, because `dlnotes --help` does not need them.
+    import tyro
 
-    def later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Callable[[], None]:
-            return partial(function, *args, **kwargs)
-
-        return call
+    from dlnotes.parsing import later, registry
 
     found: Callable[[], None]
-    with _paths():
+    with registry():
         if isinstance(main, dict):
             programs = {name: later(function) for name, function in main.items()}
             found = tyro.extras.subcommand_cli_from_dict(programs, prog=prog, args=given)
@@ -129,29 +138,14 @@ def _mistake(parse: Callable[[], object]) -> str:
     return "; ".join(part for part in said if part and not part.startswith(needless))
 
 
-def _paths() -> ConstructorRegistry:
-    """How tyro makes a path."""
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
-
-    registry = ConstructorRegistry()
-
-    @registry.primitive_rule
-    def path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
-        if info.type is not Path:
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="PATH",
-            instance_from_str=lambda given: expanded(given[0]),
-            is_instance=lambda value: isinstance(value, Path),
-            str_from_instance=lambda value: [str(value)],
-        )
-
-    return registry
-
-
 def expanded(path: str | Path) -> Path:
-    """A path with the user's home in place of ``~``."""
+    """A path with the user's home in place of ``~``.
+
+    Raises:
+        UserError: It is empty, which pathlib takes for the current folder.
+    """
+    if path == "":
+        raise UserError("a path must not be empty; . is the current folder")
     return Path(os.path.expanduser(path))  # noqa: PTH111 -- pathlib's raises without a home
 
 

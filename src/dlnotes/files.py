@@ -130,8 +130,11 @@ def resolved(path: Path) -> Path:
         raise UserError(f"cannot write {path}: it is a link that leads back to itself") from error
 
 
-def lock(file: IO[Any]) -> bool:
+def lock(file: IO[Any] | int) -> bool:
     """Lock an open file until it is closed; the system unlocks it when the process ends.
+
+    Args:
+        file: The file, or the descriptor of a file or folder.
 
     Returns:
         Whether it is locked; False where the system or the file system has no locks.
@@ -347,13 +350,33 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
     Args:
         folder: Where they wrote.
         prefix: How the names of the files or folders that they wrote begin. What has been written
-            to within the last hour may still be in use, and stays.
+            to within the last hour may still be in use, and stays, and so does what is `kept`.
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
         with suppress(OSError):
             last = max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
             if time.time() - last > _ABANDONED:
-                remove(path)
+                with kept(path):
+                    remove(path)
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Lock a file or folder that is being written, so that `remove_abandoned` leaves it alone.
+
+    Raises:
+        BlockingIOError: It is locked already.
+        OSError: It cannot be opened.
+    """
+    if sys.platform == "win32":  # which opens no folder
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        lock(handle)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Files as people have them: how they are packed, encoded, separated, quoted and begun."""
+"""Files as people have them: how they are compressed, encoded, separated, quoted and begun."""
 
 import bz2
 import codecs
@@ -7,16 +7,21 @@ import gzip
 import io
 import json
 import lzma
+import pickle
+import sqlite3
 import subprocess
 import sys
 import tarfile
 import time
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from dlnotes.data import formats, streams
 from dlnotes.data.dataset import load_dataset
@@ -45,15 +50,15 @@ def put(path, content):
 
 
 def zipped(**members):
-    with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+    with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
         for name, content in members.items():
             archive.writestr(name.replace("_csv", ".csv"), content)
-    return packed.getvalue()
+    return made.getvalue()
 
 
-# --- packed -------------------------------------------------------------------------------------
+# --- compressed ---------------------------------------------------------------------------------
 
-PACKERS = {
+COMPRESSORS = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
@@ -62,26 +67,26 @@ PACKERS = {
 }
 
 
-@pytest.mark.parametrize("suffix", PACKERS)
-def test_packed_files_are_read_by_what_they_hold(tmp_path, suffix):
-    packed = PACKERS[suffix](CSV.encode())
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_compressed_files_are_read_by_what_they_hold(tmp_path, suffix):
+    compressed = COMPRESSORS[suffix](CSV.encode())
     for name in (f"a.csv{suffix}", f"A.CSV{suffix.upper()}", "named-without.csv"):
-        assert documents(put(tmp_path / name, packed)) == DOCUMENTS
+        assert documents(put(tmp_path / name, compressed)) == DOCUMENTS
     # A browser may have unpacked what it saved under the old name.
     assert documents(put(tmp_path / f"b.csv{suffix}", CSV)) == DOCUMENTS
 
 
-@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("suffix", COMPRESSORS)
 @pytest.mark.parametrize("harm", ["cut", "flipped"])
-def test_a_broken_packed_file_is_no_shorter_file(tmp_path, suffix, harm):
-    packed = bytearray(PACKERS[suffix](CSV.encode() * 2000))
+def test_a_broken_compressed_file_is_no_shorter_file(tmp_path, suffix, harm):
+    compressed = bytearray(COMPRESSORS[suffix](CSV.encode() * 2000))
     if harm == "cut":
-        del packed[len(packed) * 2 // 3 :]
+        del compressed[len(compressed) * 2 // 3 :]
     else:
-        packed[len(packed) // 2] ^= 0xFF
-    path = put(tmp_path / f"a.csv{suffix}", bytes(packed))
+        compressed[len(compressed) // 2] ^= 0xFF
+    path = put(tmp_path / f"a.csv{suffix}", bytes(compressed))
     with pytest.raises(
-        UserError, match=rf"a\.csv\{suffix}.*(broken packed|cannot be read|not UTF-8)"
+        UserError, match=rf"a\.csv\{suffix}.*(broken compressed|cannot be read|not UTF-8)"
     ):
         documents(path)
 
@@ -104,7 +109,7 @@ def test_what_a_zip_file_may_hold(tmp_path):
 
 
 @pytest.mark.parametrize("start", ["x^2", "x\x01", "\x1f\x8b", "(\xb5/\xfd", "BZh9", "PK\x03\x04"])
-def test_text_may_begin_as_packed_data_does(tmp_path, start):
+def test_text_may_begin_as_compressed_data_does(tmp_path, start):
     """ "x^" are the first two bytes of a zlib stream."""
     first, second = f"{start} + y = 1", "again"
     assert numbered_lines(f"{first}\n{second}\n", 7).rows() == [(7, first), (8, second)]
@@ -122,7 +127,7 @@ def test_text_may_begin_as_packed_data_does(tmp_path, start):
         *("7zXZ", "(µ/ý", "\x1f", "P*M", "\ufefflabelled", "Rar!"),
     ],
 )
-def test_text_is_not_taken_for_packed_by_its_first_letters(tmp_path, start):
+def test_text_is_not_taken_for_compressed_by_its_first_letters(tmp_path, start):
     path = put(tmp_path / "a.txt", f"{start}\nagain\n")
     assert texts(path) == [start.removeprefix("\ufeff"), "again"]
     path = put(tmp_path / "a.tsv", f"{start}\tx\ngood\tagain\n")
@@ -153,23 +158,83 @@ def _large_tar():
     return file.getvalue()
 
 
+def _arrow(write):
+    getattr(pl.DataFrame(DOCUMENTS, ["label", "text"], orient="row"), write)(file := io.BytesIO())
+    return file.getvalue()
+
+
+def _saved(save, *arrays):
+    save(file := io.BytesIO(), *arrays)
+    return file.getvalue()
+
+
+def _torch():
+    torch.save({"texts": ["x"]}, file := io.BytesIO())
+    return file.getvalue()
+
+
+def _sqlite():
+    with sqlite3.connect(":memory:") as database:
+        database.execute("create table documents (label text, text text)")
+        return database.serialize()
+
+
+def _exe():
+    """The headers of a program for Windows: DOS's, whose last field is the place of the other."""
+    stub = b"\x0e\x1f\xba\x0e\0\xb4\x09\xcd\x21This program cannot be run in DOS mode.\r\r\n$"
+    return b"MZ\x90\0\x03".ljust(60, b"\0") + (128).to_bytes(4, "little") + stub.ljust(64, b"\0")
+
+
+def archive(*names):
+    with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
+        for name in names:
+            archive.writestr(name, "<x/>")
+    return made.getvalue()
+
+
 NO_TEXT = {
     "large tar": (_large_tar, "is a tar archive: unpack it"),
     "large tar.gz": (lambda: gzip.compress(_large_tar()), "is a tar archive: unpack it"),
-    "parquet": (_parquet, "is a Parquet file: call it .parquet"),
+    "parquet": (_parquet, "is a Parquet file: call it .parquet, and do not compress it"),
     "tar": (_tar, "is a tar archive: unpack it"),
     "tar.gz": (lambda: gzip.compress(_tar()), "is a tar archive: unpack it"),
-    "twice": (lambda: gzip.compress(bz2.compress(CSV.encode())), "is packed twice: unpack it"),
+    "twice": (
+        lambda: gzip.compress(bz2.compress(CSV.encode())),
+        "is compressed twice: decompress it",
+    ),
     "pdf": (lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is a PDF: convert it to text"),
     "7z": (
         lambda: b"7z\xbc\xaf\x27\x1c\0\4" + bytes(50),
-        "packed by a program that is not supported",
+        "compressed by a program that is not supported: decompress it",
     ),
     "sqlite": (
         lambda: b"SQLite format 3\0" + bytes(100),
         "is a database: write a table of it as CSV",
     ),
-    "program": (lambda: b"\x7fELF" + bytes(200), "is not text: most of its bytes are 0"),
+    "nothing": (lambda: bytes(200), "is not text: most of its bytes are 0"),
+    "ASCII pdf": (lambda: b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\n", "is a PDF: convert it"),
+    "rtf": (lambda: rb"{\rtf1\ansi{\fonttbl}\pard text\par}", "is a document in RTF: save it as"),
+    "doc": (lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Office document: save it"),
+    "docx": (lambda: archive("[Content_Types].xml", "word/document.xml"), "is a Word document"),
+    "xlsx": (lambda: archive("[Content_Types].xml", "xl/workbook.xml"), "is an Excel workbook"),
+    "ods": (lambda: archive("mimetype", "META-INF/manifest.xml"), "is an OpenDocument file"),
+    "jar": (lambda: archive("META-INF/MANIFEST.MF", "A.class"), "is a program, not text"),
+    "sqlite database": (_sqlite, "is a database: write a table of it as CSV"),
+    "arrow": (lambda: _arrow("write_ipc"), "is an Arrow file: write it as Parquet or CSV"),
+    "arrow stream": (lambda: _arrow("write_ipc_stream"), "is an Arrow file: write it as Parquet"),
+    "pickle": (lambda: pickle.dumps(DOCUMENTS), "is a pickle of Python: write its texts and"),
+    "old pickle": (lambda: pickle.dumps(DOCUMENTS, 2), "is a pickle of Python: write its texts"),
+    "npy": (lambda: _saved(np.save, np.arange(9)), "is an array of NumPy: write its texts"),
+    "npz": (lambda: _saved(np.savez, np.arange(9), np.ones(3)), "is arrays of NumPy: write"),
+    "one in npz": (lambda: _saved(np.savez, np.arange(9)), "is arrays of NumPy: write"),
+    "torch": (_torch, "is a file of torch.save: write its texts and labels"),
+    "hdf5": (lambda: b"\x89HDF\r\n\x1a\n\0\0\0", "is an HDF5 file: write its texts and labels"),
+    "ELF": (lambda: b"\x7fELF\2\1\1" + bytes(200), "is a program, not text"),
+    "exe": (_exe, "is a program; if it is an archive that unpacks itself, unpack it"),
+    "exe with a zip": (lambda: _exe() + zipped(a_csv=CSV), "is a program; if it is an archive"),
+    "png": (lambda: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is an image, not text"),
+    "jpeg": (lambda: b"\xff\xd8\xff\xe0\0\x10JFIF\0", "is an image, not text"),
+    "mp4": (lambda: b"\0\0\0\x18ftypmp42\0\0\0\0", "is a recording, not text"),
 }
 
 
@@ -181,9 +246,38 @@ def test_what_is_no_text_is_told(tmp_path, kind, suffix):
         documents(put(tmp_path / f"a{suffix}", make()))
 
 
-@pytest.mark.parametrize("suffix", PACKERS)
-def test_an_empty_file_that_was_packed_is_an_empty_file(tmp_path, suffix):
-    path = put(tmp_path / f"a.csv{suffix}", PACKERS[suffix](b""))
+@pytest.mark.parametrize("kind", ["docx", "npz", "pickle", "exe"])
+def test_a_file_under_its_own_name_is_told_too(tmp_path, kind):
+    make, told = NO_TEXT[kind]
+    with pytest.raises(UserError, match=rf"a\.{kind} {told}"):
+        documents(put(tmp_path / f"a.{kind}", make()))
+
+
+def test_parquet_is_not_compressed_again(tmp_path):
+    for name, content in {
+        "a.parquet.gz": gzip.compress(_parquet()),
+        "a.zip": archive("a.parquet"),
+    }.items():
+        with pytest.raises(UserError, match=r"Parquet is read uncompressed only: unpack the file"):
+            documents(put(tmp_path / name, content))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        *("PAR1", "%PDF-1", "ORC", "MZ ČR", "GIF89a", "BM", "II*", "ID3"),
+        *(r"{\rtf", "FEA1", "Obj", "SQLite format 3", "fLaC", "RIFF"),
+    ],
+)
+def test_text_in_another_encoding_is_not_taken_for_a_file_of_that_kind(tmp_path, start):
+    path = put(tmp_path / "a.tsv", f"{start}\tx\ngood\tžába {'word ' * 99}\n".encode("cp1250"))
+    with pytest.raises(UserError, match=r"a\.tsv:[12]: not UTF-8 \(byte 0x..\); convert"):
+        documents(path)
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_an_empty_file_that_was_compressed_is_an_empty_file(tmp_path, suffix):
+    path = put(tmp_path / f"a.csv{suffix}", COMPRESSORS[suffix](b""))
     with pytest.raises(UserError, match=r"(is empty|no texts|no documents)"):
         documents(path)
 
@@ -192,7 +286,7 @@ STREAMS = {".bz2": bz2.compress, ".xz": lzma.compress}
 
 
 @pytest.mark.parametrize("suffix", STREAMS)
-def test_packed_streams_one_after_the_other_are_one_text(tmp_path, suffix):
+def test_compressed_streams_one_after_the_other_are_one_text(tmp_path, suffix):
     lines = "".join(f"{i},a text that has the number {i}\n" for i in range(20_000))
     half = lines.index("\n9999,") + 1
     between = bytes(8) if suffix == ".xz" else b""
@@ -209,12 +303,14 @@ def test_packed_streams_one_after_the_other_are_one_text(tmp_path, suffix):
         *(lzma.compress(b"x")[:20], b"X" + bz2.compress(b"x")[1:], bz2.compress(b"x")[:-3]),
     ],
 )
-def test_what_follows_a_packed_stream_is_not_left_out_without_a_word(tmp_path, suffix, end):
+def test_what_follows_a_compressed_stream_is_not_left_out_without_a_word(tmp_path, suffix, end):
     path = put(tmp_path / f"a.csv{suffix}", STREAMS[suffix](CSV.encode()) + end)
     if suffix == ".xz" and not end.strip(b"\0"):
         assert documents(path) == DOCUMENTS
     else:
-        with pytest.raises(UserError, match=rf"a\.csv\{suffix}: broken packed file \(.+\); fetch"):
+        with pytest.raises(
+            UserError, match=rf"a\.csv\{suffix}: broken compressed file \(.+\); fetch"
+        ):
             documents(path)
 
 
@@ -288,9 +384,79 @@ def test_a_named_encoding(tmp_path):
 def test_utf_16_and_32_without_a_mark_are_recognised_by_their_nulls(tmp_path, encoding):
     path = put(tmp_path / "a.csv", CSV.encode(encoding))
     looks = encoding.upper()[:6]
-    with pytest.raises(UserError, match=rf"looks like {looks}: give --encoding {encoding}"):
+    with pytest.raises(
+        UserError, match=rf"looks like {looks} without a byte .*--encoding {encoding}"
+    ):
         documents(path)
     assert documents(path, encoding=encoding) == DOCUMENTS
+
+
+CHINESE = [("正面", "这部电影非常好看,我很喜欢。"), ("负面", "剧情太无聊了,演员也不行。")] * 20
+WIDE = ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+LETTERS = {
+    "a.csv": "label,text\n" + "".join(f'{y},"{x}"\n' for y, x in CHINESE),
+    "a.tsv": "".join(f"{y}\t{x}\r\n" for y, x in CHINESE),
+    "a.txt": "".join(f"__label__{y} {x}\r" for y, x in CHINESE),
+    "a.jsonl": "".join(f'{{"label":"{y}","text":"{x}😀"}}\n' for y, x in CHINESE),
+    "long.tsv": "".join(f"{y}\t{x * 500}\n" for y, x in CHINESE),
+    "russian.tsv": "да\tочень хороший фильм\nнет\tплохой\n",
+    "korean.tsv": "좋음\t아주 좋은 영화\n나쁨\t지루한 영화\n",
+    "arabic.tsv": "جيد\tفيلم رائع\nسيئ\tممل\n",
+}
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.parametrize("name", LETTERS)
+def test_chinese_without_a_mark_is_recognised_by_its_line_ends(tmp_path, name, encoding):
+    path = put(tmp_path / name, LETTERS[name].encode(encoding))
+    looks = rf"looks like {encoding.upper()[:6]} without a byte order mark: .*--encoding {encoding}"
+    with pytest.raises(UserError, match=looks):
+        documents(path)
+    assert len(documents(path, encoding=encoding)) == LETTERS[name].strip().count(
+        "\r" if name == "a.txt" else "\n"
+    ) + (name != "a.csv")
+
+
+def _numbers(kind, low, high, seed):
+    return np.random.default_rng(seed).integers(low, high, 400).astype(kind).tobytes()
+
+
+OTHER = {
+    "words": lambda seed: _numbers("<u2", 0, 1 << 16, seed),
+    "big-endian words": lambda seed: _numbers(">u2", 0, 1 << 16, seed),
+    "small words": lambda seed: _numbers("<u2", 1, 200, seed),
+    "sound": lambda seed: _numbers("<i2", -3000, 3000, seed),
+    "token ids": lambda seed: _numbers("<i4", 0, 30_000, seed),
+    "some token ids": lambda seed: _numbers("<i4", 5, 300, seed),
+    "big-endian ids": lambda seed: _numbers(">i4", 1, 5000, seed),
+    "long ids": lambda seed: _numbers("<i8", 0, 5000, seed),
+    "floats": lambda seed: np.random.default_rng(seed).normal(size=400).astype("f4").tobytes(),
+    "deflated": lambda seed: zlib.compress(_numbers("<u2", 0, 1 << 12, seed)),
+    "null-ended lines": lambda seed: ("good\ta fine film\n\0" * (seed + 2)).encode(),
+    "null-ended lines of GB 18030": lambda seed: ("好\t电影\n\0\0" * (seed + 2)).encode("gb18030"),
+    "columns of texts": lambda seed: b"".join(
+        f"word {i}".encode().ljust(32, b"\0") for i in range(60)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+@pytest.mark.parametrize("seed", range(5))
+def test_other_bytes_are_not_taken_for_text_without_a_mark(tmp_path, kind, seed):
+    content = OTHER[kind](seed)
+    assert b"\0" in content
+    try:
+        documents(put(tmp_path / "a.tsv", content))
+    except UserError as error:
+        assert "looks like" not in str(error)  # noqa: PT017 -- some are read, as before
+
+
+def test_null_bytes_beside_others_raise_doubts(tmp_path):
+    path = put(tmp_path / "a.tsv", b"\x81\0\x82\n" * 9)
+    with pytest.raises(
+        UserError, match=r"a\.tsv:1: not UTF-8 \(byte 0x81\), and it has null bytes: is it text\?"
+    ):
+        documents(path)
 
 
 @pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])

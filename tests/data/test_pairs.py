@@ -140,7 +140,7 @@ def test_what_cannot_be_used_is_told(tmp_path):
     folder_with(tmp_path, train_de=SOURCE, train_en=TARGET[:3])
     with pytest.raises(UserError, match=r"train.de.gz has 4 lines and .*train.en.gz has 3: line i"):
         load_pairs(tmp_path)
-    with pytest.raises(UserError, match=r"has no test2016.de, packed or not"):
+    with pytest.raises(UserError, match=r"has no test2016.de, compressed or not"):
         pairs.split_files(tmp_path, "test2016", ("de", "en"))
     good = tmp_path / "good"
     good.write_text("x\n")
@@ -154,7 +154,7 @@ def test_what_cannot_be_used_is_told(tmp_path):
             read_pairs(bad, good)
     torn = tmp_path / "torn.gz"
     torn.write_bytes((tmp_path / "train.de.gz").read_bytes()[:-9])
-    with pytest.raises(UserError, match="broken packed file"):
+    with pytest.raises(UserError, match="broken compressed file"):
         read_pairs(torn, good)
     with pytest.raises(UserError, match="cannot be read"):
         read_pairs(tmp_path / "no", good)

@@ -194,7 +194,7 @@ def test_a_broken_file_in_a_folder_is_named(tmp_path, content):
     (tmp_path / "a" / "1.txt").write_bytes(b"x")
     (tmp_path / "a" / "2.txt.gz").write_bytes(content)
     if content:
-        with pytest.raises(UserError, match=r"a/2\.txt\.gz: broken packed file"):
+        with pytest.raises(UserError, match=r"a/2\.txt\.gz: broken compressed file"):
             documents(tmp_path)
     (tmp_path / "a" / "2.txt.gz").unlink()
     (tmp_path / "a" / "3.txt").write_bytes(b"x\n\xff")
@@ -355,7 +355,21 @@ BROKEN = {
     "no suffix": ("a", b"x", "unknown kind of file"),
     "only gzip": ("a.gz", gzip.compress(b"x"), "unknown kind of file"),
     "gzip within": ("a.gz.docx", b"x", "unknown kind of file"),
-    "packed parquet": ("a.parquet.gz", gzip.compress(b"x"), "unknown kind of file"),
+    "label twice": (
+        "a.jsonl",
+        b'{"label": "a", "text": "x"}\n{"label": "a", "text": "x", "label": "b"}',
+        r"a\.jsonl:2: the record has 'label' twice",
+    ),
+    "list twice": (
+        "a.jsonl",
+        b'{"label": ["a"], "label": ["a", "b"], "text": "x"}',
+        r"a\.jsonl:1: the record has 'label' twice",
+    ),
+    "compressed parquet": (
+        "a.parquet.gz",
+        gzip.compress(b"x"),
+        "Parquet is read uncompressed only",
+    ),
     "empty": ("a.tsv", b"", "holds no documents"),
     "blank lines only": ("a.tsv", b"\n\n", "holds no documents"),
     "header only": ("a.csv", b"label,text\n", "holds no documents"),
@@ -428,7 +442,7 @@ BROKEN = {
     "cut gzip": (
         "a.tsv.gz",
         gzip.compress(b"a\tx\n" * 9999)[:40],
-        r"a\.tsv\.gz: broken packed file",
+        r"a\.tsv\.gz: broken compressed file",
     ),
 }
 

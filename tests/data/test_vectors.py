@@ -162,7 +162,7 @@ BAD = {
     "not finite": (lines() + b"unseen 1 2 3 4 nan\n", "bad:8: the vector is not finite"),
     "text cut off": (HEADER + lines().split(b",")[0], r"is cut off: it has 5 of 7 words"),
     "binary cut off": (binary()[:-30], r"is cut off.* it has 5 of 7 words"),
-    "gzip cut off": (gzip.compress(lines())[:-20], "broken packed file"),
+    "gzip cut off": (gzip.compress(lines())[:-20], "broken compressed file"),
     "infinite": (lines() + b"unseen 1 2 3 4 1e99\n", "bad:8: the vector is not finite"),
     "too many numbers": (lines() + b"unseen 1 2 3 4 5 6\n", "bad:8: 6 numbers, where others have"),
     "another length": (
@@ -187,7 +187,7 @@ BAD = {
     "binary of another length": (binary().replace(b"5", b"6", 1), "is cut off|is damaged"),
     "UTF-16": (lines().decode().encode("utf-16"), "is UTF-16; convert it"),
     "zip of several files": (zipped(lines(), "a", "b"), "has 2 files in it .a, b."),
-    "zip cut off": (zipped(lines())[:-20], "broken packed file"),
+    "zip cut off": (zipped(lines())[:-20], "broken compressed file"),
     "no word in common": (b"x 1 2\ny 3 4\n", "has none of the vocabulary's 7 words"),
 }
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from dlnotes.export.program import (
     save_program,
 )
 from dlnotes.export.session import ExportedClassifier, Session
+from dlnotes.files import kept
 from dlnotes.training.classifier import Ensemble, TextClassifier, default_tokenizer
 from dlnotes.training.decision import Decision
 
@@ -407,6 +409,70 @@ def test_fasttexts_file_is_its_version_and_replaces_an_export(tmp_path):
         assert found.without_program
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert found.network.read_bytes()[:8] == np.array([793712314, 12], "<i4").tobytes()
+
+
+def killed(out):
+    """Leave what an export leaves that the system kills before it is done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "remove", lambda _: None)
+        patch.setattr(exporting, "write_rest", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export(make(settings={"embedding_dim": 8, "ngrams": 1}), out, "fasttext")
+
+
+def age(folder):
+    """Let all that is in a folder be two hours old."""
+    before = time.time() - 7200
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (before, before))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_killed_export_has_left_is_removed_by_the_next(tmp_path, there):
+    classifier = make(settings={"embedding_dim": 8, "ngrams": 1})
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    killed(out)
+    (left,) = (out if there else tmp_path).glob(".*")
+    assert [path.name for path in left.iterdir()] == ["model.bin"]
+    check_place(tmp_path / "run", out, overwrite=False)  # it is still empty
+    others = tmp_path / ".out-20261128", tmp_path / ".other"
+    for other in others:
+        other.mkdir()
+        age(other)
+    age(left)
+    with kept(left):  # by a process that was stopped for two hours
+        export(classifier, out, "fasttext")
+    assert left.is_dir()
+    second = out if there else tmp_path / "another"
+    export(classifier, second, "fasttext")
+    assert not left.exists()
+    assert all(other.is_dir() for other in others)
+    assert [path for path in tmp_path.rglob(".*") if path not in others] == []
+
+
+def test_what_has_just_been_written_to_is_not_removed(tmp_path):
+    killed(tmp_path / "out")
+    export(make(settings={"embedding_dim": 8, "ngrams": 1}), tmp_path / "out", "fasttext")
+    assert len(list(tmp_path.glob(".*"))) == 1
+
+
+def test_an_export_in_the_making_is_kept(tmp_path, monkeypatch):
+    """However long a part of it takes that writes nothing."""
+    classifier = make(settings={"embedding_dim": 8, "ngrams": 1})
+    write_rest = exporting.write_rest
+
+    def slowly(*given):
+        monkeypatch.setattr(exporting, "write_rest", write_rest)
+        (folder,) = tmp_path.glob(".*")
+        age(folder)
+        export(classifier, tmp_path / "second", "fasttext")
+        return write_rest(*given)
+
+    monkeypatch.setattr(exporting, "write_rest", slowly)
+    export(classifier, tmp_path / "first", "fasttext")
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
 
 
 @pytest.mark.slow

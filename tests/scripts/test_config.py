@@ -11,6 +11,7 @@ import yaml
 from running import process
 from test_bad_input import told
 
+from dlnotes import cli
 from dlnotes.commands import config
 
 SMALL = ["--model", "textcnn", "--model-args", "embedding_dim=4", "maps=3", "widths=(2,3)"]
@@ -211,6 +212,27 @@ def test_an_empty_value_is_no_value(script, option, form):
         2,
         f"error: {option} is empty; leave it out or give a value\n",
     )
+
+
+@pytest.mark.parametrize("given", [["--out", ""], ["--out="]])
+def test_an_empty_value_is_none_of_a_program_that_is_no_command_either(given, monkeypatch, capsys):
+    def build(out: Path = Path("site")) -> None:
+        """Build."""
+        pytest.fail(f"built in {out}")
+
+    monkeypatch.setattr("sys.argv", ["book.py", *given])
+    with pytest.raises(SystemExit) as end:
+        cli.run(build)
+    shown = capsys.readouterr()
+    assert (end.value.code, shown.out) == (2, "")
+    assert shown.err == "error: --out is empty; leave it out or give a value\n"
+
+
+@pytest.mark.parametrize("given", [["evaluate", ""], ["predict", "", "x"], ["export", "x", ""]])
+def test_an_empty_path_is_not_the_current_folder(script, given):
+    result = script(*given)
+    assert result.code == 2
+    assert "Error parsing PATH: a path must not be empty; . is the current folder" in result.err
 
 
 def test_learned_vectors_are_no_file(script, files, tmp_path, monkeypatch):

@@ -365,9 +365,10 @@ MISTAKES = {
     "missing file": (lambda t: ["--file", t / "no.csv"], "--file: ", "no.csv cannot be read: No such file"),
     "a folder": (lambda t: ["--file", t], "is a folder; give a file"),
     "unknown suffix": (lambda t: ["--file", put(t / "a.docx", "x")], "a.docx: unknown kind of file; known are .txt (a text per line), .csv"),
-    "packed parquet": (lambda t: ["--file", put(t / "a.parquet.gz", "x")], "unknown kind of file"),
+    "compressed parquet": (lambda t: ["--file", put(t / "a.parquet.gz", "x")], "Parquet is read uncompressed only"),
+    "its own name": (lambda t: ["--file", put(t / "a.pdf", "%PDF-1.7\n")], "a.pdf is a PDF: convert it to text"),
     "no parquet": (lambda t: ["--file", put(t / "a.parquet", "x")], "not a readable Parquet file"),
-    "no gzip": (lambda t: ["--file", cut(t / "b.csv.gz")], "b.csv.gz: broken packed file"),
+    "no gzip": (lambda t: ["--file", cut(t / "b.csv.gz")], "b.csv.gz: broken compressed file"),
     "missing column": (lambda t: ["--file", put(t / "a.csv", "a,b\nx,y\n"), "--text-column", "c"], "no text column 'c'; the file has: a, b", "--text-column"),
     "no header": (lambda t: ["--file", put(t / "a.csv", "a,b\nx,y\n")], "no text column 'text'; the file has: a, b"),
     "missing parquet column": (lambda t: ["--file", parquet(t / "a.parquet", a=["x"])], "no text column 'text'; the file has: a"),
@@ -513,12 +514,30 @@ def test_json_that_parquet_would_change_is_refused_or_kept(script, tmp_path, cas
         assert is_kept(found, json.loads(line)["k"])
 
 
-def test_of_a_key_that_occurs_twice_the_last_counts(script, tmp_path):
-    file = put(tmp_path / "a.jsonl", '{"text": "w1 w1", "text": "w2"}\n{"text": "w2"}\n')
-    out = tmp_path / "o.csv"
-    assert script("predict", RUN, "--file", file, "--out", out).code == 0
-    first, second = csv.DictReader(io.StringIO(out.read_text()))
-    assert first == second
+TWICE = {
+    '{"text": "w1 w1", "text": "w2"}': "text",
+    '{"text": "w2", "text": "w2"}': "text",
+    '{"text": 1, "text": "w2"}': "text",
+    '{"文本": "w1 w1", "文本": "w2"}': "文本",
+    '{"文本": "w1 w1", "\\u6587本": "w2"}': "文本",
+}
+
+
+@pytest.mark.parametrize("line", TWICE)
+def test_a_text_that_is_given_twice_is_told(script, tmp_path, line):
+    name = TWICE[line]
+    file = put(tmp_path / "a.jsonl", f'{{"{name}": "w2"}}\n{line}\n')
+    for given in (file, put(tmp_path / "a.json", f'[{{"{name}": "w2"}},\n{line}]')):
+        result = script("predict", RUN, "--file", given, "--text-column", name)
+        assert f":2: the record has {name!r} twice" in told(result)
+
+
+def test_what_is_not_read_may_occur_twice(script, tmp_path):
+    """Also within another field, and as a value."""
+    lines = ('{"k": 1, "k": 2, "text": "w2"}', '{"k": {"text": 1, "text": 2}, "text": "w2"}')
+    for line in (*lines, r'{"k": "\"text\": \"text\":", "text": "w2"}'):
+        file = put(tmp_path / "a.jsonl", f'{{"text": "w2"}}\n{line}\n')
+        assert script("predict", RUN, "--file", file).out.count('"text": "w2"') == 2
 
 
 @pytest.mark.parametrize(
@@ -533,17 +552,6 @@ def test_what_parquet_keeps_does_not_depend_on_the_order(script, tmp_path, value
         assert script("predict", RUN, "--file", file, "--out", out).code == 0
         for found, value in zip(pl.read_parquet(out)["k"].to_list(), ordered, strict=True):
             assert is_kept(found, json.loads(value))
-
-
-@pytest.mark.parametrize(
-    "line", ['{"文本": "w1 w1", "文本": "w2"}', '{"文本": "w1 w1", "\\u6587本": "w2"}']
-)
-def test_keys_that_occur_twice_in_other_scripts_and_escaped(script, tmp_path, line):
-    file = put(tmp_path / "a.jsonl", f'{line}\n{{"文本": "w2"}}\n')
-    out = tmp_path / "o.csv"
-    assert script("predict", RUN, "--file", file, "--text-column", "文本", "--out", out).code == 0
-    first, second = csv.DictReader(io.StringIO(out.read_text("utf-8")))
-    assert first == second
 
 
 def test_without_the_training_s_column_the_rest_is_still_as_in_training(script, tmp_path, capsys):

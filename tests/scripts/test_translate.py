@@ -55,7 +55,7 @@ def test_train_translate_score(script, folder, tmp_path):
 
 
 MISTAKES = {
-    "no folder": (["train", "--data-dir", "/no"], "has no test2016.de, packed or not"),
+    "no folder": (["train", "--data-dir", "/no"], "has no test2016.de, compressed or not"),
     "model": (["train", "--data-dir", "{folder}", "--model", "bert"], "--model must be one of"),
     "setting": (["train", "--data-dir", "{folder}", "--model-args", "x=1"], "has no setting 'x=1'"),
     "batch": (

@@ -106,6 +106,10 @@ def test_explanations_are_those_of_the_classifier(runs):
         (b'{"text": "\\ud800"}', 400, "hex escape"),
         (b'{"text": "\xff"}', 400, "unicode"),
         (b'{"text": ' + b"[" * 900 + b"]" * 900 + b"}", 400, "recursion"),
+        (b'{"text": "a", "text": "b"}', 400, "the body has 'text' twice"),
+        (b'{"text" : "a", "t\\u0065xt"\n:"a"}', 400, "the body has 'text' twice"),
+        (b'{"texts": ["a"], "top_k": 1, "texts": ["b"]}', 400, "the body has 'texts' twice"),
+        (b'{"top_k": 1, "text": "a", "top_k": 1}', 400, "the body has 'top_k' twice"),
         (b'{"text": NaN}', 422, "text: "),
         (b"[]", 422, "JSON object"),
         (b"{}", 422, "either text or texts"),
@@ -129,6 +133,15 @@ def test_explanations_are_those_of_the_classifier(runs):
 def test_a_bad_body_is_told_in_a_sentence(client, body, status, sentence):
     told = refused(client.post("/predict", content=body, headers=JSON), status)
     assert sentence in told
+
+
+def test_what_looks_like_a_field_within_a_text_is_none(client):
+    texts = ['a": b', '{"text": "a", "text" :', '\\": ', '\\\\":', '"', "text", "\\"]
+    for ensure_ascii in (False, True):
+        for text in texts:
+            body = json.dumps({"text": text, "top_k": 1}, ensure_ascii=ensure_ascii)
+            answer = client.post("/predict", content=body, headers=JSON)
+            assert answer.json()["text"] == text
 
 
 def test_bad_headers_are_told(client):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from dlnotes import launch
 from dlnotes.arguments import OneOf, Settings, check, check_names, fields_of, hints_of
-from dlnotes.cli import expanded
+from dlnotes.cli import expanded, refuse_empty
 from dlnotes.errors import UserError
 from dlnotes.files import option_of, read_file, write_text
 from dlnotes.training.folder import OPTIONS, run_folder, sign_restarts
@@ -50,7 +50,7 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         if not given or given[0] not in main:
             return given
         main, first = main[given[0]], 1
-    _refuse_empty(given)
+    refuse_empty(given)
     _refuse_none(main, given)
     _refuse_repeated(main, given)
     given = _with_truth_values(main, given)
@@ -72,16 +72,6 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         if any(argument.partition("=")[0] == option for argument in given):
             said = {name: value for name, value in said.items() if name not in others}
     return [*given[:first], *options(main, said, files[0]), *given[first:]]
-
-
-def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuse options with an empty value, such as a variable of the shell that is not set."""
-    for option, value in itertools.pairwise([*arguments, "-"]):
-        if option == "--":
-            return
-        name, equals, given = option.partition("=")
-        if option.startswith("--") and (value == "" or (equals and not given)):
-            raise UserError(f"{name} is empty; leave it out or give a value")
 
 
 def _refuse_none(main: Any, arguments: Sequence[str]) -> None:

@@ -463,7 +463,7 @@ def _json_fields(
             doubtful |= column.list.eval(unsure_item).list.any().fill_null(True)
         else:
             doubtful |= column.str.contains(unsure).fill_null(True)
-    for name in wanted:  # if a key occurs twice, polars takes the first value, and Python the last
+    for name in wanted:  # polars does not tell that a key occurs twice
         written = re.escape(json.dumps(name, ensure_ascii=False))
         doubtful |= lines[TEXT].str.count_matches(rf"{written}\s*:") > 1
     doubtful |= lines[TEXT].str.contains(r'\\u[^"]*"\s*:')  # or a key is written with escapes
@@ -501,7 +501,19 @@ def _decoded(lines: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame | None
 def _json_fields_of_python(
     path: Path, lines: pl.DataFrame, labels: list[str], texts: list[str]
 ) -> pl.DataFrame:
-    decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_number_or_none).decode
+    pairs: list[tuple[str, Any]] = []  # of the object that ends last, which is the record
+
+    def as_dict(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal pairs
+        pairs = found
+        return dict(found)
+
+    decode = json.JSONDecoder(
+        object_pairs_hook=as_dict,
+        parse_int=str,
+        parse_float=str,
+        parse_constant=_number_or_none,
+    ).decode
     wanted = [*labels, *texts]
     rows = []
     lists = False
@@ -513,6 +525,10 @@ def _json_fields_of_python(
             raise UserError(f"{path}:{line}: not a JSON record: {error}{whole}") from error
         if not isinstance(record, dict):
             raise UserError(f"{path}:{line}: not a JSON record: not an object")
+        if len(record) < len(pairs):
+            keys = [key for key, _ in pairs]
+            if twice := next((name for name in wanted if keys.count(name) > 1), None):
+                raise UserError(f"{path}:{line}: the record has {twice!r} twice")
         absent = [name for name in wanted if name not in record]
         if absent:
             what = LABEL if absent[0] in labels else TEXT

@@ -1,7 +1,7 @@
 """Parallel text: two files whose lines are translations of one another.
 
 Multi30k (Elliott et al. 2016, https://arxiv.org/abs/1605.00459) comes in this form, with a pair of
-files per split: ``train.de`` and ``train.en``, ``val.de`` … ``test2016.en``, plain or packed.
+files per split: ``train.de`` and ``train.en``, ``val.de`` … ``test2016.en``, plain or compressed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dlnotes.arguments import checked
 from dlnotes.data.documents import Batch, Documents
 from dlnotes.data.reading import PairReading
-from dlnotes.data.streams import PACKED, read_text
+from dlnotes.data.streams import COMPRESSED, read_text
 from dlnotes.data.tokenized import TokenizedTexts, tokenize_texts
 from dlnotes.data.vocabulary import PAD, SPECIALS, Vocabulary
 from dlnotes.deprecation import keep_old_names
@@ -177,7 +177,7 @@ def with_marks(vocabulary: Vocabulary, max_size: int | None = None) -> Vocabular
 
 
 def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Path, Path]:
-    """The two files of a split, packed or not.
+    """The two files of a split, compressed or not.
 
     Raises:
         UserError: A file is missing.
@@ -185,11 +185,11 @@ def split_files(folder: Path, split: str, languages: Sequence[str]) -> tuple[Pat
     found = []
     for language in languages:
         plain = folder / f"{split}.{language}"
-        names = (plain, *(Path(f"{plain}{suffix}") for suffix in PACKED))
+        names = (plain, *(Path(f"{plain}{suffix}") for suffix in COMPRESSED))
         file = next((f for f in names if f.is_file()), None)
         if file is None:
             raise UserError(
-                f"{folder} has no {plain.name}, packed or not; "
+                f"{folder} has no {plain.name}, compressed or not; "
                 "give a folder with train, val and test2016, each in two languages"
             )
         found.append(file)
@@ -203,7 +203,7 @@ def read_pairs(
     """Lines of two aligned files.
 
     Args:
-        source: One file, plain or packed.
+        source: One file, plain or compressed.
         target: The other.
         fingerprints: The SHA-256 of each file is added under its name.
 

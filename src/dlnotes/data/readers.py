@@ -14,9 +14,9 @@ memory as a whole.
 | Parquet | ``.parquet`` | any columns |
 | folder | | ``class/anything.txt``, a document per file |
 
-All but Parquet and folders may be packed (see `dlnotes.data.streams`). A text has several labels if
-its label is a list (JSONL, Parquet), or if `Layout` says so: in one column with a separator between
-labels, or in a column of 0 and 1 for each label.
+All but Parquet and folders may be compressed (see `dlnotes.data.streams`). A text has several
+labels if its label is a list (JSONL, Parquet), or if `Layout` says so: in one column with a
+separator between labels, or in a column of 0 and 1 for each label.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from dlnotes.data.layout import (
     TextLayout,
 )
 from dlnotes.data.streams import (
-    PACKED,
+    COMPRESSED,
     Seen,
     check_file,
     half_pair,
@@ -53,6 +53,7 @@ from dlnotes.data.streams import (
     inner_suffix,
     read_lines,
     read_text,
+    refuse_known,
 )
 from dlnotes.errors import UserError
 
@@ -156,7 +157,7 @@ def stem_of(path: Path) -> str:
     """The name of a file of documents without its format: ``a.1`` for ``a.1.csv.gz``."""
     place = path.absolute()
     name = place.name
-    for endings in () if place.is_dir() else (PACKED, _SUFFIXES):
+    for endings in () if place.is_dir() else (COMPRESSED, _SUFFIXES):
         suffix = Path(name).suffix
         name = name.removesuffix(suffix) if suffix.lower() in endings else name
     return name.lstrip(".") or "data"
@@ -282,13 +283,28 @@ _HINTS = {
 }
 
 
-def _format(path: Path) -> str:
+def _known_suffix(path: Path) -> str | None:
+    """The suffix that names a file's format; None if it names none that is read.
+
+    Raises:
+        UserError: The file is of a known kind that is not read, and it is told what to do.
+    """
     suffix = inner_suffix(path)
-    if suffix not in _SUFFIXES or (suffix == ".parquet" != path.suffix.lower()):
+    if suffix == ".parquet" != path.suffix.lower():
+        raise UserError(f"{path}: Parquet is read uncompressed only: unpack the file")
+    if suffix in _SUFFIXES:
+        return suffix
+    refuse_known(path)
+    return None
+
+
+def _format(path: Path) -> str:
+    suffix = _known_suffix(path)
+    if suffix is None:
         raise UserError(
             f"{path}: unknown kind of file; known are {', '.join(_SUFFIXES)}, each but .parquet "
-            f"also with {', '.join(PACKED)}, and a folder with a sub-folder per class"
-            f"{_HINTS.get(suffix, '')}"
+            f"also with {', '.join(COMPRESSED)}, and a folder with a sub-folder per class"
+            f"{_HINTS.get(inner_suffix(path), '')}"
         )
     return _SUFFIXES[suffix]
 
@@ -566,7 +582,7 @@ OBJECT = "\0object"
 
 RECORD_FORMATS = (
     ".txt (a text per line), .csv, .tsv, .jsonl, .ndjson, .json, each also with "
-    f"{', '.join(PACKED)}, .parquet"
+    f"{', '.join(COMPRESSED)}, .parquet"
 )
 
 
@@ -598,10 +614,10 @@ def read_records(
     """
     layout = replace(layout or TextLayout(), **settings)
     check_file(path)
-    suffix = inner_suffix(path)
-    kind = {**_SUFFIXES, "": "fasttext"}.get(suffix)
-    if kind is None or (suffix == ".parquet" != path.suffix.lower()):
+    suffix = _known_suffix(path) if inner_suffix(path) else ".txt"
+    if suffix is None:
         raise UserError(f"{path}: unknown kind of file; known are {RECORD_FORMATS}")
+    kind = _SUFFIXES[suffix]
     if kind == "fasttext" and layout.text_column:
         raise UserError(f"{path} has a text per line and no columns to choose from")
     return _some_records(path, kind, layout, block_bytes)

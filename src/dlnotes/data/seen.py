@@ -164,7 +164,7 @@ class Seen:
             raise UserError(f"{path} cannot be read or is damaged") from error
 
 
-# RuntimeError: zipfile's error for a member that is encrypted, or packed in an unknown way.
+# RuntimeError: zipfile's error for a member that is encrypted, or compressed in an unknown way.
 _DAMAGED = (
     OSError,
     ValueError,

@@ -14,7 +14,6 @@ import gzip
 import io
 import itertools
 import lzma
-import re
 import sys
 import zipfile
 import zlib
@@ -25,6 +24,15 @@ from typing import IO, cast
 
 import polars as pl
 
+from dlnotes.data.kinds import (
+    COMPRESSION,
+    COMPRESSION_BYTES,
+    KIND_BYTES,
+    compression_of,
+    kind_of,
+    kind_of_zip,
+    wide_encoding,
+)
 from dlnotes.errors import UserError
 
 if sys.version_info >= (3, 14):
@@ -35,38 +43,17 @@ else:
 Seen = Callable[[float], object]
 """Called with the share of a file that has been read, from 0 to 1."""
 
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-"""Suffixes of packed files, after that of their format."""
+COMPRESSED = tuple(COMPRESSION)
+"""Suffixes of compressed files, after that of their format."""
 
 LONGEST = 1 << 28
-"""Most characters of a line, and of a field of CSV. In a packed file of a few MiB, one may be so
-long that it fills any memory."""
+"""Most characters of a line, and of a field of CSV. In a compressed file of a few MiB, one may be
+so long that it fills any memory."""
 LARGEST_WHOLE = 1 << 30
 """Most characters of a file that is read as a whole."""
 
 _CHUNK = 1 << 20
-_MAGIC = {  # at the beginning of a file; no text begins like this
-    # Deflate is the only method there is; three flags are always 0.
-    ".gz": rb"\x1f\x8b\x08[\x00-\x1f]",
-    # "BZh1" alone may begin a text; then a block follows, or the end of an empty file.
-    ".bz2": rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)",
-    ".xz": rb"\xfd7zXZ\x00",
-    ".zst": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",  # a frame, or a skippable one
-    ".zip": rb"PK(?:\x03\x04|\x05\x06)",  # a member, or the end of an empty archive
-}
-_MAGIC_BYTES = 10  # of the longest
-_NO_TEXT = {  # at the beginning of files that are not text, though a text may begin like this, too
-    rb"PAR1": "a Parquet file: call it .parquet",
-    rb"ARROW1\x00\x00": "an Arrow file: write it as Parquet or CSV",
-    rb"SQLite format 3\x00": "a database: write a table of it as CSV",
-    rb"%PDF-": "a PDF: convert it to text",
-    rb"\xd0\xcf\x11\xe0": "an old Office document: save it as text or CSV",
-    rb"(?s:.{257})ustar": "a tar archive: unpack it",
-    rb"7z\xbc\xaf|Rar!\x1a|\x04\x22\x4d\x18|\x1f\x9d|\x5d\x00\x00\x80\x00": "packed by a program "
-    "that is not supported: unpack it",
-    b"|".join(_MAGIC.values()): "packed twice: unpack it",
-}
-_NO_TEXT_BYTES = 262  # of the longest
+_START_BYTES = 1 << 16  # that show whether a file is text
 _MARKED = {  # the mark of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -104,13 +91,24 @@ def inner_suffix(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".zip"] and path.is_file():
         with _as_user_errors(path), path.open("rb") as file:
-            if _packed(file) == ".zip":
+            if _compression(file) == ".zip":
                 inside = PurePath(_only_member(path, zipfile.ZipFile(file)).filename).suffix.lower()
                 if inside:
                     return inside
-    if suffixes and suffixes[-1] in PACKED:
+    if suffixes and suffixes[-1] in COMPRESSED:
         return "".join(suffixes[-2:-1])
     return "".join(suffixes[-1:])
+
+
+def refuse_known(path: Path) -> None:
+    """Tell what a file is, if it is of a known kind that is not text.
+
+    Raises:
+        UserError: It is of such a kind, or cannot be read.
+    """
+    with open_binary(path) as file:
+        if kind := kind_of(file.read(KIND_BYTES)):
+            raise UserError(f"{path} is {kind}")
 
 
 @contextmanager
@@ -119,7 +117,7 @@ def open_binary(path: Path, seen: Seen | None = None) -> Iterator[IO[bytes]]:
 
     Args:
         path: The file.
-        seen: Called after each read with the share of the (packed) file that has been read.
+        seen: Called after each read with the share of the (compressed) file that has been read.
 
     Raises:
         UserError: It cannot be read or is broken, or a zip file has more than one file in it.
@@ -157,14 +155,14 @@ class _Reads(io.RawIOBase):
         return len(content)
 
 
-def _packed(stored: IO[bytes]) -> str | None:
-    start = stored.read(_MAGIC_BYTES)
+def _compression(stored: IO[bytes]) -> str | None:
+    start = stored.read(COMPRESSION_BYTES)
     stored.seek(0)
-    return next((kind for kind, magic in _MAGIC.items() if re.match(magic, start)), None)
+    return compression_of(start)
 
 
 def _unpacked(path: Path, stored: IO[bytes]) -> IO[bytes]:
-    match _packed(stored):
+    match _compression(stored):
         case ".gz":
             return cast(IO[bytes], gzip.open(stored))
         case ".bz2":
@@ -181,7 +179,7 @@ def _unpacked(path: Path, stored: IO[bytes]) -> IO[bytes]:
 
 
 class _BrokenError(Exception):
-    """What a packed file holds is not what it should be."""
+    """What a compressed file holds is not what it should be."""
 
 
 def _of_streams(
@@ -195,7 +193,7 @@ def _of_streams(
     stream, and so leave out the rest of a damaged file.
 
     Args:
-        stored: The packed file.
+        stored: The compressed file.
         decompressor: Makes one for a stream.
         padding: A byte that may stand between streams, and at the end.
     """
@@ -234,6 +232,8 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         # Members without a name are ignored: on them zipfile's is_dir fails.
         if member.filename and not member.is_dir() and not ignored(PurePath(member.filename))
     ]
+    if kind := kind_of_zip(member.filename for member in members):
+        raise UserError(f"{path} is {kind}")
     if len(members) != 1:
         listed = ", ".join(member.filename for member in members[:5])
         raise UserError(
@@ -268,7 +268,9 @@ def _as_user_errors(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except _BROKEN as error:
-        raise UserError(f"{path}: broken packed file ({error}); fetch or make it again") from error
+        raise UserError(
+            f"{path}: broken compressed file ({error}); fetch or make it again"
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {_reason(error)}") from error
 
@@ -361,8 +363,8 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
         content = file.read(size)
         marked = next((name for mark, name in _MARKED.items() if content.startswith(mark)), None)
         if not (marked or encoding):
-            _refuse_nulls(path, content)
-        begin = content[:_NO_TEXT_BYTES]
+            _refuse_other(path, content[:_START_BYTES])
+        nulls = not (marked or encoding) and b"\0" in content
         name = marked or encoding or "utf-8"
         decoder = codecs.getincrementaldecoder(name)()
         line, starts_line, old_mac = 1, True, False
@@ -370,14 +372,13 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             try:
                 text = decoder.decode(content, not content)
             except UnicodeDecodeError as error:
-                if not encoding and (kind := _kind(begin)):
-                    raise UserError(f"{path} is {kind}") from error
                 before = error.object[: error.start].decode(name, "replace")
                 byte = error.object[error.start]
+                doubt = ", and it has null bytes: is it text? If so" if nulls else ";"
                 raise UserError(
                     f"{path}:{line + before.count(chr(10))}: not {name.upper()} (byte 0x{byte:02x})"
-                    "; convert it to UTF-8, or where a command has --encoding, name its encoding, "
-                    "for example cp1252 or gb18030"
+                    f"{doubt} convert it to UTF-8, or where a command has --encoding, name its "
+                    "encoding, for example cp1252 or gb18030"
                 ) from error
             if line == 1 and starts_line:
                 old_mac = "\n" not in text and "\r" in text[:-1]
@@ -408,30 +409,21 @@ def half_pair(text: str) -> int | None:
     return None
 
 
-def _refuse_nulls(path: Path, content: bytes) -> None:
-    """By its null bytes, refuse what is not text, and UTF-16 and UTF-32 without their marks."""
-    if b"\0" in content[:_NO_TEXT_BYTES] and (kind := _kind(content)):
+def _refuse_other(path: Path, start: bytes) -> None:
+    """Refuse what is not text, and UTF-16 and UTF-32 without their marks, by how a file starts.
+
+    Raises:
+        UserError: It is something else than text in a usual encoding.
+    """
+    if kind := kind_of(start):
         raise UserError(f"{path} is {kind}")
-    start = content[: 1000 // 4 * 4]
-    empty = [start[i::4].count(0) > 0.7 * len(start[i::4]) for i in range(4)]
-    if len(start) < 4 or not any(empty):
-        return
-    if all(empty):
+    if name := wide_encoding(start):
+        raise UserError(
+            f"{path} looks like {name.upper()[:6]} without a byte order mark: convert it to UTF-8, "
+            f"or where a command has --encoding, give --encoding {name}"
+        )
+    if len(start) >= 4 and all(start[i::4].count(0) > 0.7 * len(start[i::4]) for i in range(4)):
         raise UserError(f"{path} is not text: most of its bytes are 0")
-    names: dict[tuple[bool, ...], str] = {
-        (False, True, False, True): "utf-16-le",
-        (True, False, True, False): "utf-16-be",
-        (False, True, True, True): "utf-32-le",
-        (True, True, True, False): "utf-32-be",
-    }
-    if name := names.get(tuple(empty)):
-        looks = name.upper()[:6]
-        raise UserError(f"{path} looks like {looks}: give --encoding {name}")
-
-
-def _kind(begin: bytes) -> str | None:
-    """What a file that is not text may be."""
-    return next((kind for magic, kind in _NO_TEXT.items() if re.match(magic, begin)), None)
 
 
 def read_lines(

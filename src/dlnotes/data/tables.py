@@ -88,8 +88,8 @@ def _open(path: Path, zipped: bool) -> Iterator[IO[bytes]]:
         if not zipped:
             yield file
             return
-        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
-            yield cast(IO[bytes], packed)
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as compressed:
+            yield cast(IO[bytes], compressed)
 
 
 def _write_jsonl(

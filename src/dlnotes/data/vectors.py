@@ -7,7 +7,7 @@
 | word2vec binary | the two numbers, and then bytes that no text has |
 | fastText ``.bin`` | its magic number |
 
-In text, any number of spaces and tabs separates fields. All files may be packed (see
+In text, any number of spaces and tabs separates fields. All files may be compressed (see
 `dlnotes.data.streams`) except the last, of which only the wanted rows are read from the disk.
 """
 

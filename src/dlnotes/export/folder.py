@@ -28,7 +28,16 @@ from dlnotes.export.program import (
 )
 from dlnotes.export.session import Session, members_of
 from dlnotes.export.tokenizers import lower_case, steps_of
-from dlnotes.files import in_utf8, make_folder, read_json, remove, resolved, write_json
+from dlnotes.files import (
+    in_utf8,
+    kept,
+    make_folder,
+    read_json,
+    remove,
+    remove_abandoned,
+    resolved,
+    write_json,
+)
 from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.folder import CONFIG, LABELS, MERGES, VOCABULARY
 
@@ -38,6 +47,8 @@ FULL = "model-float32.onnx"
 """Name of the file of the network before quantization."""
 PROGRAM = "predict.py"
 _FORMAT = "dlnotes export 1"
+_BUILDING = ".dlnotes-export-"
+"""How the name of a folder begins in which an export is being written."""
 _Network = TypeVar("_Network", bound=Averaged)
 
 
@@ -71,7 +82,7 @@ def check_place(run: Path, out: Path, overwrite: bool) -> None:
         raise UserError(f"cannot write to {out}: it is the run {run}, inside it, or contains it")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UserError(f"cannot write to {out}: it is not a folder; give another OUT")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(file.name.startswith(_BUILDING) for file in out.iterdir()):
         return
     if not overwrite:
         raise UserError(f"{out} is not empty: give another OUT, or --overwrite")
@@ -110,19 +121,22 @@ def export(
     # An existing folder may be a mount point or a program's current folder: its files are replaced,
     # not the folder.
     there = place if place.is_dir() else place.parent
-    building = there / f".{place.name}-{secrets.token_hex(4)}"
+    for folder in {there, place.parent}:
+        remove_abandoned(folder, _BUILDING)
+    building = there / f"{_BUILDING}{secrets.token_hex(4)}"
     try:
         building.mkdir()
-        with in_utf8(building) as folder:
-            differences = _write_network(classifier, folder / FORMATS[kind], kind, int8)
-        without = write_rest(classifier, building, kind)
-        if there == place:
-            for file in filter(_is_ours, place.iterdir()):
-                file.unlink()
-            for file in building.iterdir():
-                file.replace(place / file.name)
-        else:
-            building.rename(place)
+        with kept(building):
+            with in_utf8(building) as folder:
+                differences = _write_network(classifier, folder / FORMATS[kind], kind, int8)
+            without = write_rest(classifier, building, kind)
+            if there == place:
+                for file in filter(_is_ours, place.iterdir()):
+                    file.unlink()
+                for file in building.iterdir():
+                    file.replace(place / file.name)
+            else:
+                building.rename(place)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +12,7 @@ from dlnotes.serving.limits import Refused
 
 _MOST_LABELS = 1_000_000
 _SHOWN = 40
+_ESCAPED_LETTER = re.compile(rb"\\u00[567]")
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
@@ -117,12 +120,15 @@ def parse(kind: type[Kind], body: bytes) -> Kind:
     """A request from its JSON.
 
     Raises:
-        Refused: 400 if it is not JSON, 422 if it has other fields or values.
+        Refused: 400 if it is not JSON or has a field twice, 422 if it has other fields or values.
     """
     if not body:
         raise Refused(400, "the body is empty; it must be a JSON object")
     try:
-        return kind.model_validate_json(body)
+        asked = kind.model_validate_json(body)
+        if twice := _twice(body, kind):
+            raise Refused(400, f"the body has {twice!r} twice")
+        return asked
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid":
@@ -135,3 +141,13 @@ def parse(kind: type[Kind], body: bytes) -> Kind:
         raise Refused(422, "the body must be a JSON object")
     where = ".".join(map(str, first["loc"]))
     raise Refused(422, f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+
+def _twice(body: bytes, kind: type[BaseModel]) -> str | None:
+    """The first field that a valid request has twice; None without one."""
+    # Decoding all of it again would take longer than the first time.
+    written = (body.count(f'"{name}"'.encode()) for name in kind.model_fields)
+    if max(written) < 2 and not _ESCAPED_LETTER.search(body):
+        return None
+    names = [name for name, _ in json.loads(body, object_pairs_hook=list)]
+    return next((name for i, name in enumerate(names) if name in names[:i]), None)

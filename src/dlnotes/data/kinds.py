@@ -1,0 +1,132 @@
+"""What a file is that was given as text but is none, by its first bytes.
+
+Nothing is claimed of a file that may be text: a text, too, may begin with the letters ``PAR1``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Iterable
+
+COMPRESSION = {  # by suffix; no text begins like this
+    # Deflate is the only method there is; three flags are always 0.
+    ".gz": rb"\x1f\x8b\x08[\x00-\x1f]",
+    # "BZh1" alone may begin a text; then a block follows, or the end of an empty file.
+    ".bz2": rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)",
+    ".xz": rb"\xfd7zXZ\x00",
+    ".zst": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",  # a frame, or a skippable one
+    ".zip": rb"PK(?:\x03\x04|\x05\x06)",  # a member, or the end of an empty archive
+}
+COMPRESSION_BYTES = 10  # of the longest
+
+_NO_TEXT = {  # all of these have a control character soon after
+    rb"PAR1": "a Parquet file: call it .parquet, and do not compress it",
+    rb"ARROW1\x00\x00|FEA1|\xff{4}(?s:..)\x00\x00": "an Arrow file: write it as Parquet or CSV",
+    rb"ORC|Obj\x01": "a file of ORC or Avro: write it as Parquet or CSV",
+    rb"SQLite format 3\x00|(?s:.{8})DUCK": "a database: write a table of it as CSV",
+    rb"\x80[\x02-\x05]": "a pickle of Python: write its texts and labels as CSV or JSONL",
+    rb"\x93NUMPY": "an array of NumPy: write its texts and labels as CSV or JSONL",
+    rb"\x89HDF\r\n": "an HDF5 file: write its texts and labels as CSV or JSONL",
+    rb"\xd0\xcf\x11\xe0": "an old Office document: save it as text or CSV",
+    rb"\x7fELF|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe": "a program, not text",
+    # The place of the second header is below 2^16.
+    rb"MZ(?s:.{60})\x00\x00": "a program; if it is an archive that unpacks itself, unpack it",
+    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|BM(?s:.{4})\x00{4}"
+    rb"|RIFF(?s:.{4})WEBP|II\*\x00|MM\x00\*": "an image, not text",
+    rb"RIFF(?s:.{4})(?:WAVE|AVI )|\x00\x00\x00(?s:.)ftyp|\x1aE\xdf\xa3"
+    rb"|OggS\x00|fLaC\x00|ID3[\x02-\x04]": "a recording, not text",
+    rb"(?s:.{257})ustar": "a tar archive: unpack it",
+    rb"7z\xbc\xaf|Rar!\x1a|\x04\x22\x4d\x18|\x1f\x9d|\x5d\x00\x00\x80\x00": "compressed by a "
+    "program that is not supported: decompress it",
+    b"|".join(COMPRESSION.values()): "compressed twice: decompress it",
+}
+_MARKUP = {  # these may consist of letters alone
+    rb"%PDF-[12]\.\d\s": "a PDF: convert it to text",
+    rb"\{\\rtf1\b": "a document in RTF: save it as text or CSV",
+}
+KIND_BYTES = 262  # of the longest
+_CONTROL = rb"[\x00-\x08\x0e-\x1f\x7f]"
+
+_ZIPPED = {  # among the names in a zip file, a line each
+    r"^xl/workbook\.": "an Excel workbook: save the sheet as CSV",
+    r"^word/document\.": "a Word document: save it as text or CSV",
+    r"^ppt/presentation\.": "a PowerPoint presentation: save it as text or CSV",
+    r"^META-INF/manifest\.xml$": "an OpenDocument file: save it as text or CSV",
+    r"^META-INF/container\.xml$": "an e-book: convert it to text",
+    r"^META-INF/MANIFEST\.MF$": "a program, not text",
+    r"^[^/\n]*/byteorder$": "a file of torch.save: write its texts and labels as CSV or JSONL",
+    r"\A(?:.*\.npy(?:\n|\Z))+\Z": "arrays of NumPy: write their texts and labels as CSV or JSONL",
+}
+
+
+def compression_of(start: bytes) -> str | None:
+    """The suffix of the way in which a file is compressed, None if it is not."""
+    return next((kind for kind, magic in COMPRESSION.items() if re.match(magic, start)), None)
+
+
+def kind_of(start: bytes) -> str | None:
+    """What a file is that is not text, and what to do; None if it may be text.
+
+    Args:
+        start: Its first `KIND_BYTES`, or more.
+    """
+    kinds = _MARKUP
+    if re.search(_CONTROL, start[:KIND_BYTES]):
+        kinds = _MARKUP | _NO_TEXT
+    return next((kind for magic, kind in kinds.items() if re.match(magic, start)), None)
+
+
+def kind_of_zip(names: Iterable[str]) -> str | None:
+    """What a zip file is that is a document of its own; None if it is an archive of files.
+
+    Args:
+        names: Those of the files in it.
+    """
+    lines = "\n".join(names)
+    found = (kind for name, kind in _ZIPPED.items() if re.search(name, lines, re.MULTILINE))
+    return next(found, None)
+
+
+def wide_encoding(start: bytes) -> str | None:
+    """The only one of UTF-16 and UTF-32 in which bytes are text; None if there is none, or several.
+
+    Every line end has a null byte in them, also in Chinese text, whose letters have none.
+
+    Args:
+        start: The first bytes of a file, without a byte order mark. Those of many letters should
+            hold a line end.
+    """
+    nulls = start.count(0)
+    if nulls < 0.3 * len(start):
+        narrow = _decoded(start, "utf-8")
+        if not nulls or (narrow is not None and not _has_odd(narrow.replace("\0", ""))):
+            return None  # for example lines that end with null characters
+    names = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+    found = [name for name in names if _is_plausible(_decoded(start, name) or "")]
+    return found[0] if len(found) == 1 else None
+
+
+def _decoded(start: bytes, encoding: str) -> str | None:
+    """The text, without a character that is cut off at the end; None if it is not text."""
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(start)
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_plausible(text: str) -> bool:
+    """Whether characters were meant as text; where the order of bytes is wrong, no line ends."""
+    letters = sum(c.isascii() and c.isalpha() for c in text)
+    return ("\n" in text or "\r" in text or 2 * letters > len(text)) and not _has_odd(text)
+
+
+def _has_odd(text: str) -> bool:
+    """Whether there are characters in it that texts do not have, beyond single ones.
+
+    Numbers and compressed data form characters as well, but some of these are not assigned, or are
+    control characters.
+    """
+    odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in "\t\n\v\f\r" for c in text)
+    return "\0" in text or odd > 0.01 * len(text)
