@@ -30,6 +30,7 @@ myst_heading_anchors = 3
 # the languages share, because their cells are the same.
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 300
 nb_merge_streams = True
 

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,7 @@ from dlnotes.files import make_folder, remove_abandoned
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PAGES = Path(__file__).parent / "chapters" / "pages.py"
 _BUILDING = ".building-"
 _MARK = ".dlnotes"
 """A file of each language's folder, by which this program knows its own sites."""
@@ -43,9 +46,11 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
     # The cells' results are not in OUT: their place becomes part of the address of a database, in
     # which a "?" has another meaning.
     with (
-        tempfile.TemporaryDirectory(dir=out, prefix=_BUILDING) as work,
+        tempfile.TemporaryDirectory(dir=out.absolute(), prefix=_BUILDING) as work,
         tempfile.TemporaryDirectory() as cells,
     ):
+        if {*"?%"} & {*cells}:
+            raise UserError(f"the folder for temporary files must have no ? and no %: {cells}")
         _set_up_kernels(Path(work) / "ipython")
         build(Path(work), Path(cells))
         for folder in LANGUAGES:
@@ -86,19 +91,30 @@ def build(out: Path, cells: Path) -> None:
     """
     # Sphinx forks a process for each core. OpenMP's threads are not forked with it: if they had
     # begun, the forked process would wait for them forever. With a single one, none begins.
-    paths = filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    # The locale of the user may be one that this machine does not have.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LC_ALL": "C"}
     # In a separate process, because Sphinx ignores some signals and takes others for errors of a
     # page.
-    command = [sys.executable, "-m", "chapters.pages", str(out), str(cells)]
-    with subprocess.Popen(command, env=environment, start_new_session=True) as sphinx:
+    command = [sys.executable, str(PAGES), str(out), str(cells)]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as pages:
         try:
-            failed = sphinx.wait()
-        except BaseException:
-            os.killpg(sphinx.pid, signal.SIGTERM)
-            raise
+            failed = pages.wait()
+        finally:
+            _end_group(pages)
     if failed:
         raise UserError("the book has the errors above")
+
+
+def _end_group(leader: subprocess.Popen[bytes]) -> None:
+    """End the processes of a group, so that none of them writes into a folder that is removed."""
+    until = time.monotonic() + 3
+    with suppress(ProcessLookupError):  # until there is none
+        os.killpg(leader.pid, signal.SIGTERM)
+        while time.monotonic() < until:
+            leader.poll()
+            os.killpg(leader.pid, 0)
+            time.sleep(0.05)
+        os.killpg(leader.pid, signal.SIGKILL)
 
 
 def _set_up_kernels(folder: Path) -> None:

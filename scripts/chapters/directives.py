@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from sphinx.util.logging import getLogger
 
 from chapters import mathjax
 from chapters.commands import Command
-from chapters.figures import FIGURES, draw
 from chapters.notebooks import write_notebooks
 from chapters.pictures import INTERACTIVE, Picture
-from chapters.rows import ROWS, compare_all
+from chapters.rows import ROWS
 from chapters.search import ChineseSearch
 from chapters.words import LANGUAGES, say
 from dlnotes.errors import UserError
@@ -83,24 +81,10 @@ class Notebook(SphinxDirective):
         return [nodes.raw("", link, format="html")]
 
 
-def _make_beforehand(app: Sphinx) -> None:
-    """Write the figures and run the comparisons, with all cores.
-
-    Sphinx then forks the processes that read the pages.
-    """
+def _write_static(app: Sphinx) -> None:
     static = Path(app.outdir) / "_static"
     mathjax.place(static / "mathjax")
-    others = (static.parents[1] / folder / "_static" / "figures" for folder in LANGUAGES)
-    drawn = next((figures for figures in others if figures.is_dir()), None)
-    with ProcessPoolExecutor() as pool:
-        if drawn:  # another language of the book has the same
-            shutil.copytree(drawn, static / "figures")
-            figures = []
-        else:
-            figures = [pool.submit(draw, name, static / "figures") for name in FIGURES]
-        compare_all(Path(app.srcdir), pool)
-        for figure in figures:
-            figure.result()
+    shutil.copytree(Path(app.outdir).parent / "figures", static / "figures")  # of `pages`
 
 
 def _add_language(
@@ -153,7 +137,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("notebook", Notebook)
     app.add_directive("command", Command)
     app.add_search_language(ChineseSearch)
-    app.connect("builder-inited", _make_beforehand)
+    app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)
     app.connect("html-page-context", _add_levels, priority=900)  # after the theme
     app.setup_extension("sphinx.ext.autodoc")

@@ -30,11 +30,17 @@ def write_notebooks(pages: Path, site: Path, language: str) -> None:
         pages: Folder of the pages, with those in its folders.
         site: Folder of the site, with the figures.
         language: Sphinx's name of the language.
+
+    Raises:
+        UserError: A page has a directive that a notebook cannot show, or one with an error.
     """
     for page in sorted(pages.rglob("*.md")):
         text = page.read_text("utf-8")
         if "{code-cell}" in text:
-            made = notebook(text, page.parent, site, language)
+            try:
+                made = notebook(text, page.parent, site, language)
+            except (UserError, OSError, KeyError) as error:
+                raise UserError(f"{page}: no notebook can be made of it: {error}") from error
             content = writes(made)  # type: ignore[no-untyped-call]
             file = site / "notebooks" / page.relative_to(pages).with_suffix(".ipynb")
             make_folder(file.parent)

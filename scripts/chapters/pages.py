@@ -1,29 +1,97 @@
-"""Build the pages of all languages: ``python -m chapters.pages OUT CELLS``.
-
-A single process does this, because what the languages share is then made once.
-"""
+"""Build the pages of all languages: ``python pages.py OUT CELLS``, as `book.py` runs it."""
 
 from __future__ import annotations
 
 import sys
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
-from sphinx.cmd.build import main
+if __name__ == "__main__":
+    # Instead of this folder. Not by PYTHONPATH, which the cells of the pages would see.
+    sys.path[0] = str(Path(__file__).parents[1])
 
-from chapters.words import LANGUAGES
+from jupyter_cache import get_cache  # noqa: E402
+
+from chapters.figures import FIGURES, draw  # noqa: E402
+from chapters.rows import compare, keep_rows, named_in  # noqa: E402
+from chapters.words import LANGUAGES  # noqa: E402
+from dlnotes.cli import endings  # noqa: E402
+from dlnotes.errors import UserError  # noqa: E402
+
+Result = TypeVar("Result")
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def build(folder: str, language: str, out: Path, cells: Path) -> int:
-    """Build the pages of one language, and return Sphinx's exit status.
+def main(out: Path, cells: Path) -> int:
+    """Build the pages of all languages, and return an exit status.
+
+    Args:
+        out: Folder of the built pages, in which each language has a folder.
+        cells: Folder of the results of the cells.
+    """
+    make_beforehand(out / "figures")
+    # The processes that read pages make it if it is missing, and fail if two do so at once.
+    _ = get_cache(cells).db
+    for folder, language in LANGUAGES.items():
+        # In a process of its own, because Sphinx keeps the words of its first language.
+        process = get_context("fork").Process(target=build, args=(folder, language, out, cells))
+        process.start()
+        process.join()
+        if process.exitcode:
+            return 1
+    return 0
+
+
+def make_beforehand(figures: Path) -> None:
+    """Draw the figures and run the comparisons of all pages, with all cores.
+
+    The processes that read the pages are forked from this one, and so have the comparisons.
+
+    Args:
+        figures: Folder of the figures.
+
+    Raises:
+        UserError: A figure or a comparison has an error.
+    """
+    pages = [page for folder in LANGUAGES for page in sorted((DOCS / folder).rglob("*.md"))]
+    with ProcessPoolExecutor() as pool:
+        drawn = {name: pool.submit(draw, name, figures) for name in FIGURES}
+        compared = {note: pool.submit(compare, note) for note in sorted(named_in(pages))}
+        try:
+            for name, figure in drawn.items():
+                _result("the figure", name, figure)
+            for note, rows in compared.items():
+                keep_rows(note, _result("the comparison", note, rows))
+        except UserError:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _result(what: str, name: str, future: Future[Result]) -> Result:
+    try:
+        return future.result()
+    except (Exception, SystemExit) as error:
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(f"{what} {name}: {kind}{error}") from error
+
+
+def build(folder: str, language: str, out: Path, cells: Path) -> None:
+    """Build the pages of one language.
 
     Args:
         folder: Folder of the pages in docs/.
         language: Sphinx's name of the language.
         out: Folder of the built pages.
         cells: Folder of the results of the cells.
+
+    Raises:
+        SystemExit: There was a warning or an error, which Sphinx has printed.
     """
+    from sphinx.cmd.build import main as sphinx
+
     settings = {
         "-b": "html",
         "-c": str(DOCS),
@@ -34,9 +102,9 @@ def build(folder: str, language: str, out: Path, cells: Path) -> int:
     arguments = ["--fail-on-warning", "--quiet"]
     arguments += [part for setting in settings.items() for part in setting]
     arguments += [part for name, value in defined.items() for part in ("-D", f"{name}={value}")]
-    return main([*arguments, str(DOCS / folder), str(out / folder)])
+    sys.exit(sphinx([*arguments, str(DOCS / folder), str(out / folder)]))
 
 
 if __name__ == "__main__":
-    out, cells = map(Path, sys.argv[1:])
-    sys.exit(any(build(*language, out, cells) for language in LANGUAGES.items()))
+    with endings():
+        sys.exit(main(*map(Path, sys.argv[1:])))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -43,25 +42,35 @@ def proof(notes: str, language: str) -> str:
     return _table(head, rows, language)
 
 
-def compare_all(pages: Path, pool: Executor) -> None:
-    """Run the comparisons of all ``proof`` directives, so that this process has their results.
+def named_in(pages: Iterable[Path]) -> set[str]:
+    """The comparisons that the ``proof`` directives of pages name.
 
-    The processes that read the pages are forked from it.
-
-    Args:
-        pages: Folder of the pages, with those in its folders.
-        pool: What runs them.
+    Raises:
+        UserError: A page is not UTF-8.
     """
-    texts = [page.read_text("utf-8") for page in sorted(pages.rglob("*.md"))]
-    named = {
-        note for text in texts for _, body in _PROOF.findall(text) for note in body.split("\n")
-    }
-    missing = sorted(named - {*_rows})
-    _rows.update(zip(missing, pool.map(_compare, missing), strict=True))
+    found: set[str] = set()
+    for page in pages:
+        try:
+            text = page.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{page} is not UTF-8: {error.reason} at byte {error.start}") from error
+        for _, body in _PROOF.findall(text):
+            found.update(body.split("\n"))
+    return found
 
 
 _PROOF = re.compile(r"^(`{3,}|:{3,})\{proof\}[ ]*\n(.*?)\n\1[ ]*$", re.M | re.S)
 _rows: dict[str, tuple[Row, ...]] = {}
+
+
+def keep_rows(note: str, rows: tuple[Row, ...]) -> None:
+    """Keep the rows of a comparison for this process and those forked from it.
+
+    Args:
+        note: Its name.
+        rows: What `compare` returned.
+    """
+    _rows[note] = rows
 
 
 @cache
@@ -70,13 +79,18 @@ def _comparisons() -> tuple[Comparison, ...]:
     return tuple(comparisons())
 
 
-def _compare(note: str) -> tuple[Row, ...]:
+def compare(note: str) -> tuple[Row, ...]:
+    """Run a comparison.
+
+    Args:
+        note: Its name; without one of this name there is no row.
+    """
     return tuple(c.row() for c in _comparisons() if c.note == note)
 
 
 def _compared(note: str) -> tuple[Row, ...]:
     if note not in _rows:
-        _rows[note] = _compare(note)
+        keep_rows(note, compare(note))
     rows = _rows[note]
     if not rows:
         raise UserError(f"proof: dlnotes verify has no comparison {note!r}")

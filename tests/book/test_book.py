@@ -2,7 +2,7 @@
 
 import json
 import re
-from concurrent.futures import ProcessPoolExecutor
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import book
 pytest.importorskip("sphinx", reason="needs the extra docs")
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
-from chapters import figures, mathjax, notebooks, ravine, rows, words
+from chapters import figures, mathjax, notebooks, pages, ravine, rows, words
 from dlnotes.errors import UserError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -120,22 +120,49 @@ def test_the_proof_row_is_a_comparison_that_has_just_run():
     assert 0 <= float(cells[4]) <= float(cells[5]) == 1e-10
 
 
-def test_the_comparisons_of_all_pages_run_beforehand(tmp_path, monkeypatch):
+def test_comparisons_that_have_run_are_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "_rows", {})
-    (tmp_path / "models").mkdir()
-    (tmp_path / "a.md").write_text(
-        "```{proof}\nrelu\nno such\n```\n\n```{speed}\nelu\n```\n", "utf-8"
-    )
-    (tmp_path / "models" / "b.md").write_text(":::{proof}\ntanh\n:::\n", "utf-8")
-    with ProcessPoolExecutor(1) as pool:
-        rows.compare_all(tmp_path, pool)
-    monkeypatch.setattr(rows, "_compare", None)  # nothing is compared again
+    a, b = tmp_path / "a.md", tmp_path / "b.md"
+    a.write_text("```{proof}\nrelu\nno such\n```\n\n```{speed}\nelu\n```\n", "utf-8")
+    b.write_text(":::{proof}\ntanh\n:::\n", "utf-8")
+    assert rows.named_in([a, b]) == {"relu", "no such", "tanh"}
+    for name in ("relu", "no such", "tanh"):
+        rows.keep_rows(name, rows.compare(name))
+    monkeypatch.setattr(rows, "compare", None)
     for name in ("relu", "tanh"):
         assert name in rows.proof(name, "en")
     with pytest.raises(UserError, match="proof: dlnotes verify has no comparison 'no such'"):
         rows.proof("no such", "en")
     with pytest.raises(TypeError):
         rows.proof("elu", "en")
+    b.write_bytes(b"a\xff")
+    with pytest.raises(UserError, match=r"b\.md is not UTF-8: invalid start byte at byte 1"):
+        rows.named_in([a, b])
+
+
+def fails(name="", folder=None):
+    raise ZeroDivisionError("this")
+
+
+def leaves(name="", folder=None):
+    sys.exit(3)
+
+
+@pytest.mark.parametrize(
+    ("part", "function", "message"),
+    [
+        ("draw", fails, r"^the figure \w+: ZeroDivisionError: this$"),
+        ("draw", leaves, r"^the figure \w+: SystemExit: 3$"),
+        ("compare", fails, r"^the comparison .+: ZeroDivisionError: this$"),
+    ],
+)
+def test_what_fails_beforehand_is_named(tmp_path, monkeypatch, part, function, message):
+    monkeypatch.setattr(pages, "FIGURES", ["ravine_momentum"])
+    monkeypatch.setattr(pages, part, function)
+    if part == "compare":
+        monkeypatch.setattr(pages, "draw", print)
+    with pytest.raises(UserError, match=message):
+        pages.make_beforehand(tmp_path)
 
 
 @pytest.mark.parametrize(("row", "name"), [("proof", "x"), ("speed", "x"), ("verdicts", "x")])

@@ -55,7 +55,9 @@ def draw(name: str, folder: Path) -> None:
     )
     plain: Any = {**ink, "axes.spines.top": False, "axes.spines.right": False, "font.size": 11}
     plain["svg.hashsalt"] = "dlnotes"
-    with mpl.rc_context(plain):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever the user has set
+        mpl.rcParams.update(plain)
         figure = FIGURES[name]()
         light = io.StringIO()
         figure.savefig(light, format="svg", transparent=True, metadata={"Date": None})
