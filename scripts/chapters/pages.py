@@ -12,13 +12,13 @@ if __name__ == "__main__":
     # Instead of this folder. Not by PYTHONPATH, which the cells of the pages would see.
     sys.path[0] = str(Path(__file__).parents[1])
 
-from jupyter_cache import get_cache  # noqa: E402
+from jupyter_cache import get_cache
 
-from chapters.figures import FIGURES, draw  # noqa: E402
-from chapters.rows import compare, keep_rows, named_in  # noqa: E402
-from chapters.words import LANGUAGES  # noqa: E402
-from dlnotes.cli import endings  # noqa: E402
-from dlnotes.errors import UserError  # noqa: E402
+from chapters.figures import FIGURES, draw
+from chapters.rows import compare, keep_rows, named_in
+from chapters.words import LANGUAGES
+from dlnotes.cli import endings
+from dlnotes.errors import UserError
 
 Result = TypeVar("Result")
 
