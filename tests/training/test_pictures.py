@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugin_util import markdown_to_safe_html
 
 from dlnotes.training import lettering as module
-from dlnotes.training.board import Board, as_is, confusion_figure
+from dlnotes.training.board import Board, confusion_figure, escape_markdown
 from dlnotes.training.explain import Explanation, attention_figure, page
 from dlnotes.training.lettering import lettering
 from drawing import inside
@@ -199,16 +199,16 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("place", ["> {}", "**{}**, predicted", "| a |\n|---|\n| {} |"])
 def test_texts_are_no_markup_in_tensorboard(text, place):
-    rendered = markdown_to_safe_html(place.format(as_is(text)))
+    rendered = markdown_to_safe_html(place.format(escape_markdown(text)))
     inner = re.search(r"(?:<blockquote>\s*<p>|<strong>|<td>)(.*?)</", rendered, re.DOTALL)
     assert html.unescape(inner[1]) == text
 
 
 def test_texts_in_tensorboard_are_cut_and_have_no_control_characters():
-    assert as_is("word " * 200).endswith(" …")
-    assert len(html.unescape(as_is("word " * 200))) == 402
-    assert html.unescape(as_is("a\nb\x1b[2J")) == "a b\\x1b[2J"
-    assert html.unescape(as_is(" ")) == "(empty)"
+    assert escape_markdown("word " * 200).endswith(" …")
+    assert len(html.unescape(escape_markdown("word " * 200))) == 402
+    assert html.unescape(escape_markdown("a\nb\x1b[2J")) == "a b\\x1b[2J"
+    assert html.unescape(escape_markdown(" ")) == "(empty)"
 
 
 def test_a_board_shows_hostile_labels_and_texts(tmp_path):
@@ -222,7 +222,7 @@ def test_a_board_shows_hostile_labels_and_texts(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "no installed font")
-        board.result(of, of_documents, HOSTILE, 1, split="dev")
+        board.confusion(of, of_documents, HOSTILE, 1, split="dev")
         board.label_table(multi, [f"label {i} |" for i in range(300)], 1, split="dev")
         board.attention(
             [Explanation(HOSTILE[0], 0.5, HOSTILE, {"words": [0.1] * 10})], 1, split="dev"
@@ -263,8 +263,8 @@ def test_pictures_are_drawn_beside_and_closing_waits(tmp_path):
         multi = SimpleNamespace(f1=np.ones(1), counts=np.ones((1, 3), int))
         board.label_table(multi, [name], step, split="dev")
 
-    board.beside(draw, "a", step=3)
-    board.beside(draw, "b", step=4)
+    board.draw_in_background(draw, "a", step=3)
+    board.draw_in_background(draw, "b", step=4)
     assert begun.wait(30)
     assert not board._waited_for[1].done()
     go.set()
@@ -275,6 +275,6 @@ def test_pictures_are_drawn_beside_and_closing_waits(tmp_path):
 
 def test_a_fault_of_drawing_beside_is_not_lost(tmp_path):
     board = Board(tmp_path)
-    board.beside(lambda: 1 / 0)
+    board.draw_in_background(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         board.close()

@@ -325,12 +325,12 @@ def test_scores_that_are_no_numbers_are_told(dataset, labelled, tmp_path):
 
 
 def test_test_figures_are_not_made_of_nan(dataset, monkeypatch, tmp_path):
-    measure = evaluate.Measure.__call__
+    measure = evaluate.MetricsMap.__call__
 
     def lost(self, logits, indices):
         return measure(self, logits * NAN if len(indices) == 60 else logits, indices)
 
-    monkeypatch.setattr(evaluate.Measure, "__call__", lost)
+    monkeypatch.setattr(evaluate.MetricsMap, "__call__", lost)
     with pytest.raises(UserError, match="the trained model gives 60 of 60 documents scores"):
         train_classifier(dataset, out=tmp_path / "run", **RUN)
 

@@ -41,7 +41,7 @@ from dlnotes.training.train import size_of, train_classifier
 
 
 @checked
-@distributed.joined_by_command()
+@distributed.process_group_of_command()
 def main(
     model: str | None = None,
     corpus: str | None = None,
@@ -148,7 +148,7 @@ def main(
         name = str(parent.settings.get("corpus") or "data")
     else:
         name = corpus or "bbc"
-        with group.first_of_machine_first():
+        with group.local_rank_zero_first():
             sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
         separator = reading.label_separator or label_separator(name)
         reading = replace(reading, label_separator=separator)
@@ -177,12 +177,12 @@ def main(
     seed = training.seed
     cache = None if dry_run else cache_folder() / "tokens"
     if parent:
-        with group.first_of_machine_first():
+        with group.local_rank_zero_first():
             dataset = continued(parent, own, reading, replay=replay, name=name, cache_dir=cache)
         tell_what_is_new(parent, dataset)
     else:
         reading = reading_for(model, reading, seed)
-        with group.first_of_machine_first():
+        with group.local_rank_zero_first():
             dataset = load_dataset(
                 sources, reading, name=name, cache_dir=cache, sentences=reads_sentences(model)
             )

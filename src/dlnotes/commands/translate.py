@@ -28,7 +28,7 @@ from dlnotes.training.translation import Translator, bleu, train_translator
 
 
 @checked
-@distributed.joined_by_command()
+@distributed.process_group_of_command()
 def train(
     data_dir: Path,
     test: str | None = "test2016",

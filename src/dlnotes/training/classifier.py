@@ -59,9 +59,9 @@ from dlnotes.training.attribution import evidence, explain_words, occlusion
 from dlnotes.training.decision import DEFAULT, NO_LABEL, Decision, decision_from
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import (
-    Keep,
-    Measure,
     Metrics,
+    MetricsMap,
+    ScoreMap,
     check_probabilities,
     check_scores,
     evaluating,
@@ -78,7 +78,7 @@ from dlnotes.training.folder import (
     check_no_run,
 )
 from dlnotes.training.multi_label import MultiLabelMetrics
-from dlnotes.training.scoring import kept, scores
+from dlnotes.training.scoring import map_scores, scores
 from dlnotes.training.stories import as_story
 from dlnotes.training.weights import digest_of, most_tokens, weights_writer, with_weights
 
@@ -655,8 +655,10 @@ class TextClassifier(Classifier):
             return super().evaluate(source, **how)
         documents = self.documents(partial(tokenize, source, **how), self.label_names)
         assert not isinstance(documents.labels, LabelSets)
-        measure = Measure(documents.labels, self.decision)
-        return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
+        measure = MetricsMap(documents.labels, self.decision)
+        return _finite(
+            measure.metrics(self._map_scores(documents, measure), f"this {self.model_name}")
+        )
 
     def _best_of(
         self, texts: list[str] | pl.Series, top_k: int
@@ -668,7 +670,7 @@ class TextClassifier(Classifier):
         def keep(scored: Tensor, _: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             return _best(self.decision.probabilities(scored, self.multi_label), top_k)
 
-        values, indices = self._kept(documents, keep)
+        values, indices = self._map_scores(documents, keep)
         check_probabilities(values, f"this {self.model_name}")
         return values, indices
 
@@ -693,9 +695,9 @@ class TextClassifier(Classifier):
             warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
         return documents
 
-    def _kept(self, documents: Documents, keep: Keep) -> list[Tensor]:
+    def _map_scores(self, documents: Documents, score_map: ScoreMap) -> list[Tensor]:
         classes = len(self.label_names)
-        return kept(self.model, documents, keep, device=self.device, classes=classes)
+        return map_scores(self.model, documents, score_map, device=self.device, classes=classes)
 
     @property
     def has_attention(self) -> bool:

@@ -71,28 +71,28 @@ def scores(
         device: Where to compute.
         classes: About how many classes there are; with very many, batches have fewer documents.
     """
-    return kept(model, documents, evaluate.keep_all, device=device, classes=classes)[0]
+    return map_scores(model, documents, evaluate.identity, device=device, classes=classes)[0]
 
 
-def kept(
+def map_scores(
     model: nn.Module,
     documents: Documents,
-    keep: evaluate.Keep,
+    score_map: evaluate.ScoreMap,
     *,
     device: torch.device | str = "cpu",
     classes: int | None = None,
 ) -> list[Tensor]:
-    """The results of `keep` for all documents; see `dlnotes.training.evaluate.kept`."""
+    """The results of a `ScoreMap` for all documents; see `dlnotes.training.evaluate.map_scores`."""
     batches = _batches(documents.lengths, evaluate.most_documents(classes))
     if torch.device(device).type != "cpu" or len(batches) == 1:
-        return evaluate.kept(model, documents, keep, device=device, classes=classes)
+        return evaluate.map_scores(model, documents, score_map, device=device, classes=classes)
 
-    gathered = evaluate.Gathered(documents)
+    collector = evaluate.BatchCollector(documents)
 
     def score(indices: NDArray[np.int64]) -> None:
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # these are per thread
             found = model(documents.batch(indices).tokens).float()
-            gathered.put(indices, keep(found, indices))
+            collector.add(indices, score_map(found, indices))
 
     with evaluating(model):
         began = time.perf_counter()
@@ -103,7 +103,7 @@ def kept(
         else:
             for indices in batches[1:]:
                 score(indices)
-    return gathered.columns
+    return collector.columns
 
 
 def _in_threads(

@@ -25,7 +25,7 @@ from dlnotes.nn import PAD, sentences, split_question
 from dlnotes.nn.recurrence import written_out
 from dlnotes.optim import UpdateRule
 from dlnotes.optim.clipping import clip_scale
-from dlnotes.training.fit import Constrained, check_said, is_better, out_of_patience
+from dlnotes.training.fit import Constrained, check_complete, is_better, out_of_patience
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.settings import Optimization
@@ -524,7 +524,7 @@ def _check(
         raise UserError(f"there must be a model per seed, not {len(models)} for {len(seeds)} seeds")
     if isinstance(objective, Hierarchical):
         raise UserError("a hierarchical output cannot be trained from several seeds at once")
-    check_said("training", training, "optimizer", "lr")
+    check_complete("training", training, "optimizer", "lr")
     for name in ("amp", "compile"):
         if getattr(training, name):
             raise UserError(f"{name} cannot be used for several seeds at once")

@@ -46,7 +46,7 @@ _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 
 
 @checked
-@distributed.joined()
+@distributed.process_group()
 def train_classifier(
     dataset: Dataset,
     model: str | None = None,
@@ -167,7 +167,9 @@ def train_classifier(
         step = trained.state.step + 1
         if board := run.board:
             named = {"label_names": dataset.label_names, "step": step}
-            board.beside(trained.objective.draw, board, dev, dataset.dev, split="dev", **named)
+            board.draw_in_background(
+                trained.objective.draw, board, dev, dataset.dev, split="dev", **named
+            )
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
         first.seen = dataset.seen()
         if training.refit:
@@ -211,7 +213,7 @@ def train_classifier(
             if classifier.has_attention:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = list(classifier.explain_documents(dataset.dev, some))
-                board.beside(board.attention, explained, step, split="dev")
+                board.draw_in_background(board.attention, explained, step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
                 final |= {f"test {name}": record["test"][name] for name in headline(record["test"])}
@@ -356,9 +358,11 @@ def _measure_test(
     record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
     record["test_seconds"] = time.perf_counter() - began
     if run.board:
-        run.board.figures(test, step, split="test")
+        run.board.metrics(test, step, split="test")
         where = {"label_names": dataset.label_names, "step": step}
-        run.board.beside(trained.objective.draw, run.board, test, documents, split="test", **where)
+        run.board.draw_in_background(
+            trained.objective.draw, run.board, test, documents, split="test", **where
+        )
     return record
 
 

@@ -302,7 +302,7 @@ def _sacrebleu() -> Any:
 
 
 @checked
-@distributed.joined()
+@distributed.process_group()
 def train_translator(
     data: ParallelText,
     model: str = "seq2seq",
