@@ -77,7 +77,7 @@ def test_of_several_labels_each_has_thresholds_of_its_own():
     # those who have not of .1.
     p = np.array([[0.9, 0.1], [0.8, 0.3], [0.1, 0.3], [0.1, 0.05], [0.85, 0.1], [0.9, 0.15]])
     labels = LabelSets.build(np.array([0, 0, 1, 1, 0]), np.array([1, 2, 1, 0, 1]), 2)
-    labels = labels.joined(LabelSets.build(np.array([1]), np.array([1]), 2))
+    labels = labels.concatenate(LabelSets.build(np.array([1]), np.array([1]), 2))
     found = doubts([several(p, labels)])
     # More probable than not is the absence of label 1 in the second and the third document, too;
     # but so it is in all that have the label. The last one has label 0, and is said not to.

@@ -154,12 +154,12 @@ class Corpus:
         self._loaded: dict[bool, Dataset] = {False: whole}
         self._settled: dict[str, Settled] = {}
         if len(self._dev) < len(whole.dev):
-            self._loaded[False] = whole.part(self._train, self._dev)
+            self._loaded[False] = whole.subset(self._train, self._dev)
         self._threads, each = self._probed()
         if len(self._train) > _FEW:
             self._train = self._drawn(len(self._train), self._affordable(each))
             self._dev = self._dev[self._drawn(len(self._dev), _enough_dev(len(self._train)))]
-            self._loaded[False] = whole.part(self._train, self._dev)
+            self._loaded[False] = whole.subset(self._train, self._dev)
 
     @property
     def documents(self) -> int:
@@ -264,7 +264,7 @@ class Corpus:
         sentences = model != TFIDF and reads_sentences(model)
         if sentences not in self._loaded:
             whole = self._load(model)
-            self._loaded[sentences] = whole.part(self._train, self._dev)
+            self._loaded[sentences] = whole.subset(self._train, self._dev)
         return self._loaded[sentences]
 
     @property
@@ -284,7 +284,7 @@ class Corpus:
         """
         dataset, most = self._loaded[False], torch.get_num_threads()
         some = self._random.choice(len(dataset.train), min(len(dataset.train), _PROBED), False)
-        probed = dataset.part(some, np.arange(min(len(dataset.dev), _PROBED)))
+        probed = dataset.subset(some, np.arange(min(len(dataset.dev), _PROBED)))
         training = Training(epochs=1, batch_size=self.settled("textcnn").training.batch_size)
         self._settled.clear()  # since a part of the documents may be used in the end
 
@@ -337,7 +337,7 @@ class Corpus:
             raise OutOfTime
         began = time.perf_counter()
         some = self._random.choice(n, n // parts, replace=False)
-        run_trial(dataset.part(some, np.arange(len(dataset.dev))), TFIDF)
+        run_trial(dataset.subset(some, np.arange(len(dataset.dev))), TFIDF)
         # The factor: with more documents there are more features, so iterations take longer.
         if 1.5 * parts * (time.perf_counter() - began) > time_limit:
             raise OutOfTime

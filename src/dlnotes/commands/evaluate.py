@@ -125,7 +125,7 @@ def main(
     classifier = TextClassifier.load(run, where)
     names = classifier.label_names
     if errors and classifier.multi_label:
-        between = layout.between_labels or BETWEEN
+        between = layout.label_delimiter or BETWEEN
         check_joins("errors", names, between, "name another with --label-separator")
     measured = classifier.evaluate(
         test,
@@ -296,7 +296,7 @@ def _as_cell(labels: pl.Series, layout: Layout) -> pl.Series:
     """Labels as cells of CSV; several labels are joined by the separator of the file."""
     if not isinstance(labels.dtype, pl.List):
         return labels
-    return labels.list.join(layout.between_labels or BETWEEN)
+    return labels.list.join(layout.label_delimiter or BETWEEN)
 
 
 def _answers_of_one(

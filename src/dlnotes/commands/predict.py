@@ -300,7 +300,7 @@ def _sets(classifier: Classifier, top_k: int | None, flat: bool, run: Path) -> _
     Raises:
         UserError: The file has no lists, and a label contains what is to stand between two.
     """
-    between = Layout(**remembered(run, Layout)).between_labels or BETWEEN
+    between = Layout(**remembered(run, Layout)).label_delimiter or BETWEEN
     names = classifier.label_names
     most = min(top_k or 0, len(names))
     if flat:

@@ -410,7 +410,7 @@ def _learned_baseline(run: Run, dataset: Dataset) -> _Learned:
         found = first.scores(dataset.dev), dataset.dev.labels
         how = Training(**run.training).threshold
         decision = choose_decision(*found, multi_label=True, threshold=how)[0]
-    whole = dataset.whole()
+    whole = dataset.with_dev_in_train()
     baseline = fit_baseline(run.model, whole)
 
     def score(texts: list[str]) -> Float[Tensor, "n c"]:

@@ -177,7 +177,7 @@ class Subwords:
         return Subwords, (self.merges, self.tokenizer)
 
 
-def joined(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
+def join_pieces(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
     """Join pieces to words; also return the number of the word that each piece belongs to."""
     words: list[str] = []
     numbers = []

@@ -90,7 +90,7 @@ class Vocabulary:
             ordered = ordered.head(max_size - len(reserved))
         return cls(pl.concat([pl.Series("token", reserved, pl.String), ordered]))
 
-    def grown(
+    def extended(
         self,
         types: Iterable[str] | pl.Series,
         counts: NDArray[np.int64],

@@ -38,7 +38,7 @@ from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.seen import Seen
-from dlnotes.data.subwords import Subwords, joined
+from dlnotes.data.subwords import Subwords, join_pieces
 from dlnotes.data.tokenization import JIEBA, MARKS, NAMES, SUBWORDS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
@@ -691,7 +691,8 @@ class TextClassifier(Classifier):
             max_tokens=self.max_tokens,
             multi_label=self.multi_label,
         )
-        if documents.cut and self.max_tokens == MAX_TOKENS:  # the default, not the user's choice
+        # Only at the default, which the user has not chosen.
+        if documents.num_truncated and self.max_tokens == MAX_TOKENS:
             warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
         return documents
 
@@ -729,7 +730,7 @@ class TextClassifier(Classifier):
                 words, same = documents.words(i), tokens[0]
                 part = torch.arange(len(words))
                 if self.subwords:
-                    words, parts = joined(words)
+                    words, parts = join_pieces(words)
                     number = {word: k for k, word in enumerate(words)}
                     part = torch.tensor(parts, dtype=torch.int64)
                     same = torch.tensor([number[words[k]] for k in parts], dtype=torch.int64)

@@ -148,7 +148,7 @@ def train_classifier(
     ) as run:
         out, progress = run.out, run.progress
         if group.size == 1:
-            dataset.begin_to_read_test()
+            dataset.prefetch_test()
         train = partial(_train, run, model, own, parent)
         # A refit needs the first training's last checkpoint, if it is interrupted.
         trained = train(dataset, dataset.dev, keep_end=training.refit)
@@ -178,7 +178,7 @@ def train_classifier(
                 first.save(out / FIRST_CLASSIFIER)
             tell(f"training again up to epoch {best}, with the dev documents", shown=progress)
             loss = trained.state.history[best - 1]["train_loss"]
-            dataset = dataset.whole()
+            dataset = dataset.with_dev_in_train()
             until = {"stop_after": best, "stop_below": _AS_LOW * loss + _OR_LOW}
             trained = train(dataset, None, checkpoint=REFIT, **until)
         classifier = trained.classifier

@@ -7,7 +7,7 @@ from dlnotes.data.columns import load_columns
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.layout import Layout
 from dlnotes.data.reading import Reading
-from dlnotes.data.scripts import choose_tokenizer
+from dlnotes.data.writing_systems import choose_tokenizer
 
 TEXTS = {
     "English": ("the cat sat on the mat.", "basic_english", "sentences"),
