@@ -30,7 +30,7 @@ def main(
     corpus: str = "trec",
     data_dir: Path | None = None,
     models: tuple[Annotated[str, OneOf(NAMES)], ...] = ("tfidf", "fasttext"),
-    share: Annotated[float, Range(above=0, below=0.5)] = 0.05,
+    share: Annotated[float, Range(gt=0, lt=0.5)] = 0.05,
     folds: Annotated[int, Range(2)] = 5,
     plants: Count = 3,
     documents: Count | None = None,

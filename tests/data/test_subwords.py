@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.reading import Reading
 from dlnotes.data.subwords import Subwords, join_pieces
-from dlnotes.data.tokenization import MOST_MERGES, TOKENIZERS
+from dlnotes.data.tokenization import MAX_MERGES, TOKENIZERS
 from dlnotes.data.tokenized import tokenize, tokenize_texts
 from dlnotes.errors import UserError
 
@@ -82,12 +82,12 @@ def test_no_more_merges_are_made_room_for_than_the_words_allow(monkeypatch):
 
     make = tokenizers.trainers.BpeTrainer
     monkeypatch.setattr(tokenizers.trainers, "BpeTrainer", trainer)
-    most = learned(merges=MOST_MERGES).merges
+    most = learned(merges=MAX_MERGES).merges
     letters = sum(map(len, COUNTS)) - len(COUNTS)
     assert sizes == [len(set().union(*COUNTS)) + letters]
     assert len(most) <= letters
     with pytest.raises(UserError, match="merges must be at least 1 and at most 1,000,000"):
-        learned(merges=MOST_MERGES + 1)
+        learned(merges=MAX_MERGES + 1)
     with pytest.raises(UserError, match="merges must be at least 1 and at most 1,000,000"):
         Reading(merges=10**9)
 

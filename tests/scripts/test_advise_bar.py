@@ -15,7 +15,7 @@ from dlnotes.errors import UserError
 def small(tmp_path, monkeypatch):
     """A corpus of 120 documents, and little to try."""
     monkeypatch.setattr(corpus, "MODELS", ("tfidf", "fasttext"))
-    monkeypatch.setattr(race, "MOST_SEEDS", 1)
+    monkeypatch.setattr(race, "MAX_SEEDS", 1)
     monkeypatch.setattr(Corpus, "_probed", lambda _: (1, 1e-4))  # takes seconds
     monkeypatch.setattr(Corpus, "vary", lambda _, c: [Candidate(c.model, {"lr": 0.1})])
     (tmp_path / "trec").mkdir()

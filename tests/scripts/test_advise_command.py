@@ -27,7 +27,7 @@ def few_models(request, monkeypatch):
     """Little to try, so that races end early."""
     if "slow" not in request.keywords:
         monkeypatch.setattr(advise, "MODELS", ("tfidf", "fasttext"))
-        monkeypatch.setattr(race, "MOST_SEEDS", 2)
+        monkeypatch.setattr(race, "MAX_SEEDS", 2)
         if "varies" not in request.node.name:
             monkeypatch.setattr(Corpus, "vary", lambda *_: ())
 

@@ -253,10 +253,10 @@ def train(case, dtype=torch.float64, **options):
     if case.pop("wrapped", False) and distributed.current().size > 1:
         model = torch.nn.parallel.DistributedDataParallel(model)
     rule = OPTIMIZERS[case.pop("optimizer", "adam")](model.parameters(), lr=0.01)
-    fit_module._MOST_TOKENS = case.pop("most_tokens", 1 << 18)
-    fit_module._PART_TOKENS = min(fit_module._MOST_TOKENS, 1 << 15)
+    fit_module._MAX_TOKENS = case.pop("most_tokens", 1 << 18)
+    fit_module._PART_TOKENS = min(fit_module._MAX_TOKENS, 1 << 15)
     slots = 2 * distributed.current().size
-    shared_memory._MOST = slots * case.pop("memory", 1 << 20)
+    shared_memory._MAX_BYTES = slots * case.pop("memory", 1 << 20)
     options = {"epochs": 2, "batch_size": 16, "progress": False, "dev": dev} | case
     state = fitted(model, rule, train, **options)
     return distributed.unwrapped(model).state_dict(), [

@@ -71,7 +71,7 @@ def test_the_numbers_are_the_same(dataset, shown, request):
 
 
 def test_parts_of_a_huge_batch_are_gathered_ahead_as_well(dataset, monkeypatch, request):
-    monkeypatch.setattr(fit_module, "_MOST_TOKENS", 60)
+    monkeypatch.setattr(fit_module, "_MAX_TOKENS", 60)
     monkeypatch.setattr(fit_module, "_PART_TOKENS", 30)
     expected = trained(dataset, batch_size=16)
     request.getfixturevalue("as_on_cuda")

@@ -38,7 +38,7 @@ MODELS = (
 """What is tried, in this order: the quickest first."""
 
 _OTHER_OPTIMIZERS = ("adagrad", "lion")
-_MOST_DEV = 4_000  # dev documents at most: more cost time and hardly make the figures surer
+_MAX_DEV = 4_000  # dev documents at most: more cost time and hardly make the figures surer
 _PROBED = 300  # documents on which the speed of TextCNN is measured
 _PROBE = 0.05  # share of the time that this measurement may take
 _FEW = 1_000  # documents that are trained on in any case
@@ -149,7 +149,7 @@ class Corpus:
             )
         self.duplicates = whole.duplicates().summary()
         self._random = np.random.default_rng(seed)
-        self._dev = self._drawn(len(whole.dev), _MOST_DEV)
+        self._dev = self._drawn(len(whole.dev), _MAX_DEV)
         self._train = np.arange(len(whole.train))
         self._loaded: dict[bool, Dataset] = {False: whole}
         self._settled: dict[str, Settled] = {}

@@ -19,7 +19,7 @@ from dlnotes.claims.statistics import (
 from dlnotes.training.trials import Trial
 
 _FEW = 200  # documents: with more, the mean is close to normal
-_MOST_DEGREES = 1_000  # of freedom: Student's distribution is normal by then
+_MAX_DEGREES = 1_000  # of freedom: Student's distribution is normal by then
 
 # The standard deviation between seeds that is expected before any is seen, and the degrees of
 # freedom with which this expectation counts. Both are estimated from the networks on text corpora
@@ -137,7 +137,7 @@ def between_seeds(*candidates: Sequence[Trial]) -> Seeds:
 def _degrees(own: float, of_own: int, luck: float, of_luck: float) -> int:
     """Degrees of freedom of the sum of two variances, by Satterthwaite's formula, rounded down."""
     found = (own + luck) ** 2 / (own**2 / max(1, of_own) + luck**2 / of_luck)
-    return max(1, min(int(found + 1e-9), _MOST_DEGREES))
+    return max(1, min(int(found + 1e-9), _MAX_DEGREES))
 
 
 def interval(

@@ -33,7 +33,7 @@ model with a single epoch has all of it. `Race._promising` says which shares are
 NO_TIME = "there was no time to try it"
 """The usual reason for leaving a candidate out."""
 
-MOST_SEEDS = 5
+MAX_SEEDS = 5
 """Maximum number of trainings of a candidate."""
 
 _SOME_SEEDS = 3
@@ -212,7 +212,7 @@ class Race:
                 self._full(self._promising(), _VARIED_FULL)
             self._repeat(_SOME_SEEDS)
             self._last()
-            self.complete = not self._alive(MOST_SEEDS) and not any(e.short for e in self.entries)
+            self.complete = not self._alive(MAX_SEEDS) and not any(e.short for e in self.entries)
         except (Interrupted, KeyboardInterrupt) as stop:
             self.interrupted = getattr(stop, "number", 0) or signal.SIGINT
         return self.entries
@@ -336,7 +336,7 @@ class Race:
                 self._train(entry, share, min(self._first_limit, self._left()))
         self._full(self._promising(), 1.0)
         self._repeat(_SOME_SEEDS)
-        self._repeat(MOST_SEEDS)
+        self._repeat(MAX_SEEDS)
 
     @property
     def _first_limit(self) -> float:

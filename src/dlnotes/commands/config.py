@@ -20,7 +20,7 @@ from dlnotes.training.folder import OPTIONS, run_folder, sign_restarts
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
 
-_LARGEST = 1 << 24  # bytes of a configuration file
+_MAX_BYTES = 1 << 24  # bytes of a configuration file
 _ALL = {"optimizer", "lr", "epochs", "batch_size", "schedule", "patience"}
 """Options that every run's file has, and that hardly anyone writes down together."""
 
@@ -162,7 +162,7 @@ def read(file: Path) -> dict[str, Any]:
         "tag:yaml.org,2002:int", re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
     )
     try:
-        said = yaml.load(read_file(file, _LARGEST).decode("utf-8-sig"), Loader)
+        said = yaml.load(read_file(file, _MAX_BYTES).decode("utf-8-sig"), Loader)
     except FileNotFoundError as error:
         raise UserError(f"--config {file} cannot be read: No such file or directory") from error
     except UserError as error:

@@ -42,7 +42,7 @@ class VectorLearning(Settings):
     epochs: Count = 8
     """Passes over the texts."""
 
-    seed: Annotated[int, Range(0, below=2**32)] = 0
+    seed: Annotated[int, Range(0, lt=2**32)] = 0
     """Seed of the initial vectors and of the samples."""
 
 

@@ -80,7 +80,7 @@ from dlnotes.training.folder import (
 from dlnotes.training.multi_label import MultiLabelMetrics
 from dlnotes.training.scoring import map_scores, scores
 from dlnotes.training.stories import as_story
-from dlnotes.training.weights import digest_of, most_tokens, weights_writer, with_weights
+from dlnotes.training.weights import digest_of, max_vocabulary_size, weights_writer, with_weights
 
 _FORMAT = "dlnotes text classifier 1"
 _SCORES = 1 << 24
@@ -589,7 +589,7 @@ class TextClassifier(Classifier):
         multi_label = config.get("multi_label", False)
         check_fields(folder / CONFIG, {"multi_label": multi_label}, {"multi_label": bool})
         decision = _read_decision(folder / CONFIG, config, len(labels))
-        vocabulary = Vocabulary.load(folder / VOCABULARY, most_tokens(folder))
+        vocabulary = Vocabulary.load(folder / VOCABULARY, max_vocabulary_size(folder))
         subwords, learned = None, []
         if config["tokenizer"] in SUBWORDS:
             subwords = Subwords.load(folder / MERGES, config["tokenizer"])

@@ -268,7 +268,7 @@ def make_ensemble(
     *,
     average: Annotated[str, OneOf(AVERAGES)] = "probabilities",
     weights: Annotated[str, OneOf(WEIGHTING)] = "greedy",
-    rounds: Annotated[int, Range(1, below=100_001)] = 50,
+    rounds: Annotated[int, Range(1, lt=100_001)] = 50,
     deciding: Deciding | None = None,
 ) -> tuple[Ensemble, dict[str, Any]]:
     """Weight the members on dev, then read the test split and measure on it, once.

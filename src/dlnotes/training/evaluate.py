@@ -30,7 +30,7 @@ from dlnotes.training.transfer import send, send_tokens
 _BATCH_TOKENS = 1 << 15
 # Scores in an evaluation batch; it is only reached with more than 512 classes.
 _BATCH_SCORES = 1 << 24
-_MOST_CELLS = 1 << 26
+_MAX_CELLS = 1 << 26
 
 ScoreMap = Callable[[Tensor, NDArray[np.int64]], tuple[Tensor, ...]]
 """Maps a batch's scores (b, c) and document numbers (b,) to the tensors (b, …) to keep of it."""
@@ -89,7 +89,7 @@ class Metrics:
         Raises:
             MemoryError: There are more than 8,192 classes; use `confusions`, which lists pairs.
         """
-        if self.classes**2 > _MOST_CELLS:
+        if self.classes**2 > _MAX_CELLS:
             raise MemoryError(f"the confusion matrix of {self.classes:,} classes is too large")
         pairs = self.labels * self.classes + self.predictions
         counts: NDArray[np.int64] = np.bincount(pairs, minlength=self.classes**2)
@@ -274,7 +274,7 @@ def map_scores(
     All scores together are documents × classes numbers, which may not fit into memory. Here the
     scores of each batch are discarded before the next. The other arguments are those of `scores`.
     """
-    batches = partial(by_length, documents.lengths, _BATCH_TOKENS, most_documents(classes))
+    batches = partial(by_length, documents.lengths, _BATCH_TOKENS, max_batch_documents(classes))
     collector = BatchCollector(documents)
     device = torch.device(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
@@ -290,7 +290,7 @@ def identity(logits: Float[Tensor, "b c"], _: NDArray[np.int64]) -> tuple[Tensor
     return (logits,)
 
 
-def most_documents(classes: int | None) -> int | None:
+def max_batch_documents(classes: int | None) -> int | None:
     """The most documents in an evaluation batch, given the number of classes; None: no limit."""
     return None if not classes else max(1, _BATCH_SCORES // classes)
 

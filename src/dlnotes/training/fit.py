@@ -50,14 +50,14 @@ from dlnotes.training.checkpoint import (
     save_checkpoint,
 )
 from dlnotes.training.compiling import compiled, sparse_look_ups_not_compiled
+from dlnotes.training.finite import defect
 from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
 from dlnotes.training.replica import CPUReplica, DDPReplica, make_replica
 from dlnotes.training.schedule import SCHEDULES, with_warmup
-from dlnotes.training.sound import defect
 from dlnotes.training.transfer import BatchLoader, PendingNumbers
 
-_MOST_TOKENS = 1 << 18
+_MAX_TOKENS = 1 << 18
 """Most padded tokens in a batch that is computed at once; ordinary batches stay below it."""
 _PART_TOKENS = 1 << 15
 """Most padded tokens in each part of a batch that has more."""
@@ -650,11 +650,11 @@ class _Loop:
         """Split documents into parts that are computed at once; mostly there is only one.
 
         No part has more documents than `micro_batch_size`. If a huge document makes a batch exceed
-        `_MOST_TOKENS` padded tokens, it is split into parts of `_PART_TOKENS`.
+        `_MAX_TOKENS` padded tokens, it is split into parts of `_PART_TOKENS`.
         """
         lengths, most = self.train.lengths[indices], self.fitting.micro_batch_size
-        tokens = _MOST_TOKENS
-        if len(indices) * int(lengths.max()) > _MOST_TOKENS:
+        tokens = _MAX_TOKENS
+        if len(indices) * int(lengths.max()) > _MAX_TOKENS:
             tokens = _PART_TOKENS
         elif most is None or len(indices) <= most:
             return [indices]

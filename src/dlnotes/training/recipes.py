@@ -222,7 +222,7 @@ REFERENCE = 5_000
 """Number of training documents for which `RECIPES` is written."""
 _REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
 _FASTTEXT_REFIT_BELOW = 30_000  # documents: up to here, a refit of FastText takes minutes at most
-_LEAST_BATCH = 4  # documents: larger batches would give a dozen documents too few updates
+_MIN_BATCH = 4  # documents: larger batches would give a dozen documents too few updates
 _FEW_CLASSES = 10  # with more classes, an epoch has fewer documents of each to learn from
 _LONG = 100  # tokens: the time of FastText's updates grows with their number
 
@@ -292,7 +292,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         base,
         lr=lr,
         epochs=min(40, max(3, round(base.epochs * scale**-0.5 * many_classes))),
-        batch_size=max(_LEAST_BATCH, int(base.batch_size * 2.0**doublings)),
+        batch_size=max(_MIN_BATCH, int(base.batch_size * 2.0**doublings)),
         label_smoothing=0.0 if facts.multi_label else base.label_smoothing,
         refit=base.refit and n < refit_below,
         model_settings=sizes,

@@ -19,11 +19,11 @@ from dlnotes.data.documents import Documents
 from dlnotes.training import evaluate
 from dlnotes.training.evaluate import evaluating
 
-_LEAST_TOKENS = 1 << 12
+_MIN_TOKENS = 1 << 12
 """Padded tokens in a batch, so few that a model's intermediate results fit into the CPU's cache."""
-_LEAST_DOCUMENTS, _MOST_TOKENS = 64, 1 << 15
-"""Batches of long documents may have more tokens, up to `_MOST_TOKENS`, so that they still hold
-`_LEAST_DOCUMENTS`: a recurrent model needs a step per position, however few documents there are."""
+_MIN_DOCUMENTS, _MAX_TOKENS = 64, 1 << 15
+"""Batches of long documents may have more tokens, up to `_MAX_TOKENS`, so that they still hold
+`_MIN_DOCUMENTS`: a recurrent model needs a step per position, however few documents there are."""
 _WORTH_THREADS = 0.05
 """Threads are started if the work is estimated to take this many seconds; starting can take 0.03.
 """
@@ -83,7 +83,7 @@ def map_scores(
     classes: int | None = None,
 ) -> list[Tensor]:
     """The results of a `ScoreMap` for all documents; see `dlnotes.training.evaluate.map_scores`."""
-    batches = _batches(documents.lengths, evaluate.most_documents(classes))
+    batches = _batches(documents.lengths, evaluate.max_batch_documents(classes))
     if torch.device(device).type != "cpu" or len(batches) == 1:
         return evaluate.map_scores(model, documents, score_map, device=device, classes=classes)
 
@@ -138,8 +138,8 @@ def _batches(lengths: NDArray[np.int64], most: int | None = None) -> list[NDArra
     batches, start = [], 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
-        many = min(_LEAST_DOCUMENTS, _MOST_TOKENS // longest)
-        many = max(1, many, _LEAST_TOKENS // longest)
+        many = min(_MIN_DOCUMENTS, _MAX_TOKENS // longest)
+        many = max(1, many, _MIN_TOKENS // longest)
         stop = start + min(many, most or many)
         batches.append(order[start:stop])
         start = stop

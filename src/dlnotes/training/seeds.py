@@ -25,11 +25,11 @@ from dlnotes.nn import PAD, sentences, split_question
 from dlnotes.nn.recurrence import written_out
 from dlnotes.optim import UpdateRule
 from dlnotes.optim.clipping import clip_scale
+from dlnotes.training.finite import MAX_WEIGHT
 from dlnotes.training.fit import Constrained, check_complete, is_better, out_of_patience
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.settings import Optimization
-from dlnotes.training.sound import LARGEST
 
 # Updates between two checks of the device's progress. On a GPU they are queued, and must last while
 # other trainings are served; on a CPU they are already done, and other trainings wait for them.
@@ -260,7 +260,7 @@ class Seeds:
             if replica.stopped:
                 continue
             loss = loss_sum / documents
-            if not (math.isfinite(loss) and math.isfinite(dev_loss) and largest <= LARGEST):
+            if not (math.isfinite(loss) and math.isfinite(dev_loss) and largest <= MAX_WEIGHT):
                 replica.stopped = "diverged"
                 continue
             replica.history.append(
