@@ -500,7 +500,7 @@ def check_stored(path: Path) -> int:
     return sum(part.file_size for part in parts if part.filename.endswith(".pkl"))
 
 
-_MAX_JSON_BYTES, _MAX_VALUES = 1 << 27, 1 << 23
+_LARGEST_JSON, _MOST_VALUES = 1 << 27, 1 << 23
 _TOO_DEEP = "it is nested too deeply"
 
 
@@ -520,9 +520,9 @@ def read_json(path: Path, otherwise: str, *, finite: bool = True) -> Any:
             count as JSON.
     """
     try:
-        content = read_file(path, _MAX_JSON_BYTES)
-        if sum(map(content.count, (b"[", b"{", b","))) > _MAX_VALUES:
-            raise ValueError(f"it has more than {_MAX_VALUES:,} values")
+        content = read_file(path, _LARGEST_JSON)
+        if sum(map(content.count, (b"[", b"{", b","))) > _MOST_VALUES:
+            raise ValueError(f"it has more than {_MOST_VALUES:,} values")
         found = json.loads(
             content.decode("utf-8-sig"),
             object_pairs_hook=_object,

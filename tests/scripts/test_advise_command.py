@@ -337,7 +337,7 @@ def test_a_first_trial_has_a_share_of_the_recipes_epochs(monkeypatch):
         return run_trial(dataset, "tfidf")
 
     monkeypatch.setattr(advice_corpus, "run_trial", trial)
-    epochs = corpus.settled("fasttext").training.epochs
+    epochs = corpus.resolved("fasttext").training.epochs
     candidate = advice_corpus.Candidate("fasttext", {"lr": 0.5})
     assert corpus.measure(candidate, 0.25, 2, 9.0)[1] == round(epochs / 4) / epochs
     assert (asked[0].epochs, asked[0].lr, asked[0].seed) == (round(epochs / 4), 0.5, 2)
@@ -346,7 +346,7 @@ def test_a_first_trial_has_a_share_of_the_recipes_epochs(monkeypatch):
 
 def test_what_varies_changes_one_setting_each():
     corpus = Corpus(lambda model: load(model, 200), seconds=60)
-    own = corpus.settled("fasttext").training
+    own = corpus.resolved("fasttext").training
     found = [dict(each.changes) for each in corpus.vary(advice_corpus.Candidate("fasttext"))]
     assert all(len(changes) == 1 for changes in found)
     rates = [changes["lr"] for changes in found if "lr" in changes]

@@ -19,7 +19,7 @@ from dlnotes.data.labels import LabelSets
 from dlnotes.errors import UserError
 from dlnotes.training.classifier import reads_sentences
 from dlnotes.training.fit import OutOfTime
-from dlnotes.training.recipes import Settled, facts_of, rate_for, recipe_for, settle
+from dlnotes.training.recipes import ResolvedTraining, facts_of, rate_for, recipe_for, resolve
 from dlnotes.training.settings import Training
 from dlnotes.training.trials import TFIDF, Trial, on_threads, run_trial
 
@@ -152,7 +152,7 @@ class Corpus:
         self._dev = self._drawn(len(whole.dev), _MAX_DEV)
         self._train = np.arange(len(whole.train))
         self._loaded: dict[bool, Dataset] = {False: whole}
-        self._settled: dict[str, Settled] = {}
+        self._resolved: dict[str, ResolvedTraining] = {}
         if len(self._dev) < len(whole.dev):
             self._loaded[False] = whole.subset(self._train, self._dev)
         self._threads, each = self._probed()
@@ -197,7 +197,7 @@ class Corpus:
             began = time.perf_counter()
             trial, had = run_trial(self.dataset(TFIDF), TFIDF), 1.0
         else:
-            epochs = self.settled(candidate.model).training.epochs or 1
+            epochs = self.resolved(candidate.model).training.epochs or 1
             some = max(1, round(share * epochs))
             training = Training(seed=self._seed + seed, epochs=some, **candidate.changes)
             left = time_limit - (time.perf_counter() - began)
@@ -216,7 +216,7 @@ class Corpus:
 
     def vary(self, candidate: Candidate) -> Iterator[Candidate]:
         """The same model with other learning rates, optimizers and batch sizes, one change each."""
-        own = self.settled(candidate.model).training
+        own = self.resolved(candidate.model).training
         assert own.lr is not None
         for factor in (3, 1 / 3):
             yield Candidate(candidate.model, {"lr": float(f"{own.lr * factor:.1g}")})
@@ -228,11 +228,11 @@ class Corpus:
                 if 1 <= size <= self.documents:
                     yield Candidate(candidate.model, {"batch_size": size})
 
-    def settled(self, model: str) -> Settled:
+    def resolved(self, model: str) -> ResolvedTraining:
         """The recipe of a model for these documents."""
-        if model not in self._settled:
-            self._settled[model] = settle(Training(), model, {}, self.dataset(model))
-        return self._settled[model]
+        if model not in self._resolved:
+            self._resolved[model] = resolve(Training(), model, {}, self.dataset(model))
+        return self._resolved[model]
 
     def command_changes(self, candidate: Candidate) -> dict[str, Any]:
         """The settings that a command for all documents must give, beside the model.
@@ -243,7 +243,7 @@ class Corpus:
         changes = dict(candidate.changes)
         if self.documents == self.measures.documents or candidate.model == TFIDF:
             return changes
-        small = self.settled(candidate.model)
+        small = self.resolved(candidate.model)
         large = recipe_for(
             candidate.model, facts_of(small.dataset)._replace(documents=self.measures.documents)
         )
@@ -285,8 +285,8 @@ class Corpus:
         dataset, most = self._loaded[False], torch.get_num_threads()
         some = self._random.choice(len(dataset.train), min(len(dataset.train), _PROBED), False)
         probed = dataset.subset(some, np.arange(min(len(dataset.dev), _PROBED)))
-        training = Training(epochs=1, batch_size=self.settled("textcnn").training.batch_size)
-        self._settled.clear()  # since a part of the documents may be used in the end
+        training = Training(epochs=1, batch_size=self.resolved("textcnn").training.batch_size)
+        self._resolved.clear()  # since a part of the documents may be used in the end
 
         def seconds(threads: int, limit: float) -> float:
             with on_threads(threads), suppress(OutOfTime):

@@ -83,7 +83,7 @@ def main(
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         config: Options from a YAML file; those on the command line take precedence.
     """
-    began = commands.began.get(time.perf_counter())
+    began = commands.started_at.get(time.perf_counter())
     train, dev = files_of_options(train=train, dev=dev).values()
     if corpus and train:
         raise UserError("give either --corpus or --train, not both")
@@ -133,7 +133,7 @@ def main(
     clock = _since(began)
     with _progress(seconds, clock) as show:
         show("reading")
-        with config_file.named(config):
+        with config_file.naming_config_file(config):
             documents = Corpus(load, seconds=seconds, seed=seed, device=device, clock=clock)
         race = Race(
             documents.measure, MODELS, documents.vary, seconds=seconds, clock=clock, show=show
@@ -289,7 +289,7 @@ def _command(said: Mapping[str, Any]) -> str:
             value = [str(each) for each in value]
         if value not in (None, []):
             options[name] = str(value) if isinstance(value, Path) else value
-    words = config_file.options(train_command.main, options, "advise")
+    words = config_file.to_arguments(train_command.main, options, "advise")
     return f"{other_command('train')} {shlex.join(words)}"
 
 

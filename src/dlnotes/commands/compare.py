@@ -158,7 +158,7 @@ def main(
     make_folder(out)
     for output in outputs:
         check_output(output)
-    with config_file.named(config):
+    with config_file.naming_config_file(config):
         documents = Documents.of(files, reading, models or NAMES)
     multi_label = documents.corpus.multi_label
     if multi_label and "svm" in models:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tyro.conf import arg
 
-from dlnotes.commands.runs import given_fields, layout_as_trained, look
+from dlnotes.commands.runs import given_fields, layout_as_trained, read_row
 from dlnotes.commands.sources import files_of_options
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT, Layout
@@ -163,7 +163,7 @@ def _recorded(run: Path) -> dict[str, Any]:
     Raises:
         UserError: There are none.
     """
-    row = look(run, str(run))
+    row = read_row(run, str(run))
     several = row.test_micro_f1 is not None
     if row.test_accuracy is None and not several:
         reason = row.problem or (

@@ -34,7 +34,7 @@ from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run, is_restarted
 from dlnotes.training.parent import Parent
 from dlnotes.training.pretrained import WORD2VEC
-from dlnotes.training.recipes import optimizer_for, settle
+from dlnotes.training.recipes import optimizer_for, resolve
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.targets import check_output_layer
 from dlnotes.training.train import size_of, train_classifier
@@ -129,7 +129,7 @@ def main(
             "--no-replay learns from new documents alone: give --from RUN and --train FILE"
         )
     if model not in (None, *MODELS):
-        with config_file.named(config):
+        with config_file.naming_config_file(config):
             raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
     parent = None
     if start_from:
@@ -154,7 +154,7 @@ def main(
         reading = replace(reading, label_separator=separator)
     out = out or Path("runs") / f"{model}-{name}{'-next' * bool(parent)}"
     resume = group.on_first(partial(is_restarted, out)) or resume
-    with config_file.named(config):
+    with config_file.naming_config_file(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
         if parent:
             parent.check_model(asked, model_settings)
@@ -190,17 +190,23 @@ def main(
         if dataset.why:
             tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})")
     check_output_layer(model_settings, dataset)
-    with config_file.named(config):
+    with config_file.naming_config_file(config):
         decides(training, dataset.multi_label)  # what is not possible is refused at once
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
         print(f"note: {found} ({hint})", file=sys.stderr)
-    with config_file.named(config):
-        settled = settle(training, model, model_settings, dataset, resumed=out if resume else None)
-    training, model_settings, dataset = settled.said, settled.model_settings, settled.dataset
+    with config_file.naming_config_file(config):
+        resolved = resolve(
+            training, model, model_settings, dataset, resumed=out if resume else None
+        )
+    training, model_settings, dataset = (
+        resolved.as_options,
+        resolved.model_settings,
+        resolved.dataset,
+    )
     if not resume:
-        tell(settled.description(model, parent.name if parent and parent.settings else None))
+        tell(resolved.description(model, parent.name if parent and parent.settings else None))
     if boost:
         members = ensemble.load_members(boost, sources, cache_dir=cache)
         split_by = ensemble.dev_split(asdict(reading) | {"seed": seed}, dataset.fingerprints)
@@ -226,13 +232,13 @@ def main(
     }
     if dry_run:
         size = size_of(dataset, model, training, model_settings)
-        print(config_file.as_text(options), end="")
+        print(config_file.to_yaml(options), end="")
         print("".join(f"# {name}: {number:,}\n" for name, number in size.items()), end="")
         return
     with (
         resume_hint(out),
-        config_file.named(config),
-        config_file.begun_run(out, options, resume),
+        config_file.naming_config_file(config),
+        config_file.run_folder_with_options(out, options, resume),
     ):
         if check_data and group.is_first:
             write_table(check_data, [duplicates.table()])

@@ -270,7 +270,7 @@ def process_group() -> Iterator[Group]:
             ) from error
     except (UserError, OSError, MemoryError) as error:
         # An error in one process causes errors in the others: only the first one is printed (see
-        # `dlnotes.cli.endings`).
+        # `dlnotes.cli.exit_handler`).
         try:
             told_here = store.add("told", 1) == 1
         except RuntimeError:  # the process that holds the store has ended

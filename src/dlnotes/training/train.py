@@ -31,7 +31,7 @@ from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, FIRST_CLASSIFIER, REFIT
 from dlnotes.training.objectives import Objective
 from dlnotes.training.parent import Parent, grow_from
-from dlnotes.training.recipes import settle
+from dlnotes.training.recipes import resolve
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 from dlnotes.training.targets import (
@@ -71,8 +71,8 @@ def train_classifier(
         dataset: The documents.
         model: A name in `dlnotes.models.MODELS`; default: fasttext, or the model of `start_from`.
         training: How to train; default: `Training()`. Settings that it leaves open are filled in by
-            the recipe (see `dlnotes.training.recipes.settle`) or, with `start_from`, taken from the
-            parent's training.
+            the recipe (see `dlnotes.training.recipes.resolve`) or, with `start_from`, taken from
+            the parent's training.
         model_settings: The model's hyper-parameters where they differ from the recipe's.
         start_from: A trained classifier, its folder, a run folder or a `Parent`, whose weights are
             the initial ones. `dataset` must be loaded with its `inheritance`.
@@ -117,12 +117,12 @@ def train_classifier(
     check_output_layer(own, dataset)
     decides(training, dataset.multi_label)  # refuse impossible choices at once
     group = distributed.current()
-    settled = settle(training, model, own, dataset, resumed=out if resume else None)
-    training, own, dataset, _ = settled
+    resolved = resolve(training, model, own, dataset, resumed=out if resume else None)
+    training, own, dataset, _ = resolved
     warn_of_slow_loss(own, training)
     if not resume:
-        shown = progress and settled.has_chosen and group.is_first
-        tell(settled.description(model), shown=shown)
+        shown = progress and resolved.has_chosen and group.is_first
+        tell(resolved.description(model), shown=shown)
     all_settings = {
         "model": model,
         "model_settings": own,
