@@ -50,7 +50,7 @@ _WHOLE = 0.4
 
 
 @dataclass(frozen=True)
-class Measures:
+class CorpusStatistics:
     """What a corpus is like.
 
     Attributes:
@@ -78,7 +78,7 @@ class Measures:
     labels: float | None
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Measures:
+    def of(cls, dataset: Dataset) -> CorpusStatistics:
         """Measure the training documents."""
         lengths, labels = dataset.train.lengths, dataset.train.labels
         occurs = dataset.token_counts()
@@ -103,7 +103,7 @@ class Measures:
         )
 
 
-class Corpus:
+class TrialRunner:
     """Trials on the documents of a data set.
 
     All candidates learn from the same documents and are measured on the same dev documents. Where
@@ -118,7 +118,7 @@ class Corpus:
         clock: Returns the seconds since the race began.
 
     Attributes:
-        measures: What the documents are like, before a part of them is drawn.
+        statistics: What the documents are like, before a part of them is drawn.
         documents: How many are learned from.
         dev: How many dev documents are used.
         duplicates: See `Duplicates.summary`; of all documents.
@@ -141,8 +141,8 @@ class Corpus:
             import sklearn.linear_model  # noqa: F401
         self._load, self._seconds, self._seed, self._device = load, seconds, seed, device
         whole = load("fasttext")
-        self.measures = Measures.of(whole)
-        if not self.measures.types:
+        self.statistics = CorpusStatistics.of(whole)
+        if not self.statistics.types:
             raise UserError(
                 f"no training document has a token (tokenizer {whole.tokenizer!r}): there is "
                 "nothing to learn from"
@@ -184,7 +184,7 @@ class Corpus:
     def measure(
         self, candidate: Candidate, share: float, seed: int, time_limit: float
     ) -> tuple[Trial, float]:
-        """See `dlnotes.advice.race.Measure`."""
+        """See `dlnotes.advice.race.TrialFunction`."""
         with on_threads(self._threads):
             return self._measured(candidate, share, seed, time_limit)
 
@@ -241,11 +241,11 @@ class Corpus:
         for the part that was raced on. A change is therefore scaled: its ratio to the recipe stays.
         """
         changes = dict(candidate.changes)
-        if self.documents == self.measures.documents or candidate.model == TFIDF:
+        if self.documents == self.statistics.documents or candidate.model == TFIDF:
             return changes
         small = self.resolved(candidate.model)
         large = recipe_for(
-            candidate.model, facts_of(small.dataset)._replace(documents=self.measures.documents)
+            candidate.model, facts_of(small.dataset)._replace(documents=self.statistics.documents)
         )
         if "lr" in changes and small.training.lr:
             rate = rate_for(large.optimizer, candidate.model, "default", large)
