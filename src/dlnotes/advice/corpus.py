@@ -21,7 +21,7 @@ from dlnotes.training.classifier import reads_sentences
 from dlnotes.training.fit import OutOfTime
 from dlnotes.training.recipes import ResolvedTraining, facts_of, rate_for, recipe_for, resolve
 from dlnotes.training.settings import Training
-from dlnotes.training.trials import TFIDF, Trial, on_threads, run_trial
+from dlnotes.training.trials import TFIDF, Trial, num_threads_set_to, run_trial
 
 MODELS = (
     TFIDF,
@@ -185,7 +185,7 @@ class TrialRunner:
         self, candidate: Candidate, share: float, seed: int, time_limit: float
     ) -> tuple[Trial, float]:
         """See `dlnotes.advice.race.TrialFunction`."""
-        with on_threads(self._threads):
+        with num_threads_set_to(self._threads):
             return self._measured(candidate, share, seed, time_limit)
 
     def _measured(
@@ -289,7 +289,7 @@ class TrialRunner:
         self._resolved.clear()  # since a part of the documents may be used in the end
 
         def seconds(threads: int, limit: float) -> float:
-            with on_threads(threads), suppress(OutOfTime):
+            with num_threads_set_to(threads), suppress(OutOfTime):
                 given: Any = {"device": self._device, "time_limit": limit}
                 return 1 / run_trial(probed, "textcnn", training, **given).documents_per_second
             return math.inf

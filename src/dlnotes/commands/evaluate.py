@@ -29,7 +29,7 @@ from dlnotes.files import (
     write_atomically,
     write_json,
 )
-from dlnotes.training.calibration import decides_as_trained
+from dlnotes.training.calibration import has_trained_decision
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.decision import Decision
 from dlnotes.training.device import choose_device
@@ -107,7 +107,7 @@ def main(
                 option = option_of(name)
                 raise UserError(f"{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
-        if not decides_as_trained(run):
+        if not has_trained_decision(run):
             print(
                 f"note: {run} decides differently since dlnotes calibrate; these test figures are "
                 "from before it: measure again with --test FILE",

@@ -28,7 +28,7 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import distributed, ensemble
-from dlnotes.training.calibration import decides, decides_as_trained, told
+from dlnotes.training.calibration import describe_decision, has_trained_decision, must_choose
 from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run, is_restarted
@@ -191,7 +191,7 @@ def main(
             tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})")
     check_output_layer(model_settings, dataset)
     with config_file.naming_config_file(config):
-        decides(training, dataset.multi_label)  # what is not possible is refused at once
+        must_choose(training, dataset.multi_label)  # what is not possible is refused at once
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
@@ -262,14 +262,16 @@ def main(
             figures = record[split]
             shown = "  ".join(f"{n} {figures[key]:.4f}" for key, n in headline(figures).items())
             print(f"{split:4}  {shown}  ({record['documents'][split]:,} documents)")
-    if not decides_as_trained(out):  # a finished run that is "resumed"
+    if not has_trained_decision(out):  # a finished run that is "resumed"
         print(
             f"note: {out} decides differently since dlnotes calibrate; these figures are from "
             "before it",
             file=sys.stderr,
         )
     elif "decision" in record:
-        print(f"decision on dev: {told(record['decision'], record['documents']['dev'])}")
+        print(
+            f"decision on dev: {describe_decision(record['decision'], record['documents']['dev'])}"
+        )
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:

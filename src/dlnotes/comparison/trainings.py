@@ -44,7 +44,7 @@ from dlnotes.training.evaluate import metrics
 from dlnotes.training.fit import OutOfTime
 from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
-from dlnotes.training.trials import on_threads, shares_of
+from dlnotes.training.trials import contributions_of, num_threads_set_to
 
 WHERE, LINE = "file", "line"
 """Columns of `documents_of`: the file and the line of a document."""
@@ -170,7 +170,7 @@ def train_and_measure(item: Mapping[str, Any]) -> dict[str, Any]:
     corpus = Corpus(**run.corpus)
     sources = _sources(run, corpus)
     try:
-        with warnings.catch_warnings(), on_threads(1):
+        with warnings.catch_warnings(), num_threads_set_to(1):
             warnings.simplefilter("ignore")  # the command has already warned about the files
             return asdict(_measured(run, corpus, sources))
     except OutOfTime:
@@ -354,7 +354,7 @@ def _measured(run: Run, corpus: Corpus, sources: Mapping[str, pl.DataFrame]) -> 
     began = time.perf_counter()
     logits = learned.score(texts)
     predicting = time.perf_counter() - began
-    hits, outcomes = shares_of(logits, labels, learned.decision)
+    hits, outcomes = contributions_of(logits, labels, learned.decision)
     summary = metrics(logits, labels, learned.decision).summary()
     names = ("micro_f1" if corpus.multi_label else "accuracy", "macro_f1")
     held_out: dict[str, Any] = {}

@@ -55,7 +55,7 @@ from dlnotes.files import (
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.nn import QUESTION
-from dlnotes.training.attribution import evidence, explain_words, occlusion
+from dlnotes.training.attribution import explain_words, occlusion, weights_name
 from dlnotes.training.decision import DEFAULT, NO_LABEL, Decision, decision_from
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import (
@@ -749,7 +749,7 @@ class TextClassifier(Classifier):
                             multi_label=self.multi_label,
                             words=same,
                         )
-                        attention = {evidence(same): found[None]}
+                        attention = {weights_name(same): found[None]}
                     # The weight of a word is the sum over its subwords. The row may be longer than
                     # the document, since the model may have padded it.
                     weights = {

@@ -23,7 +23,7 @@ from dlnotes.errors import UserError, memory_for
 from dlnotes.files import read_json, write_atomically
 from dlnotes.training import distributed, pretrained
 from dlnotes.training import folder as run_folder
-from dlnotes.training.calibration import decide_for, decides
+from dlnotes.training.calibration import choose_decision_for, must_choose
 from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier, check_model
 from dlnotes.training.evaluate import evaluate, headline, metrics, scores
@@ -115,7 +115,7 @@ def train_classifier(
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
     check_output_layer(own, dataset)
-    decides(training, dataset.multi_label)  # refuse impossible choices at once
+    must_choose(training, dataset.multi_label)  # refuse impossible choices at once
     group = distributed.current()
     resolved = resolve(training, model, own, dataset, resumed=out if resume else None)
     training, own, dataset, _ = resolved
@@ -154,12 +154,12 @@ def train_classifier(
         trained = train(dataset, dataset.dev, keep_end=training.refit)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
         first, decided = trained.classifier, {}
-        deciding = decides(training, first.multi_label)
+        deciding = must_choose(training, first.multi_label)
         if deciding or training.refit:
             dev_scores = scores(first.model, dataset.dev, group=group, **where)
         if deciding:
             labels = dataset.dev.labels
-            decided = decide_for(first, dev_scores, labels, training)
+            decided = choose_decision_for(first, dev_scores, labels, training)
             dev = metrics(dev_scores, labels, first.decision)
         else:
             dev = evaluate(first.model, dataset.dev, group=group, **where)
