@@ -214,7 +214,7 @@ def test_without_a_compiler_training_is_the_same(monkeypatch, tmp_path):
     expected = trained()
     monkeypatch.setenv("CC", "/nonexistent/cc")
     monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
-    monkeypatch.setattr(kernel, "_said", [])
+    monkeypatch.setattr(kernel, "_warned", [])
     ngram_means._code.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="cannot use compiled loops"):

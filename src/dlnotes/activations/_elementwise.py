@@ -21,10 +21,10 @@ from dlnotes.kernel import (
     Program,
     Symbol,
     alias,
-    apart,
     compiled,
     observed,
-    say_it_is_slow,
+    run_in_thread,
+    warn_once_not_compiled,
 )
 
 TEMPLATE = """\
@@ -203,9 +203,9 @@ def _loop(
             + [ctypes.c_double] * len(numbers)
         )
         loop = _Loop(run, results, several)
-        return loop if apart(_agrees, loop, formula, kinds, flags, numbers) else None
+        return loop if run_in_thread(_agrees, loop, formula, kinds, flags, numbers) else None
     except (OSError, RuntimeError, AttributeError) as reason:
-        say_it_is_slow(reason)
+        warn_once_not_compiled(reason)
         return None
 
 

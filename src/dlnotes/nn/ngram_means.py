@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules import module
 
-from dlnotes.kernel import EXACT, alias, apart, compiled, observed, say_it_is_slow
+from dlnotes.kernel import EXACT, alias, compiled, observed, run_in_thread, warn_once_not_compiled
 from dlnotes.nn.vectors import PAD
 
 _GRAIN = 1 << 15  # numbers that are worth a thread
@@ -164,7 +164,7 @@ def _code(dtype: torch.dtype, plain: Means) -> _Code | None:
     try:
         library = ctypes.CDLL(str(compiled(source, *EXACT)))
     except (OSError, RuntimeError, AttributeError) as reason:
-        say_it_is_slow(reason)
+        warn_once_not_compiled(reason)
         return None
     number, address = ctypes.c_int64, ctypes.c_void_p
     library.forward.argtypes = [*[number] * 8, *[address] * 5, number]
@@ -172,7 +172,7 @@ def _code(dtype: torch.dtype, plain: Means) -> _Code | None:
     library.backward.argtypes = [*[number] * 3, *[address] * 6, number]
     library.backward.restype = None
     code = _Code(library.forward, library.backward)
-    return code if apart(_agrees, code, dtype, plain) else None
+    return code if run_in_thread(_agrees, code, dtype, plain) else None
 
 
 def _agrees(code: _Code, dtype: torch.dtype, plain: Means) -> bool:
