@@ -228,7 +228,7 @@ def _check_current_folder() -> None:
 
 def _tell(error: BaseException, line: str) -> None:
     """Print an error, unless another process does."""
-    chosen: bool | None = getattr(error, "told_here", None)
+    chosen: bool | None = getattr(error, "reported_here", None)
     if chosen and launch.rank() > 0:
         with redirect_stderr(sys.__stderr__):
             tell(f"error: {line}")

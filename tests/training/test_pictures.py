@@ -15,10 +15,10 @@ from matplotlib.font_manager import findfont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from dlnotes.training import lettering as module
+from dlnotes.training import figure_text as module
 from dlnotes.training.board import Board, confusion_figure, escape_markdown
 from dlnotes.training.explain import Explanation, attention_figure, page
-from dlnotes.training.lettering import lettering
+from dlnotes.training.figure_text import prepare_text
 from drawing import inside
 from measured import measured
 
@@ -128,10 +128,10 @@ def test_attention_figures_are_whole_and_uniform_attention_is_faint(tokens):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_lettering_keeps_what_can_be_drawn(name):
+def test_prepared_text_keeps_what_can_be_drawn(name):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no installed font")
-        (shown,), style = lettering([name])
+        (shown,), style = prepare_text([name])
     assert len(shown) <= 30
     assert style["parse_math"] is False
     assert not re.search(r"[\x00-\x1f]", shown)
@@ -147,19 +147,19 @@ def test_what_the_usual_font_lacks_is_kept_with_a_font_that_has_it(
 ):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no installed font")
-        assert lettering([name])[0] == [without]
+        assert prepare_text([name])[0] == [without]
     have = module._characters
     every = frozenset(map(ord, name))
     monkeypatch.setattr(module, "_characters", lambda f: every if f == "every.ttf" else have(f))
     module._family_with.cache_clear()
     fonts["Every"] = "every.ttf"
     families = ["DejaVu Sans", *(["Every"] if name != without else [])]
-    assert lettering([name]) == ([name], {"fontfamily": families, "parse_math": False})
+    assert prepare_text([name]) == ([name], {"fontfamily": families, "parse_math": False})
 
 
 def test_a_missing_character_is_told_once_and_drawn_as_a_square(fonts):
     with pytest.warns(UserWarning, match="install") as told:
-        names = [lettering(["a体育"])[0][0] for _ in range(3)]
+        names = [prepare_text(["a体育"])[0][0] for _ in range(3)]
     assert names == ["a□□"] * 3
     assert len(told) == 1
     assert "\n" not in str(told[0].message)
@@ -170,7 +170,7 @@ def test_a_missing_character_is_told_once_and_drawn_as_a_square(fonts):
 )
 def test_the_warning_names_a_font(fonts, character, font):
     with pytest.warns(UserWarning, match=re.escape(font)):
-        lettering([character])
+        prepare_text([character])
 
 
 def test_another_installed_font_is_found(fonts, monkeypatch):
@@ -179,7 +179,7 @@ def test_another_installed_font_is_found(fonts, monkeypatch):
     have = module._characters
     without = {usual: {ord("é")}}
     monkeypatch.setattr(module, "_characters", lambda file: have(file) - without.get(file, set()))
-    names, style = lettering(["aé"])
+    names, style = prepare_text(["aé"])
     assert names == ["aé"]
     assert style["fontfamily"] == ["DejaVu Sans", "Mono"]
 

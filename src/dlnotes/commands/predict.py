@@ -33,7 +33,7 @@ from dlnotes.files import (
 from dlnotes.training.answers import json_objects
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
-from dlnotes.training.explain import Explanation, page
+from dlnotes.training.explain import Explanation, explanations_html
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.scoring import single_threaded
 from dlnotes.training.stories import story_lines
@@ -129,7 +129,7 @@ def main(
             for block in blocks:
                 _print(classifier, block.texts, top_k or 3)
     if explain:
-        write_text(explain, page(explained, title=f"What {run} looked at"))
+        write_text(explain, explanations_html(explained, title=f"What {run} looked at"))
         if sys.stderr.isatty():
             _tell_stories(explained)
 

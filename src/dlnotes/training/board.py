@@ -22,7 +22,7 @@ from dlnotes.data.documents import Documents
 from dlnotes.display import printable
 from dlnotes.training.evaluate import EvaluationMetrics, Metrics
 from dlnotes.training.explain import Explanation, attention_figure
-from dlnotes.training.lettering import lettering
+from dlnotes.training.figure_text import prepare_text
 from dlnotes.training.multi_label import MultiLabelMetrics
 from dlnotes.training.reliability import Reliability, reliability_figure
 
@@ -260,7 +260,7 @@ def confusion_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
 def _matrix_figure(confusion: NDArray[np.int64], label_names: Sequence[str]) -> Figure:
     """Confusion matrix: rows are labels, columns predictions, shades are shares of a row."""
     classes = len(label_names)
-    names, style = lettering(label_names, most=24)
+    names, style = prepare_text(label_names, most=24)
     side = max(3.0, 1 + 0.5 * classes) + 0.07 * max(map(len, names))  # inches
     figure = Figure(figsize=(side + 1, side), layout="compressed")
     axes = figure.subplots()
@@ -294,7 +294,7 @@ def _pairs_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
         f"{printable(label_names[label], 30)} → {printable(label_names[guess], 30)}"
         for label, guess, _ in pairs
     )
-    names, style = lettering(both, most=80)
+    names, style = prepare_text(both, most=80)
     bars = axes.barh(range(len(pairs)), [count for *_, count in pairs], color="#1f5fa8")
     axes.bar_label(bars, [f"{count:,}" for *_, count in pairs], padding=3)
     axes.set_yticks(range(len(pairs)), names, **style)

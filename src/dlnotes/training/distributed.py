@@ -272,10 +272,10 @@ def process_group() -> Iterator[Group]:
         # An error in one process causes errors in the others: only the first one is printed (see
         # `dlnotes.cli.exit_handler`).
         try:
-            told_here = store.add("told", 1) == 1
+            reported_here = store.add("told", 1) == 1
         except RuntimeError:  # the process that holds the store has ended
-            told_here = rank == 0
-        error.told_here = told_here  # type: ignore[union-attr]
+            reported_here = rank == 0
+        error.reported_here = reported_here  # type: ignore[union-attr]
         raise
     except KeyboardInterrupt:
         if rank == 0:  # it reports the interruption, and the others' errors follow from it

@@ -44,7 +44,7 @@ _NO_LABEL = -100  # ignored by the objective
 
 
 @dataclass
-class Replica:
+class SeedProgress:
     """The progress of the training from one seed; see also `TrainingState`.
 
     Attributes:
@@ -128,7 +128,7 @@ class Seeds:
             for seed in seeds
         ]
         self.batches = len(self.samplers[0])
-        self.replicas = [Replica(seed) for seed in seeds]
+        self.replicas = [SeedProgress(seed) for seed in seeds]
         self.generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
         self.epoch, self.seconds = 0, 0.0
         self.shapes = {name: p.shape for name, p in models[0].named_parameters()}
@@ -215,7 +215,7 @@ class Seeds:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.best = state["best"].to(self.device)
         self.done.copy_(state["done"])
-        self.replicas = [Replica(**replica) for replica in state["replicas"]]
+        self.replicas = [SeedProgress(**replica) for replica in state["replicas"]]
         for generator, bits in zip(self.generators, state["generators"], strict=True):
             generator.set_state(bits)
         accumulated = [a.to(self.device) for a in state["accumulated"]]

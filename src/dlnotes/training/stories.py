@@ -148,14 +148,14 @@ def story_figure(story: Story, title: str, *, most: int = 30) -> Figure:
     from matplotlib.colors import PowerNorm  # slow to import, and most programs draw nothing
     from matplotlib.figure import Figure
 
-    from dlnotes.training.lettering import lettering
+    from dlnotes.training.figure_text import prepare_text
 
     story = story.sort_slots()
     sentences = story.sentences[-most:] or ["(empty)"]
     gates = np.array(story.gates[-most:] or [[0.0] * len(story.columns)])
     if len(story.sentences) > most:
         title += f", last {most} of {len(story.sentences)}"
-    lines, style = lettering([*sentences, story.answer_heading], most=60)
+    lines, style = prepare_text([*sentences, story.answer_heading], most=60)
     rows, columns = gates.shape
     below = bool(story.answer)
     step = -(-columns // _NUMBERED)
@@ -179,7 +179,7 @@ def story_figure(story: Story, title: str, *, most: int = 30) -> Figure:
         figure.colorbar(image, ax=axes, label=what, ticks=ticks, pad=0.02)
     drawn[-1].set_xlabel(story.columns[0].partition(" ")[0])
     heading = [title] if below or not story.question else [story.question, title]
-    parts, style = lettering(heading, most=60)
+    parts, style = prepare_text(heading, most=60)
     drawn[0].set_title("\n".join(parts), fontsize="medium", **style)
     return figure
 
