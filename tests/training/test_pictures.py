@@ -17,7 +17,7 @@ from tensorboard.plugin_util import markdown_to_safe_html
 
 from dlnotes.training import figure_text as module
 from dlnotes.training.board import Board, confusion_figure, escape_markdown
-from dlnotes.training.explain import Explanation, attention_figure, page
+from dlnotes.training.explain import Explanation, attention_figure, explanations_html
 from dlnotes.training.figure_text import prepare_text
 from drawing import inside
 from measured import measured
@@ -247,7 +247,7 @@ def test_a_board_shows_hostile_labels_and_texts(tmp_path):
 
 def test_pages_show_words_in_their_direction_without_control_characters():
     e = Explanation("ספורט\x1b", 0.5, ["שלום", "\u202e\x07"], {"words": [0.5, 0.5]})
-    html_page = page([e], title="[red]\x1b")
+    html_page = explanations_html([e], title="[red]\x1b")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", html_page)
     assert '<figure dir="auto"><span' in html_page
     assert '<figcaption dir="ltr">' in html_page

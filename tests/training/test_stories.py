@@ -14,7 +14,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.models import MODELS
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.explain import Explanation, attention_figure, page
+from dlnotes.training.explain import Explanation, attention_figure, explanations_html
 from dlnotes.training.stories import Story, story_figure, story_html, story_lines
 from drawing import inside
 from small import SMALL
@@ -116,7 +116,9 @@ def cells(html):
 
 
 def test_the_page_has_a_row_for_each_sentence_and_one_for_the_answer():
-    html = page([Explanation("a<b", 0.75, ["x"], {"slot 1": [1.0]}, story=SLOTS)], title="T")
+    html = explanations_html(
+        [Explanation("a<b", 0.75, ["x"], {"slot 1": [1.0]}, story=SLOTS)], title="T"
+    )
     rows = cells(html.partition("<h2>")[2])
     assert [head for head, *_ in rows] == ["slot", *SLOTS.sentences, "who ate ?"]
     assert "<b>" not in html
