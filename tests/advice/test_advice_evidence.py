@@ -16,6 +16,7 @@ from dlnotes.advice.evidence import (
     SeedVariance,
     differences_from_best,
     interval,
+    paired_difference,
     seed_variance,
 )
 from dlnotes.claims.statistics import student_interval
