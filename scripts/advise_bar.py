@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from choose_recipes import some
-from dlnotes.advice.corpus import MODELS, Corpus
+from dlnotes.advice.corpus import MODELS, TrialRunner
 from dlnotes.advice.race import Candidate, Race
 from dlnotes.advice.report import Advice, percent
 from dlnotes.arguments import Positive, checked
@@ -112,7 +112,7 @@ def measure(entry: dict[str, Any], data_dir: Path | None, path: Path) -> None:
         save()
     print(f"{name}: {entry['sentence']}", flush=True)
     chosen = Candidate(**entry["chosen"])
-    whole = Corpus(documents, seconds=1e9)  # all documents
+    whole = TrialRunner(documents, seconds=1e9)  # all documents
     scores = entry["sweep"]
     sweep(whole, TIMES * seconds, scores, entry["seconds"], save)
     ours = scores.setdefault(chosen.name, [])
@@ -177,7 +177,7 @@ def raced(documents: Callable[[str], Dataset], seconds: float) -> dict[str, Any]
     def clock() -> float:
         return time.perf_counter() - began
 
-    corpus = Corpus(documents, seconds=seconds, clock=clock)
+    corpus = TrialRunner(documents, seconds=seconds, clock=clock)
     race = Race(corpus.measure, MODELS, corpus.vary, seconds=seconds, clock=clock)
     race.run()
     if race.interrupted:
@@ -189,7 +189,7 @@ def raced(documents: Callable[[str], Dataset], seconds: float) -> dict[str, Any]
         "sentence": advice.sentence,
         "recommended": chosen.name,
         "chosen": asdict(chosen),
-        "measures": asdict(corpus.measures),
+        "measures": asdict(corpus.statistics),
         "raced_on": corpus.documents,
         "race": advice.record(),
         "sweep": {},
@@ -198,7 +198,7 @@ def raced(documents: Callable[[str], Dataset], seconds: float) -> dict[str, Any]
 
 
 def sweep(
-    corpus: Corpus,
+    corpus: TrialRunner,
     seconds: float,
     scores: dict[str, list[float]],
     took: dict[str, float],

@@ -78,7 +78,7 @@ def measure(model: str, folder: Path, together: bool, updates: Count, /) -> None
     def trained() -> Any:
         return fit(network, optimizer, SingleLabel(), train, None, fitting, progress=False)
 
-    with distributed.joined() if together else nullcontext():
+    with distributed.process_group() if together else nullcontext():
         first = trained()  # warm-up, which is not timed
         (folder / f"ready-{launch.rank()}").touch()
         while len(list(folder.glob("ready-*"))) < launch.world_size():

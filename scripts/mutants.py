@@ -47,7 +47,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {
     "evaluate": (
         ["training/evaluate.py"],
-        [f"tests/training/test_{x}.py" for x in ("evaluate", "translation", "classifier", "sound")],
+        [
+            f"tests/training/test_{x}.py"
+            for x in ("evaluate", "translation", "classifier", "finite")
+        ],
     ),
     "readers": (
         ["data/readers.py"],

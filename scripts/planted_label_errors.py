@@ -12,7 +12,7 @@ import polars as pl
 from dlnotes.arguments import Count, OneOf, Range, checked
 from dlnotes.cli import run
 from dlnotes.commands.compare import NAMES
-from dlnotes.comparison.plan import Documents, Plan, doubtful
+from dlnotes.comparison.plan import ComparisonData, Plan, find_label_errors
 from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT
@@ -30,7 +30,7 @@ def main(
     corpus: str = "trec",
     data_dir: Path | None = None,
     models: tuple[Annotated[str, OneOf(NAMES)], ...] = ("tfidf", "fasttext"),
-    share: Annotated[float, Range(above=0, below=0.5)] = 0.05,
+    share: Annotated[float, Range(gt=0, lt=0.5)] = 0.05,
     folds: Annotated[int, Range(2)] = 5,
     plants: Count = 3,
     documents: Count | None = None,
@@ -101,20 +101,20 @@ def planted(
     make_folder(folder)
     file = folder / f"{corpus}-{share:g}-{plant}.parquet"
     write_atomically(file, pl.DataFrame({LABEL: labels, TEXT: frame[TEXT]}).write_parquet)
-    documents = Documents.of({"train": [file]}, Reading(), models)
+    documents = ComparisonData.of({"train": [file]}, Reading(), models)
     plan = Plan(documents=documents, models=models, seeds=[plant], folds=folds)
     comparison = plan.run(processes=cpu_limit())
-    doubts = doubtful(comparison, documents)
+    errors = find_label_errors(comparison, documents)
     wrong = np.zeros(len(labels), bool)
     wrong[chosen] = True
     return {
         "planted": len(chosen),
-        "precision": float(wrong[doubts.order[: len(chosen)]].mean()),
-        "called_wrong": int(doubts.wrong.sum()),
-        "called_wrong_precision": float(wrong[doubts.wrong].mean()),
-        "called_wrong_recall": float(doubts.wrong[wrong].mean()),
+        "precision": float(wrong[errors.order[: len(chosen)]].mean()),
+        "called_wrong": int(errors.wrong.sum()),
+        "called_wrong_precision": float(wrong[errors.wrong].mean()),
+        "called_wrong_recall": float(errors.wrong[wrong].mean()),
         "accuracy": {model: comparison.mean(model) for model in comparison.ranked},
-        "first": [bool(wrong[i]) for i in doubts.order[:20]],
+        "first": [bool(wrong[i]) for i in errors.order[:20]],
     }
 
 

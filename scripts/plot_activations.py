@@ -291,9 +291,7 @@ def figures() -> dict[str, Callable[[], Figure]]:
 
 
 @checked
-def main(
-    out: Path = Path("runs/figures"), dpi: Annotated[int, Range(10, below=1001)] = 120
-) -> None:
+def main(out: Path = Path("runs/figures"), dpi: Annotated[int, Range(10, lt=1001)] = 120) -> None:
     """Draw every figure into a folder of PNG files that is also a TensorBoard run.
 
     Args:

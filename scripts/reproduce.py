@@ -280,7 +280,7 @@ def _by_threshold(
     # Thresholds cannot be chosen on documents that the classifier has learned from.
     if out and (out / DEV_SCORES).exists():
         dev_scores = torch.load(out / DEV_SCORES, weights_only=True)
-        test = dataset.whole().read_test()  # numbered by the vocabulary of both
+        test = dataset.with_dev_in_train().read_test()  # numbered by the vocabulary of both
     else:
         dev_scores, test = scores(classifier.model, dataset.dev), dataset.read_test()
     test_scores = scores(classifier.model, test)

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 import dlnotes.activations
 from dlnotes.activations import ACTIVATIONS
 from dlnotes.models.fasttext import mean_vectors
-from dlnotes.nn import grams
+from dlnotes.nn import ngram_means
 from dlnotes.optim import OPTIMIZERS, _kernel, _native
 from dlnotes.oracles.optimizers import ORACLES
 
@@ -152,14 +152,14 @@ def means():
         for b, t in ((1, 1), (5, 2), (300, 41), (2, 3000)):
             weight = torch.nn.EmbeddingBag(200, n, mode="sum", sparse=True, dtype=dtype)
             tokens = torch.randint(0, 120, (b, t))
-            which = grams.Grams(ngrams, 120, 80)
+            which = ngram_means.Ngrams(ngrams, 120, 80)
             for given in (tokens, torch.zeros_like(tokens)):
-                found = grams.mean_vectors(weight, given, which, mean_vectors)
+                found = ngram_means.mean_vectors(weight, given, which, mean_vectors)
                 assert found is not None
                 found.sum().backward()
             for wrong in (120 + 80, -1, 1 << 62):
                 tokens[-1, -1] = wrong
-                assert grams.mean_vectors(weight, tokens, which, mean_vectors) is None
+                assert ngram_means.mean_vectors(weight, tokens, which, mean_vectors) is None
             count += 1
     return f"{count} batches"
 

@@ -111,7 +111,7 @@ def failure(source=ANSWER):
     try:
         path = kernel.compiled(source)
     except (OSError, RuntimeError) as reason:
-        kernel.say_it_is_slow(reason)
+        kernel.warn_once_not_compiled(reason)
         return str(reason)
     raise AssertionError(f"there is {path}")
 

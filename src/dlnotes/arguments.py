@@ -30,32 +30,32 @@ class Range:
     """Which numbers are allowed; used as metadata in ``Annotated``.
 
     Attributes:
-        least: The smallest one.
-        above: A lower bound that is not allowed itself.
-        below: An upper bound that is not allowed itself.
-        most: The largest one.
+        ge: The smallest one.
+        gt: A lower bound that is not allowed itself.
+        lt: An upper bound that is not allowed itself.
+        le: The largest one.
     """
 
-    least: float | None = None
-    above: float | None = None
-    below: float | None = None
-    most: float | None = None
+    ge: float | None = None
+    gt: float | None = None
+    lt: float | None = None
+    le: float | None = None
 
     def allows(self, value: float) -> bool:
         """Whether `value` is within the bounds."""
         return (
-            (self.least is None or value >= self.least)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-            and (self.most is None or value <= self.most)
+            (self.ge is None or value >= self.ge)
+            and (self.gt is None or value > self.gt)
+            and (self.lt is None or value < self.lt)
+            and (self.le is None or value <= self.le)
         )
 
     def __str__(self) -> str:
         bounds = {
-            "at least": self.least,
-            "above": self.above,
-            "below": self.below,
-            "at most": self.most,
+            "at least": self.ge,
+            "above": self.gt,
+            "below": self.lt,
+            "at most": self.le,
         }
         return " and ".join(f"{word} {n:,}" for word, n in bounds.items() if n is not None)
 
@@ -82,10 +82,10 @@ class OneOf:
 
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
-Seed = Annotated[int, Range(0, below=2**63)]
+Seed = Annotated[int, Range(0, lt=2**63)]
 NotNegative = Annotated[float, Range(0)]
-Positive = Annotated[float, Range(above=0)]
-Share = Annotated[float, Range(0, below=1)]
+Positive = Annotated[float, Range(gt=0)]
+Share = Annotated[float, Range(0, lt=1)]
 
 
 def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:

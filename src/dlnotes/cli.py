@@ -36,15 +36,15 @@ def run(
 ) -> None:
     """Parse the command line for `main`, or for one of several commands by name, and run it.
 
-    See `endings` for how it ends. In paths ``~`` is the user's home, even if the shell does not
-    expand it.
+    See `exit_handler` for how it ends. In paths ``~`` is the user's home, even if the shell does
+    not expand it.
 
     Args:
         main: What to run.
         prog: The program's name in its help; default: the script's name.
         arguments: Gives the command line; default: what follows the script's name.
     """
-    with endings(), _on_command_line(), _rare_collections():
+    with exit_handler(), _on_command_line(), _rare_collections():
         given = sys.argv[1:] if arguments is None else arguments()
         refuse_empty(given)
         parse = partial(_parse, main, prog, given)
@@ -150,7 +150,7 @@ def expanded(path: str | Path) -> Path:
 
 
 @contextmanager
-def endings() -> Iterator[None]:
+def exit_handler() -> Iterator[None]:
     """Run a program so that it ends with an exit code and at most one line, without a traceback.
 
     A `UserError`, or an error of the system such as a full disk, ends it with code 2, Ctrl-C with
@@ -160,11 +160,11 @@ def endings() -> Iterator[None]:
     the one that has it.
     """
     _fill_streams()
-    with launch.one_speaks():
-        yield from _endings()
+    with launch.silence_other_ranks():
+        yield from _exit_handler()
 
 
-def _endings() -> Iterator[None]:
+def _exit_handler() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr, sys.__stderr__):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no arrows
             stream.reconfigure(errors=ASCII_FALLBACK)
@@ -222,7 +222,7 @@ def _check_current_folder() -> None:
 
 def _tell(error: BaseException, line: str) -> None:
     """Print an error, unless another process does."""
-    chosen: bool | None = getattr(error, "told_here", None)
+    chosen: bool | None = getattr(error, "reported_here", None)
     if chosen and launch.rank() > 0:
         with redirect_stderr(sys.__stderr__):
             tell(f"error: {line}")
@@ -348,7 +348,7 @@ def lines(file: Path | None) -> Iterator[str]:
         UserError: The file cannot be read, or a line is not UTF-8.
     """
     if file is None:
-        for texts in lines_at_once():
+        for texts in line_batches():
             yield from texts
         return
     from dlnotes.data.streams import text_blocks  # here, because most commands do not need it
@@ -358,7 +358,7 @@ def lines(file: Path | None) -> Iterator[str]:
             yield line.removesuffix("\r")
 
 
-def lines_at_once() -> Iterator[list[str]]:
+def line_batches() -> Iterator[list[str]]:
     """Lines of standard input as they come: each list holds those that have arrived, at least one.
 
     A line is handed out as soon as it is complete; the last one needs no line break at its end.

@@ -427,7 +427,7 @@ def _remove_abandoned(folder: Path) -> None:
             pass
 
 
-def apart(function: Callable[..., Value], *args: Any) -> Value:
+def run_in_thread(function: Callable[..., Value], *args: Any) -> Value:
     """Call a function in a thread of its own and return its result.
 
     Torch keeps the default device, dispatch and function modes, transforms, grad mode and inference
@@ -492,20 +492,20 @@ def alias(
     return t
 
 
-_said: list[str] = []
+_warned: list[str] = []
 
 
-def say_it_is_slow(reason: Exception) -> None:
+def warn_once_not_compiled(reason: Exception) -> None:
     """Warn, once in a process, that there are no compiled loops, and what that costs.
 
     Args:
         reason: Why there are none. A formula that cannot be compiled (NotImplementedError) does not
             warn.
     """
-    if isinstance(reason, NotImplementedError) or _said:
+    if isinstance(reason, NotImplementedError) or _warned:
         return
     first = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(":")
-    _said.append(first)
+    _warned.append(first)
     warnings.warn(
         f"dlnotes cannot use compiled loops: {first}. Results are the same; optimizer steps and "
         "activations take several times as long on a CPU. They need a C and a C++ compiler",

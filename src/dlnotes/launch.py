@@ -25,7 +25,7 @@ def local_rank() -> int:
     return _number("LOCAL_RANK", rank()) if world_size() > 1 else 0
 
 
-def attempt() -> int:
+def restart_count() -> int:
     """How often torchrun has restarted the processes (``--max-restarts``)."""
     return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
@@ -43,7 +43,7 @@ def _number(name: str, otherwise: int) -> int:
 
 
 @contextmanager
-def one_speaks() -> Iterator[None]:
+def silence_other_ranks() -> Iterator[None]:
     """Let only the process of rank 0 write to standard output and standard error.
 
     An uncaught exception is shown by the process that raises it. If torch is not loaded yet, its

@@ -5,7 +5,7 @@ import signal
 import pytest
 from fakes import DIVERGED, Field
 
-from dlnotes.advice.race import MOST_SEEDS, NO_TIME, SHARE
+from dlnotes.advice.race import MAX_SEEDS, NO_TIME, SHARE
 from dlnotes.training.fit import Interrupted, OutOfTime
 
 PLANTED = {
@@ -40,9 +40,9 @@ def test_with_much_time_what_was_stopped_goes_on_and_seeds_are_repeated():
     race = field.race(10_000)
     race.run()
     found = by_name(race)
-    assert len(found["good"].runs) == MOST_SEEDS
+    assert len(found["good"].runs) == MAX_SEEDS
     assert [call for call in field.calls if call[:2] == ("good", 1.0)] == [
-        ("good", 1.0, seed) for seed in range(MOST_SEEDS)
+        ("good", 1.0, seed) for seed in range(MAX_SEEDS)
     ]
     assert len(found["bad"].runs) == 1  # clearly behind: one seed is enough
     assert race.complete

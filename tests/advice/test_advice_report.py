@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from fakes import Field, trial
 
-from dlnotes.advice.corpus import Measures
-from dlnotes.advice.evidence import EXPECTED_DEGREES, compared, interval
+from dlnotes.advice.corpus import CorpusStatistics
+from dlnotes.advice.evidence import EXPECTED_DEGREES, interval, paired_difference
 from dlnotes.advice.race import Candidate, Entry
 from dlnotes.advice.report import Advice, facts
 from dlnotes.errors import UserError
@@ -133,8 +133,8 @@ def test_the_seeds_of_all_candidates_count():
     # Those with one seed each are compared with what the others show.
     a, b, c = entry("a", hits(450), 1.0), entry("b", hits(440), 1.0), entry("c", hits(300), 1.0, 5)
     found = Advice([a, b, c], "accuracy", 500)
-    assert found.differences["b"].error == compared(a.runs, b.runs, found.seeds).error
-    assert found.differences["b"].error < compared(a.runs, b.runs).error
+    assert found.differences["b"].error == paired_difference(a.runs, b.runs, found.seeds).error
+    assert found.differences["b"].error < paired_difference(a.runs, b.runs).error
     low, high = interval(a.runs, seeds=found.seeds)
     assert f"({100 * low:.1f} to {100 * high:.1f})" in found.rows()[0][1]
     assert found.record()[0]["interval"] == [low, high]
@@ -213,8 +213,8 @@ def test_the_picture_shows_each_candidate_that_has_a_figure():
 
 
 def test_facts_of_a_corpus():
-    measures = Measures(900, 100, 2, 10.25, 37, 5000, 0.5, ("a", 600), ("b", 300), None)
-    assert facts(measures, "words") == [
+    statistics = CorpusStatistics(900, 100, 2, 10.25, 37, 5000, 0.5, ("a", 600), ("b", 300), None)
+    assert facts(statistics, "words") == [
         ("documents", "900 to learn from, 100 for dev"),
         ("classes", "2"),
         ("imbalance", "a has 600, b 300: 2.0 times as many"),

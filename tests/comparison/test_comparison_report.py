@@ -93,7 +93,7 @@ def test_folds_are_put_together_in_the_order_of_the_documents():
     runs = [result(right[s][fold_of[s] == f]) for s in range(2) for f in range(4)]
     found = Comparison({("han", 0): runs}, False, fold_of, 40)
     assert np.array_equal(found.measured("han").hits, right)
-    assert found.on == "4 folds of 40 documents, divided 2 times"
+    assert found.measured_on == "4 folds of 40 documents, divided 2 times"
 
 
 def folded(*accuracies, documents=400):

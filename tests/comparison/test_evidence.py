@@ -6,7 +6,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from dlnotes.comparison.evidence import Measured, across_folds, bootstrapped, corrected, letters
+from dlnotes.comparison.evidence import (
+    Measured,
+    compact_letter_display,
+    corrected_resampled_t_test,
+    holm_corrected,
+    paired_bootstrap,
+)
 
 
 def measured(rows):
@@ -15,7 +21,7 @@ def measured(rows):
 
 
 def difference(ours, theirs, **options):
-    return bootstrapped({"a": measured(ours), "b": measured(theirs)}, **options).difference(
+    return paired_bootstrap({"a": measured(ours), "b": measured(theirs)}, **options).difference(
         "a", "b"
     )
 
@@ -90,12 +96,12 @@ def test_few_documents_that_differ_are_judged_as_by_the_test_of_signs(n):
 def test_the_corrected_t_test_of_a_worked_example():
     t = pytest.importorskip("scipy.stats").t
     ours, theirs = [0.80, 0.83, 0.79, 0.85, 0.82], [0.78, 0.80, 0.79, 0.81, 0.80]
-    found = across_folds(ours, theirs, folds=5, documents=1000)
+    found = corrected_resampled_t_test(ours, theirs, folds=5, documents=1000)
     d = np.subtract(ours, theirs)
     error = math.sqrt((1 / 5 + 200 / 800) * d.var(ddof=1))
     assert found.p == pytest.approx(2 * t.sf(d.mean() / error, 4))
     assert found.high == pytest.approx(d.mean() + t.ppf(0.975, 4) * error)
-    twice = across_folds(2 * ours, 2 * theirs, folds=5, documents=1000)
+    twice = corrected_resampled_t_test(2 * ours, 2 * theirs, folds=5, documents=1000)
     error = math.sqrt((1 / 10 + 200 / 800) * np.var(2 * [*d], ddof=1))
     assert twice.p == pytest.approx(2 * t.sf(d.mean() / error, 9))
 
@@ -109,43 +115,43 @@ def test_folds_that_share_documents_are_no_independent_evidence():
         # Correlated by the share of the documents that are measured on.
         shared = math.sqrt(1 / folds) * random.normal()
         d = 0.01 * (shared + math.sqrt(1 - 1 / folds) * random.normal(size=folds))
-        mistaken += across_folds(d, 0 * d, folds=folds, documents=100_000).p < 0.05
+        mistaken += corrected_resampled_t_test(d, 0 * d, folds=folds, documents=100_000).p < 0.05
         usual += 2 * t.sf(abs(d.mean()) / (d.std(ddof=1) / math.sqrt(folds)), folds - 1) < 0.05
     assert mistaken / times < 0.08
     assert usual / times > 0.1
 
 
 def test_equal_differences_on_all_folds_are_not_certain():
-    assert across_folds([0.6, 0.6], [0.5, 0.5], folds=2, documents=20).p > 0.05
+    assert corrected_resampled_t_test([0.6, 0.6], [0.5, 0.5], folds=2, documents=20).p > 0.05
 
 
 def test_p_values_are_corrected_for_the_number_of_pairs():
     pairs = {
-        i: across_folds([0.8, 0.83, 0.8], [0.7, 0.7, 0.72], folds=3, documents=900)
+        i: corrected_resampled_t_test([0.8, 0.83, 0.8], [0.7, 0.7, 0.72], folds=3, documents=900)
         for i in range(3)
     }
-    found = corrected(pairs)
+    found = holm_corrected(pairs)
     assert all(found[i].corrected == pytest.approx(3 * pairs[i].p) for i in range(3))
 
 
 def test_letters():
     apart = {frozenset(pair) for pair in ("ac", "ad", "bd")}
-    assert letters("abcd", apart) == {"a": "a", "b": "ab", "c": "bc", "d": "c"}
-    assert letters("abc", set()) == dict.fromkeys("abc", "a")
-    assert letters("ab", {frozenset("ab")}) == {"a": "a", "b": "b"}
+    assert compact_letter_display("abcd", apart) == {"a": "a", "b": "ab", "c": "bc", "d": "c"}
+    assert compact_letter_display("abc", set()) == dict.fromkeys("abc", "a")
+    assert compact_letter_display("ab", {frozenset("ab")}) == {"a": "a", "b": "b"}
 
 
 def test_letters_are_in_the_order_of_the_models():
     """The best model has an a, and letters go on from the best to the worst."""
     pairs = {frozenset(pair) for pair in ("zx", "zw", "zv", "yw", "yv", "xv")}
     expected = {"z": "a", "y": "ab", "x": "bc", "w": "cd", "v": "d"}
-    assert letters("zyxwv", pairs) == expected
-    assert list(letters("zyxwv", pairs)) == [*"zyxwv"]
+    assert compact_letter_display("zyxwv", pairs) == expected
+    assert list(compact_letter_display("zyxwv", pairs)) == [*"zyxwv"]
     random = np.random.default_rng(0)
     for _ in range(50):
         ranked = [f"model{i}" for i in random.permutation(7)]
         apart = {frozenset(p) for p in combinations(ranked, 2) if random.random() < 0.4}
-        found = letters(ranked, apart)
+        found = compact_letter_display(ranked, apart)
         places = [[i for i, m in enumerate(ranked) if k in found[m]] for k in "abcdefghijklm"]
         used = [place for place in places if place]
         assert places[: len(used)] == sorted(used)  # no letter is left out, the best come first
@@ -157,6 +163,6 @@ def test_a_letter_is_shared_exactly_by_what_is_not_told_apart():
     names = "abcdefg"
     for _ in range(50):
         apart = {frozenset(p) for p in combinations(names, 2) if random.random() < random.random()}
-        found = letters(names, apart)
+        found = compact_letter_display(names, apart)
         for pair in combinations(names, 2):
             assert bool({*found[pair[0]]} & {*found[pair[1]]}) == (frozenset(pair) not in apart)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dlnotes.comparison import trainings
-from dlnotes.comparison.plan import Documents, Plan
-from dlnotes.comparison.trainings import Corpus, Run, folds_of, halved, measured
+from dlnotes.comparison.plan import ComparisonData, Plan
+from dlnotes.comparison.trainings import Corpus, Run, folds_of, halved, train_and_measure
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.reading import Reading
 from dlnotes.errors import UserError
@@ -80,7 +80,7 @@ def file(tmp_path):
 
 
 def test_a_fold_is_measured_by_a_training_on_the_others(file):
-    documents = Documents.of({"train": [file]}, Reading(), ["tfidf"])
+    documents = ComparisonData.of({"train": [file]}, Reading(), ["tfidf"])
     plan = Plan(documents=documents, models=["tfidf"], seeds=[0, 1], folds=4)
     seen = []
     for run in plan.runs()["tfidf", 0]:
@@ -98,7 +98,7 @@ def test_no_model_is_measured_on_a_copy_of_what_it_has_learned(tmp_path):
     texts = [f"{'xy'[i % 2]}\tword document{i % 15}\n" for i in range(45)]
     texts += ["x\tWord  document3\n", "y\t\n", "x\t\n"]  # the same tokens; and none at all
     file.write_text("".join(texts))
-    documents = Documents.of({"train": [file]}, Reading(), ["tfidf"])
+    documents = ComparisonData.of({"train": [file]}, Reading(), ["tfidf"])
     plan = Plan(documents=documents, models=["tfidf"], seeds=[0], folds=4)
     for run in plan.runs()["tfidf", 0]:
         sources = trainings._sources(run, Corpus(**run.corpus))
@@ -114,12 +114,12 @@ def test_no_model_is_measured_on_a_copy_of_what_it_has_learned(tmp_path):
 
 
 def test_what_is_kept_of_a_training(file):
-    documents = Documents.of({"train": [file]}, Reading(), ["svm", "fasttext"])
+    documents = ComparisonData.of({"train": [file]}, Reading(), ["svm", "fasttext"])
     plan = Plan(
         documents=documents, models=["svm", "fasttext"], seeds=[0], folds=4, training={"epochs": 2}
     )
     for model in plan.models:
-        found = measured(plan.runs()[model, 0][0].item)
+        found = train_and_measure(plan.runs()[model, 0][0].item)
         assert not found["error"]
         assert found["figures"]["accuracy"] == np.mean(found["hits"])
         assert (len(found["hits"]), found["documents"]) == (10, 30)
@@ -131,17 +131,17 @@ def test_what_is_kept_of_a_training(file):
 
 
 def test_what_cannot_be_learned_is_a_result_and_a_lost_file_is_not(file, monkeypatch):
-    documents = Documents.of({"train": [file]}, Reading(), ["fasttext"])
+    documents = ComparisonData.of({"train": [file]}, Reading(), ["fasttext"])
     run = Plan(documents=documents, models=["fasttext"], seeds=[0], folds=4).runs()["fasttext", 0][
         0
     ]
     late = Run(**{**run.item, "minutes": 1e-6})
-    assert measured(late.item)["error"] == "takes more than 1e-06 minutes"
+    assert train_and_measure(late.item)["error"] == "takes more than 1e-06 minutes"
     monkeypatch.setattr(
         trainings, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(UserError("no"))
     )
-    assert measured(run.item)["error"] == "no"
+    assert train_and_measure(run.item)["error"] == "no"
     file.write_text(file.read_text() + "x\tmore\n")
     trainings._read.cache_clear()
     with pytest.raises(UserError, match="was changed during the comparison"):
-        measured(run.item)
+        train_and_measure(run.item)

@@ -258,7 +258,7 @@ def test_the_whole_data_set_is_train_and_dev(own_dev):
         {"dev": [("neg", "a bird"), ("pos", "cat cat cat bird")]} if own_dev else {}
     )
     dataset = load_dataset(sources, dev_fraction=0.34)
-    whole = dataset.whole()
+    whole = dataset.with_dev_in_train()
     parts = (dataset.train, dataset.dev)
     texts = [part.text(i) for part in parts for i in range(len(part))]
     assert len(whole.train) == len(texts)
@@ -278,7 +278,7 @@ def test_the_whole_data_set_is_train_and_dev(own_dev):
     last = len(texts) - 1
     assert whole.dev.text(len(dataset.dev) - 1) == texts[last]
     given = load_dataset(sources, dev_fraction=0.34, vocabulary=dataset.vocabulary)
-    assert given.whole().vocabulary is dataset.vocabulary
+    assert given.with_dev_in_train().vocabulary is dataset.vocabulary
 
 
 def test_the_old_name_of_the_splits_seed_goes_on_working():

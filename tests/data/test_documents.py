@@ -64,10 +64,10 @@ def test_a_story_that_is_cut_keeps_its_question(max_tokens, expected):
     tokens, _ = documents.batch(np.array([2, 1]))
     words = [[vocabulary.tokens[i] for i in row if i != PAD] for row in tokens.tolist()]
     assert [" ".join(row) for row in words] == ["a b"[: 2 * max_tokens - 1], expected]
-    assert documents.cut == 2 * (max_tokens < 12) + (max_tokens < 2)
+    assert documents.num_truncated == 2 * (max_tokens < 12) + (max_tokens < 2)
     taken = documents.take(np.array([3, 0]))
     assert [taken.text(0), taken.text(1)] == [expected, ""]
-    joined = taken.joined(documents, vocabulary)
+    joined = taken.concatenate(documents, vocabulary)
     assert [joined.text(0), joined.text(3)] == [expected] * 2
 
 

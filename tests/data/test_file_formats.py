@@ -1035,7 +1035,7 @@ def test_a_field_of_csv_that_never_ends_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["csv", "tsv"])
 def test_columns_have_a_bound(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(formats, "MOST_COLUMNS", 5)
+    monkeypatch.setattr(formats, "MAX_COLUMNS", 5)
     separator = {"csv": ",", "tsv": "\t"}[kind]
 
     def table(columns):

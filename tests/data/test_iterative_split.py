@@ -129,6 +129,6 @@ def test_goemotions_is_split_more_evenly_than_at_random(shared_data):
     n = len(data.train) + len(data.dev)
     assert abs(len(data.dev) - n / 10) <= 30
     assert np.abs(data.dev.labels.counts() - total / 10).max() <= 1
-    whole = data.train.labels.joined(data.dev.labels)
+    whole = data.train.labels.concatenate(data.dev.labels)
     random = whole.take(np.random.default_rng(0).permutation(n)[: n // 10])
     assert np.abs(random.counts() - total / 10).max() > 20

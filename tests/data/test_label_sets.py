@@ -50,7 +50,7 @@ def test_taken_sets_are_those_of_the_documents(chosen):
 
 
 def test_joined_and_renumbered():
-    both = sets().take(np.array([2, 3])).joined(sets([[], [3]]))
+    both = sets().take(np.array([2, 3])).concatenate(sets([[], [3]]))
     assert lists(both) == [[1], [0, 1, 2], [], [3]]
     assert lists(both.renumbered(np.array([5, 0, 5, 1]), 6)) == [[0], [0, 5], [], [1]]
 
@@ -60,7 +60,7 @@ def test_no_matrix_of_all_documents_is_made():
     rng = np.random.default_rng(0)
     sizes = rng.poisson(3, 100_000)
     found = LabelSets.build(rng.integers(0, 3000, sizes.sum()), sizes, 3000)
-    batch = found.take(rng.permutation(100_000)).joined(found).dense(np.arange(32))
+    batch = found.take(rng.permutation(100_000)).concatenate(found).dense(np.arange(32))
     assert batch.shape == (32, 3000)
     assert found.ids.nbytes + found.offsets.nbytes < 5_000_000
 
@@ -86,7 +86,7 @@ def test_documents_are_taken_and_joined_with_their_sets():
     taken = found.take(np.array([3, 0, 0]))
     assert lists(taken.labels) == [[0], [0, 1], [0, 1]]
     vocabulary = Vocabulary.from_counts(tokenize(TEXTS).types, np.ones(3, np.int64), min_freq=1)
-    assert lists(taken.joined(found, vocabulary).labels) == [
+    assert lists(taken.concatenate(found, vocabulary).labels) == [
         [0],
         [0, 1],
         [0, 1],

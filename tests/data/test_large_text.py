@@ -18,7 +18,14 @@ from dlnotes.data.batches import BatchSampler
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.duplicates import find_duplicates
 from dlnotes.data.labels import LabelSets
-from dlnotes.data.mapped import Growing, distinct, empty, gathered, joined, pieces_of
+from dlnotes.data.mapped import (
+    GrowingArray,
+    concatenate,
+    document_slices,
+    empty,
+    take,
+    unique_sorted,
+)
 from dlnotes.data.readers import read
 from dlnotes.data.seen import keys_of
 from dlnotes.data.splits import stratified_split
@@ -40,12 +47,12 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(mapped, "_SMALL", 0)
     monkeypatch.setattr(mapped, "_ITEMS", 30)
     for module in (mapped, splits, duplicates, batches):
-        if hasattr(module, "pieces"):
-            monkeypatch.setattr(module, "pieces", lambda count, most=7: pieces(count, min(most, 7)))
+        if hasattr(module, "slices"):
+            monkeypatch.setattr(module, "slices", lambda count, most=7: slices(count, min(most, 7)))
     monkeypatch.setattr(mapped, "_ROWS", 7)
 
 
-pieces = mapped.pieces
+slices = mapped.slices
 
 
 def content(texts):
@@ -83,14 +90,14 @@ def test_an_array_without_room_for_a_file_is_in_memory(tmp_path, monkeypatch):
 def test_arrays_in_pieces(tmp_path, small_pieces, count):
     rng = np.random.default_rng(count)
     numbers, chosen = rng.integers(0, 9, count), rng.permutation(count)
-    assert gathered(numbers, chosen, tmp_path).tolist() == numbers[chosen].tolist()
-    both = joined(numbers, chosen, tmp_path, shift=5)
+    assert take(numbers, chosen, tmp_path).tolist() == numbers[chosen].tolist()
+    both = concatenate(numbers, chosen, tmp_path, shift=5)
     assert both.tolist() == [*numbers, *(chosen + 5)]
-    assert distinct(np.sort(numbers)).tolist() == np.unique(numbers).tolist()
-    found = mapped.places(numbers, 3, tmp_path)
+    assert unique_sorted(np.sort(numbers)).tolist() == np.unique(numbers).tolist()
+    found = mapped.positions(numbers, 3, tmp_path)
     assert found.tolist() == np.flatnonzero(numbers == 3).tolist()
     for folder in (tmp_path, None):
-        growing = Growing(np.int64, folder)
+        growing = GrowingArray(np.int64, folder)
         for part in np.array_split(numbers, 3):
             growing.append(part)
         assert growing.array().tolist() == numbers.tolist()
@@ -99,7 +106,7 @@ def test_arrays_in_pieces(tmp_path, small_pieces, count):
 def test_pieces_of_documents_have_few_documents_and_few_tokens(small_pieces):
     lengths = [3, 0, 100, 1, 2, 29, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    found = list(pieces_of(offsets))
+    found = list(document_slices(offsets))
     assert [row for piece in found for row in range(piece.start, piece.stop)] == list(range(16))
     for piece in found:
         documents, tokens = piece.stop - piece.start, offsets[piece.stop] - offsets[piece.start]
@@ -190,11 +197,11 @@ def test_the_cache_and_memory_give_the_same_data_set(tmp_path, small_pieces, sev
     for one, other in (
         (kept.train, held.train),
         (kept.dev, held.dev),
-        (kept.whole().train, held.whole().train),
+        (kept.with_dev_in_train().train, held.with_dev_in_train().train),
     ):
         everything = np.arange(len(one))
         assert len(one) == len(other)
-        assert one.cut == other.cut > 0
+        assert one.num_truncated == other.num_truncated > 0
         for a, b in zip(one.batch(everything), other.batch(everything), strict=True):
             assert (a == b).all()
         taken = everything[::-3]
@@ -239,7 +246,7 @@ def test_patterns_are_the_files_in_the_order_of_their_names(tmp_path):
     texts = tokenize([pattern, more], cache_dir=tmp_path / "cache")
     assert content(texts) == expected
     assert [name for name, _ in texts.files] == list(map(str, in_order))
-    assert texts.where(30) == f"{parts[0]}:1"
+    assert texts.location(30) == f"{parts[0]}:1"
     assert content(tokenize(tmp_path / "**" / "?.tsv")) == content(tokenize(in_order[:3]))
     rows = pl.concat(read(pattern)).height
     assert rows == 90
@@ -287,7 +294,7 @@ def test_parquet_is_read_by_row_groups(tmp_path):
 
 def test_an_interrupted_construction_leaves_nothing(tmp_path, monkeypatch):
     file, cache = write(tmp_path / "train.tsv", ROWS), tmp_path / "cache"
-    given = mapped.Growing.append
+    given = mapped.GrowingArray.append
 
     def interrupted(self, values):
         if len(values) > 1:
@@ -295,7 +302,7 @@ def test_an_interrupted_construction_leaves_nothing(tmp_path, monkeypatch):
         given(self, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mapped.Growing, "append", interrupted)
+        patch.setattr(mapped.GrowingArray, "append", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tokenize(file, cache_dir=cache)
     assert list(cache.iterdir()) == []

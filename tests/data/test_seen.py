@@ -131,7 +131,7 @@ def test_dev_documents_of_their_own(first):
     then = following(own, {"train": OLD + more[:3] + NEW, "dev": more})
     assert sorted(texts_of(then.dev)) == sorted(t for _, t in more)
     assert not {*texts_of(then.train)} & {t for _, t in more}
-    assert len(then.whole().train) == len(then.train) + len(then.dev)
+    assert len(then.with_dev_in_train().train) == len(then.train) + len(then.dev)
 
 
 def test_words_and_labels_come_after_the_old_ones(first):
@@ -151,7 +151,7 @@ def test_a_full_vocabulary_does_not_grow(first):
     size = len(first.vocabulary)
     new = [("a", "x x x y y"), ("b", "x y z"), ("b", "x z")]
     for most, found in ((size - 9, []), (size, []), (size + 1, ["x"]), (None, ["x", "y", "z"])):
-        grown = first.vocabulary.grown(*counts(new), max_size=most)
+        grown = first.vocabulary.extended(*counts(new), max_size=most)
         assert grown.tokens[size:].to_list() == found
         assert grown.tokens[:size].equals(first.vocabulary.tokens)
 

@@ -13,8 +13,8 @@ from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.readers import named_labels, read
 from dlnotes.data.reading import Reading
-from dlnotes.data.scripts import choose_tokenizer
 from dlnotes.data.tokenized import tokenize
+from dlnotes.data.writing_systems import choose_tokenizer
 from dlnotes.errors import UserError
 
 DOCUMENTS = [(["a", "b"], "x y"), ([], "z"), (["b"], "x"), (["c", "a"], "w, x"), (["a"], "y")] * 3
@@ -323,7 +323,7 @@ def test_the_dev_split_is_cut_and_texts_without_labels_are_divided():
     assert (data.dev.labels.sizes == 0).sum() == 6
     total = data.train.labels.counts() + data.dev.labels.counts()
     assert np.abs(data.dev.labels.counts() - total / 10).max() <= 1.5
-    whole = data.whole()
+    whole = data.with_dev_in_train()
     assert whole.train.labels.counts().tolist() == total.tolist()
     assert (whole.dev.labels.dense() == data.dev.labels.dense()).all()
 

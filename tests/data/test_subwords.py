@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.reading import Reading
-from dlnotes.data.subwords import Subwords, joined
-from dlnotes.data.tokenization import MOST_MERGES, TOKENIZERS
+from dlnotes.data.subwords import Subwords, join_pieces
+from dlnotes.data.tokenization import MAX_MERGES, TOKENIZERS
 from dlnotes.data.tokenized import tokenize, tokenize_texts
 from dlnotes.errors import UserError
 
@@ -82,12 +82,12 @@ def test_no_more_merges_are_made_room_for_than_the_words_allow(monkeypatch):
 
     make = tokenizers.trainers.BpeTrainer
     monkeypatch.setattr(tokenizers.trainers, "BpeTrainer", trainer)
-    most = learned(merges=MOST_MERGES).merges
+    most = learned(merges=MAX_MERGES).merges
     letters = sum(map(len, COUNTS)) - len(COUNTS)
     assert sizes == [len(set().union(*COUNTS)) + letters]
     assert len(most) <= letters
     with pytest.raises(UserError, match="merges must be at least 1 and at most 1,000,000"):
-        learned(merges=MOST_MERGES + 1)
+        learned(merges=MAX_MERGES + 1)
     with pytest.raises(UserError, match="merges must be at least 1 and at most 1,000,000"):
         Reading(merges=10**9)
 
@@ -113,7 +113,7 @@ def test_words_are_cut_and_can_be_joined():
     assert found[found.index(",") :][0] == ","
     assert found[0] == "low"
     assert found[1].startswith("##")
-    words, numbers = joined(found)
+    words, numbers = join_pieces(found)
     assert words == ["lowest", ",", "newest", "!"]
     assert len(numbers) == len(found)
     assert numbers == sorted(numbers)
@@ -129,7 +129,7 @@ def test_joined_pieces_are_the_words(name, texts):
     subwords = Subwords(learned(merges=6).merges, name)
     whole = {"bpe": "words", "sentence_bpe": "sentence_words"}[name]
     for found, expected in zip(tokens(texts, subwords), tokens(texts, whole), strict=True):
-        assert joined(found)[0] == expected
+        assert join_pieces(found)[0] == expected
 
 
 def test_marks_of_sentences_stay_whole():

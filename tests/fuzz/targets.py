@@ -97,7 +97,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     },
     "checkpoint.pt": partial(_file, load_checkpoint),
     "documents.npz": partial(_file, Seen.load),
-    "config.yaml": partial(_file, config.read),
+    "config.yaml": partial(_file, config.read_config),
     "vectors.vec": partial(_file, lambda file: read_vectors(file, Vocabulary(WORDS))),
 }
 if connection:

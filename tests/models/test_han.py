@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlnotes.models import HAN
 from dlnotes.models import han as module
-from dlnotes.models.han import ContextAttention, like_length
+from dlnotes.models.han import ContextAttention, group_by_length
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END, sentences
 from dlnotes.oracles.papers.han import Trace, of_parameters
 
@@ -104,7 +104,7 @@ def test_weights_sum_to_one() -> None:
     weights = model.explain(tokens)
     grid = sentences(tokens, max_sentences=30, max_words=60)
     for row in range(len(tokens)):
-        inside = grid.inside[row]
+        inside = grid.mask[row]
         assert all((w[row] >= 0).all() and not w[row][~inside].any() for w in weights.values())
         if not inside.any():
             continue
@@ -164,13 +164,13 @@ def test_groups_change_nothing(groups: int, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("lengths", [[0], [0, 0], [3], [0, 5, 1, 0, 2, 2, 9], [1] * 50])
 def test_groups_hold_every_sentence_once(lengths: list[int]) -> None:
     words = (torch.arange(10) < torch.tensor(lengths)[:, None]).long() * 7
-    groups = like_length(words)
+    groups = group_by_length(words)
     rows = torch.cat([i for i, _ in groups]).tolist()
     assert len(set(rows)) == len(rows)
     assert set(rows) >= {i for i, n in enumerate(lengths) if n > 0}
     if any(lengths):
         assert all(lengths[i] > 0 for i in rows)
-    ((every, width),) = like_length(words, data_dependent=False)
+    ((every, width),) = group_by_length(words, data_dependent=False)
     assert every.tolist() == list(range(len(lengths)))
     assert width == words.shape[1]
     for i, width in groups:

@@ -55,9 +55,9 @@ def test_grid_equals_plain_splitting(
         for s, sentence in enumerate(d)
         for w, (i, _) in enumerate(sentence)
     }
-    assert {tuple(index) for index in grid.inside.nonzero().tolist()} == places.keys()
+    assert {tuple(index) for index in grid.mask.nonzero().tolist()} == places.keys()
     for (b, i), place in places.items():
-        assert (int(grid.sentence[b, i]), int(grid.place[b, i])) == place
+        assert (int(grid.sentence[b, i]), int(grid.position[b, i])) == place
 
 
 @many
@@ -68,9 +68,9 @@ def test_at_tokens_is_the_inverse(
     tokens = padded(rows, 1)
     grid = sentences(tokens, max_sentences=max_sentences, max_words=max_words)
     back = grid.at_tokens(grid.words.double())
-    assert torch.equal(back, tokens.where(grid.inside, PAD).double())
+    assert torch.equal(back, tokens.where(grid.mask, PAD).double())
     ones = grid.at_tokens(torch.ones(grid.words.shape))
-    assert torch.equal(ones, grid.inside.float())
+    assert torch.equal(ones, grid.mask.float())
     assert ones.sum() == (grid.words != PAD).sum()
 
 
@@ -98,7 +98,7 @@ def test_the_grid_that_does_not_depend_on_data_is_the_same_and_padding(
 def test_documents_without_words_have_one_empty_cell(columns: int, token: int) -> None:
     grid = sentences(torch.full((2, columns), token), max_sentences=3, max_words=4)
     assert torch.equal(grid.words, torch.zeros(2, 1, 1, dtype=torch.int64))
-    assert not grid.inside.any()
+    assert not grid.mask.any()
     assert not grid.at_tokens(torch.full((2, 1, 1), torch.nan)).any()
 
 

@@ -526,7 +526,7 @@ def no_compiler(monkeypatch):
 @every_rule
 def test_without_the_quick_look_the_step_falls_back(name, missing, reason, monkeypatch, tmp_path):
     monkeypatch.setattr(_native, "_loaded", [])
-    monkeypatch.setattr(dlnotes.kernel, "_said", [])
+    monkeypatch.setattr(dlnotes.kernel, "_warned", [])
     monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
     missing(monkeypatch)
     net, twin = model(), model()
@@ -946,7 +946,7 @@ def test_without_a_compiler_the_step_falls_back(name, monkeypatch, tmp_path):
     monkeypatch.setattr(_kernel, "_built", {})
     monkeypatch.setenv("CC", "/nonexistent/cc")
     monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
-    monkeypatch.setattr(dlnotes.kernel, "_said", [])
+    monkeypatch.setattr(dlnotes.kernel, "_warned", [])
     net, twin = model(), model()
     with pytest.warns(RuntimeWarning, match="no C compiler"):
         train(net, OPTIMIZERS[name](net.parameters()), 5)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dlnotes.advice import corpus, race
-from dlnotes.advice.corpus import Corpus
+from dlnotes.advice.corpus import TrialRunner
 from dlnotes.advice.race import Candidate
 from dlnotes.errors import UserError
 
@@ -15,9 +15,9 @@ from dlnotes.errors import UserError
 def small(tmp_path, monkeypatch):
     """A corpus of 120 documents, and little to try."""
     monkeypatch.setattr(corpus, "MODELS", ("tfidf", "fasttext"))
-    monkeypatch.setattr(race, "MOST_SEEDS", 1)
-    monkeypatch.setattr(Corpus, "_probed", lambda _: (1, 1e-4))  # takes seconds
-    monkeypatch.setattr(Corpus, "vary", lambda _, c: [Candidate(c.model, {"lr": 0.1})])
+    monkeypatch.setattr(race, "MAX_SEEDS", 1)
+    monkeypatch.setattr(TrialRunner, "_probed", lambda _: (1, 1e-4))  # takes seconds
+    monkeypatch.setattr(TrialRunner, "vary", lambda _, c: [Candidate(c.model, {"lr": 0.1})])
     (tmp_path / "trec").mkdir()
     lines = [f"{'ab'[i % 2]}\tw{i % 7} w{i % 2 * (i % 5)} common{i % 3}\n" for i in range(120)]
     for split in ("train", "test"):
@@ -25,7 +25,7 @@ def small(tmp_path, monkeypatch):
 
 
 def test_it_is_recorded_and_goes_on_where_it_was_interrupted(script, tmp_path, monkeypatch):
-    path, real, calls = tmp_path / "results" / "trec.json", Corpus.measure, []
+    path, real, calls = tmp_path / "results" / "trec.json", TrialRunner.measure, []
 
     def bar(stops):
         def measure(self, candidate, share, seed, limit):
@@ -34,7 +34,7 @@ def test_it_is_recorded_and_goes_on_where_it_was_interrupted(script, tmp_path, m
             calls.append((candidate.name, seed))
             return real(self, candidate, share, seed, limit)
 
-        monkeypatch.setattr(Corpus, "measure", measure)
+        monkeypatch.setattr(TrialRunner, "measure", measure)
         calls.clear()
         options = ("--minutes", 0.5, "--data-dir", tmp_path, "--results", path.parent)
         return script("advise_bar", "trec", *options)
@@ -100,7 +100,7 @@ def test_figures_of_other_code_are_signed_with_its_commit(script, tmp_path):
 
 
 def test_a_recommendation_that_diverges_on_all_documents_is_recorded(script, tmp_path, monkeypatch):
-    path, real, calls = tmp_path / "results" / "trec.json", Corpus.measure, []
+    path, real, calls = tmp_path / "results" / "trec.json", TrialRunner.measure, []
 
     def measure(self, candidate, share, seed, limit):
         if self._seconds > 1e6 and candidate.model == "fasttext":  # of the sweep
@@ -111,7 +111,7 @@ def test_a_recommendation_that_diverges_on_all_documents_is_recorded(script, tmp
             trial = replace(trial, hits=0 * trial.hits)
         return trial, had
 
-    monkeypatch.setattr(Corpus, "measure", measure)
+    monkeypatch.setattr(TrialRunner, "measure", measure)
     options = ("trec", "--minutes", 0.5, "--data-dir", tmp_path, "--results", path.parent)
     done = script("advise_bar", *options)
     assert done.code == 0, done.err

@@ -13,7 +13,7 @@ import pytest
 
 from dlnotes.advice import corpus as advice_corpus
 from dlnotes.advice import race
-from dlnotes.advice.corpus import Corpus, Measures
+from dlnotes.advice.corpus import CorpusStatistics, TrialRunner
 from dlnotes.advice.report import Advice
 from dlnotes.commands import advise
 from dlnotes.data.dataset import load_dataset
@@ -27,9 +27,9 @@ def few_models(request, monkeypatch):
     """Little to try, so that races end early."""
     if "slow" not in request.keywords:
         monkeypatch.setattr(advise, "MODELS", ("tfidf", "fasttext"))
-        monkeypatch.setattr(race, "MOST_SEEDS", 2)
+        monkeypatch.setattr(race, "MAX_SEEDS", 2)
         if "varies" not in request.node.name:
-            monkeypatch.setattr(Corpus, "vary", lambda *_: ())
+            monkeypatch.setattr(TrialRunner, "vary", lambda *_: ())
 
 
 def trial(hits, *, network=True):
@@ -110,14 +110,14 @@ def test_several_labels_are_compared_by_micro_f1(script, tmp_path):
 
 
 def test_ctrl_c_ends_it_and_what_is_there_is_recommended(script, files, tmp_path, monkeypatch):
-    real = Corpus.measure
+    real = TrialRunner.measure
 
     def measure(self, candidate, *rest):
         if candidate.model == "fasttext":
             raise Interrupted
         return real(self, candidate, *rest)
 
-    monkeypatch.setattr(Corpus, "measure", measure)
+    monkeypatch.setattr(TrialRunner, "measure", measure)
     out = tmp_path / "out"
     result = script("advise", "--train", files / "train.tsv", "--out", out)
     assert result.code == 130
@@ -130,7 +130,7 @@ def test_ctrl_c_before_anything_is_measured(script, files, tmp_path, monkeypatch
     def measure(*_):
         raise Interrupted
 
-    monkeypatch.setattr(Corpus, "measure", measure)
+    monkeypatch.setattr(TrialRunner, "measure", measure)
     result = script("advise", "--train", files / "train.tsv", "--out", tmp_path / "out")
     assert (result.code, result.out) == (130, "")
     assert result.err == "Stopped before anything was measured.\n"
@@ -140,7 +140,7 @@ def test_without_time_for_anything_nothing_is_recommended(script, files, tmp_pat
     def measure(*_):
         raise OutOfTime
 
-    monkeypatch.setattr(Corpus, "measure", measure)
+    monkeypatch.setattr(TrialRunner, "measure", measure)
     result = script("advise", "--train", files / "train.tsv", "--out", tmp_path / "out")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: nothing could be measured (")
@@ -157,9 +157,9 @@ def test_without_time_for_anything_nothing_is_recommended(script, files, tmp_pat
     ],
 )
 def test_what_the_program_has_in_common_with_the_race_is_said(capsys, raced, multi_label, said):
-    measures = Measures(900, 100, 2, 10.25, 37, 5000, 0.5, ("a", 600), ("b", 300), None)
+    statistics = CorpusStatistics(900, 100, 2, 10.25, 37, 5000, 0.5, ("a", 600), ("b", 300), None)
     documents = SimpleNamespace(
-        documents=raced, dev=100, measures=measures, multi_label=multi_label, tokenizer="words"
+        documents=raced, dev=100, statistics=statistics, multi_label=multi_label, tokenizer="words"
     )
     runs = [trial(np.arange(100) < 80, network=False)]
     advice = Advice([race.Entry(race.Candidate("tfidf"), runs=runs)], "micro-F1", 100)
@@ -220,7 +220,7 @@ def test_a_mistake_is_one_line(script, tmp_path, monkeypatch, arguments, said):
 @pytest.mark.parametrize("output", ["advice.json", "advice.png"])
 @pytest.mark.parametrize("spelling", ["plain", "dots", "link to it", "link from it"])
 def test_no_input_is_replaced(script, files, tmp_path, monkeypatch, option, output, spelling):
-    monkeypatch.setattr(advise, "Corpus", None)  # it is told before the race
+    monkeypatch.setattr(advise, "TrialRunner", None)  # it is told before the race
     out, mine = tmp_path / "out", tmp_path / "mine"
     out.mkdir()
     mine.mkdir()
@@ -252,7 +252,7 @@ def test_no_input_is_replaced(script, files, tmp_path, monkeypatch, option, outp
 def test_what_cannot_be_written_is_told_before_the_race(
     script, files, tmp_path, monkeypatch, output
 ):
-    monkeypatch.setattr(advise, "Corpus", None)
+    monkeypatch.setattr(advise, "TrialRunner", None)
     arguments = ("--train", files / "train.tsv", "--out", tmp_path / "out")
     (tmp_path / "out" / output).mkdir(parents=True)
     result = script("advise", *arguments)
@@ -277,7 +277,7 @@ def test_dev_documents_that_are_learned_from_are_told(script, files, tmp_path, m
 @pytest.mark.filterwarnings("ignore:the texts. no training text has a token")
 def test_texts_without_a_token_are_a_mistake():
     with pytest.raises(UserError, match=r"^no training document has a token"):
-        Corpus(lambda _: load_dataset({"train": [("a", " "), ("b", "")] * 20}), seconds=60)
+        TrialRunner(lambda _: load_dataset({"train": [("a", " "), ("b", "")] * 20}), seconds=60)
 
 
 def test_time_that_has_passed_is_not_there_for_trials(monkeypatch):
@@ -288,11 +288,11 @@ def test_time_that_has_passed_is_not_there_for_trials(monkeypatch):
         raise OutOfTime
 
     monkeypatch.setattr(advice_corpus, "run_trial", slow)
-    assert Corpus(load, seconds=100, clock=lambda: 90.0).documents == 1_000
+    assert TrialRunner(load, seconds=100, clock=lambda: 90.0).documents == 1_000
     assert limits[0] == 10
-    monkeypatch.setattr(Corpus, "_probed", lambda _: (1, 0.001))
-    assert Corpus(load, seconds=1000).documents == 2_160
-    assert Corpus(load, seconds=1000, clock=lambda: 999.0).documents == 1_000
+    monkeypatch.setattr(TrialRunner, "_probed", lambda _: (1, 0.001))
+    assert TrialRunner(load, seconds=1000).documents == 2_160
+    assert TrialRunner(load, seconds=1000, clock=lambda: 999.0).documents == 1_000
 
 
 def pairs(n, seed=0):
@@ -307,20 +307,20 @@ def load(model, n=2400):
 
 
 def test_what_does_not_fit_into_the_time_is_raced_on_a_part():
-    short = Corpus(load, seconds=0.01)
+    short = TrialRunner(load, seconds=0.01)
     assert short.documents == 1_000
-    assert short.measures.documents == 2_160
+    assert short.statistics.documents == 2_160
     part = short.dataset("fasttext")
     assert len(part.train) == 1_000
     assert len(part.dev) == short.dev == 240
     # Its vocabulary is that of the part.
     assert part.token_counts().sum() == part.train.lengths.sum()
-    long = Corpus(load, seconds=1e6)
+    long = TrialRunner(load, seconds=1e6)
     assert long.documents == 2_160
 
 
 def test_a_part_has_the_same_documents_for_models_that_read_sentences():
-    corpus = Corpus(load, seconds=0.01)
+    corpus = TrialRunner(load, seconds=0.01)
     words, sentences = (corpus.dataset(model) for model in ("textcnn", "han"))
     first = [[part.train.text(i).split()[:2] for i in range(50)] for part in (words, sentences)]
     assert first[0] == first[1]
@@ -329,7 +329,7 @@ def test_a_part_has_the_same_documents_for_models_that_read_sentences():
 
 
 def test_a_first_trial_has_a_share_of_the_recipes_epochs(monkeypatch):
-    corpus = Corpus(lambda model: load(model, 200), seconds=60)
+    corpus = TrialRunner(lambda model: load(model, 200), seconds=60)
     asked = []
 
     def trial(dataset, model, training, **options):
@@ -337,7 +337,7 @@ def test_a_first_trial_has_a_share_of_the_recipes_epochs(monkeypatch):
         return run_trial(dataset, "tfidf")
 
     monkeypatch.setattr(advice_corpus, "run_trial", trial)
-    epochs = corpus.settled("fasttext").training.epochs
+    epochs = corpus.resolved("fasttext").training.epochs
     candidate = advice_corpus.Candidate("fasttext", {"lr": 0.5})
     assert corpus.measure(candidate, 0.25, 2, 9.0)[1] == round(epochs / 4) / epochs
     assert (asked[0].epochs, asked[0].lr, asked[0].seed) == (round(epochs / 4), 0.5, 2)
@@ -345,8 +345,8 @@ def test_a_first_trial_has_a_share_of_the_recipes_epochs(monkeypatch):
 
 
 def test_what_varies_changes_one_setting_each():
-    corpus = Corpus(lambda model: load(model, 200), seconds=60)
-    own = corpus.settled("fasttext").training
+    corpus = TrialRunner(lambda model: load(model, 200), seconds=60)
+    own = corpus.resolved("fasttext").training
     found = [dict(each.changes) for each in corpus.vary(advice_corpus.Candidate("fasttext"))]
     assert all(len(changes) == 1 for changes in found)
     rates = [changes["lr"] for changes in found if "lr" in changes]
@@ -363,7 +363,7 @@ def test_measures_of_a_corpus():
             "dev": [("x", "z")],
         }
     )
-    found = Measures.of(dataset)
+    found = CorpusStatistics.of(dataset)
     assert (found.documents, found.dev, found.classes) == (41, 1, 2)
     assert (found.types, found.once) == (5, pytest.approx(2 / 5))
     assert (found.largest, found.smallest) == (("x", 30), ("y", 11))

@@ -11,7 +11,7 @@ import pytest
 from dlnotes.claims import workers
 from dlnotes.commands import compare
 from dlnotes.comparison import trainings
-from dlnotes.comparison.plan import Documents, Plan, doubtful
+from dlnotes.comparison.plan import ComparisonData, Plan, find_label_errors
 from dlnotes.data.reading import Reading
 from dlnotes.files import locked
 
@@ -79,7 +79,7 @@ def test_in_folds_with_curve_and_label_errors(script, noisy, tmp_path):
 
 def test_interrupted_and_resumed_is_the_same_table(script, noisy, tmp_path, monkeypatch):
     given = ("compare", "--train", noisy, *QUICK, "--folds", 4, "--seed", 5)
-    original, calls = trainings.measured, []
+    original, calls = trainings.train_and_measure, []
 
     @functools.wraps(original)
     def stopped(item):
@@ -88,7 +88,7 @@ def test_interrupted_and_resumed_is_the_same_table(script, noisy, tmp_path, monk
         calls.append(item)
         return original(item)
 
-    monkeypatch.setattr(trainings, "measured", stopped)
+    monkeypatch.setattr(trainings, "train_and_measure", stopped)
     result = script(*given, "--out", tmp_path / "a")
     assert result.code == 130
     assert "What has been trained is kept: the same command goes on from there." in result.err
@@ -99,7 +99,7 @@ def test_interrupted_and_resumed_is_the_same_table(script, noisy, tmp_path, monk
         calls.append(item)
         return original(item)
 
-    monkeypatch.setattr(trainings, "measured", counted)
+    monkeypatch.setattr(trainings, "train_and_measure", counted)
     tables = []
     for folder in ("a", "b"):
         assert script(*given, "--out", tmp_path / folder).code == 0
@@ -110,7 +110,7 @@ def test_interrupted_and_resumed_is_the_same_table(script, noisy, tmp_path, monk
 
 @pytest.mark.slow
 def test_two_processes_find_what_one_does(noisy, tmp_path):
-    documents = Documents.of({"train": [noisy]}, Reading(), ["tfidf"])
+    documents = ComparisonData.of({"train": [noisy]}, Reading(), ["tfidf"])
     plan = Plan(documents=documents, models=["tfidf", "fasttext"], seeds=[0], folds=2)
     one = plan.run(folder=tmp_path / "one")
     try:
@@ -169,7 +169,7 @@ def test_several_labels(script, tmp_path):
 )
 def test_mistakes_end_before_the_first_training(script, files, tmp_path, monkeypatch, given, error):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trainings, "measured", None)
+    monkeypatch.setattr(trainings, "train_and_measure", None)
     names = {"TRAIN": files / "train.tsv", "TEST": files / "test.tsv"}
     before = {file: file.read_bytes() for file in names.values()}
     options = {"--train": (files / "train.tsv",), "--out": ("out",)}
@@ -246,7 +246,7 @@ def test_planted_label_errors_of_trec_are_found(shared_data, tmp_path):
         labels[i] = random.choice(sorted({*labels} - {labels[i]}))
     file = tmp_path / "planted.parquet"
     pl.DataFrame({"label": labels, "text": frame.to_series(1)}).write_parquet(file)
-    documents = Documents.of({"train": [file]}, Reading(), ["tfidf"])
+    documents = ComparisonData.of({"train": [file]}, Reading(), ["tfidf"])
     plan = Plan(documents=documents, models=["tfidf"], seeds=[0], folds=4)
-    doubts = doubtful(plan.run(folder=tmp_path / "cache"), documents)
-    assert np.isin(doubts.order[: len(chosen)], chosen).mean() >= 0.5
+    errors = find_label_errors(plan.run(folder=tmp_path / "cache"), documents)
+    assert np.isin(errors.order[: len(chosen)], chosen).mean() >= 0.5

@@ -122,7 +122,7 @@ def test_a_pipe_or_a_device_is_not_read(tmp_path, kind):
 
 
 def test_a_large_file_is_not_read(script, tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "_LARGEST", 20)
+    monkeypatch.setattr(config, "_MAX_BYTES", 20)
     path = tmp_path / "config.yaml"
     path.write_text("model: fasttext # long")
     assert "has more than 20 bytes" in told(script("train", "--config", path))

@@ -202,8 +202,8 @@ def test_a_stream_that_is_closed_is_the_null_device(files, tmp_path, streams):
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_no_file_gets_the_number_of_a_stream(streams):
     """What a library then prints would be written into it."""
-    code = "import os, sys; from dlnotes.cli import endings\n"
-    code += "with endings(): number = os.open(os.devnull, os.O_RDONLY)\n"
+    code = "import os, sys; from dlnotes.cli import exit_handler\n"
+    code += "with exit_handler(): number = os.open(os.devnull, os.O_RDONLY)\n"
     code += "sys.exit(number < 3 or sys.stdout is None or sys.stderr is None)"
     shell(f'{sys.executable} -c "{code}" {streams}')
 

@@ -434,8 +434,8 @@ def test_what_one_answer_imports():
 @pytest.mark.parametrize("run", [RUN, ENSEMBLE])
 def test_threads_give_the_scores_that_one_gives(run, monkeypatch):
     monkeypatch.setattr(scoring, "_WORTH_THREADS", 0)
-    monkeypatch.setattr(scoring, "_LEAST_TOKENS", 64)
-    monkeypatch.setattr(scoring, "_LEAST_DOCUMENTS", 4)
+    monkeypatch.setattr(scoring, "_MIN_TOKENS", 64)
+    monkeypatch.setattr(scoring, "_MIN_DOCUMENTS", 4)
     texts = [f"w{i % 7} " * (i % 9) for i in range(200)]
     torch.set_num_threads(3)
     try:

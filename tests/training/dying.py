@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
     def dying(loop, indices):
         found = update(loop, indices)
-        if (loop.state.step, launch.rank(), launch.attempt()) == (int(last), int(rank), 0):
+        if (loop.state.step, launch.rank(), launch.restart_count()) == (int(last), int(rank), 0):
             os.kill(os.getpid(), getattr(signal, name))
         return found
 

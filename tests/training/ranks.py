@@ -253,10 +253,10 @@ def train(case, dtype=torch.float64, **options):
     if case.pop("wrapped", False) and distributed.current().size > 1:
         model = torch.nn.parallel.DistributedDataParallel(model)
     rule = OPTIMIZERS[case.pop("optimizer", "adam")](model.parameters(), lr=0.01)
-    fit_module._MOST_TOKENS = case.pop("most_tokens", 1 << 18)
-    fit_module._PART_TOKENS = min(fit_module._MOST_TOKENS, 1 << 15)
+    fit_module._MAX_TOKENS = case.pop("most_tokens", 1 << 18)
+    fit_module._PART_TOKENS = min(fit_module._MAX_TOKENS, 1 << 15)
     slots = 2 * distributed.current().size
-    shared_memory._MOST = slots * case.pop("memory", 1 << 20)
+    shared_memory._MAX_BYTES = slots * case.pop("memory", 1 << 20)
     options = {"epochs": 2, "batch_size": 16, "progress": False, "dev": dev} | case
     state = fitted(model, rule, train, **options)
     return distributed.unwrapped(model).state_dict(), [
@@ -291,14 +291,14 @@ WAYS = {
     "seldom sparse": {"add", "send"},
     "little memory": {"add", "send"},
 }
-"""How gradients are averaged: in memory (`Slots.add`) or by messages (`Copy.send`)."""
+"""How gradients are averaged: in memory (`Slots.add`) or by messages (`CPUReplica.send`)."""
 
 
 def watch(patch, seen):
     """Note in `seen` how gradients are averaged."""
-    add, send = shared_memory.Slots.add, replica.Copy.send
+    add, send = shared_memory.Slots.add, replica.CPUReplica.send
     patch.setattr(shared_memory.Slots, "add", lambda *given: (seen.add("add"), add(*given)))
-    patch.setattr(replica.Copy, "send", lambda *given: (seen.add("send"), send(*given)))
+    patch.setattr(replica.CPUReplica, "send", lambda *given: (seen.add("send"), send(*given)))
 
 
 MISHAPS = {
@@ -347,14 +347,14 @@ def check_shared_evaluation(group):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, *cases = sys.argv[1:]
-    with distributed.joined() as group:
+    with distributed.process_group() as group:
         replica._LARGE = 50  # so that vectors are large
         with pytest.MonkeyPatch.context() as patch:
             for module in (evaluate_module, objectives_module):
                 patch.setattr(module, "_BATCH_TOKENS", 60)
             check_shared_evaluation(group)
         for case in (case for case in cases if case in MISHAPS):
-            told = group.gather(mishap(case, group.rank))
+            told = group.all_gather_object(mishap(case, group.rank))
             if group.is_first:
                 torch.save(told, Path(folder) / f"{case}.pt")
         for case in (case for case in cases if case in CASES):
@@ -364,7 +364,7 @@ if __name__ == "__main__":
                 weights, losses = train(case)
             if hasattr(os, "memfd_create"):
                 assert seen == WAYS.get(case, seen), (case, seen)
-            everyone = group.gather({n: w.clone() for n, w in weights.items()})
+            everyone = group.all_gather_object({n: w.clone() for n, w in weights.items()})
             for other in everyone:
                 assert all(torch.equal(other[n], w) for n, w in weights.items()), case
             if group.is_first:

@@ -31,12 +31,12 @@ if __name__ == "__main__":
 
         train.load_dataset = load_dataset
     if launch.rank() == 0 and place == "evaluation":
-        deal = Group.deal
+        own_batches = Group.own_batches
 
         def slow(group, batches):
-            for batch in deal(group, [next(iter(batches))] * 600):
+            for batch in own_batches(group, [next(iter(batches))] * 600):
                 wait()
                 yield batch
 
-        Group.deal = slow
+        Group.own_batches = slow
     run("train", arguments)

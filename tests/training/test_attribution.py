@@ -11,12 +11,12 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
 from dlnotes.models import MODELS
 from dlnotes.training.attribution import (
-    evidence,
     explain_words,
-    groups,
     log_odds,
-    neighbours,
     occlusion,
+    occlusion_groups,
+    occlusion_width,
+    weights_name,
 )
 from dlnotes.training.explain import OCCLUSION
 from dlnotes.training.train import train_classifier
@@ -142,26 +142,27 @@ def test_the_model_is_evaluated_and_left_in_its_mode(name):
 def test_groups_are_words():
     for n in (0, 1, 2, 1000, 1024):
         words = torch.arange(n).flip(0)
-        assert groups(words).tolist() == words.tolist()
-        assert neighbours(words) == 1
-        assert evidence(words) == "change in log-odds"
-    assert groups(torch.tensor([9, 4, 9, 9, 7])).tolist() == [2, 0, 2, 2, 1]
+        assert occlusion_groups(words).tolist() == words.tolist()
+        assert occlusion_width(words) == 1
+        assert weights_name(words) == "change in log-odds"
+    assert occlusion_groups(torch.tensor([9, 4, 9, 9, 7])).tolist() == [2, 0, 2, 2, 1]
     few = torch.arange(100_000) % 10  # as many copies are still read in seconds
-    assert torch.equal(groups(few), few)
+    assert torch.equal(occlusion_groups(few), few)
 
 
 @pytest.mark.parametrize("n", [1025, 2000, 10_000, 100_001, 3_000_000])
 def test_groups_of_long_texts_are_neighbours_and_cost_no_more(n):
     words = torch.arange(n)
-    group = groups(words)
+    group = occlusion_groups(words)
     widths = group.bincount()
     assert (group.diff() >= 0).all()
-    assert neighbours(words) > 1
-    assert (widths[:-1] == neighbours(words)).all()
-    assert 1 <= widths[-1] <= neighbours(words)
+    assert occlusion_width(words) > 1
+    assert (widths[:-1] == occlusion_width(words)).all()
+    assert 1 <= widths[-1] <= occlusion_width(words)
     assert n * len(widths) <= 2**20 + n
     assert (
-        evidence(words) == f"change in log-odds of {neighbours(words)} neighbouring words at a time"
+        weights_name(words)
+        == f"change in log-odds of {occlusion_width(words)} neighbouring words at a time"
     )
 
 
@@ -169,7 +170,7 @@ def test_a_very_long_text_is_read_in_pieces_and_bounded_batches():
     model = Bag([0.0, 0, *(1e-3 * i for i in range(-1000, 1000))])
     tokens = torch.arange(2, 2002).repeat(2)[None]  # each word twice
     weights = occlusion(model, tokens, label=0)
-    width = neighbours(tokens[0])
+    width = occlusion_width(tokens[0])
     assert width == 16
     for begin in range(0, 4000, width):
         mean = model.worth[tokens[0, begin : begin + width]].mean()

@@ -9,7 +9,7 @@ import torch
 
 from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
-from dlnotes.training.calibration import decides_as_trained, rewrite_decision, told
+from dlnotes.training.calibration import describe_decision, has_trained_decision, rewrite_decision
 from dlnotes.training.classifier import Ensemble, TextClassifier
 from dlnotes.training.decision import Deciding, Decision
 from dlnotes.training.ensemble import load_members, make_ensemble
@@ -86,10 +86,10 @@ def test_calibrated_probabilities_are_as_often_right_as_they_say(runs, sources):
     loaded = TextClassifier.load(runs["decided"])
     measured = loaded.evaluate(sources["test"]).summary()
     assert measured == pytest.approx({n: record["test"][n] for n in measured}, rel=1e-5)
-    assert "temperature" in told(decision, 120)
-    assert "no label below" in told(decision, 120)
+    assert "temperature" in describe_decision(decision, 120)
+    assert "no label below" in describe_decision(decision, 120)
     kept = round(record["dev"]["coverage"] * 120)
-    assert f"({kept} of 120 documents labelled" in told(decision, 120)
+    assert f"({kept} of 120 documents labelled" in describe_decision(decision, 120)
 
 
 def test_every_answer_uses_the_decision(runs):
@@ -202,11 +202,11 @@ def test_rewriting_changes_nothing_else(runs, tmp_path):
     run = shutil.copytree(runs["plain"], tmp_path / "run")
     before = (run / "classifier" / "config.json").read_bytes()
     rewrite_decision(run, Decision(temperature=2.0))
-    assert not decides_as_trained(run)
+    assert not has_trained_decision(run)
     assert TextClassifier.load(run).decision == Decision(temperature=2.0)
     rewrite_decision(run / "classifier", Decision())
     assert (run / "classifier" / "config.json").read_bytes() == before
-    assert decides_as_trained(run)
+    assert has_trained_decision(run)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"threshold": [0.5]}, [1], {"new": 1}])

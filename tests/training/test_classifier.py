@@ -245,7 +245,7 @@ def test_the_test_split_is_read_meanwhile(dataset, tmp_path, monkeypatch):
     (broken := tmp_path / "broken.csv").write_text("text\nno label\n")
     dataset._parts.pop("test")
     dataset._test = broken
-    dataset.begin_to_read_test()
+    dataset.prefetch_test()
     for _ in range(2):
         with pytest.raises(UserError, match=r"broken\.csv"):
             dataset.read_test()
@@ -253,7 +253,7 @@ def test_the_test_split_is_read_meanwhile(dataset, tmp_path, monkeypatch):
     for source, most in ((files, 5), ([("a", "x")], 1 << 28)):
         monkeypatch.setattr(dataset_module, "_READ_BESIDE", most)
         dataset._test = source
-        dataset.begin_to_read_test()
+        dataset.prefetch_test()
         assert dataset._reading is None
 
 
@@ -269,7 +269,7 @@ def test_refit_learns_from_all_documents_up_to_the_chosen_epoch(dataset, tmp_pat
     assert record["dev"] == before["dev"]  # the choice is that of a run without
     assert record["best_epoch"] == before["best_epoch"]
     torch.manual_seed(3)
-    whole = dataset.whole()
+    whole = dataset.with_dev_in_train()
     twin = MODELS["textcnn"](
         vocabulary_size=len(whole.vocabulary), num_classes=3, **settings["model_settings"]
     )

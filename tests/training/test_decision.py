@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from dlnotes.errors import UserError
 from dlnotes.training.decision import (
-    MOST_TEMPERATURE,
+    MAX_TEMPERATURE,
     NO_LABEL,
     Decision,
     choose_decision,
@@ -71,7 +71,7 @@ def test_temperatures_at_the_ends(several):
     assert choose_temperature(z, separated, several) == 1
     assert choose_temperature(torch.zeros_like(z), labels, several) == 1
     reversed_ = (z < 0).numpy() if several else z.argmin(1).numpy()
-    assert choose_temperature(z, reversed_, several) == MOST_TEMPERATURE
+    assert choose_temperature(z, reversed_, several) == MAX_TEMPERATURE
     assert choose_temperature(z[:0], labels[:0], several) == 1
 
 
@@ -109,7 +109,7 @@ def test_thresholds_have_the_best_f1(seed, ties):
         p = p.round(1)
     one = choose_thresholds(torch.from_numpy(p), truth, "one")
     assert f1_score(truth.ravel(), (p >= one).ravel()) == pytest.approx(brute_force(p, truth))
-    each = choose_thresholds(torch.from_numpy(p), truth, "label", fewest=1)
+    each = choose_thresholds(torch.from_numpy(p), truth, "label", min_positives=1)
     chosen = Decision(threshold=each).chosen(torch.from_numpy(p)).numpy()
     for k in range(4):
         f1 = f1_score(truth[:, k], chosen[:, k])
@@ -157,7 +157,7 @@ def test_rejection_keeps_the_most_answers_that_are_precise_enough(seed, precisio
     random = np.random.default_rng(seed)
     confidence = random.random(60).astype(np.float32).round(2)
     correct = random.random(60) < confidence
-    found = choose_reject(confidence, correct, precision, fewest=1)
+    found = choose_reject(confidence, correct, precision, min_answers=1)
     ways = [(correct[confidence >= cut].mean(), (confidence >= cut).mean()) for cut in confidence]
     enough = [coverage for share, coverage in ways if share >= precision]
     assert found.reached == bool(enough)

@@ -10,7 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dlnotes.models import MODELS
 from dlnotes.training.classifier import Ensemble, default_tokenizer
-from dlnotes.training.explain import ATTENTION, OCCLUSION, Explanation, attention_figure, page
+from dlnotes.training.explain import (
+    ATTENTION,
+    OCCLUSION,
+    Explanation,
+    attention_figure,
+    explanations_html,
+)
 from dlnotes.training.train import train_classifier
 from small import SMALL
 
@@ -136,7 +142,7 @@ def test_page_shades_words_by_their_weight_and_escapes_them():
     e = Explanation(
         "a<b", 0.75, ["x", "<b>", "y"], {"word": [0.25, 1.0, 0.0], "word, head 1": [0, 0, 0]}
     )
-    html = page([e], title="T & t")
+    html = explanations_html([e], title="T & t")
     read = Spans()
     read.feed(html)
     assert read.words == ["x", "<b>", "y"] * 2
@@ -155,7 +161,7 @@ LINE = "change in log-odds"
 def test_page_of_occlusion_names_the_method_and_has_two_hues_and_a_legend():
     tokens = ["x", "<b>", "y", '"&']
     e = Explanation("a<b", 0.75, tokens, {LINE: [0.5, -2.0, 0.0, 1.0]}, OCCLUSION)
-    html = page([e, e], title="T")
+    html = explanations_html([e, e], title="T")
     read = Spans()
     read.feed(html)
     assert read.words == ["against the label", "for the label", *tokens * 2]
@@ -173,13 +179,13 @@ def test_page_of_occlusion_names_the_method_and_has_two_hues_and_a_legend():
 def test_page_of_both_methods_explains_both():
     attention = Explanation("a", 0.75, ["x"], {"word": [1.0]})
     evidence = Explanation("a", 0.75, ["x"], {LINE: [1.0]}, OCCLUSION)
-    html = page([attention, evidence, attention], title="T")
+    html = explanations_html([attention, evidence, attention], title="T")
     assert html.count("Method: occlusion") == html.count("Method: attention") == 1
 
 
 @pytest.mark.parametrize("weights", [[], [0.0], [1e-7, -1e-7]])
 def test_page_of_occlusion_leaves_rounding_errors_white(weights):
-    html = page(
+    html = explanations_html(
         [Explanation("a", 0.5, ["x", "y"][: len(weights)], {LINE: weights}, OCCLUSION)], title="T"
     )
     read = Spans()
@@ -194,7 +200,7 @@ def test_page_names_five_words_for_each_side():
     tokens = [f"w{i}" for i in range(16)]
     # A repeated word has the same weight everywhere and is named once.
     e = Explanation("a", 0.5, [*tokens, "w7"], {LINE: [*weights, 0.8]}, OCCLUSION)
-    html = page([e], title="T")
+    html = explanations_html([e], title="T")
     read = re.sub("</?bdi>", "", html)
     assert "for: w7 +0.80, w6 +0.70, w5 +0.60, w4 +0.50, w3 +0.40<" in read
     assert "against: w15 −0.80, w14 −0.70, w13 −0.60, w12 −0.50, w11 −0.40<" in read

@@ -357,16 +357,16 @@ class Waits(TorchDispatchMode):
 def reads(dataset, model, optimizer, **options):
     """Names of what waits, in updates after which nothing should be read; and how often else.
 
-    `Figures` are read only when they have come.
+    `PendingNumbers` are read only when they have come.
     """
-    read = fit_module.Figures.read
+    read = fit_module.PendingNumbers.read
     with Waits(optimizer) as waits, pytest.MonkeyPatch.context() as patch:
 
         def noted(figures):
             waits.after.append(("figures", waits.updates))
             return read(figures)
 
-        patch.setattr(fit_module.Figures, "read", noted)
+        patch.setattr(fit_module.PendingNumbers, "read", noted)
         state = run(dataset, model, optimizer, batch_size=2, epochs=1, **options)
     assert state.step == waits.updates > 100
     # The weights are looked at once before the first update, which has n = 0 as well.

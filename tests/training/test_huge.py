@@ -51,7 +51,7 @@ def test_an_update_in_parts_is_the_update_of_the_batch(
         pytest.skip("has no hierarchical output")
     weights, losses = [], []
     for most, part in ((1 << 18, 1 << 15), (100, 40)):
-        monkeypatch.setattr(fit, "_MOST_TOKENS", most)
+        monkeypatch.setattr(fit, "_MAX_TOKENS", most)
         monkeypatch.setattr(fit, "_PART_TOKENS", part)
         own = {"output": "hierarchical"} if hierarchical else {}
         model = make(dataset, name, dropout=0.0, **own).double()
@@ -94,13 +94,13 @@ def test_a_huge_document_among_many_does_not_fill_memory(asked):
 def test_evaluation_batches_of_many_classes_have_few_documents():
     lengths = np.full(1000, 3)
     for batches in (
-        list(by_length(lengths, 1 << 15, evaluate.most_documents(1_000_000))),
-        scoring._batches(lengths, evaluate.most_documents(1_000_000)),
+        list(by_length(lengths, 1 << 15, evaluate.max_batch_documents(1_000_000))),
+        scoring._batches(lengths, evaluate.max_batch_documents(1_000_000)),
     ):
         assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
         assert max(map(len, batches)) == 16
-    assert len(list(by_length(lengths, 1 << 15, evaluate.most_documents(512)))) == 1
-    assert len(list(by_length(lengths, 1 << 15, evaluate.most_documents(1 << 30)))) == 1000
+    assert len(list(by_length(lengths, 1 << 15, evaluate.max_batch_documents(512)))) == 1
+    assert len(list(by_length(lengths, 1 << 15, evaluate.max_batch_documents(1 << 30)))) == 1000
 
 
 @pytest.mark.parametrize("amount", [1, 6, 1 << 24])

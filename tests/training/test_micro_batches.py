@@ -39,7 +39,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_update_is_that_of_the_whole_batch(name, monkeypatch):
-    for limit in ("_MOST_TOKENS", "_PART_TOKENS"):  # `ranks` changes them
+    for limit in ("_MAX_TOKENS", "_PART_TOKENS"):  # `ranks` changes them
         monkeypatch.setattr(fit_module, limit, getattr(fit_module, limit))
     monkeypatch.setitem(ranks.CASES, name, ranks.CASES.get(name, {}) | CASES[name])
     whole, losses = ranks.train(name)

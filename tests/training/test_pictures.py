@@ -15,10 +15,10 @@ from matplotlib.font_manager import findfont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from dlnotes.training import lettering as module
-from dlnotes.training.board import Board, as_is, confusion_figure
-from dlnotes.training.explain import Explanation, attention_figure, page
-from dlnotes.training.lettering import lettering
+from dlnotes.training import figure_text as module
+from dlnotes.training.board import Board, confusion_figure, escape_markdown
+from dlnotes.training.explain import Explanation, attention_figure, explanations_html
+from dlnotes.training.figure_text import prepare_text
 from drawing import inside
 from measured import measured
 
@@ -128,10 +128,10 @@ def test_attention_figures_are_whole_and_uniform_attention_is_faint(tokens):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_lettering_keeps_what_can_be_drawn(name):
+def test_prepared_text_keeps_what_can_be_drawn(name):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no installed font")
-        (shown,), style = lettering([name])
+        (shown,), style = prepare_text([name])
     assert len(shown) <= 30
     assert style["parse_math"] is False
     assert not re.search(r"[\x00-\x1f]", shown)
@@ -147,19 +147,19 @@ def test_what_the_usual_font_lacks_is_kept_with_a_font_that_has_it(
 ):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no installed font")
-        assert lettering([name])[0] == [without]
+        assert prepare_text([name])[0] == [without]
     have = module._characters
     every = frozenset(map(ord, name))
     monkeypatch.setattr(module, "_characters", lambda f: every if f == "every.ttf" else have(f))
     module._family_with.cache_clear()
     fonts["Every"] = "every.ttf"
     families = ["DejaVu Sans", *(["Every"] if name != without else [])]
-    assert lettering([name]) == ([name], {"fontfamily": families, "parse_math": False})
+    assert prepare_text([name]) == ([name], {"fontfamily": families, "parse_math": False})
 
 
 def test_a_missing_character_is_told_once_and_drawn_as_a_square(fonts):
     with pytest.warns(UserWarning, match="install") as told:
-        names = [lettering(["a体育"])[0][0] for _ in range(3)]
+        names = [prepare_text(["a体育"])[0][0] for _ in range(3)]
     assert names == ["a□□"] * 3
     assert len(told) == 1
     assert "\n" not in str(told[0].message)
@@ -170,7 +170,7 @@ def test_a_missing_character_is_told_once_and_drawn_as_a_square(fonts):
 )
 def test_the_warning_names_a_font(fonts, character, font):
     with pytest.warns(UserWarning, match=re.escape(font)):
-        lettering([character])
+        prepare_text([character])
 
 
 def test_another_installed_font_is_found(fonts, monkeypatch):
@@ -179,7 +179,7 @@ def test_another_installed_font_is_found(fonts, monkeypatch):
     have = module._characters
     without = {usual: {ord("é")}}
     monkeypatch.setattr(module, "_characters", lambda file: have(file) - without.get(file, set()))
-    names, style = lettering(["aé"])
+    names, style = prepare_text(["aé"])
     assert names == ["aé"]
     assert style["fontfamily"] == ["DejaVu Sans", "Mono"]
 
@@ -199,16 +199,16 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("place", ["> {}", "**{}**, predicted", "| a |\n|---|\n| {} |"])
 def test_texts_are_no_markup_in_tensorboard(text, place):
-    rendered = markdown_to_safe_html(place.format(as_is(text)))
+    rendered = markdown_to_safe_html(place.format(escape_markdown(text)))
     inner = re.search(r"(?:<blockquote>\s*<p>|<strong>|<td>)(.*?)</", rendered, re.DOTALL)
     assert html.unescape(inner[1]) == text
 
 
 def test_texts_in_tensorboard_are_cut_and_have_no_control_characters():
-    assert as_is("word " * 200).endswith(" …")
-    assert len(html.unescape(as_is("word " * 200))) == 402
-    assert html.unescape(as_is("a\nb\x1b[2J")) == "a b\\x1b[2J"
-    assert html.unescape(as_is(" ")) == "(empty)"
+    assert escape_markdown("word " * 200).endswith(" …")
+    assert len(html.unescape(escape_markdown("word " * 200))) == 402
+    assert html.unescape(escape_markdown("a\nb\x1b[2J")) == "a b\\x1b[2J"
+    assert html.unescape(escape_markdown(" ")) == "(empty)"
 
 
 def test_a_board_shows_hostile_labels_and_texts(tmp_path):
@@ -222,7 +222,7 @@ def test_a_board_shows_hostile_labels_and_texts(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "no installed font")
-        board.result(of, of_documents, HOSTILE, 1, split="dev")
+        board.confusion(of, of_documents, HOSTILE, 1, split="dev")
         board.label_table(multi, [f"label {i} |" for i in range(300)], 1, split="dev")
         board.attention(
             [Explanation(HOSTILE[0], 0.5, HOSTILE, {"words": [0.1] * 10})], 1, split="dev"
@@ -247,7 +247,7 @@ def test_a_board_shows_hostile_labels_and_texts(tmp_path):
 
 def test_pages_show_words_in_their_direction_without_control_characters():
     e = Explanation("ספורט\x1b", 0.5, ["שלום", "\u202e\x07"], {"words": [0.5, 0.5]})
-    html_page = page([e], title="[red]\x1b")
+    html_page = explanations_html([e], title="[red]\x1b")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", html_page)
     assert '<figure dir="auto"><span' in html_page
     assert '<figcaption dir="ltr">' in html_page
@@ -263,8 +263,8 @@ def test_pictures_are_drawn_beside_and_closing_waits(tmp_path):
         multi = SimpleNamespace(f1=np.ones(1), counts=np.ones((1, 3), int))
         board.label_table(multi, [name], step, split="dev")
 
-    board.beside(draw, "a", step=3)
-    board.beside(draw, "b", step=4)
+    board.draw_in_background(draw, "a", step=3)
+    board.draw_in_background(draw, "b", step=4)
     assert begun.wait(30)
     assert not board._waited_for[1].done()
     go.set()
@@ -275,6 +275,6 @@ def test_pictures_are_drawn_beside_and_closing_waits(tmp_path):
 
 def test_a_fault_of_drawing_beside_is_not_lost(tmp_path):
     board = Board(tmp_path)
-    board.beside(lambda: 1 / 0)
+    board.draw_in_background(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         board.close()

@@ -73,10 +73,10 @@ def test_batches_on_another_device_bring_it(name, dataset):
     for ahead in ((), ("meta",)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(transfer, "_AHEAD", ahead)
-            batches = transfer.Batches(dataset.train, meta, model)
+            batches = transfer.BatchLoader(dataset.train, meta, model)
             indices = torch.arange(4).numpy()
             with batches:
-                batches.expect([indices])
+                batches.prefetch([indices])
                 tokens, _ = batches.take(indices)
         expected = model.prepare(dataset.train.batch(indices).tokens)
         found = attached(model, tokens)

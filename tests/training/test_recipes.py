@@ -17,7 +17,7 @@ from dlnotes.training import recipes
 from dlnotes.training.classifier import make_model
 from dlnotes.training.fit import Fitting, fit
 from dlnotes.training.objectives import SingleLabel
-from dlnotes.training.recipes import PAPERS, PLAIN, RECIPES, Facts, recipe_for, settle
+from dlnotes.training.recipes import PAPERS, PLAIN, RECIPES, Facts, recipe_for, resolve
 from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
 from small import SMALL, make
@@ -120,9 +120,9 @@ def test_several_labels_are_not_smoothed(model):
 
 
 def test_a_hierarchical_output_is_not_smoothed(dataset):
-    found = settle(Training(), "fasttext", {"output": "hierarchical"}, dataset)
+    found = resolve(Training(), "fasttext", {"output": "hierarchical"}, dataset)
     assert found.training.label_smoothing == 0
-    asked = settle(Training(label_smoothing=0.2), "fasttext", {"output": "hierarchical"}, dataset)
+    asked = resolve(Training(label_smoothing=0.2), "fasttext", {"output": "hierarchical"}, dataset)
     assert asked.training.label_smoothing == 0.2
 
 
@@ -154,11 +154,11 @@ GIVEN = {
 @pytest.mark.parametrize("setting", GIVEN)
 def test_what_is_given_wins(dataset, name, setting):
     given = Training(recipe=name, **{setting: GIVEN[setting]})
-    found = settle(given, "transformer", {}, dataset)
+    found = resolve(given, "transformer", {}, dataset)
     assert getattr(found.training, setting) == GIVEN[setting]
     assert setting not in found.chosen
     assert None not in (getattr(found.training, f) for f in GIVEN if f not in ("clip_norm", "patience"))  # fmt: skip
-    others = settle(Training(recipe=name), "transformer", {}, dataset)
+    others = resolve(Training(recipe=name), "transformer", {}, dataset)
     if setting != "optimizer":
         assert replace(found.training, **{setting: None}) == replace(
             others.training, **{setting: None}
@@ -167,14 +167,16 @@ def test_what_is_given_wins(dataset, name, setting):
 
 def test_off_is_not_left_to_the_recipe(dataset):
     given = Training(batch_size=0, clip_norm=0, patience=0)
-    found = settle(given, "textcnn", {}, dataset)
+    found = resolve(given, "textcnn", {}, dataset)
     assert RECIPES["textcnn"].patience
     assert [found.training.batch_size, found.training.clip_norm, found.training.patience] == [None] * 3  # fmt: skip
-    assert [found.said.batch_size, found.said.clip_norm, found.said.patience] == [0] * 3
+    assert [found.as_options.batch_size, found.as_options.clip_norm, found.as_options.patience] == [
+        0
+    ] * 3
 
 
 def test_sizes_are_merged_one_by_one(dataset):
-    found = settle(Training(), "transformer", {"num_layers": 2, "pooling": "max"}, dataset)
+    found = resolve(Training(), "transformer", {"num_layers": 2, "pooling": "max"}, dataset)
     own = RECIPES["transformer"].model_settings
     assert found.model_settings == {**own, "num_layers": 2, "pooling": "max"}
     assert "num_layers" not in found.chosen["model_settings"]
@@ -182,7 +184,7 @@ def test_sizes_are_merged_one_by_one(dataset):
 
 def test_optimizers_settings_are_merged_and_belong_to_the_recipes_own(dataset):
     def own(**given):
-        return settle(Training(**given), "transformer", {}, dataset).training.optimizer_settings
+        return resolve(Training(**given), "transformer", {}, dataset).training.optimizer_settings
 
     betas = (0.9, 0.98)
     assert own() == own(optimizer="adam") == {"betas": betas, "eps": 1e-9}
@@ -192,8 +194,8 @@ def test_optimizers_settings_are_merged_and_belong_to_the_recipes_own(dataset):
 
 
 def test_what_is_settled_stays(dataset):
-    once = settle(Training(epochs=3), "transformer", {"num_layers": 2}, dataset)
-    again = settle(once.said, "transformer", once.model_settings, once.dataset)
+    once = resolve(Training(epochs=3), "transformer", {"num_layers": 2}, dataset)
+    again = resolve(once.as_options, "transformer", once.model_settings, once.dataset)
     assert again[:2] == once[:2]
     assert again.dataset.described == once.dataset.described
     assert not again.has_chosen
@@ -206,14 +208,14 @@ def test_what_is_settled_stays(dataset):
 def test_the_recipe_reads_where_nothing_is_said(dataset, monkeypatch):
     monkeypatch.setitem(RECIPES, "textcnn", replace(RECIPES["textcnn"], max_tokens=5))
     monkeypatch.setattr(recipes, "recipe_for", lambda model, facts, name="default": RECIPES[model])
-    found = settle(Training(), "textcnn", {}, dataset).dataset
+    found = resolve(Training(), "textcnn", {}, dataset).dataset
     expected = load_dataset({"train": [(d, t) for d, t in texts_of(dataset)]}, split_seed=0, min_freq=2, max_tokens=5)  # fmt: skip
     assert found.dev.lengths.max() == expected.train.lengths.max() == 5
     assert dataset.train.lengths.max() > 5  # as it was
     assert found.described["min_freq"] == 2
     assert (found.reading.min_freq, found.max_tokens) == (2, 5)
     said = load_dataset({"train": FEW * 9}, split_seed=0, min_freq=1, max_tokens=4)
-    kept = settle(Training(), "textcnn", {}, said).dataset
+    kept = resolve(Training(), "textcnn", {}, said).dataset
     assert (kept.reading.min_freq, kept.max_tokens) == (1, 4)
     assert kept.vocabulary.tokens.to_list() == said.vocabulary.tokens.to_list()
 
@@ -233,19 +235,19 @@ def test_limits_are_the_same_before_and_after(labelled, min_freq, max_tokens):
     before = load_dataset(sources, **read, min_freq=min_freq, max_tokens=max_tokens)
     after = load_dataset(sources, **read, max_tokens=6).limited(min_freq, max_tokens)
     assert after.described == before.described
-    for one, other in ((before, after), (before.whole(), after.whole())):
+    for one, other in ((before, after), (before.with_dev_in_train(), after.with_dev_in_train())):
         assert one.vocabulary.tokens.to_list() == other.vocabulary.tokens.to_list()
         for split in ("train", "dev"):
             a, b = getattr(one, split), getattr(other, split)
             every = torch.arange(len(a)).numpy()
             assert torch.equal(a.batch(every).tokens, b.batch(every).tokens)
-            assert a.cut == b.cut
+            assert a.num_truncated == b.num_truncated
     assert torch.equal(before.read_test().batch(every[:9]).tokens, after.read_test().batch(every[:9]).tokens)  # fmt: skip
 
 
 def test_a_part_of_the_documents_stays_a_part(dataset):
     some = replace(dataset, train=dataset.train.take(torch.arange(30).numpy()))
-    assert len(settle(Training(), "textcnn", {}, some).dataset.train) == 30
+    assert len(resolve(Training(), "textcnn", {}, some).dataset.train) == 30
     assert len(some.limited(2, 3).train) == 30
 
 
@@ -265,13 +267,13 @@ def test_an_optimizer_without_a_rate_gets_one_that_suits_it(dataset, model, opti
     first, last = record["history"][0]["train_loss"], record["history"][-1]["train_loss"]
     assert last < 0.9 * first
     assert record["dev"]["accuracy"] > 0.6  # of three classes
-    plain = settle(Training(recipe="plain", optimizer=optimizer), model, {}, dataset)
+    plain = resolve(Training(recipe="plain", optimizer=optimizer), model, {}, dataset)
     assert plain.training.lr == 1e-3
 
 
 def test_rates(dataset):
     def lr(model, **given):
-        return settle(Training(**given), model, {}, dataset).training.lr
+        return resolve(Training(**given), model, {}, dataset).training.lr
 
     assert lr("textcnn", optimizer="adadelta") == recipes.RATES["adadelta"]
     assert lr("textcnn", recipe="paper") == 1.0
@@ -314,13 +316,13 @@ def test_a_line_says_what_was_chosen(dataset, capsys):
     assert "label smoothing 0.1" in line
     for given in ("epochs", "adamw", "embedding_dim"):
         assert given not in line
-    found = settle(Training(recipe="plain"), "fasttext", {}, dataset).description("fasttext")
+    found = resolve(Training(recipe="plain"), "fasttext", {}, dataset).description("fasttext")
     assert found.endswith("adam, lr 0.001 (constant), up to 10 epochs in batches of 64 documents")
     assert found.startswith("recipe plain: ")
 
 
 def test_one_document_per_update_is_said_in_the_singular(dataset):
-    line = settle(Training(recipe="paper"), "fasttext", {}, dataset).description("fasttext")
+    line = resolve(Training(recipe="paper"), "fasttext", {}, dataset).description("fasttext")
     assert "up to 5 epochs in batches of 1 document" in line
     assert "1 documents" not in line
 
@@ -344,11 +346,11 @@ def test_why_a_vocabulary_is_empty(texts, why):
 
 def test_records_hold_what_was_used(dataset, tmp_path):
     _, record = train_classifier(dataset, "transformer", out=tmp_path, epochs=1, progress=False)
-    settled = settle(Training(epochs=1), "transformer", {}, dataset)
+    resolved = resolve(Training(epochs=1), "transformer", {}, dataset)
     kept = json.loads((tmp_path / "metrics.json").read_text())["settings"]
-    for name, value in json.loads(json.dumps(asdict(settled.training))).items():
+    for name, value in json.loads(json.dumps(asdict(resolved.training))).items():
         assert kept[name] == value, name
-    assert kept["model_settings"] == record["settings"]["model_settings"] == settled.model_settings
+    assert kept["model_settings"] == record["settings"]["model_settings"] == resolved.model_settings
     assert kept["min_freq"] == 1
 
 

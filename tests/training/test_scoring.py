@@ -16,8 +16,8 @@ from small import make
 def threaded(monkeypatch):
     """Threads for the smallest work, two of them."""
     monkeypatch.setattr(scoring, "_WORTH_THREADS", 0.0)
-    monkeypatch.setattr(scoring, "_LEAST_DOCUMENTS", 8)
-    monkeypatch.setattr(scoring, "_LEAST_TOKENS", 1)
+    monkeypatch.setattr(scoring, "_MIN_DOCUMENTS", 8)
+    monkeypatch.setattr(scoring, "_MIN_TOKENS", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

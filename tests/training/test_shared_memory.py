@@ -146,10 +146,10 @@ class Two(Group):
     failed: int = 0
     first: object = None
 
-    def gather(self, value):
+    def all_gather_object(self, value):
         return [self.first or value, value]
 
-    def most(self, *numbers):
+    def all_reduce_max(self, *numbers):
         return [max(self.failed, number) for number in numbers]
 
 
@@ -181,7 +181,7 @@ def test_without_common_memory_there_are_no_slots(why, monkeypatch):
 
         monkeypatch.setattr(os, "posix_fallocate", full)
     else:
-        monkeypatch.setattr(shared_memory, "_MOST", 4 * 128)
+        monkeypatch.setattr(shared_memory, "_MAX_BYTES", 4 * 128)
     assert slots(group, *parameters()) is None
     assert open_files() == files
 
@@ -228,7 +228,7 @@ def test_the_second_process_finds_the_memory_of_the_first():
 
 @linux
 def test_of_large_tables_some_rows_have_room(monkeypatch):
-    monkeypatch.setattr(shared_memory, "_MOST", 4 * 200)
+    monkeypatch.setattr(shared_memory, "_MAX_BYTES", 4 * 200)
     others, _ = parameters()
     table = torch.nn.Parameter(torch.ones(1000, 3))
     found = slots(Two(), others, [table])

@@ -14,7 +14,7 @@ from dlnotes.data.dataset import load_dataset
 from dlnotes.models import MODELS
 from dlnotes.training.board import Board
 from dlnotes.training.classifier import TextClassifier
-from dlnotes.training.explain import Explanation, attention_figure, page
+from dlnotes.training.explain import Explanation, attention_figure, explanations_html
 from dlnotes.training.stories import Story, story_figure, story_html, story_lines
 from drawing import inside
 from small import SMALL
@@ -96,12 +96,12 @@ def test_pieces_of_words_are_joined():
 
 
 def test_slots_that_were_open_at_the_same_sentences_stand_together():
-    story = SLOTS.together()
+    story = SLOTS.sort_slots()
     assert story.columns == ["slot 2", "slot 3", "slot 1"]
     assert story.gates == [[1.0, 0.9, 0.0], [0.0, 0.25, 1.0], [0.6, 1.0, 0.04]]
     assert story.answer == [0.25, 0.71, 0.04]
-    assert story.read == "the answer reads slot 3 (0.71), slot 2 (0.25)"
-    assert PASSES.together() is PASSES
+    assert story.answer_summary == "the answer reads slot 3 (0.71), slot 2 (0.25)"
+    assert PASSES.sort_slots() is PASSES
 
 
 def cells(html):
@@ -116,7 +116,9 @@ def cells(html):
 
 
 def test_the_page_has_a_row_for_each_sentence_and_one_for_the_answer():
-    html = page([Explanation("a<b", 0.75, ["x"], {"slot 1": [1.0]}, story=SLOTS)], title="T")
+    html = explanations_html(
+        [Explanation("a<b", 0.75, ["x"], {"slot 1": [1.0]}, story=SLOTS)], title="T"
+    )
     rows = cells(html.partition("<h2>")[2])
     assert [head for head, *_ in rows] == ["slot", *SLOTS.sentences, "who ate ?"]
     assert "<b>" not in html
@@ -142,8 +144,8 @@ def test_a_figure_has_a_row_for_each_sentence_and_one_for_the_answer():
     assert [t.get_text() for t in gates.get_yticklabels()] == SLOTS.sentences
     assert [t.get_text() for t in answer.get_yticklabels()] == ["who ate ?"]
     assert [t.get_text() for t in answer.get_xticklabels()] == ["2", "3", "1"]
-    assert gates.images[0].get_array().tolist() == SLOTS.together().gates
-    assert answer.images[0].get_array().tolist() == [SLOTS.together().answer]
+    assert gates.images[0].get_array().tolist() == SLOTS.sort_slots().gates
+    assert answer.images[0].get_array().tolist() == [SLOTS.sort_slots().answer]
     assert gates.get_title() == "attic (0.75)"
     figure = inside(story_figure(PASSES, "attic (0.75)"))
     assert figure.axes[0].get_title() == "who ?\nattic (0.75)"

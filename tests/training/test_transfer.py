@@ -18,7 +18,7 @@ from dlnotes.training import fit as fit_module
 from dlnotes.training import transfer
 from dlnotes.training.fit import Interrupted
 from dlnotes.training.progress import Progress
-from dlnotes.training.transfer import Batches, Figures
+from dlnotes.training.transfer import BatchLoader, PendingNumbers
 from small import fitted, make
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def as_on_cuda(monkeypatch):
     """A thread gathers batches, and figures have never come before they are waited for."""
     monkeypatch.setattr(transfer, "_AHEAD", ("cpu",))
-    monkeypatch.setattr(Figures, "have_come", lambda self: False)
+    monkeypatch.setattr(PendingNumbers, "is_ready", lambda self: False)
 
 
 @pytest.fixture
@@ -71,18 +71,18 @@ def test_the_numbers_are_the_same(dataset, shown, request):
 
 
 def test_parts_of_a_huge_batch_are_gathered_ahead_as_well(dataset, monkeypatch, request):
-    monkeypatch.setattr(fit_module, "_MOST_TOKENS", 60)
+    monkeypatch.setattr(fit_module, "_MAX_TOKENS", 60)
     monkeypatch.setattr(fit_module, "_PART_TOKENS", 30)
     expected = trained(dataset, batch_size=16)
     request.getfixturevalue("as_on_cuda")
     taken = []
-    gathered = Batches._gathered
+    gathered = BatchLoader._gathered
 
     def noted(self, indices):
         taken.append(threading.current_thread().name.startswith("batches"))
         return gathered(self, indices)
 
-    monkeypatch.setattr(Batches, "_gathered", noted)
+    monkeypatch.setattr(BatchLoader, "_gathered", noted)
     found = trained(dataset, batch_size=16)
     assert found[0] == expected[0]
     assert len(taken) > 3 * (len(dataset.train) // 16 + 1)
@@ -145,8 +145,8 @@ def test_what_goes_wrong_is_raised_when_the_batch_is_taken(
 
 def test_a_batch_that_was_not_expected_is_gathered_all_the_same(dataset, as_on_cuda):
     orders = [np.array([0, 1]), np.array([2, 3]), np.array([4])]
-    with Batches(dataset.train, CPU) as batches:
-        batches.expect(orders)
+    with BatchLoader(dataset.train, CPU) as batches:
+        batches.prefetch(orders)
         for indices in (orders[0], np.array([7, 8]), orders[1], orders[2], orders[2]):
             found, expected = batches.take(indices), dataset.train.batch(indices)
             assert torch.equal(found.tokens, expected.tokens)

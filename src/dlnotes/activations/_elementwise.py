@@ -22,10 +22,10 @@ from dlnotes.kernel import (
     Program,
     Symbol,
     alias,
-    apart,
     compiled,
     observed,
-    say_it_is_slow,
+    run_in_thread,
+    warn_once_not_compiled,
 )
 
 TEMPLATE = """\
@@ -275,9 +275,9 @@ def _loop(
         run.argtypes = [ctypes.c_int64] * 2 + arguments
         run_rows.argtypes = [ctypes.c_int64] * 3 + [ctypes.POINTER(ctypes.c_int64)] + arguments
         loop = _Loop(run, run_rows, results, several)
-        return loop if apart(_agrees, loop, formula, kinds, flags, numbers) else None
+        return loop if run_in_thread(_agrees, loop, formula, kinds, flags, numbers) else None
     except (OSError, RuntimeError, AttributeError) as reason:
-        say_it_is_slow(reason)
+        warn_once_not_compiled(reason)
         return None
 
 

@@ -19,9 +19,9 @@ from dlnotes.data.labels import LabelSets
 from dlnotes.errors import UserError
 from dlnotes.training.classifier import reads_sentences
 from dlnotes.training.fit import OutOfTime
-from dlnotes.training.recipes import Settled, facts_of, rate_for, recipe_for, settle
+from dlnotes.training.recipes import ResolvedTraining, facts_of, rate_for, recipe_for, resolve
 from dlnotes.training.settings import Training
-from dlnotes.training.trials import TFIDF, Trial, on_threads, run_trial
+from dlnotes.training.trials import TFIDF, Trial, num_threads_set_to, run_trial
 
 MODELS = (
     TFIDF,
@@ -38,7 +38,7 @@ MODELS = (
 """What is tried, in this order: the quickest first."""
 
 _OTHER_OPTIMIZERS = ("adagrad", "lion")
-_MOST_DEV = 4_000  # dev documents at most: more cost time and hardly make the figures surer
+_MAX_DEV = 4_000  # dev documents at most: more cost time and hardly make the figures surer
 _PROBED = 300  # documents on which the speed of TextCNN is measured
 _PROBE = 0.05  # share of the time that this measurement may take
 _FEW = 1_000  # documents that are trained on in any case
@@ -50,7 +50,7 @@ _WHOLE = 0.4
 
 
 @dataclass(frozen=True)
-class Measures:
+class CorpusStatistics:
     """What a corpus is like.
 
     Attributes:
@@ -78,7 +78,7 @@ class Measures:
     labels: float | None
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Measures:
+    def of(cls, dataset: Dataset) -> CorpusStatistics:
         """Measure the training documents."""
         lengths, labels = dataset.train.lengths, dataset.train.labels
         occurs = dataset.token_counts()
@@ -103,7 +103,7 @@ class Measures:
         )
 
 
-class Corpus:
+class TrialRunner:
     """Trials on the documents of a data set.
 
     All candidates learn from the same documents and are measured on the same dev documents. Where
@@ -118,7 +118,7 @@ class Corpus:
         clock: Returns the seconds since the race began.
 
     Attributes:
-        measures: What the documents are like, before a part of them is drawn.
+        statistics: What the documents are like, before a part of them is drawn.
         documents: How many are learned from.
         dev: How many dev documents are used.
         duplicates: See `Duplicates.summary`; of all documents.
@@ -141,25 +141,25 @@ class Corpus:
             import sklearn.linear_model  # noqa: F401
         self._load, self._seconds, self._seed, self._device = load, seconds, seed, device
         whole = load("fasttext")
-        self.measures = Measures.of(whole)
-        if not self.measures.types:
+        self.statistics = CorpusStatistics.of(whole)
+        if not self.statistics.types:
             raise UserError(
                 f"no training document has a token (tokenizer {whole.tokenizer!r}): there is "
                 "nothing to learn from"
             )
         self.duplicates = whole.duplicates().summary()
         self._random = np.random.default_rng(seed)
-        self._dev = self._drawn(len(whole.dev), _MOST_DEV)
+        self._dev = self._drawn(len(whole.dev), _MAX_DEV)
         self._train = np.arange(len(whole.train))
         self._loaded: dict[bool, Dataset] = {False: whole}
-        self._settled: dict[str, Settled] = {}
+        self._resolved: dict[str, ResolvedTraining] = {}
         if len(self._dev) < len(whole.dev):
-            self._loaded[False] = whole.part(self._train, self._dev)
+            self._loaded[False] = whole.subset(self._train, self._dev)
         self._threads, each = self._probed()
         if len(self._train) > _FEW:
             self._train = self._drawn(len(self._train), self._affordable(each))
             self._dev = self._dev[self._drawn(len(self._dev), _enough_dev(len(self._train)))]
-            self._loaded[False] = whole.part(self._train, self._dev)
+            self._loaded[False] = whole.subset(self._train, self._dev)
 
     @property
     def documents(self) -> int:
@@ -184,8 +184,8 @@ class Corpus:
     def measure(
         self, candidate: Candidate, share: float, seed: int, time_limit: float
     ) -> tuple[Trial, float]:
-        """See `dlnotes.advice.race.Measure`."""
-        with on_threads(self._threads):
+        """See `dlnotes.advice.race.TrialFunction`."""
+        with num_threads_set_to(self._threads):
             return self._measured(candidate, share, seed, time_limit)
 
     def _measured(
@@ -197,7 +197,7 @@ class Corpus:
             began = time.perf_counter()
             trial, had = run_trial(self.dataset(TFIDF), TFIDF), 1.0
         else:
-            epochs = self.settled(candidate.model).training.epochs or 1
+            epochs = self.resolved(candidate.model).training.epochs or 1
             some = max(1, round(share * epochs))
             training = Training(seed=self._seed + seed, epochs=some, **candidate.changes)
             left = time_limit - (time.perf_counter() - began)
@@ -216,7 +216,7 @@ class Corpus:
 
     def vary(self, candidate: Candidate) -> Iterator[Candidate]:
         """The same model with other learning rates, optimizers and batch sizes, one change each."""
-        own = self.settled(candidate.model).training
+        own = self.resolved(candidate.model).training
         assert own.lr is not None
         for factor in (3, 1 / 3):
             yield Candidate(candidate.model, {"lr": float(f"{own.lr * factor:.1g}")})
@@ -228,11 +228,11 @@ class Corpus:
                 if 1 <= size <= self.documents:
                     yield Candidate(candidate.model, {"batch_size": size})
 
-    def settled(self, model: str) -> Settled:
+    def resolved(self, model: str) -> ResolvedTraining:
         """The recipe of a model for these documents."""
-        if model not in self._settled:
-            self._settled[model] = settle(Training(), model, {}, self.dataset(model))
-        return self._settled[model]
+        if model not in self._resolved:
+            self._resolved[model] = resolve(Training(), model, {}, self.dataset(model))
+        return self._resolved[model]
 
     def command_changes(self, candidate: Candidate) -> dict[str, Any]:
         """The settings that a command for all documents must give, beside the model.
@@ -241,11 +241,11 @@ class Corpus:
         for the part that was raced on. A change is therefore scaled: its ratio to the recipe stays.
         """
         changes = dict(candidate.changes)
-        if self.documents == self.measures.documents or candidate.model == TFIDF:
+        if self.documents == self.statistics.documents or candidate.model == TFIDF:
             return changes
-        small = self.settled(candidate.model)
+        small = self.resolved(candidate.model)
         large = recipe_for(
-            candidate.model, facts_of(small.dataset)._replace(documents=self.measures.documents)
+            candidate.model, facts_of(small.dataset)._replace(documents=self.statistics.documents)
         )
         if "lr" in changes and small.training.lr:
             rate = rate_for(large.optimizer, candidate.model, "default", large)
@@ -264,7 +264,7 @@ class Corpus:
         sentences = model != TFIDF and reads_sentences(model)
         if sentences not in self._loaded:
             whole = self._load(model)
-            self._loaded[sentences] = whole.part(self._train, self._dev)
+            self._loaded[sentences] = whole.subset(self._train, self._dev)
         return self._loaded[sentences]
 
     @property
@@ -284,12 +284,12 @@ class Corpus:
         """
         dataset, most = self._loaded[False], torch.get_num_threads()
         some = self._random.choice(len(dataset.train), min(len(dataset.train), _PROBED), False)
-        probed = dataset.part(some, np.arange(min(len(dataset.dev), _PROBED)))
-        training = Training(epochs=1, batch_size=self.settled("textcnn").training.batch_size)
-        self._settled.clear()  # since a part of the documents may be used in the end
+        probed = dataset.subset(some, np.arange(min(len(dataset.dev), _PROBED)))
+        training = Training(epochs=1, batch_size=self.resolved("textcnn").training.batch_size)
+        self._resolved.clear()  # since a part of the documents may be used in the end
 
         def seconds(threads: int, limit: float) -> float:
-            with on_threads(threads), suppress(OutOfTime):
+            with num_threads_set_to(threads), suppress(OutOfTime):
                 given: Any = {"device": self._device, "time_limit": limit}
                 return 1 / run_trial(probed, "textcnn", training, **given).documents_per_second
             return math.inf
@@ -337,7 +337,7 @@ class Corpus:
             raise OutOfTime
         began = time.perf_counter()
         some = self._random.choice(n, n // parts, replace=False)
-        run_trial(dataset.part(some, np.arange(len(dataset.dev))), TFIDF)
+        run_trial(dataset.subset(some, np.arange(len(dataset.dev))), TFIDF)
         # The factor: with more documents there are more features, so iterations take longer.
         if 1.5 * parts * (time.perf_counter() - began) > time_limit:
             raise OutOfTime

@@ -19,7 +19,7 @@ from dlnotes.claims.statistics import (
 from dlnotes.training.trials import Trial
 
 _FEW = 200  # documents: with more, the mean is close to normal
-_MOST_DEGREES = 1_000  # of freedom: Student's distribution is normal by then
+_MAX_DEGREES = 1_000  # of freedom: Student's distribution is normal by then
 
 # The standard deviation between seeds that is expected before any is seen, and the degrees of
 # freedom with which this expectation counts. Both are estimated from the networks on text corpora
@@ -31,7 +31,7 @@ EXPECTED, EXPECTED_DEGREES = 0.0038, 2.6
 
 
 @dataclass(frozen=True)
-class Seeds:
+class SeedVariance:
     """How much a figure varies between seeds.
 
     Attributes:
@@ -66,8 +66,8 @@ class Difference:
         return self.error * student_quantile(0.95, self.degrees)
 
 
-def compared(
-    ours: Sequence[Trial], theirs: Sequence[Trial], seeds: Seeds | None = None
+def paired_difference(
+    ours: Sequence[Trial], theirs: Sequence[Trial], seeds: SeedVariance | None = None
 ) -> Difference:
     r"""By how much a candidate is better, paired over the dev documents.
 
@@ -83,7 +83,7 @@ def compared(
     2005, https://doi.org/10.1002/sim.1781). :math:`s^2` is the variance between seeds and :math:`S`
     the number of seeds; the baseline depends on no seed and has no such variance. With one seed
     each, the variance cannot be estimated from these two, but is not taken for 0: see
-    `between_seeds`. The degrees of freedom are those of the sum
+    `seed_variance`. The degrees of freedom are those of the sum
     (Satterthwaite 1946, https://doi.org/10.2307/3002019).
 
     Args:
@@ -91,7 +91,7 @@ def compared(
         theirs: Trials of the other, on the same dev documents.
         seeds: The variance between seeds; default: estimated from these two.
     """
-    seeds = seeds or between_seeds(ours, theirs)
+    seeds = seeds or seed_variance(ours, theirs)
     mean = _mean(ours) - _mean(theirs)
     n = len(ours[0].hits)
     parts = _parts(ours) - _parts(theirs)
@@ -105,7 +105,7 @@ def compared(
     return Difference(mean, error, degrees, p)
 
 
-def between_seeds(*candidates: Sequence[Trial]) -> Seeds:
+def seed_variance(*candidates: Sequence[Trial]) -> SeedVariance:
     r"""Variance of a figure between seeds that the documents do not explain.
 
     Two trainings answer some documents differently, so that their figures differ even where neither
@@ -129,19 +129,19 @@ def between_seeds(*candidates: Sequence[Trial]) -> Seeds:
         own = float(parts.var(axis=0, ddof=1).mean()) / parts.shape[1]
         excess += (len(trials) - 1) * (float(figures.var(ddof=1)) - own)
         degrees += len(trials) - 1
-    expected = Seeds()
+    expected = SeedVariance()
     total = expected.degrees + degrees
-    return Seeds((expected.degrees * expected.variance + max(0.0, excess)) / total, total)
+    return SeedVariance((expected.degrees * expected.variance + max(0.0, excess)) / total, total)
 
 
 def _degrees(own: float, of_own: int, luck: float, of_luck: float) -> int:
     """Degrees of freedom of the sum of two variances, by Satterthwaite's formula, rounded down."""
     found = (own + luck) ** 2 / (own**2 / max(1, of_own) + luck**2 / of_luck)
-    return max(1, min(int(found + 1e-9), _MOST_DEGREES))
+    return max(1, min(int(found + 1e-9), _MAX_DEGREES))
 
 
 def interval(
-    trials: Sequence[Trial], level: float = 0.95, seeds: Seeds | None = None
+    trials: Sequence[Trial], level: float = 0.95, seeds: SeedVariance | None = None
 ) -> tuple[float, float]:
     """Confidence interval of a candidate's figure on documents like those of dev.
 
@@ -152,7 +152,7 @@ def interval(
         level: Coverage of the interval.
         seeds: The variance between seeds; default: estimated from these trials.
     """
-    seeds = seeds or between_seeds(trials)
+    seeds = seeds or seed_variance(trials)
     p, n = _mean(trials), len(trials[0].hits)
     own = float(_parts(trials).var(ddof=1)) / n if 0 < p < 1 and n > 1 else 0.25 / n
     luck = seeds.variance / len(trials) if trials[0].epochs else 0.0
@@ -162,8 +162,8 @@ def interval(
     return wilson_interval(p, min(n, like), z)
 
 
-def against_the_best(
-    best: Sequence[Trial], others: Sequence[Sequence[Trial]], seeds: Seeds | None = None
+def differences_from_best(
+    best: Sequence[Trial], others: Sequence[Sequence[Trial]], seeds: SeedVariance | None = None
 ) -> list[Difference]:
     """How much better the best one is than each other one, with p-values corrected by Holm.
 
@@ -176,7 +176,7 @@ def against_the_best(
         others: Trials of each other candidate.
         seeds: The variance between seeds; default: estimated from each two that are compared.
     """
-    found = [compared(best, other, seeds) for other in others]
+    found = [paired_difference(best, other, seeds) for other in others]
     corrected = holm([each.p for each in found])
     return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
 

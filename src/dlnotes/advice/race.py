@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dlnotes.advice.evidence import Difference, Seeds, between_seeds, compared
+from dlnotes.advice.evidence import Difference, SeedVariance, paired_difference, seed_variance
 from dlnotes.errors import UserError
 from dlnotes.training.fit import Interrupted, OutOfTime
 from dlnotes.training.trials import TFIDF, Trial
@@ -33,7 +33,7 @@ model with a single epoch has all of it. `Race._promising` says which shares are
 NO_TIME = "there was no time to try it"
 """The usual reason for leaving a candidate out."""
 
-MOST_SEEDS = 5
+MAX_SEEDS = 5
 """Maximum number of trainings of a candidate."""
 
 _SOME_SEEDS = 3
@@ -41,7 +41,7 @@ _ALWAYS = 3  # models that are trained for all of their epochs although they are
 _LEADERS = 2  # models whose settings are varied
 # The p-value below which one candidate is clearly behind another. It is not corrected for the
 # number of candidates or of comparisons, so some are stopped by chance; only the p-values of the
-# final table are corrected (`against_the_best`).
+# final table are corrected (`differences_from_best`).
 _CLEAR = 0.05
 # Shares of the time after which the next part of the race begins.
 _MODELS, _FULL, _VARIED, _VARIED_FULL = 0.4, 0.65, 0.8, 0.9
@@ -79,7 +79,7 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-class Measure(Protocol):
+class TrialFunction(Protocol):
     """Runs a trial of a candidate."""
 
     def __call__(
@@ -179,7 +179,7 @@ class Race:
 
     def __init__(
         self,
-        measure: Measure,
+        measure: TrialFunction,
         models: Sequence[str],
         vary: Callable[[Candidate], Iterable[Candidate]],
         *,
@@ -212,13 +212,13 @@ class Race:
                 self._full(self._promising(), _VARIED_FULL)
             self._repeat(_SOME_SEEDS)
             self._last()
-            self.complete = not self._alive(MOST_SEEDS) and not any(e.short for e in self.entries)
+            self.complete = not self._alive(MAX_SEEDS) and not any(e.short for e in self.entries)
         except (Interrupted, KeyboardInterrupt) as stop:
             self.interrupted = getattr(stop, "number", 0) or signal.SIGINT
         return self.entries
 
     @property
-    def seeds(self) -> Seeds:
+    def seeds(self) -> SeedVariance:
         """The variance between seeds, of all candidates that have several."""
         return seeds_of(self.entries)
 
@@ -336,7 +336,7 @@ class Race:
                 self._train(entry, share, min(self._first_limit, self._left()))
         self._full(self._promising(), 1.0)
         self._repeat(_SOME_SEEDS)
-        self._repeat(MOST_SEEDS)
+        self._repeat(MAX_SEEDS)
 
     @property
     def _first_limit(self) -> float:
@@ -358,7 +358,7 @@ class Race:
         return f"{'the first trial' if first else 'a training'} takes over {_seconds(limit)}"
 
     def _compared(self, ours: Sequence[Trial], theirs: Sequence[Trial]) -> Difference:
-        return compared(ours, theirs, self.seeds)
+        return paired_difference(ours, theirs, self.seeds)
 
     def _by_score(self) -> list[Entry]:
         return sorted(self.entries, key=lambda e: -e.score)
@@ -405,9 +405,9 @@ def _stopped(entry: Entry, other: Entry) -> str:
     return f"{said} ({entry.share:.0%} of the epochs, the other {other.share:.0%})"
 
 
-def seeds_of(entries: Iterable[Entry]) -> Seeds:
+def seeds_of(entries: Iterable[Entry]) -> SeedVariance:
     """The variance between seeds, of all candidates of a race that have several."""
-    return between_seeds(*(e.runs for e in entries if e.candidate.has_epochs))
+    return seed_variance(*(e.runs for e in entries if e.candidate.has_epochs))
 
 
 def _relative_cost(candidate: Candidate) -> float:

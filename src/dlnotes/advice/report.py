@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dlnotes.advice.corpus import Measures
-from dlnotes.advice.evidence import Difference, Seeds, against_the_best, interval
+from dlnotes.advice.corpus import CorpusStatistics
+from dlnotes.advice.evidence import Difference, SeedVariance, differences_from_best, interval
 from dlnotes.advice.race import NO_TIME, Entry, seeds_of
 from dlnotes.errors import UserError
 from dlnotes.training.trials import TFIDF
@@ -31,12 +31,12 @@ class Advice:
 
     Attributes:
         entries: All candidates of the race.
-        figure: What they are compared by: accuracy or micro-F1.
+        metric: What they are compared by: accuracy or micro-F1.
         documents: Dev documents.
     """
 
     entries: Sequence[Entry]
-    figure: str
+    metric: str
     documents: int
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Advice:
         return self.ranked[0]
 
     @cached_property
-    def seeds(self) -> Seeds:
+    def seeds(self) -> SeedVariance:
         """The variance between seeds, of all candidates that have several."""
         return seeds_of(self.entries)
 
@@ -74,7 +74,7 @@ class Advice:
     def differences(self) -> dict[str, Difference]:
         """By how much the best candidate is better than each other one, by name."""
         others = self.ranked[1:]
-        found = against_the_best(self.best.trials, [e.trials for e in others], self.seeds)
+        found = differences_from_best(self.best.trials, [e.trials for e in others], self.seeds)
         return {e.name: d for e, d in zip(others, found, strict=True)}
 
     @cached_property
@@ -112,7 +112,7 @@ class Advice:
         chosen, best = self.recommended, self.best
         few = " So few dev documents decide nothing." if self.documents < _FEW else ""
         on = f"on {self.documents:,} dev document{'s' * (self.documents != 1)}"
-        reaches = f"{percent(chosen.score)} {self.figure} {on}{part(chosen)}"
+        reaches = f"{percent(chosen.score)} {self.metric} {on}{part(chosen)}"
         if chosen is not best:
             d = self.differences[chosen.name]
             gain = best.seconds / max(1e-9, chosen.seconds)
@@ -251,7 +251,7 @@ class Advice:
         axes.set(
             xscale="log",
             xlabel="seconds of a training" + ", hollow: a part of the epochs" * hollow,
-            ylabel=f"{self.figure} on dev, % (95 % interval)",
+            ylabel=f"{self.metric} on dev, % (95 % interval)",
             ylim=(low - 0.05 * span, high + 0.05 * span),
         )
         # The names stand in a column beside the points, so that none lies on another.
@@ -281,9 +281,9 @@ class Advice:
         return figure
 
 
-def facts(measures: Measures, tokenizer: str) -> list[tuple[str, str]]:
+def facts(statistics: CorpusStatistics, tokenizer: str) -> list[tuple[str, str]]:
     """What a corpus is like, line by line."""
-    m = measures
+    m = statistics
     (largest, most), (smallest, fewest) = m.largest, m.smallest
     several = [] if m.labels is None else [("labels per document", f"{m.labels:.2f}")]
     ratio = f": {most / fewest:,.1f} times as many" if fewest else ""

@@ -34,7 +34,7 @@ COMMANDS = {
 
 _IN_SEVERAL_PROCESSES = ("train", "translate")
 
-began: ContextVar[float] = ContextVar("began")
+started_at: ContextVar[float] = ContextVar("started_at")
 """When the command began, before its imports, by `time.perf_counter`."""
 
 
@@ -94,7 +94,7 @@ def run(name: str, arguments: list[str] | None = None) -> None:
         arguments: The arguments after its name. None: those of a script that is named after the
             command.
     """
-    token = began.set(time.perf_counter())
+    token = started_at.set(time.perf_counter())
     from dlnotes import cli, launch, threads
 
     threads.settle()
@@ -102,7 +102,7 @@ def run(name: str, arguments: list[str] | None = None) -> None:
     if arguments is None:
         prog, arguments = sys.argv[0], sys.argv[1:]
     try:
-        with cli.endings():  # while torch is imported, too
+        with cli.exit_handler():  # while torch is imported, too
             if launch.world_size() > 1 and name not in _IN_SEVERAL_PROCESSES:
                 known = " and ".join(_IN_SEVERAL_PROCESSES)
                 raise UserError(f"{name} runs in one process, without torchrun, unlike {known}")
@@ -112,7 +112,7 @@ def run(name: str, arguments: list[str] | None = None) -> None:
             program = load(name)
             cli.run(program, prog=prog, arguments=partial(with_config, program, arguments))
     finally:
-        began.reset(token)
+        started_at.reset(token)
 
 
 def load(name: str) -> Any:

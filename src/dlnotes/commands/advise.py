@@ -18,7 +18,7 @@ from rich.table import Table
 from tyro.conf import arg
 
 from dlnotes import commands
-from dlnotes.advice.corpus import MODELS, Corpus
+from dlnotes.advice.corpus import MODELS, TrialRunner
 from dlnotes.advice.program import program
 from dlnotes.advice.race import Race
 from dlnotes.advice.report import Advice, facts, part
@@ -83,7 +83,7 @@ def main(
         device: auto, cpu, cuda, cuda:1 (and so on) or mps (untested).
         config: Options from a YAML file; those on the command line take precedence.
     """
-    began = commands.began.get(time.perf_counter())
+    began = commands.started_at.get(time.perf_counter())
     train, dev = files_of_options(train=train, dev=dev).values()
     if corpus and train:
         raise UserError("give either --corpus or --train, not both")
@@ -133,8 +133,8 @@ def main(
     clock = _since(began)
     with _progress(seconds, clock) as show:
         show("reading")
-        with config_file.named(config):
-            documents = Corpus(load, seconds=seconds, seed=seed, device=device, clock=clock)
+        with config_file.naming_config_file(config):
+            documents = TrialRunner(load, seconds=seconds, seed=seed, device=device, clock=clock)
         race = Race(
             documents.measure, MODELS, documents.vary, seconds=seconds, clock=clock, show=show
         )
@@ -173,7 +173,7 @@ def main(
         "minutes": minutes,
         "seconds": clock(),
         "complete": race.complete,
-        "corpus": asdict(documents.measures),
+        "corpus": asdict(documents.statistics),
         "documents": {"train": documents.documents, "dev": documents.dev},
         "figure": figure,
         "recommended": advice.recommended.name,
@@ -192,20 +192,20 @@ def main(
 
 
 def notes(
-    advice: Advice, documents: Corpus, race: Race, minutes: float, seconds: float
+    advice: Advice, documents: TrialRunner, race: Race, minutes: float, seconds: float
 ) -> list[str]:
     """What one should know of the figures."""
     found = []
-    measures = documents.measures
+    statistics = documents.statistics
     if documents.duplicates:
         found.append(f"{documents.duplicates} (dlnotes train --check-data FILE lists them).")
-    if documents.documents < measures.documents:
+    if documents.documents < statistics.documents:
         found.append(
-            f"Measured with {documents.documents:,} of {measures.documents:,} documents to learn "
+            f"Measured with {documents.documents:,} of {statistics.documents:,} documents to learn "
             "from, as many as this time allows; with all of them the order may differ (--minutes)."
         )
-    if documents.dev < measures.dev:
-        found.append(f"Compared on {documents.dev:,} of {measures.dev:,} dev documents.")
+    if documents.dev < statistics.dev:
+        found.append(f"Compared on {documents.dev:,} of {statistics.dev:,} dev documents.")
     for why, names in advice.untried.items():
         found.append(f"Left out: {'; '.join(names)} ({why}).")
     tried = sum(bool(e.trials) for e in race.entries)
@@ -223,7 +223,7 @@ def notes(
 
 def _print(
     advice: Advice,
-    documents: Corpus,
+    documents: TrialRunner,
     code: str | None,
     command: str | None,
     said: Sequence[str],
@@ -231,13 +231,13 @@ def _print(
     screen = console()
     screen.print(advice.sentence, soft_wrap=True)
     known = Table(title="The documents", box=box.SIMPLE_HEAD, show_header=False)
-    for fact in facts(documents.measures, documents.tokenizer):
+    for fact in facts(documents.statistics, documents.tokenizer):
         known.add_row(*fact)
     screen.print(known)
     table = Table(title="The race", box=box.SIMPLE_HEAD)
     headings = (
         "candidate",
-        f"dev {advice.figure}, 95 %",
+        f"dev {advice.metric}, 95 %",
         "epochs",
         "seeds",
         "seconds",
@@ -253,7 +253,7 @@ def _print(
         screen.print(f"note: {note}", soft_wrap=True)
     if code:
         raced = documents.documents + documents.dev
-        every = documents.measures.documents + documents.measures.dev
+        every = documents.statistics.documents + documents.statistics.dev
         what = "what was measured"
         if raced < every:
             what = "the same with all documents"
@@ -289,7 +289,7 @@ def _command(said: Mapping[str, Any]) -> str:
             value = [str(each) for each in value]
         if value not in (None, []):
             options[name] = str(value) if isinstance(value, Path) else value
-    words = config_file.options(train_command.main, options, "advise")
+    words = config_file.to_arguments(train_command.main, options, "advise")
     return f"{other_command('train')} {shlex.join(words)}"
 
 

@@ -53,7 +53,7 @@ def main(
     /,
     temperature: bool = True,
     threshold: Annotated[str, OneOf(THRESHOLDS)] | None = None,
-    precision: Annotated[float, Range(0, most=1)] | None = None,
+    precision: Annotated[float, Range(0, le=1)] | None = None,
     reset: bool = False,
     dev: tuple[Path, ...] = (),
     layout: Annotated[Layout, arg(name="")] = Layout(),

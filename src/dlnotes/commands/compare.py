@@ -24,8 +24,8 @@ from dlnotes.arguments import Count, Positive, Range, Seed, check_names, checked
 from dlnotes.claims import cache
 from dlnotes.commands import config as config_file
 from dlnotes.commands.sources import files_of_options
-from dlnotes.comparison.doubts import Doubts
-from dlnotes.comparison.plan import Documents, Plan, doubtful
+from dlnotes.comparison.label_errors import LabelErrors
+from dlnotes.comparison.plan import ComparisonData, Plan, find_label_errors
 from dlnotes.comparison.report import Comparison
 from dlnotes.comparison.trainings import LINE, WHERE
 from dlnotes.data.labels import LabelSets
@@ -158,8 +158,8 @@ def main(
     make_folder(out)
     for output in outputs:
         check_output(output)
-    with config_file.named(config):
-        documents = Documents.of(files, reading, models or NAMES)
+    with config_file.naming_config_file(config):
+        documents = ComparisonData.of(files, reading, models or NAMES)
     multi_label = documents.corpus.multi_label
     if multi_label and "svm" in models:
         raise UserError("svm is for one label per document; for several there is tfidf")
@@ -184,7 +184,11 @@ def main(
         if curve and not plan.halvings:
             said.append("There are too few documents for a learning curve.")
         if label_errors:
-            said.append(_write_doubts(label_errors, doubtful(comparison, documents), documents))
+            said.append(
+                _write_label_errors(
+                    label_errors, find_label_errors(comparison, documents), documents
+                )
+            )
         # The files come first, since printing ends the program where a pipe's reader has gone.
         written = _write(out, comparison, said, name, seed, plan)
     _print(comparison, said)
@@ -236,27 +240,27 @@ def _write(
     return [out / file for file in (RECORD, TABLE, PAGE, *pictures)]
 
 
-def _write_doubts(path: Path, doubts: Doubts, documents: Documents) -> str:
+def _write_label_errors(path: Path, errors: LabelErrors, documents: ComparisonData) -> str:
     """Write the documents, the most doubtful first, and return a sentence to print about them."""
     names = pl.Series(documents.corpus.labels)
     labels = documents.labels
     several = isinstance(labels, LabelSets)
     frame = documents.train.with_columns(
-        suggested=names.gather(doubts.suggested),
-        doubt=pl.Series(-doubts.margin).round(6),
-        probability=pl.Series(doubts.given).round(6),
-        wrong=pl.Series(doubts.wrong),
+        suggested=names.gather(errors.suggested),
+        doubt=pl.Series(-errors.margin).round(6),
+        probability=pl.Series(errors.given).round(6),
+        wrong=pl.Series(errors.wrong),
     )
     if isinstance(labels, LabelSets):
-        has = labels.have(doubts.suggested)
+        has = labels.have(errors.suggested)
         frame = frame.with_columns(change=pl.Series(["remove" if h else "add" for h in has]))
         frame = frame.rename({"suggested": "doubtful"})
         if table_format(path) == "csv":
             frame = frame.with_columns(pl.col(LABEL).list.join(BETWEEN))
-    found = frame[doubts.order]
+    found = frame[errors.order]
     first = ["doubt", "wrong", LABEL, *(["doubtful", "change"] if several else ["suggested"])]
     write_table(path, [found.select(*first, "probability", WHERE, LINE, TEXT)])
-    wrong = int(doubts.wrong.sum())
+    wrong = int(errors.wrong.sum())
     return (
         f"{wrong:,} of {len(frame):,} training documents ({100 * wrong / len(frame):.1f} %) seem "
         f"to have a wrong label; {path} has all of them, the most doubtful first."
@@ -266,7 +270,7 @@ def _write_doubts(path: Path, doubts: Doubts, documents: Documents) -> str:
 def _print(comparison: Comparison, said: Sequence[str]) -> None:
     screen = console()
     screen.print(comparison.sentence, soft_wrap=True, highlight=False)
-    table = Table(title=f"Measured on {comparison.on}", box=box.SIMPLE_HEAD)
+    table = Table(title=f"Measured on {comparison.measured_on}", box=box.SIMPLE_HEAD)
     for heading in comparison.headings:
         table.add_column(heading, justify="left" if heading in ("model", "group") else "right")
     for row in comparison.table():

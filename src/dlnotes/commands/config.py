@@ -20,11 +20,11 @@ from dlnotes.training.folder import OPTIONS, run_folder, sign_restarts
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in the file, and the options that take ``name=value`` on the command line."""
 
-_LARGEST = 1 << 24  # bytes of a configuration file
+_MAX_BYTES = 1 << 24  # bytes of a configuration file
 _ALL = {"optimizer", "lr", "epochs", "batch_size", "schedule", "patience"}
 """Options that every run's file has, and that hardly anyone writes down together."""
 
-INSTEAD = {
+OVERRIDES = {
     "--train": ("corpus",),
     "--corpus": ("train", "dev", "test", "from"),
     "--from": ("corpus",),
@@ -54,7 +54,7 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
     _refuse_none(main, given)
     _refuse_repeated(main, given)
     given = _with_truth_values(main, given)
-    if "config" not in hints(main):
+    if "config" not in option_types(main):
         return given
     files: list[str] = []
     for i, argument in enumerate(given):
@@ -67,11 +67,11 @@ def with_config(main: Any, arguments: Sequence[str]) -> list[str]:
         return given
     if len(files) > 1:
         raise UserError(f"give one --config, not {len(files)}: {', '.join(files)}")
-    said = _of_earlier_version(read(expanded(files[0])), hints(main))
-    for option, others in INSTEAD.items():
+    options = _of_earlier_version(read_config(expanded(files[0])), option_types(main))
+    for option, others in OVERRIDES.items():
         if any(argument.partition("=")[0] == option for argument in given):
-            said = {name: value for name, value in said.items() if name not in others}
-    return [*given[:first], *options(main, said, files[0]), *given[first:]]
+            options = {name: value for name, value in options.items() if name not in others}
+    return [*given[:first], *to_arguments(main, options, files[0]), *given[first:]]
 
 
 def _refuse_none(main: Any, arguments: Sequence[str]) -> None:
@@ -98,14 +98,14 @@ def _of_several(main: Any) -> set[str]:
     """The options of which several values are allowed."""
     return {
         option_of(ARGUMENTS.get(name, name))
-        for name, hint in hints(main).items()
+        for name, hint in option_types(main).items()
         if typing.get_origin(hint) is tuple
     }
 
 
 def _with_truth_values(main: Any, arguments: Sequence[str]) -> list[str]:
     """Write ``--refit`` as ``--refit True`` where None is allowed too: tyro wants a value then."""
-    flags = {option_of(name) for name, hint in hints(main).items() if hint == (bool | None)}
+    flags = {option_of(name) for name, hint in option_types(main).items() if hint == (bool | None)}
     words = {flag: [flag, "True"] for flag in flags}
     words |= {flag.replace("--", "--no-", 1): [flag, "False"] for flag in flags}
     found: list[str] = []
@@ -116,15 +116,15 @@ def _with_truth_values(main: Any, arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _of_earlier_version(said: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def _of_earlier_version(options: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run's file; one from before there were recipes gets ``recipe: plain``."""
-    if "recipe" not in known or "recipe" in said or not said.keys() >= _ALL:
-        return said
-    everything = {} if said["batch_size"] is not None else {"batch_size": 0}
-    return {**said, "recipe": "plain", **everything}
+    if "recipe" not in known or "recipe" in options or not options.keys() >= _ALL:
+        return options
+    everything = {} if options["batch_size"] is not None else {"batch_size": 0}
+    return {**options, "recipe": "plain", **everything}
 
 
-def read(file: Path) -> dict[str, Any]:
+def read_config(file: Path) -> dict[str, Any]:
     """What a configuration file says.
 
     Raises:
@@ -152,7 +152,7 @@ def read(file: Path) -> dict[str, Any]:
         "tag:yaml.org,2002:int", re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
     )
     try:
-        said = yaml.load(read_file(file, _LARGEST).decode("utf-8-sig"), Loader)
+        options = yaml.load(read_file(file, _MAX_BYTES).decode("utf-8-sig"), Loader)
     except FileNotFoundError as error:
         raise UserError(f"--config {file} cannot be read: No such file or directory") from error
     except UserError as error:
@@ -161,24 +161,26 @@ def read(file: Path) -> dict[str, Any]:
         problem = str(error).splitlines()[0] if isinstance(error, RecursionError) else error
         problem = " ".join(str(problem).split())
         raise UserError(f"--config {file} is not YAML: {problem}") from error
-    if said is None:
+    if options is None:
         raise UserError(f"--config {file} is empty")
-    if not isinstance(said, dict) or not all(isinstance(name, str) for name in said):
+    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
         raise UserError(f"--config {file} must hold a table, lines of the form name: value")
-    return {name.replace("-", "_"): value for name, value in said.items()}
+    return {name.replace("-", "_"): value for name, value in options.items()}
 
 
-def options(main: Callable[..., Any], said: Mapping[str, Any], file: str) -> list[str]:
+def to_arguments(main: Callable[..., Any], options: Mapping[str, Any], file: str) -> list[str]:
     """The options of a command line that say the same.
 
     Raises:
         UserError: A name that is not an option, or a value of another type.
     """
-    types = {name: hint for name, hint in hints(main).items() if name not in ("config", "resume")}
+    types = {
+        name: hint for name, hint in option_types(main).items() if name not in ("config", "resume")
+    }
     listed = [{v: k for k, v in ARGUMENTS.items()}.get(name, name) for name in types]
-    check_names(file, "setting", said, listed)
+    check_names(file, "setting", options, listed)
     found: list[str] = []
-    for name, given in said.items():
+    for name, given in options.items():
         option = option_of(ARGUMENTS.get(name, name))
         if name in ARGUMENTS:
             if not isinstance(given, dict):
@@ -243,7 +245,7 @@ def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
-def hints(main: Callable[..., Any]) -> dict[str, Any]:
+def option_types(main: Callable[..., Any]) -> dict[str, Any]:
     """The annotation of each option of a command, including the fields of groups of settings."""
     found: dict[str, Any] = {}
     for name, hint in hints_of(main).items():
@@ -260,7 +262,7 @@ def hints(main: Callable[..., Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def named(config: Path | None) -> Iterator[None]:
+def naming_config_file(config: Path | None) -> Iterator[None]:
     """Name the configuration file in a `UserError` of which it may be the cause."""
     try:
         yield
@@ -271,7 +273,7 @@ def named(config: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None]:
+def run_folder_with_options(out: Path, options: Mapping[str, Any], resume: bool) -> Iterator[None]:
     """Make and lock a run folder, and write the file of options that repeats the run.
 
     Of several processes, only the first does so. The file of a resumed run is not replaced, because
@@ -279,7 +281,7 @@ def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None
 
     Args:
         out: The run folder.
-        said: The options by name.
+        options: The options by name.
         resume: Whether to continue the run that it holds.
 
     Raises:
@@ -291,20 +293,20 @@ def begun_run(out: Path, said: Mapping[str, Any], resume: bool) -> Iterator[None
     with run_folder(out, resume):
         sign_restarts(out)
         if not resume:
-            write_options(out, said)
+            write_options(out, options)
         yield
 
 
-def write_options(out: Path, said: Mapping[str, Any]) -> None:
+def write_options(out: Path, options: Mapping[str, Any]) -> None:
     """Write the file that repeats a run into its folder."""
-    write_text(out / OPTIONS, as_text(said))
+    write_text(out / OPTIONS, to_yaml(options))
 
 
-def as_text(said: Mapping[str, Any]) -> str:
+def to_yaml(options: Mapping[str, Any]) -> str:
     """Options as YAML."""
     import yaml
 
-    plain = {name: _plain(value) for name, value in said.items()}
+    plain = {name: _plain(value) for name, value in options.items()}
     text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10_000)
     return text
 

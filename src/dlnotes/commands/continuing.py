@@ -43,7 +43,7 @@ def sources_with_parents(
     """
     if not (run / OPTIONS).exists():
         raise UserError(f"{run} has no {OPTIONS} that says where its documents are")
-    said = config.read(run / OPTIONS)
+    said = config.read_config(run / OPTIONS)
     parent = said.get("from")
     found = _sources_before(run, Path(parent), data_dir, later) if parent else {}
     if said.get("corpus"):

@@ -25,7 +25,7 @@ def main(
     out: Path,
     average: str = "probabilities",
     weights: str = "greedy",
-    rounds: Annotated[int, Range(1, below=100_001)] = 50,
+    rounds: Annotated[int, Range(1, lt=100_001)] = 50,
     train: tuple[Path, ...] = (),
     dev: tuple[Path, ...] = (),
     test: tuple[Path, ...] = (),

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tyro.conf import arg
 
-from dlnotes.commands.runs import given_fields, layout_as_trained, look
+from dlnotes.commands.runs import given_fields, layout_as_trained, read_row
 from dlnotes.commands.sources import files_of_options
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT, Layout
@@ -29,7 +29,7 @@ from dlnotes.files import (
     write_atomically,
     write_json,
 )
-from dlnotes.training.calibration import decides_as_trained
+from dlnotes.training.calibration import has_trained_decision
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.decision import Decision
 from dlnotes.training.device import choose_device
@@ -107,7 +107,7 @@ def main(
                 option = option_of(name)
                 raise UserError(f"{option} belongs to --test FILE; a record has no documents")
         figures = _recorded(run)
-        if not decides_as_trained(run):
+        if not has_trained_decision(run):
             print(
                 f"note: {run} decides differently since dlnotes calibrate; these test figures are "
                 "from before it: measure again with --test FILE",
@@ -125,7 +125,7 @@ def main(
     classifier = TextClassifier.load(run, where)
     names = classifier.label_names
     if errors and classifier.multi_label:
-        between = layout.between_labels or BETWEEN
+        between = layout.label_delimiter or BETWEEN
         check_joins("errors", names, between, "name another with --label-separator")
     measured = classifier.evaluate(
         test,
@@ -163,7 +163,7 @@ def _recorded(run: Path) -> dict[str, Any]:
     Raises:
         UserError: There are none.
     """
-    row = look(run, str(run))
+    row = read_row(run, str(run))
     several = row.test_micro_f1 is not None
     if row.test_accuracy is None and not several:
         reason = row.problem or (
@@ -296,7 +296,7 @@ def _as_cell(labels: pl.Series, layout: Layout) -> pl.Series:
     """Labels as cells of CSV; several labels are joined by the separator of the file."""
     if not isinstance(labels.dtype, pl.List):
         return labels
-    return labels.list.join(layout.between_labels or BETWEEN)
+    return labels.list.join(layout.label_delimiter or BETWEEN)
 
 
 def _answers_of_one(

@@ -14,8 +14,8 @@ import polars as pl
 from tyro.conf import arg
 
 from dlnotes.arguments import Count, checked
-from dlnotes.cli import lines_at_once
-from dlnotes.commands.runs import given_fields, remembered, tell_layout
+from dlnotes.cli import line_batches
+from dlnotes.commands.runs import given_fields, recorded_layout, tell_layout
 from dlnotes.data.layout import Layout, TextLayout
 from dlnotes.data.readers import OBJECT, Records, read_records
 from dlnotes.data.streams import half_pair
@@ -33,7 +33,7 @@ from dlnotes.files import (
 from dlnotes.training.answers import json_objects
 from dlnotes.training.classifier import Classifier, TextClassifier
 from dlnotes.training.device import choose_device
-from dlnotes.training.explain import Explanation, page
+from dlnotes.training.explain import Explanation, explanations_html
 from dlnotes.training.folder import check_not_of_a_run
 from dlnotes.training.scoring import single_threaded
 from dlnotes.training.stories import story_lines
@@ -112,7 +112,7 @@ def main(
             blocks: Iterable[Records] = _records(file, layout, run)
         else:
             # Nobody waits for single lines on the way to a file, so larger blocks are formed.
-            given = iter([_utf8(texts)]) if texts else lines_at_once()
+            given = iter([_utf8(texts)]) if texts else line_batches()
             blocks = map(_plain, _gathered(given) if out else given)
         classifier = TextClassifier.load(run, choose_device(device))
         explained: list[Explanation] = []
@@ -129,7 +129,7 @@ def main(
             for block in blocks:
                 _print(classifier, block.texts, top_k or 3)
     if explain:
-        write_text(explain, page(explained, title=f"What {run} looked at"))
+        write_text(explain, explanations_html(explained, title=f"What {run} looked at"))
         if sys.stderr.isatty():
             _tell_stories(explained)
 
@@ -148,7 +148,7 @@ def _tell_stories(explained: list[Explanation]) -> None:
 
 def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
     """Records of a file, with texts from the column that is given or that was used in training."""
-    trained = remembered(run, TextLayout)
+    trained = recorded_layout(run, TextLayout)
     whole = replace(layout, **trained | given_fields(layout))
     tell_layout(trained, layout)
     try:
@@ -300,7 +300,7 @@ def _sets(classifier: Classifier, top_k: int | None, flat: bool, run: Path) -> _
     Raises:
         UserError: The file has no lists, and a label contains what is to stand between two.
     """
-    between = Layout(**remembered(run, Layout)).between_labels or BETWEEN
+    between = Layout(**recorded_layout(run, Layout)).label_delimiter or BETWEEN
     names = classifier.label_names
     most = min(top_k or 0, len(names))
     if flat:

@@ -122,13 +122,13 @@ def main(
         if not all(are_runs):
             other = folders[are_runs.index(False)]
             raise UserError(f"{other} is not a run folder; to compare, give run folders alone")
-        rows = [look(folder, str(folder)) for folder in folders]
+        rows = [read_row(folder, str(folder)) for folder in folders]
     else:
         one = len(folders) == 1
         rows = [
-            look(run, str(run.relative_to(folder)) if one and run != folder else str(run))
+            read_row(run, str(run.relative_to(folder)) if one and run != folder else str(run))
             for folder in folders
-            for run in find(folder)
+            for run in find_runs(folder)
         ]
     if not rows:
         raise UserError(f"there are no runs below {', '.join(map(str, folders))}")
@@ -144,9 +144,9 @@ def main(
         _list(rows)
 
 
-def remembered(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
+def recorded_layout(run: Path, layout: type[TextLayout]) -> dict[str, Any]:
     """The fields of the layout that the training was given, as far as the run's record has them."""
-    said = look(run, "").settings
+    said = read_row(run, "").settings
     known = {name: said[name] for name in fields_of(layout) if isinstance(said.get(name), str)}
     try:
         return given_fields(layout(**known))
@@ -170,7 +170,7 @@ def layout_as_trained(run: Path, given: Layout) -> Layout:
     A separator between labels excludes several columns that are a label each: the one of them that
     is given replaces the other.
     """
-    trained = remembered(run, Layout)
+    trained = recorded_layout(run, Layout)
     if given.names_labels:
         trained.pop("label_separator", None)
     if given.label_separator is not None and Layout(**trained).names_labels:
@@ -190,7 +190,7 @@ def is_run(folder: Path) -> bool:
     return files or any((folder / part / CONFIG).exists() for part in _TRAINED)
 
 
-def find(folder: Path) -> Iterator[Path]:
+def find_runs(folder: Path) -> Iterator[Path]:
     """The run folders at or below a folder, sorted; nothing within a run is one."""
 
     def skip(error: OSError) -> None:
@@ -209,7 +209,7 @@ def find(folder: Path) -> Iterator[Path]:
         below[:] = sorted(name for name in below if not name.startswith("."))
 
 
-def look(run: Path, name: str) -> Row:
+def read_row(run: Path, name: str) -> Row:
     """Read a run's record."""
     row = Row(name)
     try:

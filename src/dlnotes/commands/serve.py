@@ -22,7 +22,7 @@ def main(
     run: Path,
     /,
     host: str = "127.0.0.1",
-    port: Annotated[int, Range(0, most=65535)] = 8000,
+    port: Annotated[int, Range(0, le=65535)] = 8000,
     allowed_hosts: tuple[str, ...] = (),
     limits: Annotated[Limits, arg(name="")] = Limits(),
     device: str = "auto",

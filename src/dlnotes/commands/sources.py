@@ -46,18 +46,18 @@ def sources_of(
     Raises:
         UserError: The run does not say what it has read, or the corpus cannot be found.
     """
-    said = config.read(run / OPTIONS) if (run / OPTIONS).exists() else {}
-    files = {split: tuple(map(Path, said.get(split) or ())) for split in ("train", "dev", "test")}
+    given = config.read_config(run / OPTIONS) if (run / OPTIONS).exists() else {}
+    files = {split: tuple(map(Path, given.get(split) or ())) for split in ("train", "dev", "test")}
     if train:
         files["train"] = train
-    elif said.get("from"):
+    elif given.get("from"):
         reading = reading_of(run, read_record(run)[0])
         found = sources_with_parents(run, data_dir)
         return {split: as_source(parts, reading) for split, parts in found.items() if parts}
     if files["train"]:
         return {split: paths for split, paths in files.items() if paths}
     settings, _ = read_record(run)
-    data_dir = data_dir or (Path(said["data_dir"]) if said.get("data_dir") else None)
+    data_dir = data_dir or (Path(given["data_dir"]) if given.get("data_dir") else None)
     try:
         return dict(load(settings["corpus"], data_dir=data_dir, cache_dir=cache_folder()))
     except (KeyError, UserError) as error:

@@ -28,20 +28,20 @@ from dlnotes.errors import UserError
 from dlnotes.files import check_different
 from dlnotes.models import MODELS
 from dlnotes.training import distributed, ensemble
-from dlnotes.training.calibration import decides, decides_as_trained, told
+from dlnotes.training.calibration import describe_decision, has_trained_decision, must_choose
 from dlnotes.training.classifier import reading_for, reads_sentences
 from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run, is_restarted
 from dlnotes.training.parent import Parent
 from dlnotes.training.pretrained import WORD2VEC
-from dlnotes.training.recipes import optimizer_for, settle
+from dlnotes.training.recipes import optimizer_for, resolve
 from dlnotes.training.settings import Training, parse_settings
 from dlnotes.training.targets import check_output_layer
 from dlnotes.training.train import size_of, train_classifier
 
 
 @checked
-@distributed.joined_by_command()
+@distributed.process_group_of_command()
 def main(
     model: str | None = None,
     corpus: str | None = None,
@@ -129,7 +129,7 @@ def main(
             "--no-replay learns from new documents alone: give --from RUN and --train FILE"
         )
     if model not in (None, *MODELS):
-        with config_file.named(config):
+        with config_file.naming_config_file(config):
             raise UserError(f"--model must be one of {', '.join(MODELS)}, not {model!r}")
     parent = None
     if start_from:
@@ -148,13 +148,13 @@ def main(
         name = str(parent.settings.get("corpus") or "data")
     else:
         name = corpus or "bbc"
-        with group.first_of_machine_first():
+        with group.local_rank_zero_first():
             sources = dict(load(name, data_dir=data_dir, cache_dir=cache_folder()))
         separator = reading.label_separator or label_separator(name)
         reading = replace(reading, label_separator=separator)
     out = out or Path("runs") / f"{model}-{name}{'-next' * bool(parent)}"
     resume = group.on_first(partial(is_restarted, out)) or resume
-    with config_file.named(config):
+    with config_file.naming_config_file(config):
         model_settings = parse_settings(model, MODELS[model], model_args)
         if parent:
             parent.check_model(asked, model_settings)
@@ -177,12 +177,12 @@ def main(
     seed = training.seed
     cache = None if dry_run else cache_folder() / "tokens"
     if parent:
-        with group.first_of_machine_first():
+        with group.local_rank_zero_first():
             dataset = continued(parent, own, reading, replay=replay, name=name, cache_dir=cache)
         tell_what_is_new(parent, dataset)
     else:
         reading = reading_for(model, reading, seed)
-        with group.first_of_machine_first():
+        with group.local_rank_zero_first():
             dataset = load_dataset(
                 sources, reading, name=name, cache_dir=cache, sentences=reads_sentences(model)
             )
@@ -190,17 +190,23 @@ def main(
         if dataset.why:
             tell(f"tokenizer: {dataset.tokenizer} ({dataset.why})")
     check_output_layer(model_settings, dataset)
-    with config_file.named(config):
-        decides(training, dataset.multi_label)  # what is not possible is refused at once
+    with config_file.naming_config_file(config):
+        must_choose(training, dataset.multi_label)  # what is not possible is refused at once
     duplicates = dataset.duplicates(test=check_data is not None)
     if found := duplicates.summary():
         hint = f"see {check_data}" if check_data else "--check-data FILE lists them"
         print(f"note: {found} ({hint})", file=sys.stderr)
-    with config_file.named(config):
-        settled = settle(training, model, model_settings, dataset, resumed=out if resume else None)
-    training, model_settings, dataset = settled.said, settled.model_settings, settled.dataset
+    with config_file.naming_config_file(config):
+        resolved = resolve(
+            training, model, model_settings, dataset, resumed=out if resume else None
+        )
+    training, model_settings, dataset = (
+        resolved.as_options,
+        resolved.model_settings,
+        resolved.dataset,
+    )
     if not resume:
-        tell(settled.description(model, parent.name if parent and parent.settings else None))
+        tell(resolved.description(model, parent.name if parent and parent.settings else None))
     if boost:
         members = ensemble.load_members(boost, sources, cache_dir=cache)
         split_by = ensemble.dev_split(asdict(reading) | {"seed": seed}, dataset.fingerprints)
@@ -226,13 +232,13 @@ def main(
     }
     if dry_run:
         size = size_of(dataset, model, training, model_settings)
-        print(config_file.as_text(options), end="")
+        print(config_file.to_yaml(options), end="")
         print("".join(f"# {name}: {number:,}\n" for name, number in size.items()), end="")
         return
     with (
         resume_hint(out),
-        config_file.named(config),
-        config_file.begun_run(out, options, resume),
+        config_file.naming_config_file(config),
+        config_file.run_folder_with_options(out, options, resume),
     ):
         if check_data and group.is_first:
             write_table(check_data, [duplicates.table()])
@@ -256,14 +262,16 @@ def main(
             figures = record[split]
             shown = "  ".join(f"{n} {figures[key]:.4f}" for key, n in headline(figures).items())
             print(f"{split:4}  {shown}  ({record['documents'][split]:,} documents)")
-    if not decides_as_trained(out):  # a finished run that is "resumed"
+    if not has_trained_decision(out):  # a finished run that is "resumed"
         print(
             f"note: {out} decides differently since dlnotes calibrate; these figures are from "
             "before it",
             file=sys.stderr,
         )
     elif "decision" in record:
-        print(f"decision on dev: {told(record['decision'], record['documents']['dev'])}")
+        print(
+            f"decision on dev: {describe_decision(record['decision'], record['documents']['dev'])}"
+        )
     if not check_data and dataset.has_test:
         shared = dataset.duplicates(test=True).shared["test"]
         if shared:

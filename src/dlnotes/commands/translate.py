@@ -28,7 +28,7 @@ from dlnotes.training.translation import Translator, bleu, train_translator
 
 
 @checked
-@distributed.joined_by_command()
+@distributed.process_group_of_command()
 def train(
     data_dir: Path,
     test: str | None = "test2016",
@@ -66,12 +66,12 @@ def train(
             take precedence.
     """
     if model not in TRANSLATORS:
-        with config_file.named(config):
+        with config_file.naming_config_file(config):
             raise UserError(f"--model must be one of {', '.join(TRANSLATORS)}, not {model!r}")
     out = out or Path("runs") / f"{model}-{reading.source}-{reading.target}"
     group = distributed.current()
     resume = group.on_first(partial(is_restarted, out)) or resume
-    with config_file.named(config):
+    with config_file.naming_config_file(config):
         model_settings = parse_settings(model, TRANSLATORS[model], model_args)
         training = training.with_optimizer_args(optimizer_args)
     if test:  # now, rather than when training is over
@@ -89,8 +89,8 @@ def train(
     }
     with (
         resume_hint(out),
-        config_file.named(config),
-        config_file.begun_run(out, options, resume),
+        config_file.naming_config_file(config),
+        config_file.run_folder_with_options(out, options, resume),
     ):
         _, record = train_translator(
             data,

@@ -66,7 +66,9 @@ class Difference:
     corrected: float = math.nan
 
 
-def bootstrapped(models: Mapping[str, Measured], *, draws: int = DRAWS, seed: int = 0) -> Bootstrap:
+def paired_bootstrap(
+    models: Mapping[str, Measured], *, draws: int = DRAWS, seed: int = 0
+) -> Bootstrap:
     r"""Figures of models on bootstrap samples of the documents and of the trainings.
 
     All models see the same samples of documents (Efron & Tibshirani 1993, chapter 8; for text
@@ -121,7 +123,7 @@ def _seeds(rows: int, draws: int, random: np.random.Generator) -> Array:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The result of `bootstrapped`.
+    """The result of `paired_bootstrap`.
 
     Attributes:
         documents: Number of documents.
@@ -158,7 +160,7 @@ class Bootstrap:
         return Difference(mean, min(float(low), mean), max(float(high), mean), p)
 
 
-def across_folds(
+def corrected_resampled_t_test(
     ours: Sequence[float], theirs: Sequence[float], *, folds: int, documents: int
 ) -> Difference:
     r"""By how much a model is better over the folds of a cross-validation, repeated or not.
@@ -193,7 +195,7 @@ def across_folds(
     return Difference(mean, mean - half, mean + half, p)
 
 
-def corrected(differences: Mapping[_Key, Difference]) -> dict[_Key, Difference]:
+def holm_corrected(differences: Mapping[_Key, Difference]) -> dict[_Key, Difference]:
     """Add p-values after Holm's correction for the number of differences."""
     found = holm([each.p for each in differences.values()])
     return {
@@ -202,7 +204,7 @@ def corrected(differences: Mapping[_Key, Difference]) -> dict[_Key, Difference]:
     }
 
 
-def letters(ranked: Sequence[str], apart: set[frozenset[str]]) -> dict[str, str]:
+def compact_letter_display(ranked: Sequence[str], apart: set[frozenset[str]]) -> dict[str, str]:
     """Letters such that two models share one if and only if they cannot be told apart.
 
     This is the compact letter display of Piepho 2004, https://doi.org/10.1198/1061860043515, by

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from dlnotes.claims.cache import Cache, digest_of_code
 from dlnotes.claims.claim import Budget
 from dlnotes.comparison import trainings
-from dlnotes.comparison.doubts import Doubts, Opinion, doubts, usual_of_one, usual_of_several
+from dlnotes.comparison.label_errors import (
+    HeldOutPrediction,
+    LabelErrors,
+    rank_label_errors,
+    thresholds_multi_label,
+    thresholds_single_label,
+)
 from dlnotes.comparison.report import Comparison
 from dlnotes.comparison.trainings import (
     SAME,
@@ -40,8 +46,8 @@ _LEAST = 20  # fewest documents of a learning curve; on average it also needs tw
 
 
 @dataclass(frozen=True)
-class Documents:
-    """The documents of a comparison.
+class ComparisonData:
+    """The documents of a comparison, and what is known of them.
 
     Attributes:
         corpus: How trainings read the documents.
@@ -58,7 +64,7 @@ class Documents:
     @classmethod
     def of(
         cls, files: Mapping[str, Sequence[Path]], reading: Reading, models: Sequence[str]
-    ) -> Documents:
+    ) -> ComparisonData:
         """Read the files of a comparison, and check that models can be trained on them.
 
         Args:
@@ -121,7 +127,7 @@ class Plan:
         device: See `Run`.
     """
 
-    documents: Documents
+    documents: ComparisonData
     models: Sequence[str]
     seeds: Sequence[int]
     folds: int = 0
@@ -210,7 +216,7 @@ class Plan:
         )
         budget = Budget(processes=processes, cache=cache, progress=progress)
         items = [run.item for each in runs.values() for run in each]
-        found = iter(budget.map(trainings.measured, items))
+        found = iter(budget.map(trainings.train_and_measure, items))
         results = {key: [Result(**next(found)) for _ in each] for key, each in runs.items()}
         documents, labels = self.documents, self.documents.labels
         comparison = Comparison(
@@ -227,7 +233,7 @@ class Plan:
         return comparison
 
 
-def doubtful(comparison: Comparison, documents: Documents) -> Doubts:
+def find_label_errors(comparison: Comparison, documents: ComparisonData) -> LabelErrors:
     """How doubtful the label of each training document is, by models that have not learned it.
 
     Args:
@@ -237,7 +243,7 @@ def doubtful(comparison: Comparison, documents: Documents) -> Doubts:
     Raises:
         UserError: No model has probabilities.
     """
-    opinions, labels = [], documents.labels
+    predictions, labels = [], documents.labels
     for model in comparison.ranked:
         runs = comparison.results[model, 0]
         if not all(len(run.given) == len(run.hits) for run in runs):
@@ -253,12 +259,12 @@ def doubtful(comparison: Comparison, documents: Documents) -> Doubts:
                 suggested[where] = run.suggested
             if isinstance(labels, LabelSets):
                 sums = np.sum([run.sums for run in of_folds], axis=0)
-                usual = usual_of_several(sums, suggested, labels)
+                thresholds = thresholds_multi_label(sums, suggested, labels)
             else:
-                usual = usual_of_one(given, suggested, labels)
-            opinions.append(Opinion(given, other, suggested, *usual))
-    if not opinions:
+                thresholds = thresholds_single_label(given, suggested, labels)
+            predictions.append(HeldOutPrediction(given, other, suggested, *thresholds))
+    if not predictions:
         raise UserError(
             "--label-errors needs a model with probabilities: svm has none, give other --models"
         )
-    return doubts(opinions)
+    return rank_label_errors(predictions)

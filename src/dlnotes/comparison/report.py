@@ -17,10 +17,10 @@ from dlnotes.comparison.evidence import (
     SURE,
     Difference,
     Measured,
-    across_folds,
-    bootstrapped,
-    corrected,
-    letters,
+    compact_letter_display,
+    corrected_resampled_t_test,
+    holm_corrected,
+    paired_bootstrap,
 )
 from dlnotes.comparison.trainings import Result
 
@@ -86,8 +86,8 @@ class Comparison:
     documents: int
 
     @property
-    def figure(self) -> str:
-        """Name of the figure by which models are compared."""
+    def metric(self) -> str:
+        """Name of the metric by which models are compared."""
         return "micro-F1" if self.multi_label else "accuracy"
 
     @property
@@ -96,12 +96,12 @@ class Comparison:
         return int(self.fold_of[0].max()) + 1 if self.fold_of else 0
 
     @property
-    def over(self) -> str:
+    def averaged_over(self) -> str:
         """What means and standard deviations are taken over: folds or seeds."""
         return "folds" if self.folds else "seeds"
 
     @property
-    def on(self) -> str:
+    def measured_on(self) -> str:
         """Description of the documents on which models are measured."""
         if not self.folds:
             return f"{self.documents:,} test documents"
@@ -159,15 +159,15 @@ class Comparison:
         pairs = list(combinations(self.ranked, 2))
         if not pairs:
             return {}
-        samples = bootstrapped({model: self.measured(model) for model in self.ranked})
-        found = {"bootstrap": corrected({pair: samples.difference(*pair) for pair in pairs})}
+        samples = paired_bootstrap({model: self.measured(model) for model in self.ranked})
+        found = {"bootstrap": holm_corrected({pair: samples.difference(*pair) for pair in pairs})}
         if self.folds:
-            found["t-test"] = corrected({pair: self._over_folds(*pair) for pair in pairs})
+            found["t-test"] = holm_corrected({pair: self._over_folds(*pair) for pair in pairs})
         return found
 
     def _over_folds(self, ours: str, theirs: str, halvings: tuple[int, int] = (0, 0)) -> Difference:
         figures = (self.scores(ours, halvings[0]), self.scores(theirs, halvings[1]))
-        return across_folds(*figures, folds=self.folds, documents=self.documents)
+        return corrected_resampled_t_test(*figures, folds=self.folds, documents=self.documents)
 
     @property
     def decisive(self) -> dict[tuple[str, str], Difference]:
@@ -199,7 +199,7 @@ class Comparison:
     def groups(self) -> dict[str, str]:
         """The letters of each model."""
         apart = {frozenset(pair) for pair, d in self.decisive.items() if d.corrected < SURE}
-        return letters(self.ranked, apart)
+        return compact_letter_display(self.ranked, apart)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -231,7 +231,7 @@ class Comparison:
     def sentence(self) -> str:
         """The conclusion: which model is best, and whether the differences are real."""
         best, *others = self.rows
-        reached = f"{_figure(best.score, best.score_std)} % {self.figure} on {self.on}"
+        reached = f"{_figure(best.score, best.score_std)} % {self.metric} on {self.measured_on}"
         if not others:
             return f"Only {best.model} was measured: {reached}."
         alike = [row for row in others if self.decisive[best.model, row.model].corrected >= SURE]
@@ -292,8 +292,8 @@ class Comparison:
                     found[model] = self._over_folds(model, model, (0, 1))
                 else:
                     both = {name: self.measured(model, i) for i, name in enumerate(("all", "half"))}
-                    found[model] = bootstrapped(both).difference("all", "half")
-        return corrected(found)
+                    found[model] = paired_bootstrap(both).difference("all", "half")
+        return holm_corrected(found)
 
     @property
     def more_documents(self) -> str:
@@ -303,7 +303,7 @@ class Comparison:
         model, d = next(iter(self.gains.items()))
         (_, half), (_, whole) = self.sizes(model)[-2:]
         told = (
-            f"from {half:,} to {whole:,} documents, the {self.figure} of {model} changed by "
+            f"from {half:,} to {whole:,} documents, the {self.metric} of {model} changed by "
             f"{100 * d.mean:+.1f} points (95 % interval {100 * d.low:+.1f} to {100 * d.high:+.1f})"
         )
         others = [
@@ -345,7 +345,7 @@ class Comparison:
         return (
             "model",
             "group",
-            f"{self.figure}, %",
+            f"{self.metric}, %",
             "macro-F1, %",
             "training, s",
             "documents/s, training",
@@ -361,7 +361,7 @@ class Comparison:
         said = (
             "Figures of one training each."
             if once
-            else f"Mean ± standard deviation over {self.over}.",
+            else f"Mean ± standard deviation over {self.averaged_over}.",
             self.method,
             "A training has one thread of the CPU; its time depends on what else was running. "
             "Prediction starts from raw text. Memory is that of the whole process, of which Python "
@@ -387,7 +387,7 @@ class Comparison:
             lines += _markdown(("pair", "points", "95 % interval", *tests), rows)
         if self.gains:
             lines += ["", "## Learning curves", "", self.more_documents, ""]
-            lines += _markdown(("model", "documents", f"{self.figure}, %"), self._curve_table())
+            lines += _markdown(("model", "documents", f"{self.metric}, %"), self._curve_table())
         return "\n".join(lines) + "\n"
 
     def _curve_table(self) -> list[tuple[str, ...]]:
@@ -401,8 +401,8 @@ class Comparison:
         """The report as values that JSON can hold."""
         return {
             "sentence": self.sentence,
-            "figure": self.figure,
-            "measured_on": self.on,
+            "figure": self.metric,
+            "measured_on": self.measured_on,
             "method": self.method,
             "models": [asdict(row) for row in self.rows],
             "left_out": self.failed,
@@ -449,8 +449,8 @@ class Comparison:
                     capsize=3,
                     label=f"{row.model} ({row.group})",
                 )
-        spread = f"mean ± standard deviation over {self.over}"
-        left.set(xlabel="seconds of a training", ylabel=f"{self.figure}, % ({spread})")
+        spread = f"mean ± standard deviation over {self.averaged_over}"
+        left.set(xlabel="seconds of a training", ylabel=f"{self.metric}, % ({spread})")
         left.yaxis.label.set_fontsize("small")
         right.set(xlabel="documents per second, prediction")
         for axes in (left, right):
@@ -487,7 +487,7 @@ class Comparison:
             shown |= {*sizes}
         axes.set(
             xlabel="documents to learn from",
-            ylabel=f"{self.figure}, % (mean ± standard deviation over {self.over})",
+            ylabel=f"{self.metric}, % (mean ± standard deviation over {self.averaged_over})",
         )
         axes.yaxis.label.set_fontsize("small")
         _log(axes)

@@ -44,7 +44,7 @@ from dlnotes.training.evaluate import metrics
 from dlnotes.training.fit import OutOfTime
 from dlnotes.training.settings import Training
 from dlnotes.training.train import train_classifier
-from dlnotes.training.trials import on_threads, shares_of
+from dlnotes.training.trials import contributions_of, num_threads_set_to
 
 WHERE, LINE = "file", "line"
 """Columns of `documents_of`: the file and the line of a document."""
@@ -103,7 +103,7 @@ class Run:
 
     @property
     def item(self) -> dict[str, Any]:
-        """The argument of `measured`, which is also the key of the result in the cache."""
+        """The argument of `train_and_measure`, which is also the key of the result in the cache."""
         return asdict(self)
 
 
@@ -131,7 +131,7 @@ class Result:
         suggested: Class number of that other label. With several labels per document, `given`,
             `other` and `suggested` belong to the label whose presence or absence is most doubtful.
         sums: With several labels per document only: see
-            `dlnotes.comparison.doubts.usual_of_several`.
+            `dlnotes.comparison.label_errors.thresholds_multi_label`.
     """
 
     error: str = ""
@@ -150,7 +150,7 @@ class Result:
     sums: Sequence[Sequence[float]] = ()
 
 
-def measured(item: Mapping[str, Any]) -> dict[str, Any]:
+def train_and_measure(item: Mapping[str, Any]) -> dict[str, Any]:
     """Train a model and measure it.
 
     If documents cannot be learned from, or a training diverges, this is also a result, since it
@@ -170,7 +170,7 @@ def measured(item: Mapping[str, Any]) -> dict[str, Any]:
     corpus = Corpus(**run.corpus)
     sources = _sources(run, corpus)
     try:
-        with warnings.catch_warnings(), on_threads(1):
+        with warnings.catch_warnings(), num_threads_set_to(1):
             warnings.simplefilter("ignore")  # the command has already warned about the files
             return asdict(_measured(run, corpus, sources))
     except OutOfTime:
@@ -354,12 +354,14 @@ def _measured(run: Run, corpus: Corpus, sources: Mapping[str, pl.DataFrame]) -> 
     began = time.perf_counter()
     logits = learned.score(texts)
     predicting = time.perf_counter() - began
-    hits, outcomes = shares_of(logits, labels, learned.decision)
+    hits, outcomes = contributions_of(logits, labels, learned.decision)
     summary = metrics(logits, labels, learned.decision).summary()
     names = ("micro_f1" if corpus.multi_label else "accuracy", "macro_f1")
-    doubts: dict[str, Any] = {}
+    held_out: dict[str, Any] = {}
     if run.folds and not run.halvings and learned.has_probabilities:
-        doubts = _doubts(learned.decision.probabilities(logits, corpus.multi_label), labels)
+        held_out = _held_out_predictions(
+            learned.decision.probabilities(logits, corpus.multi_label), labels
+        )
     return Result(
         documents=len(sources["train"]),
         hits=hits.tolist(),
@@ -370,7 +372,7 @@ def _measured(run: Run, corpus: Corpus, sources: Mapping[str, pl.DataFrame]) -> 
         predicted_per_second=len(texts) / max(1e-9, predicting),
         bytes=learned.bytes,
         memory=memory,
-        **doubts,
+        **held_out,
     )
 
 
@@ -410,7 +412,7 @@ def _learned_baseline(run: Run, dataset: Dataset) -> _Learned:
         found = first.scores(dataset.dev), dataset.dev.labels
         how = Training(**run.training).threshold
         decision = choose_decision(*found, multi_label=True, threshold=how)[0]
-    whole = dataset.whole()
+    whole = dataset.with_dev_in_train()
     baseline = fit_baseline(run.model, whole)
 
     def score(texts: list[str]) -> Float[Tensor, "n c"]:
@@ -428,7 +430,7 @@ def _learned_baseline(run: Run, dataset: Dataset) -> _Learned:
     )
 
 
-def _doubts(
+def _held_out_predictions(
     probabilities: Float[Tensor, "n c"], labels: NDArray[np.int64] | LabelSets
 ) -> dict[str, Any]:
     p = probabilities.double().numpy()

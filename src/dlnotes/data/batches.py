@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 from typing_extensions import Self
 
-from dlnotes.data.mapped import pieces
+from dlnotes.data.mapped import slices
 from dlnotes.errors import UserError
 
 _SORTED = 1 << 20  # documents of an evaluation that are sorted by length together
@@ -72,7 +72,7 @@ class BatchSampler:
             random = np.random.default_rng([self.seed, epoch])
             random.shuffle(order)
             if self.bucket > 1:
-                for pool in pieces(documents, self.batch_size * self.bucket):
+                for pool in slices(documents, self.batch_size * self.bucket):
                     some = order[pool]
                     order[pool] = some[np.argsort(self.lengths[some], kind="stable")]
                 random.shuffle(batches)
@@ -121,7 +121,7 @@ def by_length(
         batch_tokens: See above; a document that is longer is a batch by itself.
         most: Largest number of documents in a batch.
     """
-    for some in pieces(len(lengths), _SORTED):
+    for some in slices(len(lengths), _SORTED):
         order = np.argsort(lengths[some], kind="stable")[::-1] + some.start
         start = 0
         while start < len(order):

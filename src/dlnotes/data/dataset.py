@@ -22,7 +22,7 @@ from dlnotes.arguments import Seed, check_names, checked
 from dlnotes.data.documents import Documents, check_labels, single_labels, spelling
 from dlnotes.data.duplicates import Duplicates, Part, find_duplicates
 from dlnotes.data.labels import LabelSets
-from dlnotes.data.mapped import gathered, numbered
+from dlnotes.data.mapped import arange, take
 from dlnotes.data.readers import (
     Source,
     are_truth_values,
@@ -32,7 +32,6 @@ from dlnotes.data.readers import (
     named_labels,
 )
 from dlnotes.data.reading import MAX_TOKENS, Reading
-from dlnotes.data.scripts import Choice, choose_tokenizer
 from dlnotes.data.seen import Inheritance, Keys, Parts, Seen, keys_of
 from dlnotes.data.seen import Label as Label
 from dlnotes.data.splits import iterative_split, stratified_split
@@ -41,6 +40,7 @@ from dlnotes.data.subwords import Subwords
 from dlnotes.data.tokenization import MARKS, SUBWORDS
 from dlnotes.data.tokenized import TokenizedTexts, fingerprint, tokenize
 from dlnotes.data.vocabulary import SPECIALS, Vocabulary
+from dlnotes.data.writing_systems import Choice, choose_tokenizer
 from dlnotes.errors import UserError
 
 _FEW_DEV = 10  # documents: with more, a warning is given if their share is not the wanted one
@@ -105,15 +105,15 @@ class Dataset:
         """Whether there is a test split to read."""
         return self._test is not None
 
-    def whole(self) -> Dataset:
+    def with_dev_in_train(self) -> Dataset:
         """The data set with the dev documents also in `train`, and a vocabulary of both."""
         parts = [part for name, part in self._parts.items() if name != "test"]
         vocabulary = self._vocabulary_of(*parts)
-        both = self.train.joined(self.dev, vocabulary)
+        both = self.train.concatenate(self.dev, vocabulary)
         dev = both.take(np.arange(len(self.train), len(both)))
         return replace(self, train=both, dev=dev, vocabulary=vocabulary)
 
-    def part(self, train: NDArray[np.int64], dev: NDArray[np.int64]) -> Dataset:
+    def subset(self, train: NDArray[np.int64], dev: NDArray[np.int64]) -> Dataset:
         """A subset of the documents, with a vocabulary of its training documents.
 
         Args:
@@ -147,11 +147,11 @@ class Dataset:
         splits = {name: part for name, part in self._parts.items() if name != "test"}
         parts: dict[bool, list[Keys]] = {True: [], False: []}
         for name, (texts, indices) in splits.items():
-            found = [gathered(each, indices, texts.folder) for each in keys_of(texts)]
+            found = [take(each, indices, texts.folder) for each in keys_of(texts)]
             parts[name == "train"].append(Keys(*found))
         seen = Seen.of(parts[True], parts[False], folder=self.train.folder)
         earlier = self.inherited and self.inherited.seen
-        return seen.joined(earlier) if earlier else seen
+        return seen.union(earlier) if earlier else seen
 
     def text_keys(self, split: str) -> NDArray[np.uint64]:
         """A hash of each document's tokens, see `Keys`.
@@ -211,7 +211,7 @@ class Dataset:
         for name, first in first_documents(self._test, self.reading):
             check_labels(first, name, self.label_names)
 
-    def begin_to_read_test(self) -> None:
+    def prefetch_test(self) -> None:
         """Start to tokenize a test split of moderate size in another thread.
 
         Errors are raised when the split is used.
@@ -230,7 +230,7 @@ class Dataset:
         assert self._test is not None
         reading, self._reading = self._reading, None
         texts = self._tokenize(self._test) if reading is None else reading.result()
-        self._parts["test"] = texts, numbered(len(texts), texts.folder)
+        self._parts["test"] = texts, arange(len(texts), texts.folder)
         return texts
 
     def test_fingerprint(self) -> str | None:
@@ -324,7 +324,7 @@ def load_dataset(
     if not tokenizer:
         tokenizer, why = choose_tokenizer(sources["train"], reading, sentences=sentences)
     split_seed = reading.split_seed or 0
-    reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.found_out())
+    reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.without_auto())
     learning = subwords is None and tokenizer in SUBWORDS
     if reading.merges is not None and tokenizer not in SUBWORDS:
         warnings.warn(
@@ -398,7 +398,7 @@ def load_dataset(
         counts = np.concatenate([part.counts(indices) for part, indices in parts])
         limits: dict[str, Any] = {"min_freq": min_freq, "max_size": reading.max_size}
         if inherit is not None:
-            return inherit.vocabulary.grown(types, counts, **limits)
+            return inherit.vocabulary.extended(types, counts, **limits)
         return Vocabulary.from_counts(
             types,
             counts,
@@ -430,7 +430,7 @@ def load_dataset(
         for part, indices in parts.values()
     )
     for more in old_dev:
-        dev = dev.joined(more, built)
+        dev = dev.concatenate(more, built)
     _warn_of_cut(reading, train, dev)
     return Dataset(
         train=train,
@@ -468,14 +468,14 @@ def _split(
     Raises:
         UserError: There are too few documents.
     """
-    new = numbered(len(texts), texts.folder) if old is None else old.new
+    new = arange(len(texts), texts.folder) if old is None else old.new
     before = new[:0], new[:0]
     if old is not None:
         before = np.union1d(old.train, old.relabelled), old.dev
     if dev_texts is not None:
         parts = {
             "train": (texts, _united(before[0], new)),
-            "dev": (dev_texts, numbered(len(dev_texts), dev_texts.folder)),
+            "dev": (dev_texts, arange(len(dev_texts), dev_texts.folder)),
         }
         if len(before[1]):
             parts["old dev"] = texts, before[1]
@@ -491,7 +491,7 @@ def _split(
         if isinstance(texts.labels, LabelSets):
             train, dev = iterative_split(texts.labels.take(new), fractions, seed)
         else:
-            labels = gathered(texts.labels, new, texts.folder)
+            labels = take(texts.labels, new, texts.folder)
             train, dev = stratified_split(labels, fractions, seed, texts.folder)
     except ValueError as error:
         raise UserError(
@@ -506,7 +506,7 @@ def _split(
             stacklevel=2,
         )
     chosen = tuple(
-        _united(others, gathered(new, part, texts.folder))
+        _united(others, take(new, part, texts.folder))
         for others, part in zip(before, (train, dev), strict=True)
     )
     _check_new(texts, chosen[0], old)
@@ -601,8 +601,8 @@ def _warn_of_separators(texts: TokenizedTexts, reading: Reading) -> None:
         assert isinstance(texts.labels, LabelSets)
         if texts.labels.sizes.max(initial=0) < 2:
             warnings.warn(
-                f"{texts.name}: no text has several labels with {reading.between_labels!r} between "
-                "two (--label-separator)",
+                f"{texts.name}: no text has several labels with {reading.label_delimiter!r} "
+                "between two (--label-separator)",
                 stacklevel=4,
             )
         return
@@ -635,8 +635,8 @@ def _warn_of_header(texts: TokenizedTexts) -> None:
         if table and texts.lines[first] == 1 and len(own) == 1 and counts[own[0]] == 1:
             label = texts.label_names[own[0]]
             warnings.warn(
-                f"{texts.where(first)}: the label {label!r} occurs nowhere else: if this line has "
-                "the names of the columns, give --header yes, if not, --header no",
+                f"{texts.location(first)}: the label {label!r} occurs nowhere else: if this line "
+                "has the names of the columns, give --header yes, if not, --header no",
                 stacklevel=4,
             )
         first = end
@@ -644,7 +644,7 @@ def _warn_of_header(texts: TokenizedTexts) -> None:
 
 def _warn_of_cut(reading: Reading, *splits: Documents) -> None:
     """Warn of documents that are cut although no limit was given."""
-    cut = sum(documents.cut for documents in splits)
+    cut = sum(documents.num_truncated for documents in splits)
     if cut and reading.max_tokens is None:
         warnings.warn(
             f"{cut:,} of {sum(map(len, splits)):,} documents are longer than {MAX_TOKENS:,} tokens "

@@ -18,7 +18,7 @@ from torch import Tensor
 from dlnotes.arguments import Count, check
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL
-from dlnotes.data.mapped import empty, gathered, joined, numbered, pieces
+from dlnotes.data.mapped import arange, concatenate, empty, slices, take
 from dlnotes.data.tokenization import MARKS, QUESTION_TOKEN
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import PAD, Vocabulary
@@ -89,7 +89,7 @@ class Documents:
         check({"max_tokens": Count | None}, {"max_tokens": max_tokens})
         self.folder = texts.folder
         if indices is None:
-            indices = numbered(len(texts), self.folder)
+            indices = arange(len(texts), self.folder)
         self._tokens = texts.tokens
         self._offsets = texts.offsets
         self._types = texts.types
@@ -103,10 +103,10 @@ class Documents:
             self.labels = np.broadcast_to(np.int64(0), len(indices))
 
     @property
-    def cut(self) -> int:
+    def num_truncated(self) -> int:
         """How many documents are longer than `max_tokens`."""
-        whole = (self._whole(rows) for rows in pieces(len(self)))
-        read = (self.lengths[rows] for rows in pieces(len(self)))
+        whole = (self._whole(rows) for rows in slices(len(self)))
+        read = (self.lengths[rows] for rows in slices(len(self)))
         return sum(int((of_text > r).sum()) for of_text, r in zip(whole, read, strict=True))
 
     def _whole(self, rows: slice) -> NDArray[np.int64]:
@@ -125,7 +125,7 @@ class Documents:
         mark = None
         if max_tokens is not None and vocabulary.has_marks(MARKS["sentences"]):
             mark = self._types.index_of(QUESTION_TOKEN)
-        for rows in pieces(len(self)):
+        for rows in slices(len(self)):
             whole = self._whole(rows)
             self.lengths[rows] = np.minimum(whole, most)
             if mark is not None:
@@ -173,12 +173,12 @@ class Documents:
     def take(self, indices: NDArray[np.int64]) -> Documents:
         """Select documents, in this order; one may be taken several times."""
         taken = copy.copy(self)
-        taken._rows = gathered(self._rows, indices, self.folder)
-        taken.lengths = gathered(self.lengths, indices, self.folder)
+        taken._rows = take(self._rows, indices, self.folder)
+        taken.lengths = take(self.lengths, indices, self.folder)
         if isinstance(self.labels, LabelSets):
             taken.labels = self.labels.take(indices)
         else:
-            taken.labels = gathered(self.labels, indices, self.folder)
+            taken.labels = take(self.labels, indices, self.folder)
         return taken
 
     def limited(self, vocabulary: Vocabulary, max_tokens: int | None) -> Documents:
@@ -193,20 +193,20 @@ class Documents:
         limited._limit(vocabulary, max_tokens)
         return limited
 
-    def joined(self, other: Documents, vocabulary: Vocabulary) -> Documents:
+    def concatenate(self, other: Documents, vocabulary: Vocabulary) -> Documents:
         """These documents and then those of `other`, numbered by `vocabulary`."""
         both = copy.copy(self)
         folder, more = self.folder, 0
         if other._tokens is not self._tokens:
             types, tokens, more = len(self._types), len(self._tokens), len(self._offsets)
-            both._tokens = joined(self._tokens, other._tokens, folder, shift=types)
+            both._tokens = concatenate(self._tokens, other._tokens, folder, shift=types)
             both._types = pl.concat([self._types, other._types])
-            both._offsets = joined(self._offsets, other._offsets, folder, shift=tokens)
+            both._offsets = concatenate(self._offsets, other._offsets, folder, shift=tokens)
         both._ids = vocabulary.ids(both._types)
-        both._rows = joined(self._rows, other._rows, folder, shift=more)
+        both._rows = concatenate(self._rows, other._rows, folder, shift=more)
         both._gaps = self._gaps | {text + more: gap for text, gap in other._gaps.items()}
-        both.lengths = joined(self.lengths, other.lengths, folder)
-        both.labels = _joined_labels(self.labels, other.labels, folder)
+        both.lengths = concatenate(self.lengths, other.lengths, folder)
+        both.labels = _concatenate_labels(self.labels, other.labels, folder)
         return both
 
     def words(self, index: int) -> list[str]:
@@ -220,16 +220,16 @@ class Documents:
         return " ".join(self.words(index))
 
 
-def _joined_labels(
+def _concatenate_labels(
     first: NDArray[np.int64] | LabelSets,
     second: NDArray[np.int64] | LabelSets,
     folder: Path | None,
 ) -> NDArray[np.int64] | LabelSets:
     if isinstance(first, LabelSets) and isinstance(second, LabelSets):
-        return first.joined(second)
+        return first.concatenate(second)
     assert not isinstance(first, LabelSets)
     assert not isinstance(second, LabelSets)
-    return joined(first, second, folder)
+    return concatenate(first, second, folder)
 
 
 def _class_numbers(
@@ -255,16 +255,16 @@ def _class_numbers(
         if len(unseen := np.flatnonzero(table[sets.ids] < 0)):
             document = np.searchsorted(sets.offsets, unseen[0], "right") - 1
             name = texts.label_names[sets.ids[unseen[0]]]
-            raise _unseen(texts.where(indices[document]), name, label_names)
+            raise _unseen(texts.location(indices[document]), name, label_names)
         if multi_label:
             return sets.renumbered(table, len(label_names))
         return table[single_labels(texts, indices)]
     classes: NDArray[np.int64] = empty(len(indices), np.int64, texts.folder)
-    for rows in pieces(len(indices)):
+    for rows in slices(len(indices)):
         labels = given[indices[rows]]
         classes[rows] = table[labels]
         if len(unseen := np.flatnonzero(classes[rows] < 0)):
-            where = texts.where(indices[rows][unseen[0]])
+            where = texts.location(indices[rows][unseen[0]])
             raise _unseen(where, texts.label_names[labels[unseen[0]]], label_names)
     return classes
 
@@ -317,7 +317,7 @@ def single_labels(
     sets = texts.labels.take(indices)
     wrong = np.flatnonzero(sets.sizes != 1)
     if len(wrong):
-        place = texts.where(indices[wrong[0]])
+        place = texts.location(indices[wrong[0]])
         count = sets.sizes[wrong[0]]
         labels = f"{count} labels ({texts.label_of(indices[wrong[0]])})" if count else "no label"
         raise UserError(f"{place}: the text has {labels}; each must have one, {why}")

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.data.labels import LabelSets
-from dlnotes.data.mapped import gathered, joined, pieces
+from dlnotes.data.mapped import concatenate, slices, take
 from dlnotes.data.tokenized import TokenizedTexts
 
 Part = tuple[TokenizedTexts, NDArray[np.int64]]
@@ -61,7 +61,7 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     keys: NDArray[np.uint64] = np.empty(0, np.uint64)
     ends = [0]
     for texts, chosen in parts.values():
-        keys = joined(keys, gathered(texts.keys, chosen, texts.folder), folder)
+        keys = concatenate(keys, take(texts.keys, chosen, texts.folder), folder)
         ends.append(len(keys))
     twice = _repeated(keys, folder)
     labels = _labels_of(parts)
@@ -73,7 +73,7 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
     def again() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int]]:
         """Row, text, label and split of the documents whose texts occur more than once."""
         for split, (start, end) in enumerate(itertools.pairwise(ends)):
-            for rows in pieces(end - start):
+            for rows in slices(end - start):
                 some = keys[start + rows.start : start + rows.stop]
                 group = np.searchsorted(twice, some)
                 here = np.flatnonzero(padded[group] == some)
@@ -109,10 +109,10 @@ def find_duplicates(parts: Mapping[str, Part]) -> Duplicates:
 
 def _repeated(keys: NDArray[np.uint64], folder: Path | None) -> NDArray[np.uint64]:
     """The keys that occur more than once, ascending."""
-    ordered = joined(keys[:0], keys, folder)
+    ordered = concatenate(keys[:0], keys, folder)
     ordered.sort()
     found = [keys[:0]]
-    for rows in pieces(len(ordered) - 1):
+    for rows in slices(len(ordered) - 1):
         some = ordered[rows.start : rows.stop + 1]
         found.append(some[1:][some[1:] == some[:-1]])
     return np.unique(np.concatenate(found))
@@ -161,7 +161,7 @@ def _table(parts: Mapping[str, Part], listed: pl.DataFrame) -> pl.DataFrame:
                 "group": group_of.setdefault(row["key"], len(group_of) + 1),
                 "problem": " and ".join(problems),
                 "split": names[row["split"]],
-                "place": texts.where(document),
+                "place": texts.location(document),
                 "label": texts.label_of(document),
                 "text": " ".join(texts.types.gather(pl.Series(tokens))),
             }

@@ -34,7 +34,7 @@ from dlnotes.data.streams import (
 )
 from dlnotes.errors import UserError
 
-MOST_COLUMNS = 1 << 15
+MAX_COLUMNS = 1 << 15
 """Most columns of a file: a data frame takes memory for each, whether it is used or not."""
 
 
@@ -346,11 +346,11 @@ def _width(path: Path, line: int, width: int) -> int:
     """The number of columns.
 
     Raises:
-        UserError: There are more than `MOST_COLUMNS`.
+        UserError: There are more than `MAX_COLUMNS`.
     """
-    if width > MOST_COLUMNS:
+    if width > MAX_COLUMNS:
         raise UserError(
-            f"{path}:{line}: {width:,} columns; allowed: at most {MOST_COLUMNS:,}. Is the "
+            f"{path}:{line}: {width:,} columns; allowed: at most {MAX_COLUMNS:,}. Is the "
             "separator the right one? (choose with --separator)"
         )
     return width
@@ -572,7 +572,7 @@ def _number_or_none(name: str) -> str | None:
     return None if name == "NaN" else name
 
 
-_FIRST_ROWS, _MOST_ROWS = 1 << 10, 1 << 17
+_FIRST_ROWS, _MAX_ROWS = 1 << 10, 1 << 17
 
 
 def _parquet_tables(
@@ -605,7 +605,7 @@ def _parquet_tables(
             lines = pl.int_range(start + 1, start + 1 + fields.height, dtype=pl.Int64, eager=True)
             start += max(1, fields.height)
             fitting = step * block_bytes // max(1, int(fields.estimated_size()))
-            step = max(1, min(fitting, 2 * step, _MOST_ROWS))
+            step = max(1, min(fitting, 2 * step, _MAX_ROWS))
             yield Table(fields, names, lines, labels, texts)
     # On damaged files some versions of polars panic; a PanicException is not an Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:

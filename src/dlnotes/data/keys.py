@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dlnotes.data.mapped import empty, pieces_of
+from dlnotes.data.mapped import document_slices, empty
 
 if TYPE_CHECKING:
     from dlnotes.data.tokenized import TokenizedTexts
@@ -68,7 +68,7 @@ def text_keys(texts: TokenizedTexts) -> KeyArray:
     """
     keys: KeyArray = empty(len(texts), np.uint64, texts.folder)
     of_type = word_keys(texts.types)
-    for rows in pieces_of(texts.offsets):
+    for rows in document_slices(texts.offsets):
         keys[rows] = 0
         offsets = texts.offsets[rows.start : rows.stop + 1]
         lengths = np.diff(offsets)

@@ -72,7 +72,7 @@ class LabelSets:
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
         return LabelSets(self.ids[places], offsets, self.classes)
 
-    def joined(self, other: LabelSets) -> LabelSets:
+    def concatenate(self, other: LabelSets) -> LabelSets:
         """These sets and then those of `other`."""
         return LabelSets(
             np.concatenate([self.ids, other.ids]),

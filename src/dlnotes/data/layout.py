@@ -95,7 +95,7 @@ class TextLayout(Settings):
     """Encoding of the files. Default: auto, which is what the byte order mark says, or else
     UTF-8."""
 
-    def found_out(self) -> dict[str, Any]:
+    def without_auto(self) -> dict[str, Any]:
         """The fields given as auto, with None in its place, which means the same."""
         return {name: None for name, value in vars(self).items() if value == _AUTO}
 
@@ -127,7 +127,7 @@ class Layout(TextLayout):
     one label, except in formats with lists."""
 
     @property
-    def between_labels(self) -> str | None:
+    def label_delimiter(self) -> str | None:
         """The characters that `label_separator` stands for."""
         return _NAMED.get(str(self.label_separator), self.label_separator)
 
@@ -291,7 +291,7 @@ def sniff_separator(columns: Columns, sample: str, *, whole: bool) -> str:
             return separator
     label = columns.first_label
     layout = columns.layout
-    between = layout.between_labels if isinstance(layout, Layout) else None
+    between = layout.label_delimiter if isinstance(layout, Layout) else None
     labels = {
         separator: {record[label] for record in records}
         for separator, records in tables.items()

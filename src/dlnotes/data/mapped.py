@@ -44,38 +44,38 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike, folder: Path | None) -
         return np.empty(shape, dtype)
 
 
-def gathered(source: NDArray[Any], indices: NDArray[np.int64], folder: Path | None) -> NDArray[Any]:
+def take(source: NDArray[Any], indices: NDArray[np.int64], folder: Path | None) -> NDArray[Any]:
     """``source[indices]``; `folder` is as for `empty`."""
     found = empty(len(indices), source.dtype, folder)
-    for rows in pieces(len(indices)):
+    for rows in slices(len(indices)):
         found[rows] = source[indices[rows]]
     return found
 
 
-def numbered(count: int, folder: Path | None) -> NDArray[np.int64]:
+def arange(count: int, folder: Path | None) -> NDArray[np.int64]:
     """The numbers from 0 to `count` - 1; `folder` is as for `empty`."""
     numbers = empty(count, np.int64, folder)
-    for rows in pieces(count):
+    for rows in slices(count):
         numbers[rows] = np.arange(rows.start, rows.stop)
     return numbers
 
 
-def joined(
+def concatenate(
     first: NDArray[Any], second: NDArray[Any], folder: Path | None, *, shift: int = 0
 ) -> NDArray[Any]:
     """The elements of `first`, then those of `second` with `shift` added to each."""
     both = empty(len(first) + len(second), first.dtype, folder)
-    for rows in pieces(len(first), _ITEMS):
+    for rows in slices(len(first), _ITEMS):
         both[rows] = first[rows]
-    for rows in pieces(len(second), _ITEMS):
+    for rows in slices(len(second), _ITEMS):
         both[len(first) + rows.start : len(first) + rows.stop] = second[rows] + shift
     return both
 
 
-def distinct(ordered: NDArray[Any]) -> NDArray[Any]:
+def unique_sorted(ordered: NDArray[Any]) -> NDArray[Any]:
     """Remove duplicates from sorted elements, in place; return the part that holds the result."""
     filled = 0
-    for rows in pieces(len(ordered)):
+    for rows in slices(len(ordered)):
         some = np.unique(ordered[rows])
         again = int(filled > 0 and ordered[filled - 1] == some[0])
         ordered[filled : filled + len(some) - again] = some[again:]
@@ -83,24 +83,24 @@ def distinct(ordered: NDArray[Any]) -> NDArray[Any]:
     return ordered[:filled]
 
 
-def places(numbers: NDArray[np.int64], number: int, folder: Path | None) -> NDArray[np.int64]:
+def positions(numbers: NDArray[np.int64], number: int, folder: Path | None) -> NDArray[np.int64]:
     """The positions of `number` in `numbers`, ascending; `folder` is as for `empty`."""
-    count = sum(int((numbers[rows] == number).sum()) for rows in pieces(len(numbers)))
+    count = sum(int((numbers[rows] == number).sum()) for rows in slices(len(numbers)))
     found, filled = empty(count, np.int64, folder), 0
-    for rows in pieces(len(numbers)):
+    for rows in slices(len(numbers)):
         these = np.flatnonzero(numbers[rows] == number) + rows.start
         found[filled : filled + len(these)] = these
         filled += len(these)
     return found
 
 
-def pieces(count: int, most: int = _ROWS) -> Iterator[slice]:
+def slices(count: int, most: int = _ROWS) -> Iterator[slice]:
     """Slices of at most `most` elements that together cover `count` elements."""
     for start in range(0, count, most):
         yield slice(start, min(count, start + most))
 
 
-def pieces_of(offsets: NDArray[np.int64]) -> Iterator[slice]:
+def document_slices(offsets: NDArray[np.int64]) -> Iterator[slice]:
     """Slices of documents, each of few documents with few items or of a single long document.
 
     Args:
@@ -115,7 +115,7 @@ def pieces_of(offsets: NDArray[np.int64]) -> Iterator[slice]:
         start = stop
 
 
-class Growing:
+class GrowingArray:
     """An array that grows at its end.
 
     Args:

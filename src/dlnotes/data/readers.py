@@ -314,12 +314,12 @@ def _format(path: Path) -> str:
 
 def separated(frames: Iterable[pl.DataFrame], layout: Layout) -> Iterator[pl.DataFrame]:
     """Split labels into lists if `layout` gives a separator; an empty label counts as none."""
-    if layout.between_labels is None:
+    if layout.label_delimiter is None:
         yield from frames
         return
     for frame in frames:
         if frame.schema[LABEL] == pl.String:
-            lists = pl.col(LABEL).fill_null("").str.split(layout.between_labels)
+            lists = pl.col(LABEL).fill_null("").str.split(layout.label_delimiter)
             stripped = lists.list.eval(pl.element().str.strip_chars())
             frame = frame.with_columns(stripped.list.filter(pl.element() != "").alias(LABEL))
         yield frame

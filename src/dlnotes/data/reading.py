@@ -7,7 +7,7 @@ from typing import Annotated
 
 from dlnotes.arguments import Count, Natural, OneOf, Range, Seed, Settings
 from dlnotes.data.layout import Layout
-from dlnotes.data.tokenization import MOST_MERGES, NAMES
+from dlnotes.data.tokenization import MAX_MERGES, NAMES
 
 MAX_TOKENS = 20_000
 """The default of `Limits.max_tokens`."""
@@ -56,11 +56,11 @@ class Reading(Limits, Layout):
     between words, words or sentence_words where it has spaces but no capital letters, otherwise
     basic_english or sentences."""
 
-    merges: Annotated[int, Range(1, most=MOST_MERGES)] | None = None
+    merges: Annotated[int, Range(1, le=MAX_MERGES)] | None = None
     """How many merges bpe learns at most. Default: 30,000, and only of pairs that occur at least 10
     times."""
 
-    dev_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
+    dev_fraction: Annotated[float, Range(gt=0, lt=1)] = 0.1
     """Fraction of the training documents that become dev documents if none are given, drawn class
     by class."""
 

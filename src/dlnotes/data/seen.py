@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dlnotes.data.documents import spelling
 from dlnotes.data.keys import KeyArray, word_keys
 from dlnotes.data.labels import LabelSets
-from dlnotes.data.mapped import distinct, empty, joined, pieces
+from dlnotes.data.mapped import concatenate, empty, slices, unique_sorted
 from dlnotes.data.subwords import Subwords
 from dlnotes.data.tokenized import TokenizedTexts
 from dlnotes.data.vocabulary import Vocabulary
@@ -47,7 +47,7 @@ def keys_of(texts: TokenizedTexts) -> Keys:
     of_text = texts.keys
     of_label = _label_keys(texts)
     labelled: KeyArray = empty(len(texts), np.uint64, texts.folder)
-    for rows in pieces(len(texts)):
+    for rows in slices(len(texts)):
         mixed = of_text[rows] * np.uint64(0x9E3779B97F4A7C15) + of_label(rows)
         labelled[rows] = mixed ^ (mixed >> np.uint64(29))
     return Keys(of_text, labelled)
@@ -100,12 +100,12 @@ class Seen:
         for parts in (train, dev):
             nothing = np.empty(0, np.uint64)
             for each in zip(Keys(nothing, nothing), *parts, strict=True):
-                keys: KeyArray = functools.reduce(partial(joined, folder=folder), each)
+                keys: KeyArray = functools.reduce(partial(concatenate, folder=folder), each)
                 keys.sort()  # in place: they are copies
                 arrays.append(keys)
-        return cls(distinct(arrays[0]), arrays[1], distinct(arrays[2]), arrays[3])
+        return cls(unique_sorted(arrays[0]), arrays[1], unique_sorted(arrays[2]), arrays[3])
 
-    def joined(self, earlier: Seen) -> Seen:
+    def union(self, earlier: Seen) -> Seen:
         """These documents and those of earlier trainings."""
         return Seen(
             np.union1d(self.train, earlier.train),

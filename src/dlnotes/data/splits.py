@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlnotes.data.labels import LabelSets
-from dlnotes.data.mapped import empty, pieces, places
+from dlnotes.data.mapped import empty, positions, slices
 
 _BINS, _CELLS = 1 << 12, 1 << 22  # most bins of random keys: per class, and of all classes
 _AT_ONCE = 1 << 20  # examples whose keys are counted together
@@ -64,13 +64,13 @@ def stratified_split(
     counts = np.array([_counts(size, shares) for size in sizes.tolist()], np.int64)
     limits = _with_ranks(keys, classes, sizes, counts.cumsum(1)[:, :-1])
     part_of = empty(len(classes), np.int64, folder)
-    for some in pieces(len(classes)):
+    for some in slices(len(classes)):
         of_class = classes[some]
         key, index = keys[some, None], np.arange(some.start, some.stop)[:, None]
         first_keys, first = (limit[of_class] for limit in limits)
         reached = (key > first_keys) | ((key == first_keys) & (index >= first))
         part_of[some] = reached.sum(1)
-    return [places(part_of, part, folder) for part in range(len(shares))]
+    return [positions(part_of, part, folder) for part in range(len(shares))]
 
 
 def _random_keys(count: int, seed: int, folder: Path | None) -> npt.NDArray[np.float64]:
@@ -79,7 +79,7 @@ def _random_keys(count: int, seed: int, folder: Path | None) -> npt.NDArray[np.f
     twister = np.random.RandomState()  # the same generator, whose stream is frozen as well
     twister.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1], 0, 0.0))
     keys = empty(count, np.float64, folder)
-    for some in pieces(count):
+    for some in slices(count):
         keys[some] = twister.random_sample(some.stop - some.start)
     return keys
 
@@ -111,7 +111,7 @@ def _with_ranks(
         return classes[some] * bins + (keys[some] * bins).astype(np.int64)
 
     counts = np.zeros(len(sizes) * bins, np.int64)
-    for some in pieces(len(keys), _AT_ONCE):
+    for some in slices(len(keys), _AT_ONCE):
         counts += np.bincount(cells(some), minlength=len(counts))
     ends = counts.reshape(-1, bins).cumsum(1)  # c bins
     there = ranks < sizes[:, None]
@@ -121,7 +121,7 @@ def _with_ranks(
     sought = np.zeros(len(counts), bool)
     sought[cell_of[there]] = True
     found = []
-    for some in pieces(len(keys)):
+    for some in slices(len(keys)):
         cell = cells(some)
         hits = np.flatnonzero(sought[cell])
         found.append((cell[hits], keys[some][hits], hits + some.start))

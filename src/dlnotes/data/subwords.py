@@ -27,15 +27,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.arguments import OneOf, Range, checked
-from dlnotes.data.tokenization import MARKS, MOST_MERGES, SUBWORDS, TOKENIZERS
+from dlnotes.data.tokenization import MARKS, MAX_MERGES, SUBWORDS, TOKENIZERS
 from dlnotes.errors import UserError
 from dlnotes.files import as_path, read_file
 
 CONTINUES = "##"
 """Precedes a piece that continues the word of the piece before it; no word contains it."""
 
-_LARGEST = 1 << 26  # bytes of a file, millions of merges
-_MOST = 30_000  # merges, unless their number is given
+_MAX_BYTES = 1 << 26  # bytes of a file, millions of merges
+_DEFAULT_MERGES = 30_000  # merges, unless their number is given
 _RARE = 10  # pairs that are rarer are not merged, unless the number of merges is given
 _LONG = 100  # characters; longer words are learned from in parts, or it would take hours
 _AT_ONCE = 10_000  # repetitions of a word in one text to learn from
@@ -61,7 +61,7 @@ class Subwords:
         counts: NDArray[np.int64],
         *,
         tokenizer: Annotated[str, OneOf(SUBWORDS)] = "bpe",
-        merges: Annotated[int, Range(1, most=MOST_MERGES)] | None = None,
+        merges: Annotated[int, Range(1, le=MAX_MERGES)] | None = None,
     ) -> Subwords:
         """Learn from words.
 
@@ -84,7 +84,7 @@ class Subwords:
         # package allocates memory for all in advance.
         most = int(frame["word"].str.len_chars().sum()) - len(frame)
         trainer = library.trainers.BpeTrainer(
-            vocab_size=len(alphabet) + min(merges or _MOST, most),
+            vocab_size=len(alphabet) + min(merges or _DEFAULT_MERGES, most),
             min_frequency=2 if merges else _RARE,
             show_progress=False,
         )
@@ -105,7 +105,7 @@ class Subwords:
         """
         path = as_path(path)
         try:
-            lines = read_file(path, _LARGEST).decode().replace("\r\n", "\n").split("\n")[:-1]
+            lines = read_file(path, _MAX_BYTES).decode().replace("\r\n", "\n").split("\n")[:-1]
         except FileNotFoundError as error:
             raise UserError(f"{path.parent} has no {path.name}") from error
         except UnicodeDecodeError as error:
@@ -177,7 +177,7 @@ class Subwords:
         return Subwords, (self.merges, self.tokenizer)
 
 
-def joined(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
+def join_pieces(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
     """Join pieces to words; also return the number of the word that each piece belongs to."""
     words: list[str] = []
     numbers = []

@@ -216,7 +216,7 @@ JIEBA = ("jieba", "sentence_jieba")
 SUBWORDS = {"bpe": "words", "sentence_bpe": "sentence_words"}
 """Tokenizations that are learned, see `dlnotes.data.subwords`, and the one that they refine."""
 
-MOST_MERGES = 1_000_000
+MAX_MERGES = 1_000_000
 """The largest number of merges that may be asked for."""
 
 READY = (*TOKENIZERS, *JIEBA)

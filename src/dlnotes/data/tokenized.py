@@ -33,7 +33,7 @@ from dlnotes.data import chinese
 from dlnotes.data.keys import KeyArray, text_keys
 from dlnotes.data.labels import LabelSets
 from dlnotes.data.layout import LABEL, TEXT, Layout
-from dlnotes.data.mapped import Growing, pieces, pieces_of
+from dlnotes.data.mapped import GrowingArray, document_slices, slices
 from dlnotes.data.readers import (
     BLOCK_BYTES,
     Source,
@@ -82,7 +82,7 @@ class TokenizedTexts:
     files: tuple[tuple[str, int], ...] = ()
     folder: Path | None = None
 
-    def where(self, document: int) -> str:
+    def location(self, document: int) -> str:
         """File and line of a document."""
         name = next((name for name, end in self.files if document < end), self.name)
         return f"{name}:{self.lines[document]}"
@@ -108,7 +108,7 @@ class TokenizedTexts:
             chosen[:] = False
             chosen[documents] = True
         total = np.zeros(len(self.types), np.int64)
-        for rows in pieces_of(self.offsets):
+        for rows in document_slices(self.offsets):
             offsets = self.offsets[rows.start : rows.stop + 1]
             piece = self.tokens[offsets[0] : offsets[-1]]
             kept = np.repeat(chosen[rows], np.diff(offsets))
@@ -268,7 +268,7 @@ def _number(
     """
     types = _Types()
     label_of: dict[str, int] = {}
-    offsets, labels, lines, sizes = (Growing(np.int64, folder) for _ in range(4))
+    offsets, labels, lines, sizes = (GrowingArray(np.int64, folder) for _ in range(4))
     offsets.append(np.zeros(1))
     count = 0  # tokens so far
     several = False
@@ -297,7 +297,7 @@ def _number(
     rank = {name: i for i, name in enumerate(label_names)}
     order = np.array([rank[name] for name in label_of], np.int64)
     ids: NDArray[np.int64] = labels.array()
-    for part in pieces(len(ids)):
+    for part in slices(len(ids)):
         ids[part] = order[ids[part]]
     sets = LabelSets.build(ids, counts, len(label_names)) if several else None
     given_labels = ids if sets is None else sets
@@ -399,7 +399,7 @@ def _write(
                 labels, bounds = found.labels, np.empty(0, np.int64)
             file.write(bytes(-file.tell() % 8))
             for array in (found.offsets, found.lines, labels, bounds):
-                for part in pieces(len(array)):
+                for part in slices(len(array)):
                     file.write(array[part].tobytes())
             begin = file.tell()
             found.types.to_frame().write_ipc(file)

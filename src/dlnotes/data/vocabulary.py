@@ -14,8 +14,8 @@ from dlnotes.arguments import Count, checked
 from dlnotes.errors import UserError
 from dlnotes.files import as_path, read_file
 
-_LARGEST = 1 << 30  # bytes of a file, about a hundred million tokens
-_MOST = 1 << 27  # tokens: a file of the shortest ones could hold more
+_MAX_BYTES = 1 << 30  # bytes of a file, about a hundred million tokens
+_MAX_TOKENS = 1 << 27  # tokens: a file of the shortest ones could hold more
 
 PAD, UNK = 0, 1
 """Token ids of padding and of words that the vocabulary does not have."""
@@ -90,7 +90,7 @@ class Vocabulary:
             ordered = ordered.head(max_size - len(reserved))
         return cls(pl.concat([pl.Series("token", reserved, pl.String), ordered]))
 
-    def grown(
+    def extended(
         self,
         types: Iterable[str] | pl.Series,
         counts: NDArray[np.int64],
@@ -125,7 +125,7 @@ class Vocabulary:
         return cls(vocab.get_itos())
 
     @classmethod
-    def load(cls, path: str | Path, most: int = _MOST) -> Vocabulary:
+    def load(cls, path: str | Path, most: int = _MAX_TOKENS) -> Vocabulary:
         """Read what `save` wrote.
 
         Args:
@@ -138,12 +138,13 @@ class Vocabulary:
         """
         path = as_path(path)
         try:
-            content = read_file(path, _LARGEST)
+            content = read_file(path, _MAX_BYTES)
         except FileNotFoundError as error:
             raise UserError(f"{path.parent} has no {path.name}") from error
-        if (lines := content.count(b"\n") + 1) > min(most, _MOST):
+        if (lines := content.count(b"\n") + 1) > min(most, _MAX_TOKENS):
             raise UserError(
-                f"{path}: {lines:,} lines, where there may be at most {min(most, _MOST):,} tokens"
+                f"{path}: {lines:,} lines, where there may be at most "
+                f"{min(most, _MAX_TOKENS):,} tokens"
             )
         try:
             return cls(content.decode("utf-8-sig").replace("\r\n", "\n").split("\n"))

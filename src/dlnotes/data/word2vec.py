@@ -42,7 +42,7 @@ class VectorLearning(Settings):
     epochs: Count = 8
     """Passes over the texts."""
 
-    seed: Annotated[int, Range(0, below=2**32)] = 0
+    seed: Annotated[int, Range(0, lt=2**32)] = 0
     """Seed of the initial vectors and of the samples."""
 
 
@@ -180,7 +180,7 @@ def learn_from(
         )
     documents = [Documents(part, vocabulary, None) for part in texts]
     learned = learn_vectors(
-        functools.reduce(lambda both, part: both.joined(part, vocabulary), documents),
+        functools.reduce(lambda both, part: both.concatenate(part, vocabulary), documents),
         vocabulary,
         VectorLearning(**{name: getattr(learning, name) for name in fields_of(VectorLearning)}),
         on_epoch=on_epoch,

@@ -238,7 +238,7 @@ class DynamicMemoryNetwork(nn.Module):
     def _question(self, question: Int[Tensor, "b q"]) -> Float[Tensor, "b h"]:
         states: Tensor = self.question(self.vectors(question))[0]  # b q h
         n = (question != PAD).sum(dim=1, keepdim=True)  # b 1
-        return at(states, n - 1).squeeze(1).masked_fill(n == 0, 0.0)
+        return states_at(states, n - 1).squeeze(1).masked_fill(n == 0, 0.0)
 
     def _facts(
         self, story: Int[Tensor, "b t"], grid: Grid, real: Bool[Tensor, "b s"]
@@ -252,9 +252,9 @@ class DynamicMemoryNetwork(nn.Module):
         # Where each sentence ends: the last token that is in its row.
         i = torch.arange(story.shape[1], device=story.device).expand_as(story)
         end = torch.zeros_like(grid.words[:, :, 0]).scatter_reduce(
-            1, grid.sentence, torch.where(grid.inside, i, 0), "amax"
+            1, grid.sentence, torch.where(grid.mask, i, 0), "amax"
         )
-        return at(states, end).masked_fill(~real.unsqueeze(2), 0.0)
+        return states_at(states, end).masked_fill(~real.unsqueeze(2), 0.0)
 
     def _episodes(
         self, story: Int[Tensor, "b t"], grid: Grid, q: Float[Tensor, "b h"]
@@ -297,9 +297,11 @@ class DynamicMemoryNetwork(nn.Module):
         return [*alike, v.expand_as(f), (f @ self.bilinear * v).sum(dim=2, keepdim=True)]
 
 
-def at(states: Float[Tensor, "b t h"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b n h"]:
-    """States at some places; a place before the first reads the first."""
-    index = places.clamp(min=0).unsqueeze(2).expand(-1, -1, states.shape[2])
+def states_at(
+    states: Float[Tensor, "b t h"], positions: Int[Tensor, "b n"]
+) -> Float[Tensor, "b n h"]:
+    """States at some positions; one before the first reads the first."""
+    index = positions.clamp(min=0).unsqueeze(2).expand(-1, -1, states.shape[2])
     return states.gather(1, index)
 
 

@@ -20,7 +20,7 @@ from dlnotes.nn.kernels import few_kernels
 from dlnotes.nn.prepared import prepared
 from dlnotes.nn.sentences import Gates, Grid, cut_story
 
-SHORTEST = 1e-12
+MIN_NORM = 1e-12
 """Length at which a slot is no longer divided by its own: a slot of zeros stays zeros."""
 
 
@@ -238,9 +238,9 @@ def slot_step(
     before, h = h, torch.addcmul(h, gate.unsqueeze(2), new)
     # A closed row keeps its memory as it is, at any length.
     length = h.norm(dim=2).masked_fill(closed, 1.0)  # b m
-    scale = length.clamp(min=SHORTEST).reciprocal()
+    scale = length.clamp(min=MIN_NORM).reciprocal()
     h = h * scale.unsqueeze(2)
-    turns = ((length > SHORTEST) & ~closed).to(scale.dtype)
+    turns = ((length > MIN_NORM) & ~closed).to(scale.dtype)
     return h, gate, before, x, slope, new, scale, turns
 
 

@@ -9,14 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dlnotes.nn import PAD, HierarchicalSoftmax, widen
-from dlnotes.nn.grams import MULTIPLIER, Grams
-from dlnotes.nn.grams import mean_vectors as compiled_mean_vectors
 from dlnotes.nn.hyperparameters import (
     check_choice,
     check_classifier,
     check_dropout,
     check_integer,
 )
+from dlnotes.nn.ngram_means import MULTIPLIER, Ngrams
+from dlnotes.nn.ngram_means import mean_vectors as compiled_mean_vectors
 from dlnotes.nn.prepared import attached
 from dlnotes.nn.vectors import as_ids
 
@@ -59,7 +59,7 @@ def ngram_ids(
     return torch.cat(ids, dim=1) if ids else tokens[:, :0]
 
 
-def bags(tokens: Int[Tensor, "b t"], grams: Grams) -> tuple[Tensor, Tensor]:
+def bags(tokens: Int[Tensor, "b t"], grams: Ngrams) -> tuple[Tensor, Tensor]:
     """Ids of each document's words and n-grams, ``b n``, and which of them are real, ``b n``.
 
     In place of padding stands the first word of the document, so that no vector is read that the
@@ -73,7 +73,7 @@ def bags(tokens: Int[Tensor, "b t"], grams: Grams) -> tuple[Tensor, Tensor]:
 
 
 def mean_vectors(
-    vectors: nn.EmbeddingBag, tokens: Int[Tensor, "b t"], grams: Grams
+    vectors: nn.EmbeddingBag, tokens: Int[Tensor, "b t"], grams: Ngrams
 ) -> Float[Tensor, "b e"]:
     """The mean of the vectors of a document's words and n-grams; zeros for an empty document.
 
@@ -103,7 +103,7 @@ class FastText(nn.Module):
     :func:`ngram_ids`), and :math:`A` starts at :math:`U(-1/e, 1/e)`.
 
     The mean is :func:`mean_vectors`; training with sparse gradients on a CPU has it from compiled
-    code (see `dlnotes.nn.grams`).
+    code (see `dlnotes.nn.ngram_means`).
 
     With many classes ``output="hierarchical"`` replaces :math:`B` and the softmax by
     :class:`~dlnotes.nn.HierarchicalSoftmax`: the scores are then log-probabilities, and a step of
@@ -204,8 +204,8 @@ class FastText(nn.Module):
         return ids, shares / real.sum(dim=1, keepdim=True).clamp(min=1)
 
     @property
-    def _grams(self) -> Grams:
-        return Grams(self.ngrams, self.vocabulary_size, self.buckets)
+    def _grams(self) -> Ngrams:
+        return Ngrams(self.ngrams, self.vocabulary_size, self.buckets)
 
     def _features(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
         features: Tensor = self.dropout(self._mean(tokens))

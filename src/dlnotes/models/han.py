@@ -46,7 +46,7 @@ class ContextAttention(nn.Module):
         return torch.bmm(alpha.unsqueeze(1), h).squeeze(1), alpha
 
 
-class Reading(NamedTuple):
+class HANOutput(NamedTuple):
     """A document's vector and the weights that made it."""
 
     vector: Float[Tensor, "b e"]
@@ -167,19 +167,19 @@ class HAN(nn.Module):
             data_dependent=self.data_dependent,
         )
 
-    def _read(self, tokens: Int[Tensor, "b t"]) -> Reading:
+    def _read(self, tokens: Int[Tensor, "b t"]) -> HANOutput:
         grid = Grid(*prepared(self, tokens))
         b, s, w = grid.words.shape
         s_i, word = self._read_sentences(grid.words.flatten(0, 1))  # bs e, bs w
         real = grid.words[:, :, 0] != PAD  # b s
         v, sentence = self.sentence_attention(self.sentences(s_i.view(b, s, -1), real), real)
-        return Reading(v, grid, word.view(b, s, w), sentence)
+        return HANOutput(v, grid, word.view(b, s, w), sentence)
 
     def _read_sentences(
         self, words: Int[Tensor, "n w"]
     ) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n w"]]:
         """Vector of each sentence and weights of its words."""
-        groups = like_length(words, data_dependent=self.data_dependent)
+        groups = group_by_length(words, data_dependent=self.data_dependent)
         rows = [words[i, :w] for i, w in groups]
         # One look-up for all groups, for its gradient is as large as the vocabulary.
         x = self.dropout(self.vectors(torch.cat([row.flatten() for row in rows])))
@@ -202,7 +202,7 @@ GROUPS = 6
 """Fewer read more padding, more read groups too small to be fast."""
 
 
-def like_length(
+def group_by_length(
     words: Int[Tensor, "n w"], *, data_dependent: bool | None = None
 ) -> list[tuple[Int[Tensor, " g"], int]]:
     """Groups of sentences of similar length: their rows, and the width that holds them.

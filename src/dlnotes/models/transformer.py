@@ -59,12 +59,12 @@ class _Layer(nn.Module):
         y: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
         return y
 
-    def before(self, norm: nn.Module, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b t e"]:
+    def sublayer_input(self, norm: nn.Module, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b t e"]:
         """What a sublayer reads."""
         y: Tensor = norm(x) if self.norm_first else x
         return y
 
-    def after(
+    def sublayer_output(
         self, norm: nn.Module, x: Float[Tensor, "b t e"], y: Float[Tensor, "b t e"]
     ) -> Float[Tensor, "b t e"]:
         """What comes of a sublayer that read ``x`` and returned ``y``."""
@@ -93,10 +93,12 @@ class EncoderLayer(_Layer):
     ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b h t t"] | None]:
         """Next state of each position, and how the heads looked, or None."""
         y, weights = self.self_attn(
-            self.before(self.norm1, x), real=real, return_weights=return_weights
+            self.sublayer_input(self.norm1, x), real=real, return_weights=return_weights
         )
-        x = self.after(self.norm1, x, y)
-        x = self.after(self.norm2, x, self.feed_forward(self.before(self.norm2, x)))
+        x = self.sublayer_output(self.norm1, x, y)
+        x = self.sublayer_output(
+            self.norm2, x, self.feed_forward(self.sublayer_input(self.norm2, x))
+        )
         return x, weights
 
 
@@ -137,16 +139,18 @@ class DecoderLayer(_Layer):
         Returns:
             The states, and the keys and values of all positions so far, ``b h n+u d``.
         """
-        q, k, v = self.self_attn.project(self.before(self.norm1, x))
+        q, k, v = self.self_attn.project(self.sublayer_input(self.norm1, x))
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
         # Padding on the right is in sight of padding only.
         y, _ = self.self_attn.attend(q, k, v, causal=True)
-        x = self.after(self.norm1, x, y)
-        q = self.multihead_attn.queries(self.before(self.norm2, x))
+        x = self.sublayer_output(self.norm1, x, y)
+        q = self.multihead_attn.queries(self.sublayer_input(self.norm2, x))
         y, _ = self.multihead_attn.attend(q, *source, real=real)
-        x = self.after(self.norm2, x, y)
-        x = self.after(self.norm3, x, self.feed_forward(self.before(self.norm3, x)))
+        x = self.sublayer_output(self.norm2, x, y)
+        x = self.sublayer_output(
+            self.norm3, x, self.feed_forward(self.sublayer_input(self.norm3, x))
+        )
         return x, (k, v)
 
 

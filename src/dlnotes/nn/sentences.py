@@ -30,25 +30,25 @@ def is_data_dependent(tokens: Tensor, data_dependent: bool | None) -> bool:
 
 
 class Grid(NamedTuple):
-    """Sentences as rows of words, and the place of each token of the documents in them.
+    """Sentences as rows of words, and the position of each token of the documents in them.
 
     Attributes:
         words: ``b s w``, token ids, :data:`~dlnotes.nn.PAD` to the right and below.
         sentence: ``b t``, the row of each token.
-        place: ``b t``, its column.
-        inside: ``b t``, whether the token is in the grid at all: padding, marks and what lies
+        position: ``b t``, its column.
+        mask: ``b t``, whether the token is in the grid at all: padding, marks and what lies
             beyond the grid's edges are not.
     """
 
     words: Int[Tensor, "b s w"]
     sentence: Int[Tensor, "b t"]
-    place: Int[Tensor, "b t"]
-    inside: Bool[Tensor, "b t"]
+    position: Int[Tensor, "b t"]
+    mask: Bool[Tensor, "b t"]
 
     def at_tokens(self, weights: Float[Tensor, "b s w"]) -> Float[Tensor, "b t"]:
         """Read a number of the grid at each token; 0 for tokens outside."""
-        cell = self.sentence * weights.shape[2] + self.place  # b t
-        return weights.flatten(1).gather(1, cell).masked_fill(~self.inside, 0.0)
+        cell = self.sentence * weights.shape[2] + self.position  # b t
+        return weights.flatten(1).gather(1, cell).masked_fill(~self.mask, 0.0)
 
 
 class Gates(NamedTuple):
@@ -112,21 +112,21 @@ def sentences(
     first = word & ~F.pad(word, (1, -1))  # b t
     i = torch.arange(t, device=tokens.device)  # t
     sentence = first.cumsum(1) - 1  # b t
-    # Where each sentence begins, and one place more for all tokens that do not begin one.
+    # Where each sentence begins, and one position more for all tokens that do not begin one.
     begin = i.new_zeros(b, t + 1).scatter(1, torch.where(first, sentence, t), i.expand(b, t))
-    place = i - begin.gather(1, sentence.clamp(min=0))  # b t
+    position = i - begin.gather(1, sentence.clamp(min=0))  # b t
     # Not min, which would restrict an exported model to examples that are as long as this one.
     s, w = torch.sym_min(max_sentences, t), torch.sym_min(max_words, t)
     if is_data_dependent(tokens, data_dependent):
         # An exact grid is several times smaller.
         s = min(s, int(torch.where(word, sentence, 0).max()) + 1) if b else 1
-        w = min(w, int(torch.where(word & (sentence < s), place, 0).max()) + 1) if b else 1
-    inside = word & (sentence < s) & (place < w)
-    sentence, place = torch.where(inside, sentence, 0), torch.where(inside, place, 0)
+        w = min(w, int(torch.where(word & (sentence < s), position, 0).max()) + 1) if b else 1
+    mask = word & (sentence < s) & (position < w)
+    sentence, position = torch.where(mask, sentence, 0), torch.where(mask, position, 0)
     # One cell more than the grid has, for all that is outside.
-    cell = torch.where(inside, sentence * w + place, s * w)
+    cell = torch.where(mask, sentence * w + position, s * w)
     words = tokens.new_full((b, s * w + 1), PAD).scatter(1, cell, tokens)[:, :-1]
-    return Grid(words.view(b, s, w), sentence, place, inside)
+    return Grid(words.view(b, s, w), sentence, position, mask)
 
 
 def split_question(
@@ -161,10 +161,10 @@ def split_question(
     if is_data_dependent(tokens, data_dependent) and len(tokens):
         # A recurrence over a question would run on to the length of the story.
         max_words = min(max_words, max(1, int((~padding).sum(dim=1).max())))
-    # Words keep their order while they move to the left; all padding goes to one place more.
+    # Words keep their order while they move to the left; all padding goes to one position more.
     b, t = tokens.shape
-    place = torch.where(padding, t, (~padding).cumsum(1) - 1)
-    moved = tokens.new_full((b, t + 1), PAD).scatter(1, place, question)
+    position = torch.where(padding, t, (~padding).cumsum(1) - 1)
+    moved = tokens.new_full((b, t + 1), PAD).scatter(1, position, question)
     return story, moved[:, : torch.sym_min(max_words, t)]
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dlnotes.kernel import EXACT, TYPES, Program, Symbol, apart, compiled
+from dlnotes.kernel import EXACT, TYPES, Program, Symbol, compiled, run_in_thread
 
 if TYPE_CHECKING:
     from dlnotes.optim._rule import UpdateRule
@@ -343,7 +343,7 @@ def build(
     """
     key = key_of(rule, dtype, maximize, hyper)
     if key not in _built:
-        _built[key] = apart(_build, rule, dtype, maximize, hyper)
+        _built[key] = run_in_thread(_build, rule, dtype, maximize, hyper)
     return _built[key]
 
 
@@ -384,7 +384,7 @@ def is_elementwise(rule: type[UpdateRule], hyper: dict[str, Any]) -> bool:
         return rule.elementwise
     hyper = {name: 0.5 if isinstance(x, torch.Tensor) else x for name, x in hyper.items()}
     if key_of(rule, torch.float32, False, hyper) not in _recorded:
-        apart(record, rule, torch.float32, False, hyper)
+        run_in_thread(record, rule, torch.float32, False, hyper)
     return isinstance(record(rule, torch.float32, False, hyper), str)
 
 

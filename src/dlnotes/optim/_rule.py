@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dlnotes.kernel import observed, say_it_is_slow
+from dlnotes.kernel import observed, warn_once_not_compiled
 from dlnotes.optim import _kernel, _native, _plain, _triton
 from dlnotes.optim._arguments import OPTIONS, check, suggestion
 from dlnotes.optim._state import (
@@ -387,7 +387,7 @@ class UpdateRule(Optimizer):
         def do_without(reason: Exception) -> None:
             if forced:
                 raise RuntimeError(f"fused=True, but there is no kernel: {reason}")
-            say_it_is_slow(reason)
+            warn_once_not_compiled(reason)
 
         def build(dtype: torch.dtype, place: int = _native.HOST) -> Any:
             if place == _native.HOST:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlnotes.kernel import Program, Symbol, apart
+from dlnotes.kernel import Program, Symbol, run_in_thread
 from dlnotes.optim import _native
 from dlnotes.optim._kernel import check_alike, flatten, key_of, recorded, sample
 
@@ -244,7 +244,7 @@ def build(
     """The kernel of a rule on a device, or why there is none; arguments as of `_kernel.build`."""
     key = (key_of(rule, dtype, maximize, hyper), device)
     if key not in _built:
-        _built[key] = apart(_build, rule, dtype, maximize, hyper, device)
+        _built[key] = run_in_thread(_build, rule, dtype, maximize, hyper, device)
     return _built[key]
 
 

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlnotes.errors import UserError
-from dlnotes.kernel import apart
+from dlnotes.kernel import run_in_thread
 from dlnotes.optim import _kernel
 from dlnotes.optim._arguments import OPTIONS
 from dlnotes.optim._outside import found_outside, short
@@ -94,7 +94,7 @@ def check_rule(rule: type[UpdateRule], **hyper: Any) -> tuple[str, ...]:
     for name in OPTIONS:
         if name in hyper:
             raise UserError(f"{name} must be left out, as it is tried anyway, got {hyper[name]!r}")
-    return apart(_check, rule, hyper)
+    return run_in_thread(_check, rule, hyper)
 
 
 def _check(rule: type[UpdateRule], hyper: dict[str, Any]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ _TOKENS = 1 << 20
 _BATCH_TOKENS = 1 << 15
 
 
-def neighbours(words: Int[Tensor, " t"]) -> int:
+def occlusion_width(words: Int[Tensor, " t"]) -> int:
     """How many neighbouring tokens of a text are left out together.
 
     1 means one word at a time, with all its occurrences. If the copies of a text would have more
@@ -32,9 +32,9 @@ def neighbours(words: Int[Tensor, " t"]) -> int:
     return 1 if len(words.unique()) <= most else -(-len(words) // most)
 
 
-def groups(words: Int[Tensor, " t"]) -> Int[Tensor, " t"]:
-    """Group number of each token, from 0; a group is left out as one, see :func:`neighbours`."""
-    width = neighbours(words)
+def occlusion_groups(words: Int[Tensor, " t"]) -> Int[Tensor, " t"]:
+    """Group number of each token, from 0; a group is left out as one."""
+    width = occlusion_width(words)
     if width > 1:
         return torch.arange(len(words), device=words.device) // width
     numbers: Tensor = words.unique(return_inverse=True)[1]
@@ -96,8 +96,8 @@ def occlusion(
     difference of the log-likelihood. Leaving tokens out works with every model. All occurrences of
     a word are left out because a maximum over time hardly changes while one of them remains. On
     the scale of log-odds, the words against a label of probability 0.99 are as visible as those for
-    it. In some long texts, stretches of neighbouring tokens are left out (see :func:`neighbours`);
-    the tokens of a stretch share its weight in the same way.
+    it. In some long texts, stretches of neighbouring tokens are left out (see
+    :func:`occlusion_width`); the tokens of a stretch share its weight in the same way.
 
     Args:
         model: Maps token ids ``b t`` to scores ``b c``. It is put into evaluation mode meanwhile.
@@ -117,7 +117,7 @@ def occlusion(
     real = tokens[0] != PAD
     length = int(real.nonzero().max()) + 1 if real.any() else 0
     row = tokens[0, :length]
-    group = groups(row if words is None else words[:length].to(row.device))
+    group = occlusion_groups(row if words is None else words[:length].to(row.device))
     left_out = torch.arange(-1, int(group.max()) + 1 if length else 0, device=row.device)
     parts = []
     with evaluating(model), torch.inference_mode():
@@ -167,7 +167,7 @@ def explain_words(
     words = parts[1::2]
     number = {word: i for i, word in enumerate(dict.fromkeys(words))}
     ids = torch.tensor([number[word] for word in words], dtype=torch.int64)
-    group = groups(ids)
+    group = occlusion_groups(ids)
     copies = [text]
     for left_out in range(int(group.max()) + 1 if words else 0):
         kept = parts.copy()
@@ -181,7 +181,7 @@ def explain_words(
             label_names[label],
             probability,
             words,
-            {evidence(ids): _falls(scores, group, label, multi_label).tolist()},
+            {weights_name(ids): _falls(scores, group, label, multi_label).tolist()},
             OCCLUSION,
         )
         for label, probability in found
@@ -193,9 +193,9 @@ def _most_probable(scores: Float[Tensor, " c"]) -> list[tuple[int, float]]:
     return [(int(label), float(probability))]
 
 
-def evidence(words: Int[Tensor, " t"]) -> str:
+def weights_name(words: Int[Tensor, " t"]) -> str:
     """Name of the weights of a text, for display."""
-    width = neighbours(words)
+    width = occlusion_width(words)
     return "change in log-odds" + (f" of {width} neighbouring words at a time" if width > 1 else "")
 
 

@@ -20,9 +20,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dlnotes.data.documents import Documents
 from dlnotes.display import printable
-from dlnotes.training.evaluate import Figures, Metrics
+from dlnotes.training.evaluate import EvaluationMetrics, Metrics
 from dlnotes.training.explain import Explanation, attention_figure
-from dlnotes.training.lettering import lettering
+from dlnotes.training.figure_text import prepare_text
 from dlnotes.training.multi_label import MultiLabelMetrics
 from dlnotes.training.reliability import Reliability, reliability_figure
 
@@ -83,7 +83,7 @@ class Board:
         self._broken = False
         self._waited_for: list[Future[None]] = []
 
-    def beside(self, draw: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    def draw_in_background(self, draw: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """Call `draw`, which draws on this board, in another thread; `close` waits for it.
 
         Args:
@@ -141,7 +141,7 @@ class Board:
         self._writer.flush()
 
     @_drawing
-    def result(
+    def confusion(
         self,
         measured: Metrics,
         documents: Documents,
@@ -158,11 +158,12 @@ class Board:
         missed = missed[np.argsort(-measured.confidence[missed], kind="stable")][:wrong]
         told = []
         for i in missed:
-            label, guess = label_names[measured.labels[i]], label_names[measured.predictions[i]]
+            label = escape_markdown(label_names[measured.labels[i]])
+            guess = escape_markdown(label_names[measured.predictions[i]])
             probability = f"{measured.confidence[i]:.3f}"
             # Not a table: next to a long text, TensorBoard breaks the words of other columns.
-            told.append(f"**{as_is(label)}**, predicted **{as_is(guess)}** ({probability})")
-            told.append(f"> {as_is(documents.text(int(i)))}")
+            told.append(f"**{label}**, predicted **{guess}** ({probability})")
+            told.append(f"> {escape_markdown(documents.text(int(i)))}")
         self._writer.add_text(f"{split}/wrong predictions", "\n\n".join(told or ["none"]), step)
 
     @_drawing
@@ -181,7 +182,7 @@ class Board:
         rows = ["| label | F1 | correct | wrong | missed |", "|---|---|---|---|---|"]
         for i in np.argsort(measured.f1, kind="stable")[:_LABELS]:
             counts = " | ".join(f"{count:,}" for count in measured.counts[i])
-            rows.append(f"| {as_is(label_names[i])} | {measured.f1[i]:.3f} | {counts} |")
+            rows.append(f"| {escape_markdown(label_names[i])} | {measured.f1[i]:.3f} | {counts} |")
         if len(label_names) > _LABELS:
             rows.append(f"\nThe {_LABELS} worst of {len(label_names):,} labels.")
         self._writer.add_text(f"{split}/labels", "\n".join(rows), step)
@@ -194,7 +195,7 @@ class Board:
             self._writer.add_figure(f"{split}/{what} {i}", attention_figure(explanation), step)
 
     @_drawing
-    def figures(self, measured: Figures, step: int, *, split: str) -> None:
+    def metrics(self, measured: EvaluationMetrics, step: int, *, split: str) -> None:
         """Final figures of a split."""
         for name, value in measured.summary().items():
             self._scalar(f"{split}/{name.replace('_', ' ')}", value, step)
@@ -248,7 +249,7 @@ def confusion_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
     """Draw a confusion matrix, or with more than 25 classes the most frequent mistakes.
 
     Args:
-        measured: Figures of some documents.
+        measured: EvaluationMetrics of some documents.
         label_names: Label of each class.
     """
     if len(label_names) > _MATRIX_CLASSES:
@@ -259,7 +260,7 @@ def confusion_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
 def _matrix_figure(confusion: NDArray[np.int64], label_names: Sequence[str]) -> Figure:
     """Confusion matrix: rows are labels, columns predictions, shades are shares of a row."""
     classes = len(label_names)
-    names, style = lettering(label_names, most=24)
+    names, style = prepare_text(label_names, most=24)
     side = max(3.0, 1 + 0.5 * classes) + 0.07 * max(map(len, names))  # inches
     figure = Figure(figsize=(side + 1, side), layout="compressed")
     axes = figure.subplots()
@@ -293,7 +294,7 @@ def _pairs_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
         f"{printable(label_names[label], 30)} → {printable(label_names[guess], 30)}"
         for label, guess, _ in pairs
     )
-    names, style = lettering(both, most=80)
+    names, style = prepare_text(both, most=80)
     bars = axes.barh(range(len(pairs)), [count for *_, count in pairs], color="#1f5fa8")
     axes.bar_label(bars, [f"{count:,}" for *_, count in pairs], padding=3)
     axes.set_yticks(range(len(pairs)), names, **style)
@@ -304,7 +305,7 @@ def _pairs_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
     return figure
 
 
-def as_is(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape a text for Markdown, on one line and cut to 400 characters."""
     text = " ".join(text.split()) or "(empty)"
     text = printable(text if len(text) <= 400 else f"{text[:400]} …")

@@ -29,7 +29,7 @@ from dlnotes.training.folder import CLASSIFIER, CONFIG, METRICS
 _BEFORE, _AFTER = "dev_before", "dev_after"
 
 
-def decides(choices: Deciding, multi_label: bool) -> bool:
+def must_choose(choices: Deciding, multi_label: bool) -> bool:
     """Whether anything has to be chosen on dev documents.
 
     Raises:
@@ -41,7 +41,7 @@ def decides(choices: Deciding, multi_label: bool) -> bool:
     return thresholds or choices.calibrate or choices.precision is not None
 
 
-def decide_for(
+def choose_decision_for(
     classifier: Classifier, scores: Float[Tensor, "n c"], labels: Any, choices: Deciding
 ) -> dict[str, Any]:
     """Choose the decision of a classifier on dev documents.
@@ -75,8 +75,8 @@ def decide_for(
     }
 
 
-def told(record: Mapping[str, Any], documents: int) -> str:
-    """What `decide_for` has chosen on this number of documents, in one line."""
+def describe_decision(record: Mapping[str, Any], documents: int) -> str:
+    """What `choose_decision_for` has chosen on this number of documents, in one line."""
     before, after = record[_BEFORE], record[_AFTER]
     parts = []
     if "temperature" in record:
@@ -111,7 +111,7 @@ def recorded_decision(path: Path, record: Mapping[str, Any]) -> Decision:
         raise UserError(f"{path}: {error}") from error
 
 
-def decides_as_trained(run: Path) -> bool:
+def has_trained_decision(run: Path) -> bool:
     """Whether a run's classifier still has the decision that the figures of its record belong to.
 
     Also True if one of the two cannot be read.

@@ -38,7 +38,7 @@ from dlnotes.data.labels import LabelSets
 from dlnotes.data.readers import Source
 from dlnotes.data.reading import MAX_TOKENS, Reading
 from dlnotes.data.seen import Seen
-from dlnotes.data.subwords import Subwords, joined
+from dlnotes.data.subwords import Subwords, join_pieces
 from dlnotes.data.tokenization import JIEBA, MARKS, NAMES, SUBWORDS
 from dlnotes.data.tokenized import TokenizedTexts, tokenize, tokenize_texts
 from dlnotes.data.vocabulary import Vocabulary
@@ -55,13 +55,13 @@ from dlnotes.files import (
 from dlnotes.models import MODELS
 from dlnotes.models.averaging import AVERAGES, average_scores
 from dlnotes.nn import QUESTION
-from dlnotes.training.attribution import evidence, explain_words, occlusion
+from dlnotes.training.attribution import explain_words, occlusion, weights_name
 from dlnotes.training.decision import DEFAULT, NO_LABEL, Decision, decision_from
 from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import (
-    Keep,
-    Measure,
     Metrics,
+    MetricsMap,
+    ScoreMap,
     check_probabilities,
     check_scores,
     evaluating,
@@ -78,9 +78,9 @@ from dlnotes.training.folder import (
     check_no_run,
 )
 from dlnotes.training.multi_label import MultiLabelMetrics
-from dlnotes.training.scoring import kept, scores
+from dlnotes.training.scoring import map_scores, scores
 from dlnotes.training.stories import as_story
-from dlnotes.training.weights import digest_of, most_tokens, weights_writer, with_weights
+from dlnotes.training.weights import digest_of, max_vocabulary_size, weights_writer, with_weights
 
 _FORMAT = "dlnotes text classifier 1"
 _SCORES = 1 << 24
@@ -589,7 +589,7 @@ class TextClassifier(Classifier):
         multi_label = config.get("multi_label", False)
         check_fields(folder / CONFIG, {"multi_label": multi_label}, {"multi_label": bool})
         decision = _read_decision(folder / CONFIG, config, len(labels))
-        vocabulary = Vocabulary.load(folder / VOCABULARY, most_tokens(folder))
+        vocabulary = Vocabulary.load(folder / VOCABULARY, max_vocabulary_size(folder))
         subwords, learned = None, []
         if config["tokenizer"] in SUBWORDS:
             subwords = Subwords.load(folder / MERGES, config["tokenizer"])
@@ -655,8 +655,10 @@ class TextClassifier(Classifier):
             return super().evaluate(source, **how)
         documents = self.documents(partial(tokenize, source, **how), self.label_names)
         assert not isinstance(documents.labels, LabelSets)
-        measure = Measure(documents.labels, self.decision)
-        return _finite(measure.metrics(self._kept(documents, measure), f"this {self.model_name}"))
+        measure = MetricsMap(documents.labels, self.decision)
+        return _finite(
+            measure.metrics(self._map_scores(documents, measure), f"this {self.model_name}")
+        )
 
     def _best_of(
         self, texts: list[str] | pl.Series, top_k: int
@@ -668,7 +670,7 @@ class TextClassifier(Classifier):
         def keep(scored: Tensor, _: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             return _best(self.decision.probabilities(scored, self.multi_label), top_k)
 
-        values, indices = self._kept(documents, keep)
+        values, indices = self._map_scores(documents, keep)
         check_probabilities(values, f"this {self.model_name}")
         return values, indices
 
@@ -689,13 +691,14 @@ class TextClassifier(Classifier):
             max_tokens=self.max_tokens,
             multi_label=self.multi_label,
         )
-        if documents.cut and self.max_tokens == MAX_TOKENS:  # the default, not the user's choice
+        # Only at the default, which the user has not chosen.
+        if documents.num_truncated and self.max_tokens == MAX_TOKENS:
             warnings.warn(f"texts of more than {MAX_TOKENS:,} tokens are cut there", stacklevel=2)
         return documents
 
-    def _kept(self, documents: Documents, keep: Keep) -> list[Tensor]:
+    def _map_scores(self, documents: Documents, score_map: ScoreMap) -> list[Tensor]:
         classes = len(self.label_names)
-        return kept(self.model, documents, keep, device=self.device, classes=classes)
+        return map_scores(self.model, documents, score_map, device=self.device, classes=classes)
 
     @property
     def has_attention(self) -> bool:
@@ -727,7 +730,7 @@ class TextClassifier(Classifier):
                 words, same = documents.words(i), tokens[0]
                 part = torch.arange(len(words))
                 if self.subwords:
-                    words, parts = joined(words)
+                    words, parts = join_pieces(words)
                     number = {word: k for k, word in enumerate(words)}
                     part = torch.tensor(parts, dtype=torch.int64)
                     same = torch.tensor([number[words[k]] for k in parts], dtype=torch.int64)
@@ -746,7 +749,7 @@ class TextClassifier(Classifier):
                             multi_label=self.multi_label,
                             words=same,
                         )
-                        attention = {evidence(same): found[None]}
+                        attention = {weights_name(same): found[None]}
                     # The weight of a word is the sum over its subwords. The row may be longer than
                     # the document, since the model may have padded it.
                     weights = {

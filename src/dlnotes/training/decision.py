@@ -19,19 +19,19 @@ from dlnotes.errors import UserError
 
 THRESHOLDS = ("none", "one", "label")
 """Which thresholds are chosen: none (.5), one for all labels, one for each label."""
-FEWEST_POSITIVES = 10
+MIN_POSITIVES = 10
 """A label that fewer dev documents than this have takes the common threshold."""
-MOST_TEMPERATURE = 100.0
+MAX_TEMPERATURE = 100.0
 """The highest temperature that is chosen; its reciprocal is the lowest."""
-FEWEST_ANSWERS = 10
+MIN_ANSWERS = 10
 """A confidence is required only if at least this many dev documents reach it."""
-FEW = 50
+FEW_DOCUMENTS = 50
 """There is a warning if the temperature is chosen on fewer documents than this."""
 NO_LABEL = -1
 """The class number that means "no label"."""
 
 _SCORES = 1 << 22  # how many are processed at once
-_Probability = Annotated[float, Range(0, most=1)]
+_Probability = Annotated[float, Range(0, le=1)]
 
 
 class _Dense(Protocol):
@@ -54,7 +54,7 @@ class Deciding(Settings):
     """Choose on the dev documents a temperature by which the scores are divided, so that of the
     predictions with a probability of .8, for example, 80 % are correct (Guo et al. 2017)."""
 
-    precision: Annotated[float, Range(0, most=1)] | None = None
+    precision: Annotated[float, Range(0, le=1)] | None = None
     """For documents with one label: give no label where the most probable one is not probable
     enough. The limit is the lowest probability such that, of the dev documents that reach it (at
     least ten), this share is classified correctly. 0: always give a label."""
@@ -210,8 +210,8 @@ def choose_temperature(
 
     If all documents are classified correctly, the loss keeps falling as :math:`T` becomes smaller.
     Such documents do not show how confident the classifier should be, and :math:`T` is 1. If the
-    loss still falls at `MOST_TEMPERATURE`, as with scores that contradict the labels, :math:`T` is
-    `MOST_TEMPERATURE`.
+    loss still falls at `MAX_TEMPERATURE`, as with scores that contradict the labels, :math:`T` is
+    `MAX_TEMPERATURE`.
 
     Args:
         logits: Unnormalised scores of documents that were not trained on. Documents whose label is
@@ -220,10 +220,10 @@ def choose_temperature(
         multi_label: Whether a document may have several labels.
     """
     slope = (_slopes_of_several if multi_label else _slopes_of_one)(logits, labels)
-    low, high = 1 / MOST_TEMPERATURE, MOST_TEMPERATURE
+    low, high = 1 / MAX_TEMPERATURE, MAX_TEMPERATURE
     if (at_low := slope(low)[0]) >= 0:
         # With scores that are all equal, the loss does not depend on the temperature.
-        return MOST_TEMPERATURE if at_low > 0 else 1.0
+        return MAX_TEMPERATURE if at_low > 0 else 1.0
     if slope(high)[0] <= 0:
         return 1.0
     x, step = 1.0, math.inf
@@ -249,15 +249,15 @@ def warn_of_temperature(temperature: float, documents: int) -> None:
             "the temperature stays 1: the classifier is right about all dev documents, or its "
             "scores are all equal, so they do not show how confident it should be"
         )
-    elif temperature == MOST_TEMPERATURE:
+    elif temperature == MAX_TEMPERATURE:
         doubt = (
             f"the temperature is {temperature:g}, the highest possible one: on the dev documents "
             "the scores are no better than chance"
         )
-    elif documents < FEW:
+    elif documents < FEW_DOCUMENTS:
         doubt = (
             f"the temperature was chosen on only {documents:,} dev documents and is unreliable: "
-            f"it takes {FEW} or more"
+            f"it takes {FEW_DOCUMENTS} or more"
         )
     else:
         return
@@ -322,7 +322,7 @@ def choose_thresholds(
     labels: Any,
     how: str = "one",
     *,
-    fewest: int = FEWEST_POSITIVES,
+    min_positives: int = MIN_POSITIVES,
 ) -> float | tuple[float, ...]:
     """The thresholds with the highest F1 on held-out documents that may have several labels.
 
@@ -331,14 +331,14 @@ def choose_thresholds(
 
     ``label`` maximises the F1 of each label by itself (SCut, Yang 2001,
     https://doi.org/10.1145/383952.383975). The threshold of a rare label would depend on few
-    documents and overfit them, so a label that fewer than `fewest` documents have takes the
+    documents and overfit them, so a label that fewer than `min_positives` documents have takes the
     threshold of ``one``.
 
     Args:
         probabilities: Probabilities of the labels of documents that were not trained on.
         labels: Zeros and ones (n, c), or `LabelSets`.
         how: ``none`` (.5), ``one`` or ``label``.
-        fewest: See above.
+        min_positives: See above.
 
     Raises:
         UserError: `how` is unknown.
@@ -353,7 +353,7 @@ def choose_thresholds(
     counts = truth.sum(0)
     columns = np.ascontiguousarray(p.T), np.ascontiguousarray(truth.T)
     return tuple(
-        _best_cut(scores, true) if count >= fewest else common
+        _best_cut(scores, true) if count >= min_positives else common
         for scores, true, count in zip(*columns, counts, strict=True)
     )
 
@@ -415,13 +415,13 @@ class Rejection:
 
     def refusal(self, wanted: float) -> str:
         """Message for the case that the wanted precision is not reached."""
-        if self.documents < FEWEST_ANSWERS:
+        if self.documents < MIN_ANSWERS:
             return (
                 f"a confidence that reaches --precision {wanted:g} cannot be chosen on "
-                f"{self.documents:,} dev documents: it takes at least {FEWEST_ANSWERS}"
+                f"{self.documents:,} dev documents: it takes at least {MIN_ANSWERS}"
             )
         return (
-            f"no confidence that at least {FEWEST_ANSWERS} dev documents have reaches --precision "
+            f"no confidence that at least {MIN_ANSWERS} dev documents have reaches --precision "
             f"{wanted:g}: the best is {self.precision:.4f}, with {self.answered:,} of "
             f"{self.documents:,} documents answered"
         )
@@ -432,28 +432,28 @@ def choose_reject(
     correct: NDArray[np.bool_],
     precision: float,
     *,
-    fewest: int = FEWEST_ANSWERS,
+    min_answers: int = MIN_ANSWERS,
 ) -> Rejection:
     """The lowest confidence limit with which answers to held-out documents are precise enough.
 
     Taken together, the documents with at least this confidence reach the precision. As many
     documents as possible keep their answers (the trade-off between risk and coverage of El-Yaniv &
-    Wiener 2010, https://jmlr.org/papers/v11/el-yaniv10a.html), and at least `fewest`, since the
-    precision on fewer says little about other documents.
+    Wiener 2010, https://jmlr.org/papers/v11/el-yaniv10a.html), and at least `min_answers`, since
+    the precision on fewer says little about other documents.
 
     Args:
         confidences: Probability of the most probable label, shape (n,); at least one document.
         correct: Whether that is the document's label, shape (n,).
         precision: Wanted share of correct answers among those given.
-        fewest: See above.
+        min_answers: See above.
     """
-    if len(confidences) < fewest:
+    if len(confidences) < min_answers:
         return Rejection(0.0, math.nan, len(confidences), len(confidences), reached=False)
     order = np.argsort(-confidences, kind="stable")
     confidence = confidences[order]
     # Documents with equal confidence are kept or rejected together.
     kept = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True)) + 1
-    kept = kept[kept >= fewest]
+    kept = kept[kept >= min_answers]
     shares = np.cumsum(correct[order])[kept - 1] / kept
     enough = np.flatnonzero(shares >= precision)
     reached = bool(len(enough))

@@ -61,7 +61,7 @@ class Group:
         """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
-    def share(self, indices: NDArray[Any]) -> NDArray[Any]:
+    def own_indices(self, indices: NDArray[Any]) -> NDArray[Any]:
         """The documents of a batch that this process computes; empty if there are too few.
 
         It takes every `size`-th document: batches are sorted by length, so that all processes have
@@ -69,13 +69,13 @@ class Group:
         """
         return indices[self.rank :: self.size]
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def most(self, *numbers: int) -> list[int]:
+    def all_reduce_max(self, *numbers: int) -> list[int]:
         """Maximum of each number over the processes; for flags, whether any process has set it."""
         if self.size == 1:
             return list(numbers)
@@ -83,21 +83,21 @@ class Group:
         _wait_for(dist.all_reduce(found, dist.ReduceOp.MAX, async_op=True))
         return [int(number) for number in found.tolist()]
 
-    def stacked(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def all_gather(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The arrays of all processes, which must have the same size, as the rows of one."""
         rows = torch.empty(self.size, len(array), dtype=torch.uint8)
         _wait_for(dist.all_gather(list(rows), torch.from_numpy(array), async_op=True))
         return rows.numpy()
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until every process has called this; signals are handled meanwhile."""
-        self.most(0)
+        self.all_reduce_max(0)
 
-    def gather(self, value: _T) -> list[_T]:
+    def all_gather_object(self, value: _T) -> list[_T]:
         """The values of all processes, in the order of their ranks."""
         if self.size == 1:
             return [value]
-        self.meet()
+        self.barrier()
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         return found
@@ -116,7 +116,7 @@ class Group:
                 said[0] = do()
             except UserError as error:
                 said[1] = str(error)
-        self.meet()
+        self.barrier()
         dist.broadcast_object_list(said)
         if said[1] is not None:
             raise UserError(said[1])
@@ -124,18 +124,18 @@ class Group:
         return result
 
     @contextmanager
-    def first_of_machine_first(self) -> Iterator[None]:
+    def local_rank_zero_first(self) -> Iterator[None]:
         """Let one process of each machine go first, so that the others find its files."""
         if self.size == 1:
             yield
             return
         if launch.local_rank() > 0:
-            self.meet()
+            self.barrier()
         yield
         if launch.local_rank() == 0:
-            self.meet()
+            self.barrier()
 
-    def deal(self, batches: Iterable[_T]) -> Iterator[_T]:
+    def own_batches(self, batches: Iterable[_T]) -> Iterator[_T]:
         """Iterate over the batches that this process measures; pass the results to `merge`.
 
         A process for which there is none gets a batch of another one, so that it knows the shapes
@@ -151,7 +151,7 @@ class Group:
             if self.stop():
                 break
             yield batch
-        if (number := self.most(self.stop())[0]) > 0:
+        if (number := self.all_reduce_max(self.stop())[0]) > 0:
             raise Interrupted(number)
 
     def merge(self, tensors: list[Tensor], batches: Iterable[Any]) -> list[Tensor]:
@@ -159,7 +159,7 @@ class Group:
 
         Args:
             tensors: Tensors on the CPU, with zeros where this process has no result.
-            batches: The same batches that `deal` got.
+            batches: The same batches that `own_batches` got.
         """
         if self.size > 1:
             nothing = self.rank >= sum(1 for _ in batches)
@@ -175,7 +175,7 @@ class Group:
         Raises:
             UserError: They differ; it is raised in every process.
         """
-        everyone = self.gather({name: repr(value) for name, value in facts.items()})
+        everyone = self.all_gather_object({name: repr(value) for name, value in facts.items()})
         for rank, theirs in enumerate(everyone):
             for name, value in everyone[0].items():
                 if theirs[name] != value:
@@ -184,7 +184,7 @@ class Group:
                         "all of them with the same version, the same options and the same files"
                     )
 
-    def part_random_streams(self) -> None:
+    def seed_by_rank(self) -> None:
         """Seed every process but the first differently, so that dropout differs between them."""
         if self.size > 1:
             seed = self.on_first(lambda: int(torch.randint(1 << 62, ())))
@@ -239,7 +239,7 @@ def current() -> Group:
 
 
 @contextmanager
-def joined() -> Iterator[Group]:
+def process_group() -> Iterator[Group]:
     """Join the processes that torchrun has started, and leave them at the end.
 
     A nested call does nothing, and neither does a call in a single process.
@@ -270,12 +270,12 @@ def joined() -> Iterator[Group]:
             ) from error
     except (UserError, OSError, MemoryError) as error:
         # An error in one process causes errors in the others: only the first one is printed (see
-        # `dlnotes.cli.endings`).
+        # `dlnotes.cli.exit_handler`).
         try:
-            told_here = store.add("told", 1) == 1
+            reported_here = store.add("told", 1) == 1
         except RuntimeError:  # the process that holds the store has ended
-            told_here = rank == 0
-        error.told_here = told_here  # type: ignore[union-attr]
+            reported_here = rank == 0
+        error.reported_here = reported_here  # type: ignore[union-attr]
         raise
     except KeyboardInterrupt:
         if rank == 0:  # it reports the interruption, and the others' errors follow from it
@@ -291,16 +291,16 @@ def joined() -> Iterator[Group]:
 
 
 @contextmanager
-def joined_by_command() -> Iterator[Group]:
-    """`joined` for a command, whose options must be the same in every process.
+def process_group_of_command() -> Iterator[Group]:
+    """`process_group` for a command, whose options must be the same in every process.
 
     With different options, such as ``--dry-run`` in one of them, a process would end or do
     something else while the others wait for it.
 
     Raises:
-        UserError: The options differ; see also `joined`.
+        UserError: The options differ; see also `process_group`.
     """
-    with joined() as group:
+    with process_group() as group:
         group.require_same({"options": sys.argv[1:]})
         yield group
 

@@ -24,7 +24,7 @@ from dlnotes.data.seen import Seen
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, read_json, write_json
 from dlnotes.models.averaging import AVERAGES, average_scores, greedy_weights, samme
-from dlnotes.training.calibration import decide_for, decides
+from dlnotes.training.calibration import choose_decision_for, must_choose
 from dlnotes.training.classifier import Ensemble, TextClassifier, check_same_answers
 from dlnotes.training.decision import Deciding
 from dlnotes.training.evaluate import check_scores, metrics, scores
@@ -268,7 +268,7 @@ def make_ensemble(
     *,
     average: Annotated[str, OneOf(AVERAGES)] = "probabilities",
     weights: Annotated[str, OneOf(WEIGHTING)] = "greedy",
-    rounds: Annotated[int, Range(1, below=100_001)] = 50,
+    rounds: Annotated[int, Range(1, lt=100_001)] = 50,
     deciding: Deciding | None = None,
 ) -> tuple[Ensemble, dict[str, Any]]:
     """Weight the members on dev, then read the test split and measure on it, once.
@@ -296,7 +296,7 @@ def make_ensemble(
     equal = [1 / len(members)] * len(members)
     ensemble = Ensemble([m.classifier for m in members], equal, names, average)
     deciding = deciding or Deciding()
-    decides(deciding, ensemble.multi_label)  # refuse impossible choices at once
+    must_choose(deciding, ensemble.multi_label)  # refuse impossible choices at once
     with run_folder(out, resume=None) if out else nullcontext():
         record = _weigh(ensemble, members, out, weights=weights, rounds=rounds, deciding=deciding)
     return ensemble, record
@@ -331,8 +331,8 @@ def _weigh(
 
     def figures(each: list[Float[Tensor, "n c"]], split: str, documents: Documents) -> None:
         averaged = average_scores(each, ensemble.weights, average, multi_label=several)
-        if split == "dev" and decides(deciding, ensemble.multi_label):
-            record.update(decide_for(ensemble, averaged, documents.labels, deciding))
+        if split == "dev" and must_choose(deciding, ensemble.multi_label):
+            record.update(choose_decision_for(ensemble, averaged, documents.labels, deciding))
         whole = metrics(averaged, documents.labels, ensemble.decision)
         record["documents"][split] = len(documents)
         record[split] = whole.summary()

@@ -30,13 +30,13 @@ from dlnotes.training.transfer import send, send_tokens
 _BATCH_TOKENS = 1 << 15
 # Scores in an evaluation batch; it is only reached with more than 512 classes.
 _BATCH_SCORES = 1 << 24
-_MOST_CELLS = 1 << 26
+_MAX_CELLS = 1 << 26
 
-Keep = Callable[[Tensor, NDArray[np.int64]], tuple[Tensor, ...]]
+ScoreMap = Callable[[Tensor, NDArray[np.int64]], tuple[Tensor, ...]]
 """Maps a batch's scores (b, c) and document numbers (b,) to the tensors (b, …) to keep of it."""
 
 
-class Figures(Protocol):
+class EvaluationMetrics(Protocol):
     """Results of an evaluation, for any kind of label."""
 
     @property
@@ -89,7 +89,7 @@ class Metrics:
         Raises:
             MemoryError: There are more than 8,192 classes; use `confusions`, which lists pairs.
         """
-        if self.classes**2 > _MOST_CELLS:
+        if self.classes**2 > _MAX_CELLS:
             raise MemoryError(f"the confusion matrix of {self.classes:,} classes is too large")
         pairs = self.labels * self.classes + self.predictions
         counts: NDArray[np.int64] = np.bincount(pairs, minlength=self.classes**2)
@@ -256,47 +256,47 @@ def scores(
         group: Processes that share the work. All of them must call this, and all get all scores.
     """
     where: dict[str, Any] = {"device": device, "amp": amp, "group": group}
-    return kept(model, documents, keep_all, classes=classes, **where)[0]
+    return map_scores(model, documents, identity, classes=classes, **where)[0]
 
 
-def kept(
+def map_scores(
     model: nn.Module,
     documents: Documents,
-    keep: Keep,
+    score_map: ScoreMap,
     *,
     device: torch.device | str = "cpu",
     amp: bool = False,
     classes: int | None = None,
     group: Group = ALONE,
 ) -> list[Tensor]:
-    """The results of `keep` for all documents in their order, on the CPU.
+    """The results of a `ScoreMap` for all documents in their order, on the CPU.
 
     All scores together are documents × classes numbers, which may not fit into memory. Here the
     scores of each batch are discarded before the next. The other arguments are those of `scores`.
     """
-    batches = partial(by_length, documents.lengths, _BATCH_TOKENS, most_documents(classes))
-    gathered = Gathered(documents)
+    batches = partial(by_length, documents.lengths, _BATCH_TOKENS, max_batch_documents(classes))
+    collector = BatchCollector(documents)
     device = torch.device(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
     with evaluating(model), torch.inference_mode(), autocast:
-        for indices in group.deal(batches()):
+        for indices in group.own_batches(batches()):
             tokens = send_tokens(documents.batch(indices).tokens, device, model)
-            gathered.put(indices, keep(model(tokens).float(), indices))
-    return group.merge(gathered.columns, batches())
+            collector.add(indices, score_map(model(tokens).float(), indices))
+    return group.merge(collector.columns, batches())
 
 
-def keep_all(logits: Float[Tensor, "b c"], _: NDArray[np.int64]) -> tuple[Tensor, ...]:
-    """Keep the scores as they are."""
+def identity(logits: Float[Tensor, "b c"], _: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    """The `ScoreMap` that keeps the scores as they are."""
     return (logits,)
 
 
-def most_documents(classes: int | None) -> int | None:
+def max_batch_documents(classes: int | None) -> int | None:
     """The most documents in an evaluation batch, given the number of classes; None: no limit."""
     return None if not classes else max(1, _BATCH_SCORES // classes)
 
 
-class Gathered:
-    """Collects what is kept of each batch, in the order of the documents.
+class BatchCollector:
+    """Collects the results of all batches, in the order of the documents.
 
     Each result is written to its final place at once. Many small tensors that outlive the large
     ones of their batch would leave holes in the heap into which no large one fits, and memory would
@@ -311,7 +311,7 @@ class Gathered:
         self._documents, self._folder = len(documents), getattr(documents, "folder", None)
         self._columns: list[Tensor] = []
 
-    def put(self, indices: NDArray[np.int64], kept: Sequence[Tensor]) -> None:
+    def add(self, indices: NDArray[np.int64], kept: Sequence[Tensor]) -> None:
         """Add a batch; after the first one, several threads may do so at the same time."""
         if not self._columns:
             with torch.inference_mode(False):
@@ -365,8 +365,8 @@ def check_probabilities(probabilities: Float[Tensor, "n k"], whose: str) -> None
         )
 
 
-class Measure:
-    """A `Keep` that keeps what the `Metrics` of a classifier are computed from.
+class MetricsMap:
+    """A `ScoreMap` that keeps what the `Metrics` of a classifier are computed from.
 
     Args:
         labels: True classes of all documents, shape (documents,).
@@ -422,15 +422,15 @@ def evaluate(
     decision: Decision = DEFAULT,
     group: Group = ALONE,
 ) -> Metrics | MultiLabelMetrics:
-    """Measure `model` on `documents`; for the arguments see `scores` and `Measure`."""
+    """Measure `model` on `documents`; for the arguments see `scores` and `MetricsMap`."""
     where: dict[str, Any] = {"device": device, "amp": amp, "group": group}
     if isinstance(documents.labels, LabelSets):
         sets = documents.labels
         logits = scores(model, documents, classes=sets.classes, **where)
         return multi_label_metrics(logits, sets, decision, whose=whose)
-    measure = Measure(documents.labels, decision)
+    measure = MetricsMap(documents.labels, decision)
     classes = int(documents.labels.max(initial=0)) + 1
-    found = kept(model, documents, measure, classes=classes, **where)
+    found = map_scores(model, documents, measure, classes=classes, **where)
     return measure.metrics(found, whose)
 
 
@@ -442,7 +442,7 @@ def metrics(
     """Compute figures from scores and true labels (class numbers or `LabelSets`)."""
     if isinstance(labels, LabelSets):
         return multi_label_metrics(logits, labels, decision)
-    measure = Measure(labels, decision)
+    measure = MetricsMap(labels, decision)
     return measure.metrics(measure(logits, np.arange(len(labels))))
 
 

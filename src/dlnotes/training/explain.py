@@ -107,7 +107,7 @@ class Explanation:
         return f"{printable(self.label, 40)} ({self.probability:.2f})"
 
 
-def page(explanations: Sequence[Explanation], *, title: str) -> str:
+def explanations_html(explanations: Sequence[Explanation], *, title: str) -> str:
     """A self-contained HTML page; lines of single heads (names with a comma) are folded."""
     parts = []
     for e in explanations:
@@ -178,12 +178,12 @@ def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
     from matplotlib.colors import PowerNorm  # slow to import, and most programs draw nothing
     from matplotlib.figure import Figure
 
-    from dlnotes.training.lettering import lettering
+    from dlnotes.training.figure_text import prepare_text
 
     tokens = explanation.tokens[:most] or ["(empty)"]
     names = [name for name in explanation.weights if "," not in name]
     rows = np.array([(explanation.weights[n][:most] or [0.0]) for n in names])
-    words, style = lettering(tokens, most=20)
+    words, style = prepare_text(tokens, most=20)
     height = 1 + max(1.3, 0.35 * len(names)) + 0.085 * max(map(len, words))  # inches
     figure = Figure(figsize=(5 + 0.28 * len(words), height), layout="constrained")
     axes = figure.subplots()
@@ -192,7 +192,7 @@ def attention_figure(explanation: Explanation, *, most: int = 40) -> Figure:
     axes.set_xticks(range(len(words)), words, rotation=90, **style)
     axes.set_yticks(range(len(names)), names)
     figure.colorbar(image, label="weight", ticks=[0, 0.1, 0.25, 0.5, 1], pad=0.02)
-    (label,), style = lettering([explanation.label], most=40)
+    (label,), style = prepare_text([explanation.label], most=40)
     title = f"{label} ({explanation.probability:.2f})"
     axes.set_title(title, fontsize="medium", **style)
     return figure

@@ -50,14 +50,14 @@ from dlnotes.training.checkpoint import (
     save_checkpoint,
 )
 from dlnotes.training.compiling import compiled, sparse_look_ups_not_compiled
+from dlnotes.training.finite import defect
 from dlnotes.training.objectives import Objective
 from dlnotes.training.progress import Progress
-from dlnotes.training.replica import Copy, Wrapped, replica
+from dlnotes.training.replica import CPUReplica, DDPReplica, make_replica
 from dlnotes.training.schedule import SCHEDULES, with_warmup
-from dlnotes.training.sound import defect
-from dlnotes.training.transfer import Batches, Figures
+from dlnotes.training.transfer import BatchLoader, PendingNumbers
 
-_MOST_TOKENS = 1 << 18
+_MAX_TOKENS = 1 << 18
 """Most padded tokens in a batch that is computed at once; ordinary batches stay below it."""
 _PART_TOKENS = 1 << 15
 """Most padded tokens in each part of a batch that has more."""
@@ -124,7 +124,7 @@ class Fitting(Settings):
         object.__setattr__(self, "batch_size", self.batch_size or None)
 
 
-def check_said(name: str, fitting: Fitting, *more: str) -> None:
+def check_complete(name: str, fitting: Fitting, *more: str) -> None:
     """Require that no setting is left to a recipe, where there is none.
 
     Args:
@@ -154,7 +154,7 @@ class TrainingState:
         seconds: Time spent training, including evaluation but not checkpoints.
         train_seconds: Time spent in updates only.
         documents: Documents trained on, each counted once per epoch.
-        best: Dev score (see `Figures`) and negative dev loss of the best epoch.
+        best: Dev score (see `EvaluationMetrics`) and negative dev loss of the best epoch.
         best_epoch: The epoch whose weights are kept, from 1.
         history: One record per epoch.
     """
@@ -208,7 +208,7 @@ class _Report:
 
     state: TrainingState
     rate: Any
-    figures: Figures
+    figures: PendingNumbers
 
 
 @runtime_checkable
@@ -243,9 +243,9 @@ def fit(
 ) -> TrainingState:
     """Train `model`; it ends in training mode, with the weights of its best epoch on `dev`.
 
-    The best epoch is the one with the highest score on `dev` (see `Figures`) and, among equal
-    scores, the lowest loss. The weights of a model that is `Constrained` are constrained after each
-    update.
+    The best epoch is the one with the highest score on `dev` (see `EvaluationMetrics`) and, among
+    equal scores, the lowest loss. The weights of a model that is `Constrained` are constrained
+    after each update.
 
     In a process group (see `dlnotes.training.distributed`), all processes must call it with the
     same arguments, and end with the same weights. `batch_size` counts the documents of all
@@ -290,7 +290,7 @@ def fit(
     """
     if not isinstance(objective, Objective):
         raise UserError(f"objective must be an instance such as SingleLabel(), not {objective!r}")
-    check_said("fitting", fitting)
+    check_complete("fitting", fitting)
     for name, examples in (("train", train), ("dev", dev)):
         if examples is not None and not len(examples):
             raise UserError(f"{name} has no documents")
@@ -315,7 +315,7 @@ def fit(
     if resume:
         loop.resume()
     else:
-        loop.group.part_random_streams()
+        loop.group.seed_by_rank()
     loop.check_before_the_first_update(resume)
     loop.shard()
     last = fitting.epochs if stop_after is None else min(stop_after, fitting.epochs)
@@ -378,7 +378,7 @@ class _Loop:
     save_from: float | None = None  # earliest time at which saving takes at most its share
     keep_end: bool = True
     time_limit: float = math.inf
-    agreed: tuple[int, ...] = ()  # `wishes` of several processes together, from the last update
+    agreed: tuple[int, ...] = ()  # `requests` of several processes together, from the last update
 
     def __post_init__(self) -> None:
         self.began = self.saved_time = time.perf_counter()
@@ -393,7 +393,7 @@ class _Loop:
         self.loss_sum = torch.zeros((), device=self.device)
         # A compiled model prepares its batches within the compiled graph.
         reader = None if fitting.compile else model
-        self.batches = Batches(self.train, self.device, reader)
+        self.batches = BatchLoader(self.train, self.device, reader)
         self.reports: deque[_Report] = deque()
         self.outputs = self.objective.forward
         if fitting.compile:
@@ -401,30 +401,32 @@ class _Loop:
                 raise UserError("compile cannot be used with several processes; leave it out")
             self.outputs = compiled(self.outputs, self.device)
         self.group = distributed.current()
-        self.replica: Wrapped | Copy | sharding.Shards | None = None
+        self.replica: DDPReplica | CPUReplica | sharding.Shards | None = None
         self.shards: sharding.Shards | None = None
         if self.group.size > 1:
             self.require_same()
             if not fitting.shard:
-                self.replica = replica(self.group, model, self.outputs)
+                self.replica = make_replica(self.group, model, self.outputs)
 
     def shard(self) -> None:
         """Shard the model over the processes, if that is asked for."""
         if self.fitting.shard and self.group.size > 1:
             self.shards = sharding.Shards(self.group, self.model, self.optimizer, self.outputs)
             self.replica = self.shards
-            self.best_weights = self.shards.cut(self.best_weights)
+            self.best_weights = self.shards.shard(self.best_weights)
 
     def unshard(self) -> None:
         """Gather the whole model in each process again."""
         if self.shards:
             self.shards.end()
-            self.best_weights = {name: sharding.joined(w) for name, w in self.best_weights.items()}
+            self.best_weights = {
+                name: sharding.full_tensor(w) for name, w in self.best_weights.items()
+            }
             self.shards = self.replica = None
 
-    def whole(self) -> AbstractContextManager[None]:
+    def full_parameters(self) -> AbstractContextManager[None]:
         """Context in which `model` has all its weights, even if it is sharded."""
-        return self.shards.whole() if self.shards else nullcontext()
+        return self.shards.full_parameters() if self.shards else nullcontext()
 
     def require_same(self) -> None:
         """Require the same settings, documents and weights in all processes."""
@@ -449,16 +451,20 @@ class _Loop:
             state.epoch, state.best_epoch, patience
         ):
             self.epoch(bar)
-            if any(self.group.most(self.group.stop(), self.is_cheap() or self.is_due(state.step))):
+            if any(
+                self.group.all_reduce_max(
+                    self.group.stop(), self.is_cheap() or self.is_due(state.step)
+                )
+            ):
                 self.save()
-            if (stopping := self.group.most(self.group.stop())[0]) > 0:
+            if (stopping := self.group.all_reduce_max(self.group.stop())[0]) > 0:
                 raise Interrupted(stopping)
         if self.unsaved and (self.keep_end or not self.expected_saving()):
             self.save()
         self.unshard()
         if self.best_weights:  # empty if the training had no dev documents
             self.model.load_state_dict(self.best_weights)
-        if (stopping := self.group.most(self.group.stop())[0]) > 0:
+        if (stopping := self.group.all_reduce_max(self.group.stop())[0]) > 0:
             raise Interrupted(stopping)
 
     def is_above(self, below: float | None) -> bool:
@@ -473,13 +479,13 @@ class _Loop:
         clock = time.perf_counter()
         with memory_for(self.what_takes_memory):
             todo = batches[state.batch :]
-            self.batches.expect(part for indices in todo for part in self.parts_here(indices))
+            self.batches.prefetch(part for indices in todo for part in self.parts_here(indices))
             for indices in todo:
                 if self.takes_too_long():
                     raise OutOfTime
                 loss, norm = self.update(indices)
                 last = state.batch == len(batches)
-                stopping, saving = self.agreed or self.wishes()
+                stopping, saving = self.agreed or self.requests()
                 usual = state.step % _REPORT_EVERY == 0 or last
                 if usual or stopping or saving:
                     self.note(loss, norm, log=usual)
@@ -491,7 +497,7 @@ class _Loop:
                     clock = time.perf_counter()
                 if stopping:
                     raise Interrupted(stopping)
-        with self.whole():
+        with self.full_parameters():
             self.end_epoch(bar, clock)
 
     def end_epoch(self, bar: Progress, clock: float) -> None:
@@ -588,7 +594,7 @@ class _Loop:
         limit = self.fitting.clip_norm
         if self.shards:  # always needed for the log, since no process has the whole gradient
             parts = self.shards.sharded.parameters()
-            norm: Tensor = sharding.joined(clip_grad_norm_(parts, max_norm=limit or math.inf))
+            norm: Tensor = sharding.full_tensor(clip_grad_norm_(parts, max_norm=limit or math.inf))
             return norm
         if limit is None:
             return None
@@ -601,7 +607,7 @@ class _Loop:
         is the sum of the contributions of all parts. A process without documents computes one of
         another process with weight 0, because all must take part in summing the gradients.
         """
-        group, share = self.group, self.group.share(indices)
+        group, share = self.group, self.group.own_indices(indices)
         parts = self.parts_here(indices)
         if len(parts) == group.size == 1 and not self.may_count_nothing:
             tokens, labels = self.batch(indices)
@@ -625,11 +631,11 @@ class _Loop:
                 loss.backward()
             total += loss.detach()
         if self.replica:
-            total, *agreed = self.replica.average(total, size, self.wishes(after=1))
+            total, *agreed = self.replica.average(total, size, self.requests(after=1))
             self.agreed = tuple(agreed)
         return total
 
-    def wishes(self, after: int = 0) -> tuple[int, int]:
+    def requests(self, after: int = 0) -> tuple[int, int]:
         """The signal that asks to stop (or 0), and whether a checkpoint is due.
 
         After the last update of an epoch none is due here: `run` decides about it after evaluation.
@@ -644,11 +650,11 @@ class _Loop:
         """Split documents into parts that are computed at once; mostly there is only one.
 
         No part has more documents than `micro_batch_size`. If a huge document makes a batch exceed
-        `_MOST_TOKENS` padded tokens, it is split into parts of `_PART_TOKENS`.
+        `_MAX_TOKENS` padded tokens, it is split into parts of `_PART_TOKENS`.
         """
         lengths, most = self.train.lengths[indices], self.fitting.micro_batch_size
-        tokens = _MOST_TOKENS
-        if len(indices) * int(lengths.max()) > _MOST_TOKENS:
+        tokens = _MAX_TOKENS
+        if len(indices) * int(lengths.max()) > _MAX_TOKENS:
             tokens = _PART_TOKENS
         elif most is None or len(indices) <= most:
             return [indices]
@@ -682,7 +688,7 @@ class _Loop:
         A process without documents computes one of another process, because all must take part in
         summing the gradients.
         """
-        share = self.group.share(indices)
+        share = self.group.own_indices(indices)
         return self.parts(share if len(share) else indices[:1])
 
     def batch(self, indices: NDArray[Any]) -> tuple[Tensor, Tensor]:
@@ -696,7 +702,7 @@ class _Loop:
             figures.append(gradient_norm(self.model) if norm is None else norm)
         rate = self.optimizer.param_groups[0]["lr"]
         state = replace(self.state)
-        self.reports.append(_Report(state, rate, Figures(self.device, *figures)))
+        self.reports.append(_Report(state, rate, PendingNumbers(self.device, *figures)))
 
     def report(self, bar: Progress, *, wait: bool) -> None:
         """Show and log the figures that have arrived.
@@ -709,7 +715,7 @@ class _Loop:
             UserError: The training has diverged.
         """
         while self.reports and (
-            wait or len(self.reports) > _UNREAD or self.reports[0].figures.have_come()
+            wait or len(self.reports) > _UNREAD or self.reports[0].figures.is_ready()
         ):
             report = self.reports.popleft()
             state = report.state
@@ -728,7 +734,7 @@ class _Loop:
         else:
             # All processes use the first one's figures: rounding could make others decide
             # differently.
-            score, loss, summary = self.group.gather(self.evaluated())[0]
+            score, loss, summary = self.group.all_gather_object(self.evaluated())[0]
             if not math.isfinite(loss):
                 raise self.diverged(f"the loss on dev became {loss}")
             record |= {f"dev_{name}": value for name, value in summary.items()}
@@ -737,7 +743,7 @@ class _Loop:
                 state.best_epoch = state.epoch + 1
                 shards = self.shards
                 self.best_weights = (
-                    shards.weights() if shards else copy.deepcopy(model.state_dict())
+                    shards.sharded_weights() if shards else copy.deepcopy(model.state_dict())
                 )
         self.unsaved = True
         state.history.append(record)
@@ -791,7 +797,7 @@ class _Loop:
         """Write the checkpoint, if there is a file for it."""
         if not self.checkpoint:
             return
-        with self.whole():
+        with self.full_parameters():
             self.write(self.checkpoint)
 
     def write(self, file: Path) -> None:
@@ -802,15 +808,17 @@ class _Loop:
             self.board.flush()  # a resumed training does not log the steps up to here again
         saved = {
             "model": self.model.state_dict(),
-            "optimizer": self.shards.state() if self.shards else self.optimizer.state_dict(),
+            "optimizer": self.shards.full_optimizer_state()
+            if self.shards
+            else self.optimizer.state_dict(),
             "best_weights": (
-                self.shards.collected(self.best_weights) if self.shards else self.best_weights
+                self.shards.gather_full(self.best_weights) if self.shards else self.best_weights
             ),
             "state": asdict(self.state),
             "settings": self.settings,
             **self.circumstances(),
         }
-        saved["random"], *others = self.group.gather(random_state())
+        saved["random"], *others = self.group.all_gather_object(random_state())
         if others:
             saved["random_of_others"] = others
         try:
@@ -863,7 +871,7 @@ class _Loop:
                 "dlnotes, or is damaged: give another --out"
             ) from error
         if not same:
-            self.group.part_random_streams()
+            self.group.seed_by_rank()
         self.loss_sum += self.state.loss_sum
         self.saved_at, self.unsaved = self.state.step, False
         changed = [

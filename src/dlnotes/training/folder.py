@@ -131,7 +131,7 @@ def is_restarted(out: Path) -> bool:
         out: The folder.
     """
     sign = out / RESTARTS
-    if launch.attempt() == 0:
+    if launch.restart_count() == 0:
         with suppress(OSError):
             sign.unlink(missing_ok=True)
         return False

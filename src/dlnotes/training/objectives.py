@@ -21,7 +21,7 @@ from dlnotes.training.board import Board
 from dlnotes.training.decision import Decision, choose_thresholds
 from dlnotes.training.distributed import ALONE, Group
 from dlnotes.training.evaluate import (
-    Figures,
+    EvaluationMetrics,
     Metrics,
     SequenceMetrics,
     evaluate,
@@ -95,7 +95,7 @@ class Objective(ABC):
         device: torch.device | str = "cpu",
         amp: bool = False,
         group: Group = ALONE,
-    ) -> Figures:
+    ) -> EvaluationMetrics:
         """Measure `model` on `documents`, without dropout.
 
         Args:
@@ -106,7 +106,8 @@ class Objective(ABC):
                 (b,), for `MultiLabel` zeros and ones (b, c), for `Sequence` token ids (b, u).
             device: Where to compute.
             amp: Compute in bf16 where autocast allows it.
-            group: Processes that share the work; all of them must call this, see `Group.deal`.
+            group: Processes that share the work; all of them must call this, see
+                `Group.own_batches`.
         """
 
     @abstractmethod
@@ -188,7 +189,7 @@ class SingleLabel(Objective):
 
     def draw(self, board: Board, figures: Metrics, documents: Documents, **where: Any) -> None:
         """Confusion matrix, reliability, and the most confident wrong predictions."""
-        board.result(figures, documents, **where)
+        board.confusion(figures, documents, **where)
         board.reliability(figures.reliability, where["step"], split=where["split"])
 
     @staticmethod
@@ -404,7 +405,7 @@ class Sequence(Objective):
         sums = torch.zeros(len(batches), 3, dtype=torch.float64, device=device)
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
         with evaluating(model), torch.inference_mode(), autocast:
-            for i in group.deal(range(len(batches))):
+            for i in group.own_batches(range(len(batches))):
                 batch = documents.batch(batches[i])
                 tokens, labels = (x.to(device, non_blocking=True) for x in batch)
                 logits, target = self.forward(model, tokens, labels), self.targets(labels)

@@ -1,7 +1,7 @@
 """Recipes: how a model is trained, and how large it is, unless the user decides.
 
 `RECIPES` holds the default recipes, `PAPERS` those of the models' papers, and `PLAIN` is a training
-without a recipe. `recipe_for` fits a recipe to the documents, and `settle` fills in the settings
+without a recipe. `recipe_for` fits a recipe to the documents, and `resolve` fills in the settings
 that the user does not give.
 """
 
@@ -222,7 +222,7 @@ REFERENCE = 5_000
 """Number of training documents for which `RECIPES` is written."""
 _REFIT_BELOW = 10_000  # documents: with more, a tenth of them is not worth a second training
 _FASTTEXT_REFIT_BELOW = 30_000  # documents: up to here, a refit of FastText takes minutes at most
-_LEAST_BATCH = 4  # documents: larger batches would give a dozen documents too few updates
+_MIN_BATCH = 4  # documents: larger batches would give a dozen documents too few updates
 _FEW_CLASSES = 10  # with more classes, an epoch has fewer documents of each to learn from
 _LONG = 100  # tokens: the time of FastText's updates grows with their number
 
@@ -292,7 +292,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
         base,
         lr=lr,
         epochs=min(40, max(3, round(base.epochs * scale**-0.5 * many_classes))),
-        batch_size=max(_LEAST_BATCH, int(base.batch_size * 2.0**doublings)),
+        batch_size=max(_MIN_BATCH, int(base.batch_size * 2.0**doublings)),
         label_smoothing=0.0 if facts.multi_label else base.label_smoothing,
         refit=base.refit and n < refit_below,
         model_settings=sizes,
@@ -332,12 +332,12 @@ def optimizer_for(training: Training, model: str, out: Path | None = None) -> st
         model: A name in `dlnotes.models.MODELS`.
         out: The run folder, if the run is to be resumed.
     """
-    before = begun_with(out, model) if out else {}
+    before = settings_of_run(out, model) if out else {}
     own = recipe_for(model, Facts(REFERENCE, 2, 1.0), training.recipe or _name(before))
     return training.optimizer or str(before.get("optimizer", own.optimizer))
 
 
-class Settled(NamedTuple):
+class ResolvedTraining(NamedTuple):
     """A training whose settings are all known.
 
     Attributes:
@@ -354,7 +354,7 @@ class Settled(NamedTuple):
     chosen: dict[str, Any]
 
     @property
-    def said(self) -> Training:
+    def as_options(self) -> Training:
         """The training as a user would write it: 0 for all documents and for never."""
         values: dict[str, Any] = {name: getattr(self.training, name) or 0 for name in OFF}
         return replace(self.training, **values)
@@ -429,14 +429,14 @@ def facts_of(dataset: Dataset) -> Facts:
     )
 
 
-def settle(
+def resolve(
     training: Training,
     model: str,
     model_settings: Mapping[str, Any],
     dataset: Dataset,
     *,
     resumed: Path | None = None,
-) -> Settled:
+) -> ResolvedTraining:
     """Fill in the settings that the user leaves out.
 
     Given settings take precedence; of the hyper-parameters of model and optimizer, each one
@@ -454,7 +454,7 @@ def settle(
     Raises:
         UserError: `resumed` has no checkpoint that can be read.
     """
-    before = begun_with(resumed, model) if resumed else {}
+    before = settings_of_run(resumed, model) if resumed else {}
     name = training.recipe or _name(before)
     reading = dataset.reading
     # The limits come first, since the rest of a recipe depends on how many tokens are read.
@@ -489,12 +489,12 @@ def settle(
     chosen["model_settings"] = {n: v for n, v in sizes.items() if n not in model_settings}
     for off in OFF:
         filled[off] = filled[off] or None
-    return Settled(
+    return ResolvedTraining(
         replace(training, recipe=name, **filled), {**sizes, **model_settings}, dataset, chosen
     )
 
 
-def begun_with(run: Path, model: str) -> dict[str, Any]:
+def settings_of_run(run: Path, model: str) -> dict[str, Any]:
     """The settings that a run was started with, to resume it with the same ones.
 
     Empty if the folder has no run yet, or one of another model.

@@ -81,7 +81,7 @@ def reliability_figure(found: Reliability, *, title: str, what: str = "correct")
     """
     from matplotlib.figure import Figure
 
-    from dlnotes.training.lettering import lettering
+    from dlnotes.training.figure_text import prepare_text
 
     centres = (np.arange(BINS) + 0.5) / BINS
     there = found.counts > 0
@@ -95,7 +95,7 @@ def reliability_figure(found: Reliability, *, title: str, what: str = "correct")
     above.bar(centres[there], p - true, **bar, bottom=true, color="#e0701d", alpha=0.4, label="gap")
     above.plot([0, 1], [0, 1], color="gray", linestyle="--", label="perfect calibration")
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel=f"share that is {what}")
-    (shown,), style = lettering([title], most=60)
+    (shown,), style = prepare_text([title], most=60)
     told = f"{shown}: expected calibration error {found.ece:.4f}"
     above.set_title(told, fontsize="medium", **style)
     above.legend(loc="upper left", fontsize="small")

@@ -36,7 +36,7 @@ class Agreed(NamedTuple):
     saving: int
 
 
-class Means:
+class LossAveraging:
     """Makes the losses match gradients that DistributedDataParallel or FSDP averages.
 
     Args:
@@ -52,17 +52,19 @@ class Means:
         Args:
             size: Total weight of this process's documents.
         """
-        return self.group.sum(size.clone()) / self.group.size
+        return self.group.all_reduce(size.clone()) / self.group.size
 
-    def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
+    def average(self, loss: Tensor, size: Tensor, requests: tuple[int, int]) -> Agreed:
         """Agree, after all backward passes of an update.
 
         Args:
             loss: The sum of the losses of this process, divided by `divisor`.
             size: Total weight of this process's documents.
-            wishes: This process's values for `Agreed.stopping` and `Agreed.saving`.
+            requests: This process's values for `Agreed.stopping` and `Agreed.saving`.
         """
-        return Agreed(self.group.sum(loss) / self.group.size, *self.group.most(*wishes))
+        return Agreed(
+            self.group.all_reduce(loss) / self.group.size, *self.group.all_reduce_max(*requests)
+        )
 
 
 class _Outputs(nn.Module):
@@ -76,7 +78,7 @@ class _Outputs(nn.Module):
         return self.outputs(self.model, *inputs)
 
 
-class Wrapped(Means):
+class DDPReplica(LossAveraging):
     """A copy whose gradients `DistributedDataParallel` sends while others are being computed.
 
     Unlike with that class alone, the model need not be called as a module, and sparse gradients
@@ -118,16 +120,16 @@ class Wrapped(Means):
             return context
         return nullcontext()
 
-    def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
-        """Also average the sparse gradients; see `Means`."""
+    def average(self, loss: Tensor, size: Tensor, requests: tuple[int, int]) -> Agreed:
+        """Also average the sparse gradients; see `LossAveraging`."""
         for parameter in self.sparse:
             own = np.array([_kind(parameter), _count_rows(parameter)], np.int64)
-            kinds, counts = self.group.stacked(own.view(np.uint8)).view(np.int64).T
+            kinds, counts = self.group.all_gather(own.view(np.uint8)).view(np.int64).T
             _average_apart(parameter, _agreed_kind(kinds), counts, 1 / self.group.size, self.group)
-        return super().average(loss, size, wishes)
+        return super().average(loss, size, requests)
 
 
-class Copy:
+class CPUReplica:
     """A copy on a CPU, whose gradients are sent after the last backward pass.
 
     Sending them earlier would take cores away from the computation. First, all processes exchange
@@ -167,16 +169,16 @@ class Copy:
         """The size itself: the loss is this process's mean, which `average` weights."""
         return size if size else torch.ones_like(size)
 
-    def average(self, loss: Tensor, size: Tensor, wishes: tuple[int, int]) -> Agreed:
-        """Average the gradients over the documents of all processes; see `Means`."""
+    def average(self, loss: Tensor, size: Tensor, requests: tuple[int, int]) -> Agreed:
+        """Average the gradients over the documents of all processes; see `LossAveraging`."""
         parameters = [*self.others, *self.tables]
         counts = [_count_rows(parameter) for parameter in parameters]
         own_kinds = [_kind(parameter) for parameter in parameters]
         own_used = [_used_rows(table) for table in self.tables]
         if self.slots:
             self.slots.write([np.flatnonzero(flags) for flags in own_used])
-        numbers, kinds, changed, *used = self.told(
-            np.array([loss.item(), size.item(), *wishes, *counts], np.float64).view(np.uint8),
+        numbers, kinds, changed, *used = self.exchange(
+            np.array([loss.item(), size.item(), *requests, *counts], np.float64).view(np.uint8),
             np.array(own_kinds, np.uint8),
             np.array([self.has_changed(name) for name in self.buffers], np.uint8),
             *(np.packbits(flags) for flags in own_used),
@@ -200,7 +202,7 @@ class Copy:
         for parameter, each in zip(parameters, every_count, strict=True):
             if kind[parameter] == _SPARSE:
                 _average_apart(parameter, _SPARSE, each, shares[self.group.rank], self.group)
-        self.share_buffers([bool(column.any()) for column in changed.T])
+        self.broadcast_buffers([bool(column.any()) for column in changed.T])
         mean = losses @ sizes / whole if whole else losses.sum()
         return Agreed(loss.new_tensor(float(mean)), int(stops.max()), int(savings.max()))
 
@@ -227,11 +229,11 @@ class Copy:
         for table, at in zip(tables, some, strict=True):
             _gradient(table).index_copy_(0, at, next(sums))
 
-    def told(self, *parts: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def exchange(self, *parts: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Exchange arrays between all processes; each part gets a row per process."""
         ends = np.cumsum([len(part) for part in parts])[:-1]
-        said = np.split(self.group.stacked(np.concatenate(parts)), ends, axis=1)
-        return [np.ascontiguousarray(part) for part in said]
+        received = np.split(self.group.all_gather(np.concatenate(parts)), ends, axis=1)
+        return [np.ascontiguousarray(part) for part in received]
 
     def summed(self, grads: list[Tensor], share: float) -> list[Tensor]:
         """The sums of gradients over the processes, each of which multiplies its own by `share`."""
@@ -239,7 +241,7 @@ class Copy:
         for dtype in dict.fromkeys(grad.dtype for grad in grads):
             which = [i for i, grad in enumerate(grads) if grad.dtype == dtype]
             whole = torch.cat([grads[i].reshape(-1) for i in which]).mul_(share)
-            parts = self.group.sum(whole).split([grads[i].numel() for i in which])
+            parts = self.group.all_reduce(whole).split([grads[i].numel() for i in which])
             found |= {i: part.view_as(grads[i]) for i, part in zip(which, parts, strict=True)}
         return [found[i] for i in range(len(grads))]
 
@@ -249,7 +251,7 @@ class Copy:
         now = self.model.get_buffer(name)
         return now is not buffer or now._version != version
 
-    def share_buffers(self, changed: list[bool]) -> None:
+    def broadcast_buffers(self, changed: list[bool]) -> None:
         """Replace buffers that some process has changed by those of the first process."""
         for name, has_changed in zip(self.buffers, changed, strict=True):
             if has_changed:
@@ -258,10 +260,12 @@ class Copy:
                 self.buffers[name] = buffer, buffer._version
 
 
-def replica(group: Group, model: nn.Module, outputs: Callable[..., Any]) -> Wrapped | Copy:
-    """The kind of copy that suits the model's device; see `Wrapped` for the arguments."""
+def make_replica(
+    group: Group, model: nn.Module, outputs: Callable[..., Any]
+) -> DDPReplica | CPUReplica:
+    """The kind of copy that suits the model's device; see `DDPReplica` for the arguments."""
     tensors = [*model.parameters(), *model.buffers()]
-    kind = Copy if all(tensor.is_cpu for tensor in tensors) else Wrapped
+    kind = CPUReplica if all(tensor.is_cpu for tensor in tensors) else DDPReplica
     return kind(group, model, outputs)
 
 
@@ -342,7 +346,7 @@ def _average_apart(
         group: The processes.
     """
     if kind == _DENSE:
-        parameter.grad = group.sum(_gradient(parameter) * share)
+        parameter.grad = group.all_reduce(_gradient(parameter) * share)
     if kind != _SPARSE:
         return
     grad, width = parameter.grad, parameter.shape[1:]

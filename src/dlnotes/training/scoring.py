@@ -19,11 +19,11 @@ from dlnotes.data.documents import Documents
 from dlnotes.training import evaluate
 from dlnotes.training.evaluate import evaluating
 
-_LEAST_TOKENS = 1 << 12
+_MIN_TOKENS = 1 << 12
 """Padded tokens in a batch, so few that a model's intermediate results fit into the CPU's cache."""
-_LEAST_DOCUMENTS, _MOST_TOKENS = 64, 1 << 15
-"""Batches of long documents may have more tokens, up to `_MOST_TOKENS`, so that they still hold
-`_LEAST_DOCUMENTS`: a recurrent model needs a step per position, however few documents there are."""
+_MIN_DOCUMENTS, _MAX_TOKENS = 64, 1 << 15
+"""Batches of long documents may have more tokens, up to `_MAX_TOKENS`, so that they still hold
+`_MIN_DOCUMENTS`: a recurrent model needs a step per position, however few documents there are."""
 _WORTH_THREADS = 0.05
 """Threads are started if the work is estimated to take this many seconds; starting can take 0.03.
 """
@@ -71,28 +71,28 @@ def scores(
         device: Where to compute.
         classes: About how many classes there are; with very many, batches have fewer documents.
     """
-    return kept(model, documents, evaluate.keep_all, device=device, classes=classes)[0]
+    return map_scores(model, documents, evaluate.identity, device=device, classes=classes)[0]
 
 
-def kept(
+def map_scores(
     model: nn.Module,
     documents: Documents,
-    keep: evaluate.Keep,
+    score_map: evaluate.ScoreMap,
     *,
     device: torch.device | str = "cpu",
     classes: int | None = None,
 ) -> list[Tensor]:
-    """The results of `keep` for all documents; see `dlnotes.training.evaluate.kept`."""
-    batches = _batches(documents.lengths, evaluate.most_documents(classes))
+    """The results of a `ScoreMap` for all documents; see `dlnotes.training.evaluate.map_scores`."""
+    batches = _batches(documents.lengths, evaluate.max_batch_documents(classes))
     if torch.device(device).type != "cpu" or len(batches) == 1:
-        return evaluate.kept(model, documents, keep, device=device, classes=classes)
+        return evaluate.map_scores(model, documents, score_map, device=device, classes=classes)
 
-    gathered = evaluate.Gathered(documents)
+    collector = evaluate.BatchCollector(documents)
 
     def score(indices: NDArray[np.int64]) -> None:
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # these are per thread
             found = model(documents.batch(indices).tokens).float()
-            gathered.put(indices, keep(found, indices))
+            collector.add(indices, score_map(found, indices))
 
     with evaluating(model):
         began = time.perf_counter()
@@ -103,7 +103,7 @@ def kept(
         else:
             for indices in batches[1:]:
                 score(indices)
-    return gathered.columns
+    return collector.columns
 
 
 def _in_threads(
@@ -138,8 +138,8 @@ def _batches(lengths: NDArray[np.int64], most: int | None = None) -> list[NDArra
     batches, start = [], 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
-        many = min(_LEAST_DOCUMENTS, _MOST_TOKENS // longest)
-        many = max(1, many, _LEAST_TOKENS // longest)
+        many = min(_MIN_DOCUMENTS, _MAX_TOKENS // longest)
+        many = max(1, many, _MIN_TOKENS // longest)
         stop = start + min(many, most or many)
         batches.append(order[start:stop])
         start = stop

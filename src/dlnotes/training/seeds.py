@@ -25,11 +25,11 @@ from dlnotes.nn import PAD, sentences, split_question
 from dlnotes.nn.recurrence import written_out
 from dlnotes.optim import UpdateRule
 from dlnotes.optim.clipping import clip_scale
-from dlnotes.training.fit import Constrained, check_said, is_better, out_of_patience
+from dlnotes.training.finite import MAX_WEIGHT
+from dlnotes.training.fit import Constrained, check_complete, is_better, out_of_patience
 from dlnotes.training.objectives import Hierarchical, SingleLabel
 from dlnotes.training.schedule import SCHEDULES, with_warmup
 from dlnotes.training.settings import Optimization
-from dlnotes.training.sound import LARGEST
 
 # Updates between two checks of the device's progress. On a GPU they are queued, and must last while
 # other trainings are served; on a CPU they are already done, and other trainings wait for them.
@@ -44,7 +44,7 @@ _NO_LABEL = -100  # ignored by the objective
 
 
 @dataclass
-class Replica:
+class SeedProgress:
     """The progress of the training from one seed; see also `TrainingState`.
 
     Attributes:
@@ -128,7 +128,7 @@ class Seeds:
             for seed in seeds
         ]
         self.batches = len(self.samplers[0])
-        self.replicas = [Replica(seed) for seed in seeds]
+        self.replicas = [SeedProgress(seed) for seed in seeds]
         self.generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
         self.epoch, self.seconds = 0, 0.0
         self.shapes = {name: p.shape for name, p in models[0].named_parameters()}
@@ -215,7 +215,7 @@ class Seeds:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.best = state["best"].to(self.device)
         self.done.copy_(state["done"])
-        self.replicas = [Replica(**replica) for replica in state["replicas"]]
+        self.replicas = [SeedProgress(**replica) for replica in state["replicas"]]
         for generator, bits in zip(self.generators, state["generators"], strict=True):
             generator.set_state(bits)
         accumulated = [a.to(self.device) for a in state["accumulated"]]
@@ -260,7 +260,7 @@ class Seeds:
             if replica.stopped:
                 continue
             loss = loss_sum / documents
-            if not (math.isfinite(loss) and math.isfinite(dev_loss) and largest <= LARGEST):
+            if not (math.isfinite(loss) and math.isfinite(dev_loss) and largest <= MAX_WEIGHT):
                 replica.stopped = "diverged"
                 continue
             replica.history.append(
@@ -524,7 +524,7 @@ def _check(
         raise UserError(f"there must be a model per seed, not {len(models)} for {len(seeds)} seeds")
     if isinstance(objective, Hierarchical):
         raise UserError("a hierarchical output cannot be trained from several seeds at once")
-    check_said("training", training, "optimizer", "lr")
+    check_complete("training", training, "optimizer", "lr")
     for name in ("amp", "compile"):
         if getattr(training, name):
             raise UserError(f"{name} cannot be used for several seeds at once")

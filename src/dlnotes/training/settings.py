@@ -93,8 +93,8 @@ class Optimization(Fitting):
 class Training(Deciding, Optimization):
     """How a classifier is trained; see `train_classifier`.
 
-    A field that is None is left to the model's recipe (see `dlnotes.training.recipes.settle`). In a
-    resumed run, it has the value that the run was started with.
+    A field that is None is left to the model's recipe (see `dlnotes.training.recipes.resolve`). In
+    a resumed run, it has the value that the run was started with.
     """
 
     recipe: Annotated[str, OneOf(RECIPE_NAMES)] | None = None
@@ -103,7 +103,7 @@ class Training(Deciding, Optimization):
     settings of the paper that published the model; plain: adam with a rate of 1e-3, 10 epochs of
     batches of 64 documents, and the model's own sizes. Default: default."""
 
-    # Unlike in the base class, None is allowed here, until `settle` fills it in.
+    # Unlike in the base class, None is allowed here, until `resolve` fills it in.
     optimizer: Annotated[str, OneOf(OPTIMIZERS, _ELSEWHERE)] | None = None  # type: ignore[assignment]
     """Which of our optimizers: gradient-descent, momentum, adam, … Default: what the recipe
     says."""

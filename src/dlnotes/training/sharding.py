@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dlnotes.errors import UserError
 from dlnotes.training.distributed import Group
-from dlnotes.training.replica import Means
+from dlnotes.training.replica import LossAveraging
 
 
 @runtime_checkable
@@ -30,12 +30,13 @@ class InBlocks(Protocol):
         """The blocks; `forward` calls each as a module."""
 
 
-class Shards(Means):
+class Shards(LossAveraging):
     """A model that is sharded over processes while it is trained.
 
     Elementwise rules, as all of `dlnotes.optim` are, compute the same on parts as on the whole.
     Therefore the parameters of `optimizer` are replaced by their parts, and its states, if it has
-    any, are also sharded. Meanwhile the given model has no weights, except within `whole`.
+    any, are also sharded. Meanwhile the given model has no weights, except within
+    `full_parameters`.
 
     Args:
         group: The processes.
@@ -90,12 +91,12 @@ class Shards(Means):
         yield
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
+    def full_parameters(self) -> Iterator[None]:
         """Context in which the model has all its weights, in every process."""
         self._within += 1
         if self._within == 1:
             for p, part in self._pairs:
-                p.data = joined(part)
+                p.data = full_tensor(part)
         try:
             yield
         finally:
@@ -103,36 +104,36 @@ class Shards(Means):
             if not self._within:
                 self._release()
 
-    def weights(self) -> dict[str, Tensor]:
+    def sharded_weights(self) -> dict[str, Tensor]:
         """A copy of this process's parts, by the names of the model's weights."""
         return {name: w.detach().clone() for name, w in self.sharded.state_dict().items()}
 
-    def cut(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def shard(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """This process's parts of some weights of the model."""
         parts = dict(self.sharded.named_parameters(remove_duplicate=False))
         return {n: self._cut(w, w, parts[n]) if n in parts else w for n, w in weights.items()}
 
-    def state(self) -> dict[str, Any]:
+    def full_optimizer_state(self) -> dict[str, Any]:
         """The optimizer's state as it would be without sharding, in the first process."""
-        found: dict[str, Any] = self.collected(self.optimizer.state_dict())
+        found: dict[str, Any] = self.gather_full(self.optimizer.state_dict())
         return found
 
-    def collected(self, value: Any) -> Any:
+    def gather_full(self, value: Any) -> Any:
         """Replace parts by whole tensors on the CPU, in the first process."""
         if isinstance(value, Mapping):
-            return {name: self.collected(each) for name, each in value.items()}
-        if is_part(value):
-            found = joined(value)
+            return {name: self.gather_full(each) for name, each in value.items()}
+        if is_sharded(value):
+            found = full_tensor(value)
             return found.cpu() if self._keep else None
         return value
 
     def end(self) -> None:
         """End sharding: the model gets its weights back, and the optimizer its parameters."""
         for p, part in self._pairs:
-            p.data = joined(part)
+            p.data = full_tensor(part)
             states = self.optimizer.state.pop(part, {}).items()
             if states:
-                self.optimizer.state[p] = {name: joined(x) for name, x in states}
+                self.optimizer.state[p] = {name: full_tensor(x) for name, x in states}
         whole = {part: p for p, part in self._pairs}
         for one in self.optimizer.param_groups:
             one["params"] = [whole[part] for part in one["params"]]
@@ -149,15 +150,15 @@ class Shards(Means):
             p.data = p.data.new_empty(0)
 
 
-def is_part(value: Any) -> bool:
+def is_sharded(value: Any) -> bool:
     """Whether this is a process's part of a tensor."""
     return isinstance(value, Tensor) and hasattr(value, "full_tensor")
 
 
 @torch.no_grad()
-def joined(value: Any) -> Any:
+def full_tensor(value: Any) -> Any:
     """The whole tensor, if each process has a part of it; any other value unchanged."""
-    return value.full_tensor() if is_part(value) else value
+    return value.full_tensor() if is_sharded(value) else value
 
 
 def _fully_shard(model: nn.Module) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dlnotes.training.distributed import Group
 
-_MOST = 1 << 27
+_MAX_BYTES = 1 << 27
 """Most bytes of all slots together. What does not fit into them goes through sockets."""
 _ALIGNED = 64
 """Every array in a slot begins at a multiple of it."""
@@ -141,13 +141,15 @@ def slots(
     """
     least = _size([(p.dtype, p.shape) for p in others])
     whole = least + _size([(p.dtype, p.shape) for p in tables])
-    size = min(whole, _MOST // (2 * group.size) // _ALIGNED * _ALIGNED)
+    size = min(whole, _MAX_BYTES // (2 * group.size) // _ALIGNED * _ALIGNED)
     total = 2 * group.size * size
     sign = os.urandom(32)
     file = _reserved(total, sign) if group.is_first and 0 < least <= size else None
-    first, its_file, its_sign = group.gather((os.getpid(), file, sign))[0]
+    first, its_file, its_sign = group.all_gather_object((os.getpid(), file, sign))[0]
     memory = None if its_file is None else _opened(first, its_file, total, its_sign)
-    everyone_has = not group.most(memory is None)[0]  # and has seen the sign, so it may go
+    everyone_has = not group.all_reduce_max(memory is None)[
+        0
+    ]  # and has seen the sign, so it may go
     if file is not None:
         os.close(file)
     return Slots(memory, group, others, tables) if memory is not None and everyone_has else None

@@ -43,7 +43,7 @@ class Story:
     question: str
     answer: list[float]
 
-    def together(self) -> Story:
+    def sort_slots(self) -> Story:
         """A copy in which slots that were open to the same sentences are next to each other.
 
         Passes over a story keep their order.
@@ -64,12 +64,12 @@ class Story:
         )
 
     @property
-    def asked(self) -> str:
+    def answer_heading(self) -> str:
         """Heading of the slots' shares: the question, or for a document without one "answer"."""
         return self.question or ("answer" if self.answer else "")
 
     @property
-    def read(self) -> str:
+    def answer_summary(self) -> str:
         """A clause that names the slots with the largest shares in the answer."""
         if not self.answer:
             return ""
@@ -90,9 +90,9 @@ def as_story(words: Sequence[str], part: Sequence[int], gates: Gates, asked: int
     """
     count = len(part)
     told: dict[int, dict[int, None]] = {}  # indices of the words of each sentence, without repeats
-    sentence, inside = gates.grid.sentence[0].tolist(), gates.grid.inside[0].tolist()
+    sentence, in_grid = gates.grid.sentence[0].tolist(), gates.grid.mask[0].tolist()
     for i in range(min(count, len(sentence))):
-        if inside[i]:
+        if in_grid[i]:
             told.setdefault(sentence[i], {})[part[i]] = None
     question = dict.fromkeys(part[i] for i in range(asked + 1, count))
     return Story(
@@ -106,7 +106,7 @@ def as_story(words: Sequence[str], part: Sequence[int], gates: Gates, asked: int
 
 def story_html(story: Story) -> str:
     """An HTML table: a row per sentence, a cell per slot or pass (on phones, below the text)."""
-    story = story.together()
+    story = story.sort_slots()
     numbers = "".join(f'<th scope="col">{_number(column)}</th>' for column in story.columns)
     name = escape(story.columns[0].partition(" ")[0])
     rows = [f'<tr><th scope="row">{name}</th><td><table><tr>{numbers}</tr></table></td></tr>']
@@ -117,8 +117,8 @@ def story_html(story: Story) -> str:
     caption = ["no sentences"] * (not story.sentences)
     question = as_html(story.question)
     if story.answer:
-        rows.append(_row(story.asked, story.columns, story.answer, "answer"))
-        caption += [escape(story.read)] * bool(story.read)
+        rows.append(_row(story.answer_heading, story.columns, story.answer, "answer"))
+        caption += [escape(story.answer_summary)] * bool(story.answer_summary)
     elif question:
         rows.append(f'<tr class="answer"><th scope="row" dir="auto">{question}</th></tr>')
     told = f"<figcaption>{'; '.join(caption)}</figcaption>" * bool(caption)
@@ -148,14 +148,14 @@ def story_figure(story: Story, title: str, *, most: int = 30) -> Figure:
     from matplotlib.colors import PowerNorm  # slow to import, and most programs draw nothing
     from matplotlib.figure import Figure
 
-    from dlnotes.training.lettering import lettering
+    from dlnotes.training.figure_text import prepare_text
 
-    story = story.together()
+    story = story.sort_slots()
     sentences = story.sentences[-most:] or ["(empty)"]
     gates = np.array(story.gates[-most:] or [[0.0] * len(story.columns)])
     if len(story.sentences) > most:
         title += f", last {most} of {len(story.sentences)}"
-    lines, style = lettering([*sentences, story.asked], most=60)
+    lines, style = prepare_text([*sentences, story.answer_heading], most=60)
     rows, columns = gates.shape
     below = bool(story.answer)
     step = -(-columns // _NUMBERED)
@@ -179,18 +179,18 @@ def story_figure(story: Story, title: str, *, most: int = 30) -> Figure:
         figure.colorbar(image, ax=axes, label=what, ticks=ticks, pad=0.02)
     drawn[-1].set_xlabel(story.columns[0].partition(" ")[0])
     heading = [title] if below or not story.question else [story.question, title]
-    parts, style = lettering(heading, most=60)
+    parts, style = prepare_text(heading, most=60)
     drawn[0].set_title("\n".join(parts), fontsize="medium", **style)
     return figure
 
 
 def story_lines(story: Story, title: str) -> Iterator[str]:
     """Lines of text for a terminal: the fuller a character, the wider the gate was open."""
-    story = story.together()
-    heads = [printable(text, 48) for text in [*story.sentences, story.asked]]
+    story = story.sort_slots()
+    heads = [printable(text, 48) for text in [*story.sentences, story.answer_heading]]
     what = story.columns[0].partition(" ")[0]
     width = max(map(len, [*heads, what]))
-    yield f"{printable(title, 80)}{': ' * bool(story.read)}{story.read}"
+    yield f"{printable(title, 80)}{': ' * bool(story.answer_summary)}{story.answer_summary}"
     numbers = [_number(column) for column in story.columns]
     digits = max(map(len, numbers))  # written one below another
     for i in range(digits):

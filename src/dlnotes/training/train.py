@@ -23,7 +23,7 @@ from dlnotes.errors import UserError, memory_for
 from dlnotes.files import read_json, write_atomically
 from dlnotes.training import distributed, pretrained
 from dlnotes.training import folder as run_folder
-from dlnotes.training.calibration import decide_for, decides
+from dlnotes.training.calibration import choose_decision_for, must_choose
 from dlnotes.training.checkpoint import check_same_settings
 from dlnotes.training.classifier import TextClassifier, check_model
 from dlnotes.training.evaluate import evaluate, headline, metrics, scores
@@ -31,7 +31,7 @@ from dlnotes.training.fit import TrainingState
 from dlnotes.training.folder import CLASSIFIER, DEV_SCORES, DOCUMENTS, FIRST_CLASSIFIER, REFIT
 from dlnotes.training.objectives import Objective
 from dlnotes.training.parent import Parent, grow_from
-from dlnotes.training.recipes import settle
+from dlnotes.training.recipes import resolve
 from dlnotes.training.run import Run
 from dlnotes.training.settings import Training
 from dlnotes.training.targets import (
@@ -46,7 +46,7 @@ _EXPLAINED = 5  # dev documents whose attention goes to TensorBoard
 
 
 @checked
-@distributed.joined()
+@distributed.process_group()
 def train_classifier(
     dataset: Dataset,
     model: str | None = None,
@@ -71,8 +71,8 @@ def train_classifier(
         dataset: The documents.
         model: A name in `dlnotes.models.MODELS`; default: fasttext, or the model of `start_from`.
         training: How to train; default: `Training()`. Settings that it leaves open are filled in by
-            the recipe (see `dlnotes.training.recipes.settle`) or, with `start_from`, taken from the
-            parent's training.
+            the recipe (see `dlnotes.training.recipes.resolve`) or, with `start_from`, taken from
+            the parent's training.
         model_settings: The model's hyper-parameters where they differ from the recipe's.
         start_from: A trained classifier, its folder, a run folder or a `Parent`, whose weights are
             the initial ones. `dataset` must be loaded with its `inheritance`.
@@ -115,14 +115,14 @@ def train_classifier(
         model, own = parent.classifier.model_name, plain("", parent.model_settings())
     model = model or "fasttext"
     check_output_layer(own, dataset)
-    decides(training, dataset.multi_label)  # refuse impossible choices at once
+    must_choose(training, dataset.multi_label)  # refuse impossible choices at once
     group = distributed.current()
-    settled = settle(training, model, own, dataset, resumed=out if resume else None)
-    training, own, dataset, _ = settled
+    resolved = resolve(training, model, own, dataset, resumed=out if resume else None)
+    training, own, dataset, _ = resolved
     warn_of_slow_loss(own, training)
     if not resume:
-        shown = progress and settled.has_chosen and group.is_first
-        tell(settled.description(model), shown=shown)
+        shown = progress and resolved.has_chosen and group.is_first
+        tell(resolved.description(model), shown=shown)
     all_settings = {
         "model": model,
         "model_settings": own,
@@ -148,18 +148,18 @@ def train_classifier(
     ) as run:
         out, progress = run.out, run.progress
         if group.size == 1:
-            dataset.begin_to_read_test()
+            dataset.prefetch_test()
         train = partial(_train, run, model, own, parent)
         # A refit needs the first training's last checkpoint, if it is interrupted.
         trained = train(dataset, dataset.dev, keep_end=training.refit)
         where: dict[str, Any] = {"device": run.device, "amp": training.amp}
         first, decided = trained.classifier, {}
-        deciding = decides(training, first.multi_label)
+        deciding = must_choose(training, first.multi_label)
         if deciding or training.refit:
             dev_scores = scores(first.model, dataset.dev, group=group, **where)
         if deciding:
             labels = dataset.dev.labels
-            decided = decide_for(first, dev_scores, labels, training)
+            decided = choose_decision_for(first, dev_scores, labels, training)
             dev = metrics(dev_scores, labels, first.decision)
         else:
             dev = evaluate(first.model, dataset.dev, group=group, **where)
@@ -167,7 +167,9 @@ def train_classifier(
         step = trained.state.step + 1
         if board := run.board:
             named = {"label_names": dataset.label_names, "step": step}
-            board.beside(trained.objective.draw, board, dev, dataset.dev, split="dev", **named)
+            board.draw_in_background(
+                trained.objective.draw, board, dev, dataset.dev, split="dev", **named
+            )
         documents = {"train": len(dataset.train), "dev": len(dataset.dev)}
         first.seen = dataset.seen()
         if training.refit:
@@ -176,7 +178,7 @@ def train_classifier(
                 first.save(out / FIRST_CLASSIFIER)
             tell(f"training again up to epoch {best}, with the dev documents", shown=progress)
             loss = trained.state.history[best - 1]["train_loss"]
-            dataset = dataset.whole()
+            dataset = dataset.with_dev_in_train()
             until = {"stop_after": best, "stop_below": _AS_LOW * loss + _OR_LOW}
             trained = train(dataset, None, checkpoint=REFIT, **until)
         classifier = trained.classifier
@@ -211,7 +213,7 @@ def train_classifier(
             if classifier.has_attention:
                 some = range(min(_EXPLAINED, len(dataset.dev)))
                 explained = list(classifier.explain_documents(dataset.dev, some))
-                board.beside(board.attention, explained, step, split="dev")
+                board.draw_in_background(board.attention, explained, step, split="dev")
             final = {f"dev {name}": value for name, value in record["dev"].items()}
             if "test" in record:
                 final |= {f"test {name}": record["test"][name] for name in headline(record["test"])}
@@ -356,9 +358,11 @@ def _measure_test(
     record["test"] = test.summary() | {"classes": test.per_class(dataset.label_names)}
     record["test_seconds"] = time.perf_counter() - began
     if run.board:
-        run.board.figures(test, step, split="test")
+        run.board.metrics(test, step, split="test")
         where = {"label_names": dataset.label_names, "step": step}
-        run.board.beside(trained.objective.draw, run.board, test, documents, split="test", **where)
+        run.board.draw_in_background(
+            trained.objective.draw, run.board, test, documents, split="test", **where
+        )
     return record
 
 

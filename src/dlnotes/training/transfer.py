@@ -62,7 +62,7 @@ def _send_with(
     return there
 
 
-class Batches:
+class BatchLoader:
     """Batches of documents on a device, as a context manager.
 
     If the device works asynchronously, a thread gathers the next batch meanwhile. This does not
@@ -80,7 +80,7 @@ class Batches:
         self._order: Iterator[NDArray[np.int64]] = iter(())
         self._next: tuple[NDArray[np.int64], Future[_Gathered]] | None = None
 
-    def expect(self, order: Iterable[NDArray[np.int64]]) -> None:
+    def prefetch(self, order: Iterable[NDArray[np.int64]]) -> None:
         """Announce the batches that will be taken, by the indices of their documents."""
         if self._thread is not None:
             self._order = iter(order)
@@ -123,8 +123,8 @@ class Batches:
         self._thread = self._next = None
 
 
-class Figures:
-    """A few numbers on their way from a device.
+class PendingNumbers:
+    """A few numbers on their way from a device to the host.
 
     Args:
         device: Device of the first number.
@@ -142,7 +142,7 @@ class Figures:
             self._copied = torch.cuda.Event()
             self._copied.record(torch.cuda.current_stream(device))
 
-    def have_come(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the numbers can be read without waiting."""
         return self._copied is None or self._copied.query()
 

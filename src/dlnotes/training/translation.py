@@ -38,7 +38,7 @@ from dlnotes.training.device import choose_device
 from dlnotes.training.folder import CONFIG, TRANSLATOR, VOCABULARIES, WEIGHTS
 from dlnotes.training.run import Run
 from dlnotes.training.settings import TranslatorTraining
-from dlnotes.training.weights import digest_of, most_tokens, weights_writer, with_weights
+from dlnotes.training.weights import digest_of, max_vocabulary_size, weights_writer, with_weights
 
 _FORMAT = "dlnotes translator 1"
 _NOT_ONE = "is not a trained translator of dlnotes"
@@ -165,7 +165,7 @@ class Translator:
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise UserError(f"{folder / CONFIG} does not say {_FORMAT!r}: {folder} {_NOT_ONE}")
         check_fields(folder / CONFIG, config, _FIELDS)
-        most = most_tokens(folder)
+        most = max_vocabulary_size(folder)
         source, target = (Vocabulary.load(folder / name, most) for name in VOCABULARIES)
         if not target.has_marks(TARGET_MARKS):
             raise UserError(f"{folder / VOCABULARIES[1]}: {TARGET_MARKS} must follow the specials")
@@ -192,7 +192,7 @@ class Translator:
         self,
         texts: Any,
         *,
-        beam: Annotated[int, Range(1, below=1_001)] = 5,
+        beam: Annotated[int, Range(1, lt=1_001)] = 5,
         max_length: Count = 100,
         length_penalty: float = 0.6,
     ) -> list[list[str]]:
@@ -302,7 +302,7 @@ def _sacrebleu() -> Any:
 
 
 @checked
-@distributed.joined()
+@distributed.process_group()
 def train_translator(
     data: ParallelText,
     model: str = "seq2seq",

@@ -130,12 +130,12 @@ def _trial(
     dataset: Dataset, logits: Float[Tensor, "n c"], decision: Decision, **took: Any
 ) -> Trial:
     labels = dataset.dev.labels
-    hits, outcomes = shares_of(logits, labels, decision)
+    hits, outcomes = contributions_of(logits, labels, decision)
     dev = metrics(logits, labels, decision).summary()
     return Trial(dev, hits, outcomes, **took, decision=decision)
 
 
-def shares_of(
+def contributions_of(
     logits: Float[Tensor, "n c"], labels: NDArray[np.int64] | LabelSets, decision: Decision
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Each document's contributions to the figure by which trials are compared.
@@ -158,7 +158,7 @@ def shares_of(
 
 
 @contextmanager
-def on_threads(number: int) -> Iterator[None]:
+def num_threads_set_to(number: int) -> Iterator[None]:
     """Compute on this number of threads, also in scikit-learn."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)

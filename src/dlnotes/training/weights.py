@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from dlnotes.errors import UserError
 from dlnotes.files import check_regular, in_utf8
+from dlnotes.training.finite import defect
 from dlnotes.training.folder import WEIGHTS
-from dlnotes.training.sound import defect
 
 _BELONGS_TO = "belongs_to"
 _FEW = 1 << 20  # tokens that cost little to read; a wrong number is found with the weights' shapes
@@ -76,7 +76,7 @@ def weights_writer(
     return lambda path: save_file(weights, path, metadata)
 
 
-def most_tokens(folder: Path) -> int:
+def max_vocabulary_size(folder: Path) -> int:
     """Upper bound of the number of tokens in the vocabulary that belongs to a folder's weights.
 
     The weights have a vector for each token, of at least one number of two bytes.

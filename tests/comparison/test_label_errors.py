@@ -3,19 +3,26 @@
 import numpy as np
 import pytest
 
-from dlnotes.comparison.doubts import Opinion, doubts, usual_of_one, usual_of_several
+from dlnotes.comparison.label_errors import (
+    HeldOutPrediction,
+    rank_label_errors,
+    thresholds_multi_label,
+    thresholds_single_label,
+)
 from dlnotes.data.labels import LabelSets
 
 
 def opinion(given, other, suggested, labels):
     given, other, suggested = map(np.array, (given, other, suggested))
-    return Opinion(given, other, suggested, *usual_of_one(given, suggested, np.array(labels)))
+    return HeldOutPrediction(
+        given, other, suggested, *thresholds_single_label(given, suggested, np.array(labels))
+    )
 
 
 def test_the_rule_of_confident_learning():
     # Label 0 has a mean probability of .6, label 1 of .5.
     labels = np.array([0, 0, 0, 1, 1, 1])
-    found = doubts(
+    found = rank_label_errors(
         [
             opinion(
                 [0.9, 0.8, 0.1, 0.9, 0.45, 0.15],
@@ -34,7 +41,7 @@ def test_the_rule_of_confident_learning():
 def test_margins_are_averaged_and_most_models_must_agree():
     sure = opinion([0.9, 0.1], [0.1, 0.9], [1, 0], [0, 1])
     other = opinion([0.9, 0.6], [0.1, 0.4], [1, 1], [0, 1])
-    found = doubts([sure, other, other])
+    found = rank_label_errors([sure, other, other])
     assert found.margin.tolist() == pytest.approx([0.8, (-0.8 + 0.2 + 0.2) / 3])
     assert found.wrong.tolist() == [False, False]
     assert found.suggested[1] == 0  # of the surest
@@ -53,7 +60,7 @@ def test_planted_errors_come_first():
     given = p[rows, labels]
     others = p.copy()
     others[rows, labels] = -1
-    found = doubts([opinion(given, others.max(1), others.argmax(1), labels)])
+    found = rank_label_errors([opinion(given, others.max(1), others.argmax(1), labels)])
     assert {*found.order[:100]} == {*range(100)}
     assert np.array_equal(found.suggested[:100], true[:100])
     # Half of the documents are below the mean probability of their label, so that not all are.
@@ -68,8 +75,8 @@ def several(p, labels):
     suggested, rows = right.argmin(1), np.arange(len(p))
     sums = np.stack([np.where(each, right, 0).sum(0) for each in (~has, has)])
     given = right[rows, suggested]
-    usual = usual_of_several(sums, suggested, labels)
-    return Opinion(given, 1 - given, suggested, *usual)
+    thresholds = thresholds_multi_label(sums, suggested, labels)
+    return HeldOutPrediction(given, 1 - given, suggested, *thresholds)
 
 
 def test_of_several_labels_each_has_thresholds_of_its_own():
@@ -77,8 +84,8 @@ def test_of_several_labels_each_has_thresholds_of_its_own():
     # those who have not of .1.
     p = np.array([[0.9, 0.1], [0.8, 0.3], [0.1, 0.3], [0.1, 0.05], [0.85, 0.1], [0.9, 0.15]])
     labels = LabelSets.build(np.array([0, 0, 1, 1, 0]), np.array([1, 2, 1, 0, 1]), 2)
-    labels = labels.joined(LabelSets.build(np.array([1]), np.array([1]), 2))
-    found = doubts([several(p, labels)])
+    labels = labels.concatenate(LabelSets.build(np.array([1]), np.array([1]), 2))
+    found = rank_label_errors([several(p, labels)])
     # More probable than not is the absence of label 1 in the second and the third document, too;
     # but so it is in all that have the label. The last one has label 0, and is said not to.
     assert found.wrong.tolist() == [False, False, False, False, False, True]
@@ -88,7 +95,7 @@ def test_of_several_labels_each_has_thresholds_of_its_own():
 
 def test_a_label_that_all_documents_have_is_not_called_wrong():
     labels = LabelSets.single(np.zeros(3, np.int64), 2)
-    found = doubts([several(np.array([[0.4, 0.1], [0.9, 0.1], [0.6, 0.2]]), labels)])
+    found = rank_label_errors([several(np.array([[0.4, 0.1], [0.9, 0.1], [0.6, 0.2]]), labels)])
     assert not found.wrong.any()
 
 
@@ -102,7 +109,7 @@ def test_planted_errors_of_rare_labels_are_called_wrong_and_few_others():
     label = random.integers(classes, size=len(chosen))
     has[chosen, label] ^= True
     labels = LabelSets.build(np.nonzero(has)[1], has.sum(1), classes)
-    found = doubts([several(p, labels)])
+    found = rank_label_errors([several(p, labels)])
     planted = np.zeros(n, bool)
     planted[chosen] = True
     plain = np.where(has, p, 1 - p).min(1) < 0.5

@@ -21,10 +21,10 @@ from dlnotes.training.board import Board, confusion_figure, gradient_norm
 from dlnotes.training.classifier import TextClassifier
 from dlnotes.training.ensemble import load_members, make_ensemble
 from dlnotes.training.explain import Explanation, attention_figure
+from dlnotes.training.finite import MAX_WEIGHT, defect
 from dlnotes.training.folder import CLASSIFIER, WEIGHTS
 from dlnotes.training.objectives import Sequence, SingleLabel
 from dlnotes.training.settings import Optimization
-from dlnotes.training.sound import LARGEST, defect
 from dlnotes.training.train import train_classifier
 from dlnotes.training.translation import train_translator
 from dlnotes.training.weights import weights_writer
@@ -219,7 +219,7 @@ def test_what_a_defect_is(dtype):
     layer = nn.Linear(3, 2, dtype=dtype)
     largest = torch.finfo(dtype).max
     # Their norm is no finite number, though they are.
-    layer.weight.data.fill_(min(largest, 0.9 * LARGEST))
+    layer.weight.data.fill_(min(largest, 0.9 * MAX_WEIGHT))
     assert defect(layer) is None
     for value, told in ((NAN, "weight holds NaN"), (INF, "weight holds an infinity"), (-INF, "weight holds an infinity")):  # fmt: skip
         layer.weight.data[1, 2] = value
@@ -239,7 +239,7 @@ def test_what_a_defect_is(dtype):
 
 def test_a_weight_that_has_grown_beyond_measure():
     layer = nn.Linear(3, 2)
-    layer.weight.data[1, 2] = -1.5 * LARGEST
+    layer.weight.data[1, 2] = -1.5 * MAX_WEIGHT
     assert defect(layer) == "weight has grown to 2.8e+19"
 
 
@@ -325,12 +325,12 @@ def test_scores_that_are_no_numbers_are_told(dataset, labelled, tmp_path):
 
 
 def test_test_figures_are_not_made_of_nan(dataset, monkeypatch, tmp_path):
-    measure = evaluate.Measure.__call__
+    measure = evaluate.MetricsMap.__call__
 
     def lost(self, logits, indices):
         return measure(self, logits * NAN if len(indices) == 60 else logits, indices)
 
-    monkeypatch.setattr(evaluate.Measure, "__call__", lost)
+    monkeypatch.setattr(evaluate.MetricsMap, "__call__", lost)
     with pytest.raises(UserError, match="the trained model gives 60 of 60 documents scores"):
         train_classifier(dataset, out=tmp_path / "run", **RUN)
 

@@ -7,7 +7,7 @@ from dlnotes.data.columns import load_columns
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.layout import Layout
 from dlnotes.data.reading import Reading
-from dlnotes.data.scripts import choose_tokenizer
+from dlnotes.data.writing_systems import choose_tokenizer
 
 TEXTS = {
     "English": ("the cat sat on the mat.", "basic_english", "sentences"),
@@ -90,7 +90,7 @@ def test_all_parts_of_files_are_looked_at(tmp_path):
 
 
 def test_little_is_read_of_a_large_file(tmp_path, monkeypatch):
-    from dlnotes.data import scripts
+    from dlnotes.data import writing_systems
 
     read = []
 
@@ -99,13 +99,13 @@ def test_little_is_read_of_a_large_file(tmp_path, monkeypatch):
             read.append(frame.height)
             yield frame
 
-    pl_read = scripts.read
-    monkeypatch.setattr(scripts, "read", counting)
-    monkeypatch.setattr(scripts, "_BLOCK_BYTES", 1 << 14)
+    pl_read = writing_systems.read
+    monkeypatch.setattr(writing_systems, "read", counting)
+    monkeypatch.setattr(writing_systems, "_BLOCK_BYTES", 1 << 14)
     path = tmp_path / "train.tsv"
     path.write_text("".join(f"a\tsome words of line {i}\n" for i in range(60_000)))
     choose_tokenizer(path, Layout())
-    assert len(read) <= scripts._BLOCKS
+    assert len(read) <= writing_systems._BLOCKS
     assert sum(read) < 30_000
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-LARGEST = torch.finfo(torch.float32).max ** 0.5
+MAX_WEIGHT = torch.finfo(torch.float32).max ** 0.5
 """The square of a weight above this, 1.8e19, overflows float32: the training has diverged."""
 
 
@@ -15,7 +15,7 @@ def defect(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> 
     """What is wrong with the weights, in a few words; None if nothing is.
 
     NaN is wrong anywhere; an infinity is wrong except in a buffer, where it may be a mask; a number
-    above `LARGEST` is wrong in a parameter.
+    above `MAX_WEIGHT` is wrong in a parameter.
 
     This waits for the device once and reads each weight once, and again only if something is wrong.
 
@@ -35,7 +35,7 @@ def defect(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> 
             return f"{name} holds NaN"
         if kind != "buffer" and bool(tensor.isinf().any()):
             return f"{name} holds an infinity"
-        if kind == "parameter" and float(tensor.abs().max()) > LARGEST:
+        if kind == "parameter" and float(tensor.abs().max()) > MAX_WEIGHT:
             return f"{name} has grown to {float(tensor.abs().max()):.1e}"
     return None
 

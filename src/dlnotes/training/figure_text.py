@@ -28,7 +28,7 @@ _INSTEAD = "□"
 _told = False
 
 
-def lettering(texts: Iterable[str], most: int = 30) -> tuple[list[str], dict[str, Any]]:
+def prepare_text(texts: Iterable[str], most: int = 30) -> tuple[list[str], dict[str, Any]]:
     """Prepare texts for a figure: what to draw, and the keywords for matplotlib.
 
     A dollar sign does not start a formula, control characters are escaped, and each character is

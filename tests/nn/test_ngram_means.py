@@ -9,14 +9,14 @@ from torch.autograd import forward_ad
 
 from dlnotes import kernel
 from dlnotes.models.fasttext import FastText, mean_vectors
-from dlnotes.nn import PAD, grams
-from dlnotes.nn.grams import Grams
+from dlnotes.nn import PAD, ngram_means
+from dlnotes.nn.ngram_means import Ngrams
 
 ROWS, WORDS, DIMENSIONS = 90, 50, 10
 
 
 def compiled(vectors, tokens, which):
-    return grams.mean_vectors(vectors, tokens, which, mean_vectors)
+    return ngram_means.mean_vectors(vectors, tokens, which, mean_vectors)
 
 
 def bag(weight):
@@ -51,9 +51,9 @@ def threads():
 @pytest.mark.parametrize("count", [1, 2])
 def test_means_and_gradients_are_equal(dtype, count, threads, monkeypatch):
     threads(count)
-    monkeypatch.setattr(grams, "_GRAIN", 1)
+    monkeypatch.setattr(ngram_means, "_GRAIN", 1)
     for (b, t), ngrams in itertools.product([(1, 1), (9, 2), (64, 23), (3, 700)], [1, 2, 3, 5]):
-        tokens, which = documents(b, t), Grams(ngrams, WORDS, ROWS - WORDS)
+        tokens, which = documents(b, t), Ngrams(ngrams, WORDS, ROWS - WORDS)
         weight = vectors(dtype)
         expected, found = mean_vectors(weight, tokens, which), compiled(weight, tokens, which)
         assert found is not None
@@ -79,7 +79,7 @@ def test_an_id_outside_is_torchs_error():
     model = FastText(vocabulary_size=WORDS, num_classes=2, ngrams=1)
     for wrong in (WORDS, 2**40, -1):
         tokens = torch.tensor([[3, wrong, 4]])
-        assert compiled(model.vectors, tokens, Grams(1, WORDS, 0)) is None
+        assert compiled(model.vectors, tokens, Ngrams(1, WORDS, 0)) is None
         with pytest.raises((IndexError, RuntimeError)):
             model(tokens)
 
@@ -87,11 +87,11 @@ def test_an_id_outside_is_torchs_error():
 def test_ids_of_fewer_rows_than_n_grams_have():
     """A weight that somebody has cut is not read beyond its end."""
     tokens = documents(8, 20)
-    assert compiled(vectors(rows=WORDS + 3), tokens, Grams(2, WORDS, 40)) is None
+    assert compiled(vectors(rows=WORDS + 3), tokens, Ngrams(2, WORDS, 40)) is None
 
 
 def test_other_contexts_take_the_tensor_operations():
-    tokens, which, weight = documents(4, 5), Grams(2, WORDS, 40), vectors()
+    tokens, which, weight = documents(4, 5), Ngrams(2, WORDS, 40), vectors()
     assert compiled(weight, tokens, which) is not None
     with torch.no_grad():
         assert compiled(weight, tokens, which) is None
@@ -115,7 +115,7 @@ def test_what_others_make_of_the_module_is_left_to_it():
     class Other(nn.EmbeddingBag):
         pass
 
-    tokens, which = documents(4, 5), Grams(2, WORDS, 40)
+    tokens, which = documents(4, 5), Ngrams(2, WORDS, 40)
     sizes = {"num_embeddings": ROWS, "embedding_dim": DIMENSIONS, "sparse": True}
     assert compiled(nn.EmbeddingBag(**sizes, mode="sum"), tokens, which) is not None
     for others in (
@@ -148,14 +148,14 @@ def test_what_others_make_of_the_module_is_left_to_it():
 @pytest.mark.timeout(20)
 def test_n_grams_longer_than_a_document_cost_nothing():
     weight, tokens = vectors(), documents(4, 5)
-    expected = mean_vectors(weight, tokens, Grams(5, WORDS, 40))
+    expected = mean_vectors(weight, tokens, Ngrams(5, WORDS, 40))
     for ngrams in (6, 10**9, 2**70):
-        assert torch.equal(compiled(weight, tokens, Grams(ngrams, WORDS, 40)), expected)
+        assert torch.equal(compiled(weight, tokens, Ngrams(ngrams, WORDS, 40)), expected)
 
 
 @pytest.mark.parametrize("lazy", [torch._neg_view, lambda g: torch._efficientzerotensor(g.shape)])
 def test_gradients_that_are_not_computed_yet(lazy):
-    weight, tokens, which = vectors(), documents(4, 5), Grams(2, WORDS, 40)
+    weight, tokens, which = vectors(), documents(4, 5), Ngrams(2, WORDS, 40)
     found = []
     for made in (compiled(weight, tokens, which), mean_vectors(weight, tokens, which)):
         x = made * 1
@@ -166,7 +166,7 @@ def test_gradients_that_are_not_computed_yet(lazy):
 
 def test_the_gradient_has_no_second_derivative():
     weight = vectors()
-    means = compiled(weight, documents(4, 5), Grams(2, WORDS, 40))
+    means = compiled(weight, documents(4, 5), Ngrams(2, WORDS, 40))
     (gradient,) = torch.autograd.grad(means.square().sum(), weight.weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.to_dense().sum().backward()
@@ -174,7 +174,7 @@ def test_the_gradient_has_no_second_derivative():
 
 def test_a_weight_of_other_memory_between_the_passes():
     weight = vectors()
-    means = compiled(weight, documents(4, 5), Grams(2, WORDS, 40))
+    means = compiled(weight, documents(4, 5), Ngrams(2, WORDS, 40))
     with torch.no_grad():
         weight.weight.zero_()
     means.sum().backward()
@@ -183,19 +183,19 @@ def test_a_weight_of_other_memory_between_the_passes():
 
 @pytest.mark.parametrize("wrong", ["mean", "gradient"])
 def test_code_that_is_wrong_is_not_used(monkeypatch, tmp_path, wrong):
-    source = grams.Path(grams.__file__).with_name("grams.c").read_text()
+    source = ngram_means.Path(ngram_means.__file__).with_name("ngram_means.c").read_text()
     broken = {
         "mean": source.replace("x[c] += v[c]", "x[c] += v[0]"),
         "gradient": source.replace("g[i * e + c] / (real)n", "g[i * e + c] / (real)(n + 1)"),
     }[wrong]
     assert broken != source
-    (tmp_path / "grams.c").write_text(broken)
-    monkeypatch.setattr(grams, "__file__", str(tmp_path / "grams.py"))
-    grams._code.cache_clear()
+    (tmp_path / "ngram_means.c").write_text(broken)
+    monkeypatch.setattr(ngram_means, "__file__", str(tmp_path / "ngram_means.py"))
+    ngram_means._code.cache_clear()
     try:
-        assert compiled(vectors(), documents(4, 5), Grams(2, WORDS, 40)) is None
+        assert compiled(vectors(), documents(4, 5), Ngrams(2, WORDS, 40)) is None
     finally:
-        grams._code.cache_clear()
+        ngram_means._code.cache_clear()
 
 
 def test_without_a_compiler_training_is_the_same(monkeypatch, tmp_path):
@@ -214,12 +214,12 @@ def test_without_a_compiler_training_is_the_same(monkeypatch, tmp_path):
     expected = trained()
     monkeypatch.setenv("CC", "/nonexistent/cc")
     monkeypatch.setenv("DLNOTES_CACHE", str(tmp_path))
-    monkeypatch.setattr(kernel, "_said", [])
-    grams._code.cache_clear()
+    monkeypatch.setattr(kernel, "_warned", [])
+    ngram_means._code.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="cannot use compiled loops"):
             found = trained()
-        assert grams._code(torch.float32, mean_vectors) is None
+        assert ngram_means._code(torch.float32, mean_vectors) is None
     finally:
-        grams._code.cache_clear()
+        ngram_means._code.cache_clear()
     assert all(torch.equal(found[name], expected[name]) for name in expected)

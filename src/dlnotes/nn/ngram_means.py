@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules import module
 
-from dlnotes.kernel import EXACT, alias, apart, compiled, observed, say_it_is_slow
+from dlnotes.kernel import EXACT, alias, compiled, observed, run_in_thread, warn_once_not_compiled
 from dlnotes.nn.vectors import PAD
 
 _GRAIN = 1 << 15  # numbers that are worth a thread
@@ -37,7 +37,7 @@ MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
 """A of `dlnotes.models.fasttext.ngram_ids`."""
 
 
-class Grams(NamedTuple):
+class Ngrams(NamedTuple):
     """Which n-grams have an id, see `dlnotes.models.fasttext.ngram_ids`."""
 
     ngrams: int
@@ -48,11 +48,11 @@ class Grams(NamedTuple):
     """Number of ids."""
 
 
-Means = Callable[[nn.EmbeddingBag, Tensor, Grams], Tensor]
+Means = Callable[[nn.EmbeddingBag, Tensor, Ngrams], Tensor]
 
 
 def mean_vectors(
-    vectors: nn.EmbeddingBag, tokens: Int[Tensor, "b t"], grams: Grams, plain: Means
+    vectors: nn.EmbeddingBag, tokens: Int[Tensor, "b t"], grams: Ngrams, plain: Means
 ) -> Float[Tensor, "b e"] | None:
     """The mean vectors, with a sparse gradient; None where the compiled code does not apply.
 
@@ -97,7 +97,7 @@ def _only_adds_up(vectors: nn.EmbeddingBag) -> bool:
 
 
 class _Code(NamedTuple):
-    """The functions of ``grams.c``."""
+    """The functions of ``ngram_means.c``."""
 
     forward: Callable[..., int]
     backward: Callable[..., None]
@@ -121,7 +121,7 @@ class _Means(torch.autograd.Function):
 
 
 def _forward(
-    vectors: Tensor, tokens: Tensor, grams: Grams, code: _Code
+    vectors: Tensor, tokens: Tensor, grams: Ngrams, code: _Code
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """The means, the ids of each document in a row, and how many there are."""
     (b, t), (rows, e) = tokens.shape, vectors.shape
@@ -157,14 +157,14 @@ def _threads(numbers: int) -> int:
 @functools.cache
 def _code(dtype: torch.dtype, plain: Means) -> _Code | None:
     """The compiled and tested code for a dtype; None, with a warning, if there is none."""
-    text = Path(__file__).with_name("grams.c").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("ngram_means.c").read_text(encoding="utf-8")
     constants = f"enum {{ PAD = {PAD} }};\n#define MULTIPLIER {MULTIPLIER % 2**64}ULL\n"
     headers = "".join(f"#include <{name}.h>\n" for name in ("stdint", "stdlib", "string"))
     source = f"{headers}typedef {_DTYPES[dtype]} real;\n{constants}{text}"
     try:
         library = ctypes.CDLL(str(compiled(source, *EXACT)))
     except (OSError, RuntimeError, AttributeError) as reason:
-        say_it_is_slow(reason)
+        warn_once_not_compiled(reason)
         return None
     number, address = ctypes.c_int64, ctypes.c_void_p
     library.forward.argtypes = [*[number] * 8, *[address] * 5, number]
@@ -172,14 +172,14 @@ def _code(dtype: torch.dtype, plain: Means) -> _Code | None:
     library.backward.argtypes = [*[number] * 3, *[address] * 6, number]
     library.backward.restype = None
     code = _Code(library.forward, library.backward)
-    return code if apart(_agrees, code, dtype, plain) else None
+    return code if run_in_thread(_agrees, code, dtype, plain) else None
 
 
 def _agrees(code: _Code, dtype: torch.dtype, plain: Means) -> bool:
     """Whether means and gradient are those of the tensor operations on a sample."""
     with torch.device("cpu"), torch.enable_grad():
         generator = torch.Generator().manual_seed(0)
-        grams = Grams(3, 20, 30)
+        grams = Ngrams(3, 20, 30)
         tokens = torch.randint(0, 20, (7, 12), generator=generator)  # with padding between words
         tokens[3] = PAD
         weight = torch.rand(50, 10, dtype=dtype, generator=generator)

@@ -13,7 +13,7 @@ from dlnotes.data.labels import LabelSets
 
 
 @dataclass(frozen=True)
-class Opinion:
+class HeldOutPrediction:
     """What a model that was not trained on a document predicts for its label.
 
     If documents may have several labels, each document is judged by its most doubtful label: the
@@ -25,53 +25,53 @@ class Opinion:
         given: Probability of the label that the document has, shape (n,).
         other: Probability of the most probable other label.
         suggested: Class number of that other label.
-        usual_given: Mean of `given` among the documents that have the same label.
-        usual_other: Mean of `given` among the documents that have the label `suggested`.
+        threshold_given: Mean of `given` among the documents that have the same label.
+        threshold_other: Mean of `given` among the documents that have the label `suggested`.
     """
 
     given: NDArray[np.float64]
     other: NDArray[np.float64]
     suggested: NDArray[np.int64]
-    usual_given: NDArray[np.float64]
-    usual_other: NDArray[np.float64]
+    threshold_given: NDArray[np.float64]
+    threshold_other: NDArray[np.float64]
 
 
-Usual = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""`usual_given` and `usual_other` of an `Opinion`."""
+Thresholds = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""`threshold_given` and `threshold_other` of a `HeldOutPrediction`."""
 
 
-def usual_of_one(
+def thresholds_single_label(
     given: NDArray[np.float64], suggested: NDArray[np.int64], labels: NDArray[np.int64]
-) -> Usual:
-    """The usual probabilities if each document has one label.
+) -> Thresholds:
+    """The thresholds :math:`t_y` and :math:`t_k` if each document has one label.
 
     Args:
-        given: See `Opinion`.
-        suggested: See `Opinion`.
+        given: See `HeldOutPrediction`.
+        suggested: See `HeldOutPrediction`.
         labels: Label of each document.
     """
     classes = 1 + max(labels.max(initial=0), suggested.max(initial=0))
     counts = np.bincount(labels, minlength=classes)
     sums = np.bincount(labels, given, minlength=classes).astype(np.float64)
-    usual = _means(sums, counts)
-    return usual[labels], usual[suggested]
+    thresholds = _means(sums, counts)
+    return thresholds[labels], thresholds[suggested]
 
 
-def usual_of_several(
+def thresholds_multi_label(
     sums: NDArray[np.float64], suggested: NDArray[np.int64], labels: LabelSets
-) -> Usual:
-    """The usual probabilities if documents have any number of labels.
+) -> Thresholds:
+    """The thresholds :math:`t_y` and :math:`t_k` if documents have any number of labels.
 
     Args:
         sums: For each label, two sums of probabilities, shape (2, classes): over the documents
             without the label, that they do not have it; over those with the label, that they do.
-        suggested: See `Opinion`.
+        suggested: See `HeldOutPrediction`.
         labels: Labels of each document.
     """
     counts = labels.counts()
-    usual = _means(sums, np.stack([len(labels) - counts, counts]))
+    thresholds = _means(sums, np.stack([len(labels) - counts, counts]))
     has = labels.have(suggested).astype(np.int64)
-    return usual[has, suggested], usual[1 - has, suggested]
+    return thresholds[has, suggested], thresholds[1 - has, suggested]
 
 
 def _means(
@@ -82,7 +82,7 @@ def _means(
 
 
 @dataclass(frozen=True)
-class Doubts:
+class LabelErrors:
     """How doubtful the label of each document is.
 
     Attributes:
@@ -101,7 +101,7 @@ class Doubts:
     wrong: NDArray[np.bool_]
 
 
-def doubts(opinions: Sequence[Opinion]) -> Doubts:
+def rank_label_errors(predictions: Sequence[HeldOutPrediction]) -> LabelErrors:
     r"""Rank documents by how doubtful their label is.
 
     Confident learning (Northcutt, Jiang & Chuang 2021, https://doi.org/10.1613/jair.1.12125). The
@@ -117,15 +117,15 @@ def doubts(opinions: Sequence[Opinion]) -> Doubts:
     each document is considered.
 
     Args:
-        opinions: The opinion of each model, at least one.
+        predictions: What each model predicts, at least one.
     """
-    margin = np.mean([each.given - each.other for each in opinions], axis=0)
-    given = np.mean([each.given for each in opinions], axis=0)
+    margin = np.mean([each.given - each.other for each in predictions], axis=0)
+    given = np.mean([each.given for each in predictions], axis=0)
     votes = np.zeros(len(margin))
-    for each in opinions:
-        sure = (each.given >= each.usual_given) & (each.given >= each.other)
-        votes += (each.other >= each.usual_other) & ~sure
-    surest = np.argmax([each.other for each in opinions], axis=0)
-    suggested = np.stack([each.suggested for each in opinions])[surest, np.arange(len(margin))]
+    for each in predictions:
+        sure = (each.given >= each.threshold_given) & (each.given >= each.other)
+        votes += (each.other >= each.threshold_other) & ~sure
+    surest = np.argmax([each.other for each in predictions], axis=0)
+    suggested = np.stack([each.suggested for each in predictions])[surest, np.arange(len(margin))]
     order = np.argsort(margin, kind="stable")
-    return Doubts(order, margin, given, suggested, votes > len(opinions) / 2)
+    return LabelErrors(order, margin, given, suggested, votes > len(predictions) / 2)

@@ -1,6 +1,6 @@
 /* The mean of the vectors of a document's words and n-grams, and its gradient, document by document.
 
-   `real` and the constants are defined by what is put before this text, see grams.py. */
+   `real` and the constants are defined by what is put before this text, see ngram_means.py. */
 
 enum { AHEAD = 8 }; /* vectors that are fetched from memory before their turn */
 
