@@ -13,10 +13,8 @@ from torch.nn import functional as F
 from dlnotes.models import HAN, MODELS, TRANSLATORS, FastText
 from dlnotes.nn import PAD, QUESTION, SENTENCE_END
 from dlnotes.nn.decoding import BEGIN, beam_search
-from dlnotes.optim import Adam, clip_grad_norm_
-from dlnotes.training.objectives import MultiLabel, SingleLabel
 from small import SMALL, without_tf32
-from waiting import Waits, cuda_errors, no_waiting
+from waiting import no_waiting
 
 V, C = 40, 3
 VARIANTS = {
@@ -150,37 +148,6 @@ def test_bfloat16_autocast_is_near_float32(name, device):
     torch.testing.assert_close(scores.float(), exact, rtol=0, atol=allowed)
     for key, p in model.named_parameters():
         assert p.grad is None or (p.grad.isfinite().all() and p.grad.dtype == p.dtype), key
-
-
-OBJECTIVES = {
-    "single label": lambda: SingleLabel(torch.tensor([1.0, 2.0, 0.5]), 0.1),
-    "focal": lambda: SingleLabel(torch.tensor([1.0, 2.0, 0.5]), 0.1, 2.0),
-    "several labels": lambda: MultiLabel(torch.tensor([1.0, 2.0, 0.5]), focal_gamma=1.0),
-}
-
-
-def train(model, objective, tokens, labels, device):
-    """Two updates, the second under watch: the first makes what is made once."""
-    optimizer = Adam(model.parameters())
-    before = copy.deepcopy(model.state_dict())
-    for watched in (False, True):
-        optimizer.zero_grad(set_to_none=True)
-        with no_waiting(device) if watched else contextlib.nullcontext():
-            on_device = (x.to(device, non_blocking=True) for x in (tokens, labels))
-            tokens_there, labels_there = on_device
-            outputs = objective.forward(model, tokens_there, labels_there)
-            loss = objective.loss(outputs, labels_there)
-            loss.backward()
-            clip_grad_norm_(model.parameters(), 1.0)
-        # Not under `Waits`: under a mode a rule takes another path.
-        # Of `Waits` the rules see the mode and take the step that a tracer can follow.
-        here = Waits() if device.type == "cpu" else cuda_errors(device)
-        with here if watched else contextlib.nullcontext():
-            if clip:
-                clip_grad_norm_(model.parameters(), 1e-3)
-            optimizer.step()
-        optimizer.zero_grad()
-    assert any(not torch.equal(x, before[key]) for key, x in model.state_dict().items())
 
 
 def test_what_waits_is_found(device):
