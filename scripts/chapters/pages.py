@@ -17,7 +17,6 @@ from jupyter_cache import get_cache
 from chapters.figures import FIGURES, draw
 from chapters.rows import compare, keep_rows, named_in
 from chapters.words import LANGUAGES
-from dlnotes.cli import exit_handler
 from dlnotes.errors import UserError
 
 Result = TypeVar("Result")
@@ -106,5 +105,7 @@ def build(folder: str, language: str, out: Path, cells: Path) -> None:
 
 
 if __name__ == "__main__":
-    with exit_handler():
+    try:
         sys.exit(main(*map(Path, sys.argv[1:])))
+    except UserError as error:
+        sys.exit(f"error: {error}")

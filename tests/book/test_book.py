@@ -13,6 +13,8 @@ import book
 pytest.importorskip("sphinx", reason="needs the extra docs")
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
+from sphinx.pycode import ModuleAnalyzer
+
 from chapters import figures, mathjax, notebooks, pages, ravine, rows, words
 from dlnotes.errors import UserError
 
@@ -257,6 +259,18 @@ def test_the_best_rates_are_polyaks():
         ]
         assert ends[1] < min(ends[0], ends[2])
     assert ravine.path("momentum", 0.05, 0.0).equal(ravine.path("gradient-descent", 0.05))
+
+
+def test_what_is_included_from_the_source_is_there():
+    found = 0
+    for page in sorted(DOCS.rglob("*.md")):
+        pattern = r"\{literalinclude\} *(\S+)\n:pyobject: *(\S+)"
+        for file, name in re.findall(pattern, page.read_text("utf-8")):
+            source = (page.parent / file).resolve()
+            tags = ModuleAnalyzer.for_file(str(source), source.stem).find_tags()
+            assert name in tags, (page.name, file, name)
+            found += 1
+    assert found > 20
 
 
 @pytest.mark.parametrize(("language", "summary"), [("en", "What was tested"), ("zh_CN", "检验的")])
