@@ -46,7 +46,10 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
     # The cells' results are not in OUT: their place becomes part of the address of a database, in
     # which a "?" has another meaning.
     with (
-        tempfile.TemporaryDirectory(dir=out.absolute(), prefix=_BUILDING) as work,
+        # A kernel is in a group of its own, and may live on and write for a second.
+        tempfile.TemporaryDirectory(
+            dir=out.absolute(), prefix=_BUILDING, ignore_cleanup_errors=True
+        ) as work,
         tempfile.TemporaryDirectory() as cells,
     ):
         if {*"?%"} & {*cells}:
@@ -108,13 +111,15 @@ def build(out: Path, cells: Path) -> None:
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
     """End the processes of a group, so that none of them writes into a folder that is removed."""
     until = time.monotonic() + 3
-    with suppress(ProcessLookupError):  # until there is none
-        os.killpg(leader.pid, signal.SIGTERM)
-        while time.monotonic() < until:
-            leader.poll()
-            os.killpg(leader.pid, 0)
-            time.sleep(0.05)
-        os.killpg(leader.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # when there is none any more
+        try:
+            os.killpg(leader.pid, signal.SIGTERM)
+            while time.monotonic() < until:
+                leader.poll()
+                os.killpg(leader.pid, 0)
+                time.sleep(0.05)
+        finally:
+            os.killpg(leader.pid, signal.SIGKILL)
 
 
 def _set_up_kernels(folder: Path) -> None:

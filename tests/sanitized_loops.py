@@ -140,6 +140,21 @@ def activations():
             if y.requires_grad:
                 y.sum().backward()
             count += 1
+    for gate, dtype, n, dim, threads in itertools.product(
+        (dlnotes.activations.glu, dlnotes.activations.swiglu),
+        DTYPES,
+        (1, 7, 8, 43, BLOCK + 5),
+        (0, 1),
+        (1, 2, 7),
+    ):
+        torch.set_num_threads(threads)
+        memory = torch.randn(3 + 4 * 2 * n, dtype=torch.float64).to(dtype)
+        x = memory[3:].view(4, 2 * n).requires_grad_()  # to the end of its memory
+        y = gate(x, dim)
+        for g in (torch.ones_like(y), torch.randn(2 * y.numel()).to(dtype)[1::2].view_as(y)):
+            y.backward(g, retain_graph=True)
+        y.backward(torch.ones((*y.shape[:-1], y.shape[-1] + 1), dtype=dtype)[..., 1:])
+        count += 1
     maxout = dlnotes.activations.Maxout(5, 4, 3)
     maxout(torch.ones(7, 5)).sum().backward()
     return f"{count} activations"

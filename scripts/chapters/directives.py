@@ -9,6 +9,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.errors import ConfigError
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 
@@ -84,7 +85,10 @@ class Notebook(SphinxDirective):
 def _write_static(app: Sphinx) -> None:
     static = Path(app.outdir) / "_static"
     mathjax.place(static / "mathjax")
-    shutil.copytree(Path(app.outdir).parent / "figures", static / "figures")  # of `pages`
+    drawn = Path(app.outdir).parent / "figures"
+    if not drawn.is_dir():
+        raise ConfigError("the figures are missing; scripts/book.py draws them and runs Sphinx")
+    shutil.copytree(drawn, static / "figures")
 
 
 def _add_language(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 if __name__ == "__main__":
-    # Instead of this folder. Not by PYTHONPATH, which the cells of the pages would see.
+    # Import from scripts/, not from this folder. PYTHONPATH would reach the cells of the pages.
     sys.path[0] = str(Path(__file__).parents[1])
 
 from jupyter_cache import get_cache
@@ -32,7 +32,7 @@ def main(out: Path, cells: Path) -> int:
         cells: Folder of the results of the cells.
     """
     make_beforehand(out / "figures")
-    # The processes that read pages make it if it is missing, and fail if two do so at once.
+    # Make the database now: two readers that find none would both make it, and one would fail.
     _ = get_cache(cells).db
     for folder, language in LANGUAGES.items():
         # In a process of its own, because Sphinx keeps the words of its first language.
@@ -40,6 +40,8 @@ def main(out: Path, cells: Path) -> int:
         process.start()
         process.join()
         if process.exitcode:
+            if process.exitcode < 0:
+                print(f"error: signal {-process.exitcode} ended Sphinx", file=sys.stderr)
             return 1
     return 0
 
@@ -56,9 +58,10 @@ def make_beforehand(figures: Path) -> None:
         UserError: A figure or a comparison has an error.
     """
     pages = [page for folder in LANGUAGES for page in sorted((DOCS / folder).rglob("*.md"))]
+    notes = sorted(named_in(pages))
     with ProcessPoolExecutor() as pool:
         drawn = {name: pool.submit(draw, name, figures) for name in FIGURES}
-        compared = {note: pool.submit(compare, note) for note in sorted(named_in(pages))}
+        compared = {note: pool.submit(compare, note) for note in notes}
         try:
             for name, figure in drawn.items():
                 _result("the figure", name, figure)
@@ -87,7 +90,7 @@ def build(folder: str, language: str, out: Path, cells: Path) -> None:
         cells: Folder of the results of the cells.
 
     Raises:
-        SystemExit: There was a warning or an error, which Sphinx has printed.
+        SystemExit: Always, with the exit status of Sphinx, which has printed warnings and errors.
     """
     from sphinx.cmd.build import main as sphinx
 
@@ -106,6 +109,7 @@ def build(folder: str, language: str, out: Path, cells: Path) -> None:
 
 if __name__ == "__main__":
     try:
+        # Without `exit_handler`, whose handlers of signals the processes of Sphinx would inherit.
         sys.exit(main(*map(Path, sys.argv[1:])))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -379,6 +379,17 @@ def kept(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_kept(path: Path) -> bool:
+    """Whether a process holds a file or folder with `kept`; no if it cannot be opened."""
+    try:
+        with kept(path):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
 def write_text(path: Path, text: str) -> None:
     r"""Write text in UTF-8, atomically.
 

@@ -44,7 +44,7 @@ def later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     def call(*args: Any, **kwargs: Any) -> Callable[[], None]:
         return partial(function, *args, **kwargs)
 
-    # Of functools.wraps, tyro would see through to the function and its docstring.
+    # Not functools.wraps, through which tyro would find the docstring of the function.
     typed: Any = call
     typed.__name__, typed.__signature__ = function.__name__, inspect.signature(function)
     typed.__annotations__ = typing.get_type_hints(function, include_extras=True)

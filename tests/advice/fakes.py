@@ -16,7 +16,7 @@ def trial(hits, outcomes=None, seconds=1.0, *, network=True):
 
 
 class Field:
-    """CorpusStatistics candidates by what is planted.
+    """Measures candidates by what is planted.
 
     Args:
         planted: Name of a model → its accuracy, the seconds of a training, and maybe what a quarter

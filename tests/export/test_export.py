@@ -443,6 +443,9 @@ def test_what_a_killed_export_has_left_is_removed_by_the_next(tmp_path, there):
         age(other)
     age(left)
     with kept(left):  # by a process that was stopped for two hours
+        if there:
+            with pytest.raises(UserError, match=r"out: another export is writing to it"):
+                check_place(tmp_path / "run", out, overwrite=False)
         export(classifier, out, "fasttext")
     assert left.is_dir()
     second = out if there else tmp_path / "another"

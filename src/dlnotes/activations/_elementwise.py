@@ -37,25 +37,20 @@ static void part(int64_t n, {arguments}) {{
 {body}    }}
 }}
 
-void run(int64_t n, int64_t threads, {arguments}) {{
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int64_t thread = 0; thread < threads; thread++) {{
-        const int64_t start = n / threads * thread;
-        const int64_t end = thread + 1 < threads ? n / threads * (thread + 1) : n;
-        part(end - start, {from_start});
-    }}
-}}
-
-void run_rows(
-    int64_t rows, int64_t n, int64_t threads, const int64_t *steps, {arguments}) {{
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+void run(int64_t rows, int64_t n, int64_t threads, const int64_t *steps, {arguments}) {{
+    const int64_t pieces = threads > rows ? threads / rows : 1;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t row = 0; row < rows; row++)
-        part(n, {from_row});
+        for (int64_t piece = 0; piece < pieces; piece++) {{
+            const int64_t start = n / pieces * piece;
+            const int64_t end = piece + 1 < pieces ? n / pieces * (piece + 1) : n;
+            part(end - start, {pointers});
+        }}
 }}
 """
 
 GRAIN = 1 << 15  # elements that are worth a thread, as in torch
-ROW = 8  # elements that are worth a row
+ROW = 8  # elements; shorter rows are copied
 
 Kinds = Sequence[tuple[torch.dtype, bool]]
 
@@ -63,9 +58,10 @@ Kinds = Sequence[tuple[torch.dtype, bool]]
 def elementwise(formula: Callable[..., Any]) -> Callable[..., Any]:
     """Compute a formula in one pass where possible, otherwise operation by operation.
 
-    One pass needs plain tensors of one layout on a CPU whose operations nothing records: not
-    autograd (it does in a backward pass that is to be differentiated), no transform, no tracer, no
-    mode. Half precision is computed in float32, as torch's kernels do: one rounding, at the end.
+    One pass needs plain tensors of one layout, or with rows of one size, on a CPU whose operations
+    nothing records: not autograd (it does in a backward pass that is to be differentiated), no
+    transform, no tracer, no mode. Half precision is computed in float32, as torch's kernels do: one
+    rounding, at the end.
 
     Args:
         formula: A function of tensors with arithmetic, exp, expm1, log1p, erf, abs, copysign,
@@ -183,6 +179,8 @@ def in_one_pass(
     loop = loops[key]
     if loop is None:
         return None
+    if joined is not None and {*loop.results} != {dtype}:
+        return None
     if joined is None:
         results = [torch.empty_like(held[0], dtype=kind) for kind in loop.results]
         returned: Any = tuple(results) if loop.several else results[0]
@@ -196,8 +194,9 @@ def in_one_pass(
     whole = [i for i, (_, single) in enumerate(kinds) if not single]
     rows = _rows([*(held[i] for i in whole), *results], dense=joined is None)
     if rows is None and joined is None:
-        for i in whole:  # one of them has small rows or overlaps, and its copy does not
-            held[i] = held[i].clone()
+        for i in whole:  # its copy has no gaps
+            if held[i].stride() != results[0].stride():
+                held[i] = held[i].clone()
         rows = _rows([*(held[i] for i in whole), *results], dense=True)
     if rows is None:
         return None
@@ -207,22 +206,20 @@ def in_one_pass(
     if 0 in addresses:
         return None
     numerical = [float(settings[name]) for name in numbers]
-    if count == 1:
-        loop.run(n, threads, *addresses, *numerical)
-    else:
-        of_each = (ctypes.c_int64 * len(addresses))()  # 0 for a number
-        for i, step in zip([*whole, *range(len(held), len(addresses))], steps, strict=True):
-            of_each[i] = step
-        loop.run_rows(count, n, threads, of_each, *addresses, *numerical)
+    of_each = (ctypes.c_int64 * len(addresses))()  # 0 for a number
+    for i, step in zip([*whole, *range(len(held), len(addresses))], steps, strict=True):
+        of_each[i] = step
+    loop.run(count, n, threads, of_each, *addresses, *numerical)
     return returned
 
 
 def _rows(tensors: Sequence[Tensor], *, dense: bool) -> tuple[int, int, list[int]] | None:
-    """How tensors of one shape can be read as rows without gaps.
+    """Divide tensors of one shape into rows, each without gaps in all of them.
 
     Args:
         tensors: The last of them is a result.
-        dense: Whether it fills its memory, in any order of its dimensions.
+        dense: Whether the result has no gaps, whatever the order of its dimensions: then tensors
+            with its strides are one row.
 
     Returns:
         The number of rows, the elements of a row, and the distance from a row to the next one in
@@ -252,7 +249,6 @@ class _Loop(NamedTuple):
     """A compiled formula."""
 
     run: Callable[..., None]
-    run_rows: Callable[..., None]
     results: list[torch.dtype]
     several: bool
     """Whether the formula returns a tuple."""
@@ -270,11 +266,10 @@ def _loop(
         library = ctypes.CDLL(str(compiled(source, *CONTRACTED)))
         arguments: list[Any] = [ctypes.c_void_p] * (len(kinds) + len(results))
         arguments += [ctypes.c_double] * len(numbers)
-        run, run_rows = library.run, library.run_rows
-        run.restype = run_rows.restype = None
-        run.argtypes = [ctypes.c_int64] * 2 + arguments
-        run_rows.argtypes = [ctypes.c_int64] * 3 + [ctypes.POINTER(ctypes.c_int64)] + arguments
-        loop = _Loop(run, run_rows, results, several)
+        run = library.run
+        run.restype = None
+        run.argtypes = [ctypes.c_int64] * 3 + [ctypes.POINTER(ctypes.c_int64)] + arguments
+        loop = _Loop(run, results, several)
         return loop if run_in_thread(_agrees, loop, formula, kinds, flags, numbers) else None
     except (OSError, RuntimeError, AttributeError) as reason:
         warn_once_not_compiled(reason)
@@ -296,20 +291,19 @@ def translate(
         numbers: The names of the numbers.
 
     Returns:
-        The source of a library with the functions ``run`` and ``run_rows``; the dtypes of the
-        results; and whether the formula returns a tuple.
+        The source of a library with one function, ``run``; the dtypes of the results; and whether
+        the formula returns a tuple.
 
     Raises:
         NotImplementedError: The formula does something that is not compiled.
     """
     program = Program(kinds[0][0])
-    arguments, loads, inputs, from_start, from_row = [], [], [], [], []
+    arguments, loads, inputs, pointers = [], [], [], []
     for i, (dtype, single) in enumerate(kinds):
         truth = dtype is torch.bool
         kind, load = ("uint8_t", "{0}") if truth else (program.storage, program.load)
         arguments.append(f"const {kind} *restrict p{i}")
-        from_start.append(f"p{i}" if single else f"p{i} + start")
-        from_row.append(f"p{i} + row * steps[{i}]")
+        pointers.append(f"p{i}" if single else f"p{i} + row * steps[{i}] + start")
         if single:
             inputs.append(program.number(load.format(f"p{i}[0]")))
         else:
@@ -323,17 +317,15 @@ def translate(
     for j, symbol in enumerate(outputs):
         kind, store = ("uint8_t", "{0}") if symbol.truth else (program.storage, program.store)
         arguments.append(f"{kind} *restrict result{j}")
-        from_start.append(f"result{j} + start")
-        from_row.append(f"result{j} + row * steps[{len(kinds) + j}]")
+        pointers.append(f"result{j} + row * steps[{len(kinds) + j}] + start")
         stores.append(f"        result{j}[i] = {store.format(symbol.name)};\n")
         results.append(torch.bool if symbol.truth else kinds[0][0])
     arguments += [f"double n_{name}" for name in numbers]
-    given = [f"n_{name}" for name in numbers]
+    pointers += [f"n_{name}" for name in numbers]
     source = TEMPLATE.format(
         prelude=program.prelude(),
         arguments=", ".join(arguments),
-        from_start=", ".join(from_start + given),
-        from_row=", ".join(from_row + given),
+        pointers=", ".join(pointers),
         slots=max(1, len(program.scalars)),
         scalars="".join(program.scalars),
         constants=program.constants_text(),
@@ -367,13 +359,10 @@ def _agrees(
         *[0 if single else 1 for _, single in kinds], *[1] * len(found)
     )
     eps = 16 * torch.finfo(kinds[0][0]).eps
-    for run in (
-        lambda: loop.run(43, 1, *arguments),
-        lambda: loop.run_rows(43, 1, 1, of_each, *arguments),
-    ):
+    for rows, n in ((1, 43), (43, 1)):
         for t in found:
             t.fill_(1)
-        run()
+        loop.run(rows, n, 1, of_each, *arguments)
         if not all(
             torch.allclose(x.double(), y.double(), rtol=eps, atol=eps, equal_nan=True)
             for x, y in zip(found, expected if loop.several else [expected], strict=True)

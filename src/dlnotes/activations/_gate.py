@@ -25,7 +25,8 @@ def gate(
         \frac{\partial J}{\partial a} = g\, \frac{\partial f}{\partial a}, \qquad
         \frac{\partial J}{\partial b} = g\, \frac{\partial f}{\partial b},
 
-    which on a CPU one pass through memory writes into the halves of :math:`\partial J/\partial x`.
+    On a CPU with compiled loops, one pass through memory writes both into the halves of
+    :math:`\partial J/\partial x`.
 
     Args:
         slopes: The derivatives with respect to a and to b.

@@ -324,7 +324,7 @@ def load_dataset(
     if not tokenizer:
         tokenizer, why = choose_tokenizer(sources["train"], reading, sentences=sentences)
     split_seed = reading.split_seed or 0
-    reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.without_auto())
+    reading = replace(reading, tokenizer=tokenizer, split_seed=split_seed, **reading.auto_as_none())
     learning = subwords is None and tokenizer in SUBWORDS
     if reading.merges is not None and tokenizer not in SUBWORDS:
         warnings.warn(

@@ -1,6 +1,7 @@
 """What a file is that was given as text but is none, by its first bytes.
 
-Nothing is claimed of a file that may be text: a text, too, may begin with the letters ``PAR1``.
+A text, too, may begin with the letters ``PAR1``. So most kinds are claimed only of files that have
+control characters, which texts hardly have.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ _NO_TEXT = {  # all of these have a control character soon after
     rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|BM(?s:.{4})\x00{4}"
     rb"|RIFF(?s:.{4})WEBP|II\*\x00|MM\x00\*": "an image, not text",
     rb"RIFF(?s:.{4})(?:WAVE|AVI )|\x00\x00\x00(?s:.)ftyp|\x1aE\xdf\xa3"
-    rb"|OggS\x00|fLaC\x00|ID3[\x02-\x04]": "a recording, not text",
+    rb"|OggS\x00|fLaC\x00|ID3[\x02-\x04]": "an image or a recording, not text",
     rb"(?s:.{257})ustar": "a tar archive: unpack it",
     rb"7z\xbc\xaf|Rar!\x1a|\x04\x22\x4d\x18|\x1f\x9d|\x5d\x00\x00\x80\x00": "compressed by a "
     "program that is not supported: decompress it",
     b"|".join(COMPRESSION.values()): "compressed twice: decompress it",
 }
 _MARKUP = {  # these may consist of letters alone
-    rb"%PDF-[12]\.\d\s": "a PDF: convert it to text",
+    rb"%PDF-[12]\.\d[ \t]*[\r\n]": "a PDF: convert it to text",
     rb"\{\\rtf1\b": "a document in RTF: save it as text or CSV",
 }
 KIND_BYTES = 262  # of the longest
@@ -90,9 +91,9 @@ def kind_of_zip(names: Iterable[str]) -> str | None:
 
 
 def wide_encoding(start: bytes) -> str | None:
-    """The only one of UTF-16 and UTF-32 in which bytes are text; None if there is none, or several.
+    """The encoding, if exactly one of UTF-16 and UTF-32 (LE or BE) makes likely text of the bytes.
 
-    Every line end has a null byte in them, also in Chinese text, whose letters have none.
+    Every line end has a null byte in them, also in Chinese text, whose letters have none in UTF-16.
 
     Args:
         start: The first bytes of a file, without a byte order mark. Those of many letters should
@@ -123,7 +124,7 @@ def _is_plausible(text: str) -> bool:
 
 
 def _has_odd(text: str) -> bool:
-    """Whether there are characters in it that texts do not have, beyond single ones.
+    """Whether a null or more than 1 % of the characters are such as texts do not have.
 
     Numbers and compressed data form characters as well, but some of these are not assigned, or are
     control characters.

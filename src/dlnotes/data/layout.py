@@ -95,7 +95,7 @@ class TextLayout(Settings):
     """Encoding of the files. Default: auto, which is what the byte order mark says, or else
     UTF-8."""
 
-    def without_auto(self) -> dict[str, Any]:
+    def auto_as_none(self) -> dict[str, Any]:
         """The fields given as auto, with None in its place, which means the same."""
         return {name: None for name, value in vars(self).items() if value == _AUTO}
 

@@ -287,11 +287,12 @@ def _known_suffix(path: Path) -> str | None:
     """The suffix that names a file's format; None if it names none that is read.
 
     Raises:
-        UserError: The file is of a known kind that is not read, and it is told what to do.
+        UserError: The file is compressed Parquet, or of another known kind that is not read. The
+            message says what to do.
     """
     suffix = inner_suffix(path)
     if suffix == ".parquet" != path.suffix.lower():
-        raise UserError(f"{path}: Parquet is read uncompressed only: unpack the file")
+        raise UserError(f"{path}: Parquet is read uncompressed only: decompress the file")
     if suffix in _SUFFIXES:
         return suffix
     refuse_known(path)

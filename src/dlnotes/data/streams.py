@@ -374,7 +374,7 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             except UnicodeDecodeError as error:
                 before = error.object[: error.start].decode(name, "replace")
                 byte = error.object[error.start]
-                doubt = ", and it has null bytes: is it text? If so" if nulls else ";"
+                doubt = ", and it has null bytes: is it text? If so," if nulls else ";"
                 raise UserError(
                     f"{path}:{line + before.count(chr(10))}: not {name.upper()} (byte 0x{byte:02x})"
                     f"{doubt} convert it to UTF-8, or where a command has --encoding, name its "

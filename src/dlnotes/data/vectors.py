@@ -131,7 +131,7 @@ def _read(path: Path, file: IO[bytes], wanted: dict[bytes, int]) -> _Found:
     head = file.read(_HEAD_BYTES)
     if head.startswith(_FASTTEXT_MAGIC):
         if not isinstance(file, io.BufferedReader):
-            raise UserError(f"{path}: a compressed fastText .bin; unpack it first")
+            raise UserError(f"{path}: a compressed fastText .bin; decompress it first")
         return _read_fasttext(path, wanted)
     if not head:
         raise UserError(f"{path} is empty: it has no word vectors")

@@ -30,6 +30,7 @@ from dlnotes.export.session import Session, members_of
 from dlnotes.export.tokenizers import lower_case, steps_of
 from dlnotes.files import (
     in_utf8,
+    is_kept,
     kept,
     make_folder,
     read_json,
@@ -82,7 +83,12 @@ def check_place(run: Path, out: Path, overwrite: bool) -> None:
         raise UserError(f"cannot write to {out}: it is the run {run}, inside it, or contains it")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UserError(f"cannot write to {out}: it is not a folder; give another OUT")
-    if not out.exists() or all(file.name.startswith(_BUILDING) for file in out.iterdir()):
+    if not out.exists():
+        return
+    unfinished = [file for file in out.iterdir() if file.name.startswith(_BUILDING)]
+    if any(map(is_kept, unfinished)):
+        raise UserError(f"cannot write to {out}: another export is writing to it")
+    if len(unfinished) == len([*out.iterdir()]):
         return
     if not overwrite:
         raise UserError(f"{out} is not empty: give another OUT, or --overwrite")

@@ -249,7 +249,7 @@ def confusion_figure(measured: Metrics, label_names: Sequence[str]) -> Figure:
     """Draw a confusion matrix, or with more than 25 classes the most frequent mistakes.
 
     Args:
-        measured: EvaluationMetrics of some documents.
+        measured: Figures of some documents.
         label_names: Label of each class.
     """
     if len(label_names) > _MATRIX_CLASSES:

@@ -147,9 +147,8 @@ def slots(
     file = _reserved(total, sign) if group.is_first and 0 < least <= size else None
     first, its_file, its_sign = group.all_gather_object((os.getpid(), file, sign))[0]
     memory = None if its_file is None else _opened(first, its_file, total, its_sign)
-    everyone_has = not group.all_reduce_max(memory is None)[
-        0
-    ]  # and has seen the sign, so it may go
+    (missing,) = group.all_reduce_max(memory is None)
+    everyone_has = not missing  # and has seen the sign, so it may go
     if file is not None:
         os.close(file)
     return Slots(memory, group, others, tables) if memory is not None and everyone_has else None
