@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import webbrowser
 from contextlib import suppress
 from functools import partial
@@ -46,10 +45,7 @@ def main(out: Path = ROOT / "build" / "docs", open: bool = False) -> None:
     # The cells' results are not in OUT: their place becomes part of the address of a database, in
     # which a "?" has another meaning.
     with (
-        # A kernel is in a group of its own, and may live on and write for a second.
-        tempfile.TemporaryDirectory(
-            dir=out.absolute(), prefix=_BUILDING, ignore_cleanup_errors=True
-        ) as work,
+        tempfile.TemporaryDirectory(dir=out.absolute(), prefix=_BUILDING) as work,
         tempfile.TemporaryDirectory() as cells,
     ):
         if {*"?%"} & {*cells}:
@@ -103,23 +99,25 @@ def build(out: Path, cells: Path) -> None:
         try:
             failed = pages.wait()
         finally:
-            _end_group(pages)
+            _end(pages)
     if failed:
         raise UserError("the book has the errors above")
 
 
-def _end_group(leader: subprocess.Popen[bytes]) -> None:
-    """End the processes of a group, so that none of them writes into a folder that is removed."""
-    until = time.monotonic() + 3
-    with suppress(ProcessLookupError):  # when there is none any more
-        try:
-            os.killpg(leader.pid, signal.SIGTERM)
-            while time.monotonic() < until:
-                leader.poll()
-                os.killpg(leader.pid, 0)
-                time.sleep(0.05)
-        finally:
-            os.killpg(leader.pid, signal.SIGKILL)
+def _end(leader: subprocess.Popen[bytes]) -> None:
+    """End a group of processes and the kernels that they have started in groups of their own."""
+    import psutil
+
+    with suppress(ProcessLookupError):  # all have ended
+        os.killpg(leader.pid, signal.SIGSTOP)  # no more kernels are started
+        started = []
+        with suppress(psutil.NoSuchProcess):
+            started = psutil.Process(leader.pid).children(recursive=True)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        os.killpg(leader.pid, signal.SIGKILL)
+        psutil.wait_procs(started, timeout=3)
 
 
 def _set_up_kernels(folder: Path) -> None:

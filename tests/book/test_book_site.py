@@ -69,7 +69,7 @@ def test_a_signal_ends_a_build_at_once(tmp_path, sign, code):
         stderr=subprocess.PIPE,
         text=True,
     ) as program:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 200
         while not list(out.glob(".building-*/en/_static/*")) and time.monotonic() < until:
             time.sleep(0.1)
         time.sleep(1)
