@@ -234,7 +234,7 @@ NO_TEXT = {
     "exe with a zip": (lambda: _exe() + zipped(a_csv=CSV), "is a program; if it is an archive"),
     "png": (lambda: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is an image, not text"),
     "jpeg": (lambda: b"\xff\xd8\xff\xe0\0\x10JFIF\0", "is an image, not text"),
-    "mp4": (lambda: b"\0\0\0\x18ftypmp42\0\0\0\0", "is a recording, not text"),
+    "mp4": (lambda: b"\0\0\0\x18ftypmp42\0\0\0\0", "is an image or a recording, not text"),
 }
 
 
@@ -258,7 +258,7 @@ def test_parquet_is_not_compressed_again(tmp_path):
         "a.parquet.gz": gzip.compress(_parquet()),
         "a.zip": archive("a.parquet"),
     }.items():
-        with pytest.raises(UserError, match=r"Parquet is read uncompressed only: unpack the file"):
+        with pytest.raises(UserError, match=r"Parquet is read uncompressed only: decompress the file"):
             documents(put(tmp_path / name, content))
 
 

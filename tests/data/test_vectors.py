@@ -211,7 +211,7 @@ def test_bad_fasttext_files_are_told(tmp_path):
         with pytest.raises(UserError, match="is cut off or damaged"):
             read_vectors(path, VOCABULARY)
     path.write_bytes(gzip.compress(whole))
-    with pytest.raises(UserError, match="unpack it first"):
+    with pytest.raises(UserError, match="decompress it first"):
         read_vectors(path, VOCABULARY)
     bin_file(path, quantized=True)
     with pytest.raises(UserError, match="is quantized"):
