@@ -258,7 +258,9 @@ def test_parquet_is_not_compressed_again(tmp_path):
         "a.parquet.gz": gzip.compress(_parquet()),
         "a.zip": archive("a.parquet"),
     }.items():
-        with pytest.raises(UserError, match=r"Parquet is read uncompressed only: decompress the file"):
+        with pytest.raises(
+            UserError, match=r"Parquet is read uncompressed only: decompress the file"
+        ):
             documents(put(tmp_path / name, content))
 
 
