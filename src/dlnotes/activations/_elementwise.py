@@ -206,9 +206,11 @@ def in_one_pass(
     if 0 in addresses:
         return None
     numerical = [float(settings[name]) for name in numbers]
-    of_each = (ctypes.c_int64 * len(addresses))()  # 0 for a number
-    for i, step in zip([*whole, *range(len(held), len(addresses))], steps, strict=True):
-        of_each[i] = step
+    of_each = loop.no_steps
+    if count > 1:
+        of_each = type(of_each)()  # 0 for a number
+        for i, step in zip([*whole, *range(len(held), len(addresses))], steps, strict=True):
+            of_each[i] = step
     loop.run(count, n, threads, of_each, *addresses, *numerical)
     return returned
 
@@ -222,12 +224,12 @@ def _rows(tensors: Sequence[Tensor], *, dense: bool) -> tuple[int, int, list[int
             with its strides are one row.
 
     Returns:
-        The number of rows, the elements of a row, and the distance from a row to the next one in
-        each tensor; or None if a tensor has no such rows, or small ones.
+        The number of rows, the elements of a row, and, of several rows, the distance from each to
+        the next in each tensor; or None if a tensor has no such rows, or small ones.
     """
     strides = tensors[-1].stride()
     if dense and all(t.stride() == strides for t in tensors):
-        return 1, tensors[-1].numel(), [0] * len(tensors)
+        return 1, tensors[-1].numel(), []
     shape, n = [*tensors[-1].shape], 1
     while shape and all(shape[-1] == 1 or t.stride(len(shape) - 1) == n for t in tensors):
         n *= shape.pop()
@@ -252,6 +254,8 @@ class _Loop(NamedTuple):
     results: list[torch.dtype]
     several: bool
     """Whether the formula returns a tuple."""
+    no_steps: ctypes.Array[ctypes.c_int64]
+    """A distance of 0 between rows, for each tensor: enough where there is one row."""
 
 
 def _loop(
@@ -269,7 +273,8 @@ def _loop(
         run = library.run
         run.restype = None
         run.argtypes = [ctypes.c_int64] * 3 + [ctypes.POINTER(ctypes.c_int64)] + arguments
-        loop = _Loop(run, results, several)
+        no_steps = (ctypes.c_int64 * (len(kinds) + len(results)))()
+        loop = _Loop(run, results, several, no_steps)
         return loop if run_in_thread(_agrees, loop, formula, kinds, flags, numbers) else None
     except (OSError, RuntimeError, AttributeError) as reason:
         warn_once_not_compiled(reason)
@@ -355,9 +360,7 @@ def _agrees(
     settings = {name: 0.75 + i for i, name in enumerate(numbers)}
     expected = in_operations(formula, sample, {**settings, **flags})
     arguments = [*[t.data_ptr() for t in (*sample, *found)], *settings.values()]
-    of_each = (ctypes.c_int64 * (len(kinds) + len(found)))(
-        *[0 if single else 1 for _, single in kinds], *[1] * len(found)
-    )
+    of_each = type(loop.no_steps)(*[0 if single else 1 for _, single in kinds], *[1] * len(found))
     eps = 16 * torch.finfo(kinds[0][0]).eps
     for rows, n in ((1, 43), (43, 1)):
         for t in found:

@@ -85,10 +85,11 @@ def check_place(run: Path, out: Path, overwrite: bool) -> None:
         raise UserError(f"cannot write to {out}: it is not a folder; give another OUT")
     if not out.exists():
         return
-    unfinished = [file for file in out.iterdir() if file.name.startswith(_BUILDING)]
+    files = [*out.iterdir()]
+    unfinished = [file for file in files if file.name.startswith(_BUILDING)]
     if any(map(is_kept, unfinished)):
         raise UserError(f"cannot write to {out}: another export is writing to it")
-    if len(unfinished) == len([*out.iterdir()]):
+    if files == unfinished:
         return
     if not overwrite:
         raise UserError(f"{out} is not empty: give another OUT, or --overwrite")
