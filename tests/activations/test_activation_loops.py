@@ -190,6 +190,8 @@ def test_an_element_has_the_same_bits_wherever_it_lies(case, dtype):
     try:
         torch.set_num_threads(2)
         assert torch.equal(case.ours(x), y)
+        odd = x[1:].flip(0)  # the threads' parts differ in size
+        assert torch.equal(case.ours(odd), y[1:].flip(0))
     finally:
         torch.set_num_threads(threads)
 
@@ -316,12 +318,13 @@ LAYOUTS = {
     "columns": lambda: half(100, 6, dim=0).t(),
     "every second number": lambda: torch.randn(6, 200, dtype=torch.float64)[:, ::2],
     "more threads than rows": lambda: half(2, 70_000, dim=-1),
+    "several threads for a row": lambda: half(2, 100_001, dim=-1),
     "many rows": lambda: half(300, 1000, dim=-1),
     "channels last": lambda: half(2, 80, 5, 6, dim=1).contiguous(memory_format=torch.channels_last),
 }
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3, 5])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_loop_reads_rows_with_gaps_between_them(layout, threads):
     compiler()
@@ -358,6 +361,20 @@ def test_a_loop_reads_rows_with_gaps_between_them(layout, threads):
     finally:
         torch.set_num_threads(usual)
     assert torch.equal(a, before)
+
+
+def test_bools_are_joined_as_bools():
+    """The loop writes them into bytes, not into a tensor of the numbers' dtype."""
+    compiler()
+    x = torch.randn(6, 100)
+
+    @elementwise
+    def signs(x):
+        return x > 0, x * 1 != x  # the second is false everywhere
+
+    with torch.no_grad():
+        joined = signs(x, joined=0)
+    assert torch.equal(joined, torch.cat((x > 0, x != x)))
 
 
 def test_a_loop_copies_no_halves(monkeypatch):
