@@ -13,7 +13,7 @@ pytest.importorskip("sphinx", reason="needs the extra docs")
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
 from browser import CHROMIUM, Browser
-from chapters import mathjax, measured, race, rows
+from chapters import figures, mathjax, measured, race, rows
 from dlnotes.claims.surfaces import SURFACES
 from dlnotes.errors import UserError
 from dlnotes.optim import OPTIMIZERS
@@ -128,6 +128,7 @@ def page(tmp_path_factory):
     (pages / "index.md").write_text(
         "# Race\n\n```{race} race_all\n:surface: ravine\n:alt: The paths.\n\nA caption.\n```\n"
     )
+    figures.draw("race_all", folder / "figures")  # as scripts/book.py does before Sphinx
     out = folder / "site"
     options = ["-D", "language=en", "-c", str(ROOT / "docs"), "-d", str(folder / "trees")]
     done = subprocess.run(
