@@ -121,14 +121,15 @@ def _end(leader: subprocess.Popen[bytes]) -> None:
 
 
 def _set_up_kernels(folder: Path) -> None:
-    """Keep the user's own IPython profile out of the book, and log only errors."""
+    """Keep the user's own profile, kernels and warnings out of the book, and log only errors."""
     profile = folder / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n", "utf-8")
     os.environ["IPYTHONDIR"] = str(folder)
+    os.environ.pop("JUPYTER_PATH", None)
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     # tqdm asks for ipywidgets in every notebook, on stderr, which is shown on the page.
-    ignored = [os.environ.get("PYTHONWARNINGS", ""), "ignore:IProgress not found"]
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, ignored))
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
 
 def _serve(site: Path) -> None:

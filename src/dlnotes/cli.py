@@ -364,8 +364,9 @@ def line_batches() -> Iterator[list[str]]:
     A line is handed out as soon as it is complete; the last one needs no line break at its end.
 
     Raises:
-        UserError: There is no standard input, it cannot be read, or a line is not UTF-8 (raised
-            after the lines before it have been handed out).
+        UserError: There is no standard input, it cannot be read, it begins as a file that is not
+            text or not UTF-8, or a line is not UTF-8 (raised after the lines before it have been
+            handed out).
     """
     if sys.stdin is None:
         raise UserError("there is no standard input; give texts or --file FILE")
@@ -374,6 +375,8 @@ def line_batches() -> Iterator[list[str]]:
         print("A text per line, please; Ctrl-D ends.", file=sys.stderr)
     done, begun = 0, bytearray()  # lines before, and the bytes of one that is not complete
     while chunk := _read_some(stream):
+        if not (done or begun):
+            _refuse_other(chunk)
         begun += chunk
         if b"\n" in chunk:
             *whole, rest = bytes(begun).split(b"\n")
@@ -389,6 +392,27 @@ def _read_some(stream: io.BufferedReader) -> bytes:
         return stream.read1(1 << 20)
     except OSError as error:
         raise UserError(f"standard input cannot be read: {error.strerror}") from error
+
+
+def _refuse_other(start: bytes) -> None:
+    """Refuse what is not text, and UTF-16 and UTF-32, by how standard input starts.
+
+    Raises:
+        UserError: It is something else than text in UTF-8.
+    """
+    from dlnotes.data.kinds import MARKED, compression_of, kind_of, wide_encoding
+
+    kind = "compressed: decompress it first" if compression_of(start) else kind_of(start)
+    if kind:
+        raise UserError(f"standard input is {kind}")
+    marked = next((name for mark, name in MARKED.items() if start.startswith(mark)), None)
+    encoding = marked or wide_encoding(start) or "utf-8"
+    if encoding != "utf-8":
+        known = encoding[:6] if marked else encoding[:6] + encoding[7:]  # to iconv
+        raise UserError(
+            f"standard input looks like {encoding.upper()[:6]}; convert it first, for example "
+            f"with: iconv -f {known} -t utf-8"
+        )
 
 
 def _decoded(lines: list[bytes], before: int) -> Iterator[list[str]]:

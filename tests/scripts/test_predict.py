@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,22 @@ def test_lines_before_one_that_is_not_utf8_are_answered(script):
     result = script("predict", RUN, stdin=stdin(b"w1\nw2\n\xff\nw3\n"))
     assert "standard input:3: not UTF-8" in told(result)
     assert [row["text"] for row in rows(result.out)] == ["w1", "w2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("w1\nw2\n".encode("utf-16"), "looks like UTF-16; .*: iconv -f utf-16 -t utf-8$"),
+        ("w1\nw2\n".encode("utf-32"), "looks like UTF-32; .*: iconv -f utf-32 -t utf-8$"),
+        ("w1\nw2\n".encode("utf-16-be"), "looks like UTF-16; .*: iconv -f utf-16be -t utf-8$"),
+        (gzip.compress(b"w1\n"), "is compressed: decompress it first$"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "is an image, not text$"),
+    ],
+)
+def test_what_is_piped_in_and_is_not_utf8_is_told(script, content, message):
+    assert re.search(
+        f"standard input {message}", told(script("predict", RUN, stdin=stdin(content)))
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -50,6 +50,14 @@ _MARKUP = {  # these may consist of letters alone
 KIND_BYTES = 262  # of the longest
 _CONTROL = rb"[\x00-\x08\x0e-\x1f\x7f]"
 
+MARKED = {  # encoding by byte order mark; that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+    codecs.BOM_UTF8: "utf-8",
+}
+
 _ZIPPED = {  # among the names in a zip file, a line each
     r"^xl/workbook\.": "an Excel workbook: save the sheet as CSV",
     r"^word/document\.": "a Word document: save it as text or CSV",

@@ -28,6 +28,7 @@ from dlnotes.data.kinds import (
     COMPRESSION,
     COMPRESSION_BYTES,
     KIND_BYTES,
+    MARKED,
     compression_of,
     kind_of,
     kind_of_zip,
@@ -54,13 +55,6 @@ LARGEST_WHOLE = 1 << 30
 
 _CHUNK = 1 << 20
 _START_BYTES = 1 << 16  # that show whether a file is text
-_MARKED = {  # the mark of UTF-32 begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32-le",
-    codecs.BOM_UTF32_BE: "utf-32-be",
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
-    codecs.BOM_UTF8: "utf-8",
-}
 _MARK = "\ufeff"
 
 
@@ -361,7 +355,7 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
     """The text of a file in pieces of about `size` bytes."""
     with open_binary(path, seen) as file:
         content = file.read(size)
-        marked = next((name for mark, name in _MARKED.items() if content.startswith(mark)), None)
+        marked = next((name for mark, name in MARKED.items() if content.startswith(mark)), None)
         if not (marked or encoding):
             _refuse_other(path, content[:_START_BYTES])
         nulls = not (marked or encoding) and b"\0" in content
@@ -388,7 +382,7 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
             if starts_line:
                 text = text.lstrip(_MARK)
             # Some encodings can give halves of surrogate pairs, such as unicode_escape.
-            if name not in _MARKED.values() and (half := half_pair(text)) is not None:
+            if name not in MARKED.values() and (half := half_pair(text)) is not None:
                 at = line - text.count("\n", half)
                 raise UserError(f"{path}:{at}: half of a surrogate pair, which is not text")
             text = text.replace(f"\n{_MARK}", "\n")
