@@ -54,7 +54,10 @@ def run(
         except SystemExit as end:
             if not end.code:  # --help
                 raise
-            raise UserError(_mistake(parse)) from end
+            said = _mistake(parse)
+            if "" in given and "empty" not in said:
+                said = f"an argument is empty; {said}"
+            raise UserError(said) from end
         call()
 
 

@@ -235,6 +235,11 @@ def test_an_empty_path_is_not_the_current_folder(script, given):
     assert "Error parsing PATH: a path must not be empty; . is the current folder" in result.err
 
 
+@pytest.mark.parametrize("given", [["--dev", "x", ""], [""], ["--train", "x", ""]])
+def test_an_empty_argument_that_is_not_understood_is_told(script, given):
+    assert told(script("train", *given)).startswith("error: an argument is empty; ")
+
+
 def test_learned_vectors_are_no_file(script, files, tmp_path, monkeypatch):
     """Even where there is one of that name."""
     pytest.importorskip("gensim")
