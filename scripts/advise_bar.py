@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from choose_recipes import some
-from dlnotes.advice.corpus import MODELS, TrialRunner
 from dlnotes.advice.race import Candidate, Race
 from dlnotes.advice.report import Advice, percent
+from dlnotes.advice.runner import MODELS, TrialRunner
 from dlnotes.arguments import Positive, checked
 from dlnotes.cli import run
 from dlnotes.data.corpora import load

@@ -38,8 +38,8 @@ WAITING: dict[str, dict[str, str]] = {
 BARS = {"busy": ("one thread", 0.7), "quiet": ("in a loop", 0.95)}
 """In each situation, what threads that wait as it suits must reach, and how much of it."""
 PROGRAM = """
-from dlnotes.threads import settle
-settle()  # before torch is imported
+from dlnotes.threads import configure
+configure()  # before torch is imported
 import sys
 from bench_busy import measure
 measure(sys.argv[1], float(sys.argv[2]))

@@ -54,7 +54,7 @@ OURS = """
 import json, sys, time
 from pathlib import Path
 from dlnotes import threads
-threads.settle()  # as the command does
+threads.configure()  # as the command does
 from dlnotes.cli import run
 from dlnotes.commands import train
 start = time.perf_counter()

@@ -71,8 +71,8 @@ def test_a_file_that_cannot_be_read_is_no_limit(system, text):
     assert threads.cpu_limit() == 8
 
 
-def settled(before="", **environment):
-    """The environment after `settle` in a process of its own, on a machine of 4 CPUs."""
+def configured(before="", **environment):
+    """The environment after `configure` in a process of its own, on a machine of 4 CPUs."""
     program = f"""{before}
 import os
 from dlnotes import threads
@@ -80,7 +80,7 @@ os.cpu_count = lambda: 4
 os.sched_getaffinity = lambda process: range(4)
 threads._CGROUPS = threads._MEMBERSHIP = threads.Path("/none")
 {environment.pop("more", "")}
-threads.settle()
+threads.configure()
 print(*map(os.environ.get, {NAMES}), sum(t.name == "dlnotes-watch" for t in threads.threading.enumerate()))
 """
     return output(program, environment).split()
@@ -108,27 +108,27 @@ ON_LINUX = pytest.mark.skipif(not threads._Watch.works(), reason="no thread is t
 
 @ON_LINUX
 def test_threads_are_watched_unless_the_environment_says_how_they_wait():
-    assert settled() == WATCHED
-    assert settled(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="300000") == WATCHED  # a command's
-    assert settled(OMP_NUM_THREADS="4") == ["passive", "300000", "4", "1"]
-    assert settled(OMP_WAIT_POLICY="active") == ["active", "None", "None", "0"]
-    assert settled(OMP_WAIT_POLICY="passive") == ["passive", "None", "None", "0"]
-    assert settled(GOMP_SPINCOUNT="7") == ["None", "7", "None", "0"]
+    assert configured() == WATCHED
+    assert configured(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="300000") == WATCHED  # a command's
+    assert configured(OMP_NUM_THREADS="4") == ["passive", "300000", "4", "1"]
+    assert configured(OMP_WAIT_POLICY="active") == ["active", "None", "None", "0"]
+    assert configured(OMP_WAIT_POLICY="passive") == ["passive", "None", "None", "0"]
+    assert configured(GOMP_SPINCOUNT="7") == ["None", "7", "None", "0"]
 
 
 def test_threads_always_sleep_where_watching_does_not_serve(tmp_path):
     for number in ("1", "3", "8", "4,2"):
-        assert settled(OMP_NUM_THREADS=number) == ["passive", "None", number, "0"]
+        assert configured(OMP_NUM_THREADS=number) == ["passive", "None", number, "0"]
     few = "threads.cpu_limit = lambda: 2"
-    assert settled(more=few) == ["passive", "None", "2", "0"]
+    assert configured(more=few) == ["passive", "None", "2", "0"]
     limited = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "300000"}
-    assert settled(more=few, **limited) == ["passive", "None", "2", "0"]
+    assert configured(more=few, **limited) == ["passive", "None", "2", "0"]
     for text in (None, "", "words", "5 0 0"):
         file = tmp_path / "schedstat"
         if text is not None:
             file.write_text(text)
         told = f"threads._SCHEDULE = threads.Path({str(file)!r})"
-        assert settled(more=told) == ["passive", "None", "None", "0"]
+        assert configured(more=told) == ["passive", "None", "None", "0"]
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ BURN = """
 from dlnotes import threads
 threads._cpus = lambda: {cpus}
 threads._Watch.begin = lambda watch: None
-threads.settle()
+threads.configure()
 import resource, time, torch
 torch.set_num_threads({cpus})
 x = torch.zeros(1 << 17)
@@ -199,7 +199,7 @@ def test_waiting_threads_take_no_core_while_they_sleep():
 
 
 def test_nothing_changes_once_torch_is_loaded():
-    assert settled("import torch") == ["None", "None", "None", "0"]
+    assert configured("import torch") == ["None", "None", "None", "0"]
 
 
 @ON_LINUX
@@ -210,7 +210,7 @@ import os
 [os.environ.pop(name, None) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")]
 from dlnotes import threads
 threads._cpus, threads.cpu_limit, threads._BUSY = lambda: 2, lambda: 2, -1
-threads.settle()
+threads.configure()
 import torch, time
 time.sleep(0.5)
 print(sorted(each.name for each in threads.threading.enumerate()))
@@ -224,7 +224,7 @@ print(sorted(each.name for each in threads.threading.enumerate()))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="this OpenMP tells its settings on Linux")
 @pytest.mark.parametrize("command", [["-m", "dlnotes", "train"], ["scripts/train.py"]])
-def test_the_commands_settle_before_torch_is_loaded(command):
+def test_the_commands_configure_them_before_torch_is_loaded(command):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     done = subprocess.run(
         [sys.executable, *command, "--help"],

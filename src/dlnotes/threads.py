@@ -28,7 +28,7 @@ _WATCHED = {**_ASLEEP, "GOMP_SPINCOUNT": "300000"}
 """libgomp's default spin count, but none while it manages more threads than CPUs, see `_Watch`."""
 
 
-def settle() -> None:
+def configure() -> None:
     """Limit torch's threads to the CPUs there are, and choose how they wait for one another.
 
     By default, a thread of OpenMP that waits for the others polls in a loop (it spins). That is

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from fakes import Field, trial
 
-from dlnotes.advice.corpus import CorpusStatistics
 from dlnotes.advice.evidence import EXPECTED_DEGREES, interval, paired_difference
 from dlnotes.advice.race import Candidate, Entry
 from dlnotes.advice.report import Advice, facts
+from dlnotes.advice.runner import CorpusStatistics
 from dlnotes.errors import UserError
 from drawing import inside
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from dlnotes.advice import corpus, race
-from dlnotes.advice.corpus import TrialRunner
+from dlnotes.advice import race, runner
 from dlnotes.advice.race import Candidate
+from dlnotes.advice.runner import TrialRunner
 from dlnotes.errors import UserError
 
 
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
     """A corpus of 120 documents, and little to try."""
-    monkeypatch.setattr(corpus, "MODELS", ("tfidf", "fasttext"))
+    monkeypatch.setattr(runner, "MODELS", ("tfidf", "fasttext"))
     monkeypatch.setattr(race, "MAX_SEEDS", 1)
     monkeypatch.setattr(TrialRunner, "_probed", lambda _: (1, 1e-4))  # takes seconds
     monkeypatch.setattr(TrialRunner, "vary", lambda _, c: [Candidate(c.model, {"lr": 0.1})])

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dlnotes.advice import corpus as advice_corpus
 from dlnotes.advice import race
-from dlnotes.advice.corpus import CorpusStatistics, TrialRunner
+from dlnotes.advice import runner as advice_runner
 from dlnotes.advice.report import Advice
+from dlnotes.advice.runner import CorpusStatistics, TrialRunner
 from dlnotes.commands import advise
 from dlnotes.data.dataset import load_dataset
 from dlnotes.errors import UserError
@@ -287,7 +287,7 @@ def test_time_that_has_passed_is_not_there_for_trials(monkeypatch):
         limits.append(time_limit)
         raise OutOfTime
 
-    monkeypatch.setattr(advice_corpus, "run_trial", slow)
+    monkeypatch.setattr(advice_runner, "run_trial", slow)
     assert TrialRunner(load, seconds=100, clock=lambda: 90.0).documents == 1_000
     assert limits[0] == 10
     monkeypatch.setattr(TrialRunner, "_probed", lambda _: (1, 0.001))
@@ -336,9 +336,9 @@ def test_a_first_trial_has_a_share_of_the_recipes_epochs(monkeypatch):
         asked.append(training)
         return run_trial(dataset, "tfidf")
 
-    monkeypatch.setattr(advice_corpus, "run_trial", trial)
+    monkeypatch.setattr(advice_runner, "run_trial", trial)
     epochs = corpus.resolved("fasttext").training.epochs
-    candidate = advice_corpus.Candidate("fasttext", {"lr": 0.5})
+    candidate = advice_runner.Candidate("fasttext", {"lr": 0.5})
     assert corpus.measure(candidate, 0.25, 2, 9.0)[1] == round(epochs / 4) / epochs
     assert (asked[0].epochs, asked[0].lr, asked[0].seed) == (round(epochs / 4), 0.5, 2)
     assert corpus.measure(candidate, 1.0, 0, 9.0)[1] == 1
@@ -347,7 +347,7 @@ def test_a_first_trial_has_a_share_of_the_recipes_epochs(monkeypatch):
 def test_what_varies_changes_one_setting_each():
     corpus = TrialRunner(lambda model: load(model, 200), seconds=60)
     own = corpus.resolved("fasttext").training
-    found = [dict(each.changes) for each in corpus.vary(advice_corpus.Candidate("fasttext"))]
+    found = [dict(each.changes) for each in corpus.vary(advice_runner.Candidate("fasttext"))]
     assert all(len(changes) == 1 for changes in found)
     rates = [changes["lr"] for changes in found if "lr" in changes]
     assert rates == pytest.approx([3 * own.lr, own.lr / 3], rel=0.1)

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dlnotes.advice.corpus import CorpusStatistics
 from dlnotes.advice.evidence import Difference, SeedVariance, differences_from_best, interval
 from dlnotes.advice.race import NO_TIME, Entry, seeds_of
+from dlnotes.advice.runner import CorpusStatistics
 from dlnotes.errors import UserError
 from dlnotes.training.trials import TFIDF
 

@@ -97,7 +97,7 @@ def run(name: str, arguments: list[str] | None = None) -> None:
     token = started_at.set(time.perf_counter())
     from dlnotes import cli, launch, threads
 
-    threads.settle()
+    threads.configure()
     prog = f"dlnotes {name}"
     if arguments is None:
         prog, arguments = sys.argv[0], sys.argv[1:]

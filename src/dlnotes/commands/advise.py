@@ -18,10 +18,10 @@ from rich.table import Table
 from tyro.conf import arg
 
 from dlnotes import commands
-from dlnotes.advice.corpus import MODELS, TrialRunner
 from dlnotes.advice.program import program
 from dlnotes.advice.race import Race
 from dlnotes.advice.report import Advice, facts, part
+from dlnotes.advice.runner import MODELS, TrialRunner
 from dlnotes.arguments import Range, Seed, checked
 from dlnotes.cli import other_command
 from dlnotes.commands import config as config_file

@@ -19,7 +19,7 @@ from rich import progress as bars
 from rich.table import Table
 from tyro.conf import arg
 
-from dlnotes.advice.corpus import MODELS
+from dlnotes.advice.runner import MODELS
 from dlnotes.arguments import Count, Positive, Range, Seed, check_names, checked
 from dlnotes.claims import cache
 from dlnotes.commands import config as config_file
