@@ -1,6 +1,7 @@
 """The book's pages: both languages have the same parts, the snippets run, the rows are the records'."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import book
 pytest.importorskip("sphinx", reason="needs the extra docs")
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
+from jupyter_client.kernelspec import KernelSpecManager
 from sphinx.pycode import ModuleAnalyzer
 
 from chapters import figures, mathjax, notebooks, pages, ravine, rows, words
@@ -203,14 +205,34 @@ def test_mathjax_is_the_version_that_the_book_is_made_for(tmp_path, monkeypatch)
     assert not (tmp_path / "other").exists()
 
 
+def keep_environment(monkeypatch):
+    """Restore after the test what a build sets for the kernels."""
+    for name in ("IPYTHONDIR", "JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH", "PYTHONWARNINGS"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+def test_cells_run_with_this_python_whatever_kernels_the_user_has(tmp_path, monkeypatch):
+    keep_environment(monkeypatch)
+    kernel = tmp_path / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text(
+        '{"argv": ["another"], "display_name": "P", "language": "python"}'
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    assert KernelSpecManager().get_kernel_spec("python3").argv[0] == "another"
+    book._set_up_kernels(tmp_path / "ipython")
+    assert KernelSpecManager().get_kernel_spec("python3").argv[0] != "another"
+    assert "error" not in os.environ["PYTHONWARNINGS"]
+
+
 def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, capsys):
     def build(out, cells):
         for folder in LANGUAGES:
             (out / folder).mkdir()
 
     monkeypatch.setattr(book, "build", build)
-    monkeypatch.setenv("IPYTHONDIR", "")  # which are set for the kernels
-    monkeypatch.setenv("PYTHONWARNINGS", "")
+    keep_environment(monkeypatch)
     (tmp_path / "en").mkdir()
     (tmp_path / "en" / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="en is not of a site of this program"):
