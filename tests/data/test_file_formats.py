@@ -436,6 +436,8 @@ OTHER = {
     "deflated": lambda seed: zlib.compress(_numbers("<u2", 0, 1 << 12, seed)),
     "null-ended lines": lambda seed: ("good\ta fine film\n\0" * (seed + 2)).encode(),
     "null-ended lines of GB 18030": lambda seed: ("好\t电影\n\0\0" * (seed + 2)).encode("gb18030"),
+    # As letters N in the other order of bytes: text as well.
+    "text in either order": lambda seed: ("一" * (300 + seed) + "\n").encode("utf-16-le"),
     "columns of texts": lambda seed: b"".join(
         f"word {i}".encode().ljust(32, b"\0") for i in range(60)
     ),
