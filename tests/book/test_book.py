@@ -211,14 +211,16 @@ def keep_environment(monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
-def test_cells_run_with_this_python_whatever_kernels_the_user_has(tmp_path, monkeypatch):
+@pytest.mark.parametrize("variable", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
+def test_cells_run_with_this_python_whatever_kernels_the_user_has(tmp_path, monkeypatch, variable):
     keep_environment(monkeypatch)
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
     kernel = tmp_path / "kernels" / "python3"
     kernel.mkdir(parents=True)
     (kernel / "kernel.json").write_text(
         '{"argv": ["another"], "display_name": "P", "language": "python"}'
     )
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     assert KernelSpecManager().get_kernel_spec("python3").argv[0] == "another"
     book._set_up_kernels(tmp_path / "ipython")
