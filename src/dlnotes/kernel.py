@@ -290,7 +290,9 @@ def compiled(source: str, *flags: str, language: Language = C) -> Path:
     compiler = _compiler(language)
     kind = [*language.flags, *flags, repr(language.extras)]
     parts = [source, *compiler, *kind, *_version(compiler), _machine()]
-    name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32] + ".so"
+    name = (
+        hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()[:32] + ".so"
+    )
     cache = _cache()
     if cache is not None:
         if _intact(cache / name):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, ParamSpec, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from dlnotes.activations._elementwise import elementwise, in_operations
 
@@ -178,13 +178,15 @@ class Differentiable(Function):
     """An ``autograd.Function`` with forward mode and a rule for ``vmap``.
 
     A subclass writes ``forward`` without a context, ``setup_context``, ``backward`` in
-    differentiable operations of the saved tensors (so that it can be differentiated again), and
-    ``tangent`` for forward mode. If ``forward`` returns more than the value, that comes first.
+    differentiable operations of the saved tensors (so that it can be differentiated again),
+    ``tangent`` for forward mode, and ``operations``, the value in operations that have these
+    derivatives. If ``forward`` returns more than the value, that comes first.
     """
 
     generate_vmap_rule = True
     with_jvp: ClassVar[type[Function]]
     slope: ClassVar[Callable[..., Tensor]]
+    operations: ClassVar[Callable[..., Tensor]]
 
     def __init_subclass__(cls) -> None:
         """Make ``tangent`` the ``jvp`` of a twin: ``torch.compile`` traces no Function with one."""
@@ -278,27 +280,77 @@ def _derive(
             result = times_slope(one, *[given[p] for p in kept], **{p: given[p] for p in numbers})
             return cast(Tensor, result[0] if isinstance(result, tuple) else result)
 
-    if mask is None:  # with a mask the slope is piecewise constant, and its derivative is 0
-        cast(Any, Derived).operations = staticmethod(
-            lambda *inputs: in_operations(
-                value, inputs[:count], dict(zip(settings, inputs[count:], strict=True))
-            )
+    def slopes_at(*x: Tensor, **s: float) -> Any:
+        given = dict(zip(tensors, x, strict=True))
+        if mask is not None:
+            given[mask.__name__] = mask(x[0], **{p: s[p] for p in of_mask}).to(x[0].dtype)
+        return slope(**{p: given[p] for p in kept}, **{p: s[p] for p in numbers})
+
+    cast(Any, Derived).operations = staticmethod(
+        lambda *inputs: differentiable(
+            value, slopes_at, inputs[:count], dict(zip(settings, inputs[count:], strict=True))
         )
+    )
     # torch.compile counts the parameters of forward to find out whether ctx is the first.
     cast(Any, Derived.forward).__signature__ = signature(value)
     Derived.__name__ = Derived.with_jvp.__name__ = value.__name__
     return Derived
 
 
+# Nodes and weights of Gauss's quadrature with three points on [0, 1].
+_NODES = ((0.5 - 0.15**0.5, 5 / 18), (0.5, 4 / 9), (0.5 + 0.15**0.5, 5 / 18))
+
+
+def differentiable(
+    value: Callable[..., Tensor],
+    slopes: Callable[..., Any],
+    tensors: Sequence[Tensor],
+    settings: dict[str, float],
+) -> Tensor:
+    r"""The value, in operations whose derivatives are the slopes, up to the sixth order.
+
+    The operations of the value alone have others: those of :math:`|x|` say 0 at 0. With
+    :math:`x_0` for x without its derivatives and :math:`d = x - x_0`, whose value is 0,
+
+    .. math::
+        f(x) = f(x_0) + \int_0^1 f'(x_0 + c\,d)\, d\; \mathrm{d}c
+            \approx f(x_0) + \sum_{k=1}^3 w_k\, f'(x_0 + c_k d)\, d
+
+    A quadrature that is exact for polynomials of degree five has the derivatives of the integral up
+    to the sixth.
+
+    Args:
+        value: The formula.
+        slopes: Its derivatives with respect to the first tensors: a tuple, or one of them.
+        tensors: The arguments of both.
+        settings: The settings of both.
+    """
+
+    def expanded(*x: Tensor, **s: float) -> Tensor:
+        at = [each.detach() for each in x]
+        # At infinity, where x − x₀ is NaN, the derivatives are 0.
+        moved = [torch.where(x0.isinf(), 0.0, each - x0) for x0, each in zip(at, x, strict=True)]
+        y = value(*at, **s)
+        for node, weight in _NODES:
+            found = slopes(*[x0 + node * d for x0, d in zip(at, moved, strict=True)], **s)
+            for each, d in zip(found if isinstance(found, tuple) else [found], moved, strict=False):
+                y = y + weight * each * d
+        return y
+
+    return cast(Tensor, in_operations(expanded, tensors, settings))
+
+
 def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
     """Call a Function and return the value."""
     if torch.compiler.is_compiling():
+        if _forward_mode():
+            return function.operations(*inputs)
         if _transform_differentiates():
             torch._dynamo.graph_break()
         result = function.apply(*inputs)
     elif torch._C._are_functorch_transforms_active():
-        if _forward_modes() > 1 and hasattr(function, "operations"):
-            return cast(Tensor, cast(Any, function).operations(*inputs))
+        if _forward_modes() > 1:
+            return function.operations(*inputs)
         result = function.with_jvp.apply(*inputs)
     else:
         # What Function.apply comes to without a transform, less the signature that it inspects at
@@ -311,8 +363,7 @@ def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
 def _forward_modes() -> int:
     """How many levels of forward mode are active.
 
-    From the second one on, torch (2.13) takes the slope of a Function for a constant: the
-    derivative of its tangent would silently be 0.
+    From the second one on, torch (2.13) takes the tangent that a Function returns for a constant.
     """
     stack = torch._C._functorch.get_interpreter_stack() or []
     return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
@@ -329,8 +380,14 @@ def _transform_differentiates() -> bool:
     return any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack)
 
 
+def _forward_mode() -> bool:
+    """Whether ``torch.autograd.forward_ad.dual_level`` is entered, which drops a ``jvp`` as well."""
+    return forward_ad._current_level >= 0
+
+
 # What torch.compiler.assume_constant_result sets, after it has imported the compiler (0.8 s).
-cast(Any, _transform_differentiates)._dynamo_marked_constant = True
+for _constant in (_transform_differentiates, _forward_mode):
+    cast(Any, _constant)._dynamo_marked_constant = True
 
 
 def keep(ctx: Any, *tensors: Tensor) -> None:

@@ -7,8 +7,14 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from dlnotes.activations._activation import Differentiable, apply, check_input, keep
-from dlnotes.activations._elementwise import elementwise, in_operations
+from dlnotes.activations._activation import (
+    Differentiable,
+    apply,
+    check_input,
+    differentiable,
+    keep,
+)
+from dlnotes.activations._elementwise import elementwise
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 Unit = Callable[[Tensor, int], Tensor]
@@ -54,25 +60,32 @@ def gate(
             @staticmethod
             def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
                 x, ctx.dim = inputs
+                ctx.set_materialize_grads(False)  # no gradient is not a gradient of zeros
                 keep(ctx, x)
 
             @staticmethod
-            def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+            def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, None]:
+                if g is None:
+                    return None, None
                 (x,) = ctx.saved_tensors
                 return times_slopes(g, *x.chunk(2, ctx.dim), joined=ctx.dim), None
 
             @staticmethod
-            def tangent(ctx: Any, t: Tensor, _: None) -> Tensor:
+            def tangent(ctx: Any, t: Tensor | None, _: None) -> Tensor | None:
+                if t is None:
+                    return None
                 (x,) = ctx.saved_tensors
                 return cast(Tensor, along(*t.chunk(2, ctx.dim), *x.chunk(2, ctx.dim)))
 
         cast(Any, Gate).operations = staticmethod(
-            lambda x, dim: in_operations(value, x.chunk(2, dim), {})
+            lambda x, dim: differentiable(value, slopes, x.chunk(2, dim), {})
         )
         Gate.__name__ = Gate.with_jvp.__name__ = name
 
         def call(x: Tensor, dim: int) -> Tensor:
             check_input(name, x)
+            if not hasattr(dim, "__index__"):
+                raise TypeError(f"{name}: dim must be an integer, got {dim!r}")
             if x.dim() == 0 or x.size(dim) % 2:
                 raise ValueError(
                     f"{name}: needs an even size along dim={dim}, got x of shape {tuple(x.shape)}"

@@ -1,5 +1,7 @@
 r"""The gated linear unit."""
 
+import operator
+
 import torch
 from torch import Tensor, nn
 
@@ -67,9 +69,9 @@ class GLU(nn.Module):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        if not isinstance(dim, int) or isinstance(dim, bool):
+        if not hasattr(dim, "__index__") or isinstance(dim, bool):
             raise TypeError(f"{type(self).__name__}: dim must be an integer, got {dim!r}")
-        self.dim = dim
+        self.dim = operator.index(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function of x along ``dim``."""

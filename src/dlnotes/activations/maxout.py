@@ -8,6 +8,18 @@ from torch import Tensor, nn
 from dlnotes.activations._activation import Differentiable, apply, check_input, keep
 
 
+def _winner(z: Tensor, y: Tensor, dim: int) -> Tensor:
+    """The winner's number: how many pieces come before the first that equals y, or is NaN."""
+    before = torch.ones_like(y, dtype=torch.bool)
+    # Eager torch is fastest in bytes; torch.compile makes vector code of floats alone.
+    compiling = torch.compiler.is_compiling()
+    winner = torch.zeros_like(y, dtype=y.dtype if compiling else torch.uint8)
+    for piece in z.unbind(dim)[:-1]:
+        before = before & (piece != y) & (piece == piece)
+        winner = winner + before
+    return winner.to(torch.uint8)
+
+
 class _Maxout(Differentiable):
     @staticmethod
     def forward(z: Tensor, dim: int) -> Tensor:
@@ -17,15 +29,7 @@ class _Maxout(Differentiable):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         z, ctx.dim = inputs
         ctx.shape = z.shape
-        # The winner's number: how many pieces come before the first that equals y, or is NaN.
-        before = torch.ones_like(output, dtype=torch.bool)
-        # Eager torch is fastest in bytes; torch.compile makes vector code of floats alone.
-        compiling = torch.compiler.is_compiling()
-        winner = torch.zeros_like(output, dtype=output.dtype if compiling else torch.uint8)
-        for piece in z.unbind(ctx.dim)[:-1]:
-            before = before & (piece != output) & (piece == piece)
-            winner = winner + before
-        keep(ctx, winner.to(torch.uint8))
+        keep(ctx, _winner(z, output, ctx.dim))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
@@ -41,6 +45,12 @@ class _Maxout(Differentiable):
     def tangent(ctx: Any, t: Tensor, _: None) -> Tensor:
         (winner,) = ctx.saved_tensors
         return t.gather(ctx.dim, winner.long().unsqueeze(ctx.dim)).squeeze(ctx.dim)
+
+    @staticmethod
+    def operations(z: Tensor, dim: int) -> Tensor:
+        at = z.detach()
+        winner = _winner(at, at.amax(dim), dim)
+        return z.gather(dim, winner.long().unsqueeze(dim)).squeeze(dim)
 
 
 def maxout(z: Tensor, dim: int = -1) -> Tensor:

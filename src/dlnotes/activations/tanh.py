@@ -9,7 +9,7 @@ from dlnotes.activations._elementwise import expm1
 
 def slope(x: Tensor) -> Tensor:
     """The derivative."""
-    e = torch.exp(-2 * x.abs())
+    e = torch.exp(2 * torch.where(x > 0, -x, x))
     return 4 * e / (1 + e) ** 2
 
 
@@ -43,8 +43,9 @@ def tanh(x: Tensor) -> Tensor:
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.
     """
-    t = expm1(-2 * x.abs())
-    return torch.copysign(t / (t + 2), x)
+    # Without abs and copysign, whose derivatives are 0 at 0.
+    t = expm1(2 * torch.where(x > 0, -x, x))
+    return torch.where(x > 0, -t / (t + 2), t / (t + 2))
 
 
 class Tanh(Module, function=tanh):
