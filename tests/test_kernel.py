@@ -5,6 +5,7 @@ fork of a server that has imported torch and dlnotes and has compiled nothing.
 """
 
 import ctypes
+import math
 import multiprocessing
 import os
 import shutil
@@ -528,6 +529,27 @@ def test_the_compiler_may_have_flags_and_wrappers(tmp_path):
         assert apart(answer, CC=command, DLNOTES_CACHE=cache) == ((42, 1), [])
         assert apart(answer, CC=command, DLNOTES_CACHE=cache) == ((42, 0), [])
     assert log.read_text().split() == [COMPILER] * 3
+
+
+def arithmetic():
+    """Whether a compiled loop knows NaN, and a small number of torch's after it was loaded."""
+    source = "int run(float x) { return x != x; }"
+    library = ctypes.CDLL(str(kernel.compiled(source)))
+    small = torch.tensor([1e-40]) * 1
+    return library.run(ctypes.c_float(math.nan)), small.item() != 0
+
+
+def test_fast_arithmetic_that_the_compiler_is_told_of_is_not_used(tmp_path):
+    """It would be that of the whole process: ``-ffast-math`` changes how it rounds."""
+    command = f"{COMPILER} -ffast-math"
+    assert apart(arithmetic, CC=command, DLNOTES_CACHE=tmp_path) == ((1, True), [])
+
+
+def test_a_compilers_path_need_not_be_text(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    Path(folder).mkdir()
+    command = script(Path(folder) / "cc", f'exec {COMPILER} "$@"')
+    assert apart(answer, CC=command, DLNOTES_CACHE=tmp_path / "c") == ((42, 1), [])
 
 
 @pytest.mark.parametrize("command", ["", "   "])

@@ -50,13 +50,16 @@ TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
     torch.bfloat16: ("uint16_t", "float", "from_bfloat16({0})", "to_bfloat16({0})"),
 }
 
-FLAGS = ["-std=gnu11", "-O3"]
+# $CC may ask for fast arithmetic, in which there is no NaN, and which has every small number of the
+# process rounded to 0.
+STRICT = ["-fno-fast-math"]
+FLAGS = ["-std=gnu11", "-O3", *STRICT]
 # Without errno √ is one instruction; without traps both sides of a choice may be computed.
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 # Without these gcc may turn a minimum inside a formula into two branches, and the loop into scalar
 # code.
 FLAGS += ["-fno-thread-jumps", "-fno-tree-pre"]
-# No -ffast-math, and a product and a sum become one operation only where the caller allows it.
+# A product and a sum become one operation only where the caller allows it.
 EXACT, CONTRACTED = ("-ffp-contract=off", "-lm"), ("-ffp-contract=fast", "-lm")
 
 
@@ -75,7 +78,9 @@ class Language(NamedTuple):
 # Some compilers know no OpenMP (one core, then) or no -march=native.
 FAST: tuple[list[str], ...] = (["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], [])
 C = Language("C", ".c", "CC", ("cc", "gcc", "clang"), FLAGS, FAST)
-CPP = Language("C++", ".cpp", "CXX", ("c++", "g++", "clang++"), ["-std=c++20", "-O2"], ([],))
+CPP = Language(
+    "C++", ".cpp", "CXX", ("c++", "g++", "clang++"), ["-std=c++20", "-O2", *STRICT], ([],)
+)
 
 
 class Symbol:

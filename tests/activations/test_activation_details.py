@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from compiling import compiles
 from dlnotes import activations
@@ -443,6 +443,75 @@ def test_forward_mode_of_forward_mode(name, x):
     torch.testing.assert_close(second(getattr(activations, name)), second(theirs))
     hessian = torch.func.jacfwd(torch.func.jacfwd(lambda z: getattr(activations, name)(z).sum()))
     torch.testing.assert_close(hessian(x.repeat(2)).diagonal(), second(theirs).repeat(2))
+
+
+@pytest.mark.parametrize(("name", "third"), [("sigmoid", -1 / 8), ("tanh", -2), ("tanhshrink", 2)])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_the_third_derivative_at_zero(name, third, zero):
+    """That of a formula with the magnitude of x is 0 there."""
+    f = getattr(activations, name)
+    x = torch.tensor(zero, dtype=torch.float64)
+    derivative = torch.func.grad(torch.func.grad(torch.func.grad(f)))
+    torch.testing.assert_close(derivative(x).item(), float(third))
+
+
+class NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, g):
+        return None
+
+
+@pytest.mark.parametrize("f", [activations.glu, activations.swiglu, activations.silu])
+def test_no_gradient_is_not_a_gradient_of_zeros(f):
+    """An optimizer skips a parameter without one; with zeros, momentum would move it."""
+    x = torch.randn(4, requires_grad=True)
+    (NoGradient.apply(f(x)).sum() + 0 * torch.ones(1, requires_grad=True).sum()).backward()
+    assert x.grad is None
+
+
+@compiles
+@pytest.mark.parametrize(
+    "f",
+    [
+        activations.sigmoid,
+        activations.tanh,
+        activations.relu,
+        activations.silu,
+        lambda x: activations.hardtanh(x, -2.0, 0.5),
+        lambda x: activations.step(x, straight_through=True),
+        activations.glu,
+        lambda x: activations.maxout(x.reshape(2, 3), 0),
+    ],
+)
+def test_forward_mode_inside_compiled_code(f):
+    """torch.compile drops a Function's jvp, and would differentiate the operations of the value."""
+    x = torch.tensor([-120.0, -2.0, 0.0, 0.5, 3.0, -0.0])
+    t = torch.linspace(1, 2, 6)
+
+    def tangent(x, t):
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(f(forward_ad.make_dual(x, t))).tangent
+
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(tangent, backend="aot_eager")(x, t), tangent(x, t))
+
+
+@pytest.mark.parametrize("dim", [None, 1.0, "1"])
+def test_a_gates_dimension_is_an_integer(dim):
+    with pytest.raises(TypeError, match=r"glu: dim must be an integer, got "):
+        activations.glu(torch.randn(4, 4), dim)
+    with pytest.raises(TypeError, match=r"GLU: dim must be an integer, got "):
+        GLU(dim)
+    assert GLU(np.int64(0)).dim == 0
+    assert type(GLU(np.int64(0)).dim) is int
 
 
 def test_the_second_derivative_of_squared_relu_at_every_kind_of_number():

@@ -272,6 +272,8 @@ def test_what_takes_the_loop():
         assert takes(image[:, :1], image[:, 1:2].contiguous())
         assert not takes(image.half(), image.half())
         assert takes(image[:1].expand(2, -1, -1, -1), image)
+        assert takes(torch.randn(()).expand(2, 3, 4, 5), image)  # the gradient of a sum
+        assert takes(torch.randn(2, 1, 4, 1).expand(2, 3, 4, 5), image)
         assert not takes(image[:0], image[:0])
         assert not takes(image.to("meta"), image.to("meta"))
         assert not takes(image.to_sparse(), image.to_sparse())

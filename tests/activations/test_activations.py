@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
-from torch.func import grad, hessian, jacfwd, jacrev, vmap
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from compiling import compiles
 from dlnotes.activations import ACTIVATIONS, Step, elu, relu, sigmoid
@@ -133,6 +133,25 @@ def test_second_derivative_equals_torch(case):
     torch.testing.assert_close(
         second(case.ours, x), second(transformable(case), x), rtol=1e-11, atol=1e-14
     )
+
+
+@every
+@pytest.mark.parametrize("order", [2, 3])
+def test_nested_forward_mode_is_nested_reverse_mode(case, order):
+    """Of a function of a curve, at kinks as well: x″ counts, too, where the slope is constant."""
+    v = torch.tensor([0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 6.0, 0.3, -120.0, 120.0]).double()
+
+    def along(t):
+        return (case.ours(v + t + t**2) ** 2).sum()
+
+    def forward(f):
+        return lambda t: jvp(f, (t,), (torch.ones_like(t),))[1]
+
+    forwards, backwards = along, along
+    for _ in range(order):
+        forwards, backwards = forward(forwards), grad(backwards)
+    t = torch.zeros((), dtype=torch.float64)
+    torch.testing.assert_close(forwards(t), backwards(t))
 
 
 @every

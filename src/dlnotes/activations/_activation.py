@@ -381,7 +381,7 @@ def _transform_differentiates() -> bool:
 
 
 def _forward_mode() -> bool:
-    """Whether ``torch.autograd.forward_ad.dual_level`` is entered, which drops a ``jvp`` as well."""
+    """Whether ``forward_ad.dual_level`` is entered, in which a ``jvp`` is dropped as well."""
     return forward_ad._current_level >= 0
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from dlnotes.kernel import (
     CONTRACTED,
     LOW_PRECISION,
+    PLAIN,
     Program,
     Symbol,
     alias,
@@ -160,6 +161,8 @@ def in_one_pass(
     kinds: list[tuple[torch.dtype, bool]] = []
     for given in tensors:
         t = alias(given)
+        if t is None and _expanded(given):  # for example the gradient of a sum
+            t = alias(given.clone(memory_format=torch.contiguous_format))
         if t is None:
             return None
         if not held:
@@ -213,6 +216,13 @@ def in_one_pass(
             of_each[i] = step
     loop.run(count, n, threads, of_each, *addresses, *numerical)
     return returned
+
+
+def _expanded(t: Tensor) -> bool:
+    """Whether elements of a plain tensor share memory."""
+    if type(t) not in PLAIN or t.layout is not torch.strided or t.is_nested:
+        return False
+    return any(stride == 0 and size > 1 for stride, size in zip(t.stride(), t.shape, strict=True))
 
 
 def _rows(tensors: Sequence[Tensor], *, dense: bool) -> tuple[int, int, list[int]] | None:
