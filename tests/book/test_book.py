@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import book
 
@@ -18,6 +19,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from sphinx.pycode import ModuleAnalyzer
 
 from chapters import figures, mathjax, notebooks, pages, ravine, rows, words
+from dlnotes.claims import report
 from dlnotes.errors import UserError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -184,13 +186,39 @@ def test_a_verdict_that_is_not_translated_is_refused(tmp_path):
         words.translate("new sentence", "zh_CN", known)
 
 
-def test_verdicts_say_what_the_record_says():
-    text = rows.verdicts("momentum-damps-oscillation\nmomentum-is-torchs", "en")
+def claims():
     record = json.loads((rows.RESULTS / "claims" / "record.json").read_text("utf-8"))
-    for row in record["claims"]:
-        if row["name"] in ("momentum-damps-oscillation", "momentum-is-torchs"):
-            assert row["sentence"] in text
-            assert f"**{row['verdict']}**{row['says'].removeprefix(row['verdict'])}" in text
+    return {row["name"]: row for row in record["claims"]}
+
+
+def test_verdicts_say_what_the_record_says():
+    for name in ("sigmoid-saturates", "momentum-is-torchs"):  # which are not rephrased
+        row, text = claims()[name], rows.verdicts(name, "en")
+        assert row["sentence"] in text
+        assert f"**{row['verdict']}**{row['says'].removeprefix(row['verdict'])}" in text
+
+
+def test_what_is_rephrased_is_in_a_record_and_keeps_verdict_and_number():
+    sentences = yaml.safe_load(words.REPHRASINGS.read_text("utf-8"))
+    conditions = {row["says"].removeprefix(row["verdict"]).strip() for row in claims().values()}
+    effects = {row["effect_name"] for row in claims().values()}
+    for old, new in sentences.items():
+        assert old in conditions | effects
+        assert ("{}" in new) == (old in effects)
+    for row in claims().values():
+        text = rows.verdicts(row["name"], "en")
+        assert f"**{row['verdict']}**" in text
+        assert report.effect(row["effect"], row["interval"]) in text
+
+
+def test_a_measured_number_stands_in_its_sentence_or_before_its_name(monkeypatch, tmp_path):
+    known = tmp_path / "rephrasings.yaml"
+    known.write_text('"steps, a / b": "a needs {} times as many steps as b"\n')
+    monkeypatch.setattr(words, "REPHRASINGS", known)
+    assert words.measured("2.0", "steps, a / b", "en") == "a needs 2.0 times as many steps as b"
+    assert words.measured("2.0", "lead of a", "en") == "2.0 (lead of a)"
+    lead = "updates to the target, single examples / batches of 64"
+    assert words.measured("2.0", lead, "zh_CN").startswith("2.0（达到目标")
 
 
 def test_mathjax_is_the_version_that_the_book_is_made_for(tmp_path, monkeypatch):

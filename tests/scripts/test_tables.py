@@ -366,9 +366,9 @@ def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):
     lines = verdicts(tmp_path).splitlines()
     assert lines[2:] == [
         "| hidden-layer-learns-xor is so. `hidden-layer-learns-xor` | **holds** "
-        "| 1.500 steps, a &#124; b | 1,234 |",
+        "| 1.500 (steps, a &#124; b) | 1,234 |",
         "| adam-is-the-best is so. `adam-is-the-best` | **holds only if** it rains "
-        "| 1.500 [1, 2] steps, a &#124; b | – |",
+        "| 1.500 [1, 2] (steps, a &#124; b) | – |",
         "",
         "All of them took 1 min 30 s of computation, added up over processes.",
     ]
