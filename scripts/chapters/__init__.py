@@ -11,6 +11,7 @@ in folders of ``docs/en`` (models, how-to) exist only in English. These directiv
 - ``code-cell python``: code that is run, with what it prints; ``notebook``: a link to the notebook;
 - ``proof``: names as ``dlnotes verify`` prints them, a line each;
 - ``speed``: an optimizer or activations of ``results/benchmarks``, a line each;
+- ``model-speed``: how fast the models learn, beside torch's own layers;
 - ``corpora``: for each corpus the best model, the best published figure and the baseline;
 - ``verdicts``: claims of ``results/claims/record.json``, a line each;
 - ``figures-of`` and ``time-of``: the records of a model; ``figures-on``: those of a corpus;

@@ -76,8 +76,8 @@ ZH: dict[str, str] = {
     "The gradient of layer 1 is {n} times that of layer {L}: it explodes.": (
         "第 1 层的梯度是第 {L} 层的 {n} 倍：梯度爆炸。"
     ),
-    "The gradient of layer 1 is {n} times that of layer {L}: it keeps its size.": (
-        "第 1 层的梯度是第 {L} 层的 {n} 倍：梯度大小基本不变。"
+    "The gradient of layer 1 is {n} times that of layer {L}: it neither vanishes nor explodes.": (
+        "第 1 层的梯度是第 {L} 层的 {n} 倍：既没有消失，也没有爆炸。"
     ),
     "surface": "曲面",
     "ravine": "峡谷",
@@ -97,6 +97,9 @@ ZH: dict[str, str] = {
     "tangent": "切线",
     "in the notes": "笔记中的",
     "others": "其他",
+    "corpus": "语料",
+    "ours, documents/s": "本书，篇/秒",
+    "torch, documents/s": "torch，篇/秒",
     "question": "问题",
     "model": "模型",
     "attention": "注意力",

@@ -229,6 +229,7 @@ def test_every_published_figure_has_a_source():
     ]
     assert len(published) > 50
     assert all(each["source"] for each in published)
+    assert not any("not recorded" in each["source"] for each in published)
 
 
 def test_corpora_of_several_labels_have_a_table_of_their_own(table):
