@@ -214,8 +214,7 @@ def verdicts(names: str, language: str) -> str:
         if language.startswith("zh"):
             said = f"**{verdict}**" + (f"，条件是：{condition}" if condition else "")
             lines.append(
-                f"- “{sentence}”结论：{said}。测得：{found}。"
-                f"复现：`dlnotes claims {name}`。"
+                f"- “{sentence}”结论：{said}。测得：{found}。复现：`dlnotes claims {name}`。"
             )
         else:
             said = f"**{verdict}**" + (f" {condition}" if condition else "")

@@ -100,11 +100,20 @@ def test_the_first_page_says_which_chapter_lacks_which_part(language):
 
 def test_what_word_vectors_gain_is_what_the_records_say():
     for language in LANGUAGES:
-        line = next(x for x in read(language, "text-classification.md").splitlines() if "90.0 ± 0.4" in x)
-        for model, name in (("dmn", "DMN+"), ("rcnn", "RCNN"), ("han", "HAN"), ("textcnn", "TextCNN")):
+        line = next(
+            x for x in read(language, "text-classification.md").splitlines() if "90.0 ± 0.4" in x
+        )
+        for model, name in (
+            ("dmn", "DMN+"),
+            ("rcnn", "RCNN"),
+            ("han", "HAN"),
+            ("textcnn", "TextCNN"),
+        ):
             shown = []
             for vectors in ("", "-word2vec"):
-                entry = json.loads((rows.RESULTS / f"trec-{model}{vectors}.json").read_text("utf-8"))
+                entry = json.loads(
+                    (rows.RESULTS / f"trec-{model}{vectors}.json").read_text("utf-8")
+                )
                 test = entry["record"]["test"]["accuracy"]
                 assert len(test["runs"]) == 5
                 shown.append(f"{100 * test['mean']:.1f} ± {100 * test['std']:.1f}")

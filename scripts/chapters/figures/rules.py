@@ -276,7 +276,7 @@ def standings() -> Figure:
         name, racer = named[rule]
         test = rows[rule]["test (%)"]
         above.plot(test, place, "o", color=racer.color, ms=8)
-        above.text(test + 0.7, place, f"{test:.1f}", va="center")
+        above.text(test + 0.4, place + 0.05, f"{test:.1f}", va="bottom")
         tries = [1, 2, 4, 8]
         below.plot(
             tries,
