@@ -18,5 +18,6 @@ in folders of ``docs/en`` (models, how-to) exist only in English. These directiv
 - ``exercise``, and in it ``answer``, whose Python code asserts what the answer says.
 
 ``docs/zh/translations.yaml`` has the Chinese of the English texts in the records; the build and the
-tests report what is missing.
+tests report what is missing. ``docs/en/rephrasings.yaml`` has the English that a reader sees, where
+it differs from that of the records.
 """
