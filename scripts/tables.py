@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from chapters import words
 from dlnotes.claims import CHAPTERS
 from dlnotes.claims.report import effect, seconds
 from dlnotes.cli import run
@@ -807,11 +808,12 @@ def verdicts(results: Path) -> str:
     lines = ["| claim | verdict | effect, 95 % interval | runs |", "|---|---|---|---|"]
     for modules in CHAPTERS.values():
         for row in (by_module[module] for module in modules if module in by_module):
-            condition = row["says"].removeprefix(row["verdict"])
+            condition = words.translate(row["says"].removeprefix(row["verdict"]).strip(), "en")
+            found = effect(row["effect"], row["interval"])
             cells = [
                 f"{row['sentence']} `{row['name']}`",
-                f"**{row['verdict']}**{condition}",
-                f"{effect(row['effect'], row['interval'])} {row['effect_name']}",
+                f"**{row['verdict']}** {condition}".strip(),
+                words.measured(found, row["effect_name"], "en"),
                 f"{row['runs']:,}" if row["runs"] else "–",
             ]
             lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")

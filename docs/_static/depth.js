@@ -112,7 +112,7 @@ const Depth = {
       scale.input.setAttribute("aria-valuetext", now.scale.toFixed(2));
       depth.shown.textContent = now.depth;
       const [first] = sizes;
-      const what = first < 1 / MUCH ? "vanishes" : first > MUCH ? "explodes" : "keeps its size";
+      const what = first < 1 / MUCH ? "vanishes" : first > MUCH ? "explodes" : "neither vanishes nor explodes";
       const told = words[`The gradient of layer 1 is {n} times that of layer {L}: it ${what}.`];
       said.textContent = told.replace("{n}", short(first)).replace("{L}", now.depth);
       figure.dataset.drawn = JSON.stringify({ ...now, sizes, what });

@@ -16,6 +16,7 @@ from tables import markdown
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = ROOT / "results" / "claims" / "record.json"
+_PERCENT = " * 100"
 
 
 def numbers(claim: str, where: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -43,7 +44,8 @@ def table(text: str, language: str) -> str:
 
     Args:
         text: The claim; then a line per column, ``COLUMN`` or ``COLUMN -> HEADING``, and per
-            condition on the rows, ``COLUMN = VALUE``.
+            condition on the rows, ``COLUMN = VALUE``. ``COLUMN * 100`` shows a share in percent,
+            with one decimal.
         language: Sphinx's name of the language.
 
     Raises:
@@ -53,12 +55,17 @@ def table(text: str, language: str) -> str:
     where = dict(line.split(" = ") for line in lines if " = " in line)
     columns = [line.split(" -> ") for line in lines if " = " not in line]
     rows = numbers(claim, where)
+    shown = []
     for column, *_ in columns:
-        if column not in rows[0]:
-            raise UserError(f"numbers: {claim} has no column {column!r}")
+        name = column.removesuffix(_PERCENT)
+        if name not in rows[0]:
+            raise UserError(f"numbers: {claim} has no column {name!r}")
+        if name != column:
+            shown.append([f"{100 * row[name]:.1f}" for row in rows])
+        else:
+            shown.append([_cell(row[name], language) for row in rows])
     headings = [translate(column[-1], language) for column in columns]
-    cells = [[_cell(row[column], language) for column, *_ in columns] for row in rows]
-    return markdown(headings, cells)
+    return markdown(headings, zip(*shown, strict=True))
 
 
 def claim_of(name: str, directive: str) -> dict[str, Any]:

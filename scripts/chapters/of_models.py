@@ -1,4 +1,4 @@
-"""What the page of a model shows from the records: its figures and its training times."""
+"""What pages show from the records of models: their figures and their training times."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from chapters.words import say
 from dlnotes.errors import UserError
 from dlnotes.files import read_json
 from tables import (
     BASELINES,
+    MODELS,
     accuracies,
     label_sets,
     markdown,
@@ -119,6 +121,7 @@ def time_of(model: str, language: str) -> str:
                 f"from {speeds['ours']:,.0f} documents per second. The same network of torch's own "
                 "layers, with documents padded to the longest of the corpus, learns from "
                 f"{speeds['ordinary']:,.0f}: ours is {row['ratio']:.1f} times as fast. "
+                f"{_other_than_above(row, own, record['machine'])}"
                 "`python scripts/bench_models.py` repeats it."
             )
     record = read_json(RESULTS / "benchmarks" / "gpu.json", "has no benchmark")
@@ -133,6 +136,72 @@ def time_of(model: str, language: str) -> str:
             )
     table = markdown(["trained on", "documents", "seconds", "documents/s"], rows)
     return f"{table}\n\n{' '.join(told)}"
+
+
+def _other_than_above(
+    row: dict[str, Any], own: list[dict[str, Any]], machine: dict[str, Any]
+) -> str:
+    """Why a benchmark's speed is not that of the trainings on the same corpus, if there are any.
+
+    Args:
+        row: The model's row of the benchmark.
+        own: The model's records.
+        machine: The machine of the benchmark.
+    """
+    beside = [entry for entry in own if entry["corpus"] == row["corpus"]]
+    if not beside:
+        return ""
+    tokens = row["reading"].get("max_tokens")
+    read = f", documents of at most {tokens} tokens" if tokens else ""
+    plain = next((e for e in beside if not e["settings"].get("vectors")), beside[0])
+    threads = plain["record"]["machine"]["threads"]
+    return (
+        f"This is not the speed in the table: the benchmark has {_listed(row['settings'])}{read} "
+        f"and {_counted(machine['threads'])}; the training in the table has "
+        f"{_listed(plain['settings'].get('model_settings', {}))} and {_counted(threads)}. "
+    )
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    """The sizes of a model that are set."""
+    sizes = (f"`{name}={value}`" for name, value in settings.items() if name != "dropout")
+    return ", ".join(sizes) or "the model's default sizes"
+
+
+def _counted(threads: int) -> str:
+    return "one thread" if threads == 1 else f"{threads} threads"
+
+
+def speeds_of_models(content: str, language: str) -> str:
+    """How fast the models learn compared with the same networks of torch's own layers.
+
+    Args:
+        content: Content of the directive, which must be empty.
+        language: Sphinx's name of the language.
+    """
+    record = read_json(RESULTS / "benchmarks" / "models.json", "has no benchmark")
+    columns = ("model", "corpus", "ours, documents/s", "torch, documents/s", "ours / torch")
+    rows = []
+    for row in record["rows"]:
+        speeds = (row["documents_per_second"][side] for side in ("ours", "ordinary"))
+        shown = [f"{speed:,.0f}" for speed in speeds]
+        rows.append([MODELS[row["model"]], row["corpus"], *shown, f"{row['ratio']:.2f}"])
+    table = markdown([say(column, language) for column in columns], rows)
+    machine, torch = record["machine"], record["versions"]["torch"]
+    if language.startswith("zh"):
+        told = (
+            f"在 {machine['cores']} 个核（{machine['processor']}）上用 torch {torch} 测得，取多次"
+            "交替测量的中位数，大于 1 表示更快。集成没有单独一行：它逐个训练各个成员。重新测量："
+            "`python scripts/bench_models.py`。"
+        )
+    else:
+        told = (
+            f"Measured on {machine['cores']} cores ({machine['processor']}) with torch {torch}; "
+            "medians of measurements in alternation; above 1 is faster. An ensemble has no row of "
+            "its own: it trains its members one after the other. `python scripts/bench_models.py` "
+            "repeats it."
+        )
+    return f"{table}\n\n{told}"
 
 
 def figures_on(corpus: str, language: str) -> str:
@@ -156,6 +225,7 @@ def figures_on(corpus: str, language: str) -> str:
 ROWS: dict[str, Callable[[str, str], str]] = {
     "figures-of": figures_of,
     "figures-on": figures_on,
+    "model-speed": speeds_of_models,
     "time-of": time_of,
 }
 """Directive → what it writes."""

@@ -149,7 +149,7 @@ class Depth(Interactive):
         *("layer l", "|δₗ| / |δ| of the last layer"),
         "The gradient of layer 1 is {n} times that of layer {L}: it vanishes.",
         "The gradient of layer 1 is {n} times that of layer {L}: it explodes.",
-        "The gradient of layer 1 is {n} times that of layer {L}: it keeps its size.",
+        "The gradient of layer 1 is {n} times that of layer {L}: it neither vanishes nor explodes.",
     )
 
     def given(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from chapters import measured, of_models
+from chapters import measured, of_models, words
 from chapters.words import say, translate
 from dlnotes.claims.report import effect
 from dlnotes.errors import UserError
@@ -207,22 +207,20 @@ def verdicts(names: str, language: str) -> str:
     for name in names.splitlines():
         row = measured.claim_of(name, "verdicts")
         condition = row["says"].removeprefix(row["verdict"]).strip()
-        sentence, condition, effect_name = (
-            translate(text, language) for text in (row["sentence"], condition, row["effect_name"])
-        )
+        sentence, condition = (translate(text, language) for text in (row["sentence"], condition))
         verdict = say(row["verdict"], language)
-        found = effect(row["effect"], row["interval"])
+        number = effect(row["effect"], row["interval"])
+        found = words.measured(number, row["effect_name"], language)
         if language.startswith("zh"):
             said = f"**{verdict}**" + (f"，条件是：{condition}" if condition else "")
             lines.append(
-                f"- “{sentence}”结论：{said}。测得：{found}（{effect_name}）。"
-                f"复现：`dlnotes claims {name}`。"
+                f"- “{sentence}”结论：{said}。测得：{found}。复现：`dlnotes claims {name}`。"
             )
         else:
             said = f"**{verdict}**" + (f" {condition}" if condition else "")
             verb = "is " if row["verdict"] == "not decided" else ""
             lines.append(
-                f"- *{sentence}* This {verb}{said}. Measured: {found} ({effect_name}). "
+                f"- *{sentence}* This {verb}{said}. Measured: {found}. "
                 f"`dlnotes claims {name}` repeats the experiment."
             )
         if row["verdict"] == "not decided":

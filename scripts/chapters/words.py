@@ -11,6 +11,8 @@ from dlnotes.errors import UserError
 
 TRANSLATIONS = Path(__file__).parents[2] / "docs" / "zh" / "translations.yaml"
 """English of the records → Chinese."""
+REPHRASINGS = Path(__file__).parents[2] / "docs" / "en" / "rephrasings.yaml"
+"""English of the records → how the book says it, where that differs."""
 
 LANGUAGES = {"en": "en", "zh": "zh_CN"}
 """Folder of pages → Sphinx's name of the language."""
@@ -74,8 +76,8 @@ ZH: dict[str, str] = {
     "The gradient of layer 1 is {n} times that of layer {L}: it explodes.": (
         "第 1 层的梯度是第 {L} 层的 {n} 倍：梯度爆炸。"
     ),
-    "The gradient of layer 1 is {n} times that of layer {L}: it keeps its size.": (
-        "第 1 层的梯度是第 {L} 层的 {n} 倍：梯度大小基本不变。"
+    "The gradient of layer 1 is {n} times that of layer {L}: it neither vanishes nor explodes.": (
+        "第 1 层的梯度是第 {L} 层的 {n} 倍：既没有消失，也没有爆炸。"
     ),
     "surface": "曲面",
     "ravine": "峡谷",
@@ -95,6 +97,9 @@ ZH: dict[str, str] = {
     "tangent": "切线",
     "in the notes": "笔记中的",
     "others": "其他",
+    "corpus": "语料",
+    "ours, documents/s": "本书，篇/秒",
+    "torch, documents/s": "torch，篇/秒",
     "question": "问题",
     "model": "模型",
     "attention": "注意力",
@@ -158,23 +163,41 @@ def say(text: str, language: str) -> str:
     return ZH[text]
 
 
-def translate(text: str, language: str, file: Path = TRANSLATIONS) -> str:
+def translate(text: str, language: str, file: Path | None = None) -> str:
     """A sentence of the records in a language.
 
     Args:
         text: The English, as the record has it.
         language: Sphinx's name of the language.
-        file: YAML with the English as keys and the Chinese as values.
+        file: YAML with the record's English as keys. The default is `TRANSLATIONS` for Chinese,
+            and `REPHRASINGS` for English, which has only some sentences.
 
     Raises:
-        UserError: The file does not have this sentence: the record has changed, or is new.
+        UserError: The Chinese is missing: the record has changed, or is new.
     """
-    if not text or not language.startswith("zh"):
-        return text
+    zh = language.startswith("zh")
+    file = file or (TRANSLATIONS if zh else REPHRASINGS)
     known = _sentences(file)
-    if text not in known:
+    if not text or text in known:
+        return known.get(text, text)
+    if zh:
         raise UserError(f"{file.name} has no translation of the record's {text!r}")
-    return known[text]
+    return text
+
+
+def measured(number: str, name: str, language: str) -> str:
+    """A measured number and what it is.
+
+    Args:
+        number: As the reader sees it.
+        name: The effect, as the record has it. Where its translation has "{}", the number is put
+            in; else the name follows in parentheses.
+        language: Sphinx's name of the language.
+    """
+    told = translate(name, language)
+    if "{}" in told:
+        return told.replace("{}", number)
+    return f"{number}（{told}）" if language.startswith("zh") else f"{number} ({told})"
 
 
 @cache

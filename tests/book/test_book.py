@@ -1,5 +1,6 @@
 """The book's pages: both languages have the same parts, the snippets run, the rows are the records'."""
 
+import itertools
 import json
 import os
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import book
 
@@ -18,7 +20,9 @@ from jupyter_client.kernelspec import KernelSpecManager
 from sphinx.pycode import ModuleAnalyzer
 
 from chapters import figures, mathjax, notebooks, pages, ravine, rows, words
+from dlnotes.claims import report
 from dlnotes.errors import UserError
+from dlnotes.optim import OPTIMIZERS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(path.name for path in (DOCS / "en").glob("*.md"))
@@ -50,6 +54,12 @@ def directives(text):
     return found, named
 
 
+def links(text):
+    """Where a page links to; the models' pages are in English alone."""
+    english = r'<a href="\.\./en/(models/(?!index)\w+)\.html" hreflang="en">'
+    return re.findall(r"\]\((.*?)\)", re.sub(english, r"[](\1.md)", text))
+
+
 def test_there_are_chapters():
     assert {"gradient-descent.md", "momentum.md"} <= set(CHAPTERS)
 
@@ -61,7 +71,68 @@ def test_a_page_has_the_same_structure_in_both_languages(name):
     assert levels["en"] == levels["zh"]
     assert directives(pages["en"]) == directives(pages["zh"])
     assert code(pages["en"]) == code(pages["zh"])
-    assert re.findall(r"\]\((.*?)\)", pages["en"]) == re.findall(r"\]\((.*?)\)", pages["zh"])
+    assert links(pages["en"]) == links(pages["zh"])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_first_page_says_which_chapter_lacks_which_part(language):
+    titles = {name: headings(read(language, name))[0][1] for name in CHAPTERS}
+    names = {en: en if language == "en" else zh for en, zh in words.HEADINGS.items()}
+    listed = re.search(r"toctree.*?\n\n(.*?)```", read("en", "index.md"), re.S)[1].splitlines()
+    order = [f"{name}.md" for name in listed if f"{name}.md" in CHAPTERS]
+    assert sorted(order) == CHAPTERS
+    lacking = {
+        part: [titles[n] for n in order if f"\n## {section}\n" not in read(language, n)]
+        for part, section in names.items()
+    }
+    said = {
+        "See it move": ("no figure to play with in {}.", "{}没有可以动手操作的图"),
+        "Is it fast?": ("no measurement of speed in {}.", "{}没有速度的测量"),
+    }
+    for part, pages_without in lacking.items():
+        assert not pages_without or part in said, (part, pages_without)
+        if pages_without:
+            *first, last = (f"*{t}*" if language == "en" else f"《{t}》" for t in pages_without)
+            both = (f"{', '.join(first)} and {last}", f"{''.join(first)}和{last}")
+            place = LANGUAGES.index(language)
+            assert said[part][place].format(both[place]) in read(language, "index.md")
+
+
+def test_what_word_vectors_gain_is_what_the_records_say():
+    for language in LANGUAGES:
+        line = next(
+            x for x in read(language, "text-classification.md").splitlines() if "90.0 ± 0.4" in x
+        )
+        for model, name in (
+            ("dmn", "DMN+"),
+            ("rcnn", "RCNN"),
+            ("han", "HAN"),
+            ("textcnn", "TextCNN"),
+        ):
+            shown = []
+            for vectors in ("", "-word2vec"):
+                entry = json.loads(
+                    (rows.RESULTS / f"trec-{model}{vectors}.json").read_text("utf-8")
+                )
+                test = entry["record"]["test"]["accuracy"]
+                assert len(test["runs"]) == 5
+                shown.append(f"{100 * test['mean']:.1f} ± {100 * test['std']:.1f}")
+            assert f"{name} {shown[0]} {'and' if language == 'en' else '和'} {shown[1]}" in line
+
+
+def test_a_rare_weight_moves_as_far_as_the_page_on_choosing_says():
+    moved = {}
+    for rule, between in itertools.product(("gradient-descent", "adagrad", "adam"), (1, 100)):
+        w = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        optimizer = OPTIMIZERS[rule]([w], lr=1.0)
+        for step in range(1, 10_001):
+            w.grad = torch.full_like(w, float(step % between == 0))
+            optimizer.step()
+        moved[rule, between] = -w.item()
+    for rule, share in (("gradient-descent", 0.01), ("adagrad", 0.1), ("adam", 0.1)):
+        assert moved[rule, 100] / moved[rule, 1] == pytest.approx(share, rel=0.07)
+    assert moved["adagrad", 100] == pytest.approx(2 * 100**0.5, rel=0.08)
+    assert moved["adam", 100] == pytest.approx(0.1 * 10_000, rel=0.03)
 
 
 def test_no_language_has_a_page_more():
@@ -184,13 +255,39 @@ def test_a_verdict_that_is_not_translated_is_refused(tmp_path):
         words.translate("new sentence", "zh_CN", known)
 
 
-def test_verdicts_say_what_the_record_says():
-    text = rows.verdicts("momentum-damps-oscillation\nmomentum-is-torchs", "en")
+def claims():
     record = json.loads((rows.RESULTS / "claims" / "record.json").read_text("utf-8"))
-    for row in record["claims"]:
-        if row["name"] in ("momentum-damps-oscillation", "momentum-is-torchs"):
-            assert row["sentence"] in text
-            assert f"**{row['verdict']}**{row['says'].removeprefix(row['verdict'])}" in text
+    return {row["name"]: row for row in record["claims"]}
+
+
+def test_verdicts_say_what_the_record_says():
+    for name in ("sigmoid-saturates", "momentum-is-torchs"):  # which are not rephrased
+        row, text = claims()[name], rows.verdicts(name, "en")
+        assert row["sentence"] in text
+        assert f"**{row['verdict']}**{row['says'].removeprefix(row['verdict'])}" in text
+
+
+def test_what_is_rephrased_is_in_a_record_and_keeps_verdict_and_number():
+    sentences = yaml.safe_load(words.REPHRASINGS.read_text("utf-8"))
+    conditions = {row["says"].removeprefix(row["verdict"]).strip() for row in claims().values()}
+    effects = {row["effect_name"] for row in claims().values()}
+    for old, new in sentences.items():
+        assert old in conditions | effects
+        assert ("{}" in new) == (old in effects)
+    for row in claims().values():
+        text = rows.verdicts(row["name"], "en")
+        assert f"**{row['verdict']}**" in text
+        assert report.effect(row["effect"], row["interval"]) in text
+
+
+def test_a_measured_number_stands_in_its_sentence_or_before_its_name(monkeypatch, tmp_path):
+    known = tmp_path / "rephrasings.yaml"
+    known.write_text('"steps, a / b": "a needs {} times as many steps as b"\n')
+    monkeypatch.setattr(words, "REPHRASINGS", known)
+    assert words.measured("2.0", "steps, a / b", "en") == "a needs 2.0 times as many steps as b"
+    assert words.measured("2.0", "lead of a", "en") == "2.0 (lead of a)"
+    lead = "updates to the target, single examples / batches of 64"
+    assert words.measured("2.0", lead, "zh_CN").startswith("2.0（达到目标")
 
 
 def test_mathjax_is_the_version_that_the_book_is_made_for(tmp_path, monkeypatch):

@@ -157,9 +157,9 @@ def test_the_gradients_of_the_figure_are_pythons(browser, tmp_path):
             assert now["activation"] == name
             ours = depth.sizes(name, now["scale"], now["depth"]).tolist()
             assert now["sizes"] == pytest.approx(ours, rel=1e-9)
-            what = "vanishes" if ours[0] < 0.01 else "explodes" if ours[0] > 100 else "keeps its size"  # fmt: skip
+            what = "vanishes" if ours[0] < 0.01 else "explodes" if ours[0] > 100 else "neither vanishes nor explodes"  # fmt: skip
             assert now["what"] == what
-            assert {"vanishes": "消失", "explodes": "爆炸", "keeps its size": "不变"}[what] in said(browser)  # fmt: skip
+            assert {"vanishes": "消失", "explodes": "爆炸", "neither vanishes nor explodes": "没有"}[what] in said(browser)  # fmt: skip
             browser.run("document.querySelector('input').focus()")
             browser.press("ArrowRight", 39)
         assert drawn(browser)["scale"] == depth.SCALES[-1]

@@ -69,6 +69,51 @@ def test_the_rates_are_the_records():
                 assert race.best_rate(name, row["surface"]) == row["best rate"]
 
 
+def heights(path, surface):
+    return SURFACES[surface].height(*path.T)
+
+
+def test_beales_function_shows_what_the_page_on_adagrad_says():
+    surface = "Beale's function"
+    names = ("BGD", "Adagrad", "RMSProp", "Adadelta")
+    paths = {n: race.path(n, surface, race.best_rate(n, surface), 200) for n in names}
+    steps = {n: path.diff(dim=0).norm(dim=1) for n, path in paths.items()}
+    for name in ("BGD", "Adagrad"):
+        assert steps[name][0] > 2
+        assert 0.0005 < steps[name][-20:].mean() < 0.0015
+    for name in ("RMSProp", "Adadelta"):
+        assert 0.1 < steps[name][0] < 0.15
+        valley = steps[name][20:140]
+        assert 0.002 < valley.min() < valley.max() < 0.05
+    for step in range(4, 201):
+        assert min(names, key=lambda n: heights(paths[n], surface)[step]) == "Adagrad"
+
+    # "lower its rate to a third"
+    slow = race.path("RMSProp", surface, race.best_rate("RMSProp", surface) * 10**-0.5, 200)
+    last = steps["RMSProp"][-20:].mean()
+    assert 0.03 < last < 0.045
+    assert slow.diff(dim=0).norm(dim=1)[-20:].mean() / last == pytest.approx(1 / 4, abs=0.03)
+    assert heights(slow, surface)[-1] > 1 > 0.01 > heights(paths["RMSProp"], surface)[-1]
+    end = heights(paths["RMSProp"], surface)[-50:].diff()
+    assert end.min() < 0 < end.max()  # it jumps about the minimum
+
+
+def test_the_page_on_adam_says_what_its_race_shows():
+    names = ("Momentum", "RMSProp", "Adam")
+
+    def height(name, surface, times=1.0):
+        steps, rate = SURFACES[surface].steps, times * race.best_rate(name, surface)
+        return heights(race.path(name, surface, rate, steps), surface)[-1]
+
+    valley = "Rosenbrock's valley"
+    assert min(names, key=lambda n: height(n, valley)) == "Adam"
+    assert max(names, key=lambda n: height(n, "ravine")) == "Adam"
+    assert race.best_rate("Adam", valley) / race.best_rate("RMSProp", valley) == pytest.approx(
+        50, rel=0.01
+    )
+    assert height("Adam", valley, 0.1) > 100 * height("Adam", valley)
+
+
 def test_a_table_of_numbers_has_the_records_figures():
     table = measured.table("adaptive-rules-suit-texts\nmethod -> optimizer\nbest rate", "en")
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]

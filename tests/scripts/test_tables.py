@@ -229,6 +229,7 @@ def test_every_published_figure_has_a_source():
     ]
     assert len(published) > 50
     assert all(each["source"] for each in published)
+    assert not any("not recorded" in each["source"] for each in published)
 
 
 def test_corpora_of_several_labels_have_a_table_of_their_own(table):
@@ -366,9 +367,9 @@ def test_verdicts_stand_in_the_order_of_the_notes(tmp_path):
     lines = verdicts(tmp_path).splitlines()
     assert lines[2:] == [
         "| hidden-layer-learns-xor is so. `hidden-layer-learns-xor` | **holds** "
-        "| 1.500 steps, a &#124; b | 1,234 |",
+        "| 1.500 (steps, a &#124; b) | 1,234 |",
         "| adam-is-the-best is so. `adam-is-the-best` | **holds only if** it rains "
-        "| 1.500 [1, 2] steps, a &#124; b | – |",
+        "| 1.500 [1, 2] (steps, a &#124; b) | – |",
         "",
         "All of them took 1 min 30 s of computation, added up over processes.",
     ]

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from torch import Tensor
 
 from chapters import gates
-from chapters.colors import BLUE, GREY, ORANGE
+from chapters.colors import BLUE, GREY, ORANGE, RED
 from dlnotes.foundations.perceptron import CORNERS, GATES, Perceptron
 
 LOW, HIGH = -0.5, 1.5
@@ -59,8 +60,16 @@ def perceptron_start() -> Figure:
     """The interactive figure before the first sample."""
     figure = Figure(figsize=(3.4, 3.4), layout="constrained")
     ax = figure.subplots()
-    _separate(ax, gates.perceptron(*gates.START))
+    unit = gates.perceptron(*gates.START)
+    _separate(ax, unit)
     _corners(ax, CORNERS, GATES["AND"])
+    first = tuple(CORNERS[0].tolist())
+    ax.add_patch(Circle(first, 0.15, fill=False, ec=GREY, ls="--", lw=1.5))
+    for (x1, x2), is_wrong in zip(
+        CORNERS.tolist(), (unit(CORNERS.double()) != GATES["AND"]).tolist(), strict=True
+    ):
+        if is_wrong:
+            ax.plot(x1 + 0.18, x2 + 0.14, "x", color=RED, ms=8, mew=2)
     ax.set(xlabel="x₁", ylabel="x₂", title="AND")
     return figure
 

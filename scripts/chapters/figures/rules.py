@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapters import race, ravine
-from chapters.colors import BLUE, GREY, ORANGE
+from chapters.colors import BLUE, GREY, ORANGE, RED
 from chapters.measured import numbers
 from dlnotes.claims.rmsprop_first_step_is_alpha import first_steps
 from dlnotes.claims.surfaces import SURFACES, excess
@@ -28,7 +28,7 @@ from dlnotes.optim import (
     UpdateRule,
 )
 
-GREEN, PINK, RED = "#3f9e4f", "#d65c9e", "#d63a3a"
+GREEN, PINK = "#3f9e4f", "#d65c9e"
 
 
 def batches() -> Figure:
@@ -274,10 +274,9 @@ def standings() -> Figure:
     order = sorted(named, key=lambda rule: rows[rule]["test (%)"])
     for place, rule in enumerate(order):
         name, racer = named[rule]
-        above.barh(place, rows[rule]["test (%)"], color=racer.color, height=0.7)
-        above.text(
-            rows[rule]["test (%)"] + 0.3, place, f"{rows[rule]['test (%)']:.1f}", va="center"
-        )
+        test = rows[rule]["test (%)"]
+        above.plot(test, place, "o", color=racer.color, ms=8)
+        above.text(test + 0.4, place + 0.05, f"{test:.1f}", va="bottom")
         tries = [1, 2, 4, 8]
         below.plot(
             tries,
@@ -288,7 +287,8 @@ def standings() -> Figure:
             label=_name(rule, name),
         )
     above.set_yticks(range(len(order)), [_name(rule, named[rule][0]) for rule in order])
-    above.set(xlim=(60, 95), xlabel="%")
+    above.set(xlim=(73, 93), xlabel="%")
+    above.grid(axis="y", lw=0.5)
     below.set(xscale="log", xlabel="k", ylabel="%")
     below.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
     below.minorticks_off()

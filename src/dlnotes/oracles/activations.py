@@ -106,7 +106,8 @@ ORACLES = [
         "rrelu",
         ours.rrelu,
         F.rrelu,
-        "evaluation; training with one slope, but not the slope at NaN: 0.3, torch's 1",
+        "evaluation mode, and training with equal bounds; the slope at NaN is not compared "
+        "(ours 0.3, torch's 1)",
         settings=(
             (lambda x: ours.rrelu(x, 0.2, 0.4), lambda x: F.rrelu(x, 0.2, 0.4)),
             (

@@ -258,7 +258,7 @@ def recipe_for(model: str, facts: Facts, recipe: str = "default") -> Recipe:
 
     where :math:`\lfloor x \rceil_0` is :math:`x` rounded towards 0; the epochs are at least 3 and
     at most 40, the batch is at least 4 and :math:`k` at most 2. FastText's rate is
-    :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, at least .003 and at most .02. It has two buckets per
+    :math:`\mathrm{lr}_0 (n / n_0)^{-1/2}`, at least 0.003 and at most 0.02. It has two buckets per
     n-gram of the documents: at least 10,000 and at most 100,000, or, with more than 10,000
     documents, at most 10 per document and 500,000 in total. If the tokens are characters, it also
     has trigrams; if documents have more than 100 tokens on average, its vectors are half as long.
