@@ -13,6 +13,7 @@ from dlnotes.optim import Adam, Momentum, RMSProp
 from dlnotes.oracles.optimizers import loss, start
 
 LR, BETA1, BETA2, EPS, STEPS = 0.01, 0.9, 0.999, 1e-8, 1200
+"""The hyper-parameters of all variants of Adam here, and the number of steps."""
 EXACT, CLEAR = 1e-10, 1e-3
 
 
