@@ -192,9 +192,7 @@ def _check_no_marker(text: str, shown: Mapping[str, str], file: Path) -> None:
             )
 
 
-def page_list(
-    root: Path, folder: str, translated: Mapping[str, str] = MappingProxyType({})
-) -> str:
+def page_list(root: Path, folder: str, translated: Mapping[str, str] = MappingProxyType({})) -> str:
     """Links to the pages of a folder in the order of its index, by their titles.
 
     Without an index the order is that of the names. A page that only includes another one has its
