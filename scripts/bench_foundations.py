@@ -66,9 +66,9 @@ def unit(ours: Neuron, f: Callable[[Tensor], Tensor], updates: int) -> Case:
         return F.mse_loss(f(layer(x).squeeze(1)), y) / 2
 
     def learn() -> float:
-        for xi, yi in zip(x.split(1), y.split(1), strict=True):
+        for xi, yi in zip(x.unsqueeze(1), y.unsqueeze(1), strict=True):
             optimizer.zero_grad()
-            loss(xi, yi).backward()
+            loss(xi, yi).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         with torch.no_grad():
             return loss(x, y).item()
@@ -107,7 +107,7 @@ def network(ours: Network, f: Callable[[], nn.Module], x: Tensor, y: Tensor, upd
                 loss = F.cross_entropy(output, labels)
             else:
                 loss = F.mse_loss(output, y, reduction="sum") / (2 * len(y))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizers[1].step()
 
     return Case(
@@ -141,7 +141,7 @@ def deep(clip_norm: float | None, updates: int) -> Case:
             optimizer.zero_grad()
             loss = F.cross_entropy(theirs(x), labels)
             history.append(loss.item())
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(theirs.parameters(), clip_norm)
             optimizer.step()
@@ -160,24 +160,20 @@ def clipping(
     times: int,
 ) -> Case:
     """Clipping of the gradients of 20 layers, 64 units wide."""
-    sides = []
-    for clip in (ours, theirs):
+
+    def side(clip: Callable[[list[Parameter]], object]) -> Side:
         generator = torch.Generator().manual_seed(0)
         params = [Parameter(p) for p in deep_network(20, "relu", "he").parameters()]
         for p in params:
             p.grad = torch.randn(p.shape, generator=generator)
 
-        def call(
-            clip: Callable[[list[Parameter]], object] = clip, of: list[Parameter] = params
-        ) -> None:
+        def call() -> None:
             for _ in range(times):
-                clip(of)
+                clip(params)
 
-        def state(of: list[Parameter] = params) -> list[Tensor]:
-            return [p.grad for p in of if p.grad is not None]
+        return Side(call, lambda: [p.grad for p in params if p.grad is not None])
 
-        sides.append(Side(call, state))
-    return Case(*sides, times)
+    return Case(side(ours), side(theirs), times)
 
 
 def cases(times: int) -> dict[str, Case]:

@@ -180,8 +180,8 @@ def _updates(record: dict[str, Any], names: Sequence[str], language: str) -> str
         return ""
     rows = [
         [
-            translate(name, language),
-            *(f"{timed[name][side]:#.3g}".rstrip(".") for side in ("ours", "torch")),
+            f"`{name}`" if name.isidentifier() else translate(name, language),
+            *(f"{timed[name][side]:,.0f}" for side in ("ours", "torch")),
             f"{timed[name]['ratio']:.2f}",
         ]
         for name in names

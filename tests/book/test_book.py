@@ -119,14 +119,15 @@ def test_the_speed_row_is_that_of_the_record():
 
 def test_the_speed_row_of_a_first_chapter_is_that_of_the_record():
     record = json.loads((rows.RESULTS / "benchmarks" / "foundations.json").read_text("utf-8"))
-    names = ["update of a perceptron", "clip_grad_norm_"]
+    names = ["update of a perceptron", "update of 20 layers", "clip_grad_norm_"]
     lines = rows.speed("\n".join(names), "en").splitlines()
     assert lines[0] == "| timed | ours, µs | torch, µs | ours / torch |"
-    for name, line in zip(names, lines[2:4], strict=True):
+    for name, line in zip(names, lines[2:5], strict=True):
         shown, *cells = [cell.strip() for cell in line.strip("| ").split("|")]
-        assert shown == name
+        assert shown.strip("`") == name
         expected = [record["rows"][name][key] for key in ("ours", "torch", "ratio")]
-        assert [float(cell) for cell in cells] == pytest.approx(expected, rel=1e-2)
+        numbers = [float(cell.replace(",", "")) for cell in cells]
+        assert numbers == pytest.approx(expected, rel=2e-2)
     assert lines[-1].endswith("`python scripts/bench_foundations.py` repeats them.")
     assert "| 感知器的一次更新 |" in rows.speed(names[0], "zh_CN")
 

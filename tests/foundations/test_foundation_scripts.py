@@ -170,9 +170,9 @@ def test_bench_foundations_checks_before_it_times(tmp_path, capsys, monkeypatch)
     assert {"command", "commit", "seed", "versions", "machine"} <= record.keys()
     assert "20 layers, clipped" in capsys.readouterr().out
     right = module.cases(8)["update of a sigmoid neuron"]
-    with pytest.raises(AssertionError, match="^wrong: .*not close"):
+    with pytest.raises(AssertionError, match=r"^wrong: .*not close"):
         module.check("wrong", right._replace(torch=module.unit(Perceptron(20), tanh, 8).torch))
-    with pytest.raises(AssertionError, match="^idle: nothing has changed"):
+    with pytest.raises(AssertionError, match=r"^idle: nothing has changed"):
         module.check("idle", right._replace(ours=right.ours._replace(call=lambda: None)))
 
 

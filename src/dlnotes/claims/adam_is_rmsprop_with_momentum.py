@@ -39,7 +39,7 @@ def paths(steps: list[Step]) -> Tensor:
 
 
 def adam(theta: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Algorithm 1."""
+    """A step of Adam at the rate `LR`: Algorithm 1 of https://arxiv.org/abs/1412.6980."""
     return Adam.rule(theta, g, m, v, t=float(t), lr=LR, betas=(BETA1, BETA2), eps=EPS)
 
 
