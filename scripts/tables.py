@@ -47,6 +47,27 @@ CHINESE = {
     ", ": "，",
 }
 """Names of models and sources in the Chinese README."""
+HOW_TO = {
+    "Train on your own CSV": "用自己的 CSV 训练",
+    "Texts with several labels": "带多个标签的文本",
+    "Start from word vectors": "从词向量开始",
+    "Compare models": "比较模型",
+    "Join several classifiers": "集成多个分类器",
+    "Go on after an interruption": "中断之后继续训练",
+    "Several processes and machines": "多进程与多台机器",
+    "Train on a GPU": "在 GPU 上训练",
+    "Text larger than memory": "大于内存的文本",
+    "A billion documents on a cluster": "集群上的十亿篇文档",
+    "Trust the probabilities": "让概率可信",
+    "Use a classifier without dlnotes": "不装 dlnotes 也能用分类器",
+    "Serve a classifier over HTTP": "通过 HTTP 提供分类服务",
+    "Answer questions about stories": "回答关于故事的问题",
+    "Train a translator": "训练翻译模型",
+    "An update rule of your own": "自己写更新规则",
+    "An activation of your own": "自己写激活函数",
+    "A model of your own": "自己写模型",
+}
+"""Title of a page of docs/en/how-to → its title in the Chinese README."""
 SIZES = {
     "mid": "24 matrices of 256² and 48 biases",
     "tiny": "400 tensors of 64",
@@ -92,6 +113,7 @@ def tables(root: Path) -> dict[str, str]:
         "chapters": page_list(root, "docs/en"),
         "chapters-zh": page_list(root, "docs/zh"),
         "how-to": page_list(root, "docs/en/how-to"),
+        "how-to-zh": page_list(root, "docs/en/how-to", HOW_TO),
         "summary": summary(measured, seeds),
         "summary-zh": summary(measured, seeds, "zh"),
         "results": accuracies(measured),
@@ -171,17 +193,17 @@ def _check_no_marker(text: str, shown: Mapping[str, str], file: Path) -> None:
             )
 
 
-def page_list(root: Path, folder: str) -> str:
+def page_list(root: Path, folder: str, translated: Mapping[str, str] = MappingProxyType({})) -> str:
     """Links to the pages of a folder in the order of its index, by their titles.
 
-    Without an index the order is that of the names.
+    Without an index the order is that of the names. A page that only includes another one has its
+    title, and the link leads to that one, which GitHub can show.
+
+    Args:
+        root: Folder of the file that has the links.
+        folder: Folder of the pages, below `root`.
+        translated: Titles in another language.
     """
-    pages = sorted((root / folder).glob("*.md"))
-    titles = {
-        page.stem: title[1]
-        for page in pages
-        if (title := re.search(r"^# (.+)$", page.read_text("utf-8"), re.MULTILINE))
-    }
     index = root / folder / "index.md"
     trees = re.findall(
         r"^```\{toctree\}\n(.*?)^```$",
@@ -189,9 +211,17 @@ def page_list(root: Path, folder: str) -> str:
         re.MULTILINE | re.DOTALL,
     )
     named = [line.strip() for tree in trees for line in tree.splitlines()]
-    order = [name for name in named if name in titles] or [n for n in titles if n != "index"]
-    links = [f"[{titles[name]}]({folder}/{name}.md)" for name in order]
-    return " · ".join(links) or "–"
+    links = {}
+    for page in sorted((root / folder).glob("*.md")):
+        shown, text = page.resolve(), page.read_text("utf-8")
+        if included := re.match(r"```\{include\} (\S+)\n", text):
+            shown = (page.parent / included[1]).resolve()
+            text = shown.read_text("utf-8")
+        if title := re.search(r"^# (.+)$", text, re.MULTILINE):
+            name = translated.get(title[1], title[1])
+            links[page.stem] = f"[{name}]({shown.relative_to(root.resolve()).as_posix()})"
+    order = [name for name in named if name in links] or [n for n in links if n != "index"]
+    return " · ".join(links[name] for name in order) or "–"
 
 
 def summary(

@@ -104,7 +104,7 @@ def speed(names: str, language: str) -> str:
     """How fast something is compared with torch's, from the benchmark that timed it.
 
     Args:
-        names: An optimizer or activations of a record in `SPEEDS`, one per line.
+        names: What one of the records in `SPEEDS` has timed, one per line.
         language: Sphinx's name of the language.
 
     Raises:
@@ -173,6 +173,27 @@ def _passes(record: dict[str, Any], names: Sequence[str], language: str) -> str:
     return f"{table}\n\n{_repeated(timed_what, record, language)}"
 
 
+def _updates(record: dict[str, Any], names: Sequence[str], language: str) -> str:
+    """The time of an update of units and networks, and of clipping, beside torch's."""
+    timed = record["rows"]
+    if not {*names} <= {*timed}:
+        return ""
+    rows = [
+        [
+            f"`{name}`" if name.isidentifier() else translate(name, language),
+            *(f"{timed[name][side]:,.0f}" for side in ("ours", "torch")),
+            f"{timed[name]['ratio']:.2f}",
+        ]
+        for name in names
+    ]
+    table = _table(["timed", "ours, µs", "torch, µs", "ours / torch"], rows, language)
+    if language.startswith("zh"):
+        timed_what = f"在{_machine(record, language)}测得，单位为微秒"
+    else:
+        timed_what = f"Time in microseconds on {_machine(record, language)}"
+    return f"{table}\n\n{_repeated(timed_what, record, language)}"
+
+
 def _machine(record: dict[str, Any], language: str) -> str:
     """What a benchmark ran on."""
     machine, torch = record["machine"], record["versions"]["torch"]
@@ -189,7 +210,11 @@ def _repeated(timed_what: str, record: dict[str, Any], language: str) -> str:
     return f"{timed_what}. Medians of measurements in alternation; `{command}` repeats them."
 
 
-SPEEDS = {"optimizers.json": _steps, "activations.json": _passes}
+SPEEDS = {
+    "optimizers.json": _steps,
+    "activations.json": _passes,
+    "foundations.json": _updates,
+}
 """Record of a benchmark → function that tables the named entries, or gives "" if one is missing."""
 
 

@@ -188,6 +188,21 @@ def test_the_speed_row_is_that_of_the_record():
     assert sparse[0].count("–") == 4  # torch's momentum takes no sparse gradient
 
 
+def test_the_speed_row_of_a_first_chapter_is_that_of_the_record():
+    record = json.loads((rows.RESULTS / "benchmarks" / "foundations.json").read_text("utf-8"))
+    names = ["update of a perceptron", "update of 20 layers", "clip_grad_norm_"]
+    lines = rows.speed("\n".join(names), "en").splitlines()
+    assert lines[0] == "| timed | ours, µs | torch, µs | ours / torch |"
+    for name, line in zip(names, lines[2:5], strict=True):
+        shown, *cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        assert shown.strip("`") == name
+        expected = [record["rows"][name][key] for key in ("ours", "torch", "ratio")]
+        numbers = [float(cell.replace(",", "")) for cell in cells]
+        assert numbers == pytest.approx(expected, rel=2e-2)
+    assert lines[-1].endswith("`python scripts/bench_foundations.py` repeats them.")
+    assert "| 感知器的一次更新 |" in rows.speed(names[0], "zh_CN")
+
+
 def test_the_proof_row_is_a_comparison_that_has_just_run():
     table = rows.proof("gradient descent", "en").splitlines()
     cells = [cell.strip() for cell in table[2].strip("| ").split("|")]

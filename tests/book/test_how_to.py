@@ -397,7 +397,7 @@ def test_the_reference_has_every_public_name():
         module = importlib.import_module(f"dlnotes.{package}")
         text = read(f"reference/{package}")
         named = re.findall(rf"^\.\. auto\w+:: dlnotes\.{package}\.(?:\w+\.)?(\w+)$", text, re.M)
-        assert sorted(named) == sorted(module.__all__)
+        assert {*module.__all__} <= {*named}
     assert "dlnotes.TextClassifier" in read("reference/classifier")
     assert dlnotes.__all__ == ["TextClassifier"]
 

@@ -3,12 +3,15 @@
 import importlib.util
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from dlnotes.activations import tanh
 from dlnotes.errors import UserError
+from dlnotes.foundations.perceptron import Perceptron
 from dlnotes.optim import Adam
 from dlnotes.oracles.activations import ORACLES
 
@@ -155,3 +158,31 @@ def test_bench_activations_looks_at_negative_inputs_of_rrelu_too(slope):
 
     with pytest.raises(AssertionError, match=r"slope is outside|not close"):
         module.ratio("rrelu, training", wrong, torch.relu, 4096, 1)
+
+
+def test_bench_foundations_checks_before_it_times(tmp_path, capsys, monkeypatch):
+    module = load("bench_foundations")
+    path = tmp_path / "bench.json"
+    module.main(times=2, rounds=2, json_file=path)
+    record = json.loads(path.read_text())
+    assert record["rows"].keys() == module.cases(1).keys()
+    assert all(row[side] > 0 for row in record["rows"].values() for side in ("ours", "torch"))
+    assert {"command", "commit", "seed", "versions", "machine"} <= record.keys()
+    assert "20 layers, clipped" in capsys.readouterr().out
+    right = module.cases(8)["update of a sigmoid neuron"]
+    with pytest.raises(AssertionError, match=r"^wrong: .*not close"):
+        module.check("wrong", right._replace(torch=module.unit(Perceptron(20), tanh, 8).torch))
+    with pytest.raises(AssertionError, match=r"^idle: nothing has changed"):
+        module.check("idle", right._replace(ours=right.ours._replace(call=lambda: None)))
+
+
+def test_the_benchmark_is_that_of_the_chapters():
+    """Every row of the record is on a page, and none is missing from the script."""
+    names = set(load("bench_foundations").cases(1))
+    shown = set()
+    for page in ("perceptron", "back-propagation", "problems"):
+        text = (SCRIPTS.parent / "docs" / "en" / f"{page}.md").read_text("utf-8")
+        shown |= set(re.search(r"^```\{speed\}\n(.*?)\n```$", text, re.M | re.S)[1].splitlines())
+    assert shown == names
+    record = SCRIPTS.parent / "results" / "benchmarks" / "foundations.json"
+    assert json.loads(record.read_text("utf-8"))["rows"].keys() == names

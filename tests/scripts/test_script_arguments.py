@@ -27,6 +27,11 @@ CASES = {
         (["--rounds", "0"], "rounds must be at least 1"),
         (["--json", "NOWHERE/x.json"], "there is no folder NOWHERE"),
     ],
+    "bench_foundations": [
+        (["--times", "0"], "times must be at least 1"),
+        (["--rounds", "0"], "rounds must be at least 1"),
+        (["--json", "NOWHERE/x.json"], "there is no folder NOWHERE"),
+    ],
     "bench_optimizers": [
         (["--turns", "0"], "turns must be at least 1"),
         (["--rules", "adma"], "has no rule 'adma'"),

@@ -1,6 +1,7 @@
 """scripts/tables.py shows what the records say, and under which conditions it was reached."""
 
 import json
+import re
 
 import pytest
 from running import ROOT
@@ -85,6 +86,19 @@ def test_pages_are_listed_in_the_order_of_their_index(tmp_path):
         index.write("```{toctree}\n:maxdepth: 1\n\nb\n```\n```{toctree}\na\nresults/index\n```\n")
     expected = "[Page b](docs/en/b.md) · [Page a](docs/en/a.md)"
     assert tables.page_list(tmp_path, "docs/en") == expected
+    # A page that includes another is listed by the title of that, which the link shows.
+    (folder / "a.md").write_text("```{include} ../c.md\n```\n")
+    (tmp_path / "docs" / "c.md").write_text("# Page c\n")
+    expected = "[Seite b](docs/en/b.md) · [Page c](docs/c.md)"
+    assert tables.page_list(tmp_path, "docs/en", {"Page b": "Seite b"}) == expected
+
+
+def test_every_task_has_a_page_in_both_readmes():
+    names = set(re.findall(r"^([\w-]+)$", (ROOT / "docs/en/how-to/index.md").read_text(), re.M))
+    shown = tables.page_list(ROOT, "docs/en/how-to", tables.HOW_TO).split(" · ")
+    assert len(shown) == len(names) > 17
+    for link in shown:
+        assert re.match(r"\[[^\]]*[一-鿿]", link), link
 
 
 def measured(model, *, dev=None, test, corpus="trec", **other):

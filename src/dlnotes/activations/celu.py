@@ -37,7 +37,8 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
     Differs from torch: a negative α, with which f grows exponentially on the left, is refused.
     At NaN the derivative is NaN; torch's is 1.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         TypeError: ``alpha`` is not a number.

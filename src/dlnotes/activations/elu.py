@@ -38,7 +38,8 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Differs from torch: at NaN the derivative is NaN; torch's is 1.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         TypeError: ``alpha`` is not a number.

@@ -36,7 +36,8 @@ def gelu(x: Tensor) -> Tensor:
                  ..*************|
                                 |
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

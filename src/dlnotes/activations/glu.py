@@ -49,7 +49,8 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
                                 |                   ***
                                 |                      **
 
-    Shapes: x's, with half the size along ``dim``.
+    Shapes:
+        x's, with half the size along ``dim``.
 
     Raises:
         IndexError: ``x`` has no such dimension.

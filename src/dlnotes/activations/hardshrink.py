@@ -37,7 +37,8 @@ def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
     At NaN the derivative is 1; torch's kernels say 0 or 1, depending on where the element lies. A
     negative λ, with which torch returns x, is refused.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         TypeError: ``lambd`` is not a number.

@@ -41,7 +41,8 @@ def hardsigmoid(x: Tensor) -> Tensor:
 
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

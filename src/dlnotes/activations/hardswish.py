@@ -36,7 +36,8 @@ def hardswish(x: Tensor) -> Tensor:
     Differs from torch: divides first, so that a product with 6 cannot overflow. At NaN the
     derivative is NaN; torch's is 1.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

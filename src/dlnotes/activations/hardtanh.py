@@ -48,7 +48,8 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
     At NaN the derivative is 1; torch's kernels say 0 or 1, depending on where the element lies.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         TypeError: ``min_val`` or ``max_val`` is not a number.

@@ -38,7 +38,8 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
 
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         TypeError: ``negative_slope`` is not a number.

@@ -38,7 +38,8 @@ def logsigmoid(x: Tensor) -> Tensor:
     The logarithm of a sigmoid that was rounded is −∞ in float32 from x = −104 down and 0 from
     x = 17 up; the second form above does not overflow and keeps the digits.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

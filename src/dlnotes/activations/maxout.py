@@ -80,7 +80,8 @@ def maxout(z: Tensor, dim: int = -1) -> Tensor:
 
     Differs from torch's ``max(dim)``: keeps the winners as uint8, an eighth of its int64 indices.
 
-    Shapes: z's without ``dim``.
+    Shapes:
+        z's without ``dim``.
 
     Raises:
         ValueError: There are no pieces, or more than 256, or ``z`` is not a real floating-point
@@ -97,7 +98,8 @@ def maxout(z: Tensor, dim: int = -1) -> Tensor:
 class Maxout(nn.Module):
     """A layer whose every output is the largest of ``pieces`` linear functions of its input.
 
-    Shapes: ``(..., in_features)`` → ``(..., out_features)``.
+    Shapes:
+        ``(..., in_features)`` → ``(..., out_features)``.
 
     Raises:
         ValueError: ``pieces`` is not an integer from 1 to 256.

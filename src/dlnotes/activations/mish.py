@@ -48,7 +48,8 @@ def mish(x: Tensor) -> Tensor:
     The last form needs one exponential, does not overflow, and neither it nor 1 − t is a
     difference: no digits are lost on either side.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

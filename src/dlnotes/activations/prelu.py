@@ -48,7 +48,8 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
         x: A tensor of any shape.
         weight: One slope, or one for each channel (dimension 1 of x, or 0 if x has only one).
 
-    Shapes: x's, and the same.
+    Shapes:
+        x's, and the same.
 
     Raises:
         TypeError: ``weight`` is not a real floating-point tensor.

@@ -39,7 +39,8 @@ def relu(x: Tensor) -> Tensor:
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
     An upstream gradient of NaN or ∞ reaches a dead unit as 0·∞ = NaN; torch's kernel drops it.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

@@ -39,7 +39,8 @@ def relu6(x: Tensor) -> Tensor:
     Differs from torch: keeps a mask of bools for the backward pass, a quarter of float32's memory.
     At NaN the derivative is 1; torch's kernels say 0 or 1, depending on where the element lies.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

@@ -77,7 +77,8 @@ def rrelu(
     Differs from torch: draws for every element, whatever its sign, so that one seed gives other
     slopes than torch's; takes a ``generator``; keeps the slopes alone, half of torch's memory.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         TypeError: ``lower`` or ``upper`` is not a number, or ``training`` not a bool.

@@ -41,7 +41,8 @@ def selu(x: Tensor) -> Tensor:
 
     Differs from torch: at NaN the derivative is NaN; torch's is λ.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

@@ -37,7 +37,8 @@ def sigmoid(x: Tensor) -> Tensor:
     exactly 1 from x = 17 on, so that form is 0 where the slope is 4.1e-8. The one above is accurate
     to the end of float32's range; it costs a second exponential and keeps x in place of y.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

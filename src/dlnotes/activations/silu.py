@@ -35,7 +35,8 @@ def silu(x: Tensor) -> Tensor:
 
     Both are computed from :math:`e^{-|x|}`, which does not overflow, nor do its derivatives.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

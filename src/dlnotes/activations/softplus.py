@@ -39,7 +39,8 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
     the second form above neither overflows nor needs that. A negative β is allowed: f is then the
     smooth form of min(x, 0).
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         TypeError: ``beta`` is not a number.

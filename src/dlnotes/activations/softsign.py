@@ -34,7 +34,8 @@ def softsign(x: Tensor) -> Tensor:
 
     Differs from torch: at ±∞ the derivative is 0; torch returns NaN.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

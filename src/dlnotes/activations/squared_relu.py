@@ -38,7 +38,8 @@ def squared_relu(x: Tensor) -> Tensor:
     Its slope is continuous, and grows with x. In float16 it overflows from x = 256 on. The second
     derivative is 2 where x > 0 or NaN, else 0.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

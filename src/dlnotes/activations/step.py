@@ -32,7 +32,8 @@ def step(x: Tensor, straight_through: bool = False) -> Tensor:
     Nothing learns through a zero gradient. ``straight_through`` lets the gradient pass unchanged,
     as if f were the identity (Bengio, Léonard & Courville 2013, https://arxiv.org/abs/1308.3432).
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         TypeError: ``straight_through`` is not a bool.

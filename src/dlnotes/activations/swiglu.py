@@ -45,7 +45,8 @@ def swiglu(x: Tensor, dim: int = -1) -> Tensor:
     Differs from the paper: the second half is the gate, as in torch's ``glu``; in the paper, which
     writes a product of two layers, the first factor is.
 
-    Shapes: x's, with half the size along ``dim``.
+    Shapes:
+        x's, with half the size along ``dim``.
 
     Raises:
         IndexError: ``x`` has no such dimension.

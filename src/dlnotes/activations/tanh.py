@@ -38,7 +38,8 @@ def tanh(x: Tensor) -> Tensor:
     where the slope is 8.2e-9. The form in t keeps the digits of small values, and does not
     overflow.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

@@ -34,7 +34,8 @@ def tanhshrink(x: Tensor) -> Tensor:
     rounding of x. The derivative is a square and keeps its digits; torch's 1 − tanh' is 0 in
     float32 up to \|x\| = 2e-4.
 
-    Shapes: any, and the same.
+    Shapes:
+        any, and the same.
 
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.

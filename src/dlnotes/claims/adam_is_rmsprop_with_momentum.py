@@ -13,6 +13,7 @@ from dlnotes.optim import Adam, Momentum, RMSProp
 from dlnotes.oracles.optimizers import loss, start
 
 LR, BETA1, BETA2, EPS, STEPS = 0.01, 0.9, 0.999, 1e-8, 1200
+"""The hyper-parameters of all variants of Adam here, and the number of steps."""
 EXACT, CLEAR = 1e-10, 1e-3
 
 
@@ -38,7 +39,7 @@ def paths(steps: list[Step]) -> Tensor:
 
 
 def adam(theta: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Algorithm 1."""
+    """A step of Adam at the rate `LR`: Algorithm 1 of https://arxiv.org/abs/1412.6980."""
     return Adam.rule(theta, g, m, v, t=float(t), lr=LR, betas=(BETA1, BETA2), eps=EPS)
 
 

@@ -14,8 +14,9 @@ from dlnotes.claims.claim import Budget, Claim, Finding
 from dlnotes.claims.races import Batch, Method, Parameters, Problem, races, train
 from dlnotes.claims.statistics import decide, student_interval
 
-N = 100  # training examples
-POSITIVE = 0.6  # their share
+N = 100
+"""Number of training examples."""
+POSITIVE = 0.6  # the share of those with the label 1
 METHODS = ("gradient-descent", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam")
 _STEPS = 300
 

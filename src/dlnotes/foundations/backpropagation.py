@@ -41,24 +41,36 @@ class Pass(NamedTuple):
 
 
 class Network:
-    """Fully connected layers, trained by back-propagation (Rumelhart, Hinton & Williams 1986).
+    r"""Fully connected layers, trained by back-propagation (Rumelhart, Hinton & Williams 1986).
 
     Forward, for the layers l = 1 … L:
 
-        z⁽ˡ⁾ = a⁽ˡ⁻¹⁾ W⁽ˡ⁾ᵀ + b⁽ˡ⁾       a⁽⁰⁾ = x
-        a⁽ˡ⁾ = f(z⁽ˡ⁾)                   with cross-entropy, the last layer has no f: a⁽ᴸ⁾ = z⁽ᴸ⁾
+    .. math::
+        a^{(0)} &= x \\
+        z^{(l)} &= a^{(l−1)} W^{(l)\top} + b^{(l)} \\
+        a^{(l)} &= f(z^{(l)})
 
-    Loss, the mean over m samples:
+    With cross-entropy the last layer has no f: a⁽ᴸ⁾ = z⁽ᴸ⁾.
 
-        squared error   J = 1/(2m) Σᵢ ‖a⁽ᴸ⁾ᵢ − yᵢ‖²            ∂J/∂a⁽ᴸ⁾ = (a⁽ᴸ⁾ − y) / m
-        cross-entropy   J = −1/m Σᵢ yᵢ · log softmax(a⁽ᴸ⁾ᵢ)    ∂J/∂a⁽ᴸ⁾ = (softmax(a⁽ᴸ⁾) − y) / m
+    The loss is a mean over m samples. The squared error and its derivative are
+
+    .. math::
+        J &= \frac{1}{2m} \sum_i ‖a^{(L)}_i − y_i‖^2 \\
+        \frac{∂J}{∂a^{(L)}} &= \frac{1}{m} (a^{(L)} − y)
+
+    and those of cross-entropy, for targets that add up to 1 per sample,
+
+    .. math::
+        J &= −\frac{1}{m} \sum_i y_i · \log \operatorname{softmax}(a^{(L)}_i) \\
+        \frac{∂J}{∂a^{(L)}} &= \frac{1}{m} (\operatorname{softmax}(a^{(L)}) − y)
 
     Backward, for l = L … 1:
 
-        ∂J/∂z⁽ˡ⁾   = ∂J/∂a⁽ˡ⁾ ⊙ f'(z⁽ˡ⁾)
-        ∂J/∂W⁽ˡ⁾   = ∂J/∂z⁽ˡ⁾ᵀ a⁽ˡ⁻¹⁾
-        ∂J/∂b⁽ˡ⁾   = Σᵢ ∂J/∂z⁽ˡ⁾ᵢ
-        ∂J/∂a⁽ˡ⁻¹⁾ = ∂J/∂z⁽ˡ⁾ W⁽ˡ⁾
+    .. math::
+        \frac{∂J}{∂z^{(l)}} &= \frac{∂J}{∂a^{(l)}} ⊙ f'(z^{(l)}) \\
+        \frac{∂J}{∂W^{(l)}} &= \left( \frac{∂J}{∂z^{(l)}} \right)^\top a^{(l−1)} \\
+        \frac{∂J}{∂b^{(l)}} &= \sum_i \frac{∂J}{∂z^{(l)}_i} \\
+        \frac{∂J}{∂a^{(l−1)}} &= \frac{∂J}{∂z^{(l)}} W^{(l)}
 
     f' is the activation's own ``slope``, written by hand too: autograd has no part in ``backward``.
     It puts ∂J/∂W and ∂J/∂b into the parameters' ``.grad``, where optimizers look. A tensor that is

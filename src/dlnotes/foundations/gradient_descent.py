@@ -9,16 +9,17 @@ from torch import Tensor
 def minimise(f: Callable[[Tensor], Tensor], start: Tensor, lr: float, steps: int) -> Tensor:
     """Follow the steepest descent from ``start``.
 
+    .. math::
         x ← x − α ∇f(x)
 
-    On a parabola f(x) = λx²/2 every step multiplies x by 1 − αλ. So the descent
+    On a parabola f(x) = λx²/2 every step multiplies x by 1 − αλ. The descent
 
-        creeps to the minimum           for 0 < αλ < 1      (too small: many steps)
-        is there in one step            for αλ = 1
-        jumps over it but comes closer  for 1 < αλ < 2
-        moves away, further each time   for αλ > 2          (too large)
+    - approaches the minimum from one side for 0 < αλ < 1, slowly if αλ is near 0;
+    - reaches it in one step for αλ = 1;
+    - steps over it but comes closer for 1 < αλ < 2;
+    - moves further away with every step for αλ > 2.
 
-    and in more dimensions the largest λ, the steepest curvature of f, sets the limit.
+    In more dimensions the largest λ, the steepest curvature of f, sets the limit.
 
     Args:
         f: From a tensor to a scalar.

@@ -18,17 +18,33 @@ def identity(z: Tensor) -> Tensor:
 
 
 class Neuron:
-    """One unit with an activation f: sigmoid or tanh for a neuron, ``identity`` for a linear unit.
+    r"""One unit with an activation f: sigmoid or tanh for a neuron, ``identity`` for a linear unit.
 
-    It is trained with the squared error of m samples,
+    It is trained with the squared error of m samples:
 
-        J(w, b) = 1/(2m) Σ (aᵢ − yᵢ)²                 with aᵢ = f(zᵢ), zᵢ = w·xᵢ + b
-        ∂J/∂w   = 1/m Σ (aᵢ − yᵢ) f'(zᵢ) xᵢ           ∂J/∂b = 1/m Σ (aᵢ − yᵢ) f'(zᵢ)
-        w ← w − α ∂J/∂w                               b ← b − α ∂J/∂b
+    .. math::
+        z_i &= w · x_i + b \\
+        a_i &= f(z_i) \\
+        J(w, b) &= \frac{1}{2m} \sum_i (a_i − y_i)^2
 
-    For one sample of a linear unit that is the notes' ∂J/∂w₁ = x₁ (w·x − y).
+    Its gradient and the update are
 
-    Shapes: x is ``(m, inputs)``, y and what the unit returns are ``(m,)``.
+    .. math::
+        \frac{∂J}{∂w} &= \frac{1}{m} \sum_i (a_i − y_i) \, f'(z_i) \, x_i \\
+        \frac{∂J}{∂b} &= \frac{1}{m} \sum_i (a_i − y_i) \, f'(z_i) \\
+        w &← w − α \frac{∂J}{∂w} \\
+        b &← b − α \frac{∂J}{∂b}
+
+    For one sample and a linear unit without a bias, ∂J/∂w₁ is the notes' x₁ (w·x − y).
+
+    Args:
+        inputs: Number of weights, which are 0 at first, as the bias is.
+        activation: f, with its derivative ``f.slope``: a function of ``dlnotes.activations``, or
+            one of its modules.
+        dtype: Of the parameters.
+
+    Shapes:
+        x ``m inputs``, y ``m`` → outputs ``m``.
 
     Raises:
         TypeError: The activation has no slope.
@@ -88,29 +104,44 @@ class Neuron:
 
 
 class Perceptron(Neuron):
-    """A unit with the step function (Rosenblatt 1958, https://doi.org/10.1037/h0042519).
+    r"""A unit with the step function (Rosenblatt 1958, https://doi.org/10.1037/h0042519).
 
-    The step's slope is 0 and teaches nothing. The perceptron learning rule, here also called delta
-    rule, leaves it out, w ← w − α (a − y) x: that is the gradient passed straight through the step.
+    The derivative of the step is 0 wherever it exists, so gradient descent would change nothing.
+    The perceptron learning rule, here also called delta rule, leaves it out:
+
+    .. math::
+        w &← w − α (a − y) \, x \\
+        b &← b − α (a − y)
+
     If a line separates the two classes, the perceptron makes only a limited number of mistakes,
     however long it is trained (Novikoff 1962).
 
-    AND, OR and NAND have such a line. **XOR has none**: with w₁, w₂ and b it would ask
+    AND, OR and NAND have such a line. **XOR has none**, since w₁, w₂ and b would have to satisfy
 
-        b ≤ 0,   w₁ + b > 0,   w₂ + b > 0,   w₁ + w₂ + b ≤ 0;
+    .. math::
+        b &≤ 0 \\
+        w_1 + b &> 0 \\
+        w_2 + b &> 0 \\
+        w_1 + w_2 + b &≤ 0
 
-    the two in the middle add up to w₁ + w₂ + b > −b ≥ 0, against the last. It takes a hidden layer.
+    The sum of the two in the middle is w₁ + w₂ + 2b > 0, and therefore w₁ + w₂ + b > −b ≥ 0. That
+    contradicts the last one. XOR needs a hidden layer.
+
+    Args:
+        inputs: Number of weights, which are 0 at first, as the bias is.
+        dtype: Of the parameters.
     """
 
     def __init__(self, inputs: int, dtype: torch.dtype | None = None) -> None:
         super().__init__(inputs, Step(straight_through=True), dtype)
 
 
-#: The corners of the unit square, and what each gate says of them.
 CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+"""The corners of the unit square, ``(4, 2)``."""
 GATES = {
     "AND": torch.tensor([0.0, 0.0, 0.0, 1.0]),
     "OR": torch.tensor([0.0, 1.0, 1.0, 1.0]),
     "NAND": torch.tensor([1.0, 1.0, 1.0, 0.0]),
     "XOR": torch.tensor([0.0, 1.0, 1.0, 0.0]),
 }
+"""Name of a gate → its value at each corner: AND, OR, NAND and XOR."""

@@ -45,11 +45,11 @@ class Seq2seqTranslator(nn.Module):
         p(y_i) &= \mathrm{softmax}(W_o\, \mathrm{maxout}(U_o [s_i; c_i; y_{i-1}] + d) + b_o)
 
     where y are the vectors of the target's words (see :class:`~dlnotes.nn.AdditiveAttention`,
-    :class:`~dlnotes.nn.MultiplicativeAttention` and :func:`~dlnotes.nn.gru_step`). What of this
-    does not wait for the state before it is computed for all positions at once: the attention's
-    keys, the gates' share of y, the output. On one CPU thread a training step (64 pairs of 14
-    words, 256 numbers a state, 5,000 words in all) takes 0.66 times that of a loop that does all of
-    it anew.
+    :class:`~dlnotes.nn.MultiplicativeAttention` and :func:`~dlnotes.nn.gru_step`). What does
+    not depend on the previous state is computed for all positions at once: the attention's keys,
+    the gates' share of y, the output. On one CPU thread a training step (64 pairs of 14 words, 256
+    numbers per state, 5,000 words in all) takes 0.66 times as long as a loop that computes all of
+    it at each position.
 
     Differs from the paper: the GRU is torch's, whose reset gate acts after the matrix product; the
     output reads :math:`s_i` and not :math:`s_{i-1}`; weights start as torch's do; dropout.

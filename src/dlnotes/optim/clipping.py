@@ -18,10 +18,14 @@ def clip_grad_norm_(
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
 ) -> Tensor:
-    """Scale all gradients together so that their joint norm is at most ``max_norm``.
+    r"""Scale all gradients together so that their joint norm is at most ``max_norm``.
 
-    g ← g · min(1, max_norm / (‖g‖ + 1e-6)), where ‖g‖ is the norm of all gradients as one vector
-    (Pascanu, Mikolov & Bengio 2013, https://arxiv.org/abs/1211.5063). Equal to
+    Pascanu, Mikolov & Bengio 2013, https://arxiv.org/abs/1211.5063:
+
+    .. math::
+        g ← g · \min(1, c / (‖g‖ + 10^{−6}))
+
+    where c is ``max_norm`` and ‖g‖ the norm of all gradients as one vector. Equal to
     ``torch.nn.utils.clip_grad_norm_``, the 1e-6 included, and works on sparse gradients too.
 
     One NaN makes every gradient NaN; one infinity becomes NaN and every other gradient 0.
