@@ -21,6 +21,11 @@ from dlnotes.files import make_folder, write_text
 _FENCE = re.compile(r"^(`{3,}|:{3,})\{([\w-]+)\}[ ]*([^\n]*)\n(.*?)^\1[ ]*$\n?", re.M | re.S)
 _OPTION = re.compile(r":([\w-]+):[ ]*(.*)\n?")
 _MATH_BLOCK = "$$\n{}\n$$\n"
+_CODE_OR_LINK = re.compile(
+    r"^(?P<fence>`{3,}).*?^(?P=fence)|`+[^`\n]+`+|(?<!!)\[([^][]+)\]\(([\w./-]+)(?:#[\w-]+)?\)",
+    re.M | re.S,
+)
+_TITLE = re.compile(r"^# (.+)", re.M)
 
 
 def write_notebooks(pages: Path, site: Path, language: str) -> None:
@@ -76,7 +81,10 @@ def notebook(text: str, pages: Path, site: Path, language: str) -> Any:
 
 
 def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[str, Any]) -> str:
-    """Markdown without directives.
+    """Markdown without directives, and without links to other pages.
+
+    A reader has the notebook in a folder of his own, and the site has no address that is known
+    here. So the text and the title of the page take the place of a link.
 
     Args:
         text: The page's Markdown.
@@ -113,9 +121,13 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
         summary = say("Answer", language)
         return f"<details><summary>{summary}</summary>\n\n{inner(body)}\n</details>\n"
 
+    def interactive(argument: str, options: dict[str, str], body: str) -> str:
+        note = "The next figure is interactive on the book's page; here it is a picture."
+        return f"*{say(note, language)}*\n\n{picture(argument, options, body)}"
+
     kinds: dict[str, Callable[[str, dict[str, str], str], str]] = {
         "picture": picture,
-        **dict.fromkeys(INTERACTIVE, picture),
+        **dict.fromkeys(INTERACTIVE, interactive),
         "literalinclude": source,
         "exercise": exercise,
         "answer": answer,
@@ -139,4 +151,20 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
     def inner(body: str) -> str:
         return _FENCE.sub(replaced, body.strip() + "\n")
 
-    return _FENCE.sub(replaced, text + "\n").strip()
+    without_directives = _FENCE.sub(replaced, text + "\n").strip()
+    return _CODE_OR_LINK.sub(lambda found: _unlinked(found, pages, language), without_directives)
+
+
+def _unlinked(found: re.Match[str], pages: Path, language: str) -> str:
+    """The text of a link with the title of its page, if that is another; code as it is."""
+    text, target = found[2], found[3]
+    if text is None:
+        return found[0]
+    page = pages / target
+    title = _TITLE.search(page.read_text("utf-8")) if page.suffix == ".md" else None
+    if title is None:
+        return text
+    named = title[1].strip()
+    if named.casefold() == text.casefold():
+        return f"*{text}*"
+    return say("{text} ({title})", language).format(text=text, title=f"*{named}*")
