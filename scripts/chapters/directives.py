@@ -129,7 +129,7 @@ class WholeNumbers(SphinxPostTransform):
 
 
 def _add_scripts(app: Sphinx, config: Config) -> None:
-    names = {f"data-{name.lower()}": say(name, config.language) for name in NAMES}
+    names: dict[str, Any] = {f"data-{name.lower()}": say(name, config.language) for name in NAMES}
     app.add_js_file("scrolling.js", loading_method="defer", **names)
 
 

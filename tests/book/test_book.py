@@ -356,7 +356,10 @@ def test_a_notebook_alone_in_a_folder_has_no_dead_link(language, tmp_path, monke
     ("language", "shown"),
     [
         ("en", "See *momentum*, the errata (*Errata*), [it](https://a.b/c.md) and `[x](y.md)`."),
-        ("zh", "See momentum（*动量*）, the errata（*勘误*）, [it](https://a.b/c.md) and `[x](y.md)`."),
+        (
+            "zh",
+            "See momentum（*动量*）, the errata（*勘误*）, [it](https://a.b/c.md) and `[x](y.md)`.",
+        ),
     ],
 )
 def test_a_link_to_a_page_is_its_title_in_a_notebook(language, shown, tmp_path):
@@ -372,7 +375,9 @@ def test_a_notebook_says_that_a_figure_is_interactive_on_the_page(tmp_path):
     (tmp_path / "_static" / "figures" / "race_all.png").write_bytes(b"a picture")
     text = "```{race} race_all\n:alt: paths\n\nPress Play.\n```"
     found = notebooks.plain(text, DOCS, tmp_path, "en", {})
-    assert found.startswith("*The next figure is interactive on the book's page; here it is a picture.*\n\n![paths]")
+    assert found.startswith(
+        "*The next figure is interactive on the book's page; here it is a picture.*\n\n![paths]"
+    )
     still = notebooks.plain(text.replace("{race}", "{picture}"), DOCS, tmp_path, "en", {})
     assert still.startswith("![paths]")
 
