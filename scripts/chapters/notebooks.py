@@ -25,6 +25,8 @@ _CODE_OR_LINK = re.compile(
     r"^(?P<fence>`{3,}).*?^(?P=fence)|`+[^`\n]+`+|(?<!!)\[([^][]+)\]\(([\w./-]+)(?:#[\w-]+)?\)",
     re.M | re.S,
 )
+_INTERACTIVE = re.compile(rf"^[`:]{{3,}}\{{(?:{'|'.join(INTERACTIVE)})\}}", re.M)
+_HEAD = re.compile(r"^##+ .*\n+", re.M)
 _TITLE = re.compile(r"^# (.+)", re.M)
 
 
@@ -121,13 +123,9 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
         summary = say("Answer", language)
         return f"<details><summary>{summary}</summary>\n\n{inner(body)}\n</details>\n"
 
-    def interactive(argument: str, options: dict[str, str], body: str) -> str:
-        note = "The next figure is interactive on the book's page; here it is a picture."
-        return f"*{say(note, language)}*\n\n{picture(argument, options, body)}"
-
     kinds: dict[str, Callable[[str, dict[str, str], str], str]] = {
         "picture": picture,
-        **dict.fromkeys(INTERACTIVE, interactive),
+        **dict.fromkeys(INTERACTIVE, picture),
         "literalinclude": source,
         "exercise": exercise,
         "answer": answer,
@@ -151,8 +149,18 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
     def inner(body: str) -> str:
         return _FENCE.sub(replaced, body.strip() + "\n")
 
-    without_directives = _FENCE.sub(replaced, text + "\n").strip()
+    without_directives = _FENCE.sub(replaced, _noted(text, language) + "\n").strip()
     return _CODE_OR_LINK.sub(lambda found: _unlinked(found, pages, language), without_directives)
+
+
+def _noted(text: str, language: str) -> str:
+    """Say at the head of a section, before its text speaks of it, that its figure is a picture."""
+    note = "The figure of this section is interactive on the book's page; here it is a picture."
+    for figure in reversed([*_INTERACTIVE.finditer(text)]):
+        heads = [head.end() for head in _HEAD.finditer(text, 0, figure.start())]
+        at = heads[-1] if heads else figure.start()
+        text = f"{text[:at]}*{say(note, language)}*\n\n{text[at:]}"
+    return text
 
 
 def _unlinked(found: re.Match[str], pages: Path, language: str) -> str:

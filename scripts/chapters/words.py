@@ -38,8 +38,8 @@ ZH: dict[str, str] = {
     "Exercise": "练习",
     "Answer": "答案",
     "Download this page as a notebook": "下载本页的 notebook",
-    "The next figure is interactive on the book's page; here it is a picture.": (
-        "下图在本书的网页上可以交互，这里是静态图。"
+    "The figure of this section is interactive on the book's page; here it is a picture.": (
+        "本节的图在本书的网页上可以交互，这里是静态图。"
     ),
     "{text} ({title})": "{text}（{title}）",
     "Table": "表格",

@@ -373,13 +373,19 @@ def test_a_link_to_a_page_is_its_title_in_a_notebook(language, shown, tmp_path):
 def test_a_notebook_says_that_a_figure_is_interactive_on_the_page(tmp_path):
     (tmp_path / "_static" / "figures").mkdir(parents=True)
     (tmp_path / "_static" / "figures" / "race_all.png").write_bytes(b"a picture")
-    text = "```{race} race_all\n:alt: paths\n\nPress Play.\n```"
-    found = notebooks.plain(text, DOCS, tmp_path, "en", {})
-    assert found.startswith(
-        "*The next figure is interactive on the book's page; here it is a picture.*\n\n![paths]"
+    figure = "```{race} race_all\n:alt: paths\n\nPress Play.\n```"
+    note = (
+        "*The figure of this section is interactive on the book's page; here it is a picture.*\n\n"
     )
-    still = notebooks.plain(text.replace("{race}", "{picture}"), DOCS, tmp_path, "en", {})
-    assert still.startswith("![paths]")
+    picture = "![paths](attachment:race_all.png)\n\nPress Play."
+    text = f"## The idea\n\nA race.\n\n## See it move\n\nPlay the race.\n\n{figure}"
+    found = notebooks.plain(text, DOCS, tmp_path, "en", {})
+    shown = f"## The idea\n\nA race.\n\n## See it move\n\n{note}Play the race.\n\n{picture}"
+    assert found == shown
+    assert notebooks.plain(figure, DOCS, tmp_path, "en", {}) == note + picture
+    assert "本节的图" in notebooks.plain(figure, DOCS, tmp_path, "zh_CN", {})
+    still = figure.replace("{race}", "{picture}")
+    assert notebooks.plain(still, DOCS, tmp_path, "en", {}) == picture
 
 
 def test_the_figures_can_be_drawn(tmp_path):
