@@ -128,8 +128,7 @@ def _set_up_kernels(folder: Path) -> None:
     os.environ["IPYTHONDIR"] = str(folder)
     os.environ.pop("JUPYTER_PATH", None)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    # tqdm asks for ipywidgets in every notebook, on stderr, which is shown on the page.
-    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+    os.environ.pop("PYTHONWARNINGS", None)
 
 
 def _serve(site: Path) -> None:

@@ -18,6 +18,24 @@ def test_padding_and_the_unknown_word_have_one_id():
     assert (PAD, UNK) == (vocabulary.PAD, vocabulary.UNK)
 
 
+def test_nothing_asks_for_ipywidgets_in_a_notebook():
+    """As tqdm does when pooch imports it into a kernel."""
+    program = """
+import sys, types
+sys.modules["ipywidgets"] = None  # not installed
+sys.modules["ipykernel.zmqshell"] = types.ModuleType("zmqshell")
+sys.modules["IPython"] = types.ModuleType("IPython")
+sys.modules["IPython"].get_ipython = object
+import dlnotes.data.download
+assert "tqdm.auto" in sys.modules
+"""
+    pytest.importorskip("tqdm", reason="pooch needs none")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.slow
 def test_a_wheel_builds_and_works(tmp_path):
     build = [

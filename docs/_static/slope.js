@@ -102,7 +102,7 @@ const Activations = (() => {
     }
     name.value = given.activation;
     const x = slider(controls, "x", LEFT, RIGHT, 0.05, given.x);
-    const plot = svg("svg", { role: "img", "aria-label": figure.querySelector("img").alt }, panel);
+    const plot = svg("svg", { role: "img" }, panel);
     const legend = element("p", "legend", "", panel);
     element("span", "value", "f(x)", legend);
     element("span", "derivative", "f′(x)", legend);
@@ -126,6 +126,8 @@ const Activations = (() => {
       const up = (v) => (height * (top + margin - v)) / (top - bottom + 2 * margin);
       plot.setAttribute("viewBox", `0 0 ${width} ${height}`);
       plot.replaceChildren();
+      const seen = "The curve of {name}, its slope as a dashed curve, and the tangent at a point.";
+      plot.setAttribute("aria-label", words[seen].replace("{name}", name.selectedOptions[0].text));
 
       const line = (x1, y1, x2, y2, kind) =>
         svg("path", { d: `M ${right(x1)} ${up(y1)} L ${right(x2)} ${up(y2)}`, class: kind }, plot);

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.errors import ConfigError
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 
@@ -23,6 +27,13 @@ from chapters.words import LANGUAGES, say
 from dlnotes.errors import UserError
 
 DOCS = Path(__file__).parents[2] / "docs"
+NAMES = ("Table", "Code", "Formula")
+"""What ``docs/_static/scrolling.js`` calls the parts that scroll."""
+
+FORMULAS = (
+    "The formulas of this page are drawn by JavaScript, which comes with the page. Without it, "
+    "you see their TeX source."
+)
 
 
 class FromRecords(SphinxDirective):
@@ -91,15 +102,52 @@ def _write_static(app: Sphinx) -> None:
     shutil.copytree(drawn, static / "figures")
 
 
+class WholeNumbers(SphinxPostTransform):
+    """Keeps a line from ending within a number such as 1e-12."""
+
+    default_priority = 900
+    builders = ("html",)
+    number = re.compile(r"(\d[\d.]*e-\d+)")
+
+    def run(self, **given: Any) -> None:
+        """Mark the numbers for the style sheet."""
+        verbatim = (nodes.FixedTextElement, nodes.literal, nodes.math, addnodes.desc_sig_element)
+        for text in list(self.document.findall(nodes.Text)):
+            parent = text.parent
+            if isinstance(parent, nodes.literal) and self.number.fullmatch(text):
+                parent["classes"].append("number")
+            elif not isinstance(parent, verbatim) and self.number.search(text):
+                parts = self.number.split(text)  # what stands between the numbers, and the numbers
+                parent.replace(
+                    text,
+                    [
+                        nodes.inline("", part, classes=["number"]) if i % 2 else nodes.Text(part)
+                        for i, part in enumerate(parts)
+                        if part
+                    ],
+                )
+
+
+def _add_scripts(app: Sphinx, config: Config) -> None:
+    names: dict[str, Any] = {f"data-{name.lower()}": say(name, config.language) for name in NAMES}
+    app.add_js_file("scrolling.js", loading_method="defer", **names)
+
+
 def _add_language(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Tell ``_templates/page.html`` where the page's translation is."""
+    """Tell ``_templates/page.html`` where the translation is, and whether there are formulas."""
     context["book_language"] = "zh" if app.config.language.startswith("zh") else "en"
     context["book_root"] = "../" * (page.count("/") + 1)
     others = [f for f in LANGUAGES if f != context["book_language"]]
     twin = all((DOCS / folder / f"{page}.md").is_file() for folder in others)
     context["book_page"] = page if twin and doctree is not None else "index"
+    if doctree is not None and any(doctree.findall(_is_formula)):
+        context["book_formulas"] = say(FORMULAS, app.config.language)
+
+
+def _is_formula(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.math | nodes.math_block)
 
 
 def _no_type(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -141,6 +189,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("notebook", Notebook)
     app.add_directive("command", Command)
     app.add_search_language(ChineseSearch)
+    app.add_post_transform(WholeNumbers)
+    app.connect("config-inited", _add_scripts)
     app.connect("builder-inited", _write_static)
     app.connect("html-page-context", _add_language)
     app.connect("html-page-context", _add_levels, priority=900)  # after the theme

@@ -21,6 +21,13 @@ from dlnotes.files import make_folder, write_text
 _FENCE = re.compile(r"^(`{3,}|:{3,})\{([\w-]+)\}[ ]*([^\n]*)\n(.*?)^\1[ ]*$\n?", re.M | re.S)
 _OPTION = re.compile(r":([\w-]+):[ ]*(.*)\n?")
 _MATH_BLOCK = "$$\n{}\n$$\n"
+_CODE_OR_LINK = re.compile(
+    r"^(?P<fence>`{3,}).*?^(?P=fence)|`+[^`\n]+`+|(?<!!)\[([^][]+)\]\(([\w./-]+)(?:#[\w-]+)?\)",
+    re.M | re.S,
+)
+_INTERACTIVE = re.compile(rf"^[`:]{{3,}}\{{(?:{'|'.join(INTERACTIVE)})\}}", re.M)
+_HEAD = re.compile(r"^##+ .*\n+", re.M)
+_TITLE = re.compile(r"^# (.+)", re.M)
 
 
 def write_notebooks(pages: Path, site: Path, language: str) -> None:
@@ -76,7 +83,10 @@ def notebook(text: str, pages: Path, site: Path, language: str) -> Any:
 
 
 def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[str, Any]) -> str:
-    """Markdown without directives.
+    """Markdown without directives, and without links to other pages.
+
+    A reader has the notebook in a folder of his own, and the site has no address that is known
+    here. So the text and the title of the page take the place of a link.
 
     Args:
         text: The page's Markdown.
@@ -139,4 +149,30 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
     def inner(body: str) -> str:
         return _FENCE.sub(replaced, body.strip() + "\n")
 
-    return _FENCE.sub(replaced, text + "\n").strip()
+    without_directives = _FENCE.sub(replaced, _noted(text, language) + "\n").strip()
+    return _CODE_OR_LINK.sub(lambda found: _unlinked(found, pages, language), without_directives)
+
+
+def _noted(text: str, language: str) -> str:
+    """Say at the head of a section, before its text speaks of it, that its figure is a picture."""
+    note = "The figure of this section is interactive on the book's page; here it is a picture."
+    for figure in reversed([*_INTERACTIVE.finditer(text)]):
+        heads = [head.end() for head in _HEAD.finditer(text, 0, figure.start())]
+        at = heads[-1] if heads else figure.start()
+        text = f"{text[:at]}*{say(note, language)}*\n\n{text[at:]}"
+    return text
+
+
+def _unlinked(found: re.Match[str], pages: Path, language: str) -> str:
+    """The text of a link with the title of its page, if that is another; code as it is."""
+    text, target = found[2], found[3]
+    if text is None:
+        return found[0]
+    page = pages / target
+    title = _TITLE.search(page.read_text("utf-8")) if page.suffix == ".md" else None
+    if title is None:
+        return text
+    named = title[1].strip()
+    if named.casefold() == text.casefold():
+        return f"*{text}*"
+    return say("{text} ({title})", language).format(text=text, title=f"*{named}*")

@@ -206,7 +206,10 @@ class Slope(Interactive):
         "x": float,
     }
     kind = "slope"
-    words = ("activation", "tangent", "in the notes", "others")
+    words = (
+        *("activation", "tangent", "in the notes", "others"),
+        "The curve of {name}, its slope as a dashed curve, and the tangent at a point.",
+    )
 
     def given(self) -> dict[str, Any]:
         """The names to choose from, and what is shown first."""

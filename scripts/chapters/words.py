@@ -43,6 +43,17 @@ ZH: dict[str, str] = {
     "Exercise": "练习",
     "Answer": "答案",
     "Download this page as a notebook": "下载本页的 notebook",
+    "The figure of this section is interactive on the book's page; here it is a picture.": (
+        "本节的图在本书的网页上可以交互，这里是静态图。"
+    ),
+    "{text} ({title})": "{text}（{title}）",
+    "Table": "表格",
+    "Code": "代码",
+    "Formula": "公式",
+    (
+        "The formulas of this page are drawn by JavaScript, which comes with the page. Without it, "
+        "you see their TeX source."
+    ): "本页的公式由随网页提供的 JavaScript 绘制；不启用时，显示的是公式的 TeX 源码。",
     "learning rate α": "学习率 α",
     "momentum β": "动量系数 β",
     "steps t": "步数 t",
@@ -98,6 +109,9 @@ ZH: dict[str, str] = {
     "ours / torch": "本书 / torch",
     "both compiled": "两者都编译",
     "tangent": "切线",
+    "The curve of {name}, its slope as a dashed curve, and the tangent at a point.": (
+        "{name} 的曲线，虚线是它的斜率，另有一条过某点的切线。"
+    ),
     "in the notes": "笔记中的",
     "others": "其他",
     "corpus": "语料",

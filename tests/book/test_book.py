@@ -337,7 +337,7 @@ def test_cells_run_with_this_python_whatever_kernels_the_user_has(tmp_path, monk
     assert KernelSpecManager().get_kernel_spec("python3").argv[0] == "another"
     book._set_up_kernels(tmp_path / "ipython")
     assert KernelSpecManager().get_kernel_spec("python3").argv[0] != "another"
-    assert "error" not in os.environ["PYTHONWARNINGS"]
+    assert "PYTHONWARNINGS" not in os.environ
 
 
 def test_a_folder_that_is_no_site_is_not_overwritten(tmp_path, monkeypatch, capsys):
@@ -444,6 +444,62 @@ def test_a_notebook_has_no_directive_and_the_pages_code(language, tmp_path, monk
         attached = {a for cell in made.cells for a in cell.get("attachments", {})}
         assert pictures == attached
         assert len(pictures) >= 1
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_notebook_alone_in_a_folder_has_no_dead_link(language, tmp_path, monkeypatch):
+    for name in rows.ROWS:
+        monkeypatch.setitem(rows.ROWS, name, lambda names, language: f"records: {names}")
+    (tmp_path / "_static" / "figures").mkdir(parents=True)
+    for name in figures.FIGURES:
+        (tmp_path / "_static" / "figures" / f"{name}.png").write_bytes(b"a picture")
+    linked = 0
+    for page in sorted((DOCS / language).rglob("*.md")):
+        text = page.read_text("utf-8")
+        if "{code-cell}" in text:
+            made = notebooks.notebook(text, page.parent, tmp_path, words.LANGUAGES[language])
+            prose = "\n".join(c.source for c in made.cells if c.cell_type == "markdown")
+            prose = re.sub(r"^(`{3,}).*?^\1|`[^`\n]+`", "", prose, flags=re.M | re.S)
+            for target in re.findall(r"\]\((\S+?)\)", prose):
+                assert target.startswith(("https://", "attachment:")), (page.name, target)
+            linked += len(re.findall(r"\]\([\w./-]+\.md", text))
+    assert linked > 10
+
+
+@pytest.mark.parametrize(
+    ("language", "shown"),
+    [
+        ("en", "See *momentum*, the errata (*Errata*), [it](https://a.b/c.md) and `[x](y.md)`."),
+        (
+            "zh",
+            "See momentum（*动量*）, the errata（*勘误*）, [it](https://a.b/c.md) and `[x](y.md)`.",
+        ),
+    ],
+)
+def test_a_link_to_a_page_is_its_title_in_a_notebook(language, shown, tmp_path):
+    text = "See [momentum](momentum.md), [the errata](errata.md#adam-s-2), [it](https://a.b/c.md) and `[x](y.md)`."
+    found = notebooks.plain(text, DOCS / language, tmp_path, words.LANGUAGES[language], {})
+    assert found == shown
+    code = "```python\nf[rule](a.md)\n```"
+    assert notebooks.plain(code, DOCS / language, tmp_path, "en", {}) == code
+
+
+def test_a_notebook_says_that_a_figure_is_interactive_on_the_page(tmp_path):
+    (tmp_path / "_static" / "figures").mkdir(parents=True)
+    (tmp_path / "_static" / "figures" / "race_all.png").write_bytes(b"a picture")
+    figure = "```{race} race_all\n:alt: paths\n\nPress Play.\n```"
+    note = (
+        "*The figure of this section is interactive on the book's page; here it is a picture.*\n\n"
+    )
+    picture = "![paths](attachment:race_all.png)\n\nPress Play."
+    text = f"## The idea\n\nA race.\n\n## See it move\n\nPlay the race.\n\n{figure}"
+    found = notebooks.plain(text, DOCS, tmp_path, "en", {})
+    shown = f"## The idea\n\nA race.\n\n## See it move\n\n{note}Play the race.\n\n{picture}"
+    assert found == shown
+    assert notebooks.plain(figure, DOCS, tmp_path, "en", {}) == note + picture
+    assert "本节的图" in notebooks.plain(figure, DOCS, tmp_path, "zh_CN", {})
+    still = figure.replace("{race}", "{picture}")
+    assert notebooks.plain(still, DOCS, tmp_path, "en", {}) == picture
 
 
 def test_the_figures_can_be_drawn(tmp_path):

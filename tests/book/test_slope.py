@@ -134,6 +134,8 @@ def test_every_activation_can_be_chosen(figure):
         )
         assert drawn(figure)["activation"] == name
         check(drawn(figure))
+        label = figure.run("document.querySelector('.slope svg').getAttribute('aria-label')")
+        assert label.startswith(f"The curve of {curves.title(name)}, its slope ")
         shown.add(figure.run("document.querySelector('.slope path.value').getAttribute('d')"))
         assert "NaN" not in figure.run("document.querySelector('.slope svg').outerHTML")
     assert len(shown) == len(options)
@@ -158,6 +160,8 @@ def test_it_works_with_the_keyboard_and_on_a_phone(tmp_path, language):
             browser.press("ArrowRight", 39)
         third = drawn(browser)
         assert (third["activation"], third["x"]) == ("tanh", 1.15)
+        label = browser.run("document.querySelector('.slope svg').getAttribute('aria-label')")
+        assert label.startswith({"en": "The curve of tanh, ", "zh": "tanh 的曲线，"}[language])
         check(third)
         said = browser.run("document.querySelector('.slope .said').textContent")
         assert said == f"f(1.15) = {third['value']:.6g}, f′(1.15) = {third['slope']:.6g}"

@@ -236,6 +236,10 @@ def test_the_report_is_one_page_that_loads_nothing(outcome):
     assert "<is>" not in page
     assert '<a href="https://example.org/a">https://example.org/a</a>).' in page
     assert "def planted" in page  # the source
+    (figure,) = re.findall(r"<svg[^>]*>", page)
+    found = report.effect(outcome.effect, outcome.interval)
+    said = html.escape(f"{outcome.says}; {outcome.effect_name}: {found}")
+    assert f'role="img" aria-label="{said}"' in figure
     assert "test_the_report" in page
     assert re.search(r'<summary>The numbers: 2 rows</summary><div class="wide"[^>]*><table>', page)
     ids = re.findall(r'\sid="([^"]*)"', page)
@@ -268,6 +272,15 @@ def test_the_report_has_chapters_and_counts_verdicts(outcome):
     assert page.count("<b>holds only if</b> it rains") == 2  # in the table, and at the claim
     ids = re.findall(r'\sid="([^"]*)"', re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
     assert len(ids) == len(set(ids))
+
+
+def test_the_committed_reports_figures_have_a_text():
+    page = (RECORDED / "report.html").read_text("utf-8")
+    record = json.loads((RECORDED / "record.json").read_text("utf-8"))
+    names = re.findall(r'<svg role="img" aria-label="([^"]+)"', page)
+    assert len(re.findall("<svg", page)) == len(names) == len(record["claims"])
+    for name, row in zip(names, record["claims"], strict=True):
+        assert html.unescape(name).startswith(f"{row['says']}; {row['effect_name']}: ")
 
 
 def test_the_committed_record_is_of_all_claims():

@@ -100,7 +100,7 @@ def report(outcomes: Sequence[Outcome], about: Mapping[str, str]) -> str:
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'\">\n"
         "<title>The claims of the notes, tested</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         f'<h1>The claims of the notes, tested</h1>\n<p class="soft">{facts}</p>\n'
         f"<p>Of {len(outcomes)} claims: {verdicts}.</p>\n<p>{_INTRODUCTION}</p>\n"
         f'<nav aria-label="Chapters"><ul>{contents}</ul></nav>\n'
@@ -117,7 +117,7 @@ def report(outcomes: Sequence[Outcome], about: Mapping[str, str]) -> str:
             f'<h2 id="{_anchor(title)}">{escape(title)}</h2>\n' + "\n".join(map(_section, found))
             for title, found in chapters.items()
         )
-        + "\n</body>\n</html>\n"
+        + "\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -154,12 +154,19 @@ def _section(outcome: Outcome) -> str:
         f"<p>{escape(outcome.effect_name)}: {found} "
         f'<span class="soft">· {trained}{seconds(outcome.seconds)}</span></p>\n'
         f'<figure tabindex="0" aria-label="Figure: {escape(claim.sentence)}">'
-        f"{outcome.svg}</figure>\n<dl>{told}</dl>\n"
+        f"{_named(outcome.svg, outcome)}</figure>\n<dl>{told}</dl>\n"
         f"<details><summary>The numbers: {rows} row{'s' * (rows != 1)}</summary>"
         f"{_table(outcome.numbers)}</details>\n"
         f"<details><summary>The code: {escape(outcome.source.name)}</summary>"
         f'<pre tabindex="0"><code>{escape(source)}</code></pre></details>\n</section>'
     )
+
+
+def _named(svg: str, outcome: Outcome) -> str:
+    """The figure with the finding as its text for those who cannot see it."""
+    found = effect(outcome.effect, outcome.interval)
+    text = escape(f"{outcome.says}; {outcome.effect_name}: {found}")
+    return svg.replace('<svg role="img"', f'<svg role="img" aria-label="{text}"', 1)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -7,13 +7,13 @@ import os
 import stat
 import tarfile
 import time
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-import pooch
 import requests
 from rich.progress import (
     BarColumn,
@@ -27,6 +27,11 @@ from rich.progress import (
 from dlnotes.display import console
 from dlnotes.errors import UserError
 from dlnotes.files import as_path, remove
+
+with warnings.catch_warnings():
+    # It imports the bars of tqdm, which ask for ipywidgets in a notebook. The bars here are others.
+    warnings.filterwarnings("ignore", "IProgress not found")
+    import pooch
 
 __all__ = ["BROKEN", "archive_members", "cache_folder", "fetch"]
 
