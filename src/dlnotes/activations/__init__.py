@@ -5,6 +5,10 @@ A file gives two formulas, the value and the slope; :func:`activation` makes the
 its derivative: ``sigmoid.slope(x)``. On a CPU with a C compiler a formula is one pass through
 memory, as torch's own kernels are (``_elementwise``); ``torch.compile`` makes one of it too
 (``scripts/bench_activations.py``).
+
+``torch.export`` takes over the operations of a value and not its slope, as of every
+``autograd.Function``: an exported program is for inference. Its gradients are those of the
+operations, which differ at kinks and for very large x, and ``step`` has none to pass through.
 """
 
 from torch import nn
