@@ -1073,3 +1073,66 @@ def test_a_file_that_is_read_as_a_whole_has_a_bound(tmp_path, monkeypatch):
     put(tmp_path / "classes" / "good" / "2.txt", "x" * 201)
     with pytest.raises(UserError, match=refused):
         documents(tmp_path / "classes")
+
+
+# --- what swallowed, or was taken for something else ----------------------------------------------
+
+
+SWALLOWED = (
+    'text,label\n"Hello he said,good\nfine movie,bad\nanother one,good\n'
+    'the end" she wrote,bad\nlast,good\nlast two,bad\n'
+)
+
+
+def test_two_stray_quotation_marks_swallow_no_records_of_csv(tmp_path):
+    path = put(tmp_path / "a.csv", SWALLOWED)
+    expected = ['"Hello he said', "fine movie", "another one", 'the end" she wrote']
+    told = r"a\.csv:2: a quotation mark opens a field, and the next one, some lines later, is not"
+    for block_bytes in (1, 1 << 20):
+        with pytest.warns(UserWarning, match=told):
+            found = pl.concat(list(read(path, block_bytes=block_bytes)))
+        assert found["text"].to_list() == [*expected, "last", "last two"]
+        assert found["line"].to_list() == [2, 3, 4, 5, 6, 7]
+        with pytest.warns(UserWarning, match=told):
+            assert texts(path, block_bytes=block_bytes) == [*expected, "last", "last two"]
+    # The same where only one line is swallowed, beside fields that are quoted properly, in the last
+    # column, without a header, and several times.
+    rows = 'good,"a, b"\nbad,"5 inches\ngood,10" wide\nbad,"two\nlines"\ngood,"he\nbad,she" x\n'
+    with pytest.warns(UserWarning, match=r"b\.csv:3: a quotation mark opens a field") as told_once:
+        assert texts(put(tmp_path / "b.csv", f"label,text\n{rows}")) == [
+            *("a, b", '"5 inches', '10" wide', "two\nlines", '"he', 'she" x')
+        ]
+    assert len(told_once) == 1
+    with pytest.warns(UserWarning, match=r"c\.csv:2: a quotation mark opens a field"):
+        assert len(texts(put(tmp_path / "c.csv", rows), header="no")) == 6
+
+
+PASTED = {
+    "records": "name,class\nfirst,good\nsecond,bad",
+    "closed at the end": 'he said "so",good\nand "no",bad\n',
+    "a mark at its start": '"quoted" words,good\nand others',
+    "only marks": '""\n"',
+    "many lines": "\r\n".join(f"x{i},good" for i in range(50)),
+    "blank lines": "a\n\n\nb,c\n",
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", PASTED)
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_a_text_that_holds_csv_is_one_text(tmp_path, text, place, end):
+    field = '"' + PASTED[text].replace('"', '""') + '"'
+    line_end = end or "\n"
+    row = ",".join((field, "good")[:: 1 - 2 * place])
+    header = ",".join(("text", "label")[:: 1 - 2 * place])
+    path = put(tmp_path / "a.csv", f"{header}{line_end}{row}{line_end}{row}{end}")
+    for block_bytes in (1, 1 << 20):
+        assert documents(path, block_bytes=block_bytes) == [("good", PASTED[text])] * 2
+    assert texts(path) == [PASTED[text]] * 2
+
+
+def test_text_after_a_closing_mark_joins_a_field_of_lines_that_are_no_records(tmp_path):
+    """As Python and pandas read it."""
+    path = put(tmp_path / "a.csv", 'label,text\ngood,x\n"two\nlines" more,y\n')
+    assert documents(path) == [("good", "x"), ("two\nlines more", "y")]

@@ -151,6 +151,7 @@ def _csv_tables(
 _SAMPLE = 1 << 18  # characters that show how a CSV file is written
 _TSV_SAMPLE = 1 << 21  # the same of TSV, which is less strict
 _END = "\ue000endoffile\ue000"  # without anything that may separate fields
+_LITERAL = "\ue000mark\ue000"  # a quotation mark that opens no field
 _NO_QUOTES = "(where the marks are part of the texts, give --quoting no)"
 
 
@@ -233,19 +234,30 @@ def _csv_records(
 ) -> Iterator[tuple[list[list[str]], list[int]]]:
     """Records and the lines in which they start, about a block at a time, without blank lines."""
     fetched = 0
+    taken: list[str] = []  # the lines of the record that is being read
+    again: list[str] = []  # lines that are read once more, the next one last
 
-    def lines() -> Iterator[str]:
+    def source() -> Iterator[str]:
         nonlocal fetched
         for _, block in blocks:
             fetched += 1
             yield from io.StringIO(block, newline="")
         yield _END  # within a field if a quotation mark was left open
 
+    def lines() -> Iterator[str]:
+        rest = source()
+        while True:
+            line = again.pop() if again else next(rest, None)
+            if line is None:
+                return
+            taken.append(line)
+            yield line
+
     quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(lines(), delimiter=separator, quoting=quoting)
     records: list[list[str]] = []
     starts: list[int] = []
-    start, seen, width = 1, 1, 0
+    start, seen, width, warned = 1, 1, 0, False
     try:
         for record in reader:
             if record and record[-1].endswith(_END) and record != [_END]:
@@ -253,11 +265,28 @@ def _csv_records(
                     f"{path}:{start}: not CSV: a quotation mark that opens here is never closed "
                     f"{_NO_QUOTES}"
                 )
+            if quoted and len(taken) > 1:
+                first = _with_literal_mark(taken, separator, width or len(record))
+                if first is not None:
+                    if not warned:
+                        warned = True
+                        warnings.warn(
+                            f"{path}:{start}: a quotation mark opens a field, and the next one, "
+                            "some lines later, is not at the end of a field: the marks of such "
+                            f"fields are read as part of the texts {_NO_QUOTES}",
+                            stacklevel=2,
+                        )
+                    again += [*taken[:0:-1], first]
+                    taken.clear()
+                    continue
+            if warned:
+                record = [field.replace(_LITERAL, '"') for field in record]
             if len(record) > 1 or (record and _is_record(record[0], width)):
                 width = width or _width(path, start, len(record))
                 records.append(record)
                 starts.append(start)
-            start = reader.line_num + 1
+            start += len(taken)
+            taken.clear()
             if fetched > seen:
                 seen = fetched
                 if records:
@@ -272,6 +301,26 @@ def _csv_records(
         raise UserError(f"{path}:{start}: not CSV: {problem}") from error
     if records:
         yield records, starts
+
+
+def _with_literal_mark(lines: list[str], separator: str, width: int) -> str | None:
+    """The first of a record's lines, if a mark that opens a field there must be part of the text.
+
+    In CSV, a separator or the end of the line follows the mark that closes a field. Where something
+    else does, lines below, the two marks belong to different texts, provided that the first line is
+    a record of its own, with `width` fields. `_LITERAL` then stands for the mark in it.
+    """
+    text, end = "".join(lines), len(lines[0])
+    other = f"[^{re.escape(separator)}\r\n]*"
+    field = re.compile(rf'"[^"]*(?:""[^"]*)*("{other})|{other}')
+    place = 0
+    while place < end:
+        found = cast(re.Match[str], field.match(text, place))
+        if found.end() > end and found[1] not in (None, '"'):
+            first = text[:place] + _LITERAL + text[place + 1 : end]
+            return first if len(next(csv.reader([first], delimiter=separator))) == width else None
+        place = found.end() + 1  # after the separator
+    return None
 
 
 def _is_record(field: str, width: int) -> bool:
