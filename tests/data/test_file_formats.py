@@ -1136,3 +1136,63 @@ def test_text_after_a_closing_mark_joins_a_field_of_lines_that_are_no_records(tm
     """As Python and pandas read it."""
     path = put(tmp_path / "a.csv", 'label,text\ngood,x\n"two\nlines" more,y\n')
     assert documents(path) == [("good", "x"), ("two\nlines more", "y")]
+
+
+TWICE = {
+    "of no use here": ('{"text":"a","x":1,"x":2}', "x"),
+    "as it is and escaped": ('{"text":"a","a/b":"x","a\\/b" : "y"}', "a/b"),
+    "the text": ('{"text":"a","t\\u0065xt":"b"}', "text"),
+    "a quotation mark": ('{"text":"a","\\"":"x","\\u0022":"y"}', '"'),
+    "a label": ('{"label":"x","text":"a","label":"x"}', "label"),
+    "with white space": ('{"text":"a","x" :1, "x"\t: 1}', "x"),
+}
+ONCE = [
+    '{"text":"\\"x\\":1 \\"x\\":","x":{"x":1,"y":[{"x":1},{"x":2}]},"y":"\\"y\\":"}',
+    '{"text":":","x":":x","y":":x\\\\"}',
+    '{"x":"a\\\\","text":"","\\\\":":"}',
+]
+
+
+@pytest.mark.parametrize("made", TWICE)
+@pytest.mark.parametrize("array", [False, True])
+def test_a_key_twice_is_refused_where_whole_records_are_carried_on(tmp_path, made, array):
+    record, key = TWICE[made]
+    rows = ['{"text":"b","z":0}', *ONCE, record]
+    content = f"[{','.join(rows)}]" if array else "\n".join(rows)
+    path = put(tmp_path / "a.jsonl", content)
+    with pytest.raises(UserError, match=rf"a\.jsonl:{1 if array else 5}: the record has .* twice"):
+        texts(path)
+    try:
+        texts(path)
+    except UserError as error:
+        assert f"has {key!r} twice" in str(error)  # noqa: PT017
+    assert texts(put(path, "\n".join(rows[:-1]))) == ["b", '"x":1 "x":', ":", ""]
+
+
+def test_a_key_twice_is_noticed_in_every_spelling(tmp_path):
+    path = put(tmp_path / "a.jsonl", '{"label":"x","a/b":"x","a\\/b":"y"}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl:1: the record has 'a/b' twice"):
+        documents(path, text_column="a/b")
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_json_that_is_nested_too_deeply(tmp_path, array):
+    deep = '{"label":"a","text":1.0,"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+    path = put(tmp_path / "a.jsonl", f"[{deep}]" if array else deep)
+    for reader in (documents, texts):
+        with pytest.raises(UserError, match=r"a\.jsonl:1: nested too deeply to be read$"):
+            reader(path)
+
+
+def test_a_record_that_is_carried_on_can_be_read(tmp_path):
+    """Not only its text, which needs no Python."""
+    deep = '{"label":"a","text":"x","y":' + "[" * 3000 + "]" * 3000 + "}\n"
+    path = put(tmp_path / "a.jsonl", deep)
+    assert documents(path) == [("a", "x")]
+    with pytest.raises(UserError, match=r"a\.jsonl:1: nested too deeply to be read$"):
+        texts(path)
+
+
+def test_a_record_without_fields(tmp_path):
+    with pytest.raises(UserError, match=r":1: no text column 'text'; the record has no fields$"):
+        texts(put(tmp_path / "a.jsonl", "{}\n"))

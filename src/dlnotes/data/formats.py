@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -420,6 +421,8 @@ def _json_tables(
         if labels is None:
             labels, texts = columns.keys(_keys_of(lines[TEXT][0]))
             labels = labels if columns.labelled else []
+        if not columns.labelled:  # all fields of a record are carried on
+            _refuse_repeated_keys(path, lines)
         fields = _json_fields(path, lines, labels, texts)
         fields.columns = [str(i) for i in range(fields.width)]
         places = list(range(len(labels))), list(range(len(labels), fields.width))
@@ -432,6 +435,30 @@ def _keys_of(record: str) -> list[str]:
     except (ValueError, RecursionError):  # which is reported when the record is read
         return []
     return list(found) if isinstance(found, dict) else []
+
+
+_DEEP = 500  # brackets, of which fewer are never nested too deeply for Python
+# Strings of a record, those that are keys with the colon after them.
+_STRINGS = r'"(?:[^"\\]|\\.)*"(?:\s*:)?'
+# The rest of a key from a backslash on.
+_ESCAPED_KEY = r'\\.(?:[^"\\]|\\.)*"\s*:'
+
+
+def _refuse_repeated_keys(path: Path, lines: pl.DataFrame) -> None:
+    """Refuse records with a key twice, of which readers of JSON keep different values.
+
+    Those that Python cannot read are refused as well.
+    """
+    keys = pl.col(TEXT).str.extract_all(_STRINGS).list.eval(
+        pl.element().filter(pl.element().str.ends_with(":")).str.strip_chars_end(": \t")
+    )
+    suspect = (
+        (keys.list.n_unique() < keys.list.len())
+        | pl.col(TEXT).str.contains(_ESCAPED_KEY)
+        | (pl.col(TEXT).str.count_matches(r"[\[{]") > _DEEP)
+    )
+    for line, text in lines.filter(suspect).select("line", TEXT).iter_rows():
+        _decoded_record(path, line, text, None)
 
 
 def _json_lines(
@@ -474,8 +501,7 @@ def _json_array(path: Path, content: str) -> Iterator[pl.DataFrame]:
             _, end = decoder.raw_decode(content, place)
         except (json.JSONDecodeError, RecursionError) as error:
             at = content.count("\n", 0, getattr(error, "pos", place)) + 1
-            what = getattr(error, "msg", str(error))
-            raise UserError(f"{path}:{at}: not JSON: {what}") from error
+            raise UserError(f"{path}:{at}: {_not_json(error, 'JSON')}") from error
         objects.append(content[place:end].replace("\n", " ").replace("\r", " "))
         lines.append(line)
         place, comma = end, False
@@ -515,7 +541,7 @@ def _json_fields(
     for name in wanted:  # polars does not tell that a key occurs twice
         written = re.escape(json.dumps(name, ensure_ascii=False))
         doubtful |= lines[TEXT].str.count_matches(rf"{written}\s*:") > 1
-    doubtful |= lines[TEXT].str.contains(r'\\u[^"]*"\s*:')  # or a key is written with escapes
+    doubtful |= lines[TEXT].str.contains(_ESCAPED_KEY)  # or a key is written with escapes
     if doubtful.any():
         again = _json_fields_of_python(path, lines.filter(doubtful), labels, texts)
         if again.schema != fields.schema:  # lists here and single labels there
@@ -547,9 +573,8 @@ def _decoded(lines: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame | None
     return found if found.height == lines.height else None
 
 
-def _json_fields_of_python(
-    path: Path, lines: pl.DataFrame, labels: list[str], texts: list[str]
-) -> pl.DataFrame:
+def _decoded_record(path: Path, line: int, text: str, names: list[str] | None) -> dict[str, Any]:
+    """A record with numbers as they are written, of whose keys `names` (or all) occur once."""
     pairs: list[tuple[str, Any]] = []  # of the object that ends last, which is the record
 
     def as_dict(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -557,34 +582,48 @@ def _json_fields_of_python(
         pairs = found
         return dict(found)
 
-    decode = json.JSONDecoder(
-        object_pairs_hook=as_dict,
-        parse_int=str,
-        parse_float=str,
-        parse_constant=_number_or_none,
-    ).decode
+    try:
+        record = json.JSONDecoder(
+            object_pairs_hook=as_dict,
+            parse_int=str,
+            parse_float=str,
+            parse_constant=_number_or_none,
+        ).decode(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        whole = "; an object per line is needed, or an array" if text.strip() == "{" else ""
+        raise UserError(f"{path}:{line}: {_not_json(error, 'a JSON record')}{whole}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path}:{line}: not a JSON record: not an object")
+    if len(record) < len(pairs):
+        keys = Counter(key for key, _ in pairs)
+        if twice := next((key for key in names or keys if keys[key] > 1), None):
+            raise UserError(f"{path}:{line}: the record has {twice[:60]!r} twice")
+    return record
+
+
+def _not_json(error: json.JSONDecodeError | RecursionError, what: str) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply to be read"
+    return f"not {what}: {error.msg if what == 'JSON' else error}"
+
+
+def _json_fields_of_python(
+    path: Path, lines: pl.DataFrame, labels: list[str], texts: list[str]
+) -> pl.DataFrame:
     wanted = [*labels, *texts]
     rows = []
     lists = False
     for line, text in lines.select("line", TEXT).iter_rows():
-        try:
-            record = decode(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            whole = "; an object per line is needed, or an array" if text.strip() == "{" else ""
-            raise UserError(f"{path}:{line}: not a JSON record: {error}{whole}") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{path}:{line}: not a JSON record: not an object")
-        if len(record) < len(pairs):
-            keys = [key for key, _ in pairs]
-            if twice := next((name for name in wanted if keys.count(name) > 1), None):
-                raise UserError(f"{path}:{line}: the record has {twice!r} twice")
+        record = _decoded_record(path, line, text, wanted)
         absent = [name for name in wanted if name not in record]
         if absent:
             what = LABEL if absent[0] in labels else TEXT
-            raise UserError(
-                f"{path}:{line}: no {what} column {absent[0]!r}; the record has: "
-                f"{listed(record)} (choose with --{what}-column NAME)"
+            there = (
+                f"the record has: {listed(record)} (choose with --{what}-column NAME)"
+                if record
+                else "the record has no fields"
             )
+            raise UserError(f"{path}:{line}: no {what} column {absent[0]!r}; {there}")
         row: list[Any] = []
         for name in wanted:
             value = record.get(name)
