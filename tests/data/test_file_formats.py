@@ -1184,15 +1184,6 @@ def test_json_that_is_nested_too_deeply(tmp_path, array):
             reader(path)
 
 
-def test_a_record_that_is_carried_on_can_be_read(tmp_path):
-    """Not only its text, which needs no Python."""
-    deep = '{"label":"a","text":"x","y":' + "[" * 3000 + "]" * 3000 + "}\n"
-    path = put(tmp_path / "a.jsonl", deep)
-    assert documents(path) == [("a", "x")]
-    with pytest.raises(UserError, match=r"a\.jsonl:1: nested too deeply to be read$"):
-        texts(path)
-
-
 def test_a_record_without_fields(tmp_path):
     with pytest.raises(UserError, match=r":1: no text column 'text'; the record has no fields$"):
         texts(put(tmp_path / "a.jsonl", "{}\n"))
