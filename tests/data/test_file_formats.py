@@ -1187,3 +1187,51 @@ def test_json_that_is_nested_too_deeply(tmp_path, array):
 def test_a_record_without_fields(tmp_path):
     with pytest.raises(UserError, match=r":1: no text column 'text'; the record has no fields$"):
         texts(put(tmp_path / "a.jsonl", "{}\n"))
+
+
+LIKE_NO_TEXT = [
+    *("ORCID,text\n1,a\x1b[0m b", "ORC\x1b[0m", "ORC", "ORC\na\nb\x1b", "PAR1 birdie\x1b"),
+    *("FEA1\x1b", "GIF89a files\x1b", "GIF87a", "RIFFabcdWAVE", "RIFFabcdAVI ", "RIFFabcdWEBP"),
+    *("DONALD, DUCK", "DONALD, DUCK\x01\x02", f"{'a' * 257}ustar", f"{'a' * 256} ustar\x07 pot"),
+    *("BM1234", "MZ" + "x" * 60, "Obj", "ID3", "Rar!", "SQLite format 3", "II*", "\x08", "fLaC"),
+]
+
+
+@pytest.mark.parametrize("start", LIKE_NO_TEXT)
+@pytest.mark.parametrize("control", ["\x1b[31m", "\x08", "\x7f", "\x0e\x0f", "\x01", "\0"])
+def test_text_with_control_characters_is_not_taken_for_a_file_of_that_kind(
+    tmp_path, start, control
+):
+    content = f"{start},text {control} with words in it\n{'x,word ' * 50}\n"
+    assert len(texts(put(tmp_path / "a.txt", content))) == content.count("\n")
+
+
+STRUCTURES = {
+    "wav": (b"RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0\1\0\1\0", "a recording"),
+    "avi": (b"RIFF\x24\x08\0\0AVI LIST\xc0\0\0\0hdrl", "a recording"),
+    "webp": (b"RIFF\x24\x08\0\0WEBPVP8 \x18\x08\0\0", "an image"),
+    "gif": (b"GIF89a\x28\0\x28\0\xe7\xf6\0\xea\xec", "an image"),
+    "duckdb": (b"\x17\x3c\x1b\xdb\x38\x16\xd4\xeaDUCK\x40" + bytes(20), "a database"),
+    "feather": (b"FEA1\0\0\0\0\xff\xff\xff\xff", "an Arrow file"),
+    "orc": (b"ORC\x1d\0\0\x0a\x13\x0a\x03", "a file of ORC or Avro"),
+    "plain orc": (b"ORC\n\x13\n\x03\0\0\0\x12\x0c", "a file of ORC or Avro"),
+    "avro": (b"Obj\x01\x02\x16avro.schema", "a file of ORC or Avro"),
+    "id3": (b"ID3\3\0\0\0\0\0\x21TIT2", "a recording"),
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_kinds_whose_marks_are_letters(tmp_path, kind):
+    start, told = STRUCTURES[kind]
+    with pytest.raises(UserError, match=rf"a\.csv is .*{told}"):
+        documents(put(tmp_path / "a.csv", start + bytes(300)))
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_form_of_tar(tmp_path, form):
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w", format=form) as packed:
+        member = tarfile.TarInfo("é" * 45)
+        member.size = 4
+        packed.addfile(member, io.BytesIO(b"a,b\n"))
+    with pytest.raises(UserError, match="is a tar archive: unpack it"):
+        documents(put(tmp_path / "a.csv", file.getvalue()))
