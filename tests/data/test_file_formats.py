@@ -1235,3 +1235,37 @@ def test_every_form_of_tar(tmp_path, form):
         packed.addfile(member, io.BytesIO(b"a,b\n"))
     with pytest.raises(UserError, match="is a tar archive: unpack it"):
         documents(put(tmp_path / "a.csv", file.getvalue()))
+
+
+SPARSE_NULLS = [
+    *("\x1b[31mred\x1b[0m\0\nsecond line\n", "\x01[31mred\x01[0m\0\nsecond line\n"),
+    *("a\0\nb\x1b\n", "\x02start\x03\0\n\x02next\x03\0\n"),
+    *("1\t0\t1\t1\t0\t1", "a\nb\nc\nd", "\x1b[1mb\x1b[0m\0\n" * 5, "\x0c\x0ca\0\n"),
+]
+
+
+@pytest.mark.parametrize("content", SPARSE_NULLS)
+def test_utf_8_with_few_nulls_is_not_another_encoding(tmp_path, content):
+    found = texts(put(tmp_path / "a.txt", content))
+    assert found == content.removesuffix("\n").split("\n")
+
+
+ONE_LINE = {
+    "arabic": "فيلم رائع جدا، أنصح بمشاهدته",
+    "an arabic word": "جيدجدا",
+    "hindi": "यह फिल्म बहुत अच्छी है",
+    "thai": "ภาพยนตร์เรื่องนี้ดีมาก",
+    "russian": "очень хороший фильм",
+    "greek": "πολύ καλή ταινία",
+    "hebrew": "סרט טוב מאוד",
+    "georgian": "ძალიან კარგი ფილმი",
+}
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.parametrize("language", ONE_LINE)
+def test_a_line_without_an_end_in_another_encoding_is_told(tmp_path, language, encoding):
+    looks = rf"looks like {encoding.upper()[:6]} without a byte order mark: .*--encoding {encoding}"
+    with pytest.raises(UserError, match=looks):
+        texts(put(tmp_path / "a.txt", ONE_LINE[language].encode(encoding)))
+    assert texts(put(tmp_path / "b.txt", ONE_LINE[language])) == [ONE_LINE[language]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 
 COMPRESSION = {  # by suffix; no text begins like this
@@ -108,19 +109,47 @@ def wide_encoding(start: bytes) -> str | None:
     """The encoding, if exactly one of UTF-16 and UTF-32 (LE or BE) makes likely text of the bytes.
 
     Every line end has a null byte in them, also in Chinese text, whose letters have none in UTF-16.
+    Most letters of an alphabet have one byte in common in UTF-16, and three in UTF-32.
 
     Args:
         start: The first bytes of a file, without a byte order mark. Those of many letters should
             hold a line end.
     """
     nulls = start.count(0)
-    if nulls < 0.3 * len(start):
-        narrow = _decoded(start, "utf-8")
-        if not nulls or (narrow is not None and not _has_odd(narrow.replace("\0", ""))):
-            return None  # for example lines that end with null characters
     names = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-    found = [name for name in names if _is_plausible(_decoded(start, name) or "")]
+    alphabets = [name for name in names if _is_of_an_alphabet(start, name)]
+    if nulls < 0.3 * len(start) and not alphabets:
+        narrow = _decoded(start, "utf-8")
+        if not nulls or (narrow is not None and not _has_odd(narrow.replace("\0", ""), 0.2)):
+            return None  # for example lines that end with null characters
+    found = alphabets or [name for name in names if _is_plausible(_decoded(start, name) or "")]
     return found[0] if len(found) == 1 else None
+
+
+def _is_of_an_alphabet(start: bytes, encoding: str) -> bool:
+    """Whether the bytes are at least four letters, most of them of one alphabet but not Latin.
+
+    They are no text in UTF-8, or one that holds many characters which texts do not have.
+    """
+    if not re.search(_CONTROL, start):  # which these alphabets have as bytes
+        return False
+    text = _decoded(start, encoding)
+    if text is None or len(text) < 4:
+        return False
+    narrow = _decoded(start, "utf-8")
+    if narrow is not None and not _has_odd(narrow.replace("\0", "")):
+        return False
+    alphabet, count = Counter(ord(c) >> 8 for c in text).most_common(1)[0]
+    letters = sum(unicodedata.category(c)[0] in "LM" for c in text)
+    return (
+        alphabet in _ALPHABETS
+        and count > 0.6 * len(text)
+        and letters > 0.6 * len(text)
+        and not _has_odd(text)
+    )
+
+
+_ALPHABETS = range(0x03, 0x11)  # from Greek to Georgian
 
 
 def _decoded(start: bytes, encoding: str) -> str | None:
@@ -137,11 +166,14 @@ def _is_plausible(text: str) -> bool:
     return ("\n" in text or "\r" in text or 2 * letters > len(text)) and not _has_odd(text)
 
 
-def _has_odd(text: str) -> bool:
-    """Whether a null or more than 1 % of the characters are such as texts do not have.
+_USUAL = "\t\n\v\f\r\x1b"  # control characters
 
-    Numbers and compressed data form characters as well, but some of these are not assigned, or are
+
+def _has_odd(text: str, most: float = 0.01) -> bool:
+    """Whether a null or more than this share of the characters are such as texts do not have.
+
+    Terminals are coloured by escape characters. Numbers and compressed data form characters as well, but some of these are not assigned, or are
     control characters.
     """
-    odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in "\t\n\v\f\r" for c in text)
-    return "\0" in text or odd > 0.01 * len(text)
+    odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in _USUAL for c in text)
+    return "\0" in text or odd > most * len(text)
