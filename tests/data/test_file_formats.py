@@ -97,7 +97,7 @@ def test_what_a_zip_file_may_hold(tmp_path):
     with pytest.raises(UserError, match=r"has 2 files in it \(a\.csv, b\.csv\), where one is need"):
         documents(put(path, zipped(a_csv=CSV, b_csv=CSV)))
     assert documents(put(tmp_path / "reviews.v2.zip", zipped(a_csv=CSV))) == DOCUMENTS
-    with pytest.raises(UserError, match="has 0 files in it, where one is needed"):
+    with pytest.raises(UserError, match=r"has no file in it; unpack it and give a file"):
         documents(put(path, zipped()))
     locked = bytearray(zipped(a_csv=CSV))
     for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # where the flags stand
@@ -1269,3 +1269,21 @@ def test_a_line_without_an_end_in_another_encoding_is_told(tmp_path, language, e
     with pytest.raises(UserError, match=looks):
         texts(put(tmp_path / "a.txt", ONE_LINE[language].encode(encoding)))
     assert texts(put(tmp_path / "b.txt", ONE_LINE[language])) == [ONE_LINE[language]]
+
+
+def test_a_zip_file_whose_member_has_an_odd_name(tmp_path):
+    path = tmp_path / "a.zip"
+    for name in (".hidden.csv", "__MACOSX/a.csv", "Thumbs.db"):
+        told = rf"a\.zip has only hidden files or an operating system's own in it \({name}\); unpack"
+        with pytest.raises(UserError, match=told):
+            documents(put(path, archive(name)))
+    with pytest.raises(UserError, match=r"6 files in it \(0, 1, 2, 3, 4, …\), where one is needed"):
+        documents(put(path, archive(*"012345")))
+    with zipfile.ZipFile(path, "w") as packed:  # it is read, and nothing is written anywhere
+        packed.writestr("../../etc/r.csv", CSV)
+    assert documents(path) == DOCUMENTS
+
+
+def test_a_folder_where_a_file_is_needed(tmp_path):
+    with pytest.raises(UserError, match=rf"^{tmp_path} is a folder; give a file$"):
+        texts(tmp_path)
