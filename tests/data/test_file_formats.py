@@ -1287,3 +1287,24 @@ def test_a_zip_file_whose_member_has_an_odd_name(tmp_path):
 def test_a_folder_where_a_file_is_needed(tmp_path):
     with pytest.raises(UserError, match=rf"^{tmp_path} is a folder; give a file$"):
         texts(tmp_path)
+
+
+NO_PARQUET = {
+    "empty": (lambda: b"", r"a\.parquet is empty: it holds no records$"),
+    "text": (lambda: CSV.encode(), "not a readable Parquet file: "),
+    "cut": (lambda: _parquet()[:50], "not a readable Parquet file: "),
+    "compressed": (lambda: gzip.compress(_parquet()), "Parquet is read uncompressed only: decomp"),
+    "zipped": (lambda: archive("a.csv"), r"not a Parquet file but a compressed one \(\.zip\)"),
+    "text.gz": (lambda: gzip.compress(CSV.encode()), r"name it .*, for example \.csv\.gz$"),
+    "two": (lambda: archive("a", "b"), "has 2 files in it"),
+    **{kind: NO_TEXT[kind] for kind in ("xlsx", "png", "arrow", "tar.gz", "npz", "pdf", "twice")},
+}
+
+
+@pytest.mark.parametrize("kind", NO_PARQUET)
+def test_what_is_no_parquet_is_told(tmp_path, kind):
+    make, told = NO_PARQUET[kind]
+    path = put(tmp_path / "a.parquet", make())
+    for reader in (documents, texts):
+        with pytest.raises(UserError, match=rf"a\.parquet.*{told}|{told}"):
+            reader(path)

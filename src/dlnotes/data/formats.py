@@ -30,6 +30,7 @@ from dlnotes.data.streams import (
     Seen,
     half_pair,
     numbered_lines,
+    refuse_as_parquet,
     text_blocks,
     whole_text,
 )
@@ -697,6 +698,7 @@ def _parquet_tables(
             yield Table(fields, names, lines, labels, texts)
     # On damaged files some versions of polars panic; a PanicException is not an Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        refuse_as_parquet(path)
         raise UserError(
             f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
         ) from error

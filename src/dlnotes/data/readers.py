@@ -46,6 +46,7 @@ from dlnotes.data.layout import (
 )
 from dlnotes.data.streams import (
     COMPRESSED,
+    PACKED_PARQUET,
     Seen,
     check_file,
     half_pair,
@@ -292,7 +293,7 @@ def _known_suffix(path: Path) -> str | None:
     """
     suffix = inner_suffix(path)
     if suffix == ".parquet" != path.suffix.lower():
-        raise UserError(f"{path}: Parquet is read uncompressed only: decompress the file")
+        raise UserError(f"{path}: {PACKED_PARQUET}")
     if suffix in _SUFFIXES:
         return suffix
     refuse_known(path)

@@ -108,6 +108,37 @@ def refuse_known(path: Path) -> None:
             raise UserError(f"{path} is {kind}")
 
 
+def refuse_as_parquet(path: Path) -> None:
+    """Tell what a file that is called Parquet is, if it is empty or of a known other kind.
+
+    Raises:
+        UserError: It is so, or cannot be read.
+    """
+    with _as_user_errors(path), path.open("rb") as stored:
+        packed = _compression(stored)
+        start = stored.read(KIND_BYTES)
+    if not start:
+        raise UserError(f"{path} is empty: it holds no records")
+    if packed:
+        with open_binary(path) as file:
+            start = file.read(KIND_BYTES)
+    elif start.startswith(_PARQUET):
+        return
+    if start.startswith(_PARQUET):
+        raise UserError(f"{path}: {PACKED_PARQUET}")
+    if kind := kind_of(start):
+        raise UserError(f"{path} is {kind}")
+    if packed:
+        raise UserError(
+            f"{path} is not a Parquet file but a compressed one ({packed}): name it after what is "
+            f"in it, for example .csv{packed}"
+        )
+
+
+_PARQUET = b"PAR1"
+PACKED_PARQUET = "Parquet is read uncompressed only: decompress the file"
+
+
 @contextmanager
 def open_binary(path: Path, seen: Seen | None = None) -> Iterator[IO[bytes]]:
     """Open a file for reading, unpacked.
