@@ -1108,11 +1108,11 @@ def test_two_stray_quotation_marks_swallow_no_records_of_csv(tmp_path):
 
 
 PASTED = {
-    "records": "name,class\nfirst,good\nsecond,bad",
-    "closed at the end": 'he said "so",good\nand "no",bad\n',
-    "a mark at its start": '"quoted" words,good\nand others',
+    "records": "name,class\nfirst,a\nsecond,b",
+    "closed at the end": 'he said "so",a\nand "no",b\n',
+    "a mark at its start": '"quoted" words,a\nand others',
     "only marks": '""\n"',
-    "many lines": "\r\n".join(f"x{i},good" for i in range(50)),
+    "many lines": "\r\n".join(f"x{i},y{i}" for i in range(50)),
     "blank lines": "a\n\n\nb,c\n",
 }
 
@@ -1130,6 +1130,20 @@ def test_a_text_that_holds_csv_is_one_text(tmp_path, text, place, end):
     for block_bytes in (1, 1 << 20):
         assert documents(path, block_bytes=block_bytes) == [("good", PASTED[text])] * 2
     assert texts(path) == [PASTED[text]] * 2
+
+
+def test_a_text_that_seems_to_hold_records_is_told(tmp_path):
+    """Whether it does cannot be decided where both marks are where CSV has them."""
+    rows = 'good,x\nbad,y\ngood,"He left.\nbad,a dull film\ngood,the end"\nbad,z\n'
+    path = put(tmp_path / "a.csv", f"label,text\n{rows}")
+    told = r"a\.csv:4: a field between quotation marks holds a line that looks like a record of its"
+    for block_bytes in (1, 1 << 20):
+        with pytest.warns(UserWarning, match=told):
+            assert sum(each.height for each in read(path, block_bytes=block_bytes)) == 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(documents(path, quoting="yes")) == 4
+        assert len(documents(path, quoting="no")) == 6
 
 
 def test_text_after_a_closing_mark_joins_a_field_of_lines_that_are_no_records(tmp_path):

@@ -168,6 +168,7 @@ def _quoted_tables(
     places: _Places = ([], [])
     width = 0
     quoted = columns.layout.quoting != "no"
+    warned = columns.layout.quoting in ("yes", "no") or suspicious
     for records, lines in _csv_records(path, separator, blocks, quoted=quoted):
         if not width:
             header = columns.has_header(records)
@@ -182,6 +183,15 @@ def _quoted_tables(
             if not header:
                 _warn_of_names(columns, records, places[1])
             records, lines = records[header:], lines[header:]
+        if not warned and len(places[0]) == 1:
+            line = _line_of_swallowed(records, lines, separator, places[0][0])
+            if line is not None:
+                warned = True
+                warnings.warn(
+                    f"{path}:{line}: a field between quotation marks holds a line that looks like a "
+                    f"record of its own {_NO_QUOTES}; --quoting yes if all is well",
+                    stacklevel=2,
+                )
         for line, record in zip(lines, records, strict=True):
             if len(record) != width:
                 _wrong_width(path, line, len(record), width, separator)
@@ -193,6 +203,26 @@ def _quoted_tables(
         fields = zip(*records, strict=True) if records else [[] for _ in range(width)]
         frame = pl.DataFrame([pl.Series(str(i), f, pl.String) for i, f in enumerate(fields)])
         yield _table(frame, names, pl.Series(lines, dtype=pl.Int64), columns, places)
+
+
+def _line_of_swallowed(
+    records: list[list[str]], lines: list[int], separator: str, label: int
+) -> int | None:
+    """The line of the first record with a field that holds a line with a label in its place.
+
+    In CSV, the marks may well delimit this field: what it is cannot be decided.
+    """
+    labels: set[str] = set()
+    for line, record in zip(lines, records, strict=True):
+        for field in record:
+            if "\n" not in field:
+                continue
+            labels = labels or {each[label] for each in records if len(each) > label} - {""}
+            for each in field.splitlines():
+                parts = each.split(separator)
+                if len(parts) == len(record) > 1 and parts[label] in labels:
+                    return line
+    return None
 
 
 def _warn_of_names(columns: Columns, records: list[list[str]], texts: list[int]) -> None:
