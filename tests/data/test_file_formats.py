@@ -1288,7 +1288,9 @@ def test_a_line_without_an_end_in_another_encoding_is_told(tmp_path, language, e
 def test_a_zip_file_whose_member_has_an_odd_name(tmp_path):
     path = tmp_path / "a.zip"
     for name in (".hidden.csv", "__MACOSX/a.csv", "Thumbs.db"):
-        told = rf"a\.zip has only hidden files or an operating system's own in it \({name}\); unpack"
+        told = (
+            rf"a\.zip has only hidden files or an operating system's own in it \({name}\); unpack"
+        )
         with pytest.raises(UserError, match=told):
             documents(put(path, archive(name)))
     with pytest.raises(UserError, match=r"6 files in it \(0, 1, 2, 3, 4, …\), where one is needed"):

@@ -229,5 +229,5 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     for reader in (lambda path: read_vectors(path, VOCABULARY), fingerprint):
         with pytest.raises(UserError, match="a pipe or a device; save what comes from it into a"):
             reader(tmp_path / "a.vec")
-        with pytest.raises(UserError, match="is a folder; give a file$"):
+        with pytest.raises(UserError, match=r"is a folder; give a file$"):
             reader(tmp_path)

@@ -188,8 +188,8 @@ def _quoted_tables(
             if line is not None:
                 warned = True
                 warnings.warn(
-                    f"{path}:{line}: a field between quotation marks holds a line that looks like a "
-                    f"record of its own {_NO_QUOTES}; --quoting yes if all is well",
+                    f"{path}:{line}: a field between quotation marks holds a line that looks like "
+                    f"a record of its own {_NO_QUOTES}; --quoting yes if all is well",
                     stacklevel=2,
                 )
         for line, record in zip(lines, records, strict=True):
@@ -480,8 +480,10 @@ def _refuse_repeated_keys(path: Path, lines: pl.DataFrame) -> None:
 
     Those that Python cannot read are refused as well.
     """
-    keys = pl.col(TEXT).str.extract_all(_STRINGS).list.eval(
-        pl.element().filter(pl.element().str.ends_with(":")).str.strip_chars_end(": \t")
+    keys = (
+        pl.col(TEXT)
+        .str.extract_all(_STRINGS)
+        .list.eval(pl.element().filter(pl.element().str.ends_with(":")).str.strip_chars_end(": \t"))
     )
     suspect = (
         (keys.list.n_unique() < keys.list.len())

@@ -172,8 +172,8 @@ _USUAL = "\t\n\v\f\r\x1b"  # control characters
 def _has_odd(text: str, most: float = 0.01) -> bool:
     """Whether a null or more than this share of the characters are such as texts do not have.
 
-    Terminals are coloured by escape characters. Numbers and compressed data form characters as well, but some of these are not assigned, or are
-    control characters.
+    Terminals are coloured by escape characters, which do not count. Numbers and compressed data
+    form characters as well, but some of these are not assigned, or are control characters.
     """
     odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in _USUAL for c in text)
     return "\0" in text or odd > most * len(text)
