@@ -52,7 +52,13 @@ class Table(NamedTuple):
 
 
 def read_tables(
-    kind: str, path: Path, columns: Columns, block_bytes: int, seen: Seen | None = None
+    kind: str,
+    path: Path,
+    columns: Columns,
+    block_bytes: int,
+    seen: Seen | None = None,
+    *,
+    whole: bool = False,
 ) -> Iterator[Table]:
     """Tables of a file, a block at a time.
 
@@ -62,6 +68,7 @@ def read_tables(
         columns: The wanted columns.
         block_bytes: Approximate number of bytes of the file in a block.
         seen: See `dlnotes.data.streams.open_binary`.
+        whole: Whether all fields are used, so that none of a JSON object may occur twice.
 
     Raises:
         UserError: A broken or unreadable file, a missing column, a record with too few or too many
@@ -75,7 +82,7 @@ def read_tables(
         case "tsv":
             return _tsv_tables(path, columns, block_bytes, seen)
         case _:
-            return _json_tables(path, columns, block_bytes, seen)
+            return _json_tables(path, columns, block_bytes, seen, whole=whole)
 
 
 def joined_text(table: Table) -> pl.Expr:
@@ -304,8 +311,8 @@ def _csv_records(
                         warned = True
                         warnings.warn(
                             f"{path}:{start}: a quotation mark opens a field, and the next one, "
-                            "some lines later, is not at the end of a field: the marks of such "
-                            f"fields are read as part of the texts {_NO_QUOTES}",
+                            "some lines later, is not at the end of a field: such marks are read "
+                            "as part of the texts",
                             stacklevel=2,
                         )
                     again += [*taken[:0:-1], first]
@@ -444,7 +451,7 @@ def _filled_lines(block: str, first_line: int) -> pl.DataFrame:
 
 
 def _json_tables(
-    path: Path, columns: Columns, block_bytes: int, seen: Seen | None
+    path: Path, columns: Columns, block_bytes: int, seen: Seen | None, *, whole: bool
 ) -> Iterator[Table]:
     labels: list[str] | None = None
     texts: list[str] = []
@@ -452,7 +459,7 @@ def _json_tables(
         if labels is None:
             labels, texts = columns.keys(_keys_of(lines[TEXT][0]))
             labels = labels if columns.labelled else []
-        if not columns.labelled:  # all fields of a record are carried on
+        if whole:
             _refuse_repeated_keys(path, lines)
         fields = _json_fields(path, lines, labels, texts)
         fields.columns = [str(i) for i in range(fields.width)]
