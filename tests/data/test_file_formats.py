@@ -97,7 +97,7 @@ def test_what_a_zip_file_may_hold(tmp_path):
     with pytest.raises(UserError, match=r"has 2 files in it \(a\.csv, b\.csv\), where one is need"):
         documents(put(path, zipped(a_csv=CSV, b_csv=CSV)))
     assert documents(put(tmp_path / "reviews.v2.zip", zipped(a_csv=CSV))) == DOCUMENTS
-    with pytest.raises(UserError, match="has 0 files in it, where one is needed"):
+    with pytest.raises(UserError, match=r"has no file in it; unpack it and give a file"):
         documents(put(path, zipped()))
     locked = bytearray(zipped(a_csv=CSV))
     for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # where the flags stand
@@ -1073,3 +1073,254 @@ def test_a_file_that_is_read_as_a_whole_has_a_bound(tmp_path, monkeypatch):
     put(tmp_path / "classes" / "good" / "2.txt", "x" * 201)
     with pytest.raises(UserError, match=refused):
         documents(tmp_path / "classes")
+
+
+# --- what swallowed, or was taken for something else ----------------------------------------------
+
+
+SWALLOWED = (
+    'text,label\n"Hello he said,good\nfine movie,bad\nanother one,good\n'
+    'the end" she wrote,bad\nlast,good\nlast two,bad\n'
+)
+
+
+def test_two_stray_quotation_marks_swallow_no_records_of_csv(tmp_path):
+    path = put(tmp_path / "a.csv", SWALLOWED)
+    expected = ['"Hello he said', "fine movie", "another one", 'the end" she wrote']
+    told = r"a\.csv:2: a quotation mark opens a field, and the next one, some lines later, is not"
+    for block_bytes in (1, 1 << 20):
+        with pytest.warns(UserWarning, match=told):
+            found = pl.concat(list(read(path, block_bytes=block_bytes)))
+        assert found["text"].to_list() == [*expected, "last", "last two"]
+        assert found["line"].to_list() == [2, 3, 4, 5, 6, 7]
+        with pytest.warns(UserWarning, match=told):
+            assert texts(path, block_bytes=block_bytes) == [*expected, "last", "last two"]
+    # The same where only one line is swallowed, beside fields that are quoted properly, in the last
+    # column, without a header, and several times.
+    rows = 'good,"a, b"\nbad,"5 inches\ngood,10" wide\nbad,"two\nlines"\ngood,"he\nbad,she" x\n'
+    with pytest.warns(UserWarning, match=r"b\.csv:3: a quotation mark opens a field") as told_once:
+        assert texts(put(tmp_path / "b.csv", f"label,text\n{rows}")) == [
+            *("a, b", '"5 inches', '10" wide', "two\nlines", '"he', 'she" x')
+        ]
+    assert len(told_once) == 1
+    with pytest.warns(UserWarning, match=r"c\.csv:2: a quotation mark opens a field"):
+        assert len(texts(put(tmp_path / "c.csv", rows), header="no")) == 6
+
+
+PASTED = {
+    "records": "name,class\nfirst,a\nsecond,b",
+    "closed at the end": 'he said "so",a\nand "no",b\n',
+    "a mark at its start": '"quoted" words,a\nand others',
+    "only marks": '""\n"',
+    "many lines": "\r\n".join(f"x{i},y{i}" for i in range(50)),
+    "blank lines": "a\n\n\nb,c\n",
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", PASTED)
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_a_text_that_holds_csv_is_one_text(tmp_path, text, place, end):
+    field = '"' + PASTED[text].replace('"', '""') + '"'
+    line_end = end or "\n"
+    row = ",".join((field, "good")[:: 1 - 2 * place])
+    header = ",".join(("text", "label")[:: 1 - 2 * place])
+    path = put(tmp_path / "a.csv", f"{header}{line_end}{row}{line_end}{row}{end}")
+    for block_bytes in (1, 1 << 20):
+        assert documents(path, block_bytes=block_bytes) == [("good", PASTED[text])] * 2
+    assert texts(path) == [PASTED[text]] * 2
+
+
+def test_a_text_that_seems_to_hold_records_is_told(tmp_path):
+    """Whether it does cannot be decided where both marks are where CSV has them."""
+    rows = 'good,x\nbad,y\ngood,"He left.\nbad,a dull film\ngood,the end"\nbad,z\n'
+    path = put(tmp_path / "a.csv", f"label,text\n{rows}")
+    told = r"a\.csv:4: a field between quotation marks holds a line that looks like a record of its"
+    for block_bytes in (1, 1 << 20):
+        with pytest.warns(UserWarning, match=told):
+            assert sum(each.height for each in read(path, block_bytes=block_bytes)) == 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(documents(path, quoting="yes")) == 4
+        assert len(documents(path, quoting="no")) == 6
+
+
+def test_text_after_a_closing_mark_joins_a_field_of_lines_that_are_no_records(tmp_path):
+    """As Python and pandas read it."""
+    path = put(tmp_path / "a.csv", 'label,text\ngood,x\n"two\nlines" more,y\n')
+    assert documents(path) == [("good", "x"), ("two\nlines more", "y")]
+
+
+TWICE = {
+    "of no use here": ('{"text":"a","x":1,"x":2}', "x"),
+    "as it is and escaped": ('{"text":"a","a/b":"x","a\\/b" : "y"}', "a/b"),
+    "the text": ('{"text":"a","t\\u0065xt":"b"}', "text"),
+    "a quotation mark": ('{"text":"a","\\"":"x","\\u0022":"y"}', '"'),
+    "a label": ('{"label":"x","text":"a","label":"x"}', "label"),
+    "with white space": ('{"text":"a","x" :1, "x"\t: 1}', "x"),
+}
+ONCE = [
+    '{"text":"\\"x\\":1 \\"x\\":","x":{"x":1,"y":[{"x":1},{"x":2}]},"y":"\\"y\\":"}',
+    '{"text":":","x":":x","y":":x\\\\"}',
+    '{"x":"a\\\\","text":"","\\\\":":"}',
+]
+
+
+@pytest.mark.parametrize("made", TWICE)
+@pytest.mark.parametrize("array", [False, True])
+def test_a_key_twice_is_refused_where_whole_records_are_carried_on(tmp_path, made, array):
+    record, key = TWICE[made]
+    rows = ['{"text":"b","z":0}', *ONCE, record]
+    content = f"[{','.join(rows)}]" if array else "\n".join(rows)
+    path = put(tmp_path / "a.jsonl", content)
+    with pytest.raises(UserError, match=rf"a\.jsonl:{1 if array else 5}: the record has .* twice"):
+        texts(path)
+    try:
+        texts(path)
+    except UserError as error:
+        assert f"has {key!r} twice" in str(error)  # noqa: PT017
+    assert texts(put(path, "\n".join(rows[:-1]))) == ["b", '"x":1 "x":', ":", ""]
+
+
+def test_a_key_twice_is_noticed_in_every_spelling(tmp_path):
+    path = put(tmp_path / "a.jsonl", '{"label":"x","a/b":"x","a\\/b":"y"}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl:1: the record has 'a/b' twice"):
+        documents(path, text_column="a/b")
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_json_that_is_nested_too_deeply(tmp_path, array):
+    deep = '{"label":"a","text":1.0,"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+    path = put(tmp_path / "a.jsonl", f"[{deep}]" if array else deep)
+    for reader in (documents, texts):
+        with pytest.raises(UserError, match=r"a\.jsonl:1: nested too deeply to be read$"):
+            reader(path)
+
+
+def test_a_record_without_fields(tmp_path):
+    with pytest.raises(UserError, match=r":1: no text column 'text'; the record has no fields$"):
+        texts(put(tmp_path / "a.jsonl", "{}\n"))
+
+
+LIKE_NO_TEXT = [
+    *("ORCID,text\n1,a\x1b[0m b", "ORC\x1b[0m", "ORC", "ORC\na\nb\x1b", "PAR1 birdie\x1b"),
+    *("FEA1\x1b", "GIF89a files\x1b", "GIF87a", "RIFFabcdWAVE", "RIFFabcdAVI ", "RIFFabcdWEBP"),
+    *("DONALD, DUCK", "DONALD, DUCK\x01\x02", f"{'a' * 257}ustar", f"{'a' * 256} ustar\x07 pot"),
+    *("BM1234", "MZ" + "x" * 60, "Obj", "ID3", "Rar!", "SQLite format 3", "II*", "\x08", "fLaC"),
+]
+
+
+@pytest.mark.parametrize("start", LIKE_NO_TEXT)
+@pytest.mark.parametrize("control", ["\x1b[31m", "\x08", "\x7f", "\x0e\x0f", "\x01", "\0"])
+def test_text_with_control_characters_is_not_taken_for_a_file_of_that_kind(
+    tmp_path, start, control
+):
+    content = f"{start},text {control} with words in it\n{'x,word ' * 50}\n"
+    assert len(texts(put(tmp_path / "a.txt", content))) == content.count("\n")
+
+
+STRUCTURES = {
+    "wav": (b"RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0\1\0\1\0", "a recording"),
+    "avi": (b"RIFF\x24\x08\0\0AVI LIST\xc0\0\0\0hdrl", "a recording"),
+    "webp": (b"RIFF\x24\x08\0\0WEBPVP8 \x18\x08\0\0", "an image"),
+    "gif": (b"GIF89a\x28\0\x28\0\xe7\xf6\0\xea\xec", "an image"),
+    "duckdb": (b"\x17\x3c\x1b\xdb\x38\x16\xd4\xeaDUCK\x40" + bytes(20), "a database"),
+    "feather": (b"FEA1\0\0\0\0\xff\xff\xff\xff", "an Arrow file"),
+    "orc": (b"ORC\x1d\0\0\x0a\x13\x0a\x03", "a file of ORC or Avro"),
+    "plain orc": (b"ORC\n\x13\n\x03\0\0\0\x12\x0c", "a file of ORC or Avro"),
+    "avro": (b"Obj\x01\x02\x16avro.schema", "a file of ORC or Avro"),
+    "id3": (b"ID3\3\0\0\0\0\0\x21TIT2", "a recording"),
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_kinds_whose_marks_are_letters(tmp_path, kind):
+    start, told = STRUCTURES[kind]
+    with pytest.raises(UserError, match=rf"a\.csv is .*{told}"):
+        documents(put(tmp_path / "a.csv", start + bytes(300)))
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_form_of_tar(tmp_path, form):
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w", format=form) as packed:
+        member = tarfile.TarInfo("é" * 45)
+        member.size = 4
+        packed.addfile(member, io.BytesIO(b"a,b\n"))
+    with pytest.raises(UserError, match="is a tar archive: unpack it"):
+        documents(put(tmp_path / "a.csv", file.getvalue()))
+
+
+SPARSE_NULLS = [
+    *("\x1b[31mred\x1b[0m\0\nsecond line\n", "\x01[31mred\x01[0m\0\nsecond line\n"),
+    *("a\0\nb\x1b\n", "\x02start\x03\0\n\x02next\x03\0\n"),
+    *("1\t0\t1\t1\t0\t1", "a\nb\nc\nd", "\x1b[1mb\x1b[0m\0\n" * 5, "\x0c\x0ca\0\n"),
+]
+
+
+@pytest.mark.parametrize("content", SPARSE_NULLS)
+def test_utf_8_with_few_nulls_is_not_another_encoding(tmp_path, content):
+    found = texts(put(tmp_path / "a.txt", content))
+    assert found == content.removesuffix("\n").split("\n")
+
+
+ONE_LINE = {
+    "arabic": "فيلم رائع جدا، أنصح بمشاهدته",
+    "an arabic word": "جيدجدا",
+    "hindi": "यह फिल्म बहुत अच्छी है",
+    "thai": "ภาพยนตร์เรื่องนี้ดีมาก",
+    "russian": "очень хороший фильм",
+    "greek": "πολύ καλή ταινία",
+    "hebrew": "סרט טוב מאוד",
+    "georgian": "ძალიან კარგი ფილმი",
+}
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.parametrize("language", ONE_LINE)
+def test_a_line_without_an_end_in_another_encoding_is_told(tmp_path, language, encoding):
+    looks = rf"looks like {encoding.upper()[:6]} without a byte order mark: .*--encoding {encoding}"
+    with pytest.raises(UserError, match=looks):
+        texts(put(tmp_path / "a.txt", ONE_LINE[language].encode(encoding)))
+    assert texts(put(tmp_path / "b.txt", ONE_LINE[language])) == [ONE_LINE[language]]
+
+
+def test_a_zip_file_whose_member_has_an_odd_name(tmp_path):
+    path = tmp_path / "a.zip"
+    for name in (".hidden.csv", "__MACOSX/a.csv", "Thumbs.db"):
+        told = (
+            rf"a\.zip has only hidden files or an operating system's own in it \({name}\); unpack"
+        )
+        with pytest.raises(UserError, match=told):
+            documents(put(path, archive(name)))
+    with pytest.raises(UserError, match=r"6 files in it \(0, 1, 2, 3, 4, …\), where one is needed"):
+        documents(put(path, archive(*"012345")))
+    with zipfile.ZipFile(path, "w") as packed:  # it is read, and nothing is written anywhere
+        packed.writestr("../../etc/r.csv", CSV)
+    assert documents(path) == DOCUMENTS
+
+
+def test_a_folder_where_a_file_is_needed(tmp_path):
+    with pytest.raises(UserError, match=rf"^{tmp_path} is a folder; give a file$"):
+        texts(tmp_path)
+
+
+NO_PARQUET = {
+    "empty": (lambda: b"", r"a\.parquet is empty: it holds no records$"),
+    "text": (lambda: CSV.encode(), "not a readable Parquet file: "),
+    "cut": (lambda: _parquet()[:50], "not a readable Parquet file: "),
+    "compressed": (lambda: gzip.compress(_parquet()), "Parquet is read uncompressed only: decomp"),
+    "zipped": (lambda: archive("a.csv"), r"not a Parquet file but a compressed one \(\.zip\)"),
+    "text.gz": (lambda: gzip.compress(CSV.encode()), r"name it .*, for example \.csv\.gz$"),
+    "two": (lambda: archive("a", "b"), "has 2 files in it"),
+    **{kind: NO_TEXT[kind] for kind in ("xlsx", "png", "arrow", "tar.gz", "npz", "pdf", "twice")},
+}
+
+
+@pytest.mark.parametrize("kind", NO_PARQUET)
+def test_what_is_no_parquet_is_told(tmp_path, kind):
+    make, told = NO_PARQUET[kind]
+    path = put(tmp_path / "a.parquet", make())
+    for reader in (documents, texts):
+        with pytest.raises(UserError, match=rf"a\.parquet.*{told}|{told}"):
+            reader(path)

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import zipfile
 
 import numpy as np
@@ -13,6 +14,7 @@ import fasttext_vectors as reference
 from dlnotes.data.vectors import character_ngrams, read_vectors
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
+from dlnotes.training.pretrained import fingerprint
 
 WORDS = ["the", "goal", "größe", "北京", "chip", ",", "a"]
 E = 5
@@ -218,5 +220,14 @@ def test_bad_fasttext_files_are_told(tmp_path):
         read_vectors(path, VOCABULARY)
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_vectors(tmp_path / "none", VOCABULARY)
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+    with pytest.raises(UserError, match="is a folder; give a file"):
         read_vectors(tmp_path, VOCABULARY)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.vec")
+    for reader in (lambda path: read_vectors(path, VOCABULARY), fingerprint):
+        with pytest.raises(UserError, match="a pipe or a device; save what comes from it into a"):
+            reader(tmp_path / "a.vec")
+        with pytest.raises(UserError, match=r"is a folder; give a file$"):
+            reader(tmp_path)

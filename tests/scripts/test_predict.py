@@ -557,6 +557,19 @@ def test_what_is_not_read_may_occur_twice(script, tmp_path):
         assert script("predict", RUN, "--file", file).out.count('"text": "w2"') == 2
 
 
+@pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
+def test_what_is_written_may_not_occur_twice(script, tmp_path, end):
+    for line, name in {
+        '{"text": "w2", "x": 1, "x": 2}': "x",
+        '{"label": "a", "text": "w2", "label": "a"}': "label",
+        '{"text": "w2", "a/b": 1, "a\\/b": 2}': "a/b",
+    }.items():
+        file = put(tmp_path / "a.jsonl", f'{{"text": "w2"}}\n{line}\n')
+        result = script("predict", RUN, "--file", file, "--out", tmp_path / f"o{end}")
+        assert f"a.jsonl:2: the record has {name!r} twice" in told(result)
+        assert not (tmp_path / f"o{end}").exists()
+
+
 @pytest.mark.parametrize(
     "values",
     [("10", "9.99"), ("null", "1", "2.5"), ("[1, 2.5]",), ('{"a": 1}', '{"a": 1, "b": 2}')],

@@ -109,7 +109,7 @@ def main(
     with ExitStack() as stack:
         stack.enter_context(single_threaded())
         if file:
-            blocks: Iterable[Records] = _records(file, layout, run)
+            blocks: Iterable[Records] = _records(file, layout, run, whole=out is not None)
         else:
             # Nobody waits for single lines on the way to a file, so larger blocks are formed.
             given = iter([_utf8(texts)]) if texts else line_batches()
@@ -146,18 +146,18 @@ def _tell_stories(explained: list[Explanation]) -> None:
 # --- where texts come from ----------------------------------------------------------------------
 
 
-def _records(file: Path, layout: TextLayout, run: Path) -> Iterator[Records]:
+def _records(file: Path, layout: TextLayout, run: Path, *, whole: bool) -> Iterator[Records]:
     """Records of a file, with texts from the column that is given or that was used in training."""
     trained = recorded_layout(run, TextLayout)
-    whole = replace(layout, **trained | given_fields(layout))
+    complete = replace(layout, **trained | given_fields(layout))
     tell_layout(trained, layout)
     try:
-        return _begun(read_records(file, whole))
+        return _begun(read_records(file, complete, whole=whole))
     except UserError as error:
         if layout.text_column or "text_column" not in trained:
             raise UserError(f"--file: {error}") from error
         try:
-            return _begun(read_records(file, replace(whole, text_column=None)))
+            return _begun(read_records(file, replace(complete, text_column=None), whole=whole))
         except UserError:
             options = " ".join(f"{option_of(k)} {v}" for k, v in trained.items())
             raise UserError(f"--file: {error}; the run was trained with {options}") from error

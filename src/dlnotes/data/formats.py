@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -29,6 +30,7 @@ from dlnotes.data.streams import (
     Seen,
     half_pair,
     numbered_lines,
+    refuse_as_parquet,
     text_blocks,
     whole_text,
 )
@@ -50,7 +52,13 @@ class Table(NamedTuple):
 
 
 def read_tables(
-    kind: str, path: Path, columns: Columns, block_bytes: int, seen: Seen | None = None
+    kind: str,
+    path: Path,
+    columns: Columns,
+    block_bytes: int,
+    seen: Seen | None = None,
+    *,
+    whole: bool = False,
 ) -> Iterator[Table]:
     """Tables of a file, a block at a time.
 
@@ -60,6 +68,7 @@ def read_tables(
         columns: The wanted columns.
         block_bytes: Approximate number of bytes of the file in a block.
         seen: See `dlnotes.data.streams.open_binary`.
+        whole: Whether all fields are used, so that none of a JSON object may occur twice.
 
     Raises:
         UserError: A broken or unreadable file, a missing column, a record with too few or too many
@@ -73,7 +82,7 @@ def read_tables(
         case "tsv":
             return _tsv_tables(path, columns, block_bytes, seen)
         case _:
-            return _json_tables(path, columns, block_bytes, seen)
+            return _json_tables(path, columns, block_bytes, seen, whole=whole)
 
 
 def joined_text(table: Table) -> pl.Expr:
@@ -151,6 +160,7 @@ def _csv_tables(
 _SAMPLE = 1 << 18  # characters that show how a CSV file is written
 _TSV_SAMPLE = 1 << 21  # the same of TSV, which is less strict
 _END = "\ue000endoffile\ue000"  # without anything that may separate fields
+_LITERAL = "\ue000mark\ue000"  # a quotation mark that opens no field
 _NO_QUOTES = "(where the marks are part of the texts, give --quoting no)"
 
 
@@ -165,6 +175,7 @@ def _quoted_tables(
     places: _Places = ([], [])
     width = 0
     quoted = columns.layout.quoting != "no"
+    warned = columns.layout.quoting in ("yes", "no") or suspicious
     for records, lines in _csv_records(path, separator, blocks, quoted=quoted):
         if not width:
             header = columns.has_header(records)
@@ -179,6 +190,15 @@ def _quoted_tables(
             if not header:
                 _warn_of_names(columns, records, places[1])
             records, lines = records[header:], lines[header:]
+        if not warned and len(places[0]) == 1:
+            line = _line_of_swallowed(records, lines, separator, places[0][0])
+            if line is not None:
+                warned = True
+                warnings.warn(
+                    f"{path}:{line}: a field between quotation marks holds a line that looks like "
+                    f"a record of its own {_NO_QUOTES}; --quoting yes if all is well",
+                    stacklevel=2,
+                )
         for line, record in zip(lines, records, strict=True):
             if len(record) != width:
                 _wrong_width(path, line, len(record), width, separator)
@@ -190,6 +210,26 @@ def _quoted_tables(
         fields = zip(*records, strict=True) if records else [[] for _ in range(width)]
         frame = pl.DataFrame([pl.Series(str(i), f, pl.String) for i, f in enumerate(fields)])
         yield _table(frame, names, pl.Series(lines, dtype=pl.Int64), columns, places)
+
+
+def _line_of_swallowed(
+    records: list[list[str]], lines: list[int], separator: str, label: int
+) -> int | None:
+    """The line of the first record with a field that holds a line with a label in its place.
+
+    In CSV, the marks may well delimit this field: what it is cannot be decided.
+    """
+    labels: set[str] = set()
+    for line, record in zip(lines, records, strict=True):
+        for field in record:
+            if "\n" not in field:
+                continue
+            labels = labels or {each[label] for each in records if len(each) > label} - {""}
+            for each in field.splitlines():
+                parts = each.split(separator)
+                if len(parts) == len(record) > 1 and parts[label] in labels:
+                    return line
+    return None
 
 
 def _warn_of_names(columns: Columns, records: list[list[str]], texts: list[int]) -> None:
@@ -233,19 +273,30 @@ def _csv_records(
 ) -> Iterator[tuple[list[list[str]], list[int]]]:
     """Records and the lines in which they start, about a block at a time, without blank lines."""
     fetched = 0
+    taken: list[str] = []  # the lines of the record that is being read
+    again: list[str] = []  # lines that are read once more, the next one last
 
-    def lines() -> Iterator[str]:
+    def source() -> Iterator[str]:
         nonlocal fetched
         for _, block in blocks:
             fetched += 1
             yield from io.StringIO(block, newline="")
         yield _END  # within a field if a quotation mark was left open
 
+    def lines() -> Iterator[str]:
+        rest = source()
+        while True:
+            line = again.pop() if again else next(rest, None)
+            if line is None:
+                return
+            taken.append(line)
+            yield line
+
     quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(lines(), delimiter=separator, quoting=quoting)
     records: list[list[str]] = []
     starts: list[int] = []
-    start, seen, width = 1, 1, 0
+    start, seen, width, warned = 1, 1, 0, False
     try:
         for record in reader:
             if record and record[-1].endswith(_END) and record != [_END]:
@@ -253,11 +304,28 @@ def _csv_records(
                     f"{path}:{start}: not CSV: a quotation mark that opens here is never closed "
                     f"{_NO_QUOTES}"
                 )
+            if quoted and len(taken) > 1:
+                first = _with_literal_mark(taken, separator, width or len(record))
+                if first is not None:
+                    if not warned:
+                        warned = True
+                        warnings.warn(
+                            f"{path}:{start}: a quotation mark opens a field, and the next one, "
+                            "some lines later, is not at the end of a field: such marks are read "
+                            "as part of the texts",
+                            stacklevel=2,
+                        )
+                    again += [*taken[:0:-1], first]
+                    taken.clear()
+                    continue
+            if warned:
+                record = [field.replace(_LITERAL, '"') for field in record]
             if len(record) > 1 or (record and _is_record(record[0], width)):
                 width = width or _width(path, start, len(record))
                 records.append(record)
                 starts.append(start)
-            start = reader.line_num + 1
+            start += len(taken)
+            taken.clear()
             if fetched > seen:
                 seen = fetched
                 if records:
@@ -272,6 +340,26 @@ def _csv_records(
         raise UserError(f"{path}:{start}: not CSV: {problem}") from error
     if records:
         yield records, starts
+
+
+def _with_literal_mark(lines: list[str], separator: str, width: int) -> str | None:
+    """The first of a record's lines, if a mark that opens a field there must be part of the text.
+
+    In CSV, a separator or the end of the line follows the mark that closes a field. Where something
+    else does, lines below, the two marks belong to different texts, provided that the first line is
+    a record of its own, with `width` fields. `_LITERAL` then stands for the mark in it.
+    """
+    text, end = "".join(lines), len(lines[0])
+    other = f"[^{re.escape(separator)}\r\n]*"
+    field = re.compile(rf'"[^"]*(?:""[^"]*)*("{other})|{other}')
+    place = 0
+    while place < end:
+        found = cast(re.Match[str], field.match(text, place))
+        if found.end() > end and found[1] not in (None, '"'):
+            first = text[:place] + _LITERAL + text[place + 1 : end]
+            return first if len(next(csv.reader([first], delimiter=separator))) == width else None
+        place = found.end() + 1  # after the separator
+    return None
 
 
 def _is_record(field: str, width: int) -> bool:
@@ -363,7 +451,7 @@ def _filled_lines(block: str, first_line: int) -> pl.DataFrame:
 
 
 def _json_tables(
-    path: Path, columns: Columns, block_bytes: int, seen: Seen | None
+    path: Path, columns: Columns, block_bytes: int, seen: Seen | None, *, whole: bool
 ) -> Iterator[Table]:
     labels: list[str] | None = None
     texts: list[str] = []
@@ -371,6 +459,8 @@ def _json_tables(
         if labels is None:
             labels, texts = columns.keys(_keys_of(lines[TEXT][0]))
             labels = labels if columns.labelled else []
+        if whole:
+            _refuse_repeated_keys(path, lines)
         fields = _json_fields(path, lines, labels, texts)
         fields.columns = [str(i) for i in range(fields.width)]
         places = list(range(len(labels))), list(range(len(labels), fields.width))
@@ -383,6 +473,32 @@ def _keys_of(record: str) -> list[str]:
     except (ValueError, RecursionError):  # which is reported when the record is read
         return []
     return list(found) if isinstance(found, dict) else []
+
+
+_DEEP = 500  # brackets, of which fewer are never nested too deeply for Python
+# Strings of a record, those that are keys with the colon after them.
+_STRINGS = r'"(?:[^"\\]|\\.)*"(?:\s*:)?'
+# The rest of a key from a backslash on.
+_ESCAPED_KEY = r'\\.(?:[^"\\]|\\.)*"\s*:'
+
+
+def _refuse_repeated_keys(path: Path, lines: pl.DataFrame) -> None:
+    """Refuse records with a key twice, of which readers of JSON keep different values.
+
+    Those that Python cannot read are refused as well.
+    """
+    keys = (
+        pl.col(TEXT)
+        .str.extract_all(_STRINGS)
+        .list.eval(pl.element().filter(pl.element().str.ends_with(":")).str.strip_chars_end(": \t"))
+    )
+    suspect = (
+        (keys.list.n_unique() < keys.list.len())
+        | pl.col(TEXT).str.contains(_ESCAPED_KEY)
+        | (pl.col(TEXT).str.count_matches(r"[\[{]") > _DEEP)
+    )
+    for line, text in lines.filter(suspect).select("line", TEXT).iter_rows():
+        _decoded_record(path, line, text, None)
 
 
 def _json_lines(
@@ -425,8 +541,7 @@ def _json_array(path: Path, content: str) -> Iterator[pl.DataFrame]:
             _, end = decoder.raw_decode(content, place)
         except (json.JSONDecodeError, RecursionError) as error:
             at = content.count("\n", 0, getattr(error, "pos", place)) + 1
-            what = getattr(error, "msg", str(error))
-            raise UserError(f"{path}:{at}: not JSON: {what}") from error
+            raise UserError(f"{path}:{at}: {_not_json(error, 'JSON')}") from error
         objects.append(content[place:end].replace("\n", " ").replace("\r", " "))
         lines.append(line)
         place, comma = end, False
@@ -466,7 +581,7 @@ def _json_fields(
     for name in wanted:  # polars does not tell that a key occurs twice
         written = re.escape(json.dumps(name, ensure_ascii=False))
         doubtful |= lines[TEXT].str.count_matches(rf"{written}\s*:") > 1
-    doubtful |= lines[TEXT].str.contains(r'\\u[^"]*"\s*:')  # or a key is written with escapes
+    doubtful |= lines[TEXT].str.contains(_ESCAPED_KEY)  # or a key is written with escapes
     if doubtful.any():
         again = _json_fields_of_python(path, lines.filter(doubtful), labels, texts)
         if again.schema != fields.schema:  # lists here and single labels there
@@ -498,9 +613,8 @@ def _decoded(lines: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame | None
     return found if found.height == lines.height else None
 
 
-def _json_fields_of_python(
-    path: Path, lines: pl.DataFrame, labels: list[str], texts: list[str]
-) -> pl.DataFrame:
+def _decoded_record(path: Path, line: int, text: str, names: list[str] | None) -> dict[str, Any]:
+    """A record with numbers as they are written, of whose keys `names` (or all) occur once."""
     pairs: list[tuple[str, Any]] = []  # of the object that ends last, which is the record
 
     def as_dict(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -508,34 +622,48 @@ def _json_fields_of_python(
         pairs = found
         return dict(found)
 
-    decode = json.JSONDecoder(
-        object_pairs_hook=as_dict,
-        parse_int=str,
-        parse_float=str,
-        parse_constant=_number_or_none,
-    ).decode
+    try:
+        record = json.JSONDecoder(
+            object_pairs_hook=as_dict,
+            parse_int=str,
+            parse_float=str,
+            parse_constant=_number_or_none,
+        ).decode(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        whole = "; an object per line is needed, or an array" if text.strip() == "{" else ""
+        raise UserError(f"{path}:{line}: {_not_json(error, 'a JSON record')}{whole}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path}:{line}: not a JSON record: not an object")
+    if len(record) < len(pairs):
+        keys = Counter(key for key, _ in pairs)
+        if twice := next((key for key in names or keys if keys[key] > 1), None):
+            raise UserError(f"{path}:{line}: the record has {twice[:60]!r} twice")
+    return record
+
+
+def _not_json(error: json.JSONDecodeError | RecursionError, what: str) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply to be read"
+    return f"not {what}: {error.msg if what == 'JSON' else error}"
+
+
+def _json_fields_of_python(
+    path: Path, lines: pl.DataFrame, labels: list[str], texts: list[str]
+) -> pl.DataFrame:
     wanted = [*labels, *texts]
     rows = []
     lists = False
     for line, text in lines.select("line", TEXT).iter_rows():
-        try:
-            record = decode(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            whole = "; an object per line is needed, or an array" if text.strip() == "{" else ""
-            raise UserError(f"{path}:{line}: not a JSON record: {error}{whole}") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{path}:{line}: not a JSON record: not an object")
-        if len(record) < len(pairs):
-            keys = [key for key, _ in pairs]
-            if twice := next((name for name in wanted if keys.count(name) > 1), None):
-                raise UserError(f"{path}:{line}: the record has {twice!r} twice")
+        record = _decoded_record(path, line, text, wanted)
         absent = [name for name in wanted if name not in record]
         if absent:
             what = LABEL if absent[0] in labels else TEXT
-            raise UserError(
-                f"{path}:{line}: no {what} column {absent[0]!r}; the record has: "
-                f"{listed(record)} (choose with --{what}-column NAME)"
+            there = (
+                f"the record has: {listed(record)} (choose with --{what}-column NAME)"
+                if record
+                else "the record has no fields"
             )
+            raise UserError(f"{path}:{line}: no {what} column {absent[0]!r}; {there}")
         row: list[Any] = []
         for name in wanted:
             value = record.get(name)
@@ -609,6 +737,7 @@ def _parquet_tables(
             yield Table(fields, names, lines, labels, texts)
     # On damaged files some versions of polars panic; a PanicException is not an Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        refuse_as_parquet(path)
         raise UserError(
             f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}"
         ) from error

@@ -1,7 +1,8 @@
 """What a file is that was given as text but is none, by its first bytes.
 
-A text, too, may begin with the letters ``PAR1``. So most kinds are claimed only of files that have
-control characters, which texts hardly have.
+A text, too, may begin with the letters ``PAR1``, and hold control characters, for example those
+that colour a terminal. So where the mark of a kind consists of letters, more of its structure is
+required: a byte after the letters, or the null bytes of a number.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 
 COMPRESSION = {  # by suffix; no text begins like this
@@ -23,10 +25,12 @@ COMPRESSION = {  # by suffix; no text begins like this
 COMPRESSION_BYTES = 10  # of the longest
 
 _NO_TEXT = {  # all of these have a control character soon after
-    rb"PAR1": "a Parquet file: call it .parquet, and do not compress it",
-    rb"ARROW1\x00\x00|FEA1|\xff{4}(?s:..)\x00\x00": "an Arrow file: write it as Parquet or CSV",
-    rb"ORC|Obj\x01": "a file of ORC or Avro: write it as Parquet or CSV",
-    rb"SQLite format 3\x00|(?s:.{8})DUCK": "a database: write a table of it as CSV",
+    rb"PAR1\x15": "a Parquet file: call it .parquet, and do not compress it",
+    rb"ARROW1\x00\x00|FEA1\x00|\xff{4}(?s:..)\x00\x00": "an Arrow file: write it as Parquet or CSV",
+    # A compressed index of few bytes, or one that is not compressed.
+    rb"ORC(?:(?s:..)\x00|\n[^\t\n\r -~][\n\x12])|Obj\x01": "a file of ORC or Avro: write it as "
+    "Parquet or CSV",
+    rb"SQLite format 3\x00|(?s:.{8})DUCK(?s:.)\x00{7}": "a database: write a table of it as CSV",
     rb"\x80[\x02-\x05]": "a pickle of Python: write its texts and labels as CSV or JSONL",
     rb"\x93NUMPY": "an array of NumPy: write its texts and labels as CSV or JSONL",
     rb"\x89HDF\r\n": "an HDF5 file: write its texts and labels as CSV or JSONL",
@@ -34,11 +38,14 @@ _NO_TEXT = {  # all of these have a control character soon after
     rb"\x7fELF|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe": "a program, not text",
     # The place of the second header is below 2^16.
     rb"MZ(?s:.{60})\x00\x00": "a program; if it is an archive that unpacks itself, unpack it",
-    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|BM(?s:.{4})\x00{4}"
-    rb"|RIFF(?s:.{4})WEBP|II\*\x00|MM\x00\*": "an image, not text",
-    rb"RIFF(?s:.{4})(?:WAVE|AVI )|\x00\x00\x00(?s:.)ftyp|\x1aE\xdf\xa3"
+    # The sides of a GIF are below 2^13 and its last field is usually 0; a size in RIFF is below
+    # 2^24.
+    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a(?s:.[\x00-\x1f]){2}(?s:..)\x00|BM(?s:.{4})\x00{4}"
+    rb"|RIFF(?s:.{4})WEBP(?s:.{7})\x00|II\*\x00|MM\x00\*": "an image, not text",
+    rb"RIFF(?s:.{4})(?:WAVE|AVI )(?s:.{7})\x00|\x00\x00\x00(?s:.)ftyp|\x1aE\xdf\xa3"
     rb"|OggS\x00|fLaC\x00|ID3[\x02-\x04]": "an image or a recording, not text",
-    rb"(?s:.{257})ustar": "a tar archive: unpack it",
+    # A checksum in octal digits.
+    rb"(?s:.{148})[0-7 ]{6}[0-7 \x00]{2}(?s:.{101})ustar[\x00 ]": "a tar archive: unpack it",
     rb"7z\xbc\xaf|Rar!\x1a|\x04\x22\x4d\x18|\x1f\x9d|\x5d\x00\x00\x80\x00": "compressed by a "
     "program that is not supported: decompress it",
     b"|".join(COMPRESSION.values()): "compressed twice: decompress it",
@@ -47,7 +54,7 @@ _MARKUP = {  # these may consist of letters alone
     rb"%PDF-[12]\.\d[ \t]*[\r\n]": "a PDF: convert it to text",
     rb"\{\\rtf1\b": "a document in RTF: save it as text or CSV",
 }
-KIND_BYTES = 262  # of the longest
+KIND_BYTES = 263  # of the longest
 _CONTROL = rb"[\x00-\x08\x0e-\x1f\x7f]"
 
 MARKED = {  # encoding by byte order mark; that of UTF-32 begins with that of UTF-16
@@ -102,19 +109,47 @@ def wide_encoding(start: bytes) -> str | None:
     """The encoding, if exactly one of UTF-16 and UTF-32 (LE or BE) makes likely text of the bytes.
 
     Every line end has a null byte in them, also in Chinese text, whose letters have none in UTF-16.
+    Most letters of an alphabet have one byte in common in UTF-16, and three in UTF-32.
 
     Args:
         start: The first bytes of a file, without a byte order mark. Those of many letters should
             hold a line end.
     """
     nulls = start.count(0)
-    if nulls < 0.3 * len(start):
-        narrow = _decoded(start, "utf-8")
-        if not nulls or (narrow is not None and not _has_odd(narrow.replace("\0", ""))):
-            return None  # for example lines that end with null characters
     names = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-    found = [name for name in names if _is_plausible(_decoded(start, name) or "")]
+    alphabets = [name for name in names if _is_of_an_alphabet(start, name)]
+    if nulls < 0.3 * len(start) and not alphabets:
+        narrow = _decoded(start, "utf-8")
+        if not nulls or (narrow is not None and not _has_odd(narrow.replace("\0", ""), 0.2)):
+            return None  # for example lines that end with null characters
+    found = alphabets or [name for name in names if _is_plausible(_decoded(start, name) or "")]
     return found[0] if len(found) == 1 else None
+
+
+def _is_of_an_alphabet(start: bytes, encoding: str) -> bool:
+    """Whether the bytes are at least four letters, most of them of one alphabet but not Latin.
+
+    They are no text in UTF-8, or one that holds many characters which texts do not have.
+    """
+    if not re.search(_CONTROL, start):  # which these alphabets have as bytes
+        return False
+    text = _decoded(start, encoding)
+    if text is None or len(text) < 4:
+        return False
+    narrow = _decoded(start, "utf-8")
+    if narrow is not None and not _has_odd(narrow.replace("\0", "")):
+        return False
+    alphabet, count = Counter(ord(c) >> 8 for c in text).most_common(1)[0]
+    letters = sum(unicodedata.category(c)[0] in "LM" for c in text)
+    return (
+        alphabet in _ALPHABETS
+        and count > 0.6 * len(text)
+        and letters > 0.6 * len(text)
+        and not _has_odd(text)
+    )
+
+
+_ALPHABETS = range(0x03, 0x11)  # from Greek to Georgian
 
 
 def _decoded(start: bytes, encoding: str) -> str | None:
@@ -131,11 +166,14 @@ def _is_plausible(text: str) -> bool:
     return ("\n" in text or "\r" in text or 2 * letters > len(text)) and not _has_odd(text)
 
 
-def _has_odd(text: str) -> bool:
-    """Whether a null or more than 1 % of the characters are such as texts do not have.
+_USUAL = "\t\n\v\f\r\x1b"  # control characters
 
-    Numbers and compressed data form characters as well, but some of these are not assigned, or are
-    control characters.
+
+def _has_odd(text: str, most: float = 0.01) -> bool:
+    """Whether a null or more than this share of the characters are such as texts do not have.
+
+    Terminals are coloured by escape characters, which do not count. Numbers and compressed data
+    form characters as well, but some of these are not assigned, or are control characters.
     """
-    odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in "\t\n\v\f\r" for c in text)
-    return "\0" in text or odd > 0.01 * len(text)
+    odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in _USUAL for c in text)
+    return "\0" in text or odd > most * len(text)

@@ -14,6 +14,7 @@ memory as a whole.
 | Parquet | ``.parquet`` | any columns |
 | folder | | ``class/anything.txt``, a document per file |
 
+In CSV, a quotation mark whose partner stands within the text of a later record is part of the text.
 All but Parquet and folders may be compressed (see `dlnotes.data.streams`). A text has several
 labels if its label is a list (JSONL, Parquet), or if `Layout` says so: in one column with a
 separator between labels, or in a column of 0 and 1 for each label.
@@ -46,6 +47,7 @@ from dlnotes.data.layout import (
 )
 from dlnotes.data.streams import (
     COMPRESSED,
+    PACKED_PARQUET,
     Seen,
     check_file,
     half_pair,
@@ -292,7 +294,7 @@ def _known_suffix(path: Path) -> str | None:
     """
     suffix = inner_suffix(path)
     if suffix == ".parquet" != path.suffix.lower():
-        raise UserError(f"{path}: Parquet is read uncompressed only: decompress the file")
+        raise UserError(f"{path}: {PACKED_PARQUET}")
     if suffix in _SUFFIXES:
         return suffix
     refuse_known(path)
@@ -593,6 +595,7 @@ def read_records(
     layout: TextLayout | None = None,
     *,
     block_bytes: int = 1 << 22,
+    whole: bool = True,
     **settings: Annotated[Any, TextLayout],
 ) -> Iterator[Records]:
     """Read texts with everything else in their records, a block at a time.
@@ -605,6 +608,8 @@ def read_records(
         path: The file.
         layout: Where the texts are; default `TextLayout()`.
         block_bytes: Approximate number of bytes of the file in a block.
+        whole: Whether more than the texts is used, so that no field of a JSON object may occur
+            twice.
         settings: Fields of `layout` to override.
 
     Yields:
@@ -621,10 +626,12 @@ def read_records(
     kind = _SUFFIXES[suffix]
     if kind == "fasttext" and layout.text_column:
         raise UserError(f"{path} has a text per line and no columns to choose from")
-    return _some_records(path, kind, layout, block_bytes)
+    return _some_records(path, kind, layout, block_bytes, whole)
 
 
-def _some_records(path: Path, kind: str, layout: TextLayout, block_bytes: int) -> Iterator[Records]:
+def _some_records(
+    path: Path, kind: str, layout: TextLayout, block_bytes: int, whole: bool
+) -> Iterator[Records]:
     share = 0.0
 
     def seen(now: float) -> None:
@@ -635,7 +642,7 @@ def _some_records(path: Path, kind: str, layout: TextLayout, block_bytes: int) -
     if kind == "fasttext":
         blocks = _line_records(path, layout, block_bytes, seen)
     else:
-        tables = read_tables(kind, path, Columns(path, layout), block_bytes, seen)
+        tables = read_tables(kind, path, Columns(path, layout), block_bytes, seen, whole=whole)
         blocks = (_record_table(table) for table in tables)
     for texts, frame in blocks:
         empty = False

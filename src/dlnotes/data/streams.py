@@ -34,6 +34,7 @@ from dlnotes.data.kinds import (
     kind_of_zip,
     wide_encoding,
 )
+from dlnotes.display import printable
 from dlnotes.errors import UserError
 
 if sys.version_info >= (3, 14):
@@ -73,6 +74,8 @@ def check_file(path: Path) -> None:
                 "from it into a file"
             )
         path.open("rb").close()
+    except UserError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null character
         raise UserError(f"{path} cannot be read: {_reason(error)}") from error
 
@@ -103,6 +106,37 @@ def refuse_known(path: Path) -> None:
     with open_binary(path) as file:
         if kind := kind_of(file.read(KIND_BYTES)):
             raise UserError(f"{path} is {kind}")
+
+
+def refuse_as_parquet(path: Path) -> None:
+    """Tell what a file that is called Parquet is, if it is empty or of a known other kind.
+
+    Raises:
+        UserError: It is so, or cannot be read.
+    """
+    with _as_user_errors(path), path.open("rb") as stored:
+        packed = _compression(stored)
+        start = stored.read(KIND_BYTES)
+    if not start:
+        raise UserError(f"{path} is empty: it holds no records")
+    if packed:
+        with open_binary(path) as file:
+            start = file.read(KIND_BYTES)
+    elif start.startswith(_PARQUET):
+        return
+    if start.startswith(_PARQUET):
+        raise UserError(f"{path}: {PACKED_PARQUET}")
+    if kind := kind_of(start):
+        raise UserError(f"{path} is {kind}")
+    if packed:
+        raise UserError(
+            f"{path} is not a Parquet file but a compressed one ({packed}): name it after what is "
+            f"in it, for example .csv{packed}"
+        )
+
+
+_PARQUET = b"PAR1"
+PACKED_PARQUET = "Parquet is read uncompressed only: decompress the file"
 
 
 @contextmanager
@@ -220,20 +254,24 @@ def _of_streams(
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    members = [
-        member
-        for member in archive.infolist()
+    members: list[zipfile.ZipInfo] = []
+    hidden: list[zipfile.ZipInfo] = []
+    for member in archive.infolist():
         # Members without a name are ignored: on them zipfile's is_dir fails.
-        if member.filename and not member.is_dir() and not ignored(PurePath(member.filename))
-    ]
+        if member.filename and not member.is_dir():
+            (hidden if ignored(PurePath(member.filename)) else members).append(member)
     if kind := kind_of_zip(member.filename for member in members):
         raise UserError(f"{path} is {kind}")
     if len(members) != 1:
-        listed = ", ".join(member.filename for member in members[:5])
-        raise UserError(
-            f"{path} has {len(members)} files in it{listed and f' ({listed})'}, where one is "
-            "needed; unpack it and give a file"
-        )
+        shown = members or hidden
+        names = ", ".join(printable(member.filename, 60) for member in shown[:5])
+        names += ", …" * (len(shown) > 5)
+        what = f"{len(members)} files in it ({names}), where one is needed"
+        if hidden and not members:
+            what = f"only hidden files or an operating system's own in it ({names})"
+        elif not members:
+            what = "no file in it"
+        raise UserError(f"{path} has {what}; unpack it and give a file")
     if members[0].flag_bits & 1:
         raise UserError(f"{path} needs a password; unpack it first")
     return members[0]
@@ -244,7 +282,9 @@ _OF_THE_SYSTEM = {"__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini"}
 
 def ignored(path: PurePath) -> bool:
     """Whether a name in the path is hidden or is that of an operating system's own files."""
-    return any(name.startswith(".") or name in _OF_THE_SYSTEM for name in path.parts)
+    return any(
+        (name.startswith(".") and name != "..") or name in _OF_THE_SYSTEM for name in path.parts
+    )
 
 
 _BROKEN = (

@@ -29,7 +29,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dlnotes.arguments import checked
-from dlnotes.data.streams import open_binary
+from dlnotes.data.streams import check_file, open_binary
 from dlnotes.data.vocabulary import PAD, UNK, Vocabulary
 from dlnotes.errors import UserError
 from dlnotes.files import write_atomically
@@ -78,6 +78,7 @@ def read_vectors(path: Path, vocabulary: Vocabulary) -> PretrainedVectors:
         UserError: No such file; not one of the formats, or damaged; no word in common.
     """
     wanted = {word.encode(): i for i, word in enumerate(vocabulary.tokens) if i != PAD}
+    check_file(path)
     with open_binary(path) as file:
         found = _read(path, file, wanted)
     if not found:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from dlnotes.data.dataset import Dataset
+from dlnotes.data.streams import check_file
 from dlnotes.data.vectors import PretrainedVectors, read_vectors
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.data.word2vec import VectorLearning, learn_vectors
@@ -27,6 +28,7 @@ def fingerprint(vectors: Path | str | None) -> dict[str, str]:
     """Digest of a file of word vectors, which a resumed run compares with that in its record."""
     if not vectors or vectors == WORD2VEC:
         return {}
+    check_file(Path(vectors))
     try:
         with Path(vectors).open("rb") as file:
             return {"vectors_sha256": sha256_of(file)}
