@@ -383,7 +383,7 @@ def unfinished(folder: Path, prefix: str) -> Iterator[Path]:
     outer = folder / f"{prefix}{secrets.token_hex(4)}"
     outer.mkdir()
     try:
-        with open(outer / _MARK, "xb") as mark:
+        with (outer / _MARK).open("xb") as mark:
             lock(mark)
             mark.write(_MARKED)
             mark.flush()

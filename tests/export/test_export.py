@@ -520,9 +520,9 @@ def test_the_program_refuses_the_files_of_two_exports(exported, tmp_path):
 
 def killed(out):
     """Leave what an export leaves that the system kills before it is done."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr(exporting, "write_rest", lambda *_: stack.enter_context(killed_at(1)))
-        with ExitStack() as stack:
+        with pytest.raises(Killed):
             export(small(), out, "fasttext")
 
 
@@ -660,12 +660,12 @@ def test_two_exports_do_not_put_files_into_a_folder_at_once(tmp_path):
 
 
 ANOTHER = """
-import os, sys
+import codecs, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tests.export.test_export import check_place, export, small
 out, classifier = Path(sys.argv[2]), small()
-b"".decode("utf-8-sig")  # Python reads its file
+codecs.lookup("utf-8-sig")  # Python reads its file
 os.setuid(65534)
 check_place(out / "../run", out, overwrite=True)
 export(classifier, out, "fasttext")
@@ -719,7 +719,7 @@ def test_a_full_disk_leaves_an_export_as_it_was(tmp_path, monkeypatch):
     for name in ("write_json", "write_rest"):
         with monkeypatch.context() as patch:
             patch.setattr(exporting, name, full)
-            with pytest.raises(UserError, match="cannot write .*out: No space left on device"):
+            with pytest.raises(UserError, match=r"out: No space left on device"):
                 export(small(SECOND), out, "fasttext")
         assert contents(out) == before
         assert list(tmp_path.rglob(".*")) == []

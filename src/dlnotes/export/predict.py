@@ -11,22 +11,16 @@ import numpy as np
 import onnxruntime
 
 HERE = Path(__file__).parent
-
-
-def check(unfinished):
-    """Refuse a folder whose files are of two exports."""
-    unfinished and sys.exit(f"error: {HERE} holds an unfinished export: export it again")
-
-
+MIXED = f"error: {HERE} holds an unfinished export: export it again"
 WRITTEN = (HERE / "config.json").stat().st_mtime_ns
 CONFIG = json.loads((HERE / "config.json").read_text("utf-8"))
-check("unfinished" in CONFIG)
+"unfinished" in CONFIG and sys.exit(MIXED)
 LABELS = json.loads((HERE / "labels.json").read_text("utf-8"))
 for m in CONFIG["members"]:
     words = enumerate((HERE / m["vocabulary"]).read_text("utf-8").split("\n"))
     m["ids"] = {word: i for i, word in words if i}  # without padding
 NETWORK = (HERE / "model.onnx").read_bytes()  # onnxruntime itself opens no path beyond UTF-8
-check((HERE / "config.json").stat().st_mtime_ns != WRITTEN)  # by an export that was running
+(HERE / "config.json").stat().st_mtime_ns == WRITTEN or sys.exit(MIXED)  # exported meanwhile
 SESSION = onnxruntime.InferenceSession(NETWORK, providers=["CPUExecutionProvider"])
 
 
