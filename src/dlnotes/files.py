@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from dlnotes.errors import UserError
@@ -77,10 +77,7 @@ def make_folder(path: Path, advice: str = "; give another --out") -> None:
         if path.exists() and not path.is_dir():
             raise UserError(f"cannot write to {path}: it is not a folder{advice}")
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        with open(probe, "ab", opener=not_through_a_link):
-            pass
-        probe.unlink(missing_ok=True)  # another process may be faster
+        TemporaryFile(dir=path).close()
     except UserError:
         raise
     except OSError as error:

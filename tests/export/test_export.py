@@ -238,6 +238,9 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
         check_place(run, out, overwrite=False)
     with pytest.raises(UserError, match="does not hold an earlier export"):
         check_place(run, out, overwrite=True)
+    (out / "config.json").write_text("[mine")
+    with pytest.raises(UserError, match="not empty"):
+        check_place(run, out, overwrite=False)
     (out / "config.json").write_text(json.dumps({"format": "another program's"}))
     with pytest.raises(UserError, match="does not hold an earlier export"):
         check_place(run, out, overwrite=True)

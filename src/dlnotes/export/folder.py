@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -109,9 +110,11 @@ def _check_files(out: Path, overwrite: bool) -> list[Path]:
         return building
     config = out / CONFIG
     if not overwrite:
-        if _found(config).get(_UNFINISHED):
-            raise UserError(f"{out} holds an unfinished export: --overwrite replaces it")
-        raise UserError(f"{out} is not empty: give another OUT, or --overwrite")
+        why = "is not empty: give another OUT, or --overwrite"
+        with suppress(UserError):
+            if _found(config).get(_UNFINISHED):
+                why = "holds an unfinished export: --overwrite replaces it"
+        raise UserError(f"{out} {why}")
     if _found(config).get("format") != _FORMAT:
         raise UserError(f"{out} does not hold an earlier export: give another OUT")
     for file in filter(_is_ours, files):
