@@ -374,6 +374,12 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, below):
     assert (tmp_path / "file").read_text() == "kept"
 
 
+def test_a_folder_that_is_there_keeps_its_files(tmp_path):
+    (tmp_path / ".writable").write_text("mine")
+    make_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".writable"]
+
+
 @pytest.mark.parametrize(("name", "told"), [("file", "not a folder"), ("file/x", "Not a directory"), ("a\0b", "null")])  # fmt: skip
 def test_a_folder_that_cannot_be_made_is_told_with_the_callers_advice(tmp_path, name, told):
     (tmp_path / "file").write_text("")

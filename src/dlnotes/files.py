@@ -18,12 +18,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from dlnotes.errors import UserError
 
 _ABANDONED = 3600.0  # seconds without a write
+_MARK, _MARKED = "unfinished", b"dlnotes writes here; what is unfinished is removed\n"
 
 if sys.platform != "win32":
     import fcntl
@@ -76,10 +77,7 @@ def make_folder(path: Path, advice: str = "; give another --out") -> None:
         if path.exists() and not path.is_dir():
             raise UserError(f"cannot write to {path}: it is not a folder{advice}")
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        with open(probe, "ab", opener=not_through_a_link):
-            pass
-        probe.unlink(missing_ok=True)  # another process may be faster
+        TemporaryFile(dir=path).close()
     except UserError:
         raise
     except OSError as error:
@@ -354,10 +352,99 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
         with suppress(OSError):
-            last = max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
-            if time.time() - last > _ABANDONED:
+            if _is_old(path):
                 with kept(path):
                     remove(path)
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nothing has been written to a file, or into a folder, for an hour."""
+    last = max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
+    return time.time() - last > _ABANDONED
+
+
+@contextmanager
+def unfinished(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new folder for files that get their names when all are written; it is removed at the end.
+
+    It lies in another one, beside a file that marks that one as the program's. The file is locked,
+    so that `remove_unfinished` knows whether the process still runs.
+
+    Args:
+        folder: Where to make it.
+        prefix: How the name of the outer one begins; eight hexadecimal digits follow.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    outer = folder / f"{prefix}{secrets.token_hex(4)}"
+    outer.mkdir()
+    try:
+        with (outer / _MARK).open("xb") as mark:
+            lock(mark)
+            mark.write(_MARKED)
+            mark.flush()
+            inner = outer / "files"
+            inner.mkdir()
+            yield inner
+    finally:
+        _remove_marked(outer)
+
+
+def _remove_marked(outer: Path) -> None:
+    """Remove a folder that `unfinished` made; while something is left of it, so is its mark."""
+    remove(outer / "files")
+    with suppress(OSError):
+        if [path.name for path in outer.iterdir()] == [_MARK]:
+            remove(outer)
+
+
+def is_unfinished(path: Path, prefix: str) -> bool:
+    """Whether `unfinished` made a folder: its name has the form, and it holds the mark.
+
+    It may also be empty: the process was killed before the first file, or after the last one.
+    """
+    if path.is_symlink() or not re.fullmatch(re.escape(prefix) + "[0-9a-f]{8}", path.name):
+        return False
+    try:
+        if not any(path.iterdir()):
+            return True
+        with open(path / _MARK, "rb", opener=not_through_a_link) as mark:
+            return mark.read(len(_MARKED) + 1) == _MARKED
+    except OSError:
+        return False
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether the process that made a folder with `unfinished` runs; no where nobody can tell."""
+    try:
+        with open(path / _MARK, "rb+", opener=not_through_a_link) as mark:
+            lock(mark)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def remove_unfinished(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left of folders that `unfinished` made.
+
+    Where there are no locks (see `lock`), they stay until nothing has been written to them for an
+    hour.
+
+    Args:
+        folder: Where they were made.
+        prefix: How their names begin.
+    """
+    with suppress(OSError):
+        for path in [Path(entry) for entry in os.scandir(folder)]:
+            if is_unfinished(path, prefix):
+                with suppress(OSError):
+                    with open(path / _MARK, "rb+", opener=not_through_a_link) as mark:
+                        abandoned = lock(mark) or _is_old(path)
+                    if abandoned:
+                        _remove_marked(path)
 
 
 @contextmanager
@@ -377,17 +464,6 @@ def kept(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def is_kept(path: Path) -> bool:
-    """Whether a process holds a file or folder with `kept`; no if it cannot be opened."""
-    try:
-        with kept(path):
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,13 +1,16 @@
 """What is exported scores, decides and prints as the classifier does, and replaces nothing."""
 
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from dlnotes import files
 from dlnotes.data.tokenization import MARKS
 from dlnotes.data.vocabulary import Vocabulary
 from dlnotes.errors import UserError
@@ -40,6 +44,7 @@ ROOT = Path(__file__).parents[2]
 new_torch = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < NEEDED, reason="the exporter is too old"
 )
+unix = pytest.mark.skipif(sys.platform == "win32", reason="no fork, no flock")
 WORDS = ["the", "goal", "of", "team", "match", "chip", "code", "web", ".", "?", "Mary"]
 TEXTS = ["The GOAL of the team.", "", "unknown words", "code? Web! <br />chip", "of " * 40]
 SMALL = {
@@ -233,6 +238,9 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
         check_place(run, out, overwrite=False)
     with pytest.raises(UserError, match="does not hold an earlier export"):
         check_place(run, out, overwrite=True)
+    (out / "config.json").write_text("[mine")
+    with pytest.raises(UserError, match="not empty"):
+        check_place(run, out, overwrite=False)
     (out / "config.json").write_text(json.dumps({"format": "another program's"}))
     with pytest.raises(UserError, match="does not hold an earlier export"):
         check_place(run, out, overwrite=True)
@@ -411,71 +419,313 @@ def test_fasttexts_file_is_its_version_and_replaces_an_export(tmp_path):
     assert found.network.read_bytes()[:8] == np.array([793712314, 12], "<i4").tobytes()
 
 
+FIRST, SECOND = ["sport", "tech", "news"], ["good", "bad"]
+
+
+def small(labels=FIRST):
+    return make(settings={"embedding_dim": 8, "ngrams": 1}, labels=labels)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+class Killed(BaseException):
+    """What stands for the end of the process."""
+
+
+@contextmanager
+def killed_at(moment):
+    """Let the process die before that change of the file system, and change nothing thereafter."""
+    seen = []
+
+    def dying(change):
+        def changed(*given, **rest):
+            seen.append(change)
+            if len(seen) >= moment:
+                raise Killed
+            return change(*given, **rest)
+
+        return changed
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace", "unlink", "remove", "mkdir", "rmdir"):
+            patch.setattr(os, name, dying(getattr(os, name)))
+        yield
+
+
+@unix
+@pytest.mark.parametrize("there", ["an export", "an export and more", "an empty folder", None])
+def test_an_export_that_is_killed_at_any_moment(tmp_path, there):
+    """The folder holds one export or says that it does not, and the next export succeeds."""
+    run, out, whole = tmp_path / "run", tmp_path / "here" / "out", tmp_path / "whole"
+    out.parent.mkdir()
+    export(small(SECOND), whole, "fasttext")
+    new = contents(whole)
+    for at in range(1, 200):
+        shutil.rmtree(out, ignore_errors=True)
+        if there == "an empty folder":
+            out.mkdir()
+        if there in ("an export", "an export and more"):
+            export(small(), out, "fasttext")
+            (out / "predict.py").write_text("print(1)")  # which the new one does not have
+            if there == "an export and more":
+                (out / "thesis.txt").write_text("x")
+        old = contents(out) if there else {}
+        thesis = {"thesis.txt": b"x"} if there == "an export and more" else {}
+        try:
+            with killed_at(at):
+                export(small(SECOND), out, "fasttext")
+            done = True
+        except Killed:
+            done = False
+        found = contents(out) if out.exists() else {}
+        if found not in (old, new | thesis):
+            assert json.loads(found["config.json"]) == {
+                "format": "dlnotes export 1", "unfinished": True
+            }  # fmt: skip
+            with pytest.raises(UserError, match="holds an unfinished export: --overwrite"):
+                check_place(run, out, overwrite=False)
+            assert thesis.items() <= found.items()
+        check_place(run, out, overwrite=True)
+        export(small(SECOND), out, "fasttext")
+        assert contents(out) == new | thesis
+        left = [path for path in out.parent.rglob(".*") if any(path.iterdir())]
+        assert left == []
+        if done:
+            break
+    assert at > 5
+
+
+@new_torch
+@unix
+def test_the_program_refuses_the_files_of_two_exports(exported, tmp_path):
+    _, out, _ = exported
+    out = Path(shutil.copytree(out, tmp_path / "out"))
+    config, vocabulary = out / "config.json", out / "vocabulary.txt"
+    command = [sys.executable, "-I", "-c", ALONE, str(out / "predict.py"), "goal"]
+    told = f"error: {out} holds an unfinished export: export it again\n"
+    # An export replaces all files while the program reads them.
+    vocabulary.unlink()
+    os.mkfifo(vocabulary)
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as program:
+        with vocabulary.open("w") as pipe:  # the program is reading here
+            age(config)
+            pipe.write("<pad>\n<unk>\n")
+        assert program.communicate() == ("", told)
+        assert program.returncode == 1
+    # An export was killed.
+    config.write_text('{"format": "dlnotes export 1", "unfinished": true}')
+    (out / "labels.json").unlink()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
 def killed(out):
     """Leave what an export leaves that the system kills before it is done."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "remove", lambda _: None)
-        patch.setattr(exporting, "write_rest", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            export(make(settings={"embedding_dim": 8, "ngrams": 1}), out, "fasttext")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr(exporting, "write_rest", lambda *_: stack.enter_context(killed_at(1)))
+        with pytest.raises(Killed):
+            export(small(), out, "fasttext")
 
 
-def age(folder):
-    """Let all that is in a folder be two hours old."""
+def age(path):
+    """Let a file, or a folder and all that is in it, be two hours old."""
     before = time.time() - 7200
-    for path in (folder, *folder.rglob("*")):
-        os.utime(path, (before, before))
+    for each in (path, *path.rglob("*")):
+        os.utime(each, (before, before))
 
 
+@unix
 @pytest.mark.parametrize("there", [False, True])
-def test_what_a_killed_export_has_left_is_removed_by_the_next(tmp_path, there):
-    classifier = make(settings={"embedding_dim": 8, "ngrams": 1})
+def test_what_a_killed_export_has_left_is_removed_by_the_next(tmp_path, there, monkeypatch):
     out = tmp_path / "out"
     if there:
         out.mkdir()
     killed(out)
     (left,) = (out if there else tmp_path).glob(".*")
-    assert [path.name for path in left.iterdir()] == ["model.bin"]
+    assert {path.name for path in left.iterdir()} == {"unfinished", "files"}
     check_place(tmp_path / "run", out, overwrite=False)  # it is still empty
-    others = tmp_path / ".out-20261128", tmp_path / ".other"
-    for other in others:
-        other.mkdir()
-        age(other)
-    age(left)
-    with kept(left):  # by a process that was stopped for two hours
-        if there:
-            with pytest.raises(UserError, match=r"out: another export is writing to it"):
-                check_place(tmp_path / "run", out, overwrite=False)
-        export(classifier, out, "fasttext")
-    assert left.is_dir()
-    second = out if there else tmp_path / "another"
-    export(classifier, second, "fasttext")
-    assert not left.exists()
-    assert all(other.is_dir() for other in others)
-    assert [path for path in tmp_path.rglob(".*") if path not in others] == []
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "lock", lambda _: False)  # a file system without locks
+        export(small(), tmp_path / "third", "fasttext")
+        export(small(), out, "fasttext")
+        assert left.is_dir()
+        age(left)
+        export(small(), out, "fasttext")
+        assert not left.exists()
+    shutil.rmtree(out)
+    if there:
+        out.mkdir()
+    killed(out)
+    export(small(), out, "fasttext")
+    assert list(tmp_path.rglob(".*")) == []
 
 
-def test_what_has_just_been_written_to_is_not_removed(tmp_path):
-    killed(tmp_path / "out")
-    export(make(settings={"embedding_dim": 8, "ngrams": 1}), tmp_path / "out", "fasttext")
-    assert len(list(tmp_path.glob(".*"))) == 1
+@unix
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_others_have_named_alike_stays(tmp_path, inside):
+    out = tmp_path / "out"
+    folder = out if inside else tmp_path
+    folder.mkdir(exist_ok=True)
+    names = ["my-precious", "0123abcd", "0123ABCD", "0123abcdef", "link", "89abcdef"]
+    for name in names[:4]:
+        (folder / f".dlnotes-export-{name}").mkdir()
+        (folder / f".dlnotes-export-{name}" / "thesis.txt").write_text("x")
+    for name in ("0123abcd", "my-precious"):
+        (folder / f".dlnotes-export-{name}" / "unfinished").write_text("by me")
+    (folder / ".dlnotes-export-notes.txt").write_text("x")
+    (folder / ".dlnotes-export-01234567").write_text("x")
+    for name in names[4:]:
+        (folder / f".dlnotes-export-{name}").symlink_to(f".dlnotes-export-{names[0]}")
+    before = sorted(path for path in folder.rglob("*"))
+    for path in before:
+        os.utime(path, (time.time() - 7200,) * 2)
+    if inside:
+        with pytest.raises(UserError, match="out is not empty"):
+            check_place(tmp_path / "run", out, overwrite=False)
+        with pytest.raises(UserError, match="does not hold an earlier export"):
+            check_place(tmp_path / "run", out, overwrite=True)
+        with pytest.raises(UserError, match="does not hold an earlier export"):
+            export(small(), out, "fasttext")
+        for path in before:
+            if path.name in (".dlnotes-export-notes.txt", ".dlnotes-export-my-precious"):
+                alone = tmp_path / f"only{path.name}"
+                alone.mkdir()
+                shutil.move(shutil.copytree(path, tmp_path / "x") if path.is_dir() else
+                            shutil.copy(path, tmp_path / "x"), alone / path.name)  # fmt: skip
+                with pytest.raises(UserError, match="is not empty"):
+                    check_place(tmp_path / "run", alone, overwrite=False)
+    else:
+        export(small(), out, "fasttext")
+        export(small(), out, "fasttext")
+        before = sorted({*before, out, *out.iterdir()})
+    assert sorted(path for path in folder.rglob("*")) == before
 
 
-def test_an_export_in_the_making_is_kept(tmp_path, monkeypatch):
+@unix
+def test_an_export_in_the_making_is_left_alone(tmp_path, monkeypatch):
     """However long a part of it takes that writes nothing."""
-    classifier = make(settings={"embedding_dim": 8, "ngrams": 1})
     write_rest = exporting.write_rest
 
     def slowly(*given):
         monkeypatch.setattr(exporting, "write_rest", write_rest)
-        (folder,) = tmp_path.glob(".*")
+        (folder,) = tmp_path.rglob(".*")
         age(folder)
-        export(classifier, tmp_path / "second", "fasttext")
+        export(small(), tmp_path / "second", "fasttext")
+        if folder.parent == tmp_path / "first":
+            with pytest.raises(UserError, match="first: another export is writing to it"):
+                check_place(tmp_path / "run", tmp_path / "first", overwrite=True)
         return write_rest(*given)
 
-    monkeypatch.setattr(exporting, "write_rest", slowly)
-    export(classifier, tmp_path / "first", "fasttext")
-    assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
+    for make_first in (False, True):
+        if make_first:
+            shutil.rmtree(tmp_path / "first")
+            (tmp_path / "first").mkdir()
+        monkeypatch.setattr(exporting, "write_rest", slowly)
+        export(small(), tmp_path / "first", "fasttext")
+        assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_of_two_exports_at_once_the_second_replaces_nothing(tmp_path, monkeypatch, there):
+    write_rest, out = exporting.write_rest, tmp_path / "out"
+    if there:
+        out.mkdir()
+
+    def meanwhile(*given):
+        monkeypatch.setattr(exporting, "write_rest", write_rest)
+        export(small(SECOND), out, "fasttext", overwrite=False)
+        return write_rest(*given)
+
+    monkeypatch.setattr(exporting, "write_rest", meanwhile)
+    with pytest.raises(UserError, match="out is not empty: give another OUT, or --overwrite"):
+        export(small(), out, "fasttext", overwrite=False)
+    assert json.loads((out / "labels.json").read_text()) == SECOND
+    assert list(tmp_path.rglob(".*")) == []
+    monkeypatch.setattr(exporting, "write_rest", meanwhile)
+    shutil.rmtree(out)
+    if there:
+        out.mkdir()
+    export(small(), out, "fasttext", overwrite=True)
+    assert json.loads((out / "labels.json").read_text()) == FIRST
+
+
+@unix
+def test_two_exports_do_not_put_files_into_a_folder_at_once(tmp_path):
+    out = tmp_path / "out"
+    export(small(), out, "fasttext")
+    before = contents(out)
+    with kept(out), pytest.raises(UserError, match=r"out: another export is writing to it"):
+        export(small(SECOND), out, "fasttext")
+    assert contents(out) == before
+    assert list(tmp_path.rglob(".*")) == []
+
+
+ANOTHER = """
+import codecs, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.export.test_export import check_place, export, small
+out, classifier = Path(sys.argv[2]), small()
+codecs.lookup("utf-8-sig")  # Python reads its file
+os.setuid(65534)
+check_place(out / "../run", out, overwrite=True)
+export(classifier, out, "fasttext")
+export(classifier, out, "fasttext")
+"""
+
+
+@unix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs another user")
+def test_a_folder_in_one_that_is_read_only():
+    """Such as a volume in a container."""
+    with tempfile.TemporaryDirectory() as folder:
+        parent, out = Path(folder), Path(folder) / "out"
+        out.mkdir()
+        out.chmod(0o777)
+        parent.chmod(0o555)
+        command = [sys.executable, "-c", ANOTHER, str(ROOT), str(out)]
+        subprocess.run(command, check=True)
+        before = contents(out)
+        assert before
+        out.chmod(0o555)
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert f"cannot write {out}: Permission denied" in done.stderr
+        assert contents(out) == before
+
+
+@unix
+def test_a_link_to_a_folder_is_followed(tmp_path):
+    run, out, link = tmp_path / "run", tmp_path / "out", tmp_path / "link"
+    link.symlink_to("out")
+    with pytest.raises(UserError, match=r"link: it is a link to .*out, which does not exist"):
+        check_place(run, link, overwrite=True)
+    out.mkdir()
+    check_place(run, link, overwrite=False)
+    export(small(), link, "fasttext")
+    check_place(run, link, overwrite=True)
+    export(small(SECOND), link, "fasttext")
+    assert link.is_symlink()
+    assert json.loads((out / "labels.json").read_text()) == SECOND
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "link"}
+
+
+def test_a_full_disk_leaves_an_export_as_it_was(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    export(small(), out, "fasttext")
+    before = contents(out)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("write_json", "write_rest"):
+        with monkeypatch.context() as patch:
+            patch.setattr(exporting, name, full)
+            with pytest.raises(UserError, match=r"out: No space left on device"):
+                export(small(SECOND), out, "fasttext")
+        assert contents(out) == before
+        assert list(tmp_path.rglob(".*")) == []
 
 
 @pytest.mark.slow

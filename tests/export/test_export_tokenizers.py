@@ -90,6 +90,6 @@ def test_classes_are_those_of_rust():
 
 def test_the_program_is_short():
     text = (resources.files("dlnotes.export") / PROGRAM).read_text("utf-8")
-    assert len(text.splitlines()) <= 80
+    assert len(text.splitlines()) <= 85
     imports = [line.split()[1] for line in text.splitlines() if line.startswith(("import", "from"))]
     assert {*imports} - sys.stdlib_module_names == {"numpy", "onnxruntime"}

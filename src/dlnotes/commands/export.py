@@ -66,7 +66,7 @@ def main(
     if int8:
         layout = layout_as_trained(run, layout)
         documents = _documents(run, test, layout, classifier.label_names)
-    found = export(classifier, out, format, int8=int8)
+    found = export(classifier, out, format, int8=int8, overwrite=overwrite)
     print(f"{printable(str(found.network))}: {_megabytes(found.network)} MB")
     if found.quantized is not None:
         print(f"its scores differ from the model's by at most {found.quantized:.0e}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,13 +31,14 @@ from dlnotes.export.session import Session, members_of
 from dlnotes.export.tokenizers import lower_case, steps_of
 from dlnotes.files import (
     in_utf8,
-    is_kept,
+    is_in_use,
+    is_unfinished,
     kept,
     make_folder,
     read_json,
-    remove,
-    remove_abandoned,
+    remove_unfinished,
     resolved,
+    unfinished,
     write_json,
 )
 from dlnotes.training.classifier import Ensemble, TextClassifier
@@ -50,6 +52,8 @@ PROGRAM = "predict.py"
 _FORMAT = "dlnotes export 1"
 _BUILDING = ".dlnotes-export-"
 """How the name of a folder begins in which an export is being written."""
+_UNFINISHED = "unfinished"
+"""Field of the configuration of a folder whose files are being replaced."""
 _Network = TypeVar("_Network", bound=Averaged)
 
 
@@ -81,74 +85,142 @@ def check_place(run: Path, out: Path, overwrite: bool) -> None:
     place, its_run = resolved(out), resolved(run)
     if place == its_run or place in its_run.parents or its_run in place.parents:
         raise UserError(f"cannot write to {out}: it is the run {run}, inside it, or contains it")
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise UserError(f"cannot write to {out}: it is not a folder; give another OUT")
-    if not out.exists():
-        return
-    files = [*out.iterdir()]
-    unfinished = [file for file in files if file.name.startswith(_BUILDING)]
-    if any(map(is_kept, unfinished)):
+    if out.is_symlink() and not place.exists():
+        raise UserError(f"cannot write to {out}: it is a link to {place}, which does not exist")
+    if any(is_in_use(file) for file in _check_files(out, overwrite)):
         raise UserError(f"cannot write to {out}: another export is writing to it")
-    if files == unfinished:
-        return
-    if not overwrite:
-        raise UserError(f"{out} is not empty: give another OUT, or --overwrite")
+
+
+def _check_files(out: Path, overwrite: bool) -> list[Path]:
+    """Require that the files in a folder may be replaced; return the exports being written in it.
+
+    Raises:
+        UserError: See `check_place`.
+    """
+    if not out.exists():
+        return []
+    if not out.is_dir():
+        raise UserError(f"cannot write to {out}: it is not a folder; give another OUT")
+    try:
+        files = [*out.iterdir()]
+    except OSError as error:
+        raise UserError(f"cannot read {out}: {error.strerror}") from error
+    building = [file for file in files if is_unfinished(file, _BUILDING)]
+    if files == building:
+        return building
     config = out / CONFIG
-    found = read_json(config, "is not an export") if config.exists() else None
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+    if not overwrite:
+        why = "is not empty: give another OUT, or --overwrite"
+        with suppress(UserError):
+            if _found(config).get(_UNFINISHED):
+                why = "holds an unfinished export: --overwrite replaces it"
+        raise UserError(f"{out} {why}")
+    if _found(config).get("format") != _FORMAT:
         raise UserError(f"{out} does not hold an earlier export: give another OUT")
-    for file in filter(_is_ours, out.iterdir()):
+    for file in filter(_is_ours, files):
         if file.is_dir() and not file.is_symlink():
             raise UserError(f"cannot write {file}: it is a folder; give another OUT")
+    return building
+
+
+def _found(config: Path) -> dict[str, Any]:
+    """The configuration in a folder; empty if there is none."""
+    found = read_json(config, "is not an export") if config.exists() else None
+    return found if isinstance(found, dict) else {}
 
 
 def export(
-    classifier: TextClassifier | Ensemble, out: Path, kind: str = "onnx", *, int8: bool = False
+    classifier: TextClassifier | Ensemble,
+    out: Path,
+    kind: str = "onnx",
+    *,
+    int8: bool = False,
+    overwrite: bool = True,
 ) -> Exported:
     """Write a classifier for programs without dlnotes; an earlier export in `out` is replaced.
 
-    Everything is written before anything is replaced. Other files in `out` are not touched.
+    Everything is written before anything is replaced. Other files in `out` are not touched. While
+    files are being replaced, the configuration says so: if the process is killed then, the program
+    refuses the folder, and the next export replaces it.
 
     Args:
         classifier: The trained classifier.
         out: The folder, see `check_place`.
         kind: A key of `FORMATS`.
         int8: Quantize an ONNX network; the original is also kept, as `FULL`.
+        overwrite: Whether an earlier export may be replaced.
 
     Raises:
         UserError: A package is missing, or torch is too old; the format cannot represent the
-            classifier; the network's scores are not those of the model; `out` cannot be written.
+            classifier; the network's scores are not those of the model; `out` cannot be written,
+            or holds what must not be replaced, see `check_place`.
     """
     if kind != "fasttext":
         check_torch()
     if kind == "onnx":
         require("onnx", "onnxscript", "onnxruntime")
     place = resolved(out)
-    make_folder(place.parent, "; give another OUT")
-    # An existing folder may be a mount point or a program's current folder: its files are replaced,
-    # not the folder.
+    _check_files(out, overwrite)
+    # The folder that is there may be a mount point, where its parent is read-only or on another
+    # disk.
     there = place if place.is_dir() else place.parent
+    if there != place:
+        make_folder(there, "; give another OUT")
     for folder in {there, place.parent}:
-        remove_abandoned(folder, _BUILDING)
-    building = there / f"{_BUILDING}{secrets.token_hex(4)}"
+        remove_unfinished(folder, _BUILDING)
     try:
-        building.mkdir()
-        with kept(building):
+        with unfinished(there, _BUILDING) as building:
             with in_utf8(building) as folder:
                 differences = _write_network(classifier, folder / FORMATS[kind], kind, int8)
             without = write_rest(classifier, building, kind)
-            if there == place:
-                for file in filter(_is_ours, place.iterdir()):
-                    file.unlink()
-                for file in building.iterdir():
-                    file.replace(place / file.name)
-            else:
-                building.rename(place)
+            _put(building, place, out, overwrite)
+    except BlockingIOError as error:
+        raise UserError(f"cannot write to {out}: another export is writing to it") from error
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        remove(building)
     return Exported(out / FORMATS[kind], *differences, without)
+
+
+def _put(building: Path, place: Path, out: Path, overwrite: bool) -> None:
+    """Put finished files in their place; at each moment it holds one export or says it does not.
+
+    A folder that is there is never replaced as a whole: it may be a mount point or a program's
+    current folder, may hold other files, and no system-independent call exchanges two folders.
+
+    Args:
+        building: The folder with all files of the export.
+        place: Where they belong.
+        out: The same as the user gave it, for messages.
+        overwrite: See `export`.
+
+    Raises:
+        BlockingIOError: Another export is doing this.
+        OSError: A file cannot be written.
+        UserError: There are files by now that must not be replaced.
+    """
+    files = {path.name: path for path in building.iterdir()}
+    for path in files.values():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    if not place.exists():
+        try:
+            building.rename(place)
+            return
+        except OSError:
+            if not place.is_dir():  # otherwise, another export was faster
+                raise
+    mark = building / _UNFINISHED
+    write_json(mark, {"format": _FORMAT, _UNFINISHED: True})
+    with kept(place):
+        _check_files(out, overwrite)
+        mark.replace(place / CONFIG)
+        config = files.pop(CONFIG)
+        for name, path in files.items():
+            path.replace(place / name)
+        for path in filter(_is_ours, place.iterdir()):
+            if path.name not in (*files, CONFIG):
+                path.unlink()
+        config.replace(place / CONFIG)
 
 
 def _is_ours(file: Path) -> bool:

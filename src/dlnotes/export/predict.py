@@ -11,11 +11,16 @@ import numpy as np
 import onnxruntime
 
 HERE = Path(__file__).parent
-CONFIG, LABELS = (json.loads((HERE / n).read_text("utf-8")) for n in ("config.json", "labels.json"))
+MIXED = f"error: {HERE} holds an unfinished export: export it again"
+WRITTEN = (HERE / "config.json").stat().st_mtime_ns
+CONFIG = json.loads((HERE / "config.json").read_text("utf-8"))
+"unfinished" in CONFIG and sys.exit(MIXED)
+LABELS = json.loads((HERE / "labels.json").read_text("utf-8"))
 for m in CONFIG["members"]:
     words = enumerate((HERE / m["vocabulary"]).read_text("utf-8").split("\n"))
     m["ids"] = {word: i for i, word in words if i}  # without padding
 NETWORK = (HERE / "model.onnx").read_bytes()  # onnxruntime itself opens no path beyond UTF-8
+(HERE / "config.json").stat().st_mtime_ns == WRITTEN or sys.exit(MIXED)  # exported meanwhile
 SESSION = onnxruntime.InferenceSession(NETWORK, providers=["CPUExecutionProvider"])
 
 
