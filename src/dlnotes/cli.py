@@ -6,6 +6,7 @@ import gc
 import io
 import itertools
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -13,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,8 @@ from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError, on_command_line
 
 _OBJECTS = 100_000  # new ones, until Python collects garbage
+_NARROWEST = 40  # columns; with fewer than 8, tyro never finishes its tables
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colours and bold letters of a terminal
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
@@ -113,7 +116,7 @@ def _parse(main: Program, prog: str | None, given: Sequence[str]) -> Callable[[]
     from dlnotes.parsing import later, registry
 
     found: Callable[[], None]
-    with registry():
+    with registry(), _filled_help(columns()):
         if isinstance(main, dict):
             programs = {name: later(function) for name, function in main.items()}
             found = tyro.extras.subcommand_cli_from_dict(programs, prog=prog, args=given)
@@ -122,18 +125,87 @@ def _parse(main: Program, prog: str | None, given: Sequence[str]) -> Callable[[]
     return found
 
 
-def _mistake(parse: Callable[[], object]) -> str:
-    """What tyro says is wrong with a command line, without the frame and the help around it."""
-    columns, told = os.environ.get("COLUMNS"), io.StringIO()
-    os.environ["COLUMNS"] = "10000"  # no line is broken
+def columns() -> int:
+    """The width of the terminal, or of a help in a pipe, in characters; at least 40."""
+    return max(_NARROWEST, shutil.get_terminal_size().columns)
+
+
+def filled(paragraph: str, width: int, indent: str = "") -> str:
+    """A paragraph in lines of at most `width` characters; a longer word has a line of its own.
+
+    Args:
+        paragraph: A line of text.
+        width: The most characters.
+        indent: What stands before all lines but the first.
+    """
+    from textwrap import fill  # here, because most programs print no help
+
+    return fill(
+        paragraph,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+@contextmanager
+def _filled_help(width: int) -> Iterator[None]:
+    """Break the lines of a help that is printed: tyro does so only within its tables.
+
+    Args:
+        width: The most characters of a line.
+    """
+    printed = _Capture(sys.stdout)
     try:
-        with redirect_stderr(told), suppress(SystemExit):
-            parse()
+        with redirect_stdout(printed), _columns(width):
+            yield
     finally:
-        if columns is None:
+        text = printed.getvalue()
+        if _STYLE.sub("", text).startswith("usage:"):  # not a script for a shell
+            text = "\n".join(
+                line
+                if len(_STYLE.sub("", line)) <= width
+                else filled(line, width, " " * 4 * _STYLE.sub("", line).startswith("usage:"))
+                for line in text.split("\n")
+            )
+        sys.stdout.write(text)
+
+
+class _Capture(io.StringIO):
+    """What is printed, by programs that ask whether their output is a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
+@contextmanager
+def _columns(number: int) -> Iterator[None]:
+    """Have libraries take the terminal for `number` columns wide."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(number)
+    try:
+        yield
+    finally:
+        if before is None:
             del os.environ["COLUMNS"]
         else:
-            os.environ["COLUMNS"] = columns
+            os.environ["COLUMNS"] = before
+
+
+def _mistake(parse: Callable[[], object]) -> str:
+    """What tyro says is wrong with a command line, without the frame and the help around it."""
+    told = io.StringIO()
+    with _columns(10_000), redirect_stderr(told), suppress(SystemExit):  # no line is broken
+        parse()
     lines = [line.strip("╭╮╰╯│|+ ") for line in told.getvalue().splitlines()[1:]]
     sections = "\n".join("" if set(line) <= {"─", "-"} else line for line in lines).split("\n\n")
     said = [" ".join(section.split()).rstrip(".") for section in sections]
