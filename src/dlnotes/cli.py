@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import itertools
@@ -10,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import sys
 import threading
 import warnings
@@ -27,6 +29,9 @@ from dlnotes.errors import Terminated, UserError, on_command_line
 _OBJECTS = 100_000  # new ones, until Python collects garbage
 _NARROWEST = 40  # columns; with fewer than 8, tyro never finishes its tables
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colours and bold letters of a terminal
+
+NOT_WRITTEN = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", None)}
+"""Numbers of the system's errors by which it refuses to write."""
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
@@ -51,17 +56,44 @@ def run(
         given = sys.argv[1:] if arguments is None else arguments()
         refuse_empty(given)
         parse = partial(_parse, main, prog, given)
-        try:
-            with redirect_stderr(io.StringIO()):
-                call = parse()
-        except SystemExit as end:
-            if not end.code:  # --help
-                raise
-            said = _mistake(parse)
-            if "" in given and "empty" not in said:
-                said = f"an argument is empty; {said}"
-            raise UserError(said) from end
-        call()
+        with _naming_options(main, given):
+            try:
+                with redirect_stderr(io.StringIO()):
+                    call = parse()
+            except SystemExit as end:
+                if not end.code:  # --help
+                    raise
+                from dlnotes.parsing import mistake_in_a_value  # here, because it imports tyro
+
+                said = _mistake(parse)
+                said = mistake_in_a_value(_chosen(main, given), given, said) or said
+                if "" in given and "empty" not in said:
+                    said = f"an argument is empty; {said.replace('Unrecognized options:; ', '')}"
+                raise UserError(said) from end
+            call()
+
+
+def _chosen(main: Program, given: Sequence[str]) -> Callable[..., None] | None:
+    """The program that a command line names, if it names one."""
+    if isinstance(main, dict):
+        return main.get(given[0]) if given else None
+    return main
+
+
+@contextmanager
+def _naming_options(main: Program, given: Sequence[str]) -> Iterator[None]:
+    """Name the option, such as ``--top-k``, where a value of an argument is refused."""
+    try:
+        yield
+    except UserError as error:
+        program = _chosen(main, given)
+        if error.argument and program:
+            from dlnotes.parsing import option_types
+
+            if error.argument in option_types(program):
+                _, _, rest = str(error).partition(error.argument)
+                error.args = (f"--{error.argument.replace('_', '-')}{rest}",)
+        raise
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:
@@ -217,11 +249,17 @@ def expanded(path: str | Path) -> Path:
     """A path with the user's home in place of ``~``.
 
     Raises:
-        UserError: It is empty, which pathlib takes for the current folder.
+        UserError: It is empty, which pathlib takes for the current folder, or blank, or names the
+            home of an unknown user.
     """
     if path == "":
         raise UserError("a path must not be empty; . is the current folder")
-    return Path(os.path.expanduser(path))  # noqa: PTH111 -- pathlib's raises without a home
+    if str(path).isspace():
+        raise UserError(f"a path must not be blank: {str(path)!r}")
+    found = os.path.expanduser(path)  # noqa: PTH111 -- pathlib's raises without a home
+    if found.startswith("~"):
+        raise UserError(f"there is no home folder {found.partition('/')[0]}; ./~… is a file here")
+    return Path(found)
 
 
 @contextmanager
@@ -266,9 +304,9 @@ def _exit_handler() -> Iterator[None]:
             drop_output()
         except OSError as error:  # for example a full disk
             code = 2
+            where = error.filename or _what_failed(error)
             drop_output()
-            where = error.filename or "cannot write to standard output"
-            _tell(error, f"{where}: {error.strerror or error}")
+            _tell(error, f"{where}{': ' * bool(where)}{error.strerror or error}")
         except MemoryError as error:
             code = 2
             _tell(error, f"not enough memory: {error or 'more was asked for than there is'}")
@@ -278,6 +316,30 @@ def _exit_handler() -> Iterator[None]:
         drop_output(sys.stderr)
     if code:
         leave(code)
+
+
+def _what_failed(error: OSError) -> str:
+    """What could not be done, for an error of the system that names no file."""
+    if error.errno not in NOT_WRITTEN:
+        return ""
+    return "cannot write to standard output" if _output_refuses() else "cannot write"
+
+
+def _output_refuses() -> bool:
+    """Whether standard output cannot be written, after something could not."""
+    try:
+        sys.stdout.flush()  # what could not be written is still there, and fails again
+    except OSError:
+        return True
+    try:  # what is longer than the buffer is lost, and with python -u everything
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is not a file
+        return False
+    try:
+        os.write(number, b"")
+    except OSError:
+        return True
+    return stat.S_ISREG(os.fstat(number).st_mode) and os.fstatvfs(number).f_bavail == 0
 
 
 def _check_current_folder() -> None:

@@ -232,7 +232,7 @@ def test_an_empty_value_is_none_of_a_program_that_is_no_command_either(given, mo
 def test_an_empty_path_is_not_the_current_folder(script, given):
     result = script(*given)
     assert result.code == 2
-    assert "Error parsing PATH: a path must not be empty; . is the current folder" in result.err
+    assert "error: PATH: a path must not be empty; . is the current folder" in result.err
 
 
 @pytest.mark.parametrize("given", [["--dev", "x", ""], [""], ["--train", "x", ""]])
