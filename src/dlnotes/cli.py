@@ -201,7 +201,8 @@ def _filled_help(width: int) -> Iterator[None]:
                 else filled(line, width, " " * 4 * _STYLE.sub("", line).startswith("usage:"))
                 for line in text.split("\n")
             )
-        sys.stdout.write(text)
+        if text:
+            sys.stdout.write(text)
 
 
 class _Capture(io.StringIO):
@@ -446,7 +447,10 @@ def drop_output(stream: TextIO | None = None) -> None:
     Args:
         stream: Default: standard output.
     """
-    number = (stream or sys.stdout).fileno()
+    try:
+        number = (stream or sys.stdout).fileno()
+    except io.UnsupportedOperation:  # it is not a file
+        return
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, number)
     os.close(null)

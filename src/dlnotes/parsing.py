@@ -33,7 +33,6 @@ from dlnotes.cli import expanded
 from dlnotes.errors import UserError
 from dlnotes.files import option_of
 
-
 ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
 """Tables in a file of options, and the options that take ``name=value`` on the command line."""
 

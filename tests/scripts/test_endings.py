@@ -1,5 +1,6 @@
 """However a program is ended: one line, the right exit code, and what is finished is kept."""
 
+import errno
 import importlib
 import json
 import os
@@ -223,6 +224,35 @@ def test_output_that_cannot_be_written(files, trained, tmp_path):
     assert err == ""
     _, err = shell(f"$D predict {trained} goal >/dev/full", code=2)
     assert err == "error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+@pytest.mark.parametrize("buffer", ["", "1"])
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("raise OSError(errno.ENOSPC, 'No space left on device')", "cannot write"),
+        ("print('x')", None),
+        ("print('x' * 100_000)", None),
+    ],
+)
+def test_standard_output_is_blamed_only_where_it_refuses(call, told, buffer):
+    for stream in ("stdout", "null") if told else ("full",):
+        code = f"import errno; from dlnotes.cli import exit_handler\nwith exit_handler(): {call}"
+        where = {"stdout": "", "null": "> /dev/null", "full": "> /dev/full"}[stream]
+        out, err = shell(f'PYTHONUNBUFFERED={buffer} {sys.executable} -c "{code}" {where}', code=2)
+        what = told or "cannot write to standard output"
+        assert (out, err) == ("", f"error: {what}: No space left on device\n")
+
+
+def test_a_run_that_does_not_fit_is_named(script, files, tmp_path, monkeypatch):
+    def init(self, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TrainingState, "__init__", init)
+    result = script("train", *arguments(files, tmp_path / "run"))
+    assert result.code == 2
+    assert f"error: {tmp_path / 'run'}: No space left on device" in result.err.splitlines()
 
 
 @pytest.mark.slow

@@ -272,16 +272,16 @@ def run_folder_with_options(out: Path, options: Mapping[str, Any], resume: bool)
     if launch.rank() > 0:
         yield
         return
-    with run_folder(out, resume):
-        sign_restarts(out)
-        if not resume:
-            write_options(out, options)
-        try:
+    try:
+        with run_folder(out, resume):
+            sign_restarts(out)
+            if not resume:
+                write_options(out, options)
             yield
-        except OSError as error:
-            if error.filename is None and error.errno in NOT_WRITTEN:
-                error.filename = str(out)
-            raise
+    except OSError as error:
+        if error.filename is None and error.errno in NOT_WRITTEN:
+            error.filename = str(out)
+        raise
 
 
 def write_options(out: Path, options: Mapping[str, Any]) -> None:
