@@ -215,7 +215,9 @@ def check(hints: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         hint = hints.get(name, Any)
         if not _allows(hint, value):
             hinted = f"; see {found}" if (found := _other_name(hint, value)) else ""
-            raise UserError(f"{name} must be {_say(hint, value)}, not {_shown(value)}{hinted}")
+            error = UserError(f"{name} must be {say(hint, value)}, not {_shown(value)}{hinted}")
+            error.argument = name
+            raise error
 
 
 def _other_name(hint: Any, value: Any) -> str | None:
@@ -345,8 +347,13 @@ _WORDS = {
 }
 
 
-def _say(hint: Any, value: Any) -> str:
-    """What `hint` allows, in words; for a number that is merely out of range, only the range."""
+def say(hint: Any, value: Any) -> str:
+    """What an annotation allows, in words.
+
+    Args:
+        hint: The annotation.
+        value: What is given; of a number that is merely out of range, only the range is told.
+    """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         found = [rule for rule in inner[1:] if isinstance(rule, Range | OneOf)]
@@ -354,19 +361,19 @@ def _say(hint: Any, value: Any) -> str:
         if any(isinstance(rule, OneOf) for rule in found):
             return rules
         if not found:
-            return _say(inner[0], value)
+            return say(inner[0], value)
         if _allows(inner[0], value):
             return rules
         if isinstance(value, int) and abs(value) >= _TOO_LARGE and "below" not in rules:
             return f"{rules} and below {_TOO_LARGE:,}"
-        return f"{_say(inner[0], value)} {'of ' * rules.startswith('at least')}{rules}"
+        return f"{say(inner[0], value)} {'of ' * rules.startswith('at least')}{rules}"
     if origin in (Union, types.UnionType):
         if on_command_line.get():
             inner = tuple(one for one in inner if one is not types.NoneType)
-        return " or ".join(_say(one, value) for one in inner)
+        return " or ".join(say(one, value) for one in inner)
     if origin is tuple:
         each = inner[:1] if inner[1:] == (...,) else inner
-        return f"a tuple ({', '.join(_say(one, None) for one in each)}{', …' * (each != inner)})"
+        return f"a tuple ({', '.join(say(one, None) for one in each)}{', …' * (each != inner)})"
     if is_dataclass(hint) and isinstance(hint, type):
         return f"a {hint.__name__}"
     if isinstance(origin, type):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import itertools
 import os
+import re
 import shlex
 import shutil
 import signal
+import stat
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,6 +27,11 @@ from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError, on_command_line
 
 _OBJECTS = 100_000  # new ones, until Python collects garbage
+_NARROWEST = 40  # columns; with fewer than 8, tyro never finishes its tables
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colours and bold letters of a terminal
+
+NOT_WRITTEN = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", None)}
+"""Numbers of the system's errors by which it refuses to write."""
 
 Program = Callable[..., None] | dict[str, Callable[..., None]]
 
@@ -48,17 +56,44 @@ def run(
         given = sys.argv[1:] if arguments is None else arguments()
         refuse_empty(given)
         parse = partial(_parse, main, prog, given)
-        try:
-            with redirect_stderr(io.StringIO()):
-                call = parse()
-        except SystemExit as end:
-            if not end.code:  # --help
-                raise
-            said = _mistake(parse)
-            if "" in given and "empty" not in said:
-                said = f"an argument is empty; {said}"
-            raise UserError(said) from end
-        call()
+        with _naming_options(main, given):
+            try:
+                with redirect_stderr(io.StringIO()):
+                    call = parse()
+            except SystemExit as end:
+                if not end.code:  # --help
+                    raise
+                from dlnotes.parsing import mistake_in_a_value  # here, because it imports tyro
+
+                said = _mistake(parse)
+                said = mistake_in_a_value(_chosen(main, given), given, said) or said
+                if "" in given and "empty" not in said:
+                    said = f"an argument is empty; {said.replace('Unrecognized options:; ', '')}"
+                raise UserError(said) from end
+            call()
+
+
+def _chosen(main: Program, given: Sequence[str]) -> Callable[..., None] | None:
+    """The program that a command line names, if it names one."""
+    if isinstance(main, dict):
+        return main.get(given[0]) if given else None
+    return main
+
+
+@contextmanager
+def _naming_options(main: Program, given: Sequence[str]) -> Iterator[None]:
+    """Name the option, such as ``--top-k``, where a value of an argument is refused."""
+    try:
+        yield
+    except UserError as error:
+        program = _chosen(main, given)
+        if error.argument and program:
+            from dlnotes.parsing import option_types
+
+            if error.argument in option_types(program):
+                _, _, rest = str(error).partition(error.argument)
+                error.args = (f"--{error.argument.replace('_', '-')}{rest}",)
+        raise
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:
@@ -113,7 +148,7 @@ def _parse(main: Program, prog: str | None, given: Sequence[str]) -> Callable[[]
     from dlnotes.parsing import later, registry
 
     found: Callable[[], None]
-    with registry():
+    with registry(), _filled_help(columns()):
         if isinstance(main, dict):
             programs = {name: later(function) for name, function in main.items()}
             found = tyro.extras.subcommand_cli_from_dict(programs, prog=prog, args=given)
@@ -122,18 +157,88 @@ def _parse(main: Program, prog: str | None, given: Sequence[str]) -> Callable[[]
     return found
 
 
-def _mistake(parse: Callable[[], object]) -> str:
-    """What tyro says is wrong with a command line, without the frame and the help around it."""
-    columns, told = os.environ.get("COLUMNS"), io.StringIO()
-    os.environ["COLUMNS"] = "10000"  # no line is broken
+def columns() -> int:
+    """The width of the terminal, or of a help in a pipe, in characters; at least 40."""
+    return max(_NARROWEST, shutil.get_terminal_size().columns)
+
+
+def filled(paragraph: str, width: int, indent: str = "") -> str:
+    """A paragraph in lines of at most `width` characters; a longer word has a line of its own.
+
+    Args:
+        paragraph: A line of text.
+        width: The most characters.
+        indent: What stands before all lines but the first.
+    """
+    from textwrap import fill  # here, because most programs print no help
+
+    return fill(
+        paragraph,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+@contextmanager
+def _filled_help(width: int) -> Iterator[None]:
+    """Break the lines of a help that is printed: tyro does so only within its tables.
+
+    Args:
+        width: The most characters of a line.
+    """
+    printed = _Capture(sys.stdout)
     try:
-        with redirect_stderr(told), suppress(SystemExit):
-            parse()
+        with redirect_stdout(printed), _columns(width):
+            yield
     finally:
-        if columns is None:
+        text = printed.getvalue()
+        if _STYLE.sub("", text).startswith("usage:"):  # not a script for a shell
+            text = "\n".join(
+                line
+                if len(_STYLE.sub("", line)) <= width
+                else filled(line, width, " " * 4 * _STYLE.sub("", line).startswith("usage:"))
+                for line in text.split("\n")
+            )
+        if text:
+            sys.stdout.write(text)
+
+
+class _Capture(io.StringIO):
+    """What is printed, by programs that ask whether their output is a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
+@contextmanager
+def _columns(number: int) -> Iterator[None]:
+    """Have libraries take the terminal for `number` columns wide."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(number)
+    try:
+        yield
+    finally:
+        if before is None:
             del os.environ["COLUMNS"]
         else:
-            os.environ["COLUMNS"] = columns
+            os.environ["COLUMNS"] = before
+
+
+def _mistake(parse: Callable[[], object]) -> str:
+    """What tyro says is wrong with a command line, without the frame and the help around it."""
+    told = io.StringIO()
+    with _columns(10_000), redirect_stderr(told), suppress(SystemExit):  # no line is broken
+        parse()
     lines = [line.strip("╭╮╰╯│|+ ") for line in told.getvalue().splitlines()[1:]]
     sections = "\n".join("" if set(line) <= {"─", "-"} else line for line in lines).split("\n\n")
     said = [" ".join(section.split()).rstrip(".") for section in sections]
@@ -145,11 +250,17 @@ def expanded(path: str | Path) -> Path:
     """A path with the user's home in place of ``~``.
 
     Raises:
-        UserError: It is empty, which pathlib takes for the current folder.
+        UserError: It is empty, which pathlib takes for the current folder, or blank, or names the
+            home of an unknown user.
     """
     if path == "":
         raise UserError("a path must not be empty; . is the current folder")
-    return Path(os.path.expanduser(path))  # noqa: PTH111 -- pathlib's raises without a home
+    if str(path).isspace():
+        raise UserError(f"a path must not be blank: {str(path)!r}")
+    found = os.path.expanduser(path)  # noqa: PTH111 -- pathlib's raises without a home
+    if found.startswith("~"):
+        raise UserError(f"there is no home folder {found.partition('/')[0]}; ./~… is a file here")
+    return Path(found)
 
 
 @contextmanager
@@ -194,9 +305,9 @@ def _exit_handler() -> Iterator[None]:
             drop_output()
         except OSError as error:  # for example a full disk
             code = 2
+            where = error.filename or _what_failed(error)
             drop_output()
-            where = error.filename or "cannot write to standard output"
-            _tell(error, f"{where}: {error.strerror or error}")
+            _tell(error, f"{where}{': ' * bool(where)}{error.strerror or error}")
         except MemoryError as error:
             code = 2
             _tell(error, f"not enough memory: {error or 'more was asked for than there is'}")
@@ -206,6 +317,30 @@ def _exit_handler() -> Iterator[None]:
         drop_output(sys.stderr)
     if code:
         leave(code)
+
+
+def _what_failed(error: OSError) -> str:
+    """What could not be done, for an error of the system that names no file."""
+    if error.errno not in NOT_WRITTEN:
+        return ""
+    return "cannot write to standard output" if _output_refuses() else "cannot write"
+
+
+def _output_refuses() -> bool:
+    """Whether standard output cannot be written, after something could not."""
+    try:
+        sys.stdout.flush()  # what could not be written is still there, and fails again
+    except OSError:
+        return True
+    try:  # what is longer than the buffer is lost, and with python -u everything
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is not a file
+        return False
+    try:
+        os.write(number, b"")
+    except OSError:
+        return True
+    return stat.S_ISREG(os.fstat(number).st_mode) and os.fstatvfs(number).f_bavail == 0
 
 
 def _check_current_folder() -> None:
@@ -312,7 +447,10 @@ def drop_output(stream: TextIO | None = None) -> None:
     Args:
         stream: Default: standard output.
     """
-    number = (stream or sys.stdout).fileno()
+    try:
+        number = (stream or sys.stdout).fileno()
+    except io.UnsupportedOperation:  # it is not a file
+        return
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, number)
     os.close(null)

@@ -19,6 +19,9 @@ class UserError(ValueError):
     without a traceback and exit with code 2.
     """
 
+    argument: str | None = None
+    """The argument whose value is refused, if the message begins with its name."""
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP has arrived: the program ends as after Ctrl-C, with another exit code.

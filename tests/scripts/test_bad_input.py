@@ -27,6 +27,11 @@ def put(path, content):
     return path
 
 
+def loop(path):
+    path.symlink_to(path)
+    return path
+
+
 CASES = {
     "missing file": case(lambda f, t: train(f, train=t / "no.tsv"), "no.tsv does not exist"),
     "missing test file": case(lambda f, t: train(f, test=t / "no.tsv"), "no.tsv does not exist"),
@@ -56,12 +61,12 @@ CASES = {
     "no epoch": case(lambda f, t: train(f, "--epochs", 0), "epochs must be at least 1, not 0"),
     "negative seed": case(lambda f, t: train(f, "--seed", -1), "seed must be at least 0"),
     "optimizer": case(lambda f, t: train(f, "--optimizer", "sgd"), "not 'sgd'; see gradient-descent, and momentum"),
-    "negative batch": case(lambda f, t: train(f, "--batch-size", -1), "batch_size must be at least 0, not -1"),
+    "negative batch": case(lambda f, t: train(f, "--batch-size", -1), "--batch-size must be at least 0, not -1"),
     "all steps rise": case(lambda f, t: train(f, "--warmup", 1), "warmup must be at least 0 and below 1, not 1.0"),
-    "clip_norm is no number": case(lambda f, t: train(f, "--clip-norm", "nan"), "clip_norm must be a finite number of at least 0, not nan"),
-    "all documents are dev": case(lambda f, t: train(f, "--dev-fraction", 1), "dev_fraction must be above 0 and below 1"),
-    "no word": case(lambda f, t: train(f, "--max-size", 0), "max_size must be at least 1"),
-    "bad class weights": case(lambda f, t: train(f, "--class-weights", "equal"), "class_weights must be one of none, balanced, not 'equal'"),
+    "clip_norm is no number": case(lambda f, t: train(f, "--clip-norm", "nan"), "--clip-norm must be a finite number of at least 0, not nan"),
+    "all documents are dev": case(lambda f, t: train(f, "--dev-fraction", 1), "--dev-fraction must be above 0 and below 1"),
+    "no word": case(lambda f, t: train(f, "--max-size", 0), "--max-size must be at least 1"),
+    "bad class weights": case(lambda f, t: train(f, "--class-weights", "equal"), "--class-weights must be one of none, balanced, not 'equal'"),
     "nearly a model setting": case(lambda f, t: train(f, "embeding_dim=3"), "fasttext has no setting 'embeding_dim=3'", "did you mean 'embedding_dim'?"),
     "model setting is no number": case(lambda f, t: train(f, "dropout=1e999"), "dropout must be a finite number, not inf"),
     "no member is added": case(lambda f, t: ["ensemble", t, "--out", t / "x", "--rounds", 0], "rounds must be at least 1 and below 100,001, not 0"),
@@ -77,6 +82,21 @@ CASES = {
     "nothing to resume": case(lambda f, t: train(f, "--resume"), "there is nothing to resume"),
     "not a run, evaluate": case(lambda f, t: ["evaluate", t, "--test", f / "test.tsv"], "is not a trained classifier", "config.json"),
     "not a run, predict": case(lambda f, t: ["predict", t / "no", "x"], "is not a trained classifier"),
+    "epochs are no number": case(lambda f, t: train(f, "--epochs", "x"), "error: --epochs must be an integer of at least 1, not 'x'"),
+    "port is no number": case(lambda f, t: ["serve", t, "--port=x"], "error: --port must be an integer of at least 0 and at most 65,535, not 'x'"),
+    "option without a value": case(lambda f, t: train(f, "--amp=true"), "error: --amp takes no value: give --amp or --no-amp, not 'true'"),
+    "another one": case(lambda f, t: train(f, "--no-refit", "maybe"), "error: --refit takes no value: give --refit or --no-refit, not 'maybe'"),
+    "a third one": case(lambda f, t: train(f, "--refit=maybe"), "error: --refit takes no value: give --refit or --no-refit, not 'maybe'"),
+    "no label is given": case(lambda f, t: ["predict", t, "--top-k", 0, "x"], "error: --top-k must be at least 1, not 0"),
+    "nothing may be sent": case(lambda f, t: ["serve", t, "--max-bytes", 0], "error: --max-bytes must be at least 1, not 0"),
+    "unknown home": case(lambda f, t: train(f, "--from", "~no-such-user/x"), "error: --from: there is no home folder ~no-such-user"),
+    "data folder is a file": case(lambda f, t: ["train", "--corpus", "trec", "--data-dir", put(t / "a", "")], "a is a file, not a folder"),
+    "blank path": case(lambda f, t: ["predict", " ", "x"], "error: PATH: a path must not be blank: ' '"),
+    "blank path among several": case(lambda f, t: train(f, train=" "), "error: --train: a path must not be blank: ' '"),
+    "link to itself": case(lambda f, t: train(f, train=loop(t / "loop")), "error: --train ", "loop cannot be read: it is a link that leads back to itself"),
+    "vectors that link to themselves": case(lambda f, t: train(f, "--vectors", loop(t / "loop")), "error: --vectors ", "loop cannot be read: it is a link that leads back to itself"),
+    "pattern of a link to itself": case(lambda f, t: train(f, train=loop(t / "loop.csv").with_name("*.csv")), "loop.csv cannot be read: it is a link that leads back to itself"),
+    "errors as text": case(lambda f, t: ["evaluate", t, "--test", f / "test.tsv", "--errors", "e.txt"], "error: --errors e.txt must end in .csv or .csv.gz"),
     "foreign folder": case(lambda f, t: [put(t / "config.json", "{}"), "predict", t, "x"][1:], "not a run of dlnotes"),
 }  # fmt: skip
 

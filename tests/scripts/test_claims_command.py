@@ -191,7 +191,7 @@ def test_texts_that_cannot_be_had_are_told_and_the_claim_is_tested_without_them(
 def test_a_data_folder_that_is_not_there_is_one_line(script, tmp_path):
     result = script("claims", "--data-dir", tmp_path / "no", "--out", tmp_path / "out")
     assert result.code == 2
-    wrong = f"error: data folder {str(tmp_path / 'no')!r} (data_dir, DLNOTES_DATA) not found\n"
+    wrong = f"error: --data-dir {tmp_path / 'no'} does not exist; give a folder of corpora\n"
     assert result.err == wrong
 
 

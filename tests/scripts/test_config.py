@@ -232,12 +232,19 @@ def test_an_empty_value_is_none_of_a_program_that_is_no_command_either(given, mo
 def test_an_empty_path_is_not_the_current_folder(script, given):
     result = script(*given)
     assert result.code == 2
-    assert "Error parsing PATH: a path must not be empty; . is the current folder" in result.err
+    assert "error: PATH: a path must not be empty; . is the current folder" in result.err
 
 
-@pytest.mark.parametrize("given", [["--dev", "x", ""], [""], ["--train", "x", ""]])
-def test_an_empty_argument_that_is_not_understood_is_told(script, given):
-    assert told(script("train", *given)).startswith("error: an argument is empty; ")
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (["--dev", "x", ""], "--dev: a path must not be empty; . is the current folder"),
+        ([""], "an argument is empty; For full helptext, run "),
+        (["--train", "x", ""], "--train: a path must not be empty; . is the current folder"),
+    ],
+)
+def test_an_empty_argument_that_is_not_understood_is_told(script, given, error):
+    assert told(script("train", *given)).startswith(f"error: {error}")
 
 
 def test_learned_vectors_are_no_file(script, files, tmp_path, monkeypatch):

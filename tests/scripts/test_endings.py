@@ -1,5 +1,6 @@
 """However a program is ended: one line, the right exit code, and what is finished is kept."""
 
+import errno
 import importlib
 import json
 import os
@@ -225,6 +226,35 @@ def test_output_that_cannot_be_written(files, trained, tmp_path):
     assert err == "error: cannot write to standard output: No space left on device\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+@pytest.mark.parametrize("buffer", ["", "1"])
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("raise OSError(errno.ENOSPC, 'No space left on device')", "cannot write"),
+        ("print('x')", None),
+        ("print('x' * 100_000)", None),
+    ],
+)
+def test_standard_output_is_blamed_only_where_it_refuses(call, told, buffer):
+    for stream in ("stdout", "null") if told else ("full",):
+        code = f"import errno; from dlnotes.cli import exit_handler\nwith exit_handler(): {call}"
+        where = {"stdout": "", "null": "> /dev/null", "full": "> /dev/full"}[stream]
+        out, err = shell(f'PYTHONUNBUFFERED={buffer} {sys.executable} -c "{code}" {where}', code=2)
+        what = told or "cannot write to standard output"
+        assert (out, err) == ("", f"error: {what}: No space left on device\n")
+
+
+def test_a_run_that_does_not_fit_is_named(script, files, tmp_path, monkeypatch):
+    def init(self, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TrainingState, "__init__", init)
+    result = script("train", *arguments(files, tmp_path / "run"))
+    assert result.code == 2
+    assert f"error: {tmp_path / 'run'}: No space left on device" in result.err.splitlines()
+
+
 @pytest.mark.slow
 def test_a_reader_of_the_progress_that_goes_away_ends_no_training(files, tmp_path):
     out = tmp_path / "run"
@@ -437,10 +467,10 @@ def test_a_mistake_in_a_models_settings_names_the_file(script, files, tmp_path, 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--batch-size", "9e18"], "--batch-size: no type matching .*'9e18'"),
-        (["--batch-size", 10**20], "batch_size must be at least 0 and below 9,223,.* not 1000"),
-        (["--max-size", 10**30], "max_size must be at least 1 and below 9,223,"),
-        (["--lr", "x"], "--lr: no type matching .*FLOAT .*'x'"),
+        (["--batch-size", "9e18"], "--batch-size must be an integer of at least 0, not '9e18'"),
+        (["--batch-size", 10**20], "--batch-size must be at least 0 and below 9,223,.* not 1000"),
+        (["--max-size", 10**30], "--max-size must be at least 1 and below 9,223,"),
+        (["--lr", "x"], "--lr must be a finite number of at least 0, not 'x'"),
         (["--epohcs", 3], "Unrecognized options: --epohcs, 3; Perhaps you meant: --epochs"),
         (["--epochs"], "Missing value for argument '--epochs'"),
         (["stray"], "Unrecognized options: stray"),

@@ -1,11 +1,15 @@
-"""The help of every command: paragraphs fill the lines, whatever the lines of the docstrings are."""
+"""The help of every command: paragraphs fill the terminal, whatever the lines of the docstrings are."""
 
+import os
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 
-from dlnotes.commands import COMMANDS
+from dlnotes.commands import COMMANDS, main
 
 PROGRAMS = [[name] for name in COMMANDS if name not in ("completion", "translate")] + [
     ["translate", "train"],
@@ -36,4 +40,30 @@ def test_descriptions_of_options_fill_their_lines(script, monkeypatch, program):
     assert list(short_lines(options)) == []
     paragraphs = about.strip().split("\n\n")[1:]
     assert paragraphs
-    assert [part for part in paragraphs if "\n" in part] == []
+    for part in paragraphs:
+        for line, following in pairwise(part.splitlines()):
+            assert len(line) <= 100 < len(f"{line} {following.split()[0]}")
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "nonsense"])
+@pytest.mark.parametrize("program", [[], ["train"], ["predict"], ["translate", "train"]])
+def test_no_line_is_wider_than_the_terminal(capsys, monkeypatch, program, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.argv", ["dlnotes", *program, "--help"])
+    with suppress(SystemExit):
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) == (40 if columns == "40" else 80)
+
+
+def test_a_terminal_without_room_has_40_columns():
+    command = [sys.executable, "-m", "dlnotes", "predict", "--help"]
+    for columns in ("1", "5"):
+        shown = subprocess.run(
+            command,
+            env=os.environ | {"COLUMNS": columns},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert max(map(len, shown.stdout.splitlines())) == 40

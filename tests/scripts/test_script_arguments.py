@@ -10,7 +10,7 @@ CASES = {
         (["--lr", "-1"], "lr must be at least 0, not -1.0"),
         (["--lr", "nan"], "lr must be a finite number"),
         (["--hidden", "0"], "at least 1"),
-        (["--batch-size", "0"], "batch_size must be at least 1"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
         (["--seed", "-1"], "seed must be"),
         (["--dataset", "mnist", "--data-dir", "NOWHERE"], "there is no file NOWHERE/train-images"),
         (["--out", "FILE"], "cannot write to FILE: it is not a folder"),

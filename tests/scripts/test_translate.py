@@ -60,7 +60,7 @@ MISTAKES = {
     "setting": (["train", "--data-dir", "{folder}", "--model-args", "x=1"], "has no setting 'x=1'"),
     "batch": (
         ["train", "--data-dir", "{folder}", "--batch-size", "0"],
-        "batch_size must be at least 1",
+        "--batch-size must be at least 1",
     ),
     "no run": (["translate", "{folder}", "x"], "is not a trained translator"),
     "misaligned": (

@@ -110,6 +110,8 @@ def test_explanations_are_those_of_the_classifier(runs):
         (b'{"text" : "a", "t\\u0065xt"\n:"a"}', 400, "the body has 'text' twice"),
         (b'{"texts": ["a"], "top_k": 1, "texts": ["b"]}', 400, "the body has 'texts' twice"),
         (b'{"top_k": 1, "text": "a", "top_k": 1}', 400, "the body has 'top_k' twice"),
+        (b'{"text": "a", "text": 1}', 400, "the body has 'text' twice"),
+        (b'[{"text": 1, "text": 1}]', 422, "JSON object"),
         (b'{"text": NaN}', 422, "text: "),
         (b"[]", 422, "JSON object"),
         (b"{}", 422, "either text or texts"),
@@ -164,6 +166,14 @@ def test_other_paths_and_methods(client):
         answer = client.request(method, "/predict")
         assert "method" in refused(answer, 405)
         assert answer.headers["allow"] == "POST"
+    for path in ("/health", "/metrics", "/openapi.json", "/"):
+        told, whole = client.head(path), client.get(path)
+        assert (told.status_code, told.content) == (200, b"")
+        assert told.headers["content-type"] == whole.headers["content-type"]
+    assert client.head("/health").headers["content-length"] == str(
+        len(client.get("/health").content)
+    )
+    assert client.head("/predict").status_code == 405
     assert "evil.example, which is not" in refused(
         client.get("/", headers={"host": "evil.example"}), 421
     )

@@ -42,20 +42,20 @@ def main() -> None:
     """Run the command that the command line names."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        import shutil
-        from textwrap import fill
+        from dlnotes.cli import columns, filled
 
-        left = max(map(len, COMMANDS)) + 4
-        width = max(left + 20, shutil.get_terminal_size().columns)
+        left, width = max(map(len, COMMANDS)) + 4, columns()
         rows = "\n".join(
-            fill(f"  {known:{left - 2}}{about}", width, subsequent_indent=" " * left)
+            filled(f"  {known:{left - 2}}{about}", width, " " * left)
             for known, about in COMMANDS.items()
         )
+        about = "Text classifiers, optimizers and activations, written from scratch in PyTorch."
+        more = "dlnotes COMMAND --help explains a command; dlnotes --version prints the version."
         _print(
             "usage: dlnotes COMMAND [OPTIONS]\n\n"
-            "Text classifiers, optimizers and activations, written from scratch in PyTorch.\n\n"
+            f"{filled(about, width)}\n\n"
             f"commands:\n{rows}\n\n"
-            "dlnotes COMMAND --help explains a command; dlnotes --version prints the version."
+            f"{filled(more, width)}"
         )
     elif name == "--version":
         from dlnotes import __version__

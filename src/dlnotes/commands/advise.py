@@ -26,7 +26,7 @@ from dlnotes.arguments import Range, Seed, checked
 from dlnotes.cli import other_command
 from dlnotes.commands import config as config_file
 from dlnotes.commands import train as train_command
-from dlnotes.commands.sources import files_of_options
+from dlnotes.commands.sources import check_data_folder, files_of_options
 from dlnotes.data.corpora import label_separator
 from dlnotes.data.corpora import load as load_corpus
 from dlnotes.data.dataset import Dataset, load_dataset
@@ -90,6 +90,7 @@ def main(
     if dev and not train:
         raise UserError("--dev belongs to --train FILE; a corpus brings its own")
     choose_device(device)
+    check_data_folder(data_dir)
     sources: Mapping[str, Source] = {"train": train, **({"dev": dev} if dev else {})}
     given = reading
     if train:

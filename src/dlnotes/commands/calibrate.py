@@ -15,7 +15,7 @@ from tyro.conf import arg
 
 from dlnotes.arguments import OneOf, Range, checked
 from dlnotes.commands.runs import given_fields, layout_as_trained
-from dlnotes.commands.sources import sources_of
+from dlnotes.commands.sources import check_data_folder, sources_of
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import Layout
 from dlnotes.data.tokenized import fingerprint, tokenize
@@ -201,6 +201,7 @@ def _of_the_run(
                 f"{run} was made of {missing}, which is not there (paths are seen from the folder "
                 "in which dlnotes ensemble ran): give --dev FILE"
             )
+    check_data_folder(data_dir)
     sources = sources_of(runs[0], train, data_dir)
     sources.pop("test", None)
     members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")

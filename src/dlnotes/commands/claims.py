@@ -25,6 +25,7 @@ from dlnotes.arguments import checked
 from dlnotes.claims import CLAIMS, cache, lab, texts
 from dlnotes.claims.lab import Outcome
 from dlnotes.claims.report import effect, report, runs, seconds
+from dlnotes.commands.sources import check_data_folder
 from dlnotes.display import console, tell
 from dlnotes.errors import UserError
 from dlnotes.files import check_output, make_folder, resolved, write_json, write_text
@@ -82,9 +83,10 @@ def main(
             make_folder(out / claim.name)
             check_output(out / claim.name / FIGURE)
     torch.set_num_threads(1)  # the work is spread over processes
+    check_data_folder(data_dir)
     folder = str(data_dir or os.environ.get("DLNOTES_DATA") or "")
     if folder and not Path(folder).is_dir():
-        raise UserError(f"data folder {folder!r} (data_dir, DLNOTES_DATA) not found")
+        raise UserError(f"data folder {folder!r} (DLNOTES_DATA) not found")
     wanted = dict.fromkeys(name for claim in claims for name in claim.corpora)
     corpora = texts.digests(wanted, folder, tell)
     outcomes: list[Outcome] = []

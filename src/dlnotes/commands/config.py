@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dlnotes import launch
-from dlnotes.arguments import OneOf, Settings, check, check_names, fields_of, hints_of
-from dlnotes.cli import expanded, refuse_empty
+from dlnotes.arguments import OneOf, check, check_names
+from dlnotes.cli import NOT_WRITTEN, expanded, refuse_empty
 from dlnotes.errors import UserError
 from dlnotes.files import option_of, read_file, write_text
+from dlnotes.parsing import ARGUMENTS, option_types
 from dlnotes.training.folder import OPTIONS, run_folder, sign_restarts
-
-ARGUMENTS = {"model_settings": "model_args", "optimizer_settings": "optimizer_args"}
-"""Tables in the file, and the options that take ``name=value`` on the command line."""
 
 _MAX_BYTES = 1 << 24  # bytes of a configuration file
 _ALL = {"optimizer", "lr", "epochs", "batch_size", "schedule", "patience"}
@@ -245,22 +243,6 @@ def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
-def option_types(main: Callable[..., Any]) -> dict[str, Any]:
-    """The annotation of each option of a command, including the fields of groups of settings."""
-    found: dict[str, Any] = {}
-    for name, hint in hints_of(main).items():
-        kind = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
-        if isinstance(kind, type) and issubclass(kind, Settings):
-            fields = fields_of(kind).items()
-            found |= {field: each for field, each in fields if field not in ARGUMENTS}
-        else:
-            is_annotated = typing.get_origin(hint) is Annotated
-            rules = typing.get_args(hint)[1:] if is_annotated else ()
-            names = [rule.name for rule in rules if hasattr(rule, "name")]  # tyro's arg
-            found[names[0] if names else name] = hint
-    return found
-
-
 @contextmanager
 def naming_config_file(config: Path | None) -> Iterator[None]:
     """Name the configuration file in a `UserError` of which it may be the cause."""
@@ -290,11 +272,16 @@ def run_folder_with_options(out: Path, options: Mapping[str, Any], resume: bool)
     if launch.rank() > 0:
         yield
         return
-    with run_folder(out, resume):
-        sign_restarts(out)
-        if not resume:
-            write_options(out, options)
-        yield
+    try:
+        with run_folder(out, resume):
+            sign_restarts(out)
+            if not resume:
+                write_options(out, options)
+            yield
+    except OSError as error:
+        if error.filename is None and error.errno in NOT_WRITTEN:
+            error.filename = str(out)
+        raise
 
 
 def write_options(out: Path, options: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from tyro.conf import arg
 
 from dlnotes.arguments import Range, checked
-from dlnotes.commands.sources import sources_of
+from dlnotes.commands.sources import check_data_folder, sources_of
 from dlnotes.data.download import cache_folder
 from dlnotes.display import console
 from dlnotes.errors import UserError
@@ -57,6 +57,7 @@ def main(
     """
     if not runs:
         raise UserError("give one or more runs")
+    check_data_folder(data_dir)
     sources = sources_of(runs[0], train, data_dir)
     sources |= {split: paths for split, paths in (("dev", dev), ("test", test)) if paths}
     members = load_members(runs, sources, cache_dir=cache_folder() / "tokens")

@@ -19,7 +19,7 @@ from dlnotes.commands.sources import files_of_options
 from dlnotes.data.download import cache_folder
 from dlnotes.data.layout import LABEL, TEXT, Layout
 from dlnotes.data.readers import read
-from dlnotes.data.tables import BETWEEN, check_joins, check_writable, table_format, write_table
+from dlnotes.data.tables import BETWEEN, check_joins, check_writable, write_table
 from dlnotes.display import console, printable
 from dlnotes.errors import UserError
 from dlnotes.files import (
@@ -92,6 +92,8 @@ def main(
     test = files_of_options(test=test)["test"]
     if json:
         check_output(json)
+    if errors and not errors.name.lower().endswith((".csv", ".csv.gz")):
+        raise UserError(f"--errors {errors} must end in .csv or .csv.gz")
     if reliability:
         check_output(reliability)
         if reliability.suffix.lower() not in _PICTURES:
@@ -119,8 +121,6 @@ def main(
         return
     if errors:
         check_writable(errors)
-        if table_format(errors) != "csv":
-            raise UserError(f"--errors: {errors} must end in .csv or .csv.gz")
     layout = layout_as_trained(run, layout)
     classifier = TextClassifier.load(run, where)
     names = classifier.label_names

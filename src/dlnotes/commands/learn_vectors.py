@@ -9,6 +9,7 @@ from tyro.conf import arg
 
 from dlnotes.arguments import checked
 from dlnotes.cli import expanded
+from dlnotes.commands.sources import check_data_folder
 from dlnotes.data.corpora import load
 from dlnotes.data.download import cache_folder
 from dlnotes.data.readers import Source
@@ -42,6 +43,7 @@ def main(
     if not texts:
         raise UserError("give one or more corpora or files to learn from")
     sources: list[Source] = []
+    check_data_folder(data_dir)
     for name in texts:
         path = expanded(name)
         if path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from dlnotes.commands import config
@@ -22,7 +23,7 @@ def files_of_options(**given: tuple[Path, ...]) -> dict[str, tuple[Path, ...]]:
         given: What is given for each option.
 
     Raises:
-        UserError: A pattern matches nothing, or a file is given twice.
+        UserError: A pattern matches nothing, a file is given twice, or is a link to itself.
     """
     found = {}
     for option, paths in given.items():
@@ -30,7 +31,39 @@ def files_of_options(**given: tuple[Path, ...]) -> dict[str, tuple[Path, ...]]:
             found[option] = tuple(files_of(paths))
         except UserError as error:
             raise UserError(f"{option_of(option)} {error}") from error
+        for path in found[option]:
+            check_leads_somewhere(option, path)
     return found
+
+
+def check_leads_somewhere(option: str, path: Path | None) -> None:
+    """Require that a file to read is not a link that leads back to itself.
+
+    Args:
+        option: The name of its option.
+        path: The file; None for none.
+
+    Raises:
+        UserError: It is such a link.
+    """
+    try:
+        if path is not None and path.is_symlink():
+            path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            told = "it is a link that leads back to itself"
+            raise UserError(f"{option_of(option)} {path} cannot be read: {told}") from error
+
+
+def check_data_folder(data_dir: Path | None) -> None:
+    """Require that the folder of corpora is a folder.
+
+    Raises:
+        UserError: There is none, or it is a file.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        told = "is a file, not a folder" if data_dir.exists() else "does not exist"
+        raise UserError(f"--data-dir {data_dir} {told}; give a folder of corpora")
 
 
 def sources_of(

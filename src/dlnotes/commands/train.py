@@ -16,7 +16,11 @@ from dlnotes.arguments import Natural, checked
 from dlnotes.cli import expanded, other_command, resume_hint
 from dlnotes.commands import config as config_file
 from dlnotes.commands.continuing import continued, tell_what_is_new
-from dlnotes.commands.sources import files_of_options
+from dlnotes.commands.sources import (
+    check_data_folder,
+    check_leads_somewhere,
+    files_of_options,
+)
 from dlnotes.data.corpora import label_separator, load
 from dlnotes.data.dataset import load_dataset
 from dlnotes.data.download import cache_folder
@@ -137,6 +141,7 @@ def main(
             parent = Parent.of(start_from)
         except UserError as error:
             raise UserError(f"--from {error}") from error
+    check_data_folder(data_dir)
     group = distributed.current()
     asked, model = model, parent.classifier.model_name if parent else model or "fasttext"
     own = files_of_options(train=train, dev=dev, test=test)
@@ -169,6 +174,7 @@ def main(
     inputs = {**own, "vectors": (vectors,), "config": (config,), "from": (start_from,)}
     for option, given in inputs.items():
         for each in given:
+            check_leads_somewhere(option, each)
             check_different(**{option: each, "check_data": check_data})
             check_different(**{option: each, "out": out})
     # Absolute, so that a run has the same settings when it is repeated in another folder.

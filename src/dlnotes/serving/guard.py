@@ -61,6 +61,9 @@ class Guard:
             return
         began, status, path = time.perf_counter(), 0, scope["path"]
         endpoint = self._direct.get(path) if scope["method"] == "POST" else None
+        head = scope["method"] == "HEAD"
+        if head:  # as GET, but without the body
+            scope = {**scope, "method": "GET"}
         headers = _HEADERS if endpoint else _BROWSER_HEADERS
 
         async def with_headers(message: Message) -> None:
@@ -68,6 +71,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *headers]
+            elif head:
+                message = {**message, "body": b""}
             try:
                 await send(message)
             except RuntimeError as error:  # uvloop: the connection was closed meanwhile

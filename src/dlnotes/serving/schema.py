@@ -130,10 +130,13 @@ def parse(kind: type[Kind], body: bytes) -> Kind:
             raise Refused(400, f"the body has {twice!r} twice")
         return asked
     except ValidationError as error:
+        twice = _twice(body, kind)
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         reason = first["msg"].removeprefix("Invalid JSON: ")
         raise Refused(400, f"the body is not valid JSON: {reason}")
+    if twice:
+        raise Refused(400, f"the body has {twice!r} twice")
     if first["type"] == "extra_forbidden":
         unknown = str(first["loc"][0])[:_SHOWN]
         raise Refused(422, f"{unknown!r} is not a field; fields are {', '.join(kind.model_fields)}")
@@ -143,11 +146,21 @@ def parse(kind: type[Kind], body: bytes) -> Kind:
     raise Refused(422, f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")
 
 
+class _Fields(list[tuple[str, object]]):
+    """The fields of an object of JSON."""
+
+
 def _twice(body: bytes, kind: type[BaseModel]) -> str | None:
-    """The first field that a valid request has twice; None without one."""
+    """The first field that a request has twice; None without one."""
     # Decoding all of it again would take longer than the first time.
     written = (body.count(f'"{name}"'.encode()) for name in kind.model_fields)
     if max(written) < 2 and not _ESCAPED_LETTER.search(body):
         return None
-    names = [name for name, _ in json.loads(body, object_pairs_hook=list)]
+    try:
+        found = json.loads(body, object_pairs_hook=_Fields)
+    except (ValueError, RecursionError):  # pydantic takes it, or tells what is wrong
+        return None
+    if not isinstance(found, _Fields):
+        return None
+    names = [name for name, _ in found]
     return next((name for i, name in enumerate(names) if name in names[:i]), None)
