@@ -50,9 +50,9 @@ TYPES: dict[torch.dtype, tuple[str, str, str, str]] = {
     torch.bfloat16: ("uint16_t", "float", "from_bfloat16({0})", "to_bfloat16({0})"),
 }
 
-# $CC may ask for fast arithmetic, in which there is no NaN, and which has every small number of the
-# process rounded to 0.
-STRICT = ["-fno-fast-math"]
+# $CC may ask for fast arithmetic, in which there is no NaN, and which makes the whole process round
+# subnormal numbers to 0.
+STRICT = ["-fno-fast-math", "-fno-unsafe-math-optimizations"]
 FLAGS = ["-std=gnu11", "-O3", *STRICT]
 # Without errno √ is one instruction; without traps both sides of a choice may be computed.
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]

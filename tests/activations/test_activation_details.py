@@ -469,7 +469,9 @@ class NoGradient(torch.autograd.Function):
         return None
 
 
-@pytest.mark.parametrize("f", [activations.glu, activations.swiglu, activations.silu])
+@pytest.mark.parametrize(
+    "f", [activations.glu, activations.swiglu, activations.silu, lambda x: maxout(x, 0)]
+)
 def test_no_gradient_is_not_a_gradient_of_zeros(f):
     """An optimizer skips a parameter without one; with zeros, momentum would move it."""
     x = torch.randn(4, requires_grad=True)
@@ -504,7 +506,40 @@ def test_forward_mode_inside_compiled_code(f):
     torch.testing.assert_close(torch.compile(tangent, backend="aot_eager")(x, t), tangent(x, t))
 
 
-@pytest.mark.parametrize("dim", [None, 1.0, "1"])
+@compiles
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "glu", "maxout"])
+def test_compiled_second_derivatives(name):
+    """torch.func.jvp enters a dual level, too."""
+    f = getattr(activations, name)
+    dims = {"maxout": (0,), "glu": (0,)}.get(name, ())
+    x = torch.tensor([-2.0, 0.0, 0.5, 3.0])
+
+    def total(z):
+        return (f(z, *dims) ** 2).sum()
+
+    for transform in (
+        lambda h: torch.func.jacfwd(torch.func.jacfwd(h)),
+        torch.func.hessian,
+        lambda h: (
+            lambda z: torch.func.jvp(
+                lambda w: torch.func.jvp(h, (w,), (torch.ones_like(w),))[1], (z,), (torch.ones(4),)
+            )[1]
+        ),
+    ):
+        torch._dynamo.reset()
+        found = torch.compile(transform(total), backend="aot_eager")(x)
+        torch.testing.assert_close(found, transform(total)(x))
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "mish", "squared_relu", "relu", "softplus"])
+def test_nested_forward_mode_keeps_values_at_infinity(name):
+    f, x = getattr(activations, name), torch.tensor([float("inf"), 3e38, -float("inf")])
+    one = torch.ones(3)
+    value = torch.func.jvp(lambda z: torch.func.jvp(f, (z,), (one,))[0], (x,), (one,))[0]
+    assert torch.equal(value.nan_to_num(7), f(x).nan_to_num(7))
+
+
+@pytest.mark.parametrize("dim", [None, 1.0, "1", True, torch.tensor(1.5), torch.ones(2)])
 def test_a_gates_dimension_is_an_integer(dim):
     with pytest.raises(TypeError, match=r"glu: dim must be an integer, got "):
         activations.glu(torch.randn(4, 4), dim)

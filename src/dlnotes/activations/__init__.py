@@ -6,9 +6,9 @@ its derivative: ``sigmoid.slope(x)``. On a CPU with a C compiler a formula is on
 memory, as torch's own kernels are (``_elementwise``); ``torch.compile`` makes one of it too
 (``scripts/bench_activations.py``).
 
-``torch.export`` takes over the operations of a value and not its slope, as of every
+``torch.export`` exports the operations of a value and not its slope, as of every
 ``autograd.Function``: an exported program is for inference. Its gradients are those of the
-operations, which differ at kinks and for very large x, and ``step`` has none to pass through.
+operations, which differ at kinks and for very large x; a straight-through step passes none.
 """
 
 from torch import nn

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import types
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from inspect import Parameter, signature
 from numbers import Real
@@ -317,7 +319,7 @@ def differentiable(
             \approx f(x_0) + \sum_{k=1}^3 w_k\, f'(x_0 + c_k d)\, d
 
     A quadrature that is exact for polynomials of degree five has the derivatives of the integral up
-    to the sixth.
+    to the sixth. At infinity, and where a slope is not finite, the derivatives are 0.
 
     Args:
         value: The formula.
@@ -328,13 +330,16 @@ def differentiable(
 
     def expanded(*x: Tensor, **s: float) -> Tensor:
         at = [each.detach() for each in x]
-        # At infinity, where x − x₀ is NaN, the derivatives are 0.
+        # At infinity x − x₀ is NaN.
         moved = [torch.where(x0.isinf(), 0.0, each - x0) for x0, each in zip(at, x, strict=True)]
         y = value(*at, **s)
         for node, weight in _NODES:
             found = slopes(*[x0 + node * d for x0, d in zip(at, moved, strict=True)], **s)
             for each, d in zip(found if isinstance(found, tuple) else [found], moved, strict=False):
-                y = y + weight * each * d
+                finite = each
+                if isinstance(each, Tensor):
+                    finite = torch.where(each.isfinite(), each, 0.0)
+                y = y + weight * finite * d
         return y
 
     return cast(Tensor, in_operations(expanded, tensors, settings))
@@ -343,10 +348,10 @@ def differentiable(
 def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
     """Call a Function and return the value."""
     if torch.compiler.is_compiling():
-        if _forward_mode():
-            return function.operations(*inputs)
-        if _transform_differentiates():
+        if _transform_differentiates():  # which includes torch.func.jvp
             torch._dynamo.graph_break()
+        elif _forward_mode():
+            return function.operations(*inputs)
         result = function.apply(*inputs)
     elif torch._C._are_functorch_transforms_active():
         if _forward_modes() > 1:
@@ -435,6 +440,18 @@ def check_number(
     if not isinstance(number, (float, int, torch.SymFloat, torch.SymInt)):
         number = float(number)  # NumPy's and others, which a tensor cannot be multiplied by
     return cast(float, number)
+
+
+def check_dim(name: str, dim: Any) -> int:
+    """Return the number of a dimension.
+
+    Raises:
+        TypeError: It is not an integer.
+    """
+    if not isinstance(dim, bool):
+        with suppress(TypeError):
+            return operator.index(dim)
+    raise TypeError(f"{name}: dim must be an integer, got {dim!r}")
 
 
 def check_flag(name: str, argument: str, flag: Any) -> bool:

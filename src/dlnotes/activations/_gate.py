@@ -10,6 +10,7 @@ from torch import Tensor
 from dlnotes.activations._activation import (
     Differentiable,
     apply,
+    check_dim,
     check_input,
     differentiable,
     keep,
@@ -29,7 +30,7 @@ def gate(
 
     .. math::
         \frac{\partial J}{\partial a} = g\, \frac{\partial f}{\partial a}, \qquad
-        \frac{\partial J}{\partial b} = g\, \frac{\partial f}{\partial b},
+        \frac{\partial J}{\partial b} = g\, \frac{\partial f}{\partial b}.
 
     On a CPU with compiled loops, one pass through memory writes both into the halves of
     :math:`\partial J/\partial x`.
@@ -84,8 +85,7 @@ def gate(
 
         def call(x: Tensor, dim: int) -> Tensor:
             check_input(name, x)
-            if not hasattr(dim, "__index__"):
-                raise TypeError(f"{name}: dim must be an integer, got {dim!r}")
+            dim = check_dim(name, dim)
             if x.dim() == 0 or x.size(dim) % 2:
                 raise ValueError(
                     f"{name}: needs an even size along dim={dim}, got x of shape {tuple(x.shape)}"

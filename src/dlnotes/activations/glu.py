@@ -1,10 +1,9 @@
 r"""The gated linear unit."""
 
-import operator
-
 import torch
 from torch import Tensor, nn
 
+from dlnotes.activations._activation import check_dim
 from dlnotes.activations._gate import gate
 
 
@@ -70,9 +69,7 @@ class GLU(nn.Module):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        if not hasattr(dim, "__index__") or isinstance(dim, bool):
-            raise TypeError(f"{type(self).__name__}: dim must be an integer, got {dim!r}")
-        self.dim = operator.index(dim)
+        self.dim = check_dim(type(self).__name__, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function of x along ``dim``."""

@@ -29,10 +29,13 @@ class _Maxout(Differentiable):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         z, ctx.dim = inputs
         ctx.shape = z.shape
+        ctx.set_materialize_grads(False)  # no gradient is not a gradient of zeros
         keep(ctx, _winner(z, output, ctx.dim))
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, None]:
+        if g is None:
+            return None, None
         (winner,) = ctx.saved_tensors
         if torch.compiler.is_compiling():
             number = winner.to(g.dtype)
@@ -42,7 +45,9 @@ class _Maxout(Differentiable):
         return g.new_zeros(ctx.shape).scatter(ctx.dim, index, g.unsqueeze(ctx.dim)), None
 
     @staticmethod
-    def tangent(ctx: Any, t: Tensor, _: None) -> Tensor:
+    def tangent(ctx: Any, t: Tensor | None, _: None) -> Tensor | None:
+        if t is None:
+            return None
         (winner,) = ctx.saved_tensors
         return t.gather(ctx.dim, winner.long().unsqueeze(ctx.dim)).squeeze(ctx.dim)
 

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 
 from dlnotes.activations._activation import Module, activation
+from dlnotes.activations._elementwise import minus_abs
 
 
 def slope(x: Tensor) -> Tensor:
     """The derivative; of e^−|x|, so that it neither overflows nor becomes 0 too early."""
-    e = torch.exp(torch.where(x > 0, -x, x))  # not of abs, whose derivative is 0 at 0
+    e = torch.exp(minus_abs(x))
     return e / (1 + e) ** 2
 
 

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from dlnotes.activations._activation import Module, activation
-from dlnotes.activations._elementwise import expm1
+from dlnotes.activations._elementwise import expm1, minus_abs
 
 
 def slope(x: Tensor) -> Tensor:
     """The derivative."""
-    e = torch.exp(2 * torch.where(x > 0, -x, x))
+    e = torch.exp(2 * minus_abs(x))
     return 4 * e / (1 + e) ** 2
 
 
@@ -44,9 +44,8 @@ def tanh(x: Tensor) -> Tensor:
     Raises:
         ValueError: ``x`` is not a real floating-point tensor.
     """
-    # Without abs and copysign, whose derivatives are 0 at 0.
-    t = expm1(2 * torch.where(x > 0, -x, x))
-    return torch.where(x > 0, -t / (t + 2), t / (t + 2))
+    t = expm1(-2 * x.abs())
+    return torch.copysign(t / (t + 2), x)
 
 
 class Tanh(Module, function=tanh):

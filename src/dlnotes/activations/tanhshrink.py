@@ -3,12 +3,14 @@ r"""What tanh takes away."""
 from torch import Tensor
 
 from dlnotes.activations._activation import Module, activation
+from dlnotes.activations._elementwise import expm1, minus_abs
 from dlnotes.activations.tanh import tanh
 
 
 def slope(x: Tensor) -> Tensor:
-    """The derivative."""
-    return tanh.value(x) ** 2
+    """The derivative, tanh²."""
+    t = expm1(2 * minus_abs(x))
+    return (t / (t + 2)) ** 2
 
 
 @activation(slope)
