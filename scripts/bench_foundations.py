@@ -44,7 +44,7 @@ class Side(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What is timed; a call of each side does it `times` times."""
+    """What is timed; each call repeats it `times` times."""
 
     ours: Side
     torch: Side
@@ -245,7 +245,7 @@ def main(
     rounds: Count = 200,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
-    """Print the time of an update of units and networks, ours and torch's, in float32.
+    """Print the time of updates and of clipping in float32, ours and torch's.
 
     On a machine with other work, set OMP_NUM_THREADS=1: then the CPU time of the thread is
     measured. With more threads, wall time is measured.

@@ -97,7 +97,13 @@ def test_no_docstring_has_an_indented_equation_without_a_directive():
         # The first is part of an exported classifier, and reads its folder; the others need CUDA.
         if info.name == "dlnotes.export.predict" or "triton" in info.name:
             continue
-        for name, docstring in docstrings(importlib.import_module(info.name)):
+        try:
+            module = importlib.import_module(info.name)
+        except ModuleNotFoundError as error:  # of an extra that is not installed
+            if str(error.name).startswith("dlnotes"):
+                raise
+            continue
+        for name, docstring in docstrings(module):
             if docstring and (quoted := quotes(docstring)):
                 found[name] = quoted
     assert not found

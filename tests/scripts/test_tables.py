@@ -94,7 +94,9 @@ def test_pages_are_listed_in_the_order_of_their_index(tmp_path):
 
 
 def test_every_task_has_a_page_in_both_readmes():
-    names = set(re.findall(r"^([\w-]+)$", (ROOT / "docs/en/how-to/index.md").read_text(), re.M))
+    names = set(
+        re.findall(r"^([\w-]+)$", (ROOT / "docs/en/how-to/index.md").read_text("utf-8"), re.M)
+    )
     shown = tables.page_list(ROOT, "docs/en/how-to", tables.HOW_TO).split(" · ")
     assert len(shown) == len(names) > 17
     for link in shown:
