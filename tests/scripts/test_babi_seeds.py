@@ -185,7 +185,7 @@ MISTAKES: dict[str, tuple[list[Any], str]] = {
     "nothing to check": (["--check"], "give one or more names"),
     "check a CPU": (["babi-1-dmn", "--check"], "--check compares a CUDA device with the CPU, but device is cpu"),
     "no seed": (["babi-1-dmn", "--seeds", 0], "seeds must be at least 1, not 0"),
-    "none at once": (["babi-1-dmn", "--seeds", 1, "--at-once", 0], "at_once must be at least 1, not 0"),
+    "none at once": (["babi-1-dmn", "--seeds", 1, "--at-once", 0], "--at-once must be at least 1, not 0"),
     "no time": (["babi-1-dmn", "--minutes", "nan"], "minutes must be a finite number above 0, not nan"),
     "no data": (["babi-1-dmn", "--data-dir", "nowhere"], "--data-dir: there is no folder nowhere"),
     "a file": (["babi-1-dmn", "--out", __file__], "it is not a folder; give another --out"),

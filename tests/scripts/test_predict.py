@@ -404,7 +404,7 @@ MISTAKES = {
     "unknown out": (lambda t: ["x", "--out", t / "o.tsv"], "o.tsv: unknown kind of file to write; known are .jsonl"),
     "out nowhere": (lambda t: ["x", "--out", t / "no" / "o.csv"], "there is no folder"),
     "out is a folder": (lambda t: ["x", "--out", put(t / "x", "").with_name("o.csv"), (t / "o.csv").mkdir()][:3], "it is there and is not a file"),
-    "top_k": (lambda t: ["x", "--top-k", 0], "top_k must be at least 1"),
+    "top_k": (lambda t: ["x", "--top-k", 0], "--top-k must be at least 1"),
     "device": (lambda t: ["x", "--device", "tpu"], "device must be auto, cpu, cuda"),
 }  # fmt: skip
 
