@@ -25,6 +25,7 @@ _CODE_OR_LINK = re.compile(
     r"^(?P<fence>`{3,}).*?^(?P=fence)|`+[^`\n]+`+|(?<!!)\[([^][]+)\]\(([\w./-]+)(?:#[\w-]+)?\)",
     re.M | re.S,
 )
+_HTML_LINK = re.compile(r'<a href="\.[^"]*"[^>]*>(.*?)</a>', re.S)  # to a page of the site
 _INTERACTIVE = re.compile(rf"^[`:]{{3,}}\{{(?:{'|'.join(INTERACTIVE)})\}}", re.M)
 _HEAD = re.compile(r"^##+ .*\n+", re.M)
 _TITLE = re.compile(r"^# (.+)", re.M)
@@ -150,6 +151,7 @@ def plain(text: str, pages: Path, site: Path, language: str, attachments: dict[s
         return _FENCE.sub(replaced, body.strip() + "\n")
 
     without_directives = _FENCE.sub(replaced, _noted(text, language) + "\n").strip()
+    without_directives = _HTML_LINK.sub(r"\1", without_directives)
     return _CODE_OR_LINK.sub(lambda found: _unlinked(found, pages, language), without_directives)
 
 

@@ -463,8 +463,9 @@ def test_a_notebook_alone_in_a_folder_has_no_dead_link(language, tmp_path, monke
             made = notebooks.notebook(text, page.parent, tmp_path, words.LANGUAGES[language])
             prose = "\n".join(c.source for c in made.cells if c.cell_type == "markdown")
             prose = re.sub(r"^(`{3,}).*?^\1|`[^`\n]+`", "", prose, flags=re.M | re.S)
-            for target in re.findall(r"\]\((\S+?)\)", prose):
-                assert target.startswith(("https://", "attachment:")), (page.name, target)
+            for target in re.findall(r"\]\((\S+?)\)|(?:href|src)=\"(.*?)\"", prose):
+                there = "".join(target).startswith(("https://", "attachment:"))
+                assert there, (page.name, target)
             linked += len(re.findall(r"\]\([\w./-]+\.md", text))
     assert linked > 10
 
