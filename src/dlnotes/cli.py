@@ -541,12 +541,12 @@ def _refuse_other(start: bytes) -> None:
     Raises:
         UserError: It is something else than text in UTF-8.
     """
-    from dlnotes.data.kinds import MARKED, compression_of, kind_of, wide_encoding
+    from dlnotes.data.kinds import compression_of, kind_of, marked_encoding, wide_encoding
 
     kind = "compressed: decompress it first" if compression_of(start) else kind_of(start)
     if kind:
         raise UserError(f"standard input is {kind}")
-    marked = next((name for mark, name in MARKED.items() if start.startswith(mark)), None)
+    marked = marked_encoding(start)
     encoding = marked or wide_encoding(start) or "utf-8"
     if encoding != "utf-8":
         known = encoding[:6] if marked else encoding[:6] + encoding[7:]  # to iconv

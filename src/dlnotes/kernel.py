@@ -468,15 +468,26 @@ def observed() -> bool:
     )
 
 
-def alias(
-    t: torch.Tensor,
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.bool),
-) -> torch.Tensor | None:
+NUMBERS = (torch.float32, torch.float64, torch.bool)
+
+
+def alias(t: torch.Tensor, dtypes: tuple[torch.dtype, ...] = NUMBERS) -> torch.Tensor | None:
     """An alias of a tensor of numbers in the CPU's memory, or None for any other tensor.
 
     No other thread has the alias, whereas one may give ``t`` itself other memory while compiled
     code runs.
     """
+    found = alias_of_any_extent(t, dtypes)
+    if found is None:
+        return None
+    end = (found.storage_offset() + found.numel()) * found.element_size()
+    return found if found.untyped_storage().nbytes() >= end else None
+
+
+def alias_of_any_extent(
+    t: torch.Tensor, dtypes: tuple[torch.dtype, ...] = NUMBERS
+) -> torch.Tensor | None:
+    """The same, also of a tensor that needs less memory than its elements one after another."""
     if type(t) not in PLAIN:
         return None
     try:
@@ -493,8 +504,7 @@ def alias(
     except RuntimeError:  # a wrapper's tensor has neither
         return None
     # A lazy zero has no address, and no memory lies behind one whose storage was freed.
-    size = t.element_size()
-    if not address or address % size or memory < (t.storage_offset() + t.numel()) * size:
+    if not address or not memory or address % t.element_size():
         return None
     return t
 

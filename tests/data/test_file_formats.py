@@ -407,12 +407,15 @@ LETTERS = {
 }
 
 
+def looks_like(encoding):
+    return rf"looks like {encoding.upper()[:6]} without a byte order mark: .*--encoding {encoding}"
+
+
 @pytest.mark.parametrize("encoding", WIDE)
 @pytest.mark.parametrize("name", LETTERS)
 def test_chinese_without_a_mark_is_recognised_by_its_line_ends(tmp_path, name, encoding):
     path = put(tmp_path / name, LETTERS[name].encode(encoding))
-    looks = rf"looks like {encoding.upper()[:6]} without a byte order mark: .*--encoding {encoding}"
-    with pytest.raises(UserError, match=looks):
+    with pytest.raises(UserError, match=looks_like(encoding)):
         documents(path)
     assert len(documents(path, encoding=encoding)) == LETTERS[name].strip().count(
         "\r" if name == "a.txt" else "\n"
@@ -1279,8 +1282,7 @@ ONE_LINE = {
 @pytest.mark.parametrize("encoding", WIDE)
 @pytest.mark.parametrize("language", ONE_LINE)
 def test_a_line_without_an_end_in_another_encoding_is_told(tmp_path, language, encoding):
-    looks = rf"looks like {encoding.upper()[:6]} without a byte order mark: .*--encoding {encoding}"
-    with pytest.raises(UserError, match=looks):
+    with pytest.raises(UserError, match=looks_like(encoding)):
         texts(put(tmp_path / "a.txt", ONE_LINE[language].encode(encoding)))
     assert texts(put(tmp_path / "b.txt", ONE_LINE[language])) == [ONE_LINE[language]]
 

@@ -350,7 +350,7 @@ def apply(function: type[Differentiable], *inputs: Any) -> Tensor:
     if torch.compiler.is_compiling():
         if _transform_differentiates():  # which includes torch.func.jvp
             torch._dynamo.graph_break()
-        elif _forward_mode():
+        elif _in_dual_level():
             return function.operations(*inputs)
         result = function.apply(*inputs)
     elif torch._C._are_functorch_transforms_active():
@@ -385,13 +385,13 @@ def _transform_differentiates() -> bool:
     return any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack)
 
 
-def _forward_mode() -> bool:
+def _in_dual_level() -> bool:
     """Whether ``forward_ad.dual_level`` is entered, in which a ``jvp`` is dropped as well."""
     return forward_ad._current_level >= 0
 
 
 # What torch.compiler.assume_constant_result sets, after it has imported the compiler (0.8 s).
-for _constant in (_transform_differentiates, _forward_mode):
+for _constant in (_transform_differentiates, _in_dual_level):
     cast(Any, _constant)._dynamo_marked_constant = True
 
 

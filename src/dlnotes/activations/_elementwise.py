@@ -19,10 +19,10 @@ from torch import Tensor
 from dlnotes.kernel import (
     CONTRACTED,
     LOW_PRECISION,
-    PLAIN,
     Program,
     Symbol,
     alias,
+    alias_of_any_extent,
     compiled,
     observed,
     run_in_thread,
@@ -172,10 +172,10 @@ def in_one_pass(
     for given in tensors:
         t = alias(given)
         if t is None:
-            if not _expanded(given):
+            t = alias_of_any_extent(given)
+            if t is None or 0 not in t.stride():
                 return None
-            t = given.detach()  # for example the gradient of a sum
-            repeated.append(len(held))
+            repeated.append(len(held))  # for example the gradient of a sum
         if not held:
             dtype, shape, dims = t.dtype, t.shape, t.dim()
         single = t.dim() == 0 < dims
@@ -196,10 +196,7 @@ def in_one_pass(
     if joined is not None and {*loop.results} != {dtype}:
         return None
     for i in repeated:
-        whole_copy = alias(held[i].clone(memory_format=torch.contiguous_format))
-        if whole_copy is None:
-            return None
-        held[i] = whole_copy
+        held[i] = held[i].clone(memory_format=torch.contiguous_format)
     if joined is None:
         results = [torch.empty_like(held[0], dtype=kind) for kind in loop.results]
         returned: Any = tuple(results) if loop.several else results[0]
@@ -232,15 +229,6 @@ def in_one_pass(
             of_each[i] = step
     loop.run(count, n, threads, of_each, *addresses, *numerical)
     return returned
-
-
-def _expanded(t: Tensor) -> bool:
-    """Whether a plain tensor of numbers on the CPU repeats elements along a dimension."""
-    if type(t) not in PLAIN or t.layout is not torch.strided or t.is_nested or not t.is_cpu:
-        return False
-    if t.dtype not in (torch.float32, torch.float64, torch.bool):
-        return False
-    return any(stride == 0 and size > 1 for stride, size in zip(t.stride(), t.shape, strict=True))
 
 
 def _rows(tensors: Sequence[Tensor], *, dense: bool) -> tuple[int, int, list[int]] | None:

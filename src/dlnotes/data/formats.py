@@ -615,29 +615,15 @@ def _decoded(lines: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame | None
 
 def _decoded_record(path: Path, line: int, text: str, names: list[str] | None) -> dict[str, Any]:
     """A record with numbers as they are written, of whose keys `names` (or all) occur once."""
-    pairs: list[tuple[str, Any]] = []  # of the object that ends last, which is the record
-
-    def as_dict(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal pairs
-        pairs = found
-        return dict(found)
-
     try:
-        record = json.JSONDecoder(
-            object_pairs_hook=as_dict,
-            parse_int=str,
-            parse_float=str,
-            parse_constant=_number_or_none,
-        ).decode(text)
+        record = _DECODER.decode(text)
     except (json.JSONDecodeError, RecursionError) as error:
         whole = "; an object per line is needed, or an array" if text.strip() == "{" else ""
         raise UserError(f"{path}:{line}: {_not_json(error, 'a JSON record')}{whole}") from error
-    if not isinstance(record, dict):
+    if not isinstance(record, _Object):
         raise UserError(f"{path}:{line}: not a JSON record: not an object")
-    if len(record) < len(pairs):
-        keys = Counter(key for key, _ in pairs)
-        if twice := next((key for key in names or keys if keys[key] > 1), None):
-            raise UserError(f"{path}:{line}: the record has {twice[:60]!r} twice")
+    if twice := next((key for key in names or record.repeated if key in record.repeated), None):
+        raise UserError(f"{path}:{line}: the record has {twice[:60]!r} twice")
     return record
 
 
@@ -698,6 +684,22 @@ def _json_text(place: str, value: Any) -> str | None:
 
 def _number_or_none(name: str) -> str | None:
     return None if name == "NaN" else name
+
+
+class _Object(dict[str, Any]):
+    """An object of JSON, and the keys that it has more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated: list[str] = []
+        if len(self) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            self.repeated = [key for key, count in counts.items() if count > 1]
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_Object, parse_int=str, parse_float=str, parse_constant=_number_or_none
+)
 
 
 _FIRST_ROWS, _MAX_ROWS = 1 << 10, 1 << 17

@@ -105,6 +105,11 @@ def kind_of_zip(names: Iterable[str]) -> str | None:
     return next(found, None)
 
 
+def marked_encoding(start: bytes) -> str | None:
+    """The encoding that a byte order mark at the start names; None without one."""
+    return next((name for mark, name in MARKED.items() if start.startswith(mark)), None)
+
+
 def wide_encoding(start: bytes) -> str | None:
     """The encoding, if exactly one of UTF-16 and UTF-32 (LE or BE) makes likely text of the bytes.
 
@@ -117,27 +122,23 @@ def wide_encoding(start: bytes) -> str | None:
     """
     nulls = start.count(0)
     names = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-    alphabets = [name for name in names if _is_of_an_alphabet(start, name)]
-    if nulls < 0.3 * len(start) and not alphabets:
-        narrow = _decoded(start, "utf-8")
-        if not nulls or (narrow is not None and not _has_odd(narrow.replace("\0", ""), 0.2)):
-            return None  # for example lines that end with null characters
+    decoded = _decoded(start, "utf-8")
+    narrow = None if decoded is None else decoded.replace("\0", "")
+    alphabets = []
+    # The letters of these alphabets have control characters as bytes.
+    if re.search(_CONTROL, start) and (narrow is None or _has_odd(narrow)):
+        alphabets = [name for name in names if _is_of_an_alphabet(start, name)]
+    is_narrow = not nulls or (narrow is not None and not _has_odd(narrow, 0.2))
+    if nulls < 0.3 * len(start) and not alphabets and is_narrow:
+        return None  # for example lines that end with null characters
     found = alphabets or [name for name in names if _is_plausible(_decoded(start, name) or "")]
     return found[0] if len(found) == 1 else None
 
 
 def _is_of_an_alphabet(start: bytes, encoding: str) -> bool:
-    """Whether the bytes are at least four letters, most of them of one alphabet but not Latin.
-
-    They are no text in UTF-8, or one that holds many characters which texts do not have.
-    """
-    if not re.search(_CONTROL, start):  # which these alphabets have as bytes
-        return False
+    """Whether the bytes are at least four letters, most of them of one alphabet but not Latin."""
     text = _decoded(start, encoding)
     if text is None or len(text) < 4:
-        return False
-    narrow = _decoded(start, "utf-8")
-    if narrow is not None and not _has_odd(narrow.replace("\0", "")):
         return False
     alphabet, count = Counter(ord(c) >> 8 for c in text).most_common(1)[0]
     letters = sum(unicodedata.category(c)[0] in "LM" for c in text)

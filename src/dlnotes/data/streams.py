@@ -32,6 +32,7 @@ from dlnotes.data.kinds import (
     compression_of,
     kind_of,
     kind_of_zip,
+    marked_encoding,
     wide_encoding,
 )
 from dlnotes.display import printable
@@ -395,7 +396,7 @@ def _decoded(path: Path, encoding: str | None, size: int, seen: Seen | None) -> 
     """The text of a file in pieces of about `size` bytes."""
     with open_binary(path, seen) as file:
         content = file.read(size)
-        marked = next((name for mark, name in MARKED.items() if content.startswith(mark)), None)
+        marked = marked_encoding(content)
         if not (marked or encoding):
             _refuse_other(path, content[:_START_BYTES])
         nulls = not (marked or encoding) and b"\0" in content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -124,19 +124,19 @@ def parse(kind: type[Kind], body: bytes) -> Kind:
     """
     if not body:
         raise Refused(400, "the body is empty; it must be a JSON object")
+    asked: Kind | None = None
+    first: Any = None
     try:
         asked = kind.model_validate_json(body)
-        if twice := _twice(body, kind):
-            raise Refused(400, f"the body has {twice!r} twice")
-        return asked
     except ValidationError as error:
-        twice = _twice(body, kind)
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
+    if first and first["type"] == "json_invalid":
         reason = first["msg"].removeprefix("Invalid JSON: ")
         raise Refused(400, f"the body is not valid JSON: {reason}")
-    if twice:
+    if twice := _twice(body, kind):
         raise Refused(400, f"the body has {twice!r} twice")
+    if asked is not None:
+        return asked
     if first["type"] == "extra_forbidden":
         unknown = str(first["loc"][0])[:_SHOWN]
         raise Refused(422, f"{unknown!r} is not a field; fields are {', '.join(kind.model_fields)}")
