@@ -251,12 +251,14 @@ def expanded(path: str | Path) -> Path:
 
     Raises:
         UserError: It is empty, which pathlib takes for the current folder, or blank, or names the
-            home of an unknown user.
+            home of an unknown user, or holds a null character.
     """
     if path == "":
         raise UserError("a path must not be empty; . is the current folder")
     if str(path).isspace():
         raise UserError(f"a path must not be blank: {str(path)!r}")
+    if "\0" in str(path):
+        raise UserError(f"a path must not hold a null character: {str(path)!r}")
     found = os.path.expanduser(path)  # noqa: PTH111 -- pathlib's raises without a home
     if found.startswith("~"):
         raise UserError(f"there is no home folder {found.partition('/')[0]}; ./~… is a file here")

@@ -441,6 +441,10 @@ def remove_unfinished(folder: Path, prefix: str) -> None:
         for path in [Path(entry) for entry in os.scandir(folder)]:
             if is_unfinished(path, prefix):
                 with suppress(OSError):
+                    if not any(path.iterdir()):  # there is nothing yet that is locked
+                        if _is_old(path):
+                            path.rmdir()
+                        continue
                     with open(path / _MARK, "rb+", opener=not_through_a_link) as mark:
                         abandoned = lock(mark) or _is_old(path)
                     if abandoned:

@@ -1162,6 +1162,8 @@ TWICE = {
     "a quotation mark": ('{"text":"a","\\"":"x","\\u0022":"y"}', '"'),
     "a label": ('{"label":"x","text":"a","label":"x"}', "label"),
     "with white space": ('{"text":"a","x" :1, "x"\t: 1}', "x"),
+    "with a carriage return": ('{"text":"a","x"\r:1,"x":1}', "x"),
+    "the empty key": ('{"text":"a","":1,"":1}', ""),
 }
 ONCE = [
     '{"text":"\\"x\\":1 \\"x\\":","x":{"x":1,"y":[{"x":1},{"x":2}]},"y":"\\"y\\":"}',
@@ -1184,6 +1186,11 @@ def test_a_key_twice_is_refused_where_whole_records_are_carried_on(tmp_path, mad
     except UserError as error:
         assert f"has {key!r} twice" in str(error)  # noqa: PT017
     assert texts(put(path, "\n".join(rows[:-1]))) == ["b", '"x":1 "x":', ":", ""]
+
+
+def test_a_blank_text_between_marks_at_the_start_is_a_text(tmp_path):
+    path = put(tmp_path / "a.csv", '""\n"a"\n""\nb\n')
+    assert texts(path, header="no") == ["", "a", "", "b"]
 
 
 def test_a_key_twice_is_noticed_in_every_spelling(tmp_path):

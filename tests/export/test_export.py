@@ -261,8 +261,8 @@ def test_an_export_is_written_into_the_folder_that_is_there(tmp_path, monkeypatc
     export(classifier, Path(), "fasttext")
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"model.bin", "config.json", "labels.json", "vocabulary.txt"}
-    for name in ("thesis.txt", "model.onnx", "2-vocabulary.txt"):
-        Path(name).write_text("x")
+    Path("thesis.txt").write_text("x")
+    of_export(tmp_path, "model.onnx", "2-vocabulary.txt")
     export(classifier, Path(), "fasttext")
     assert {path.name for path in tmp_path.iterdir()} == {*written, "thesis.txt"}
     assert Path("thesis.txt").read_text() == "x"
@@ -430,6 +430,15 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+def of_export(folder, *names):
+    """Add files to an export, such as those of another format."""
+    config = json.loads((folder / "config.json").read_text())
+    config["files"] += names
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in names:
+        (folder / name).write_text("x")
+
+
 class Killed(BaseException):
     """What stands for the end of the process."""
 
@@ -468,7 +477,7 @@ def test_an_export_that_is_killed_at_any_moment(tmp_path, there):
             out.mkdir()
         if there in ("an export", "an export and more"):
             export(small(), out, "fasttext")
-            (out / "predict.py").write_text("print(1)")  # which the new one does not have
+            of_export(out, "predict.py")  # which the new one does not have
             if there == "an export and more":
                 (out / "thesis.txt").write_text("x")
         old = contents(out) if there else {}
@@ -482,8 +491,10 @@ def test_an_export_that_is_killed_at_any_moment(tmp_path, there):
         found = contents(out) if out.exists() else {}
         if found not in (old, new | thesis):
             assert json.loads(found["config.json"]) == {
-                "format": "dlnotes export 1", "unfinished": True
-            }  # fmt: skip
+                "format": "dlnotes export 1",
+                "unfinished": True,
+                "files": sorted((old.keys() | new.keys()) - {"thesis.txt"}),
+            }
             with pytest.raises(UserError, match="holds an unfinished export: --overwrite"):
                 check_place(run, out, overwrite=False)
             assert thesis.items() <= found.items()
@@ -693,6 +704,46 @@ def test_a_folder_in_one_that_is_read_only():
         done = subprocess.run(command, capture_output=True, text=True)
         assert f"cannot write {out}: Permission denied" in done.stderr
         assert contents(out) == before
+
+
+def test_files_that_are_named_alike_stay(tmp_path):
+    out = tmp_path / "out"
+    export(small(), out, "fasttext")
+    mine = [out / "2024-vocabulary.txt", out / "predict.py", out / "model.pt2"]
+    for path in mine:
+        path.write_text("mine")
+    export(small(SECOND), out, "fasttext")
+    assert json.loads((out / "labels.json").read_text()) == SECOND
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+    before = contents(out)
+    with pytest.raises(UserError, match=r"model\.pt2: it is not of the earlier export"):
+        export(small(), out, "torch")
+    assert contents(out) == before
+
+
+def test_an_export_of_an_earlier_version_is_replaced(tmp_path):
+    """It has no list of its files."""
+    out = tmp_path / "out"
+    export(small(), out, "fasttext")
+    config = json.loads((out / "config.json").read_text())
+    assert set(config.pop("files")) == {path.name for path in out.iterdir()}
+    (out / "config.json").write_text(json.dumps(config))
+    (out / "2-vocabulary.txt").write_text("of an ensemble")
+    export(small(SECOND), out, "fasttext")
+    assert not (out / "2-vocabulary.txt").exists()
+
+
+@unix
+def test_an_empty_folder_that_was_to_hold_an_export_is_removed_after_an_hour(tmp_path):
+    out = tmp_path / "out"
+    export(small(), out, "fasttext")
+    empty = out / ".dlnotes-export-deadbeef"
+    empty.mkdir()
+    export(small(), out, "fasttext")
+    assert empty.is_dir()  # another process may just have made it
+    age(empty)
+    export(small(), out, "fasttext")
+    assert not empty.exists()
 
 
 @unix

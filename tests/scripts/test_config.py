@@ -204,6 +204,14 @@ def test_a_corpus_takes_the_place_of_files_and_the_other_way_round(script, run, 
     assert result.code == 0, result.err
 
 
+@pytest.mark.parametrize("text", ['train: ["a\\0b"]', 'train: x.csv\nout: "a\\0b"'])
+def test_a_path_with_a_null_character_is_told(script, tmp_path, text):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    line = told(script("train", "--config", file))
+    assert line.endswith(r": a path must not hold a null character: 'a\x00b'")
+
+
 @pytest.mark.parametrize("option", ["--train", "--out", "--corpus", "--text-column"])
 @pytest.mark.parametrize("form", ["{} ", "{}="])
 def test_an_empty_value_is_no_value(script, option, form):

@@ -320,7 +320,9 @@ def _csv_records(
                     continue
             if warned:
                 record = [field.replace(_LITERAL, '"') for field in record]
-            if len(record) > 1 or (record and _is_record(record[0], width)):
+            # In a first record, marks show that a blank field is meant.
+            is_quoted = not width and taken[0].lstrip().startswith('"')
+            if len(record) > 1 or (record and _is_record(record[0], width or is_quoted)):
                 width = width or _width(path, start, len(record))
                 records.append(record)
                 starts.append(start)
@@ -490,7 +492,9 @@ def _refuse_repeated_keys(path: Path, lines: pl.DataFrame) -> None:
     keys = (
         pl.col(TEXT)
         .str.extract_all(_STRINGS)
-        .list.eval(pl.element().filter(pl.element().str.ends_with(":")).str.strip_chars_end(": \t"))
+        .list.eval(
+            pl.element().filter(pl.element().str.ends_with(":")).str.strip_chars_end(": \t\r\n")
+        )
     )
     suspect = (
         (keys.list.n_unique() < keys.list.len())
@@ -622,7 +626,8 @@ def _decoded_record(path: Path, line: int, text: str, names: list[str] | None) -
         raise UserError(f"{path}:{line}: {_not_json(error, 'a JSON record')}{whole}") from error
     if not isinstance(record, _Object):
         raise UserError(f"{path}:{line}: not a JSON record: not an object")
-    if twice := next((key for key in names or record.repeated if key in record.repeated), None):
+    twice = next((key for key in names or record.repeated if key in record.repeated), None)
+    if twice is not None:
         raise UserError(f"{path}:{line}: the record has {twice[:60]!r} twice")
     return record
 

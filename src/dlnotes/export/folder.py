@@ -52,8 +52,8 @@ PROGRAM = "predict.py"
 _FORMAT = "dlnotes export 1"
 _BUILDING = ".dlnotes-export-"
 """How the name of a folder begins in which an export is being written."""
-_UNFINISHED = "unfinished"
-"""Field of the configuration of a folder whose files are being replaced."""
+_UNFINISHED, _FILES = "unfinished", "files"
+"""Fields of the configuration: that files are being replaced, and which ones are the export's."""
 _Network = TypeVar("_Network", bound=Averaged)
 
 
@@ -209,18 +209,33 @@ def _put(building: Path, place: Path, out: Path, overwrite: bool) -> None:
         except OSError:
             if not place.is_dir():  # otherwise, another export was faster
                 raise
-    mark = building / _UNFINISHED
-    write_json(mark, {"format": _FORMAT, _UNFINISHED: True})
     with kept(place):
         _check_files(out, overwrite)
+        earlier = _files_of_export(place)
+        for name in files.keys() - earlier:
+            if os.path.lexists(place / name):
+                told = "it is not of the earlier export; give another OUT"
+                raise UserError(f"cannot write {out / name}: {told}")
+        mark = building / _UNFINISHED
+        both = sorted(earlier | files.keys())
+        write_json(mark, {"format": _FORMAT, _UNFINISHED: True, _FILES: both})
         mark.replace(place / CONFIG)
         config = files.pop(CONFIG)
         for name, path in files.items():
             path.replace(place / name)
-        for path in filter(_is_ours, place.iterdir()):
-            if path.name not in (*files, CONFIG):
-                path.unlink()
+        for name in earlier - files.keys() - {CONFIG}:
+            (place / name).unlink(missing_ok=True)
         config.replace(place / CONFIG)
+
+
+def _files_of_export(place: Path) -> set[str]:
+    """The names of the files of the export in a folder, finished or not."""
+    there = {path.name for path in place.iterdir() if _is_ours(path)}
+    listed = _found(place / CONFIG).get(_FILES)
+    # Earlier versions did not list them.
+    if not isinstance(listed, list):
+        return there
+    return there & {name for name in listed if isinstance(name, str)}
 
 
 def _is_ours(file: Path) -> bool:
@@ -322,9 +337,10 @@ def write_rest(classifier: TextClassifier | Ensemble, folder: Path, kind: str) -
         "members": members,
         "lower": lower_case(),
     }
-    write_json(folder / CONFIG, config)
     if without is None:
         program = resources.files("dlnotes.export") / PROGRAM
         with resources.as_file(program) as path:
             shutil.copyfile(path, folder / PROGRAM)
+    config[_FILES] = sorted([CONFIG, *(path.name for path in folder.iterdir())])
+    write_json(folder / CONFIG, config)
     return without
