@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import io
@@ -20,7 +21,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 from dlnotes import launch
 from dlnotes.display import ASCII_FALLBACK, tell
@@ -285,7 +286,6 @@ def _exit_handler() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no arrows
             stream.reconfigure(errors=ASCII_FALLBACK)
     code: str | int | None = 0
-    leave: Callable[[Any], object] = sys.exit
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
         try:
@@ -301,8 +301,6 @@ def _exit_handler() -> Iterator[None]:
         except KeyboardInterrupt as stop:
             code = _code(stop)
             tell("Stopped.")
-            if launch.world_size() > 1:  # torch would wait for threads that wait for the others
-                leave = os._exit
         except BrokenPipeError:
             drop_output()
         except OSError as error:  # for example a full disk
@@ -313,12 +311,19 @@ def _exit_handler() -> Iterator[None]:
         except MemoryError as error:
             code = 2
             _tell(error, f"not enough memory: {error or 'more was asked for than there is'}")
-    try:
-        sys.stderr.flush()
-    except OSError:
-        drop_output(sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            drop_output(stream)
+    if code and launch.world_size() > 1 and isinstance(code, int):
+        # Of a group that was not left in order, torch's threads may wait for other processes for
+        # ever. Or they wait for Python's lock, and Python 3.11 ends such threads at its exit, which
+        # aborts the process.
+        atexit._run_exitfuncs()
+        os._exit(code)
     if code:
-        leave(code)
+        sys.exit(code)
 
 
 def _what_failed(error: OSError) -> str:

@@ -207,6 +207,39 @@ def test_a_run_that_is_refused_is_not_resumed_by_a_restart(documents, tmp_path):
     assert (out / "checkpoint.pt").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("sys.exit(143)", 143),
+        ("raise UserError('refused')", 2),
+        ("raise OSError('refused')", 2),
+        ("raise KeyboardInterrupt", 130),
+    ],
+)
+def test_a_process_whose_group_still_works_ends_with_its_own_code(tmp_path, end, code):
+    """Threads that free tensors while Python ends would abort it: exit code -6."""
+    script = tmp_path / "ending.py"
+    script.write_text(
+        "import atexit, sys, torch\n"
+        "from dlnotes.cli import exit_handler\n"
+        "from dlnotes.errors import UserError\n"
+        "from dlnotes.training.distributed import process_group\n"
+        "from pathlib import Path\n"
+        "with exit_handler(), process_group() as group:\n"
+        "    atexit.register(Path(f'{sys.argv[1]}/{group.rank}').touch)\n"
+        "    print('written')\n"
+        "    for _ in range(200):\n"
+        "        torch.distributed.all_reduce(torch.zeros(200000), async_op=True)\n"
+        f"    {end}\n"
+    )
+    done = torchrun(2, script, tmp_path)
+    assert f"exitcode  : {code}" in done.stderr
+    assert "exitcode  : -6" not in done.stderr
+    assert done.stdout == "written\n"
+    # torchrun may kill the other one before it ends by itself.
+    assert {path.name for path in tmp_path.iterdir()} & {"0", "1"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_signal_to_one_process_stops_all_and_any_number_resumes(documents, tmp_path, count):
