@@ -127,6 +127,17 @@ def test_one_line_and_exit_code_2(script, files, here, make, expected):
         assert part in line
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [(["--device", "gpu"], "device must be auto"), (["--amp", "--device", "cpu"], "amp (bf16")],
+)
+def test_a_device_is_refused_before_documents_are_read(script, files, here, option, expected):
+    (here / "bad.tsv").write_text("x\n")
+    found = script(*train(files, *option, train="bad.tsv"))
+    assert found.err.startswith(f"error: {expected}")
+    assert len(found.err.splitlines()) == 1
+
+
 def test_a_folder_with_a_run_is_left_alone(script, files, here):
     assert script(*train(files, "--out", "run")).code == 0
     before = {path: path.read_bytes() for path in (here / "run").rglob("*") if path.is_file()}

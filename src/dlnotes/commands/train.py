@@ -34,6 +34,7 @@ from dlnotes.models import MODELS
 from dlnotes.training import distributed, ensemble
 from dlnotes.training.calibration import describe_decision, has_trained_decision, must_choose
 from dlnotes.training.classifier import reading_for, reads_sentences
+from dlnotes.training.device import choose_device
 from dlnotes.training.evaluate import headline
 from dlnotes.training.folder import check_not_of_a_run, is_restarted
 from dlnotes.training.parent import Parent
@@ -167,6 +168,8 @@ def main(
             model_settings = parent.model_settings()
         optimizer = optimizer_for(training, model, out if resume else None)
         training = training.with_optimizer_args(optimizer_args, optimizer)
+        if not dry_run:  # which may prepare a training on another machine
+            choose_device(device, amp=training.amp)
     if check_data:
         check_writable(check_data)
         check_not_of_a_run(check_data=check_data)
