@@ -49,7 +49,7 @@ CHINESE = {
 """Names of models and sources in the Chinese README."""
 HOW_TO = {
     "Train on your own CSV": "用自己的 CSV 训练",
-    "Texts with several labels": "带多个标签的文本",
+    "Texts with several labels": "多标签文本",
     "Start from word vectors": "从词向量开始",
     "Compare models": "比较模型",
     "Join several classifiers": "集成多个分类器",

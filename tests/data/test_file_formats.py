@@ -1191,6 +1191,18 @@ def test_a_key_twice_is_refused_where_whole_records_are_carried_on(tmp_path, mad
 def test_a_blank_text_between_marks_at_the_start_is_a_text(tmp_path):
     path = put(tmp_path / "a.csv", '""\n"a"\n""\nb\n')
     assert texts(path, header="no") == ["", "a", "", "b"]
+    assert texts(put(path, '""\na\n'), header="no") == ["", "a"]
+    assert texts(put(path, '""\n' * 3), header="no") == [""] * 3
+
+
+def test_a_blank_line_between_marks_above_columns_is_left_out(tmp_path):
+    path = put(tmp_path / "a.csv", '""\nlabel,text\ngood,a film\nbad,b film\n')
+    assert documents(path) == [("good", "a film"), ("bad", "b film")]
+    assert texts(path) == ["a film", "b film"]
+    assert texts(put(path, '""\ntext\nhello there\n')) == ["hello there"]
+    assert texts(put(path, '""\n1,a b\n'), header="no", text_column="1") == ["a b"]
+    with pytest.raises(UserError, match="is empty: it holds no texts"):
+        texts(put(path, '""\n'))
 
 
 def test_a_key_twice_is_noticed_in_every_spelling(tmp_path):

@@ -176,7 +176,8 @@ def _quoted_tables(
     width = 0
     quoted = columns.layout.quoting != "no"
     warned = columns.layout.quoting in ("yes", "no") or suspicious
-    for records, lines in _csv_records(path, separator, blocks, quoted=quoted):
+    headless = columns.layout.header == "no"
+    for records, lines in _csv_records(path, separator, blocks, quoted=quoted, headless=headless):
         if not width:
             header = columns.has_header(records)
             width = len(records[0])
@@ -269,9 +270,18 @@ def _ask_for_columns(path: Path, columns: Columns, line: int, first: list[str]) 
 
 
 def _csv_records(
-    path: Path, separator: str, blocks: Iterable[tuple[int, str]], *, quoted: bool
+    path: Path,
+    separator: str,
+    blocks: Iterable[tuple[int, str]],
+    *,
+    quoted: bool,
+    headless: bool,
 ) -> Iterator[tuple[list[list[str]], list[int]]]:
-    """Records and the lines in which they start, about a block at a time, without blank lines."""
+    """Records and the lines in which they start, about a block at a time, without blank lines.
+
+    In a file of one column without a header, a first line that is blank but quoted is a record: an
+    empty text.
+    """
     fetched = 0
     taken: list[str] = []  # the lines of the record that is being read
     again: list[str] = []  # lines that are read once more, the next one last
@@ -320,17 +330,21 @@ def _csv_records(
                     continue
             if warned:
                 record = [field.replace(_LITERAL, '"') for field in record]
-            # In a first record, marks show that a blank field is meant.
-            is_quoted = not width and taken[0].lstrip().startswith('"')
-            if len(record) > 1 or (record and _is_record(record[0], width or is_quoted)):
-                width = width or _width(path, start, len(record))
+            if len(record) > 1 or (record and _is_record(record[0], width)):
+                if not width:
+                    width = _width(path, start, len(record))
+                    if width > 1:  # what was blank above was not a record
+                        records, starts = [], []
+                records.append(record)
+                starts.append(start)
+            elif headless and not width and record == [""]:
                 records.append(record)
                 starts.append(start)
             start += len(taken)
             taken.clear()
             if fetched > seen:
                 seen = fetched
-                if records:
+                if records and width:
                     yield records, starts
                     records, starts = [], []
     except csv.Error as error:
