@@ -28,6 +28,7 @@ from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError, on_command_line
 
 _OBJECTS = 100_000  # new ones, until Python collects garbage
+_CLEAN_UP = 5.0  # seconds
 _NARROWEST = 40  # columns; with fewer than 8, tyro never finishes its tables
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colours and bold letters of a terminal
 
@@ -274,11 +275,19 @@ def exit_handler() -> Iterator[None]:
     130, SIGTERM with 143 and SIGHUP with 129; a reader that goes away (``… | head``) is not an
     error. A closed standard output or error stream is replaced by the null device. Warnings take a
     line each. Of several processes only the first one prints, except that an error is printed by
-    the one that has it.
+    the one that has it; unless the program comes to its end, they leave without Python's clean-up,
+    see `_leave`.
     """
     _fill_streams()
-    with launch.silence_other_ranks():
-        yield from _exit_handler()
+    try:
+        with launch.silence_other_ranks():
+            yield from _exit_handler()
+    except Exception:
+        if launch.world_size() == 1:
+            raise
+        _flush()
+        sys.excepthook(*sys.exc_info())
+        _leave(1)
 
 
 def _exit_handler() -> Iterator[None]:
@@ -286,6 +295,7 @@ def _exit_handler() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no arrows
             stream.reconfigure(errors=ASCII_FALLBACK)
     code: str | int | None = 0
+    is_stopped = False
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
         try:
@@ -302,28 +312,48 @@ def _exit_handler() -> Iterator[None]:
             code = _code(stop)
             tell("Stopped.")
         except BrokenPipeError:
-            drop_output()
+            is_stopped = True
         except OSError as error:  # for example a full disk
             code = 2
             where = error.filename or _what_failed(error)
-            drop_output()
             _tell(error, f"{where}{': ' * bool(where)}{error.strerror or error}")
         except MemoryError as error:
             code = 2
             _tell(error, f"not enough memory: {error or 'more was asked for than there is'}")
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    _flush()
+    if launch.world_size() > 1 and (code or is_stopped):
+        _leave(code or 0)
+    if code:
+        sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """End one of several processes that has not left the process group.
+
+    torch's threads are still running then. Some may wait for other processes for ever. Others may
+    wait for Python's lock; Python 3.11 ends these when it exits, and that aborts the process.
+    Therefore the process ends without Python's clean-up, after at most `_CLEAN_UP` seconds of
+    handlers that `atexit` would call.
+    """
+    handlers = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+    handlers.start()
+    handlers.join(_CLEAN_UP)
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
+    """Write what is buffered, or discard it where that fails."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
             drop_output(stream)
-    if code and launch.world_size() > 1 and isinstance(code, int):
-        # Of a group that was not left in order, torch's threads may wait for other processes for
-        # ever. Or they wait for Python's lock, and Python 3.11 ends such threads at its exit, which
-        # aborts the process.
-        atexit._run_exitfuncs()
-        os._exit(code)
-    if code:
-        sys.exit(code)
+        except ValueError:  # it is closed
+            continue
 
 
 def _what_failed(error: OSError) -> str:

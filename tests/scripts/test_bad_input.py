@@ -95,6 +95,7 @@ CASES = {
     "blank path among several": case(lambda f, t: train(f, train=" "), "error: --train: a path must not be blank: ' '"),
     "link to itself": case(lambda f, t: train(f, train=loop(t / "loop")), "error: --train ", "loop cannot be read: it is a link that leads back to itself"),
     "vectors that link to themselves": case(lambda f, t: train(f, "--vectors", loop(t / "loop")), "error: --vectors ", "loop cannot be read: it is a link that leads back to itself"),
+    "null character in vectors": case(lambda f, t: train(f, "--config", put(t / "c.yaml", 'vectors: "a\\0b"')), "error: --vectors: a path must not hold a null character", "(options are also read from ", "c.yaml)"),
     "pattern of a link to itself": case(lambda f, t: train(f, train=loop(t / "loop.csv").with_name("*.csv")), "loop.csv cannot be read: it is a link that leads back to itself"),
     "errors as text": case(lambda f, t: ["evaluate", t, "--test", f / "test.tsv", "--errors", "e.txt"], "error: --errors e.txt must end in .csv or .csv.gz"),
     "foreign folder": case(lambda f, t: [put(t / "config.json", "{}"), "predict", t, "x"][1:], "not a run of dlnotes"),
@@ -136,6 +137,12 @@ def test_a_device_is_refused_before_documents_are_read(script, files, here, opti
     found = script(*train(files, *option, train="bad.tsv"))
     assert found.err.startswith(f"error: {expected}")
     assert len(found.err.splitlines()) == 1
+
+
+def test_a_finished_run_needs_no_device(script, files, here):
+    assert script(*train(files, "--out", "run")).code == 0
+    found = script(*train(files, "--out", "run", "--resume", "--device", "cuda:99"))
+    assert (found.code, found.out[:4]) == (0, "dev ")
 
 
 def test_a_folder_with_a_run_is_left_alone(script, files, here):

@@ -208,16 +208,22 @@ def test_a_run_that_is_refused_is_not_resumed_by_a_restart(documents, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("end", "code"),
+    ("end", "code", "told"),
     [
-        ("sys.exit(143)", 143),
-        ("raise UserError('refused')", 2),
-        ("raise OSError('refused')", 2),
-        ("raise KeyboardInterrupt", 130),
+        ("sys.exit(143)", 143, ""),
+        ("sys.exit('refused')", 1, "refused"),
+        ("raise UserError('refused')", 2, "error: refused"),
+        ("raise OSError(28, 'refused')", 2, "error: cannot write: refused"),
+        ("raise BrokenPipeError", 0, ""),
+        ("raise KeyboardInterrupt", 130, "Stopped."),
+        ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug"),
     ],
 )
-def test_a_process_whose_group_still_works_ends_with_its_own_code(tmp_path, end, code):
+def test_a_process_whose_group_still_works_ends_with_its_own_code(
+    tmp_path, monkeypatch, end, code, told
+):
     """Threads that free tensors while Python ends would abort it: exit code -6."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     script = tmp_path / "ending.py"
     script.write_text(
         "import atexit, sys, torch\n"
@@ -232,12 +238,32 @@ def test_a_process_whose_group_still_works_ends_with_its_own_code(tmp_path, end,
         "        torch.distributed.all_reduce(torch.zeros(200000), async_op=True)\n"
         f"    {end}\n"
     )
-    done = torchrun(2, script, tmp_path)
-    assert f"exitcode  : {code}" in done.stderr
+    # Without Python, torchrun does not ask for output without a buffer.
+    done = torchrun(2, sys.executable, script, tmp_path, more=["--no-python"])
+    assert done.returncode == (code > 0), done.stderr
+    assert f"exitcode  : {code}" in done.stderr or code == 0
     assert "exitcode  : -6" not in done.stderr
-    assert done.stdout == "written\n"
-    # torchrun may kill the other one before it ends by itself.
-    assert {path.name for path in tmp_path.iterdir()} & {"0", "1"}
+    assert told in done.stderr
+    # torchrun may kill the process of one rank before it ends by itself.
+    ended = {path.name for path in tmp_path.iterdir()} & {"0", "1"}
+    assert ended
+    if "0" in ended:
+        assert done.stdout == "written\n"
+
+
+def test_a_handler_that_waits_does_not_keep_a_process(tmp_path):
+    script = tmp_path / "waiting.py"
+    script.write_text(
+        "import atexit, time\n"
+        "from dlnotes import cli\n"
+        "atexit.register(time.sleep, 200)\n"
+        "cli._CLEAN_UP = 0.1\n"
+        "with cli.exit_handler(): raise KeyboardInterrupt\n"
+    )
+    start = time.monotonic()
+    done = torchrun(2, script)
+    assert "exitcode  : 130" in done.stderr
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.slow

@@ -144,6 +144,10 @@ def main(
             raise UserError(f"--from {error}") from error
     check_data_folder(data_dir)
     group = distributed.current()
+    # A dry run may prepare a training on another machine, and a finished run needs no device.
+    if not (dry_run or resume):
+        with config_file.naming_config_file(config):
+            group.device(choose_device(device, amp=training.amp))
     asked, model = model, parent.classifier.model_name if parent else model or "fasttext"
     own = files_of_options(train=train, dev=dev, test=test)
     train, dev, test = own.values()
@@ -168,12 +172,11 @@ def main(
             model_settings = parent.model_settings()
         optimizer = optimizer_for(training, model, out if resume else None)
         training = training.with_optimizer_args(optimizer_args, optimizer)
-        if not dry_run:  # which may prepare a training on another machine
-            choose_device(device, amp=training.amp)
     if check_data:
         check_writable(check_data)
         check_not_of_a_run(check_data=check_data)
-    vectors = None if training.vectors in (None, WORD2VEC) else Path(str(training.vectors))
+    with config_file.naming_config_file(config):
+        vectors = _file_of(training.vectors)
     inputs = {**own, "vectors": (vectors,), "config": (config,), "from": (start_from,)}
     for option, given in inputs.items():
         for each in given:
@@ -181,7 +184,8 @@ def main(
             check_different(**{option: each, "check_data": check_data})
             check_different(**{option: each, "out": out})
     # Absolute, so that a run has the same settings when it is repeated in another folder.
-    training = replace(training, vectors=_absolute(training.vectors))
+    if vectors:
+        training = replace(training, vectors=str(vectors.absolute()))
     boost = tuple(run.absolute() for run in boost)
     seed = training.seed
     cache = None if dry_run else cache_folder() / "tokens"
@@ -292,8 +296,11 @@ def main(
     print(f'Classify your own text:  {predict} "some text"')
 
 
-def _absolute(vectors: str | Path | None) -> str | None:
-    """The absolute path of the file of word vectors, where one is given."""
-    if vectors is None:
+def _file_of(vectors: str | Path | None) -> Path | None:
+    """The file of word vectors, where one is given."""
+    if vectors is None or vectors == WORD2VEC:
         return None
-    return str(vectors if vectors == WORD2VEC else expanded(vectors).absolute())
+    try:
+        return expanded(vectors)
+    except UserError as error:
+        raise UserError(f"--vectors: {error}") from error
