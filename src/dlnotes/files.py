@@ -430,8 +430,8 @@ def is_in_use(path: Path) -> bool:
 def remove_unfinished(folder: Path, prefix: str) -> None:
     """Remove what killed processes left of folders that `unfinished` made.
 
-    Where there are no locks (see `lock`), they stay until nothing has been written to them for an
-    hour.
+    Empty ones, and all where there are no locks (see `lock`), stay until nothing has been written
+    to them for an hour.
 
     Args:
         folder: Where they were made.

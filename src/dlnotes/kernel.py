@@ -469,6 +469,7 @@ def observed() -> bool:
 
 
 NUMBERS = (torch.float32, torch.float64, torch.bool)
+"""The types of numbers that the compiled loops take."""
 
 
 def alias(t: torch.Tensor, dtypes: tuple[torch.dtype, ...] = NUMBERS) -> torch.Tensor | None:
@@ -487,7 +488,7 @@ def alias(t: torch.Tensor, dtypes: tuple[torch.dtype, ...] = NUMBERS) -> torch.T
 def alias_of_any_extent(
     t: torch.Tensor, dtypes: tuple[torch.dtype, ...] = NUMBERS
 ) -> torch.Tensor | None:
-    """The same, also of a tensor that needs less memory than its elements one after another."""
+    """Like `alias`, but also for a tensor that repeats elements, such as an expanded one."""
     if type(t) not in PLAIN:
         return None
     try:

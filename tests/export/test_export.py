@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -378,13 +378,17 @@ def test_a_full_disk_does_not_end_the_process(tmp_path):
         signal.signal(signal.SIGXFSZ, before)
 
 
-def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_replaced(tmp_path):
+@new_torch
+def test_a_folder_in_the_place_of_the_network_is_told_before_it_is_converted(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_write_network", pytest.fail)
     out = tmp_path / "out"
     (out / "model.onnx").mkdir(parents=True)
     (out / "config.json").write_text('{"format": "dlnotes export 1"}')
     (out / "labels.json").write_text("[]")
-    with pytest.raises(UserError, match=r"model\.onnx: it is a folder"):
-        check_place(tmp_path / "run", out, overwrite=True)
+    check_place(tmp_path / "run", out, overwrite=True)
+    with pytest.raises(UserError, match=r"model\.onnx: what is there does not belong"):
+        export(small(), out, "onnx")
+    assert (out / "labels.json").read_text() == "[]"
 
 
 # --- fastText's format -------------------------------------------------------------------------
@@ -706,19 +710,45 @@ def test_a_folder_in_one_that_is_read_only():
         assert contents(out) == before
 
 
-def test_files_that_are_named_alike_stay(tmp_path):
+@new_torch
+def test_what_is_named_alike_stays(tmp_path):
     out = tmp_path / "out"
     export(small(), out, "fasttext")
     mine = [out / "2024-vocabulary.txt", out / "predict.py", out / "model.pt2"]
     for path in mine:
         path.write_text("mine")
+    (out / "model.onnx").mkdir()
     export(small(SECOND), out, "fasttext")
     assert json.loads((out / "labels.json").read_text()) == SECOND
     assert [path.read_text() for path in mine] == ["mine"] * 3
+    assert (out / "model.onnx").is_dir()
     before = contents(out)
-    with pytest.raises(UserError, match=r"model\.pt2: it is not of the earlier export"):
+    told = "what is there does not belong to the earlier export; move it"
+    with pytest.raises(UserError, match=rf"model\.pt2: {told}"):
         export(small(), out, "torch")
     assert contents(out) == before
+    (out / "model.onnx").rmdir()
+    with pytest.raises(UserError, match=rf"predict\.py: {told}"):
+        export(small(), out, "onnx")
+    (out / "predict.py").unlink()
+    export(small(), out, "onnx")
+    assert (out / "predict.py").read_text() != "mine"
+    assert (out / "model.pt2").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "listed", [["../mine", "/etc/hostname", "a/b", "\0", "mine"], {"mine": 1}, [["mine"]], None]
+)
+def test_a_list_of_files_that_is_not_of_an_export_removes_nothing_else(tmp_path, listed):
+    out, mine = tmp_path / "out", [tmp_path / "mine", tmp_path / "out" / "mine"]
+    export(small(), out, "fasttext")
+    for path in mine:
+        path.write_text("mine")
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config | {"files": listed}))
+    with suppress(UserError):
+        export(small(SECOND), out, "fasttext")
+    assert [path.read_text() for path in mine] == ["mine"] * 2
 
 
 def test_an_export_of_an_earlier_version_is_replaced(tmp_path):

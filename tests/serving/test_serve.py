@@ -19,6 +19,7 @@ from dlnotes.errors import UserError
 from dlnotes.serving.app import make_app
 from dlnotes.serving.batching import Batcher
 from dlnotes.serving.limits import Held, Limits, Refused
+from dlnotes.serving.schema import PredictRequest, parse
 from dlnotes.training.classifier import TextClassifier
 
 TEXTS = [
@@ -95,6 +96,14 @@ def test_explanations_are_those_of_the_classifier(runs):
         assert (told["method"], told["tokens"]) == (method, expected.tokens)
         assert told["weights"] == expected.weights
         assert told["label"] == expected.label
+
+
+def test_the_time_for_a_body_is_proportional_to_its_fields():
+    fields = b"".join(b',"%d":1' % i for i in range(80_000))
+    start = time.monotonic()
+    with pytest.raises(Refused, match="'0' is not a field"):
+        parse(PredictRequest, b'{"t\\u0065xt":"a"' + fields + b"}")
+    assert time.monotonic() - start < 5  # all pairs of fields would take a minute
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def wide_encoding(start: bytes) -> str | None:
     decoded = _decoded(start, "utf-8")
     narrow = None if decoded is None else decoded.replace("\0", "")
     alphabets = []
-    # The letters of these alphabets have control characters as bytes.
+    # In UTF-16 and UTF-32, letters of these alphabets contain bytes that are control characters in
+    # ASCII.
     if re.search(_CONTROL, start) and (narrow is None or _has_odd(narrow)):
         alphabets = [name for name in names if _is_of_an_alphabet(start, name)]
     is_narrow = not nulls or (narrow is not None and not _has_odd(narrow, 0.2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -52,8 +52,10 @@ PROGRAM = "predict.py"
 _FORMAT = "dlnotes export 1"
 _BUILDING = ".dlnotes-export-"
 """How the name of a folder begins in which an export is being written."""
-_UNFINISHED, _FILES = "unfinished", "files"
-"""Fields of the configuration: that files are being replaced, and which ones are the export's."""
+_UNFINISHED = "unfinished"
+"""Field of the configuration: whether files are being replaced."""
+_FILES = "files"
+"""Field of the configuration: the names of the export's files."""
 _Network = TypeVar("_Network", bound=Averaged)
 
 
@@ -117,10 +119,23 @@ def _check_files(out: Path, overwrite: bool) -> list[Path]:
         raise UserError(f"{out} {why}")
     if _found(config).get("format") != _FORMAT:
         raise UserError(f"{out} does not hold an earlier export: give another OUT")
-    for file in filter(_is_ours, files):
-        if file.is_dir() and not file.is_symlink():
-            raise UserError(f"cannot write {file}: it is a folder; give another OUT")
     return building
+
+
+def _refuse_others(out: Path, names: Iterable[str]) -> None:
+    """Require that files of these names may be written to a folder.
+
+    Raises:
+        UserError: There is one of these names that does not belong to the earlier export.
+    """
+    if not out.is_dir():
+        return
+    for name in sorted({*names} - _files_of_export(out)):
+        if os.path.lexists(out / name):
+            raise UserError(
+                f"cannot write {out / name}: what is there does not belong to the earlier export; "
+                "move it, or give another OUT"
+            )
 
 
 def _found(config: Path) -> dict[str, Any]:
@@ -161,6 +176,7 @@ def export(
         require("onnx", "onnxscript", "onnxruntime")
     place = resolved(out)
     _check_files(out, overwrite)
+    _refuse_others(out, [FORMATS[kind], *[FULL] * int8])
     # The folder that is there may be a mount point, where its parent is read-only or on another
     # disk.
     there = place if place.is_dir() else place.parent
@@ -211,11 +227,8 @@ def _put(building: Path, place: Path, out: Path, overwrite: bool) -> None:
                 raise
     with kept(place):
         _check_files(out, overwrite)
+        _refuse_others(out, files)
         earlier = _files_of_export(place)
-        for name in files.keys() - earlier:
-            if os.path.lexists(place / name):
-                told = "it is not of the earlier export; give another OUT"
-                raise UserError(f"cannot write {out / name}: {told}")
         mark = building / _UNFINISHED
         both = sorted(earlier | files.keys())
         write_json(mark, {"format": _FORMAT, _UNFINISHED: True, _FILES: both})
@@ -231,6 +244,7 @@ def _put(building: Path, place: Path, out: Path, overwrite: bool) -> None:
 def _files_of_export(place: Path) -> set[str]:
     """The names of the files of the export in a folder, finished or not."""
     there = {path.name for path in place.iterdir() if _is_ours(path)}
+    there -= {name for name in there if (place / name).is_dir() and not (place / name).is_symlink()}
     listed = _found(place / CONFIG).get(_FILES)
     # Earlier versions did not list them.
     if not isinstance(listed, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -162,5 +163,5 @@ def _twice(body: bytes, kind: type[BaseModel]) -> str | None:
         return None
     if not isinstance(found, _Fields):
         return None
-    names = [name for name, _ in found]
-    return next((name for i, name in enumerate(names) if name in names[:i]), None)
+    counts = Counter(name for name, _ in found)
+    return next((name for name, count in counts.items() if count > 1), None)
