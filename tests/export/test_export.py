@@ -379,6 +379,15 @@ def test_a_full_disk_does_not_end_the_process(tmp_path):
 
 
 @new_torch
+def test_weights_that_are_too_large_for_onnx_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "_LARGEST", 100)
+    with pytest.raises(UserError, match=r"take 0\.0 GB, but one ONNX file .*: use --format torch"):
+        export(small(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export(small(), tmp_path / "out", "torch")
+
+
+@new_torch
 def test_a_folder_in_the_place_of_the_network_is_told_before_it_is_converted(tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_write_network", pytest.fail)
     out = tmp_path / "out"

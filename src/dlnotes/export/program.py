@@ -30,6 +30,8 @@ NEEDED = (2, 13)
 TOLERANCE = 1e-5
 """The largest allowed `difference` of an exported network's scores from the model's."""
 
+_LARGEST = 3 << 29
+"""Bytes of weights above which torch writes them beside an ONNX file, not into it."""
 _OF_TORCH = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 
 
@@ -124,9 +126,16 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program as ONNX: inputs ``tokens_0`` and so on, output ``scores``.
 
     Raises:
-        UserError: onnx or onnxscript is not installed.
+        UserError: onnx or onnxscript is not installed, or the weights are larger than `_LARGEST`.
     """
     require("onnx", "onnxscript")
+    weights = [*program.state_dict.values(), *program.constants.values()]
+    size = sum(weight.nbytes for weight in weights if isinstance(weight, torch.Tensor))
+    if size > _LARGEST:
+        raise UserError(
+            f"the weights take {size / 1e9:.1f} GB, but one ONNX file holds at most "
+            f"{_LARGEST / 1e9:.1f} GB: use --format torch"
+        )
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     with _quiet(), torch.no_grad():
