@@ -142,9 +142,15 @@ def _steps(record: dict[str, Any], names: Sequence[str], language: str) -> str:
         rows.append(cells)
     table = _table([*several, *columns, "default / ours", "fused / ours"], rows, language)
     if language.startswith("zh"):
-        timed_what = f"在{_machine(record, language)}测得：一次更新所需的时间"
+        timed_what = (
+            f"在{_machine(record, language)}测得：一次更新所需的时间，以及比值（大于 1 表示本书"
+            "更快）"
+        )
     else:
-        timed_what = f"Time of one update on {_machine(record, language)}"
+        timed_what = (
+            f"Time of one update on {_machine(record, language)}; a ratio above 1 in the last two "
+            "columns means that ours is faster"
+        )
     return f"{table}\n\n{_repeated(timed_what, record, language)}"
 
 

@@ -86,7 +86,7 @@ def test_the_first_page_says_which_chapter_lacks_which_part(language):
         for part, section in names.items()
     }
     said = {
-        "See it move": ("no figure to play with in {}.", "{}没有可以动手操作的图"),
+        "See it move": ("three have no figure to play with: {}.", "{}三章没有可以动手操作的图"),
         "Is it fast?": ("no measurement of speed in {}.", "{}没有速度的测量"),
     }
     for part, pages_without in lacking.items():

@@ -98,9 +98,9 @@ def greedy_weights(
     Greedy selection with replacement (Caruana et al. 2004,
     https://doi.org/10.1145/1015330.1015432). Start with an empty ensemble; each round add the
     member with which the ensemble is most accurate (among equals: has the lowest loss, then comes
-    first), which may be one that is in it already. How often a member was added is its weight. The
-    best of all rounds is kept, so that the ensemble is on these documents never worse than the
-    best single member, which is the first round's.
+    first), which may be one that is in it already. A member's share of the additions is its
+    weight. The best of all rounds is kept, so that the ensemble is on these documents never worse
+    than the best single member, which is the first round's.
 
     Args:
         scores: ``n c`` of each member, unnormalised.

@@ -94,7 +94,7 @@ class TextCNN(nn.Module):
     author's code they reach over both of its ends, where zero vectors stand: this is how a filter
     sees that a sentence begins with "how many".
 
-    The paper's four variants are ``channels``:
+    ``channels`` chooses one of the paper's four variants:
 
     - ``rand``: word vectors start at U(−0.25, 0.25) as in the author's code and are trained;
     - ``static``: pretrained vectors (``scripts/train.py --vectors``) that stay as they are;
