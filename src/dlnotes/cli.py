@@ -15,20 +15,21 @@ import signal
 import stat
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from dlnotes import launch
 from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError, on_command_line
 
 _OBJECTS = 100_000  # new ones, until Python collects garbage
-_CLEAN_UP = 5.0  # seconds
+_CLEAN_UP, _MOMENT = 5.0, 1.0  # seconds
 _NARROWEST = 40  # columns; with fewer than 8, tyro never finishes its tables
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colours and bold letters of a terminal
 
@@ -310,7 +311,8 @@ def _exit_handler() -> Iterator[None]:
             _tell(error, str(error))
         except KeyboardInterrupt as stop:
             code = _code(stop)
-            tell("Stopped.")
+            if getattr(stop, "reported_here", True):
+                tell("Stopped.")
         except BrokenPipeError:
             is_stopped = True
         except OSError as error:  # for example a full disk
@@ -331,13 +333,20 @@ def _exit_handler() -> Iterator[None]:
 
 
 def _leave(code: int) -> None:
-    """End one of several processes that has not left the process group.
+    """End one of several processes early.
 
-    torch's threads are still running then. Some may wait for other processes for ever. Others may
-    wait for Python's lock; Python 3.11 ends these when it exits, and that aborts the process.
-    Therefore the process ends without Python's clean-up, after at most `_CLEAN_UP` seconds of
-    handlers that `atexit` would call.
+    If there is no process group yet, all of them have made the same mistake. The first one reports
+    it, and torchrun would stop it as soon as another one has ended, so the others wait a moment.
+
+    In a process group that has not been left, torch's threads are still running. Some may wait for
+    other processes for ever. Others may wait for Python's lock; Python 3.11 ends these when it
+    exits, and that aborts the process. Therefore the process ends without Python's clean-up, after
+    at most `_CLEAN_UP` seconds of handlers that `atexit` would call.
     """
+    distributed: Any = sys.modules.get("torch.distributed")
+    if not (distributed and distributed.is_available() and distributed.is_initialized()):
+        time.sleep(_MOMENT * (launch.rank() > 0))
+        sys.exit(code)
     handlers = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
     handlers.start()
     handlers.join(_CLEAN_UP)

@@ -251,14 +251,51 @@ def test_a_process_whose_group_still_works_ends_with_its_own_code(
         assert done.stdout == "written\n"
 
 
+@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize(
+    ("end", "code"), [("raise UserError('refused')", 2), ("raise OSError(28, 'refused')", 2)]
+)
+def test_an_error_in_all_processes_is_one_line(tmp_path, late, end, code):
+    """torchrun stops the process of one rank as soon as that of another has ended."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import time\n"
+        "from dlnotes.cli import exit_handler\n"
+        "from dlnotes.errors import UserError\n"
+        "from dlnotes.training.distributed import process_group\n"
+        "with exit_handler(), process_group() as group:\n"
+        f"    time.sleep(group.rank == {late})\n"
+        f"    {end}\n"
+    )
+    done = torchrun(2, script)
+    (line,) = lines(done.stderr)
+    assert line.endswith("refused")
+    assert done.stderr.count(f"exitcode  : {code}") == 2
+
+
+def test_a_mistake_before_there_is_a_group_is_told_by_the_first_process(tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import time\n"
+        "from dlnotes import launch\n"
+        "from dlnotes.cli import exit_handler\n"
+        "from dlnotes.errors import UserError\n"
+        "with exit_handler():\n"
+        "    time.sleep(0.5 * (launch.rank() == 0))\n"
+        "    raise UserError('refused')\n"
+    )
+    assert lines(torchrun(2, script).stderr) == ["error: refused"]
+
+
 def test_a_handler_that_waits_does_not_keep_a_process(tmp_path):
     script = tmp_path / "waiting.py"
     script.write_text(
         "import atexit, time\n"
         "from dlnotes import cli\n"
+        "from dlnotes.training.distributed import process_group\n"
         "atexit.register(time.sleep, 200)\n"
         "cli._CLEAN_UP = 0.1\n"
-        "with cli.exit_handler(): raise KeyboardInterrupt\n"
+        "with cli.exit_handler(), process_group(): raise KeyboardInterrupt\n"
     )
     start = time.monotonic()
     done = torchrun(2, script)

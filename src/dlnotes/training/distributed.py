@@ -37,6 +37,8 @@ _MEETING = timedelta(minutes=30)
 """How long a process waits for the others to start."""
 _HEARING = timedelta(seconds=0.3)
 """The longest single wait: Python handles no signal until torch's function returns."""
+_TOGETHER = 2.0
+"""How many seconds a process that ends early waits for the others to do so, too."""
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
 
 
@@ -276,11 +278,15 @@ def process_group() -> Iterator[Group]:
         except RuntimeError:  # the process that holds the store has ended
             reported_here = rank == 0
         error.reported_here = reported_here  # type: ignore[union-attr]
+        _wait_for_ends(store, size)
         raise
-    except KeyboardInterrupt:
+    except (Interrupted, SystemExit):
+        _wait_for_ends(store, size)
+        raise
+    except KeyboardInterrupt as stop:
         if rank == 0:  # it reports the interruption, and the others' errors follow from it
             with suppress(RuntimeError):
-                store.add("told", 1)
+                stop.reported_here = store.add("told", 1) == 1  # type: ignore[attr-defined]
         raise
     # torch 2.3 holds Python's lock while its threads end, and a thread that frees the last tensor
     # of a collective waits for that lock, forever. `last` keeps that tensor alive.
@@ -332,6 +338,21 @@ def _fresh(store: Any, rank: int, size: int) -> Any:
             raise RuntimeError(f"{len(waiting)} of {size} have not started")
         time.sleep(0.02)
     return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+
+
+def _wait_for_ends(store: Any, size: int) -> None:
+    """Wait, but not for long, until the other processes come to their ends as well.
+
+    When one process has ended, torchrun stops the others. Those that were about to end by
+    themselves would report that they have been stopped.
+    """
+    until = time.monotonic() + _TOGETHER
+    # The process that holds the store may have ended, and torchrun may stop this one by now.
+    with suppress(RuntimeError, KeyboardInterrupt):
+        ended = store.add("ended", 1)
+        while ended < size and time.monotonic() < until:
+            time.sleep(0.005)
+            ended = store.add("ended", 0)
 
 
 def _is_loss(error: RuntimeError) -> bool:
