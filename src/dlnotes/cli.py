@@ -29,7 +29,7 @@ from dlnotes.display import ASCII_FALLBACK, tell
 from dlnotes.errors import Terminated, UserError, on_command_line
 
 _OBJECTS = 100_000  # new ones, until Python collects garbage
-_CLEAN_UP, _MOMENT = 5.0, 1.0  # seconds
+_CLEAN_UP, _MOMENT = 5.0, 10.0  # seconds
 _NARROWEST = 40  # columns; with fewer than 8, tyro never finishes its tables
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colours and bold letters of a terminal
 

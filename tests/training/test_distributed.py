@@ -281,7 +281,7 @@ def test_a_mistake_before_there_is_a_group_is_told_by_the_first_process(tmp_path
         "from dlnotes.cli import exit_handler\n"
         "from dlnotes.errors import UserError\n"
         "with exit_handler():\n"
-        "    time.sleep(0.5 * (launch.rank() == 0))\n"
+        "    time.sleep(2 * (launch.rank() == 0))\n"
         "    raise UserError('refused')\n"
     )
     assert lines(torchrun(2, script).stderr) == ["error: refused"]
