@@ -24,7 +24,7 @@ def task(samples: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def deep_network(depth: int, activation: str, initialisation: str, seed: int = 0) -> Network:
-    """``depth`` layers of weights, 64 units wide, under a softmax over 10 classes."""
+    """``depth`` layers of weights, 64 units wide, followed by a softmax over 10 classes."""
     return Network(
         [WIDTH] * depth + [CLASSES],
         ACTIVATIONS[activation],
