@@ -335,8 +335,9 @@ def _exit_handler() -> Iterator[None]:
 def _leave(code: int) -> None:
     """End one of several processes early.
 
-    If there is no process group yet, all of them have made the same mistake. The first one reports
-    it, and torchrun would stop it as soon as another one has ended, so the others wait a moment.
+    If there is no process group yet, all of them have made the same mistake, or are interrupted.
+    The first one reports a mistake, and torchrun would stop it as soon as another one has ended, so
+    the others wait a moment.
 
     In a process group that has not been left, torch's threads are still running. Some may wait for
     other processes for ever. Others may wait for Python's lock; Python 3.11 ends these when it
@@ -345,7 +346,8 @@ def _leave(code: int) -> None:
     """
     distributed: Any = sys.modules.get("torch.distributed")
     if not (distributed and distributed.is_available() and distributed.is_initialized()):
-        time.sleep(_MOMENT * (launch.rank() > 0))
+        if launch.rank() > 0 and code < 128:
+            time.sleep(_MOMENT)
         sys.exit(code)
     handlers = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
     handlers.start()

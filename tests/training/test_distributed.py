@@ -287,6 +287,14 @@ def test_a_mistake_before_there_is_a_group_is_told_by_the_first_process(tmp_path
     assert lines(torchrun(2, script).stderr) == ["error: refused"]
 
 
+def test_an_interrupted_process_waits_for_nobody():
+    ranked = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    code = "from dlnotes import cli\ncli._MOMENT = 200\n"
+    code += "with cli.exit_handler(): raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | ranked, timeout=100)
+    assert done.returncode == 130
+
+
 def test_a_handler_that_waits_does_not_keep_a_process(tmp_path):
     script = tmp_path / "waiting.py"
     script.write_text(
