@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -343,6 +344,15 @@ def test_a_folder_that_is_missing_is_not_called_damaged(tmp_path):
     for name, why in (("none", "there is no such folder"), ("file", "it is a file"), (".", "it has no a.json")):  # fmt: skip
         with pytest.raises(UserError, match=f"is no run: {why}"):
             read_json(tmp_path / name / "a.json", "is no run")
+
+
+def test_a_name_that_occurs_twice_is_found_in_time_proportional_to_the_names(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text("{" + ",".join(f'"{i}":1' for i in range(100_000)) + ',"99999":2}')
+    start = time.monotonic()
+    with pytest.raises(UserError, match="it has '99999' twice"):
+        read_json(file, "")
+    assert time.monotonic() - start < 10  # all pairs of names would take a minute
 
 
 def test_json_has_no_nan(tmp_path):

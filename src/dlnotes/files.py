@@ -15,14 +15,16 @@ import stat
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from dlnotes.errors import UserError
 
+_Value = TypeVar("_Value")
 _ABANDONED = 3600.0  # seconds without a write
 _MARK, _MARKED = "unfinished", b"dlnotes writes here; what is unfinished is removed\n"
 
@@ -684,10 +686,14 @@ def _check_values(found: Any, *, escapes: bool) -> None:
 def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(fields)
     if len(found) < len(fields):
-        names = [name for name, _ in fields]
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"it has {twice[:60]!r} twice")
+        twice = repeated(name for name, _ in fields)
+        raise ValueError(f"it has {twice[0][:60]!r} twice")
     return found
+
+
+def repeated(values: Iterable[_Value]) -> list[_Value]:
+    """The values that occur more than once, in the order in which they first occur."""
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
 def json_number(text: str) -> float:

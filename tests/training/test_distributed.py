@@ -252,10 +252,8 @@ def test_a_process_whose_group_still_works_ends_with_its_own_code(
 
 
 @pytest.mark.parametrize("late", [0, 1])
-@pytest.mark.parametrize(
-    ("end", "code"), [("raise UserError('refused')", 2), ("raise OSError(28, 'refused')", 2)]
-)
-def test_an_error_in_all_processes_is_one_line(tmp_path, late, end, code):
+@pytest.mark.parametrize("end", ["raise UserError('refused')", "raise OSError(28, 'refused')"])
+def test_an_error_in_all_processes_is_one_line(tmp_path, late, end):
     """torchrun stops the process of one rank as soon as that of another has ended."""
     script = tmp_path / "late.py"
     script.write_text(
@@ -270,7 +268,7 @@ def test_an_error_in_all_processes_is_one_line(tmp_path, late, end, code):
     done = torchrun(2, script)
     (line,) = lines(done.stderr)
     assert line.endswith("refused")
-    assert done.stderr.count(f"exitcode  : {code}") == 2
+    assert done.stderr.count("exitcode  : 2") == 2
 
 
 def test_a_mistake_before_there_is_a_group_is_told_by_the_first_process(tmp_path):

@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -35,6 +34,7 @@ from dlnotes.data.streams import (
     whole_text,
 )
 from dlnotes.errors import UserError
+from dlnotes.files import repeated
 
 MAX_COLUMNS = 1 << 15
 """Most columns of a file: a data frame takes memory for each, whether it is used or not."""
@@ -710,10 +710,7 @@ class _Object(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        self.repeated: list[str] = []
-        if len(self) < len(pairs):
-            counts = Counter(key for key, _ in pairs)
-            self.repeated = [key for key, count in counts.items() if count > 1]
+        self.repeated = repeated(key for key, _ in pairs) if len(self) < len(pairs) else []
 
 
 _DECODER = json.JSONDecoder(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dlnotes.files import repeated
 from dlnotes.serving.limits import Refused
 
 _MOST_LABELS = 1_000_000
@@ -163,5 +163,4 @@ def _twice(body: bytes, kind: type[BaseModel]) -> str | None:
         return None
     if not isinstance(found, _Fields):
         return None
-    counts = Counter(name for name, _ in found)
-    return next((name for name, count in counts.items() if count > 1), None)
+    return next(iter(repeated(name for name, _ in found)), None)

@@ -6,7 +6,6 @@ import math
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -49,6 +48,7 @@ from dlnotes.files import (
     json_writer,
     make_folder,
     read_json,
+    repeated,
     write_json,
     write_together,
 )
@@ -503,9 +503,9 @@ class TextClassifier(Classifier):
         check_model(model_name)
         given = {"hyper_parameters": hyper_parameters, "label_names": label_names}
         check({"hyper_parameters": Mapping[str, Any], "label_names": Sequence[str]}, given)
-        if len(set(label_names)) < len(label_names):
-            twice = next(name for name, n in Counter(label_names).items() if n > 1)
-            raise UserError(f"label_names must be different from one another, not {twice!r} twice")
+        if twice := repeated(label_names):
+            told = f"label_names must be different from one another, not {twice[0]!r} twice"
+            raise UserError(told)
         if not isinstance(vocabulary, Vocabulary):
             raise UserError(f"vocabulary must be a Vocabulary, not a {type(vocabulary).__name__}")
         marks = MARKS.get(default_tokenizer(model_name), ())
@@ -899,9 +899,8 @@ def _read_labels(path: Path) -> list[Label]:
         raise UserError(f"{path}: {error}") from error
     if len(found) < 2:
         raise UserError(f"{path}: labels must be two or more, not {found}")
-    if len(set(found)) < len(found):
-        twice = next(label for label, n in Counter(found).items() if n > 1)
-        raise UserError(f"{path}: each label must occur once, but {twice!r} occurs twice")
+    if twice := repeated(found):
+        raise UserError(f"{path}: each label must occur once, but {twice[0]!r} occurs twice")
     return found
 
 
